@@ -1,0 +1,239 @@
+"""journeyman.toml, typed. The defaults, the units and the documentation of every key live on its field.
+
+Strict at the door: an unknown key, a wrong type or a value out of range is a UsageError that names the
+key, the value and the nearest valid key.
+"""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from journeyman.errors import UsageError
+
+CONFIG_NAME = "journeyman.toml"
+EMBEDDED = "embedded"
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class BaseConfig(Section):
+    """The model that is tuned and served."""
+
+    model: str = Field(EMBEDDED, description="a .gguf file, or 'embedded' for SmolLM2-135M-Instruct Q4_1")
+
+
+class DataConfig(Section):
+    """Where the logged interactions are."""
+
+    sources: list[str] = Field(["interactions.jsonl"], min_length=1, description="files or globs, beside the toml")
+
+
+class CurateConfig(Section):
+    """What becomes training and test data."""
+
+    max_length: int = Field(2048, ge=16, description="tokens of prompt and answer; longer rows are dropped")
+    drop_providers: list[str] = Field(["mock", "test"], description="answers of these providers are not learned")
+    reasoning: Literal["strip", "drop"] = Field("strip", description="what happens to rows with closed <think> blocks")
+    near_duplicate: float = Field(0.7, gt=0, le=1, description="Jaccard similarity of task trigrams, from 0 to 1")
+    val_share: float = Field(0.1, ge=0, lt=1, description="share of the rows for validation")
+    test_share: float = Field(0.1, ge=0, lt=1, description="share of the rows sealed for evaluation")
+    seed: int = Field(0, ge=0, description="of the split")
+
+    @model_validator(mode="after")
+    def _shares_leave_training_rows(self) -> CurateConfig:
+        if self.val_share + self.test_share >= 1:
+            raise ValueError(f"val_share {self.val_share} and test_share {self.test_share} leave nothing to train on")
+        return self
+
+
+class RoleConfig(Section):
+    """One agent role."""
+
+    system_prompt: str | None = Field(None, description="trained and served in place of the logged one")
+    checks: list[str] = Field(["answered"], min_length=1, description="all must pass: see `journeyman doctor`")
+
+
+class LoraConfig(Section):
+    """Which layers get a low-rank update, and how large."""
+
+    rank: int = Field(16, ge=1, le=512, description="r")
+    alpha: float = Field(32, gt=0, description="the update is scaled by alpha / rank")
+    dropout: float = Field(0.0, ge=0, lt=1, description="on the input of A, in training only")
+    targets: list[Literal["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]] = Field(
+        ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"], min_length=1
+    )
+
+
+class TrainConfig(Section):
+    """The training recipe."""
+
+    preset: Literal["default", "seed"] = Field("default", description="where unset keys take their values from")
+    lora: LoraConfig = LoraConfig()
+    epochs: int = Field(3, ge=1)
+    batch_size: int = Field(8, ge=1, description="rows of a batch")
+    gradient_accumulation: int = Field(1, ge=1, description="batches of one optimizer step")
+    learning_rate: float = Field(1e-3, gt=0, description="peak")
+    warmup_steps: int = Field(5, ge=0, description="optimizer steps from 0 to the peak")
+    schedule: Literal["cosine", "linear"] = Field("cosine", description="from the peak down to zero")
+    weight_decay: float = Field(0.0, ge=0)
+    max_grad_norm: float = Field(1.0, gt=0, description="gradients are clipped to this norm")
+    patience: int = Field(2, ge=1, description="validations without gain before the run ends early")
+    pack_tokens: int = Field(2048, ge=16, description="tokens computed at a time; memory grows with it")
+    checkpoint_s: float = Field(60, gt=0, description="seconds between checkpoints")
+    precision: Literal["auto", "float32", "bfloat16"] = Field("auto", description="auto: bfloat16 where it is fast")
+    threads: int | None = Field(None, ge=1, description="processor threads; unset: all physical cores")
+    seed: int = Field(0, ge=0, description="of the adapter's start, the order and the dropout")
+
+    @property
+    def rows_per_step(self) -> int:
+        return self.batch_size * self.gradient_accumulation
+
+
+PRESETS: Mapping[str, Mapping[str, Any]] = {
+    "default": {},
+    "seed": {
+        "lora": {"rank": 8, "alpha": 32, "dropout": 0.1, "targets": ["q_proj", "k_proj", "v_proj", "o_proj"]},
+        "epochs": 3,
+        "batch_size": 2,
+        "gradient_accumulation": 8,
+        "learning_rate": 2e-4,
+        "warmup_steps": 50,
+        "schedule": "linear",
+        "weight_decay": 0.01,
+        "max_grad_norm": 1.0,
+    },
+}
+"""`seed` is the recipe that most LoRA tutorials give; its max length 2048 is curate.max_length's default."""
+
+
+class EvaluateConfig(Section):
+    """How the sealed rows are asked. The tuned role is served with the same values."""
+
+    max_new_tokens: int = Field(512, ge=1, description="the answer's limit, in tokens")
+    temperature: float = Field(0.0, ge=0, le=2, description="0 is greedy")
+    threads: int | None = Field(None, ge=1, description="processor threads; unset: all physical cores")
+    context: int = Field(4096, ge=128, description="tokens of prompt and answer that the engine holds")
+    unsafe_exec: bool = Field(False, description="run model-written code even where no sandbox can be had")
+
+
+class DecideConfig(Section):
+    """The rules. They are fixed in the plan before any result is seen."""
+
+    max_mean_latency_s: float = Field(12.0, gt=0)
+    min_success: float = Field(0.98, gt=0, le=1)
+    max_memory_gb: float = Field(10.0, gt=0, description="peak of the serving process, 10^9 bytes")
+    stretch_mean_latency_s: float = Field(10.0, gt=0)
+    stretch_success: float = Field(0.99, gt=0, le=1)
+    confidence: float = Field(0.95, gt=0.5, lt=1, description="of every interval")
+
+
+class ServeConfig(Section):
+    """The OpenAI-compatible port."""
+
+    host: str = Field("127.0.0.1", description="a loopback address")
+    port: int = Field(8011, ge=0, le=65535, description="0 takes a free one")
+
+
+class Config(Section):
+    """The whole of journeyman.toml."""
+
+    base: BaseConfig = BaseConfig()
+    data: DataConfig = DataConfig()
+    curate: CurateConfig = CurateConfig()
+    roles: dict[str, RoleConfig] = Field(default_factory=dict)
+    train: TrainConfig = TrainConfig()
+    evaluate: EvaluateConfig = EvaluateConfig()
+    decide: DecideConfig = DecideConfig()
+    serve: ServeConfig = ServeConfig()
+
+    def role(self, name: str) -> RoleConfig:
+        """The role's settings; the defaults where the toml does not name it."""
+        return self.roles.get(name, RoleConfig())
+
+
+def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
+    """Reads journeyman.toml.
+
+    Args:
+        path: the toml file.
+        overrides: "section.key=value" strings; the value is TOML, or a bare string.
+
+    Raises:
+        UsageError: no such file, not TOML, an unknown key, or a value out of range.
+    """
+    try:
+        data = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise UsageError(f"{path}: no such file", "Make one: journeyman init") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path}: not valid TOML: {error}", "Mend that line and run the command again") from error
+    for override in overrides:
+        _apply_override(data, override)
+    return parse_config(data, str(path))
+
+
+def parse_config(data: dict[str, Any], where: str) -> Config:
+    """Validates a parsed toml; `where` names it in errors."""
+    train = data.get("train")
+    if isinstance(train, dict):
+        preset = PRESETS.get(str(train.get("preset", "default")), {})
+        data = {**data, "train": _merge(preset, train)}
+    try:
+        return Config.model_validate(data)
+    except ValidationError as error:
+        raise _as_usage_error(error, where) from error
+
+
+def _merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(below)
+    for key, value in above.items():
+        inner = merged.get(key)
+        merged[key] = _merge(inner, value) if isinstance(inner, Mapping) and isinstance(value, Mapping) else value
+    return merged
+
+
+def _apply_override(data: dict[str, Any], override: str) -> None:
+    key, separator, text = override.partition("=")
+    if not separator or not key:
+        raise UsageError(f"--set {override!r} is not key=value", "Write --set train.epochs=2")
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text
+    *sections, last = key.split(".")
+    for section in sections:
+        data = data.setdefault(section, {})
+        if not isinstance(data, dict):
+            raise UsageError(f"--set {override!r}: {section!r} is no section", "Write --set train.epochs=2")
+    data[last] = value
+
+
+def _as_usage_error(error: ValidationError, where: str) -> UsageError:
+    first = error.errors()[0]
+    place = [str(part) for part in first["loc"]]
+    name = ".".join(place)
+    if first["type"] == "extra_forbidden":
+        near = difflib.get_close_matches(place[-1], _known_keys(place[:-1]), n=1)
+        hint = f"Did you mean {'.'.join([*place[:-1], near[0]])}?" if near else "See the reference for the valid keys"
+        return UsageError(f"{where}: unknown key {name}", hint)
+    value = "" if isinstance(first["input"], dict) else f" = {first['input']!r}"
+    return UsageError(f"{where}: {name or 'config'}{value}: {first['msg']}", "Mend the value and run the command again")
+
+
+def _known_keys(place: Sequence[str]) -> list[str]:
+    section: type[BaseModel] = Config
+    for part in place:
+        if section is Config and part == "roles":
+            return list(RoleConfig.model_fields) if len(place) > 1 else []
+        annotation = section.model_fields[part].annotation
+        assert isinstance(annotation, type) and issubclass(annotation, BaseModel)
+        section = annotation
+    return list(section.model_fields)

@@ -1,0 +1,55 @@
+"""Every error that a person can meet, in one tree.
+
+JourneymanError
+├── UsageError            exit 2: a wrong flag, an unknown config key, a missing file named by the person
+├── InputError            exit 1: logs, weights or artifacts that cannot be used as they are
+│   └── StaleArtifact     exit 1: an artifact made from other inputs or another config
+├── EngineError           exit 1: the inference engine did not start, stopped or answered nonsense
+├── NotDeployable         exit 3: the verdict (or the plan) says no
+└── Interrupted           exit 130: stopped on request; the same command goes on from there
+
+An error says what is wrong, where (with the value) and the command or edit that mends it.
+"""
+
+from __future__ import annotations
+
+
+class JourneymanError(Exception):
+    """The root. `what` holds place and value; `remedy` is what the person can do about it."""
+
+    exit_code = 1
+
+    def __init__(self, what: str, remedy: str = "") -> None:
+        self.what = what
+        self.remedy = remedy
+        super().__init__(f"{what}. {remedy}" if remedy else what)
+
+
+class UsageError(JourneymanError):
+    """The command or the config asks for something that does not exist."""
+
+    exit_code = 2
+
+
+class InputError(JourneymanError):
+    """A file is missing, malformed or cannot be used for what was asked."""
+
+
+class StaleArtifact(InputError):
+    """An artifact exists but was made from other inputs or settings."""
+
+
+class EngineError(JourneymanError):
+    """The inference engine failed."""
+
+
+class NotDeployable(JourneymanError):
+    """The evidence does not carry what was asked for."""
+
+    exit_code = 3
+
+
+class Interrupted(JourneymanError):
+    """The person stopped the run; everything up to here is on disk."""
+
+    exit_code = 130

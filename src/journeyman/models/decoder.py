@@ -1,0 +1,138 @@
+"""The decoder of the Llama / Mistral / Qwen2 / Qwen3 family, for training.
+
+One packed row of tokens goes in: several segments laid end to end, each attending only to itself.
+Shape letters: T tokens of the pack, D hidden, H heads, K key/value heads, E head dimension, R rank,
+V vocabulary. Checked against `transformers` logit by logit in tests/test_promise.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from journeyman.models.attention import Packing, packed_attention
+from journeyman.models.geometry import Geometry
+
+
+@dataclass
+class LoraPair:
+    """A low-rank update of one linear layer: y += scale · (x Aᵀ) Bᵀ (Hu et al., 2021, arXiv 2106.09685)."""
+
+    a_RI: Tensor
+    b_OR: Tensor
+    scale: float
+    dropout: float = 0.0
+
+    def __call__(self, x_TI: Tensor) -> Tensor:
+        if self.dropout:
+            x_TI = F.dropout(x_TI, self.dropout)
+        low_TR = F.linear(x_TI, self.a_RI.to(x_TI.dtype))
+        return F.linear(low_TR, (self.b_OR * self.scale).to(x_TI.dtype))
+
+
+LayerLora = Mapping[str, LoraPair]
+"""module name ("q_proj", …) → LoraPair, for one layer."""
+
+
+@dataclass
+class LayerWeights:
+    """The frozen tensors of one layer, in the layout of `transformers` (out_features, in_features)."""
+
+    attention_norm: Tensor
+    ffn_norm: Tensor
+    linear: Mapping[str, Tensor]
+    bias: Mapping[str, Tensor]
+    q_norm: Tensor | None = None
+    k_norm: Tensor | None = None
+
+
+@dataclass
+class Weights:
+    """All frozen tensors of a decoder. `head_VD` is the embedding itself where the two are tied."""
+
+    embedding_VD: Tensor
+    layers: Sequence[LayerWeights]
+    norm: Tensor
+    head_VD: Tensor
+
+
+class Decoder:
+    """Computes hidden states and logits of packed segments."""
+
+    def __init__(self, geometry: Geometry, weights: Weights) -> None:
+        self.geometry = geometry
+        self.weights = weights
+
+    def hidden_states(self, ids_T: Tensor, lengths: Sequence[int], lora: Sequence[LayerLora] | None = None) -> Tensor:
+        """Final normalized hidden states (T, D).
+
+        Args:
+            ids_T: token ids of all segments, end to end, int64.
+            lengths: tokens of each segment; they add up to T.
+            lora: one LayerLora a layer, or None for the base model.
+        """
+        assert sum(lengths) == len(ids_T)
+        x_TD = F.embedding(ids_T, self.weights.embedding_VD)
+        packing = Packing(lengths, x_TD.device)
+        cos_TE, sin_TE = self._rotary_tables(packing.position_T, x_TD)
+        for index, layer in enumerate(self.weights.layers):
+            adapters: LayerLora = lora[index] if lora is not None else {}
+            normed = self._norm(x_TD, layer.attention_norm)
+            x_TD = x_TD + self._attention(normed, layer, adapters, cos_TE, sin_TE, packing)
+            x_TD = x_TD + self._feed_forward(self._norm(x_TD, layer.ffn_norm), layer, adapters)
+        return self._norm(x_TD, self.weights.norm)
+
+    def logits(self, ids_T: Tensor, lengths: Sequence[int], lora: Sequence[LayerLora] | None = None) -> Tensor:
+        """Logits (T, V) at every position. Training uses `loss.label_loss`, which never builds this table."""
+        return F.linear(self.hidden_states(ids_T, lengths, lora), self.weights.head_VD)
+
+    def _attention(
+        self,
+        x_TD: Tensor,
+        layer: LayerWeights,
+        adapters: LayerLora,
+        cos_TE: Tensor,
+        sin_TE: Tensor,
+        packing: Packing,
+    ) -> Tensor:
+        g = self.geometry
+        q_THE = _project(x_TD, "q_proj", layer, adapters).unflatten(-1, (g.heads, g.head_dim))
+        k_TKE = _project(x_TD, "k_proj", layer, adapters).unflatten(-1, (g.kv_heads, g.head_dim))
+        v_TKE = _project(x_TD, "v_proj", layer, adapters).unflatten(-1, (g.kv_heads, g.head_dim))
+        if layer.q_norm is not None and layer.k_norm is not None:
+            q_THE, k_TKE = self._norm(q_THE, layer.q_norm), self._norm(k_TKE, layer.k_norm)
+        q_THE, k_TKE = _rotate(q_THE, cos_TE, sin_TE), _rotate(k_TKE, cos_TE, sin_TE)
+        mixed_THE = packed_attention(q_THE, k_TKE, v_TKE, packing)
+        return _project(mixed_THE.flatten(1), "o_proj", layer, adapters)
+
+    def _feed_forward(self, x_TD: Tensor, layer: LayerWeights, adapters: LayerLora) -> Tensor:
+        gate = _project(x_TD, "gate_proj", layer, adapters)
+        up = _project(x_TD, "up_proj", layer, adapters)
+        return _project(F.silu(gate) * up, "down_proj", layer, adapters)
+
+    def _norm(self, x: Tensor, weight: Tensor) -> Tensor:
+        # The mean of squares is taken in float32 whatever the compute type: bf16 loses it to rounding.
+        return F.rms_norm(x.float(), (x.shape[-1],), weight.float(), self.geometry.rms_eps).to(x.dtype)
+
+    def _rotary_tables(self, position_T: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
+        g = self.geometry
+        exponent = torch.arange(0, g.head_dim, 2, device=like.device, dtype=torch.float32) / g.head_dim
+        angle = torch.outer(position_T.float(), g.rope_theta**-exponent)
+        angle = torch.cat([angle, angle], dim=-1)
+        return angle.cos().to(like.dtype)[:, None], angle.sin().to(like.dtype)[:, None]
+
+
+def _project(x: Tensor, module: str, layer: LayerWeights, adapters: LayerLora) -> Tensor:
+    y = F.linear(x, layer.linear[module], layer.bias.get(module))
+    pair = adapters.get(module)
+    return y if pair is None else y + pair(x)
+
+
+def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Rotary position embedding in the half-split layout (Su et al., 2021, arXiv 2104.09864)."""
+    left, right = x.chunk(2, dim=-1)
+    return x * cos + torch.cat([-right, left], dim=-1) * sin

@@ -1,0 +1,167 @@
+"""Reads GGUF files: metadata and tensors, dequantized on request.
+
+Source: the GGUF specification, version 3 (ggml-org/ggml, docs/gguf.md). Version 2 has the same layout.
+The header is parsed here with every count bounded by the size of the file, because a hostile header
+must end in an error and not in an endless loop; the arithmetic of the block formats comes from the
+`gguf` package.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
+from gguf.quants import dequantize
+
+from journeyman.errors import InputError
+
+_MAGIC = b"GGUF"
+_MAX_ENTRIES = 1 << 20
+_SCALARS = {
+    0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d",
+}  # fmt: skip
+_STRING, _ARRAY = 8, 9
+
+
+@dataclass(frozen=True)
+class TensorInfo:
+    """Where one tensor lies. `shape` is in row-major order: (out_features, in_features) for a matrix."""
+
+    name: str
+    shape: tuple[int, ...]
+    kind: GGMLQuantizationType
+    offset: int
+    nbytes: int
+
+
+class GgufFile:
+    """A GGUF file opened for reading.
+
+    Attributes:
+        metadata: every key of the header; arrays are lists.
+        tensors: name → TensorInfo, in file order.
+
+    Raises:
+        InputError: the file is missing, is not GGUF, or its header contradicts its size.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        if not path.is_file():
+            raise InputError(f"{path}: no such model file", "Set base.model in journeyman.toml to a .gguf file")
+        self._bytes = np.memmap(path, dtype=np.uint8, mode="r")
+        cursor = _Cursor(self._bytes, path)
+        self.metadata, self.tensors = _read_header(cursor)
+
+    def tensor(self, name: str) -> np.ndarray[Any, np.dtype[np.float32]]:
+        """The values of a tensor as float32, in the shape of its TensorInfo."""
+        info = self.tensors.get(name)
+        if info is None:
+            raise InputError(f"{self.path}: tensor {name!r} is missing", "Use a complete GGUF of a supported model")
+        raw = self._bytes[info.offset : info.offset + info.nbytes]
+        try:
+            values = dequantize(raw.reshape(*info.shape[:-1], -1), info.kind)
+        except NotImplementedError as error:
+            raise InputError(
+                f"{self.path}: tensor {name!r} has type {info.kind.name}, which cannot be dequantized",
+                "Use a GGUF in F16, BF16, Q8_0, Q4_0/1, Q5_0/1 or a K quantization",
+            ) from error
+        # A copy, because an F32 tensor would otherwise be a read-only view of the file.
+        return np.array(values.reshape(info.shape), dtype=np.float32)
+
+
+def sha256_of(path: Path) -> str:
+    """The SHA-256 of a file, in hex; read in blocks, so the size does not matter."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+class _Cursor:
+    """Reads little-endian values; running past the end is an InputError."""
+
+    def __init__(self, data: np.ndarray[Any, np.dtype[np.uint8]], path: Path) -> None:
+        self.data = data
+        self.path = path
+        self.at = 0
+
+    def take(self, size: int) -> bytes:
+        if size < 0 or self.at + size > len(self.data):
+            raise InputError(f"{self.path}: the header ends early at byte {self.at}", "Download or copy the file again")
+        piece = self.data[self.at : self.at + size].tobytes()
+        self.at += size
+        return piece
+
+    def scalar(self, code: str) -> Any:
+        return struct.unpack("<" + code, self.take(struct.calcsize("<" + code)))[0]
+
+    def string(self) -> str:
+        return self.take(self.scalar("Q")).decode("utf-8", errors="replace")
+
+    def value(self, kind: int) -> Any:
+        if kind == _STRING:
+            return self.string()
+        if kind != _ARRAY:
+            return self.scalar(self._code(kind))
+        item, count = self.scalar("I"), self.scalar("Q")
+        if item == _STRING:
+            self._bound(count, 8)
+            return [self.string() for _ in range(count)]
+        if item == _ARRAY:
+            raise InputError(f"{self.path}: nested arrays in the header at byte {self.at}", "Use another GGUF file")
+        code = self._code(item)
+        self._bound(count, struct.calcsize("<" + code))
+        return list(struct.unpack(f"<{count}{code}", self.take(count * struct.calcsize("<" + code))))
+
+    def _code(self, kind: int) -> str:
+        if kind not in _SCALARS:
+            raise InputError(f"{self.path}: unknown value type {kind} at byte {self.at}", "Use another GGUF file")
+        return _SCALARS[kind]
+
+    def _bound(self, count: int, item_bytes: int) -> None:
+        if count > (len(self.data) - self.at) // item_bytes:
+            raise InputError(
+                f"{self.path}: an array of {count} items at byte {self.at} does not fit into the file",
+                "Download or copy the file again",
+            )
+
+
+def _read_header(cursor: _Cursor) -> tuple[Mapping[str, Any], Mapping[str, TensorInfo]]:
+    if cursor.take(4) != _MAGIC:
+        raise InputError(f"{cursor.path}: not a GGUF file", "Set base.model in journeyman.toml to a .gguf file")
+    version, tensor_count, entry_count = cursor.scalar("I"), cursor.scalar("Q"), cursor.scalar("Q")
+    if version not in (2, 3):
+        raise InputError(f"{cursor.path}: GGUF version {version} is not supported", "Convert the model again")
+    if max(tensor_count, entry_count) > _MAX_ENTRIES:
+        raise InputError(f"{cursor.path}: {entry_count} keys and {tensor_count} tensors", "Use another GGUF file")
+    metadata = {cursor.string(): cursor.value(cursor.scalar("I")) for _ in range(entry_count)}
+    heads = [_tensor_head(cursor) for _ in range(tensor_count)]
+    alignment = metadata.get("general.alignment", 32)
+    if not isinstance(alignment, int) or not 0 < alignment <= 1 << 20:
+        raise InputError(f"{cursor.path}: alignment {alignment!r}", "Use another GGUF file")
+    start = -(-cursor.at // alignment) * alignment
+    tensors = {}
+    for name, shape, kind, offset in heads:
+        block, block_bytes = GGML_QUANT_SIZES[kind]
+        nbytes = int(np.prod(shape, dtype=object)) // block * block_bytes
+        if shape[-1] % block or start + offset + nbytes > len(cursor.data):
+            raise InputError(f"{cursor.path}: tensor {name!r} does not fit into the file", "Download the file again")
+        tensors[name] = TensorInfo(name, shape, kind, start + offset, nbytes)
+    return metadata, tensors
+
+
+def _tensor_head(cursor: _Cursor) -> tuple[str, tuple[int, ...], GGMLQuantizationType, int]:
+    name, dimensions = cursor.string(), cursor.scalar("I")
+    if not 1 <= dimensions <= 4:
+        raise InputError(f"{cursor.path}: tensor {name!r} has {dimensions} dimensions", "Use another GGUF file")
+    shape = tuple(reversed([cursor.scalar("Q") for _ in range(dimensions)]))
+    kind = cursor.scalar("I")
+    try:
+        return name, shape, GGMLQuantizationType(kind), cursor.scalar("Q")
+    except ValueError as error:
+        raise InputError(f"{cursor.path}: tensor {name!r} has unknown type {kind}", "Use another GGUF file") from error

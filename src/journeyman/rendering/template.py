@@ -1,0 +1,66 @@
+"""Renders a conversation through the base model's own chat template.
+
+The environment follows what `transformers` documents for chat templates (apply_chat_template):
+sandboxed and immutable, blocks trimmed, `raise_exception`, `strftime_now`, and a `tojson` that keeps
+non-ASCII text.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from jinja2 import Template, TemplateError
+from jinja2.ext import loopcontrols
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from journeyman.errors import InputError
+
+
+class ChatTemplate:
+    """A compiled chat template with the special tokens that it may name.
+
+    Raises:
+        InputError: the template does not compile.
+    """
+
+    def __init__(self, source: str, special_tokens: Mapping[str, str], where: str) -> None:
+        self.source = source
+        self._special_tokens = special_tokens
+        self._where = where
+        self._template = _compile(source, where)
+
+    def render(self, messages: Sequence[Mapping[str, Any]], *, add_generation_prompt: bool) -> str:
+        """The prompt text of `messages`.
+
+        Raises:
+            InputError: the template refuses the conversation (two user turns in a row, say).
+        """
+        try:
+            return self._template.render(
+                messages=list(messages), add_generation_prompt=add_generation_prompt, **self._special_tokens
+            )
+        except TemplateError as error:
+            roles = " → ".join(str(message.get("role")) for message in messages)
+            raise InputError(f"{self._where}: the chat template refuses the turns {roles}: {error}") from error
+
+
+def _compile(source: str, where: str) -> Template:
+    environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols])
+    environment.filters["tojson"] = _to_json
+    environment.globals["raise_exception"] = _raise
+    environment.globals["strftime_now"] = lambda form: datetime.now().strftime(form)
+    try:
+        return environment.from_string(source)
+    except TemplateError as error:
+        raise InputError(f"{where}: the chat template does not compile: {error}", "Use another GGUF") from error
+
+
+def _to_json(value: Any, indent: int | None = None) -> str:
+    return json.dumps(value, ensure_ascii=False, indent=indent)
+
+
+def _raise(message: str) -> None:
+    raise TemplateError(message)

@@ -1,0 +1,68 @@
+"""Builds the tokenizer and the chat template out of a GGUF header.
+
+The header names its pre-tokenizer (`tokenizer.ggml.pre`); the splits below are those that llama.cpp
+applies under that name (src/llama-vocab.cpp), so that training and serving cut text alike. That they do
+is not assumed: `evaluate` compares the token ids of every prompt with the engine's before it asks for an
+answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers
+
+from journeyman.errors import InputError
+
+_LLAMA3 = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*"
+    r"|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+_QWEN2 = _LLAMA3.replace(r"\p{N}{1,3}", r"\p{N}")
+_SPLITS: Mapping[str, Sequence[Any]] = {
+    "gpt-2": [pre_tokenizers.ByteLevel(add_prefix_space=False)],
+    "smollm": [
+        pre_tokenizers.Digits(individual_digits=True),
+        pre_tokenizers.ByteLevel(add_prefix_space=False),
+    ],
+    "llama-bpe": [
+        pre_tokenizers.Split(Regex(_LLAMA3), "isolated"),
+        pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+    ],
+    "qwen2": [
+        pre_tokenizers.Split(Regex(_QWEN2), "isolated"),
+        pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+    ],
+}
+_CONTROL, _USER_DEFINED = 3, 4
+
+
+def tokenizer_of(metadata: Mapping[str, Any], where: str) -> Tokenizer:
+    """The tokenizer described by a GGUF header.
+
+    Args:
+        metadata: the header's keys and values.
+        where: the file, for error messages.
+
+    Raises:
+        InputError: the header has no tokenizer, or one of a kind that is not supported.
+    """
+    kind, split = metadata.get("tokenizer.ggml.model"), metadata.get("tokenizer.ggml.pre", "gpt-2")
+    if kind != "gpt2" or split not in _SPLITS:
+        raise InputError(
+            f"{where}: tokenizer {kind!r} with pre-tokenizer {split!r} is not supported",
+            f"Use a base whose tokenizer is 'gpt2' with one of: {', '.join(_SPLITS)}",
+        )
+    tokens: list[str] = metadata["tokenizer.ggml.tokens"]
+    merges = [tuple(pair.split(" ", 1)) for pair in metadata["tokenizer.ggml.merges"]]
+    vocab = {token: index for index, token in enumerate(tokens)}
+    tokenizer = Tokenizer(models.BPE(vocab=vocab, merges=merges, ignore_merges=split == "llama-bpe"))  # type: ignore[arg-type]
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(list(_SPLITS[split]))  # type: ignore[assignment]
+    tokenizer.decoder = decoders.ByteLevel()  # type: ignore[assignment]
+    kinds: list[int] = metadata["tokenizer.ggml.token_type"]
+    special = [t for t, k in zip(tokens, kinds, strict=True) if k == _CONTROL]
+    tokenizer.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in special])
+    custom = [t for t, k in zip(tokens, kinds, strict=True) if k == _USER_DEFINED]
+    tokenizer.add_tokens([AddedToken(token, normalized=False) for token in custom])
+    return tokenizer

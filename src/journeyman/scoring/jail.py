@@ -1,0 +1,98 @@
+"""The child side of the sandbox. Run by path with `python -I`; it imports nothing of journeyman.
+
+It takes away, in this order: output, memory, processor time, processes and files (resource limits), the
+network (a network namespace of its own, or Landlock), and every path outside the scratch folder and the
+Python installation (Landlock). Then it reads one JSON document from standard input, executes the sources
+in one namespace, and writes the document's nonce to standard output: only a run that reached the very end
+of the last source can do so.
+
+Landlock: Linux kernel documentation, userspace-api/landlock; system calls 444 to 446.
+"""
+
+import ctypes
+import json
+import os
+import resource
+import sys
+
+CLONE_NEWUSER, CLONE_NEWPID, CLONE_NEWNET = 0x10000000, 0x20000000, 0x40000000
+_READ_FILE, _READ_DIR, _EXECUTE = 1 << 2, 1 << 3, 1 << 0
+
+
+def limit_resources(memory_bytes, cpu_s, file_bytes):
+    for kind, value in (
+        (resource.RLIMIT_AS, memory_bytes),
+        (resource.RLIMIT_CPU, cpu_s),
+        (resource.RLIMIT_FSIZE, file_bytes),
+        (resource.RLIMIT_NOFILE, 64),
+        (resource.RLIMIT_CORE, 0),
+    ):
+        resource.setrlimit(kind, (value, value))
+
+
+def close_network(libc):
+    """Namespaces of its own for network and processes: no interface is up, no other process can be signalled."""
+    apart = CLONE_NEWPID | CLONE_NEWNET
+    return libc.unshare(CLONE_NEWUSER | apart) == 0 or libc.unshare(apart) == 0
+
+
+def become_first_process():
+    """Forks into the new process namespace. When its first process ends, the kernel ends all the others."""
+    child = os.fork()
+    if child:
+        status = os.waitpid(child, 0)[1]
+        if os.WIFSIGNALED(status):
+            sys.stderr.write(f"killed by signal {os.WTERMSIG(status)} (memory, time or output limit)")
+            sys.stderr.flush()
+            os._exit(1)
+        os._exit(os.WEXITSTATUS(status))
+
+
+def close_files(libc, readable, writable):
+    """Landlock: read below `readable`, anything below `writable`, nothing elsewhere, no TCP."""
+    version = libc.syscall(444, None, 0, 1)
+    if version < 1:
+        return False
+    all_files = (1 << {1: 13, 2: 14}.get(version, 15)) - 1
+    network = 3 if version >= 4 else 0
+    rules = (ctypes.c_uint64 * 2)(all_files, network)
+    ruleset = libc.syscall(444, ctypes.byref(rules), 16 if version >= 4 else 8, 0)
+    if ruleset < 0:
+        return False
+    for path, access in [(p, _READ_FILE | _READ_DIR | _EXECUTE) for p in readable] + [(writable, all_files)]:
+        if not os.path.exists(path):
+            continue
+        handle = os.open(path, os.O_PATH | os.O_CLOEXEC)
+        allowed = access if os.path.isdir(path) else access & (_READ_FILE | _EXECUTE)
+        rule = ctypes.create_string_buffer(allowed.to_bytes(8, "little") + handle.to_bytes(4, "little"), 12)
+        libc.syscall(445, ruleset, 1, rule, 0)
+        os.close(handle)
+    libc.prctl(38, 1, 0, 0, 0)
+    return libc.syscall(446, ruleset, 0) == 0
+
+
+def main():
+    scratch, memory_bytes, cpu_s = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+    job = json.load(sys.stdin)
+    os.chdir(scratch)
+    libc = ctypes.CDLL(None, use_errno=True)
+    linux = sys.platform == "linux"
+    network = linux and close_network(libc)
+    readable = ["/usr", "/lib", "/lib64", "/etc/ld.so.cache", "/dev/null", "/dev/urandom", sys.prefix, sys.base_prefix]
+    files = linux and close_files(libc, readable, scratch)
+    if not (network and files) and not job["unsafe"]:
+        missing = [name for name, closed in (("network", network), ("files", files)) if not closed]
+        sys.stderr.write("no sandbox: this kernel cannot close off " + " and ".join(missing))
+        sys.exit(97)
+    become_first_process()
+    limit_resources(memory_bytes, cpu_s, 1 << 20)
+    # Root is exempt from this limit; what root's code forks ends with the namespace.
+    resource.setrlimit(resource.RLIMIT_NPROC, (0, 0))
+    namespace = {"__name__": "answer"}
+    for name, source in job["sources"]:
+        exec(compile(source, name, "exec"), namespace)
+    os.write(1, job["nonce"].encode())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,18 @@
+"""python_parses: the answer's Python is syntactically right and is not empty."""
+
+from __future__ import annotations
+
+import ast
+
+from journeyman.scoring.checks import Answer, Finding
+from journeyman.scoring.code_block import python_source
+
+
+def python_parses(answer: Answer) -> Finding:
+    try:
+        tree = ast.parse(python_source(answer.text))
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        return Finding("fail", f"{type(error).__name__}: {error}"[:300])
+    if not tree.body:
+        return Finding("fail", "no code in the answer")
+    return Finding("pass")

@@ -1,0 +1,69 @@
+"""The trainable adapter: float32 masters of A and B for every target of every layer.
+
+Hu et al., 2021 (arXiv 2106.09685): A starts random, B starts at zero, so training starts at the base model.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from journeyman.config import LoraConfig
+from journeyman.models.decoder import LayerLora, LoraPair
+from journeyman.models.geometry import Geometry
+
+_ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
+
+
+class Adapter:
+    """LoRA parameters under the names that `peft` gives them.
+
+    Attributes:
+        parameters: name → float32 leaf tensor; A is (rank, in), B is (out, rank).
+    """
+
+    def __init__(self, geometry: Geometry, config: LoraConfig, seed: int) -> None:
+        self.geometry = geometry
+        self.config = config
+        generator = torch.Generator().manual_seed(seed)
+        self.parameters: dict[str, Tensor] = {}
+        for layer in range(geometry.layers):
+            for module in config.targets:
+                rows, columns = geometry.module_shape(module)
+                # peft's start: kaiming_uniform with a = sqrt(5), that is U(-1/sqrt(in), 1/sqrt(in)).
+                bound = 1 / math.sqrt(columns)
+                a_RI = torch.empty(config.rank, columns).uniform_(-bound, bound, generator=generator)
+                b_OR = torch.zeros(rows, config.rank)
+                self.parameters[parameter_name(layer, module, "A")] = a_RI.requires_grad_()
+                self.parameters[parameter_name(layer, module, "B")] = b_OR.requires_grad_()
+
+    def layers(self, *, training: bool) -> list[LayerLora]:
+        """What the decoder takes, one mapping a layer; dropout acts only where `training`."""
+        dropout = self.config.dropout if training else 0.0
+        return [
+            {
+                module: LoraPair(
+                    self.parameters[parameter_name(layer, module, "A")],
+                    self.parameters[parameter_name(layer, module, "B")],
+                    self.config.alpha / self.config.rank,
+                    dropout,
+                )
+                for module in self.config.targets
+            }
+            for layer in range(self.geometry.layers)
+        ]
+
+    def load(self, tensors: dict[str, Tensor]) -> None:
+        """Copies values in; names and shapes must be the adapter's own."""
+        assert tensors.keys() == self.parameters.keys()
+        with torch.no_grad():
+            for name, value in tensors.items():
+                self.parameters[name].copy_(value)
+
+
+def parameter_name(layer: int, module: str, side: str) -> str:
+    """The name of a LoRA tensor in `peft`'s file format."""
+    block = "self_attn" if module in _ATTENTION else "mlp"
+    return f"base_model.model.model.layers.{layer}.{block}.{module}.lora_{side}.weight"
