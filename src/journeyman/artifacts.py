@@ -1,0 +1,127 @@
+"""Files that are whole or absent: staged folders, atomic writes, JSON lines, hashes."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import io
+import json
+import os
+import shutil
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import zstandard
+from pydantic import BaseModel, ValidationError
+
+from journeyman.errors import InputError
+
+MANIFEST = "manifest.json"
+_Model = TypeVar("_Model", bound=BaseModel)
+
+
+def write_atomic(path: Path, data: bytes) -> None:
+    """Writes beside the target, syncs and renames: a reader sees the old file or the new one.
+
+    Raises:
+        InputError: the disk is full or the folder cannot be written.
+    """
+    staged = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with staged.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        staged.replace(path)
+    except OSError as error:
+        staged.unlink(missing_ok=True)
+        raise disk_error(error, path) from error
+
+
+def disk_error(error: OSError, path: Path) -> InputError:
+    """An OSError as one sentence with the place and the remedy."""
+    if error.errno == errno.ENOSPC:
+        free_mb = shutil.disk_usage(path.parent if path.parent.exists() else Path.cwd()).free / 1e6
+        return InputError(f"{path}: the disk is full ({free_mb:.0f} MB free)", "Free some space and run it again")
+    return InputError(f"{path}: {error.strerror}", "Make the folder writable, or use another one")
+
+
+def write_json(path: Path, value: Any) -> None:
+    write_atomic(path, (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode())
+
+
+def read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: no such file", "Run the stage that makes it: journeyman run") from error
+    except ValueError as error:
+        raise InputError(f"{path}: not valid JSON: {error}", "Restore the file, or run journeyman run --redo") from error
+
+
+def write_model(path: Path, model: BaseModel) -> None:
+    write_atomic(path, (model.model_dump_json(indent=2) + "\n").encode())
+
+
+def read_model(path: Path, kind: type[_Model]) -> _Model:
+    """Reads a manifest or another single record; an unknown or missing field is an InputError."""
+    data = read_json(path)
+    try:
+        return kind.model_validate(data)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise InputError(f"{path}: {place}: {first['msg']}", "Made by another version? journeyman run --redo") from error
+
+
+def write_rows(path: Path, rows: Iterable[BaseModel]) -> int:
+    """Writes JSON lines (compressed where the name ends in .zst), atomically; returns how many."""
+    staged = path.with_name(f".{path.name}.tmp")
+    count = 0
+    try:
+        with staged.open("wb") as raw, _compressed(raw, path) as out:
+            for row in rows:
+                out.write(row.model_dump_json().encode() + b"\n")
+                count += 1
+        staged.replace(path)
+    except OSError as error:
+        staged.unlink(missing_ok=True)
+        raise disk_error(error, path) from error
+    return count
+
+
+@contextmanager
+def _compressed(raw: Any, path: Path) -> Iterator[Any]:
+    if path.suffix != ".zst":
+        yield raw
+        return
+    with zstandard.ZstdCompressor(level=3).stream_writer(raw, closefd=False) as out:
+        yield out
+
+
+def read_rows(path: Path, kind: type[_Model]) -> Iterator[_Model]:
+    """Reads JSON lines that write_rows wrote."""
+    if not path.is_file():
+        raise InputError(f"{path}: no such file", "Run the stage that makes it: journeyman run")
+    with path.open("rb") as raw:
+        stream: Any = zstandard.ZstdDecompressor().stream_reader(raw) if path.suffix == ".zst" else raw
+        for number, line in enumerate(io.TextIOWrapper(stream, encoding="utf-8"), start=1):
+            try:
+                yield kind.model_validate_json(line)
+            except ValidationError as error:
+                raise InputError(
+                    f"{path}:{number}: {error.errors()[0]['msg']}", "Changed by hand? journeyman run --redo"
+                ) from error
+
+
+def hash_of(value: Any) -> str:
+    """SHA-256 of a JSON value in canonical form, in hex."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file, in hex; read in blocks, so the size does not matter."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,186 @@
+"""What each stage hands to the next: the content of its manifest.json. READ SECOND.
+
+Estimates that could not be made are None, never 0.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+VerdictName = Literal["deploy", "iterate", "abort", "insufficient"]
+
+
+class Manifest(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Stamp(Manifest):
+    """How an artifact came to be."""
+
+    stage: str
+    version: int
+    journeyman: str
+    fingerprint: str
+    inputs: dict[str, str] = Field(description="setting or input → its value or hash: what the fingerprint covers")
+    created: str
+    files: dict[str, str] = Field(description="file → SHA-256")
+
+
+class Durations(Manifest):
+    """Seconds over the successes that logged a duration; None where none did."""
+
+    n: int
+    mean_s: float | None
+    median_s: float | None
+    p95_s: float | None
+
+
+class LogGroup(Manifest):
+    """One role, or one provider and model."""
+
+    rows: int
+    successes: int
+    durations: Durations
+
+
+class IngestManifest(Manifest):
+    read: int
+    kept: int
+    rejected: int
+    total: LogGroup
+    by_role: dict[str, LogGroup]
+    by_teacher: dict[str, LogGroup] = Field(description="provider, or provider/model")
+
+
+class SplitCounts(Manifest):
+    train: int
+    val: int
+    test: int
+
+
+class DatasetManifest(Manifest):
+    rows_in: int
+    kept: int
+    dropped: dict[str, int] = Field(description="rule → rows")
+    splits: dict[str, SplitCounts] = Field(description="role → rows of each split")
+    train_tokens: int
+    longest_row_tokens: int
+    system_prompts: dict[str, str] = Field(description="role → the prompt that is trained and must be served")
+    notes: list[str]
+
+
+class Rules(Manifest):
+    """The decision rules, fixed before any result."""
+
+    max_mean_latency_s: float
+    min_success: float
+    max_memory_gb: float
+    stretch_mean_latency_s: float
+    stretch_success: float
+    confidence: float
+    checks: dict[str, list[str]]
+
+
+class PlanManifest(Manifest):
+    base_path: str
+    base_sha256: str
+    base_parameters: int
+    trainable_parameters: int
+    steps_per_epoch: int
+    total_steps: int
+    tokens_per_epoch: int
+    total_tokens: int
+    precision: str
+    matrix_gflops: float = Field(description="this machine's measured rate in the chosen precision")
+    estimated_train_s: float
+    estimated_train_memory_gb: float
+    estimated_serve_memory_gb: float
+    rules: Rules
+    warnings: list[str]
+
+
+class ValidationPoint(Manifest):
+    step: int
+    loss: float
+
+
+class AdapterManifest(Manifest):
+    base_sha256: str
+    trainable_parameters: int
+    steps: int
+    total_steps: int
+    stopped_early: bool
+    best_step: int
+    validations: list[ValidationPoint]
+    train_s: float
+    tokens: int
+    precision: str
+    peak_memory_gb: float | None
+
+
+class Rate(Manifest):
+    """A share with its Wilson interval."""
+
+    passed: int
+    n: int
+    low: float
+    high: float
+
+
+class ArmSummary(Manifest):
+    success: Rate | None = Field(description="None where no row could be scored")
+    unscored: int
+    mean_latency_s: float | None
+    p95_latency_s: float | None
+
+
+class RoleSummary(Manifest):
+    rows: int
+    base: ArmSummary
+    tuned: ArmSummary
+    wins: int = Field(description="rows that tuned passes and base fails")
+    losses: int = Field(description="rows that base passes and tuned fails")
+    p_value: float | None = Field(description="exact McNemar test of wins against losses")
+
+
+class EvaluationManifest(Manifest):
+    engine: str
+    adapter_sha256: str
+    base_sha256: str
+    rows: int
+    roles: dict[str, RoleSummary] = Field(description="role → result; 'all' pools them")
+    load_s: float
+    peak_memory_gb: float | None
+    identical_prompts: int = Field(description="prompts whose token ids equal those of training")
+
+
+class RuleResult(Manifest):
+    rule: str
+    outcome: Literal["pass", "fail", "unknown"]
+    reason: str
+
+
+class RoleDecision(Manifest):
+    verdict: VerdictName
+    stretch: bool
+    reasons: list[RuleResult]
+    rows_needed: int | None = Field(description="test rows that would settle it, at the rate observed")
+    next_steps: list[str]
+
+
+class DecisionManifest(Manifest):
+    verdict: VerdictName
+    roles: dict[str, RoleDecision]
+    deployed_roles: list[str]
+
+
+class BundleManifest(Manifest):
+    roles: list[str]
+    override: str | None
+    base_sha256: str
+    adapter_sha256: str
+    base_file: str
+    system_prompts: dict[str, str]
+    settings: dict[str, Any]

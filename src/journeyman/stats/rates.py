@@ -1,0 +1,60 @@
+"""Intervals and tests of success rates, in plain arithmetic; checked against scipy in the tests."""
+
+from __future__ import annotations
+
+import math
+from statistics import NormalDist
+
+
+def wilson(passed: int, n: int, confidence: float) -> tuple[float, float]:
+    """The Wilson score interval of a rate (Wilson, 1927).
+
+    Raises:
+        ValueError: n is 0: there is no interval of nothing.
+    """
+    if n <= 0:
+        raise ValueError("an interval needs at least one row")
+    z = NormalDist().inv_cdf(0.5 + confidence / 2)
+    rate = passed / n
+    centre = (rate + z * z / (2 * n)) / (1 + z * z / n)
+    half = z / (1 + z * z / n) * math.sqrt(rate * (1 - rate) / n + z * z / (4 * n * n))
+    return max(0.0, centre - half), min(1.0, centre + half)
+
+
+def mcnemar(wins: int, losses: int) -> float | None:
+    """The exact two-sided McNemar test: how likely so uneven a split is if both arms are equally good.
+
+    None where no row tells the arms apart.
+    """
+    n = wins + losses
+    if n == 0:
+        return None
+    tail = sum(math.comb(n, k) for k in range(min(wins, losses) + 1)) / 2**n
+    return min(1.0, 2 * tail)
+
+
+def rows_needed(rate: float, threshold: float, confidence: float) -> int | None:
+    """Rows at which the Wilson interval of `rate` lies wholly on one side of `threshold`.
+
+    None where the rate is the threshold itself: no number of rows would tell.
+    """
+    if rate == threshold:
+        return None
+    low, high = 1, 1
+    while not _settled(rate, high, threshold, confidence):
+        low, high = high, high * 2
+        if high > 10**9:
+            return None
+    while low < high:
+        middle = (low + high) // 2
+        if _settled(rate, middle, threshold, confidence):
+            high = middle
+        else:
+            low = middle + 1
+    return high
+
+
+def _settled(rate: float, n: int, threshold: float, confidence: float) -> bool:
+    z = NormalDist().inv_cdf(0.5 + confidence / 2)
+    # The score interval excludes a threshold exactly when the score test rejects it.
+    return abs(rate - threshold) > z * math.sqrt(threshold * (1 - threshold) / n)
