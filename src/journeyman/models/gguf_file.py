@@ -8,7 +8,6 @@ must end in an error and not in an endless loop; the arithmetic of the block for
 
 from __future__ import annotations
 
-import hashlib
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -74,12 +73,6 @@ class GgufFile:
             ) from error
         # A copy, because an F32 tensor would otherwise be a read-only view of the file.
         return np.array(values.reshape(info.shape), dtype=np.float32)
-
-
-def sha256_of(path: Path) -> str:
-    """The SHA-256 of a file, in hex; read in blocks, so the size does not matter."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 class _Cursor:

@@ -1,0 +1,129 @@
+"""plan: what training will cost, what looks wrong, and the decision rules, fixed before any result."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from journeyman.artifacts import sha256_of, write_atomic
+from journeyman.config import Config
+from journeyman.manifests import DatasetManifest, PlanManifest, Rules
+from journeyman.models.geometry import Geometry
+from journeyman.ports import Reporter
+from journeyman.sizing.duration import training_seconds
+from journeyman.sizing.memory import serving_bytes, training_bytes
+from journeyman.sizing.parameters import lora_parameters
+from journeyman.stats.rates import rows_needed, wilson
+from journeyman.training.batches import steps_per_epoch
+from journeyman.training.machine import compute_dtype, matrix_gflops, use_threads
+
+VERSION = 1
+
+
+def plan(
+    dataset: DatasetManifest, config: Config, base: Path, geometry: Geometry, out: Path, reporter: Reporter
+) -> PlanManifest:
+    """Measures the machine for half a second and writes plan.md beside the manifest."""
+    reporter.begin("plan", 1, "measurement")
+    train = config.train
+    use_threads(train.threads)
+    dtype = compute_dtype(train.precision)
+    rows = sum(split.train for split in dataset.splits.values())
+    trainable = lora_parameters(geometry, train.lora.rank, train.lora.targets)
+    per_epoch = steps_per_epoch(rows, train.rows_per_step)
+    tokens = dataset.train_tokens * train.epochs
+    gflops = matrix_gflops(dtype)
+    memory = training_bytes(geometry, trainable, dtype.itemsize, train.pack_tokens, dataset.longest_row_tokens)
+    serving = serving_bytes(base.stat().st_size, geometry, trainable, config.evaluate.context)
+    made = PlanManifest(
+        base_path=str(base),
+        base_sha256=sha256_of(base),
+        base_parameters=geometry.parameters,
+        trainable_parameters=trainable,
+        steps_per_epoch=per_epoch,
+        total_steps=per_epoch * train.epochs,
+        tokens_per_epoch=dataset.train_tokens,
+        total_tokens=tokens,
+        precision=str(dtype).removeprefix("torch."),
+        matrix_gflops=gflops,
+        estimated_train_s=training_seconds(geometry.linear_parameters, tokens, gflops),
+        estimated_train_memory_gb=memory / 1e9,
+        estimated_serve_memory_gb=serving / 1e9,
+        rules=_rules(dataset, config),
+        warnings=_warnings(dataset, config, per_epoch * train.epochs, geometry, memory),
+    )
+    write_atomic(out / "plan.md", plan_text(made, config).encode())
+    reporter.advance(1)
+    return made
+
+
+def _rules(dataset: DatasetManifest, config: Config) -> Rules:
+    decide = config.decide
+    return Rules(
+        max_mean_latency_s=decide.max_mean_latency_s,
+        min_success=decide.min_success,
+        max_memory_gb=decide.max_memory_gb,
+        stretch_mean_latency_s=decide.stretch_mean_latency_s,
+        stretch_success=decide.stretch_success,
+        confidence=decide.confidence,
+        checks={role: config.role(role).checks for role in dataset.splits},
+    )
+
+
+def _warnings(dataset: DatasetManifest, config: Config, steps: int, geometry: Geometry, memory: int) -> list[str]:
+    import psutil
+
+    warnings = list(dataset.notes)
+    train, decide = config.train, config.decide
+    if train.warmup_steps >= steps:
+        warnings.append(
+            f"train.warmup_steps = {train.warmup_steps} is not below the {steps} steps of the run: "
+            f"the learning rate never comes down from its rise to {train.learning_rate:g}"
+        )
+    if dataset.longest_row_tokens > geometry.context:
+        warnings.append(f"rows of {dataset.longest_row_tokens} tokens exceed the base's context of {geometry.context}")
+    total_memory = psutil.virtual_memory().total
+    if memory > total_memory:
+        warnings.append(
+            f"training needs about {memory / 1e9:.1f} GB, this machine has {total_memory / 1e9:.1f}: "
+            "lower train.pack_tokens or take a smaller base"
+        )
+    for role, split in dataset.splits.items():
+        if not split.test or wilson(split.test, split.test, decide.confidence)[0] < decide.min_success:
+            needed = rows_needed(1.0, decide.min_success, decide.confidence)
+            warnings.append(
+                f"{role}: {split.test} test rows cannot prove a success of {decide.min_success:.0%} "
+                f"even if all pass; {needed} would"
+            )
+    return warnings
+
+
+def plan_text(plan: PlanManifest, config: Config) -> str:
+    """The plan as a page of Markdown."""
+    rules = plan.rules
+    lines = [
+        "# Plan",
+        "",
+        f"- base: {plan.base_path} ({plan.base_parameters:,} parameters), SHA-256 {plan.base_sha256}",
+        f"- trainable: {plan.trainable_parameters:,} parameters (rank {config.train.lora.rank})",
+        f"- steps: {plan.total_steps} ({plan.steps_per_epoch} an epoch), {plan.total_tokens:,} tokens",
+        f"- precision: {plan.precision}, matrix rate measured at {plan.matrix_gflops:.0f} GFLOP/s",
+        f"- time, estimated: {plan.estimated_train_s:.0f} s",
+        f"- memory, estimated: {plan.estimated_train_memory_gb:.1f} GB to train, "
+        f"{plan.estimated_serve_memory_gb:.2f} GB to serve",
+        "",
+        "## Decision rules, fixed now",
+        "",
+        f"- deploy: success at least {rules.min_success:.1%}, mean latency below {rules.max_mean_latency_s:g} s, "
+        f"memory at most {rules.max_memory_gb:g} GB",
+        f"- stretch: success at least {rules.stretch_success:.1%}, mean latency below "
+        f"{rules.stretch_mean_latency_s:g} s",
+        f"- intervals at {rules.confidence:.0%} confidence: a success rule is passed or failed only where the whole "
+        "interval lies on one side",
+        *[f"- {role}: {', '.join(checks)}" for role, checks in rules.checks.items()],
+        "",
+        "## Warnings",
+        "",
+        *([f"- {warning}" for warning in plan.warnings] or ["none"]),
+        "",
+    ]
+    return "\n".join(lines)

@@ -1,0 +1,84 @@
+"""train: the plan, the training rows and the base → an adapter in two formats. It has no way to the sealed rows."""
+
+from __future__ import annotations
+
+import resource
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from journeyman.artifacts import read_rows
+from journeyman.config import TrainConfig
+from journeyman.manifests import AdapterManifest, PlanManifest
+from journeyman.models.gguf_file import GgufFile
+from journeyman.models.weights import load_decoder
+from journeyman.ports import Reporter
+from journeyman.records import Example
+from journeyman.rendering.renderer import Rendered, Renderer
+from journeyman.training.export import write_gguf, write_peft
+from journeyman.training.loop import Trainer, TrainingJob
+from journeyman.training.machine import compute_dtype, keep_freed_memory, use_threads
+
+VERSION = 1
+
+
+def train(
+    train_rows: Path,
+    val_rows: Path,
+    plan: PlanManifest,
+    config: TrainConfig,
+    base: GgufFile,
+    fingerprint: str,
+    out: Path,
+    reporter: Reporter,
+) -> AdapterManifest:
+    """Trains, or goes on from the newest checkpoint of the same fingerprint.
+
+    Raises:
+        Interrupted: asked to stop; the state is saved.
+        InputError: the loss is not a number, the disk is full, or the checkpoint belongs to another run.
+    """
+    keep_freed_memory()
+    use_threads(config.threads)
+    reporter.begin("load the base", 1, "model")
+    renderer = Renderer(base)
+    job = TrainingJob(
+        decoder=load_decoder(base, compute_dtype(config.precision)),
+        train=render_rows(renderer, list(read_rows(train_rows, Example))),
+        val=render_rows(renderer, list(read_rows(val_rows, Example))),
+        config=config,
+        fingerprint=fingerprint,
+        folder=out / "checkpoints",
+    )
+    trainer = Trainer(job, reporter)
+    state = trainer.run()
+    write_peft(trainer.adapter, base.path.name, out)
+    write_gguf(trainer.adapter, out / "adapter.gguf")
+    return AdapterManifest(
+        base_sha256=plan.base_sha256,
+        trainable_parameters=sum(value.numel() for value in trainer.adapter.parameters.values()),
+        steps=state.step,
+        total_steps=trainer.total_steps,
+        stopped_early=state.step < trainer.total_steps,
+        best_step=state.best_step,
+        validations=state.validations,
+        train_s=state.train_s,
+        tokens=state.tokens,
+        precision=plan.precision,
+        peak_memory_gb=_peak_memory_gb(),
+    )
+
+
+def render_rows(renderer: Renderer, rows: Sequence[Example]) -> list[Rendered]:
+    """Renders rows and asserts the mask: some prompt, some answer, the terminator last and trained."""
+    rendered = [renderer.example(row.messages, row.answer) for row in rows]
+    for row, one in zip(rows, rendered, strict=True):
+        assert one.prompt_tokens == row.prompt_tokens and one.trained_tokens == row.answer_tokens, row.id
+        assert one.prompt_tokens > 0 and one.trained_tokens > 1, row.id
+        assert one.ids[-1] == renderer.terminator_id, row.id
+    return rendered
+
+
+def _peak_memory_gb() -> float | None:
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak * (1 if sys.platform == "darwin" else 1024) / 1e9

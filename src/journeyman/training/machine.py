@@ -1,0 +1,57 @@
+"""What the processor is good at, measured, and the allocator's setting."""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+import time
+
+import psutil
+import torch
+
+_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
+
+
+def keep_freed_memory() -> bool:
+    """Tells glibc to keep freed memory instead of handing it back; True where that worked.
+
+    On a virtual machine the first touch of a page is slow, and each handed-back tensor is touched anew.
+    """
+    if sys.platform != "linux":
+        return False
+    try:
+        libc = ctypes.CDLL("libc.so.6")
+        return bool(libc.mallopt(_M_MMAP_MAX, 0) and libc.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1))
+    except OSError:
+        return False
+
+
+def use_threads(threads: int | None) -> int:
+    """Sets torch's threads: as configured, else one for each physical core."""
+    count = threads or psutil.cpu_count(logical=False) or 1
+    torch.set_num_threads(count)
+    return count
+
+
+def compute_dtype(precision: str) -> torch.dtype:
+    """bfloat16 where the processor multiplies it natively; without that it is a cliff, so float32."""
+    if precision == "auto":
+        return torch.bfloat16 if _has_native_bfloat16() else torch.float32
+    return {"float32": torch.float32, "bfloat16": torch.bfloat16}[precision]
+
+
+def _has_native_bfloat16() -> bool:
+    supported = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
+    amx = getattr(torch.cpu, "_is_amx_tile_supported", None)
+    return bool(supported and supported()) or bool(amx and amx())
+
+
+def matrix_gflops(dtype: torch.dtype, size: int = 1024, seconds: float = 0.4) -> float:
+    """The measured rate of square matrix products, in 10^9 operations a second."""
+    left, right = torch.randn(size, size).to(dtype), torch.randn(size, size).to(dtype)
+    left @ right
+    start, count = time.perf_counter(), 0
+    while time.perf_counter() - start < seconds:
+        left @ right
+        count += 1
+    return 2 * size**3 * count / (time.perf_counter() - start) / 1e9
