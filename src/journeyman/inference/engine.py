@@ -1,0 +1,45 @@
+"""The engine process: llama.cpp's server (xllamacpp) with a base and an adapter, on a loopback port.
+
+Run as `python -m journeyman.inference.engine`; settings come as one JSON line on standard input. When that
+closes, the process ends at once, so it never outlives its parent, and the server's destructor, which can
+hang, is never called. The server's open defaults (any origin, web page, slots) are closed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+
+
+def main() -> None:
+    settings = json.loads(sys.stdin.readline())
+    import xllamacpp
+
+    params = xllamacpp.CommonParams()
+    params.model.path = settings["base"]
+    params.n_ctx = settings["context"]
+    params.n_parallel = 1
+    params.cpuparams.n_threads = settings["threads"]
+    params.cpuparams_batch.n_threads = settings["threads"]
+    params.hostnames = ["127.0.0.1"]
+    params.port = 0
+    params.api_keys = [settings["key"]]
+    params.cors_origins = "localhost"
+    params.ui = False
+    params.endpoint_slots = False
+    params.endpoint_props = False
+    params.server_tools = []
+    params.verbosity = 0
+    if settings["adapter"]:
+        adapter = xllamacpp.CommonAdapterLoraInfo()
+        adapter.path, adapter.scale = settings["adapter"], 1.0
+        params.lora_adapters = [adapter]
+    server = xllamacpp.Server(params)
+    print(json.dumps({"address": server.listening_address}), flush=True)
+    sys.stdin.read()
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,174 @@
+"""evaluate: the sealed rows, base and tuned, through the engine and the very files that will serve.
+
+Answers are kept one by one as they come, so an interrupted evaluation goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from journeyman.artifacts import read_rows, sha256_of, write_rows
+from journeyman.config import EvaluateConfig
+from journeyman.errors import EngineError, Interrupted
+from journeyman.inference.llama import EngineSettings, LlamaEngine, running_engine
+from journeyman.manifests import ArmSummary, EvaluationManifest, PlanManifest, Rate, RoleSummary
+from journeyman.ports import Reporter
+from journeyman.records import Example, Prediction, Verdict
+from journeyman.rendering.renderer import Renderer
+from journeyman.scoring.checks import Answer, judge
+from journeyman.scoring.sandbox import Limits
+from journeyman.stats.describe import mean, percentile
+from journeyman.stats.rates import mcnemar, wilson
+
+VERSION = 1
+ARMS = ("base", "tuned")
+
+
+def evaluate(
+    sealed: Path,
+    adapter: Path,
+    plan: PlanManifest,
+    config: EvaluateConfig,
+    renderer: Renderer,
+    out: Path,
+    reporter: Reporter,
+) -> EvaluationManifest:
+    """Asks, judges and sums up.
+
+    Raises:
+        Interrupted: asked to stop; the answers so far are kept.
+        EngineError: the engine failed, or made other token ids of a prompt than training did.
+    """
+    rows = list(read_rows(sealed, Example))
+    settings = EngineSettings(
+        Path(plan.base_path), adapter, config.context, config.threads, config.max_new_tokens, config.temperature
+    )
+    reporter.begin("load the engine", 1, "model")
+    with running_engine(settings) as engine:
+        identical = _prove_prompts(rows, engine, renderer)
+        predictions = _ask(rows, engine, out / "answers.jsonl", config, reporter)
+        load_s, peak = engine.load_s, engine.peak_memory_bytes()
+    write_rows(out / "predictions.jsonl", predictions)
+    verdicts = _judge(rows, predictions, plan, config, reporter)
+    write_rows(out / "verdicts.jsonl", verdicts)
+    roles = {role: summarize(role, predictions, verdicts, plan.rules.confidence) for role in _roles(rows, plan)}
+    return EvaluationManifest(
+        engine="llama.cpp (xllamacpp)",
+        adapter_sha256=sha256_of(adapter),
+        base_sha256=plan.base_sha256,
+        rows=len(rows),
+        roles=roles,
+        load_s=load_s,
+        peak_memory_gb=peak / 1e9 if peak else None,
+        identical_prompts=identical,
+    )
+
+
+def _roles(rows: Sequence[Example], plan: PlanManifest) -> list[str]:
+    return ["all", *sorted({row.role for row in rows} | set(plan.rules.checks))]
+
+
+def _prove_prompts(rows: Sequence[Example], engine: LlamaEngine, renderer: Renderer) -> int:
+    """Every prompt must be the same token ids in the engine as in training."""
+    for row in rows:
+        trained, served = renderer.prompt_ids(row.messages), engine.prompt_ids(row.messages)
+        if trained != served:
+            place = next((i for i, (a, b) in enumerate(zip(trained, served, strict=False)) if a != b), -1)
+            raise EngineError(
+                f"row {row.id}: training and serving make different prompts, from token {place} on: "
+                f"{renderer.decode(trained[place : place + 8])!r} against {renderer.decode(served[place : place + 8])!r}",
+                "Report this base model: its template or tokenizer is not supported",
+            )
+    return len(rows)
+
+
+def _ask(
+    rows: Sequence[Example], engine: LlamaEngine, kept: Path, config: EvaluateConfig, reporter: Reporter
+) -> list[Prediction]:
+    predictions = _kept_answers(kept)
+    done = {(p.arm, p.id) for p in predictions}
+    todo = [(row, arm) for row in rows for arm in ARMS]
+    reporter.begin("evaluate", len(todo), "answers")
+    with kept.open("a", encoding="utf-8") as file:
+        for number, (row, arm) in enumerate(todo):
+            if reporter.stop_requested:
+                raise Interrupted(f"stopped after {number} of {len(todo)} answers", "Run it again to go on")
+            if (arm, row.id) in done:
+                continue
+
+            def moved(tokens: int, number: int = number, row: Example = row, arm: str = arm) -> None:
+                reporter.advance(number + min(1.0, tokens / config.max_new_tokens), f"{row.role}, {arm}")
+
+            prediction = engine.generate(row.id, row.role, row.messages, arm, on_token=moved)
+            predictions.append(prediction)
+            file.write(prediction.model_dump_json() + "\n")
+            file.flush()
+    reporter.advance(len(todo))
+    return predictions
+
+
+def _kept_answers(path: Path) -> list[Prediction]:
+    """Answers of an interrupted evaluation; a line that a kill cut short is dropped."""
+    if not path.is_file():
+        return []
+    lines = path.read_text(encoding="utf-8").split("\n")
+    whole = [line for line in lines[:-1] if line]
+    path.write_text("".join(line + "\n" for line in whole), encoding="utf-8")
+    return [Prediction.model_validate_json(line) for line in whole]
+
+
+def _judge(
+    rows: Sequence[Example],
+    predictions: Sequence[Prediction],
+    plan: PlanManifest,
+    config: EvaluateConfig,
+    reporter: Reporter,
+) -> list[Verdict]:
+    by_id = {row.id: row for row in rows}
+    limits = Limits(unsafe=config.unsafe_exec)
+    reporter.begin("judge", len(predictions), "answers")
+    verdicts = []
+    for number, p in enumerate(predictions, start=1):
+        answer = Answer(p.text, p.finish_reason, by_id[p.id].check, limits)
+        check, finding = judge(answer, plan.rules.checks.get(p.role, ["answered"]))
+        verdicts.append(
+            Verdict(id=p.id, role=p.role, arm=p.arm, outcome=finding.outcome, check=check, detail=finding.detail)
+        )
+        reporter.advance(number)
+    return verdicts
+
+
+def summarize(
+    role: str, predictions: Sequence[Prediction], verdicts: Sequence[Verdict], confidence: float
+) -> RoleSummary:
+    """One role's result; the role "all" pools every row."""
+    of_role = [v for v in verdicts if role in ("all", v.role)]
+    passed = {arm: {v.id for v in of_role if v.arm == arm and v.outcome == "pass"} for arm in ARMS}
+    failed = {arm: {v.id for v in of_role if v.arm == arm and v.outcome == "fail"} for arm in ARMS}
+    wins, losses = len(passed["tuned"] & failed["base"]), len(failed["tuned"] & passed["base"])
+    arms = {
+        arm: _arm(
+            [p.latency_s for p in predictions if p.arm == arm and role in ("all", p.role)],
+            len(passed[arm]),
+            len(failed[arm]),
+            sum(v.outcome == "unscored" for v in of_role if v.arm == arm),
+            confidence,
+        )
+        for arm in ARMS
+    }
+    rows = len({v.id for v in of_role})
+    return RoleSummary(
+        rows=rows, base=arms["base"], tuned=arms["tuned"], wins=wins, losses=losses, p_value=mcnemar(wins, losses)
+    )
+
+
+def _arm(latencies: Sequence[float], passed: int, failed: int, unscored: int, confidence: float) -> ArmSummary:
+    scored = passed + failed
+    rate = None
+    if scored:
+        low, high = wilson(passed, scored, confidence)
+        rate = Rate(passed=passed, n=scored, low=low, high=high)
+    return ArmSummary(
+        success=rate, unscored=unscored, mean_latency_s=mean(latencies), p95_latency_s=percentile(latencies, 0.95)
+    )
