@@ -1,0 +1,402 @@
+"""START HERE. The ordered STAGES, and what happens to each: skip what is fresh, resume, run, or refuse.
+
+A stage is a function from typed artifacts to one new folder. Its fingerprint covers the stage's version,
+the settings that it reads and the results that it builds on; `manifest.json` is written last, so a folder
+without one is unfinished.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel
+
+import journeyman
+from journeyman.artifacts import MANIFEST, hash_of, read_json, sha256_of, write_json
+from journeyman.config import Config
+from journeyman.errors import InputError, StaleArtifact, UsageError
+from journeyman.manifests import (
+    AdapterManifest,
+    BundleManifest,
+    DatasetManifest,
+    DecisionManifest,
+    EvaluationManifest,
+    IngestManifest,
+    PlanManifest,
+    Stamp,
+)
+from journeyman.ports import Reporter
+
+_UNFINISHED = "unfinished.json"
+_M = TypeVar("_M", bound=BaseModel)
+
+
+@dataclass
+class Run:
+    """One run folder with its config; gives stages their typed inputs."""
+
+    root: Path
+    config: Config
+    override: str | None = None
+    _results: dict[str, BaseModel] = field(default_factory=dict)
+
+    def folder(self, stage: str) -> Path:
+        return self.root / next(s.folder for s in STAGES if s.name == stage)
+
+    def result(self, stage: str, kind: type[_M]) -> _M:
+        """The finished result of a stage.
+
+        Raises:
+            InputError: the stage has not been run, or its manifest is damaged.
+        """
+        path = self.folder(stage) / MANIFEST
+        if not path.is_file():
+            raise InputError(f"{path}: the stage {stage!r} has not been run", f"Run: journeyman run --until {stage}")
+        data = read_json(path)
+        try:
+            return kind.model_validate(data["result"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise InputError(f"{path}: not a manifest of {stage}: {error}", "Run: journeyman run --redo") from error
+
+    @cached_property
+    def base(self) -> Any:
+        """The base model's open GGUF file."""
+        from journeyman.models.base import find_base
+        from journeyman.models.gguf_file import GgufFile
+
+        return GgufFile(find_base(self.config.base.model, self.root))
+
+    @cached_property
+    def base_sha256(self) -> str:
+        return sha256_of(self.base.path)
+
+    @cached_property
+    def renderer(self) -> Any:
+        from journeyman.rendering.renderer import Renderer
+
+        return Renderer(self.base)
+
+    @cached_property
+    def sources(self) -> list[Path]:
+        """The log files that data.sources names, globs expanded, in order."""
+        found: list[Path] = []
+        for name in self.config.data.sources:
+            if any(sign in name for sign in "*?["):
+                matches = sorted(self.root.glob(name)) if not Path(name).is_absolute() else []
+                if not matches:
+                    raise UsageError(f"data.sources: {name!r} matches no file below {self.root}", "Mend data.sources")
+                found += matches
+            else:
+                found.append(self.root / Path(name).expanduser())
+        return found
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One row of STAGES.
+
+    Attributes:
+        needs: earlier stages whose results it reads.
+        settings: the part of the config, and of the world, that its result depends on.
+        run: does the work in the folder given and returns the result for the manifest.
+        resumable: works in its final folder and can go on there after an interruption.
+    """
+
+    name: str
+    folder: str
+    version: int
+    needs: Sequence[str]
+    settings: Callable[[Run], Mapping[str, Any]]
+    run: Callable[[Run, Path, str, Reporter], BaseModel]
+    resumable: bool = False
+
+
+def _ingest(run: Run, out: Path, fingerprint: str, reporter: Reporter) -> BaseModel:
+    from journeyman.stages.ingest import ingest
+
+    return ingest(run.sources, out, reporter)
+
+
+def _curate(run: Run, out: Path, fingerprint: str, reporter: Reporter) -> BaseModel:
+    from journeyman.stages.curate import curate
+
+    rows = run.folder("ingest") / "interactions.jsonl.zst"
+    return curate(rows, run.config, run.renderer, out, reporter)
+
+
+def _plan(run: Run, out: Path, fingerprint: str, reporter: Reporter) -> BaseModel:
+    from journeyman.models.geometry import geometry_of
+    from journeyman.stages.plan import plan
+
+    dataset = run.result("curate", DatasetManifest)
+    return plan(dataset, run.config, run.base.path, geometry_of(run.base), out, reporter)
+
+
+def _train(run: Run, out: Path, fingerprint: str, reporter: Reporter) -> BaseModel:
+    from journeyman.stages.train import train
+
+    data, plan = run.folder("curate"), run.result("plan", PlanManifest)
+    return train(
+        data / "train.jsonl", data / "val.jsonl", plan, run.config.train, run.base, fingerprint, out, reporter
+    )
+
+
+def _evaluate(run: Run, out: Path, fingerprint: str, reporter: Reporter) -> BaseModel:
+    from journeyman.stages.evaluate import evaluate
+
+    sealed = run.folder("curate") / "sealed" / "test.jsonl"
+    adapter, plan = run.folder("train") / "adapter.gguf", run.result("plan", PlanManifest)
+    return evaluate(sealed, adapter, plan, run.config.evaluate, run.renderer, out, reporter)
+
+
+def _decide(run: Run, out: Path, fingerprint: str, reporter: Reporter) -> BaseModel:
+    from journeyman.reporting.html import write_report
+    from journeyman.stages.decide import decide
+
+    plan, adapter = run.result("plan", PlanManifest), run.result("train", AdapterManifest)
+    evaluation, logs = run.result("evaluate", EvaluationManifest), run.result("ingest", IngestManifest)
+    decision = decide(plan, adapter, evaluation, {**logs.by_role, "all": logs.total}, out)
+    folder, sealed = run.folder("evaluate"), run.folder("curate") / "sealed" / "test.jsonl"
+    write_report(plan, adapter, evaluation, decision, folder, sealed, out / "report.html")
+    return decision
+
+
+def _export(run: Run, out: Path, fingerprint: str, reporter: Reporter) -> BaseModel:
+    from journeyman.stages.export import export
+
+    return export(
+        run.result("plan", PlanManifest),
+        run.result("curate", DatasetManifest),
+        run.result("train", AdapterManifest),
+        run.result("evaluate", EvaluationManifest),
+        run.result("decide", DecisionManifest),
+        run.folder("train"),
+        run.config.evaluate,
+        run.override,
+        out,
+    )
+
+
+def _source_hashes(run: Run) -> Mapping[str, Any]:
+    return {f"source {path.name}": sha256_of(path) if path.is_file() else "missing" for path in run.sources}
+
+
+def _role_settings(run: Run, *names: str) -> Mapping[str, Any]:
+    return {
+        f"roles.{role}.{name}": getattr(section, name)
+        for role, section in sorted(run.config.roles.items())
+        for name in names
+    }
+
+
+def _flat(prefix: str, value: Mapping[str, Any]) -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, inner in value.items():
+        flat |= _flat(f"{prefix}.{key}", inner) if isinstance(inner, dict) else {f"{prefix}.{key}": inner}
+    return flat
+
+
+STAGES: Sequence[Stage] = (
+    Stage("ingest", "01-interactions", 1, (), _source_hashes, _ingest),
+    Stage(
+        "curate", "02-dataset", 1, ("ingest",),
+        lambda run: {
+            "base": run.base_sha256,
+            **_flat("curate", run.config.curate.model_dump()),
+            **_role_settings(run, "system_prompt"),
+        },
+        _curate,
+    ),
+    Stage(
+        "plan", "03-plan", 1, ("curate",),
+        lambda run: {
+            "base": run.base_sha256,
+            **_flat("train", run.config.train.model_dump()),
+            **_flat("decide", run.config.decide.model_dump()),
+            **_role_settings(run, "checks"),
+        },
+        _plan,
+    ),
+    Stage(
+        "train", "04-adapter", 1, ("curate", "plan"),
+        lambda run: {"base": run.base_sha256, **_flat("train", run.config.train.model_dump())},
+        _train, resumable=True,
+    ),
+    Stage(
+        "evaluate", "05-evaluation", 1, ("curate", "plan", "train"),
+        lambda run: {"base": run.base_sha256, **_flat("evaluate", run.config.evaluate.model_dump())},
+        _evaluate, resumable=True,
+    ),
+    Stage("decide", "06-decision", 1, ("ingest", "plan", "train", "evaluate"), lambda run: {}, _decide),
+    Stage(
+        "export", "07-bundle", 1, ("curate", "plan", "train", "evaluate", "decide"),
+        lambda run: {"override": run.override, **_flat("evaluate", run.config.evaluate.model_dump())},
+        _export,
+    ),
+)  # fmt: skip
+
+RESULT_KINDS: Mapping[str, type[BaseModel]] = {
+    "ingest": IngestManifest,
+    "curate": DatasetManifest,
+    "plan": PlanManifest,
+    "train": AdapterManifest,
+    "evaluate": EvaluationManifest,
+    "decide": DecisionManifest,
+    "export": BundleManifest,
+}
+
+
+@dataclass(frozen=True)
+class StageOutcome:
+    """What run_pipeline did with a stage."""
+
+    stage: str
+    action: str
+    seconds: float
+    result: BaseModel
+
+
+def run_pipeline(run: Run, until: str, reporter: Reporter, *, redo: bool = False) -> Iterator[StageOutcome]:
+    """Brings every stage up to and including `until` up to date, in order.
+
+    Args:
+        redo: makes stale stages again; the old folders move to superseded/.
+
+    Raises:
+        StaleArtifact: a stage was made from other inputs or settings, and `redo` is not set.
+    """
+    names = [stage.name for stage in STAGES]
+    if until not in names:
+        raise UsageError(f"unknown stage {until!r}", f"One of: {', '.join(names)}")
+    with _locked(run.root):
+        for stage in STAGES[: names.index(until) + 1]:
+            yield _bring_up_to_date(stage, run, reporter, redo)
+
+
+def _bring_up_to_date(stage: Stage, run: Run, reporter: Reporter, redo: bool) -> StageOutcome:
+    folder, start = run.root / stage.folder, time.perf_counter()
+    inputs = _inputs(stage, run)
+    action = "made"
+    if (folder / MANIFEST).is_file():
+        old = _stamp(folder).inputs
+        if old == inputs:
+            return StageOutcome(stage.name, "fresh", 0.0, run.result(stage.name, RESULT_KINDS[stage.name]))
+        _set_aside_or_refuse(folder, old, inputs, redo)
+    elif stage.resumable and (folder / _UNFINISHED).is_file():
+        old = read_json(folder / _UNFINISHED)
+        if old != inputs:
+            _set_aside_or_refuse(folder, old, inputs, redo)
+        else:
+            action = "resumed"
+    result = _work(stage, run, inputs, reporter)
+    return StageOutcome(stage.name, action, time.perf_counter() - start, result)
+
+
+def _work(stage: Stage, run: Run, inputs: dict[str, str], reporter: Reporter) -> BaseModel:
+    final = run.root / stage.folder
+    work = final if stage.resumable else run.root / f".staged-{stage.folder}"
+    if not stage.resumable:
+        shutil.rmtree(work, ignore_errors=True)
+    work.mkdir(parents=True, exist_ok=True)
+    if stage.resumable:
+        write_json(work / _UNFINISHED, inputs)
+    fingerprint = hash_of(inputs)
+    try:
+        result = stage.run(run, work, fingerprint, reporter)
+    except BaseException:
+        if not stage.resumable:
+            shutil.rmtree(work, ignore_errors=True)
+        raise
+    (work / _UNFINISHED).unlink(missing_ok=True)
+    stamp = Stamp(
+        stage=stage.name,
+        version=stage.version,
+        journeyman=journeyman.__version__,
+        fingerprint=fingerprint,
+        inputs=inputs,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        files=_hash_files(work),
+    )
+    write_json(work / MANIFEST, {"stamp": stamp.model_dump(), "result": result.model_dump()})
+    if work != final:
+        shutil.rmtree(final, ignore_errors=True)
+        work.rename(final)
+    return result
+
+
+def _inputs(stage: Stage, run: Run) -> dict[str, str]:
+    """What the fingerprint covers, by name, so that a difference can be named."""
+    values: dict[str, Any] = {"stage version": stage.version, **stage.settings(run)}
+    for name in stage.needs:
+        folder = run.folder(name)
+        manifest = read_json(folder / MANIFEST)
+        values[folder.name] = hash_of({"files": manifest["stamp"]["files"], "result": manifest["result"]})
+    return {key: value if isinstance(value, str) else repr(value) for key, value in values.items()}
+
+
+def _stamp(folder: Path) -> Stamp:
+    manifest = read_json(folder / MANIFEST)
+    try:
+        return Stamp.model_validate(manifest["stamp"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{folder / MANIFEST}: not a manifest: {error}", "Restore it or remove the folder") from error
+
+
+def _set_aside_or_refuse(folder: Path, old: Mapping[str, str], new: Mapping[str, str], redo: bool) -> None:
+    if not redo:
+        changed = sorted(key for key in {*old, *new} if old.get(key) != new.get(key))
+        shown = "; ".join(f"{key}: {_short(old.get(key))}, now {_short(new.get(key))}" for key in changed[:3])
+        raise StaleArtifact(
+            f"{folder}: made from other inputs ({shown})",
+            "To make it and what follows again (the old is kept in superseded/): journeyman run --redo; "
+            "or go back to the old setting, or use another folder",
+        )
+    aside = folder.parent / "superseded"
+    aside.mkdir(exist_ok=True)
+    folder.rename(aside / f"{folder.name}-{datetime.now(UTC):%Y%m%dT%H%M%S%f}")
+
+
+def _short(value: str | None) -> str:
+    if value is None:
+        return "not set"
+    return value[:12] + "…" if len(value) == 64 else value[:60]
+
+
+def _hash_files(folder: Path) -> dict[str, str]:
+    files = sorted(p for p in folder.rglob("*") if p.is_file() and "checkpoints" not in p.relative_to(folder).parts)
+    return {str(path.relative_to(folder)): sha256_of(path) for path in files if path.name != MANIFEST}
+
+
+@contextmanager
+def _locked(root: Path) -> Iterator[None]:
+    """One journeyman a folder at a time."""
+    root.mkdir(parents=True, exist_ok=True)
+    with (root / ".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UsageError(f"{root}: another journeyman is at work in this folder", "Wait for it or stop it") from error
+        yield
+
+
+def read_result(root: Path, stage: str) -> tuple[Stamp, BaseModel]:
+    """The stamp and the result of a finished stage, without a config."""
+    found = next((s for s in STAGES if s.name == stage), None)
+    if found is None:
+        raise UsageError(f"unknown stage {stage!r}", f"One of: {', '.join(s.name for s in STAGES)}")
+    path = root / found.folder / MANIFEST
+    if not path.is_file():
+        raise InputError(f"{path}: the stage {stage!r} has not been run", f"Run: journeyman run --until {stage}")
+    return _stamp(path.parent), RESULT_KINDS[stage].model_validate(read_json(path)["result"])
+
+
+__all__ = ["STAGES", "Run", "StageOutcome", "read_result", "run_pipeline"]

@@ -1,0 +1,65 @@
+"""The HTML report: one file without any network, the verdict first."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader
+
+from journeyman.artifacts import read_rows, write_atomic
+from journeyman.manifests import AdapterManifest, DecisionManifest, EvaluationManifest, PlanManifest, Rate
+from journeyman.records import Example, Prediction, Verdict
+from journeyman.reporting.chart import loss_chart, success_chart
+
+
+def write_report(
+    plan: PlanManifest,
+    adapter: AdapterManifest,
+    evaluation: EvaluationManifest,
+    decision: DecisionManifest,
+    evaluation_folder: Path,
+    sealed: Path,
+    out: Path,
+) -> None:
+    """Renders the report; answers are hostile text, so everything but our own charts is escaped."""
+    environment = Environment(loader=PackageLoader("journeyman", "reporting"), autoescape=True, trim_blocks=True)
+    environment.filters |= {"rate": rate_text, "seconds": seconds_text, "gigabytes": gigabytes_text}
+    page = environment.get_template("report.html.j2").render(
+        plan=plan,
+        adapter=adapter,
+        evaluation=evaluation,
+        decision=decision,
+        answers=_answers(evaluation_folder, sealed),
+        success_chart=success_chart(evaluation.roles, plan.rules.min_success),
+        loss_chart=loss_chart(adapter.validations),
+    )
+    write_atomic(out, page.encode())
+
+
+def rate_text(rate: Rate | None) -> str:
+    if rate is None:
+        return "not known"
+    return f"{rate.passed}/{rate.n} ({rate.low:.0%}–{rate.high:.0%})"
+
+
+def seconds_text(seconds: float | None) -> str:
+    return "not known" if seconds is None else f"{seconds:.1f} s"
+
+
+def gigabytes_text(gigabytes: float | None) -> str:
+    return "not known" if gigabytes is None else f"{gigabytes:.2f} GB"
+
+
+def _answers(folder: Path, sealed: Path) -> list[dict[str, Any]]:
+    pairs: dict[str, dict[str, Any]] = defaultdict(dict)
+    for prediction in read_rows(folder / "predictions.jsonl", Prediction):
+        pairs[prediction.id][prediction.arm] = {"prediction": prediction}
+    for verdict in read_rows(folder / "verdicts.jsonl", Verdict):
+        pairs[verdict.id][verdict.arm]["verdict"] = verdict
+    return [
+        {"id": row.id, "role": row.role, "task": row.messages[-1].content, **pairs[row.id]}
+        for row in read_rows(sealed, Example)
+        if {"base", "tuned"} <= pairs[row.id].keys()
+    ]
