@@ -25,6 +25,8 @@ from journeyman.records import Message, Prediction
 
 _START_TIMEOUT_S = 300.0
 _REQUEST_TIMEOUT_S = 600.0
+ONE_SHOT = httpx.Limits(max_keepalive_connections=0)
+"""A connection a request: the server closes idle ones, and a request may meet one that is just closing."""
 ARM_SCALE = {"base": 0.0, "tuned": 1.0}
 
 
@@ -58,7 +60,9 @@ class LlamaEngine:
         try:
             self.address = self._wait_for_address(key)
             headers = {"Authorization": f"Bearer {key}"}
-            self.http = httpx.Client(base_url=self.address, headers=headers, timeout=_REQUEST_TIMEOUT_S, trust_env=False)
+            self.http = httpx.Client(
+                base_url=self.address, headers=headers, timeout=_REQUEST_TIMEOUT_S, trust_env=False, limits=ONE_SHOT
+            )
             self.headers = headers
             self._warm_up()
         except BaseException:

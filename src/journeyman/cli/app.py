@@ -1,0 +1,162 @@
+"""The verbs. Each is a thin skin on the library; stdout is the result, stderr the progress.
+
+Exit codes: 0 ok, 1 failed, 2 usage, 3 the verdict is not "deploy", 130 interrupted and resumable.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+import journeyman
+from journeyman.errors import JourneymanError
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Turns logged agent interactions into a small local model, with evidence.",
+)
+
+Folder = Annotated[Path, typer.Option("--dir", "-d", help="the run folder, with journeyman.toml")]
+Settings = Annotated[list[str] | None, typer.Option("--set", help="override a key: --set train.lora.rank=16")]
+Redo = Annotated[bool, typer.Option("--redo", help="make stale stages again; the old are kept in superseded/")]
+Override = Annotated[str | None, typer.Option("--override", help="export against the verdict; the reason is recorded")]
+HERE = Path()
+
+
+@app.callback(invoke_without_command=True)
+def root(version: Annotated[bool, typer.Option("--version", help="print the version")] = False) -> None:
+    if version:
+        typer.echo(f"journeyman {journeyman.__version__}")
+        raise typer.Exit
+
+
+@app.command()
+def demo(folder: Annotated[Path, typer.Argument(help="where the demo run goes")] = Path("demo-run")) -> None:
+    """Run the whole loop on the shipped interactions and the embedded model, in a few minutes."""
+    from journeyman.cli.demo import run_demo
+
+    run_demo(folder)
+
+
+@app.command()
+def init(folder: Annotated[Path, typer.Argument(help="the new run folder")] = HERE) -> None:
+    """Write a commented journeyman.toml."""
+    from journeyman.cli.init import write_config
+
+    typer.echo(f"{write_config(folder)}: set data.sources to your logs, then: journeyman run --dir {folder}")
+
+
+@app.command()
+def run(
+    until: Annotated[str, typer.Option(help="the last stage to run")] = "export",
+    folder: Folder = HERE,
+    settings: Settings = None,
+    redo: Redo = False,
+    override: Override = None,
+) -> None:
+    """Run all stages: what is fresh is skipped, what was interrupted goes on."""
+    _run(until, folder, settings, redo, override)
+
+
+def _run(until: str, folder: Path, settings: list[str] | None, redo: bool, override: str | None = None) -> None:
+    from journeyman.cli.running import print_results, run_stages
+    from journeyman.errors import NotDeployable
+    from journeyman.manifests import DecisionManifest
+
+    try:
+        done = run_stages(folder, until, settings or [], redo=redo, override=override)
+    except NotDeployable:
+        from journeyman.config import CONFIG_NAME, load_config
+        from journeyman.pipeline import Run
+
+        print_results(Run(folder, load_config(folder / CONFIG_NAME, settings or [])), "decide")
+        raise
+    print_results(done, until)
+    if until in ("decide", "export") and done.result("decide", DecisionManifest).verdict != "deploy":
+        raise typer.Exit(3)
+
+
+def _stage_verb(name: str, text: str) -> None:
+    def verb(folder: Folder = HERE, settings: Settings = None, redo: Redo = False) -> None:
+        _run(name, folder, settings, redo)
+
+    app.command(name, help=text)(verb)
+
+
+_stage_verb("ingest", "Read the logs, reject what is no interaction, and report what they say.")
+_stage_verb("curate", "Filter, remove repeats, render and split; runs what comes before where needed.")
+_stage_verb("plan", "State steps, memory and time, and fix the decision rules.")
+_stage_verb("train", "Train the adapter; goes on where it was interrupted.")
+_stage_verb("evaluate", "Ask base and tuned the sealed rows through llama.cpp, and judge.")
+_stage_verb("decide", "Apply the plan's rules: deploy, iterate, abort or insufficient, role by role.")
+
+
+@app.command()
+def export(folder: Folder = HERE, settings: Settings = None, redo: Redo = False, override: Override = None) -> None:
+    """Lay down the files to deploy."""
+    _run("export", folder, settings, redo, override)
+
+
+@app.command()
+def status(folder: Folder = HERE) -> None:
+    """Say which stages are made, and what they found."""
+    from journeyman.cli.show import print_status
+
+    print_status(folder)
+
+
+@app.command()
+def show(
+    stage: Annotated[str, typer.Argument(help="ingest, curate, plan, train, evaluate, decide or export")],
+    folder: Folder = HERE,
+    as_json: Annotated[bool, typer.Option("--json", help="the manifest as JSON")] = False,
+) -> None:
+    """Show a stage's result."""
+    from journeyman.cli.show import print_stage
+
+    print_stage(folder, stage, as_json)
+
+
+@app.command()
+def serve(
+    folder: Folder = HERE,
+    port: Annotated[int | None, typer.Option(help="overrides serve.port; 0 takes a free one")] = None,
+) -> None:
+    """Serve the bundle on an OpenAI-compatible port; the role is the model's name."""
+    from journeyman.cli.serve import serve_bundle
+
+    serve_bundle(folder, port)
+
+
+@app.command()
+def doctor() -> None:
+    """Check the machine: processor, memory, base model, engine, sandbox; list the checks."""
+    from journeyman.cli.doctor import examine
+
+    if not examine():
+        raise typer.Exit(1)
+
+
+def main() -> None:
+    """The entry point: every error becomes one clear message and an exit code."""
+    try:
+        app()
+    except JourneymanError as error:
+        _fail(str(error), error.exit_code)
+    except OSError as error:
+        hint = "Free some space and run it again" if error.errno == errno.ENOSPC else "Check the path and its rights"
+        _fail(f"{error.filename or 'the system'}: {os.strerror(error.errno or 0)}. {hint}", 1)
+    except KeyboardInterrupt:
+        _fail("stopped. The same command goes on from the last checkpoint", 130)
+
+
+def _fail(text: str, code: int) -> None:
+    print(f"journeyman: {text}", file=sys.stderr)
+    sys.exit(code)

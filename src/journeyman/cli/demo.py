@@ -1,0 +1,40 @@
+"""`journeyman demo`: the shipped interactions and toml into a folder, then the whole loop."""
+
+from __future__ import annotations
+
+import shlex
+import time
+from importlib.resources import files
+from pathlib import Path
+
+from rich.console import Console
+
+from journeyman.artifacts import write_atomic
+from journeyman.cli.running import print_results, run_stages
+from journeyman.config import CONFIG_NAME, load_config
+from journeyman.errors import NotDeployable, UsageError
+from journeyman.pipeline import Run
+
+_FILES = ("interactions.jsonl", CONFIG_NAME)
+
+
+def run_demo(folder: Path) -> None:
+    """Exits normally whatever the verdict: the demo is about reaching one."""
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"{folder}: is a file, not a folder", "Name another: journeyman demo my-folder")
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in _FILES:
+        if not (folder / name).exists():
+            write_atomic(folder / name, files("journeyman.demo").joinpath(name).read_bytes())
+    start, console = time.perf_counter(), Console(stderr=True)
+    command = f"journeyman demo {shlex.quote(str(folder))}"
+    try:
+        run = run_stages(folder, "export", [], command=command)
+    except NotDeployable as verdict:
+        run = Run(folder, load_config(folder / CONFIG_NAME))
+        console.print(f"no bundle: {verdict.what}", highlight=False)
+    print_results(run, "export")
+    out = Console(highlight=False)
+    if run.folder("export").is_dir():
+        out.print(f"serve it: journeyman serve --dir {shlex.quote(str(folder))}", soft_wrap=True)
+    out.print(f"{time.perf_counter() - start:.0f} s in all. Look inside: {folder}/journeyman.toml", soft_wrap=True)

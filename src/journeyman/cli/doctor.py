@@ -1,0 +1,73 @@
+"""`journeyman doctor`: one line for each thing that a run needs."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+from rich.console import Console
+
+from journeyman.config import EMBEDDED
+from journeyman.errors import JourneymanError
+
+
+def examine() -> bool:
+    """Prints what was found; False where something is missing."""
+    console, good = Console(highlight=False), True
+    for name, look in (
+        ("processor", _processor),
+        ("memory", lambda: f"{psutil.virtual_memory().available / 1e9:.1f} GB free"),
+        ("disk", lambda: f"{shutil.disk_usage(Path.cwd()).free / 1e9:.1f} GB free here"),
+        ("base model", _base),
+        ("engine", _engine),
+        ("sandbox", _sandbox),
+        ("checks", _checks),
+    ):
+        good &= _line(console, name, look)
+    return good
+
+
+def _line(console: Console, name: str, look: Callable[[], str]) -> bool:
+    try:
+        console.print(f"ok       {name:<11} {look()}", soft_wrap=True, markup=False)
+        return True
+    except (JourneymanError, ImportError) as error:
+        console.print(f"missing  {name:<11} {error}", soft_wrap=True, markup=False)
+        return False
+
+
+def _processor() -> str:
+    from journeyman.training.machine import compute_dtype, matrix_gflops, use_threads
+
+    threads, dtype = use_threads(None), compute_dtype("auto")
+    precision = str(dtype).removeprefix("torch.")
+    return f"{threads} cores, trains in {precision} at {matrix_gflops(dtype):.0f} GFLOP/s"
+
+
+def _base() -> str:
+    from journeyman.models.base import find_base
+
+    return str(find_base(EMBEDDED, Path()))
+
+
+def _engine() -> str:
+    from importlib.metadata import version
+
+    return f"llama.cpp through xllamacpp {version('xllamacpp')}"
+
+
+def _sandbox() -> str:
+    from journeyman.scoring.sandbox import run_sources
+
+    result = run_sources([("nothing", "pass")])
+    if result.passed is None:
+        raise JourneymanError(result.detail, "Checks that run code stay unscored; see evaluate.unsafe_exec")
+    return "model-written code runs without network and files"
+
+
+def _checks() -> str:
+    from journeyman.scoring.checks import check_table
+
+    return ", ".join(check_table())

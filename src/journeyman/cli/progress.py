@@ -1,0 +1,79 @@
+"""One live progress line on stderr; plain lines where stderr is no terminal. Ctrl-C asks work to stop."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+_PLAIN_EVERY_S = 10.0
+
+
+class TerminalReporter:
+    """A ports.Reporter that draws with rich."""
+
+    def __init__(self) -> None:
+        self.console = Console(stderr=True)
+        self.live = self.console.is_terminal
+        self.stop_requested = False
+        self._progress = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description:<16}"),
+            BarColumn(bar_width=28),
+            TextColumn("{task.completed:,.0f}/{task.total:,.0f} {task.fields[unit]}"),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}"),
+            console=self.console,
+            transient=True,
+        )
+        self._task: TaskID | None = None
+        self._name, self._total, self._unit = "", 0.0, ""
+        self._last_plain = 0.0
+
+    def begin(self, task: str, total: float, unit: str) -> None:
+        self._name, self._total, self._unit = task, total, unit
+        self._last_plain = time.monotonic()
+        if self.live:
+            if self._task is not None:
+                self._progress.remove_task(self._task)
+            self._task = self._progress.add_task(task, total=total, unit=unit, note="")
+
+    def advance(self, done: float, note: str = "") -> None:
+        if self.live and self._task is not None:
+            self._progress.update(self._task, completed=done, note=note)
+        elif not self.live and time.monotonic() - self._last_plain >= _PLAIN_EVERY_S:
+            self._last_plain = time.monotonic()
+            self.say(f"{self._name}: {done:,.0f}/{self._total:,.0f} {self._unit} {note}")
+
+    def say(self, text: str) -> None:
+        self.console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+    def _interrupt(self, number: int, frame: FrameType | None) -> None:
+        if self.stop_requested:
+            raise KeyboardInterrupt
+        self.stop_requested = True
+        self.say("stopping after the work at hand; press Ctrl-C again to stop at once")
+
+
+@contextmanager
+def terminal_reporter() -> Iterator[TerminalReporter]:
+    """A reporter whose display is up, with SIGINT and SIGTERM turned into a request to stop."""
+    reporter = TerminalReporter()
+    before = {number: signal.signal(number, reporter._interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        if reporter.live:
+            with reporter._progress:
+                yield reporter
+        else:
+            yield reporter
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        sys.stderr.flush()

@@ -1,0 +1,70 @@
+"""`journeyman serve`: checks the bundle's files against their hashes, starts the engine, opens the port."""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+from pathlib import Path
+
+import uvicorn
+from rich.console import Console
+
+from journeyman.artifacts import sha256_of
+from journeyman.config import CONFIG_NAME, ServeConfig, load_config
+from journeyman.errors import InputError, UsageError
+from journeyman.inference.llama import EngineSettings, running_engine
+from journeyman.manifests import BundleManifest
+from journeyman.pipeline import STAGES, read_result
+from journeyman.serving.app import make_app
+
+
+def serve_bundle(folder: Path, port: int | None) -> None:
+    """Serves until it is stopped.
+
+    Raises:
+        InputError: no bundle, or a file of it has changed.
+        UsageError: the host is not a loopback address, or the port is taken.
+    """
+    bundle = read_result(folder, "export")[1]
+    assert isinstance(bundle, BundleManifest)
+    place = folder / next(s.folder for s in STAGES if s.name == "export")
+    _verify(place / bundle.base_file, bundle.base_sha256)
+    _verify(place / "adapter.gguf", bundle.adapter_sha256)
+    config = load_config(folder / CONFIG_NAME).serve if (folder / CONFIG_NAME).is_file() else ServeConfig()
+    listener = _listen(config.host, config.port if port is None else port)
+    settings = EngineSettings(
+        base=place / bundle.base_file,
+        adapter=place / "adapter.gguf",
+        context=bundle.settings["context"],
+        threads=bundle.settings["threads"],
+        max_new_tokens=bundle.settings["max_new_tokens"],
+        temperature=bundle.settings["temperature"],
+    )
+    console = Console(stderr=True, highlight=False)
+    with running_engine(settings) as engine:
+        address = f"http://{config.host}:{listener.getsockname()[1]}/v1"
+        console.print(f"serving {', '.join(bundle.roles)} on {address} (Ctrl-C stops)", soft_wrap=True)
+        server = uvicorn.Server(uvicorn.Config(make_app(bundle, engine), log_level="warning", access_log=False))
+        server.run(sockets=[listener])
+
+
+def _verify(path: Path, expected: str) -> None:
+    if not path.is_file() or sha256_of(path) != expected:
+        raise InputError(f"{path}: missing or not the file that was evaluated", "Run: journeyman export --redo")
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    try:
+        loopback = host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        loopback = False
+    if not loopback:
+        raise UsageError(f"serve.host = {host!r} is not a loopback address", 'Set it to "127.0.0.1"; others need a proxy')
+    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError as error:
+        listener.close()
+        raise UsageError(f"port {port} on {host}: {error.strerror}", "Take another: journeyman serve --port 0") from error
+    return listener

@@ -1,0 +1,47 @@
+"""`journeyman status` and `journeyman show`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from rich.console import Console
+
+from journeyman.artifacts import MANIFEST
+from journeyman.cli.tables import print_log_table, print_verdict_table, summary_line
+from journeyman.errors import UsageError
+from journeyman.manifests import DecisionManifest, EvaluationManifest, IngestManifest
+from journeyman.pipeline import STAGES, read_result
+
+
+def print_status(folder: Path) -> None:
+    """One line a stage."""
+    if not folder.is_dir():
+        raise UsageError(f"{folder}: no such folder", "Name the run folder: journeyman status --dir my-run")
+    console = Console(highlight=False)
+    for stage in STAGES:
+        place = folder / stage.folder
+        if (place / MANIFEST).is_file():
+            stamp, result = read_result(folder, stage.name)
+            text = f"made {stamp.created}: {summary_line(result)}"
+        else:
+            text = "unfinished" if place.is_dir() else "not made"
+        console.print(f"{stage.folder:<16} {text}", soft_wrap=True, markup=False)
+
+
+def print_stage(folder: Path, stage: str, as_json: bool) -> None:
+    """A stage's result: a table where there is one, else its fields."""
+    stamp, result = read_result(folder, stage)
+    if as_json:
+        print(json.dumps({"stamp": stamp.model_dump(), "result": result.model_dump()}, indent=2, ensure_ascii=False))
+        return
+    console = Console(highlight=False)
+    console.print(f"{stage}: {summary_line(result)}", soft_wrap=True, markup=False)
+    if isinstance(result, IngestManifest):
+        print_log_table(console, result)
+    elif isinstance(result, DecisionManifest):
+        evaluation = read_result(folder, "evaluate")[1]
+        assert isinstance(evaluation, EvaluationManifest)
+        print_verdict_table(console, evaluation, result)
+    else:
+        console.print_json(result.model_dump_json())

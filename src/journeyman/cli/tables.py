@@ -1,0 +1,93 @@
+"""What a person reads at the end of a stage, and the closing table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from pydantic import BaseModel
+from rich.console import Console
+from rich.table import Table
+
+from journeyman.manifests import (
+    AdapterManifest,
+    BundleManifest,
+    DatasetManifest,
+    DecisionManifest,
+    EvaluationManifest,
+    IngestManifest,
+    LogGroup,
+    PlanManifest,
+)
+from journeyman.reporting.html import gigabytes_text, rate_text, seconds_text
+
+VERDICT_STYLE = {"deploy": "bold green", "iterate": "yellow", "insufficient": "yellow", "abort": "red"}
+
+
+def summary_line(result: BaseModel) -> str:
+    """A stage's result in one line."""
+    match result:
+        case IngestManifest():
+            return f"{result.read} lines read, {result.kept} kept, {result.rejected} rejected"
+        case DatasetManifest():
+            drops = ", ".join(f"{rule} {n}" for rule, n in result.dropped.items()) or "none"
+            counts = {name: sum(getattr(s, name) for s in result.splits.values()) for name in ("train", "val", "test")}
+            return f"train {counts['train']}, val {counts['val']}, test {counts['test']}; dropped: {drops}"
+        case PlanManifest():
+            return (
+                f"{result.total_steps} steps, {result.total_tokens:,} tokens, {result.trainable_parameters:,} trainable "
+                f"parameters, about {result.estimated_train_s:.0f} s and {result.estimated_train_memory_gb:.1f} GB"
+            )
+        case AdapterManifest():
+            loss = min((p.loss for p in result.validations), default=None)
+            best = f"validation loss {loss:.4f}" if loss is not None else "no validation rows"
+            return f"{result.steps} steps in {result.train_s:.0f} s, best step {result.best_step}, {best}"
+        case EvaluationManifest():
+            pooled = result.roles["all"]
+            return f"{result.rows} rows: base {rate_text(pooled.base.success)}, tuned {rate_text(pooled.tuned.success)}"
+        case DecisionManifest():
+            return f"{result.verdict}; deployable now: {', '.join(result.deployed_roles) or 'no role'}"
+        case BundleManifest():
+            return f"bundle for {', '.join(result.roles)}"
+    return ""
+
+
+def print_verdict_table(console: Console, evaluation: EvaluationManifest, decision: DecisionManifest) -> None:
+    """Role by role, base against tuned, with intervals, latency, the verdict and its reasons."""
+    table = Table(title="base against tuned, on the sealed rows", title_justify="left")
+    for column in ("role", "base", "tuned", "latency mean / p95", "verdict", "because"):
+        table.add_column(column, overflow="fold")
+    for role, summary in evaluation.roles.items():
+        made = decision.roles[role]
+        latency = f"{seconds_text(summary.tuned.mean_latency_s)} / {seconds_text(summary.tuned.p95_latency_s)}"
+        deciding = [r for r in made.reasons if r.outcome == "fail"] or [r for r in made.reasons if r.outcome == "unknown"]
+        because = "; ".join(f"{r.rule} {r.reason}" for r in deciding or made.reasons[:1])
+        if made.rows_needed:
+            because += f"; {made.rows_needed} rows would tell"
+        table.add_row(
+            role,
+            rate_text(summary.base.success),
+            rate_text(summary.tuned.success),
+            latency,
+            f"[{VERDICT_STYLE[made.verdict]}]{made.verdict}[/]",
+            because,
+        )
+    console.print(table)
+    console.print(f"peak memory of the serving process: {gigabytes_text(evaluation.peak_memory_gb)}", highlight=False)
+
+
+def print_log_table(console: Console, result: IngestManifest) -> None:
+    """What the logs say, by role and by teacher."""
+    table = Table(title="what the logs say", title_justify="left")
+    for column in ("", "rows", "success", "mean", "median", "p95"):
+        table.add_column(column)
+    groups: Mapping[str, LogGroup] = {
+        "all": result.total,
+        **{f"role {name}": group for name, group in result.by_role.items()},
+        **{f"by {name}": group for name, group in result.by_teacher.items()},
+    }
+    for name, group in groups.items():
+        d = group.durations
+        share = f"{group.successes} ({group.successes / group.rows:.1%})" if group.rows else "0"
+        times = [f"{value:.2f} s" if value is not None else "not logged" for value in (d.mean_s, d.median_s, d.p95_s)]
+        table.add_row(name, str(group.rows), share, *times)
+    console.print(table)
