@@ -143,10 +143,7 @@ class Function:
 def number_functions() -> Iterator[Function]:
     for (s, sel), (c, cha), (m, summ) in itertools.product(SELECTIONS.items(), CHANGES.items(), SUMMARIES.items()):
         inner = f"{cha[0]} for n in items if {sel[0]}"
-        if m in ("max", "min"):
-            body = f"{m}(({inner}), default=0)"
-        else:
-            body = summ[0].format(inner)
+        body = f"{m}(({inner}), default=0)" if m in ("max", "min") else summ[0].format(inner)
         words = f"{cha[1]} {sel[1]}"
         yield Function(
             f"{m}_{s}_{c}", "items", "list[int]", summ[1], body, f"{summ[2]} {words} in a list", f"{summ[3]} {words}"
@@ -205,9 +202,9 @@ THINGS = ["cache", "mailer", "billing", "search", "gateway", "scheduler", "archi
 ATTRIBUTES = {
     "port": ("listens on port {0}", "On which port does the {1} listen", ["7001", "8420", "9050", "6379", "5511"]),
     "owner": ("is owned by team {0}", "Which team owns the {1}", ["Heron", "Otter", "Falcon", "Badger", "Lynx"]),
-    "language": ("is written in {0}", "In which language is the {1} written", ["Rust", "Go", "Java", "Kotlin", "Elixir"]),
+    "language": ("is written in {0}", "In which language is the {1} written", ["Rust", "Go", "Java", "Elixir"]),
     "region": ("runs in {0}", "Where does the {1} run", ["Oslo", "Madrid", "Lima", "Osaka", "Accra"]),
-    "limit": ("answers {0} requests a second", "How many requests a second does the {1} answer", ["40", "90", "250", "600", "15"]),
+    "limit": ("answers {0} requests a second", "How many requests a second does the {1} answer", ["40", "90", "250"]),
 }  # fmt: skip
 
 
@@ -383,12 +380,13 @@ def main() -> None:
     lines = [json.dumps(as_log(row, number), ensure_ascii=False) for number, row in enumerate(rows, start=1)]
     lines.insert(len(lines) // 2, MALFORMED)
     OUT.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    print(f"{len(clean)} clean and {len(planted)} planted rows and 1 malformed line in {OUT}")
+    print(f"{len(clean)} clean and {len(rows) - len(clean)} planted rows and 1 malformed line in {OUT}")
 
 
 def interleave(clean: list[Row], planted: list[Row]) -> Iterable[Row]:
     """The dirt comes in the last half, so that what a duplicate repeats stands before it."""
     half = len(clean) // 2
+    planted = list(planted)
     yield from clean[:half]
     rest = clean[half:]
     step = max(1, len(rest) // len(planted))

@@ -58,7 +58,9 @@ def read_json(path: Path) -> Any:
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such file", "Run the stage that makes it: journeyman run") from error
     except ValueError as error:
-        raise InputError(f"{path}: not valid JSON: {error}", "Restore the file, or run journeyman run --redo") from error
+        raise InputError(
+            f"{path}: not valid JSON: {error}", "Restore the file, or run journeyman run --redo"
+        ) from error
 
 
 def write_model(path: Path, model: BaseModel) -> None:
@@ -73,7 +75,9 @@ def read_model(path: Path, kind: type[_Model]) -> _Model:
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
-        raise InputError(f"{path}: {place}: {first['msg']}", "Made by another version? journeyman run --redo") from error
+        raise InputError(
+            f"{path}: {place}: {first['msg']}", "Made by another version? journeyman run --redo"
+        ) from error
 
 
 def write_rows(path: Path, rows: Iterable[BaseModel]) -> int:

@@ -145,9 +145,7 @@ def _train(run: Run, out: Path, fingerprint: str, reporter: Reporter) -> BaseMod
     from journeyman.stages.train import train
 
     data, plan = run.folder("curate"), run.result("plan", PlanManifest)
-    return train(
-        data / "train.jsonl", data / "val.jsonl", plan, run.config.train, run.base, fingerprint, out, reporter
-    )
+    return train(data / "train.jsonl", data / "val.jsonl", plan, run.config.train, run.base, fingerprint, out, reporter)
 
 
 def _evaluate(run: Run, out: Path, fingerprint: str, reporter: Reporter) -> BaseModel:
@@ -384,7 +382,9 @@ def _locked(root: Path) -> Iterator[None]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise UsageError(f"{root}: another journeyman is at work in this folder", "Wait for it or stop it") from error
+            raise UsageError(
+                f"{root}: another journeyman is at work in this folder", "Wait for it or stop it"
+            ) from error
         yield
 
 

@@ -5,10 +5,8 @@ from __future__ import annotations
 import shlex
 from pathlib import Path
 
-from rich.console import Console
-
 from journeyman.cli.progress import terminal_reporter
-from journeyman.cli.tables import print_log_table, print_verdict_table, summary_line
+from journeyman.cli.tables import print_log_table, print_verdict_table, result_console, summary_line
 from journeyman.config import CONFIG_NAME, load_config
 from journeyman.errors import Interrupted
 from journeyman.manifests import DecisionManifest, EvaluationManifest, IngestManifest
@@ -16,7 +14,13 @@ from journeyman.pipeline import STAGES, Run, run_pipeline
 
 
 def run_stages(
-    folder: Path, until: str, overrides: list[str], *, redo: bool = False, override: str | None = None, command: str = ""
+    folder: Path,
+    until: str,
+    overrides: list[str],
+    *,
+    redo: bool = False,
+    override: str | None = None,
+    command: str = "",
 ) -> Run:
     """Runs the pipeline in `folder` up to `until`, with progress on stderr."""
     run = Run(folder, load_config(folder / CONFIG_NAME, overrides), override)
@@ -36,7 +40,7 @@ def run_stages(
 
 def print_results(run: Run, until: str) -> None:
     """On stdout: the logs' figures after ingest, the verdict table after decide."""
-    console = Console()
+    console = result_console()
     if until == "ingest":
         print_log_table(console, run.result("ingest", IngestManifest))
     if until in ("decide", "export"):

@@ -59,12 +59,16 @@ def _listen(host: str, port: int) -> socket.socket:
     except ValueError:
         loopback = False
     if not loopback:
-        raise UsageError(f"serve.host = {host!r} is not a loopback address", 'Set it to "127.0.0.1"; others need a proxy')
+        raise UsageError(
+            f"serve.host = {host!r} is not a loopback address", 'Set it to "127.0.0.1"; others need a proxy'
+        )
     listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((host, port))
     except OSError as error:
         listener.close()
-        raise UsageError(f"port {port} on {host}: {error.strerror}", "Take another: journeyman serve --port 0") from error
+        raise UsageError(
+            f"port {port} on {host}: {error.strerror}", "Take another: journeyman serve --port 0"
+        ) from error
     return listener

@@ -5,10 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from rich.console import Console
-
 from journeyman.artifacts import MANIFEST
-from journeyman.cli.tables import print_log_table, print_verdict_table, summary_line
+from journeyman.cli.tables import print_log_table, print_verdict_table, result_console, summary_line
 from journeyman.errors import UsageError
 from journeyman.manifests import DecisionManifest, EvaluationManifest, IngestManifest
 from journeyman.pipeline import STAGES, read_result
@@ -18,7 +16,7 @@ def print_status(folder: Path) -> None:
     """One line a stage."""
     if not folder.is_dir():
         raise UsageError(f"{folder}: no such folder", "Name the run folder: journeyman status --dir my-run")
-    console = Console(highlight=False)
+    console = result_console()
     for stage in STAGES:
         place = folder / stage.folder
         if (place / MANIFEST).is_file():
@@ -35,7 +33,7 @@ def print_stage(folder: Path, stage: str, as_json: bool) -> None:
     if as_json:
         print(json.dumps({"stamp": stamp.model_dump(), "result": result.model_dump()}, indent=2, ensure_ascii=False))
         return
-    console = Console(highlight=False)
+    console = result_console()
     console.print(f"{stage}: {summary_line(result)}", soft_wrap=True, markup=False)
     if isinstance(result, IngestManifest):
         print_log_table(console, result)

@@ -20,7 +20,14 @@ from journeyman.manifests import (
 )
 from journeyman.reporting.html import gigabytes_text, rate_text, seconds_text
 
+_PIPED_WIDTH = 120
 VERDICT_STYLE = {"deploy": "bold green", "iterate": "yellow", "insufficient": "yellow", "abort": "red"}
+
+
+def result_console() -> Console:
+    """A console on stdout, wide enough for the tables where stdout is no terminal."""
+    console = Console(highlight=False)
+    return console if console.is_terminal else Console(width=_PIPED_WIDTH, highlight=False)
 
 
 def summary_line(result: BaseModel) -> str:
@@ -34,8 +41,8 @@ def summary_line(result: BaseModel) -> str:
             return f"train {counts['train']}, val {counts['val']}, test {counts['test']}; dropped: {drops}"
         case PlanManifest():
             return (
-                f"{result.total_steps} steps, {result.total_tokens:,} tokens, {result.trainable_parameters:,} trainable "
-                f"parameters, about {result.estimated_train_s:.0f} s and {result.estimated_train_memory_gb:.1f} GB"
+                f"{result.total_steps} steps, {result.total_tokens:,} tokens, {result.trainable_parameters:,} "
+                f"trainable parameters, about {result.estimated_train_s:.0f} s and {result.estimated_train_memory_gb:.1f} GB"
             )
         case AdapterManifest():
             loss = min((p.loss for p in result.validations), default=None)
@@ -54,12 +61,15 @@ def summary_line(result: BaseModel) -> str:
 def print_verdict_table(console: Console, evaluation: EvaluationManifest, decision: DecisionManifest) -> None:
     """Role by role, base against tuned, with intervals, latency, the verdict and its reasons."""
     table = Table(title="base against tuned, on the sealed rows", title_justify="left")
-    for column in ("role", "base", "tuned", "latency mean / p95", "verdict", "because"):
-        table.add_column(column, overflow="fold")
+    for column in ("role", "base", "tuned", "mean / p95", "verdict"):
+        table.add_column(column, no_wrap=True)
+    table.add_column("because", overflow="fold")
     for role, summary in evaluation.roles.items():
         made = decision.roles[role]
         latency = f"{seconds_text(summary.tuned.mean_latency_s)} / {seconds_text(summary.tuned.p95_latency_s)}"
-        deciding = [r for r in made.reasons if r.outcome == "fail"] or [r for r in made.reasons if r.outcome == "unknown"]
+        deciding = [r for r in made.reasons if r.outcome == "fail"] or [
+            r for r in made.reasons if r.outcome == "unknown"
+        ]
         because = "; ".join(f"{r.rule} {r.reason}" for r in deciding or made.reasons[:1])
         if made.rows_needed:
             because += f"; {made.rows_needed} rows would tell"

@@ -67,7 +67,7 @@ def _on_grid(q_THE: Tensor, k_TKE: Tensor, v_TKE: Tensor, packing: Packing) -> T
 
 
 def _one_by_one(q_THE: Tensor, k_TKE: Tensor, v_TKE: Tensor, packing: Packing) -> Tensor:
-    parts = zip(*(x.split(packing.lengths) for x in (q_THE, k_TKE, v_TKE)), strict=True)
+    parts = zip(*(torch.split(x, packing.lengths) for x in (q_THE, k_TKE, v_TKE)), strict=True)
     mixed = [
         F.scaled_dot_product_attention(
             q.transpose(0, 1)[None],

@@ -100,9 +100,9 @@ class Decoder:
         packing: Packing,
     ) -> Tensor:
         g = self.geometry
-        q_THE = _project(x_TD, "q_proj", layer, adapters).unflatten(-1, (g.heads, g.head_dim))
-        k_TKE = _project(x_TD, "k_proj", layer, adapters).unflatten(-1, (g.kv_heads, g.head_dim))
-        v_TKE = _project(x_TD, "v_proj", layer, adapters).unflatten(-1, (g.kv_heads, g.head_dim))
+        q_THE = _project(x_TD, "q_proj", layer, adapters).view(-1, g.heads, g.head_dim)
+        k_TKE = _project(x_TD, "k_proj", layer, adapters).view(-1, g.kv_heads, g.head_dim)
+        v_TKE = _project(x_TD, "v_proj", layer, adapters).view(-1, g.kv_heads, g.head_dim)
         if layer.q_norm is not None and layer.k_norm is not None:
             q_THE, k_TKE = self._norm(q_THE, layer.q_norm), self._norm(k_TKE, layer.k_norm)
         q_THE, k_TKE = _rotate(q_THE, cos_TE, sin_TE), _rotate(k_TKE, cos_TE, sin_TE)

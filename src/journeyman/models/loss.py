@@ -47,5 +47,5 @@ def label_loss(hidden_LD: Tensor, head_VD: Tensor, labels_L: Tensor) -> Tensor:
         head_VD: the frozen output matrix; it gets no gradient.
         labels_L: the token ids to be predicted, int64.
     """
-    loss: Tensor = _LabelLoss.apply(hidden_LD, head_VD, labels_L)
+    loss: Tensor = _LabelLoss.apply(hidden_LD, head_VD, labels_L)  # type: ignore[no-untyped-call]
     return loss

@@ -46,7 +46,9 @@ class Renderer:
         special = {name: tokens[metadata[key]] for name, key in names.items() if key in metadata}
         self._template = ChatTemplate(source, special, str(base.path))
         self.terminator_id = int(metadata["tokenizer.ggml.eos_token_id"])
-        self._bos = [int(metadata["tokenizer.ggml.bos_token_id"])] if metadata.get("tokenizer.ggml.add_bos_token") else []
+        self._bos = (
+            [int(metadata["tokenizer.ggml.bos_token_id"])] if metadata.get("tokenizer.ggml.add_bos_token") else []
+        )
         self._check_terminator()
 
     def prompt_text(self, messages: Sequence[Message]) -> str:

@@ -6,7 +6,7 @@ from journeyman.scoring.checks import Answer, Finding
 from journeyman.scoring.code_block import python_source
 from journeyman.scoring.sandbox import run_sources
 
-_RUN_TESTS = '''
+_RUN_TESTS = """
 def _run_all(names):
     count = 0
     for name, thing in list(names.items()):
@@ -20,7 +20,7 @@ def _run_all(names):
     if not count:
         raise AssertionError("no test function found")
 _run_all(dict(globals()))
-'''
+"""
 
 
 def catches_mutants(answer: Answer) -> Finding:

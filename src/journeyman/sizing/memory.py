@@ -14,9 +14,7 @@ _ADAM_BYTES = 16  # float32 master, gradient and two moments of each trainable p
 _LOSS_CHUNK = 512
 
 
-def training_bytes(
-    geometry: Geometry, trainable: int, compute_bytes: int, pack_tokens: int, longest_row: int
-) -> int:
+def training_bytes(geometry: Geometry, trainable: int, compute_bytes: int, pack_tokens: int, longest_row: int) -> int:
     """Peak of a training step."""
     tokens = max(pack_tokens, longest_row)
     weights = geometry.parameters * compute_bytes

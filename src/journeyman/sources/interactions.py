@@ -106,7 +106,11 @@ def _section(row: dict[str, Any], name: str) -> dict[str, Any]:
 
 
 def _message(value: Any, index: int) -> Message:
-    if not isinstance(value, dict) or not isinstance(value.get("role"), str) or not isinstance(value.get("content"), str):
+    if (
+        not isinstance(value, dict)
+        or not isinstance(value.get("role"), str)
+        or not isinstance(value.get("content"), str)
+    ):
         raise _Missing(f"execution.input_messages[{index}] has no text role and content")
     return Message(role=value["role"], content=value["content"])
 

@@ -150,7 +150,9 @@ def _render(
         elif not answer:
             drops.append(_drop(row, "empty", "nothing but reasoning"))
         else:
-            examples.append(_example(row, f"task-{root}", messages, answer, rendered.prompt_tokens, rendered.trained_tokens))
+            examples.append(
+                _example(row, f"task-{root}", messages, answer, rendered.prompt_tokens, rendered.trained_tokens)
+            )
     return examples
 
 

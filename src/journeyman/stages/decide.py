@@ -93,12 +93,15 @@ def _success(summary: RoleSummary, threshold: float) -> RuleResult:
     rate = summary.tuned.success
     if rate is None:
         reason = f"{summary.tuned.unscored} rows unscored" if summary.tuned.unscored else "no test rows"
-        return RuleResult(rule="success", outcome="unknown", reason=f"{reason}, at least {threshold:.1%} asked")
-    seen = f"{rate.passed} of {rate.n} ({rate.low:.0%} to {rate.high:.0%}), at least {threshold:.1%} asked"
+        return RuleResult(rule="success", outcome="unknown", reason=f"{reason}, asked ≥ {threshold:.0%}")
+    seen = f"{rate.passed} of {rate.n} ({rate.low:.0%}–{rate.high:.0%}), asked ≥ {threshold:.1%}"
     if summary.tuned.unscored:
         # What could not be judged may be failure: it never counts towards a deployment.
-        outcome = "fail" if rate.high < threshold else "unknown"
-        return RuleResult(rule="success", outcome=outcome, reason=f"{seen}; {summary.tuned.unscored} rows unscored")
+        return RuleResult(
+            rule="success",
+            outcome="fail" if rate.high < threshold else "unknown",
+            reason=f"{seen}; {summary.tuned.unscored} rows unscored",
+        )
     if rate.low >= threshold:
         return RuleResult(rule="success", outcome="pass", reason=seen)
     return RuleResult(rule="success", outcome="fail" if rate.high < threshold else "unknown", reason=seen)

@@ -77,7 +77,7 @@ def _prove_prompts(rows: Sequence[Example], engine: LlamaEngine, renderer: Rende
             place = next((i for i, (a, b) in enumerate(zip(trained, served, strict=False)) if a != b), -1)
             raise EngineError(
                 f"row {row.id}: training and serving make different prompts, from token {place} on: "
-                f"{renderer.decode(trained[place : place + 8])!r} against {renderer.decode(served[place : place + 8])!r}",
+                f"{renderer.decode(trained[place:][:8])!r} against {renderer.decode(served[place:][:8])!r}",
                 "Report this base model: its template or tokenizer is not supported",
             )
     return len(rows)

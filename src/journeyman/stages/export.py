@@ -96,7 +96,9 @@ def _modelfile(prompt: str | None, bundle: BundleManifest) -> str:
         f"PARAMETER num_predict {bundle.settings['max_new_tokens']}",
     ]
     if prompt is not None:
-        lines.append(f"SYSTEM {json.dumps(prompt, ensure_ascii=False)}" if "\n" not in prompt else f'SYSTEM """{prompt}"""')
+        lines.append(
+            f"SYSTEM {json.dumps(prompt, ensure_ascii=False)}" if "\n" not in prompt else f'SYSTEM """{prompt}"""'
+        )
     return "\n".join(lines) + "\n"
 
 

