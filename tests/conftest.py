@@ -1,0 +1,139 @@
+"""Shared by the tests: the embedded model, and tiny models with random values for what must be fast."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import gguf
+import numpy as np
+import pytest
+from tokenizers.pre_tokenizers import ByteLevel
+
+from journeyman.models.base import find_base
+from journeyman.models.gguf_file import GgufFile
+from journeyman.rendering.renderer import Renderer
+
+SHARED = Path(__file__).parents[2] / "shared"
+REAL_LOG = SHARED / "data" / "interactions_20251001.jsonl"
+CHATML = (
+    "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' "
+    "+ '\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+
+
+@pytest.fixture(scope="session")
+def embedded() -> GgufFile:
+    return GgufFile(find_base("embedded", Path()))
+
+
+@pytest.fixture(scope="session")
+def renderer(embedded: GgufFile) -> Renderer:
+    return Renderer(embedded)
+
+
+def write_tiny_gguf(path: Path, architecture: str = "llama", seed: int = 0) -> Path:
+    """A two-layer model with a byte vocabulary; q and k in GGUF's own layout, values random."""
+    rng = np.random.default_rng(seed)
+    hidden, heads, kv_heads, size, ffn = 32, 4, 2, 8, 64
+    tokens = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", *sorted(ByteLevel.alphabet())]
+    writer = gguf.GGUFWriter(path, architecture)
+    writer.add_context_length(512)
+    writer.add_embedding_length(hidden)
+    writer.add_block_count(2)
+    writer.add_feed_forward_length(ffn)
+    writer.add_head_count(heads)
+    writer.add_head_count_kv(kv_heads)
+    writer.add_key_length(size)
+    writer.add_value_length(size)
+    writer.add_rope_dimension_count(size)
+    writer.add_rope_freq_base(10000.0)
+    writer.add_layer_norm_rms_eps(1e-5)
+    writer.add_vocab_size(len(tokens))
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre("gpt-2")
+    writer.add_token_list(tokens)
+    writer.add_token_types([3, 3, 3] + [1] * (len(tokens) - 3))
+    writer.add_token_merges(["t h"])
+    writer.add_bos_token_id(1)
+    writer.add_eos_token_id(2)
+    writer.add_add_bos_token(False)
+    writer.add_chat_template(CHATML)
+
+    def matrix(rows: int, columns: int) -> Any:
+        return (rng.standard_normal((rows, columns)) / columns**0.5).astype(np.float32)
+
+    def ones(count: int) -> Any:
+        return (1 + 0.1 * rng.standard_normal(count)).astype(np.float32)
+
+    writer.add_tensor("token_embd.weight", matrix(len(tokens), hidden) * 4)
+    writer.add_tensor("output_norm.weight", ones(hidden))
+    for layer in range(2):
+        block = f"blk.{layer}."
+        writer.add_tensor(block + "attn_norm.weight", ones(hidden))
+        writer.add_tensor(block + "ffn_norm.weight", ones(hidden))
+        for name, rows in (("attn_q", heads * size), ("attn_k", kv_heads * size), ("attn_v", kv_heads * size)):
+            writer.add_tensor(f"{block}{name}.weight", matrix(rows, hidden))
+            if architecture == "qwen2":
+                writer.add_tensor(f"{block}{name}.bias", 0.1 * ones(rows))
+        if architecture == "qwen3":
+            writer.add_tensor(block + "attn_q_norm.weight", ones(size))
+            writer.add_tensor(block + "attn_k_norm.weight", ones(size))
+        writer.add_tensor(block + "attn_output.weight", matrix(hidden, heads * size))
+        writer.add_tensor(block + "ffn_gate.weight", matrix(ffn, hidden))
+        writer.add_tensor(block + "ffn_up.weight", matrix(ffn, hidden))
+        writer.add_tensor(block + "ffn_down.weight", matrix(hidden, ffn))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path
+
+
+@pytest.fixture(scope="session")
+def tiny_gguf(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tiny_gguf(tmp_path_factory.mktemp("tiny") / "tiny.gguf")
+
+
+def log_row(number: int, role: str = "coder", **changes: Any) -> dict[str, Any]:
+    """One interaction in the log's format; keyword arguments replace fields of `execution`."""
+    words = ["amber", "birch", "cedar", "delta", "ember", "fjord", "grove", "heath", "islet", "jetty"]
+    task = " ".join(words[(number * k + k) % 10] + str(number * k % 97) for k in (1, 3, 7, 9))
+    execution = {
+        "status": "success",
+        "duration_ms": 1000 + number,
+        "input_messages": [
+            {"role": "system", "content": f"You are a {role}."},
+            {"role": "user", "content": f"Task: {task}"},
+        ],
+        "output": f"ok {number % 3}",
+        "errors": [],
+        **changes,
+    }
+    return {
+        "id": f"row-{number}",
+        "agent": {"role": role},
+        "llm": {"provider": "teacher", "config": {"max_tokens": 100}},
+        "execution": execution,
+    }
+
+
+@pytest.fixture
+def make_run(tmp_path: Path, tiny_gguf: Path) -> Callable[..., Path]:
+    """A run folder on the tiny model: make_run(rows=…, toml=…) → its path."""
+
+    def make(rows: list[dict[str, Any]] | None = None, toml: str = "", name: str = "run") -> Path:
+        folder = tmp_path / name
+        folder.mkdir()
+        rows = rows if rows is not None else [log_row(i) for i in range(40)]
+        (folder / "logs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        (folder / "journeyman.toml").write_text(
+            f'[base]\nmodel = "{tiny_gguf}"\n[data]\nsources = ["logs.jsonl"]\n'
+            "[train]\nepochs = 2\nbatch_size = 4\nlearning_rate = 1e-2\nprecision = 'float32'\n"
+            "[train.lora]\nrank = 4\n[evaluate]\nmax_new_tokens = 8\ncontext = 512\n" + toml
+        )
+        return folder
+
+    return make
