@@ -38,7 +38,7 @@ def write_tiny_gguf(path: Path, architecture: str = "llama", seed: int = 0) -> P
     """A two-layer model with a byte vocabulary; q and k in GGUF's own layout, values random."""
     rng = np.random.default_rng(seed)
     hidden, heads, kv_heads, size, ffn = 32, 4, 2, 8, 64
-    tokens = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", *sorted(ByteLevel.alphabet())]
+    tokens = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "th", *sorted(ByteLevel.alphabet())]
     writer = gguf.GGUFWriter(path, architecture)
     writer.add_context_length(512)
     writer.add_embedding_length(hidden)
@@ -55,7 +55,7 @@ def write_tiny_gguf(path: Path, architecture: str = "llama", seed: int = 0) -> P
     writer.add_tokenizer_model("gpt2")
     writer.add_tokenizer_pre("gpt-2")
     writer.add_token_list(tokens)
-    writer.add_token_types([3, 3, 3] + [1] * (len(tokens) - 3))
+    writer.add_token_types([3] * 3 + [1] * (len(tokens) - 3))
     writer.add_token_merges(["t h"])
     writer.add_bos_token_id(1)
     writer.add_eos_token_id(2)

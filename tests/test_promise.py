@@ -53,7 +53,7 @@ def adapter(decoder: Decoder) -> Adapter:
     with torch.no_grad():
         for name, value in made.parameters.items():
             if ".lora_B." in name:
-                value.normal_(0, 0.02, generator=generator)
+                value.normal_(0, 0.15, generator=generator)
     return made
 
 
@@ -137,15 +137,18 @@ def test_llama_cpp_answers_as_the_torch_adapter_does(
 ) -> None:
     """llama.cpp rounds activations to 8 bits for a Q4_1 base, so log probabilities agree within that noise.
 
-    Tolerance: 0.5 on each of the ten likeliest tokens (the base alone, without adapter, differs by up to 0.35).
+    Tolerance: 0.5 on each of the ten likeliest tokens. Measured: the base alone differs by up to 0.32, and so
+    does the tuned model; that the adapter moves these tokens by more than twice that is asserted.
     """
     write_gguf(adapter, tmp_path / "adapter.gguf")
     settings = EngineSettings(embedded.path, tmp_path / "adapter.gguf", 512, 2, 8, 0.0)
     with running_engine(settings) as engine:
+        effects = []
         for arm, layers in (("base", None), ("tuned", adapter.layers(training=False))):
             for text in ("Name a colour.", "def add(a, b):", "Count to 5."):
                 prompt = renderer.prompt_ids([Message(role="user", content=text)])
                 ours = decoder.logits(torch.tensor(prompt), [len(prompt)], layers)[-1].log_softmax(-1)
+                without = decoder.logits(torch.tensor(prompt), [len(prompt)])[-1].log_softmax(-1)
                 asked = {
                     "prompt": prompt, "n_predict": 1, "temperature": 0, "n_probs": 10,
                     "lora": [{"id": 0, "scale": 1.0 if arm == "tuned" else 0.0}],
@@ -153,6 +156,8 @@ def test_llama_cpp_answers_as_the_torch_adapter_does(
                 top = engine._post("/completion", asked)["completion_probabilities"][0]["top_logprobs"]
                 for candidate in top:
                     assert abs(candidate["logprob"] - ours[candidate["id"]].item()) < 0.5, (arm, text, candidate)
+                    effects.append(abs((ours - without)[candidate["id"]].item()))
+        assert max(effects) > 1, "an adapter that is not applied must not pass"
 
 
 def _demo_rows() -> list[dict[str, Any]]:

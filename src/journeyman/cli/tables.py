@@ -42,7 +42,8 @@ def summary_line(result: BaseModel) -> str:
         case PlanManifest():
             return (
                 f"{result.total_steps} steps, {result.total_tokens:,} tokens, {result.trainable_parameters:,} "
-                f"trainable parameters, about {result.estimated_train_s:.0f} s and {result.estimated_train_memory_gb:.1f} GB"
+                f"trainable parameters, about {result.estimated_train_s:.0f} s "
+                f"and {result.estimated_train_memory_gb:.1f} GB"
             )
         case AdapterManifest():
             loss = min((p.loss for p in result.validations), default=None)

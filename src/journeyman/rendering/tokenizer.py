@@ -54,12 +54,19 @@ def tokenizer_of(metadata: Mapping[str, Any], where: str) -> Tokenizer:
             f"{where}: tokenizer {kind!r} with pre-tokenizer {split!r} is not supported",
             f"Use a base whose tokenizer is 'gpt2' with one of: {', '.join(_SPLITS)}",
         )
+    try:
+        return _build(metadata, split)
+    except Exception as error:  # the library raises bare Exceptions for a vocabulary that contradicts itself
+        raise InputError(f"{where}: the tokenizer in the header is damaged: {error}", "Use another GGUF") from error
+
+
+def _build(metadata: Mapping[str, Any], split: str) -> Tokenizer:
     tokens: list[str] = metadata["tokenizer.ggml.tokens"]
     merges = [tuple(pair.split(" ", 1)) for pair in metadata["tokenizer.ggml.merges"]]
     vocab = {token: index for index, token in enumerate(tokens)}
-    tokenizer = Tokenizer(models.BPE(vocab=vocab, merges=merges, ignore_merges=split == "llama-bpe"))  # type: ignore[arg-type]
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(list(_SPLITS[split]))  # type: ignore[assignment]
-    tokenizer.decoder = decoders.ByteLevel()  # type: ignore[assignment]
+    tokenizer = Tokenizer(models.BPE(vocab=vocab, merges=merges, ignore_merges=split == "llama-bpe"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(list(_SPLITS[split]))
+    tokenizer.decoder = decoders.ByteLevel()
     kinds: list[int] = metadata["tokenizer.ggml.token_type"]
     special = [t for t, k in zip(tokens, kinds, strict=True) if k == _CONTROL]
     tokenizer.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in special])

@@ -29,7 +29,7 @@ def mcnemar(wins: int, losses: int) -> float | None:
     n = wins + losses
     if n == 0:
         return None
-    tail = sum(math.comb(n, k) for k in range(min(wins, losses) + 1)) / 2**n
+    tail: float = sum(math.comb(n, k) for k in range(min(wins, losses) + 1)) / 2**n
     return min(1.0, 2 * tail)
 
 

@@ -66,6 +66,7 @@ class Trainer:
             fingerprint=job.fingerprint, step=0, tokens=0, train_s=0.0, validations=[], best_step=0, finished=False
         )
         torch.manual_seed(config.seed)
+        job.folder.mkdir(parents=True, exist_ok=True)
 
     def run(self) -> TrainingState:
         self._resume()
