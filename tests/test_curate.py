@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import REAL_LOG, log_row
 
+from conftest import REAL_LOG, log_row
 from journeyman.artifacts import read_rows
 from journeyman.config import Config
 from journeyman.curation.duplicates import clusters, jaccard, near_pairs, trigrams
@@ -132,7 +132,7 @@ def test_reasoning_is_stripped() -> None:
 
 def test_near_pairs_equal_brute_force() -> None:
     words = ["sort", "the", "list", "of", "red", "cars", "by", "age", "and", "name"]
-    texts = [" ".join(words[:n] + [f"end{n % 3}"]) for n in range(3, 10)] * 2
+    texts = [" ".join([*words[:n], f"end{n % 3}"]) for n in range(3, 10)] * 2
     sets = [trigrams(text) for text in texts]
     expected = {(i, j) for j in range(len(sets)) for i in range(j) if jaccard(sets[i], sets[j]) >= 0.7}
     assert set(near_pairs(texts, 0.7)) == expected

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import REAL_LOG, log_row
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from conftest import REAL_LOG, log_row
 from journeyman.artifacts import read_rows
 from journeyman.errors import InputError, UsageError
 from journeyman.ports import SilentReporter

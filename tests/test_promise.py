@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import REAL_LOG, write_tiny_gguf
 from safetensors.torch import load_file
 
+from conftest import REAL_LOG, write_tiny_gguf
 from journeyman.artifacts import read_rows
 from journeyman.config import LoraConfig
 from journeyman.inference.llama import EngineSettings, running_engine

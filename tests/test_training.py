@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import signal
 import subprocess
 import sys
@@ -31,7 +32,7 @@ def _rows(count: int) -> list[Rendered]:
     rows = []
     for number in range(count):
         length = 12 + number % 5
-        rows.append(Rendered(torch.randint(3, 200, (length,), generator=generator).tolist()[:-1] + [2], 5))
+        rows.append(Rendered([*torch.randint(3, 200, (length,), generator=generator).tolist()[:-1], 2], 5))
     return rows
 
 
@@ -159,4 +160,4 @@ def test_warm_up_rises_and_the_schedule_falls_to_zero() -> None:
     config = TrainConfig(warmup_steps=4, learning_rate=1.0)
     rates = [learning_rate(step, 20, config) for step in range(20)]
     assert rates[:4] == [0.25, 0.5, 0.75, 1.0]
-    assert all(a >= b for a, b in zip(rates[4:], rates[5:], strict=False)) and rates[-1] < 0.02
+    assert all(a >= b for a, b in itertools.pairwise(rates)) and rates[-1] < 0.02

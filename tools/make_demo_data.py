@@ -164,8 +164,13 @@ def text_functions() -> Iterator[Function]:
 # --- roles ----------------------------------------------------------------------------------------
 
 
+def literal(value: Any) -> str:
+    """The value as Python source, sets in order, so that every run of this script writes the same file."""
+    return "{" + ", ".join(map(repr, sorted(value))) + "}" if isinstance(value, set) and value else repr(value)
+
+
 def coder_row(f: Function) -> Row:
-    cases = "\n".join(f"assert do_{f.name}({value!r}) == {f.call(value)!r}" for value in f.inputs)
+    cases = "\n".join(f"assert do_{f.name}({value!r}) == {literal(f.call(value))}" for value in f.inputs)
     tests = (
         f"import inspect\n{cases}\n"
         f"_signature = inspect.signature(do_{f.name})\n"
@@ -179,14 +184,14 @@ def coder_row(f: Function) -> Row:
 def tester_row(f: Function, rng: random.Random) -> Row:
     values = rng.sample(f.inputs[:3], 2)
     cases = [(value, f.call(value)) for value in values]
-    examples = ", ".join(f"do_{f.name}({value!r}) is {result!r}" for value, result in cases)
+    examples = ", ".join(f"do_{f.name}({value!r}) is {literal(result)}" for value, result in cases)
     tests = "\n\n\n".join(
-        f"def test_{f.name}_case_{number}() -> None:\n    assert do_{f.name}({value!r}) == {result!r}"
+        f"def test_{f.name}_case_{number}() -> None:\n    assert do_{f.name}({value!r}) == {literal(result)}"
         for number, (value, result) in enumerate(cases, start=1)
     )
     # Each mutant is right on one example and wrong on the other, so both have to be tested.
     wrong = [
-        f"def do_{f.name}({f.argument}):\n    return {other[1]!r} if {f.argument} == {other[0]!r} else 'wrong'"
+        f"def do_{f.name}({f.argument}):\n    return {literal(other[1])} if {f.argument} == {other[0]!r} else 'wrong'"
         for other in cases
     ]
     pattern = rf"^def test_{f.name}_case_2\(\) -> None:"
@@ -305,7 +310,7 @@ def clean_rows(rng: random.Random) -> list[Row]:
     rng.shuffle(numbers)
     rng.shuffle(texts)
     coder = [coder_row(f) for f in numbers[:120] + texts[:45]]
-    tester_functions = [f for f in numbers[120:] + texts[45:] if len({repr(f.call(v)) for v in f.inputs[:3]}) == 3]
+    tester_functions = [f for f in numbers[120:] + texts[45:] if len({literal(f.call(v)) for v in f.inputs[:3]}) == 3]
     rng.shuffle(tester_functions)
     tester = [tester_row(f, rng) for f in tester_functions]
     rows = [*coder, *tester, *researcher_rows(rng), *coordinator_rows(rng), *reviewer_rows()]

@@ -49,6 +49,15 @@ class Run:
     override: str | None = None
     _results: dict[str, BaseModel] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        from journeyman.scoring.checks import check_table
+
+        known = list(check_table())
+        for role, section in self.config.roles.items():
+            for name in section.checks:
+                if name not in known:
+                    raise UsageError(f"roles.{role}.checks: unknown check {name!r}", f"One of: {', '.join(known)}")
+
     def folder(self, stage: str) -> Path:
         return self.root / next(s.folder for s in STAGES if s.name == stage)
 

@@ -1,0 +1,371 @@
+"""The whole loop on a tiny model: skip, resume, refuse, redo; and what the verbs print."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from starlette.testclient import TestClient
+
+from conftest import log_row
+from journeyman.artifacts import read_json, sha256_of
+from journeyman.cli.app import app, main
+from journeyman.cli.serve import _listen, serve_bundle
+from journeyman.errors import InputError, UsageError
+from journeyman.inference.llama import EngineSettings, running_engine
+from journeyman.manifests import BundleManifest
+from journeyman.pipeline import STAGES, Run, read_result
+from journeyman.serving.app import RequestError, engine_request, make_app
+
+MakeRun = Callable[..., Path]
+
+
+def call(*arguments: str | Path) -> int:
+    """Runs a verb in this process; its exit code."""
+    before = sys.argv
+    sys.argv = ["journeyman", *map(str, arguments)]
+    try:
+        main()
+    except SystemExit as stop:
+        return int(stop.code or 0)
+    finally:
+        sys.argv = before
+    return 0
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory, tiny_gguf: Path) -> Path:
+    """One run taken to its bundle, against the verdict: a tiny random model answers nothing."""
+    folder = tmp_path_factory.mktemp("finished")
+    (folder / "logs.jsonl").write_text("".join(json.dumps(log_row(i)) + "\n" for i in range(40)))
+    (folder / "journeyman.toml").write_text(
+        f'[base]\nmodel = "{tiny_gguf}"\n[data]\nsources = ["*.jsonl"]\n[train]\nepochs = 1\n'
+        "[train.lora]\nrank = 4\n[evaluate]\nmax_new_tokens = 8\ncontext = 512\n"
+    )
+    assert call("export", "--dir", folder) == 3
+    assert call("export", "--dir", folder, "--override", "a test") == 3, "the verdict is still not deploy"
+    return folder
+
+
+def test_every_stage_leaves_its_folder_and_the_lineage_holds(finished: Path) -> None:
+    for stage in STAGES:
+        manifest = read_json(finished / stage.folder / "manifest.json")
+        for name, digest in manifest["stamp"]["files"].items():
+            assert sha256_of(finished / stage.folder / name) == digest
+    evaluation = read_result(finished, "evaluate")[1].model_dump()
+    assert evaluation["adapter_sha256"] == sha256_of(finished / "04-adapter" / "adapter.gguf")
+    assert evaluation["identical_prompts"] == evaluation["rows"] == 4
+
+
+def test_the_bundle_serves_the_very_files_that_were_evaluated(finished: Path) -> None:
+    bundle, stamp = finished / "07-bundle", read_result(finished, "export")[1].model_dump()
+    assert sha256_of(bundle / "adapter.gguf") == stamp["adapter_sha256"]
+    assert sha256_of(bundle / "base.gguf") == stamp["base_sha256"]
+    assert stamp["override"] == "a test"
+    card = (bundle / "README.md").read_text()
+    assert "Exported against the verdict" in card and "a test" in card
+    modelfile = (bundle / "Modelfile.coder").read_text()
+    assert "FROM ./base.gguf\nADAPTER ./adapter.gguf" in modelfile and "You are a coder." in modelfile
+    assert "--lora adapter.gguf" in (bundle / "llama-server.sh").read_text()
+
+
+def test_the_report_is_one_file_that_escapes_what_models_wrote(finished: Path) -> None:
+    page = (finished / "06-decision" / "report.html").read_text()
+    assert "<svg" in page and "http://" not in page and "https://" not in page
+
+
+def test_a_second_run_makes_nothing_again(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("decide", "--dir", finished) == 3
+    assert capsys.readouterr().err.count("unchanged") == 6
+
+
+def test_status_and_show(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("status", "--dir", finished) == 0
+    assert "40 lines read" in capsys.readouterr().out
+    for stage in STAGES:
+        assert call("show", stage.name, "--dir", finished) == 0
+        capsys.readouterr()
+        assert call("show", stage.name, "--json", "--dir", finished) == 0
+        assert json.loads(capsys.readouterr().out)["stamp"]["stage"] == stage.name
+
+
+def test_a_changed_setting_is_refused_by_name_and_redone_on_request(
+    make_run: MakeRun, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = make_run()
+    assert call("plan", "--dir", folder) == 0
+    assert call("plan", "--dir", folder, "--set", "train.lora.rank=2") == 1
+    message = capsys.readouterr().err
+    assert "train.lora.rank: 4, now 2" in message and "--redo" in message
+    assert call("plan", "--dir", folder, "--set", "train.lora.rank=2", "--redo") == 0
+    assert len(list((folder / "superseded").iterdir())) == 1
+
+
+def test_changed_logs_are_refused(make_run: MakeRun, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = make_run()
+    assert call("ingest", "--dir", folder) == 0
+    with (folder / "logs.jsonl").open("a") as file:
+        file.write(json.dumps(log_row(77)) + "\n")
+    assert call("ingest", "--dir", folder) == 1
+    assert "source logs.jsonl" in capsys.readouterr().err
+
+
+def test_train_cannot_see_the_sealed_rows(make_run: MakeRun) -> None:
+    folder = make_run()
+    assert call("plan", "--dir", folder) == 0
+    (folder / "02-dataset/sealed/test.jsonl").unlink()
+    assert call("train", "--dir", folder) == 0
+
+
+def test_ctrl_c_in_training_saves_and_the_same_command_goes_on(make_run: MakeRun) -> None:
+    folder = make_run()
+    command = [sys.executable, "-m", "journeyman", "train", "--set", "train.epochs=400", "--set", "train.patience=999"]
+    child = subprocess.Popen([*command, "--dir", str(folder)], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL)
+    deadline = time.monotonic() + 60
+    metrics = folder / "04-adapter" / "metrics.jsonl"
+    while not (metrics.is_file() and metrics.read_text().count("\n") > 3) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    child.send_signal(signal.SIGINT)
+    _, stderr = child.communicate(timeout=60)
+    assert child.returncode == 130, stderr
+    assert b"The same command goes on from here" in stderr and b"Traceback" not in stderr
+    assert list((folder / "04-adapter" / "checkpoints").glob("step-*"))
+    again = subprocess.run([*command[:4], "--set", "train.epochs=400", "--dir", str(folder)], capture_output=True)
+    assert again.returncode == 1 and b"train.patience" in again.stderr, "other settings do not resume"
+
+
+def test_an_interrupted_evaluation_asks_only_what_is_missing(make_run: MakeRun) -> None:
+    folder = make_run()
+    assert call("train", "--dir", folder) == 0
+    call("evaluate", "--dir", folder)
+    place = folder / "05-evaluation"
+    inputs = read_json(place / "manifest.json")["stamp"]["inputs"]
+    answers = (place / "answers.jsonl").read_text().splitlines(keepends=True)
+    marked = [line.replace('"latency_s":', '"latency_s":1000') for line in answers[:3]]
+    (place / "answers.jsonl").write_text("".join(marked) + answers[3][:20])
+    (place / "manifest.json").unlink()
+    (place / "unfinished.json").write_text(json.dumps(inputs))
+    assert call("evaluate", "--dir", folder) == 0
+    kept = (place / "answers.jsonl").read_text().splitlines(keepends=True)
+    assert kept[:3] == marked and len(kept) == len(answers)
+
+
+def test_two_at_once_are_refused(make_run: MakeRun) -> None:
+    import fcntl
+
+    folder = make_run()
+    with (folder / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert call("ingest", "--dir", folder) == 2
+
+
+def _bad_toml(text: str) -> Callable[[Path], None]:
+    return lambda folder: (folder / "journeyman.toml").write_text(text) and None  # type: ignore[return-value]
+
+
+def _logs(data: bytes) -> Callable[[Path], None]:
+    return lambda folder: (folder / "logs.jsonl").write_bytes(data) and None  # type: ignore[return-value]
+
+
+BAD: dict[str, tuple[Callable[[Path], Any], str, int]] = {
+    "no toml": (lambda f: (f / "journeyman.toml").unlink(), "journeyman init", 2),
+    "not toml": (_bad_toml("[base"), "not valid TOML", 2),
+    "an unknown key": (_bad_toml("[train]\nlearning_rat = 1"), "Did you mean train.learning_rate?", 2),
+    "an unknown section": (_bad_toml("[trian]\nepochs = 1"), "Did you mean train?", 2),
+    "an unknown role key": (_bad_toml("[roles.coder]\ncheck = []"), "Did you mean roles.coder.checks?", 2),
+    "a value out of range": (_bad_toml("[train]\nepochs = 0"), "train.epochs = 0", 2),
+    "a value that is no number": (_bad_toml("[train]\nlearning_rate = nan"), "train.learning_rate = nan", 2),
+    "an unknown check": (_bad_toml("[roles.coder]\nchecks = ['python_test']"), "python_tests", 2),
+    "no base": (_bad_toml("[base]\nmodel = 'none.gguf'\n[data]\nsources = ['logs.jsonl']"), "none.gguf", 1),
+    "a base that is no gguf": (
+        _bad_toml("[base]\nmodel = 'logs.jsonl'\n[data]\nsources = ['logs.jsonl']"), "not a GGUF file", 1,
+    ),
+    "no logs": (lambda f: (f / "logs.jsonl").unlink(), "no such file", 2),
+    "empty logs": (_logs(b""), "no usable interaction", 1),
+    "logs that are no JSON": (_logs(b"hello\n"), "not JSON", 1),
+    "logs that are no UTF-8": (_logs(b"\xff\xfe\n"), "not UTF-8", 1),
+    "a folder as log": (lambda f: ((f / "logs.jsonl").unlink(), (f / "logs.jsonl").mkdir()), "is a folder", 2),
+    "rows without answers": (_logs(json.dumps(log_row(1, output="")).encode()), "empty 1", 1),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_input_gets_one_sentence_and_loses_nothing(
+    name: str, make_run: MakeRun, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = make_run()
+    damage, expected, code = BAD[name]
+    damage(folder)
+    assert call("plan", "--dir", folder) == code
+    message = capsys.readouterr().err
+    assert expected in message and "Traceback" not in message
+    assert sum(line.startswith("journeyman:") for line in message.splitlines()) == 1
+    assert not list(folder.glob(".staged*"))
+
+
+def test_a_full_disk_is_one_sentence_and_the_old_result_stays(make_run: MakeRun) -> None:
+    folder = make_run()
+    assert call("curate", "--dir", folder) == 0
+    kept = (folder / "02-dataset" / "manifest.json").read_bytes()
+    script = (
+        "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (300, 300)); import signal;"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN); from journeyman.cli.app import main; main()"
+    )
+    arguments = ["curate", "--set", "curate.seed=5", "--redo", "--dir", str(folder)]
+    done = subprocess.run([sys.executable, "-c", script, *arguments], capture_output=True, text=True)
+    assert done.returncode == 1 and "Traceback" not in done.stderr and "File too large" in done.stderr
+    (aside,) = (folder / "superseded").iterdir()
+    assert (aside / "manifest.json").read_bytes() == kept
+
+
+def test_init_writes_a_config_that_is_valid_and_never_overwrites(tmp_path: Path) -> None:
+    assert call("init", tmp_path / "new") == 0
+    assert call("init", tmp_path / "new") == 2
+    from journeyman.config import load_config
+
+    assert load_config(tmp_path / "new" / "journeyman.toml").decide.min_success == 0.98
+
+
+def test_help_does_not_load_torch_and_is_quick_to_import() -> None:
+    code = "import sys; from journeyman.cli.app import app; print('torch' in sys.modules, 'pydantic' in sys.modules)"
+    printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert printed.split() == ["False", "False"]
+    assert app.info.help
+
+
+def test_the_seed_preset_is_the_documented_recipe(make_run: MakeRun) -> None:
+    from journeyman.config import parse_config
+
+    train = parse_config({"train": {"preset": "seed", "epochs": 5}}, "toml").train
+    lora = train.lora
+    assert (lora.rank, lora.alpha, lora.dropout) == (8, 32, 0.1)
+    assert lora.targets == ["q_proj", "k_proj", "v_proj", "o_proj"]
+    assert (train.epochs, train.batch_size, train.gradient_accumulation) == (5, 2, 8)
+    assert (train.learning_rate, train.weight_decay, train.max_grad_norm) == (2e-4, 0.01, 1.0)
+
+
+def test_the_plan_counts_exactly_and_warns_of_a_warm_up_that_never_ends(make_run: MakeRun) -> None:
+    folder = make_run(toml="")
+    assert call("plan", "--dir", folder, "--set", "train.warmup_steps=50") == 0
+    plan = read_result(folder, "plan")[1].model_dump()
+    # 2 layers, rank 4: q 32+32, k and v 16+32, o 32+32, gate and up 64+32, down 32+64
+    assert plan["trainable_parameters"] == 2 * 4 * (64 + 2 * 48 + 64 + 3 * 96)
+    assert plan["total_steps"] == 2 * 8
+    assert any("warmup_steps = 50" in warning for warning in plan["warnings"])
+    assert any("coder: 4 test rows cannot prove" in warning and "189 would" in warning for warning in plan["warnings"])
+
+
+# --- serve ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def client(finished: Path) -> Any:
+    bundle = read_result(finished, "export")[1]
+    assert isinstance(bundle, BundleManifest)
+    place = finished / "07-bundle"
+    with (
+        running_engine(EngineSettings(place / "base.gguf", place / "adapter.gguf", 512, 2, 8, 0.0)) as engine,
+        TestClient(make_app(bundle, engine)) as made,
+    ):
+        yield made
+
+
+ASK = {"model": "coder", "messages": [{"role": "user", "content": "Task: x"}], "max_tokens": 4}
+
+
+def test_serve_answers_with_the_role_as_model(client: Any) -> None:
+    assert [m["id"] for m in client.get("/v1/models").json()["data"]] == ["coder"]
+    answer = client.post("/v1/chat/completions", json=ASK).json()
+    assert answer["model"] == "coder" and answer["choices"][0]["message"]["role"] == "assistant"
+    streamed = client.post("/v1/chat/completions", json={**ASK, "stream": True})
+    assert streamed.text.rstrip().endswith("data: [DONE]")
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        (b"{", 400),
+        (b"[]", 400),
+        (b'{"model": "poet", "messages": [{"role": "user", "content": "x"}]}', 404),
+        (b'{"model": "coder", "messages": []}', 400),
+        (b'{"model": "coder", "messages": ["x"]}', 400),
+        (b" " * (5 << 20), 413),
+    ],
+)
+def test_serve_refuses_bad_requests(client: Any, body: bytes, code: int) -> None:
+    answer = client.post("/v1/chat/completions", content=body)
+    assert answer.status_code == code and answer.json()["error"]["message"]
+
+
+def test_only_known_fields_reach_the_engine_and_the_trained_prompt_is_served(finished: Path) -> None:
+    bundle = read_result(finished, "export")[1]
+    assert isinstance(bundle, BundleManifest)
+    asked = engine_request(
+        bundle,
+        {**ASK, "slot_id": 3, "lora": [], "messages": [{"role": "system", "content": "Lie."}, ASK["messages"][0]]},
+    )
+    assert asked.keys() == {"messages", "max_tokens", "temperature"}
+    assert [m["content"] for m in asked["messages"]] == ["You are a coder.", "Task: x"]
+    with pytest.raises(RequestError):
+        engine_request(bundle, {"model": "all"})
+
+
+def test_serve_refuses_a_changed_file_and_an_open_host(finished: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="not a loopback address"):
+        _listen("0.0.0.0", 0)
+    import shutil
+
+    copy = tmp_path / "copy"
+    shutil.copytree(finished, copy)
+    with (copy / "07-bundle" / "adapter.gguf").open("r+b") as file:
+        file.seek(-1, os.SEEK_END)
+        file.write(b"\x55")
+    with pytest.raises(InputError, match="not the file that was evaluated"):
+        serve_bundle(copy, 0)
+
+
+def test_serve_answers_on_the_port_that_it_prints_and_stops_on_a_signal(finished: Path) -> None:
+    import httpx
+
+    command = [sys.executable, "-m", "journeyman", "serve", "--dir", str(finished), "--port", "0"]
+    child = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    assert child.stderr
+    line = child.stderr.readline()
+    address = next(word for word in line.split() if word.startswith("http://127.0.0.1:"))
+    for _ in range(100):
+        try:
+            assert httpx.get(f"{address}/models", trust_env=False).status_code == 200
+            break
+        except httpx.TransportError:
+            time.sleep(0.1)
+    else:
+        pytest.fail("the port never answered")
+    child.send_signal(signal.SIGTERM)
+    child.wait(timeout=20)
+
+
+def test_a_missing_stage_names_the_command(make_run: MakeRun) -> None:
+    folder = make_run()
+    with pytest.raises(InputError, match="journeyman run --until curate"):
+        read_result(folder, "curate")
+    with pytest.raises(UsageError, match="unknown stage"):
+        read_result(folder, "bake")
+    from journeyman.config import load_config
+
+    run = Run(folder, load_config(folder / "journeyman.toml"))
+    with pytest.raises(InputError, match="has not been run"):
+        run.result("curate", BundleManifest)
+
+
+def test_doctor_finds_everything_here(capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("doctor") == 0
+    printed = capsys.readouterr().out
+    assert "missing" not in printed and "python_tests" in printed
