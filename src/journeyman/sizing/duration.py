@@ -6,8 +6,9 @@ operations a multiplication: 4 N. Weight gradients of the frozen matrices are ne
 
 from __future__ import annotations
 
-EFFICIENCY = 0.5
-"""Share of the matrix rate that a whole step reaches; 0.45 to 0.6 measured (benchmarks/log.md)."""
+EFFICIENCY = 0.4
+"""Share of the matrix rate that a whole step reaches: 0.38 measured over the demo, 0.56 to 0.61 in steady steps of
+one shape (benchmarks/log.md). The lower one is planned with."""
 
 
 def training_seconds(linear_parameters: int, tokens: int, gflops: float) -> float:
