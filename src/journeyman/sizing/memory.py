@@ -12,6 +12,9 @@ RUNTIME_BYTES = 450 << 20
 """Python with torch loaded, before any weight; measured 430 to 460 MB."""
 _ADAM_BYTES = 16  # float32 master, gradient and two moments of each trainable parameter
 _LOSS_CHUNK = 512
+_HEAP_SLACK = 1.6
+"""Freed memory is kept for speed, and steps of changing shapes leave gaps in it: 3.5 GB resident where the
+tensors of a 1,950-token step add up to 2.5 (benchmarks/log.md)."""
 
 
 def training_bytes(geometry: Geometry, trainable: int, compute_bytes: int, pack_tokens: int, longest_row: int) -> int:
@@ -21,7 +24,7 @@ def training_bytes(geometry: Geometry, trainable: int, compute_bytes: int, pack_
     activations = geometry.layers * tokens * _layer_bytes_per_token(geometry, compute_bytes, longest_row)
     # The head: a chunk of logits in the compute type, in float32, and their exponentials.
     loss = min(_LOSS_CHUNK, tokens) * geometry.vocab * (compute_bytes + 8)
-    return RUNTIME_BYTES + weights + trainable * _ADAM_BYTES + activations + loss
+    return RUNTIME_BYTES + weights + trainable * _ADAM_BYTES + int((activations + loss) * _HEAP_SLACK)
 
 
 def _layer_bytes_per_token(geometry: Geometry, c: int, row: int) -> int:
