@@ -89,6 +89,8 @@ def write_rows(path: Path, rows: Iterable[BaseModel]) -> int:
             for row in rows:
                 out.write(row.model_dump_json().encode() + b"\n")
                 count += 1
+        with staged.open("rb") as written:
+            os.fsync(written.fileno())
         staged.replace(path)
     except OSError as error:
         staged.unlink(missing_ok=True)

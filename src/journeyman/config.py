@@ -64,11 +64,13 @@ class RoleConfig(Section):
 class LoraConfig(Section):
     """Which layers get a low-rank update, and how large."""
 
-    rank: int = Field(16, ge=1, le=512, description="r")
+    rank: int = Field(16, ge=1, le=512, description="r, the inner dimension of the update")
     alpha: float = Field(32, gt=0, description="the update is scaled by alpha / rank")
     dropout: float = Field(0.0, ge=0, lt=1, description="on the input of A, in training only")
     targets: list[Literal["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]] = Field(
-        ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"], min_length=1
+        ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"],
+        min_length=1,
+        description="the linear layers that are adapted, in every block",
     )
 
 
@@ -77,13 +79,13 @@ class TrainConfig(Section):
 
     preset: Literal["default", "seed"] = Field("default", description="where unset keys take their values from")
     lora: LoraConfig = LoraConfig()
-    epochs: int = Field(3, ge=1)
+    epochs: int = Field(3, ge=1, description="passes over the training rows")
     batch_size: int = Field(8, ge=1, description="rows of a batch")
     gradient_accumulation: int = Field(1, ge=1, description="batches of one optimizer step")
-    learning_rate: float = Field(1e-3, gt=0, description="peak")
+    learning_rate: float = Field(5e-4, gt=0, description="peak; small bases take more (the demo: 1e-3)")
     warmup_steps: int = Field(5, ge=0, description="optimizer steps from 0 to the peak")
     schedule: Literal["cosine", "linear"] = Field("cosine", description="from the peak down to zero")
-    weight_decay: float = Field(0.0, ge=0)
+    weight_decay: float = Field(0.0, ge=0, description="of AdamW, decoupled")
     max_grad_norm: float = Field(1.0, gt=0, description="gradients are clipped to this norm")
     patience: int = Field(2, ge=1, description="validations without gain before the run ends early")
     pack_tokens: int = Field(2048, ge=16, description="tokens computed at a time; memory grows with it")
@@ -127,11 +129,11 @@ class EvaluateConfig(Section):
 class DecideConfig(Section):
     """The rules. They are fixed in the plan before any result is seen."""
 
-    max_mean_latency_s: float = Field(12.0, gt=0)
-    min_success: float = Field(0.98, gt=0, le=1)
+    max_mean_latency_s: float = Field(12.0, gt=0, description="the mean answer must be faster")
+    min_success: float = Field(0.98, gt=0, le=1, description="the whole interval must reach it, from 0 to 1")
     max_memory_gb: float = Field(10.0, gt=0, description="peak of the serving process, 10^9 bytes")
-    stretch_mean_latency_s: float = Field(10.0, gt=0)
-    stretch_success: float = Field(0.99, gt=0, le=1)
+    stretch_mean_latency_s: float = Field(10.0, gt=0, description="reported where it is met too")
+    stretch_success: float = Field(0.99, gt=0, le=1, description="reported where it is met too")
     confidence: float = Field(0.95, gt=0.5, lt=1, description="of every interval")
 
 

@@ -67,14 +67,9 @@ class Run:
         Raises:
             InputError: the stage has not been run, or its manifest is damaged.
         """
-        path = self.folder(stage) / MANIFEST
-        if not path.is_file():
-            raise InputError(f"{path}: the stage {stage!r} has not been run", f"Run: journeyman run --until {stage}")
-        data = read_json(path)
-        try:
-            return kind.model_validate(data["result"])
-        except (KeyError, TypeError, ValueError) as error:
-            raise InputError(f"{path}: not a manifest of {stage}: {error}", "Run: journeyman run --redo") from error
+        result = read_result(self.root, stage)[1]
+        assert isinstance(result, kind), f"{stage} makes {type(result).__name__}, not {kind.__name__}"
+        return result
 
     @cached_property
     def base(self) -> Any:
@@ -351,11 +346,8 @@ def _inputs(stage: Stage, run: Run) -> dict[str, str]:
 
 
 def _stamp(folder: Path) -> Stamp:
-    manifest = read_json(folder / MANIFEST)
-    try:
-        return Stamp.model_validate(manifest["stamp"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise InputError(f"{folder / MANIFEST}: not a manifest: {error}", "Restore it or remove the folder") from error
+    stage = next(stage for stage in STAGES if stage.folder == folder.name)
+    return read_result(folder.parent, stage.name)[0]
 
 
 def _set_aside_or_refuse(folder: Path, old: Mapping[str, str], new: Mapping[str, str], redo: bool) -> None:
@@ -405,7 +397,11 @@ def read_result(root: Path, stage: str) -> tuple[Stamp, BaseModel]:
     path = root / found.folder / MANIFEST
     if not path.is_file():
         raise InputError(f"{path}: the stage {stage!r} has not been run", f"Run: journeyman run --until {stage}")
-    return _stamp(path.parent), RESULT_KINDS[stage].model_validate(read_json(path)["result"])
+    data = read_json(path)
+    try:
+        return Stamp.model_validate(data["stamp"]), RESULT_KINDS[stage].model_validate(data["result"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{path}: not a manifest of {stage}: {error}", "Restore it or remove the folder") from error
 
 
 __all__ = ["STAGES", "Run", "StageOutcome", "read_result", "run_pipeline"]

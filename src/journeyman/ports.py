@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from journeyman.records import Message, Prediction
@@ -31,8 +31,15 @@ class Generator(Protocol):
     def prompt_ids(self, messages: Sequence[Message]) -> list[int]:
         """The token ids that the engine makes of a conversation."""
 
-    def generate(self, row_id: str, role: str, messages: Sequence[Message], arm: str) -> Prediction:
-        """One answer of one arm ("base" or "tuned")."""
+    def generate(
+        self,
+        row_id: str,
+        role: str,
+        messages: Sequence[Message],
+        arm: str,
+        on_token: Callable[[int], None] | None = None,
+    ) -> Prediction:
+        """One answer of one arm ("base" or "tuned"); `on_token` hears how many tokens there are so far."""
 
     def peak_memory_bytes(self) -> int | None:
         """The engine process's highest resident memory so far; None where the system does not tell."""

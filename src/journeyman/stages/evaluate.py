@@ -11,9 +11,9 @@ from pathlib import Path
 from journeyman.artifacts import read_rows, sha256_of, write_rows
 from journeyman.config import EvaluateConfig
 from journeyman.errors import EngineError, Interrupted
-from journeyman.inference.llama import EngineSettings, LlamaEngine, running_engine
+from journeyman.inference.llama import EngineSettings, running_engine
 from journeyman.manifests import ArmSummary, EvaluationManifest, PlanManifest, Rate, RoleSummary
-from journeyman.ports import Reporter
+from journeyman.ports import Generator, Reporter
 from journeyman.records import Example, Prediction, Verdict
 from journeyman.rendering.renderer import Renderer
 from journeyman.scoring.checks import Answer, judge
@@ -69,7 +69,7 @@ def _roles(rows: Sequence[Example], plan: PlanManifest) -> list[str]:
     return ["all", *sorted({row.role for row in rows} | set(plan.rules.checks))]
 
 
-def _prove_prompts(rows: Sequence[Example], engine: LlamaEngine, renderer: Renderer) -> int:
+def _prove_prompts(rows: Sequence[Example], engine: Generator, renderer: Renderer) -> int:
     """Every prompt must be the same token ids in the engine as in training."""
     for row in rows:
         trained, served = renderer.prompt_ids(row.messages), engine.prompt_ids(row.messages)
@@ -84,7 +84,7 @@ def _prove_prompts(rows: Sequence[Example], engine: LlamaEngine, renderer: Rende
 
 
 def _ask(
-    rows: Sequence[Example], engine: LlamaEngine, kept: Path, config: EvaluateConfig, reporter: Reporter
+    rows: Sequence[Example], engine: Generator, kept: Path, config: EvaluateConfig, reporter: Reporter
 ) -> list[Prediction]:
     predictions = _kept_answers(kept)
     done = {(p.arm, p.id) for p in predictions}
