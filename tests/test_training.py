@@ -68,6 +68,22 @@ def test_packing_does_not_change_the_gradient(tiny_gguf: Path, tmp_path: Path) -
     assert all(torch.allclose(a, b, rtol=1e-3, atol=1e-5) for a, b in zip(*gradients, strict=True))
 
 
+def test_progress_moves_within_a_step_and_never_back(tiny_gguf: Path, tmp_path: Path) -> None:
+    class Recorder(SilentReporter):
+        def __init__(self) -> None:
+            self.seen: list[float] = []
+
+        def advance(self, done: float, note: str = "") -> None:
+            self.seen.append(done)
+
+    recorder = Recorder()
+    trainer = Trainer(_job(tiny_gguf, tmp_path, epochs=1), recorder)
+    trainer.run()
+    assert recorder.seen == sorted(recorder.seen)
+    assert len(set(recorder.seen)) >= 4 * trainer.total_steps - 1, "two layers, forward and backward, in each step"
+    assert recorder.seen[-1] <= trainer.total_tokens
+
+
 def test_every_row_is_taken_once_an_epoch() -> None:
     for epoch in range(2):
         taken = [row for step in range(epoch * 4, epoch * 4 + 4) for row in rows_of_step(step, 14, 4, seed=3)]

@@ -7,7 +7,7 @@ V vocabulary. Checked against `transformers` logit by logit in tests/test_promis
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -67,13 +67,20 @@ class Decoder:
         self.geometry = geometry
         self.weights = weights
 
-    def hidden_states(self, ids_T: Tensor, lengths: Sequence[int], lora: Sequence[LayerLora] | None = None) -> Tensor:
+    def hidden_states(
+        self,
+        ids_T: Tensor,
+        lengths: Sequence[int],
+        lora: Sequence[LayerLora] | None = None,
+        on_progress: Callable[[float], None] | None = None,
+    ) -> Tensor:
         """Final normalized hidden states (T, D).
 
         Args:
             ids_T: token ids of all segments, end to end, int64.
             lengths: tokens of each segment; they add up to T.
             lora: one LayerLora a layer, or None for the base model.
+            on_progress: hears the share of forward and backward that is done, after every layer of either.
         """
         assert sum(lengths) == len(ids_T)
         x_TD = F.embedding(ids_T, self.weights.embedding_VD)
@@ -84,6 +91,8 @@ class Decoder:
             normed = self._norm(x_TD, layer.attention_norm)
             x_TD = x_TD + self._attention(normed, layer, adapters, cos_TE, sin_TE, packing)
             x_TD = x_TD + self._feed_forward(self._norm(x_TD, layer.ffn_norm), layer, adapters)
+            if on_progress is not None:
+                _tell_progress(x_TD, index, len(self.weights.layers), on_progress)
         return self._norm(x_TD, self.weights.norm)
 
     def logits(self, ids_T: Tensor, lengths: Sequence[int], lora: Sequence[LayerLora] | None = None) -> Tensor:
@@ -124,6 +133,13 @@ class Decoder:
         angle = torch.outer(position_T.float(), g.rope_theta**-exponent)
         angle = torch.cat([angle, angle], dim=-1)
         return angle.cos().to(like.dtype)[:, None], angle.sin().to(like.dtype)[:, None]
+
+
+def _tell_progress(x_TD: Tensor, index: int, layers: int, on_progress: Callable[[float], None]) -> None:
+    """Forward is the first half; in the second, a layer's output meets its gradient, the last layer's first."""
+    on_progress((index + 1) / (2 * layers))
+    if x_TD.requires_grad:
+        x_TD.register_hook(lambda _: on_progress(1 - (index + 1) / (2 * layers)))  # type: ignore[no-untyped-call]
 
 
 def _project(x: Tensor, module: str, layer: LayerWeights, adapters: LayerLora) -> Tensor:

@@ -65,6 +65,7 @@ class Trainer:
         self.state = TrainingState(
             fingerprint=job.fingerprint, step=0, tokens=0, train_s=0.0, validations=[], best_step=0, finished=False
         )
+        self._last_loss = math.nan
         torch.manual_seed(config.seed)
         job.folder.mkdir(parents=True, exist_ok=True)
 
@@ -97,11 +98,11 @@ class Trainer:
         for number, one in enumerate(packs):
             if self.reporter.stop_requested:
                 self._stop(random_state)
-            part = self._loss(one, training=True) / labels
+            before = self.state.tokens + sum(len(p.ids_T) for p in packs[:number])
+            note = f"step {step + 1}/{self.total_steps} loss {self._last_loss:.3f}"
+            part = self._loss(one, training=True, report=(before, note)) / labels
             part.backward()  # type: ignore[no-untyped-call]
             loss += part.item()
-            done = sum(len(p.ids_T) for p in packs[: number + 1])
-            self.reporter.advance(self.state.tokens + done, f"step {step + 1}/{self.total_steps} loss {loss:.3f}")
         norm = torch.nn.utils.clip_grad_norm_(self.adapter.parameters.values(), config.max_grad_norm).item()
         if not math.isfinite(loss) or not math.isfinite(norm):
             raise InputError(
@@ -115,14 +116,23 @@ class Trainer:
         self.optimizer.zero_grad()
         seconds = time.perf_counter() - start
         tokens = sum(len(p.ids_T) for p in packs)
+        self._last_loss = loss
         self.state.step += 1
         self.state.tokens += tokens
         self.state.train_s += seconds
+        self.reporter.advance(self.state.tokens)
         self._log(step=step + 1, loss=loss, learning_rate=rate, gradient_norm=norm, tokens=tokens, seconds=seconds)
 
-    def _loss(self, one: Pack, *, training: bool) -> Tensor:
+    def _loss(self, one: Pack, *, training: bool, report: tuple[int, str] | None = None) -> Tensor:
+        """The summed loss of a pack; `report` is how many tokens came before it, and the note beside the bar."""
         decoder = self.job.decoder
-        hidden_TD = decoder.hidden_states(one.ids_T, one.lengths, self.adapter.layers(training=training))
+
+        def moved(share: float) -> None:
+            if report is not None:
+                self.reporter.advance(report[0] + share * len(one.ids_T), report[1])
+
+        layers = self.adapter.layers(training=training)
+        hidden_TD = decoder.hidden_states(one.ids_T, one.lengths, layers, on_progress=moved)
         return label_loss(hidden_TD[one.source_L], decoder.weights.head_VD, one.labels_L)
 
     def _validation_due(self) -> bool:
