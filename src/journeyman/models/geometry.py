@@ -84,7 +84,7 @@ def geometry_of(file: GgufFile) -> Geometry:
 
     def read(key: str, default: float | None = None) -> float:
         value = metadata.get(f"{architecture}.{key}", default)
-        if not isinstance(value, int | float):
+        if not isinstance(value, int | float) or value <= 0:
             raise InputError(f"{file.path}: {architecture}.{key} is {value!r}", "Use a complete GGUF file")
         return value
 

@@ -54,6 +54,8 @@ class GgufFile:
         self.path = path
         if not path.is_file():
             raise InputError(f"{path}: no such model file", "Set base.model in journeyman.toml to a .gguf file")
+        if path.stat().st_size == 0:
+            raise InputError(f"{path}: an empty file, not GGUF", "Download or copy the file again")
         self._bytes = np.memmap(path, dtype=np.uint8, mode="r")
         cursor = _Cursor(self._bytes, path)
         self.metadata, self.tensors = _read_header(cursor)

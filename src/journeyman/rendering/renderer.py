@@ -41,14 +41,18 @@ class Renderer:
         if not isinstance(source, str):
             raise InputError(f"{base.path}: the model has no chat template", "Use an instruct (chat) model as base")
         self._tokenizer = tokenizer_of(metadata, str(base.path))
-        tokens = metadata["tokenizer.ggml.tokens"]
-        names = {"bos_token": "tokenizer.ggml.bos_token_id", "eos_token": "tokenizer.ggml.eos_token_id"}
-        special = {name: tokens[metadata[key]] for name, key in names.items() if key in metadata}
+        try:
+            tokens = metadata["tokenizer.ggml.tokens"]
+            names = {"bos_token": "tokenizer.ggml.bos_token_id", "eos_token": "tokenizer.ggml.eos_token_id"}
+            special = {name: tokens[metadata[key]] for name, key in names.items() if key in metadata}
+            self.terminator_id = int(metadata["tokenizer.ggml.eos_token_id"])
+            bos = [int(metadata["tokenizer.ggml.bos_token_id"])] if metadata.get("tokenizer.ggml.add_bos_token") else []
+        except (KeyError, IndexError, TypeError, ValueError) as error:
+            raise InputError(
+                f"{base.path}: the header's special tokens are damaged: {error!r}", "Use another GGUF"
+            ) from error
+        self._bos = bos
         self._template = ChatTemplate(source, special, str(base.path))
-        self.terminator_id = int(metadata["tokenizer.ggml.eos_token_id"])
-        self._bos = (
-            [int(metadata["tokenizer.ggml.bos_token_id"])] if metadata.get("tokenizer.ggml.add_bos_token") else []
-        )
         self._check_terminator()
 
     def prompt_text(self, messages: Sequence[Message]) -> str:
