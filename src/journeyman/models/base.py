@@ -70,7 +70,18 @@ def _install_into(folder: Path) -> None:
     if importlib.util.find_spec("pip") is not None:
         command = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "-d", str(folder), _PACKAGE]
     else:
-        command = ["uv", "pip", "install", "-q", "--no-deps", "--target", str(folder), _PACKAGE]
+        command = [
+            "uv",
+            "pip",
+            "install",
+            "-q",
+            "--no-deps",
+            "--python",
+            sys.executable,
+            "--target",
+            str(folder),
+            _PACKAGE,
+        ]
     try:
         subprocess.run(command, check=True, capture_output=True, text=True, timeout=600)
     except (OSError, subprocess.SubprocessError) as error:
