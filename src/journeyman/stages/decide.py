@@ -93,8 +93,8 @@ def _success(summary: RoleSummary, threshold: float) -> RuleResult:
     rate = summary.tuned.success
     if rate is None:
         reason = f"{summary.tuned.unscored} rows unscored" if summary.tuned.unscored else "no test rows"
-        return RuleResult(rule="success", outcome="unknown", reason=f"{reason}, asked ≥ {threshold:.0%}")
-    seen = f"{rate.passed} of {rate.n} ({rate.low:.0%}–{rate.high:.0%}), asked ≥ {threshold:.1%}"
+        return RuleResult(rule="success", outcome="unknown", reason=f"{reason}, asked ≥ {threshold * 100:g}%")
+    seen = f"{rate.passed} of {rate.n} ({rate.low:.0%}–{rate.high:.0%}), asked ≥ {threshold * 100:g}%"
     if summary.tuned.unscored:
         # What could not be judged may be failure: it never counts towards a deployment.
         return RuleResult(
