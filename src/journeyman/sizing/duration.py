@@ -7,8 +7,8 @@ operations a multiplication: 4 N. Weight gradients of the frozen matrices are ne
 from __future__ import annotations
 
 EFFICIENCY = 0.4
-"""Share of the matrix rate that a whole step reaches: 0.38 measured over the demo, 0.56 to 0.61 in steady steps of
-one shape (benchmarks/log.md). The lower one is planned with."""
+"""Share of the matrix rate that a whole step reaches: 0.38 measured over the demo's small steps, 0.56 to 0.61 in
+steps of 1,950 tokens (benchmarks/log.md). The lower one is planned with."""
 
 
 def training_seconds(linear_parameters: int, tokens: int, gflops: float) -> float:
