@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import signal
 import subprocess
 import sys
@@ -157,19 +158,28 @@ def test_a_loss_that_is_not_a_number_names_step_and_rows(tiny_gguf: Path, tmp_pa
 
 
 def test_killed_runs_end_with_the_same_adapter(make_run: Callable[..., Path]) -> None:
-    """kill -9 at five moments of `journeyman train`; the adapter file is the uninterrupted one's."""
+    """kill -9 at five moments in the middle of training; the adapter file is the uninterrupted one's."""
     whole, parts = make_run(name="whole"), make_run(name="parts")
-    settings = ["--set", "train.checkpoint_s=0.01", "--set", "train.epochs=8"]
+    settings = ["--set", "train.checkpoint_s=0.01", "--set", "train.epochs=40", "--set", "train.patience=999"]
     command = [sys.executable, "-m", "journeyman", "train", *settings, "--dir"]
     subprocess.run([*command, str(whole)], check=True, capture_output=True)
-    for delay in (2.0, 2.3, 2.6, 2.9, 3.3):
+    metrics, done = parts / "04-adapter" / "metrics.jsonl", parts / "04-adapter" / "manifest.json"
+    for lines in (5, 30, 61, 90, 140):
         child = subprocess.Popen([*command, str(parts)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        time.sleep(delay)
+        while child.poll() is None and not (metrics.is_file() and metrics.read_text().count("\n") >= lines):
+            time.sleep(0.003)
         child.send_signal(signal.SIGKILL)
         child.wait()
+        assert not done.exists(), "the kill must come before the end"
+        assert list((parts / "04-adapter" / "checkpoints").glob("step-*"))
     subprocess.run([*command, str(parts)], check=True, capture_output=True)
-    name = "04-adapter/adapter.gguf"
-    assert sha256_of(whole / name) == sha256_of(parts / name)
+    for name in ("adapter.gguf", "adapter_model.safetensors", "metrics.jsonl"):
+        left, right = (folder / "04-adapter" / name for folder in (whole, parts))
+        if name == "metrics.jsonl":
+            steps = [[json.loads(line)["step"] for line in path.read_text().splitlines()] for path in (left, right)]
+            assert steps[0] == steps[1], "no step is lost or told twice"
+        else:
+            assert sha256_of(left) == sha256_of(right)
 
 
 def test_warm_up_rises_and_the_schedule_falls_to_zero() -> None:
