@@ -19,6 +19,7 @@ from pydantic import BaseModel, ValidationError
 from journeyman.errors import InputError
 
 MANIFEST = "manifest.json"
+ADAPTER_FILE = "adapter.gguf"
 _Model = TypeVar("_Model", bound=BaseModel)
 
 

@@ -12,7 +12,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel
 
 import journeyman
-from journeyman.artifacts import MANIFEST, hash_of, read_json, sha256_of, write_json
+from journeyman.artifacts import ADAPTER_FILE, MANIFEST, hash_of, read_json, sha256_of, write_json
 from journeyman.config import Config
 from journeyman.errors import InputError, StaleArtifact, UsageError
 from journeyman.manifests import (
@@ -47,7 +47,6 @@ class Run:
     root: Path
     config: Config
     override: str | None = None
-    _results: dict[str, BaseModel] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         from journeyman.scoring.checks import check_table
@@ -59,17 +58,11 @@ class Run:
                     raise UsageError(f"roles.{role}.checks: unknown check {name!r}", f"One of: {', '.join(known)}")
 
     def folder(self, stage: str) -> Path:
-        return self.root / next(s.folder for s in STAGES if s.name == stage)
+        return self.root / stage_named(stage).folder
 
     def result(self, stage: str, kind: type[_M]) -> _M:
-        """The finished result of a stage.
-
-        Raises:
-            InputError: the stage has not been run, or its manifest is damaged.
-        """
-        result = read_result(self.root, stage)[1]
-        assert isinstance(result, kind), f"{stage} makes {type(result).__name__}, not {kind.__name__}"
-        return result
+        """See typed_result."""
+        return typed_result(self.root, stage, kind)
 
     @cached_property
     def base(self) -> Any:
@@ -142,7 +135,7 @@ def _plan(run: Run, out: Path, fingerprint: str, reporter: Reporter) -> BaseMode
     from journeyman.stages.plan import plan
 
     dataset = run.result("curate", DatasetManifest)
-    return plan(dataset, run.config, run.base.path, geometry_of(run.base), out, reporter)
+    return plan(dataset, run.config, run.base.path, run.base_sha256, geometry_of(run.base), out, reporter)
 
 
 def _train(run: Run, out: Path, fingerprint: str, reporter: Reporter) -> BaseModel:
@@ -156,7 +149,7 @@ def _evaluate(run: Run, out: Path, fingerprint: str, reporter: Reporter) -> Base
     from journeyman.stages.evaluate import evaluate
 
     sealed = run.folder("curate") / "sealed" / "test.jsonl"
-    adapter, plan = run.folder("train") / "adapter.gguf", run.result("plan", PlanManifest)
+    adapter, plan = run.folder("train") / ADAPTER_FILE, run.result("plan", PlanManifest)
     return evaluate(sealed, adapter, plan, run.config.evaluate, run.renderer, out, reporter)
 
 
@@ -276,11 +269,9 @@ def run_pipeline(run: Run, until: str, reporter: Reporter, *, redo: bool = False
     Raises:
         StaleArtifact: a stage was made from other inputs or settings, and `redo` is not set.
     """
-    names = [stage.name for stage in STAGES]
-    if until not in names:
-        raise UsageError(f"unknown stage {until!r}", f"One of: {', '.join(names)}")
+    last = STAGES.index(stage_named(until))
     with _locked(run.root):
-        for stage in STAGES[: names.index(until) + 1]:
+        for stage in STAGES[: last + 1]:
             yield _bring_up_to_date(stage, run, reporter, redo)
 
 
@@ -289,10 +280,10 @@ def _bring_up_to_date(stage: Stage, run: Run, reporter: Reporter, redo: bool) ->
     inputs = _inputs(stage, run)
     action = "made"
     if (folder / MANIFEST).is_file():
-        old = _stamp(folder).inputs
-        if old == inputs:
-            return StageOutcome(stage.name, "fresh", 0.0, run.result(stage.name, RESULT_KINDS[stage.name]))
-        _set_aside_or_refuse(folder, old, inputs, redo)
+        stamp, made = read_result(run.root, stage.name)
+        if stamp.inputs == inputs:
+            return StageOutcome(stage.name, "fresh", 0.0, made)
+        _set_aside_or_refuse(folder, stamp.inputs, inputs, redo)
     elif stage.resumable and (folder / _UNFINISHED).is_file():
         old = read_json(folder / _UNFINISHED)
         if old != inputs:
@@ -345,11 +336,6 @@ def _inputs(stage: Stage, run: Run) -> dict[str, str]:
     return {key: value if isinstance(value, str) else repr(value) for key, value in values.items()}
 
 
-def _stamp(folder: Path) -> Stamp:
-    stage = next(stage for stage in STAGES if stage.folder == folder.name)
-    return read_result(folder.parent, stage.name)[0]
-
-
 def _set_aside_or_refuse(folder: Path, old: Mapping[str, str], new: Mapping[str, str], redo: bool) -> None:
     if not redo:
         changed = sorted(key for key in {*old, *new} if old.get(key) != new.get(key))
@@ -389,12 +375,21 @@ def _locked(root: Path) -> Iterator[None]:
         yield
 
 
-def read_result(root: Path, stage: str) -> tuple[Stamp, BaseModel]:
-    """The stamp and the result of a finished stage, without a config."""
-    found = next((s for s in STAGES if s.name == stage), None)
+def stage_named(name: str) -> Stage:
+    """The row of STAGES with that name; an unknown one is a UsageError."""
+    found = next((stage for stage in STAGES if stage.name == name), None)
     if found is None:
-        raise UsageError(f"unknown stage {stage!r}", f"One of: {', '.join(s.name for s in STAGES)}")
-    path = root / found.folder / MANIFEST
+        raise UsageError(f"unknown stage {name!r}", f"One of: {', '.join(stage.name for stage in STAGES)}")
+    return found
+
+
+def read_result(root: Path, stage: str) -> tuple[Stamp, BaseModel]:
+    """The stamp and the result of a finished stage, without a config.
+
+    Raises:
+        InputError: the stage has not been run, or its manifest is damaged.
+    """
+    path = root / stage_named(stage).folder / MANIFEST
     if not path.is_file():
         raise InputError(f"{path}: the stage {stage!r} has not been run", f"Run: journeyman run --until {stage}")
     data = read_json(path)
@@ -404,4 +399,11 @@ def read_result(root: Path, stage: str) -> tuple[Stamp, BaseModel]:
         raise InputError(f"{path}: not a manifest of {stage}: {error}", "Restore it or remove the folder") from error
 
 
-__all__ = ["STAGES", "Run", "StageOutcome", "read_result", "run_pipeline"]
+def typed_result(root: Path, stage: str, kind: type[_M]) -> _M:
+    """The result of a finished stage as the manifest class that the stage makes; raises as read_result does."""
+    result = read_result(root, stage)[1]
+    assert isinstance(result, kind), f"{stage} makes {type(result).__name__}, not {kind.__name__}"
+    return result
+
+
+__all__ = ["STAGES", "Run", "StageOutcome", "read_result", "run_pipeline", "stage_named", "typed_result"]

@@ -69,17 +69,15 @@ def _run(until: str, folder: Path, settings: list[str] | None, redo: bool, overr
     from journeyman.cli.running import print_results, run_stages
     from journeyman.errors import NotDeployable
     from journeyman.manifests import DecisionManifest
+    from journeyman.pipeline import typed_result
 
     try:
-        done = run_stages(folder, until, settings or [], redo=redo, override=override)
+        run_stages(folder, until, settings or [], redo=redo, override=override)
     except NotDeployable:
-        from journeyman.config import CONFIG_NAME, load_config
-        from journeyman.pipeline import Run
-
-        print_results(Run(folder, load_config(folder / CONFIG_NAME, settings or [])), "decide")
+        print_results(folder, "decide")
         raise
-    print_results(done, until)
-    if until in ("decide", "export") and done.result("decide", DecisionManifest).verdict != "deploy":
+    print_results(folder, until)
+    if until in ("decide", "export") and typed_result(folder, "decide", DecisionManifest).verdict != "deploy":
         raise typer.Exit(3)
 
 

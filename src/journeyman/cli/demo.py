@@ -11,9 +11,9 @@ from rich.console import Console
 
 from journeyman.artifacts import write_atomic
 from journeyman.cli.running import print_results, run_stages
-from journeyman.config import CONFIG_NAME, load_config
+from journeyman.config import CONFIG_NAME
 from journeyman.errors import NotDeployable, UsageError
-from journeyman.pipeline import Run
+from journeyman.pipeline import stage_named
 
 _FILES = ("interactions.jsonl", CONFIG_NAME)
 
@@ -29,12 +29,11 @@ def run_demo(folder: Path) -> None:
     start, console = time.perf_counter(), Console(stderr=True)
     command = f"journeyman demo {shlex.quote(str(folder))}"
     try:
-        run = run_stages(folder, "export", [], command=command)
+        run_stages(folder, "export", [], command=command)
     except NotDeployable as verdict:
-        run = Run(folder, load_config(folder / CONFIG_NAME))
         console.print(f"no bundle: {verdict.what}", highlight=False)
-    print_results(run, "export")
+    print_results(folder, "export")
     out = Console(highlight=False)
-    if run.folder("export").is_dir():
+    if (folder / stage_named("export").folder).is_dir():
         out.print(f"serve it: journeyman serve --dir {shlex.quote(str(folder))}", soft_wrap=True)
     out.print(f"{time.perf_counter() - start:.0f} s in all. Look inside: {folder}/journeyman.toml", soft_wrap=True)

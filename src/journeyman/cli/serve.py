@@ -9,12 +9,12 @@ from pathlib import Path
 import uvicorn
 from rich.console import Console
 
-from journeyman.artifacts import sha256_of
+from journeyman.artifacts import ADAPTER_FILE, sha256_of
 from journeyman.config import CONFIG_NAME, ServeConfig, load_config
 from journeyman.errors import InputError, UsageError
 from journeyman.inference.llama import EngineSettings, running_engine
 from journeyman.manifests import BundleManifest
-from journeyman.pipeline import STAGES, read_result
+from journeyman.pipeline import stage_named, typed_result
 from journeyman.serving.app import make_app
 
 
@@ -25,16 +25,15 @@ def serve_bundle(folder: Path, port: int | None) -> None:
         InputError: no bundle, or a file of it has changed.
         UsageError: the host is not a loopback address, or the port is taken.
     """
-    bundle = read_result(folder, "export")[1]
-    assert isinstance(bundle, BundleManifest)
-    place = folder / next(s.folder for s in STAGES if s.name == "export")
+    bundle = typed_result(folder, "export", BundleManifest)
+    place = folder / stage_named("export").folder
     _verify(place / bundle.base_file, bundle.base_sha256)
-    _verify(place / "adapter.gguf", bundle.adapter_sha256)
+    _verify(place / ADAPTER_FILE, bundle.adapter_sha256)
     config = load_config(folder / CONFIG_NAME).serve if (folder / CONFIG_NAME).is_file() else ServeConfig()
     listener = _listen(config.host, config.port if port is None else port)
     settings = EngineSettings(
         base=place / bundle.base_file,
-        adapter=place / "adapter.gguf",
+        adapter=place / ADAPTER_FILE,
         context=bundle.settings["context"],
         threads=bundle.settings["threads"],
         max_new_tokens=bundle.settings["max_new_tokens"],

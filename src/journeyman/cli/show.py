@@ -9,7 +9,7 @@ from journeyman.artifacts import MANIFEST
 from journeyman.cli.tables import print_log_table, print_verdict_table, result_console, summary_line
 from journeyman.errors import UsageError
 from journeyman.manifests import DecisionManifest, EvaluationManifest, IngestManifest
-from journeyman.pipeline import STAGES, read_result
+from journeyman.pipeline import STAGES, read_result, typed_result
 
 
 def print_status(folder: Path) -> None:
@@ -38,8 +38,6 @@ def print_stage(folder: Path, stage: str, as_json: bool) -> None:
     if isinstance(result, IngestManifest):
         print_log_table(console, result)
     elif isinstance(result, DecisionManifest):
-        evaluation = read_result(folder, "evaluate")[1]
-        assert isinstance(evaluation, EvaluationManifest)
-        print_verdict_table(console, evaluation, result)
+        print_verdict_table(console, typed_result(folder, "evaluate", EvaluationManifest), result)
     else:
         console.print_json(result.model_dump_json())

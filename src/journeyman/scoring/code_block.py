@@ -12,8 +12,3 @@ def python_source(text: str) -> str:
     blocks = [(match[1].lower(), match[2]) for match in _FENCE.finditer(text)]
     python = [body for language, body in blocks if language in ("python", "py", "python3")]
     return "\n\n".join(python or [body for _, body in blocks] or [text])
-
-
-def has_open_fence(text: str) -> bool:
-    """True where a code fence is opened and never closed."""
-    return len(re.findall(r"^[ \t]*```", text, re.MULTILINE)) % 2 == 1

@@ -6,7 +6,7 @@ import json
 import shutil
 from pathlib import Path
 
-from journeyman.artifacts import write_atomic, write_json
+from journeyman.artifacts import ADAPTER_FILE, write_atomic, write_json
 from journeyman.config import EvaluateConfig
 from journeyman.errors import NotDeployable
 from journeyman.manifests import (
@@ -20,7 +20,7 @@ from journeyman.manifests import (
 from journeyman.models.gguf_file import GgufFile
 
 VERSION = 1
-BASE_FILE, ADAPTER_FILE = "base.gguf", "adapter.gguf"
+BASE_FILE = "base.gguf"
 
 
 def export(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from journeyman.artifacts import sha256_of, write_atomic
+from journeyman.artifacts import write_atomic
 from journeyman.config import Config
 from journeyman.manifests import DatasetManifest, PlanManifest, Rules
 from journeyman.models.geometry import Geometry
@@ -20,7 +20,13 @@ VERSION = 1
 
 
 def plan(
-    dataset: DatasetManifest, config: Config, base: Path, geometry: Geometry, out: Path, reporter: Reporter
+    dataset: DatasetManifest,
+    config: Config,
+    base: Path,
+    base_sha256: str,
+    geometry: Geometry,
+    out: Path,
+    reporter: Reporter,
 ) -> PlanManifest:
     """Measures the machine for half a second and writes plan.md beside the manifest."""
     reporter.begin("plan", 1, "measurement")
@@ -36,7 +42,7 @@ def plan(
     serving = serving_bytes(base.stat().st_size, geometry, trainable, config.evaluate.context)
     made = PlanManifest(
         base_path=str(base),
-        base_sha256=sha256_of(base),
+        base_sha256=base_sha256,
         base_parameters=geometry.parameters,
         trainable_parameters=trainable,
         steps_per_epoch=per_epoch,

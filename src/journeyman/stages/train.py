@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from journeyman.artifacts import read_rows
+from journeyman.artifacts import ADAPTER_FILE, read_rows
 from journeyman.config import TrainConfig
 from journeyman.manifests import AdapterManifest, PlanManifest
 from journeyman.models.gguf_file import GgufFile
@@ -53,7 +53,7 @@ def train(
     trainer = Trainer(job, reporter)
     state = trainer.run()
     write_peft(trainer.adapter, base.path.name, out)
-    write_gguf(trainer.adapter, out / "adapter.gguf")
+    write_gguf(trainer.adapter, out / ADAPTER_FILE)
     return AdapterManifest(
         base_sha256=plan.base_sha256,
         trainable_parameters=sum(value.numel() for value in trainer.adapter.parameters.values()),
