@@ -88,7 +88,7 @@ def write_rows(path: Path, rows: Iterable[BaseModel]) -> int:
     try:
         with staged.open("wb") as raw, _compressed(raw, path) as out:
             for row in rows:
-                out.write(row.model_dump_json().encode() + b"\n")
+                out.write(row_bytes(row))
                 count += 1
         with staged.open("rb") as written:
             os.fsync(written.fileno())
@@ -97,6 +97,11 @@ def write_rows(path: Path, rows: Iterable[BaseModel]) -> int:
         staged.unlink(missing_ok=True)
         raise disk_error(error, path) from error
     return count
+
+
+def row_bytes(row: BaseModel) -> bytes:
+    """A row as one JSON line; fields at their default are left out."""
+    return row.model_dump_json(exclude_defaults=True).encode() + b"\n"
 
 
 @contextmanager
@@ -113,7 +118,7 @@ def read_rows(path: Path, kind: type[_Model]) -> Iterator[_Model]:
     if not path.is_file():
         raise InputError(f"{path}: no such file", "Run the stage that makes it: journeyman run")
     with path.open("rb") as raw:
-        stream: Any = zstandard.ZstdDecompressor().stream_reader(raw) if path.suffix == ".zst" else raw
+        stream: Any = zstandard.ZstdDecompressor().stream_reader(raw, read_across_frames=True) if path.suffix == ".zst" else raw
         for number, line in enumerate(io.TextIOWrapper(stream, encoding="utf-8"), start=1):
             try:
                 yield kind.model_validate_json(line)

@@ -33,7 +33,20 @@ class BaseConfig(Section):
 class DataConfig(Section):
     """Where the logged interactions are."""
 
-    sources: list[str] = Field(["interactions.jsonl"], min_length=1, description="files or globs, beside the toml")
+    sources: list[str] = Field(
+        ["interactions.jsonl"], min_length=1, description="files, folders or globs beside the toml; - is stdin"
+    )
+    format: str = Field("auto", description="auto detects it row by row: see `journeyman doctor` for the names")
+    role_field: str = Field("", description="dotted path of the field that names the agent's role, if none is found")
+    default_role: str = Field("agent", min_length=1, description="the role of rows that name none")
+    columns: dict[str, str] = Field(default_factory=dict, description="for tables: our field → the column's name")
+
+
+class RedactConfig(Section):
+    """What is replaced by placeholders before anything is stored, and again at serve time."""
+
+    secrets: bool = Field(True, description="API keys, tokens, private keys, passwords")
+    personal: bool = Field(True, description="e-mail, phone, card, IBAN and public IP addresses")
 
 
 class CurateConfig(Section):
@@ -149,6 +162,7 @@ class Config(Section):
 
     base: BaseConfig = BaseConfig()
     data: DataConfig = DataConfig()
+    redact: RedactConfig = RedactConfig()
     curate: CurateConfig = CurateConfig()
     roles: dict[str, RoleConfig] = Field(default_factory=dict)
     train: TrainConfig = TrainConfig()

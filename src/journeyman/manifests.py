@@ -49,6 +49,8 @@ class IngestManifest(Manifest):
     read: int
     kept: int
     rejected: int
+    reasons: dict[str, int] = Field(description="why rows were rejected → rows; the 20 most frequent")
+    redacted: dict[str, int] = Field(description="kind of secret or personal datum → values replaced")
     total: LogGroup
     by_role: dict[str, LogGroup]
     by_teacher: dict[str, LogGroup] = Field(description="provider, or provider/model")

@@ -1,10 +1,12 @@
 """One row of each .jsonl, typed. A field's description is its documentation.
 
-Interaction → (curate) → Example | Drop → (evaluate) → Prediction → Verdict
+Interaction → (curate) → Example, Finding → (evaluate) → Prediction → Verdict
 """
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -16,14 +18,53 @@ class Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+class ToolCall(Record):
+    """One call of a tool that the model asks for."""
+
+    name: str
+    arguments: Any = Field(description="the decoded JSON value; text only where the log holds no valid JSON")
+    id: str | None = None
+
+    def as_chat(self) -> dict[str, Any]:
+        """As chat templates take it: the arguments stay structured."""
+        call = {"type": "function", "function": {"name": self.name, "arguments": self.arguments}}
+        return call if self.id is None else {"id": self.id, **call}
+
+    def as_openai(self) -> dict[str, Any]:
+        """As the chat completions API takes it: the arguments encoded once, as JSON text."""
+        call = self.as_chat()
+        if not isinstance(self.arguments, str):
+            call["function"]["arguments"] = json.dumps(self.arguments, ensure_ascii=False)
+        return call
+
+
 class Message(Record):
-    """One turn of a conversation, as chat templates take it."""
+    """One turn of a conversation."""
 
     role: str
     content: str
+    tool_calls: list[ToolCall] = Field(default_factory=list, description="what an assistant turn calls")
+    tool_call_id: str | None = Field(None, description="the call that a tool turn answers")
+    name: str | None = None
+    extra: dict[str, Any] = Field(default_factory=dict, description="what the log held beyond these fields")
 
-    def as_chat(self) -> dict[str, str]:
-        return {"role": self.role, "content": self.content}
+    def as_chat(self) -> dict[str, Any]:
+        """As chat templates take it."""
+        return self._as(ToolCall.as_chat)
+
+    def as_openai(self) -> dict[str, Any]:
+        """As the chat completions API takes it."""
+        return self._as(ToolCall.as_openai)
+
+    def _as(self, call: Callable[[ToolCall], dict[str, Any]]) -> dict[str, Any]:
+        chat: dict[str, Any] = {"role": self.role, "content": self.content}
+        if self.tool_calls:
+            chat["tool_calls"] = [call(one) for one in self.tool_calls]
+        if self.tool_call_id is not None:
+            chat["tool_call_id"] = self.tool_call_id
+        if self.name is not None:
+            chat["name"] = self.name
+        return chat
 
 
 class Interaction(Record):
@@ -34,14 +75,19 @@ class Interaction(Record):
     role: str = Field(description="the agent's role: coder, tester, …")
     messages: list[Message] = Field(description="the input, system prompt included")
     output: str | None = Field(description="the answer; None where the call gave none")
+    output_calls: list[ToolCall] = Field(default_factory=list, description="the tool calls of the answer")
+    reasoning: str | None = Field(default=None, description="logged apart from the answer; never trained")
+    tools: list[dict[str, Any]] = Field(default_factory=list, description="the tools offered, as OpenAI functions")
     succeeded: bool = Field(description="what the log claims: status success and no errors")
     errors: list[str] = Field(default_factory=list)
     provider: str | None = None
     model: str | None = None
     duration_ms: float | None = Field(default=None, description="wall time of the call; None where not logged")
     max_tokens: int | None = Field(default=None, description="the output limit that was asked for")
-    finish_reason: str | None = None
-    timestamp: str | None = None
+    finish_reason: str | None = Field(default=None, description="stop, length, tool_calls, refusal, … as OpenAI says")
+    timestamp: str | None = Field(default=None, description="start of the call; ISO 8601 where the log allows it")
+    session: str | None = Field(default=None, description="conversation, trace or session that the call belongs to")
+    redacted: dict[str, int] = Field(default_factory=dict, description="kind of secret or personal datum → replaced")
     check: dict[str, Any] = Field(default_factory=dict, description="what decides success: tests, a schema, …")
     extra: dict[str, Any] = Field(default_factory=dict, description="what the log held beyond these fields")
 
@@ -62,21 +108,28 @@ class Example(Record):
     role: str
     messages: list[Message] = Field(description="the prompt, with the system prompt that will be served")
     answer: str
-    group: str = Field(description="rows of one task share a group; a group lies in one split only")
+    answer_calls: list[ToolCall] = Field(default_factory=list)
+    tools: list[dict[str, Any]] = Field(default_factory=list)
+    group: str = Field(description="rows of one task or session share a group; a group lies in one split only")
     prompt_tokens: int
-    answer_tokens: int = Field(description="the terminator included")
+    answer_tokens: int = Field(description="the terminator included, where there is one")
+    ends: bool = Field(True, description="False: the answer is cut, and no terminator is trained")
+    weight: float = Field(1.0, description="of the row's loss; see curate.credit")
     duration_ms: float | None = None
     check: dict[str, Any] = Field(default_factory=dict)
 
 
-class Drop(Record):
-    """A row that curate left out, and why."""
+class Finding(Record):
+    """What a rule says of a row, and what was done about it."""
 
     id: str
     source: str
     role: str
     rule: str
+    action: Literal["dropped", "mended", "noted"]
     detail: str
+    task: str = Field("", description="the task's beginning, for the report")
+    answer: str = Field("", description="the answer's end, for the report")
 
 
 class Prediction(Record):

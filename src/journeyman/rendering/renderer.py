@@ -13,7 +13,8 @@ from journeyman.errors import InputError
 from journeyman.models.gguf_file import GgufFile
 from journeyman.records import Message
 from journeyman.rendering.template import ChatTemplate
-from journeyman.rendering.tokenizer import tokenizer_of
+from journeyman.rendering.counting import TokenCounter
+from journeyman.rendering.tokenizer import special_tokens, tokenizer_of
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,9 @@ class Renderer:
                 f"{base.path}: the header's special tokens are damaged: {error!r}", "Use another GGUF"
             ) from error
         self._bos = bos
+        self.control_tokens = [token for token in special_tokens(metadata) if token.strip()]
+        pre = metadata.get("tokenizer.ggml.pre", "gpt-2")
+        self._counter = TokenCounter(self._tokenizer, pre, special_tokens(metadata))
         self._template = ChatTemplate(source, special, str(base.path))
         self._check_terminator()
 

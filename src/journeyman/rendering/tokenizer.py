@@ -60,6 +60,12 @@ def tokenizer_of(metadata: Mapping[str, Any], where: str) -> Tokenizer:
         raise InputError(f"{where}: the tokenizer in the header is damaged: {error}", "Use another GGUF") from error
 
 
+def special_tokens(metadata: Mapping[str, Any]) -> list[str]:
+    """The texts that become one token each, wherever they stand in a text."""
+    kinds = zip(metadata["tokenizer.ggml.tokens"], metadata["tokenizer.ggml.token_type"], strict=True)
+    return [token for token, kind in kinds if kind in (_CONTROL, _USER_DEFINED)]
+
+
 def _build(metadata: Mapping[str, Any], split: str) -> Tokenizer:
     tokens: list[str] = metadata["tokenizer.ggml.tokens"]
     merges = [tuple(pair.split(" ", 1)) for pair in metadata["tokenizer.ggml.merges"]]

@@ -1,82 +1,229 @@
-"""ingest: log files → typed interactions, rejected lines, and what the logs say."""
+"""ingest: log files → typed interactions without secrets, rejected rows, and what the logs say.
+
+Streams: memory does not grow with the logs. Interrupted or killed, it goes on after the last commit.
+"""
 
 from __future__ import annotations
 
-from collections import defaultdict
+import random
+from array import array
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
-from journeyman.artifacts import write_rows
-from journeyman.errors import InputError
+from journeyman.artifacts import read_rows, row_bytes
+from journeyman.config import DataConfig, RedactConfig
+from journeyman.errors import InputError, Interrupted
 from journeyman.manifests import Durations, IngestManifest, LogGroup
+from journeyman.outputs import Outputs
+from journeyman.parallel import mapped
 from journeyman.ports import Reporter
 from journeyman.records import Interaction, Rejected
-from journeyman.sources.interactions import read_interactions
+from journeyman.redaction.redactor import Redactor
+from journeyman.sources.files import Row, read_file
+from journeyman.sources.reader import Reader
 from journeyman.stats.describe import mean, median, percentile
 
-VERSION = 1
+VERSION = 2
+_ROWS, _REJECTED = "interactions.jsonl.zst", "rejected.jsonl"
+_RESERVOIR = 200_000
+_REASONS = 100
+_BATCH_BYTES = 1 << 20
+_TYPICAL_ROW = 3000
+_WORTH_WORKERS = 32 << 20
+"""Bytes of logs from which starting worker processes pays (they take a second)."""
 
 
-def ingest(sources: Sequence[Path], out: Path, reporter: Reporter) -> IngestManifest:
-    """Reads every source into `out`.
+def ingest(
+    sources: Sequence[Path], data: DataConfig, redact: RedactConfig, out: Path, reporter: Reporter
+) -> IngestManifest:
+    """Reads every source into `out`, or goes on where an earlier call was stopped.
 
     Raises:
-        UsageError: a source is missing or is a folder.
-        InputError: no source holds a single usable interaction.
+        UsageError: a source is missing, or data.format is unknown.
+        InputError: no source holds a single usable interaction, or a compressed file is damaged.
+        Interrupted: asked to stop; what was read is kept.
     """
-    rejected: list[Rejected] = []
-    tally = _Tally()
-    reporter.begin("ingest", sum(path.stat().st_size for path in sources if path.is_file()), "bytes")
+    Reader(data)  # a wrong setting shall stop here, not in a worker
+    sizes = [path.stat().st_size if path.is_file() else 0 for path in sources]
+    reporter.begin("ingest", sum(sizes), "bytes")
+    with Outputs(out, (_ROWS, _REJECTED)) as outputs:
+        start = outputs.state or {"source": 0, "rows": 0}
+        tally = _restored(out) if outputs.state else _Tally()
+        batches = _batches(sources, start["source"], start["rows"])
+        setup = partial(_Worker, data, redact)
+        for made in mapped(_read_batch, setup, batches, parallel=sum(sizes) > _WORTH_WORKERS):
+            outputs.write(_ROWS, made.kept)
+            outputs.write(_REJECTED, made.rejected)
+            for seen in made.seen:
+                tally.add(seen)
+            reporter.advance(sum(sizes[: made.source]) + made.bytes_read)
+            if outputs.commit_due or reporter.stop_requested:
+                outputs.commit({"source": made.source, "rows": made.rows})
+            if reporter.stop_requested:
+                raise Interrupted(f"stopped after row {made.rows} of {sources[made.source]}", "Run it again to go on")
+        outputs.commit({"source": len(sources), "rows": 0})
+    outputs.remove_progress()
+    if tally.total.rows == 0:
+        raise InputError(
+            f"{', '.join(map(str, sources))}: no usable interaction in {tally.rejected} rows{tally.first_reasons()}",
+            "Check data.sources and data.format",
+        )
+    return tally.manifest()
 
-    def kept() -> Iterator[Interaction]:
-        done = 0
-        for path in sources:
-            for row in read_interactions(path):
-                if isinstance(row, Rejected):
-                    rejected.append(row)
-                else:
-                    tally.add(row)
-                    yield row
-            done += path.stat().st_size
-            reporter.advance(done)
 
-    count = write_rows(out / "interactions.jsonl.zst", kept())
-    write_rows(out / "rejected.jsonl", rejected)
-    if count == 0:
-        reason = f"; the first rejected line: {rejected[0].reason}" if rejected else ""
-        names = ", ".join(str(path) for path in sources)
-        raise InputError(f"{names}: no usable interaction in {len(rejected)} lines{reason}", "Check data.sources")
-    return tally.manifest(len(rejected))
+@dataclass(frozen=True)
+class _Batch:
+    """Rows of one source; `rows` and `bytes_read` are counted from its beginning to the batch's end."""
+
+    source: int
+    name: str
+    content: list[Row]
+    rows: int
+    bytes_read: int
+
+
+class _Seen(NamedTuple):
+    """What the tally needs of a record; `reason` is set where it was rejected."""
+
+    role: str = ""
+    teacher: str = ""
+    succeeded: bool = False
+    duration_ms: float | None = None
+    redacted: dict[str, int] | None = None
+    reason: str | None = None
+
+
+@dataclass(frozen=True)
+class _Made:
+    source: int
+    rows: int
+    bytes_read: int
+    kept: bytes
+    rejected: bytes
+    seen: list[_Seen]
+
+
+def _batches(sources: Sequence[Path], first: int, skip: int) -> Iterator[_Batch]:
+    for number in range(first, len(sources)):
+        skipped = skip if number == first else 0
+        content: list[Row] = []
+        rows, size, done = skipped, 0, 0
+        for row, done in read_file(sources[number], skipped):
+            content.append(row)
+            rows += 1
+            size += len(row.raw or "") or _TYPICAL_ROW
+            if size >= _BATCH_BYTES:
+                yield _Batch(number, sources[number].name, content, rows, done)
+                content, size = [], 0
+        if content:
+            yield _Batch(number, sources[number].name, content, rows, done)
+
+
+class _Worker:
+    def __init__(self, data: DataConfig, redact: RedactConfig) -> None:
+        self.reader = Reader(data)
+        self.redactor = Redactor(redact.secrets, redact.personal)
+
+
+def _read_batch(worker: _Worker, batch: _Batch) -> _Made:
+    kept, rejected, seen = [], [], []
+    for row in batch.content:
+        for record in worker.reader.records(row, batch.name):
+            if isinstance(record, Rejected):
+                record = _without_secrets(record, worker.redactor)
+                rejected.append(row_bytes(record))
+            else:
+                record = worker.redactor.interaction(record)
+                kept.append(row_bytes(record))
+            seen.append(_seen(record))
+    return _Made(batch.source, batch.rows, batch.bytes_read, b"".join(kept), b"".join(rejected), seen)
+
+
+def _without_secrets(record: Rejected, redactor: Redactor) -> Rejected:
+    found = redactor.conversation()
+    return record.model_copy(update={"reason": found.text(record.reason), "text": found.text(record.text)})
+
+
+def _seen(record: Interaction | Rejected) -> _Seen:
+    if isinstance(record, Rejected):
+        return _Seen(reason=record.reason)
+    teacher = "/".join(filter(None, (record.provider, record.model))) or "unknown"
+    return _Seen(record.role, teacher, record.succeeded, record.duration_ms, record.redacted or None)
+
+
+class _Group:
+    """Counts and durations of one role or teacher; beyond 200,000 durations a uniform sample stands for all."""
+
+    def __init__(self) -> None:
+        self.rows = self.successes = self.n = 0
+        self.sum_s = 0.0
+        self.sample_s = array("d")
+        self._random = random.Random(0)
+
+    def add(self, row: _Seen) -> None:
+        self.rows += 1
+        self.successes += row.succeeded
+        if not row.succeeded or row.duration_ms is None:
+            return
+        seconds = row.duration_ms / 1000
+        self.n += 1
+        self.sum_s += seconds
+        if len(self.sample_s) < _RESERVOIR:
+            self.sample_s.append(seconds)
+        elif (place := self._random.randrange(self.n)) < _RESERVOIR:
+            self.sample_s[place] = seconds
+
+    def manifest(self) -> LogGroup:
+        sample = list(self.sample_s)
+        average = mean(sample) if self.n == len(sample) else self.sum_s / self.n
+        durations = Durations(n=self.n, mean_s=average, median_s=median(sample), p95_s=percentile(sample, 0.95))
+        return LogGroup(rows=self.rows, successes=self.successes, durations=durations)
 
 
 class _Tally:
     def __init__(self) -> None:
-        self.by_role: dict[str, list[Interaction]] = defaultdict(list)
-        self.by_teacher: dict[str, list[Interaction]] = defaultdict(list)
-        self.rows: list[Interaction] = []
+        self.total = _Group()
+        self.by_role: dict[str, _Group] = defaultdict(_Group)
+        self.by_teacher: dict[str, _Group] = defaultdict(_Group)
+        self.redacted: Counter[str] = Counter()
+        self.reasons: Counter[str] = Counter()
+        self.rejected = 0
 
-    def add(self, row: Interaction) -> None:
-        # Only what the figures need is kept: the texts stay on disk.
-        light = row.model_copy(update={"messages": [], "output": None, "extra": {}, "check": {}})
-        self.rows.append(light)
-        self.by_role[row.role].append(light)
-        self.by_teacher["/".join(filter(None, (row.provider, row.model))) or "unknown"].append(light)
+    def add(self, seen: _Seen) -> None:
+        if seen.reason is not None:
+            self.rejected += 1
+            if seen.reason in self.reasons or len(self.reasons) < _REASONS:
+                self.reasons[seen.reason] += 1
+            return
+        for group in (self.total, self.by_role[seen.role], self.by_teacher[seen.teacher]):
+            group.add(seen)
+        self.redacted.update(seen.redacted or {})
 
-    def manifest(self, rejected: int) -> IngestManifest:
+    def first_reasons(self) -> str:
+        return "".join(f"; {n} × {reason}" for reason, n in self.reasons.most_common(2))
+
+    def manifest(self) -> IngestManifest:
         return IngestManifest(
-            read=len(self.rows) + rejected,
-            kept=len(self.rows),
-            rejected=rejected,
-            total=_group(self.rows),
-            by_role={role: _group(rows) for role, rows in sorted(self.by_role.items())},
-            by_teacher={teacher: _group(rows) for teacher, rows in sorted(self.by_teacher.items())},
+            read=self.total.rows + self.rejected,
+            kept=self.total.rows,
+            rejected=self.rejected,
+            reasons=dict(self.reasons.most_common(20)),
+            redacted=dict(self.redacted.most_common()),
+            total=self.total.manifest(),
+            by_role={role: group.manifest() for role, group in sorted(self.by_role.items())},
+            by_teacher={teacher: group.manifest() for teacher, group in sorted(self.by_teacher.items())},
         )
 
 
-def _group(rows: Sequence[Interaction]) -> LogGroup:
-    successes = [row for row in rows if row.succeeded]
-    seconds = [row.duration_ms / 1000 for row in successes if row.duration_ms is not None]
-    durations = Durations(
-        n=len(seconds), mean_s=mean(seconds), median_s=median(seconds), p95_s=percentile(seconds, 0.95)
-    )
-    return LogGroup(rows=len(rows), successes=len(successes), durations=durations)
+def _restored(out: Path) -> _Tally:
+    """The tally of what an interrupted run has stored already."""
+    tally = _Tally()
+    for row in read_rows(out / _ROWS, Interaction):
+        tally.add(_seen(row))
+    for refused in read_rows(out / _REJECTED, Rejected):
+        tally.add(_seen(refused))
+    return tally

@@ -1,0 +1,86 @@
+"""Files of a long stage that only grow: a kill costs the seconds since the last commit, and nothing is torn.
+
+A commit flushes every file to disk, then records their sizes with the stage's own state. Opening again cuts
+each file back to its recorded size. Names in .zst are compressed; each commit ends a frame, and frames laid
+end to end are one valid stream (RFC 8878, section 3.1).
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, BinaryIO
+
+import zstandard
+
+from journeyman.artifacts import disk_error, read_json, write_json
+
+_COMMIT_EVERY_S = 5.0
+
+
+class Outputs:
+    """Append-only files in a folder, committed together.
+
+    Attributes:
+        state: what the last commit recorded; None where there was none.
+
+    Raises:
+        InputError: the disk is full or the folder cannot be written.
+    """
+
+    def __init__(self, folder: Path, names: Sequence[str], progress: str = ".progress.json") -> None:
+        self._progress = folder / progress
+        self._paths = {name: folder / name for name in names}
+        saved = read_json(self._progress) if self._progress.is_file() else {"state": None, "sizes": {}}
+        self.state: Any = saved["state"]
+        self._files: dict[str, BinaryIO] = {}
+        self._writers: dict[str, Any] = {}
+        for name, path in self._paths.items():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            file = path.open("r+b" if path.exists() else "w+b")
+            file.truncate(saved["sizes"].get(name, 0))
+            file.seek(0, os.SEEK_END)
+            self._files[name] = file
+            zst = path.suffix == ".zst"
+            self._writers[name] = zstandard.ZstdCompressor(level=1).stream_writer(file, closefd=False) if zst else file
+        self._committed_at = time.monotonic()
+
+    def write(self, name: str, data: bytes) -> None:
+        try:
+            self._writers[name].write(data)
+        except OSError as error:
+            raise disk_error(error, self._paths[name]) from error
+
+    @property
+    def commit_due(self) -> bool:
+        return time.monotonic() - self._committed_at >= _COMMIT_EVERY_S
+
+    def commit(self, state: Any) -> None:
+        """Makes everything written so far, and `state`, survive."""
+        sizes = {}
+        for name, file in self._files.items():
+            try:
+                if self._writers[name] is not file:
+                    self._writers[name].flush(zstandard.FLUSH_FRAME)
+                file.flush()
+                os.fsync(file.fileno())
+            except OSError as error:
+                raise disk_error(error, self._paths[name]) from error
+            sizes[name] = file.tell()
+        write_json(self._progress, {"state": state, "sizes": sizes})
+        self.state = state
+        self._committed_at = time.monotonic()
+
+    def remove_progress(self) -> None:
+        """The stage is done: the files are final."""
+        self._progress.unlink()
+
+    def __enter__(self) -> Outputs:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        for file in self._files.values():
+            file.close()

@@ -1,0 +1,175 @@
+"""START HERE. Replaces secrets and personal data by typed placeholders, the same way at ingest and at serve time.
+
+Within a conversation a value always gets the same placeholder: the first e-mail address is <EMAIL_1>, the
+second <EMAIL_2>. The numbers start anew with each conversation, so a placeholder tells nothing about the
+value, and the model learns to carry placeholders from the question into the answer. At serve time the
+values are put back into the answer before the client sees it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+from journeyman.records import Interaction, Message, ToolCall
+from journeyman.redaction.personal import find_personal
+from journeyman.redaction.secrets import Span, find_secrets
+
+_PLACEHOLDER = re.compile(r"<[A-Z]+(?:_[A-Z]+)*_\d+>")
+_LONGEST_PLACEHOLDER = 24
+
+
+@dataclass(frozen=True)
+class Redactor:
+    """What is looked for."""
+
+    secrets: bool = True
+    personal: bool = True
+
+    def find(self, text: str) -> list[Span]:
+        """Spans in order, without overlaps: a secret wins over a personal datum, then the longer of two."""
+        secrets = sorted(find_secrets(text), key=_longest_first) if self.secrets else []
+        personal = sorted(find_personal(text), key=_longest_first) if self.personal else []
+        chosen: list[Span] = []
+        for span in [*secrets, *personal]:
+            if span.end > span.start and all(span.end <= c.start or span.start >= c.end for c in chosen):
+                chosen.append(span)
+        return sorted(chosen)
+
+    def conversation(self) -> Conversation:
+        return Conversation(self)
+
+    def interaction(self, row: Interaction) -> Interaction:
+        """The interaction with every value replaced, whatever field it stands in."""
+        if not self.secrets and not self.personal:
+            return row
+        if not self.find(_everything(row)):
+            return row
+        seen = self.conversation()
+        # The turns come first and in order, as they will at serve time, where the system prompt is another.
+        turns = {i: seen.message(m) for i, m in enumerate(row.messages) if m.role != "system"}
+        changes: dict[str, Any] = {
+            "output": None if row.output is None else seen.text(row.output),
+            "output_calls": [seen.call(call) for call in row.output_calls],
+            "reasoning": None if row.reasoning is None else seen.text(row.reasoning),
+        }
+        changes["messages"] = [turns.get(i) or seen.message(m) for i, m in enumerate(row.messages)]
+        changes |= {name: seen.value(getattr(row, name)) for name in ("tools", "errors", "check", "extra")}
+        changes |= {name: self._pseudonym(getattr(row, name)) for name in ("id", "session")}
+        for name in ("role", "provider", "model", "timestamp", "finish_reason"):
+            value = getattr(row, name)
+            changes[name] = None if value is None else seen.text(value)
+        return row.model_copy(update={**changes, "redacted": dict(seen.counts)})
+
+    def _pseudonym(self, name: str | None) -> str | None:
+        """An id that is itself personal (a user's address as session) becomes a hash: rows must stay joinable."""
+        if name is None or not self.find(name):
+            return name
+        return "id-" + hashlib.blake2b(name.encode("utf-8", "replace"), digest_size=12).hexdigest()
+
+
+class Conversation:
+    """The placeholders of one conversation, given out in order of appearance."""
+
+    def __init__(self, redactor: Redactor) -> None:
+        self._redactor = redactor
+        self._placeholders: dict[str, str] = {}
+        self._numbers: Counter[str] = Counter()
+        self.counts: Counter[str] = Counter()
+
+    def text(self, text: str) -> str:
+        parts, end = [], 0
+        for span in self._redactor.find(text):
+            parts += [text[end : span.start], self._placeholder(text[span.start : span.end], span.kind)]
+            end = span.end
+            self.counts[span.kind] += 1
+        return "".join([*parts, text[end:]]) if parts else text
+
+    def value(self, value: Any) -> Any:
+        """A JSON value with the texts in it replaced, keys included."""
+        if isinstance(value, str):
+            return self.text(value)
+        if isinstance(value, list):
+            return [self.value(inner) for inner in value]
+        if isinstance(value, dict):
+            return {self.text(key) if isinstance(key, str) else key: self.value(v) for key, v in value.items()}
+        return value
+
+    def call(self, call: ToolCall) -> ToolCall:
+        return call.model_copy(update={"arguments": self.value(call.arguments)})
+
+    def message(self, message: Message) -> Message:
+        return message.model_copy(
+            update={
+                "content": self.text(message.content),
+                "tool_calls": [self.call(call) for call in message.tool_calls],
+                "name": None if message.name is None else self.text(message.name),
+                "extra": self.value(message.extra),
+            }
+        )
+
+    def restore(self, text: str) -> str:
+        """The text with this conversation's placeholders turned back into their values."""
+        if "<" not in text:
+            return text
+        values = {placeholder: value for value, placeholder in self._placeholders.items()}
+        return _PLACEHOLDER.sub(lambda found: values.get(found[0], found[0]), text)
+
+    def restore_value(self, value: Any) -> Any:
+        """As `restore`, for a JSON value."""
+        if isinstance(value, str):
+            return self.restore(value)
+        if isinstance(value, list):
+            return [self.restore_value(inner) for inner in value]
+        if isinstance(value, dict):
+            return {key: self.restore_value(inner) for key, inner in value.items()}
+        return value
+
+    def _placeholder(self, value: str, kind: str) -> str:
+        if value not in self._placeholders:
+            self._numbers[kind] += 1
+            self._placeholders[value] = f"<{kind.upper()}_{self._numbers[kind]}>"
+        return self._placeholders[value]
+
+
+class StreamRestorer:
+    """Restores an answer that comes in pieces: a placeholder may be cut in two by them."""
+
+    def __init__(self, conversation: Conversation) -> None:
+        self._conversation = conversation
+        self._held = ""
+
+    def feed(self, piece: str) -> str:
+        """What can be passed on now; the beginning of a placeholder is held back."""
+        text = self._held + piece
+        cut = text.rfind("<", max(0, len(text) - _LONGEST_PLACEHOLDER))
+        if cut >= 0 and ">" not in text[cut:] and re.fullmatch(r"<[A-Z_]*\d*", text[cut:]):
+            self._held, text = text[cut:], text[:cut]
+        else:
+            self._held = ""
+        return self._conversation.restore(text)
+
+    def finish(self) -> str:
+        """What was still held back."""
+        held, self._held = self._held, ""
+        return held
+
+
+def _longest_first(span: Span) -> tuple[int, Span]:
+    return span.start - span.end, span
+
+
+def _everything(row: Interaction) -> str:
+    """Every text of the row in one: most rows hold nothing, and one search says so."""
+    texts = [*(message.content for message in row.messages), row.output or "", row.reasoning or ""]
+    calls = [call.arguments for turn in row.messages for call in turn.tool_calls]
+    calls += [call.arguments for call in row.output_calls]
+    extras = [turn.extra for turn in row.messages if turn.extra]
+    rest = [row.id, row.session, row.role, row.provider, row.model, row.tools, row.errors, row.check, row.extra]
+    # Escaped line ends and quotes would hide where a word begins.
+    encoded = json.dumps([*rest, calls, extras], ensure_ascii=False, default=str)
+    return "\n".join([*texts, encoded.replace("\\n", "\n").replace('\\"', '"')])

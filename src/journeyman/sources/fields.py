@@ -1,0 +1,256 @@
+"""What the log formats have in common: content parts, tool calls, numbers and times, each read with suspicion.
+
+The message shape is OpenAI's (platform.openai.com/docs/api-reference/chat); other formats convert to it.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from journeyman.records import Message, ToolCall
+
+_FINISH = {
+    "end_turn": "stop", "stop_sequence": "stop", "max_tokens": "length", "tool_use": "tool_calls",
+    "tool_call": "tool_calls", "function_call": "tool_calls", "max_output_tokens": "length",
+}  # fmt: skip
+_ROLES = {"human": "user", "ai": "assistant", "developer": "system", "model": "assistant", "function": "tool"}
+_MAX_ENCODINGS = 3
+
+
+class NotAnInteraction(Exception):
+    """Why a row cannot become an interaction. The reason names fields and types, never values."""
+
+
+def kind(value: Any) -> str:
+    """The JSON name of a value's type."""
+    names = {dict: "object", list: "list", str: "text", bool: "boolean", int: "number", float: "number"}
+    return "null" if value is None else names.get(type(value), type(value).__name__)
+
+
+def mapping(value: Any) -> dict[str, Any]:
+    """The object itself (text that holds one is decoded), or an empty one."""
+    value = decoded(value)
+    return value if isinstance(value, dict) else {}
+
+
+def decoded(value: Any) -> Any:
+    """The JSON value in a text that starts like one; anything else as it is. Undoes repeated encoding."""
+    for _ in range(_MAX_ENCODINGS):
+        if not isinstance(value, str) or value.lstrip()[:1] not in ("{", "[", '"'):
+            break
+        try:
+            value = json.loads(value)
+        except (ValueError, RecursionError):
+            break
+    return value
+
+
+def text_or_none(value: Any) -> str | None:
+    return value if isinstance(value, str) and value else None
+
+
+def whole(value: Any) -> int | None:
+    """A positive whole number, or None."""
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 < value < 1 << 40 else None
+
+
+def number(value: Any) -> float | None:
+    """A finite number of 0 or more, also written as text, or None."""
+    if isinstance(value, str):
+        try:
+            value = float(value)
+        except ValueError:
+            return None
+    if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 1e18 and math.isfinite(value):
+        return float(value)
+    return None
+
+
+def first(*values: Any) -> Any:
+    """The first value that is neither None nor empty text."""
+    return next((value for value in values if value is not None and value != ""), None)
+
+
+def iso_time(value: Any) -> str | None:
+    """ISO 8601 of an epoch (seconds, or finer by its size) or of a text, which stays as it is."""
+    if isinstance(value, str) and not value.isdigit():
+        return value or None
+    seconds = number(value)
+    if seconds is None:
+        return None
+    while seconds > 1e11:  # milliseconds, microseconds and nanoseconds lie beyond the year 5000
+        seconds /= 1000
+    return datetime.fromtimestamp(seconds, UTC).isoformat()
+
+
+def epoch_s(value: str | None) -> float | None:
+    """Seconds since 1970 of an ISO 8601 time (taken as UTC where it names no zone), or None."""
+    if value is None:
+        return None
+    try:
+        moment = datetime.fromisoformat(value)
+        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+    except (ValueError, OverflowError):
+        return None
+
+
+def between_ms(start: Any, end: Any) -> float | None:
+    """Milliseconds from one time to another, or None where either is unknown or they are the wrong way round."""
+    begun, ended = epoch_s(iso_time(start)), epoch_s(iso_time(end))
+    return None if begun is None or ended is None or ended < begun else (ended - begun) * 1000
+
+
+def finish_reason(value: Any) -> str | None:
+    """The reason in OpenAI's words."""
+    return _FINISH.get(value, value) if isinstance(value, str) and value else None
+
+
+def content_text(value: Any, place: str) -> str:
+    """The text of a content field: text, nothing, or a list of text parts.
+
+    Raises:
+        NotAnInteraction: a part is an image, a sound or a file.
+    """
+    if value is None or isinstance(value, str):
+        return value or ""
+    if isinstance(value, Mapping):
+        value = [value]
+    if not isinstance(value, Sequence):
+        raise NotAnInteraction(f"{place} is {kind(value)}, not text")
+    return "".join(_part_text(part, f"{place}[{index}]") for index, part in enumerate(value))
+
+
+def _part_text(part: Any, place: str) -> str:
+    if isinstance(part, str):
+        return part
+    if isinstance(part, Mapping):
+        for key in ("text", "content", "refusal"):
+            if isinstance(part.get(key), str):
+                return str(part[key])
+        raise NotAnInteraction(f"{place} is a part of type {str(part.get('type'))[:40]!r}: only text can be trained on")
+    raise NotAnInteraction(f"{place} is {kind(part)}, not a content part")
+
+
+def tool_calls(value: Any, place: str) -> list[ToolCall]:
+    """Tool calls in OpenAI's shape, or flat as name and arguments (or args, or input).
+
+    Raises:
+        NotAnInteraction: one has no name.
+    """
+    value = decoded(value)
+    if value is None or value == "":
+        return []
+    if not isinstance(value, list):
+        raise NotAnInteraction(f"{place} is {kind(value)}, not a list")
+    return [tool_call(one, f"{place}[{index}]") for index, one in enumerate(value)]
+
+
+def tool_call(value: Any, place: str) -> ToolCall:
+    call = mapping(value)
+    inner = mapping(call.get("function")) or call
+    name = inner.get("name")
+    if not isinstance(name, str) or not name:
+        raise NotAnInteraction(f"{place} has no name")
+    arguments = next((inner[key] for key in ("arguments", "args", "input", "parameters") if key in inner), {})
+    return ToolCall(
+        name=name, arguments=decoded(arguments), id=text_or_none(first(call.get("id"), call.get("call_id")))
+    )
+
+
+_MESSAGE_FIELDS = {"role", "content", "tool_calls", "tool_call_id", "name", "function_call"}
+
+
+def chat_message(value: Any, place: str) -> Message:
+    """One message in OpenAI's shape; `function_call` is its older word for a tool call.
+
+    Raises:
+        NotAnInteraction: no role, or a content that is no text.
+    """
+    if not isinstance(value, Mapping):
+        raise NotAnInteraction(f"{place} is {kind(value)}, not an object")
+    role = value.get("role")
+    if not isinstance(role, str) or not role:
+        raise NotAnInteraction(f"{place} has no role")
+    calls = tool_calls(value.get("tool_calls"), f"{place}.tool_calls")
+    if value.get("function_call"):
+        calls.append(tool_call(value["function_call"], f"{place}.function_call"))
+    return Message(
+        role=_ROLES.get(role, role),
+        content=content_text(value.get("content"), f"{place}.content"),
+        tool_calls=calls,
+        tool_call_id=text_or_none(value.get("tool_call_id")),
+        name=text_or_none(value.get("name")),
+        extra={key: inner for key, inner in value.items() if key not in _MESSAGE_FIELDS and inner is not None},
+    )
+
+
+def chat_messages(value: Any, place: str) -> list[Message]:
+    """A conversation in OpenAI's shape; plain text is one user turn.
+
+    Raises:
+        NotAnInteraction: not a conversation, or nobody asks anything in it.
+    """
+    value = decoded(value)
+    if isinstance(value, str) and value:
+        return [Message(role="user", content=value)]
+    if not isinstance(value, list):
+        raise NotAnInteraction(f"{place} is {kind(value)}, not a list of messages")
+    return asked([chat_message(one, f"{place}[{index}]") for index, one in enumerate(value)], place)
+
+
+def asked(messages: list[Message], place: str) -> list[Message]:
+    """The messages, if there is one that a model can answer."""
+    if not any(message.role in ("user", "tool") for message in messages):
+        raise NotAnInteraction(f"no user message in {place}")
+    return messages
+
+
+def tools_of(value: Any) -> list[dict[str, Any]]:
+    """Tool definitions as OpenAI functions, from OpenAI's, Anthropic's or a flat shape; others are kept as they are."""
+    value = decoded(value)
+    if isinstance(value, dict):
+        value = list(value.values())
+    tools = []
+    for one in value if isinstance(value, list) else []:
+        tool = mapping(one)
+        if "function" not in tool and isinstance(tool.get("name"), str):
+            schema = first(tool.get("parameters"), tool.get("input_schema"))
+            function = {"name": tool["name"], "description": tool.get("description"), "parameters": decoded(schema)}
+            tool = {"type": "function", "function": {k: v for k, v in function.items() if v is not None}}
+        if tool:
+            tools.append(tool)
+    return tools
+
+
+def without(row: Mapping[str, Any], *names: str) -> dict[str, Any]:
+    """The fields that were not read: they go into `extra`."""
+    return {key: value for key, value in row.items() if key not in names and value not in (None, "", [], {})}
+
+
+def at_path(row: Mapping[str, Any], path: str) -> Any:
+    """The value at a dotted path, or None."""
+    value: Any = row
+    for part in path.split("."):
+        value = mapping(value).get(part)
+    return value
+
+
+def named_role(*places: Any) -> str | None:
+    """The agent's role where metadata or tags name it: agent_role, role, agent, agent_name; "role:x" in tags."""
+    for place in places:
+        if isinstance(place, list):
+            found = next((tag[5:] for tag in place if isinstance(tag, str) and tag.startswith("role:")), None)
+            if found:
+                return found
+        values = mapping(place)
+        for key in ("agent_role", "role", "agent", "agent_name"):
+            value = values.get(key)
+            if isinstance(value, dict):
+                value = value.get("role")
+            if isinstance(value, str) and value:
+                return value
+    return None

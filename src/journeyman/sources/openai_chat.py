@@ -1,0 +1,190 @@
+"""OpenAI chat completions: request and response pairs, stored completions, batch output joined with its input.
+
+Source: the API reference of chat completions (create, list stored completions), of batches and of responses.
+The Responses API's items are read as well. A completion of several choices becomes as many interactions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from journeyman.records import Interaction, Message, ToolCall
+from journeyman.sources.fields import (
+    NotAnInteraction,
+    asked,
+    between_ms,
+    chat_message,
+    chat_messages,
+    content_text,
+    decoded,
+    finish_reason,
+    first,
+    iso_time,
+    kind,
+    mapping,
+    named_role,
+    number,
+    text_or_none,
+    tool_call,
+    tools_of,
+    whole,
+    without,
+)
+from journeyman.sources.place import Place
+
+_ASKED = ("messages", "input", "instructions", "tools", "model", "max_tokens", "max_completion_tokens")
+
+
+def claims(row: Mapping[str, Any]) -> bool:
+    if row.get("object") == "chat.completion" or "custom_id" in row:
+        return not _is_anthropic_batch(row)
+    request, response = _halves(row)
+    return ("messages" in request or "input" in request) and _is_answer(response)
+
+
+def _is_anthropic_batch(row: Mapping[str, Any]) -> bool:
+    return isinstance(row.get("result"), dict) and "type" in row["result"]
+
+
+def _is_answer(response: Mapping[str, Any]) -> bool:
+    return "choices" in response or response.get("object") == "response" or "error" in response
+
+
+def _halves(row: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Request and response, with the HTTP envelopes taken off; a stored completion is both."""
+    request = mapping(first(row.get("request"), row.get("body"), row.get("kwargs")))
+    response = mapping(first(row.get("response"), row.get("completion")))
+    if not request and not response:
+        return dict(row), dict(row)
+    request = mapping(request.get("body")) or request
+    return request or dict(row), mapping(response.get("body")) or response
+
+
+def interactions(row: Mapping[str, Any], place: Place) -> Iterator[Interaction]:
+    request, response = _halves(row)
+    if "messages" not in request and "input" not in request:
+        raise NotAnInteraction("a completion without its request's messages: join the two files first")
+    answers = _answers(response)
+    base = _common(row, request, response, place)
+    for index, (message, reason) in enumerate(answers):
+        id_ = base["id"] if len(answers) == 1 else f"{base['id']}#{index}"
+        yield Interaction.model_validate({**base, **answer_fields(message, reason), "id": id_})
+
+
+def _common(
+    row: Mapping[str, Any], request: dict[str, Any], response: dict[str, Any], place: Place
+) -> dict[str, Any]:
+    error = first(response.get("error"), row.get("error"))
+    status = whole(mapping(row.get("response")).get("status_code"))
+    metadata = first(row.get("metadata"), request.get("metadata"), response.get("metadata"))
+    created = first(row.get("timestamp"), row.get("created_at"), response.get("created"), response.get("created_at"))
+    extra = without(row, "request", "response", "body", "completion", "kwargs", "timestamp", "id", "custom_id")
+    if row.get("object") == "chat.completion":
+        extra = without(extra, *_ASKED, "choices", "created")
+    else:
+        extra |= {"request": without(request, *_ASKED), "response": without(response, "choices", "output", "created")}
+    return {
+        "id": first(text_or_none(row.get("id")), row.get("custom_id"), response.get("id"), place.source),
+        "source": place.source,
+        "role": named_role(metadata, row) or place.role,
+        "messages": _conversation(request),
+        "tools": tools_of(request.get("tools")),
+        "succeeded": error is None and (status is None or status < 400),
+        "errors": [] if error is None else [content_text(mapping(error).get("message"), "error.message") or "error"],
+        "provider": text_or_none(row.get("provider")),
+        "model": text_or_none(first(response.get("model"), request.get("model"))),
+        "duration_ms": first(
+            number(first(row.get("duration_ms"), row.get("latency_ms"))),
+            between_ms(row.get("start_time"), row.get("end_time")),
+        ),
+        "max_tokens": whole(
+            first(request.get("max_completion_tokens"), request.get("max_tokens"), request.get("max_output_tokens"))
+        ),
+        "timestamp": iso_time(created),
+        "session": text_or_none(
+            first(*(mapping(metadata).get(k) for k in ("session_id", "conversation_id", "run_id", "trace_id")))
+        ),
+        "check": mapping(row.get("check")),
+        "extra": {key: value for key, value in extra.items() if value not in ({}, None)},
+    }
+
+
+def _conversation(request: Mapping[str, Any]) -> list[Message]:
+    if "messages" in request:
+        return chat_messages(request["messages"], "messages")
+    messages = items_as_messages(request["input"], "input")
+    instructions = request.get("instructions")
+    if isinstance(instructions, str) and instructions:
+        messages = [Message(role="system", content=instructions), *messages]
+    return asked(messages, "input")
+
+
+def items_as_messages(value: Any, place: str) -> list[Message]:
+    """Items of the Responses API as messages; consecutive calls of one turn are gathered.
+
+    Raises:
+        NotAnInteraction: an item is no text, no call and no call's output.
+    """
+    value = decoded(value)
+    if isinstance(value, str):
+        return [Message(role="user", content=value)]
+    if not isinstance(value, list):
+        raise NotAnInteraction(f"{place} is {kind(value)}, not a list of items")
+    messages: list[Message] = []
+    for index, one in enumerate(value):
+        item = mapping(one)
+        match item.get("type", "message"):
+            case "function_call":
+                call = tool_call(item | {"id": item.get("call_id")}, f"{place}[{index}]")
+                last = messages.pop() if messages and messages[-1].role == "assistant" else None
+                before = last or Message(role="assistant", content="")
+                messages.append(before.model_copy(update={"tool_calls": [*before.tool_calls, call]}))
+            case "function_call_output":
+                text = content_text(item.get("output"), f"{place}[{index}].output")
+                messages.append(Message(role="tool", content=text, tool_call_id=text_or_none(item.get("call_id"))))
+            case "reasoning":
+                continue
+            case "message":
+                messages.append(chat_message(without(item, "type", "id", "status"), f"{place}[{index}]"))
+            case other:
+                raise NotAnInteraction(f"{place}[{index}] is an item of type {str(other)[:40]!r}")
+    return messages
+
+
+def _answers(response: Mapping[str, Any]) -> list[tuple[Message | None, str | None]]:
+    if response.get("object") == "response":
+        turns = [m for m in items_as_messages(response.get("output"), "response.output") if m.role == "assistant"]
+        calls: list[ToolCall] = [call for turn in turns for call in turn.tool_calls]
+        text = "".join(turn.content for turn in turns)
+        reason = mapping(response.get("incomplete_details")).get("reason")
+        done = "tool_calls" if calls else "stop"
+        return [(Message(role="assistant", content=text, tool_calls=calls), finish_reason(reason) or done)]
+    choices = response.get("choices")
+    if not isinstance(choices, Sequence) or isinstance(choices, str) or not choices:
+        if response.get("error") is None:
+            raise NotAnInteraction("the response has no choices")
+        return [(None, None)]
+    answers: list[tuple[Message | None, str | None]] = []
+    for index, one in enumerate(choices):
+        choice = mapping(one)
+        message = {"role": "assistant", **mapping(choice.get("message"))}
+        answers.append((chat_message(message, f"choices[{index}].message"), choice.get("finish_reason")))
+    return answers
+
+
+def answer_fields(message: Message | None, reason: str | None) -> dict[str, Any]:
+    """Output, calls, reasoning and finish reason of an assistant message."""
+    if message is None:
+        return {"output": None}
+    refusal = text_or_none(message.extra.get("refusal"))
+    reasoning = first(message.extra.get("reasoning_content"), message.extra.get("reasoning"))
+    return {
+        "output": message.content or refusal or ("" if message.tool_calls else None),
+        "output_calls": message.tool_calls,
+        "reasoning": text_or_none(reasoning),
+        "finish_reason": "refusal" if refusal and not message.content else finish_reason(reason),
+    }
+
+
+

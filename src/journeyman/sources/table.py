@@ -1,0 +1,78 @@
+"""A plain table: CSV, Parquet or flat JSON rows, with a map from our fields to its columns (data.columns)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from journeyman.records import Interaction, Message
+from journeyman.sources.fields import (
+    NotAnInteraction,
+    chat_messages,
+    content_text,
+    decoded,
+    finish_reason,
+    iso_time,
+    mapping,
+    number,
+    text_or_none,
+    tool_calls,
+    tools_of,
+    whole,
+)
+from journeyman.sources.place import Place
+
+FIELDS = (
+    "prompt", "answer", "system", "messages", "role", "id", "session", "model", "provider", "duration_ms", "status",
+    "max_tokens", "finish_reason", "timestamp", "tools", "tool_calls", "check",
+)  # fmt: skip
+"""What data.columns may name; a field that it does not name is looked for under its own name."""
+_FAILED = ("failed", "failure", "error", "false", "0")
+
+
+def claims(row: Mapping[str, Any]) -> bool:
+    return "answer" in row and ("prompt" in row or "messages" in row)
+
+
+def interactions(row: Mapping[str, Any], place: Place) -> Iterator[Interaction]:
+    values = {field: row.get(place.columns.get(field, field)) for field in FIELDS}
+    answer_column = place.columns.get("answer", "answer")
+    if answer_column not in row:
+        raise NotAnInteraction(f"no column {answer_column!r}: set data.columns.answer")
+    tokens = number(values["max_tokens"])
+    status = str(values["status"]).lower() if values["status"] not in (None, "") else "success"
+    yield Interaction(
+        id=_as_text(values["id"]) or place.source,
+        source=place.source,
+        role=text_or_none(values["role"]) or place.role,
+        messages=_conversation(values, place),
+        output=content_text(values["answer"], answer_column),
+        output_calls=tool_calls(values["tool_calls"], "tool_calls"),
+        tools=tools_of(values["tools"]),
+        succeeded=status not in _FAILED,
+        errors=[] if status not in _FAILED else [f"status {status}"],
+        provider=text_or_none(values["provider"]),
+        model=text_or_none(values["model"]),
+        duration_ms=number(values["duration_ms"]),
+        max_tokens=whole(int(tokens)) if tokens is not None else None,
+        finish_reason=finish_reason(values["finish_reason"]),
+        timestamp=iso_time(values["timestamp"]),
+        session=_as_text(values["session"]),
+        check=mapping(values["check"]),
+        extra={k: v for k, v in row.items() if k not in {place.columns.get(f, f) for f in FIELDS}},
+    )
+
+
+def _conversation(values: Mapping[str, Any], place: Place) -> list[Message]:
+    if values["messages"] not in (None, ""):
+        return chat_messages(decoded(values["messages"]), "messages")
+    column = place.columns.get("prompt", "prompt")
+    prompt = content_text(values["prompt"], column)
+    if not prompt:
+        raise NotAnInteraction(f"column {column!r} is empty or absent: set data.columns.prompt")
+    system = text_or_none(values["system"])
+    return [*([Message(role="system", content=system)] if system else []), Message(role="user", content=prompt)]
+
+
+def _as_text(value: Any) -> str | None:
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else text_or_none(value)
