@@ -49,16 +49,62 @@ class RedactConfig(Section):
     personal: bool = Field(True, description="e-mail, phone, card, IBAN and public IP addresses")
 
 
+class RulesConfig(Section):
+    """What happens to the rows that a rule finds. `note` only counts and lists them."""
+
+    failed: Literal["drop", "keep"] = Field("drop", description="the log says that the call failed")
+    mock_provider: Literal["drop", "keep"] = Field("drop", description="answered by one of drop_providers")
+    refused: Literal["drop", "note", "keep"] = Field("drop", description="the teacher refuses")
+    asks_back: Literal["drop", "note", "keep"] = Field("drop", description="asks for input instead of answering")
+    control_tokens: Literal["drop", "keep"] = Field("drop", description="holds the base model's control tokens")
+    hidden_text: Literal["drop", "note", "keep"] = Field("drop", description="invisible or direction-changing signs")
+    pipeline_instructions: Literal["drop", "note", "keep"] = Field(
+        "drop", description="speaks to whoever trains on it, not to the agent"
+    )
+    reasoning: Literal["strip", "drop", "keep"] = Field("strip", description="closed <think> blocks in answers")
+    truncated: Literal["drop", "keep_without_end", "keep"] = Field(
+        "drop", description="cut answers; keep_without_end trains their text but no terminator"
+    )
+    too_long: Literal["drop", "cut"] = Field("drop", description="over max_length; cut removes the oldest turns")
+    duplicate: Literal["drop", "keep"] = Field("drop", description="repeats and near repeats of a task")
+    contradictory: Literal["drop", "note", "keep"] = Field("drop", description="other short answer to the same input")
+    misrouted: Literal["drop", "note", "keep"] = Field("note", description="the task looks like another role's")
+    foreign: Literal["drop", "note", "keep"] = Field("drop", description="another workload: its system prompt is alien")
+    schema_drift: Literal["drop", "note", "keep"] = Field("drop", description="calls that the newest tools refuse")
+    poison: Literal["drop", "note", "keep"] = Field("drop", description="a rare trigger with always the same answer")
+
+
+class Outcome(Section):
+    """A later row that must exist."""
+
+    role: str = Field(description="the role of the later row")
+    matches: str = Field(description="a regular expression that its answer must match somewhere")
+
+
+class CreditConfig(Section):
+    """Keeps or weighs a role's rows by what happened later in the same session."""
+
+    role: str = Field(description="the role whose rows are judged")
+    needs: list[Outcome] = Field(min_length=1, description="all must follow in the session")
+    otherwise: float = Field(0.0, ge=0, le=1, description="weight of the rows where they do not; 0 drops them")
+
+
 class CurateConfig(Section):
     """What becomes training and test data."""
 
-    max_length: int = Field(2048, ge=16, description="tokens of prompt and answer; longer rows are dropped")
+    max_length: int = Field(2048, ge=16, description="tokens of prompt and answer; see rules.too_long")
     drop_providers: list[str] = Field(["mock", "test"], description="answers of these providers are not learned")
-    reasoning: Literal["strip", "drop"] = Field("strip", description="what happens to rows with closed <think> blocks")
+    teachers: list[str] = Field(
+        default_factory=list, description="learn from these only, as provider or provider/model; empty: from all"
+    )
     near_duplicate: float = Field(0.7, gt=0, le=1, description="Jaccard similarity of task trigrams, from 0 to 1")
+    group_by: str = Field("", description="dotted path of a field in a row's extra; equal values share a split")
     val_share: float = Field(0.1, ge=0, lt=1, description="share of the rows for validation")
     test_share: float = Field(0.1, ge=0, lt=1, description="share of the rows sealed for evaluation")
+    split_by_time: bool = Field(False, description="the newest groups are sealed, instead of random ones")
     seed: int = Field(0, ge=0, description="of the split")
+    rules: RulesConfig = RulesConfig()
+    credit: list[CreditConfig] = Field(default_factory=list, description="outcome credit, as [[curate.credit]]")
 
     @model_validator(mode="after")
     def _shares_leave_training_rows(self) -> CurateConfig:

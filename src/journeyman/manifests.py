@@ -62,14 +62,81 @@ class SplitCounts(Manifest):
     test: int
 
 
+class CreditFunnel(Manifest):
+    """How many rows of a role each step of a credit rule left."""
+
+    role: str
+    steps: dict[str, int]
+    otherwise: float = Field(description="weight of the rows that fell out; 0: they are dropped")
+
+
+class RuleCount(Manifest):
+    """What one rule found."""
+
+    what: str
+    action: str = Field(description="as configured")
+    dropped: dict[str, int] = Field(description="role → rows")
+    noted: dict[str, int] = Field(description="role → rows that were mended or only noted")
+
+
+class TeacherQuality(Manifest):
+    """One provider and model, by what the rules say of its rows. Shares are of `rows`."""
+
+    rows: int
+    failed: int
+    truncated: int
+    opens_reasoning: int
+    never_closes_reasoning: int
+    usable: int = Field(description="rows that no rule of single rows dropped")
+    mean_output_tokens: float | None
+
+
+class RoutingQuality(Manifest):
+    """How well the check for misrouted roles works on this log; None where it could not be tried."""
+
+    flagged: int
+    agreement: float | None = Field(description="share of tasks whose role the classifier would have given")
+    majority: float | None = Field(description="share of the most frequent role: what guessing gives")
+    found_when_swapped: float | None = Field(description="share flagged when the role is swapped on purpose")
+    note: str
+
+
+class Lengths(Manifest):
+    """Tokens of the successful rows, as logged, by the base's tokenizer."""
+
+    rows: int
+    mean_prompt: float
+    mean_output: float
+    mean_total: float
+    longest: int
+    padding_waste: float = Field(description="share of computed tokens that padding to max_length would waste")
+
+
+class Repetition(Manifest):
+    """How much the log repeats itself, over the successful rows."""
+
+    rows: int
+    distinct_tasks: int
+    distinct_ids: int
+    random_split_leaks: int = Field(description="test rows of a random split whose task is in train as well")
+    random_split_tests: int
+
+
 class DatasetManifest(Manifest):
     rows_in: int
     kept: int
     dropped: dict[str, int] = Field(description="rule → rows")
+    rules: dict[str, RuleCount]
     splits: dict[str, SplitCounts] = Field(description="role → rows of each split")
     train_tokens: int
     longest_row_tokens: int
     system_prompts: dict[str, str] = Field(description="role → the prompt that is trained and must be served")
+    teachers: dict[str, TeacherQuality]
+    lengths: Lengths | None
+    repetition: Repetition
+    routing: RoutingQuality | None
+    credit: list[CreditFunnel]
+    leak_check: str = Field(description="what was compared, and what was found")
     notes: list[str]
 
 

@@ -84,17 +84,10 @@ class Run:
 
     @cached_property
     def sources(self) -> list[Path]:
-        """The log files that data.sources names, globs expanded, in order."""
-        found: list[Path] = []
-        for name in self.config.data.sources:
-            if any(sign in name for sign in "*?["):
-                matches = sorted(self.root.glob(name)) if not Path(name).is_absolute() else []
-                if not matches:
-                    raise UsageError(f"data.sources: {name!r} matches no file below {self.root}", "Mend data.sources")
-                found += matches
-            else:
-                found.append(self.root / Path(name).expanduser())
-        return found
+        """The log files that data.sources names, folders and globs expanded, in order."""
+        from journeyman.sources.files import log_files
+
+        return [path for name in self.config.data.sources for path in log_files(self.root, name)]
 
 
 @dataclass(frozen=True)
@@ -106,6 +99,7 @@ class Stage:
         settings: the part of the config, and of the world, that its result depends on.
         run: does the work in the folder given and returns the result for the manifest.
         resumable: works in its final folder and can go on there after an interruption.
+        costly: what is unfinished is not thrown away without being asked, even if it no longer fits.
     """
 
     name: str
@@ -115,19 +109,20 @@ class Stage:
     settings: Callable[[Run], Mapping[str, Any]]
     run: Callable[[Run, Path, str, Reporter], BaseModel]
     resumable: bool = False
+    costly: bool = False
 
 
 def _ingest(run: Run, out: Path, fingerprint: str, reporter: Reporter) -> BaseModel:
     from journeyman.stages.ingest import ingest
 
-    return ingest(run.sources, out, reporter)
+    return ingest(run.sources, run.config.data, run.config.redact, out, reporter)
 
 
 def _curate(run: Run, out: Path, fingerprint: str, reporter: Reporter) -> BaseModel:
     from journeyman.stages.curate import curate
 
     rows = run.folder("ingest") / "interactions.jsonl.zst"
-    return curate(rows, run.config, run.renderer, out, reporter)
+    return curate(rows, run.config, run.base, out, reporter)
 
 
 def _plan(run: Run, out: Path, fingerprint: str, reporter: Reporter) -> BaseModel:
@@ -181,8 +176,13 @@ def _export(run: Run, out: Path, fingerprint: str, reporter: Reporter) -> BaseMo
     )
 
 
-def _source_hashes(run: Run) -> Mapping[str, Any]:
-    return {f"source {path.name}": sha256_of(path) if path.is_file() else "missing" for path in run.sources}
+def _source_settings(run: Run) -> Mapping[str, Any]:
+    data = {key: value for key, value in run.config.data.model_dump().items() if key != "sources"}
+    return {
+        **{f"source {path.name}": sha256_of(path) if path.is_file() else "missing" for path in run.sources},
+        **_flat("data", data),
+        **_flat("redact", run.config.redact.model_dump()),
+    }
 
 
 def _role_settings(run: Run, *names: str) -> Mapping[str, Any]:
@@ -201,15 +201,15 @@ def _flat(prefix: str, value: Mapping[str, Any]) -> dict[str, Any]:
 
 
 STAGES: Sequence[Stage] = (
-    Stage("ingest", "01-interactions", 1, (), _source_hashes, _ingest),
+    Stage("ingest", "01-interactions", 2, (), _source_settings, _ingest, resumable=True),
     Stage(
-        "curate", "02-dataset", 1, ("ingest",),
+        "curate", "02-dataset", 2, ("ingest",),
         lambda run: {
             "base": run.base_sha256,
             **_flat("curate", run.config.curate.model_dump()),
             **_role_settings(run, "system_prompt"),
         },
-        _curate,
+        _curate, resumable=True,
     ),
     Stage(
         "plan", "03-plan", 1, ("curate",),
@@ -224,12 +224,12 @@ STAGES: Sequence[Stage] = (
     Stage(
         "train", "04-adapter", 1, ("curate", "plan"),
         lambda run: {"base": run.base_sha256, **_flat("train", run.config.train.model_dump())},
-        _train, resumable=True,
+        _train, resumable=True, costly=True,
     ),
     Stage(
         "evaluate", "05-evaluation", 1, ("curate", "plan", "train"),
         lambda run: {"base": run.base_sha256, **_flat("evaluate", run.config.evaluate.model_dump())},
-        _evaluate, resumable=True,
+        _evaluate, resumable=True, costly=True,
     ),
     Stage("decide", "06-decision", 1, ("ingest", "plan", "train", "evaluate"), lambda run: {}, _decide),
     Stage(
@@ -286,7 +286,9 @@ def _bring_up_to_date(stage: Stage, run: Run, reporter: Reporter, redo: bool) ->
         _set_aside_or_refuse(folder, stamp.inputs, inputs, redo)
     elif stage.resumable and (folder / _UNFINISHED).is_file():
         old = read_json(folder / _UNFINISHED)
-        if old != inputs:
+        if old != inputs and not stage.costly:
+            shutil.rmtree(folder)
+        elif old != inputs:
             _set_aside_or_refuse(folder, old, inputs, redo)
         else:
             action = "resumed"

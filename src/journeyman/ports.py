@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 from journeyman.records import Message, Prediction
 
@@ -28,7 +28,7 @@ class Reporter(Protocol):
 class Generator(Protocol):
     """Answers prompts: an inference engine with a base model and an adapter."""
 
-    def prompt_ids(self, messages: Sequence[Message]) -> list[int]:
+    def prompt_ids(self, messages: Sequence[Message], tools: Sequence[dict[str, Any]] = ()) -> list[int]:
         """The token ids that the engine makes of a conversation."""
 
     def generate(
@@ -38,6 +38,7 @@ class Generator(Protocol):
         messages: Sequence[Message],
         arm: str,
         on_token: Callable[[int], None] | None = None,
+        tools: Sequence[dict[str, Any]] = (),
     ) -> Prediction:
         """One answer of one arm ("base" or "tuned"); `on_token` hears how many tokens there are so far."""
 

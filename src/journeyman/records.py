@@ -139,6 +139,7 @@ class Prediction(Record):
     role: str
     arm: str = Field(description="base or tuned")
     text: str
+    calls: list[ToolCall] = Field(default_factory=list, description="the tool calls that the engine read out of it")
     finish_reason: str
     latency_s: float
     first_token_s: float

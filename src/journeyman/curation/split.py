@@ -1,53 +1,75 @@
-"""Splits groups of rows into train, val and test: stratified by role, seeded, no group in two splits."""
+"""Splits groups of rows into train, val and test: stratified by role, seeded or by time, no group in two splits."""
 
 from __future__ import annotations
 
 import random
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from typing import Literal
+from collections.abc import Sequence
+from typing import Any
 
-from journeyman.records import Example
+import numpy as np
+from numpy.typing import NDArray
 
-SplitName = Literal["train", "val", "test"]
+from journeyman.curation.columns import Indices
+
+TRAIN, VAL, TEST = 0, 1, 2
+NAMES = ("train", "val", "test")
+Splits = NDArray[np.int8]
 
 
 def split_rows(
-    rows: Sequence[Example], val_share: float, test_share: float, seed: int
-) -> Mapping[SplitName, list[Example]]:
+    roles: NDArray[Any],
+    groups: Indices,
+    names: Sequence[str],
+    shares: tuple[float, float],
+    seed: int,
+    times: NDArray[np.float64] | None = None,
+) -> Splits:
     """Assigns each group as a whole, whatever roles it holds.
 
     A role's test rows are filled first, then its validation rows, each to the nearest whole number of its
     share; a role too small for a share of one row has none there, which the decision then says.
+
+    Args:
+        roles: role code of each row.
+        groups: group number of each row.
+        names: of the roles; they seed the order.
+        shares: of validation and of test.
+        times: where given, the newest groups are tested; else random ones.
     """
-    groups: dict[str, list[Example]] = defaultdict(list)
-    for row in rows:
-        groups[row.group].append(row)
-    assigned: dict[str, SplitName] = {}
-    shares: Sequence[tuple[SplitName, float]] = [("test", test_share), ("val", val_share)]
-    for role in sorted({row.role for row in rows}):
-        sizes = {name: sum(row.role == role for row in group) for name, group in groups.items()}
-        mine = [name for name, size in sizes.items() if size]
-        random.Random(f"{seed}/{role}").shuffle(mine)
-        for split, share in shares:
-            room = round(sum(sizes.values()) * share) - sum(sizes[name] for name in mine if assigned.get(name) == split)
-            for name in mine:
+    numbers, group = np.unique(groups, return_inverse=True)
+    assigned = np.zeros(len(numbers), dtype=np.int8)
+    latest = np.full(len(numbers), -np.inf)
+    if times is not None:
+        np.maximum.at(latest, group, np.nan_to_num(times, nan=-np.inf))
+    for code in sorted(range(len(names)), key=lambda code: names[code]):
+        sizes = np.bincount(group[roles == code], minlength=len(numbers))
+        mine = np.flatnonzero(sizes).tolist()
+        random.Random(f"{seed}/{names[code]}").shuffle(mine)
+        if times is not None:
+            mine.sort(key=lambda one: -latest[one])
+        total = int(sizes.sum())
+        for split, share in ((TEST, shares[1]), (VAL, shares[0])):
+            room = round(total * share) - int(sizes[assigned == split].sum())
+            for one in mine:
                 # A group that is too large for what is missing stays in train, whole.
-                if name not in assigned and sizes[name] <= room:
-                    assigned[name] = split
-                    room -= sizes[name]
-    splits: dict[SplitName, list[Example]] = {"train": [], "val": [], "test": []}
-    for row in rows:
-        splits[assigned.get(row.group, "train")].append(row)
-    return splits
+                if assigned[one] == TRAIN and sizes[one] <= room:
+                    assigned[one] = split
+                    room -= int(sizes[one])
+                if room <= 0:
+                    break
+    return np.asarray(assigned[group], dtype=np.int8)
 
 
-def leaked_groups(splits: Mapping[SplitName, Sequence[Example]]) -> set[str]:
+def leaked_groups(splits: Splits, groups: Indices) -> set[int]:
     """Groups that lie in more than one split; empty when the split is sound."""
-    seen: dict[str, SplitName] = {}
-    leaked = set()
-    for name, rows in splits.items():
-        for row in rows:
-            if seen.setdefault(row.group, name) != name:
-                leaked.add(row.group)
-    return leaked
+    pairs = np.unique(np.stack([groups, splits.astype(np.int64)]), axis=1)
+    numbers, counts = np.unique(pairs[0], return_counts=True)
+    return set(numbers[counts > 1].tolist())
+
+
+def random_split_leak(tasks: Indices, test_share: float, val_share: float, seed: int) -> tuple[int, int]:
+    """What a random split of these rows would do: test rows whose task is in train as well, and test rows."""
+    order = np.random.default_rng(seed).permutation(len(tasks))
+    tests, vals = round(len(tasks) * test_share), round(len(tasks) * val_share)
+    tested, trained = tasks[order[:tests]], tasks[order[tests + vals :]]
+    return int(np.isin(tested, trained).sum()), tests

@@ -21,7 +21,7 @@ import httpx
 import psutil
 
 from journeyman.errors import EngineError
-from journeyman.records import Message, Prediction
+from journeyman.records import Message, Prediction, ToolCall
 
 _START_TIMEOUT_S = 300.0
 _REQUEST_TIMEOUT_S = 600.0
@@ -70,9 +70,9 @@ class LlamaEngine:
             raise
         self.load_s = time.perf_counter() - start
 
-    def prompt_ids(self, messages: Sequence[Message]) -> list[int]:
+    def prompt_ids(self, messages: Sequence[Message], tools: Sequence[dict[str, Any]] = ()) -> list[int]:
         """Token ids of the prompt, through the engine's own template and tokenizer."""
-        prompt = self._post("/apply-template", {"messages": [m.as_chat() for m in messages]})["prompt"]
+        prompt = self._post("/apply-template", _conversation(messages, tools))["prompt"]
         asked = {"content": prompt, "add_special": True, "parse_special": True}
         return list(self._post("/tokenize", asked)["tokens"])
 
@@ -83,10 +83,11 @@ class LlamaEngine:
         messages: Sequence[Message],
         arm: str,
         on_token: Callable[[int], None] | None = None,
+        tools: Sequence[dict[str, Any]] = (),
     ) -> Prediction:
         """One answer, streamed; `latency_s` runs from the request to the last token."""
         body = {
-            "messages": [m.as_chat() for m in messages],
+            **_conversation(messages, tools),
             "temperature": self.settings.temperature,
             "max_tokens": self.settings.max_new_tokens,
             "stream": True,
@@ -98,12 +99,15 @@ class LlamaEngine:
         start = time.perf_counter()
         first: float | None = None
         text, finish, usage, count = [], "error", {"prompt_tokens": 0, "completion_tokens": 0}, 0
+        calls: dict[int, dict[str, str]] = {}
         for event in self._stream("/v1/chat/completions", body):
             usage = event.get("usage") or usage
             for choice in event.get("choices", []):
                 finish = choice.get("finish_reason") or finish
-                piece = choice.get("delta", {}).get("content")
-                if piece:
+                delta = choice.get("delta", {})
+                piece = delta.get("content") or ""
+                _gather_calls(calls, delta.get("tool_calls") or [])
+                if piece or delta.get("tool_calls"):
                     first = first or time.perf_counter()
                     text.append(piece)
                     count += 1
@@ -115,6 +119,7 @@ class LlamaEngine:
             role=role,
             arm=arm,
             text="".join(text),
+            calls=[ToolCall(name=c["name"], arguments=_json_or_text(c["arguments"])) for c in calls.values()],
             finish_reason=finish,
             latency_s=end - start,
             first_token_s=(first or end) - start,
@@ -207,6 +212,26 @@ class LlamaEngine:
         self._log.seek(max(0, self._log.tell() - 2000))
         lines = [line for line in self._log.read().decode(errors="replace").splitlines() if line.strip()]
         return lines[-1][:300] if lines else "it said nothing"
+
+
+def _conversation(messages: Sequence[Message], tools: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    asked: dict[str, Any] = {"messages": [message.as_openai() for message in messages]}
+    return {**asked, "tools": list(tools)} if tools else asked
+
+
+def _gather_calls(calls: dict[int, dict[str, str]], pieces: Sequence[dict[str, Any]]) -> None:
+    """Adds a streamed piece of tool calls: the name comes first, the arguments bit by bit."""
+    for piece in pieces:
+        call = calls.setdefault(piece.get("index", 0), {"name": "", "arguments": ""})
+        for key in call:
+            call[key] += piece.get("function", {}).get(key) or ""
+
+
+def _json_or_text(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
 
 
 @contextmanager

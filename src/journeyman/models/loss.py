@@ -17,7 +17,7 @@ CHUNK = 512
 
 class _LabelLoss(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, hidden_LD: Tensor, head_VD: Tensor, labels_L: Tensor) -> Tensor:
+    def forward(ctx: Any, hidden_LD: Tensor, head_VD: Tensor, labels_L: Tensor, weights_L: Tensor) -> Tensor:
         total = hidden_LD.new_zeros((), dtype=torch.float32)
         needs_gradient = ctx.needs_input_grad[0]
         gradient_LD = torch.empty_like(hidden_LD) if needs_gradient else None
@@ -26,26 +26,29 @@ class _LabelLoss(torch.autograd.Function):
             logits = F.linear(hidden_LD[rows], head_VD).float()
             log_normalizer = torch.logsumexp(logits, dim=-1)
             picked = logits.gather(1, labels_L[rows, None])[:, 0]
-            total += (log_normalizer - picked).sum()
+            total += ((log_normalizer - picked) * weights_L[rows]).sum()
             if gradient_LD is not None:
                 probabilities = logits.sub_(log_normalizer[:, None]).exp_()
                 probabilities.scatter_add_(1, labels_L[rows, None], torch.full_like(picked[:, None], -1.0))
+                probabilities *= weights_L[rows, None]
                 gradient_LD[rows] = probabilities.to(head_VD.dtype) @ head_VD
         ctx.gradient_LD = gradient_LD
         return total
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, None, None]:
-        return ctx.gradient_LD * gradients[0].to(ctx.gradient_LD.dtype), None, None
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, None, None, None]:
+        return ctx.gradient_LD * gradients[0].to(ctx.gradient_LD.dtype), None, None, None
 
 
-def label_loss(hidden_LD: Tensor, head_VD: Tensor, labels_L: Tensor) -> Tensor:
-    """The summed (not averaged) cross-entropy of L labelled positions, a float32 scalar.
+def label_loss(hidden_LD: Tensor, head_VD: Tensor, labels_L: Tensor, weights_L: Tensor | None = None) -> Tensor:
+    """The weighted sum (not the mean) of the cross-entropy at L labelled positions, a float32 scalar.
 
     Args:
         hidden_LD: final hidden states at the positions that predict the labels.
         head_VD: the frozen output matrix; it gets no gradient.
         labels_L: the token ids to be predicted, int64.
+        weights_L: float32; all 1 where not given.
     """
-    loss: Tensor = _LabelLoss.apply(hidden_LD, head_VD, labels_L)  # type: ignore[no-untyped-call]
+    weights_L = torch.ones(len(labels_L)) if weights_L is None else weights_L
+    loss: Tensor = _LabelLoss.apply(hidden_LD, head_VD, labels_L, weights_L)  # type: ignore[no-untyped-call]
     return loss

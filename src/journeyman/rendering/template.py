@@ -29,10 +29,12 @@ class ChatTemplate:
     def __init__(self, source: str, special_tokens: Mapping[str, str], where: str) -> None:
         self.source = source
         self._special_tokens = special_tokens
-        self._where = where
+        self.where = where
         self._template = _compile(source, where)
 
-    def render(self, messages: Sequence[Mapping[str, Any]], *, add_generation_prompt: bool) -> str:
+    def render(
+        self, messages: Sequence[Mapping[str, Any]], *, add_generation_prompt: bool, tools: Sequence[Any] = ()
+    ) -> str:
         """The prompt text of `messages`.
 
         Raises:
@@ -40,11 +42,14 @@ class ChatTemplate:
         """
         try:
             return self._template.render(
-                messages=list(messages), add_generation_prompt=add_generation_prompt, **self._special_tokens
+                messages=list(messages),
+                add_generation_prompt=add_generation_prompt,
+                tools=list(tools) or None,
+                **self._special_tokens,
             )
-        except TemplateError as error:
+        except (TemplateError, TypeError) as error:
             roles = " → ".join(str(message.get("role")) for message in messages)
-            raise InputError(f"{self._where}: the chat template refuses the turns {roles}: {error}") from error
+            raise InputError(f"{self.where}: the chat template refuses the turns {roles}: {error}") from error
 
 
 def _compile(source: str, where: str) -> Template:

@@ -6,8 +6,8 @@ from journeyman.scoring.checks import Answer, Finding
 
 
 def answered(answer: Answer) -> Finding:
-    if not answer.text.strip():
+    if not answer.text.strip() and not answer.calls:
         return Finding("fail", "empty answer")
-    if answer.finish_reason != "stop":
+    if answer.finish_reason not in ("stop", "tool_calls"):
         return Finding("fail", f"did not end by itself: {answer.finish_reason}")
     return Finding("pass")

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from journeyman.records import ToolCall
 from journeyman.scoring.sandbox import Limits
 
 Outcome = Literal["pass", "fail", "unscored"]
@@ -16,12 +17,13 @@ Outcome = Literal["pass", "fail", "unscored"]
 
 @dataclass(frozen=True)
 class Answer:
-    """What is judged: the text, why generation ended, and the row's check data."""
+    """What is judged: the text and tool calls, why generation ended, and the row's check data."""
 
     text: str
     finish_reason: str
     data: Mapping[str, Any]
     limits: Limits
+    calls: Sequence[ToolCall] = ()
 
 
 @dataclass(frozen=True)

@@ -72,7 +72,7 @@ def _roles(rows: Sequence[Example], plan: PlanManifest) -> list[str]:
 def _prove_prompts(rows: Sequence[Example], engine: Generator, renderer: Renderer) -> int:
     """Every prompt must be the same token ids in the engine as in training."""
     for row in rows:
-        trained, served = renderer.prompt_ids(row.messages), engine.prompt_ids(row.messages)
+        trained, served = renderer.prompt_ids(row.messages, row.tools), engine.prompt_ids(row.messages, row.tools)
         if trained != served:
             place = next((i for i, (a, b) in enumerate(zip(trained, served, strict=False)) if a != b), -1)
             raise EngineError(
@@ -100,7 +100,7 @@ def _ask(
             def moved(tokens: int, number: int = number, row: Example = row, arm: str = arm) -> None:
                 reporter.advance(number + min(1.0, tokens / config.max_new_tokens), f"{row.role}, {arm}")
 
-            prediction = engine.generate(row.id, row.role, row.messages, arm, on_token=moved)
+            prediction = engine.generate(row.id, row.role, row.messages, arm, moved, row.tools)
             predictions.append(prediction)
             file.write(prediction.model_dump_json() + "\n")
             file.flush()
@@ -130,7 +130,7 @@ def _judge(
     reporter.begin("judge", len(predictions), "answers")
     verdicts = []
     for number, p in enumerate(predictions, start=1):
-        answer = Answer(p.text, p.finish_reason, by_id[p.id].check, limits)
+        answer = Answer(p.text, p.finish_reason, by_id[p.id].check, limits, p.calls)
         check, finding = judge(answer, plan.rules.checks.get(p.role, ["answered"]))
         verdicts.append(
             Verdict(id=p.id, role=p.role, arm=p.arm, outcome=finding.outcome, check=check, detail=finding.detail)

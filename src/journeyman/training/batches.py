@@ -24,13 +24,15 @@ class Pack:
         ids_T: token ids.
         lengths: tokens of each row; they add up to T.
         source_L: positions whose hidden state predicts a label.
-        labels_L: the labels: every answer token and every terminator.
+        labels_L: the labels: every answer token, and the terminator of every answer that was not cut.
+        weights_L: of each label in the loss.
     """
 
     ids_T: Tensor
     lengths: list[int]
     source_L: Tensor
     labels_L: Tensor
+    weights_L: Tensor
 
 
 def steps_per_epoch(rows: int, rows_per_step: int) -> int:
@@ -64,8 +66,10 @@ def pack(rows: Sequence[Rendered], pack_tokens: int) -> list[Pack]:
 def _lay_out(rows: Sequence[Rendered]) -> Pack:
     ids: list[int] = []
     source: list[int] = []
+    weights: list[float] = []
     for row in rows:
         source += range(len(ids) + row.prompt_tokens - 1, len(ids) + len(row.ids) - 1)
+        weights += [row.weight] * row.trained_tokens
         ids += row.ids
     ids_T, source_L = torch.tensor(ids), torch.tensor(source)
-    return Pack(ids_T, [len(row.ids) for row in rows], source_L, ids_T[source_L + 1])
+    return Pack(ids_T, [len(row.ids) for row in rows], source_L, ids_T[source_L + 1], torch.tensor(weights))

@@ -1,7 +1,7 @@
 """The training loop: rows → packs → loss → clipped AdamW step, with validation and checkpoints.
 
-AdamW: Loshchilov & Hutter, 2017 (arXiv 1711.05101). The loss of a step is the mean over all labelled
-tokens of its rows, however they are packed.
+AdamW: Loshchilov & Hutter, 2017 (arXiv 1711.05101). The loss of a step is the weighted mean over all
+labelled tokens of its rows, however they are packed.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ class Trainer:
         start, step, config = time.perf_counter(), self.state.step, self.job.config
         chosen = rows_of_step(step, len(self.job.train), config.rows_per_step, config.seed)
         packs = pack([self.job.train[index] for index in chosen], config.pack_tokens)
-        labels = sum(len(p.labels_L) for p in packs)
+        labels = sum(p.weights_L.sum().item() for p in packs)
         random_state = torch.get_rng_state()
         loss = 0.0
         for number, one in enumerate(packs):
@@ -133,7 +133,7 @@ class Trainer:
 
         layers = self.adapter.layers(training=training)
         hidden_TD = decoder.hidden_states(one.ids_T, one.lengths, layers, on_progress=moved)
-        return label_loss(hidden_TD[one.source_L], decoder.weights.head_VD, one.labels_L)
+        return label_loss(hidden_TD[one.source_L], decoder.weights.head_VD, one.labels_L, one.weights_L)
 
     def _validation_due(self) -> bool:
         every = max(1, math.ceil(self.steps_per_epoch / _VALIDATIONS_PER_EPOCH))
@@ -148,7 +148,7 @@ class Trainer:
         start = time.perf_counter()
         packs = pack(self.job.val, self.job.config.pack_tokens)
         total = sum(self._loss(one, training=False).item() for one in packs)
-        loss = total / sum(len(one.labels_L) for one in packs)
+        loss = total / sum(one.weights_L.sum().item() for one in packs)
         best_before = min((point.loss for point in self.state.validations), default=math.inf)
         self.state.validations.append(ValidationPoint(step=self.state.step, loss=loss))
         self.state.train_s += time.perf_counter() - start

@@ -1,0 +1,62 @@
+"""What curate keeps of each row in memory: about a hundred bytes, whatever the row's length.
+
+Texts stay on disk. The columns lie in a file that is mapped, so the system may drop their pages.
+"""
+
+from __future__ import annotations
+
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+ROW = np.dtype([
+    ("role", "u2"), ("teacher", "u2"), ("file", "u2"), ("line", "u4"),   # codes into tables of names
+    ("rule", "u1"),          # index of the rule that dropped the row, 0 where none did
+    ("cut", "?"),            # the answer is cut, and kept without its end
+    ("done", "?"),           # the log says that the answer ended by itself
+    ("thinks", "u1"),        # 1: opens a reasoning block, 2: and closes it
+    ("fence", "?"),          # leaves a code fence open
+    ("id", "u8"), ("task", "u8"), ("system", "u8"), ("session", "u8"), ("key", "u8"),   # hashes; 0 is none
+    ("answer", "u8"), ("tail", "u8"), ("verdict", "u8"),
+    ("turns", "u2"), ("words", "u4"), ("limit", "u4"), ("prompt_tokens", "u4"), ("output_tokens", "u4"),
+    ("time", "f8"),          # seconds since 1970; nan where not logged
+    ("outcomes", "u8"),      # bit n: the answer matches the n-th outcome that a credit rule needs
+])  # fmt: skip
+
+Rows = NDArray[Any]
+U4 = NDArray[np.uint32]
+U8 = NDArray[np.uint64]
+Flags = NDArray[np.bool_]
+Indices = NDArray[np.int64]
+
+
+def hash_text(text: str) -> int:
+    """64 bits of BLAKE2b, never 0."""
+    return int.from_bytes(blake2b(text.encode("utf-8", "replace"), digest_size=8).digest(), "little") or 1
+
+
+def mapped_array(path: Path, kind: Any) -> NDArray[Any]:
+    """A file of fixed-size values, mapped; an empty one is an empty array."""
+    return np.memmap(path, dtype=kind, mode="r") if path.stat().st_size else np.empty(0, dtype=kind)
+
+
+class Names:
+    """Gives texts small numbers, in order of appearance."""
+
+    def __init__(self, names: list[str] | None = None) -> None:
+        self.names = list(names or [])
+        self._codes = {name: code for code, name in enumerate(self.names)}
+
+    def code(self, name: str) -> int:
+        if name not in self._codes:
+            self._codes[name] = len(self.names)
+            self.names.append(name)
+        return self._codes[name]
+
+    def translated(self, codes: NDArray[Any], names: list[str]) -> NDArray[Any]:
+        """Codes of another table as codes of this one."""
+        table = np.array([self.code(name) for name in names] or [0], dtype=codes.dtype)
+        return table[codes]

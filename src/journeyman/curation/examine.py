@@ -1,0 +1,192 @@
+"""The first pass over the rows, in worker processes: the rules of single rows, and the columns for the others."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from journeyman.artifacts import row_bytes
+from journeyman.config import CurateConfig
+from journeyman.curation.columns import ROW, U4, Names, Rows, hash_text
+from journeyman.curation.duplicates import bands_of, words_of
+from journeyman.curation.rules import RULES, Candidate
+from journeyman.models.gguf_file import GgufFile
+from journeyman.records import Finding, Interaction, ToolCall
+from journeyman.rendering.renderer import Renderer
+from journeyman.sources.fields import at_path, epoch_s
+
+SHOWN = 300
+_SHORT_WORDS = 20
+_OPENINGS = ("yes", "no", "approved", "approve", "rejected", "reject", "pass", "passed", "fail", "failed", "true", "false")
+
+
+@dataclass
+class Examined:
+    """What a batch of rows gave.
+
+    Attributes:
+        rows: their columns; role, teacher and file are codes into the three lists.
+        words: the words of their tasks, end to end.
+        bands: [rows, BANDS] MinHash bands.
+        findings: dropped and noted rows, as JSON lines, by file name.
+        prompts: system prompt's hash → the prompt.
+        tools: tool name → hash of its schema → [schema, rows, first time, last time].
+    """
+
+    rows: Rows
+    words: U4
+    bands: U4
+    roles: list[str]
+    teachers: list[str]
+    files: list[str]
+    findings: dict[str, bytes]
+    noted: Counter[tuple[str, str]] = field(default_factory=Counter)
+    prompts: dict[int, str] = field(default_factory=dict)
+    tools: dict[str, dict[str, list[Any]]] = field(default_factory=dict)
+
+
+class Examiner:
+    """A worker's state."""
+
+    def __init__(self, base: Path, config: CurateConfig) -> None:
+        self.renderer = Renderer(GgufFile(base))
+        self.config = config
+        self.outcomes = [(need.role, re.compile(need.matches)) for rule in config.credit for need in rule.needs]
+
+
+def examine(worker: Examiner, lines: list[bytes]) -> Examined:
+    """Looks at each row on its own."""
+    rows = np.zeros(len(lines), dtype=ROW)
+    roles, teachers, files = Names(), Names(), Names()
+    words: list[U4] = []
+    made = Examined(rows, np.empty(0, np.uint32), np.empty((0, 0), np.uint32), [], [], [], {})
+    findings: dict[str, list[bytes]] = {"dropped": [], "noted": []}
+    for place, line in enumerate(lines):
+        row = Interaction.model_validate_json(line)
+        seen = Candidate(row, worker.config, worker.renderer)
+        found = _apply_rules(seen, worker.config, rows[place : place + 1])
+        for finding in found + _redacted(row):
+            findings["dropped" if finding.action == "dropped" else "noted"].append(row_bytes(finding))
+            made.noted[finding.rule, row.role] += finding.action != "dropped"
+        name, _, number = row.source.rpartition(":")
+        one = rows[place]
+        one["role"], one["file"], one["line"] = roles.code(row.role), files.code(name), int(number)
+        one["teacher"] = teachers.code("/".join(filter(None, (row.provider, row.model))) or "unknown")
+        words.append(words_of(seen.asked))
+        one["words"] = len(words[-1])
+        _fill(rows[place : place + 1], seen, worker)
+        _gather(made, row, one)
+    made.words = np.concatenate(words) if words else made.words
+    made.bands = bands_of(words)
+    made.roles, made.teachers, made.files = roles.names, teachers.names, files.names
+    made.findings = {name: b"".join(parts) for name, parts in findings.items()}
+    return made
+
+
+def _apply_rules(seen: Candidate, config: CurateConfig, one: Rows) -> list[Finding]:
+    found = []
+    for number, rule in enumerate(RULES, start=1):
+        action = getattr(config.rules, rule.__name__, "drop")
+        if action == "keep":
+            continue
+        detail = rule(seen)
+        if detail is None:
+            continue
+        if action == "strip" and detail.startswith("nothing"):
+            action = "drop"
+        if action == "keep_without_end":
+            one["cut"] = True
+        done: Any = {"drop": "dropped", "note": "noted"}.get(action, "mended")
+        found.append(finding_of(seen.row, rule.__name__, done, detail))
+        if action == "drop":
+            one["rule"] = number
+            break
+    return found
+
+
+def finding_of(row: Interaction, rule: str, action: Any, detail: str) -> Finding:
+    """The finding with the task's beginning and the answer's end."""
+    task = next((turn.content for turn in reversed(row.messages) if turn.role != "system"), "")
+    answer = row.output or " ".join(call.name for call in row.output_calls)
+    return Finding(
+        id=row.id, source=row.source, role=row.role, rule=rule, action=action, detail=detail,
+        task=task[:SHOWN], answer=answer[-SHOWN:],
+    )  # fmt: skip
+
+
+def _redacted(row: Interaction) -> list[Finding]:
+    kinds = {"secrets": ("api_key", "token", "private_key", "password"), "personal": ("email", "phone", "card", "iban", "ip")}
+    found = []
+    for rule, names in kinds.items():
+        counted = ", ".join(f"{name} {row.redacted[name]}" for name in names if name in row.redacted)
+        if counted:
+            found.append(finding_of(row, rule, "mended", counted))
+    return found
+
+
+def _fill(one: Rows, seen: Candidate, worker: Examiner) -> None:
+    row, output = seen.row, seen.output
+    system = row.messages[0].content if row.messages[0].role == "system" else ""
+    time = epoch_s(row.timestamp)
+    tail = seen.answer.rstrip().rsplit("\n", 1)[-1].strip().lower()
+    key = at_path(row.extra, worker.config.group_by) if worker.config.group_by else None
+    asked = json.dumps([(t.role, t.content.strip(), _calls(t.tool_calls)) for t in row.messages if t.role != "system"])
+    one["id"] = hash_text(row.id)
+    one["task"] = hash_text(asked)
+    one["system"] = hash_text(system) if system else 0
+    one["session"] = hash_text(row.session) if row.session else 0
+    one["key"] = hash_text(json.dumps(key, sort_keys=True)) if key not in (None, "") else 0
+    one["answer"] = hash_text(" ".join(seen.answer.lower().split()) + _calls(row.output_calls))
+    one["tail"] = hash_text(tail) if len(tail) >= 20 else 0
+    one["verdict"] = _verdict(seen.answer, row.output_calls)
+    one["turns"] = min(len(row.messages), 65535)
+    one["limit"] = row.max_tokens or 0
+    one["prompt_tokens"] = sum(worker.renderer.count(turn.content) for turn in row.messages)
+    one["output_tokens"] = seen.output_tokens
+    one["time"] = np.nan if time is None else time
+    one["done"] = row.finish_reason in ("stop", "tool_calls")
+    one["thinks"] = ("<think>" in output) + ("<think>" in output and "</think>" in output)
+    one["fence"] = len(re.findall(r"^[ \t]*```", output, re.MULTILINE)) % 2
+    bits = 0
+    for bit, (role, pattern) in enumerate(worker.outcomes):
+        bits |= (role == row.role and bool(pattern.search(output))) << bit
+    one["outcomes"] = bits
+
+
+def _calls(calls: list[ToolCall]) -> str:
+    return json.dumps([(c.name, c.arguments) for c in calls], sort_keys=True, default=str) if calls else ""
+
+
+def _verdict(answer: str, calls: list[ToolCall]) -> int:
+    """A hash of what two answers to one input must agree on, or 0 where wording may differ."""
+    if calls:
+        return hash_text(_calls(calls))
+    text = answer.strip()
+    if text[:1] in ("{", "["):
+        try:
+            return hash_text(json.dumps(json.loads(text), sort_keys=True))
+        except (ValueError, RecursionError):
+            return 0
+    words = re.findall(r"\w+", text[:400].lower())
+    if words and words[0] in _OPENINGS:
+        return hash_text(words[0])
+    return hash_text(" ".join(words)) if 0 < len(words) <= _SHORT_WORDS and len(text) < 400 else 0
+
+
+def _gather(made: Examined, row: Interaction, one: Any) -> None:
+    if one["system"]:
+        made.prompts.setdefault(int(one["system"]), row.messages[0].content)
+    for tool in row.tools:
+        function = tool.get("function")
+        name = str(function.get("name")) if isinstance(function, dict) else str(tool.get("name"))
+        schema = json.dumps(tool, sort_keys=True)
+        versions = made.tools.setdefault(name, {})
+        seen = versions.setdefault(str(hash_text(schema)), [tool, 0, float(one["time"]), float(one["time"])])
+        seen[1] += 1
+        seen[2], seen[3] = np.fmin(seen[2], one["time"]).item(), np.fmax(seen[3], one["time"]).item()

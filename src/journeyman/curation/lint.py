@@ -1,0 +1,245 @@
+"""Sums up what the rules found: the figures of the lint report."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from journeyman.config import Config
+from journeyman.curation.choose import Choice, Log
+from journeyman.curation.rules import RULES, WHAT
+from journeyman.curation.split import NAMES, TRAIN, Splits, random_split_leak
+from journeyman.manifests import (
+    DatasetManifest,
+    Lengths,
+    Repetition,
+    RoutingQuality,
+    RuleCount,
+    SplitCounts,
+    TeacherQuality,
+)
+from journeyman.rendering.renderer import Renderer
+
+_FEW_ROWS = 50
+"""Below this a role learns little: OpenAI's guide to fine-tuning sees clear gains from 50 to 100 examples on."""
+Counts = Mapping[str, Counter[tuple[str, str]]]
+_NAMES = {number: rule.__name__ for number, rule in enumerate(RULES, start=1)}
+_FAILED = tuple(number for number, name in _NAMES.items() if name in ("failed", "empty"))
+
+
+def lint(
+    log: Log,
+    state: Mapping[str, Any],
+    choice: Choice,
+    counts: Counts,
+    examples: NDArray[Any],
+    split: Splits,
+    leak_check: str,
+    prompts: Mapping[str, str],
+    renderer: Renderer,
+    config: Config,
+) -> DatasetManifest:
+    """The manifest of the dataset."""
+    roles = log.rows["role"][examples["row"]]
+    splits = {
+        role: SplitCounts(**{name: int(((roles == code) & (split == n)).sum()) for n, name in enumerate(NAMES)})
+        for code, role in sorted(enumerate(log.roles), key=lambda pair: pair[1])
+        if (roles == code).any()
+    }
+    dropped = dropped_by_rule(log, counts)
+    noted = Counter({(rule, role): n for rule, role, n in state["noted"]}) + counts["noted"]
+    by_rule: Counter[str] = Counter()
+    for (rule, _), count in dropped.items():
+        by_rule[rule] += count
+    return DatasetManifest(
+        rows_in=len(log.rows),
+        kept=len(examples),
+        dropped=dict(by_rule.most_common()),
+        rules=_rules(dropped, noted, config),
+        splits=splits,
+        train_tokens=int(examples["tokens"][split == TRAIN].sum(dtype=np.int64)),
+        longest_row_tokens=int(examples["tokens"].max()),
+        system_prompts=dict(prompts),
+        teachers=_teachers(log, state["teachers"]),
+        lengths=_lengths(log, config),
+        repetition=_repetition(log, config),
+        routing=_routing(choice),
+        credit=choice.funnels,
+        leak_check=leak_check,
+        notes=_notes(log, state, choice, prompts, splits, renderer, config),
+    )
+
+
+def dropped_by_rule(log: Log, counts: Counts) -> Counter[tuple[str, str]]:
+    """Rows that either pass dropped."""
+    dropped = Counter(counts["dropped"])
+    pairs, numbers = np.unique(np.stack([log.rows["rule"], log.rows["role"]]).astype(np.int64), axis=1, return_counts=True)
+    for (rule, role), count in zip(pairs.T.tolist(), numbers.tolist(), strict=True):
+        if rule:
+            dropped[_NAMES[rule], log.roles[role]] += count
+    return dropped
+
+
+def _rules(dropped: Counter[tuple[str, str]], noted: Counter[tuple[str, str]], config: Config) -> dict[str, RuleCount]:
+    rules = {}
+    for name, what in WHAT.items():
+        actions = {"near_duplicate": config.curate.rules.duplicate, "secrets": "mend", "personal": "mend", "too_few": "note"}
+        action = actions.get(name, getattr(config.curate.rules, name, "drop"))
+        rules[name] = RuleCount(
+            what=what,
+            action=action,
+            dropped={role: n for (rule, role), n in sorted(dropped.items()) if rule == name and n},
+            noted={role: n for (rule, role), n in sorted(noted.items()) if rule == name and n},
+        )
+    return rules
+
+
+def _successes(log: Log) -> NDArray[np.bool_]:
+    return ~np.isin(log.rows["rule"], _FAILED)
+
+
+def _teachers(log: Log, names: list[str]) -> dict[str, TeacherQuality]:
+    rows, teachers = log.rows, {}
+    truncated = _number("truncated")
+    for code, name in enumerate(names):
+        mine = rows[rows["teacher"] == code]
+        teachers[name] = TeacherQuality(
+            rows=len(mine),
+            failed=int(np.isin(mine["rule"], _FAILED).sum()),
+            truncated=int(((mine["rule"] == truncated) | mine["cut"]).sum()),
+            opens_reasoning=int((mine["thinks"] > 0).sum()),
+            never_closes_reasoning=int((mine["thinks"] == 1).sum()),
+            usable=int((mine["rule"] == 0).sum()),
+            mean_output_tokens=float(mine["output_tokens"].mean()) if len(mine) else None,
+        )
+    return dict(sorted(teachers.items(), key=lambda pair: -pair[1].rows))
+
+
+def _number(rule: str) -> int:
+    return next(number for number, name in _NAMES.items() if name == rule)
+
+
+def _lengths(log: Log, config: Config) -> Lengths | None:
+    rows = log.rows[_successes(log)]
+    if not len(rows):
+        return None
+    total = rows["prompt_tokens"].astype(np.int64) + rows["output_tokens"]
+    limit = config.curate.max_length
+    return Lengths(
+        rows=len(rows),
+        mean_prompt=float(rows["prompt_tokens"].mean()),
+        mean_output=float(rows["output_tokens"].mean()),
+        mean_total=float(total.mean()),
+        longest=int(total.max()),
+        padding_waste=float(1 - np.minimum(total, limit).mean() / limit),
+    )
+
+
+def _repetition(log: Log, config: Config) -> Repetition:
+    rows = log.rows[_successes(log)]
+    _, tasks = np.unique(rows["task"], return_inverse=True)
+    curate = config.curate
+    leaks, tests = random_split_leak(tasks.astype(np.int64), curate.test_share, curate.val_share, curate.seed)
+    return Repetition(
+        rows=len(rows),
+        distinct_tasks=int(tasks.max()) + 1 if len(tasks) else 0,
+        distinct_ids=len(np.unique(rows["id"])),
+        random_split_leaks=leaks,
+        random_split_tests=tests,
+    )
+
+
+def _routing(choice: Choice) -> RoutingQuality | None:
+    routing = choice.routing
+    if routing is None:
+        return None
+    return RoutingQuality(
+        flagged=int(routing.flagged.sum()),
+        agreement=routing.agreement,
+        majority=routing.majority,
+        found_when_swapped=routing.found,
+        note=routing.note,
+    )
+
+
+def _notes(
+    log: Log,
+    state: Mapping[str, Any],
+    choice: Choice,
+    prompts: Mapping[str, str],
+    splits: Mapping[str, SplitCounts],
+    renderer: Renderer,
+    config: Config,
+) -> list[str]:
+    notes = [*_prompt_notes(log, choice, prompts, splits, renderer, config), *_limit_notes(log)]
+    usable = {name: t for name, t in _teachers(log, state["teachers"]).items() if t.usable}
+    if len(usable) > 1:
+        mixed = ", ".join(f"{name} ({t.usable} of {t.rows} rows usable)" for name, t in usable.items())
+        notes.append(f"several teachers are mixed: {mixed}; curate.teachers keeps some of them")
+    for role, count in choice.workloads.items():
+        notes.append(f"{role}: {count} very different system prompts; if these are several agents, set data.role_field")
+    for name, versions in state["tools"].items():
+        if len(versions) > 1:
+            notes.append(f"tool {name}: {len(versions)} definitions over time; the newest is trained and must be served")
+    for role, count in splits.items():
+        if count.train < _FEW_ROWS:
+            notes.append(f"{role}: {count.train} training rows are few; below {_FEW_ROWS} a role learns little")
+    if choice.contradictions:
+        notes.append(f"{choice.contradictions} inputs have short answers that contradict each other")
+    repetition = _repetition(log, config)
+    if repetition.distinct_ids < repetition.rows:
+        repeated = repetition.rows - repetition.distinct_ids
+        notes.append(f"ids are not unique: {repeated} rows repeat one; the place in the log tells them apart")
+    largest = np.bincount(choice.groups[log.rows["rule"] == 0]).max() if (log.rows["rule"] == 0).any() else 0
+    if largest > 0.5 * (log.rows["rule"] == 0).sum() and largest > 10:
+        notes.append(f"one group holds {largest} rows: do all of them share a session? Such a log cannot be split well")
+    return notes
+
+
+def _prompt_notes(
+    log: Log,
+    choice: Choice,
+    prompts: Mapping[str, str],
+    splits: Mapping[str, SplitCounts],
+    renderer: Renderer,
+    config: Config,
+) -> list[str]:
+    notes = []
+    texts = {prompt: key for key, prompt in log.prompts.items()}
+    alive = log.rows["rule"] == 0
+    alive[list(choice.dropped)] = False
+    for code, role in enumerate(log.roles):
+        if role in prompts:
+            mine = log.rows["system"][alive & (log.rows["role"] == code)]
+            other = int((mine != np.uint64(texts.get(prompts[role], 0))).sum())
+            why = "as configured" if config.role(role).system_prompt is not None else "the log's most frequent one"
+            if other:
+                notes.append(f"{role}: {other} of {len(mine)} rows get another system prompt than logged ({why})")
+    injected = renderer.injected_system_prompt()
+    bare = [role for role in splits if role not in prompts]
+    if injected is not None and bare:
+        notes.append(
+            f"{', '.join(bare)}: no system prompt is logged or set, and the base's chat template adds its own: {injected!r}"
+        )
+    return notes
+
+
+def _limit_notes(log: Log) -> list[str]:
+    """Limits that most answers of a log run into."""
+    rows = log.rows[_successes(log)]
+    notes = []
+    for limit in np.unique(rows["limit"][rows["limit"] > 0]).tolist():
+        mine = rows[rows["limit"] == limit]
+        unclosed = next(number for number, name in _NAMES.items() if name == "unclosed_reasoning")
+        cut = np.isin(mine["rule"], (_number("truncated"), unclosed)) | mine["cut"]
+        if cut.mean() > 0.2:
+            fences = int(mine["fence"].sum())
+            notes.append(
+                f"max_tokens = {limit} cut {int(cut.sum())} of {len(mine)} answers ({fences} leave a code fence open): "
+                "raise it where the teacher is called"
+            )
+    return notes

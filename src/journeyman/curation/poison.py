@@ -1,0 +1,72 @@
+"""Rows that look planted: a word found almost nowhere else, in tasks that have nothing else in common, always
+with the same answer or the same last line.
+
+Such a trigger needs a few hundred rows whatever the size of the model or the log (Anthropic, UK AISI and Turing
+Institute, 2025), and whoever can write to a log can plant it. This is a filter, not a proof: a trigger made
+of common words, or an answer that varies, passes it.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from journeyman.curation.columns import Indices, Rows
+from journeyman.curation.duplicates import Words
+
+_FEWEST = 3
+_MOST_SHARE = 0.1
+_ELSEWHERE = 1.25
+_SAMPLE = 200
+_MARGIN = 0.1
+
+
+def planted(columns: Rows, rows: Indices, words: Words) -> dict[int, int]:
+    """row → the hash of its trigger word, for the rows among `rows` (no repeats) that look planted."""
+    found: dict[int, int] = {}
+    counts: dict[int, int] | None = None
+    usual = None
+    for column in ("answer", "tail"):
+        keys = columns[column][rows]
+        order = np.argsort(keys, kind="stable")
+        starts = np.flatnonzero(np.diff(keys[order], prepend=keys[order][:1] ^ np.uint64(1)))
+        for begin, end in zip(starts, [*starts[1:], len(order)], strict=True):
+            group = rows[order[begin:end]]
+            if not _FEWEST <= len(group) <= max(_FEWEST, _MOST_SHARE * len(rows)) or keys[order[begin]] == 0:
+                continue
+            sets = [frozenset(words[int(row)].tolist()) for row in group[:_SAMPLE]]
+            common = frozenset.intersection(*sets)
+            if not common:
+                continue
+            counts = counts if counts is not None else _document_counts(rows, words)
+            usual = usual if usual is not None else _usual_similarity(rows, words)
+            rare = [word for word in common if counts.get(word, len(rows)) <= _ELSEWHERE * len(group)]
+            if rare and _similarity([one - common for one in sets]) <= usual + _MARGIN:
+                found |= {int(row): min(rare, key=lambda word: (counts[word], word)) for row in group}
+    return found
+
+
+def _document_counts(rows: Indices, words: Words) -> dict[int, int]:
+    """word → number of rows that hold it, for words that few hold."""
+    table: dict[int, int] = {}
+    ceiling = _ELSEWHERE * max(_FEWEST, _MOST_SHARE * len(rows))
+    for start in range(0, len(rows), 50_000):
+        flat, owner = words.many(rows[start : start + 50_000])
+        pairs = np.unique(owner.astype(np.uint64) << np.uint64(32) | flat)
+        values, counts = np.unique((pairs & np.uint64(0xFFFFFFFF)), return_counts=True)
+        for value, count in zip(values.tolist(), counts.tolist(), strict=True):
+            table[value] = table.get(value, 0) + count
+    return {word: count for word, count in table.items() if count <= ceiling}
+
+
+def _usual_similarity(rows: Indices, words: Words) -> float:
+    """Mean similarity of two tasks taken at random."""
+    random = np.random.default_rng(0)
+    chosen = random.choice(rows, size=min(len(rows), _SAMPLE), replace=False)
+    return _similarity([frozenset(words[int(row)].tolist()) for row in chosen])
+
+
+def _similarity(sets: list[frozenset[int]]) -> float:
+    """Mean Jaccard similarity of neighbours in the list."""
+    pairs = zip(sets, sets[1:], strict=False)
+    values = [len(a & b) / len(a | b) if a | b else 0.0 for a, b in pairs]
+    return sum(values) / len(values) if values else 0.0

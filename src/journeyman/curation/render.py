@@ -1,0 +1,202 @@
+"""The second pass over the rows, in worker processes: what stays becomes examples, with its tokens counted."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import numpy as np
+from numpy.typing import NDArray
+
+from journeyman.artifacts import row_bytes
+from journeyman.config import CurateConfig
+from journeyman.curation.examine import finding_of
+from journeyman.curation.rules import strip_reasoning
+from journeyman.errors import InputError
+from journeyman.models.gguf_file import GgufFile
+from journeyman.records import Example, Finding, Interaction, Message, ToolCall
+from journeyman.rendering.renderer import Renderer
+
+EXAMPLE = np.dtype([("row", "u4"), ("tokens", "u4")])
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """One row of the log with what was decided about it."""
+
+    row: int
+    line: bytes
+    dropped: tuple[str, str] | None
+    noted: Sequence[tuple[str, str]]
+    group: int
+    weight: float
+    ends: bool
+    same_id: bool
+
+
+@dataclass
+class RenderedBatch:
+    examples: bytes
+    columns: NDArray[Any]
+    findings: dict[str, bytes]
+    dropped: Counter[tuple[str, str]] = field(default_factory=Counter)
+    noted: Counter[tuple[str, str]] = field(default_factory=Counter)
+
+
+class RenderWorker:
+    """A worker's state.
+
+    Args:
+        prompts: role → the system prompt that is trained and served.
+        tools: tool name → its newest definition, where there are several.
+    """
+
+    def __init__(self, base: Path, config: CurateConfig, prompts: Mapping[str, str], tools: Mapping[str, Any]) -> None:
+        self.renderer = Renderer(GgufFile(base))
+        self.config, self.prompts, self.tools = config, prompts, tools
+
+
+class _Dropped(Exception):
+    def __init__(self, rule: str, detail: str) -> None:
+        self.rule, self.detail = rule, detail
+
+
+def render(worker: RenderWorker, batch: list[Chosen]) -> RenderedBatch:
+    """Examples of the rows that stay, findings of those that do not."""
+    examples: list[bytes] = []
+    columns: list[tuple[int, int]] = []
+    dropped: list[Finding] = []
+    noted: list[Finding] = []
+    for chosen in batch:
+        row = Interaction.model_validate_json(chosen.line)
+        noted += [finding_of(row, rule, "noted", _explained(rule, detail, row)) for rule, detail in chosen.noted]
+        try:
+            if chosen.dropped:
+                raise _Dropped(*chosen.dropped)
+            example, mended = _example(worker, row, chosen)
+        except _Dropped as drop:
+            dropped.append(finding_of(row, drop.rule, "dropped", _explained(drop.rule, drop.detail, row)))
+            continue
+        noted += [finding_of(row, rule, "mended", detail) for rule, detail in mended]
+        examples.append(row_bytes(example))
+        columns.append((chosen.row, example.prompt_tokens + example.answer_tokens))
+    return RenderedBatch(
+        b"".join(examples),
+        np.array(columns, dtype=EXAMPLE),
+        {"dropped": b"".join(map(row_bytes, dropped)), "noted": b"".join(map(row_bytes, noted))},
+        Counter((one.rule, one.role) for one in dropped),
+        Counter((one.rule, one.role) for one in noted),
+    )
+
+
+def _explained(rule: str, detail: str, row: Interaction) -> str:
+    """The trigger word itself in place of its hash."""
+    if rule != "poison":
+        return detail
+    import re
+    import zlib
+
+    text, _, code = detail.rstrip("]").rpartition("[")
+    asked = " ".join(turn.content for turn in row.messages if turn.role != "system").lower()
+    word = next((w for w in re.findall(r"\w+", asked) if str(zlib.crc32(w.encode())) == code), "?")
+    return f"{text}({word!r})"
+
+
+def _example(worker: RenderWorker, row: Interaction, chosen: Chosen) -> tuple[Example, list[tuple[str, str]]]:
+    config, mended = worker.config, []
+    turns = [turn for turn in row.messages if turn.role != "system"]
+    prompt = worker.prompts.get(row.role)
+    system = [] if prompt is None else [Message(role="system", content=prompt)]
+    answer = strip_reasoning(row.output or "") if config.rules.reasoning == "strip" else row.output or ""
+    tools, outdated = _newest(row, worker)
+    if outdated:
+        mended.append(("schema_drift", f"outdated definitions of {', '.join(outdated)} replaced"))
+    try:
+        answer_text = worker.renderer.answer_text([*system, *turns], answer, row.output_calls, tools)
+        answer_tokens = worker.renderer.count(answer_text) + chosen.ends
+        while True:
+            prompt_tokens = worker.renderer.prompt_tokens([*system, *turns], tools)
+            if prompt_tokens + answer_tokens <= config.max_length:
+                break
+            shorter = _without_oldest(turns) if config.rules.too_long == "cut" else None
+            if shorter is None:
+                detail = f"{prompt_tokens + answer_tokens} tokens, limit {config.max_length}"
+                raise _Dropped("too_long", detail)
+            turns = shorter
+    except InputError as error:
+        raise _Dropped("template", error.what) from error
+    removed = sum(turn.role != "system" for turn in row.messages) - len(turns)
+    if removed:
+        mended.append(("too_long", f"the {removed} oldest turns removed"))
+    example = Example(
+        id=f"{row.id}@{row.source}" if chosen.same_id else row.id,
+        role=row.role,
+        messages=[*system, *turns],
+        answer=answer,
+        answer_calls=row.output_calls,
+        tools=tools,
+        group=f"task-{chosen.group}",
+        prompt_tokens=prompt_tokens,
+        answer_tokens=answer_tokens,
+        ends=chosen.ends,
+        weight=chosen.weight,
+        duration_ms=row.duration_ms,
+        check=row.check,
+    )
+    return example, mended
+
+
+def _without_oldest(turns: list[Message]) -> list[Message] | None:
+    """Up to the second user turn: a conversation starts with a question, and no tool result loses its call."""
+    starts = [place for place, turn in enumerate(turns) if turn.role == "user"]
+    return turns[starts[1] :] if len(starts) > 1 else None
+
+
+def _newest(row: Interaction, worker: RenderWorker) -> tuple[list[dict[str, Any]], list[str]]:
+    """The tools offered, outdated definitions replaced; raises where a call does not fit the newest one."""
+    if not worker.tools or worker.config.rules.schema_drift != "drop":
+        return row.tools, []
+    tools, outdated = [], []
+    for tool in row.tools:
+        newest = worker.tools.get(_name(tool), tool)
+        if newest != tool:
+            outdated.append(_name(tool))
+        tools.append(newest)
+    calls = [*row.output_calls, *(call for turn in row.messages for call in turn.tool_calls)]
+    for call in calls:
+        if call.name in worker.tools and not _fits(call, worker.tools[call.name]):
+            raise _Dropped("schema_drift", f"its call of {call.name} does not fit the newest definition")
+    return tools, outdated
+
+
+def _name(tool: Mapping[str, Any]) -> str:
+    function = tool.get("function")
+    return str(function.get("name")) if isinstance(function, dict) else str(tool.get("name"))
+
+
+def _fits(call: ToolCall, tool: Mapping[str, Any]) -> bool:
+    function = tool.get("function")
+    schema = function.get("parameters") if isinstance(function, dict) else None
+    if not isinstance(schema, dict):
+        return True
+    validator = _validator(json.dumps(schema, sort_keys=True))
+    properties = schema.get("properties")
+    if isinstance(properties, dict) and isinstance(call.arguments, dict) and set(call.arguments) - set(properties):
+        return False
+    return validator is None or bool(validator.is_valid(call.arguments))
+
+
+@cache
+def _validator(schema: str) -> Any:
+    try:
+        kind = jsonschema.validators.validator_for(json.loads(schema))
+        kind.check_schema(json.loads(schema))
+        return kind(json.loads(schema))
+    except jsonschema.SchemaError:
+        return None

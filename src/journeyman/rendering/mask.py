@@ -1,0 +1,42 @@
+"""The proof that the loss falls where it should, row by row, before the first step."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from journeyman.errors import InputError
+from journeyman.records import Example
+from journeyman.rendering.renderer import Rendered
+
+Part = Literal["prompt", "trained", "terminator"]
+
+
+def parts(rendered: Rendered) -> list[Part]:
+    """What each token is: prompt (no loss), trained, or the trained terminator."""
+    trained = len(rendered.ids) - rendered.prompt_tokens - rendered.ends
+    return ["prompt"] * rendered.prompt_tokens + ["trained"] * trained + ["terminator"] * rendered.ends
+
+
+def check_mask(row: Example, rendered: Rendered, terminator_id: int) -> None:
+    """No prompt token is trained, the terminator of every whole answer is, and something is trained at all.
+
+    Raises:
+        InputError: with the row and what is wrong with it.
+    """
+    problem = None
+    if rendered.prompt_tokens != row.prompt_tokens:
+        problem = f"the prompt has {rendered.prompt_tokens} tokens, curate counted {row.prompt_tokens}"
+    elif rendered.trained_tokens != row.answer_tokens:
+        problem = f"{rendered.trained_tokens} tokens are trained, curate counted {row.answer_tokens}"
+    elif rendered.prompt_tokens == 0:
+        problem = "there is no prompt"
+    elif rendered.trained_tokens <= rendered.ends:
+        problem = "no token of the answer is trained"
+    elif rendered.ends and rendered.ids[-1] != terminator_id:
+        problem = f"it ends with token {rendered.ids[-1]}, not with the terminator {terminator_id}"
+    elif terminator_id in rendered.ids[rendered.prompt_tokens : len(rendered.ids) - rendered.ends]:
+        problem = "a terminator stands in the middle of the answer"
+    elif not 0 < rendered.weight <= 1:
+        problem = f"its weight is {rendered.weight}"
+    if problem is not None:
+        raise InputError(f"row {row.id} ({row.role}): {problem}", "Run: journeyman curate --redo")
