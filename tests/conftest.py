@@ -14,6 +14,7 @@ from tokenizers.pre_tokenizers import ByteLevel
 
 from journeyman.models.base import find_base
 from journeyman.models.gguf_file import GgufFile
+from journeyman.records import Example, Message
 from journeyman.rendering.renderer import Renderer
 
 SHARED = Path(__file__).parents[2] / "shared"
@@ -95,6 +96,12 @@ def write_tiny_gguf(path: Path, architecture: str = "llama", seed: int = 0) -> P
 @pytest.fixture(scope="session")
 def tiny_gguf(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_tiny_gguf(tmp_path_factory.mktemp("tiny") / "tiny.gguf")
+
+
+def example_of(messages: list[Message], answer: str, **changes: Any) -> Example:
+    """A row of a dataset whose token counts nobody looks at."""
+    values = {"id": "a", "role": "coder", "group": "g", "prompt_tokens": 1, "answer_tokens": 2, **changes}
+    return Example(messages=messages, answer=answer, **values)
 
 
 def log_row(number: int, role: str = "coder", **changes: Any) -> dict[str, Any]:

@@ -13,16 +13,23 @@ from hypothesis import strategies as st
 
 from conftest import REAL_LOG, log_row
 from journeyman.artifacts import read_rows
-from journeyman.errors import InputError, UsageError
+from journeyman.config import DataConfig, RedactConfig
+from journeyman.errors import InputError, Interrupted, UsageError
+from journeyman.manifests import IngestManifest
 from journeyman.ports import SilentReporter
 from journeyman.records import Interaction, Rejected
-from journeyman.sources.interactions import read_interactions
+from journeyman.sources.files import read_file
+from journeyman.sources.reader import Reader
 from journeyman.stages.ingest import ingest
+
+
+def _ingest(sources: list[Path], out: Path) -> IngestManifest:
+    return ingest(sources, DataConfig(), RedactConfig(), out, SilentReporter())
 
 
 @pytest.mark.skipif(not REAL_LOG.is_file(), reason="the real log is not here")
 def test_figures_of_the_real_log(tmp_path: Path) -> None:
-    found = ingest([REAL_LOG], tmp_path, SilentReporter())
+    found = _ingest([REAL_LOG], tmp_path)
     assert (found.read, found.total.successes) == (302, 298)
     assert round(found.total.successes / found.total.rows, 3) == 0.987
     durations = found.total.durations
@@ -40,7 +47,8 @@ def test_figures_of_the_real_log(tmp_path: Path) -> None:
 def _read(tmp_path: Path, *lines: bytes) -> list[Interaction | Rejected]:
     path = tmp_path / "log.jsonl"
     path.write_bytes(b"\n".join(lines) + b"\n")
-    return list(read_interactions(path))
+    reader = Reader(DataConfig(format="interactions"))
+    return [record for row, _ in read_file(path) for record in reader.records(row, path.name)]
 
 
 @pytest.mark.parametrize(
@@ -51,10 +59,12 @@ def _read(tmp_path: Path, *lines: bytes) -> list[Interaction | Rejected]:
         (b"[1, 2]", "a JSON list, not an object"),
         (b"{}", "no agent object"),
         (b"[" * 100_000, "not usable JSON"),
+        (b'{"a": NaN}', "NaN or Infinity"),
+        (b'{"a": "\\ud800"}', "surrogate"),
         (json.dumps({**log_row(1), "agent": {}}).encode(), "no agent.role"),
         (json.dumps(log_row(1, input_messages=[])).encode(), "no user message"),
         (json.dumps(log_row(1, input_messages=[{"role": "user"}])).encode(), r"input_messages\[0\]"),
-        (json.dumps(log_row(1, output=7)).encode(), "execution.output is int"),
+        (json.dumps(log_row(1, output=7)).encode(), "execution.output is number"),
     ],
 )
 def test_a_bad_line_is_rejected_with_its_number_and_reason(tmp_path: Path, line: bytes, reason: str) -> None:
@@ -81,14 +91,12 @@ def test_unknown_fields_are_kept(tmp_path: Path) -> None:
     assert read.extra["trace"] == {"depth": 3} and read.extra["execution"] == {"retries": 2}
 
 
-def test_missing_file_folder_and_empty_file(tmp_path: Path) -> None:
+def test_missing_and_empty_file(tmp_path: Path) -> None:
     (tmp_path / "empty.jsonl").touch()
     with pytest.raises(UsageError, match="no such file"):
-        ingest([tmp_path / "none.jsonl"], tmp_path, SilentReporter())
-    with pytest.raises(UsageError, match="is a folder"):
-        ingest([tmp_path], tmp_path, SilentReporter())
-    with pytest.raises(InputError, match="no usable interaction in 0 lines"):
-        ingest([tmp_path / "empty.jsonl"], tmp_path, SilentReporter())
+        _ingest([tmp_path / "none.jsonl"], tmp_path)
+    with pytest.raises(InputError, match="no usable interaction in 0 rows"):
+        _ingest([tmp_path / "empty.jsonl"], tmp_path)
 
 
 JSON = st.recursive(
@@ -114,6 +122,58 @@ def test_no_row_is_lost_and_nothing_crashes(tmp_path: Path, lines: list[bytes]) 
     rows = _read(tmp_path, *lines)
     assert len(rows) == sum(bool(line.strip()) for line in (b"\n".join(lines) + b"\n").split(b"\n"))
     if any(isinstance(row, Interaction) for row in rows):
-        found = ingest([tmp_path / "log.jsonl"], tmp_path, SilentReporter())
+        found = _ingest([tmp_path / "log.jsonl"], tmp_path)
         assert found.read == found.kept + found.rejected == len(rows)
         assert len(list(read_rows(tmp_path / "interactions.jsonl.zst", Interaction))) == found.kept
+
+
+class StopsAfter(SilentReporter):
+    """Asks to stop once `calls` batches were reported."""
+
+    def __init__(self, calls: int) -> None:
+        self.left = calls
+
+    def advance(self, done: float, note: str = "") -> None:
+        self.left -= 1
+
+    @property
+    def stop_requested(self) -> bool:  # type: ignore[override]
+        return self.left <= 0
+
+
+def test_an_interrupted_ingest_goes_on_and_ends_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("journeyman.stages.ingest._BATCH_BYTES", 3_000)
+    sources = []
+    for number in range(3):
+        rows = [json.dumps(log_row(100 * number + n)) if n % 5 else "{broken" for n in range(40)]
+        sources.append(tmp_path / f"{number}.jsonl")
+        sources[-1].write_text("\n".join(rows) + "\n")
+    (whole := tmp_path / "whole").mkdir()
+    (parts := tmp_path / "parts").mkdir()
+    expected = _ingest(sources, whole)
+    stops = 0
+    while True:
+        try:
+            found = ingest(sources, DataConfig(), RedactConfig(), parts, StopsAfter(3))
+            break
+        except Interrupted:
+            stops += 1
+            with (parts / "rejected.jsonl").open("a") as file:
+                file.write("torn by a kill")
+    assert stops >= 3 and found == expected
+    for name, kind in (("interactions.jsonl.zst", Interaction), ("rejected.jsonl", Rejected)):
+        assert list(read_rows(parts / name, kind)) == list(read_rows(whole / name, kind))
+    assert sorted(p.name for p in parts.iterdir()) == sorted(p.name for p in whole.iterdir())
+
+
+def test_parallel_reading_gives_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = tmp_path / "log.jsonl"
+    source.write_text("".join(json.dumps(log_row(n)) + "\n" for n in range(200)))
+    (one := tmp_path / "one").mkdir()
+    (many := tmp_path / "many").mkdir()
+    expected = _ingest([source], one)
+    monkeypatch.setattr("journeyman.stages.ingest._WORTH_WORKERS", 0)
+    monkeypatch.setattr("journeyman.stages.ingest._BATCH_BYTES", 20_000)
+    assert _ingest([source], many) == expected
+    rows = list(read_rows(many / "interactions.jsonl.zst", Interaction))
+    assert rows == list(read_rows(one / "interactions.jsonl.zst", Interaction))

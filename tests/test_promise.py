@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from conftest import REAL_LOG, write_tiny_gguf
+from conftest import REAL_LOG, example_of, write_tiny_gguf
 from journeyman.artifacts import read_rows
 from journeyman.config import LoraConfig
 from journeyman.inference.llama import EngineSettings, running_engine
@@ -60,7 +60,7 @@ def adapter(decoder: Decoder) -> Adapter:
 @pytest.fixture(scope="module")
 def ids(renderer: Renderer) -> list[int]:
     messages = [Message(role="user", content="Write a function that adds 12 and 345.")]
-    return renderer.example(messages, "def add() -> int:\n    return 12 + 345").ids
+    return renderer.example(example_of(messages, "def add() -> int:\n    return 12 + 345")).ids
 
 
 @torch.no_grad()
@@ -180,7 +180,7 @@ def test_prompt_ids_of_train_evaluate_and_serve_are_identical(embedded: GgufFile
                 roles=[role], override=None, base_sha256="", adapter_sha256="", base_file="",
                 system_prompts={role: messages[0].content}, settings={},
             )  # fmt: skip
-            trained = renderer.example(messages, "x")
+            trained = renderer.example(example_of(messages, "x"))
             served = served_messages(bundle, role, [messages[1].as_chat()])
             evaluated = engine.prompt_ids(messages)
             assert trained.ids[: trained.prompt_tokens] == evaluated
@@ -197,14 +197,14 @@ def test_tokens_of_real_texts_equal_llama_cpp(embedded: GgufFile, renderer: Rend
 
 
 def test_loss_falls_on_answers_and_terminators_only(renderer: Renderer, tmp_path: Path, embedded: GgufFile) -> None:
-    from journeyman.config import Config
+    from journeyman.config import Config, DataConfig, RedactConfig
     from journeyman.ports import SilentReporter
     from journeyman.records import Example
     from journeyman.stages.curate import curate
     from journeyman.stages.ingest import ingest
 
-    ingest([DEMO], tmp_path, SilentReporter())
-    curate(tmp_path / "interactions.jsonl.zst", Config(), renderer, tmp_path, SilentReporter())
+    ingest([DEMO], DataConfig(), RedactConfig(), tmp_path, SilentReporter())
+    curate(tmp_path / "interactions.jsonl.zst", Config(), embedded, tmp_path, SilentReporter())
     rows = list(read_rows(tmp_path / "train.jsonl", Example))
     rendered = render_rows(renderer, rows)
     for row, one in zip(rows, rendered, strict=True):

@@ -118,7 +118,9 @@ def read_rows(path: Path, kind: type[_Model]) -> Iterator[_Model]:
     if not path.is_file():
         raise InputError(f"{path}: no such file", "Run the stage that makes it: journeyman run")
     with path.open("rb") as raw:
-        stream: Any = zstandard.ZstdDecompressor().stream_reader(raw, read_across_frames=True) if path.suffix == ".zst" else raw
+        stream: Any = (
+            zstandard.ZstdDecompressor().stream_reader(raw, read_across_frames=True) if path.suffix == ".zst" else raw
+        )
         for number, line in enumerate(io.TextIOWrapper(stream, encoding="utf-8"), start=1):
             try:
                 yield kind.model_validate_json(line)

@@ -94,9 +94,13 @@ class TeacherQuality(Manifest):
 class RoutingQuality(Manifest):
     """How well the check for misrouted roles works on this log; None where it could not be tried."""
 
+    method: str = Field(description="what the tasks were compared with")
+    tasks: int = Field(description="distinct tasks that were answered, whatever became of the answers")
     flagged: int
-    agreement: float | None = Field(description="share of tasks whose role the classifier would have given")
-    majority: float | None = Field(description="share of the most frequent role: what guessing gives")
+    agreement: float | None = Field(
+        description="mean over the roles of the share that the check puts where the log has it"
+    )
+    guessing: float | None = Field(description="what guessing would give")
     found_when_swapped: float | None = Field(description="share flagged when the role is swapped on purpose")
     note: str
 
@@ -118,7 +122,8 @@ class Repetition(Manifest):
     rows: int
     distinct_tasks: int
     distinct_ids: int
-    random_split_leaks: int = Field(description="test rows of a random split whose task is in train as well")
+    random_split_leaks: float = Field(description="test rows of a random split whose task is in train as well; mean")
+    worst_random_split_leaks: int = Field(description="of the random splits that were tried")
     random_split_tests: int
 
 

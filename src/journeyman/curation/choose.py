@@ -15,14 +15,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from journeyman.config import CurateConfig
-from journeyman.curation.columns import U8, Flags, Indices, Rows
+from journeyman.curation.columns import U8, Indices, Rows, equal_runs
 from journeyman.curation.credit import credited
 from journeyman.curation.duplicates import Clusters, Words, join_near, words_of
 from journeyman.curation.poison import planted
 from journeyman.curation.routing import Routing, check_routing
+from journeyman.curation.rules import RULES
 from journeyman.manifests import CreditFunnel
 
 _ALIEN_SIMILARITY, _ALIEN_SHARE = 0.3, 0.05
+_UNANSWERED = tuple(n for n, rule in enumerate(RULES, start=1) if rule.__name__ in ("failed", "empty", "mock_provider"))
 
 
 @dataclass
@@ -55,7 +57,9 @@ class Choice:
 class Log:
     """The columns of a log with its tables of names."""
 
-    def __init__(self, rows: Rows, words: Words, roles: Sequence[str], files: Sequence[str], prompts: Mapping[int, str]):
+    def __init__(
+        self, rows: Rows, words: Words, roles: Sequence[str], files: Sequence[str], prompts: Mapping[int, str]
+    ):
         self.rows, self.words, self.roles, self.files, self.prompts = rows, words, roles, files, prompts
 
     def where(self, row: int) -> str:
@@ -137,12 +141,10 @@ def _contradictions(rows: Rows, alive: Indices, action: str, choice: Choice) -> 
     comparable = alive[rows["verdict"][alive] != 0]
     keys = rows["task"][comparable] ^ (rows["role"][comparable].astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15))
     keys ^= rows["system"][comparable]
-    order = np.argsort(keys, kind="stable")
-    starts = np.flatnonzero(np.diff(keys[order], prepend=keys[order][:1] ^ np.uint64(1)))
-    for begin, end in zip(starts, [*starts[1:], len(order)], strict=True):
-        group = comparable[order[begin:end]]
+    for run in equal_runs(keys):
+        group = comparable[run]
         verdicts = rows["verdict"][group]
-        if len(group) < 2 or (verdicts == verdicts[0]).all():
+        if (verdicts == verdicts[0]).all():
             continue
         choice.contradictions += 1
         (most, count), *others = Counter(verdicts.tolist()).most_common(2)
@@ -183,16 +185,24 @@ def _prompt_words(log: Log, prompt: int) -> frozenset[int]:
 
 
 def _misrouted(log: Log, unique: Indices, action: str, choice: Choice) -> None:
+    """The check looks at every task that was answered, and speaks of the rows that stay."""
     if action == "keep":
         return
-    choice.routing = routing = check_routing(log.rows, unique, log.words)
-    for place in np.flatnonzero(routing.flagged).tolist():
-        role = log.roles[routing.looks_like[place]]
-        _found(choice, action, int(unique[place]), "misrouted", f"its task looks like {role}'s")
+    rows = log.rows
+    asked = np.flatnonzero((rows["words"] > 0) & ~np.isin(rows["rule"], _UNANSWERED))
+    keys = rows["task"][asked] ^ (rows["role"][asked].astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15))
+    asked = np.sort(asked[np.unique(keys, return_index=True)[1]])
+    prompts = [_main_prompt(log, code) for code in range(len(log.roles))]
+    choice.routing = routing = check_routing(rows["role"][asked].astype(np.int64), asked, log.words, prompts)
+    tasks = {(int(rows["task"][r]), int(rows["role"][r])): place for place, r in enumerate(asked.tolist())}
+    for row in unique.tolist():
+        place = tasks.get((int(rows["task"][row]), int(rows["role"][row])))
+        if place is not None and routing.flagged[place]:
+            role = log.roles[routing.looks_like[place]]
+            _found(choice, action, row, "misrouted", f"its task looks like {role}'s")
 
 
-def flags(rows: Indices, count: int) -> Flags:
-    """True at `rows`, of `count`."""
-    marked = np.zeros(count, dtype=bool)
-    marked[rows] = True
-    return marked
+def _main_prompt(log: Log, role: int) -> str:
+    """The system prompt that most of the role's rows have."""
+    values, counts = np.unique(log.rows["system"][log.rows["role"] == role], return_counts=True)
+    return log.prompts.get(int(values[counts.argmax()]), "") if len(values) else ""

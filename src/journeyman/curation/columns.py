@@ -5,6 +5,7 @@ Texts stay on disk. The columns lie in a file that is mapped, so the system may 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -40,7 +41,18 @@ def hash_text(text: str) -> int:
 
 def mapped_array(path: Path, kind: Any) -> NDArray[Any]:
     """A file of fixed-size values, mapped; an empty one is an empty array."""
-    return np.memmap(path, dtype=kind, mode="r") if path.stat().st_size else np.empty(0, dtype=kind)
+    if not path.stat().st_size:
+        return np.empty(0, dtype=kind)
+    return np.asarray(np.memmap(path, dtype=kind, mode="r"))
+
+
+def equal_runs(keys: U8) -> Iterator[Indices]:
+    """The places of equal keys, for every key that stands more than once."""
+    order = np.argsort(keys, kind="stable")
+    cuts = np.flatnonzero(keys[order[1:]] != keys[order[:-1]]) + 1
+    bounds = np.concatenate([[0], cuts, [len(keys)]])
+    for run in np.flatnonzero(np.diff(bounds) > 1).tolist():
+        yield order[bounds[run] : bounds[run + 1]]
 
 
 class Names:

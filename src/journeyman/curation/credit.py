@@ -39,7 +39,9 @@ def _order(columns: Rows) -> NDArray[np.float64]:
     return np.arange(len(columns), dtype=float) if np.isnan(times).any() else np.asarray(times)
 
 
-def _followed(columns: Rows, order: NDArray[np.float64], judged: NDArray[np.int64], happened: NDArray[np.int64]) -> NDArray[np.bool_]:
+def _followed(
+    columns: Rows, order: NDArray[np.float64], judged: NDArray[np.int64], happened: NDArray[np.int64]
+) -> NDArray[np.bool_]:
     """For each judged row: is there a row among `happened`, in the same session, after it?"""
     if not len(happened):
         return np.zeros(len(judged), dtype=bool)

@@ -16,14 +16,28 @@ from journeyman.config import CurateConfig
 from journeyman.curation.columns import ROW, U4, Names, Rows, hash_text
 from journeyman.curation.duplicates import bands_of, words_of
 from journeyman.curation.rules import RULES, Candidate
+from journeyman.errors import InputError
 from journeyman.models.gguf_file import GgufFile
-from journeyman.records import Finding, Interaction, ToolCall
+from journeyman.records import Finding, Interaction, Message, ToolCall
 from journeyman.rendering.renderer import Renderer
 from journeyman.sources.fields import at_path, epoch_s
 
 SHOWN = 300
 _SHORT_WORDS = 20
-_OPENINGS = ("yes", "no", "approved", "approve", "rejected", "reject", "pass", "passed", "fail", "failed", "true", "false")
+_OPENINGS = (
+    "yes",
+    "no",
+    "approved",
+    "approve",
+    "rejected",
+    "reject",
+    "pass",
+    "passed",
+    "fail",
+    "failed",
+    "true",
+    "false",
+)
 
 
 @dataclass
@@ -57,7 +71,19 @@ class Examiner:
     def __init__(self, base: Path, config: CurateConfig) -> None:
         self.renderer = Renderer(GgufFile(base))
         self.config = config
+        self._overheads: dict[tuple[str, ...], int] = {}
         self.outcomes = [(need.role, re.compile(need.matches)) for rule in config.credit for need in rule.needs]
+
+    def prompt_tokens(self, row: Interaction) -> int:
+        """Tokens of the prompt as logged. What the template adds depends on the order of the roles alone."""
+        roles = tuple(turn.role for turn in row.messages)
+        if roles not in self._overheads:
+            bare = [Message(role=role, content="x") for role in roles]
+            try:
+                self._overheads[roles] = self.renderer.prompt_tokens(bare) - len(roles) * self.renderer.count("x")
+            except InputError:  # a template that refuses this order of roles; the second pass says so
+                self._overheads[roles] = 0
+        return self._overheads[roles] + sum(self.renderer.count(turn.content) for turn in row.messages)
 
 
 def examine(worker: Examiner, lines: list[bytes]) -> Examined:
@@ -121,7 +147,10 @@ def finding_of(row: Interaction, rule: str, action: Any, detail: str) -> Finding
 
 
 def _redacted(row: Interaction) -> list[Finding]:
-    kinds = {"secrets": ("api_key", "token", "private_key", "password"), "personal": ("email", "phone", "card", "iban", "ip")}
+    kinds = {
+        "secrets": ("api_key", "token", "private_key", "password"),
+        "personal": ("email", "phone", "card", "iban", "ip"),
+    }
     found = []
     for rule, names in kinds.items():
         counted = ", ".join(f"{name} {row.redacted[name]}" for name in names if name in row.redacted)
@@ -147,8 +176,8 @@ def _fill(one: Rows, seen: Candidate, worker: Examiner) -> None:
     one["verdict"] = _verdict(seen.answer, row.output_calls)
     one["turns"] = min(len(row.messages), 65535)
     one["limit"] = row.max_tokens or 0
-    one["prompt_tokens"] = sum(worker.renderer.count(turn.content) for turn in row.messages)
-    one["output_tokens"] = seen.output_tokens
+    one["prompt_tokens"] = worker.prompt_tokens(row)
+    one["output_tokens"] = seen.output_tokens + 1 if output else 0
     one["time"] = np.nan if time is None else time
     one["done"] = row.finish_reason in ("stop", "tool_calls")
     one["thinks"] = ("<think>" in output) + ("<think>" in output and "</think>" in output)

@@ -77,7 +77,9 @@ def lint(
 def dropped_by_rule(log: Log, counts: Counts) -> Counter[tuple[str, str]]:
     """Rows that either pass dropped."""
     dropped = Counter(counts["dropped"])
-    pairs, numbers = np.unique(np.stack([log.rows["rule"], log.rows["role"]]).astype(np.int64), axis=1, return_counts=True)
+    pairs, numbers = np.unique(
+        np.stack([log.rows["rule"], log.rows["role"]]).astype(np.int64), axis=1, return_counts=True
+    )
     for (rule, role), count in zip(pairs.T.tolist(), numbers.tolist(), strict=True):
         if rule:
             dropped[_NAMES[rule], log.roles[role]] += count
@@ -87,7 +89,12 @@ def dropped_by_rule(log: Log, counts: Counts) -> Counter[tuple[str, str]]:
 def _rules(dropped: Counter[tuple[str, str]], noted: Counter[tuple[str, str]], config: Config) -> dict[str, RuleCount]:
     rules = {}
     for name, what in WHAT.items():
-        actions = {"near_duplicate": config.curate.rules.duplicate, "secrets": "mend", "personal": "mend", "too_few": "note"}
+        actions = {
+            "near_duplicate": config.curate.rules.duplicate,
+            "secrets": "mend",
+            "personal": "mend",
+            "too_few": "note",
+        }
         action = actions.get(name, getattr(config.curate.rules, name, "drop"))
         rules[name] = RuleCount(
             what=what,
@@ -142,13 +149,13 @@ def _lengths(log: Log, config: Config) -> Lengths | None:
 def _repetition(log: Log, config: Config) -> Repetition:
     rows = log.rows[_successes(log)]
     _, tasks = np.unique(rows["task"], return_inverse=True)
-    curate = config.curate
-    leaks, tests = random_split_leak(tasks.astype(np.int64), curate.test_share, curate.val_share, curate.seed)
+    mean, worst, tests = random_split_leak(tasks.astype(np.int64), config.curate.val_share, config.curate.test_share)
     return Repetition(
         rows=len(rows),
         distinct_tasks=int(tasks.max()) + 1 if len(tasks) else 0,
         distinct_ids=len(np.unique(rows["id"])),
-        random_split_leaks=leaks,
+        random_split_leaks=mean,
+        worst_random_split_leaks=worst,
         random_split_tests=tests,
     )
 
@@ -158,9 +165,11 @@ def _routing(choice: Choice) -> RoutingQuality | None:
     if routing is None:
         return None
     return RoutingQuality(
+        method=routing.method,
+        tasks=len(routing.flagged),
         flagged=int(routing.flagged.sum()),
         agreement=routing.agreement,
-        majority=routing.majority,
+        guessing=routing.guessing,
         found_when_swapped=routing.found,
         note=routing.note,
     )
@@ -184,7 +193,9 @@ def _notes(
         notes.append(f"{role}: {count} very different system prompts; if these are several agents, set data.role_field")
     for name, versions in state["tools"].items():
         if len(versions) > 1:
-            notes.append(f"tool {name}: {len(versions)} definitions over time; the newest is trained and must be served")
+            notes.append(
+                f"tool {name}: {len(versions)} definitions over time; the newest is trained and must be served"
+            )
     for role, count in splits.items():
         if count.train < _FEW_ROWS:
             notes.append(f"{role}: {count.train} training rows are few; below {_FEW_ROWS} a role learns little")

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from journeyman.curation.columns import Indices, Rows
+from journeyman.curation.columns import Indices, Rows, equal_runs
 from journeyman.curation.duplicates import Words
 
 _FEWEST = 3
@@ -27,14 +27,11 @@ def planted(columns: Rows, rows: Indices, words: Words) -> dict[int, int]:
     usual = None
     for column in ("answer", "tail"):
         keys = columns[column][rows]
-        order = np.argsort(keys, kind="stable")
-        starts = np.flatnonzero(np.diff(keys[order], prepend=keys[order][:1] ^ np.uint64(1)))
-        for begin, end in zip(starts, [*starts[1:], len(order)], strict=True):
-            group = rows[order[begin:end]]
-            if not _FEWEST <= len(group) <= max(_FEWEST, _MOST_SHARE * len(rows)) or keys[order[begin]] == 0:
+        for run in equal_runs(keys):
+            group = rows[run]
+            if not _FEWEST <= len(group) <= max(_FEWEST, _MOST_SHARE * len(rows)) or keys[run[0]] == 0:
                 continue
-            sets = [frozenset(words[int(row)].tolist()) for row in group[:_SAMPLE]]
-            common = frozenset.intersection(*sets)
+            sets, common = _common_words(group[:_SAMPLE], words)
             if not common:
                 continue
             counts = counts if counts is not None else _document_counts(rows, words)
@@ -43,6 +40,18 @@ def planted(columns: Rows, rows: Indices, words: Words) -> dict[int, int]:
             if rare and _similarity([one - common for one in sets]) <= usual + _MARGIN:
                 found |= {int(row): min(rare, key=lambda word: (counts[word], word)) for row in group}
     return found
+
+
+def _common_words(rows: Indices, words: Words) -> tuple[list[frozenset[int]], frozenset[int]]:
+    """The word sets of rows and what all of them share; given up as soon as they share nothing."""
+    sets: list[frozenset[int]] = []
+    common: frozenset[int] = frozenset()
+    for row in rows.tolist():
+        sets.append(frozenset(words[row].tolist()))
+        common = common & sets[-1] if len(sets) > 1 else sets[-1]
+        if not common:
+            break
+    return sets, common
 
 
 def _document_counts(rows: Indices, words: Words) -> dict[int, int]:

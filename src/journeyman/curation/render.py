@@ -38,6 +38,7 @@ class Chosen:
     weight: float
     ends: bool
     same_id: bool
+    output_tokens: int
 
 
 @dataclass
@@ -119,7 +120,8 @@ def _example(worker: RenderWorker, row: Interaction, chosen: Chosen) -> tuple[Ex
         mended.append(("schema_drift", f"outdated definitions of {', '.join(outdated)} replaced"))
     try:
         answer_text = worker.renderer.answer_text([*system, *turns], answer, row.output_calls, tools)
-        answer_tokens = worker.renderer.count(answer_text) + chosen.ends
+        counted = chosen.output_tokens if answer_text == row.output else worker.renderer.count(answer_text)
+        answer_tokens = counted + chosen.ends
         while True:
             prompt_tokens = worker.renderer.prompt_tokens([*system, *turns], tools)
             if prompt_tokens + answer_tokens <= config.max_length:

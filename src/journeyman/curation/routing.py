@@ -1,77 +1,142 @@
-"""Does a task look like another role's? A naive Bayes classifier on its words, each row left out of its own model.
+"""Does a task look like another role's? Two checks, each measured on the log that it judges.
 
-The check is measured on the rows themselves: how many are found when their role is swapped on purpose, and
-how often it agrees with the log. Where it does not beat the most frequent role it flags nothing.
-(Multinomial naive Bayes: Manning, Raghavan and Schütze, Introduction to Information Retrieval, chapter 13.)
+The first compares a task with the roles' own descriptions: words that only one role's system prompt has
+(`implement` in the coder's, `verify` in the tester's). The second is for prompts that tell nothing: a naive
+Bayes classifier on the words of the tasks, each row left out of its own model, roles weighed alike (Manning,
+Raghavan and Schütze, Introduction to Information Retrieval, chapter 13). A check that does not tell the roles
+apart flags nothing. How good it is: how often it agrees with the log, averaged over the roles, and how many rows
+it finds when their role is swapped on purpose.
 """
 
 from __future__ import annotations
 
+import re
+import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
-from journeyman.curation.columns import Flags, Indices, Rows
+from journeyman.curation.columns import U4, Flags, Indices
 from journeyman.curation.duplicates import Words
 
+Scores = NDArray[np.float64]
 _BUCKETS = 1 << 15
 _SMOOTHING = 0.1
-_FEWEST_ROWS = 8
+_FEWEST_ROWS = 5
 _ODDS = 20.0
 _CHUNK = 50_000
+_BETTER_THAN_GUESSING = 0.2
+_LEAST_COVERED = 0.2
+_SHORTEST_WORD = 4
 
 
 @dataclass(frozen=True)
 class Routing:
-    """The check's result and its own quality.
+    """The result of the check that was used, and its quality.
 
     Attributes:
         flagged: for each of the rows given.
         looks_like: the role code that each looks like.
-        agreement: share of rows whose role the classifier would have given.
-        majority: share of the most frequent role: what guessing gives.
+        method: what the tasks were compared with.
+        agreement: mean over the roles of the share whose role the check would have given; guessing gives
+            one over the number of roles.
+        guessing: that figure.
         found: share of rows that are flagged when their role is swapped for another on purpose.
         note: why nothing is flagged, where that is so.
     """
 
     flagged: Flags
     looks_like: Indices
+    method: str = ""
     agreement: float | None = None
-    majority: float | None = None
+    guessing: float | None = None
     found: float | None = None
     note: str = ""
 
 
-def check_routing(columns: Rows, rows: Indices, words: Words) -> Routing:
-    """Examines `rows`, which should hold no repeats."""
-    nothing = Routing(np.zeros(len(rows), dtype=bool), columns["role"][rows].astype(np.int64))
-    logged = columns["role"][rows].astype(np.int64)
-    sizes = np.bincount(logged) if len(rows) else np.zeros(0, np.int64)
+def check_routing(logged: Indices, rows: Indices, words: Words, prompts: Sequence[str]) -> Routing:
+    """Examines `rows`, which should hold no task twice in a role.
+
+    Args:
+        logged: the role code of each of `rows`.
+        prompts: the system prompt of each role, by code; empty where there is none.
+    """
+    sizes = np.bincount(logged, minlength=len(prompts))
     roles = np.flatnonzero(sizes >= _FEWEST_ROWS)
+    nothing = np.zeros(len(rows), dtype=bool)
     if len(roles) < 2:
-        return Routing(nothing.flagged, nothing.looks_like, note=f"fewer than two roles have {_FEWEST_ROWS} tasks")
-    place = np.full(len(sizes), -1)
-    place[roles] = np.arange(len(roles))
-    scores = _scores(place[logged], len(roles), rows, words)
+        return Routing(nothing, logged, note=f"fewer than two roles have {_FEWEST_ROWS} tasks")
+    described = _by_description(logged, roles, rows, words, prompts)
+    if not described.note:
+        return described
+    learned = _by_words(logged, roles, rows, words)
+    return learned if not learned.note or not described.method else described
+
+
+def _by_description(logged: Indices, roles: Indices, rows: Indices, words: Words, prompts: Sequence[str]) -> Routing:
+    own = _own_words(prompts)
+    scores = np.zeros((len(rows), len(prompts)))
+    for start in range(0, len(rows), _CHUNK):
+        flat, owner = words.many(rows[start : start + _CHUNK])
+        for role, hashes in enumerate(own):
+            hit = np.isin(flat, hashes)
+            pairs = np.unique(np.stack([owner[hit], flat[hit]]), axis=1)
+            scores[start : start + _CHUNK, role] = np.bincount(pairs[0], minlength=len(rows[start : start + _CHUNK]))
     best = scores.argmax(axis=1)
+    ranked = np.sort(scores, axis=1)
+    told = ranked[:, -1] > ranked[:, -2]
+    agreement = _balanced(logged[told], best[told], roles)
+    guessing = 1 / len(roles)
+    missing = (scores == 0) & (ranked[:, -1:] > 0)  # [rows, roles]: a role that the task does not speak of
+    other = np.ones_like(missing)
+    other[np.arange(len(rows)), logged] = False
+    found = float(missing[:, roles][other[:, roles]].mean())
+    note = ""
+    if told.mean() < _LEAST_COVERED or agreement is None or agreement < guessing + _BETTER_THAN_GUESSING:
+        note = "the roles' system prompts do not tell their tasks apart"
+    flagged = missing[np.arange(len(rows)), logged] & (not note)
+    return Routing(flagged, best, "the roles' system prompts", agreement, guessing, found, note)
+
+
+def _own_words(prompts: Sequence[str]) -> list[U4]:
+    """For each role the hashes of the words that no other role's prompt has."""
+    sets = [{w for w in re.findall(r"\w+", p.lower()) if len(w) >= _SHORTEST_WORD} for p in prompts]
+    only = [{w for w in one if sum(w in other for other in sets) == 1} for one in sets]
+    return [np.array(sorted(zlib.crc32(w.encode()) for w in one), dtype=np.uint32) for one in only]
+
+
+def _balanced(logged: Indices, given: Indices, roles: Indices) -> float | None:
+    """Mean over the roles of the share that was given right."""
+    shares = [float((given[logged == role] == role).mean()) for role in roles if (logged == role).any()]
+    return sum(shares) / len(shares) if shares else None
+
+
+def _by_words(logged: Indices, roles: Indices, rows: Indices, words: Words) -> Routing:
+    place = np.full(int(logged.max()) + 1, -1)
+    place[roles] = np.arange(len(roles))
     known = place[logged] >= 0
-    majority = sizes[roles].max() / sizes[roles].sum()
-    agreement = float((best == place[logged])[known].mean())
-    margin = np.log(_ODDS)
+    scores = _scores(place[logged], len(roles), rows, words)
+    best = roles[scores.argmax(axis=1)]
     lead = scores.max(axis=1)[:, None] - scores  # [rows, roles]: how far each role lies behind the best
-    swapped = _swapped(lead, place[logged], margin)
-    if agreement < majority + 0.05:
-        note = f"the tasks do not tell the roles apart (agreement {agreement:.0%}, guessing gives {majority:.0%})"
-        return Routing(nothing.flagged, nothing.looks_like, agreement, float(majority), swapped, note)
+    far = lead >= np.log(_ODDS)
+    agreement, guessing = _balanced(logged[known], best[known], roles), 1 / len(roles)
+    other = np.ones_like(far)
+    at = np.flatnonzero(known)
+    other[at, place[logged[at]]] = False
+    found = float(far[known][other[known]].mean())
+    note = ""
+    if agreement is None or agreement < guessing + _BETTER_THAN_GUESSING:
+        note = f"the tasks do not tell the roles apart (agreement {agreement or 0:.0%}, guessing gives {guessing:.0%})"
     flagged = np.zeros(len(rows), dtype=bool)
-    flagged[known] = lead[np.flatnonzero(known), place[logged][known]] >= margin
-    return Routing(flagged, roles[best], agreement, float(majority), swapped)
+    flagged[at] = far[at, place[logged[at]]] & (not note)
+    return Routing(flagged, best, "the words of the roles' tasks", agreement, guessing, found, note)
 
 
-def _scores(logged: Indices, roles: int, rows: Indices, words: Words) -> np.ndarray:
-    """[rows, roles] log probabilities, each row's own words taken out of its own role's counts."""
+def _scores(logged: Indices, roles: int, rows: Indices, words: Words) -> Scores:
+    """[rows, roles] log likelihoods, each row's own words taken out of its own role's counts."""
     counts = np.zeros((roles, _BUCKETS))
-    sizes = np.bincount(logged[logged >= 0], minlength=roles).astype(float)
     for start in range(0, len(rows), _CHUNK):
         flat, owner = words.many(rows[start : start + _CHUNK])
         role = logged[start : start + _CHUNK][owner]
@@ -89,14 +154,5 @@ def _scores(logged: Indices, roles: int, rows: Indices, words: Words) -> np.ndar
             own = np.where(mine[owner], repeats[inverse], 0)
             total = totals[role] - np.where(mine, own_length, 0) + _SMOOTHING * _BUCKETS
             word = np.log(counts[role, flat % _BUCKETS] - own + _SMOOTHING) - np.log(total)[owner]
-            prior = np.log(np.maximum(sizes[role] - mine, 0.5))
-            scores[part, role] = np.bincount(owner, weights=word, minlength=len(rows[part])) + prior
+            scores[part, role] = np.bincount(owner, weights=word, minlength=len(rows[part]))
     return scores
-
-
-def _swapped(lead: np.ndarray, logged: Indices, margin: float) -> float:
-    """Share found when each row claims each other role in turn."""
-    other = np.ones_like(lead, dtype=bool)
-    known = np.flatnonzero(logged >= 0)
-    other[known, logged[known]] = False
-    return float((lead[known] >= margin)[other[known]].mean())

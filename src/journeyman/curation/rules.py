@@ -107,10 +107,9 @@ def asks_back(seen: Candidate) -> str | None:
 
 def control_tokens(seen: Candidate) -> str | None:
     """Text that the tokenizer would turn into control tokens could end a turn or start another."""
-    texts = [*(turn.content for turn in seen.row.messages), seen.output]
-    for token in seen.renderer.control_tokens:
-        if any(token in text for text in texts):
-            return f"holds the control token {token}"
+    for text in (*(turn.content for turn in seen.row.messages), seen.output):
+        if found := seen.renderer.control_pattern.search(text):
+            return f"holds the control token {found[0]}"
     return None
 
 

@@ -86,9 +86,17 @@ _NOT_A_SECRET = re.compile(
 _TELEGRAM = re.compile(r"\d{8,10}$")
 
 
+_SHORT_RUNS = ("-----BEGIN ", "SG.", "eyJ", "earer ", "EARER ", "asic ", "://")
+"""Rules whose matches need not hold an unbroken run of word signs as long as a key's."""
+_ALWAYS = [rule for rule in _BY_LITERAL if rule[0] in _SHORT_RUNS]
+_RUNS = bytes(ord("a") if chr(i).isascii() and (chr(i).isalnum() or chr(i) in "_-") else ord(" ") for i in range(256))
+_KEY_RUN = b"a" * 20
+
+
 def find_secrets(text: str) -> Iterator[Span]:
     """Spans that hold a secret; they may overlap."""
-    for literal, kind, pattern in _BY_LITERAL:
+    data = text.encode("utf-8", "replace")
+    for literal, kind, pattern in _BY_LITERAL if _KEY_RUN in data.translate(_RUNS) else _ALWAYS:
         at = text.find(literal)
         while at >= 0:
             found = pattern.match(text, at)
@@ -96,7 +104,7 @@ def find_secrets(text: str) -> Iterator[Span]:
                 yield from _known(text, literal, kind, found)
             at = text.find(literal, at + 1)
     yield from _assigned(text)
-    yield from _kingfisher(text)
+    yield from _kingfisher(data)
 
 
 def _known(text: str, literal: str, kind: str, found: re.Match[str]) -> Iterator[Span]:
@@ -153,8 +161,7 @@ def _scanner() -> Any:
     return kingfisher_sdk.Scanner(kingfisher_sdk.Rules(), base64=False)
 
 
-def _kingfisher(text: str) -> Iterator[Span]:
-    data = text.encode("utf-8", "replace")
+def _kingfisher(data: bytes) -> Iterator[Span]:
     for finding in _scanner().scan(data):
         where = finding.location
         start = len(data[: where["start_offset"]].decode("utf-8", "ignore"))

@@ -23,9 +23,7 @@ _LLAMA3 = (
 _ASCII_SPLITS: Mapping[str, re.Pattern[str]] = {
     "gpt-2": re.compile(rf"{_SUFFIXES}| ?[A-Za-z]+| ?[0-9]+| ?{_OTHER}+|{_S}+(?!{_NOT_S})|{_S}+"),
     # Digits are cut out first: white space before one stands at the end of its part.
-    "smollm": re.compile(
-        rf"{_SUFFIXES}| ?[A-Za-z]+|[0-9]| ?{_OTHER}+|{_S}+(?![^\t\n\x0b\x0c\r 0-9])|{_S}+"
-    ),
+    "smollm": re.compile(rf"{_SUFFIXES}| ?[A-Za-z]+|[0-9]| ?{_OTHER}+|{_S}+(?![^\t\n\x0b\x0c\r 0-9])|{_S}+"),
     "llama-bpe": re.compile(_LLAMA3),
     "qwen2": re.compile(_LLAMA3.replace("{1,3}", "")),
 }
@@ -53,7 +51,9 @@ class TokenCounter:
         self._tokenizer = tokenizer
         self._pieces = _ASCII_SPLITS.get(name)
         self._cuts = _SAFE_CUTS.get(name)
-        self._special = re.compile("|".join(map(re.escape, sorted(special, key=len, reverse=True)))) if special else None
+        self._special = (
+            re.compile("|".join(map(re.escape, sorted(special, key=len, reverse=True)))) if special else None
+        )
         self._lengths = _Lengths(tokenizer)
 
     def count(self, text: str) -> int:

@@ -6,6 +6,7 @@ answer, then the terminator. The loss falls on the answer and its terminator, on
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,10 +14,9 @@ from typing import Any
 from journeyman.errors import InputError
 from journeyman.models.gguf_file import GgufFile
 from journeyman.records import Example, Message, ToolCall
-from journeyman.rendering.template import ChatTemplate
 from journeyman.rendering.counting import TokenCounter
+from journeyman.rendering.template import ChatTemplate
 from journeyman.rendering.tokenizer import special_tokens, tokenizer_of
-
 
 Tools = Sequence[dict[str, Any]]
 
@@ -65,6 +65,7 @@ class Renderer:
             ) from error
         self._bos = bos
         self.control_tokens = [token for token in special_tokens(metadata) if token.strip()]
+        self.control_pattern = re.compile("|".join(map(re.escape, self.control_tokens)) or r"(?!)")
         pre = metadata.get("tokenizer.ggml.pre", "gpt-2")
         self._counter = TokenCounter(self._tokenizer, pre, special_tokens(metadata))
         self._template = ChatTemplate(source, special, str(base.path))
@@ -94,7 +95,9 @@ class Renderer:
         begun = bool(self._bos) and text.startswith(self._bos_text)
         return self._counter.count(text) + (len(self._bos) if not begun else 0)
 
-    def answer_text(self, messages: Sequence[Message], answer: str, calls: Sequence[ToolCall], tools: Tools = ()) -> str:
+    def answer_text(
+        self, messages: Sequence[Message], answer: str, calls: Sequence[ToolCall], tools: Tools = ()
+    ) -> str:
         """What the assistant writes between its header and the terminator: the answer, or the template's tool calls.
 
         Raises:
@@ -108,7 +111,9 @@ class Renderer:
             [*(m.as_chat() for m in messages), turn.as_chat()], add_generation_prompt=False, tools=tools
         )
         if not full.startswith(prompt):
-            raise InputError("the chat template writes a tool call where the prompt should be", "Use another base model")
+            raise InputError(
+                "the chat template writes a tool call where the prompt should be", "Use another base model"
+            )
         text = full[len(prompt) :].rstrip().removesuffix(self._terminator)
         self._check_tools(text, [call.name for call in calls])
         return text

@@ -119,7 +119,9 @@ def _turn(role: str, content: Any, place: str) -> tuple[list[Message], str | Non
                 name = block.get("name")
                 if not isinstance(name, str) or not name:
                     raise NotAnInteraction(f"{here} has no name")
-                calls.append(ToolCall(name=name, arguments=decoded(block.get("input")), id=text_or_none(block.get("id"))))
+                calls.append(
+                    ToolCall(name=name, arguments=decoded(block.get("input")), id=text_or_none(block.get("id")))
+                )
             case "tool_result":
                 result = content_text(block.get("content"), f"{here}.content")
                 flags = {"is_error": True} if block.get("is_error") else {}

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -49,6 +49,11 @@ def decoded(value: Any) -> Any:
     return value
 
 
+def one_of(value: Any, names: Container[str]) -> bool:
+    """True where the value is one of the names; a list or an object is none."""
+    return isinstance(value, str) and value in names
+
+
 def text_or_none(value: Any) -> str | None:
     return value if isinstance(value, str) and value else None
 
@@ -65,7 +70,7 @@ def number(value: Any) -> float | None:
             value = float(value)
         except ValueError:
             return None
-    if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 1e18 and math.isfinite(value):
+    if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 1e20 and math.isfinite(value):
         return float(value)
     return None
 
@@ -178,6 +183,8 @@ def chat_message(value: Any, place: str) -> Message:
     calls = tool_calls(value.get("tool_calls"), f"{place}.tool_calls")
     if value.get("function_call"):
         calls.append(tool_call(value["function_call"], f"{place}.function_call"))
+    if value.get("content") is None and not calls and role not in ("assistant", "ai", "model"):
+        raise NotAnInteraction(f"{place} has no content")
     return Message(
         role=_ROLES.get(role, role),
         content=content_text(value.get("content"), f"{place}.content"),
@@ -241,7 +248,7 @@ def at_path(row: Mapping[str, Any], path: str) -> Any:
 
 def named_role(*places: Any) -> str | None:
     """The agent's role where metadata or tags name it: agent_role, role, agent, agent_name; "role:x" in tags."""
-    for place in places:
+    for place in map(decoded, places):
         if isinstance(place, list):
             found = next((tag[5:] for tag in place if isinstance(tag, str) and tag.startswith("role:")), None)
             if found:

@@ -27,6 +27,13 @@ COMPRESSED = (".gz", ".zst")
 _CHUNK = 1 << 20
 
 
+def _no_number(name: str) -> None:
+    raise ValueError(f"{name} is no JSON")
+
+
+_DECODER = json.JSONDecoder(parse_constant=_no_number)
+
+
 @dataclass(frozen=True)
 class Row:
     """One row of a file.
@@ -100,7 +107,9 @@ def read_file(path: Path, skip: int = 0) -> Iterator[tuple[Row, int]]:
     except FileNotFoundError as error:
         raise UsageError(f"{path}: no such file", "Set data.sources in journeyman.toml to your log files") from error
     except (gzip.BadGzipFile, EOFError, zstandard.ZstdError) as error:
-        raise InputError(f"{path}: the compressed data end too early or are damaged: {error}", "Get it again") from error
+        raise InputError(
+            f"{path}: the compressed data end too early or are damaged: {error}", "Get it again"
+        ) from error
     except OSError as error:
         raise UsageError(f"{path}: {error.strerror or error}", "Make the file readable and run it again") from error
 
@@ -121,12 +130,14 @@ def _opened(path: Path) -> Iterator[tuple[io.BufferedReader, IO[bytes]]]:
 
 def _is_document(stream: io.BufferedReader, name: str) -> bool:
     """One JSON document rather than lines: it starts with a bracket, or the first line is no whole object."""
+    if name.endswith((".jsonl", ".ndjson")):
+        return False
     head = stream.peek(1 << 16).lstrip(b"\xef\xbb\xbf \t\r\n")
     if head[:1] == b"[":
         return True
     if not name.endswith(".json") or head[:1] != b"{":
         return False
-    line, newline, rest = head.partition(b"\n")
+    line, _, rest = head.partition(b"\n")
     try:
         json.loads(line)
     except ValueError:
@@ -136,23 +147,31 @@ def _is_document(stream: io.BufferedReader, name: str) -> bool:
 
 def _lines(stream: io.BufferedReader, skip: int) -> Iterator[Row]:
     number = 0
-    while True:
-        line = stream.readline(MAX_ROW_BYTES + 1)
-        if not line:
-            return
-        number += 1
-        too_long = len(line) > MAX_ROW_BYTES
-        if too_long:
-            while not line.endswith(b"\n") and (more := stream.readline(_CHUNK)):
-                line = line[:200] + more[-1:]
-        if not line.strip():
-            continue
-        if skip:
-            skip -= 1
-        elif too_long:
-            yield _refused(number, f"longer than {MAX_ROW_BYTES >> 20} MiB", line)
-        else:
-            yield Row(number, None, "", "", line)
+    while lines := _some_lines(stream):
+        for line in lines:
+            number += 1
+            if not line.strip():
+                continue
+            if skip:
+                skip -= 1
+            elif len(line) > MAX_ROW_BYTES:
+                yield _refused(number, f"longer than {MAX_ROW_BYTES >> 20} MiB", line)
+            else:
+                yield Row(number, None, "", "", line)
+
+
+def _some_lines(stream: io.BufferedReader) -> list[bytes]:
+    """About a megabyte of lines; of one that is too long only its beginning, so that memory stays bounded."""
+    chunk = stream.read(_CHUNK)
+    if not chunk:
+        return []
+    if not chunk.endswith(b"\n"):
+        chunk += stream.readline(MAX_ROW_BYTES + 1)
+    if not chunk.endswith(b"\n"):
+        while (more := stream.readline(_CHUNK)) and not more.endswith(b"\n"):
+            pass
+    lines = chunk.split(b"\n")
+    return lines if lines[-1] else lines[:-1]
 
 
 def parse_line(line: bytes, number: int) -> Row:
@@ -166,11 +185,11 @@ def parse_line(line: bytes, number: int) -> Row:
 
 def _parse_text(text: str, number: int) -> Row:
     try:
-        value = json.loads(text)
+        value = _DECODER.decode(text)
     except json.JSONDecodeError as error:
         return _refused(number, f"not JSON: {error.msg} at column {error.colno}", text)
     except (RecursionError, ValueError):
-        return _refused(number, "not usable JSON: nested too deeply, or a number too long", text)
+        return _refused(number, "not usable JSON: nested too deeply, a number too long, NaN or Infinity", text)
     return _checked(value, number, text)
 
 
@@ -213,7 +232,7 @@ def _document(stream: io.BufferedReader, skip: int) -> Iterator[Row]:
     if buffer[:1] == "{":
         yield from _object_document(buffer + characters.read(16 * MAX_ROW_BYTES), skip)
         return
-    decoder, number, buffer = json.JSONDecoder(), 0, buffer[1:]
+    decoder, number, buffer = _DECODER, 0, buffer[1:]
     while True:
         buffer = buffer.lstrip(", \t\r\n")
         if not buffer or buffer[0] == "]":
@@ -245,7 +264,7 @@ def _next_element(
         except ValueError as error:
             more = characters.read(max(_CHUNK, len(buffer))) if len(buffer) <= MAX_ROW_BYTES else ""
             if not more:
-                why = error.msg if isinstance(error, json.JSONDecodeError) else "a number too long"
+                why = error.msg if isinstance(error, json.JSONDecodeError) else "a number too long, NaN or Infinity"
                 return _refused(number, f"not JSON: {why}; the rest of the document is lost", buffer), None
             buffer += more
             continue

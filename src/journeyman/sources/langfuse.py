@@ -23,6 +23,7 @@ from journeyman.sources.fields import (
     mapping,
     named_role,
     number,
+    one_of,
     text_or_none,
     tool_calls,
     tools_of,
@@ -42,7 +43,7 @@ _READ = (
 
 
 def claims(row: Mapping[str, Any]) -> bool:
-    return row.get("type") in _TYPES and bool({"trace_id", "traceId"} & row.keys())
+    return one_of(row.get("type"), _TYPES) and bool({"trace_id", "traceId"} & row.keys())
 
 
 def interactions(row: Mapping[str, Any], place: Place) -> Iterator[Interaction]:

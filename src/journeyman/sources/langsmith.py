@@ -22,6 +22,7 @@ from journeyman.sources.fields import (
     kind,
     mapping,
     named_role,
+    one_of,
     text_or_none,
     tools_of,
     whole,
@@ -91,10 +92,10 @@ def _message(value: Any, place: str) -> Message:
         path = one.get("id")
         name = path[-1] if isinstance(path, list) and path else None
         one = {"type": name, **mapping(one["kwargs"])}
-        one["type"] = name if name in _TYPES else one["type"]
+        one["type"] = name if one_of(name, _TYPES) else one["type"]
     elif "data" in one and "type" in one:
         one = {**mapping(one["data"]), "type": one["type"]}
-    if "role" not in one and one.get("type") in _TYPES:
+    if "role" not in one and one_of(one.get("type"), _TYPES):
         one = {**one, "role": _TYPES[one["type"]]}
     more = mapping(one.get("additional_kwargs"))
     calls = first(one.get("tool_calls") or None, more.get("tool_calls"), None)

@@ -72,9 +72,7 @@ def interactions(row: Mapping[str, Any], place: Place) -> Iterator[Interaction]:
         yield Interaction.model_validate({**base, **answer_fields(message, reason), "id": id_})
 
 
-def _common(
-    row: Mapping[str, Any], request: dict[str, Any], response: dict[str, Any], place: Place
-) -> dict[str, Any]:
+def _common(row: Mapping[str, Any], request: dict[str, Any], response: dict[str, Any], place: Place) -> dict[str, Any]:
     error = first(response.get("error"), row.get("error"))
     status = whole(mapping(row.get("response")).get("status_code"))
     metadata = first(row.get("metadata"), request.get("metadata"), response.get("metadata"))
@@ -185,6 +183,3 @@ def answer_fields(message: Message | None, reason: str | None) -> dict[str, Any]
         "reasoning": text_or_none(reasoning),
         "finish_reason": "refusal" if refusal and not message.content else finish_reason(reason),
     }
-
-
-

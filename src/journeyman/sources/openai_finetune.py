@@ -9,8 +9,16 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from journeyman.records import Interaction, Message
-from journeyman.sources.fields import NotAnInteraction, chat_messages, first, mapping, named_role, text_or_none
-from journeyman.sources.fields import tools_of, without
+from journeyman.sources.fields import (
+    NotAnInteraction,
+    chat_messages,
+    first,
+    mapping,
+    named_role,
+    text_or_none,
+    tools_of,
+    without,
+)
 from journeyman.sources.openai_chat import answer_fields
 from journeyman.sources.place import Place
 
@@ -20,7 +28,7 @@ def claims(row: Mapping[str, Any]) -> bool:
 
 
 def interactions(row: Mapping[str, Any], place: Place) -> Iterator[Interaction | NotAnInteraction]:
-    messages = chat_messages(row["messages"], "messages")
+    messages = chat_messages(row.get("messages"), "messages")
     extra = without(row, "messages", "tools", "functions", "id", "check", "role")
     yield from answered_turns(
         messages,
@@ -33,9 +41,7 @@ def interactions(row: Mapping[str, Any], place: Place) -> Iterator[Interaction |
     )
 
 
-def answered_turns(
-    messages: list[Message], place: Place, **fields: Any
-) -> Iterator[Interaction | NotAnInteraction]:
+def answered_turns(messages: list[Message], place: Place, **fields: Any) -> Iterator[Interaction | NotAnInteraction]:
     """An interaction for each assistant turn that follows a question; ids number the turns where there are several.
 
     Raises:

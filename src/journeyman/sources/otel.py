@@ -24,6 +24,7 @@ from journeyman.sources.fields import (
     iso_time,
     kind,
     mapping,
+    one_of,
     text_or_none,
     tool_calls,
     tools_of,
@@ -105,10 +106,11 @@ def _interaction(span: Mapping[str, Any], place: Place) -> Interaction:
     what = attributes.get("gen_ai.operation.name") or attributes.get("openinference.span.kind")
     if isinstance(what, str) and what not in _CALLS and what.upper() != "LLM":
         raise NotAnInteraction(f"a span of kind {what[:40]!r}: no model's call")
-    events = [mapping(event) for event in span.get("events") or [] if isinstance(event, dict)]
+    logged = span.get("events")
+    events = [event for event in logged if isinstance(event, dict)] if isinstance(logged, list) else []
     messages, answer, reason = _texts(attributes, events)
     status = mapping(span.get("status"))
-    failed = status.get("code") in (2, "STATUS_CODE_ERROR", "ERROR") or status.get("status_code") == "ERROR"
+    failed = str(status.get("code")) in ("2", "STATUS_CODE_ERROR", "ERROR") or status.get("status_code") == "ERROR"
     if answer is None and not failed:
         raise NotAnInteraction("a span without messages: content capture was off when this was recorded")
     context = mapping(span.get("context"))
@@ -116,7 +118,7 @@ def _interaction(span: Mapping[str, Any], place: Place) -> Interaction:
     trace = first(span.get("traceId"), span.get("trace_id"), context.get("trace_id"))
     reasons = attributes.get("gen_ai.response.finish_reasons")
     reasons = decoded(reasons)
-    logged = reasons[0] if isinstance(reasons, list) and reasons else reasons
+    given = reasons[0] if isinstance(reasons, list) and reasons else reasons
     parts, reasoning = _without_reasoning(answer)
     return Interaction(
         id=text_or_none(first(span.get("spanId"), span.get("span_id"), context.get("span_id"))) or place.source,
@@ -135,7 +137,7 @@ def _interaction(span: Mapping[str, Any], place: Place) -> Interaction:
         ),
         duration_ms=between_ms(start, first(span.get("endTimeUnixNano"), span.get("end_time"))),
         max_tokens=whole(attributes.get("gen_ai.request.max_tokens")),
-        finish_reason=finish_reason(first(logged, reason)),
+        finish_reason=finish_reason(first(given, reason)),
         timestamp=iso_time(start),
         session=text_or_none(first(attributes.get("gen_ai.conversation.id"), attributes.get("session.id"), trace)),
         extra={
@@ -158,7 +160,7 @@ def _texts(attributes: Mapping[str, Any], events: list[dict[str, Any]]) -> _Text
         return _structured(attributes)
     if any(_INDEXED.match(name) for name in attributes):
         return _indexed(attributes)
-    if any(event.get("name") in _EVENTS or event.get("name") == "gen_ai.choice" for event in events):
+    if any(one_of(event.get("name"), _EVENTS) or event.get("name") == "gen_ai.choice" for event in events):
         return _from_events(events)
     asked_text, answered = attributes.get("input.value"), attributes.get("output.value")
     if isinstance(asked_text, str) and isinstance(answered, str) and asked_text:
@@ -212,7 +214,9 @@ def _parts_message(value: Any, place: str) -> list[Message]:
             case _:
                 text.append(content_text([part], here))
     extra = {"reasoning_content": "".join(thoughts)} if thoughts else {}
-    own = Message(role=role, content="".join(text), tool_calls=calls, name=text_or_none(message.get("name")), extra=extra)
+    own = Message(
+        role=role, content="".join(text), tool_calls=calls, name=text_or_none(message.get("name")), extra=extra
+    )
     return [*results, own] if text or calls or thoughts or not results else results
 
 
@@ -277,7 +281,7 @@ def _from_events(events: list[dict[str, Any]]) -> _Texts:
     for index, event in enumerate(events):
         body = _attributes(event.get("attributes")) | mapping(event.get("body"))
         name = event.get("name")
-        if name in _EVENTS:
+        if one_of(name, _EVENTS):
             body = {key.removeprefix("gen_ai."): value for key, value in body.items()}
             body["tool_call_id"] = first(body.get("tool_call_id"), body.get("id"))
             messages.append(chat_message({"role": _EVENTS[str(name)], **_known(body)}, f"events[{index}]"))

@@ -64,6 +64,9 @@ FORMATS: Mapping[str, Format] = {
 }
 """Asked in this order; the first that claims a row reads it."""
 
+UNREADABLE = "cannot be read"
+"""In the reason of a row that no rule of its format foresees; the tests hold that none they try is."""
+
 
 class Reader:
     """Turns rows into records.
@@ -101,19 +104,18 @@ class Reader:
                     records.append(one if role is None else one.model_copy(update={"role": role}))
         except NotAnInteraction as reason:
             records.append(_rejected(row, name, str(reason)))
-        except (ValidationError, RecursionError) as error:
-            where = error.errors()[0]["loc"] if isinstance(error, ValidationError) else "the row"
+        except ValidationError as error:
+            where = ".".join(str(part) for part in error.errors()[0]["loc"])
             records.append(_rejected(row, name, f"{found.name}: unexpected value at {where}"))
+        except Exception as error:  # whatever a log may hold, one row must not end the reading of the others
+            records.append(_rejected(row, name, f"{found.name}: {UNREADABLE} ({type(error).__name__})"))
         return records or [_rejected(row, name, f"{found.name}: nothing in it")]
 
     def _format_of(self, value: Mapping[str, Any]) -> Format | None:
         if self._fixed is not None:
             return self._fixed
         # Logs seldom change format from row to row, but a format asked out of order must not shadow another.
-        for one in FORMATS.values():
-            if one.claims(value):
-                return one
-        return None
+        return next((one for one in FORMATS.values() if one.claims(value)), None)
 
     def _place(self, row: Row, name: str) -> Place:
         return Place(f"{name}:{row.line}", self._config.default_role, self._config.columns)

@@ -63,7 +63,9 @@ def _message(value: Any, place: str) -> Message:
     if speaker == "function_call":
         calls = decoded(turn.get("value"))
         calls = calls if isinstance(calls, list) else [calls]
-        return Message(role="assistant", content="", tool_calls=[tool_call(c, f"{place}.value") for c in calls], extra=extra)
+        return Message(
+            role="assistant", content="", tool_calls=[tool_call(c, f"{place}.value") for c in calls], extra=extra
+        )
     if not isinstance(speaker, str) or speaker.lower() not in _SPEAKERS:
         raise NotAnInteraction(f"{place}.from is no speaker that is known")
     return Message(

@@ -69,7 +69,9 @@ def curate(interactions: Path, config: Config, base: GgufFile, out: Path, report
         )
     split, leak_check = separate(log, choice, examples["row"].astype(np.int64), config.curate)
     if not (split == TRAIN).any():
-        raise InputError(f"{interactions}: all {len(examples)} rows lie in test or validation", "Lower curate.test_share")
+        raise InputError(
+            f"{interactions}: all {len(examples)} rows lie in test or validation", "Lower curate.test_share"
+        )
     _write_splits(scratch, out, split)
     for name in ("dropped", "noted"):
         _concatenate([scratch / f"{name}-{number}.jsonl" for number in (1, 2)], out / f"{name}.jsonl")
@@ -79,12 +81,23 @@ def curate(interactions: Path, config: Config, base: GgufFile, out: Path, report
     return manifest
 
 
-def _first_pass(interactions: Path, config: Config, base: GgufFile, scratch: Path, reporter: Reporter) -> dict[str, Any]:
+def _first_pass(
+    interactions: Path, config: Config, base: GgufFile, scratch: Path, reporter: Reporter
+) -> dict[str, Any]:
     """Looks at each row on its own; returns the tables that belong to the columns."""
     size = interactions.stat().st_size
     reporter.begin("curate: look", size, "bytes")
     names = ["rows", "words.u4", "dropped-1.jsonl", "noted-1.jsonl", *_BANDS]
-    empty = {"rows": 0, "done": False, "roles": [], "teachers": [], "files": [], "prompts": {}, "tools": {}, "noted": []}
+    empty = {
+        "rows": 0,
+        "done": False,
+        "roles": [],
+        "teachers": [],
+        "files": [],
+        "prompts": {},
+        "tools": {},
+        "noted": [],
+    }
     with Outputs(scratch, names, ".first.json") as outputs:
         state: dict[str, Any] = outputs.state or empty
         if state["done"]:
@@ -255,6 +268,7 @@ def _chosen(batches: _Batches, log: Log, choice: Choice, done: _Done) -> Iterato
             Chosen(
                 row, line, choice.dropped.get(row), choice.noted.get(row, ()), int(choice.groups[row]),
                 float(choice.weights[row]), not rows["cut"][row], not first_of_id[row],
+                int(rows["output_tokens"][row]) - 1,
             )
             for row, line in enumerate(batch, start=done.row)
             if rows["rule"][row] == 0
@@ -290,5 +304,3 @@ def _concatenate(parts: Sequence[Path], whole: Path) -> None:
         for part in parts:
             with part.open("rb") as file:
                 shutil.copyfileobj(file, out, 1 << 20)
-
-
