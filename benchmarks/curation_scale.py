@@ -5,7 +5,7 @@
 Writes synthetic logs of about 3 kB a row in the agent log's format: prose and code of a mixed vocabulary, 15 %
 of the tasks asked again, 5 % with a word changed, 20 % of the answers cut, 3 % failed, 2 % holding a secret or
 an address, 2 % with reasoning. Then runs `journeyman curate` on them in a process of its own and samples the
-resident memory of that process and its workers, added up, ten times a second. Results go to
+resident memory of that process and its workers, added up, five times a second. Results go to
 benchmarks/results/curation_scale.json with the machine.
 """
 
@@ -19,6 +19,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import psutil
@@ -69,9 +70,7 @@ def paragraphs(random_: random.Random, words: list[str]) -> list[str]:
             made.append(" ".join(" ".join(s).capitalize() + "." for s in sentences))
         else:
             names = random_.choices(words, weights, k=8)
-            body = "\n".join(
-                f"    {n} = {m}({number % 97}, {n}_{number % 13})" for n, m in zip(names, names[1:], strict=False)
-            )
+            body = "\n".join(f"    {n} = {m}({number % 97}, {n}_{number % 13})" for n, m in pairwise(names))
             made.append(
                 f"```python\ndef {names[0]}_{number}({names[1]}, {names[2]}=None):\n{body}\n    return {names[3]}\n```"
             )
@@ -111,13 +110,13 @@ def interactions(rows: int, seed: int = 0) -> Iterator[dict[str, object]]:
             "id": f"row-{number}",
             "timestamp": f"2025-{1 + number % 12:02}-{1 + number % 28:02}T{number % 24:02}:00:00Z",
             "task": {"task_id": f"task_{number % 9}", "description": task, "priority": number % 3},
-            "agent": {"role": role, "capabilities": [f"{role}-{c}" for c in ("plan", "write", "check", "mend", "explain")]},
+            "agent": {"role": role, "capabilities": [f"{role}-{c}" for c in ("plan", "write", "check", "mend")]},
             "llm": {"provider": "teacher", "model": "big", "config": {"temperature": 0.7, "max_tokens": limit}},
             "execution": {
                 "status": "failure" if failed else "success",
                 "duration_ms": 2_000 + number % 30_000,
                 "input_messages": [
-                    {"role": "system", "content": f"You are a {role} agent. Complete the given task using your expertise."},
+                    {"role": "system", "content": f"You are a {role} agent. Complete the task using your expertise."},
                     {"role": "user", "content": task},
                 ],
                 "output": "" if failed else answer,
@@ -141,7 +140,7 @@ def measured(command: list[str]) -> tuple[float, float, dict[str, float]]:
     tree = psutil.Process(process.pid)
     while process.poll() is None:
         peak = max(peak, _resident(tree))
-        time.sleep(0.1)
+        time.sleep(0.2)
     seconds = time.perf_counter() - start
     text = process.stderr.read() if process.stderr else ""
     if process.returncode:

@@ -14,6 +14,7 @@ from tokenizers.pre_tokenizers import ByteLevel
 
 from journeyman.models.base import find_base
 from journeyman.models.gguf_file import GgufFile
+from journeyman.ports import SilentReporter
 from journeyman.records import Example, Message
 from journeyman.rendering.renderer import Renderer
 
@@ -35,7 +36,7 @@ def renderer(embedded: GgufFile) -> Renderer:
     return Renderer(embedded)
 
 
-def write_tiny_gguf(path: Path, architecture: str = "llama", seed: int = 0) -> Path:
+def write_tiny_gguf(path: Path, architecture: str = "llama", seed: int = 0, template: str = CHATML) -> Path:
     """A two-layer model with a byte vocabulary; q and k in GGUF's own layout, values random."""
     rng = np.random.default_rng(seed)
     hidden, heads, kv_heads, size, ffn = 32, 4, 2, 8, 64
@@ -61,7 +62,7 @@ def write_tiny_gguf(path: Path, architecture: str = "llama", seed: int = 0) -> P
     writer.add_bos_token_id(1)
     writer.add_eos_token_id(2)
     writer.add_add_bos_token(False)
-    writer.add_chat_template(CHATML)
+    writer.add_chat_template(template)
 
     def matrix(rows: int, columns: int) -> Any:
         return (rng.standard_normal((rows, columns)) / columns**0.5).astype(np.float32)
@@ -125,6 +126,20 @@ def log_row(number: int, role: str = "coder", **changes: Any) -> dict[str, Any]:
         "llm": {"provider": "teacher", "config": {"max_tokens": 100}},
         "execution": execution,
     }
+
+
+class StopsAfter(SilentReporter):
+    """Asks to stop once `calls` batches were reported."""
+
+    def __init__(self, calls: int) -> None:
+        self.left = calls
+
+    def advance(self, done: float, note: str = "") -> None:
+        self.left -= 1
+
+    @property
+    def stop_requested(self) -> bool:  # type: ignore[override]
+        return self.left <= 0
 
 
 @pytest.fixture

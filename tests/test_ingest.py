@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from conftest import REAL_LOG, log_row
+from conftest import REAL_LOG, StopsAfter, log_row
 from journeyman.artifacts import read_rows
 from journeyman.config import DataConfig, RedactConfig
 from journeyman.errors import InputError, Interrupted, UsageError
@@ -125,20 +125,6 @@ def test_no_row_is_lost_and_nothing_crashes(tmp_path: Path, lines: list[bytes]) 
         found = _ingest([tmp_path / "log.jsonl"], tmp_path)
         assert found.read == found.kept + found.rejected == len(rows)
         assert len(list(read_rows(tmp_path / "interactions.jsonl.zst", Interaction))) == found.kept
-
-
-class StopsAfter(SilentReporter):
-    """Asks to stop once `calls` batches were reported."""
-
-    def __init__(self, calls: int) -> None:
-        self.left = calls
-
-    def advance(self, done: float, note: str = "") -> None:
-        self.left -= 1
-
-    @property
-    def stop_requested(self) -> bool:  # type: ignore[override]
-        return self.left <= 0
 
 
 def test_an_interrupted_ingest_goes_on_and_ends_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

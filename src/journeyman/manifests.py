@@ -101,7 +101,7 @@ class RoutingQuality(Manifest):
         description="mean over the roles of the share that the check puts where the log has it"
     )
     guessing: float | None = Field(description="what guessing would give")
-    found_when_swapped: float | None = Field(description="share flagged when the role is swapped on purpose")
+    found: float | None = Field(description="share flagged when the role is swapped on purpose")
     note: str
 
 
@@ -257,4 +257,5 @@ class BundleManifest(Manifest):
     adapter_sha256: str
     base_file: str
     system_prompts: dict[str, str]
+    redact: dict[str, bool] = Field(description="what is replaced in requests, as it was in training")
     settings: dict[str, Any]

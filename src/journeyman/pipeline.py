@@ -37,6 +37,7 @@ from journeyman.manifests import (
 from journeyman.ports import Reporter
 
 _UNFINISHED = "unfinished.json"
+STDIN, STDIN_FILE = "-", ".stdin.jsonl"
 _M = TypeVar("_M", bound=BaseModel)
 
 
@@ -87,7 +88,8 @@ class Run:
         """The log files that data.sources names, folders and globs expanded, in order."""
         from journeyman.sources.files import log_files
 
-        return [path for name in self.config.data.sources for path in log_files(self.root, name)]
+        names = [STDIN_FILE if name == STDIN else name for name in self.config.data.sources]
+        return [path for name in names for path in log_files(self.root, name)]
 
 
 @dataclass(frozen=True)
@@ -119,10 +121,13 @@ def _ingest(run: Run, out: Path, fingerprint: str, reporter: Reporter) -> BaseMo
 
 
 def _curate(run: Run, out: Path, fingerprint: str, reporter: Reporter) -> BaseModel:
+    from journeyman.reporting.lint import write_lint
     from journeyman.stages.curate import curate
 
     rows = run.folder("ingest") / "interactions.jsonl.zst"
-    return curate(rows, run.config, run.base, out, reporter)
+    dataset = curate(rows, run.config, run.base, out, reporter)
+    write_lint(dataset, run.result("ingest", IngestManifest), out)
+    return dataset
 
 
 def _plan(run: Run, out: Path, fingerprint: str, reporter: Reporter) -> BaseModel:
@@ -171,6 +176,7 @@ def _export(run: Run, out: Path, fingerprint: str, reporter: Reporter) -> BaseMo
         run.result("decide", DecisionManifest),
         run.folder("train"),
         run.config.evaluate,
+        run.config.redact,
         run.override,
         out,
     )
@@ -234,7 +240,11 @@ STAGES: Sequence[Stage] = (
     Stage("decide", "06-decision", 1, ("ingest", "plan", "train", "evaluate"), lambda run: {}, _decide),
     Stage(
         "export", "07-bundle", 1, ("curate", "plan", "train", "evaluate", "decide"),
-        lambda run: {"override": run.override, **_flat("evaluate", run.config.evaluate.model_dump())},
+        lambda run: {
+            "override": run.override,
+            **_flat("evaluate", run.config.evaluate.model_dump()),
+            **_flat("redact", run.config.redact.model_dump()),
+        },
         _export,
     ),
 )  # fmt: skip
@@ -408,4 +418,14 @@ def typed_result(root: Path, stage: str, kind: type[_M]) -> _M:
     return result
 
 
-__all__ = ["STAGES", "Run", "StageOutcome", "read_result", "run_pipeline", "stage_named", "typed_result"]
+__all__ = [
+    "STAGES",
+    "STDIN",
+    "STDIN_FILE",
+    "Run",
+    "StageOutcome",
+    "read_result",
+    "run_pipeline",
+    "stage_named",
+    "typed_result",
+]

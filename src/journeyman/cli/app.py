@@ -112,11 +112,19 @@ def status(folder: Folder = HERE) -> None:
 
 @app.command()
 def show(
-    stage: Annotated[str, typer.Argument(help="ingest, curate, plan, train, evaluate, decide or export")],
+    stage: Annotated[str, typer.Argument(help="ingest, curate (or dataset), plan, train, evaluate, decide or export")],
     folder: Folder = HERE,
     as_json: Annotated[bool, typer.Option("--json", help="the manifest as JSON")] = False,
+    row: Annotated[int | None, typer.Option(help="with dataset: show what is trained in this row, from 1")] = None,
+    split: Annotated[str, typer.Option(help="with --row: train, val or test")] = "train",
 ) -> None:
-    """Show a stage's result."""
+    """Show a stage's result; `show dataset --row N` shows every token of a row and whether it is trained."""
+    stage = "curate" if stage == "dataset" else stage
+    if row is not None:
+        from journeyman.cli.mask import print_row
+
+        print_row(folder, stage, split, row)
+        return
     from journeyman.cli.show import print_stage
 
     print_stage(folder, stage, as_json)

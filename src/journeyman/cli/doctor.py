@@ -24,6 +24,8 @@ def examine() -> bool:
         ("engine", _engine),
         ("sandbox", _sandbox),
         ("checks", _checks),
+        ("log formats", _formats),
+        ("secrets", _secrets),
     ):
         good &= _line(console, name, look)
     return good
@@ -65,6 +67,20 @@ def _sandbox() -> str:
     if result.passed is None:
         raise JourneymanError(result.detail, "Checks that run code stay unscored; see evaluate.unsafe_exec")
     return "model-written code runs without network and files"
+
+
+def _formats() -> str:
+    from journeyman.sources.reader import FORMATS
+
+    return ", ".join(FORMATS)
+
+
+def _secrets() -> str:
+    from journeyman.redaction.redactor import Redactor
+
+    if not Redactor().find("password = 'correct-horse-1'"):
+        raise JourneymanError("the scanner finds nothing", "Reinstall kingfisher-secret-scanner")
+    return "kingfisher's rules and our own find secrets and personal data"
 
 
 def _checks() -> str:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import shlex
+import shutil
+import sys
 from pathlib import Path
 
 from journeyman.cli.progress import terminal_reporter
-from journeyman.cli.tables import print_log_table, print_verdict_table, result_console, summary_line
+from journeyman.cli.tables import print_lint_table, print_log_table, print_verdict_table, result_console, summary_line
 from journeyman.config import CONFIG_NAME, load_config
 from journeyman.errors import Interrupted
-from journeyman.manifests import DecisionManifest, EvaluationManifest, IngestManifest
-from journeyman.pipeline import Run, run_pipeline, stage_named, typed_result
+from journeyman.manifests import DatasetManifest, DecisionManifest, EvaluationManifest, IngestManifest
+from journeyman.pipeline import STDIN, STDIN_FILE, Run, run_pipeline, stage_named, typed_result
 
 
 def run_stages(
@@ -24,6 +26,8 @@ def run_stages(
 ) -> None:
     """Runs the pipeline in `folder` up to `until`, with progress on stderr."""
     run = Run(folder, load_config(folder / CONFIG_NAME, overrides), override)
+    if STDIN in run.config.data.sources:
+        keep_stdin(run.root)
     with terminal_reporter() as reporter:
         try:
             for outcome in run_pipeline(run, until, reporter, redo=redo):
@@ -37,11 +41,29 @@ def run_stages(
             raise Interrupted(stop.what, f"The same command goes on from here: {again}") from stop
 
 
+def keep_stdin(folder: Path) -> None:
+    """Stores what is piped in, so that the run can be resumed and checked. Readable by its owner only."""
+    if sys.stdin is None or sys.stdin.isatty():
+        return
+    place = folder / STDIN_FILE
+    staged = place.with_suffix(".part")
+    staged.touch(mode=0o600)
+    with staged.open("wb") as file:
+        shutil.copyfileobj(sys.stdin.buffer, file)
+    if staged.stat().st_size or not place.exists():
+        staged.replace(place)
+    else:
+        staged.unlink()  # nothing was piped: what an earlier call kept stands
+
+
 def print_results(folder: Path, until: str) -> None:
     """On stdout: the logs' figures after ingest, the verdict table after decide."""
     console = result_console()
     if until == "ingest":
         print_log_table(console, typed_result(folder, "ingest", IngestManifest))
+    if until == "curate":
+        print_lint_table(console, typed_result(folder, "curate", DatasetManifest))
+        console.print(f"report: {folder / stage_named('curate').folder / 'lint.html'}", soft_wrap=True)
     if until in ("decide", "export"):
         evaluation = typed_result(folder, "evaluate", EvaluationManifest)
         print_verdict_table(console, evaluation, typed_result(folder, "decide", DecisionManifest))

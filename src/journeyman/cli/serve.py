@@ -15,7 +15,7 @@ from journeyman.errors import InputError, UsageError
 from journeyman.inference.llama import EngineSettings, running_engine
 from journeyman.manifests import BundleManifest
 from journeyman.pipeline import stage_named, typed_result
-from journeyman.serving.app import make_app
+from journeyman.serving.app import conversation_of, make_app
 
 
 def serve_bundle(folder: Path, port: int | None) -> None:
@@ -40,6 +40,7 @@ def serve_bundle(folder: Path, port: int | None) -> None:
         temperature=bundle.settings["temperature"],
     )
     console = Console(stderr=True, highlight=False)
+    conversation_of(bundle).text("warm up")  # the rules load now, not in the first request
     with running_engine(settings) as engine:
         address = f"http://{config.host}:{listener.getsockname()[1]}/v1"
         console.print(f"serving {', '.join(bundle.roles)} on {address} (Ctrl-C stops)", soft_wrap=True)

@@ -6,9 +6,9 @@ import json
 from pathlib import Path
 
 from journeyman.artifacts import MANIFEST
-from journeyman.cli.tables import print_log_table, print_verdict_table, result_console, summary_line
+from journeyman.cli.tables import print_lint_table, print_log_table, print_verdict_table, result_console, summary_line
 from journeyman.errors import UsageError
-from journeyman.manifests import DecisionManifest, EvaluationManifest, IngestManifest
+from journeyman.manifests import DatasetManifest, DecisionManifest, EvaluationManifest, IngestManifest
 from journeyman.pipeline import STAGES, read_result, typed_result
 
 
@@ -37,6 +37,8 @@ def print_stage(folder: Path, stage: str, as_json: bool) -> None:
     console.print(f"{stage}: {summary_line(result)}", soft_wrap=True, markup=False)
     if isinstance(result, IngestManifest):
         print_log_table(console, result)
+    elif isinstance(result, DatasetManifest):
+        print_lint_table(console, result)
     elif isinstance(result, DecisionManifest):
         print_verdict_table(console, typed_result(folder, "evaluate", EvaluationManifest), result)
     else:

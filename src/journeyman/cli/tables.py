@@ -34,7 +34,7 @@ def summary_line(result: BaseModel) -> str:
     """A stage's result in one line."""
     match result:
         case IngestManifest():
-            return f"{result.read} lines read, {result.kept} kept, {result.rejected} rejected"
+            return f"{result.read} rows read, {result.kept} kept, {result.rejected} rejected"
         case DatasetManifest():
             drops = ", ".join(f"{rule} {n}" for rule, n in result.dropped.items()) or "none"
             counts = {name: sum(getattr(s, name) for s in result.splits.values()) for name in ("train", "val", "test")}
@@ -86,6 +86,40 @@ def print_verdict_table(console: Console, evaluation: EvaluationManifest, decisi
     console.print(f"peak memory of the serving process: {gigabytes_text(evaluation.peak_memory_gb)}", highlight=False)
 
 
+def print_lint_table(console: Console, data: DatasetManifest) -> None:
+    """What the rules found, by role, with the remarks that matter before training."""
+    table = Table(title=f"{data.kept:,} of {data.rows_in:,} rows stay", title_justify="left")
+    for column in ("rule", "action", "dropped", "noted"):
+        table.add_column(column, no_wrap=True, justify="right" if column in ("dropped", "noted") else "left")
+    table.add_column("by role", overflow="fold")
+    table.add_column("what it means", overflow="fold")
+    for name, rule in data.rules.items():
+        dropped, noted = sum(rule.dropped.values()), sum(rule.noted.values())
+        if dropped or noted:
+            roles = ", ".join(f"{role} {n:,}" for role, n in (rule.dropped or rule.noted).items())
+            table.add_row(name, rule.action, f"{dropped:,}", f"{noted:,}", roles, rule.what)
+    console.print(table)
+    repetition, routing = data.repetition, data.routing
+    console.print(f"leak check: {data.leak_check}", soft_wrap=True, markup=False)
+    if repetition.random_split_tests:
+        console.print(
+            f"a random split would have put {repetition.random_split_leaks:.1f} of {repetition.random_split_tests} "
+            "test tasks into train as well",
+            soft_wrap=True,
+        )
+    if routing is not None and routing.flagged and routing.agreement is not None and routing.found is not None:
+        console.print(
+            f"{routing.flagged} of {routing.tasks} tasks look like another role's, compared with {routing.method} "
+            f"(the check agrees with the log on {routing.agreement:.0%}, finds {routing.found:.0%} of swapped roles)",
+            soft_wrap=True,
+        )
+    for funnel in data.credit:
+        steps = " → ".join(f"{step} {n:,}" for step, n in funnel.steps.items())
+        console.print(f"credit of {funnel.role}: {steps}", soft_wrap=True, markup=False)
+    for note in data.notes:
+        console.print(f"note: {note}", soft_wrap=True, markup=False)
+
+
 def print_log_table(console: Console, result: IngestManifest) -> None:
     """What the logs say, by role and by teacher."""
     table = Table(title="what the logs say", title_justify="left")
@@ -102,3 +136,8 @@ def print_log_table(console: Console, result: IngestManifest) -> None:
         times = [f"{value:.2f} s" if value is not None else "not logged" for value in (d.mean_s, d.median_s, d.p95_s)]
         table.add_row(name, str(group.rows), share, *times)
     console.print(table)
+    for reason, n in list(result.reasons.items())[:5]:
+        console.print(f"rejected: {n:,} × {reason}", soft_wrap=True, markup=False)
+    if result.redacted:
+        counts = ", ".join(f"{kind} {n:,}" for kind, n in result.redacted.items())
+        console.print(f"replaced by placeholders: {counts}", soft_wrap=True)

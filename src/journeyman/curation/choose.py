@@ -70,7 +70,7 @@ def choose(log: Log, bands: Sequence[Path], config: CurateConfig) -> Choice:
     """Decides from the columns. Rows that a rule of single rows dropped take no part."""
     rows = log.rows
     alive = np.flatnonzero(rows["rule"] == 0)
-    tasks, first_of_task = _clusters(log, alive, bands, config)
+    tasks = _clusters(log, alive, bands, config)
     weights, funnels = credited(rows, log.roles, config.credit)
     choice = Choice({}, _groups(rows, tasks, alive), weights, funnels=funnels)
     for row in alive[weights[alive] == 0].tolist():
@@ -98,15 +98,15 @@ def _found(choice: Choice, action: str, row: int, rule: str, detail: str) -> Non
         choice.note(row, rule, detail)
 
 
-def _clusters(log: Log, alive: Indices, bands: Sequence[Path], config: CurateConfig) -> tuple[Indices, Indices]:
-    """For each row the first row of its task's cluster; and the distinct tasks."""
+def _clusters(log: Log, alive: Indices, bands: Sequence[Path], config: CurateConfig) -> Indices:
+    """For each row the first row of its task's cluster."""
     clusters = Clusters(len(log.rows))
     keys: U8 = log.rows["task"]
     clusters.join_equal(keys, alive)
     distinct = alive[np.unique(keys[alive], return_index=True)[1]] if len(alive) else alive
     distinct = np.sort(distinct)
     join_near(clusters, distinct, bands, log.words, config.near_duplicate)
-    return clusters.roots(), distinct
+    return clusters.roots()
 
 
 def _groups(rows: Rows, tasks: Indices, alive: Indices) -> Indices:

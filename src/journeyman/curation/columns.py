@@ -71,4 +71,4 @@ class Names:
     def translated(self, codes: NDArray[Any], names: list[str]) -> NDArray[Any]:
         """Codes of another table as codes of this one."""
         table = np.array([self.code(name) for name in names] or [0], dtype=codes.dtype)
-        return table[codes]
+        return np.asarray(table[codes])

@@ -19,6 +19,7 @@ from journeyman.curation.columns import U4, U8, Flags, Indices, mapped_array
 BANDS, _ROWS_A_BAND = 32, 4
 _MOST_WORDS = 2048
 _LOOK_BACK = 3
+_CHUNK = 20_000
 
 
 def words_of(text: str) -> U4:
@@ -56,7 +57,7 @@ def bands_of(words: Sequence[U4]) -> U4:
     digests = np.array(matrix.to_rows(), dtype=np.uint64).reshape(len(grams), BANDS, _ROWS_A_BAND)
     factors = np.array([0x9E3779B1, 0x85EBCA77, 0xC2B2AE3D, 0x27D4EB2F], dtype=np.uint64)
     mixed = (digests * factors).sum(axis=2, dtype=np.uint64)
-    return ((mixed ^ (mixed >> np.uint64(29))) & np.uint64(0xFFFFFFFF)).astype(np.uint32)
+    return np.asarray((mixed ^ (mixed >> np.uint64(29))) & np.uint64(0xFFFFFFFF), dtype=np.uint32)
 
 
 class Words:
@@ -136,7 +137,8 @@ def near_neighbours(tested: Indices, others: Indices, words: Words, threshold: f
     """Every pair (tested, other) that reaches `threshold`: exact, by prefix filtering (Chaudhuri 2006).
 
     Two sets of similarity t share one of the |a| - ceil(t|a|) + 1 smallest elements of a, in whatever order;
-    the order here is rarest first among the tested.
+    the order here is rarest first among the tested. Texts of fewer than three words are equal or not, which the
+    groups know already.
     """
     sets = {int(row): np.unique(trigrams(words[row])) for row in tested}
     values, counts = np.unique(np.concatenate([*sets.values(), np.empty(0, np.uint64)]), return_counts=True)
@@ -147,11 +149,25 @@ def near_neighbours(tested: Indices, others: Indices, words: Words, threshold: f
             holders.setdefault(gram, []).append(row)
     prefixes = np.sort(np.fromiter(holders, dtype=np.uint64, count=len(holders)))
     found = []
-    for other in others.tolist() if len(prefixes) else []:
-        grams = np.unique(trigrams(words[other]))
+    for start in range(0, len(others) if len(prefixes) else 0, _CHUNK):
+        part = others[start : start + _CHUNK]
+        grams, owner = _trigrams_of_many(*words.many(part))
         place = np.minimum(np.searchsorted(prefixes, grams), len(prefixes) - 1)
         hits: Flags = prefixes[place] == grams
-        for row in {row for gram in grams[hits].tolist() for row in holders[gram]}:
-            if jaccard(sets[row], grams) >= threshold:
-                found.append((row, other))
+        candidates = {
+            (row, int(part[o]))
+            for gram, o in zip(grams[hits].tolist(), owner[hits], strict=True)
+            for row in holders[gram]
+        }
+        found += [
+            (row, other) for row, other in sorted(candidates) if jaccard(sets[row], trigrams(words[other])) >= threshold
+        ]
     return found
+
+
+def _trigrams_of_many(flat: U4, owner: Indices) -> tuple[U8, Indices]:
+    """The trigrams of texts that lie end to end, and the text of each. Texts of fewer than three words have none."""
+    if len(flat) < 3:
+        return np.empty(0, np.uint64), np.empty(0, np.int64)
+    inside = owner[:-2] == owner[2:]
+    return trigrams(flat)[inside], owner[:-2][inside]

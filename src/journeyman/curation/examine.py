@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from journeyman.rendering.renderer import Renderer
 from journeyman.sources.fields import at_path, epoch_s
 
 SHOWN = 300
-_SHORT_WORDS = 20
+_LABEL_WORDS = 3
 _OPENINGS = (
     "yes",
     "no",
@@ -51,6 +52,7 @@ class Examined:
         findings: dropped and noted rows, as JSON lines, by file name.
         prompts: system prompt's hash → the prompt.
         tools: tool name → hash of its schema → [schema, rows, first time, last time].
+        ids: path of a field that is named an id → how often each value stands in it.
     """
 
     rows: Rows
@@ -63,6 +65,7 @@ class Examined:
     noted: Counter[tuple[str, str]] = field(default_factory=Counter)
     prompts: dict[int, str] = field(default_factory=dict)
     tools: dict[str, dict[str, list[Any]]] = field(default_factory=dict)
+    ids: dict[str, Counter[str]] = field(default_factory=dict)
 
 
 class Examiner:
@@ -205,12 +208,14 @@ def _verdict(answer: str, calls: list[ToolCall]) -> int:
     words = re.findall(r"\w+", text[:400].lower())
     if words and words[0] in _OPENINGS:
         return hash_text(words[0])
-    return hash_text(" ".join(words)) if 0 < len(words) <= _SHORT_WORDS and len(text) < 400 else 0
+    return hash_text(" ".join(words)) if 0 < len(words) <= _LABEL_WORDS and len(text) < 100 else 0
 
 
 def _gather(made: Examined, row: Interaction, one: Any) -> None:
     if one["system"]:
         made.prompts.setdefault(int(one["system"]), row.messages[0].content)
+    for path, value in _id_fields(row.extra):
+        made.ids.setdefault(path, Counter())[str(value)[:60]] += 1
     for tool in row.tools:
         function = tool.get("function")
         name = str(function.get("name")) if isinstance(function, dict) else str(tool.get("name"))
@@ -219,3 +224,12 @@ def _gather(made: Examined, row: Interaction, one: Any) -> None:
         seen = versions.setdefault(str(hash_text(schema)), [tool, 0, float(one["time"]), float(one["time"])])
         seen[1] += 1
         seen[2], seen[3] = np.fmin(seen[2], one["time"]).item(), np.fmax(seen[3], one["time"]).item()
+
+
+def _id_fields(extra: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Fields called …id, at the top of what the log holds beyond the record or one below."""
+    for key, value in extra.items():
+        inner = value.items() if isinstance(value, dict) else ()
+        for path, one in [(key, value), *((f"{key}.{k}", v) for k, v in inner)]:
+            if path.lower().endswith("id") and isinstance(one, str | int):
+                yield path, one

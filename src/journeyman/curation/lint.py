@@ -26,6 +26,7 @@ from journeyman.rendering.renderer import Renderer
 
 _FEW_ROWS = 50
 """Below this a role learns little: OpenAI's guide to fine-tuning sees clear gains from 50 to 100 examples on."""
+_COMMON_ID = 0.1
 Counts = Mapping[str, Counter[tuple[str, str]]]
 _NAMES = {number: rule.__name__ for number, rule in enumerate(RULES, start=1)}
 _FAILED = tuple(number for number, name in _NAMES.items() if name in ("failed", "empty"))
@@ -170,7 +171,7 @@ def _routing(choice: Choice) -> RoutingQuality | None:
         flagged=int(routing.flagged.sum()),
         agreement=routing.agreement,
         guessing=routing.guessing,
-        found_when_swapped=routing.found,
+        found=routing.found,
         note=routing.note,
     )
 
@@ -196,15 +197,19 @@ def _notes(
             notes.append(
                 f"tool {name}: {len(versions)} definitions over time; the newest is trained and must be served"
             )
-    for role, count in splits.items():
-        if count.train < _FEW_ROWS:
-            notes.append(f"{role}: {count.train} training rows are few; below {_FEW_ROWS} a role learns little")
+    for role, counts in splits.items():
+        if counts.train < _FEW_ROWS:
+            notes.append(f"{role}: {counts.train} training rows are few; below {_FEW_ROWS} a role learns little")
     if choice.contradictions:
         notes.append(f"{choice.contradictions} inputs have short answers that contradict each other")
     repetition = _repetition(log, config)
     if repetition.distinct_ids < repetition.rows:
         repeated = repetition.rows - repetition.distinct_ids
         notes.append(f"ids are not unique: {repeated} rows repeat one; the place in the log tells them apart")
+    for path, values in state["ids"].items():
+        value, count = max(values.items(), key=lambda pair: pair[1])
+        if count > max(10, _COMMON_ID * len(log.rows)):
+            notes.append(f"{path} identifies nothing: {value!r} stands in {count} of {len(log.rows)} rows")
     largest = np.bincount(choice.groups[log.rows["rule"] == 0]).max() if (log.rows["rule"] == 0).any() else 0
     if largest > 0.5 * (log.rows["rule"] == 0).sum() and largest > 10:
         notes.append(f"one group holds {largest} rows: do all of them share a session? Such a log cannot be split well")
@@ -234,7 +239,8 @@ def _prompt_notes(
     bare = [role for role in splits if role not in prompts]
     if injected is not None and bare:
         notes.append(
-            f"{', '.join(bare)}: no system prompt is logged or set, and the base's chat template adds its own: {injected!r}"
+            f"{', '.join(bare)}: no system prompt is logged or set, and the base's chat template adds its own: "
+            f"{injected!r}"
         )
     return notes
 

@@ -8,6 +8,8 @@ of common words, or an answer that varies, passes it.
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 
 from journeyman.curation.columns import Indices, Rows, equal_runs
@@ -37,8 +39,11 @@ def planted(columns: Rows, rows: Indices, words: Words) -> dict[int, int]:
             counts = counts if counts is not None else _document_counts(rows, words)
             usual = usual if usual is not None else _usual_similarity(rows, words)
             rare = [word for word in common if counts.get(word, len(rows)) <= _ELSEWHERE * len(group)]
-            if rare and _similarity([one - common for one in sets]) <= usual + _MARGIN:
-                found |= {int(row): min(rare, key=lambda word: (counts[word], word)) for row in group}
+            if not rare:
+                continue
+            trigger = min(rare, key=lambda word: (counts[word], word))
+            if _similarity([one - {trigger} for one in sets]) <= usual + _MARGIN:
+                found |= {int(row): trigger for row in group}
     return found
 
 
@@ -76,6 +81,6 @@ def _usual_similarity(rows: Indices, words: Words) -> float:
 
 def _similarity(sets: list[frozenset[int]]) -> float:
     """Mean Jaccard similarity of neighbours in the list."""
-    pairs = zip(sets, sets[1:], strict=False)
+    pairs = pairwise(sets)
     values = [len(a & b) / len(a | b) if a | b else 0.0 for a, b in pairs]
     return sum(values) / len(values) if values else 0.0

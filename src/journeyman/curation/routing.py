@@ -149,10 +149,10 @@ def _scores(logged: Indices, roles: int, rows: Indices, words: Words) -> Scores:
         own_length = np.bincount(owner, minlength=len(rows[part]))
         # How often a word stands in its own row: that much of the count is the row's own.
         _, inverse, repeats = np.unique(owner * _BUCKETS + flat % _BUCKETS, return_inverse=True, return_counts=True)
-        for role in range(roles):
-            mine = logged[part] == role
+        for one in range(roles):
+            mine = logged[part] == one
             own = np.where(mine[owner], repeats[inverse], 0)
-            total = totals[role] - np.where(mine, own_length, 0) + _SMOOTHING * _BUCKETS
-            word = np.log(counts[role, flat % _BUCKETS] - own + _SMOOTHING) - np.log(total)[owner]
-            scores[part, role] = np.bincount(owner, weights=word, minlength=len(rows[part]))
+            total = totals[one] - np.where(mine, own_length, 0) + _SMOOTHING * _BUCKETS
+            word = np.log(counts[one, flat % _BUCKETS] - own + _SMOOTHING) - np.log(total)[owner]
+            scores[part, one] = np.bincount(owner, weights=word, minlength=len(rows[part]))
     return scores

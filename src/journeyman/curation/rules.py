@@ -89,8 +89,9 @@ def refused(seen: Candidate) -> str | None:
 
 
 _ASKS = re.compile(
-    r"(?i)\b(?:please (?:provide|share|paste|specify|give me|send|upload|clarify)|could you (?:please )?(?:provide|share"
-    r"|clarify|specify|give)|can you (?:please )?(?:provide|share|clarify|specify)|you (?:haven['’]t|have not|didn['’]t|did not)"
+    r"(?i)\b(?:please (?:provide|share|paste|specify|give me|send|upload|clarify)|could you (?:please )?(?:provide"
+    r"|share|clarify|specify|give)|can you (?:please )?(?:provide|share|clarify|specify)"
+    r"|you (?:haven['’]t|have not|didn['’]t|did not)"
     r" (?:provided?|shared?|included?|specified|specify)|i(?:['’]d| would) need (?:more|some|the|additional)|need more "
     r"(?:information|context|details)|i don['’]t see (?:any|the|a)\b)"
 )
@@ -129,7 +130,8 @@ _TO_PIPELINE = re.compile(
     r"|(?:include|add|use|put|keep) this (?:example|conversation|text|row|sample|answer|interaction) (?:in|to|for|into)"
     r" (?:\w+ ){0,3}(?:train|fine-?tun)"
     r"|(?:when|once|after|if) (?:you are |you're |being |this is )(?:re-?trained|fine-?tuned|trained|distilled)"
-    r"|(?:note|message|instructions?) (?:to|for) (?:the )?(?:data )?(?:curator|trainer|training pipeline|fine-?tun|distill)"
+    r"|(?:note|message|instructions?) (?:to|for) (?:the )?(?:data )?"
+    r"(?:curator|trainer|training pipeline|fine-?tun|distill)"
     r"|mark this (?:row|sample|interaction|answer|conversation) as (?:success|good|approved|passed|correct)"
 )
 _TO_PIPELINE_STEMS = ("ignore", "disregard", "train", "tuned", "tuning", "distill", "mark this")

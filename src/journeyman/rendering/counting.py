@@ -2,7 +2,8 @@
 
 Byte-level BPE works on one piece of the pre-tokenizer's split at a time, so the count of a text is the sum
 over its pieces, and pieces repeat. ASCII text is split by Python's `re` with the pre-tokenizer's expression
-narrowed to ASCII; other text goes through the tokenizer, cut where a piece must begin. Training renders every row with the tokenizer itself and refuses a count that differs.
+narrowed to ASCII; other text goes through the tokenizer, cut where a piece must begin. Training renders every
+row with the tokenizer itself and refuses a count that differs.
 """
 
 from __future__ import annotations

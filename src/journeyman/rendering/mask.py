@@ -14,7 +14,10 @@ Part = Literal["prompt", "trained", "terminator"]
 def parts(rendered: Rendered) -> list[Part]:
     """What each token is: prompt (no loss), trained, or the trained terminator."""
     trained = len(rendered.ids) - rendered.prompt_tokens - rendered.ends
-    return ["prompt"] * rendered.prompt_tokens + ["trained"] * trained + ["terminator"] * rendered.ends
+    prompt: list[Part] = ["prompt"] * rendered.prompt_tokens
+    answer: list[Part] = ["trained"] * trained
+    end: list[Part] = ["terminator"] * rendered.ends
+    return prompt + answer + end
 
 
 def check_mask(row: Example, rendered: Rendered, terminator_id: int) -> None:

@@ -24,18 +24,27 @@ def write_report(
     out: Path,
 ) -> None:
     """Renders the report; answers are hostile text, so everything but our own charts is escaped."""
-    environment = Environment(loader=PackageLoader("journeyman", "reporting"), autoescape=True, trim_blocks=True)
-    environment.filters |= {"rate": rate_text, "seconds": seconds_text, "gigabytes": gigabytes_text}
-    page = environment.get_template("report.html.j2").render(
-        plan=plan,
-        adapter=adapter,
-        evaluation=evaluation,
-        decision=decision,
-        answers=_answers(evaluation_folder, sealed),
-        success_chart=success_chart(evaluation.roles, plan.rules.min_success),
-        loss_chart=loss_chart(adapter.validations),
+    page = (
+        environment()
+        .get_template("report.html.j2")
+        .render(
+            plan=plan,
+            adapter=adapter,
+            evaluation=evaluation,
+            decision=decision,
+            answers=_answers(evaluation_folder, sealed),
+            success_chart=success_chart(evaluation.roles, plan.rules.min_success),
+            loss_chart=loss_chart(adapter.validations),
+        )
     )
     write_atomic(out, page.encode())
+
+
+def environment() -> Environment:
+    """The templates of this folder; everything that they show is escaped."""
+    made = Environment(loader=PackageLoader("journeyman", "reporting"), autoescape=True, trim_blocks=True)
+    made.filters |= {"rate": rate_text, "seconds": seconds_text, "gigabytes": gigabytes_text}
+    return made
 
 
 def rate_text(rate: Rate | None) -> str:

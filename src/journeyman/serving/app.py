@@ -21,6 +21,8 @@ from starlette.routing import Route
 from journeyman.inference.llama import ONE_SHOT, LlamaEngine
 from journeyman.manifests import BundleManifest
 from journeyman.records import Message
+from journeyman.redaction.redactor import Conversation, Redactor
+from journeyman.serving.redacting import restored_stream, without_secrets
 
 MAX_BODY_BYTES = 4 << 20
 PASSED_FIELDS = (
@@ -38,15 +40,22 @@ class RequestError(Exception):
         super().__init__(message)
 
 
-def served_messages(bundle: BundleManifest, role: str, messages: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The conversation as it goes to the engine: the role's trained system prompt, then the other turns."""
-    turns = [dict(message) for message in messages if message.get("role") != "system"]
+def conversation_of(bundle: BundleManifest) -> Conversation:
+    """A fresh set of placeholders, for what the training data had replaced."""
+    return Redactor(bundle.redact.get("secrets", False), bundle.redact.get("personal", False)).conversation()
+
+
+def served_messages(
+    bundle: BundleManifest, role: str, messages: Sequence[dict[str, Any]], seen: Conversation
+) -> list[dict[str, Any]]:
+    """The conversation as it goes to the engine: the role's trained system prompt, then the other turns redacted."""
+    turns = without_secrets([message for message in messages if message.get("role") != "system"], seen)
     prompt = bundle.system_prompts.get(role)
     return turns if prompt is None else [Message(role="system", content=prompt).as_chat(), *turns]
 
 
-def engine_request(bundle: BundleManifest, body: Any) -> dict[str, Any]:
-    """Turns a client's request into the engine's.
+def engine_request(bundle: BundleManifest, body: Any, seen: Conversation) -> dict[str, Any]:
+    """Turns a client's request into the engine's; `seen` gathers what was replaced in it.
 
     Raises:
         RequestError: not an object, an unknown role, or no messages.
@@ -62,7 +71,7 @@ def engine_request(bundle: BundleManifest, body: Any) -> dict[str, Any]:
     request.setdefault("temperature", bundle.settings["temperature"])
     if "max_completion_tokens" not in request:
         request.setdefault("max_tokens", bundle.settings["max_new_tokens"])
-    return {**request, "messages": served_messages(bundle, role, messages)}
+    return {**request, "messages": served_messages(bundle, role, messages, seen)}
 
 
 def make_app(bundle: BundleManifest, engine: LlamaEngine) -> Starlette:
@@ -86,7 +95,8 @@ def make_app(bundle: BundleManifest, engine: LlamaEngine) -> Starlette:
     async def chat(request: Request) -> Response:
         try:
             body = await _read_json(request)
-            asked = engine_request(bundle, body)
+            seen = conversation_of(bundle)
+            asked = engine_request(bundle, body, seen)
         except RequestError as error:
             return _error(error.status, error.message)
         client: httpx.AsyncClient = request.app.state.client
@@ -99,10 +109,9 @@ def make_app(bundle: BundleManifest, engine: LlamaEngine) -> Starlette:
         if not asked.get("stream") or upstream.status_code != 200:
             content = await upstream.aread()
             await upstream.aclose()
-            return _answer(upstream.status_code, content, body["model"])
-        return StreamingResponse(
-            upstream.aiter_raw(), media_type="text/event-stream", background=BackgroundTask(upstream.aclose)
-        )
+            return _answer(upstream.status_code, content, body["model"], seen)
+        pieces = restored_stream(upstream.aiter_lines(), seen) if seen.counts else upstream.aiter_raw()
+        return StreamingResponse(pieces, media_type="text/event-stream", background=BackgroundTask(upstream.aclose))
 
     routes = [
         Route("/v1/models", models),
@@ -112,13 +121,15 @@ def make_app(bundle: BundleManifest, engine: LlamaEngine) -> Starlette:
     return Starlette(routes=routes, lifespan=lifespan)
 
 
-def _answer(status: int, content: bytes, role: str) -> Response:
+def _answer(status: int, content: bytes, role: str, seen: Conversation) -> Response:
     try:
         answer = json.loads(content)
     except ValueError:
         return _error(502, "the engine answered something that is not JSON")
     if status == 200:
         answer["model"] = role
+        for choice in answer.get("choices", []):
+            choice["message"] = seen.restore_value(choice.get("message"))
     return JSONResponse(answer, status_code=status)
 
 

@@ -160,7 +160,7 @@ def tool_call(value: Any, place: str) -> ToolCall:
     name = inner.get("name")
     if not isinstance(name, str) or not name:
         raise NotAnInteraction(f"{place} has no name")
-    arguments = next((inner[key] for key in ("arguments", "args", "input", "parameters") if key in inner), {})
+    arguments: Any = next((inner[key] for key in ("arguments", "args", "input", "parameters") if key in inner), {})
     return ToolCall(
         name=name, arguments=decoded(arguments), id=text_or_none(first(call.get("id"), call.get("call_id")))
     )

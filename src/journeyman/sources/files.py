@@ -120,7 +120,7 @@ def _opened(path: Path) -> Iterator[tuple[io.BufferedReader, IO[bytes]]]:
     with path.open("rb") as raw:
         if path.suffix.lower() == ".gz":
             with gzip.open(raw) as unzipped:
-                yield io.BufferedReader(unzipped, _CHUNK), raw  # type: ignore[type-var]
+                yield io.BufferedReader(unzipped, _CHUNK), raw
         elif path.suffix.lower() == ".zst":
             reader = zstandard.ZstdDecompressor().stream_reader(raw, read_across_frames=True)
             yield io.BufferedReader(reader, _CHUNK), raw

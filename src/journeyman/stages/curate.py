@@ -38,7 +38,8 @@ VERSION = 2
 _BATCH_BYTES = 1 << 20
 _WORTH_WORKERS = 8 << 20
 """Compressed bytes of interactions from which starting worker processes pays."""
-_MOST_PROMPTS, _MOST_VERSIONS = 2_000, 50
+_MOST_PROMPTS, _MOST_VERSIONS, _MOST_IDS = 2_000, 50, 200
+_LEAST_VERSION = 0.05
 _BANDS = [f"band-{number:02}.u4" for number in range(BANDS)]
 _SPLIT_FILES = {"train": "train.jsonl", "val": "val.jsonl", "test": "sealed/test.jsonl"}
 
@@ -96,6 +97,7 @@ def _first_pass(
         "files": [],
         "prompts": {},
         "tools": {},
+        "ids": {},
         "noted": [],
     }
     with Outputs(scratch, names, ".first.json") as outputs:
@@ -157,9 +159,14 @@ def _store(made: Examined, tables: Mapping[str, Names], outputs: Outputs) -> Non
 
 
 def _merge(state: dict[str, Any], made: Examined) -> None:
-    for key, prompt in made.prompts.items():
+    for hashed, prompt in made.prompts.items():
         if len(state["prompts"]) < _MOST_PROMPTS:
-            state["prompts"].setdefault(str(key), prompt)
+            state["prompts"].setdefault(str(hashed), prompt)
+    for path, values in made.ids.items():
+        kept = state["ids"].setdefault(path, {})
+        for value, count in values.items():
+            if value in kept or len(kept) < _MOST_IDS:
+                kept[value] = kept.get(value, 0) + count
     for name, versions in made.tools.items():
         known = state["tools"].setdefault(name, {})
         for key, (schema, count, start, end) in versions.items():
@@ -179,12 +186,17 @@ def _later(a: float | None, b: float | None) -> float | None:
 
 
 def _drifted(tools: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """tool → its newest definition, for the tools that had several; without times the last to appear is newest."""
+    """tool → its newest definition, for the tools that had several.
+
+    That is the one that appeared last (in time, or in the log), among those that a twentieth of the rows have: a
+    straggler with the old definition does not bring it back, and a lone experiment is no new version.
+    """
     newest = {}
     for name, versions in tools.items():
         if len(versions) > 1:
-            ordered = sorted(enumerate(versions.values()), key=lambda pair: (pair[1][3] or 0.0, pair[0]))
-            newest[name] = ordered[-1][1][0]
+            offered = sum(version[1] for version in versions.values())
+            common = [version for version in versions.values() if version[1] >= _LEAST_VERSION * offered]
+            newest[name] = max(enumerate(common), key=lambda pair: (pair[1][2] or 0.0, pair[0]))[1][0]
     return newest
 
 

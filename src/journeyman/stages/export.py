@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 
 from journeyman.artifacts import ADAPTER_FILE, write_atomic, write_json
-from journeyman.config import EvaluateConfig
+from journeyman.config import EvaluateConfig, RedactConfig
 from journeyman.errors import NotDeployable
 from journeyman.manifests import (
     AdapterManifest,
@@ -31,12 +31,14 @@ def export(
     decision: DecisionManifest,
     adapter_folder: Path,
     config: EvaluateConfig,
+    redact: RedactConfig,
     override: str | None,
     out: Path,
 ) -> BundleManifest:
     """Lays the bundle down.
 
     Args:
+        redact: what the training data had replaced; serving replaces the same.
         override: why it is exported all the same; all roles are then in the bundle, and the reason too.
 
     Raises:
@@ -58,6 +60,7 @@ def export(
         adapter_sha256=evaluation.adapter_sha256,
         base_file=BASE_FILE,
         system_prompts=prompts,
+        redact=redact.model_dump(),
         settings={
             "context": config.context,
             "max_new_tokens": config.max_new_tokens,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import resource
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -43,10 +44,13 @@ def train(
     use_threads(config.threads)
     reporter.begin("load the base", 1, "model")
     renderer = Renderer(base)
+    rows, held_out = list(read_rows(train_rows, Example)), list(read_rows(val_rows, Example))
+    rendered, rendered_out = render_rows(renderer, rows), render_rows(renderer, held_out)
+    reporter.say(_proof(rows + held_out))
     job = TrainingJob(
         decoder=load_decoder(base, compute_dtype(config.precision)),
-        train=render_rows(renderer, list(read_rows(train_rows, Example))),
-        val=render_rows(renderer, list(read_rows(val_rows, Example))),
+        train=rendered,
+        val=rendered_out,
         config=config,
         fingerprint=fingerprint,
         folder=out / "checkpoints",
@@ -76,6 +80,15 @@ def render_rows(renderer: Renderer, rows: Sequence[Example]) -> list[Rendered]:
     for row, one in zip(rows, rendered, strict=True):
         check_mask(row, one, renderer.terminator_id)
     return rendered
+
+
+def _proof(rows: Sequence[Example]) -> str:
+    """One line that says for which rows the mask was proven."""
+    roles = Counter(row.role for row in rows)
+    cut = sum(not row.ends for row in rows)
+    shown = ", ".join(f"{role} {count}" for role, count in sorted(roles.items()))
+    ends = f"every terminator but those of {cut} cut answers" if cut else "every terminator"
+    return f"mask proven for {len(rows)} rows ({shown}): no prompt token trained, {ends} trained"
 
 
 def _peak_memory_gb() -> float | None:

@@ -1,0 +1,63 @@
+"""`journeyman show dataset --row N`: every token of a row, and whether the loss falls on it."""
+
+from __future__ import annotations
+
+from itertools import groupby, islice
+from pathlib import Path
+
+from rich.text import Text
+
+from journeyman.artifacts import read_rows
+from journeyman.cli.tables import result_console
+from journeyman.config import CONFIG_NAME, load_config
+from journeyman.errors import UsageError
+from journeyman.pipeline import Run, stage_named
+from journeyman.records import Example
+from journeyman.rendering.mask import Part, check_mask, parts
+from journeyman.rendering.renderer import Renderer
+
+_FILES = {"train": "train.jsonl", "val": "val.jsonl", "test": "sealed/test.jsonl"}
+_STYLES: dict[Part, str] = {"prompt": "dim", "trained": "green", "terminator": "black on green"}
+_MARKS: dict[Part, tuple[str, str]] = {"prompt": ("", ""), "trained": ("⟦", "⟧"), "terminator": ("⟪", "⟫")}
+
+
+def print_row(folder: Path, stage: str, split: str, number: int) -> None:
+    """Prints the row's tokens: a rule between tokens, colours by what they are, brackets where there is no colour.
+
+    Raises:
+        UsageError: not the dataset, no such split, or no such row.
+        InputError: the mask of the row is not sound.
+    """
+    if stage != "curate":
+        raise UsageError(f"--row shows a row of the dataset, not of {stage}", "Run: journeyman show dataset --row 1")
+    if split not in _FILES:
+        raise UsageError(f"--split {split!r}: unknown", f"One of: {', '.join(_FILES)}")
+    path = folder / stage_named("curate").folder / _FILES[split]
+    row = next(islice(read_rows(path, Example), max(0, number - 1), None), None) if number > 0 else None
+    if row is None:
+        raise UsageError(f"{path}: has no row {number}", "Rows are counted from 1; status says how many there are")
+    run = Run(folder, load_config(folder / CONFIG_NAME))
+    console = result_console()
+    console.print(_painted(row, run.renderer, colour=console.is_terminal), soft_wrap=True)
+
+
+def _painted(row: Example, renderer: Renderer, *, colour: bool) -> Text:
+    rendered = renderer.example(row)
+    check_mask(row, rendered, renderer.terminator_id)
+    kinds = parts(rendered)
+    counts = {kind: kinds.count(kind) for kind in _STYLES}
+    text = Text(f"{row.id} ({row.role}, {row.group}, weight {row.weight:g}): ")
+    text.append(f"{counts['prompt']} prompt", _STYLES["prompt"]).append(", ")
+    text.append(f"{counts['trained']} trained", _STYLES["trained"]).append(", ")
+    text.append(f"{counts['terminator']} terminator", _STYLES["terminator"])
+    text.append("\n" if row.ends else " (the answer is cut: its end is not learned)\n")
+    for kind, run in groupby(zip(rendered.ids, kinds, strict=True), key=lambda pair: pair[1]):
+        pieces = [renderer.decode([token]) for token, _ in run]
+        if colour:
+            for index, piece in enumerate(pieces):
+                # Neighbouring tokens differ in underlining, so that every boundary is seen.
+                text.append(piece, f"{_STYLES[kind]}{' underline' if index % 2 else ''}")
+        else:
+            opening, closing = _MARKS[kind]
+            text.append("".join(f"{opening}{piece}{closing}" for piece in pieces))
+    return text

@@ -1,0 +1,25 @@
+"""The lint report: what is in the log and what was done about it, as one page without any network."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from pathlib import Path
+
+from journeyman.artifacts import read_rows, write_atomic
+from journeyman.manifests import DatasetManifest, IngestManifest
+from journeyman.records import Finding
+from journeyman.reporting.html import environment
+
+_EXAMPLES = 5
+
+
+def write_lint(data: DatasetManifest, logs: IngestManifest, folder: Path) -> None:
+    """Writes lint.html beside dropped.jsonl and noted.jsonl; logged text is hostile, so all of it is escaped."""
+    found: dict[str, list[Finding]] = defaultdict(list)
+    for name in ("dropped.jsonl", "noted.jsonl"):
+        for row in read_rows(folder / name, Finding):
+            if len(found[row.rule]) < _EXAMPLES:
+                found[row.rule].append(row)
+    examples = {name: found[name] for name in data.rules if found[name]}
+    page = environment().get_template("lint.html.j2").render(data=data, logs=logs, examples=examples)
+    write_atomic(folder / "lint.html", page.encode())
