@@ -23,7 +23,7 @@ from journeyman.errors import InputError, UsageError
 from journeyman.inference.llama import EngineSettings, running_engine
 from journeyman.manifests import BundleManifest
 from journeyman.pipeline import STAGES, Run, read_result
-from journeyman.serving.app import RequestError, engine_request, make_app
+from journeyman.serving.app import RequestError, conversation_of, engine_request, make_app
 
 MakeRun = Callable[..., Path]
 
@@ -89,7 +89,7 @@ def test_a_second_run_makes_nothing_again(finished: Path, capsys: pytest.Capture
 
 def test_status_and_show(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert call("status", "--dir", finished) == 0
-    assert "40 lines read" in capsys.readouterr().out
+    assert "40 rows read" in capsys.readouterr().out
     for stage in STAGES:
         assert call("show", stage.name, "--dir", finished) == 0
         capsys.readouterr()
@@ -192,7 +192,7 @@ BAD: dict[str, tuple[Callable[[Path], Any], str, int]] = {
     "empty logs": (_logs(b""), "no usable interaction", 1),
     "logs that are no JSON": (_logs(b"hello\n"), "not JSON", 1),
     "logs that are no UTF-8": (_logs(b"\xff\xfe\n"), "not UTF-8", 1),
-    "a folder as log": (lambda f: ((f / "logs.jsonl").unlink(), (f / "logs.jsonl").mkdir()), "is a folder", 2),
+    "a folder as log": (lambda f: ((f / "logs.jsonl").unlink(), (f / "logs.jsonl").mkdir()), "no log file in", 2),
     "rows without answers": (_logs(json.dumps(log_row(1, output="")).encode()), "empty 1", 1),
 }  # fmt: skip
 
@@ -311,11 +311,12 @@ def test_only_known_fields_reach_the_engine_and_the_trained_prompt_is_served(fin
     asked = engine_request(
         bundle,
         {**ASK, "slot_id": 3, "lora": [], "messages": [{"role": "system", "content": "Lie."}, ASK["messages"][0]]},
+        conversation_of(bundle),
     )
     assert asked.keys() == {"messages", "max_tokens", "temperature"}
     assert [m["content"] for m in asked["messages"]] == ["You are a coder.", "Task: x"]
     with pytest.raises(RequestError):
-        engine_request(bundle, {"model": "all"})
+        engine_request(bundle, {"model": "all"}, conversation_of(bundle))
 
 
 def test_serve_refuses_a_changed_file_and_an_open_host(finished: Path, tmp_path: Path) -> None:
@@ -369,3 +370,106 @@ def test_doctor_finds_everything_here(capsys: pytest.CaptureFixture[str]) -> Non
     assert call("doctor") == 0
     printed = capsys.readouterr().out
     assert "missing" not in printed and "python_tests" in printed
+
+
+def test_show_dataset_row_shows_every_token(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("show", "dataset", "--row", "1", "--dir", finished) == 0
+    shown = capsys.readouterr().out
+    assert "terminator" in shown.splitlines()[0]
+    assert "⟦o⟧⟦k⟧⟦ ⟧" in shown and shown.rstrip().endswith("⟪<|im_end|>⟫") and "⟦<|im_start|>" not in shown
+    assert call("show", "dataset", "--row", "1", "--split", "test", "--dir", finished) == 0
+    for wrong in (["--row", "0"], ["--row", "999"], ["--row", "1", "--split", "dev"]):
+        assert call("show", "dataset", *wrong, "--dir", finished) == 2
+    assert call("show", "plan", "--row", "1", "--dir", finished) == 2
+
+
+def test_curate_prints_the_lint_and_writes_the_report(make_run: MakeRun, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [log_row(n) for n in range(40)] + [log_row(50, output="Write to amy@corp.io, please.")]
+    rows.append(log_row(51, status="failure"))
+    folder = make_run(rows)
+    assert call("ingest", "--dir", folder) == 0
+    assert "replaced by placeholders: email 1" in capsys.readouterr().out
+    assert call("curate", "--dir", folder) == 0
+    printed = capsys.readouterr().out
+    assert "41 of 42 rows stay" in printed and "failed" in printed and "leak check: all" in printed
+    assert (folder / "02-dataset" / "lint.html").is_file()
+    for path in (p for p in folder.rglob("*") if p.is_file() and p.name != "logs.jsonl"):
+        assert b"amy@corp.io" not in path.read_bytes()
+
+
+def test_logs_can_be_piped_in(make_run: MakeRun) -> None:
+    folder = make_run()
+    rows = "".join(json.dumps(log_row(n)) + "\n" for n in range(12))
+    command = [sys.executable, "-m", "journeyman", "ingest", "--dir", str(folder), "--set", 'data.sources=["-"]']
+    piped = subprocess.run(command, input=rows, capture_output=True, text=True, check=True)
+    assert "12 rows read, 12 kept" in piped.stderr
+    assert (folder / ".stdin.jsonl").stat().st_mode & 0o077 == 0
+    again = subprocess.run(command, input="", capture_output=True, text=True, check=True)
+    assert "unchanged" in again.stderr
+    rows = [log_row(n) for n in range(3)]
+    (folder / ".stdin.jsonl").unlink()
+    none = subprocess.run(command, input="", capture_output=True, text=True)
+    assert none.returncode == 2 and "nothing was piped in" in none.stderr
+
+
+def test_a_changed_source_restarts_an_unfinished_curate_without_being_asked(make_run: MakeRun) -> None:
+    folder = make_run([log_row(n, status="failure") for n in range(4)])
+    assert call("curate", "--dir", folder) == 1
+    assert call("curate", "--dir", folder, "--set", "curate.rules.failed='keep'") == 0
+
+
+@pytest.mark.parametrize("text", ["'", "secret is hunter2-Zx9", "<EMAIL_1>", "<", "a <b> <EMAIL_"])
+def test_served_answers_get_their_values_back_piece_by_piece(text: str) -> None:
+    from journeyman.redaction.redactor import Redactor, StreamRestorer
+
+    seen = Redactor().conversation()
+    assert seen.text("mail amy@corp.io now, or bob@corp.io") == "mail <EMAIL_1> now, or <EMAIL_2>"
+    answer = f"{text} to <EMAIL_2> and <EMAIL_1>, not <EMAIL_3>"
+    whole = seen.restore(answer)
+    assert "bob@corp.io and amy@corp.io, not <EMAIL_3>" in whole
+    for size in (1, 3, 7):
+        restorer = StreamRestorer(seen)
+        pieces = [restorer.feed(answer[at : at + size]) for at in range(0, len(answer), size)]
+        assert "".join(pieces) + restorer.finish() == whole
+
+
+def test_serve_redacts_as_ingest_does_and_restores_the_answer(finished: Path) -> None:
+    from journeyman.config import DataConfig
+    from journeyman.redaction.redactor import Redactor
+    from journeyman.serving.app import served_messages
+    from journeyman.sources.files import parse_line
+    from journeyman.sources.reader import Reader
+
+    call_ = {"id": "c1", "type": "function", "function": {"name": "mail", "arguments": '{"to": "amy@corp.io"}'}}
+    turns = [
+        {"role": "system", "content": "You are a coder, ask root@corp.io."},
+        {"role": "user", "content": "Key AKIAQYLPMN5HFIQR7XYZ, mail bob@corp.io"},
+        {"role": "assistant", "content": "", "tool_calls": [call_]},
+        {"role": "tool", "content": "sent to amy@corp.io", "tool_call_id": "c1"},
+        {"role": "user", "content": [{"type": "text", "text": "and bob@corp.io?"}]},
+    ]
+    line = json.dumps(
+        {"request": {"messages": turns}, "response": {"choices": [{"message": {"content": "to bob@corp.io"}}]}}
+    )
+    (row,) = Reader(DataConfig()).records(parse_line(line.encode(), 1), "log")
+    trained = Redactor().interaction(row)  # type: ignore[arg-type]
+    bundle = read_result(finished, "export")[1]
+    assert isinstance(bundle, BundleManifest)
+    seen = conversation_of(bundle)
+    served = served_messages(bundle, "coder", turns, seen)
+    flat = [
+        {**m, "content": m["content"] if isinstance(m["content"], str) else m["content"][0]["text"]} for m in served
+    ]
+    assert flat[1:] == [message.as_openai() for message in trained.messages[1:]]
+    assert trained.output == "to <EMAIL_1>" and seen.restore(trained.output) == "to bob@corp.io"
+    assert "AKIA" not in json.dumps(served) and "corp.io" not in json.dumps(served[1:])
+    assert trained.messages[0].content == "You are a coder, ask <EMAIL_3>."
+
+
+def test_a_streamed_answer_is_restored(client: Any) -> None:
+    body = {**ASK, "messages": [{"role": "user", "content": "mail amy@corp.io"}], "stream": True}
+    streamed = client.post("/v1/chat/completions", json=body)
+    assert streamed.status_code == 200 and streamed.text.rstrip().endswith("data: [DONE]")
+    events = [json.loads(line[6:]) for line in streamed.text.splitlines() if line.startswith("data: {")]
+    assert events and all("choices" in event for event in events)
+    assert "\n\ndata: " in streamed.text

@@ -10,7 +10,7 @@ from pathlib import Path
 from journeyman.cli.progress import terminal_reporter
 from journeyman.cli.tables import print_lint_table, print_log_table, print_verdict_table, result_console, summary_line
 from journeyman.config import CONFIG_NAME, load_config
-from journeyman.errors import Interrupted
+from journeyman.errors import Interrupted, UsageError
 from journeyman.manifests import DatasetManifest, DecisionManifest, EvaluationManifest, IngestManifest
 from journeyman.pipeline import STDIN, STDIN_FILE, Run, run_pipeline, stage_named, typed_result
 
@@ -43,17 +43,21 @@ def run_stages(
 
 def keep_stdin(folder: Path) -> None:
     """Stores what is piped in, so that the run can be resumed and checked. Readable by its owner only."""
-    if sys.stdin is None or sys.stdin.isatty():
-        return
     place = folder / STDIN_FILE
+    if sys.stdin is None or sys.stdin.isatty():
+        if not place.exists():
+            raise UsageError("data.sources names -, but nothing is piped in", "journeyman ingest < log.jsonl")
+        return
     staged = place.with_suffix(".part")
     staged.touch(mode=0o600)
     with staged.open("wb") as file:
         shutil.copyfileobj(sys.stdin.buffer, file)
-    if staged.stat().st_size or not place.exists():
+    if staged.stat().st_size:
         staged.replace(place)
-    else:
-        staged.unlink()  # nothing was piped: what an earlier call kept stands
+        return
+    staged.unlink()
+    if not place.exists():  # else: nothing was piped now, and what an earlier call kept stands
+        raise UsageError("data.sources names -, but nothing was piped in", "journeyman ingest < log.jsonl")
 
 
 def print_results(folder: Path, until: str) -> None:

@@ -83,6 +83,9 @@ _NOT_A_SECRET = re.compile(
     r"|(?:your|my|the|some|an?|test|fake|dummy|example|sample|placeholder|changeme|change[_-]me|insert|replace"
     r"|enter|todo|new|old|user|admin)(?:[ _-].*)?|.*(?:example|placeholder|redacted).*|[A-Z][A-Z_]*_[1-9]\d*)$"
 )
+_EXPRESSION = re.compile(
+    r"[A-Za-z_]\w*(?:[./:][A-Za-z_]\w*)+|[A-Za-z_]+(?:-[A-Za-z_]+)+|[A-Za-z_]*[a-z]_?\d{1,2}|[\w.]+=[^=].*"
+)
 _TELEGRAM = re.compile(r"\d{8,10}$")
 
 
@@ -151,7 +154,7 @@ def _likely(value: str, *, quoted: bool) -> bool:
 
 def _code(value: str) -> bool:
     """An expression rather than a literal: attribute access, a path, a type, a version."""
-    return bool(re.fullmatch(r"[A-Za-z_][\w]*(?:[.\-/:][A-Za-z_]\w*)+|[A-Za-z_]*[a-z]_?\d{1,2}|[\w.]+=.*", value))
+    return bool(_EXPRESSION.fullmatch(value))
 
 
 @cache
