@@ -318,7 +318,7 @@ def test_a_broken_mask_names_the_row(tiny: GgufFile) -> None:
 def test_an_interrupted_curate_goes_on_and_ends_the_same(
     tmp_path: Path, tiny: GgufFile, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("journeyman.stages.curate._BATCH_BYTES", 4_000)
+    monkeypatch.setattr("journeyman.curation.passes._BATCH_BYTES", 4_000)
     config = Config()
     rows = [row(n, task(n % 70), f"answer {n}", role=["coder", "tester"][n % 2]) for n in range(120)]
     (tmp_path / "log.jsonl").write_text("".join(json.dumps(one) + "\n" for one in rows))

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from journeyman.config import Config
 from journeyman.curation.choose import Choice, Log
+from journeyman.curation.passes import Counts
 from journeyman.curation.rules import RULES, WHAT
 from journeyman.curation.split import NAMES, TRAIN, Splits, random_split_leak
 from journeyman.manifests import (
@@ -27,7 +28,6 @@ from journeyman.rendering.renderer import Renderer
 _FEW_ROWS = 50
 """Below this a role learns little: OpenAI's guide to fine-tuning sees clear gains from 50 to 100 examples on."""
 _COMMON_ID = 0.1
-Counts = Mapping[str, Counter[tuple[str, str]]]
 _NAMES = {number: rule.__name__ for number, rule in enumerate(RULES, start=1)}
 _FAILED = tuple(number for number, name in _NAMES.items() if name in ("failed", "empty"))
 

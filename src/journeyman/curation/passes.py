@@ -1,0 +1,204 @@
+"""The two passes over the rows: worker processes look at them, this process stores what they found.
+
+Each pass goes on after its last commit. Between the passes the columns decide (choose.py).
+"""
+
+from __future__ import annotations
+
+import io
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zstandard
+
+from journeyman.config import CurateConfig
+from journeyman.curation.choose import Choice, Log
+from journeyman.curation.columns import Flags, Names
+from journeyman.curation.duplicates import BANDS
+from journeyman.curation.examine import Examined, Examiner, examine
+from journeyman.curation.render import Chosen, RenderWorker, render
+from journeyman.errors import Interrupted
+from journeyman.outputs import Outputs
+from journeyman.parallel import mapped
+from journeyman.ports import Reporter
+
+BAND_FILES = [f"band-{number:02}.u4" for number in range(BANDS)]
+_BATCH_BYTES = 1 << 20
+_WORTH_WORKERS = 8 << 20
+"""Compressed bytes of interactions from which starting worker processes pays."""
+_MOST_PROMPTS, _MOST_VERSIONS, _MOST_IDS = 2_000, 50, 200
+Counts = dict[str, Counter[tuple[str, str]]]
+"""dropped or noted → (rule, role) → rows."""
+
+
+def first_pass(
+    interactions: Path, config: CurateConfig, base: Path, scratch: Path, reporter: Reporter
+) -> dict[str, Any]:
+    """Looks at each row on its own; returns the tables that belong to the columns."""
+    size = interactions.stat().st_size
+    reporter.begin("curate: look", size, "bytes")
+    names = ["rows", "words.u4", "dropped-1.jsonl", "noted-1.jsonl", *BAND_FILES]
+    empty = {
+        "rows": 0,
+        "done": False,
+        "roles": [],
+        "teachers": [],
+        "files": [],
+        "prompts": {},
+        "tools": {},
+        "ids": {},
+        "noted": [],
+    }
+    with Outputs(scratch, names, ".first.json") as outputs:
+        state: dict[str, Any] = outputs.state or empty
+        if state["done"]:
+            return state
+        tables = {name: Names(state[name]) for name in ("roles", "teachers", "files")}
+        noted = Counter({(rule, role): n for rule, role, n in state["noted"]})
+        batches = _Batches(interactions, state["rows"])
+        setup = partial(Examiner, base, config)
+        for made in mapped(examine, setup, batches, parallel=size > _WORTH_WORKERS):
+            _store(made, tables, outputs)
+            noted.update(made.noted)
+            _merge(state, made)
+            state |= {name: table.names for name, table in tables.items()}
+            state["rows"] += len(made.rows)
+            reporter.advance(batches.read)
+            if outputs.commit_due or reporter.stop_requested:
+                outputs.commit(state | {"noted": _listed(noted)})
+            if reporter.stop_requested:
+                raise Interrupted(f"stopped after looking at {state['rows']} rows", "Run it again to go on")
+        state = {**state, "noted": _listed(noted), "done": True}
+        outputs.commit(state)
+    return state
+
+
+def _listed(counts: Counter[tuple[str, str]]) -> list[tuple[str, str, int]]:
+    return [(rule, role, count) for (rule, role), count in counts.items()]
+
+
+class _Batches:
+    """Lines of the interactions, about a megabyte at a time; `read` is how much of the file that took."""
+
+    def __init__(self, path: Path, skip: int) -> None:
+        self._path, self._skip, self.read = path, skip, 0
+
+    def __iter__(self) -> Iterator[list[bytes]]:
+        with self._path.open("rb") as file:
+            stream = zstandard.ZstdDecompressor().stream_reader(file, read_across_frames=True)
+            lines = io.BufferedReader(stream, _BATCH_BYTES)
+            for _ in islice(lines, self._skip):
+                pass
+            while batch := lines.readlines(_BATCH_BYTES):
+                self.read = file.tell()
+                yield batch
+
+
+def _store(made: Examined, tables: Mapping[str, Names], outputs: Outputs) -> None:
+    for column, table in (("role", "roles"), ("teacher", "teachers"), ("file", "files")):
+        made.rows[column] = tables[table].translated(made.rows[column], getattr(made, table))
+    outputs.write("rows", made.rows.tobytes())
+    outputs.write("words.u4", made.words.tobytes())
+    for number, name in enumerate(BAND_FILES):
+        outputs.write(name, made.bands[:, number].tobytes())
+    for name, data in made.findings.items():
+        outputs.write(f"{name}-1.jsonl", data)
+
+
+def _merge(state: dict[str, Any], made: Examined) -> None:
+    for hashed, prompt in made.prompts.items():
+        if len(state["prompts"]) < _MOST_PROMPTS:
+            state["prompts"].setdefault(str(hashed), prompt)
+    for path, values in made.ids.items():
+        kept = state["ids"].setdefault(path, {})
+        for value, count in values.items():
+            if value in kept or len(kept) < _MOST_IDS:
+                kept[value] = kept.get(value, 0) + count
+    for name, versions in made.tools.items():
+        known = state["tools"].setdefault(name, {})
+        for key, (schema, count, start, end) in versions.items():
+            if key in known:
+                old = known[key]
+                known[key] = [schema, old[1] + count, _earlier(old[2], start), _later(old[3], end)]
+            elif len(known) < _MOST_VERSIONS:
+                known[key] = [schema, count, _earlier(start, start), _later(end, end)]
+
+
+def _earlier(a: float | None, b: float | None) -> float | None:
+    return min((t for t in (a, b) if t is not None and t == t), default=None)
+
+
+def _later(a: float | None, b: float | None) -> float | None:
+    return max((t for t in (a, b) if t is not None and t == t), default=None)
+
+
+def second_pass(
+    interactions: Path,
+    log: Log,
+    choice: Choice,
+    prompts: Mapping[str, str],
+    tools: Mapping[str, Any],
+    config: CurateConfig,
+    base: Path,
+    scratch: Path,
+    reporter: Reporter,
+) -> Counts:
+    """Renders what stays; returns the rows dropped and noted by rule and role."""
+    size = interactions.stat().st_size
+    reporter.begin("curate: render", size, "bytes")
+    names = ["examples.jsonl", "examples", "dropped-2.jsonl", "noted-2.jsonl"]
+    with Outputs(scratch, names, ".second.json") as outputs:
+        state = outputs.state or {"rows": 0, "dropped": [], "noted": []}
+        counts: Counts = {k: Counter({(a, b): n for a, b, n in state[k]}) for k in ("dropped", "noted")}
+        batches = _Batches(interactions, state["rows"])
+        done = _Done(state["rows"])
+        setup = partial(RenderWorker, base, config, prompts, tools)
+        for made in mapped(render, setup, _chosen(batches, log, choice, done), parallel=size > _WORTH_WORKERS):
+            outputs.write("examples.jsonl", made.examples)
+            outputs.write("examples", made.columns.tobytes())
+            for name, data in made.findings.items():
+                outputs.write(f"{name}-2.jsonl", data)
+            counts["dropped"].update(made.dropped)
+            counts["noted"].update(made.noted)
+            rows = done.ends.pop(0)
+            reporter.advance(batches.read)
+            if outputs.commit_due or reporter.stop_requested:
+                outputs.commit({"rows": rows, **{name: _listed(count) for name, count in counts.items()}})
+            if reporter.stop_requested:
+                raise Interrupted(f"stopped after rendering {rows} rows", "Run it again to go on")
+        outputs.commit({"rows": len(log.rows), **{name: _listed(count) for name, count in counts.items()}})
+    return counts
+
+
+class _Done:
+    """Rows read up to the end of each batch that is under way."""
+
+    def __init__(self, start: int) -> None:
+        self.row = start
+        self.ends: list[int] = []
+
+
+def _chosen(batches: _Batches, log: Log, choice: Choice, done: _Done) -> Iterator[list[Chosen]]:
+    """The rows of each batch that the first pass left, with what was decided."""
+    rows = log.rows
+    first_of_id: Flags = np.zeros(len(rows), dtype=bool)
+    if len(rows):
+        first_of_id[np.unique(rows["id"], return_index=True)[1]] = True
+    for batch in batches:
+        chosen = [
+            Chosen(
+                row, line, choice.dropped.get(row), choice.noted.get(row, ()), int(choice.groups[row]),
+                float(choice.weights[row]), not rows["cut"][row], not first_of_id[row],
+                int(rows["output_tokens"][row]) - 1,
+            )
+            for row, line in enumerate(batch, start=done.row)
+            if rows["rule"][row] == 0
+        ]  # fmt: skip
+        done.row += len(batch)
+        done.ends.append(done.row)
+        yield chosen
