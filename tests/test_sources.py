@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import random
 from pathlib import Path
 from typing import Any
@@ -19,10 +20,12 @@ from journeyman.config import DataConfig, RedactConfig
 from journeyman.errors import InputError, JourneymanError, UsageError
 from journeyman.ports import SilentReporter
 from journeyman.records import Interaction, Rejected
+from journeyman.redaction.redactor import Redactor
 from journeyman.sources.files import log_files, parse_line, read_file
 from journeyman.sources.reader import FORMATS, UNREADABLE, Reader
 from journeyman.stages.ingest import ingest
 
+FUZZ = int(os.environ.get("JOURNEYMAN_FUZZ", "1"))  # `make fuzz` tries many times more
 FIXTURES = Path(__file__).parent / "fixtures"
 PARIS = {"city": "Paris"}
 # format → for each row of the fixture what comes out of it, in order: (role, last question, answer, calls) or a reason
@@ -285,7 +288,7 @@ ROWS["interactions"] = [log_row(n) for n in range(3)]
 
 @pytest.mark.parametrize("name", ROWS)
 @given(seed=st.integers(0, 2**32), new=JSON)
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=250 * FUZZ, deadline=None)
 def test_a_damaged_row_is_read_or_rejected_with_a_reason(name: str, seed: int, new: Any) -> None:
     random_ = random.Random(seed)
     row = random_.choice(ROWS[name])
@@ -304,10 +307,42 @@ def test_a_damaged_row_is_read_or_rejected_with_a_reason(name: str, seed: int, n
                 assert any(message.role in ("user", "tool") for message in record.messages)
 
 
+SECRETS = ("amy@corp.io", "AKIAQYLPMN5HFIQR7XYZ")
+
+
+def _with_secrets(value: Any, random_: random.Random) -> Any:
+    """The value with secrets behind one of its texts, wherever that stands, and in JSON within text too."""
+    if isinstance(value, dict) and value:
+        key = random_.choice(list(value))
+        return {**value, key: _with_secrets(value[key], random_)}
+    if isinstance(value, list) and value:
+        place = random_.randrange(len(value))
+        return [*value[:place], _with_secrets(value[place], random_), *value[place + 1 :]]
+    if isinstance(value, str) and value[:1] in ("{", "["):
+        return json.dumps(_with_secrets(json.loads(value), random_))
+    return f"{value} {SECRETS[0]} {SECRETS[1]}" if isinstance(value, str) else value
+
+
+@pytest.mark.parametrize("name", ROWS)
+@given(seed=st.integers(0, 2**32))
+@settings(max_examples=60 * FUZZ, deadline=None)
+def test_no_secret_survives_wherever_it_stands(name: str, seed: int) -> None:
+    from journeyman.stages.ingest import _without_secrets
+
+    random_ = random.Random(seed)
+    row = _with_secrets(random_.choice(ROWS[name]), random_)
+    for record in Reader(DataConfig()).records(parse_line(json.dumps(row).encode(), 1), "log.jsonl"):
+        kept = (
+            Redactor().interaction(record) if isinstance(record, Interaction) else _without_secrets(record, Redactor())
+        )
+        text = kept.model_dump_json()
+        assert not any(secret in text for secret in SECRETS), text
+
+
 @given(
     data=st.binary(max_size=400), name=st.sampled_from(["x.jsonl", "x.json", "x.csv", "x.jsonl.gz", "x.zst", "x.tsv"])
 )
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=300 * FUZZ, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_no_bytes_crash_a_reader(tmp_path: Path, data: bytes, name: str) -> None:
     path = _written(tmp_path, name, data)
     try:
@@ -319,7 +354,7 @@ def test_no_bytes_crash_a_reader(tmp_path: Path, data: bytes, name: str) -> None
 
 
 @given(cuts=st.lists(st.integers(0, 5_000), max_size=3), name=st.sampled_from(sorted(EXPECTED)))
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=100 * FUZZ, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_rows_in_equal_rows_kept_and_rejected(tmp_path: Path, cuts: list[int], name: str) -> None:
     data = bytearray(b"".join(_lines(f"{name}.jsonl")))
     for cut in cuts:

@@ -60,7 +60,7 @@ def lint(
         rows_in=len(log.rows),
         kept=len(examples),
         dropped=dict(by_rule.most_common()),
-        rules=_rules(dropped, noted, config),
+        rules=_rules(dropped, noted + _too_few(splits), config),
         splits=splits,
         train_tokens=int(examples["tokens"][split == TRAIN].sum(dtype=np.int64)),
         longest_row_tokens=int(examples["tokens"].max()),
@@ -85,6 +85,11 @@ def dropped_by_rule(log: Log, counts: Counts) -> Counter[tuple[str, str]]:
         if rule:
             dropped[_NAMES[rule], log.roles[role]] += count
     return dropped
+
+
+def _too_few(splits: Mapping[str, SplitCounts]) -> Counter[tuple[str, str]]:
+    """The training rows of the roles that have too few."""
+    return Counter({("too_few", role): counts.train for role, counts in splits.items() if counts.train < _FEW_ROWS})
 
 
 def _rules(dropped: Counter[tuple[str, str]], noted: Counter[tuple[str, str]], config: Config) -> dict[str, RuleCount]:
@@ -197,9 +202,9 @@ def _notes(
             notes.append(
                 f"tool {name}: {len(versions)} definitions over time; the newest is trained and must be served"
             )
-    for role, counts in splits.items():
-        if counts.train < _FEW_ROWS:
-            notes.append(f"{role}: {counts.train} training rows are few; below {_FEW_ROWS} a role learns little")
+    few = ", ".join(f"{role} {n}" for (_, role), n in _too_few(splits).items())
+    if few:
+        notes.append(f"few training rows ({few}): below {_FEW_ROWS} a role learns little")
     if choice.contradictions:
         notes.append(f"{choice.contradictions} inputs have short answers that contradict each other")
     repetition = _repetition(log, config)

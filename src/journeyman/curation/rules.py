@@ -249,7 +249,7 @@ WHAT: Mapping[str, str] = {
     "template": "the base's chat template refuses the conversation",
     "secrets": "secrets replaced by placeholders",
     "personal": "personal data replaced by placeholders",
-    "too_few": "too few rows",
+    "too_few": "roles with few rows to train on",
 }
 """Every rule by name, in the order of the report."""
 

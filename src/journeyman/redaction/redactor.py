@@ -9,7 +9,6 @@ values are put back into the answer before the client sees it.
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from collections import Counter
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from journeyman.redaction.secrets import Span, find_secrets
 
 _PLACEHOLDER = re.compile(r"<[A-Z]+(?:_[A-Z]+)*_\d+>")
 _LONGEST_PLACEHOLDER = 24
+_TIME = re.compile(r"[\dT:.+Z -]{8,40}")
 
 
 @dataclass(frozen=True)
@@ -100,17 +100,20 @@ class Conversation:
         return value
 
     def call(self, call: ToolCall) -> ToolCall:
-        return call.model_copy(update={"arguments": self.value(call.arguments)})
+        return ToolCall(arguments=self.value(call.arguments), name=self.text(call.name), id=self._optional(call.id))
 
     def message(self, message: Message) -> Message:
-        return message.model_copy(
-            update={
-                "content": self.text(message.content),
-                "tool_calls": [self.call(call) for call in message.tool_calls],
-                "name": None if message.name is None else self.text(message.name),
-                "extra": self.value(message.extra),
-            }
+        return Message(
+            content=self.text(message.content),
+            tool_calls=[self.call(call) for call in message.tool_calls],
+            name=self._optional(message.name),
+            tool_call_id=self._optional(message.tool_call_id),
+            role=self.text(message.role),
+            extra=self.value(message.extra),
         )
+
+    def _optional(self, text: str | None) -> str | None:
+        return None if text is None else self.text(text)
 
     def restore(self, text: str) -> str:
         """The text with this conversation's placeholders turned back into their values."""
@@ -166,10 +169,9 @@ def _longest_first(span: Span) -> tuple[int, Span]:
 def _everything(row: Interaction) -> str:
     """Every text of the row in one: most rows hold nothing, and one search says so."""
     texts = [*(message.content for message in row.messages), row.output or "", row.reasoning or ""]
-    calls = [call.arguments for turn in row.messages for call in turn.tool_calls]
-    calls += [call.arguments for call in row.output_calls]
-    extras = [turn.extra for turn in row.messages if turn.extra]
-    rest = [row.id, row.session, row.role, row.provider, row.model, row.tools, row.errors, row.check, row.extra]
+    skipped: Any = {"messages": {"__all__": {"content"}}, "output": True, "reasoning": True, "source": True}
+    if row.timestamp is None or _TIME.fullmatch(row.timestamp):
+        skipped["timestamp"] = True
     # Escaped line ends and quotes would hide where a word begins.
-    encoded = json.dumps([*rest, calls, extras], ensure_ascii=False, default=str)
+    encoded = row.model_dump_json(exclude=skipped, exclude_defaults=True)
     return "\n".join([*texts, encoded.replace("\\n", "\n").replace('\\"', '"')])

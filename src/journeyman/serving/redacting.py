@@ -20,8 +20,9 @@ def _turn(message: dict[str, Any], seen: Conversation) -> dict[str, Any]:
         turn["content"] = _content(turn["content"], seen)
     if isinstance(turn.get("tool_calls"), list):
         turn["tool_calls"] = [_call(call, seen) for call in turn["tool_calls"]]
-    if isinstance(turn.get("name"), str):
-        turn["name"] = seen.text(turn["name"])
+    for key in ("name", "tool_call_id"):
+        if isinstance(turn.get(key), str):
+            turn[key] = seen.text(turn[key])
     return turn
 
 
@@ -48,7 +49,11 @@ def _call(call: Any, seen: Conversation) -> Any:
             arguments = seen.text(arguments)
     else:
         arguments = seen.value(arguments)
-    return {**call, "function": {**function, "arguments": arguments}}
+    named = {"arguments": arguments}
+    if isinstance(function.get("name"), str):
+        named["name"] = seen.text(function["name"])
+    made = {**call, "function": {**function, **named}}
+    return {**made, "id": seen.text(made["id"])} if isinstance(made.get("id"), str) else made
 
 
 async def restored_stream(lines: AsyncIterator[str], seen: Conversation) -> AsyncIterator[bytes]:
