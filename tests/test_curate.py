@@ -13,7 +13,7 @@ import pytest
 
 from conftest import REAL_LOG, log_row
 from journeyman.artifacts import read_rows
-from journeyman.config import Config
+from journeyman.config import Config, load_config
 from journeyman.curation.duplicates import (
     Clusters,
     Words,
@@ -49,7 +49,7 @@ def _curate(log: Path, out: Path, base: GgufFile, config: Config | None = None) 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory: pytest.TempPathFactory, embedded: GgufFile) -> tuple[Path, DatasetManifest]:
     out = tmp_path_factory.mktemp("demo")
-    return out, _curate(DEMO / "interactions.jsonl", out, embedded)
+    return out, _curate(DEMO / "interactions.jsonl", out, embedded, load_config(DEMO / "journeyman.toml"))
 
 
 def test_every_planted_row_is_found_by_its_rule_and_nothing_else_is_dropped(
@@ -79,8 +79,6 @@ def test_no_test_row_is_near_a_training_row(demo: tuple[Path, DatasetManifest]) 
 
 
 def test_the_demo_answers_pass_their_own_checks(demo: tuple[Path, DatasetManifest]) -> None:
-    from journeyman.config import load_config
-
     out, _ = demo
     config = load_config(DEMO / "journeyman.toml")
     for row in list(read_rows(out / "train.jsonl", Example))[::6]:

@@ -181,11 +181,13 @@ def test_a_cut_answer_can_be_kept_without_its_end(tmp_path: Path, tiny: GgufFile
     rows = [row(n, task(n), f"answer {n}") for n in range(30)]
     for n in (4, 5):
         rows[n]["execution"]["finish_reason"] = "length"
-    _, dropped, _, _ = run(tmp_path, tiny, rows)
+    _, dropped, _, _ = run(tmp_path, tiny, rows, rules={"truncated": "drop"})
     assert by_rule(dropped, "truncated") == {"row-4", "row-5"}
     (tmp_path / "kept").mkdir()
-    _, _, noted, left = run(tmp_path / "kept", tiny, rows, rules={"truncated": "keep_without_end"})
+    _, _, noted, left = run(tmp_path / "kept", tiny, rows)
     assert by_rule(noted, "truncated") == {"row-4", "row-5"}
+    trained = {example.id for example in read_rows(tmp_path / "kept" / "train.jsonl", Example)}
+    assert {"row-4", "row-5"} <= trained, "half an answer is no measure"
     renderer = Renderer(tiny)
     for example in left:
         rendered = renderer.example(example)

@@ -197,14 +197,15 @@ def test_tokens_of_real_texts_equal_llama_cpp(embedded: GgufFile, renderer: Rend
 
 
 def test_loss_falls_on_answers_and_terminators_only(renderer: Renderer, tmp_path: Path, embedded: GgufFile) -> None:
-    from journeyman.config import Config, DataConfig, RedactConfig
+    from journeyman.config import DataConfig, RedactConfig, load_config
     from journeyman.ports import SilentReporter
     from journeyman.records import Example
     from journeyman.stages.curate import curate
     from journeyman.stages.ingest import ingest
 
     ingest([DEMO], DataConfig(), RedactConfig(), tmp_path, SilentReporter())
-    curate(tmp_path / "interactions.jsonl.zst", Config(), embedded, tmp_path, SilentReporter())
+    config = load_config(DEMO.parent / "journeyman.toml")
+    curate(tmp_path / "interactions.jsonl.zst", config, embedded, tmp_path, SilentReporter())
     rows = list(read_rows(tmp_path / "train.jsonl", Example))
     rendered = render_rows(renderer, rows)
     for row, one in zip(rows, rendered, strict=True):

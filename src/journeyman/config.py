@@ -63,7 +63,7 @@ class RulesConfig(Section):
     )
     reasoning: Literal["strip", "drop", "keep"] = Field("strip", description="closed <think> blocks in answers")
     truncated: Literal["drop", "keep_without_end", "keep"] = Field(
-        "drop", description="cut answers; keep_without_end trains their text but no terminator"
+        "keep_without_end", description="cut answers; keep_without_end trains their text but no terminator"
     )
     too_long: Literal["drop", "cut"] = Field("drop", description="over max_length; cut removes the oldest turns")
     duplicate: Literal["drop", "keep"] = Field("drop", description="repeats and near repeats of a task")

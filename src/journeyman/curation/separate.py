@@ -26,9 +26,10 @@ def separate(log: Log, choice: Choice, rows: Indices, config: CurateConfig) -> t
     """
     groups = choice.groups[rows].copy()
     roles, times = log.rows["role"][rows], log.rows["time"][rows] if config.split_by_time else None
+    cut = np.asarray(log.rows["cut"][rows])  # half an answer is trained on, and measures nothing
     place = {int(row): index for index, row in enumerate(rows)}
     for _ in range(_ROUNDS):
-        split = split_rows(roles, groups, log.roles, (config.val_share, config.test_share), config.seed, times)
+        split = split_rows(roles, groups, log.roles, (config.val_share, config.test_share), config.seed, times, cut)
         assert not leaked_groups(split, groups)
         tested = rows[split == TEST]
         sample = tested

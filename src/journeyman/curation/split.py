@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from journeyman.curation.columns import Indices
+from journeyman.curation.columns import Flags, Indices
 
 TRAIN, VAL, TEST = 0, 1, 2
 NAMES = ("train", "val", "test")
@@ -23,6 +23,7 @@ def split_rows(
     shares: tuple[float, float],
     seed: int,
     times: NDArray[np.float64] | None = None,
+    train_only: Flags | None = None,
 ) -> Splits:
     """Assigns each group as a whole, whatever roles it holds.
 
@@ -35,15 +36,19 @@ def split_rows(
         names: of the roles; they seed the order.
         shares: of validation and of test.
         times: where given, the newest groups are tested; else random ones.
+        train_only: rows that are no measure, whose groups must not be tested on.
     """
     numbers, group = np.unique(groups, return_inverse=True)
     assigned = np.zeros(len(numbers), dtype=np.int8)
+    allowed = np.ones(len(numbers), dtype=bool)
+    if train_only is not None:
+        allowed[group[train_only]] = False
     latest = np.full(len(numbers), -np.inf)
     if times is not None:
         np.maximum.at(latest, group, np.nan_to_num(times, nan=-np.inf))
     for code in sorted(range(len(names)), key=lambda code: names[code]):
         sizes = np.bincount(group[roles == code], minlength=len(numbers))
-        mine = np.flatnonzero(sizes).tolist()
+        mine = np.flatnonzero((sizes > 0) & allowed).tolist()
         random.Random(f"{seed}/{names[code]}").shuffle(mine)
         if times is not None:
             mine.sort(key=lambda one: -latest[one])
