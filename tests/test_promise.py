@@ -20,7 +20,7 @@ from journeyman.models.gguf_file import GgufFile
 from journeyman.models.weights import load_decoder
 from journeyman.records import Message
 from journeyman.rendering.renderer import Renderer
-from journeyman.serving.app import served_messages
+from journeyman.serving.app import conversation_of, served_messages
 from journeyman.stages.train import render_rows
 from journeyman.training.batches import pack
 from journeyman.training.export import write_gguf, write_peft
@@ -178,10 +178,10 @@ def test_prompt_ids_of_train_evaluate_and_serve_are_identical(embedded: GgufFile
             role = row["agent"]["role"]
             bundle = BundleManifest(
                 roles=[role], override=None, base_sha256="", adapter_sha256="", base_file="",
-                system_prompts={role: messages[0].content}, settings={},
+                system_prompts={role: messages[0].content}, redact={}, settings={},
             )  # fmt: skip
             trained = renderer.example(example_of(messages, "x"))
-            served = served_messages(bundle, role, [messages[1].as_chat()])
+            served = served_messages(bundle, role, [messages[1].as_chat()], conversation_of(bundle))
             evaluated = engine.prompt_ids(messages)
             assert trained.ids[: trained.prompt_tokens] == evaluated
             assert engine.prompt_ids([Message(**m) for m in served]) == evaluated
