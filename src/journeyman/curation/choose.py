@@ -27,31 +27,40 @@ _ALIEN_SIMILARITY, _ALIEN_SHARE = 0.3, 0.05
 _UNANSWERED = tuple(n for n, rule in enumerate(RULES, start=1) if rule.__name__ in ("failed", "empty", "mock_provider"))
 
 
+DECISIONS = ("", "credit", "duplicate", "near_duplicate", "contradictory", "foreign", "misrouted", "poison")
+
+
 @dataclass
 class Choice:
-    """What was decided.
+    """What was decided, in arrays of one value a row.
 
     Attributes:
-        dropped: row → (rule, detail).
-        noted: row → [(rule, detail)].
-        groups: for each row the number of its group: one task or session.
-        weights: for each row.
+        groups: the number of the row's group: one task or session.
+        weights: of the row in the loss.
+        rule: the place in DECISIONS of the rule that drops the row; 0 where none does.
+        about: what that rule has to say: the row that is kept instead, a role, a trigger, a count.
+        noted: rule → the same for rows that are only noted; -1 where it says nothing.
         contradictions: inputs with short answers that disagree.
         workloads: role → system prompts of very different texts, where there are several.
     """
 
-    dropped: dict[int, tuple[str, str]]
     groups: Indices
     weights: NDArray[np.float64]
-    noted: dict[int, list[tuple[str, str]]] = field(default_factory=dict)
+    rule: NDArray[np.uint8]
+    about: Indices
+    noted: dict[str, Indices] = field(default_factory=dict)
     funnels: list[CreditFunnel] = field(default_factory=list)
     routing: Routing | None = None
     contradictions: int = 0
-    repeats: int = 0
     workloads: dict[str, int] = field(default_factory=dict)
 
-    def note(self, row: int, rule: str, detail: str) -> None:
-        self.noted.setdefault(row, []).append((rule, detail))
+    def found(self, action: str, rule: str, rows: Indices, about: Indices) -> None:
+        """Drops or notes rows; the first rule that drops a row stays named."""
+        if action == "drop":
+            new = self.rule[rows] == 0
+            self.rule[rows[new]], self.about[rows[new]] = DECISIONS.index(rule), about[new]
+        elif action == "note":
+            self.noted.setdefault(rule, np.full(len(self.rule), -1, dtype=np.int64))[rows] = about
 
 
 class Log:
@@ -65,37 +74,50 @@ class Log:
     def where(self, row: int) -> str:
         return f"{self.files[self.rows['file'][row]]}:{self.rows['line'][row]}"
 
+    def explained(self, rule: str, about: int) -> str:
+        """What a decision says to a person."""
+        match rule:
+            case "duplicate" | "near_duplicate":
+                return f"the task of {self.where(about)}"
+            case "credit":
+                return "what had to follow in the session did not"
+            case "contradictory":
+                most = f"{about} say otherwise" if about else "there is no majority"
+                return f"the answers to this input disagree: {most}"
+            case "foreign":
+                return "a system prompt unlike the role's" if about else "no system prompt"
+            case "misrouted":
+                return f"its task looks like {self.roles[about]}'s"
+            case _:
+                return f"a trigger with always the same answer [{about}]"
+
 
 def choose(log: Log, bands: Sequence[Path], config: CurateConfig) -> Choice:
     """Decides from the columns. Rows that a rule of single rows dropped take no part."""
-    rows = log.rows
+    rows, rules = log.rows, config.rules
     alive = np.flatnonzero(rows["rule"] == 0)
     tasks = _clusters(log, alive, bands, config)
     weights, funnels = credited(rows, log.roles, config.credit)
-    choice = Choice({}, _groups(rows, tasks, alive), weights, funnels=funnels)
-    for row in alive[weights[alive] == 0].tolist():
-        choice.dropped[row] = ("credit", "what had to follow in the session did not")
-    _foreign(log, alive, config.rules.foreign, choice)
-    _contradictions(rows, _left(alive, choice), config.rules.contradictory, choice)
-    if config.rules.duplicate == "drop":
-        _repeats(log, _left(alive, choice), tasks, choice)
+    nothing = np.zeros(len(rows), dtype=np.uint8)
+    choice = Choice(_groups(rows, tasks, alive), weights, nothing, np.zeros(len(rows), dtype=np.int64), funnels=funnels)
+    uncredited = alive[weights[alive] == 0]
+    choice.found("drop", "credit", uncredited, np.zeros_like(uncredited))
+    _foreign(log, alive, rules.foreign, choice)
+    _contradictions(rows, _left(alive, choice), rules.contradictory, choice)
+    if rules.duplicate == "drop":
+        _repeats(rows, _left(alive, choice), tasks, choice)
     unique = _left(alive, choice)
-    _misrouted(log, unique, config.rules.misrouted, choice)
-    if config.rules.poison != "keep":
-        for row, trigger in planted(rows, unique, log.words).items():
-            _found(choice, config.rules.poison, row, "poison", f"a trigger with always the same answer [{trigger}]")
+    if rules.misrouted != "keep":
+        _misrouted(log, unique, rules.misrouted, choice)
+    if rules.poison != "keep":
+        triggers = planted(rows, unique, log.words)
+        marked = np.fromiter(triggers, dtype=np.int64, count=len(triggers))
+        choice.found(rules.poison, "poison", marked, np.array(list(triggers.values()), dtype=np.int64))
     return choice
 
 
 def _left(rows: Indices, choice: Choice) -> Indices:
-    return np.array([row for row in rows.tolist() if row not in choice.dropped], dtype=np.int64)
-
-
-def _found(choice: Choice, action: str, row: int, rule: str, detail: str) -> None:
-    if action == "drop":
-        choice.dropped.setdefault(row, (rule, detail))
-    elif action == "note":
-        choice.note(row, rule, detail)
+    return np.asarray(rows[choice.rule[rows] == 0])
 
 
 def _clusters(log: Log, alive: Indices, bands: Sequence[Path], config: CurateConfig) -> Indices:
@@ -118,22 +140,21 @@ def _groups(rows: Rows, tasks: Indices, alive: Indices) -> Indices:
     return clusters.roots()
 
 
-def _repeats(log: Log, alive: Indices, tasks: Indices, choice: Choice) -> None:
+def _repeats(rows: Rows, alive: Indices, tasks: Indices, choice: Choice) -> None:
     """Of one role's rows of one task and as many turns the best stays: credited, whole, ended, then the first."""
-    rows = log.rows
     quality = choice.weights[alive] * 4 + ~rows["cut"][alive] * 2 + rows["done"][alive]
-    order = np.lexsort((alive, -quality, rows["turns"][alive], rows["role"][alive], tasks[alive]))
-    ordered = alive[order]
+    ordered = alive[np.lexsort((alive, -quality, rows["turns"][alive], rows["role"][alive], tasks[alive]))]
     keys = np.stack([tasks[ordered], rows["role"][ordered].astype(np.int64), rows["turns"][ordered].astype(np.int64)])
     new = np.ones(len(ordered), dtype=bool)
     new[1:] = (keys[:, 1:] != keys[:, :-1]).any(axis=0)
-    best = ordered[np.maximum.accumulate(np.where(new, np.arange(len(ordered)), 0))] if len(ordered) else ordered
-    for row, kept in zip(ordered[~new].tolist(), best[~new].tolist(), strict=True):
-        same_session = rows["session"][row] and rows["session"][row] == rows["session"][kept]
-        exact = rows["task"][row] == rows["task"][kept]
-        if same_session and not exact:
-            continue  # two turns of one conversation resemble each other and are no repeats
-        choice.dropped[row] = ("duplicate" if exact else "near_duplicate", f"the task of {log.where(kept)}")
+    best = ordered[np.maximum.accumulate(np.where(new, np.arange(len(ordered)), 0))]
+    repeats, kept = ordered[~new], best[~new]
+    exact = rows["task"][repeats] == rows["task"][kept]
+    # Two turns of one conversation resemble each other and are no repeats.
+    same_session = (rows["session"][repeats] != 0) & (rows["session"][repeats] == rows["session"][kept])
+    near = ~exact & ~same_session
+    choice.found("drop", "duplicate", repeats[exact], kept[exact])
+    choice.found("drop", "near_duplicate", repeats[near], kept[near])
 
 
 def _contradictions(rows: Rows, alive: Indices, action: str, choice: Choice) -> None:
@@ -149,10 +170,8 @@ def _contradictions(rows: Rows, alive: Indices, action: str, choice: Choice) -> 
         choice.contradictions += 1
         (most, count), *others = Counter(verdicts.tolist()).most_common(2)
         tie = others[0][1] == count
-        for row, verdict in zip(group.tolist(), verdicts.tolist(), strict=True):
-            if tie or verdict != most:
-                detail = f"{len(group)} answers to this input, {'no majority' if tie else f'{count} say otherwise'}"
-                _found(choice, action, row, "contradictory", detail)
+        against = group if tie else group[verdicts != np.uint64(most)]
+        choice.found(action, "contradictory", against, np.full(len(against), 0 if tie else count))
 
 
 def _foreign(log: Log, alive: Indices, action: str, choice: Choice) -> None:
@@ -175,9 +194,8 @@ def _foreign(log: Log, alive: Indices, action: str, choice: Choice) -> None:
         if large:
             choice.workloads[role] = large + 1
         rare = [prompt for prompt, count in alien if count < _ALIEN_SHARE * len(mine)]
-        for row in mine[np.isin(rows["system"][mine], np.array(rare, dtype=np.uint64))].tolist():
-            what = "no system prompt" if rows["system"][row] == 0 else "a system prompt unlike the role's"
-            _found(choice, action, row, "foreign", what)
+        strange = mine[np.isin(rows["system"][mine], np.array(rare, dtype=np.uint64))]
+        choice.found(action, "foreign", strange, (rows["system"][strange] != 0).astype(np.int64))
 
 
 def _prompt_words(log: Log, prompt: int) -> frozenset[int]:
@@ -186,20 +204,16 @@ def _prompt_words(log: Log, prompt: int) -> frozenset[int]:
 
 def _misrouted(log: Log, unique: Indices, action: str, choice: Choice) -> None:
     """The check looks at every task that was answered, and speaks of the rows that stay."""
-    if action == "keep":
-        return
     rows = log.rows
-    asked = np.flatnonzero((rows["words"] > 0) & ~np.isin(rows["rule"], _UNANSWERED))
-    keys = rows["task"][asked] ^ (rows["role"][asked].astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15))
-    asked = np.sort(asked[np.unique(keys, return_index=True)[1]])
+    keys = rows["task"] ^ (rows["role"].astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15))
+    answered = np.flatnonzero((rows["words"] > 0) & ~np.isin(rows["rule"], _UNANSWERED))
+    known, first = np.unique(keys[answered], return_index=True)
+    asked = answered[first]
     prompts = [_main_prompt(log, code) for code in range(len(log.roles))]
     choice.routing = routing = check_routing(rows["role"][asked].astype(np.int64), asked, log.words, prompts)
-    tasks = {(int(rows["task"][r]), int(rows["role"][r])): place for place, r in enumerate(asked.tolist())}
-    for row in unique.tolist():
-        place = tasks.get((int(rows["task"][row]), int(rows["role"][row])))
-        if place is not None and routing.flagged[place]:
-            role = log.roles[routing.looks_like[place]]
-            _found(choice, action, row, "misrouted", f"its task looks like {role}'s")
+    place = np.minimum(np.searchsorted(known, keys[unique]), max(0, len(known) - 1))
+    flagged = routing.flagged[place] & (known[place] == keys[unique]) if len(known) else np.zeros(len(unique), bool)
+    choice.found(action, "misrouted", unique[flagged], routing.looks_like[place[flagged]])
 
 
 def _main_prompt(log: Log, role: int) -> str:

@@ -231,8 +231,7 @@ def _prompt_notes(
 ) -> list[str]:
     notes = []
     texts = {prompt: key for key, prompt in log.prompts.items()}
-    alive = log.rows["rule"] == 0
-    alive[list(choice.dropped)] = False
+    alive = (log.rows["rule"] == 0) & (choice.rule == 0)
     for code, role in enumerate(log.roles):
         if role in prompts:
             mine = log.rows["system"][alive & (log.rows["role"] == code)]

@@ -17,7 +17,7 @@ import numpy as np
 import zstandard
 
 from journeyman.config import CurateConfig
-from journeyman.curation.choose import Choice, Log
+from journeyman.curation.choose import DECISIONS, Choice, Log
 from journeyman.curation.columns import Flags, Names
 from journeyman.curation.duplicates import BANDS
 from journeyman.curation.examine import Examined, Examiner, examine
@@ -192,7 +192,7 @@ def _chosen(batches: _Batches, log: Log, choice: Choice, done: _Done) -> Iterato
     for batch in batches:
         chosen = [
             Chosen(
-                row, line, choice.dropped.get(row), choice.noted.get(row, ()), int(choice.groups[row]),
+                row, line, _decision(log, choice, row), _remarks(log, choice, row), int(choice.groups[row]),
                 float(choice.weights[row]), not rows["cut"][row], not first_of_id[row],
                 int(rows["output_tokens"][row]) - 1,
             )
@@ -202,3 +202,13 @@ def _chosen(batches: _Batches, log: Log, choice: Choice, done: _Done) -> Iterato
         done.row += len(batch)
         done.ends.append(done.row)
         yield chosen
+
+
+def _decision(log: Log, choice: Choice, row: int) -> tuple[str, str] | None:
+    rule = DECISIONS[choice.rule[row]]
+    return (rule, log.explained(rule, int(choice.about[row]))) if rule else None
+
+
+def _remarks(log: Log, choice: Choice, row: int) -> list[tuple[str, str]]:
+    about = {rule: int(values[row]) for rule, values in choice.noted.items()}
+    return [(rule, log.explained(rule, value)) for rule, value in about.items() if value >= 0]

@@ -27,7 +27,6 @@ def separate(log: Log, choice: Choice, rows: Indices, config: CurateConfig) -> t
     groups = choice.groups[rows].copy()
     roles, times = log.rows["role"][rows], log.rows["time"][rows] if config.split_by_time else None
     cut = np.asarray(log.rows["cut"][rows])  # half an answer is trained on, and measures nothing
-    place = {int(row): index for index, row in enumerate(rows)}
     for _ in range(_ROUNDS):
         split = split_rows(roles, groups, log.roles, (config.val_share, config.test_share), config.seed, times, cut)
         assert not leaked_groups(split, groups)
@@ -43,7 +42,8 @@ def separate(log: Log, choice: Choice, rows: Indices, config: CurateConfig) -> t
                 f"a similarity of {config.near_duplicate:g}"
             )
         for test_row, other in pairs:
-            groups[groups == groups[place[other]]] = groups[place[test_row]]
+            here, there = np.searchsorted(rows, [test_row, other])
+            groups[groups == groups[there]] = groups[here]
     test_row, other = pairs[0]
     raise InputError(
         f"the tested task of {log.where(test_row)} is nearly that of {log.where(other)}, which is trained on",

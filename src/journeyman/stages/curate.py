@@ -16,7 +16,7 @@ import numpy as np
 
 from journeyman.config import Config
 from journeyman.curation.choose import Choice, Log, choose
-from journeyman.curation.columns import ROW, Flags, mapped_array
+from journeyman.curation.columns import ROW, mapped_array
 from journeyman.curation.duplicates import Words
 from journeyman.curation.lint import dropped_by_rule, lint
 from journeyman.curation.passes import BAND_FILES, Counts, first_pass, second_pass
@@ -90,7 +90,7 @@ def _drifted(tools: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
 
 def _system_prompts(log: Log, choice: Choice, config: Config) -> dict[str, str]:
     """role → the configured prompt, else the one that the role's remaining rows show most often."""
-    alive = _alive(log, choice)
+    alive = (log.rows["rule"] == 0) & (choice.rule == 0)
     prompts = {}
     for code, role in enumerate(log.roles):
         logged = log.rows["system"][alive & (log.rows["role"] == code)]
@@ -100,12 +100,6 @@ def _system_prompts(log: Log, choice: Choice, config: Config) -> dict[str, str]:
             prompts[role] = log.prompts[max(known)[1]]
     prompts |= {role: c.system_prompt for role, c in config.roles.items() if c.system_prompt is not None}
     return dict(sorted(prompts.items()))
-
-
-def _alive(log: Log, choice: Choice) -> Flags:
-    alive: Flags = np.asarray(log.rows["rule"] == 0)
-    alive[list(choice.dropped)] = False
-    return alive
 
 
 def _dropped(log: Log, counts: Counts) -> Counter[str]:
