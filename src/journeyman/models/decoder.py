@@ -16,23 +16,7 @@ from torch import Tensor
 
 from journeyman.models.attention import Packing, packed_attention
 from journeyman.models.geometry import Geometry
-
-
-@dataclass
-class LoraPair:
-    """A low-rank update of one linear layer: y += scale · (x Aᵀ) Bᵀ (Hu et al., 2021, arXiv 2106.09685)."""
-
-    a_RI: Tensor
-    b_OR: Tensor
-    scale: float
-    dropout: float = 0.0
-
-    def __call__(self, x_TI: Tensor) -> Tensor:
-        if self.dropout:
-            x_TI = F.dropout(x_TI, self.dropout)
-        low_TR = F.linear(x_TI, self.a_RI.to(x_TI.dtype))
-        return F.linear(low_TR, (self.b_OR * self.scale).to(x_TI.dtype))
-
+from journeyman.models.linear import Frozen, LoraPair, project
 
 LayerLora = Mapping[str, LoraPair]
 """module name ("q_proj", …) → LoraPair, for one layer."""
@@ -109,19 +93,18 @@ class Decoder:
         packing: Packing,
     ) -> Tensor:
         g = self.geometry
-        q_THE = _project(x_TD, "q_proj", layer, adapters).view(-1, g.heads, g.head_dim)
-        k_TKE = _project(x_TD, "k_proj", layer, adapters).view(-1, g.kv_heads, g.head_dim)
-        v_TKE = _project(x_TD, "v_proj", layer, adapters).view(-1, g.kv_heads, g.head_dim)
+        q, k, v = _project(x_TD, ("q_proj", "k_proj", "v_proj"), layer, adapters)
+        q_THE, k_TKE = q.view(-1, g.heads, g.head_dim), k.view(-1, g.kv_heads, g.head_dim)
+        v_TKE = v.view(-1, g.kv_heads, g.head_dim)
         if layer.q_norm is not None and layer.k_norm is not None:
             q_THE, k_TKE = self._norm(q_THE, layer.q_norm), self._norm(k_TKE, layer.k_norm)
         q_THE, k_TKE = _rotate(q_THE, cos_TE, sin_TE), _rotate(k_TKE, cos_TE, sin_TE)
         mixed_THE = packed_attention(q_THE, k_TKE, v_TKE, packing)
-        return _project(mixed_THE.flatten(1), "o_proj", layer, adapters)
+        return _project(mixed_THE.flatten(1), ("o_proj",), layer, adapters)[0]
 
     def _feed_forward(self, x_TD: Tensor, layer: LayerWeights, adapters: LayerLora) -> Tensor:
-        gate = _project(x_TD, "gate_proj", layer, adapters)
-        up = _project(x_TD, "up_proj", layer, adapters)
-        return _project(F.silu(gate) * up, "down_proj", layer, adapters)
+        gate, up = _project(x_TD, ("gate_proj", "up_proj"), layer, adapters)
+        return _project(F.silu(gate) * up, ("down_proj",), layer, adapters)[0]
 
     def _norm(self, x: Tensor, weight: Tensor) -> Tensor:
         # The mean of squares is taken in float32 whatever the compute type: bf16 loses it to rounding.
@@ -142,10 +125,9 @@ def _tell_progress(x_TD: Tensor, index: int, layers: int, on_progress: Callable[
         x_TD.register_hook(lambda _: on_progress(1 - (index + 1) / (2 * layers)))  # type: ignore[no-untyped-call]
 
 
-def _project(x: Tensor, module: str, layer: LayerWeights, adapters: LayerLora) -> Tensor:
-    y = F.linear(x, layer.linear[module], layer.bias.get(module))
-    pair = adapters.get(module)
-    return y if pair is None else y + pair(x)
+def _project(x: Tensor, modules: Sequence[str], layer: LayerWeights, adapters: LayerLora) -> list[Tensor]:
+    frozen = [Frozen(layer.linear[module], layer.bias.get(module)) for module in modules]
+    return project(x, frozen, [adapters.get(module) for module in modules])
 
 
 def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:

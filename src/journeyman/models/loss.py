@@ -24,13 +24,15 @@ class _LabelLoss(torch.autograd.Function):
         for start in range(0, len(labels_L), CHUNK):
             rows = slice(start, start + CHUNK)
             logits = F.linear(hidden_LD[rows], head_VD).float()
-            log_normalizer = torch.logsumexp(logits, dim=-1)
             picked = logits.gather(1, labels_L[rows, None])[:, 0]
-            total += ((log_normalizer - picked) * weights_L[rows]).sum()
+            largest = logits.amax(-1, keepdim=True)
+            # In place, and the exponentials once: they are the sum's terms and the gradient's probabilities.
+            terms = logits.sub_(largest).exp_()
+            sums = terms.sum(-1, keepdim=True)
+            total += ((sums.log() + largest)[:, 0] - picked).mul_(weights_L[rows]).sum()
             if gradient_LD is not None:
-                probabilities = logits.sub_(log_normalizer[:, None]).exp_()
-                probabilities.scatter_add_(1, labels_L[rows, None], torch.full_like(picked[:, None], -1.0))
-                probabilities *= weights_L[rows, None]
+                probabilities = terms.mul_(weights_L[rows, None] / sums)
+                probabilities.scatter_add_(1, labels_L[rows, None], -weights_L[rows, None])
                 gradient_LD[rows] = probabilities.to(head_VD.dtype) @ head_VD
         ctx.gradient_LD = gradient_LD
         return total

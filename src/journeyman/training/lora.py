@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from journeyman.config import LoraConfig
-from journeyman.models.decoder import LayerLora, LoraPair
+from journeyman.models.decoder import LayerLora
 from journeyman.models.geometry import Geometry
+from journeyman.models.linear import LoraPair
 
 _ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
 

@@ -1,0 +1,100 @@
+"""Frozen linear layers that share an input, with their low-rank updates, as one operation.
+
+q, k and v (and gate and up) read the same x, so their A matrices are one product, and x gets one gradient
+instead of two for each layer. The update is added inside the product (addmm), and the backward pass keeps
+nothing but x and x·Aᵀ. Written out, for each layer i (Hu et al., 2021, arXiv 2106.09685):
+
+    y_i = x W_iᵀ + b_i + s (x A_iᵀ) B_iᵀ
+    dx = Σ g_i W_i + (s g_i B_i) A_i        dA_i = (s g_i B_i)ᵀ x        dB_i = s g_iᵀ (x A_iᵀ)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+@dataclass
+class LoraPair:
+    """A low-rank update of one linear layer: y += scale · (x Aᵀ) Bᵀ."""
+
+    a_RI: Tensor
+    b_OR: Tensor
+    scale: float
+    dropout: float = 0.0
+
+    def __call__(self, x_TI: Tensor) -> Tensor:
+        if self.dropout:
+            x_TI = F.dropout(x_TI, self.dropout)
+        low_TR = F.linear(x_TI, self.a_RI.to(x_TI.dtype))
+        return F.linear(low_TR, (self.b_OR * self.scale).to(x_TI.dtype))
+
+
+@dataclass
+class Frozen:
+    """The frozen part of a linear layer."""
+
+    weight_OI: Tensor
+    bias_O: Tensor | None
+
+
+def project(x_TI: Tensor, layers: Sequence[Frozen], pairs: Sequence[LoraPair | None]) -> list[Tensor]:
+    """The outputs of layers that read the same x, each with its update where it has one."""
+    plain = [F.linear(x_TI, one.weight_OI, one.bias_O) for one in layers] if not any(pairs) else []
+    if plain:
+        return plain
+    if any(pair is not None and pair.dropout for pair in pairs):
+        # Every layer drops other inputs: there is nothing to share.
+        y = (F.linear(x_TI, one.weight_OI, one.bias_O) for one in layers)
+        return [out if pair is None else out + pair(x_TI) for out, pair in zip(y, pairs, strict=True)]
+    updates = [tensor for pair in pairs if pair is not None for tensor in (pair.a_RI, pair.b_OR)]
+    made: tuple[Tensor, ...] = _Project.apply(x_TI, layers, pairs, *updates)  # type: ignore[no-untyped-call]
+    return list(made)
+
+
+class _Project(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, x_TI: Tensor, layers: Sequence[Frozen], pairs: Sequence[LoraPair | None], *updates: Tensor
+    ) -> tuple[Tensor, ...]:
+        kind = x_TI.dtype
+        a_RI = torch.cat([pair.a_RI for pair in pairs if pair is not None]).to(kind)
+        low_TR = x_TI @ a_RI.T
+        outs, start = [], 0
+        for layer, pair in zip(layers, pairs, strict=True):
+            y_TO = F.linear(x_TI, layer.weight_OI, layer.bias_O)
+            if pair is not None:
+                rank = len(pair.a_RI)
+                y_TO.addmm_(low_TR[:, start : start + rank], (pair.b_OR * pair.scale).to(kind).T)
+                start += rank
+            outs.append(y_TO)
+        ctx.save_for_backward(x_TI, low_TR, a_RI)
+        ctx.layers, ctx.pairs = layers, pairs
+        return tuple(outs)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Any, ...]:
+        x_TI, low_TR, a_RI = ctx.saved_tensors
+        grad_low_TR = torch.empty_like(low_TR)
+        grad_b: list[Tensor] = []
+        grad_x = None
+        start = 0
+        for layer, pair, g_TO in zip(ctx.layers, ctx.pairs, gradients, strict=True):
+            if ctx.needs_input_grad[0]:
+                grad_x = g_TO @ layer.weight_OI if grad_x is None else grad_x.addmm_(g_TO, layer.weight_OI)
+            if pair is not None:
+                part = slice(start, start + len(pair.a_RI))
+                torch.mm(g_TO, (pair.b_OR * pair.scale).to(g_TO.dtype), out=grad_low_TR[:, part])
+                grad_b.append((g_TO.T @ low_TR[:, part]).float() * pair.scale)
+                start = part.stop
+        if grad_x is not None:
+            grad_x.addmm_(grad_low_TR, a_RI)
+        grad_a_RI = (grad_low_TR.T @ x_TI).float()
+        ranks = [len(pair.a_RI) for pair in ctx.pairs if pair is not None]
+        updates = [t for pair in zip(grad_a_RI.split(ranks), grad_b, strict=True) for t in pair]
+        return grad_x, None, None, *updates

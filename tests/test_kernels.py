@@ -1,0 +1,75 @@
+"""Hand-written backward passes against autograd of the formula they stand for, in float64 and float32."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from journeyman.models import attention
+from journeyman.models.attention import Packing, packed_attention
+from journeyman.models.linear import Frozen, LoraPair, project
+from journeyman.models.loss import label_loss
+
+
+def _random(*shape: int, seed: int, grad: bool = False) -> Tensor:
+    made = torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+    return made.requires_grad_(grad)
+
+
+def _gradients(loss: Tensor, *tensors: Tensor) -> list[Tensor]:
+    return list(torch.autograd.grad(loss, tensors))
+
+
+@pytest.mark.parametrize("with_lora", [(True, True, True), (True, False, True), (False, True, False)])
+@pytest.mark.parametrize("input_needs_gradient", [True, False])
+def test_projections_that_share_an_input(with_lora: tuple[bool, ...], input_needs_gradient: bool) -> None:
+    x = _random(7, 12, seed=0, grad=input_needs_gradient)
+    widths, rank = (12, 4, 8), 3
+    frozen = [Frozen(_random(n, 12, seed=n), _random(n, seed=n + 50) if n == 4 else None) for n in widths]
+    pairs = [
+        LoraPair(_random(rank, 12, seed=i, grad=True), _random(n, rank, seed=9 + i, grad=True), 1.7) if has else None
+        for i, (n, has) in enumerate(zip(widths, with_lora, strict=True))
+    ]
+    expected = [
+        F.linear(x, one.weight_OI, one.bias_O) + (0 if p is None else p.scale * (x @ p.a_RI.T) @ p.b_OR.T)
+        for one, p in zip(frozen, pairs, strict=True)
+    ]
+    found = project(x, frozen, pairs)
+    leaves = [t for p in pairs if p is not None for t in (p.a_RI, p.b_OR)] + ([x] if input_needs_gradient else [])
+    losses = [sum(((y * y).sum() * (i + 1) for i, y in enumerate(ys)), torch.zeros(())) for ys in (expected, found)]
+    for a, b in zip(expected, found, strict=True):
+        torch.testing.assert_close(b, a)
+    for a, b in zip(_gradients(losses[0], *leaves), _gradients(losses[1], *leaves), strict=True):
+        torch.testing.assert_close(b, a, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("lengths", [[5], [3, 9, 1], [70, 131], [300, 17, 200]])
+def test_attention_by_blocks_equals_attention_of_each_segment(lengths: list[int]) -> None:
+    count, heads, kv_heads, size = sum(lengths), 6, 2, 8
+    q, k, v = (_random(count, n, size, seed=i, grad=True) for i, n in enumerate((heads, kv_heads, kv_heads)))
+    packing = Packing(lengths)
+    assert packing.on_grid
+    found, expected = packed_attention(q, k, v, packing), attention._one_by_one(q, k, v, packing)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+    weight = _random(count, heads, size, seed=7)
+    ours, theirs = _gradients((found * weight).sum(), q, k, v), _gradients((expected * weight).sum(), q, k, v)
+    for a, b in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
+
+
+def test_blocks_cover_every_query_once() -> None:
+    for length in (1, 63, 64, 129, 550, 1024):
+        blocks = attention._blocks(length)
+        assert [place for start, end in blocks for place in range(start, end)] == list(range(length))
+
+
+def test_the_weighted_loss_equals_cross_entropy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("journeyman.models.loss.CHUNK", 4)
+    hidden, head = _random(11, 6, seed=1, grad=True), _random(30, 6, seed=2) * 5
+    labels, weights = torch.arange(11), torch.linspace(0.1, 1, 11)
+    expected = (F.cross_entropy(hidden @ head.T, labels, reduction="none") * weights).sum()
+    found = label_loss(hidden, head, labels, weights)
+    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(_gradients(3 * found, hidden)[0], _gradients(3 * expected, hidden)[0])
