@@ -17,7 +17,7 @@ PRE = ["gpt-2", "smollm", "llama-bpe", "qwen2"]
 PIECES = st.sampled_from(
     ["a", "I'll", "'S", "don't", " ", "  ", "\n", "\n\n", "\t", "\r\n", "1", "42", " 7", ".", "...", "é", "—", "😀",
      "<|im_end|>",
-     "def f(x):", "_", "\x1c", "\x0b", "\u00a0", "日本", "١"]
+     "def f(x):", "_", "\x1c", "\x0b", "\u00a0", "日本", "١", "²", "½", "Ⅷ"]
 )  # fmt: skip
 
 

@@ -32,7 +32,7 @@ _ASCII_SPLITS: Mapping[str, re.Pattern[str]] = {
 # end before it as a piece of its own; llama-bpe keeps all line ends of a run together.
 _SAFE_CUTS: Mapping[str, re.Pattern[str]] = {
     "gpt-2": re.compile(r"(?=\n\S)"),
-    "smollm": re.compile(r"(?=\n[^\s0-9])"),
+    "smollm": re.compile(r"(?=\n[!-/:-~])"),  # not before a digit of any script
     "llama-bpe": re.compile(r"(?<=\n)(?=\S)"),
     "qwen2": re.compile(r"(?<=\n)(?=\S)"),
 }
