@@ -320,7 +320,7 @@ def _with_secrets(value: Any, random_: random.Random) -> Any:
         return [*value[:place], _with_secrets(value[place], random_), *value[place + 1 :]]
     if isinstance(value, str) and value[:1] in ("{", "["):
         return json.dumps(_with_secrets(json.loads(value), random_))
-    return f"{value} {SECRETS[0]} {SECRETS[1]}" if isinstance(value, str) else value
+    return f"{value} {SECRETS[0]} {SECRETS[1]} " if isinstance(value, str) else value
 
 
 @pytest.mark.parametrize("name", ROWS)
