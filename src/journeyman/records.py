@@ -6,7 +6,7 @@ Interaction → (curate) → Example, Finding → (evaluate) → Prediction → 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -36,6 +36,12 @@ class ToolCall(Record):
         if not isinstance(self.arguments, str):
             call["function"]["arguments"] = json.dumps(self.arguments, ensure_ascii=False)
         return call
+
+
+def tool_name(tool: Mapping[str, Any]) -> str:
+    """The name in a tool's definition, OpenAI's shape or bare; "" where it has none."""
+    function = tool.get("function")
+    return str((function if isinstance(function, dict) else tool).get("name", ""))
 
 
 class Message(Record):

@@ -20,13 +20,11 @@ from journeyman.curation.credit import credited
 from journeyman.curation.duplicates import Clusters, Words, join_near, words_of
 from journeyman.curation.poison import planted
 from journeyman.curation.routing import Routing, check_routing
-from journeyman.curation.rules import RULES
+from journeyman.curation.rules import rule_numbers
 from journeyman.manifests import CreditFunnel
 
 _ALIEN_SIMILARITY, _ALIEN_SHARE = 0.3, 0.05
-_UNANSWERED = tuple(n for n, rule in enumerate(RULES, start=1) if rule.__name__ in ("failed", "empty", "mock_provider"))
-
-
+_UNANSWERED = rule_numbers("failed", "empty", "mock_provider")
 DECISIONS = ("", "credit", "duplicate", "near_duplicate", "contradictory", "foreign", "misrouted", "poison")
 
 
@@ -160,8 +158,7 @@ def _repeats(rows: Rows, alive: Indices, tasks: Indices, choice: Choice) -> None
 def _contradictions(rows: Rows, alive: Indices, action: str, choice: Choice) -> None:
     """Inputs whose short answers disagree: the majority stays; without one nobody does."""
     comparable = alive[rows["verdict"][alive] != 0]
-    keys = rows["task"][comparable] ^ (rows["role"][comparable].astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15))
-    keys ^= rows["system"][comparable]
+    keys = _asked_of(rows[comparable]) ^ rows["system"][comparable]
     for run in equal_runs(keys):
         group = comparable[run]
         verdicts = rows["verdict"][group]
@@ -205,7 +202,7 @@ def _prompt_words(log: Log, prompt: int) -> frozenset[int]:
 def _misrouted(log: Log, unique: Indices, action: str, choice: Choice) -> None:
     """The check looks at every task that was answered, and speaks of the rows that stay."""
     rows = log.rows
-    keys = rows["task"] ^ (rows["role"].astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15))
+    keys = _asked_of(rows)
     answered = np.flatnonzero((rows["words"] > 0) & ~np.isin(rows["rule"], _UNANSWERED))
     known, first = np.unique(keys[answered], return_index=True)
     asked = answered[first]
@@ -214,6 +211,11 @@ def _misrouted(log: Log, unique: Indices, action: str, choice: Choice) -> None:
     place = np.minimum(np.searchsorted(known, keys[unique]), max(0, len(known) - 1))
     flagged = routing.flagged[place] & (known[place] == keys[unique]) if len(known) else np.zeros(len(unique), bool)
     choice.found(action, "misrouted", unique[flagged], routing.looks_like[place[flagged]])
+
+
+def _asked_of(rows: Rows) -> U8:
+    """One number for each pair of task and role."""
+    return np.asarray(rows["task"] ^ (rows["role"].astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)))
 
 
 def _main_prompt(log: Log, role: int) -> str:

@@ -19,7 +19,7 @@ from journeyman.curation.duplicates import bands_of, words_of
 from journeyman.curation.rules import RULES, Candidate
 from journeyman.errors import InputError
 from journeyman.models.gguf_file import GgufFile
-from journeyman.records import Finding, Interaction, Message, ToolCall
+from journeyman.records import Finding, Interaction, Message, ToolCall, tool_name
 from journeyman.rendering.renderer import Renderer
 from journeyman.sources.fields import at_path, epoch_s
 
@@ -217,8 +217,7 @@ def _gather(made: Examined, row: Interaction, one: Any) -> None:
     for path, value in _id_fields(row.extra):
         made.ids.setdefault(path, Counter())[str(value)[:60]] += 1
     for tool in row.tools:
-        function = tool.get("function")
-        name = str(function.get("name")) if isinstance(function, dict) else str(tool.get("name"))
+        name = tool_name(tool)
         schema = json.dumps(tool, sort_keys=True)
         versions = made.tools.setdefault(name, {})
         seen = versions.setdefault(str(hash_text(schema)), [tool, 0, float(one["time"]), float(one["time"])])

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from journeyman.config import Config
 from journeyman.curation.choose import Choice, Log
 from journeyman.curation.passes import Counts
-from journeyman.curation.rules import RULES, WHAT
+from journeyman.curation.rules import RULES, WHAT, rule_numbers
 from journeyman.curation.split import NAMES, TRAIN, Splits, random_split_leak
 from journeyman.manifests import (
     DatasetManifest,
@@ -29,7 +29,7 @@ _FEW_ROWS = 50
 """Below this a role learns little: OpenAI's guide to fine-tuning sees clear gains from 50 to 100 examples on."""
 _COMMON_ID = 0.1
 _NAMES = {number: rule.__name__ for number, rule in enumerate(RULES, start=1)}
-_FAILED = tuple(number for number, name in _NAMES.items() if name in ("failed", "empty"))
+_FAILED = rule_numbers("failed", "empty")
 
 
 def lint(
@@ -56,6 +56,7 @@ def lint(
     by_rule: Counter[str] = Counter()
     for (rule, _), count in dropped.items():
         by_rule[rule] += count
+    teachers, repetition = _teachers(log, state["teachers"]), _repetition(log, config)
     return DatasetManifest(
         rows_in=len(log.rows),
         kept=len(examples),
@@ -65,13 +66,17 @@ def lint(
         train_tokens=int(examples["tokens"][split == TRAIN].sum(dtype=np.int64)),
         longest_row_tokens=int(examples["tokens"].max()),
         system_prompts=dict(prompts),
-        teachers=_teachers(log, state["teachers"]),
+        teachers=teachers,
         lengths=_lengths(log, config),
-        repetition=_repetition(log, config),
+        repetition=repetition,
         routing=_routing(choice),
         credit=choice.funnels,
         leak_check=leak_check,
-        notes=_notes(log, state, choice, prompts, splits, renderer, config),
+        notes=[
+            *_prompt_notes(log, choice, prompts, splits, renderer, config),
+            *_limit_notes(log),
+            *_notes(log, state, choice, splits, teachers, repetition),
+        ],
     )
 
 
@@ -117,23 +122,19 @@ def _successes(log: Log) -> NDArray[np.bool_]:
 
 def _teachers(log: Log, names: list[str]) -> dict[str, TeacherQuality]:
     rows, teachers = log.rows, {}
-    truncated = _number("truncated")
+    truncated = rule_numbers("truncated")
     for code, name in enumerate(names):
         mine = rows[rows["teacher"] == code]
         teachers[name] = TeacherQuality(
             rows=len(mine),
             failed=int(np.isin(mine["rule"], _FAILED).sum()),
-            truncated=int(((mine["rule"] == truncated) | mine["cut"]).sum()),
+            truncated=int((np.isin(mine["rule"], truncated) | mine["cut"]).sum()),
             opens_reasoning=int((mine["thinks"] > 0).sum()),
             never_closes_reasoning=int((mine["thinks"] == 1).sum()),
             usable=int((mine["rule"] == 0).sum()),
             mean_output_tokens=float(mine["output_tokens"].mean()) if len(mine) else None,
         )
     return dict(sorted(teachers.items(), key=lambda pair: -pair[1].rows))
-
-
-def _number(rule: str) -> int:
-    return next(number for number, name in _NAMES.items() if name == rule)
 
 
 def _lengths(log: Log, config: Config) -> Lengths | None:
@@ -185,13 +186,12 @@ def _notes(
     log: Log,
     state: Mapping[str, Any],
     choice: Choice,
-    prompts: Mapping[str, str],
     splits: Mapping[str, SplitCounts],
-    renderer: Renderer,
-    config: Config,
+    teachers: Mapping[str, TeacherQuality],
+    repetition: Repetition,
 ) -> list[str]:
-    notes = [*_prompt_notes(log, choice, prompts, splits, renderer, config), *_limit_notes(log)]
-    usable = {name: t for name, t in _teachers(log, state["teachers"]).items() if t.usable}
+    notes = []
+    usable = {name: t for name, t in teachers.items() if t.usable}
     if len(usable) > 1:
         mixed = ", ".join(f"{name} ({t.usable} of {t.rows} rows usable)" for name, t in usable.items())
         notes.append(f"several teachers are mixed: {mixed}; curate.teachers keeps some of them")
@@ -207,7 +207,6 @@ def _notes(
         notes.append(f"few training rows ({few}): below {_FEW_ROWS} a role learns little")
     if choice.contradictions:
         notes.append(f"{choice.contradictions} inputs have short answers that contradict each other")
-    repetition = _repetition(log, config)
     if repetition.distinct_ids < repetition.rows:
         repeated = repetition.rows - repetition.distinct_ids
         notes.append(f"ids are not unique: {repeated} rows repeat one; the place in the log tells them apart")
@@ -255,8 +254,7 @@ def _limit_notes(log: Log) -> list[str]:
     notes = []
     for limit in np.unique(rows["limit"][rows["limit"] > 0]).tolist():
         mine = rows[rows["limit"] == limit]
-        unclosed = next(number for number, name in _NAMES.items() if name == "unclosed_reasoning")
-        cut = np.isin(mine["rule"], (_number("truncated"), unclosed)) | mine["cut"]
+        cut = np.isin(mine["rule"], rule_numbers("truncated", "unclosed_reasoning")) | mine["cut"]
         if cut.mean() > 0.2:
             fences = int(mine["fence"].sum())
             notes.append(

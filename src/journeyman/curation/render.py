@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import zlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,7 +22,7 @@ from journeyman.curation.examine import finding_of
 from journeyman.curation.rules import strip_reasoning
 from journeyman.errors import InputError
 from journeyman.models.gguf_file import GgufFile
-from journeyman.records import Example, Finding, Interaction, Message, ToolCall
+from journeyman.records import Example, Finding, Interaction, Message, ToolCall, tool_name
 from journeyman.rendering.renderer import Renderer
 
 EXAMPLE = np.dtype([("row", "u4"), ("tokens", "u4")])
@@ -100,9 +102,6 @@ def _explained(rule: str, detail: str, row: Interaction) -> str:
     """The trigger word itself in place of its hash."""
     if rule != "poison":
         return detail
-    import re
-    import zlib
-
     text, _, code = detail.rstrip("]").rpartition("[")
     asked = " ".join(turn.content for turn in row.messages if turn.role != "system").lower()
     word = next((w for w in re.findall(r"\w+", asked) if str(zlib.crc32(w.encode())) == code), "?")
@@ -166,20 +165,15 @@ def _newest(row: Interaction, worker: RenderWorker) -> tuple[list[dict[str, Any]
         return row.tools, []
     tools, outdated = [], []
     for tool in row.tools:
-        newest = worker.tools.get(_name(tool), tool)
+        newest = worker.tools.get(tool_name(tool), tool)
         if newest != tool:
-            outdated.append(_name(tool))
+            outdated.append(tool_name(tool))
         tools.append(newest)
     calls = [*row.output_calls, *(call for turn in row.messages for call in turn.tool_calls)]
     for call in calls:
         if call.name in worker.tools and not _fits(call, worker.tools[call.name]):
             raise _Dropped("schema_drift", f"its call of {call.name} does not fit the newest definition")
     return tools, outdated
-
-
-def _name(tool: Mapping[str, Any]) -> str:
-    function = tool.get("function")
-    return str(function.get("name")) if isinstance(function, dict) else str(tool.get("name"))
 
 
 def _fits(call: ToolCall, tool: Mapping[str, Any]) -> bool:

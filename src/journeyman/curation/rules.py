@@ -224,6 +224,12 @@ RULES: Sequence[Rule] = (
 )  # fmt: skip
 """Asked in this order; the first that drops a row names the drop."""
 
+
+def rule_numbers(*names: str) -> tuple[int, ...]:
+    """The numbers, from 1, under which the columns keep these rules."""
+    return tuple(number for number, rule in enumerate(RULES, start=1) if rule.__name__ in names)
+
+
 WHAT: Mapping[str, str] = {
     "failed": "the log says that the call failed",
     "empty": "there is no answer",

@@ -45,9 +45,8 @@ class Frozen:
 
 def project(x_TI: Tensor, layers: Sequence[Frozen], pairs: Sequence[LoraPair | None]) -> list[Tensor]:
     """The outputs of layers that read the same x, each with its update where it has one."""
-    plain = [F.linear(x_TI, one.weight_OI, one.bias_O) for one in layers] if not any(pairs) else []
-    if plain:
-        return plain
+    if not any(pairs):
+        return [F.linear(x_TI, one.weight_OI, one.bias_O) for one in layers]
     if any(pair is not None and pair.dropout for pair in pairs):
         # Every layer drops other inputs: there is nothing to share.
         y = (F.linear(x_TI, one.weight_OI, one.bias_O) for one in layers)

@@ -13,7 +13,7 @@ from typing import Any
 
 from journeyman.errors import InputError
 from journeyman.models.gguf_file import GgufFile
-from journeyman.records import Example, Message, ToolCall
+from journeyman.records import Example, Message, ToolCall, tool_name
 from journeyman.rendering.counting import TokenCounter
 from journeyman.rendering.template import ChatTemplate
 from journeyman.rendering.tokenizer import special_tokens, tokenizer_of
@@ -80,7 +80,7 @@ class Renderer:
             InputError: the template refuses the conversation, or leaves out tools or tool calls.
         """
         text = self._template.render([m.as_chat() for m in messages], add_generation_prompt=True, tools=tools)
-        named = [_tool_name(tool) for tool in tools] + [call.name for turn in messages for call in turn.tool_calls]
+        named = [tool_name(tool) for tool in tools] + [call.name for turn in messages for call in turn.tool_calls]
         self._check_tools(text, named)
         return text
 
@@ -168,8 +168,3 @@ class Renderer:
                 f"the chat template ends a turn with {closed[-20:]!r}, not with the terminator {self._terminator!r}",
                 "Use a GGUF whose tokenizer.ggml.eos_token_id ends a chat turn",
             )
-
-
-def _tool_name(tool: dict[str, Any]) -> str:
-    function = tool.get("function")
-    return str(function.get("name", "")) if isinstance(function, dict) else str(tool.get("name", ""))

@@ -30,7 +30,7 @@ from journeyman.sources.fields import (
     whole,
     without,
 )
-from journeyman.sources.openai_chat import answer_fields
+from journeyman.sources.openai_chat import answer_fields, first_choice
 from journeyman.sources.place import Place
 
 _TYPES = {
@@ -81,12 +81,9 @@ def _answer(row: Mapping[str, Any]) -> dict[str, Any]:
     calls = row.get("tool_calls")
     if isinstance(calls, list):
         calls = [decoded(call) for call in calls]
-    if isinstance(output, dict) and isinstance(output.get("choices"), list) and output["choices"]:
-        choice = mapping(output["choices"][0])
-        return answer_fields(
-            chat_message({"role": "assistant", **mapping(choice.get("message"))}, "output.choices[0].message"),
-            choice.get("finish_reason"),
-        )
+    completion = first_choice(output, "output")
+    if completion is not None:
+        return completion
     if isinstance(output, list) and output and isinstance(output[-1], dict):
         output = output[-1]
     if isinstance(output, dict) and ("content" in output or "tool_calls" in output or "role" in output):

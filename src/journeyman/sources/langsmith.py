@@ -28,7 +28,7 @@ from journeyman.sources.fields import (
     whole,
     without,
 )
-from journeyman.sources.openai_chat import answer_fields
+from journeyman.sources.openai_chat import answer_fields, first_choice
 from journeyman.sources.place import Place
 
 _TYPES = {
@@ -113,11 +113,9 @@ def _answer(outputs: Mapping[str, Any], error: str | None) -> dict[str, Any]:
         if mapping(one.get("message")):
             return answer_fields(_message(one["message"], "outputs.generations[0].message"), _reason(one, info))
         return {"output": text_or_none(one.get("text")), "finish_reason": text_or_none(info.get("finish_reason"))}
-    choices = outputs.get("choices")
-    if isinstance(choices, list) and choices:
-        choice = mapping(choices[0])
-        message = {"role": "assistant", **mapping(choice.get("message"))}
-        return answer_fields(_message(message, "outputs.choices[0].message"), choice.get("finish_reason"))
+    completion = first_choice(outputs, "outputs", _message)
+    if completion is not None:
+        return completion
     messages = outputs.get("messages")
     last = messages[-1] if isinstance(messages, list) and messages else None
     message = first(outputs.get("message"), last, outputs.get("output"))

@@ -13,7 +13,6 @@ from journeyman.records import Interaction
 from journeyman.sources.fields import (
     NotAnInteraction,
     between_ms,
-    chat_message,
     chat_messages,
     decoded,
     first,
@@ -26,7 +25,7 @@ from journeyman.sources.fields import (
     whole,
     without,
 )
-from journeyman.sources.openai_chat import answer_fields
+from journeyman.sources.openai_chat import first_choice
 from journeyman.sources.place import Place
 
 _CHATS = (None, "", "completion", "acompletion", "text_completion", "atext_completion", "responses", "aresponses")
@@ -72,12 +71,9 @@ def interactions(row: Mapping[str, Any], place: Place) -> Iterator[Interaction]:
 
 
 def _answer(response: Any, failed: bool) -> dict[str, Any]:
-    if isinstance(response, dict) and isinstance(response.get("choices"), list) and response["choices"]:
-        choice = mapping(response["choices"][0])
-        message = {"role": "assistant", **mapping(choice.get("message"))}
-        if "text" in choice:
-            message["content"] = choice["text"]
-        return answer_fields(chat_message(message, "response.choices[0].message"), choice.get("finish_reason"))
+    completion = first_choice(response, "response")
+    if completion is not None:
+        return completion
     if isinstance(response, str) and response:
         return {"output": response}
     if failed:

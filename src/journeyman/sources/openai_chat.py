@@ -6,7 +6,7 @@ The Responses API's items are read as well. A completion of several choices beco
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from journeyman.records import Interaction, Message, ToolCall
@@ -169,6 +169,20 @@ def _answers(response: Mapping[str, Any]) -> list[tuple[Message | None, str | No
         message = {"role": "assistant", **mapping(choice.get("message"))}
         answers.append((chat_message(message, f"choices[{index}].message"), choice.get("finish_reason")))
     return answers
+
+
+def first_choice(
+    response: Any, place: str, read: Callable[[Any, str], Message] = chat_message
+) -> dict[str, Any] | None:
+    """The answer's fields where `response` is a chat completion or an older text completion; else None."""
+    choices = mapping(response).get("choices")
+    if not isinstance(choices, list) or not choices:
+        return None
+    choice = mapping(choices[0])
+    message = {"role": "assistant", **mapping(choice.get("message"))}
+    if "text" in choice:
+        message["content"] = choice["text"]
+    return answer_fields(read(message, f"{place}.choices[0].message"), choice.get("finish_reason"))
 
 
 def answer_fields(message: Message | None, reason: str | None) -> dict[str, Any]:

@@ -7,6 +7,7 @@ gen_ai.output.messages, since 1.37), their older message events, the indexed att
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -119,14 +120,14 @@ def _interaction(span: Mapping[str, Any], place: Place) -> Interaction:
     reasons = attributes.get("gen_ai.response.finish_reasons")
     reasons = decoded(reasons)
     given = reasons[0] if isinstance(reasons, list) and reasons else reasons
-    parts, reasoning = _without_reasoning(answer)
+    reasoning = text_or_none(answer.extra.get("reasoning_content")) if answer else None
     return Interaction(
         id=text_or_none(first(span.get("spanId"), span.get("span_id"), context.get("span_id"))) or place.source,
         source=place.source,
         role=text_or_none(first(attributes.get("gen_ai.agent.name"), attributes.get("agent.role"))) or place.role,
         messages=messages,
-        output=parts.content if parts else None,
-        output_calls=parts.tool_calls if parts else [],
+        output=answer.content if answer else None,
+        output_calls=answer.tool_calls if answer else [],
         reasoning=reasoning,
         tools=tools_of(first(attributes.get("gen_ai.tool.definitions"), _indexed_tools(attributes))),
         succeeded=not failed,
@@ -221,13 +222,7 @@ def _parts_message(value: Any, place: str) -> list[Message]:
 
 
 def _as_text(value: Any) -> str:
-    import json
-
     return "" if value is None else json.dumps(value, ensure_ascii=False)
-
-
-def _without_reasoning(answer: Message | None) -> tuple[Message | None, str | None]:
-    return answer, text_or_none(answer.extra.get("reasoning_content")) if answer else None
 
 
 def _indexed(attributes: Mapping[str, Any]) -> _Texts:
