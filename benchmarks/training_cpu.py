@@ -56,9 +56,9 @@ def long_rows(renderer: Renderer, count: int) -> list[Rendered]:
 
 
 def ours(base: GgufFile, steps: list[list[Rendered]]) -> tuple[list[float], list[float]]:
-    from journeyman.models.loss import label_loss
     from journeyman.models.weights import load_decoder
     from journeyman.training.batches import pack
+    from journeyman.training.gradients import pack_loss
     from journeyman.training.lora import Adapter
 
     decoder = load_decoder(base, torch.bfloat16)
@@ -70,8 +70,7 @@ def ours(base: GgufFile, steps: list[list[Rendered]]) -> tuple[list[float], list
         packs = pack(rows, 2048)
         labels = sum(len(p.labels_L) for p in packs)
         for one in packs:
-            hidden = decoder.hidden_states(one.ids_T, one.lengths, adapter.layers(training=True))
-            part = label_loss(hidden[one.source_L], decoder.weights.head_VD, one.labels_L, one.weights_L) / labels
+            part = pack_loss(decoder, one, adapter.layers()) / labels
             part.backward()
             total += part.item()
         optimizer.step()

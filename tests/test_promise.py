@@ -126,7 +126,7 @@ def test_peft_loads_the_adapter_and_agrees(
         theirs = model(torch.tensor([ids])).logits[0]
     finally:
         model.unload()
-    ours = decoder.logits(torch.tensor(ids), [len(ids)], adapter.layers(training=False))
+    ours = decoder.logits(torch.tensor(ids), [len(ids)], adapter.layers())
     assert (ours - theirs).abs().max() < 2e-3
     assert (ours - decoder.logits(torch.tensor(ids), [len(ids)])).abs().max() > 1, "the adapter must be felt"
 
@@ -144,7 +144,7 @@ def test_llama_cpp_answers_as_the_torch_adapter_does(
     settings = EngineSettings(embedded.path, tmp_path / "adapter.gguf", 512, 2, 8, 0.0)
     with running_engine(settings) as engine:
         effects = []
-        for arm, layers in (("base", None), ("tuned", adapter.layers(training=False))):
+        for arm, layers in (("base", None), ("tuned", adapter.layers())):
             for text in ("Name a colour.", "def add(a, b):", "Count to 5."):
                 prompt = renderer.prompt_ids([Message(role="user", content=text)])
                 ours = decoder.logits(torch.tensor(prompt), [len(prompt)], layers)[-1].log_softmax(-1)

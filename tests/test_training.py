@@ -9,23 +9,30 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 import torch.nn.functional as F
 
+from conftest import write_tiny_gguf
 from journeyman.artifacts import sha256_of
-from journeyman.config import TrainConfig
-from journeyman.errors import InputError, Interrupted
+from journeyman.config import LoraConfig, TrainConfig
+from journeyman.errors import InputError, Interrupted, NotDeployable
+from journeyman.models.geometry import Geometry
 from journeyman.models.gguf_file import GgufFile
 from journeyman.models.loss import label_loss
 from journeyman.models.weights import load_decoder
 from journeyman.ports import SilentReporter
 from journeyman.rendering.renderer import Rendered
+from journeyman.sizing.memory import TrainingSize
+from journeyman.stages.plan import choose_memory
 from journeyman.training.batches import pack, rows_of_step
 from journeyman.training.checkpoint import load_checkpoint
+from journeyman.training.gradients import Part, keep, loss_only, pack_loss, recompute
 from journeyman.training.loop import Trainer, TrainingJob, learning_rate
+from journeyman.training.lora import Adapter
 
 
 def _rows(count: int) -> list[Rendered]:
@@ -64,7 +71,7 @@ def test_packing_does_not_change_the_gradient(tiny_gguf: Path, tmp_path: Path) -
             for value in trainer.adapter.parameters.values():
                 value.fill_(0.02)
         for one in pack(_rows(7), pack_tokens):
-            trainer._loss(one, training=True).backward()
+            pack_loss(trainer.job.decoder, one, trainer.adapter.layers()).backward()
         gradients.append([value.grad.clone() for value in trainer.adapter.parameters.values()])
     assert all(torch.allclose(a, b, rtol=1e-3, atol=1e-5) for a, b in zip(*gradients, strict=True))
 
@@ -73,9 +80,14 @@ def test_progress_moves_within_a_step_and_never_back(tiny_gguf: Path, tmp_path: 
     class Recorder(SilentReporter):
         def __init__(self) -> None:
             self.seen: list[float] = []
+            self.task = ""
+
+        def begin(self, task: str, total: float, unit: str) -> None:
+            self.task = task
 
         def advance(self, done: float, note: str = "") -> None:
-            self.seen.append(done)
+            if self.task == "train":
+                self.seen.append(done)
 
     recorder = Recorder()
     trainer = Trainer(_job(tiny_gguf, tmp_path, epochs=1), recorder)
@@ -118,17 +130,62 @@ class _StopAt(SilentReporter):
         return self.looks < 0
 
 
-@pytest.mark.parametrize("looks", [1, 5, 9])
-def test_a_stopped_run_resumes_bit_for_bit(tiny_gguf: Path, tmp_path: Path, looks: int) -> None:
+@pytest.mark.parametrize("recompute", [False, True])
+def test_a_stopped_run_resumes_bit_for_bit(tiny_gguf: Path, tmp_path: Path, recompute: bool) -> None:
+    """Stopped in validation, between packs, and in the middle of forward and backward passes, again and again."""
     whole = Trainer(_job(tiny_gguf, tmp_path / "whole", pack_tokens=32), SilentReporter())
     whole.run()
-    job = _job(tiny_gguf, tmp_path / "parts", pack_tokens=32)
-    with pytest.raises(Interrupted):
-        Trainer(job, _StopAt(looks)).run()
-    resumed = Trainer(job, SilentReporter())
-    resumed.run()
+    job = replace(_job(tiny_gguf, tmp_path / "parts", pack_tokens=32), recompute=recompute, group_tokens=64)
+    stops = 0
+    for looks in itertools.cycle((7, 12, 16, 23, 31)):
+        try:
+            resumed = Trainer(job, _StopAt(looks))
+            resumed.run()
+            break
+        except Interrupted:
+            stops += 1
+    assert stops >= 6
     for name, value in whole.adapter.parameters.items():
         assert torch.equal(value, resumed.adapter.parameters[name]), name
+
+
+@pytest.mark.parametrize("architecture", ["llama", "qwen2", "qwen3"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_each_way_of_using_memory_makes_the_same_gradients(
+    architecture: str, dtype: torch.dtype, tmp_path: Path
+) -> None:
+    file = GgufFile(write_tiny_gguf(tmp_path / "m.gguf", architecture))
+    packs = pack(_rows(9), 48)
+    found = []
+    for compute, stream in ((keep, False), (recompute, False), (recompute, True)):
+        decoder = load_decoder(file, dtype, stream=stream)
+        adapter = Adapter(decoder.geometry, LoraConfig(rank=4, dropout=0.2), seed=1)
+        with torch.no_grad():
+            for value in adapter.parameters.values():
+                value.add_(0.03)
+        told: list[float] = []
+        parts = [Part(one, adapter.layers(f"0/{number}")) for number, one in enumerate(packs)]
+        loss = compute(decoder, parts, 100.0, told.append)
+        assert told == sorted(told) and told[-1] == pytest.approx(sum(len(one.ids_T) for one in packs))
+        plain = loss_only(decoder, [Part(one, adapter.layers()) for one in packs], told.append)
+        found.append((loss, plain, [value.grad for value in adapter.parameters.values()]))
+    for loss, plain, gradients in found[1:]:
+        assert (loss, plain) == found[0][:2]
+        assert all(torch.equal(a, b) for a, b in zip(gradients, found[0][2], strict=True))
+
+
+def test_a_loss_that_runs_away_stops_the_run(tiny_gguf: Path, tmp_path: Path) -> None:
+    trainer = Trainer(_job(tiny_gguf, tmp_path), SilentReporter())
+    for loss in (1.0, 9.0, 1.2, 0.9, 0.8, 9.0, 2.9, 2.8, 0.5, 9.0, 3.3):
+        trainer._refuse_runaway(loss, 1.0, [7])
+    with pytest.raises(InputError, match=r"from 1.00 in the first 5 steps to 3.30 in the last 5; rows \[7\]"):
+        trainer._refuse_runaway(3.4, 1.0, [7])
+
+
+def test_a_gain_below_the_least_gain_is_none(tiny_gguf: Path, tmp_path: Path) -> None:
+    state = Trainer(_job(tiny_gguf, tmp_path, epochs=40, patience=2, min_gain=5.0), SilentReporter()).run()
+    assert [point.step for point in state.validations] == [0, 3, 6]
+    assert state.best_step != 0, "the best is kept all the same"
 
 
 def test_a_checkpoint_of_another_run_is_refused(tiny_gguf: Path, tmp_path: Path) -> None:
@@ -147,7 +204,7 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(tiny_gguf: Path, tmp_
         file.seek(-1, 2)
         file.write(b"\xff")
     loaded = load_checkpoint(job.folder)
-    assert loaded is not None and f"step-{loaded[0].step:06d}" == before.name
+    assert loaded is not None and before.name.startswith(f"step-{loaded[0].step:06d}.")
 
 
 def test_a_loss_that_is_not_a_number_names_step_and_rows(tiny_gguf: Path, tmp_path: Path) -> None:
@@ -187,3 +244,21 @@ def test_warm_up_rises_and_the_schedule_falls_to_zero() -> None:
     rates = [learning_rate(step, 20, config) for step in range(20)]
     assert rates[:4] == [0.25, 0.5, 0.75, 1.0]
     assert all(a >= b for a, b in itertools.pairwise(rates[3:])) and rates[-1] < 0.02
+
+
+def test_memory_is_used_in_the_first_way_that_fits() -> None:
+    """Qwen2.5-7B: everything at hand with much memory, streamed with 10 GB, refused with 3."""
+    geometry = Geometry(
+        "qwen2", 28, 3584, 28, 4, 128, 18944, 152064, 32768, 1e6, 1e-6, tied_head=False, qkv_bias=True, qk_norm=False
+    )
+    size = TrainingSize(geometry, 20_000_000, 2, 2048, 700)
+
+    def chosen(limit_gb: float, **settings: object) -> tuple[str, int, int]:
+        return choose_memory(size, TrainConfig.model_validate({"max_memory_gb": limit_gb, **settings}), 8560)
+
+    assert [chosen(limit)[0] for limit in (60, 25, 10)] == ["keep", "recompute", "stream"]
+    assert chosen(60, memory="stream")[0] == "stream"
+    assert 2048 <= chosen(5)[1] < chosen(10)[1] <= 4 * 2048, "more memory, larger groups"
+    assert all(chosen(limit)[2] <= limit * 1e9 for limit in (60, 25, 10, 5))
+    with pytest.raises(NotDeployable, match=r"does not fit into 3.0 GB .GB needed: keep \d.*recompute \d.*stream \d"):
+        chosen(3)

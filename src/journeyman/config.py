@@ -147,8 +147,18 @@ class TrainConfig(Section):
     weight_decay: float = Field(0.0, ge=0, description="of AdamW, decoupled")
     max_grad_norm: float = Field(1.0, gt=0, description="gradients are clipped to this norm")
     patience: int = Field(2, ge=1, description="validations without gain before the run ends early")
+    min_gain: float = Field(0.0, ge=0, description="nats by which the validation loss must fall to count as gain")
     pack_tokens: int = Field(2048, ge=16, description="tokens computed at a time; memory grows with it")
     checkpoint_s: float = Field(60, gt=0, description="seconds between checkpoints")
+    checkpoint_steps: int = Field(100, ge=1, description="optimizer steps between checkpoints, if they come sooner")
+    memory: Literal["auto", "keep", "recompute", "stream"] = Field(
+        "auto",
+        description="keep activations; or recompute them; or also stream the weights from the file, a layer at a time. "
+        "auto: the first that fits",
+    )
+    max_memory_gb: float | None = Field(
+        None, gt=0, description="what training may take, 10^9 bytes; unset: 90 % of what is free"
+    )
     precision: Literal["auto", "float32", "bfloat16"] = Field("auto", description="auto: bfloat16 where it is fast")
     threads: int | None = Field(None, ge=1, description="processor threads; unset: all physical cores")
     seed: int = Field(0, ge=0, description="of the adapter's start, the order and the dropout")

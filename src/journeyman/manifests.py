@@ -168,6 +168,8 @@ class PlanManifest(Manifest):
     total_tokens: int
     precision: str
     matrix_gflops: float = Field(description="this machine's measured rate in the chosen precision")
+    memory: Literal["keep", "recompute", "stream"] = Field(description="how training uses memory: see train.memory")
+    group_tokens: int = Field(description="tokens whose gradients are made at a time")
     estimated_train_s: float
     estimated_train_memory_gb: float
     estimated_serve_memory_gb: float

@@ -206,6 +206,9 @@ def _flat(prefix: str, value: Mapping[str, Any]) -> dict[str, Any]:
     return flat
 
 
+_SAFE_TO_CHANGE = {"checkpoint_s", "checkpoint_steps"}
+"""Keys of [train] that do not change its result: a run may go on with other values."""
+
 STAGES: Sequence[Stage] = (
     Stage("ingest", "01-interactions", 2, (), _source_settings, _ingest, resumable=True),
     Stage(
@@ -218,18 +221,18 @@ STAGES: Sequence[Stage] = (
         _curate, resumable=True,
     ),
     Stage(
-        "plan", "03-plan", 1, ("curate",),
+        "plan", "03-plan", 2, ("curate",),
         lambda run: {
             "base": run.base_sha256,
-            **_flat("train", run.config.train.model_dump()),
+            **_flat("train", run.config.train.model_dump(exclude=_SAFE_TO_CHANGE)),
             **_flat("decide", run.config.decide.model_dump()),
             **_role_settings(run, "checks"),
         },
         _plan,
     ),
     Stage(
-        "train", "04-adapter", 1, ("curate", "plan"),
-        lambda run: {"base": run.base_sha256, **_flat("train", run.config.train.model_dump())},
+        "train", "04-adapter", 2, ("curate", "plan"),
+        lambda run: {"base": run.base_sha256, **_flat("train", run.config.train.model_dump(exclude=_SAFE_TO_CHANGE))},
         _train, resumable=True, costly=True,
     ),
     Stage(

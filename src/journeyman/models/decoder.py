@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
@@ -34,14 +35,30 @@ class LayerWeights:
     k_norm: Tensor | None = None
 
 
-@dataclass
-class Weights:
-    """All frozen tensors of a decoder. `head_VD` is the embedding itself where the two are tied."""
+class Weights(Protocol):
+    """The frozen tensors of a decoder: all at hand, or made when they are asked for (models.weights)."""
 
-    embedding_VD: Tensor
-    layers: Sequence[LayerWeights]
-    norm: Tensor
-    head_VD: Tensor
+    def embed(self, ids_T: Tensor) -> Tensor:
+        """The embeddings (T, D)."""
+
+    @property
+    def layers(self) -> Sequence[LayerWeights]: ...
+
+    @property
+    def norm(self) -> Tensor: ...
+
+    @property
+    def head_VD(self) -> Tensor:
+        """The output matrix. Hold on to it while it is used: asking again may make it anew."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How a pack's tokens stand: which attend to which, and their rotary tables (T, 1, E)."""
+
+    packing: Packing
+    cos_TE: Tensor
+    sin_TE: Tensor
 
 
 class Decoder:
@@ -57,50 +74,58 @@ class Decoder:
         lengths: Sequence[int],
         lora: Sequence[LayerLora] | None = None,
         on_progress: Callable[[float], None] | None = None,
+        at_L: Tensor | None = None,
     ) -> Tensor:
-        """Final normalized hidden states (T, D).
+        """Final normalized hidden states (T, D), or (L, D) at some positions only.
 
         Args:
             ids_T: token ids of all segments, end to end, int64.
             lengths: tokens of each segment; they add up to T.
             lora: one LayerLora a layer, or None for the base model.
             on_progress: hears the share of forward and backward that is done, after every layer of either.
+            at_L: the positions wanted; unset: all.
         """
         assert sum(lengths) == len(ids_T)
-        x_TD = F.embedding(ids_T, self.weights.embedding_VD)
-        packing = Packing(lengths, x_TD.device)
-        cos_TE, sin_TE = self._rotary_tables(packing.position_T, x_TD)
+        x_TD, count = self.weights.embed(ids_T), self.geometry.layers
+        layout = self.layout(lengths, x_TD)
         for index, layer in enumerate(self.weights.layers):
             adapters: LayerLora = lora[index] if lora is not None else {}
-            normed = self._norm(x_TD, layer.attention_norm)
-            x_TD = x_TD + self._attention(normed, layer, adapters, cos_TE, sin_TE, packing)
-            x_TD = x_TD + self._feed_forward(self._norm(x_TD, layer.ffn_norm), layer, adapters)
+            x_TD = self.block(x_TD, layer, adapters, layout, at_L if index == count - 1 else None)
             if on_progress is not None:
-                _tell_progress(x_TD, index, len(self.weights.layers), on_progress)
+                _tell_progress(x_TD, index, count, on_progress)
+        return self.final_norm(x_TD)
+
+    def layout(self, lengths: Sequence[int], like: Tensor) -> Layout:
+        """The Layout of segments of these lengths, on the device and in the type of `like`."""
+        packing = Packing(lengths, like.device)
+        return Layout(packing, *self._rotary_tables(packing.position_T, like))
+
+    def block(
+        self, x_TD: Tensor, layer: LayerWeights, adapters: LayerLora, layout: Layout, at_L: Tensor | None = None
+    ) -> Tensor:
+        """One layer. With `at_L` (the last layer's) what follows the attention is computed at those positions only."""
+        mixed_TQ = self._attention(self._norm(x_TD, layer.attention_norm), layer, adapters, layout)
+        if at_L is not None:
+            x_TD, mixed_TQ = x_TD[at_L], mixed_TQ[at_L]
+        x_TD = x_TD + _project(mixed_TQ, ("o_proj",), layer, adapters)[0]
+        return x_TD + self._feed_forward(self._norm(x_TD, layer.ffn_norm), layer, adapters)
+
+    def final_norm(self, x_TD: Tensor) -> Tensor:
         return self._norm(x_TD, self.weights.norm)
 
     def logits(self, ids_T: Tensor, lengths: Sequence[int], lora: Sequence[LayerLora] | None = None) -> Tensor:
         """Logits (T, V) at every position. Training uses `loss.label_loss`, which never builds this table."""
         return F.linear(self.hidden_states(ids_T, lengths, lora), self.weights.head_VD)
 
-    def _attention(
-        self,
-        x_TD: Tensor,
-        layer: LayerWeights,
-        adapters: LayerLora,
-        cos_TE: Tensor,
-        sin_TE: Tensor,
-        packing: Packing,
-    ) -> Tensor:
+    def _attention(self, x_TD: Tensor, layer: LayerWeights, adapters: LayerLora, layout: Layout) -> Tensor:
         g = self.geometry
         q, k, v = _project(x_TD, ("q_proj", "k_proj", "v_proj"), layer, adapters)
         q_THE, k_TKE = q.view(-1, g.heads, g.head_dim), k.view(-1, g.kv_heads, g.head_dim)
         v_TKE = v.view(-1, g.kv_heads, g.head_dim)
         if layer.q_norm is not None and layer.k_norm is not None:
             q_THE, k_TKE = self._norm(q_THE, layer.q_norm), self._norm(k_TKE, layer.k_norm)
-        q_THE, k_TKE = _rotate(q_THE, cos_TE, sin_TE), _rotate(k_TKE, cos_TE, sin_TE)
-        mixed_THE = packed_attention(q_THE, k_TKE, v_TKE, packing)
-        return _project(mixed_THE.flatten(1), ("o_proj",), layer, adapters)[0]
+        q_THE, k_TKE = _rotate(q_THE, layout.cos_TE, layout.sin_TE), _rotate(k_TKE, layout.cos_TE, layout.sin_TE)
+        return packed_attention(q_THE, k_TKE, v_TKE, layout.packing).flatten(1)
 
     def _feed_forward(self, x_TD: Tensor, layer: LayerWeights, adapters: LayerLora) -> Tensor:
         gate, up = _project(x_TD, ("gate_proj", "up_proj"), layer, adapters)

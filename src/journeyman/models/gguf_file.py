@@ -60,21 +60,32 @@ class GgufFile:
         cursor = _Cursor(self._bytes, path)
         self.metadata, self.tensors = _read_header(cursor)
 
+    def info(self, name: str) -> TensorInfo:
+        """Where a tensor lies; an InputError where the file has none of that name."""
+        if name not in self.tensors:
+            raise InputError(f"{self.path}: tensor {name!r} is missing", "Use a complete GGUF of a supported model")
+        return self.tensors[name]
+
     def tensor(self, name: str) -> np.ndarray[Any, np.dtype[np.float32]]:
         """The values of a tensor as float32, in the shape of its TensorInfo."""
-        info = self.tensors.get(name)
-        if info is None:
-            raise InputError(f"{self.path}: tensor {name!r} is missing", "Use a complete GGUF of a supported model")
-        raw = self._bytes[info.offset : info.offset + info.nbytes]
+        shape = self.info(name).shape
+        return self.rows(name, 0, int(np.prod(shape[:-1]))).reshape(shape)
+
+    def rows(self, name: str, start: int, stop: int) -> np.ndarray[Any, np.dtype[np.float32]]:
+        """Rows `start` to `stop` (of the last axis's length each) of a tensor as float32; threads may call it."""
+        info = self.info(name)
+        block, block_bytes = GGML_QUANT_SIZES[info.kind]
+        row_bytes = info.shape[-1] // block * block_bytes
+        # Read, not mapped: pages of a mapped file would count as this process's memory.
+        raw = np.fromfile(self.path, np.uint8, (stop - start) * row_bytes, offset=info.offset + start * row_bytes)
         try:
-            values = dequantize(raw.reshape(*info.shape[:-1], -1), info.kind)
+            values = dequantize(raw.reshape(-1, row_bytes), info.kind)
         except NotImplementedError as error:
             raise InputError(
                 f"{self.path}: tensor {name!r} has type {info.kind.name}, which cannot be dequantized",
                 "Use a GGUF in F16, BF16, Q8_0, Q4_0/1, Q5_0/1 or a K quantization",
             ) from error
-        # A copy, because an F32 tensor would otherwise be a read-only view of the file.
-        return np.array(values.reshape(info.shape), dtype=np.float32)
+        return np.asarray(values, dtype=np.float32)
 
 
 class _Cursor:

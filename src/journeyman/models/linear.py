@@ -6,6 +6,8 @@ nothing but x and x·Aᵀ. Written out, for each layer i (Hu et al., 2021, arXiv
 
     y_i = x W_iᵀ + b_i + s (x A_iᵀ) B_iᵀ
     dx = Σ g_i W_i + (s g_i B_i) A_i        dA_i = (s g_i B_i)ᵀ x        dB_i = s g_iᵀ (x A_iᵀ)
+
+With dropout each layer's A reads x with other elements struck out, and s is divided by the share that stays.
 """
 
 from __future__ import annotations
@@ -19,6 +21,28 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
+@dataclass(frozen=True)
+class Dropout:
+    """Which elements are struck out: a function of the seed alone, so a recomputed layer strikes the same ones."""
+
+    share: float
+    seed: int
+
+    def mask(self, shape: torch.Size) -> Tensor:
+        """True where an element stays. 16 random bits an element: shares are rounded to 1/65,536."""
+        words = torch.empty(-(-shape.numel() // 4), dtype=torch.int64)
+        words.random_(-(2**63), None, generator=torch.Generator().manual_seed(self.seed))
+        return (words.view(torch.int16)[: shape.numel()] >= self._struck - 32768).view(shape)
+
+    @property
+    def _struck(self) -> int:
+        return round(self.share * 65536)
+
+    @property
+    def stays(self) -> float:
+        return 1 - self._struck / 65536
+
+
 @dataclass
 class LoraPair:
     """A low-rank update of one linear layer: y += scale · (x Aᵀ) Bᵀ."""
@@ -26,13 +50,12 @@ class LoraPair:
     a_RI: Tensor
     b_OR: Tensor
     scale: float
-    dropout: float = 0.0
+    dropout: Dropout | None = None
 
-    def __call__(self, x_TI: Tensor) -> Tensor:
-        if self.dropout:
-            x_TI = F.dropout(x_TI, self.dropout)
-        low_TR = F.linear(x_TI, self.a_RI.to(x_TI.dtype))
-        return F.linear(low_TR, (self.b_OR * self.scale).to(x_TI.dtype))
+    @property
+    def factor(self) -> float:
+        """The scale, with what dropout takes away given back."""
+        return self.scale if self.dropout is None else self.scale / self.dropout.stays
 
 
 @dataclass
@@ -47,10 +70,6 @@ def project(x_TI: Tensor, layers: Sequence[Frozen], pairs: Sequence[LoraPair | N
     """The outputs of layers that read the same x, each with its update where it has one."""
     if not any(pairs):
         return [F.linear(x_TI, one.weight_OI, one.bias_O) for one in layers]
-    if any(pair is not None and pair.dropout for pair in pairs):
-        # Every layer drops other inputs: there is nothing to share.
-        y = (F.linear(x_TI, one.weight_OI, one.bias_O) for one in layers)
-        return [out if pair is None else out + pair(x_TI) for out, pair in zip(y, pairs, strict=True)]
     updates = [tensor for pair in pairs if pair is not None for tensor in (pair.a_RI, pair.b_OR)]
     made: tuple[Tensor, ...] = _Project.apply(x_TI, layers, pairs, *updates)  # type: ignore[no-untyped-call]
     return list(made)
@@ -61,24 +80,29 @@ class _Project(torch.autograd.Function):
     def forward(
         ctx: Any, x_TI: Tensor, layers: Sequence[Frozen], pairs: Sequence[LoraPair | None], *updates: Tensor
     ) -> tuple[Tensor, ...]:
-        kind = x_TI.dtype
-        a_RI = torch.cat([pair.a_RI for pair in pairs if pair is not None]).to(kind)
-        low_TR = x_TI @ a_RI.T
+        kind, present = x_TI.dtype, [pair for pair in pairs if pair is not None]
+        a_RI = torch.cat([pair.a_RI for pair in present]).to(kind)
+        masks = [pair.dropout.mask(x_TI.shape) for pair in present if pair.dropout is not None]
+        if masks:
+            parts = torch.split(a_RI, [len(pair.a_RI) for pair in present])
+            low_TR = torch.cat([(x_TI * mask) @ part.T for mask, part in zip(masks, parts, strict=True)], dim=1)
+        else:
+            low_TR = x_TI @ a_RI.T
         outs, start = [], 0
         for layer, pair in zip(layers, pairs, strict=True):
             y_TO = F.linear(x_TI, layer.weight_OI, layer.bias_O)
             if pair is not None:
                 rank = len(pair.a_RI)
-                y_TO.addmm_(low_TR[:, start : start + rank], (pair.b_OR * pair.scale).to(kind).T)
+                y_TO.addmm_(low_TR[:, start : start + rank], (pair.b_OR * pair.factor).to(kind).T)
                 start += rank
             outs.append(y_TO)
-        ctx.save_for_backward(x_TI, low_TR, a_RI)
+        ctx.save_for_backward(x_TI, low_TR, a_RI, *masks)
         ctx.layers, ctx.pairs = layers, pairs
         return tuple(outs)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Any, ...]:
-        x_TI, low_TR, a_RI = ctx.saved_tensors
+        x_TI, low_TR, a_RI, *masks = ctx.saved_tensors
         grad_low_TR = torch.empty_like(low_TR)
         grad_b: list[Tensor] = []
         grad_x = None
@@ -88,12 +112,19 @@ class _Project(torch.autograd.Function):
                 grad_x = g_TO @ layer.weight_OI if grad_x is None else grad_x.addmm_(g_TO, layer.weight_OI)
             if pair is not None:
                 part = slice(start, start + len(pair.a_RI))
-                torch.mm(g_TO, (pair.b_OR * pair.scale).to(g_TO.dtype), out=grad_low_TR[:, part])
-                grad_b.append((g_TO.T @ low_TR[:, part]).float() * pair.scale)
+                torch.mm(g_TO, (pair.b_OR * pair.factor).to(g_TO.dtype), out=grad_low_TR[:, part])
+                grad_b.append((g_TO.T @ low_TR[:, part]).float() * pair.factor)
                 start = part.stop
-        if grad_x is not None:
-            grad_x.addmm_(grad_low_TR, a_RI)
-        grad_a_RI = (grad_low_TR.T @ x_TI).float()
         ranks = [len(pair.a_RI) for pair in ctx.pairs if pair is not None]
-        updates = [t for pair in zip(grad_a_RI.split(ranks), grad_b, strict=True) for t in pair]
+        if masks:
+            pieces = list(zip(torch.split(grad_low_TR, ranks, dim=1), masks, torch.split(a_RI, ranks), strict=True))
+            grad_a = [(low.T @ (x_TI * mask)).float() for low, mask, _ in pieces]
+            if grad_x is not None:
+                for low, mask, a in pieces:
+                    grad_x.addcmul_(low @ a, mask.to(low.dtype))
+        else:
+            grad_a = list(torch.split((grad_low_TR.T @ x_TI).float(), ranks))
+            if grad_x is not None:
+                grad_x.addmm_(grad_low_TR, a_RI)
+        updates = [t for pair in zip(grad_a, grad_b, strict=True) for t in pair]
         return grad_x, None, None, *updates

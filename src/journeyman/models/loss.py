@@ -1,7 +1,7 @@
 """Cross-entropy at the labelled positions only, without the table of all logits.
 
 The head is frozen, so its input gradient can be computed while the logits of a chunk are at hand: the
-backward pass is then one scaling, and at most CHUNK rows of logits exist at a time.
+backward pass is then one scaling, and at most `chunk_rows` rows of logits exist at a time.
 """
 
 from __future__ import annotations
@@ -13,6 +13,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 CHUNK = 512
+_CHUNK_LOGITS = 1 << 25
+
+
+def chunk_rows(vocab: int) -> int:
+    """Rows of logits that exist at a time: fewer where the vocabulary is large."""
+    return max(64, min(CHUNK, _CHUNK_LOGITS // vocab))
 
 
 class _LabelLoss(torch.autograd.Function):
@@ -21,8 +27,9 @@ class _LabelLoss(torch.autograd.Function):
         total = hidden_LD.new_zeros((), dtype=torch.float32)
         needs_gradient = ctx.needs_input_grad[0]
         gradient_LD = torch.empty_like(hidden_LD) if needs_gradient else None
-        for start in range(0, len(labels_L), CHUNK):
-            rows = slice(start, start + CHUNK)
+        chunk = chunk_rows(len(head_VD))
+        for start in range(0, len(labels_L), chunk):
+            rows = slice(start, start + chunk)
             logits = F.linear(hidden_LD[rows], head_VD).float()
             picked = logits.gather(1, labels_L[rows, None])[:, 0]
             largest = logits.amax(-1, keepdim=True)

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from journeyman.models.decoder import Decoder, LayerWeights, Weights
+from journeyman.models.decoder import Decoder, LayerWeights
 from journeyman.models.geometry import MODULES, Geometry, geometry_of
 from journeyman.models.gguf_file import GgufFile
 
@@ -21,26 +28,110 @@ GGUF_MODULE_NAMES = {
 """Name in `transformers` → name in GGUF, inside a block."""
 
 
-def load_decoder(file: GgufFile, dtype: torch.dtype) -> Decoder:
-    """The decoder of a GGUF file with all weights dequantized to `dtype`."""
+_READERS = min(4, os.cpu_count() or 1)
+_PIECE = 1 << 19
+"""Elements dequantized at a time: what this needs on the way stays in the processor's cache."""
+
+
+@dataclass
+class ResidentWeights:
+    """All weights dequantized at once. `head_VD` is the embedding itself where the two are tied."""
+
+    embedding_VD: Tensor
+    layers: Sequence[LayerWeights]
+    norm: Tensor
+    head_VD: Tensor
+
+    def embed(self, ids_T: Tensor) -> Tensor:
+        return F.embedding(ids_T, self.embedding_VD)
+
+
+class StreamedWeights:
+    """Weights that stay quantized in the file: a layer is dequantized when it is asked for.
+
+    For bases whose dequantized weights do not fit into memory; two layers are there at a time.
+    """
+
+    def __init__(self, file: GgufFile, geometry: Geometry, dtype: torch.dtype) -> None:
+        self._file, self._dtype = file, dtype
+        self._head = "token_embd.weight" if geometry.tied_head else "output.weight"
+        self.layers = _LayersOnDemand(lambda index: _load_layer(file, geometry, index, dtype), geometry.layers)
+        self.norm = _read(file, "output_norm.weight", dtype)
+
+    def embed(self, ids_T: Tensor) -> Tensor:
+        distinct, places_T = torch.unique(ids_T, return_inverse=True)
+        rows = [self._file.rows("token_embd.weight", one, one + 1) for one in distinct.tolist()]
+        return torch.from_numpy(np.concatenate(rows)).to(self._dtype)[places_T]
+
+    @property
+    def head_VD(self) -> Tensor:
+        return _read(self._file, self._head, self._dtype)
+
+
+class _LayersOnDemand(Sequence[LayerWeights]):
+    """Keeps the layer asked for last and makes its neighbour meanwhile: walks go up to the top and down again."""
+
+    def __init__(self, load: Callable[[int], LayerWeights], count: int) -> None:
+        self._load, self._count = load, count
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="dequantize")
+        self._made: dict[int, Future[LayerWeights]] = {}
+        self._last = -1
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __getitem__(self, index: int) -> LayerWeights:  # type: ignore[override]  # slices are never taken
+        if not 0 <= index < self._count:
+            raise IndexError(index)
+        upwards = index < self._count - 1 and (index > self._last or index == 0)
+        wanted = {index, min(index + 1, self._count - 1) if upwards else max(index - 1, 0)}
+        self._made = {number: future for number, future in self._made.items() if number in wanted}
+        for number in sorted(wanted, key=lambda n: abs(n - index)):
+            if number not in self._made:
+                self._made[number] = self._thread.submit(self._load, number)
+        self._last = index
+        return self._made[index].result()
+
+
+def load_decoder(file: GgufFile, dtype: torch.dtype, *, stream: bool = False) -> Decoder:
+    """The decoder of a GGUF file, computing in `dtype`.
+
+    Args:
+        stream: leave the weights quantized in the file and dequantize a layer at a time; the same values.
+    """
     geometry = geometry_of(file)
-
-    def read(name: str) -> Tensor:
-        return torch.from_numpy(file.tensor(name)).to(dtype)
-
-    embedding = read("token_embd.weight")
-    weights = Weights(
+    if stream:
+        return Decoder(geometry, StreamedWeights(file, geometry, dtype))
+    embedding = _read(file, "token_embd.weight", dtype)
+    weights = ResidentWeights(
         embedding_VD=embedding,
         layers=[_load_layer(file, geometry, index, dtype) for index in range(geometry.layers)],
-        norm=read("output_norm.weight"),
-        head_VD=embedding if geometry.tied_head else read("output.weight"),
+        norm=_read(file, "output_norm.weight", dtype),
+        head_VD=embedding if geometry.tied_head else _read(file, "output.weight", dtype),
     )
     return Decoder(geometry, weights)
 
 
+def _read(file: GgufFile, name: str, dtype: torch.dtype) -> Tensor:
+    """A tensor in `dtype`, dequantized piece by piece on several threads."""
+    shape = file.info(name).shape
+    if len(shape) == 1:
+        return torch.from_numpy(file.tensor(name)).to(dtype)
+    out = torch.empty(shape, dtype=dtype)
+    step = max(1, _PIECE // shape[-1])
+
+    def fill(start: int) -> None:
+        stop = min(start + step, shape[0])
+        out[start:stop] = torch.from_numpy(file.rows(name, start, stop))
+
+    with ThreadPoolExecutor(_READERS) as pool:
+        list(pool.map(fill, range(0, shape[0], step)))
+    return out
+
+
 def _load_layer(file: GgufFile, geometry: Geometry, index: int, dtype: torch.dtype) -> LayerWeights:
     def read(name: str) -> Tensor:
-        return torch.from_numpy(file.tensor(f"blk.{index}.{name}")).to(dtype)
+        return _read(file, f"blk.{index}.{name}", dtype)
 
     linear, bias = {}, {}
     for module in MODULES:

@@ -11,6 +11,6 @@ EFFICIENCY = 0.4
 steps of 1,950 tokens (benchmarks/log.md). The lower one is planned with."""
 
 
-def training_seconds(linear_parameters: int, tokens: int, gflops: float) -> float:
-    """Seconds for `tokens` tokens (all epochs, validation apart)."""
-    return 4 * linear_parameters * tokens / (gflops * 1e9 * EFFICIENCY)
+def training_seconds(linear_parameters: int, tokens: int, gflops: float, *, recompute: bool = False) -> float:
+    """Seconds for `tokens` tokens (all epochs, validation apart); recomputed layers run forward twice."""
+    return (6 if recompute else 4) * linear_parameters * tokens / (gflops * 1e9 * EFFICIENCY)

@@ -6,32 +6,68 @@ F feed-forward, H heads, L row length, V vocabulary; c bytes of the compute type
 
 from __future__ import annotations
 
-from journeyman.models.geometry import Geometry
+from dataclasses import dataclass
+from typing import Literal
 
+from journeyman.models.geometry import MODULES, Geometry
+
+MemoryWay = Literal["keep", "recompute", "stream"]
 RUNTIME_BYTES = 450 << 20
 """Python with torch loaded, before any weight; measured 430 to 460 MB."""
-_ADAM_BYTES = 16  # float32 master, gradient and two moments of each trainable parameter
-_LOSS_CHUNK = 512
+_ADAPTER_BYTES = 24  # float32 master, gradient and its copy, two moments and the best so far, of each parameter
+_LOSS_LOGITS = 1 << 25
+_LONGEST_WITH_SCORES = 1024  # longer rows go through an attention that keeps no table of scores
 _HEAP_SLACK = 1.6
 """Freed memory is kept for speed, and steps of changing shapes leave gaps in it: 3.5 GB resident where the
 tensors of a 1,950-token step add up to 2.5 (benchmarks/log.md)."""
 
 
-def training_bytes(geometry: Geometry, trainable: int, compute_bytes: int, pack_tokens: int, longest_row: int) -> int:
-    """Peak of a training step."""
-    tokens = max(pack_tokens, longest_row)
-    weights = geometry.parameters * compute_bytes
-    activations = geometry.layers * tokens * _layer_bytes_per_token(geometry, compute_bytes, longest_row)
+@dataclass(frozen=True)
+class TrainingSize:
+    """What the memory of training depends on, beside the way in which it is done.
+
+    Attributes:
+        compute_bytes: of one element of weights and activations.
+        pack_tokens: computed at a time: the setting, or the longest row where that is longer.
+        longest_row: tokens.
+    """
+
+    geometry: Geometry
+    trainable: int
+    compute_bytes: int
+    pack_tokens: int
+    longest_row: int
+
+
+def training_bytes(size: TrainingSize, way: MemoryWay, group_tokens: int) -> int:
+    """Peak of a training step.
+
+    Args:
+        group_tokens: tokens whose gradients are made at a time (training.gradients); it matters for recompute
+            and stream, which hold what enters each layer for all of them.
+    """
+    geometry, c = size.geometry, size.compute_bytes
+    layers_kept = geometry.layers if way == "keep" else 1
+    activations = layers_kept * size.pack_tokens * _layer_bytes_per_token(size)
     # The head: a chunk of logits in the compute type, in float32, and their exponentials.
-    loss = min(_LOSS_CHUNK, tokens) * geometry.vocab * (compute_bytes + 8)
-    return RUNTIME_BYTES + weights + trainable * _ADAM_BYTES + int((activations + loss) * _HEAP_SLACK)
+    loss = min(_LOSS_LOGITS, size.pack_tokens * geometry.vocab) * (c + 8)
+    entering = 0 if way == "keep" else (geometry.layers + 3) * max(group_tokens, size.pack_tokens) * geometry.hidden * c
+    weights = geometry.parameters * c
+    if way == "stream":
+        layer = sum(rows * columns for rows, columns in map(geometry.module_shape, MODULES))
+        weights = (2 * layer + geometry.vocab * geometry.hidden) * c
+    # Loss and layers are not at work at the same time, but the heap keeps what either had.
+    passing = int((activations + loss) * _HEAP_SLACK)
+    return RUNTIME_BYTES + weights + size.trainable * _ADAPTER_BYTES + entering + passing
 
 
-def _layer_bytes_per_token(geometry: Geometry, c: int, row: int) -> int:
+def _layer_bytes_per_token(size: TrainingSize) -> int:
     """What one layer keeps of a token for the backward pass."""
+    geometry, c = size.geometry, size.compute_bytes
     q, kv = geometry.heads * geometry.head_dim, geometry.kv_heads * geometry.head_dim
     norms = 2 * (4 + c) * geometry.hidden
-    attention = c * (3 * q + 3 * kv) + c * geometry.heads * row
+    scores = c * geometry.heads * size.longest_row if size.longest_row <= _LONGEST_WITH_SCORES else 0
+    attention = c * (3 * q + 3 * kv) + scores
     feed_forward = 4 * c * geometry.ffn
     return norms + attention + feed_forward
 

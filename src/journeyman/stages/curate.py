@@ -29,7 +29,6 @@ from journeyman.models.gguf_file import GgufFile
 from journeyman.ports import Reporter
 from journeyman.rendering.renderer import Renderer
 
-VERSION = 2
 _LEAST_VERSION = 0.05
 _SPLIT_FILES = {"train": "train.jsonl", "val": "val.jsonl", "test": "sealed/test.jsonl"}
 

@@ -26,8 +26,6 @@ from journeyman.manifests import (
 )
 from journeyman.stats.rates import rows_needed
 
-VERSION = 1
-
 
 def decide(
     plan: PlanManifest,

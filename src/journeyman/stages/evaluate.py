@@ -21,7 +21,6 @@ from journeyman.scoring.sandbox import Limits
 from journeyman.stats.describe import mean, percentile
 from journeyman.stats.rates import mcnemar, wilson
 
-VERSION = 1
 ARMS = ("base", "tuned")
 
 

@@ -19,7 +19,6 @@ from journeyman.manifests import (
 )
 from journeyman.models.gguf_file import GgufFile
 
-VERSION = 1
 BASE_FILE = "base.gguf"
 
 

@@ -27,7 +27,6 @@ from journeyman.sources.files import Row, read_file
 from journeyman.sources.reader import Reader
 from journeyman.stats.describe import mean, median, percentile
 
-VERSION = 2
 _ROWS, _REJECTED = "interactions.jsonl.zst", "rejected.jsonl"
 _RESERVOIR = 200_000
 _REASONS = 100

@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import get_args
 
 from journeyman.artifacts import write_atomic
-from journeyman.config import Config
+from journeyman.config import Config, TrainConfig
+from journeyman.errors import NotDeployable
 from journeyman.manifests import DatasetManifest, PlanManifest, Rules
 from journeyman.models.geometry import Geometry
 from journeyman.ports import Reporter
 from journeyman.sizing.duration import training_seconds
-from journeyman.sizing.memory import serving_bytes, training_bytes
+from journeyman.sizing.memory import MemoryWay, TrainingSize, serving_bytes, training_bytes
 from journeyman.sizing.parameters import lora_parameters
 from journeyman.stats.rates import rows_needed, wilson
 from journeyman.training.batches import steps_per_epoch
-from journeyman.training.machine import compute_dtype, matrix_gflops, use_threads
+from journeyman.training.machine import compute_dtype, free_memory_bytes, matrix_gflops, use_threads
 
-VERSION = 1
+_FREE_SHARE = 0.9
+_MOST_PACKS = 4
+_WAYS = {
+    "keep": "the weights and every layer's activations stay in memory",
+    "recompute": "activations are computed again in the backward pass: half as much work again",
+    "stream": "as recompute, and the weights stay quantized in the file but for two layers",
+}
 
 
 def plan(
@@ -38,7 +46,9 @@ def plan(
     per_epoch = steps_per_epoch(rows, train.rows_per_step)
     tokens = dataset.train_tokens * train.epochs
     gflops = matrix_gflops(dtype)
-    memory = training_bytes(geometry, trainable, dtype.itemsize, train.pack_tokens, dataset.longest_row_tokens)
+    pack_tokens = max(train.pack_tokens, dataset.longest_row_tokens)
+    size = TrainingSize(geometry, trainable, dtype.itemsize, pack_tokens, dataset.longest_row_tokens)
+    way, group_tokens, memory = choose_memory(size, train, tokens // max(1, per_epoch * train.epochs))
     serving = serving_bytes(base.stat().st_size, geometry, trainable, config.evaluate.context)
     made = PlanManifest(
         base_path=str(base),
@@ -51,15 +61,43 @@ def plan(
         total_tokens=tokens,
         precision=str(dtype).removeprefix("torch."),
         matrix_gflops=gflops,
-        estimated_train_s=training_seconds(geometry.linear_parameters, tokens, gflops),
+        memory=way,
+        group_tokens=group_tokens,
+        estimated_train_s=training_seconds(geometry.linear_parameters, tokens, gflops, recompute=way != "keep"),
         estimated_train_memory_gb=memory / 1e9,
         estimated_serve_memory_gb=serving / 1e9,
         rules=_rules(dataset, config),
-        warnings=_warnings(dataset, config, per_epoch * train.epochs, geometry, memory),
+        warnings=_warnings(dataset, config, per_epoch * train.epochs, geometry),
     )
     write_atomic(out / "plan.md", plan_text(made, config).encode())
     reporter.advance(1)
     return made
+
+
+def choose_memory(size: TrainingSize, train: TrainConfig, step_tokens: int) -> tuple[MemoryWay, int, int]:
+    """The first way whose estimate fits, with the tokens of a group and the bytes it takes.
+
+    Raises:
+        NotDeployable: none fits; training would end in the middle for want of memory.
+    """
+    limit = int(train.max_memory_gb * 1e9) if train.max_memory_gb else int(_FREE_SHARE * free_memory_bytes())
+    ways = get_args(MemoryWay) if train.memory == "auto" else (train.memory,)
+    needed = {}
+    for way in ways:
+        group = size.pack_tokens
+        needed[way] = training_bytes(size, way, group)
+        if needed[way] <= limit:
+            # A larger group makes streamed weights less often; what a kill costs grows with it.
+            while way == "stream" and group < min(step_tokens, _MOST_PACKS * size.pack_tokens):
+                if training_bytes(size, way, group + size.pack_tokens) > limit:
+                    break
+                group += size.pack_tokens
+            return way, group, training_bytes(size, way, group)
+    shown = ", ".join(f"{way} {amount / 1e9:.1f}" for way, amount in needed.items())
+    raise NotDeployable(
+        f"training does not fit into {limit / 1e9:.1f} GB (GB needed: {shown})",
+        "Lower train.pack_tokens or curate.max_length, take a smaller base, or set train.max_memory_gb",
+    )
 
 
 def _rules(dataset: DatasetManifest, config: Config) -> Rules:
@@ -75,9 +113,7 @@ def _rules(dataset: DatasetManifest, config: Config) -> Rules:
     )
 
 
-def _warnings(dataset: DatasetManifest, config: Config, steps: int, geometry: Geometry, memory: int) -> list[str]:
-    import psutil
-
+def _warnings(dataset: DatasetManifest, config: Config, steps: int, geometry: Geometry) -> list[str]:
     warnings = list(dataset.notes)
     train, decide = config.train, config.decide
     if train.warmup_steps >= steps:
@@ -87,12 +123,6 @@ def _warnings(dataset: DatasetManifest, config: Config, steps: int, geometry: Ge
         )
     if dataset.longest_row_tokens > geometry.context:
         warnings.append(f"rows of {dataset.longest_row_tokens} tokens exceed the base's context of {geometry.context}")
-    total_memory = psutil.virtual_memory().total
-    if memory > total_memory:
-        warnings.append(
-            f"training needs about {memory / 1e9:.1f} GB, this machine has {total_memory / 1e9:.1f}: "
-            "lower train.pack_tokens or take a smaller base"
-        )
     for role, split in dataset.splits.items():
         if not split.test or wilson(split.test, split.test, decide.confidence)[0] < decide.min_success:
             needed = rows_needed(1.0, decide.min_success, decide.confidence)
@@ -114,6 +144,7 @@ def plan_text(plan: PlanManifest, config: Config) -> str:
         f"- steps: {plan.total_steps} ({plan.steps_per_epoch} an epoch), {plan.total_tokens:,} tokens",
         f"- precision: {plan.precision}, matrix rate measured at {plan.matrix_gflops:.0f} GFLOP/s",
         f"- time, estimated: {plan.estimated_train_s:.0f} s",
+        f"- way of training: {plan.memory} ({_WAYS[plan.memory]})",
         f"- memory, estimated: {plan.estimated_train_memory_gb:.1f} GB to train, "
         f"{plan.estimated_serve_memory_gb:.2f} GB to serve",
         "",

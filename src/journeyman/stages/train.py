@@ -21,8 +21,6 @@ from journeyman.training.export import write_gguf, write_peft
 from journeyman.training.loop import Trainer, TrainingJob
 from journeyman.training.machine import compute_dtype, keep_freed_memory, use_threads
 
-VERSION = 1
-
 
 def train(
     train_rows: Path,
@@ -48,12 +46,15 @@ def train(
     rendered, rendered_out = render_rows(renderer, rows), render_rows(renderer, held_out)
     reporter.say(_proof(rows + held_out))
     job = TrainingJob(
-        decoder=load_decoder(base, compute_dtype(config.precision)),
+        decoder=load_decoder(base, compute_dtype(config.precision), stream=plan.memory == "stream"),
         train=rendered,
         val=rendered_out,
         config=config,
         fingerprint=fingerprint,
         folder=out / "checkpoints",
+        recompute=plan.memory != "keep",
+        group_tokens=plan.group_tokens,
+        matrix_gflops=plan.matrix_gflops,
     )
     trainer = Trainer(job, reporter)
     state = trainer.run()

@@ -27,24 +27,32 @@ class TrainingState(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     fingerprint: str
-    step: int
-    tokens: int
-    train_s: float
-    validations: list[ValidationPoint]
-    best_step: int
-    finished: bool
+    step: int = 0
+    tokens: int = 0
+    train_s: float = 0.0
+    packs_done: int = 0  # of the step at hand, whose gradients lie beside the adapter
+    step_loss: float = 0.0
+    step_s: float = 0.0
+    losses: list[float] = []  # of the first and the last few steps
+    validations: list[ValidationPoint] = []
+    validated_step: int = -1
+    best_step: int = 0
+    gain_step: int = 0
+    gain_loss: float | None = None
+    finished: bool = False
     tensors_sha256: str = ""
 
 
 def save_checkpoint(folder: Path, state: TrainingState, tensors: dict[str, Tensor]) -> None:
-    """Saves state and tensors as `folder/step-N`.
+    """Saves state and tensors as `folder/step-N.M`, the M-th of step N. No checkpoint is ever written over.
 
     Raises:
         InputError: the disk is full; the last good checkpoint stays.
     """
     folder.mkdir(parents=True, exist_ok=True)
     staged = folder / f".tmp-{state.step}-{os.getpid()}"
-    target = folder / f"step-{state.step:06d}"
+    before = [serial for step, serial in map(_numbers, _newest_first(folder)) if step == state.step]
+    target = folder / f"step-{state.step:06d}.{max(before, default=0) + 1}"
     try:
         shutil.rmtree(staged, ignore_errors=True)
         staged.mkdir()
@@ -52,8 +60,6 @@ def save_checkpoint(folder: Path, state: TrainingState, tensors: dict[str, Tenso
         _sync(staged / "state.safetensors")
         digest = sha256_of(staged / "state.safetensors")
         write_model(staged / "state.json", state.model_copy(update={"tensors_sha256": digest}))
-        if target.exists():
-            shutil.rmtree(target)
         staged.rename(target)
         _sync(folder)
     except OSError as error:
@@ -76,7 +82,12 @@ def load_checkpoint(folder: Path) -> tuple[TrainingState, dict[str, Tensor]] | N
 
 
 def _newest_first(folder: Path) -> list[Path]:
-    return sorted(folder.glob("step-*"), reverse=True)
+    return sorted(folder.glob("step-*.*"), key=_numbers, reverse=True)
+
+
+def _numbers(checkpoint: Path) -> tuple[int, int]:
+    step, serial = checkpoint.name.removeprefix("step-").split(".")
+    return int(step), int(serial)
 
 
 def _sync(path: Path) -> None:

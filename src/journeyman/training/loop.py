@@ -1,18 +1,20 @@
 """The training loop: rows → packs → loss → clipped AdamW step, with validation and checkpoints.
 
 AdamW: Loshchilov & Hutter, 2017 (arXiv 1711.05101). The loss of a step is the weighted mean over all
-labelled tokens of its rows, however they are packed.
+labelled tokens of its rows, however they are packed. No random state is kept: the order of the rows and
+what dropout strikes out are functions of the seed and the step.
 """
 
 from __future__ import annotations
 
-import json
 import math
+import statistics
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
 import torch
 from torch import Tensor
 
@@ -20,19 +22,28 @@ from journeyman.config import TrainConfig
 from journeyman.errors import InputError, Interrupted
 from journeyman.manifests import ValidationPoint
 from journeyman.models.decoder import Decoder
-from journeyman.models.loss import label_loss
 from journeyman.ports import Reporter
 from journeyman.rendering.renderer import Rendered
 from journeyman.training.batches import Pack, pack, rows_of_step, steps_per_epoch
 from journeyman.training.checkpoint import TrainingState, load_checkpoint, save_checkpoint
+from journeyman.training.gradients import Heard, Part, keep, loss_only, recompute
 from journeyman.training.lora import Adapter
+from journeyman.training.metrics import Metrics
 
 _VALIDATIONS_PER_EPOCH = 2
+_DIVERGED, _WINDOW = 2.0, 5
+"""Nats by which the median loss of that many steps may lie above that of the first as many."""
 
 
 @dataclass(frozen=True)
 class TrainingJob:
-    """What is trained, on what, and where its state lies."""
+    """What is trained, on what, how, and where its state lies.
+
+    Attributes:
+        recompute: compute each layer again in the backward pass instead of keeping its activations.
+        group_tokens: tokens whose gradients are made at a time; a checkpoint can lie between two groups.
+        matrix_gflops: the machine's measured rate, of which the metrics give the share.
+    """
 
     decoder: Decoder
     train: Sequence[Rendered]
@@ -40,6 +51,9 @@ class TrainingJob:
     config: TrainConfig
     fingerprint: str
     folder: Path
+    recompute: bool = False
+    group_tokens: int = 0
+    matrix_gflops: float | None = None
 
 
 class Trainer:
@@ -47,7 +61,7 @@ class Trainer:
 
     Raises (from `run`):
         Interrupted: the person asked to stop; the state is saved.
-        InputError: the loss is not a number, the disk is full, or the checkpoint belongs to another run.
+        InputError: the loss is not a number or runs away, the disk is full, or the checkpoint is another run's.
     """
 
     def __init__(self, job: TrainingJob, reporter: Reporter) -> None:
@@ -62,121 +76,192 @@ class Trainer:
         self.total_steps = self.steps_per_epoch * config.epochs
         self.total_tokens = config.epochs * sum(len(row.ids) for row in job.train)
         self.best = {name: value.detach().clone() for name, value in self.adapter.parameters.items()}
-        self.state = TrainingState(
-            fingerprint=job.fingerprint, step=0, tokens=0, train_s=0.0, validations=[], best_step=0, finished=False
-        )
-        self._last_loss = math.nan
-        torch.manual_seed(config.seed)
+        self.state = TrainingState(fingerprint=job.fingerprint)
+        self._saved_at, self._saved_step = time.monotonic(), 0
         job.folder.mkdir(parents=True, exist_ok=True)
 
     def run(self) -> TrainingState:
         self._resume()
-        self.reporter.begin("train", self.total_tokens, "tokens")
-        self.reporter.advance(self.state.tokens)
-        saved_at = time.monotonic()
-        if not self.state.validations:
-            self._validate()
-        while self.state.step < self.total_steps and not self.state.finished:
-            self._step()
-            if self._validation_due():
-                self._validate()
-            if time.monotonic() - saved_at >= self.job.config.checkpoint_s:
-                self._save()
-                saved_at = time.monotonic()
-        self.state.finished = True
+        self.metrics = Metrics(self.job.folder.parent, self.state.step)
+        try:
+            self._begin()
+            while not self.state.finished:
+                if self._validation_due():
+                    self._validate()
+                elif self.state.step == self.total_steps:
+                    self.state.finished = True
+                else:
+                    self._step()
+                if self.state.step - self._saved_step >= self.job.config.checkpoint_steps:
+                    self._save()
+        except Interrupted:
+            self._save()
+            raise
+        finally:
+            self.metrics.close()
         self._save()
         self.adapter.load(self.best)
         return self.state
 
+    def _begin(self) -> None:
+        self.reporter.begin("train", self.total_tokens, "tokens")
+        self.reporter.advance(self.state.tokens)
+
     def _step(self) -> None:
-        start, step, config = time.perf_counter(), self.state.step, self.job.config
-        chosen = rows_of_step(step, len(self.job.train), config.rows_per_step, config.seed)
+        config, state = self.job.config, self.state
+        chosen = rows_of_step(state.step, len(self.job.train), config.rows_per_step, config.seed)
         packs = pack([self.job.train[index] for index in chosen], config.pack_tokens)
         labels = sum(p.weights_L.sum().item() for p in packs)
-        random_state = torch.get_rng_state()
-        loss = 0.0
-        for number, one in enumerate(packs):
-            if self.reporter.stop_requested:
-                self._stop(random_state)
-            before = self.state.tokens + sum(len(p.ids_T) for p in packs[:number])
-            note = f"step {step + 1}/{self.total_steps} loss {self._last_loss:.3f}"
-            part = self._loss(one, training=True, report=(before, note)) / labels
-            part.backward()  # type: ignore[no-untyped-call]
-            loss += part.item()
+        before = sum(len(p.ids_T) for p in packs[: state.packs_done])
+        while state.packs_done < len(packs):
+            group = packs[state.packs_done : state.packs_done + self._group_size(packs[state.packs_done :])]
+            start, gradients = time.perf_counter(), self._gradients()
+            parts = [
+                Part(one, self.adapter.layers(f"{state.step}/{state.packs_done + number}"))
+                for number, one in enumerate(group)
+            ]
+            try:
+                compute = recompute if self.job.recompute else keep
+                state.step_loss += compute(self.job.decoder, parts, labels, self._heard(state.tokens + before))
+            except Interrupted:
+                self._set_gradients(gradients)  # half a group's gradients are worth nothing
+                raise
+            state.packs_done += len(group)
+            state.step_s += time.perf_counter() - start
+            before += sum(len(p.ids_T) for p in group)
+            if time.monotonic() - self._saved_at >= config.checkpoint_s:
+                self._save()
+        self._update(chosen, packs)
+
+    def _update(self, chosen: Sequence[int], packs: Sequence[Pack]) -> None:
+        """The optimizer's step, once all gradients are there."""
+        start, config, state = time.perf_counter(), self.job.config, self.state
+        loss = state.step_loss
         norm = torch.nn.utils.clip_grad_norm_(self.adapter.parameters.values(), config.max_grad_norm).item()
-        if not math.isfinite(loss) or not math.isfinite(norm):
-            raise InputError(
-                f"step {step + 1}: loss {loss}, gradient norm {norm}, rows {chosen} of train.jsonl",
-                "Lower train.learning_rate, or set train.precision = 'float32', then journeyman run --redo",
-            )
-        rate = learning_rate(step, self.total_steps, config)
+        self._refuse_runaway(loss, norm, chosen)
+        rate = learning_rate(state.step, self.total_steps, config)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.optimizer.step()
         self.optimizer.zero_grad()
-        seconds = time.perf_counter() - start
         tokens = sum(len(p.ids_T) for p in packs)
-        self._last_loss = loss
-        self.state.step += 1
-        self.state.tokens += tokens
-        self.state.train_s += seconds
-        self.reporter.advance(self.state.tokens)
-        self._log(step=step + 1, loss=loss, learning_rate=rate, gradient_norm=norm, tokens=tokens, seconds=seconds)
+        seconds = state.step_s + time.perf_counter() - start
+        share = {}
+        if self.job.matrix_gflops:
+            share["matrix_share"] = self._operations(packs) / seconds / (self.job.matrix_gflops * 1e9)
+        state.step += 1
+        state.tokens += tokens
+        state.train_s += seconds
+        state.packs_done, state.step_loss, state.step_s = 0, 0.0, 0.0
+        self.reporter.advance(state.tokens)
+        self.metrics.write(
+            state.step,
+            loss=loss,
+            learning_rate=rate,
+            gradient_norm=norm,
+            tokens=tokens,
+            seconds=seconds,
+            tokens_per_s=tokens / seconds,
+            memory_gb=psutil.Process().memory_info().rss / 1e9,
+            **share,
+        )
 
-    def _loss(self, one: Pack, *, training: bool, report: tuple[int, str] | None = None) -> Tensor:
-        """The summed loss of a pack; `report` is how many tokens came before it, and the note beside the bar."""
-        decoder = self.job.decoder
+    def _refuse_runaway(self, loss: float, norm: float, chosen: Sequence[int]) -> None:
+        at = f"step {self.state.step + 1}"
+        mend = "Lower train.learning_rate, or set train.precision = 'float32', then journeyman run --redo"
+        if not math.isfinite(loss) or not math.isfinite(norm):
+            raise InputError(f"{at}: loss {loss}, gradient norm {norm}, rows {chosen} of train.jsonl", mend)
+        losses = self.state.losses
+        losses.append(loss)
+        del losses[_WINDOW:-_WINDOW]
+        first, last = statistics.median(losses[:_WINDOW]), statistics.median(losses[-_WINDOW:])
+        if len(losses) >= 2 * _WINDOW and last > first + _DIVERGED:
+            raise InputError(
+                f"{at}: the loss runs away, from {first:.2f} in the first {_WINDOW} steps to {last:.2f} in the last "
+                f"{_WINDOW}; rows {chosen} of train.jsonl",
+                mend,
+            )
 
-        def moved(share: float) -> None:
-            if report is not None:
-                self.reporter.advance(report[0] + share * len(one.ids_T), report[1])
+    def _operations(self, packs: Sequence[Pack]) -> int:
+        """Of the frozen matrices: forward and input gradient, the head at labels only."""
+        geometry = self.job.decoder.geometry
+        head = geometry.vocab * geometry.hidden
+        tokens, labels = sum(len(p.ids_T) for p in packs), sum(len(p.labels_L) for p in packs)
+        return 4 * ((geometry.linear_parameters - head) * tokens + head * labels)
 
-        layers = self.adapter.layers(training=training)
-        hidden_TD = decoder.hidden_states(one.ids_T, one.lengths, layers, on_progress=moved)
-        return label_loss(hidden_TD[one.source_L], decoder.weights.head_VD, one.labels_L, one.weights_L)
+    def _group_size(self, packs: Sequence[Pack]) -> int:
+        """Packs of the next group: as many as group_tokens holds, and at least one."""
+        size, room = 1, self.job.group_tokens - len(packs[0].ids_T)
+        while size < len(packs) and len(packs[size].ids_T) <= room:
+            room -= len(packs[size].ids_T)
+            size += 1
+        return size
+
+    def _heard(self, before: float) -> Heard:
+        """Moves the bar within a step, and stops the work where the person asked for it."""
+        last = f" loss {self.state.losses[-1]:.3f}" if self.state.losses else ""
+        note = f"step {self.state.step + 1}/{self.total_steps}{last}"
+
+        def heard(tokens: float) -> None:
+            self.reporter.advance(before + tokens, note)
+            if self.reporter.stop_requested:
+                raise Interrupted(f"stopped before step {self.state.step + 1} of {self.total_steps} was done")
+
+        return heard
 
     def _validation_due(self) -> bool:
         every = max(1, math.ceil(self.steps_per_epoch / _VALIDATIONS_PER_EPOCH))
-        return self.state.step % every == 0 or self.state.step == self.total_steps
+        due = self.state.step % every == 0 or self.state.step == self.total_steps
+        return due and self.state.packs_done == 0 and self.state.validated_step < self.state.step
 
-    @torch.no_grad()
     def _validate(self) -> None:
         """Measures the validation loss, keeps the best adapter, and ends the run where patience is out."""
+        state, config = self.state, self.job.config
         if not self.job.val:
+            state.validated_step = state.step
             self._keep_as_best()
             return
         start = time.perf_counter()
-        packs = pack(self.job.val, self.job.config.pack_tokens)
-        total = sum(self._loss(one, training=False).item() for one in packs)
+        packs = pack(self.job.val, config.pack_tokens)
+        lora = self.adapter.layers()
+
+        self.reporter.begin("validate", sum(len(p.ids_T) for p in packs), "tokens")
+        total = loss_only(self.job.decoder, [Part(one, lora) for one in packs], self._heard(0.0))
         loss = total / sum(one.weights_L.sum().item() for one in packs)
-        best_before = min((point.loss for point in self.state.validations), default=math.inf)
-        self.state.validations.append(ValidationPoint(step=self.state.step, loss=loss))
-        self.state.train_s += time.perf_counter() - start
-        self._log(step=self.state.step, validation_loss=loss)
-        self.reporter.say(f"validation loss {loss:.4f} after step {self.state.step} of {self.total_steps}")
+        best_before = min((point.loss for point in state.validations), default=math.inf)
+        state.validations.append(ValidationPoint(step=state.step, loss=loss))
+        state.validated_step = state.step
+        state.train_s += time.perf_counter() - start
+        self.metrics.write(state.step, validation_loss=loss)
+        self.reporter.say(f"validation loss {loss:.4f} after step {state.step} of {self.total_steps}")
+        self._begin()
         if loss < best_before:
             self._keep_as_best()
-        since_best = sum(point.step > self.state.best_step for point in self.state.validations)
-        self.state.finished = since_best >= self.job.config.patience
+        if state.gain_loss is None or loss < state.gain_loss - config.min_gain:
+            state.gain_loss, state.gain_step = loss, state.step
+        state.finished = sum(point.step > state.gain_step for point in state.validations) >= config.patience
 
     def _keep_as_best(self) -> None:
         self.state.best_step = self.state.step
         self.best = {name: value.detach().clone() for name, value in self.adapter.parameters.items()}
 
-    def _stop(self, random_state: Tensor) -> None:
-        """Saves the state as it was before the current step, whose half-made gradients are thrown away."""
-        self.optimizer.zero_grad()
-        torch.set_rng_state(random_state)
-        self._save()
-        raise Interrupted(f"stopped before step {self.state.step + 1} of {self.total_steps}", "Run it again to go on")
+    def _gradients(self) -> dict[str, Tensor]:
+        return {name: v.grad.clone() for name, v in self.adapter.parameters.items() if v.grad is not None}
+
+    def _set_gradients(self, gradients: dict[str, Tensor]) -> None:
+        for name, value in self.adapter.parameters.items():
+            value.grad = gradients.get(name)
 
     def _save(self) -> None:
         tensors = {f"adapter/{name}": value.detach() for name, value in self.adapter.parameters.items()}
         tensors |= {f"best/{name}": value for name, value in self.best.items()}
+        if self.state.packs_done:
+            tensors |= {f"gradient/{name}": value for name, value in self._gradients().items()}
         for name, value in self.adapter.parameters.items():
             for key, moment in self.optimizer.state.get(value, {}).items():
                 tensors[f"optimizer/{key}/{name}"] = moment
-        save_checkpoint(self.job.folder, self.state, {**tensors, "random_state": torch.get_rng_state()})
+        save_checkpoint(self.job.folder, self.state, tensors)
+        self._saved_at, self._saved_step = time.monotonic(), self.state.step
 
     def _resume(self) -> None:
         loaded = load_checkpoint(self.job.folder)
@@ -188,25 +273,13 @@ class Trainer:
         self.state = state
         self.adapter.load(_under(tensors, "adapter/"))
         self.best = _under(tensors, "best/")
+        self._set_gradients(_under(tensors, "gradient/"))
         moments = {key: _under(tensors, f"optimizer/{key}/") for key in ("step", "exp_avg", "exp_avg_sq")}
         for name, value in self.adapter.parameters.items():
             if name in moments["step"]:
                 self.optimizer.state[value] = {key: values[name] for key, values in moments.items()}
-        torch.set_rng_state(tensors["random_state"])
-        self._trim_log()
+        self._saved_step = state.step
         self.reporter.say(f"resumed after step {state.step} of {self.total_steps}")
-
-    def _log(self, **values: float) -> None:
-        with (self.job.folder.parent / "metrics.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps(values) + "\n")
-
-    def _trim_log(self) -> None:
-        """Drops lines of steps that a kill lost after the last checkpoint: they will be made again."""
-        path = self.job.folder.parent / "metrics.jsonl"
-        if path.is_file():
-            lines = [line for line in path.read_text(encoding="utf-8").splitlines() if line.endswith("}")]
-            kept = [line for line in lines if json.loads(line)["step"] <= self.state.step]
-            path.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
 
 
 def learning_rate(step: int, total_steps: int, config: TrainConfig) -> float:

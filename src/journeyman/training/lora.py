@@ -5,6 +5,7 @@ Hu et al., 2021 (arXiv 2106.09685): A starts random, B starts at zero, so traini
 
 from __future__ import annotations
 
+import hashlib
 import math
 
 import torch
@@ -13,7 +14,7 @@ from torch import Tensor
 from journeyman.config import LoraConfig
 from journeyman.models.decoder import LayerLora
 from journeyman.models.geometry import Geometry
-from journeyman.models.linear import LoraPair
+from journeyman.models.linear import Dropout, LoraPair
 
 _ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
 
@@ -28,6 +29,7 @@ class Adapter:
     def __init__(self, geometry: Geometry, config: LoraConfig, seed: int) -> None:
         self.geometry = geometry
         self.config = config
+        self.seed = seed
         generator = torch.Generator().manual_seed(seed)
         self.parameters: dict[str, Tensor] = {}
         for layer in range(geometry.layers):
@@ -40,21 +42,24 @@ class Adapter:
                 self.parameters[parameter_name(layer, module, "A")] = a_RI.requires_grad_()
                 self.parameters[parameter_name(layer, module, "B")] = b_OR.requires_grad_()
 
-    def layers(self, *, training: bool) -> list[LayerLora]:
-        """What the decoder takes, one mapping a layer; dropout acts only where `training`."""
-        dropout = self.config.dropout if training else 0.0
+    def layers(self, dropout_key: str | None = None) -> list[LayerLora]:
+        """What the decoder takes, one mapping a layer.
+
+        Args:
+            dropout_key: what the dropout's random numbers are made from, beside the seed; unset: no dropout.
+        """
         return [
-            {
-                module: LoraPair(
-                    self.parameters[parameter_name(layer, module, "A")],
-                    self.parameters[parameter_name(layer, module, "B")],
-                    self.config.alpha / self.config.rank,
-                    dropout,
-                )
-                for module in self.config.targets
-            }
+            {module: self._pair(layer, module, dropout_key) for module in self.config.targets}
             for layer in range(self.geometry.layers)
         ]
+
+    def _pair(self, layer: int, module: str, dropout_key: str | None) -> LoraPair:
+        dropout = None
+        if dropout_key is not None and self.config.dropout:
+            key = f"{self.seed}/{dropout_key}/{layer}/{module}".encode()
+            dropout = Dropout(self.config.dropout, int.from_bytes(hashlib.blake2b(key, digest_size=8).digest()))
+        a_RI, b_OR = (self.parameters[parameter_name(layer, module, side)] for side in "AB")
+        return LoraPair(a_RI, b_OR, self.config.alpha / self.config.rank, dropout)
 
     def load(self, tensors: dict[str, Tensor]) -> None:
         """Copies values in; names and shapes must be the adapter's own."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import sys
 import time
+from pathlib import Path
 
 import psutil
 import torch
@@ -24,6 +25,18 @@ def keep_freed_memory() -> bool:
         return bool(libc.mallopt(_M_MMAP_MAX, 0) and libc.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1))
     except OSError:
         return False
+
+
+def free_memory_bytes() -> int:
+    """What can still be had: of the machine, or of the control group where that is less."""
+    free = psutil.virtual_memory().available
+    group = Path("/sys/fs/cgroup")
+    try:
+        limit, used = ((group / name).read_text().strip() for name in ("memory.max", "memory.current"))
+        cached = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
+        return free if limit == "max" else min(free, int(limit) - int(used) + int(cached.get("inactive_file", 0)))
+    except (OSError, ValueError):
+        return free
 
 
 def use_threads(threads: int | None) -> int:

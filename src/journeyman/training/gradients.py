@@ -1,0 +1,115 @@
+"""The loss of some packs and its gradients, in one of two ways that give the same numbers, bit for bit.
+
+`keep` holds every layer's activations until the backward pass. `recompute` holds only what enters each layer
+and computes the layer again when its gradient is due (Chen et al., 2016, arXiv 1604.06174): half as much work
+again, a small part of the memory. It goes layer by layer over all packs, so that weights which are made on
+demand (models.weights.StreamedWeights) are made twice a call, however many packs there are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from journeyman.models.decoder import Decoder, LayerLora
+from journeyman.models.loss import label_loss
+from journeyman.training.batches import Pack
+
+Heard = Callable[[float], None]
+"""Hears how many tokens' worth of the work is done; it may raise to stop."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """A pack with the adapter as it acts on it (its own dropout)."""
+
+    pack: Pack
+    lora: Sequence[LayerLora]
+
+
+def keep(decoder: Decoder, parts: Sequence[Part], labels: float, heard: Heard) -> float:
+    """Adds the gradients of the summed loss over `labels` to the adapter, and returns that loss."""
+    total, before = 0.0, 0
+    for part in parts:
+        tokens = len(part.pack.ids_T)
+
+        def moved(share: float, start: int = before, tokens: int = tokens) -> None:
+            heard(start + share * tokens)
+
+        loss = pack_loss(decoder, part.pack, part.lora, moved) / labels
+        loss.backward()  # type: ignore[no-untyped-call]
+        total += loss.item()
+        before += tokens
+        heard(before)
+    return total
+
+
+def recompute(decoder: Decoder, parts: Sequence[Part], labels: float, heard: Heard) -> float:
+    """As `keep`, with the memory of one layer's activations of one pack, and of what enters each layer."""
+    layers, done = decoder.weights.layers, 0.0
+
+    def moved(part: Part, share: float) -> None:
+        nonlocal done
+        done += share / len(layers) * len(part.pack.ids_T)
+        heard(done)
+
+    entering: list[list[Tensor]] = []
+    states = [decoder.weights.embed(part.pack.ids_T) for part in parts]
+    layouts = [decoder.layout(part.pack.lengths, x) for part, x in zip(parts, states, strict=True)]
+    with torch.no_grad():
+        for index, layer in enumerate(layers):
+            entering.append(states)
+            states = []
+            for part, layout, x in zip(parts, layouts, entering[-1], strict=True):
+                at_L = part.pack.source_L if index == len(layers) - 1 else None
+                states.append(decoder.block(x, layer, part.lora[index], layout, at_L))
+                moved(part, 0.25)
+    gradients, total, head_VD = [], 0.0, decoder.weights.head_VD
+    for part, x in zip(parts, states, strict=True):
+        x.requires_grad_()
+        one = part.pack
+        loss = label_loss(decoder.final_norm(x), head_VD, one.labels_L, one.weights_L) / labels
+        loss.backward()  # type: ignore[no-untyped-call]
+        gradients.append(x.grad)
+        total += loss.item()
+    del head_VD, states
+    for index in reversed(range(len(layers))):
+        layer, states = layers[index], entering.pop()
+        for place, (part, layout) in enumerate(zip(parts, layouts, strict=True)):
+            at_L = part.pack.source_L if index == len(layers) - 1 else None
+            x = states[place].requires_grad_(index > 0)
+            y = decoder.block(x, layer, part.lora[index], layout, at_L)
+            y.backward(gradients[place])  # type: ignore[no-untyped-call]
+            gradients[place] = x.grad
+            states[place] = x = y = None  # type: ignore[assignment,call-overload]  # frees them before the next
+            moved(part, 0.75)
+    return total
+
+
+@torch.no_grad()
+def loss_only(decoder: Decoder, parts: Sequence[Part], heard: Heard) -> float:
+    """The summed, weighted loss of all packs, layer by layer over all of them."""
+    states = [decoder.weights.embed(part.pack.ids_T) for part in parts]
+    layouts = [decoder.layout(part.pack.lengths, x) for part, x in zip(parts, states, strict=True)]
+    layers, done = decoder.weights.layers, 0.0
+    for index, layer in enumerate(layers):
+        for place, (part, layout) in enumerate(zip(parts, layouts, strict=True)):
+            at_L = part.pack.source_L if index == len(layers) - 1 else None
+            states[place] = decoder.block(states[place], layer, part.lora[index], layout, at_L)
+            done += len(part.pack.ids_T) / len(layers)
+            heard(done)
+    head_VD = decoder.weights.head_VD
+    packs = [part.pack for part in parts]
+    return sum(
+        label_loss(decoder.final_norm(x), head_VD, one.labels_L, one.weights_L).item()
+        for one, x in zip(packs, states, strict=True)
+    )
+
+
+def pack_loss(decoder: Decoder, one: Pack, lora: Sequence[LayerLora], on_progress: Heard | None = None) -> Tensor:
+    """The summed, weighted loss of a pack's labels."""
+    hidden_LD = decoder.hidden_states(one.ids_T, one.lengths, lora, on_progress, one.source_L)
+    return label_loss(hidden_LD, decoder.weights.head_VD, one.labels_L, one.weights_L)
