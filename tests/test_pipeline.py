@@ -23,6 +23,7 @@ from journeyman.errors import InputError, UsageError
 from journeyman.inference.llama import EngineSettings, running_engine
 from journeyman.manifests import BundleManifest
 from journeyman.pipeline import STAGES, Run, read_result
+from journeyman.records import Message
 from journeyman.serving.app import RequestError, conversation_of, engine_request, make_app
 
 MakeRun = Callable[..., Path]
@@ -61,13 +62,13 @@ def test_every_stage_leaves_its_folder_and_the_lineage_holds(finished: Path) -> 
         for name, digest in manifest["stamp"]["files"].items():
             assert sha256_of(finished / stage.folder / name) == digest
     evaluation = read_result(finished, "evaluate")[1].model_dump()
-    assert evaluation["adapter_sha256"] == sha256_of(finished / "04-adapter" / "adapter.gguf")
+    assert evaluation["adapter_sha256"]["all"] == sha256_of(finished / "04-adapter" / "adapter.gguf")
     assert evaluation["identical_prompts"] == evaluation["rows"] == 4
 
 
 def test_the_bundle_serves_the_very_files_that_were_evaluated(finished: Path) -> None:
     bundle, stamp = finished / "07-bundle", read_result(finished, "export")[1].model_dump()
-    assert sha256_of(bundle / "adapter.gguf") == stamp["adapter_sha256"]
+    assert sha256_of(bundle / "adapter.gguf") == stamp["adapter_sha256"]["all"]
     assert sha256_of(bundle / "base.gguf") == stamp["base_sha256"]
     assert stamp["override"] == "a test"
     card = (bundle / "README.md").read_text()
@@ -272,7 +273,7 @@ def client(finished: Path) -> Any:
     assert isinstance(bundle, BundleManifest)
     place = finished / "07-bundle"
     with (
-        running_engine(EngineSettings(place / "base.gguf", place / "adapter.gguf", 512, 2, 8, 0.0)) as engine,
+        running_engine(EngineSettings(place / "base.gguf", {"all": place / "adapter.gguf"}, 512, 2, 8, 0.0)) as engine,
         TestClient(make_app(bundle, engine)) as made,
     ):
         yield made
@@ -473,3 +474,45 @@ def test_a_streamed_answer_is_restored(client: Any) -> None:
     events = [json.loads(line[6:]) for line in streamed.text.splitlines() if line.startswith("data: {")]
     assert events and all("choices" in event for event in events)
     assert "\n\ndata: " in streamed.text
+
+
+def test_each_role_can_have_an_adapter_of_its_own(make_run: MakeRun) -> None:
+    rows = [log_row(i, role="coder" if i % 3 else "web tester") for i in range(60)]
+    folder = make_run(rows=rows, name="roles")
+    setting = ("--set", "train.adapters=per-role", "--dir", folder)
+    assert call("evaluate", *setting) == 0
+    assert call("export", *setting, "--override", "to look at the bundle") in (0, 3)
+    trained = read_json(folder / "04-adapter" / "manifest.json")["result"]["adapters"]
+    splits = read_json(folder / "02-dataset" / "manifest.json")["result"]["splits"]
+    assert {name: one["total_steps"] for name, one in trained.items()} == {
+        role: 2 * -(-counts["train"] // 4) for role, counts in splits.items()
+    }
+    hashes = read_json(folder / "05-evaluation" / "manifest.json")["result"]["adapter_sha256"]
+    assert len(set(hashes.values())) == 2, "two roles, two adapters"
+    bundle = read_json(folder / "07-bundle" / "manifest.json")["result"]
+    for role, file in bundle["adapter_files"].items():
+        assert sha256_of(folder / "07-bundle" / file) == hashes[role]
+        modelfiles = [path.read_text() for path in (folder / "07-bundle").glob("Modelfile.*")]
+        assert sum(f"ADAPTER ./{file}" in text for text in modelfiles) == 1
+    assert (folder / "07-bundle" / "llama-server.sh").read_text().count("--lora ") == 2
+    assert "web tester" in (folder / "06-decision" / "report.html").read_text()
+    assert all("/" not in file and " " not in file for file in bundle["adapter_files"].values())
+
+
+def test_the_engine_answers_each_role_with_its_own_adapter(make_run: MakeRun, tiny_gguf: Path) -> None:
+    files = {}
+    for role, rate in (("coder", "1e-2"), ("tester", "3e-2")):
+        other = make_run(name=role)
+        assert call("train", "--dir", other, "--set", f"train.learning_rate={rate}") == 0
+        files[role] = other / "04-adapter" / "adapter.gguf"
+    asked = [Message(role="user", content="Task: amber birch")]
+
+    def answers(adapters: dict[str, Path]) -> list[str]:
+        with running_engine(EngineSettings(tiny_gguf, adapters, 512, 2, 12, 0.0)) as engine:
+            return [engine.generate("x", role, asked, arm).text for role in files for arm in ("base", "tuned")]
+
+    both = answers(files)
+    alone = {role: answers({"all": file}) for role, file in files.items()}
+    assert both == [alone["coder"][0], alone["coder"][1], alone["tester"][2], alone["tester"][3]]
+    assert len(set(both)) == 3, "the base, and two adapters that answer differently"
+    assert answers({"tester": files["tester"]})[:2] == [both[0]] * 2, "no adapter of its own: the base answers"

@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from conftest import write_tiny_gguf
 from journeyman.artifacts import sha256_of
 from journeyman.config import LoraConfig, TrainConfig
-from journeyman.errors import InputError, Interrupted, NotDeployable
+from journeyman.errors import InputError, Interrupted, NoGo
 from journeyman.models.geometry import Geometry
 from journeyman.models.gguf_file import GgufFile
 from journeyman.models.loss import label_loss
@@ -260,5 +260,5 @@ def test_memory_is_used_in_the_first_way_that_fits() -> None:
     assert chosen(60, memory="stream")[0] == "stream"
     assert 2048 <= chosen(5)[1] < chosen(10)[1] <= 4 * 2048, "more memory, larger groups"
     assert all(chosen(limit)[2] <= limit * 1e9 for limit in (60, 25, 10, 5))
-    with pytest.raises(NotDeployable, match=r"does not fit into 3.0 GB .GB needed: keep \d.*recompute \d.*stream \d"):
+    with pytest.raises(NoGo, match=r"does not fit into 3.0 GB .GB needed: keep \d.*recompute \d.*stream \d"):
         chosen(3)

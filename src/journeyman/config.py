@@ -136,6 +136,7 @@ class LoraConfig(Section):
 class TrainConfig(Section):
     """The training recipe."""
 
+    adapters: Literal["shared", "per-role"] = Field("shared", description="one adapter for all roles, or one for each")
     preset: Literal["default", "seed"] = Field("default", description="where unset keys take their values from")
     lora: LoraConfig = LoraConfig()
     epochs: int = Field(3, ge=1, description="passes over the training rows")

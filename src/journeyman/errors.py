@@ -5,7 +5,8 @@ JourneymanError
 ├── InputError            exit 1: logs, weights or artifacts that cannot be used as they are
 │   └── StaleArtifact     exit 1: an artifact made from other inputs or another config
 ├── EngineError           exit 1: the inference engine did not start, stopped or answered nonsense
-├── NotDeployable         exit 3: the verdict (or the plan) says no
+├── NotDeployable         exit 3: the verdict says no
+│   └── NoGo              exit 3: the plan says that it cannot be done on this machine
 └── Interrupted           exit 130: stopped on request; the same command goes on from there
 
 An error says what is wrong, where (with the value) and the command or edit that mends it.
@@ -47,6 +48,10 @@ class NotDeployable(JourneymanError):
     """The evidence does not carry what was asked for."""
 
     exit_code = 3
+
+
+class NoGo(NotDeployable):
+    """The plan refuses before anything is spent."""
 
 
 class Interrupted(JourneymanError):

@@ -182,9 +182,10 @@ class ValidationPoint(Manifest):
     loss: float
 
 
-class AdapterManifest(Manifest):
-    base_sha256: str
-    trainable_parameters: int
+class TrainedAdapter(Manifest):
+    """One training run."""
+
+    folder: str = Field(description="below the stage's folder; '' is that folder itself")
     steps: int
     total_steps: int
     stopped_early: bool
@@ -192,8 +193,30 @@ class AdapterManifest(Manifest):
     validations: list[ValidationPoint]
     train_s: float
     tokens: int
+
+    @property
+    def best_loss(self) -> float | None:
+        return min((point.loss for point in self.validations), default=None)
+
+
+class AdapterManifest(Manifest):
+    base_sha256: str
+    trainable_parameters: int = Field(description="of one adapter")
+    adapters: dict[str, TrainedAdapter] = Field(description="'all', or one for each role")
     precision: str
     peak_memory_gb: float | None
+
+    @property
+    def train_s(self) -> float:
+        return sum(one.train_s for one in self.adapters.values())
+
+    @property
+    def tokens(self) -> int:
+        return sum(one.tokens for one in self.adapters.values())
+
+    def of(self, role: str) -> TrainedAdapter | None:
+        """The role's adapter, or the one that all roles share."""
+        return self.adapters.get(role) or self.adapters.get("all")
 
 
 class Rate(Manifest):
@@ -223,7 +246,7 @@ class RoleSummary(Manifest):
 
 class EvaluationManifest(Manifest):
     engine: str
-    adapter_sha256: str
+    adapter_sha256: dict[str, str] = Field(description="'all' or role → SHA-256 of its adapter")
     base_sha256: str
     rows: int
     roles: dict[str, RoleSummary] = Field(description="role → result; 'all' pools them")
@@ -256,7 +279,8 @@ class BundleManifest(Manifest):
     roles: list[str]
     override: str | None
     base_sha256: str
-    adapter_sha256: str
+    adapter_sha256: dict[str, str] = Field(description="'all' or role → SHA-256 of its adapter")
+    adapter_files: dict[str, str] = Field(description="'all' or role → its adapter in the bundle")
     base_file: str
     system_prompts: dict[str, str]
     redact: dict[str, bool] = Field(description="what is replaced in requests, as it was in training")

@@ -149,8 +149,10 @@ def _evaluate(run: Run, out: Path, fingerprint: str, reporter: Reporter) -> Base
     from journeyman.stages.evaluate import evaluate
 
     sealed = run.folder("curate") / "sealed" / "test.jsonl"
-    adapter, plan = run.folder("train") / ADAPTER_FILE, run.result("plan", PlanManifest)
-    return evaluate(sealed, adapter, plan, run.config.evaluate, run.renderer, out, reporter)
+    trained = run.result("train", AdapterManifest).adapters
+    adapters = {name: run.folder("train") / one.folder / ADAPTER_FILE for name, one in trained.items()}
+    plan = run.result("plan", PlanManifest)
+    return evaluate(sealed, adapters, plan, run.config.evaluate, run.renderer, out, reporter)
 
 
 def _decide(run: Run, out: Path, fingerprint: str, reporter: Reporter) -> BaseModel:
@@ -388,6 +390,18 @@ def _locked(root: Path) -> Iterator[None]:
                 f"{root}: another journeyman is at work in this folder", "Wait for it or stop it"
             ) from error
         yield
+
+
+def is_at_work(root: Path) -> bool:
+    """True while a journeyman works in the folder; a process that died holds nothing any more."""
+    try:
+        with (root / ".lock").open() as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    return False
 
 
 def stage_named(name: str) -> Stage:

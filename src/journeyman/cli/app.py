@@ -27,6 +27,7 @@ Folder = Annotated[Path, typer.Option("--dir", "-d", help="the run folder, with 
 Settings = Annotated[list[str] | None, typer.Option("--set", help="override a key: --set train.lora.rank=16")]
 Redo = Annotated[bool, typer.Option("--redo", help="make stale stages again; the old are kept in superseded/")]
 Override = Annotated[str | None, typer.Option("--override", help="export against the verdict; the reason is recorded")]
+Detach = Annotated[bool, typer.Option("--detach", help="work on without this terminal: see status and stop")]
 HERE = Path()
 
 
@@ -60,19 +61,27 @@ def run(
     settings: Settings = None,
     redo: Redo = False,
     override: Override = None,
+    detached: Detach = False,
 ) -> None:
     """Run all stages: what is fresh is skipped, what was interrupted goes on."""
-    _run(until, folder, settings, redo, override)
+    _run(until, folder, settings, redo, override, detached)
 
 
-def _run(until: str, folder: Path, settings: list[str] | None, redo: bool, override: str | None = None) -> None:
+def _run(
+    until: str, folder: Path, settings: list[str] | None, redo: bool, override: str | None, detached: bool
+) -> None:
+    if detached:
+        _detach(until, folder, settings or [], redo, override)
+        return
     from journeyman.cli.running import print_results, run_stages
-    from journeyman.errors import NotDeployable
+    from journeyman.errors import NoGo, NotDeployable
     from journeyman.manifests import DecisionManifest
     from journeyman.pipeline import typed_result
 
     try:
         run_stages(folder, until, settings or [], redo=redo, override=override)
+    except NoGo:
+        raise
     except NotDeployable:
         print_results(folder, "decide")
         raise
@@ -81,9 +90,19 @@ def _run(until: str, folder: Path, settings: list[str] | None, redo: bool, overr
         raise typer.Exit(3)
 
 
+def _detach(until: str, folder: Path, settings: list[str], redo: bool, override: str | None) -> None:
+    from journeyman.cli.background import detach
+    from journeyman.cli.running import keep_piped, run_arguments
+    from journeyman.config import CONFIG_NAME, load_config
+
+    keep_piped(folder, load_config(folder / CONFIG_NAME, settings))
+    flags = ["--redo"] * redo + (["--override", override] if override else [])
+    detach(folder, [*run_arguments(folder, until, settings), *flags])
+
+
 def _stage_verb(name: str, text: str) -> None:
-    def verb(folder: Folder = HERE, settings: Settings = None, redo: Redo = False) -> None:
-        _run(name, folder, settings, redo)
+    def verb(folder: Folder = HERE, settings: Settings = None, redo: Redo = False, detached: Detach = False) -> None:
+        _run(name, folder, settings, redo, None, detached)
 
     app.command(name, help=text)(verb)
 
@@ -99,15 +118,29 @@ _stage_verb("decide", "Apply the plan's rules: deploy, iterate, abort or insuffi
 @app.command()
 def export(folder: Folder = HERE, settings: Settings = None, redo: Redo = False, override: Override = None) -> None:
     """Lay down the files to deploy."""
-    _run("export", folder, settings, redo, override)
+    _run("export", folder, settings, redo, override, False)
 
 
 @app.command()
-def status(folder: Folder = HERE) -> None:
-    """Say which stages are made, and what they found."""
+def status(
+    folder: Folder = HERE,
+    watching: Annotated[bool, typer.Option("--watch", help="keep looking until the work ends")] = False,
+) -> None:
+    """Say what is at work, which stages are made, and what they found."""
+    from journeyman.cli.background import watch
     from journeyman.cli.show import print_status
 
+    if watching:
+        watch(folder)
     print_status(folder)
+
+
+@app.command()
+def stop(folder: Folder = HERE) -> None:
+    """Ask the journeyman at work in the folder to save its state and end, and wait for it."""
+    from journeyman.cli.background import stop as stop_work
+
+    stop_work(folder)
 
 
 @app.command()

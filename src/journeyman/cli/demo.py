@@ -12,7 +12,7 @@ from rich.console import Console
 from journeyman.artifacts import write_atomic
 from journeyman.cli.running import print_results, run_stages
 from journeyman.config import CONFIG_NAME
-from journeyman.errors import NotDeployable, UsageError
+from journeyman.errors import NoGo, NotDeployable, UsageError
 from journeyman.pipeline import stage_named
 
 _FILES = ("interactions.jsonl", CONFIG_NAME)
@@ -30,6 +30,8 @@ def run_demo(folder: Path) -> None:
     command = f"journeyman demo {shlex.quote(str(folder))}"
     try:
         run_stages(folder, "export", [], command=command)
+    except NoGo:
+        raise
     except NotDeployable as verdict:
         console.print(f"no bundle: {verdict.what}", highlight=False)
     print_results(folder, "export")

@@ -7,18 +7,21 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-_PLAIN_EVERY_S = 10.0
+from journeyman.cli.heartbeat import Heartbeat
+from journeyman.errors import Interrupted
 
 
 class TerminalReporter:
-    """A ports.Reporter that draws with rich."""
+    """A ports.Reporter that draws with rich, and tells other terminals through `heartbeat`."""
 
-    def __init__(self) -> None:
+    def __init__(self, heartbeat: Heartbeat) -> None:
+        self.heartbeat = heartbeat
         self.console = Console(stderr=True)
         self.live = self.console.is_terminal
         self.stop_requested = False
@@ -36,24 +39,29 @@ class TerminalReporter:
         self._task: TaskID | None = None
         self._name, self._total, self._unit = "", 0.0, ""
         self._last_plain = 0.0
+        self._plain_every_s = 60.0 if heartbeat.stderr_is_log else 10.0
 
     def begin(self, task: str, total: float, unit: str) -> None:
         self._name, self._total, self._unit = task, total, unit
         self._last_plain = time.monotonic()
+        self.heartbeat.begin(task, total, unit)
         if self.live:
             if self._task is not None:
                 self._progress.remove_task(self._task)
             self._task = self._progress.add_task(task, total=total, unit=unit, note="")
 
     def advance(self, done: float, note: str = "") -> None:
+        self.heartbeat.advance(done, note)
         if self.live and self._task is not None:
             self._progress.update(self._task, completed=done, note=note)
-        elif not self.live and time.monotonic() - self._last_plain >= _PLAIN_EVERY_S:
+        elif not self.live and time.monotonic() - self._last_plain >= self._plain_every_s:
             self._last_plain = time.monotonic()
             self.say(f"{self._name}: {done:,.0f}/{self._total:,.0f} {self._unit} {note}")
 
     def say(self, text: str) -> None:
-        self.console.print(text, highlight=False, markup=False, soft_wrap=True)
+        self.heartbeat.say(text)
+        if not self.heartbeat.stderr_is_log:
+            self.console.print(text, highlight=False, markup=False, soft_wrap=True)
 
     def _interrupt(self, number: int, frame: FrameType | None) -> None:
         if self.stop_requested:
@@ -63,9 +71,14 @@ class TerminalReporter:
 
 
 @contextmanager
-def terminal_reporter() -> Iterator[TerminalReporter]:
-    """A reporter whose display is up, with SIGINT and SIGTERM turned into a request to stop."""
-    reporter = TerminalReporter()
+def terminal_reporter(folder: Path, command: str) -> Iterator[TerminalReporter]:
+    """A reporter whose display is up, with SIGINT and SIGTERM turned into a request to stop.
+
+    Args:
+        folder: where other terminals look.
+        command: what the person types to go on.
+    """
+    reporter = TerminalReporter(Heartbeat(folder, command))
     before = {number: signal.signal(number, reporter._interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         if reporter.live:
@@ -73,6 +86,13 @@ def terminal_reporter() -> Iterator[TerminalReporter]:
                 yield reporter
         else:
             yield reporter
+        reporter.heartbeat.end("ended")
+    except (Interrupted, KeyboardInterrupt) as stop:
+        reporter.heartbeat.end("stopped", str(stop) or "at once")
+        raise
+    except BaseException as error:
+        reporter.heartbeat.end("failed", f"{type(error).__name__}: {error}")
+        raise
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

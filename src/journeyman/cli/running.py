@@ -5,11 +5,12 @@ from __future__ import annotations
 import shlex
 import shutil
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from journeyman.cli.progress import terminal_reporter
 from journeyman.cli.tables import print_lint_table, print_log_table, print_verdict_table, result_console, summary_line
-from journeyman.config import CONFIG_NAME, load_config
+from journeyman.config import CONFIG_NAME, Config, load_config
 from journeyman.errors import Interrupted, UsageError
 from journeyman.manifests import DatasetManifest, DecisionManifest, EvaluationManifest, IngestManifest
 from journeyman.pipeline import STDIN, STDIN_FILE, Run, run_pipeline, stage_named, typed_result
@@ -26,9 +27,9 @@ def run_stages(
 ) -> None:
     """Runs the pipeline in `folder` up to `until`, with progress on stderr."""
     run = Run(folder, load_config(folder / CONFIG_NAME, overrides), override)
-    if STDIN in run.config.data.sources:
-        keep_stdin(run.root)
-    with terminal_reporter() as reporter:
+    keep_piped(folder, run.config)
+    again = command or shlex.join(["journeyman", *run_arguments(folder, until, overrides)])
+    with terminal_reporter(folder, again) as reporter:
         try:
             for outcome in run_pipeline(run, until, reporter, redo=redo):
                 number = stage_named(outcome.stage).folder[:2]
@@ -37,8 +38,18 @@ def run_stages(
                 for warning in getattr(outcome.result, "warnings", []):
                     reporter.say(f"   warning: {warning}")
         except Interrupted as stop:
-            again = command or f"journeyman run --until {until} --dir {shlex.quote(str(folder))}"
             raise Interrupted(stop.what, f"The same command goes on from here: {again}") from stop
+
+
+def run_arguments(folder: Path, until: str, overrides: Sequence[str]) -> list[str]:
+    """What follows `journeyman` on the command line that does this again."""
+    return ["run", "--until", until, "--dir", str(folder), *(part for one in overrides for part in ("--set", one))]
+
+
+def keep_piped(folder: Path, config: Config) -> None:
+    """Stores what is piped in where data.sources names it."""
+    if STDIN in config.data.sources:
+        keep_stdin(folder)
 
 
 def keep_stdin(folder: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import uvicorn
 from rich.console import Console
 
-from journeyman.artifacts import ADAPTER_FILE, sha256_of
+from journeyman.artifacts import sha256_of
 from journeyman.config import CONFIG_NAME, ServeConfig, load_config
 from journeyman.errors import InputError, UsageError
 from journeyman.inference.llama import EngineSettings, running_engine
@@ -28,12 +28,13 @@ def serve_bundle(folder: Path, port: int | None) -> None:
     bundle = typed_result(folder, "export", BundleManifest)
     place = folder / stage_named("export").folder
     _verify(place / bundle.base_file, bundle.base_sha256)
-    _verify(place / ADAPTER_FILE, bundle.adapter_sha256)
+    for name, file in bundle.adapter_files.items():
+        _verify(place / file, bundle.adapter_sha256[name])
     config = load_config(folder / CONFIG_NAME).serve if (folder / CONFIG_NAME).is_file() else ServeConfig()
     listener = _listen(config.host, config.port if port is None else port)
     settings = EngineSettings(
         base=place / bundle.base_file,
-        adapter=place / ADAPTER_FILE,
+        adapters={name: place / file for name, file in bundle.adapter_files.items()},
         context=bundle.settings["context"],
         threads=bundle.settings["threads"],
         max_new_tokens=bundle.settings["max_new_tokens"],

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 from journeyman.artifacts import MANIFEST
+from journeyman.cli.background import describe
 from journeyman.cli.tables import print_lint_table, print_log_table, print_verdict_table, result_console, summary_line
 from journeyman.errors import UsageError
 from journeyman.manifests import DatasetManifest, DecisionManifest, EvaluationManifest, IngestManifest
@@ -17,6 +18,8 @@ def print_status(folder: Path) -> None:
     if not folder.is_dir():
         raise UsageError(f"{folder}: no such folder", "Name the run folder: journeyman status --dir my-run")
     console = result_console()
+    for line in describe(folder):
+        console.print(line, soft_wrap=True, markup=False)
     for stage in STAGES:
         place = folder / stage.folder
         if (place / MANIFEST).is_file():

@@ -17,6 +17,7 @@ from journeyman.manifests import (
     IngestManifest,
     LogGroup,
     PlanManifest,
+    TrainedAdapter,
 )
 from journeyman.reporting.html import gigabytes_text, rate_text, seconds_text
 
@@ -46,9 +47,7 @@ def summary_line(result: BaseModel) -> str:
                 f"and {result.estimated_train_memory_gb:.1f} GB"
             )
         case AdapterManifest():
-            loss = min((p.loss for p in result.validations), default=None)
-            best = f"validation loss {loss:.4f}" if loss is not None else "no validation rows"
-            return f"{result.steps} steps in {result.train_s:.0f} s, best step {result.best_step}, {best}"
+            return "; ".join(_adapter_line(name, one) for name, one in result.adapters.items())
         case EvaluationManifest():
             pooled = result.roles["all"]
             return f"{result.rows} rows: base {rate_text(pooled.base.success)}, tuned {rate_text(pooled.tuned.success)}"
@@ -57,6 +56,13 @@ def summary_line(result: BaseModel) -> str:
         case BundleManifest():
             return f"bundle for {', '.join(result.roles)}"
     return ""
+
+
+def _adapter_line(name: str, adapter: TrainedAdapter) -> str:
+    loss = adapter.best_loss
+    best = f"validation loss {loss:.4f}" if loss is not None else "no validation rows"
+    whose = "" if name == "all" else f"{name}: "
+    return f"{whose}{adapter.steps} steps in {adapter.train_s:.0f} s, best step {adapter.best_step}, {best}"
 
 
 def print_verdict_table(console: Console, evaluation: EvaluationManifest, decision: DecisionManifest) -> None:

@@ -31,10 +31,12 @@ def main() -> None:
     params.endpoint_props = False
     params.server_tools = []
     params.verbosity = 0
-    if settings["adapter"]:
+    adapters = []
+    for path in settings["adapters"]:
         adapter = xllamacpp.CommonAdapterLoraInfo()
-        adapter.path, adapter.scale = settings["adapter"], 1.0
-        params.lora_adapters = [adapter]
+        adapter.path, adapter.scale = path, 0.0  # every request says which it wants
+        adapters.append(adapter)
+    params.lora_adapters = adapters
     server = xllamacpp.Server(params)
     print(json.dumps({"address": server.listening_address}), flush=True)
     sys.stdin.read()

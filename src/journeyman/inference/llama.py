@@ -11,7 +11,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,19 +27,29 @@ _START_TIMEOUT_S = 300.0
 _REQUEST_TIMEOUT_S = 600.0
 ONE_SHOT = httpx.Limits(max_keepalive_connections=0)
 """A connection a request: the server closes idle ones, and a request may meet one that is just closing."""
-ARM_SCALE = {"base": 0.0, "tuned": 1.0}
 
 
 @dataclass(frozen=True)
 class EngineSettings:
-    """What the engine is started with and asks with."""
+    """What the engine is started with and asks with.
+
+    Attributes:
+        adapters: 'all' or role → file. A role without one, where there is none for all, is answered by the base.
+    """
 
     base: Path
-    adapter: Path | None
+    adapters: Mapping[str, Path]
     context: int
     threads: int | None
     max_new_tokens: int
     temperature: float
+
+    def lora(self, role: str, arm: str = "tuned") -> list[dict[str, float]]:
+        """The scale of each adapter for an answer, as the engine's requests take it."""
+        mine = role if role in self.adapters else "all"
+        return [
+            {"id": number, "scale": float(arm == "tuned" and name == mine)} for number, name in enumerate(self.adapters)
+        ]
 
 
 class LlamaEngine:
@@ -94,8 +104,8 @@ class LlamaEngine:
             "stream_options": {"include_usage": True},
             "cache_prompt": False,  # every answer pays for its whole prompt, so the arms' latencies compare
         }
-        if self.settings.adapter:
-            body["lora"] = [{"id": 0, "scale": ARM_SCALE[arm]}]
+        if self.settings.adapters:
+            body["lora"] = self.settings.lora(role, arm)
         start = time.perf_counter()
         first: float | None = None
         text, finish, usage, count = [], "error", {"prompt_tokens": 0, "completion_tokens": 0}, 0
@@ -154,7 +164,7 @@ class LlamaEngine:
         s = self.settings
         job = {
             "base": str(s.base),
-            "adapter": str(s.adapter) if s.adapter else None,
+            "adapters": [str(path) for path in s.adapters.values()],
             "context": s.context,
             "threads": s.threads or psutil.cpu_count(logical=False) or 1,
             "key": key,

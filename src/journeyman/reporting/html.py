@@ -34,7 +34,7 @@ def write_report(
             decision=decision,
             answers=_answers(evaluation_folder, sealed),
             success_chart=success_chart(evaluation.roles, plan.rules.min_success),
-            loss_chart=loss_chart(adapter.validations),
+            loss_charts={name: loss_chart(one.validations) for name, one in adapter.adapters.items()},
         )
     )
     write_atomic(out, page.encode())

@@ -96,7 +96,7 @@ def make_app(bundle: BundleManifest, engine: LlamaEngine) -> Starlette:
         try:
             body = await _read_json(request)
             seen = conversation_of(bundle)
-            asked = engine_request(bundle, body, seen)
+            asked = {**engine_request(bundle, body, seen), "lora": engine.settings.lora(body["model"])}
         except RequestError as error:
             return _error(error.status, error.message)
         client: httpx.AsyncClient = request.app.state.client

@@ -22,6 +22,7 @@ from journeyman.manifests import (
     RoleSummary,
     RuleResult,
     Rules,
+    TrainedAdapter,
     VerdictName,
 )
 from journeyman.stats.rates import rows_needed
@@ -40,7 +41,7 @@ def decide(
         teacher: role → what the logs say of the model that is to be replaced; "all" pools them.
     """
     roles = {
-        role: decide_role(summary, evaluation.peak_memory_gb, plan.rules, adapter, teacher.get(role))
+        role: decide_role(summary, evaluation.peak_memory_gb, plan.rules, adapter.of(role), teacher.get(role))
         for role, summary in evaluation.roles.items()
     }
     decision = DecisionManifest(
@@ -56,7 +57,7 @@ def decide_role(
     summary: RoleSummary,
     peak_memory_gb: float | None,
     rules: Rules,
-    adapter: AdapterManifest,
+    adapter: TrainedAdapter | None,
     teacher: LogGroup | None,
 ) -> RoleDecision:
     """The verdict of one role, with a reason for every rule."""
@@ -135,7 +136,7 @@ def _next_steps(
     verdict: VerdictName,
     summary: RoleSummary,
     results: Sequence[RuleResult],
-    adapter: AdapterManifest,
+    adapter: TrainedAdapter | None,
     needed: int | None,
 ) -> list[str]:
     if verdict == "insufficient":
@@ -149,10 +150,10 @@ def _next_steps(
     failed = {result.rule for result in results if result.outcome == "fail"}
     steps = []
     if "success" in failed:
-        losses = [point.loss for point in adapter.validations]
-        if adapter.best_step == adapter.steps and len(losses) > 1:
+        validations = adapter.validations if adapter is not None else []
+        if adapter is not None and adapter.best_step == adapter.steps and len(validations) > 1:
             steps.append("more epochs: the validation loss was still falling at the last step")
-        elif adapter.validations:
+        elif validations:
             steps.append("a lower learning rate or more data: the validation loss rose after its best step")
         steps.append("more training rows of this role, then a higher rank, then a larger base")
     if "latency" in failed:

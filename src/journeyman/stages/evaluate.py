@@ -5,7 +5,7 @@ Answers are kept one by one as they come, so an interrupted evaluation goes on w
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from journeyman.artifacts import read_rows, sha256_of, write_rows
@@ -26,7 +26,7 @@ ARMS = ("base", "tuned")
 
 def evaluate(
     sealed: Path,
-    adapter: Path,
+    adapters: Mapping[str, Path],
     plan: PlanManifest,
     config: EvaluateConfig,
     renderer: Renderer,
@@ -35,13 +35,16 @@ def evaluate(
 ) -> EvaluationManifest:
     """Asks, judges and sums up.
 
+    Args:
+        adapters: 'all' or role → the adapter's file.
+
     Raises:
         Interrupted: asked to stop; the answers so far are kept.
         EngineError: the engine failed, or made other token ids of a prompt than training did.
     """
     rows = list(read_rows(sealed, Example))
     settings = EngineSettings(
-        Path(plan.base_path), adapter, config.context, config.threads, config.max_new_tokens, config.temperature
+        Path(plan.base_path), adapters, config.context, config.threads, config.max_new_tokens, config.temperature
     )
     reporter.begin("load the engine", 1, "model")
     with running_engine(settings) as engine:
@@ -54,7 +57,7 @@ def evaluate(
     roles = {role: summarize(role, predictions, verdicts, plan.rules.confidence) for role in _roles(rows, plan)}
     return EvaluationManifest(
         engine="llama.cpp (xllamacpp)",
-        adapter_sha256=sha256_of(adapter),
+        adapter_sha256={name: sha256_of(path) for name, path in adapters.items()},
         base_sha256=plan.base_sha256,
         rows=len(rows),
         roles=roles,

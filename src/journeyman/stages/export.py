@@ -6,7 +6,7 @@ import json
 import shutil
 from pathlib import Path
 
-from journeyman.artifacts import ADAPTER_FILE, write_atomic, write_json
+from journeyman.artifacts import ADAPTER_FILE, file_part, write_atomic, write_json
 from journeyman.config import EvaluateConfig, RedactConfig
 from journeyman.errors import NotDeployable
 from journeyman.manifests import (
@@ -52,11 +52,13 @@ def export(
             'See 06-decision/decision.md; to export all the same: journeyman export --override "reason"',
         )
     prompts = {role: dataset.system_prompts[role] for role in roles if role in dataset.system_prompts}
+    names = [name for name in adapter.adapters if name == "all" or name in roles]
     bundle = BundleManifest(
         roles=roles,
         override=override,
         base_sha256=plan.base_sha256,
-        adapter_sha256=evaluation.adapter_sha256,
+        adapter_sha256={name: evaluation.adapter_sha256[name] for name in names},
+        adapter_files={name: ADAPTER_FILE if name == "all" else f"adapter-{file_part(name)}.gguf" for name in names},
         base_file=BASE_FILE,
         system_prompts=prompts,
         redact=redact.model_dump(),
@@ -67,13 +69,14 @@ def export(
             "threads": config.threads,
         },
     )
-    shutil.copyfile(adapter_folder / ADAPTER_FILE, out / ADAPTER_FILE)
+    for name, file in bundle.adapter_files.items():
+        shutil.copyfile(adapter_folder / adapter.adapters[name].folder / ADAPTER_FILE, out / file)
     _link_or_copy(Path(plan.base_path), out / BASE_FILE)
     write_json(out / "prompts.json", prompts)
     template = GgufFile(Path(plan.base_path)).metadata.get("tokenizer.chat_template")
     write_json(out / "base.json", {"sha256": plan.base_sha256, "source": plan.base_path, "chat_template": template})
     for role in roles:
-        write_atomic(out / f"Modelfile.{role}", _modelfile(prompts.get(role), bundle).encode())
+        write_atomic(out / f"Modelfile.{file_part(role)}", _modelfile(role, bundle).encode())
     write_atomic(out / "llama-server.sh", _command_line(bundle).encode())
     (out / "llama-server.sh").chmod(0o755)
     write_atomic(out / "README.md", _model_card(bundle, plan, adapter, evaluation, decision).encode())
@@ -88,11 +91,13 @@ def _link_or_copy(source: Path, target: Path) -> None:
         shutil.copyfile(source, target)
 
 
-def _modelfile(prompt: str | None, bundle: BundleManifest) -> str:
+def _modelfile(role: str, bundle: BundleManifest) -> str:
     """An Ollama Modelfile: https://docs.ollama.com/modelfile."""
+    prompt = bundle.system_prompts.get(role)
+    file = bundle.adapter_files.get(role) or bundle.adapter_files.get("all")
     lines = [
         f"FROM ./{BASE_FILE}",
-        f"ADAPTER ./{ADAPTER_FILE}",
+        *([f"ADAPTER ./{file}"] if file else []),
         f"PARAMETER temperature {bundle.settings['temperature']}",
         f"PARAMETER num_ctx {bundle.settings['context']}",
         f"PARAMETER num_predict {bundle.settings['max_new_tokens']}",
@@ -105,11 +110,26 @@ def _modelfile(prompt: str | None, bundle: BundleManifest) -> str:
 
 
 def _command_line(bundle: BundleManifest) -> str:
+    loras = " ".join(f"--lora {file}" for file in bundle.adapter_files.values())
+    several, hint = "", ""
+    if "all" not in bundle.adapter_files:
+        several = "--lora-init-without-apply "
+        numbers = ", ".join(f"{number} is {name}" for number, name in enumerate(bundle.adapter_files))
+        hint = f'# Each request names its role\'s adapter, as "lora": [{{"id": N, "scale": 1.0}}]: {numbers}.\n'
     return (
         "#!/bin/sh\n# Serves the tuned model with llama.cpp's own server; send the prompts of prompts.json.\n"
-        'cd "$(dirname "$0")" || exit 1\n'
-        f"exec llama-server --model {BASE_FILE} --lora {ADAPTER_FILE} --ctx-size {bundle.settings['context']} "
+        f'{hint}cd "$(dirname "$0")" || exit 1\n'
+        f"exec llama-server --model {BASE_FILE} {loras} {several}--ctx-size {bundle.settings['context']} "
         '--jinja --host 127.0.0.1 --port 8080 "$@"\n'
+    )
+
+
+def _adapter_line(name: str, adapter: AdapterManifest, bundle: BundleManifest) -> str:
+    one = adapter.adapters[name]
+    return (
+        f"- {'adapter' if name == 'all' else f'adapter of {name}'}: `{bundle.adapter_files[name]}`, LoRA, "
+        f"{adapter.trainable_parameters:,} parameters, SHA-256 `{bundle.adapter_sha256[name]}`; trained for "
+        f"{one.steps} steps on {one.tokens:,} tokens, best step {one.best_step}"
     )
 
 
@@ -142,9 +162,8 @@ def _model_card(
             f"Serves the roles: {', '.join(bundle.roles)}. All other roles stay with the teacher.",
             "",
             f"- base: `{Path(plan.base_path).name}`, SHA-256 `{plan.base_sha256}`; its licence applies",
-            f"- adapter: LoRA, {adapter.trainable_parameters:,} parameters, SHA-256 `{evaluation.adapter_sha256}`",
-            f"- trained for {adapter.steps} steps on {adapter.tokens:,} tokens; best step {adapter.best_step}",
-            f"- evaluated on {evaluation.rows} sealed rows through {evaluation.engine}, the same two files",
+            *(_adapter_line(name, adapter, bundle) for name in bundle.adapter_files),
+            f"- evaluated on {evaluation.rows} sealed rows through {evaluation.engine}, the same files",
             "",
             "| role | base | tuned | verdict |",
             "| --- | --- | --- | --- |",

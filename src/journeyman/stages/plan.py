@@ -7,7 +7,7 @@ from typing import get_args
 
 from journeyman.artifacts import write_atomic
 from journeyman.config import Config, TrainConfig
-from journeyman.errors import NotDeployable
+from journeyman.errors import NoGo
 from journeyman.manifests import DatasetManifest, PlanManifest, Rules
 from journeyman.models.geometry import Geometry
 from journeyman.ports import Reporter
@@ -43,7 +43,8 @@ def plan(
     dtype = compute_dtype(train.precision)
     rows = sum(split.train for split in dataset.splits.values())
     trainable = lora_parameters(geometry, train.lora.rank, train.lora.targets)
-    per_epoch = steps_per_epoch(rows, train.rows_per_step)
+    of_runs = [rows] if train.adapters == "shared" else [split.train for split in dataset.splits.values()]
+    per_epoch = sum(steps_per_epoch(count, train.rows_per_step) for count in of_runs)
     tokens = dataset.train_tokens * train.epochs
     gflops = matrix_gflops(dtype)
     pack_tokens = max(train.pack_tokens, dataset.longest_row_tokens)
@@ -78,7 +79,7 @@ def choose_memory(size: TrainingSize, train: TrainConfig, step_tokens: int) -> t
     """The first way whose estimate fits, with the tokens of a group and the bytes it takes.
 
     Raises:
-        NotDeployable: none fits; training would end in the middle for want of memory.
+        NoGo: none fits; training would end in the middle for want of memory.
     """
     limit = int(train.max_memory_gb * 1e9) if train.max_memory_gb else int(_FREE_SHARE * free_memory_bytes())
     ways = get_args(MemoryWay) if train.memory == "auto" else (train.memory,)
@@ -94,7 +95,7 @@ def choose_memory(size: TrainingSize, train: TrainConfig, step_tokens: int) -> t
                 group += size.pack_tokens
             return way, group, training_bytes(size, way, group)
     shown = ", ".join(f"{way} {amount / 1e9:.1f}" for way, amount in needed.items())
-    raise NotDeployable(
+    raise NoGo(
         f"training does not fit into {limit / 1e9:.1f} GB (GB needed: {shown})",
         "Lower train.pack_tokens or curate.max_length, take a smaller base, or set train.max_memory_gb",
     )

@@ -8,9 +8,9 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from journeyman.artifacts import ADAPTER_FILE, read_rows
+from journeyman.artifacts import ADAPTER_FILE, file_part, read_rows
 from journeyman.config import TrainConfig
-from journeyman.manifests import AdapterManifest, PlanManifest
+from journeyman.manifests import AdapterManifest, PlanManifest, TrainedAdapter
 from journeyman.models.gguf_file import GgufFile
 from journeyman.models.weights import load_decoder
 from journeyman.ports import Reporter
@@ -45,31 +45,41 @@ def train(
     rows, held_out = list(read_rows(train_rows, Example)), list(read_rows(val_rows, Example))
     rendered, rendered_out = render_rows(renderer, rows), render_rows(renderer, held_out)
     reporter.say(_proof(rows + held_out))
-    job = TrainingJob(
-        decoder=load_decoder(base, compute_dtype(config.precision), stream=plan.memory == "stream"),
-        train=rendered,
-        val=rendered_out,
-        config=config,
-        fingerprint=fingerprint,
-        folder=out / "checkpoints",
-        recompute=plan.memory != "keep",
-        group_tokens=plan.group_tokens,
-        matrix_gflops=plan.matrix_gflops,
-    )
-    trainer = Trainer(job, reporter)
-    state = trainer.run()
-    write_peft(trainer.adapter, base.path.name, out)
-    write_gguf(trainer.adapter, out / ADAPTER_FILE)
+    decoder = load_decoder(base, compute_dtype(config.precision), stream=plan.memory == "stream")
+    adapters = {}
+    for name in ["all"] if config.adapters == "shared" else sorted({row.role for row in rows}):
+        folder = "" if name == "all" else file_part(name)
+        job = TrainingJob(
+            decoder=decoder,
+            train=[one for row, one in zip(rows, rendered, strict=True) if name in ("all", row.role)],
+            val=[one for row, one in zip(held_out, rendered_out, strict=True) if name in ("all", row.role)],
+            config=config,
+            fingerprint=fingerprint,
+            folder=out / folder / "checkpoints",
+            recompute=plan.memory != "keep",
+            group_tokens=plan.group_tokens,
+            matrix_gflops=plan.matrix_gflops,
+        )
+        if name != "all":
+            reporter.say(f"the adapter of {name}: {len(job.train)} rows to train, {len(job.val)} to validate")
+        trainer = Trainer(job, reporter)
+        state = trainer.run()
+        write_peft(trainer.adapter, base.path.name, out / folder)
+        write_gguf(trainer.adapter, out / folder / ADAPTER_FILE)
+        adapters[name] = TrainedAdapter(
+            folder=folder,
+            steps=state.step,
+            total_steps=trainer.total_steps,
+            stopped_early=state.step < trainer.total_steps,
+            best_step=state.best_step,
+            validations=state.validations,
+            train_s=state.train_s,
+            tokens=state.tokens,
+        )
     return AdapterManifest(
         base_sha256=plan.base_sha256,
-        trainable_parameters=sum(value.numel() for value in trainer.adapter.parameters.values()),
-        steps=state.step,
-        total_steps=trainer.total_steps,
-        stopped_early=state.step < trainer.total_steps,
-        best_step=state.best_step,
-        validations=state.validations,
-        train_s=state.train_s,
-        tokens=state.tokens,
+        trainable_parameters=plan.trainable_parameters,
+        adapters=adapters,
         precision=plan.precision,
         peak_memory_gb=_peak_memory_gb(),
     )
