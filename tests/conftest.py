@@ -10,6 +10,7 @@ from typing import Any
 import gguf
 import numpy as np
 import pytest
+from gguf import GGMLQuantizationType
 from tokenizers.pre_tokenizers import ByteLevel
 
 from journeyman.models.base import find_base
@@ -17,6 +18,7 @@ from journeyman.models.gguf_file import GgufFile
 from journeyman.ports import SilentReporter
 from journeyman.records import Example, Message
 from journeyman.rendering.renderer import Renderer
+from quantized import random_matrix
 
 SHARED = Path(__file__).parents[2] / "shared"
 REAL_LOG = SHARED / "data" / "interactions_20251001.jsonl"
@@ -36,10 +38,19 @@ def renderer(embedded: GgufFile) -> Renderer:
     return Renderer(embedded)
 
 
-def write_tiny_gguf(path: Path, architecture: str = "llama", seed: int = 0, template: str = CHATML) -> Path:
-    """A two-layer model with a byte vocabulary; q and k in GGUF's own layout, values random."""
+def write_tiny_gguf(
+    path: Path,
+    architecture: str = "llama",
+    seed: int = 0,
+    template: str = CHATML,
+    kind: GGMLQuantizationType = GGMLQuantizationType.F32,
+) -> Path:
+    """A two-layer model with a byte vocabulary; q and k in GGUF's own layout, values random.
+
+    Block formats take rows of at least 256 values, so with `kind` the model is wider.
+    """
     rng = np.random.default_rng(seed)
-    hidden, heads, kv_heads, size, ffn = 32, 4, 2, 8, 64
+    hidden, heads, kv_heads, size, ffn = (32, 4, 2, 8, 64) if kind == GGMLQuantizationType.F32 else (256, 4, 2, 64, 256)
     tokens = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "th", *sorted(ByteLevel.alphabet())]
     writer = gguf.GGUFWriter(path, architecture)
     writer.add_context_length(512)
@@ -64,29 +75,33 @@ def write_tiny_gguf(path: Path, architecture: str = "llama", seed: int = 0, temp
     writer.add_add_bos_token(False)
     writer.add_chat_template(template)
 
-    def matrix(rows: int, columns: int) -> Any:
-        return (rng.standard_normal((rows, columns)) / columns**0.5).astype(np.float32)
+    def matrix(name: str, rows: int, columns: int, scale: float = 1.0) -> None:
+        if kind == GGMLQuantizationType.F32 or scale != 1.0:
+            values = (rng.standard_normal((rows, columns)) / columns**0.5).astype(np.float32)
+            writer.add_tensor(name, values * scale)
+        else:
+            writer.add_tensor(name, random_matrix(rng, rows, columns, kind), raw_dtype=kind)
 
     def ones(count: int) -> Any:
         return (1 + 0.1 * rng.standard_normal(count)).astype(np.float32)
 
-    writer.add_tensor("token_embd.weight", matrix(len(tokens), hidden) * 4)
+    matrix("token_embd.weight", len(tokens), hidden, scale=4.0)
     writer.add_tensor("output_norm.weight", ones(hidden))
     for layer in range(2):
         block = f"blk.{layer}."
         writer.add_tensor(block + "attn_norm.weight", ones(hidden))
         writer.add_tensor(block + "ffn_norm.weight", ones(hidden))
         for name, rows in (("attn_q", heads * size), ("attn_k", kv_heads * size), ("attn_v", kv_heads * size)):
-            writer.add_tensor(f"{block}{name}.weight", matrix(rows, hidden))
+            matrix(f"{block}{name}.weight", rows, hidden)
             if architecture == "qwen2":
                 writer.add_tensor(f"{block}{name}.bias", 0.1 * ones(rows))
         if architecture == "qwen3":
             writer.add_tensor(block + "attn_q_norm.weight", ones(size))
             writer.add_tensor(block + "attn_k_norm.weight", ones(size))
-        writer.add_tensor(block + "attn_output.weight", matrix(hidden, heads * size))
-        writer.add_tensor(block + "ffn_gate.weight", matrix(ffn, hidden))
-        writer.add_tensor(block + "ffn_up.weight", matrix(ffn, hidden))
-        writer.add_tensor(block + "ffn_down.weight", matrix(hidden, ffn))
+        matrix(block + "attn_output.weight", hidden, heads * size)
+        matrix(block + "ffn_gate.weight", ffn, hidden)
+        matrix(block + "ffn_up.weight", ffn, hidden)
+        matrix(block + "ffn_down.weight", hidden, ffn)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()

@@ -25,6 +25,7 @@ from journeyman.stages.train import render_rows
 from journeyman.training.batches import pack
 from journeyman.training.export import write_gguf, write_peft
 from journeyman.training.lora import Adapter
+from twin import transformers_twin
 
 DEMO = Path(__file__).parents[1] / "src/journeyman/demo/interactions.jsonl"
 
@@ -81,35 +82,11 @@ def test_packed_rows_do_not_see_each_other(decoder: Decoder, ids: list[int]) -> 
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("architecture", ["llama", "qwen2", "qwen3"])
+@pytest.mark.parametrize("architecture", ["llama", "mistral", "qwen2", "qwen3"])
 def test_each_architecture_equals_transformers(architecture: str, tmp_path: Path) -> None:
-    from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM, Qwen3Config, Qwen3ForCausalLM
-
-    decoder = load_decoder(GgufFile(write_tiny_gguf(tmp_path / "m.gguf", architecture)), torch.float32)
-    g, w = decoder.geometry, decoder.weights
-    kind = {
-        "llama": (LlamaConfig, LlamaForCausalLM),
-        "qwen2": (Qwen2Config, Qwen2ForCausalLM),
-        "qwen3": (Qwen3Config, Qwen3ForCausalLM),
-    }[architecture]
-    config = kind[0](
-        vocab_size=g.vocab, hidden_size=g.hidden, intermediate_size=g.ffn, num_hidden_layers=g.layers,
-        num_attention_heads=g.heads, num_key_value_heads=g.kv_heads, head_dim=g.head_dim, rms_norm_eps=g.rms_eps,
-        rope_parameters={"rope_type": "default", "rope_theta": g.rope_theta}, tie_word_embeddings=True,
-    )  # fmt: skip
-    state = {"model.embed_tokens.weight": w.embedding_VD, "model.norm.weight": w.norm, "lm_head.weight": w.head_VD}
-    for i, layer in enumerate(w.layers):
-        place = f"model.layers.{i}."
-        state |= {place + "input_layernorm.weight": layer.attention_norm}
-        state |= {place + "post_attention_layernorm.weight": layer.ffn_norm}
-        for name, value in layer.linear.items():
-            block = "mlp" if name.split("_")[0] in ("gate", "up", "down") else "self_attn"
-            state[f"{place}{block}.{name}.weight"] = value
-        state |= {f"{place}self_attn.{name}.bias": value for name, value in layer.bias.items()}
-        if layer.q_norm is not None and layer.k_norm is not None:
-            state |= {f"{place}self_attn.q_norm.weight": layer.q_norm, f"{place}self_attn.k_norm.weight": layer.k_norm}
-    model = kind[1](config).eval()
-    model.load_state_dict(state)
+    name = "llama" if architecture == "mistral" else architecture  # GGUF files call both so
+    decoder = load_decoder(GgufFile(write_tiny_gguf(tmp_path / "m.gguf", name)), torch.float32)
+    model = transformers_twin(decoder, architecture)
     ids = torch.arange(3, 60)
     assert (decoder.logits(ids, [len(ids)]) - model(ids[None]).logits[0]).abs().max() < 1e-3
 
