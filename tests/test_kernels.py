@@ -11,6 +11,7 @@ from journeyman.models import attention
 from journeyman.models.attention import Packing, packed_attention
 from journeyman.models.linear import Frozen, LoraPair, project
 from journeyman.models.loss import label_loss
+from journeyman.models.norm import rms_norm
 
 
 def _random(*shape: int, seed: int, grad: bool = False) -> Tensor:
@@ -73,3 +74,18 @@ def test_the_weighted_loss_equals_cross_entropy(monkeypatch: pytest.MonkeyPatch)
     found = label_loss(hidden, head, labels, weights)
     torch.testing.assert_close(found, expected)
     torch.testing.assert_close(_gradients(3 * found, hidden)[0], _gradients(3 * expected, hidden)[0])
+
+
+@pytest.mark.parametrize("shape", [(7, 32), (5, 3, 8)])
+def test_the_norm_equals_torch_and_its_gradient(shape: tuple[int, ...]) -> None:
+    x, weight = _random(*shape, seed=1, grad=True), _random(shape[-1], seed=2)
+    given = x.detach().clone()
+    found, expected = rms_norm(x, weight, 1e-5), F.rms_norm(x, (shape[-1],), weight, 1e-5)
+    torch.testing.assert_close(found, expected)
+    g = _random(*shape, seed=3)
+    kept = g.clone()
+    (ours,), (theirs,) = torch.autograd.grad(found, x, g), torch.autograd.grad(expected, x, g)
+    torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
+    assert torch.equal(x.detach(), given) and torch.equal(g, kept), "nothing given is changed"
+    narrow = rms_norm(x.detach().bfloat16(), weight.bfloat16(), 1e-5)
+    assert narrow.dtype == torch.bfloat16

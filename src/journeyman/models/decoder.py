@@ -18,6 +18,7 @@ from torch import Tensor
 from journeyman.models.attention import Packing, packed_attention
 from journeyman.models.geometry import Geometry
 from journeyman.models.linear import Frozen, LoraPair, project
+from journeyman.models.norm import rms_norm
 
 LayerLora = Mapping[str, LoraPair]
 """module name ("q_proj", …) → LoraPair, for one layer."""
@@ -132,8 +133,7 @@ class Decoder:
         return _project(F.silu(gate) * up, ("down_proj",), layer, adapters)[0]
 
     def _norm(self, x: Tensor, weight: Tensor) -> Tensor:
-        # The mean of squares is taken in float32 whatever the compute type: bf16 loses it to rounding.
-        return F.rms_norm(x.float(), (x.shape[-1],), weight.float(), self.geometry.rms_eps).to(x.dtype)
+        return rms_norm(x, weight, self.geometry.rms_eps)
 
     def _rotary_tables(self, position_T: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
         g = self.geometry
