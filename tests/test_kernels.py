@@ -51,10 +51,42 @@ def test_attention_by_blocks_equals_attention_of_each_segment(lengths: list[int]
     count, heads, kv_heads, size = sum(lengths), 6, 2, 8
     q, k, v = (_random(count, n, size, seed=i, grad=True) for i, n in enumerate((heads, kv_heads, kv_heads)))
     packing = Packing(lengths)
-    assert packing.on_grid
-    found, expected = packed_attention(q, k, v, packing), attention._one_by_one(q, k, v, packing)
+    (field,) = packing.fields
+    assert field.on_grid
+    found, expected = packed_attention(q, k, v, packing), attention._one_by_one(q, k, v, field)
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
     weight = _random(count, heads, size, seed=7)
+    ours, theirs = _gradients((found * weight).sum(), q, k, v), _gradients((expected * weight).sum(), q, k, v)
+    for a, b in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("on_grid", [True, False])
+@pytest.mark.parametrize("shape", [(5, [3, 1], [4]), (130, [70, 131, 9], [200, 3]), (30, [66], [])])
+def test_a_shared_prefix_is_as_good_as_one_in_each_row(
+    shape: tuple[int, list[int], list[int]], on_grid: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rows of two prefixes, and rows without: against every row laid down whole."""
+    if not on_grid:
+        monkeypatch.setattr(attention, "LONGEST_ON_GRID", 0)
+    prefix, following, alone = shape
+    lengths = [prefix, *alone, prefix + 1, *following, *following]
+    second = 1 + len(alone)
+    prefixes = [-1] * (second + 1) + [0] * len(following) + [second] * len(following)
+    starts = [sum(lengths[:n]) for n in range(len(lengths))]
+    q, k, v = (_random(sum(lengths), heads, 8, seed=i, grad=True) for i, heads in enumerate((6, 2, 2)))
+    packing = Packing(lengths, prefixes)
+    found = packed_attention(q, k, v, packing)
+    weight = _random(*found.shape, seed=7)
+    pieces = []
+    for number, (start, length, before) in enumerate(zip(starts, lengths, prefixes, strict=True)):
+        own = torch.arange(start, start + length)
+        seen = own if before < 0 else torch.cat([torch.arange(starts[before], starts[before] + lengths[before]), own])
+        (whole,) = Packing([len(seen)]).fields
+        pieces.append(attention._one_by_one(q[seen], k[seen], v[seen], whole)[-length:])
+        assert packing.position_T[start] == (0 if before < 0 else lengths[before]), number
+    expected = torch.cat(pieces)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
     ours, theirs = _gradients((found * weight).sum(), q, k, v), _gradients((expected * weight).sum(), q, k, v)
     for a, b in zip(ours, theirs, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)

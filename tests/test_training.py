@@ -166,7 +166,7 @@ def test_each_way_of_using_memory_makes_the_same_gradients(
         told: list[float] = []
         parts = [Part(one, adapter.layers(f"0/{number}")) for number, one in enumerate(packs)]
         loss = compute(decoder, parts, 100.0, told.append)
-        assert told == sorted(told) and told[-1] == pytest.approx(sum(len(one.ids_T) for one in packs))
+        assert told == sorted(told) and told[-1] == pytest.approx(sum(one.row_tokens for one in packs))
         plain = loss_only(decoder, [Part(one, adapter.layers()) for one in packs], told.append)
         found.append((loss, plain, [value.grad for value in adapter.parameters.values()]))
     for loss, plain, gradients in found[1:]:

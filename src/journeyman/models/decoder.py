@@ -76,6 +76,7 @@ class Decoder:
         lora: Sequence[LayerLora] | None = None,
         on_progress: Callable[[float], None] | None = None,
         at_L: Tensor | None = None,
+        prefixes: Sequence[int] | None = None,
     ) -> Tensor:
         """Final normalized hidden states (T, D), or (L, D) at some positions only.
 
@@ -85,10 +86,11 @@ class Decoder:
             lora: one LayerLora a layer, or None for the base model.
             on_progress: hears the share of forward and backward that is done, after every layer of either.
             at_L: the positions wanted; unset: all.
+            prefixes: for each segment the number of the one that it goes on from, or -1 (models.attention).
         """
         assert sum(lengths) == len(ids_T)
         x_TD, count = self.weights.embed(ids_T), self.geometry.layers
-        layout = self.layout(lengths, x_TD)
+        layout = self.layout(lengths, x_TD, prefixes)
         for index, layer in enumerate(self.weights.layers):
             adapters: LayerLora = lora[index] if lora is not None else {}
             x_TD = self.block(x_TD, layer, adapters, layout, at_L if index == count - 1 else None)
@@ -96,9 +98,9 @@ class Decoder:
                 _tell_progress(x_TD, index, count, on_progress)
         return self.final_norm(x_TD)
 
-    def layout(self, lengths: Sequence[int], like: Tensor) -> Layout:
+    def layout(self, lengths: Sequence[int], like: Tensor, prefixes: Sequence[int] | None = None) -> Layout:
         """The Layout of segments of these lengths, on the device and in the type of `like`."""
-        packing = Packing(lengths, like.device)
+        packing = Packing(lengths, prefixes, like.device)
         return Layout(packing, *self._rotary_tables(packing.position_T, like))
 
     def block(

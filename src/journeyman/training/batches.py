@@ -1,7 +1,8 @@
 """Which rows an optimizer step takes, and how they are packed.
 
 The order is a function of seed and epoch alone, so a resumed run needs no reader state. Packing does not
-change the result: segments do not see each other, and the loss is averaged over the labels of the step.
+change the result but for the order of sums: segments do not see each other, the loss is averaged over the labels
+of the step, and what the prompts of some rows begin with alike is computed once, for it is the same for all.
 """
 
 from __future__ import annotations
@@ -15,24 +16,44 @@ from torch import Tensor
 
 from journeyman.rendering.renderer import Rendered
 
+_LEAST_SHARED = 16
+"""Tokens; a shorter common beginning is not worth a segment of its own."""
+
 
 @dataclass(frozen=True)
 class Pack:
-    """Rows laid end to end.
+    """Segments laid end to end: common beginnings and whole rows first, then what follows a common beginning.
 
     Attributes:
         ids_T: token ids.
-        lengths: tokens of each row; they add up to T.
+        lengths: tokens of each segment; they add up to T.
+        prefixes: for each segment the number of the segment that it goes on from, or -1.
         source_L: positions whose hidden state predicts a label.
         labels_L: the labels: every answer token, and the terminator of every answer that was not cut.
         weights_L: of each label in the loss.
+        row_tokens: tokens of all rows; more than T where rows share a beginning.
     """
 
     ids_T: Tensor
     lengths: list[int]
+    prefixes: list[int]
     source_L: Tensor
     labels_L: Tensor
     weights_L: Tensor
+    row_tokens: int
+
+
+@dataclass(frozen=True)
+class _Family:
+    """Rows whose prompts share their first `shared` tokens."""
+
+    rows: Sequence[Rendered]
+    shared: int
+
+    @property
+    def tokens(self) -> int:
+        """Computed, with the common beginning once."""
+        return self.shared + sum(len(row.ids) - self.shared for row in self.rows)
 
 
 def steps_per_epoch(rows: int, rows_per_step: int) -> int:
@@ -48,28 +69,100 @@ def rows_of_step(step: int, rows: int, rows_per_step: int, seed: int) -> list[in
 
 
 def pack(rows: Sequence[Rendered], pack_tokens: int) -> list[Pack]:
-    """Packs rows, longest first so that neighbours have similar lengths, into at most `pack_tokens` each.
+    """Packs rows into at most `pack_tokens` computed tokens each; a row longer than that gets a pack of its own.
 
-    A row longer than the limit gets a pack of its own.
+    Rows that share a beginning lie in one pack where they fit; the longest come first, so that neighbours have
+    similar lengths.
     """
-    packs: list[list[Rendered]] = []
+    parts = [part for family in _families(rows) for part in _parts_that_fit(family, pack_tokens)]
+    packs: list[list[_Family]] = []
     room = 0
-    for row in sorted(rows, key=lambda r: -len(r.ids)):
-        if not packs or len(row.ids) > room:
+    for part in sorted(parts, key=lambda p: (-len(p.rows[0].ids), -p.tokens)):
+        if not packs or part.tokens > room:
             packs.append([])
             room = pack_tokens
-        packs[-1].append(row)
-        room -= len(row.ids)
-    return [_lay_out(group) for group in packs]
+        packs[-1].append(part)
+        room -= part.tokens
+    return [_lay_out(families) for families in packs]
 
 
-def _lay_out(rows: Sequence[Rendered]) -> Pack:
+def _families(rows: Sequence[Rendered]) -> list[_Family]:
+    """Rows in families, so that much is shared: in the order of their tokens, as long as the next row saves more."""
+    families: list[_Family] = []
+    for row in sorted(rows, key=lambda r: r.ids):
+        if families:
+            last = families[-1]
+            shared = _common(last.rows[-1], row)
+            now = last.shared if len(last.rows) > 1 else shared
+            with_row = min(now, shared)
+            if with_row >= _LEAST_SHARED and with_row * len(last.rows) >= now * (len(last.rows) - 1):
+                families[-1] = _Family([*last.rows, row], with_row)
+                continue
+        families.append(_Family([row], 0))
+    return families
+
+
+def _common(one: Rendered, other: Rendered) -> int:
+    """Tokens that two prompts begin with alike, short of the last: its hidden state predicts the first label."""
+    most = min(one.prompt_tokens, other.prompt_tokens) - 1
+    return next((place for place in range(most) if one.ids[place] != other.ids[place]), most)
+
+
+def _parts_that_fit(family: _Family, pack_tokens: int) -> list[_Family]:
+    """The family, longest row first, in parts that fit into a pack."""
+    parts: list[list[Rendered]] = []
+    room = 0
+    for row in sorted(family.rows, key=lambda r: -len(r.ids)):
+        if not parts or len(row.ids) - family.shared > room:
+            parts.append([])
+            room = pack_tokens - family.shared
+        parts[-1].append(row)
+        room -= len(row.ids) - family.shared
+    return [_Family(rows, family.shared if len(rows) > 1 else 0) for rows in parts]
+
+
+def _lay_out(families: Sequence[_Family]) -> Pack:
     ids: list[int] = []
+    lengths: list[int] = []
+    prefixes: list[int] = []
     source: list[int] = []
+    labels: list[int] = []
     weights: list[float] = []
-    for row in rows:
-        source += range(len(ids) + row.prompt_tokens - 1, len(ids) + len(row.ids) - 1)
-        weights += [row.weight] * row.trained_tokens
-        ids += row.ids
-    ids_T, source_L = torch.tensor(ids), torch.tensor(source)
-    return Pack(ids_T, [len(row.ids) for row in rows], source_L, ids_T[source_L + 1], torch.tensor(weights))
+
+    def lay(tokens: Sequence[int], prefix: int) -> None:
+        ids.extend(tokens)
+        lengths.append(len(tokens))
+        prefixes.append(prefix)
+
+    def label(row: Rendered, before: int) -> None:
+        """Notes the labels of the row just laid down, of which `before` tokens lie elsewhere."""
+        start = len(ids) - len(row.ids)
+        assert row.prompt_tokens > before, "the position before the first label must be the row's own"
+        source.extend(range(start + row.prompt_tokens - 1, len(ids) - 1))
+        labels.extend(row.ids[row.prompt_tokens :])
+        weights.extend([row.weight] * row.trained_tokens)
+
+    begins = {}
+    for family in families:
+        if family.shared:
+            begins[id(family)] = len(lengths)
+            lay(family.rows[0].ids[: family.shared], -1)
+        else:
+            for row in family.rows:
+                lay(row.ids, -1)
+                label(row, 0)
+    for family in families:
+        if family.shared:
+            for row in family.rows:
+                lay(row.ids[family.shared :], begins[id(family)])
+                label(row, family.shared)
+    row_tokens = sum(len(row.ids) for family in families for row in family.rows)
+    return Pack(
+        torch.tensor(ids),
+        lengths,
+        prefixes,
+        torch.tensor(source),
+        torch.tensor(labels),
+        torch.tensor(weights),
+        row_tokens,
+    )

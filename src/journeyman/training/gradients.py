@@ -34,7 +34,7 @@ def keep(decoder: Decoder, parts: Sequence[Part], labels: float, heard: Heard) -
     """Adds the gradients of the summed loss over `labels` to the adapter, and returns that loss."""
     total, before = 0.0, 0
     for part in parts:
-        tokens = len(part.pack.ids_T)
+        tokens = part.pack.row_tokens
 
         def moved(share: float, start: int = before, tokens: int = tokens) -> None:
             heard(start + share * tokens)
@@ -53,12 +53,12 @@ def recompute(decoder: Decoder, parts: Sequence[Part], labels: float, heard: Hea
 
     def moved(part: Part, share: float) -> None:
         nonlocal done
-        done += share / len(layers) * len(part.pack.ids_T)
+        done += share / len(layers) * part.pack.row_tokens
         heard(done)
 
     entering: list[list[Tensor]] = []
     states = [decoder.weights.embed(part.pack.ids_T) for part in parts]
-    layouts = [decoder.layout(part.pack.lengths, x) for part, x in zip(parts, states, strict=True)]
+    layouts = [decoder.layout(part.pack.lengths, x, part.pack.prefixes) for part, x in zip(parts, states, strict=True)]
     with torch.no_grad():
         for index, layer in enumerate(layers):
             entering.append(states)
@@ -93,13 +93,13 @@ def recompute(decoder: Decoder, parts: Sequence[Part], labels: float, heard: Hea
 def loss_only(decoder: Decoder, parts: Sequence[Part], heard: Heard) -> float:
     """The summed, weighted loss of all packs, layer by layer over all of them."""
     states = [decoder.weights.embed(part.pack.ids_T) for part in parts]
-    layouts = [decoder.layout(part.pack.lengths, x) for part, x in zip(parts, states, strict=True)]
+    layouts = [decoder.layout(part.pack.lengths, x, part.pack.prefixes) for part, x in zip(parts, states, strict=True)]
     layers, done = decoder.weights.layers, 0.0
     for index, layer in enumerate(layers):
         for place, (part, layout) in enumerate(zip(parts, layouts, strict=True)):
             at_L = part.pack.source_L if index == len(layers) - 1 else None
             states[place] = decoder.block(states[place], layer, part.lora[index], layout, at_L)
-            done += len(part.pack.ids_T) / len(layers)
+            done += part.pack.row_tokens / len(layers)
             heard(done)
     head_VD = decoder.weights.head_VD
     packs = [part.pack for part in parts]
@@ -111,5 +111,5 @@ def loss_only(decoder: Decoder, parts: Sequence[Part], heard: Heard) -> float:
 
 def pack_loss(decoder: Decoder, one: Pack, lora: Sequence[LayerLora], on_progress: Heard | None = None) -> Tensor:
     """The summed, weighted loss of a pack's labels."""
-    hidden_LD = decoder.hidden_states(one.ids_T, one.lengths, lora, on_progress, one.source_L)
+    hidden_LD = decoder.hidden_states(one.ids_T, one.lengths, lora, on_progress, one.source_L, one.prefixes)
     return label_loss(hidden_LD, decoder.weights.head_VD, one.labels_L, one.weights_L)

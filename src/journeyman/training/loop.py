@@ -112,7 +112,7 @@ class Trainer:
         chosen = rows_of_step(state.step, len(self.job.train), config.rows_per_step, config.seed)
         packs = pack([self.job.train[index] for index in chosen], config.pack_tokens)
         labels = sum(p.weights_L.sum().item() for p in packs)
-        before = sum(len(p.ids_T) for p in packs[: state.packs_done])
+        before = sum(p.row_tokens for p in packs[: state.packs_done])
         while state.packs_done < len(packs):
             group = packs[state.packs_done : state.packs_done + self._group_size(packs[state.packs_done :])]
             start, gradients = time.perf_counter(), self._gradients()
@@ -128,7 +128,7 @@ class Trainer:
                 raise
             state.packs_done += len(group)
             state.step_s += time.perf_counter() - start
-            before += sum(len(p.ids_T) for p in group)
+            before += sum(p.row_tokens for p in group)
             if time.monotonic() - self._saved_at >= config.checkpoint_s:
                 self._save()
         self._update(chosen, packs)
@@ -144,7 +144,7 @@ class Trainer:
             group["lr"] = rate
         self.optimizer.step()
         self.optimizer.zero_grad()
-        tokens = sum(len(p.ids_T) for p in packs)
+        tokens = sum(p.row_tokens for p in packs)
         seconds = state.step_s + time.perf_counter() - start
         share = {}
         if self.job.matrix_gflops:
@@ -160,6 +160,7 @@ class Trainer:
             learning_rate=rate,
             gradient_norm=norm,
             tokens=tokens,
+            computed_tokens=sum(len(p.ids_T) for p in packs),
             seconds=seconds,
             tokens_per_s=tokens / seconds,
             memory_gb=psutil.Process().memory_info().rss / 1e9,
@@ -225,7 +226,7 @@ class Trainer:
         packs = pack(self.job.val, config.pack_tokens)
         lora = self.adapter.layers()
 
-        self.reporter.begin("validate", sum(len(p.ids_T) for p in packs), "tokens")
+        self.reporter.begin("validate", sum(p.row_tokens for p in packs), "tokens")
         total = loss_only(self.job.decoder, [Part(one, lora) for one in packs], self._heard(0.0))
         loss = total / sum(one.weights_L.sum().item() for one in packs)
         best_before = min((point.loss for point in state.validations), default=math.inf)
