@@ -74,6 +74,11 @@ class _Field:
         self.real_cells_T = real_SL.flatten().nonzero()[:, 0]
 
     @property
+    def is_full(self) -> bool:
+        """No cell is padded: the tokens are the grid."""
+        return self.tokens == len(self.lengths) * self.longest
+
+    @property
     def on_grid(self) -> bool:
         before = self.prefix[1] if self.prefix else 0
         return self.longest <= LONGEST_ON_GRID and before + self.longest <= _LONGEST_WITH_PREFIX
@@ -107,7 +112,8 @@ def _on_grid(
     group = heads // kv_heads
 
     def grid(x: Tensor) -> Tensor:
-        return x.index_select(0, field.cells).view(segments, longest, *x.shape[1:])
+        cells: Tensor = _ToGrid.apply(x, field)  # type: ignore[no-untyped-call]
+        return cells.view(segments, longest, *x.shape[1:])
 
     # Heads first: all segments' queries of a key/value head then lie together for the product with the prefix.
     q = grid(q_THE * size**-0.5).view(segments, longest, kv_heads, group, size).permute(2, 0, 3, 1, 4)
@@ -117,7 +123,39 @@ def _on_grid(
     before = () if k_PKE is None or v_PKE is None else (k_PKE.transpose(0, 1), v_PKE.transpose(0, 1))
     mixed: Tensor = _CausalBlocks.apply(q, k, v, *before)  # type: ignore[no-untyped-call]
     mixed = mixed.view(kv_heads, segments, group, longest, size).permute(1, 3, 0, 2, 4)
-    return mixed.reshape(segments * longest, heads, size).index_select(0, field.real_cells_T)
+    out: Tensor = _FromGrid.apply(mixed.reshape(segments * longest, heads, size), field)  # type: ignore[no-untyped-call]
+    return out
+
+
+class _ToGrid(torch.autograd.Function):
+    """Tokens to cells. No real query sees a padded key, so what comes back to padded cells is nothing."""
+
+    @staticmethod
+    def forward(ctx: Any, x_T: Tensor, field: _Field) -> Tensor:
+        ctx.field = field
+        return x_T if field.is_full else x_T.index_select(0, field.cells)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        (g,) = gradients
+        return g if ctx.field.is_full else g.index_select(0, ctx.field.real_cells_T), None
+
+
+class _FromGrid(torch.autograd.Function):
+    """Cells to tokens; padded queries get a gradient of zero."""
+
+    @staticmethod
+    def forward(ctx: Any, cells: Tensor, field: _Field) -> Tensor:
+        ctx.field = field
+        return cells if field.is_full else cells.index_select(0, field.real_cells_T)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        (g,), field = gradients, ctx.field
+        if field.is_full:
+            return g, None
+        zeros = g.new_zeros(len(field.lengths) * field.longest, *g.shape[1:])
+        return zeros.index_copy_(0, field.real_cells_T, g), None
 
 
 class _CausalBlocks(torch.autograd.Function):

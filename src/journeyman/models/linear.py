@@ -88,21 +88,24 @@ class _Project(torch.autograd.Function):
             low_TR = torch.cat([(x_TI * mask) @ part.T for mask, part in zip(masks, parts, strict=True)], dim=1)
         else:
             low_TR = x_TI @ a_RI.T
-        outs, start = [], 0
+        b_OR = [(pair.b_OR * pair.factor).to(kind) for pair in present]
+        outs, start, left = [], 0, iter(b_OR)
         for layer, pair in zip(layers, pairs, strict=True):
             y_TO = F.linear(x_TI, layer.weight_OI, layer.bias_O)
             if pair is not None:
                 rank = len(pair.a_RI)
-                y_TO.addmm_(low_TR[:, start : start + rank], (pair.b_OR * pair.factor).to(kind).T)
+                y_TO.addmm_(low_TR[:, start : start + rank], next(left).T)
                 start += rank
             outs.append(y_TO)
-        ctx.save_for_backward(x_TI, low_TR, a_RI, *masks)
+        ctx.save_for_backward(x_TI, low_TR, a_RI, *b_OR, *masks)
         ctx.layers, ctx.pairs = layers, pairs
         return tuple(outs)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Any, ...]:
-        x_TI, low_TR, a_RI, *masks = ctx.saved_tensors
+        x_TI, low_TR, a_RI, *more = ctx.saved_tensors
+        present = sum(pair is not None for pair in ctx.pairs)
+        left, masks = iter(more[:present]), more[present:]
         grad_low_TR = torch.empty_like(low_TR)
         grad_b: list[Tensor] = []
         grad_x = None
@@ -112,8 +115,9 @@ class _Project(torch.autograd.Function):
                 grad_x = g_TO @ layer.weight_OI if grad_x is None else grad_x.addmm_(g_TO, layer.weight_OI)
             if pair is not None:
                 part = slice(start, start + len(pair.a_RI))
-                torch.mm(g_TO, (pair.b_OR * pair.factor).to(g_TO.dtype), out=grad_low_TR[:, part])
-                grad_b.append((g_TO.T @ low_TR[:, part]).float() * pair.factor)
+                torch.mm(g_TO, next(left), out=grad_low_TR[:, part])
+                # The wide matrix on the right: the other way round takes a third longer.
+                grad_b.append((low_TR[:, part].T @ g_TO).T.float() * pair.factor)
                 start = part.stop
         ranks = [len(pair.a_RI) for pair in ctx.pairs if pair is not None]
         if masks:

@@ -70,7 +70,10 @@ class Trainer:
         config = job.config
         self.adapter = Adapter(job.decoder.geometry, config.lora, config.seed)
         self.optimizer = torch.optim.AdamW(
-            list(self.adapter.parameters.values()), lr=config.learning_rate, weight_decay=config.weight_decay
+            list(self.adapter.parameters.values()),
+            lr=config.learning_rate,
+            weight_decay=config.weight_decay,
+            fused=True,
         )
         self.steps_per_epoch = steps_per_epoch(len(job.train), config.rows_per_step)
         self.total_steps = self.steps_per_epoch * config.epochs
