@@ -124,12 +124,13 @@ def train(path: Path, arguments: argparse.Namespace) -> None:
     ]
     longest, tokens = max(len(row.ids) for row in rows), sum(len(row.ids) for row in rows)
     trainable = lora_parameters(geometry, config.lora.rank, config.lora.targets)
-    size = TrainingSize(geometry, trainable, dtype.itemsize, max(config.pack_tokens, longest), longest)
-    way, group, estimate = choose_memory(size, config, tokens // arguments.steps)
+    size = TrainingSize(geometry, trainable, dtype.itemsize, longest)
+    chosen = choose_memory(size, config, tokens // arguments.steps, prompt_tokens=86)
     gflops = matrix_gflops(dtype, 4096, 2.0)
     job = TrainingJob(
-        load_decoder(file, dtype, stream=way == "stream"), rows, [], config, "benchmark",
-        path.parent / "adapter" / str(time.time_ns()), way != "keep", group, gflops,
+        load_decoder(file, dtype, stream=chosen.way == "stream"), rows, [], config, "benchmark",
+        path.parent / "adapter" / str(time.time_ns()),
+        chosen.pack_tokens, chosen.way != "keep", chosen.group_tokens, gflops,
     )  # fmt: skip
     trainer = Trainer(job, SilentReporter())
     trainer.run()
@@ -139,7 +140,7 @@ def train(path: Path, arguments: argparse.Namespace) -> None:
     best = min(steps, key=lambda step: step["seconds"] / step["tokens"])
     job_tokens = JOB_ROWS * JOB_EPOCHS * tokens / len(rows)
     print(json.dumps({
-        "way": way, "group_tokens": group, "estimated_gb": estimate / 1e9,
+        "way": chosen.way, "group_tokens": chosen.group_tokens, "estimated_gb": chosen.bytes / 1e9,
         "peak_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9,
         "seconds": [step["seconds"] for step in steps], "losses": [step["loss"] for step in steps],
         "tokens": [step["tokens"] for step in steps], "tokens_per_s": best["tokens_per_s"],

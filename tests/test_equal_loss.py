@@ -51,8 +51,10 @@ def _rows() -> list[Rendered]:
     return rows
 
 
-def _ours(decoder: Decoder, config: TrainConfig, folder: Path) -> tuple[list[float], Adapter]:
-    trainer = Trainer(TrainingJob(decoder, _rows(), [], config, "", folder / "checkpoints"), SilentReporter())
+def _ours(decoder: Decoder, config: TrainConfig, folder: Path, pack_tokens: int = 2048) -> tuple[list[float], Adapter]:
+    trainer = Trainer(
+        TrainingJob(decoder, _rows(), [], config, "", folder / "checkpoints", pack_tokens), SilentReporter()
+    )
     trainer.run()
     lines = (folder / "metrics.jsonl").read_text().splitlines()
     return [json.loads(line)["loss"] for line in lines], trainer.adapter
@@ -100,7 +102,7 @@ def _compare(file: Path, architecture: str, pack_tokens: list[int], folder: Path
     assert expected[-1] < 0.97 * expected[0], "the reference learns"
     for tokens in pack_tokens:
         place = folder / str(tokens)
-        losses, adapter = _ours(decoder, config.model_copy(update={"pack_tokens": tokens}), place)
+        losses, adapter = _ours(decoder, config, place, tokens)
         assert len(losses) == STEPS
         parts = max(abs(a - b) / b for a, b in zip(losses, expected, strict=True))
         assert parts < TOLERANCE, f"pack_tokens {tokens}: the curves part by {parts:.1e}"

@@ -149,7 +149,9 @@ class TrainConfig(Section):
     max_grad_norm: float = Field(1.0, gt=0, description="gradients are clipped to this norm")
     patience: int = Field(2, ge=1, description="validations without gain before the run ends early")
     min_gain: float = Field(0.0, ge=0, description="nats by which the validation loss must fall to count as gain")
-    pack_tokens: int = Field(2048, ge=16, description="tokens computed at a time; memory grows with it")
+    pack_tokens: int | None = Field(
+        None, ge=16, description="tokens computed at a time; unset: 2048, or up to 8192 where prompts are long"
+    )
     checkpoint_s: float = Field(60, gt=0, description="seconds between checkpoints")
     checkpoint_steps: int = Field(100, ge=1, description="optimizer steps between checkpoints, if they come sooner")
     memory: Literal["auto", "keep", "recompute", "stream"] = Field(

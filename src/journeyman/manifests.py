@@ -169,6 +169,7 @@ class PlanManifest(Manifest):
     precision: str
     matrix_gflops: float = Field(description="this machine's measured rate in the chosen precision")
     memory: Literal["keep", "recompute", "stream"] = Field(description="how training uses memory: see train.memory")
+    pack_tokens: int = Field(description="tokens computed at a time")
     group_tokens: int = Field(description="tokens whose gradients are made at a time")
     estimated_train_s: float
     estimated_train_memory_gb: float

@@ -1,16 +1,27 @@
 """How long training takes: 4 operations a parameter and token, at the machine's own measured rate.
 
 A LoRA step multiplies each frozen matrix twice a token (forward, and the gradient of its input), two
-operations a multiplication: 4 N. Weight gradients of the frozen matrices are never made.
+operations a multiplication: 4 N. Weight gradients of the frozen matrices are never made. Recomputed layers
+run forward twice: 6 N.
 """
 
 from __future__ import annotations
 
-EFFICIENCY = 0.4
-"""Share of the matrix rate that a whole step reaches: 0.38 measured over the demo's small steps, 0.56 to 0.61 in
-steps of 1,950 tokens (benchmarks/log.md). The lower one is planned with."""
+_LARGE_STEP, _WIDE = 1000, 2048
+_EFFICIENCY_SMALL, _EFFICIENCY = 0.38, 0.55
+"""Share of the matrix rate that a whole step reaches (benchmarks/README.md): 0.37 in the demo's steps of 500 tokens,
+0.56 in steps of 1,900 tokens, 0.54 to 0.81 for a base of 7 billion parameters."""
 
 
-def training_seconds(linear_parameters: int, tokens: int, gflops: float, *, recompute: bool = False) -> float:
-    """Seconds for `tokens` tokens (all epochs, validation apart); recomputed layers run forward twice."""
-    return (6 if recompute else 4) * linear_parameters * tokens / (gflops * 1e9 * EFFICIENCY)
+def training_seconds(
+    linear_parameters: int, hidden: int, tokens: int, step_tokens: int, gflops: float, *, recompute: bool = False
+) -> float:
+    """Seconds for `tokens` tokens (all epochs, validation apart).
+
+    Args:
+        hidden: width of the model.
+        step_tokens: tokens of an optimizer step; products are slower where both are small.
+    """
+    large = step_tokens >= _LARGE_STEP or hidden >= _WIDE
+    rate = gflops * 1e9 * (_EFFICIENCY if large else _EFFICIENCY_SMALL)
+    return (6 if recompute else 4) * linear_parameters * tokens / rate

@@ -16,7 +16,7 @@ RUNTIME_BYTES = 450 << 20
 """Python with torch loaded, before any weight; measured 430 to 460 MB."""
 _ADAPTER_BYTES = 24  # float32 master, gradient and its copy, two moments and the best so far, of each parameter
 _LOSS_LOGITS = 1 << 25
-_LONGEST_WITH_SCORES = 1024  # longer rows go through an attention that keeps no table of scores
+_LONGEST_WITH_SCORES = 2048  # longer rows go through an attention that keeps no table of scores
 _HEAP_SLACK = 1.6
 """Freed memory is kept for speed, and steps of changing shapes leave gaps in it: 3.5 GB resident where the
 tensors of a 1,950-token step add up to 2.5 (benchmarks/log.md)."""
@@ -28,37 +28,38 @@ class TrainingSize:
 
     Attributes:
         compute_bytes: of one element of weights and activations.
-        pack_tokens: computed at a time: the setting, or the longest row where that is longer.
         longest_row: tokens.
     """
 
     geometry: Geometry
     trainable: int
     compute_bytes: int
-    pack_tokens: int
     longest_row: int
 
 
-def training_bytes(size: TrainingSize, way: MemoryWay, group_tokens: int) -> int:
+def training_bytes(size: TrainingSize, way: MemoryWay, pack_tokens: int, group_tokens: int) -> int:
     """Peak of a training step.
 
     Args:
+        pack_tokens: computed at a time.
         group_tokens: tokens whose gradients are made at a time (training.gradients); it matters for recompute
             and stream, which hold what enters each layer for all of them.
     """
     geometry, c = size.geometry, size.compute_bytes
     layers_kept = geometry.layers if way == "keep" else 1
-    activations = layers_kept * size.pack_tokens * _layer_bytes_per_token(size)
+    activations = layers_kept * pack_tokens * _layer_bytes_per_token(size)
     # The head: a chunk of logits in the compute type, in float32, and their exponentials.
-    loss = min(_LOSS_LOGITS, size.pack_tokens * geometry.vocab) * (c + 8)
-    entering = 0 if way == "keep" else (geometry.layers + 3) * max(group_tokens, size.pack_tokens) * geometry.hidden * c
+    loss = min(_LOSS_LOGITS, pack_tokens * geometry.vocab) * (c + 8)
+    entering = 0 if way == "keep" else (geometry.layers + 3) * max(group_tokens, pack_tokens) * geometry.hidden * c
     weights = geometry.parameters * c
     if way == "stream":
         layer = sum(rows * columns for rows, columns in map(geometry.module_shape, MODULES))
         weights = (2 * layer + geometry.vocab * geometry.hidden) * c
     # Loss and layers are not at work at the same time, but the heap keeps what either had.
     passing = int((activations + loss) * _HEAP_SLACK)
-    return RUNTIME_BYTES + weights + size.trainable * _ADAPTER_BYTES + entering + passing
+    # Pieces on their way from the file, and the gaps that layers made and dropped leave behind.
+    streaming = int(0.15 * weights) if way == "stream" else 0
+    return RUNTIME_BYTES + weights + streaming + size.trainable * _ADAPTER_BYTES + entering + passing
 
 
 def _layer_bytes_per_token(size: TrainingSize) -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
 
@@ -15,11 +17,12 @@ from journeyman.sizing.duration import training_seconds
 from journeyman.sizing.memory import MemoryWay, TrainingSize, serving_bytes, training_bytes
 from journeyman.sizing.parameters import lora_parameters
 from journeyman.stats.rates import rows_needed, wilson
-from journeyman.training.batches import steps_per_epoch
+from journeyman.training.batches import PACK_TOKENS, steps_per_epoch
 from journeyman.training.machine import compute_dtype, free_memory_bytes, matrix_gflops, use_threads
 
 _FREE_SHARE = 0.9
-_MOST_PACKS = 4
+_MOST_GROUP = 8192
+_LONG_PROMPT = 512
 _WAYS = {
     "keep": "the weights and every layer's activations stay in memory",
     "recompute": "activations are computed again in the backward pass: half as much work again",
@@ -47,9 +50,13 @@ def plan(
     per_epoch = sum(steps_per_epoch(count, train.rows_per_step) for count in of_runs)
     tokens = dataset.train_tokens * train.epochs
     gflops = matrix_gflops(dtype)
-    pack_tokens = max(train.pack_tokens, dataset.longest_row_tokens)
-    size = TrainingSize(geometry, trainable, dtype.itemsize, pack_tokens, dataset.longest_row_tokens)
-    way, group_tokens, memory = choose_memory(size, train, tokens // max(1, per_epoch * train.epochs))
+    size = TrainingSize(geometry, trainable, dtype.itemsize, dataset.longest_row_tokens)
+    prompt_tokens = dataset.lengths.mean_prompt if dataset.lengths is not None else 0.0
+    step_tokens = tokens // max(1, per_epoch * train.epochs)
+    chosen = choose_memory(size, train, step_tokens, prompt_tokens)
+    seconds = training_seconds(
+        geometry.linear_parameters, geometry.hidden, tokens, step_tokens, gflops, recompute=chosen.way != "keep"
+    )
     serving = serving_bytes(base.stat().st_size, geometry, trainable, config.evaluate.context)
     made = PlanManifest(
         base_path=str(base),
@@ -62,10 +69,11 @@ def plan(
         total_tokens=tokens,
         precision=str(dtype).removeprefix("torch."),
         matrix_gflops=gflops,
-        memory=way,
-        group_tokens=group_tokens,
-        estimated_train_s=training_seconds(geometry.linear_parameters, tokens, gflops, recompute=way != "keep"),
-        estimated_train_memory_gb=memory / 1e9,
+        memory=chosen.way,
+        pack_tokens=chosen.pack_tokens,
+        group_tokens=chosen.group_tokens,
+        estimated_train_s=seconds,
+        estimated_train_memory_gb=chosen.bytes / 1e9,
         estimated_serve_memory_gb=serving / 1e9,
         rules=_rules(dataset, config),
         warnings=_warnings(dataset, config, per_epoch * train.epochs, geometry),
@@ -75,25 +83,45 @@ def plan(
     return made
 
 
-def choose_memory(size: TrainingSize, train: TrainConfig, step_tokens: int) -> tuple[MemoryWay, int, int]:
-    """The first way whose estimate fits, with the tokens of a group and the bytes it takes.
+@dataclass(frozen=True)
+class MemoryChoice:
+    """How training will use memory, and how much by the estimate."""
+
+    way: MemoryWay
+    pack_tokens: int
+    group_tokens: int
+    bytes: int
+
+
+def choose_memory(size: TrainingSize, train: TrainConfig, step_tokens: int, prompt_tokens: float) -> MemoryChoice:
+    """The first way whose estimate fits.
+
+    Args:
+        step_tokens: of an optimizer step; more than that is never computed at a time.
+        prompt_tokens: mean length of a prompt. Where it is long, rows share much of it, and a larger pack computes the
+            shared part for more of them at once.
 
     Raises:
         NoGo: none fits; training would end in the middle for want of memory.
     """
     limit = int(train.max_memory_gb * 1e9) if train.max_memory_gb else int(_FREE_SHARE * free_memory_bytes())
-    ways = get_args(MemoryWay) if train.memory == "auto" else (train.memory,)
-    needed = {}
+    ways: Sequence[MemoryWay] = get_args(MemoryWay) if train.memory == "auto" else (train.memory,)
+    packs = [PACK_TOKENS] if train.pack_tokens is None else [train.pack_tokens]
+    if train.pack_tokens is None and prompt_tokens >= _LONG_PROMPT:
+        packs = [PACK_TOKENS * times for times in (4, 2, 1) if PACK_TOKENS * times <= max(PACK_TOKENS, step_tokens)]
+    needed: dict[MemoryWay, int] = {}
     for way in ways:
-        group = size.pack_tokens
-        needed[way] = training_bytes(size, way, group)
-        if needed[way] <= limit:
+        for pack in (max(tokens, size.longest_row) for tokens in packs):
+            group = pack
+            needed[way] = training_bytes(size, way, pack, group)
+            if needed[way] > limit:
+                continue
             # A larger group makes streamed weights less often; what a kill costs grows with it.
-            while way == "stream" and group < min(step_tokens, _MOST_PACKS * size.pack_tokens):
-                if training_bytes(size, way, group + size.pack_tokens) > limit:
+            while way == "stream" and group < min(step_tokens, _MOST_GROUP):
+                if training_bytes(size, way, pack, group + pack) > limit:
                     break
-                group += size.pack_tokens
-            return way, group, training_bytes(size, way, group)
+                group += pack
+            return MemoryChoice(way, pack, group, training_bytes(size, way, pack, group))
     shown = ", ".join(f"{way} {amount / 1e9:.1f}" for way, amount in needed.items())
     raise NoGo(
         f"training does not fit into {limit / 1e9:.1f} GB (GB needed: {shown})",

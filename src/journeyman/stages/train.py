@@ -56,6 +56,7 @@ def train(
             config=config,
             fingerprint=fingerprint,
             folder=out / folder / "checkpoints",
+            pack_tokens=plan.pack_tokens,
             recompute=plan.memory != "keep",
             group_tokens=plan.group_tokens,
             matrix_gflops=plan.matrix_gflops,

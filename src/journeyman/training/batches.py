@@ -16,6 +16,7 @@ from torch import Tensor
 
 from journeyman.rendering.renderer import Rendered
 
+PACK_TOKENS = 2048
 _LEAST_SHARED = 16
 """Tokens; a shorter common beginning is not worth a segment of its own."""
 

@@ -24,7 +24,7 @@ from journeyman.manifests import ValidationPoint
 from journeyman.models.decoder import Decoder
 from journeyman.ports import Reporter
 from journeyman.rendering.renderer import Rendered
-from journeyman.training.batches import Pack, pack, rows_of_step, steps_per_epoch
+from journeyman.training.batches import PACK_TOKENS, Pack, pack, rows_of_step, steps_per_epoch
 from journeyman.training.checkpoint import TrainingState, load_checkpoint, save_checkpoint
 from journeyman.training.gradients import Heard, Part, keep, loss_only, recompute
 from journeyman.training.lora import Adapter
@@ -40,6 +40,7 @@ class TrainingJob:
     """What is trained, on what, how, and where its state lies.
 
     Attributes:
+        pack_tokens: computed at a time.
         recompute: compute each layer again in the backward pass instead of keeping its activations.
         group_tokens: tokens whose gradients are made at a time; a checkpoint can lie between two groups.
         matrix_gflops: the machine's measured rate, of which the metrics give the share.
@@ -51,6 +52,7 @@ class TrainingJob:
     config: TrainConfig
     fingerprint: str
     folder: Path
+    pack_tokens: int = PACK_TOKENS
     recompute: bool = False
     group_tokens: int = 0
     matrix_gflops: float | None = None
@@ -113,7 +115,7 @@ class Trainer:
     def _step(self) -> None:
         config, state = self.job.config, self.state
         chosen = rows_of_step(state.step, len(self.job.train), config.rows_per_step, config.seed)
-        packs = pack([self.job.train[index] for index in chosen], config.pack_tokens)
+        packs = pack([self.job.train[index] for index in chosen], self.job.pack_tokens)
         labels = sum(p.weights_L.sum().item() for p in packs)
         before = sum(p.row_tokens for p in packs[: state.packs_done])
         while state.packs_done < len(packs):
@@ -226,7 +228,7 @@ class Trainer:
             self._keep_as_best()
             return
         start = time.perf_counter()
-        packs = pack(self.job.val, config.pack_tokens)
+        packs = pack(self.job.val, self.job.pack_tokens)
         lora = self.adapter.layers()
 
         self.reporter.begin("validate", sum(p.row_tokens for p in packs), "tokens")
