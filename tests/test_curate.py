@@ -27,7 +27,7 @@ from journeyman.curation.duplicates import (
 from journeyman.curation.rules import RULES, Candidate, strip_reasoning
 from journeyman.curation.split import TEST, VAL, leaked_groups, random_split_leak, split_rows
 from journeyman.errors import InputError
-from journeyman.manifests import DatasetManifest
+from journeyman.manifests import CheckRule, DatasetManifest
 from journeyman.models.gguf_file import GgufFile
 from journeyman.ports import SilentReporter
 from journeyman.records import Example, Finding, Interaction, Rejected
@@ -82,7 +82,9 @@ def test_the_demo_answers_pass_their_own_checks(demo: tuple[Path, DatasetManifes
     out, _ = demo
     config = load_config(DEMO / "journeyman.toml")
     for row in list(read_rows(out / "train.jsonl", Example))[::6]:
-        _, finding = judge(Answer(row.answer, "stop", row.check, Limits()), config.role(row.role).checks)
+        _, finding = judge(
+            Answer(row.answer, "stop", row.check, Limits()), CheckRule(checks=config.role(row.role).checks), DEMO
+        )
         assert finding.outcome == "pass", (row.id, finding)
 
 

@@ -7,10 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from journeyman.scoring.checks import Answer, check_table, judge
+from journeyman.errors import UsageError
+from journeyman.manifests import CheckRule
+from journeyman.records import ToolCall
+from journeyman.scoring.checks import Answer, check_named, check_table, judge
 from journeyman.scoring.code_block import python_source
 from journeyman.scoring.sandbox import Limits, run_sources
+from journeyman.scoring.similarity import rouge_l
 
 FAST = Limits(wall_s=3.0, cpu_s=1)
 RIGHT = "def add(a, b):\n    return a + b"
@@ -74,8 +80,154 @@ def test_regex() -> None:
 
 
 def test_judge_names_the_first_check_that_does_not_pass() -> None:
-    name, finding = judge(Answer("x = (", "stop", {}, FAST), ["answered", "python_parses", "python_tests"])
+    name, finding = judge(
+        Answer("x = (", "stop", {}, FAST), CheckRule(checks=["answered", "python_parses", "python_tests"]), Path()
+    )
     assert (name, finding.outcome) == ("python_parses", "fail")
+
+
+def test_exact_and_normalized() -> None:
+    assert outcome("exact", " yes\n", expected="yes") == "pass"
+    assert outcome("exact", "Yes.", expected="yes") == "fail"
+    assert outcome("normalized", "Yes.", expected="yes") == "pass"
+    assert outcome("normalized", "The \uff21nswer:  is  42", expected="the answer is 42") == "pass", (
+        "wide letters are letters"
+    )
+    assert outcome("normalized", "4.2", expected="42") == "fail"
+    assert outcome("exact", "yes") == "unscored"
+    of_teacher = Answer("yes", "stop", {}, FAST, reference="yes")
+    assert check_table()["exact"](of_teacher).outcome == "pass"
+
+
+def test_contains() -> None:
+    assert outcome("contains", "one and two", contains=["one", "two"]) == "pass"
+    assert outcome("contains", "one", contains=["one", "two"]) == "fail"
+    assert outcome("contains", "one", contains="one") == "pass"
+    assert outcome("contains", "one") == "unscored" == outcome("contains", "one", contains=[1])
+
+
+@pytest.mark.parametrize(
+    ("found", "expected", "value"),
+    [
+        ("police killed the gunman", "police kill the gunman", 0.75),
+        ("the gunman kill police", "police kill the gunman", 0.5),
+        ("a b c", "a b c", 1.0),
+        ("", "a", 0.0),
+        ("a", "b", 0.0),
+    ],
+)
+def test_rouge_l(found: str, expected: str, value: float) -> None:
+    """The first two are the examples of Lin (2004), where precision and recall are the same."""
+    assert rouge_l(found.split(), expected.split()) == pytest.approx(value)
+
+
+@given(st.lists(st.sampled_from("abcd"), max_size=9), st.lists(st.sampled_from("abcd"), max_size=9))
+def test_the_common_subsequence_equals_the_table_of_the_textbook(left: list[str], right: list[str]) -> None:
+    table = [[0] * (len(right) + 1) for _ in range(len(left) + 1)]
+    for i, a in enumerate(left):
+        for j, b in enumerate(right):
+            table[i + 1][j + 1] = table[i][j] + 1 if a == b else max(table[i][j + 1], table[i + 1][j])
+    length = table[-1][-1]
+    assert rouge_l(left, right) == pytest.approx(2 * length / (len(left) + len(right)) if length else 0.0)
+
+
+def test_similarity() -> None:
+    assert (
+        outcome("similarity", "The plan: first test, then ship.", expected="the plan is first test then ship") == "pass"
+    )
+    assert outcome("similarity", "No.", expected="the plan is first test then ship") == "fail"
+    assert outcome("similarity", "a b", expected="a b c", similarity=0.9) == "fail"
+    assert outcome("similarity", "a", expected="a", similarity=2) == "unscored"
+
+
+CALLS = [{"name": "search", "arguments": {"query": "x", "limit": 3}}, {"name": "stop", "arguments": {}}]
+
+
+@pytest.mark.parametrize(
+    ("calls", "said"),
+    [
+        ([("stop", {}), ("search", {"limit": 3.0, "query": "x"})], "pass"),
+        ([("search", {"query": "x", "limit": 4}), ("stop", {})], "argument limit is 4, expected 3"),
+        ([("search", {"query": "x"}), ("stop", {})], "argument limit is missing, expected 3"),
+        (
+            [("search", {"query": "x", "limit": 3, "page": 1}), ("stop", {})],
+            "argument page is 1, expected not asked for",
+        ),
+        ([("find", {"query": "x", "limit": 3}), ("stop", {})], "does not call search; calls find, stop"),
+        ([("search", '{"query": '), ("stop", {})], "arguments"),
+        ([], "does not call search; calls nothing"),
+        ([("search", {"query": "x", "limit": 3}), ("stop", {}), ("stop", {})], "calls stop besides"),
+    ],
+)
+def test_tool_calls(calls: list[tuple[str, Any]], said: str) -> None:
+    made = [ToolCall(name=name, arguments=arguments) for name, arguments in calls]
+    finding = check_table()["tool_call"](Answer("", "tool_calls", {"calls": CALLS}, FAST, made))
+    assert said in (finding.outcome if said == "pass" else finding.detail)
+
+
+def test_tool_calls_of_the_teacher() -> None:
+    call = ToolCall(name="search", arguments={"query": "x"})
+    check = check_table()["tool_call"]
+    assert check(Answer("", "stop", {}, FAST, [call], "", [call])).outcome == "pass"
+    assert check(Answer("", "stop", {}, FAST, [call], "text", [])).outcome == "fail"
+    assert check(Answer("text", "stop", {}, FAST, [], "text", [])).outcome == "pass"
+    assert check(Answer("", "stop", {}, FAST, [call])).outcome == "unscored"
+
+
+def test_python_runs() -> None:
+    assert outcome("python_runs", "```python\nprint(1)\n```") == "pass"
+    assert outcome("python_runs", "1 / 0") == "fail"
+    assert outcome("python_runs", "  ") == "fail"
+
+
+PATCH = "```diff\n--- a/f.py\n+++ b/f.py\n@@ -1,2 +1,2 @@\n x = 1\n-y = 2\n+y = 3\n```"
+
+
+def test_patch_applies() -> None:
+    files = {"f.py": "x = 1\ny = 2\n"}
+    assert outcome("patch_applies", PATCH, files=files) == "pass"
+    assert outcome("patch_applies", PATCH, files={"f.py": "x = 1\ny = 9\n"}) == "fail"
+    assert outcome("patch_applies", PATCH.replace("f.py", "../f.py"), files=files) == "fail"
+    assert outcome("patch_applies", "I would change y.", files=files) == "fail"
+    assert outcome("patch_applies", PATCH) == "unscored" == outcome("patch_applies", PATCH, files={"../x": ""})
+
+
+def test_a_check_of_ones_own(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(
+        "def short(text, data):\n    return len(text) < data['most'], f'{len(text)} signs'\n"
+        "def unsure(text, data):\n    return None\n"
+        "def odd(text, data):\n    return 'yes'\n"
+    )
+
+    def said(name: str) -> tuple[str, str]:
+        finding = check_named(f"mine.py:{name}", tmp_path)(Answer("four", "stop", {"most": 5}, FAST))
+        return finding.outcome, finding.detail
+
+    assert said("short") == ("pass", "4 signs")
+    assert said("unsure")[0] == "unscored"
+    assert said("odd")[0] == "unscored" and "not True, False or None" in said("odd")[1]
+    missing = check_named("mine.py:short", tmp_path)(Answer("four", "stop", {}, FAST))
+    assert missing.outcome == "unscored" and "KeyError" in missing.detail
+    for name in ("mine.py:none", "other.py:short", "nonsense"):
+        with pytest.raises(UsageError):
+            check_named(name, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("text", "data", "expected"),
+    [
+        ("yes", {"contains": "yes", "pattern": "y"}, "pass"),
+        ("yes", {"contains": "yes", "pattern": "n"}, "pass"),
+        ("yes", {"contains": "no", "pattern": "y"}, "fail"),
+        ("yes", {"pattern": "y"}, "unscored"),
+        ("", {"pattern": "y"}, "fail"),
+    ],
+)
+def test_weights(text: str, data: dict[str, str], expected: str) -> None:
+    """0.2 + 0.6 + 0.2, at least 0.8: what is unscored leaves it open only where it could tip the scale."""
+    rule = CheckRule(checks=[], weights={"answered": 0.2, "contains": 0.6, "regex": 0.2}, pass_at=0.8)
+    name, finding = judge(Answer(text, "stop", data, FAST), rule, Path())
+    assert (name, finding.outcome) == ("weights", expected)
 
 
 HOSTILE = {
@@ -93,6 +245,13 @@ HOSTILE = {
     "fills the disk": "open('f', 'w').write('a' * 10**8)",
     "prints for ever": "while True: print('a' * 10**6)",
     "kills its parent": "import os; os.kill(os.getppid(), 9); raise ValueError",
+    "forks for ever": "import os\nwhile True:\n    os.fork()",
+    "looks for the proof": (
+        "import os, re, sys\nframe = sys._getframe()\nwhile frame:\n"
+        "    for found in re.findall('[0-9a-f]{32}', repr(frame.f_locals)):\n"
+        "        os.write(1, found.encode()); os._exit(0)\n"
+        "    frame = frame.f_back\nraise SystemExit"
+    ),
     "looks at the environment": "import os; assert os.environ.get('PATH') or os.environ.get('HOME')",
 }
 
@@ -103,6 +262,24 @@ def test_hostile_code_fails_and_leaves_no_trace(name: str) -> None:
     assert result.passed is False, name
     assert result.detail
     assert not Path("/tmp/journeyman-was-here").exists()
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import builtins\nbuiltins.exec = builtins.compile = lambda *a: None",
+        "import os\nos.write = lambda *a: None",
+        "import sys\nsys.settrace(None); AssertionError = ValueError",
+        "import atexit, os\natexit.register(os._exit, 0)",
+        "import sys, threading\nsys.excepthook = lambda *a: None",
+    ],
+)
+def test_what_it_puts_in_place_does_not_hide_a_failing_test(code: str) -> None:
+    assert run_sources([("answer", code), ("tests", "assert False")], FAST).passed is False
+
+
+def test_what_an_honest_answer_prints_does_no_harm() -> None:
+    assert run_sources([("answer", "print('demo')"), ("tests", "print('ok')")], FAST).passed
 
 
 def test_what_it_forks_dies_with_it(tmp_path: Path) -> None:

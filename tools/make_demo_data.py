@@ -24,6 +24,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from journeyman.manifests import CheckRule
 from journeyman.scoring.checks import Answer, judge
 from journeyman.scoring.sandbox import Limits
 
@@ -334,7 +335,7 @@ def similarity(left: str, right: str) -> float:
 
 def verify(row: Row) -> None:
     answer = Answer(row.answer or "", "stop", row.check, Limits())
-    check, finding = judge(answer, CHECKS[row.role])
+    check, finding = judge(answer, CheckRule(checks=CHECKS[row.role]), Path())
     if finding.outcome != "pass":
         raise SystemExit(f"{row.role}: {row.task!r}: {check}: {finding.detail}\n{row.answer}")
 

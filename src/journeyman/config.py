@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from journeyman.errors import UsageError
 
@@ -117,7 +117,20 @@ class RoleConfig(Section):
     """One agent role."""
 
     system_prompt: str | None = Field(None, description="trained and served in place of the logged one")
-    checks: list[str] = Field(["answered"], min_length=1, description="all must pass: see `journeyman doctor`")
+    checks: list[str] = Field(
+        ["answered"],
+        min_length=1,
+        description="all must pass: see `journeyman doctor`; or your own as file.py:function",
+    )
+    weights: dict[str, float] = Field(default_factory=dict, description="check → weight, in place of checks")
+    pass_at: float = Field(1.0, gt=0, le=1, description="with weights: the share of the weight that must pass")
+
+    @field_validator("weights")
+    @classmethod
+    def _weights_are_positive(cls, weights: dict[str, float]) -> dict[str, float]:
+        if any(weight <= 0 for weight in weights.values()):
+            raise ValueError("every weight must be above 0")
+        return weights
 
 
 class LoraConfig(Section):

@@ -145,6 +145,14 @@ class DatasetManifest(Manifest):
     notes: list[str]
 
 
+class CheckRule(Manifest):
+    """How a role's answers are judged."""
+
+    checks: list[str]
+    weights: dict[str, float] = Field({}, description="check → weight; where there are any, they stand for `checks`")
+    pass_at: float = Field(1.0, description="share of the weight that must pass")
+
+
 class Rules(Manifest):
     """The decision rules, fixed before any result."""
 
@@ -154,7 +162,7 @@ class Rules(Manifest):
     stretch_mean_latency_s: float
     stretch_success: float
     confidence: float
-    checks: dict[str, list[str]]
+    checks: dict[str, CheckRule] = Field(description="role → how its answers are judged")
 
 
 class PlanManifest(Manifest):

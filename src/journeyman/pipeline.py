@@ -50,13 +50,15 @@ class Run:
     override: str | None = None
 
     def __post_init__(self) -> None:
-        from journeyman.scoring.checks import check_table
+        from journeyman.scoring.checks import check_named
 
-        known = list(check_table())
         for role, section in self.config.roles.items():
-            for name in section.checks:
-                if name not in known:
-                    raise UsageError(f"roles.{role}.checks: unknown check {name!r}", f"One of: {', '.join(known)}")
+            for key, names in (("checks", section.checks), ("weights", section.weights)):
+                for name in names:
+                    try:
+                        check_named(name, self.root)
+                    except UsageError as error:
+                        raise UsageError(f"roles.{role}.{key}: {error.what}", error.remedy) from error
 
     def folder(self, stage: str) -> Path:
         return self.root / stage_named(stage).folder
@@ -152,7 +154,7 @@ def _evaluate(run: Run, out: Path, fingerprint: str, reporter: Reporter) -> Base
     trained = run.result("train", AdapterManifest).adapters
     adapters = {name: run.folder("train") / one.folder / ADAPTER_FILE for name, one in trained.items()}
     plan = run.result("plan", PlanManifest)
-    return evaluate(sealed, adapters, plan, run.config.evaluate, run.renderer, out, reporter)
+    return evaluate(sealed, adapters, plan, run.config.evaluate, run.renderer, run.root, out, reporter)
 
 
 def _decide(run: Run, out: Path, fingerprint: str, reporter: Reporter) -> BaseModel:
@@ -201,6 +203,13 @@ def _role_settings(run: Run, *names: str) -> Mapping[str, Any]:
     }
 
 
+def _own_checks(run: Run) -> Mapping[str, Any]:
+    """The hashes of the files that hold checks of the person's own."""
+    names = {name for section in run.config.roles.values() for name in (*section.checks, *section.weights)}
+    files = sorted({name.partition(":")[0] for name in names if ":" in name})
+    return {f"check {file}": sha256_of(run.root / file) for file in files}
+
+
 def _flat(prefix: str, value: Mapping[str, Any]) -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for key, inner in value.items():
@@ -228,7 +237,8 @@ STAGES: Sequence[Stage] = (
             "base": run.base_sha256,
             **_flat("train", run.config.train.model_dump(exclude=_SAFE_TO_CHANGE)),
             **_flat("decide", run.config.decide.model_dump()),
-            **_role_settings(run, "checks"),
+            **_role_settings(run, "checks", "weights", "pass_at"),
+            **_own_checks(run),
         },
         _plan,
     ),

@@ -7,8 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
+from journeyman.errors import UsageError
+from journeyman.manifests import CheckRule
 from journeyman.records import ToolCall
 from journeyman.scoring.sandbox import Limits
 
@@ -17,13 +20,26 @@ Outcome = Literal["pass", "fail", "unscored"]
 
 @dataclass(frozen=True)
 class Answer:
-    """What is judged: the text and tool calls, why generation ended, and the row's check data."""
+    """What is judged.
+
+    Attributes:
+        text, finish_reason, calls: what the model said, and why it ended.
+        data: the row's `check`.
+        reference, reference_calls: what the teacher answered; None where that is not known.
+    """
 
     text: str
     finish_reason: str
     data: Mapping[str, Any]
     limits: Limits
     calls: Sequence[ToolCall] = ()
+    reference: str | None = None
+    reference_calls: Sequence[ToolCall] = ()
+
+    def expected_text(self) -> str:
+        """The row's `expected`, else the teacher's answer, else nothing."""
+        expected = self.data.get("expected")
+        return expected if isinstance(expected, str) else self.reference or ""
 
 
 @dataclass(frozen=True)
@@ -41,25 +57,71 @@ def check_table() -> Mapping[str, Check]:
     """All checks by the name that journeyman.toml uses."""
     from journeyman.scoring.answered import answered
     from journeyman.scoring.catches_mutants import catches_mutants
+    from journeyman.scoring.contains import contains
+    from journeyman.scoring.exact import exact, normalized
     from journeyman.scoring.json_schema import json_schema
+    from journeyman.scoring.patch_applies import patch_applies
     from journeyman.scoring.python_parses import python_parses
+    from journeyman.scoring.python_runs import python_runs
     from journeyman.scoring.python_tests import python_tests
     from journeyman.scoring.regex import regex
+    from journeyman.scoring.similarity import similarity
+    from journeyman.scoring.tool_call import tool_call
 
-    checks = (answered, regex, python_parses, python_tests, catches_mutants, json_schema)
+    checks = (
+        answered, exact, normalized, contains, regex, similarity, json_schema, tool_call, python_parses, python_runs,
+        python_tests, catches_mutants, patch_applies,
+    )  # fmt: skip
     return {check.__name__: check for check in checks}
 
 
-def judge(answer: Answer, names: Sequence[str]) -> tuple[str, Finding]:
-    """Applies the named checks in order; the first that does not pass decides.
+def check_named(name: str, folder: Path) -> Check:
+    """A check of the table, or `file.py:function` in the run's folder.
+
+    Raises:
+        UsageError: there is none of that name.
+    """
+    from journeyman.scoring.own_function import own_function
+
+    if ":" in name:
+        return own_function(name, folder)
+    table = check_table()
+    if name not in table:
+        raise UsageError(f"unknown check {name!r}", f"One of: {', '.join(table)}; or file.py:function")
+    return table[name]
+
+
+def judge(answer: Answer, rule: CheckRule, folder: Path) -> tuple[str, Finding]:
+    """Applies a role's checks.
+
+    Without weights all must pass, in order, and the first that does not decides. With weights all are asked, and the
+    share of the weight that passes must reach `pass_at`; what is unscored leaves it open where it could tip the scale.
 
     Returns:
-        The deciding check's name and its finding.
+        The deciding check's name, and its finding.
     """
-    table = check_table()
+    if rule.weights:
+        return _weighed(answer, rule, folder)
     name, finding = "", Finding("unscored", "the role has no checks")
-    for name in names:
-        finding = table[name](answer)
+    for name in rule.checks:
+        finding = check_named(name, folder)(answer)
         if finding.outcome != "pass":
             break
     return name, finding
+
+
+def _weighed(answer: Answer, rule: CheckRule, folder: Path) -> tuple[str, Finding]:
+    found = {name: check_named(name, folder)(answer) for name in rule.weights}
+    whole = sum(rule.weights.values())
+
+    def share(*outcomes: Outcome) -> float:
+        return sum(rule.weights[name] for name, finding in found.items() if finding.outcome in outcomes) / whole
+
+    told = "; ".join(
+        f"{name} {finding.outcome}" + f" ({finding.detail})" * bool(finding.detail) for name, finding in found.items()
+    )
+    detail = f"{share('pass'):.0%} of the weight, asked ≥ {rule.pass_at:.0%}: {told}"[:500]
+    # Sums of shares are compared with a grain of tolerance: 0.7 + 0.2 + 0.1 is not quite 1.
+    if share("pass") >= rule.pass_at - 1e-9:
+        return "weights", Finding("pass", detail)
+    return "weights", Finding("fail" if share("pass", "unscored") < rule.pass_at - 1e-9 else "unscored", detail)

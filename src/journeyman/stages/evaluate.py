@@ -12,7 +12,7 @@ from journeyman.artifacts import read_rows, sha256_of, write_rows
 from journeyman.config import EvaluateConfig
 from journeyman.errors import EngineError, Interrupted
 from journeyman.inference.llama import EngineSettings, running_engine
-from journeyman.manifests import ArmSummary, EvaluationManifest, PlanManifest, Rate, RoleSummary
+from journeyman.manifests import ArmSummary, CheckRule, EvaluationManifest, PlanManifest, Rate, RoleSummary
 from journeyman.ports import Generator, Reporter
 from journeyman.records import Example, Prediction, Verdict
 from journeyman.rendering.renderer import Renderer
@@ -22,6 +22,7 @@ from journeyman.stats.describe import mean, percentile
 from journeyman.stats.rates import mcnemar, wilson
 
 ARMS = ("base", "tuned")
+_DEFAULT_RULE = CheckRule(checks=["answered"])
 
 
 def evaluate(
@@ -30,6 +31,7 @@ def evaluate(
     plan: PlanManifest,
     config: EvaluateConfig,
     renderer: Renderer,
+    folder: Path,
     out: Path,
     reporter: Reporter,
 ) -> EvaluationManifest:
@@ -37,6 +39,7 @@ def evaluate(
 
     Args:
         adapters: 'all' or role → the adapter's file.
+        folder: where checks of the person's own lie.
 
     Raises:
         Interrupted: asked to stop; the answers so far are kept.
@@ -52,7 +55,7 @@ def evaluate(
         predictions = _ask(rows, engine, out / "answers.jsonl", config, reporter)
         load_s, peak = engine.load_s, engine.peak_memory_bytes()
     write_rows(out / "predictions.jsonl", predictions)
-    verdicts = _judge(rows, predictions, plan, config, reporter)
+    verdicts = _judge(rows, predictions, plan, config, folder, reporter)
     write_rows(out / "verdicts.jsonl", verdicts)
     roles = {role: summarize(role, predictions, verdicts, plan.rules.confidence) for role in _roles(rows, plan)}
     return EvaluationManifest(
@@ -125,6 +128,7 @@ def _judge(
     predictions: Sequence[Prediction],
     plan: PlanManifest,
     config: EvaluateConfig,
+    folder: Path,
     reporter: Reporter,
 ) -> list[Verdict]:
     by_id = {row.id: row for row in rows}
@@ -132,8 +136,9 @@ def _judge(
     reporter.begin("judge", len(predictions), "answers")
     verdicts = []
     for number, p in enumerate(predictions, start=1):
-        answer = Answer(p.text, p.finish_reason, by_id[p.id].check, limits, p.calls)
-        check, finding = judge(answer, plan.rules.checks.get(p.role, ["answered"]))
+        row = by_id[p.id]
+        answer = Answer(p.text, p.finish_reason, row.check, limits, p.calls, row.answer, row.answer_calls)
+        check, finding = judge(answer, plan.rules.checks.get(p.role, _DEFAULT_RULE), folder)
         verdicts.append(
             Verdict(id=p.id, role=p.role, arm=p.arm, outcome=finding.outcome, check=check, detail=finding.detail)
         )

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import get_args
 
 from journeyman.artifacts import write_atomic
-from journeyman.config import Config, TrainConfig
+from journeyman.config import Config, RoleConfig, TrainConfig
 from journeyman.errors import NoGo
-from journeyman.manifests import DatasetManifest, PlanManifest, Rules
+from journeyman.manifests import CheckRule, DatasetManifest, PlanManifest, Rules
 from journeyman.models.geometry import Geometry
 from journeyman.ports import Reporter
 from journeyman.sizing.duration import training_seconds
@@ -138,7 +138,19 @@ def _rules(dataset: DatasetManifest, config: Config) -> Rules:
         stretch_mean_latency_s=decide.stretch_mean_latency_s,
         stretch_success=decide.stretch_success,
         confidence=decide.confidence,
-        checks={role: config.role(role).checks for role in dataset.splits},
+        checks={role: _check_rule(config.role(role)) for role in dataset.splits},
+    )
+
+
+def _check_rule(role: RoleConfig) -> CheckRule:
+    return CheckRule(checks=role.checks, weights=role.weights, pass_at=role.pass_at)
+
+
+def _rule_text(rule: CheckRule) -> str:
+    if not rule.weights:
+        return ", ".join(rule.checks)
+    return (
+        " + ".join(f"{weight:g} × {name}" for name, weight in rule.weights.items()) + f", at least {rule.pass_at:.0%}"
     )
 
 
@@ -185,7 +197,7 @@ def plan_text(plan: PlanManifest, config: Config) -> str:
         f"{rules.stretch_mean_latency_s:g} s",
         f"- intervals at {rules.confidence:.0%} confidence: a success rule is passed or failed only where the whole "
         "interval lies on one side",
-        *[f"- {role}: {', '.join(checks)}" for role, checks in rules.checks.items()],
+        *[f"- {role}: {_rule_text(rule)}" for role, rule in rules.checks.items()],
         "",
         "## Warnings",
         "",

@@ -1,0 +1,35 @@
+"""exact and normalized: the answer is the row's `expected` text, or the teacher's answer where the row names none."""
+
+from __future__ import annotations
+
+import string
+import unicodedata
+
+from journeyman.scoring.checks import Answer, Finding
+
+
+def exact(answer: Answer) -> Finding:
+    return _compare(answer.text.strip(), answer.expected_text().strip())
+
+
+def normalized(answer: Answer) -> Finding:
+    """Without case, punctuation at the ends of words, and runs of white space (Unicode NFKC)."""
+    return _compare(normal_form(answer.text), normal_form(answer.expected_text()))
+
+
+def normal_form(text: str) -> str:
+    words = (word.strip(string.punctuation) for word in unicodedata.normalize("NFKC", text).casefold().split())
+    return " ".join(word for word in words if word)
+
+
+def _compare(found: str, expected: str) -> Finding:
+    if not expected:
+        return Finding("unscored", "neither check.expected nor the teacher says what is expected")
+    if found == expected:
+        return Finding("pass")
+    place = next((i for i, (a, b) in enumerate(zip(found, expected, strict=False)) if a != b), None)
+    if place is None:
+        place = min(len(found), len(expected))
+    return Finding(
+        "fail", f"differs from sign {place} on: {found[place : place + 30]!r}, not {expected[place:][:30]!r}"
+    )

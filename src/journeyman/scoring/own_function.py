@@ -1,0 +1,50 @@
+"""A check of the person's own: `file.py:function` beside journeyman.toml.
+
+The function takes the answer's text and the row's `check` data, and gives True, False, None where it cannot tell,
+or one of these with a reason: (False, "too long"). It runs in this process: it is the person's own code.
+"""
+
+from __future__ import annotations
+
+import runpy
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from journeyman.errors import UsageError
+from journeyman.scoring.checks import Answer, Check, Finding
+
+_OUTCOMES = {True: "pass", False: "fail", None: "unscored"}
+
+
+def own_function(name: str, folder: Path) -> Check:
+    """The check that `name` stands for.
+
+    Raises:
+        UsageError: no such file or function.
+    """
+    file, _, function = name.partition(":")
+    asked = _load((folder / file).resolve(), function, name)
+
+    def check(answer: Answer) -> Finding:
+        try:
+            said = asked(answer.text, dict(answer.data))
+        except Exception as error:  # the person's code may raise anything; the row is then not judged
+            return Finding("unscored", f"{name} raised {type(error).__name__}: {error}"[:300])
+        verdict, detail = said if isinstance(said, tuple) and len(said) == 2 else (said, "")
+        if verdict is not None and not isinstance(verdict, bool):
+            return Finding("unscored", f"{name} gave {verdict!r}, not True, False or None"[:300])
+        return Finding(_OUTCOMES[verdict], str(detail)[:300])  # type: ignore[arg-type]
+
+    return check
+
+
+@cache
+def _load(path: Path, function: str, name: str) -> Callable[[str, dict[str, Any]], Any]:
+    if not path.is_file():
+        raise UsageError(f"check {name!r}: no file {path}", "Write it as file.py:function, beside journeyman.toml")
+    found = runpy.run_path(str(path)).get(function)
+    if not callable(found):
+        raise UsageError(f"check {name!r}: {path.name} has no function {function!r}", "Write it as file.py:function")
+    return found  # type: ignore[no-any-return]

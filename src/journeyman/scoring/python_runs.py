@@ -1,0 +1,17 @@
+"""python_runs: the answer's code runs to its end without an error, in the sandbox."""
+
+from __future__ import annotations
+
+from journeyman.scoring.checks import Answer, Finding
+from journeyman.scoring.code_block import python_source
+from journeyman.scoring.sandbox import run_sources
+
+
+def python_runs(answer: Answer) -> Finding:
+    source = python_source(answer.text)
+    if not source.strip():
+        return Finding("fail", "no code in the answer")
+    result = run_sources([("answer", source)], answer.limits)
+    if result.passed is None:
+        return Finding("unscored", result.detail)
+    return Finding("pass") if result.passed else Finding("fail", result.detail)

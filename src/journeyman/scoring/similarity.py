@@ -1,0 +1,49 @@
+"""similarity: the words of the answer resemble those of the teacher's (or of the row's `expected`).
+
+The measure is the F1 of the longest common subsequence of words: ROUGE-L (Lin, 2004). A row's `similarity`
+sets the least value that passes, from 0 to 1.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections import defaultdict
+from collections.abc import Sequence
+
+from journeyman.scoring.checks import Answer, Finding
+from journeyman.scoring.exact import normal_form
+
+LEAST = 0.5
+
+
+def similarity(answer: Answer) -> Finding:
+    expected = normal_form(answer.expected_text()).split()
+    if not expected:
+        return Finding("unscored", "neither check.expected nor the teacher says what is expected")
+    least = answer.data.get("similarity", LEAST)
+    if not isinstance(least, int | float) or not 0 <= least <= 1:
+        return Finding("unscored", f"check.similarity is {least!r}, not a number from 0 to 1")
+    reached = rouge_l(normal_form(answer.text).split(), expected)
+    return Finding("pass" if reached >= least else "fail", f"ROUGE-L {reached:.2f}, asked ≥ {least:g}")
+
+
+def rouge_l(found: Sequence[str], expected: Sequence[str]) -> float:
+    """F1 of the longest common subsequence; 0 where either is empty."""
+    common = _common_subsequence(found, expected)
+    return 2 * common / (len(found) + len(expected)) if common else 0.0
+
+
+def _common_subsequence(left: Sequence[str], right: Sequence[str]) -> int:
+    """Its length, by Hunt and Szymanski (1977): the longest rising chain of places that match."""
+    places: dict[str, list[int]] = defaultdict(list)
+    for place, word in enumerate(right):
+        places[word].append(place)
+    ends: list[int] = []
+    for word in left:
+        for place in reversed(places.get(word, ())):
+            at = bisect_left(ends, place)
+            if at == len(ends):
+                ends.append(place)
+            else:
+                ends[at] = place
+    return len(ends)
