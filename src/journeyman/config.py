@@ -207,6 +207,7 @@ class EvaluateConfig(Section):
     max_new_tokens: int = Field(512, ge=1, description="the answer's limit, in tokens")
     temperature: float = Field(0.0, ge=0, le=2, description="0 is greedy")
     threads: int | None = Field(None, ge=1, description="processor threads; unset: all physical cores")
+    few_shot: int = Field(2, ge=0, description="training rows that the few-shot arm shows the base; 0: no such arm")
     context: int = Field(4096, ge=128, description="tokens of prompt and answer that the engine holds")
     unsafe_exec: bool = Field(False, description="run model-written code even where no sandbox can be had")
 
@@ -219,7 +220,10 @@ class DecideConfig(Section):
     max_memory_gb: float = Field(10.0, gt=0, description="peak of the serving process, 10^9 bytes")
     stretch_mean_latency_s: float = Field(10.0, gt=0, description="reported where it is met too")
     stretch_success: float = Field(0.99, gt=0, le=1, description="reported where it is met too")
-    confidence: float = Field(0.95, gt=0.5, lt=1, description="of every interval")
+    confidence: float = Field(0.95, gt=0.5, lt=1, description="of all roles' intervals together")
+    margin: float | None = Field(
+        None, ge=0, lt=1, description="a role's success may lie so much below the teacher's; unset: not asked"
+    )
 
 
 class ServeConfig(Section):

@@ -162,6 +162,8 @@ class Rules(Manifest):
     stretch_mean_latency_s: float
     stretch_success: float
     confidence: float
+    role_confidence: float = Field(description="of each role's intervals: corrected for how many roles are judged")
+    margin: float | None = Field(description="what a role may lie below the teacher; None: not asked")
     checks: dict[str, CheckRule] = Field(description="role → how its answers are judged")
 
 
@@ -183,6 +185,8 @@ class PlanManifest(Manifest):
     estimated_train_memory_gb: float
     estimated_serve_memory_gb: float
     rules: Rules
+    power: dict[str, float] = Field(description="role → chance that its test rows suffice at power_rate")
+    power_rate: float
     warnings: list[str]
 
 
@@ -242,15 +246,34 @@ class ArmSummary(Manifest):
     unscored: int
     mean_latency_s: float | None
     p95_latency_s: float | None
+    mean_latency_high_s: float | None = Field(description="the upper end of the mean's bootstrap interval")
+    first_token_s: float | None = Field(description="mean time to the first token")
+
+
+class Paired(Manifest):
+    """The tuned arm against another one, row by row; rows that either could not be judged on count in none of these."""
+
+    wins: int = Field(description="rows that tuned passes and the other fails")
+    losses: int = Field(description="rows that the other passes and tuned fails")
+    ties: int
+    p_value: float | None = Field(description="exact McNemar test of wins against losses")
+    difference: float | None = Field(description="tuned's success less the other's, on rows judged for both")
+    low: float | None = Field(description="the interval of the difference")
+    high: float | None
 
 
 class RoleSummary(Manifest):
     rows: int
-    base: ArmSummary
-    tuned: ArmSummary
-    wins: int = Field(description="rows that tuned passes and base fails")
-    losses: int = Field(description="rows that base passes and tuned fails")
-    p_value: float | None = Field(description="exact McNemar test of wins against losses")
+    arms: dict[str, ArmSummary] = Field(description="teacher, base, few-shot or tuned → result")
+    versus: dict[str, Paired] = Field(description="other arm → tuned against it")
+
+    @property
+    def base(self) -> ArmSummary:
+        return self.arms["base"]
+
+    @property
+    def tuned(self) -> ArmSummary:
+        return self.arms["tuned"]
 
 
 class EvaluationManifest(Manifest):

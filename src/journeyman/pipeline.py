@@ -150,11 +150,11 @@ def _train(run: Run, out: Path, fingerprint: str, reporter: Reporter) -> BaseMod
 def _evaluate(run: Run, out: Path, fingerprint: str, reporter: Reporter) -> BaseModel:
     from journeyman.stages.evaluate import evaluate
 
-    sealed = run.folder("curate") / "sealed" / "test.jsonl"
+    sealed, train_rows = run.folder("curate") / "sealed" / "test.jsonl", run.folder("curate") / "train.jsonl"
     trained = run.result("train", AdapterManifest).adapters
     adapters = {name: run.folder("train") / one.folder / ADAPTER_FILE for name, one in trained.items()}
     plan = run.result("plan", PlanManifest)
-    return evaluate(sealed, adapters, plan, run.config.evaluate, run.renderer, run.root, out, reporter)
+    return evaluate(sealed, train_rows, adapters, plan, run.config.evaluate, run.renderer, run.root, out, reporter)
 
 
 def _decide(run: Run, out: Path, fingerprint: str, reporter: Reporter) -> BaseModel:
@@ -232,7 +232,7 @@ STAGES: Sequence[Stage] = (
         _curate, resumable=True,
     ),
     Stage(
-        "plan", "03-plan", 2, ("curate",),
+        "plan", "03-plan", 3, ("curate",),
         lambda run: {
             "base": run.base_sha256,
             **_flat("train", run.config.train.model_dump(exclude=_SAFE_TO_CHANGE)),
@@ -248,11 +248,11 @@ STAGES: Sequence[Stage] = (
         _train, resumable=True, costly=True,
     ),
     Stage(
-        "evaluate", "05-evaluation", 1, ("curate", "plan", "train"),
+        "evaluate", "05-evaluation", 2, ("curate", "plan", "train"),
         lambda run: {"base": run.base_sha256, **_flat("evaluate", run.config.evaluate.model_dump())},
         _evaluate, resumable=True, costly=True,
     ),
-    Stage("decide", "06-decision", 1, ("ingest", "plan", "train", "evaluate"), lambda run: {}, _decide),
+    Stage("decide", "06-decision", 2, ("ingest", "plan", "train", "evaluate"), lambda run: {}, _decide),
     Stage(
         "export", "07-bundle", 1, ("curate", "plan", "train", "evaluate", "decide"),
         lambda run: {

@@ -143,12 +143,12 @@ class Prediction(Record):
 
     id: str
     role: str
-    arm: str = Field(description="base or tuned")
+    arm: str = Field(description="teacher, base, few-shot or tuned")
     text: str
     calls: list[ToolCall] = Field(default_factory=list, description="the tool calls that the engine read out of it")
     finish_reason: str
-    latency_s: float
-    first_token_s: float
+    latency_s: float | None
+    first_token_s: float | None
     prompt_tokens: int
     answer_tokens: int
 

@@ -95,7 +95,7 @@ class LlamaEngine:
         on_token: Callable[[int], None] | None = None,
         tools: Sequence[dict[str, Any]] = (),
     ) -> Prediction:
-        """One answer, streamed; `latency_s` runs from the request to the last token."""
+        """One answer, streamed; `latency_s` runs from the request to the last token. Adapters act in "tuned" only."""
         body = {
             **_conversation(messages, tools),
             "temperature": self.settings.temperature,

@@ -1,4 +1,4 @@
-"""Inline SVG: success of base and tuned with their intervals, role by role, and the validation loss."""
+"""Inline SVG: success of each arm with its interval, role by role, and the validation loss."""
 
 from __future__ import annotations
 
@@ -7,14 +7,16 @@ from html import escape
 
 from journeyman.manifests import RoleSummary, ValidationPoint
 
-_LEFT, _WIDTH, _ROW = 110, 420, 46
-ARM_COLORS = {"base": "#8a8f98", "tuned": "#1a7f5a"}
+_LEFT, _WIDTH, _LINE = 110, 420, 16
+ARM_COLORS = {"teacher": "#4269d0", "base": "#8a8f98", "few-shot": "#b07d2b", "tuned": "#1a7f5a"}
 
 
 def success_chart(roles: Mapping[str, RoleSummary], threshold: float) -> str:
     """One line a role and arm: a dot at the rate, a bar over its interval; the threshold is the dashed line."""
-    height = _ROW * len(roles) + 46
-    parts = [_open(_LEFT + _WIDTH + 90, height, "Success by role, base and tuned, with intervals")]
+    arms = [arm for arm in ARM_COLORS if any(arm in summary.arms for summary in roles.values())]
+    row = _LINE * len(arms) + 14
+    height = row * len(roles) + 46
+    parts = [_open(_LEFT + _WIDTH + 110, height, f"Success by role of {', '.join(arms)}, with intervals")]
     for tick in range(0, 101, 25):
         x = _LEFT + _WIDTH * tick / 100
         parts.append(f'<line x1="{x}" y1="10" x2="{x}" y2="{height - 36}" class="grid"/>')
@@ -22,14 +24,15 @@ def success_chart(roles: Mapping[str, RoleSummary], threshold: float) -> str:
     x = _LEFT + _WIDTH * threshold
     parts.append(f'<line x1="{x}" y1="10" x2="{x}" y2="{height - 36}" class="threshold"/>')
     for index, (role, summary) in enumerate(roles.items()):
-        y = 14 + _ROW * index
-        parts.append(f'<text x="{_LEFT - 10}" y="{y + 21}" text-anchor="end" class="role">{escape(role)}</text>')
-        parts += [_arm_line(summary, arm, y + 10 + 16 * place) for place, arm in enumerate(ARM_COLORS)]
+        y = 14 + row * index
+        middle = y + 14 + _LINE * (len(arms) - 1) // 2
+        parts.append(f'<text x="{_LEFT - 10}" y="{middle}" text-anchor="end" class="role">{escape(role)}</text>')
+        parts += [_arm_line(summary, arm, y + 10 + _LINE * place) for place, arm in enumerate(arms)]
     return "".join([*parts, "</svg>"])
 
 
 def _arm_line(summary: RoleSummary, arm: str, y: int) -> str:
-    rate = summary.base.success if arm == "base" else summary.tuned.success
+    rate = summary.arms[arm].success if arm in summary.arms else None
     if rate is None:
         return f'<text x="{_LEFT + 4}" y="{y + 4}" class="faint">{arm}: no test row</text>'
     low, high, at = (_LEFT + _WIDTH * value for value in (rate.low, rate.high, rate.passed / rate.n))
@@ -46,7 +49,7 @@ def loss_chart(points: Sequence[ValidationPoint]) -> str:
     if len(points) < 2:
         return ""
     top, last = max(p.loss for p in points), max(p.step for p in points) or 1
-    parts = [_open(_LEFT + _WIDTH + 90, 180, "Validation loss over steps")]
+    parts = [_open(_LEFT + _WIDTH + 110, 180, "Validation loss over steps")]
     places = [(_LEFT + _WIDTH * p.step / last, 150 - 130 * p.loss / top) for p in points]
     line = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
     parts.append(f'<line x1="{_LEFT}" y1="150" x2="{_LEFT + _WIDTH}" y2="150" class="grid"/>')

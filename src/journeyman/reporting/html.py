@@ -11,7 +11,7 @@ from jinja2 import Environment, PackageLoader
 from journeyman.artifacts import read_rows, write_atomic
 from journeyman.manifests import AdapterManifest, DecisionManifest, EvaluationManifest, PlanManifest, Rate
 from journeyman.records import Example, Prediction, Verdict
-from journeyman.reporting.chart import loss_chart, success_chart
+from journeyman.reporting.chart import ARM_COLORS, loss_chart, success_chart
 
 
 def write_report(
@@ -68,7 +68,11 @@ def _answers(folder: Path, sealed: Path) -> list[dict[str, Any]]:
     for verdict in read_rows(folder / "verdicts.jsonl", Verdict):
         pairs[verdict.id][verdict.arm]["verdict"] = verdict
     return [
-        {"id": row.id, "role": row.role, "task": row.messages[-1].content, **pairs[row.id]}
+        {"id": row.id, "role": row.role, "task": row.messages[-1].content, "arms": _in_order(pairs[row.id])}
         for row in read_rows(sealed, Example)
-        if {"base", "tuned"} <= pairs[row.id].keys()
+        if "tuned" in pairs[row.id]
     ]
+
+
+def _in_order(arms: dict[str, Any]) -> dict[str, Any]:
+    return {arm: arms[arm] for arm in ARM_COLORS if arm in arms}

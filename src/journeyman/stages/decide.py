@@ -10,13 +10,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 from journeyman.artifacts import write_atomic
 from journeyman.manifests import (
     AdapterManifest,
+    ArmSummary,
     DecisionManifest,
     EvaluationManifest,
     LogGroup,
+    Paired,
     PlanManifest,
     RoleDecision,
     RoleSummary,
@@ -64,9 +67,11 @@ def decide_role(
     success = _success(summary, rules.min_success)
     results = [
         success,
-        _at_most("latency", summary.tuned.mean_latency_s, rules.max_mean_latency_s, "s mean", strict=True),
-        _at_most("memory", peak_memory_gb, rules.max_memory_gb, "GB peak", strict=False),
+        _latency(summary.tuned, rules.max_mean_latency_s),
+        _memory(peak_memory_gb, rules.max_memory_gb),
     ]
+    if rules.margin is not None:
+        results.append(_not_inferior(summary.versus.get("teacher"), rules.margin))
     outcomes = {result.outcome for result in results}
     verdict: VerdictName
     if outcomes == {"pass"}:
@@ -78,7 +83,7 @@ def decide_role(
     rate = summary.tuned.success
     settled = success.outcome != "unknown"
     observed = rate.passed / rate.n if rate else 1.0
-    needed = None if settled else rows_needed(observed, rules.min_success, rules.confidence)
+    needed = None if settled else rows_needed(observed, rules.min_success, rules.role_confidence)
     return RoleDecision(
         verdict=verdict,
         stretch=verdict == "deploy" and _stretch(summary, rules),
@@ -106,16 +111,40 @@ def _success(summary: RoleSummary, threshold: float) -> RuleResult:
     return RuleResult(rule="success", outcome="fail" if rate.high < threshold else "unknown", reason=seen)
 
 
-def _at_most(rule: str, value: float | None, limit: float, unit: str, *, strict: bool) -> RuleResult:
+def _latency(arm: ArmSummary, limit: float) -> RuleResult:
+    """Passed where the whole interval of the mean lies below the limit, failed where the mean does not."""
+    value, high = arm.mean_latency_s, arm.mean_latency_high_s
+    if value is None or high is None:
+        return RuleResult(rule="latency", outcome="unknown", reason=f"not measured, limit {limit:g} s mean")
+    outcome: Literal["pass", "fail", "unknown"] = "pass" if high < limit else "fail" if value >= limit else "unknown"
+    return RuleResult(rule="latency", outcome=outcome, reason=f"{value:.2f} (up to {high:.2f}), limit {limit:g} s mean")
+
+
+def _memory(value: float | None, limit: float) -> RuleResult:
     if value is None:
-        return RuleResult(rule=rule, outcome="unknown", reason=f"not measured, limit {limit:g} {unit}")
-    good = value < limit if strict else value <= limit
-    return RuleResult(rule=rule, outcome="pass" if good else "fail", reason=f"{value:.2f}, limit {limit:g} {unit}")
+        return RuleResult(rule="memory", outcome="unknown", reason=f"not measured, limit {limit:g} GB peak")
+    outcome: Literal["pass", "fail"] = "pass" if value <= limit else "fail"
+    return RuleResult(rule="memory", outcome=outcome, reason=f"{value:.2f}, limit {limit:g} GB peak")
+
+
+def _not_inferior(paired: Paired | None, margin: float) -> RuleResult:
+    """Passed where the whole interval of tuned less teacher lies above minus the margin."""
+    asked = f"asked ≥ -{margin:.1%}"
+    if paired is None or paired.difference is None or paired.low is None or paired.high is None:
+        return RuleResult(rule="teacher", outcome="unknown", reason=f"no row that both were judged on, {asked}")
+    outcome: Literal["pass", "fail", "unknown"] = "unknown"
+    if paired.low > -margin:
+        outcome = "pass"
+    elif paired.high <= -margin:
+        outcome = "fail"
+    seen = f"{paired.difference:+.0%} ({paired.low:+.0%} to {paired.high:+.0%}) against the teacher"
+    return RuleResult(rule="teacher", outcome=outcome, reason=f"{seen}, {asked}")
 
 
 def _improved(summary: RoleSummary, teacher: LogGroup | None) -> bool:
     """More rows won than lost against the base, or faster than the teacher that the logs show."""
-    if summary.wins > summary.losses:
+    base = summary.versus["base"]
+    if base.wins > base.losses:
         return True
     teacher_s = teacher.durations.mean_s if teacher else None
     tuned_s = summary.tuned.mean_latency_s

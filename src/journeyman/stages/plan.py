@@ -16,7 +16,7 @@ from journeyman.ports import Reporter
 from journeyman.sizing.duration import training_seconds
 from journeyman.sizing.memory import MemoryWay, TrainingSize, serving_bytes, training_bytes
 from journeyman.sizing.parameters import lora_parameters
-from journeyman.stats.rates import rows_needed, wilson
+from journeyman.stats.rates import power, rows_needed, wilson
 from journeyman.training.batches import PACK_TOKENS, steps_per_epoch
 from journeyman.training.machine import compute_dtype, free_memory_bytes, matrix_gflops, use_threads
 
@@ -58,6 +58,8 @@ def plan(
         geometry.linear_parameters, geometry.hidden, tokens, step_tokens, gflops, recompute=chosen.way != "keep"
     )
     serving = serving_bytes(base.stat().st_size, geometry, trainable, config.evaluate.context)
+    rules = _rules(dataset, config)
+    power_rate = (1 + rules.min_success) / 2
     made = PlanManifest(
         base_path=str(base),
         base_sha256=base_sha256,
@@ -75,7 +77,12 @@ def plan(
         estimated_train_s=seconds,
         estimated_train_memory_gb=chosen.bytes / 1e9,
         estimated_serve_memory_gb=serving / 1e9,
-        rules=_rules(dataset, config),
+        rules=rules,
+        power={
+            role: power(split.test, power_rate, rules.min_success, rules.role_confidence)
+            for role, split in dataset.splits.items()
+        },
+        power_rate=power_rate,
         warnings=_warnings(dataset, config, per_epoch * train.epochs, geometry),
     )
     write_atomic(out / "plan.md", plan_text(made, config).encode())
@@ -138,8 +145,16 @@ def _rules(dataset: DatasetManifest, config: Config) -> Rules:
         stretch_mean_latency_s=decide.stretch_mean_latency_s,
         stretch_success=decide.stretch_success,
         confidence=decide.confidence,
+        role_confidence=_role_confidence(dataset, decide.confidence),
+        margin=decide.margin,
         checks={role: _check_rule(config.role(role)) for role in dataset.splits},
     )
+
+
+def _role_confidence(dataset: DatasetManifest, confidence: float) -> float:
+    """Bonferroni: the chance that any role's interval misses its truth stays below 1 - confidence."""
+    judged = sum(split.test > 0 for split in dataset.splits.values())
+    return 1 - (1 - confidence) / max(1, judged)
 
 
 def _check_rule(role: RoleConfig) -> CheckRule:
@@ -165,8 +180,9 @@ def _warnings(dataset: DatasetManifest, config: Config, steps: int, geometry: Ge
     if dataset.longest_row_tokens > geometry.context:
         warnings.append(f"rows of {dataset.longest_row_tokens} tokens exceed the base's context of {geometry.context}")
     for role, split in dataset.splits.items():
-        if not split.test or wilson(split.test, split.test, decide.confidence)[0] < decide.min_success:
-            needed = rows_needed(1.0, decide.min_success, decide.confidence)
+        confidence = _role_confidence(dataset, decide.confidence)
+        if not split.test or wilson(split.test, split.test, confidence)[0] < decide.min_success:
+            needed = rows_needed(1.0, decide.min_success, confidence)
             warnings.append(
                 f"{role}: {split.test} test rows cannot prove a success of {decide.min_success:.0%} "
                 f"even if all pass; {needed} would"
@@ -195,9 +211,20 @@ def plan_text(plan: PlanManifest, config: Config) -> str:
         f"memory at most {rules.max_memory_gb:g} GB",
         f"- stretch: success at least {rules.stretch_success:.1%}, mean latency below "
         f"{rules.stretch_mean_latency_s:g} s",
-        f"- intervals at {rules.confidence:.0%} confidence: a success rule is passed or failed only where the whole "
-        "interval lies on one side",
+        f"- intervals at {rules.confidence:.0%} confidence over all roles, {rules.role_confidence:.2%} for each: a "
+        "success rule is passed or failed only where the whole interval lies on one side; so is the mean latency's",
+        *(
+            [f"- success at most {rules.margin:.1%} below the teacher's on the same rows"]
+            if rules.margin is not None
+            else []
+        ),
         *[f"- {role}: {_rule_text(rule)}" for role, rule in rules.checks.items()],
+        "",
+        "## What the test rows can prove",
+        "",
+        f"Chance of the verdict deploy where a role's true success is {plan.power_rate:.1%}, by its test rows alone:",
+        "",
+        *[f"- {role}: {chance:.0%}" for role, chance in plan.power.items()],
         "",
         "## Warnings",
         "",

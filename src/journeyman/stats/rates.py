@@ -21,6 +21,28 @@ def wilson(passed: int, n: int, confidence: float) -> tuple[float, float]:
     return max(0.0, centre - half), min(1.0, centre + half)
 
 
+def power(n: int, rate: float, threshold: float, confidence: float) -> float:
+    """The chance that the Wilson interval of n rows lies wholly at or above `threshold`, if the true rate is `rate`."""
+    least = next((passed for passed in range(n + 1) if n and wilson(passed, n, confidence)[0] >= threshold), None)
+    if least is None:
+        return 0.0
+    return sum(math.comb(n, k) * rate**k * (1 - rate) ** (n - k) for k in range(least, n + 1))
+
+
+def paired_difference(wins: int, losses: int, n: int, confidence: float) -> tuple[float, float]:
+    """The interval of the difference of two rates measured on the same n rows (Bonett & Price, 2012).
+
+    Raises:
+        ValueError: n is 0.
+    """
+    if n <= 0:
+        raise ValueError("an interval needs at least one row")
+    z = NormalDist().inv_cdf(0.5 + confidence / 2)
+    won, lost = (wins + 1) / (n + 2), (losses + 1) / (n + 2)
+    half = z * math.sqrt((won + lost - (won - lost) ** 2) / (n + 2))
+    return max(-1.0, won - lost - half), min(1.0, won - lost + half)
+
+
 def mcnemar(wins: int, losses: int) -> float | None:
     """The exact two-sided McNemar test: how likely so uneven a split is if both arms are equally good.
 
