@@ -157,20 +157,25 @@ class StopsAfter(SilentReporter):
         return self.left <= 0
 
 
+def write_run(folder: Path, base: Path, rows: list[dict[str, Any]], toml: str = "") -> Path:
+    """A run folder whose training and evaluation take seconds."""
+    folder.mkdir()
+    (folder / "logs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (folder / "journeyman.toml").write_text(
+        f'[base]\nmodel = "{base}"\n[data]\nsources = ["logs.jsonl"]\n'
+        "[train]\nepochs = 2\nbatch_size = 4\nlearning_rate = 1e-2\nprecision = 'float32'\n"
+        "[train.lora]\nrank = 4\n[evaluate]\nmax_new_tokens = 8\ncontext = 512\n" + toml
+    )
+    return folder
+
+
 @pytest.fixture
 def make_run(tmp_path: Path, tiny_gguf: Path) -> Callable[..., Path]:
     """A run folder on the tiny model: make_run(rows=…, toml=…) → its path."""
 
     def make(rows: list[dict[str, Any]] | None = None, toml: str = "", name: str = "run") -> Path:
-        folder = tmp_path / name
-        folder.mkdir()
-        rows = rows if rows is not None else [log_row(i) for i in range(40)]
-        (folder / "logs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-        (folder / "journeyman.toml").write_text(
-            f'[base]\nmodel = "{tiny_gguf}"\n[data]\nsources = ["logs.jsonl"]\n'
-            "[train]\nepochs = 2\nbatch_size = 4\nlearning_rate = 1e-2\nprecision = 'float32'\n"
-            "[train.lora]\nrank = 4\n[evaluate]\nmax_new_tokens = 8\ncontext = 512\n" + toml
+        return write_run(
+            tmp_path / name, tiny_gguf, rows if rows is not None else [log_row(i) for i in range(40)], toml
         )
-        return folder
 
     return make

@@ -11,19 +11,20 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 from starlette.testclient import TestClient
 
 from conftest import log_row
-from journeyman.artifacts import read_json, sha256_of
+from journeyman.artifacts import read_json, read_rows, sha256_of
 from journeyman.cli.app import app, main
 from journeyman.cli.serve import _listen, serve_bundle
 from journeyman.errors import InputError, UsageError
 from journeyman.inference.llama import EngineSettings, running_engine
 from journeyman.manifests import BundleManifest
 from journeyman.pipeline import STAGES, Run, read_result
-from journeyman.records import Message
+from journeyman.records import Message, Verdict
 from journeyman.serving.app import RequestError, conversation_of, engine_request, make_app
 
 MakeRun = Callable[..., Path]
@@ -474,6 +475,20 @@ def test_a_streamed_answer_is_restored(client: Any) -> None:
     events = [json.loads(line[6:]) for line in streamed.text.splitlines() if line.startswith("data: {")]
     assert events and all("choices" in event for event in events)
     assert "\n\ndata: " in streamed.text
+
+
+def test_junit_xml_tells_every_row_and_the_verdict(finished: Path) -> None:
+    suites = {suite.get("name"): suite for suite in ElementTree.parse(finished / "06-decision" / "junit.xml").getroot()}
+    decision = read_json(finished / "06-decision" / "manifest.json")["result"]
+    verdicts = [row for row in read_rows(finished / "05-evaluation" / "verdicts.jsonl", Verdict) if row.arm == "tuned"]
+    assert suites.keys() == decision["roles"].keys()
+    for role, suite in suites.items():
+        cases = {case.get("name"): [child.tag for child in case] for case in suite}
+        deployed = decision["roles"][role]["verdict"] == "deploy"
+        assert cases.pop("verdict") == ([] if deployed else ["failure"])
+        tags = {"pass": [], "fail": ["failure"], "unscored": ["skipped"]}
+        assert cases == {row.id: tags[row.outcome] for row in verdicts if row.role == role}
+        assert int(suite.get("failures") or 0) == len(suite.findall(".//failure"))
 
 
 def test_each_role_can_have_an_adapter_of_its_own(make_run: MakeRun) -> None:

@@ -159,6 +159,7 @@ def _evaluate(run: Run, out: Path, fingerprint: str, reporter: Reporter) -> Base
 
 def _decide(run: Run, out: Path, fingerprint: str, reporter: Reporter) -> BaseModel:
     from journeyman.reporting.html import write_report
+    from journeyman.reporting.junit import write_junit
     from journeyman.stages.decide import decide
 
     plan, adapter = run.result("plan", PlanManifest), run.result("train", AdapterManifest)
@@ -166,6 +167,7 @@ def _decide(run: Run, out: Path, fingerprint: str, reporter: Reporter) -> BaseMo
     decision = decide(plan, adapter, evaluation, {**logs.by_role, "all": logs.total}, out)
     folder, sealed = run.folder("evaluate"), run.folder("curate") / "sealed" / "test.jsonl"
     write_report(plan, adapter, evaluation, decision, folder, sealed, out / "report.html")
+    write_junit(decision, folder, out / "junit.xml")
     return decision
 
 
