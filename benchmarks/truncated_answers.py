@@ -81,7 +81,8 @@ def main() -> None:
             config = run.config.train.model_copy(update={"seed": seed})
             made = train(out / "train.jsonl", data / "val.jsonl", plan, config, run.base, arm, out, SilentReporter())
             sealed = data / "sealed" / "test.jsonl"
-            evaluate(sealed, out / ADAPTER_FILE, plan, run.config.evaluate, run.renderer, out, SilentReporter())
+            adapters, asked = {"all": out / ADAPTER_FILE}, run.config.evaluate
+            evaluate(sealed, out / "train.jsonl", adapters, plan, asked, run.renderer, run.root, out, SilentReporter())
             answers = [p for p in read_rows(out / "predictions.jsonl", Prediction) if p.arm == "tuned"]
             verdicts = [v for v in read_rows(out / "verdicts.jsonl", Verdict) if v.arm == "tuned"]
             result = {
@@ -90,7 +91,7 @@ def main() -> None:
                 "share": arguments.share,
                 "rows": len(chosen),
                 "tokens": made.tokens,
-                "validation_loss": min(point.loss for point in made.validations),
+                "validation_loss": made.adapters["all"].best_loss,
                 "ended": sum(p.finish_reason == "stop" for p in answers),
                 "passed": sum(v.outcome == "pass" for v in verdicts),
                 "tested": len(answers),

@@ -138,12 +138,16 @@ class Finding(Record):
     answer: str = Field("", description="the answer's end, for the report")
 
 
+ARMS = ("teacher", "base", "few-shot", "tuned")
+"""Who answers: the logs, the untuned model, the same with examples in its prompt, the adapter."""
+
+
 class Prediction(Record):
     """One answer of one arm to one sealed row."""
 
     id: str
     role: str
-    arm: str = Field(description="teacher, base, few-shot or tuned")
+    arm: str = Field(description="one of ARMS")
     text: str
     calls: list[ToolCall] = Field(default_factory=list, description="the tool calls that the engine read out of it")
     finish_reason: str

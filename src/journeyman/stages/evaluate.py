@@ -7,25 +7,22 @@ Answers are kept one by one as they come, so an interrupted evaluation goes on w
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from journeyman.artifacts import read_rows, sha256_of, write_rows
 from journeyman.config import EvaluateConfig
 from journeyman.errors import EngineError, Interrupted
+from journeyman.inference.arms import few_shot_turns, teacher_predictions, with_turns
 from journeyman.inference.llama import EngineSettings, running_engine
-from journeyman.manifests import ArmSummary, CheckRule, EvaluationManifest, Paired, PlanManifest, Rate, RoleSummary
+from journeyman.manifests import CheckRule, EvaluationManifest, PlanManifest
 from journeyman.ports import Generator, Reporter
 from journeyman.records import Example, Message, Prediction, Verdict
 from journeyman.rendering.renderer import Renderer
 from journeyman.scoring.checks import Answer, judge
 from journeyman.scoring.sandbox import Limits
-from journeyman.stats.describe import bootstrap_mean, mean, percentile
-from journeyman.stats.rates import mcnemar, paired_difference, wilson
+from journeyman.scoring.summary import summarize
 
-ARMS = ("base", "tuned")
-TEACHER, FEW_SHOT = "teacher", "few-shot"
 _DEFAULT_RULE = CheckRule(checks=["answered"])
 
 
@@ -58,10 +55,10 @@ def evaluate(
     reporter.begin("load the engine", 1, "model")
     with running_engine(settings) as engine:
         identical = _prove_prompts(rows, engine, renderer)
-        shown = _examples(train_rows, rows, config, renderer) if config.few_shot else {}
+        shown = few_shot_turns(train_rows, rows, config, renderer) if config.few_shot else {}
         predictions = _ask(rows, shown, engine, out / "answers.jsonl", config, reporter)
         load_s, peak = engine.load_s, engine.peak_memory_bytes()
-    predictions = [*_of_teacher(rows), *predictions]
+    predictions = [*teacher_predictions(rows), *predictions]
     write_rows(out / "predictions.jsonl", predictions)
     verdicts = _judge(rows, predictions, plan, config, folder, reporter)
     write_rows(out / "verdicts.jsonl", verdicts)
@@ -84,49 +81,6 @@ def _roles(rows: Sequence[Example], plan: PlanManifest) -> list[str]:
 
 def _confidence(role: str, plan: PlanManifest) -> float:
     return plan.rules.confidence if role == "all" else plan.rules.role_confidence
-
-
-def _of_teacher(rows: Sequence[Example]) -> list[Prediction]:
-    """What the logs hold, judged as the others are. Its time is what was logged, where it was."""
-    return [
-        Prediction(
-            id=row.id,
-            role=row.role,
-            arm=TEACHER,
-            text=row.answer,
-            calls=row.answer_calls,
-            finish_reason=("tool_calls" if row.answer_calls else "stop") if row.ends else "length",
-            latency_s=row.duration_ms / 1000 if row.duration_ms is not None else None,
-            first_token_s=None,
-            prompt_tokens=row.prompt_tokens,
-            answer_tokens=row.answer_tokens,
-        )
-        for row in rows
-    ]
-
-
-def _examples(
-    train_rows: Path, rows: Sequence[Example], config: EvaluateConfig, renderer: Renderer
-) -> dict[str, list[Message]]:
-    """Role → turns of its first training rows that leave room for the longest test row in the context."""
-    shown: dict[str, list[Message]] = {}
-    longest = Counter[str]()
-    for row in rows:
-        longest[row.role] = max(longest[row.role], row.prompt_tokens)
-    for row in read_rows(train_rows, Example):
-        turns = shown.setdefault(row.role, [])
-        plain = [turn for turn in row.messages if turn.role != "system"]
-        if len(turns) >= 2 * config.few_shot or len(plain) != 1 or row.answer_calls or not row.ends:
-            continue
-        more = [*turns, plain[0], Message(role="assistant", content=row.answer)]
-        if renderer.prompt_tokens(more) + longest[row.role] + config.max_new_tokens <= config.context:
-            shown[row.role] = more
-    return {role: turns for role, turns in shown.items() if turns}
-
-
-def _with_examples(messages: Sequence[Message], shown: Sequence[Message]) -> list[Message]:
-    system = [turn for turn in messages if turn.role == "system"]
-    return [*system, *shown, *(turn for turn in messages if turn.role != "system")]
 
 
 def _prove_prompts(rows: Sequence[Example], engine: Generator, renderer: Renderer) -> int:
@@ -153,7 +107,9 @@ def _ask(
 ) -> list[Prediction]:
     predictions = _kept_answers(kept)
     done = {(p.arm, p.id) for p in predictions}
-    todo = [(row, arm) for row in rows for arm in (*ARMS, *([FEW_SHOT] if row.role in shown else []))]
+    todo = [
+        (row, arm) for row in rows for arm in ("base", "few-shot", "tuned") if arm != "few-shot" or row.role in shown
+    ]
     reporter.begin("evaluate", len(todo), "answers")
     with kept.open("a", encoding="utf-8") as file:
         for number, (row, arm) in enumerate(todo):
@@ -165,7 +121,7 @@ def _ask(
             def moved(tokens: int, number: int = number, row: Example = row, arm: str = arm) -> None:
                 reporter.advance(number + min(1.0, tokens / config.max_new_tokens), f"{row.role}, {arm}")
 
-            messages = _with_examples(row.messages, shown[row.role]) if arm == FEW_SHOT else row.messages
+            messages = with_turns(row.messages, shown[row.role]) if arm == "few-shot" else row.messages
             prediction = engine.generate(row.id, row.role, messages, arm, moved, row.tools)
             predictions.append(prediction)
             file.write(prediction.model_dump_json() + "\n")
@@ -205,58 +161,3 @@ def _judge(
         )
         reporter.advance(number)
     return verdicts
-
-
-def summarize(
-    role: str, predictions: Sequence[Prediction], verdicts: Sequence[Verdict], confidence: float
-) -> RoleSummary:
-    """One role's result; the role "all" pools every row."""
-    of_role = [v for v in verdicts if role in ("all", v.role)]
-    known = {*ARMS, *(v.arm for v in verdicts)}
-    arms = [arm for arm in (TEACHER, "base", FEW_SHOT, "tuned") if arm in known]
-    outcomes = {arm: {v.id: v.outcome for v in of_role if v.arm == arm} for arm in arms}
-    asked = {arm: [p for p in predictions if p.arm == arm and role in ("all", p.role)] for arm in arms}
-    return RoleSummary(
-        rows=len({v.id for v in of_role}),
-        arms={arm: _arm(asked[arm], list(outcomes[arm].values()), confidence) for arm in arms},
-        versus={arm: _pair(outcomes["tuned"], outcomes[arm], confidence) for arm in arms if arm != "tuned"},
-    )
-
-
-def _arm(predictions: Sequence[Prediction], outcomes: Sequence[str], confidence: float) -> ArmSummary:
-    passed, scored = outcomes.count("pass"), outcomes.count("pass") + outcomes.count("fail")
-    rate = None
-    if scored:
-        low, high = wilson(passed, scored, confidence)
-        rate = Rate(passed=passed, n=scored, low=low, high=high)
-    latencies = [p.latency_s for p in predictions if p.latency_s is not None]
-    interval = bootstrap_mean(latencies, confidence)
-    return ArmSummary(
-        success=rate,
-        unscored=outcomes.count("unscored"),
-        mean_latency_s=mean(latencies),
-        p95_latency_s=percentile(latencies, 0.95),
-        mean_latency_high_s=interval[1] if interval else None,
-        first_token_s=mean([p.first_token_s for p in predictions if p.first_token_s is not None]),
-    )
-
-
-def _pair(tuned: Mapping[str, str], other: Mapping[str, str], confidence: float) -> Paired:
-    both = [
-        (outcome == "pass", other[row] == "pass") for row, outcome in tuned.items() if _judged(outcome, other.get(row))
-    ]
-    wins, losses = sum(a and not b for a, b in both), sum(b and not a for a, b in both)
-    low, high = paired_difference(wins, losses, len(both), confidence) if both else (None, None)
-    return Paired(
-        wins=wins,
-        losses=losses,
-        ties=len(both) - wins - losses,
-        p_value=mcnemar(wins, losses),
-        difference=(wins - losses) / len(both) if both else None,
-        low=low,
-        high=high,
-    )
-
-
-def _judged(*outcomes: str | None) -> bool:
-    return all(outcome in ("pass", "fail") for outcome in outcomes)
