@@ -287,6 +287,24 @@ class EvaluationManifest(Manifest):
     identical_prompts: int = Field(description="prompts whose token ids equal those of training")
 
 
+class BisectLink(Manifest):
+    """One way of computing the tuned model, at the same places of the same answers."""
+
+    name: str
+    agreement: float = Field(description="share of the places where it chooses the token that the first link chooses")
+    mean_nats: float = Field(description="mean difference of log probabilities from the first link's")
+    most_nats: float
+    step_agreement: float = Field(description="the same against the link before")
+    step_nats: float
+
+
+class BisectResult(Manifest):
+    role: str
+    places: int
+    links: list[BisectLink]
+    parts_at: str | None = Field(description="the first link that parts from the one before; None: none does")
+
+
 class RuleResult(Manifest):
     rule: str
     outcome: Literal["pass", "fail", "unknown"]

@@ -111,7 +111,26 @@ _stage_verb("ingest", "Read the logs, reject what is no interaction, and report 
 _stage_verb("curate", "Filter, remove repeats, render and split; runs what comes before where needed.")
 _stage_verb("plan", "State steps, memory and time, and fix the decision rules.")
 _stage_verb("train", "Train the adapter; goes on where it was interrupted.")
-_stage_verb("evaluate", "Ask base and tuned the sealed rows through llama.cpp, and judge.")
+
+
+@app.command()
+def evaluate(
+    folder: Folder = HERE,
+    settings: Settings = None,
+    redo: Redo = False,
+    detached: Detach = False,
+    bisect: Annotated[
+        bool, typer.Option("--bisect", help="then show where torch, llama.cpp and merged files part, and by how much")
+    ] = False,
+) -> None:
+    """Ask all arms the sealed rows through llama.cpp, and judge."""
+    _run("evaluate", folder, settings, redo, None, detached)
+    if bisect and not detached:
+        from journeyman.cli.running import run_bisect
+
+        run_bisect(folder, settings or [])
+
+
 _stage_verb("decide", "Apply the plan's rules: deploy, iterate, abort or insufficient, role by role.")
 
 

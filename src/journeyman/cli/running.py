@@ -8,11 +8,26 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from journeyman.artifacts import write_model
 from journeyman.cli.progress import terminal_reporter
-from journeyman.cli.tables import print_lint_table, print_log_table, print_verdict_table, result_console, summary_line
+from journeyman.cli.tables import (
+    print_bisect,
+    print_lint_table,
+    print_log_table,
+    print_verdict_table,
+    result_console,
+    summary_line,
+)
 from journeyman.config import CONFIG_NAME, Config, load_config
 from journeyman.errors import Interrupted, UsageError
-from journeyman.manifests import DatasetManifest, DecisionManifest, EvaluationManifest, IngestManifest
+from journeyman.manifests import (
+    AdapterManifest,
+    DatasetManifest,
+    DecisionManifest,
+    EvaluationManifest,
+    IngestManifest,
+    PlanManifest,
+)
 from journeyman.pipeline import STDIN, STDIN_FILE, Run, run_pipeline, stage_named, typed_result
 
 
@@ -39,6 +54,28 @@ def run_stages(
                     reporter.say(f"   warning: {warning}")
         except Interrupted as stop:
             raise Interrupted(stop.what, f"The same command goes on from here: {again}") from stop
+
+
+def run_bisect(folder: Path, overrides: Sequence[str]) -> None:
+    """Compares the links of the tuned model, prints them, and writes bisect.json beside the toml."""
+    from journeyman.stages.bisect import bisect
+
+    run = Run(folder, load_config(folder / CONFIG_NAME, list(overrides)))
+    with terminal_reporter(
+        folder, shlex.join(["journeyman", "evaluate", "--bisect", "--dir", str(folder)])
+    ) as reporter:
+        result = bisect(
+            run.folder("evaluate") / "predictions.jsonl",
+            run.folder("curate") / "sealed" / "test.jsonl",
+            run.result("train", AdapterManifest),
+            run.folder("train"),
+            run.result("plan", PlanManifest),
+            run.config,
+            run.renderer,
+            reporter,
+        )
+    write_model(folder / "bisect.json", result)
+    print_bisect(result_console(), result)
 
 
 def run_arguments(folder: Path, until: str, overrides: Sequence[str]) -> list[str]:

@@ -10,6 +10,7 @@ from rich.table import Table
 
 from journeyman.manifests import (
     AdapterManifest,
+    BisectResult,
     BundleManifest,
     DatasetManifest,
     DecisionManifest,
@@ -63,6 +64,19 @@ def _adapter_line(name: str, adapter: TrainedAdapter) -> str:
     best = f"validation loss {loss:.4f}" if loss is not None else "no validation rows"
     whose = "" if name == "all" else f"{name}: "
     return f"{whose}{adapter.steps} steps in {adapter.train_s:.0f} s, best step {adapter.best_step}, {best}"
+
+
+def print_bisect(console: Console, result: BisectResult) -> None:
+    """Link by link, against the first one and against the one before."""
+    title = f"{result.role}: the tuned model, link by link, at {result.places} places of its answers"
+    table = Table(title=title, title_justify="left")
+    for column in ("link", "same token", "mean nats", "most", "to the link before"):
+        table.add_column(column, overflow="fold")
+    for link in result.links:
+        step = f"{link.step_agreement:.0%}, {link.step_nats:.3f} nats"
+        table.add_row(link.name, f"{link.agreement:.0%}", f"{link.mean_nats:.3f}", f"{link.most_nats:.3f}", step)
+    console.print(table)
+    console.print(f"they part at: {result.parts_at}" if result.parts_at else "no link parts from the one before")
 
 
 def print_verdict_table(console: Console, evaluation: EvaluationManifest, decision: DecisionManifest) -> None:

@@ -137,6 +137,15 @@ class LlamaEngine:
             answer_tokens=usage["completion_tokens"],
         )
 
+    def next_tokens(self, ids: Sequence[int], count: int) -> dict[int, float]:
+        """Log probabilities of the `count` likeliest tokens after `ids`; all adapters act."""
+        body = {
+            "prompt": list(ids), "n_predict": 1, "n_probs": count, "temperature": 0.0, "cache_prompt": False,
+            "lora": [{"id": number, "scale": 1.0} for number in range(len(self.settings.adapters))],
+        }  # fmt: skip
+        (likely,) = self._post("/completion", body)["completion_probabilities"]
+        return {one["id"]: one["logprob"] for one in likely["top_logprobs"]}
+
     def peak_memory_bytes(self) -> int | None:
         """Highest resident memory of the engine process; None where the system does not tell."""
         try:

@@ -1,0 +1,174 @@
+"""bisect: the tuned model through every link from training to a merged and quantized file, and where they part.
+
+The same prompts and the same answers, token by token; at some places of each answer every link says how likely it finds
+the next tokens. The first link is the reference: torch in float32.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+from gguf import GGMLQuantizationType
+from gguf.quants import quantize
+from safetensors.torch import load_file
+
+from journeyman.artifacts import ADAPTER_FILE, read_rows
+from journeyman.config import Config
+from journeyman.errors import InputError
+from journeyman.inference.llama import EngineSettings, running_engine
+from journeyman.manifests import AdapterManifest, BisectLink, BisectResult, PlanManifest
+from journeyman.models.gguf_file import GgufFile
+from journeyman.models.weights import GGUF_MODULE_NAMES, load_decoder
+from journeyman.ports import Reporter
+from journeyman.records import Example, Prediction
+from journeyman.rendering.renderer import Renderer
+from journeyman.training.lora import Adapter
+from journeyman.training.machine import compute_dtype, keep_freed_memory, use_threads
+from journeyman.training.merge import write_merged
+
+_ROWS, _PLACES, _LIKELIEST = 6, 4, 10
+PARTED_AGREEMENT, PARTED_NATS = 0.9, 0.5
+"""Links part where they would choose another token at more than one place in ten, or where the log probabilities of
+the likeliest tokens differ by this much on average. 8-bit activations of llama.cpp alone differ by 0.05 to 0.15."""
+
+Ids = Sequence[int]
+LogProbabilities = Sequence[dict[int, float]]
+
+
+def bisect(
+    predictions: Path,
+    sealed: Path,
+    adapter: AdapterManifest,
+    adapter_folder: Path,
+    plan: PlanManifest,
+    config: Config,
+    renderer: Renderer,
+    reporter: Reporter,
+) -> BisectResult:
+    """Compares the links on a few of the tuned answers of an evaluation.
+
+    Raises:
+        InputError: no role with an adapter has a sealed row with an answer.
+    """
+    keep_freed_memory()
+    use_threads(config.train.threads)
+    role, texts = _texts(predictions, sealed, adapter, renderer)
+    trained = adapter.of(role)
+    assert trained is not None
+    folder, base = adapter_folder / trained.folder, GgufFile(Path(plan.base_path))
+    dtype = compute_dtype(config.train.precision)
+    reporter.begin("bisect", 5, "links")
+    ways: dict[str, Callable[[], LogProbabilities]] = {
+        "torch, float32": lambda: _by_torch(base, folder, config, torch.float32, texts),
+        f"torch, {str(dtype).removeprefix('torch.')}, as trained": lambda: _by_torch(
+            base, folder, config, dtype, texts
+        ),
+        "llama.cpp, adapter beside its base, as shipped": lambda: _by_engine(
+            base.path, {"all": folder / ADAPTER_FILE}, config, texts
+        ),
+    }
+    with tempfile.TemporaryDirectory(prefix="journeyman-bisect-") as scratch:
+        for name, kind in (("merged", GGMLQuantizationType.F16), ("merged and quantized", _kind_of(base))):
+            path = Path(scratch) / f"{kind.name}.gguf"
+
+            def merged(path: Path = path, kind: GGMLQuantizationType = kind) -> LogProbabilities:
+                write_merged(base, _adapter(base, folder, config), kind, path)
+                return _by_engine(path, {}, config, texts)
+
+            ways[f"llama.cpp, {name} ({kind.name})"] = merged
+        links: list[BisectLink] = []
+        found: list[LogProbabilities] = []
+        for name, ask in ways.items():
+            found.append(ask())
+            links.append(_compared(name, found[0], found[-2] if len(found) > 1 else found[0], found[-1]))
+            reporter.advance(len(links), name)
+    parted = next((link.name for link in links if _is_apart(link)), None)
+    return BisectResult(role=role, places=len(texts), links=links, parts_at=parted)
+
+
+def _texts(
+    predictions: Path, sealed: Path, adapter: AdapterManifest, renderer: Renderer
+) -> tuple[str, list[tuple[Ids, int]]]:
+    """A role, and (prompt and answer so far, where the answer begins) at some places of its answers."""
+    rows = {row.id: row for row in read_rows(sealed, Example)}
+    answers = [p for p in read_rows(predictions, Prediction) if p.arm == "tuned" and p.text and adapter.of(p.role)]
+    if not answers:
+        raise InputError(f"{predictions}: no answer of a tuned role", "Run: journeyman evaluate")
+    role = answers[0].role
+    texts: list[tuple[Ids, int]] = []
+    for answer in [p for p in answers if p.role == role][:_ROWS]:
+        prompt = renderer.prompt_ids(rows[answer.id].messages, rows[answer.id].tools)
+        ids = renderer.encode(answer.text)
+        for place in sorted({len(ids) * share // _PLACES for share in range(_PLACES)}):
+            texts.append(([*prompt, *ids[:place]], len(prompt)))
+    return role, texts
+
+
+def _adapter(base: GgufFile, folder: Path, config: Config) -> Adapter:
+    decoder = load_decoder(base, torch.float32, stream=True)
+    adapter = Adapter(decoder.geometry, config.train.lora, config.train.seed)
+    adapter.load(load_file(folder / "adapter_model.safetensors"))
+    return adapter
+
+
+@torch.no_grad()
+def _by_torch(
+    base: GgufFile, folder: Path, config: Config, dtype: torch.dtype, texts: Sequence[tuple[Ids, int]]
+) -> LogProbabilities:
+    decoder, lora = load_decoder(base, dtype), _adapter(base, folder, config).layers()
+    found = []
+    for ids, _ in texts:
+        last = torch.tensor([len(ids) - 1])
+        hidden = decoder.hidden_states(torch.tensor(ids), [len(ids)], lora, at_L=last)
+        likely = (hidden @ decoder.weights.head_VD.T).float().log_softmax(-1)[0]
+        found.append(dict(enumerate(likely.tolist())))
+    return found
+
+
+def _by_engine(
+    base: Path, adapters: dict[str, Path], config: Config, texts: Sequence[tuple[Ids, int]]
+) -> LogProbabilities:
+    asked = config.evaluate
+    settings = EngineSettings(base, adapters, asked.context, asked.threads, asked.max_new_tokens, 0.0)
+    with running_engine(settings) as engine:
+        return [engine.next_tokens(ids, 4 * _LIKELIEST) for ids, _ in texts]
+
+
+def _kind_of(base: GgufFile) -> GGMLQuantizationType:
+    """The base's own format where it can be made here (K quantizations cannot), else Q8_0."""
+    kind = base.info(f"blk.0.{GGUF_MODULE_NAMES['up_proj']}.weight").kind
+    try:
+        quantize(base.rows("output_norm.weight", 0, 1), kind)
+    except (NotImplementedError, ValueError):
+        return GGMLQuantizationType.Q8_0
+    return kind
+
+
+def _compared(name: str, reference: LogProbabilities, before: LogProbabilities, here: LogProbabilities) -> BisectLink:
+    """Against the reference and the link before, over the tokens that the reference finds likeliest."""
+
+    def apart(other: LogProbabilities) -> tuple[float, float, float]:
+        same, differences = 0, []
+        for whole, one, two in zip(reference, other, here, strict=True):
+            likeliest = sorted(whole, key=lambda token: -whole[token])[:_LIKELIEST]
+            same += max(one, key=lambda t: one[t]) == max(two, key=lambda t: two[t])
+            differences += [abs(one[token] - two[token]) for token in likeliest if token in one and token in two]
+        return same / len(here), sum(differences) / len(differences), max(differences)
+
+    agreement, mean, most = apart(reference)
+    step_agreement, step_mean, _ = apart(before)
+    return BisectLink(
+        name=name,
+        agreement=agreement,
+        mean_nats=mean,
+        most_nats=most,
+        step_agreement=step_agreement,
+        step_nats=step_mean,
+    )
+
+
+def _is_apart(link: BisectLink) -> bool:
+    return link.step_agreement < PARTED_AGREEMENT or link.step_nats > PARTED_NATS

@@ -1,0 +1,48 @@
+"""Writes a GGUF file with the adapter merged into its weights: W + s B A.
+
+journeyman serves adapters beside their base and merges nothing; other tools do, and `evaluate --bisect` shows what that
+does to the answers.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import gguf
+import numpy as np
+from gguf import GGMLQuantizationType
+from gguf.quants import quantize
+
+from journeyman.models.gguf_file import GgufFile
+from journeyman.models.weights import GGUF_MODULE_NAMES, to_interleaved
+from journeyman.training.lora import Adapter, parameter_name
+
+
+def write_merged(base: GgufFile, adapter: Adapter, kind: GGMLQuantizationType, path: Path) -> None:
+    """Merges in float32 and stores the merged matrices as `kind`; all else stays as it is in the base."""
+    reader = gguf.GGUFReader(base.path)
+    writer = gguf.GGUFWriter(path, adapter.geometry.architecture)
+    for field in reader.fields.values():
+        if field.name.startswith("GGUF.") or field.name == gguf.Keys.General.ARCHITECTURE:
+            continue
+        of_items = field.types[-1] if field.types[0] == gguf.GGUFValueType.ARRAY else None
+        writer.add_key_value(field.name, field.contents(), field.types[0], sub_type=of_items)
+    updates = {
+        f"blk.{layer}.{GGUF_MODULE_NAMES[module]}.weight": (layer, module)
+        for layer in range(adapter.geometry.layers)
+        for module in adapter.config.targets
+    }
+    scale = adapter.config.alpha / adapter.config.rank
+    for tensor in reader.tensors:
+        if tensor.name not in updates:
+            writer.add_tensor(tensor.name, tensor.data, raw_dtype=tensor.tensor_type)
+            continue
+        layer, module = updates[tensor.name]
+        a_RI, b_OR = (adapter.parameters[parameter_name(layer, module, side)].detach() for side in "AB")
+        update = scale * (to_interleaved(b_OR, module, adapter.geometry) @ a_RI).numpy()
+        merged = (base.tensor(tensor.name) + update).astype(np.float32)
+        writer.add_tensor(tensor.name, quantize(merged, kind), raw_dtype=kind)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
