@@ -28,7 +28,8 @@ def reference() -> str:
     lines += keys(Outcome, "curate.credit[].needs[].")
     seed = [f"`{key} = {value}`" for key, value in flat(PRESETS["seed"])]
     lines += ["", f"The preset `seed` sets, where the toml does not: {', '.join(seed)}.", "", "## Checks", ""]
-    lines += [f"- {first_line(inspect.getmodule(check))}" for check in check_table().values()]
+    lines += dict.fromkeys(f"- {first_line(inspect.getmodule(check))}" for check in check_table().values())
+    lines += ["- `FILE.py:FUNCTION`: a function of your own beside the toml: see `scoring/own_function.py`."]
     lines += ["", "## Log formats", "", "Detected row by row in this order, or named with data.format:", ""]
     lines += [f"- `{one.name}`: {one.what}" for one in FORMATS.values()]
     lines += ["", "## Rules of curate", "", "The first that drops a row names the drop:", ""]
