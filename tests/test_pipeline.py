@@ -148,16 +148,30 @@ def test_an_interrupted_evaluation_asks_only_what_is_missing(make_run: MakeRun) 
     folder = make_run()
     assert call("train", "--dir", folder) == 0
     call("evaluate", "--dir", folder)
-    place = folder / "05-evaluation"
+    place, kept = folder / "05-evaluation", folder / ".answers.jsonl"
     inputs = read_json(place / "manifest.json")["stamp"]["inputs"]
-    answers = (place / "answers.jsonl").read_text().splitlines(keepends=True)
-    marked = [line.replace('"latency_s":', '"latency_s":1000') for line in answers[:3]]
-    (place / "answers.jsonl").write_text("".join(marked) + answers[3][:20])
+    answers = kept.read_text().splitlines(keepends=True)
+    marked = [line.replace('"latency_s": ', '"latency_s": 1000') for line in answers[:3]]
+    kept.write_text("".join(marked) + answers[3][:20])
     (place / "manifest.json").unlink()
     (place / "unfinished.json").write_text(json.dumps(inputs))
     assert call("evaluate", "--dir", folder) == 0
-    kept = (place / "answers.jsonl").read_text().splitlines(keepends=True)
-    assert kept[:3] == marked and len(kept) == len(answers)
+    now = kept.read_text().splitlines(keepends=True)
+    assert now[:3] == marked and len(now) == len(answers)
+
+
+def test_another_check_asks_nothing_again_and_another_adapter_only_its_own(make_run: MakeRun) -> None:
+    folder = make_run()
+    assert call("evaluate", "--dir", folder) == 0
+    kept = folder / ".answers.jsonl"
+    first, peak = kept.read_text(), read_json(folder / "05-evaluation" / "manifest.json")["result"]["peak_memory_gb"]
+    check = ("--set", "roles.coder.checks=['answered', 'similarity']", "--redo", "--dir", folder)
+    assert call("evaluate", *check) == 0
+    assert kept.read_text() == first
+    assert read_json(folder / "05-evaluation" / "manifest.json")["result"]["peak_memory_gb"] == peak
+    assert call("evaluate", "--set", "train.learning_rate=0.03", *check) == 0
+    new = [json.loads(line)["answer"]["arm"] for line in kept.read_text().removeprefix(first).splitlines()]
+    assert new and set(new) == {"tuned"}
 
 
 def test_two_at_once_are_refused(make_run: MakeRun) -> None:

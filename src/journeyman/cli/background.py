@@ -97,7 +97,14 @@ def _task(progress: Progress) -> str:
 
 
 def watch(folder: Path) -> None:
-    """Shows what is at work until it ends; then how it ended."""
+    """Shows what is at work until it ends; then how it ended. Ctrl-C ends the looking, not the work."""
+    try:
+        _watch(folder)
+    except KeyboardInterrupt:
+        print("the work goes on")
+
+
+def _watch(folder: Path) -> None:
     console = Console()
     if console.is_terminal:
         with Live(console=console, refresh_per_second=4) as live:

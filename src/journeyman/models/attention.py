@@ -137,8 +137,7 @@ class _ToGrid(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        (g,) = gradients
-        return g if ctx.field.is_full else g.index_select(0, ctx.field.real_cells_T), None
+        return _tokens_of(gradients[0], ctx.field), None
 
 
 class _FromGrid(torch.autograd.Function):
@@ -147,7 +146,7 @@ class _FromGrid(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, cells: Tensor, field: _Field) -> Tensor:
         ctx.field = field
-        return cells if field.is_full else cells.index_select(0, field.real_cells_T)
+        return _tokens_of(cells, field)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
@@ -156,6 +155,10 @@ class _FromGrid(torch.autograd.Function):
             return g, None
         zeros = g.new_zeros(len(field.lengths) * field.longest, *g.shape[1:])
         return zeros.index_copy_(0, field.real_cells_T, g), None
+
+
+def _tokens_of(cells: Tensor, field: _Field) -> Tensor:
+    return cells if field.is_full else cells.index_select(0, field.real_cells_T)
 
 
 class _CausalBlocks(torch.autograd.Function):

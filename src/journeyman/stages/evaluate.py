@@ -2,7 +2,8 @@
 
 teacher: what the logs hold. base: the untuned model. few-shot: the base with training rows in its prompt. tuned.
 
-Answers are kept one by one as they come, so an interrupted evaluation goes on where it stopped.
+Answers are kept one by one as they come (inference.answers), so an interrupted evaluation goes on where it stopped, and
+another check does not ask again.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from pathlib import Path
 from journeyman.artifacts import read_rows, sha256_of, write_rows
 from journeyman.config import EvaluateConfig
 from journeyman.errors import EngineError, Interrupted
+from journeyman.inference.answers import Answers
 from journeyman.inference.arms import few_shot_turns, teacher_predictions, with_turns
 from journeyman.inference.llama import EngineSettings, running_engine
 from journeyman.manifests import CheckRule, EvaluationManifest, PlanManifest
@@ -42,7 +44,7 @@ def evaluate(
     Args:
         train_rows: where the few-shot arm's examples come from.
         adapters: 'all' or role → the adapter's file.
-        folder: where checks of the person's own lie.
+        folder: the run's, where answers are kept and checks of the person's own lie.
 
     Raises:
         Interrupted: asked to stop; the answers so far are kept.
@@ -56,8 +58,9 @@ def evaluate(
     with running_engine(settings) as engine:
         identical = _prove_prompts(rows, engine, renderer)
         shown = few_shot_turns(train_rows, rows, config, renderer) if config.few_shot else {}
-        predictions = _ask(rows, shown, engine, out / "answers.jsonl", config, reporter)
-        load_s, peak = engine.load_s, engine.peak_memory_bytes()
+        answers = Answers(folder, settings, plan.base_sha256)
+        predictions = _ask(rows, shown, engine, answers, config, reporter)
+        load_s, peak = engine.load_s, answers.peak_memory_bytes
     predictions = [*teacher_predictions(rows), *predictions]
     write_rows(out / "predictions.jsonl", predictions)
     verdicts = _judge(rows, predictions, plan, config, folder, reporter)
@@ -101,43 +104,31 @@ def _ask(
     rows: Sequence[Example],
     shown: Mapping[str, Sequence[Message]],
     engine: Generator,
-    kept: Path,
+    answers: Answers,
     config: EvaluateConfig,
     reporter: Reporter,
 ) -> list[Prediction]:
-    predictions = _kept_answers(kept)
-    done = {(p.arm, p.id) for p in predictions}
+    predictions = []
     todo = [
         (row, arm) for row in rows for arm in ("base", "few-shot", "tuned") if arm != "few-shot" or row.role in shown
     ]
     reporter.begin("evaluate", len(todo), "answers")
-    with kept.open("a", encoding="utf-8") as file:
-        for number, (row, arm) in enumerate(todo):
-            if reporter.stop_requested:
-                raise Interrupted(f"stopped after {number} of {len(todo)} answers", "Run it again to go on")
-            if (arm, row.id) in done:
-                continue
+    for number, (row, arm) in enumerate(todo):
+        if reporter.stop_requested:
+            raise Interrupted(f"stopped after {number} of {len(todo)} answers", "Run it again to go on")
 
-            def moved(tokens: int, number: int = number, row: Example = row, arm: str = arm) -> None:
-                reporter.advance(number + min(1.0, tokens / config.max_new_tokens), f"{row.role}, {arm}")
+        def moved(tokens: int, number: int = number, row: Example = row, arm: str = arm) -> None:
+            reporter.advance(number + min(1.0, tokens / config.max_new_tokens), f"{row.role}, {arm}")
 
-            messages = with_turns(row.messages, shown[row.role]) if arm == "few-shot" else row.messages
+        messages = with_turns(row.messages, shown[row.role]) if arm == "few-shot" else list(row.messages)
+        key = answers.key(row, arm, messages)
+        prediction = answers.find(key, row)
+        if prediction is None:
             prediction = engine.generate(row.id, row.role, messages, arm, moved, row.tools)
-            predictions.append(prediction)
-            file.write(prediction.model_dump_json() + "\n")
-            file.flush()
+            answers.add(key, prediction, engine.peak_memory_bytes())
+        predictions.append(prediction)
     reporter.advance(len(todo))
     return predictions
-
-
-def _kept_answers(path: Path) -> list[Prediction]:
-    """Answers of an interrupted evaluation; a line that a kill cut short is dropped."""
-    if not path.is_file():
-        return []
-    lines = path.read_text(encoding="utf-8").split("\n")
-    whole = [line for line in lines[:-1] if line]
-    path.write_text("".join(line + "\n" for line in whole), encoding="utf-8")
-    return [Prediction.model_validate_json(line) for line in whole]
 
 
 def _judge(
