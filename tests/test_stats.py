@@ -21,6 +21,8 @@ from journeyman.manifests import (
     TrainedAdapter,
     ValidationPoint,
 )
+from journeyman.records import Prediction, Verdict
+from journeyman.scoring.summary import summarize
 from journeyman.stages.decide import decide_role
 from journeyman.stages.plan import _role_confidence
 from journeyman.stats.describe import bootstrap_mean, mean, median, percentile
@@ -87,7 +89,7 @@ def _summary(
         rate = Rate(passed=passed, n=n, low=wilson(passed, n, 0.95)[0], high=wilson(passed, n, 0.95)[1])
     arm = ArmSummary(
         success=rate, unscored=unscored, mean_latency_s=latency, p95_latency_s=latency, mean_latency_high_s=latency,
-        first_token_s=None,
+        first_token_s=None, p50_latency_s=latency, tokens_per_s=None,
     )  # fmt: skip
     against = Paired(wins=wins, losses=0, ties=n - wins, p_value=None, difference=None, low=None, high=None)
     return RoleSummary(rows=n, arms={"base": arm, "tuned": arm}, versus={"base": against})
@@ -198,3 +200,30 @@ def test_a_mean_latency_whose_interval_reaches_the_limit_is_not_yet_known() -> N
     arm = summary.tuned.model_copy(update={"mean_latency_high_s": 12.5})
     late = decide_role(summary.model_copy(update={"arms": {**summary.arms, "tuned": arm}}), 3.0, RULES, ADAPTER, None)
     assert late.verdict == "insufficient"
+
+
+def _answer(row: str, arm: str, latency: float, first: float, tokens: int) -> Prediction:
+    return Prediction(
+        id=row, role="coder", arm=arm, text="x", finish_reason="stop", latency_s=latency, first_token_s=first,
+        prompt_tokens=1, answer_tokens=tokens,
+    )  # fmt: skip
+
+
+def test_a_summary_by_hand() -> None:
+    """Three rows: won, lost, and one that could not be judged for the base."""
+    answers = [_answer(row, "tuned", 3.0, 1.0, 11) for row in "abc"] + [
+        _answer(row, "base", 9.0, 1.0, 2) for row in "abc"
+    ]
+    outcomes = {"tuned": ("pass", "fail", "pass"), "base": ("fail", "pass", "unscored")}
+    verdicts = [
+        Verdict(id=row, role="coder", arm=arm, outcome=outcome, check="c")  # type: ignore[arg-type]
+        for arm, of_arm in outcomes.items()
+        for row, outcome in zip("abc", of_arm, strict=True)
+    ]
+    made = summarize("coder", answers, verdicts, 0.95)
+    assert (made.rows, made.tuned.success.passed, made.base.success.n, made.base.unscored) == (3, 2, 2, 1)  # type: ignore[union-attr]
+    assert (made.tuned.mean_latency_s, made.tuned.p50_latency_s, made.tuned.first_token_s) == (3.0, 3.0, 1.0)
+    assert made.tuned.tokens_per_s == pytest.approx(5.0)
+    against = made.versus["base"]
+    assert (against.wins, against.losses, against.ties, against.difference) == (1, 1, 0, 0.0)
+    assert summarize("tester", answers, verdicts, 0.95).tuned.success is None

@@ -245,9 +245,11 @@ class ArmSummary(Manifest):
     success: Rate | None = Field(description="None where no row could be scored")
     unscored: int
     mean_latency_s: float | None
+    p50_latency_s: float | None
     p95_latency_s: float | None
     mean_latency_high_s: float | None = Field(description="the upper end of the mean's bootstrap interval")
     first_token_s: float | None = Field(description="mean time to the first token")
+    tokens_per_s: float | None = Field(description="answer tokens a second, after the first")
 
 
 class Paired(Manifest):

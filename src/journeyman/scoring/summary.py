@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from journeyman.manifests import ArmSummary, Paired, Rate, RoleSummary
 from journeyman.records import ARMS, Prediction, Verdict
-from journeyman.stats.describe import bootstrap_mean, mean, percentile
+from journeyman.stats.describe import bootstrap_mean, mean, median, percentile
 from journeyman.stats.rates import mcnemar, paired_difference, wilson
 
 
@@ -38,10 +38,22 @@ def _arm(predictions: Sequence[Prediction], outcomes: Sequence[str], confidence:
         success=rate,
         unscored=outcomes.count("unscored"),
         mean_latency_s=mean(latencies),
+        p50_latency_s=median(latencies),
         p95_latency_s=percentile(latencies, 0.95),
         mean_latency_high_s=interval[1] if interval else None,
         first_token_s=mean([p.first_token_s for p in predictions if p.first_token_s is not None]),
+        tokens_per_s=_speed(predictions),
     )
+
+
+def _speed(predictions: Sequence[Prediction]) -> float | None:
+    """Over all answers together, so that short ones do not outweigh long ones."""
+    tokens, seconds = 0, 0.0
+    for p in predictions:
+        if p.latency_s is not None and p.first_token_s is not None and p.answer_tokens > 1:
+            tokens += p.answer_tokens - 1
+            seconds += p.latency_s - p.first_token_s
+    return tokens / seconds if seconds > 0 else None
 
 
 def _pair(tuned: Mapping[str, str], other: Mapping[str, str], confidence: float) -> Paired:
