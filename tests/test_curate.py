@@ -32,7 +32,7 @@ from journeyman.models.gguf_file import GgufFile
 from journeyman.ports import SilentReporter
 from journeyman.records import Example, Finding, Interaction, Rejected
 from journeyman.rendering.renderer import Renderer
-from journeyman.scoring.checks import Answer, judge
+from journeyman.scoring.checks import Answer, Checks, judge
 from journeyman.scoring.sandbox import Limits
 from journeyman.stages.curate import curate
 from journeyman.stages.ingest import ingest
@@ -83,7 +83,9 @@ def test_the_demo_answers_pass_their_own_checks(demo: tuple[Path, DatasetManifes
     config = load_config(DEMO / "journeyman.toml")
     for row in list(read_rows(out / "train.jsonl", Example))[::6]:
         _, finding = judge(
-            Answer(row.answer, "stop", row.check, Limits()), CheckRule(checks=config.role(row.role).checks), DEMO
+            Answer(row.answer, "stop", row.check, Limits()),
+            CheckRule(checks=config.role(row.role).checks),
+            Checks(DEMO),
         )
         assert finding.outcome == "pass", (row.id, finding)
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +13,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from journeyman.config import JudgeConfig
 from journeyman.errors import UsageError
 from journeyman.manifests import CheckRule
 from journeyman.records import ToolCall
-from journeyman.scoring.checks import Answer, check_named, check_table, judge
+from journeyman.scoring.checks import Answer, Checks, check_table, judge
 from journeyman.scoring.code_block import python_source
 from journeyman.scoring.sandbox import Limits, run_sources
 from journeyman.scoring.similarity import rouge_l
@@ -81,7 +85,9 @@ def test_regex() -> None:
 
 def test_judge_names_the_first_check_that_does_not_pass() -> None:
     name, finding = judge(
-        Answer("x = (", "stop", {}, FAST), CheckRule(checks=["answered", "python_parses", "python_tests"]), Path()
+        Answer("x = (", "stop", {}, FAST),
+        CheckRule(checks=["answered", "python_parses", "python_tests"]),
+        Checks(Path()),
     )
     assert (name, finding.outcome) == ("python_parses", "fail")
 
@@ -200,17 +206,17 @@ def test_a_check_of_ones_own(tmp_path: Path) -> None:
     )
 
     def said(name: str) -> tuple[str, str]:
-        finding = check_named(f"mine.py:{name}", tmp_path)(Answer("four", "stop", {"most": 5}, FAST))
+        finding = Checks(tmp_path).named(f"mine.py:{name}")(Answer("four", "stop", {"most": 5}, FAST))
         return finding.outcome, finding.detail
 
     assert said("short") == ("pass", "4 signs")
     assert said("unsure")[0] == "unscored"
     assert said("odd")[0] == "unscored" and "not True, False or None" in said("odd")[1]
-    missing = check_named("mine.py:short", tmp_path)(Answer("four", "stop", {}, FAST))
+    missing = Checks(tmp_path).named("mine.py:short")(Answer("four", "stop", {}, FAST))
     assert missing.outcome == "unscored" and "KeyError" in missing.detail
     for name in ("mine.py:none", "other.py:short", "nonsense"):
         with pytest.raises(UsageError):
-            check_named(name, tmp_path)
+            Checks(tmp_path).named(name)
 
 
 @pytest.mark.parametrize(
@@ -226,8 +232,64 @@ def test_a_check_of_ones_own(tmp_path: Path) -> None:
 def test_weights(text: str, data: dict[str, str], expected: str) -> None:
     """0.2 + 0.6 + 0.2, at least 0.8: what is unscored leaves it open only where it could tip the scale."""
     rule = CheckRule(checks=[], weights={"answered": 0.2, "contains": 0.6, "regex": 0.2}, pass_at=0.8)
-    name, finding = judge(Answer(text, "stop", data, FAST), rule, Path())
+    name, finding = judge(Answer(text, "stop", data, FAST), rule, Checks(Path()))
     assert (name, finding.outcome) == ("weights", expected)
+
+
+class _Judge(BaseHTTPRequestHandler):
+    """Prefers answers that hold `likes`; with `likes` "first" it always prefers the first."""
+
+    likes = ""
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        one, two = body["messages"][1]["content"].split("# First answer\n")[1].split("# Second answer\n")
+        if self.likes == "first":
+            reply = "1"
+        elif self.likes == "nonsense":
+            reply = "I would rather not."
+        else:
+            reply = "same" if (self.likes in one) == (self.likes in two) else "1" if self.likes in one else "Answer 2."
+        said = json.dumps({"choices": [{"message": {"content": reply}}]}).encode()
+        self.send_response(200 if self.headers["Authorization"] == "Bearer sesame" else 401)
+        self.end_headers()
+        self.wfile.write(said)
+
+    def log_message(self, *arguments: object) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("likes", "text", "expected", "why"),
+    [
+        ("good", "good", "pass", "says 1 with the answer first, 2 with it second"),
+        ("good", "bad", "fail", "says 2 with the answer first, 1 with it second"),
+        ("else", "bad", "pass", "says same"),
+        ("first", "good", "unscored", "contradicts itself"),
+        ("nonsense", "good", "unscored", "I would rather not"),
+    ],
+)
+def test_a_judge_is_asked_in_both_orders(
+    likes: str, text: str, expected: str, why: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("JUDGE", "sesame")
+    monkeypatch.setattr(_Judge, "likes", likes)
+    server = HTTPServer(("127.0.0.1", 0), _Judge)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        config = JudgeConfig(url=f"http://127.0.0.1:{server.server_port}/v1/", model="m", key_env="JUDGE")
+        reference = "so so" if text == "good" else "good"
+        finding = Checks(Path(), config).named("judge")(Answer(text, "stop", {}, FAST, (), reference, (), "Do it."))
+        assert finding.outcome == expected and why in finding.detail
+        monkeypatch.delenv("JUDGE")
+        refused = Checks(Path(), config).named("judge")(Answer(text, "stop", {}, FAST, (), reference, (), "Do it."))
+        assert refused.outcome == "unscored" and "401" in refused.detail
+    finally:
+        server.shutdown()
+        server.server_close()
+    gone = Checks(Path(), config).named("judge")(Answer(text, "stop", {}, FAST, (), reference, (), "Do it."))
+    assert gone.outcome == "unscored" and "Error" in gone.detail
+    with pytest.raises(UsageError, match="needs a model to ask"):
+        Checks(Path()).named("judge")
 
 
 HOSTILE = {

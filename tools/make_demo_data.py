@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from journeyman.manifests import CheckRule
-from journeyman.scoring.checks import Answer, judge
+from journeyman.scoring.checks import Answer, Checks, judge
 from journeyman.scoring.sandbox import Limits
 
 OUT = Path(__file__).parents[1] / "src/journeyman/demo/interactions.jsonl"
@@ -335,7 +335,7 @@ def similarity(left: str, right: str) -> float:
 
 def verify(row: Row) -> None:
     answer = Answer(row.answer or "", "stop", row.check, Limits())
-    check, finding = judge(answer, CheckRule(checks=CHECKS[row.role]), Path())
+    check, finding = judge(answer, CheckRule(checks=CHECKS[row.role]), Checks(Path()))
     if finding.outcome != "pass":
         raise SystemExit(f"{row.role}: {row.task!r}: {check}: {finding.detail}\n{row.answer}")
 

@@ -15,6 +15,7 @@ from journeyman.cli.app import app
 from journeyman.config import PRESETS, Config, CreditConfig, Outcome, RoleConfig
 from journeyman.curation.rules import WHAT
 from journeyman.scoring.checks import check_table
+from journeyman.scoring.judge import judge_check
 from journeyman.sources.reader import FORMATS
 
 OUT = Path(__file__).parents[1] / "docs" / "reference.md"
@@ -29,6 +30,7 @@ def reference() -> str:
     seed = [f"`{key} = {value}`" for key, value in flat(PRESETS["seed"])]
     lines += ["", f"The preset `seed` sets, where the toml does not: {', '.join(seed)}.", "", "## Checks", ""]
     lines += dict.fromkeys(f"- {first_line(inspect.getmodule(check))}" for check in check_table().values())
+    lines += [f"- {first_line(inspect.getmodule(judge_check))}"]
     lines += ["- `FILE.py:FUNCTION`: a function of your own beside the toml: see `scoring/own_function.py`."]
     lines += ["", "## Log formats", "", "Detected row by row in this order, or named with data.format:", ""]
     lines += [f"- `{one.name}`: {one.what}" for one in FORMATS.values()]

@@ -201,6 +201,16 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
 """`seed` is the recipe that most LoRA tutorials give; its max length 2048 is curate.max_length's default."""
 
 
+class JudgeConfig(Section):
+    """The model that the check `judge` asks."""
+
+    url: str = Field(
+        "", description="an OpenAI-compatible endpoint, up to and including /v1; needed by the check judge"
+    )
+    model: str = Field("", description="the judge's name there")
+    key_env: str = Field("JOURNEYMAN_JUDGE_KEY", description="the environment variable that holds its key")
+
+
 class EvaluateConfig(Section):
     """How the sealed rows are asked. The tuned role is served with the same values."""
 
@@ -209,6 +219,7 @@ class EvaluateConfig(Section):
     threads: int | None = Field(None, ge=1, description="processor threads; unset: all physical cores")
     few_shot: int = Field(2, ge=0, description="training rows that the few-shot arm shows the base; 0: no such arm")
     context: int = Field(4096, ge=128, description="tokens of prompt and answer that the engine holds")
+    judge: JudgeConfig = JudgeConfig()
     unsafe_exec: bool = Field(False, description="run model-written code even where no sandbox can be had")
 
 

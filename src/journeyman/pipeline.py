@@ -50,13 +50,14 @@ class Run:
     override: str | None = None
 
     def __post_init__(self) -> None:
-        from journeyman.scoring.checks import check_named
+        from journeyman.scoring.checks import Checks
 
+        checks = Checks(self.root, self.config.evaluate.judge)
         for role, section in self.config.roles.items():
             for key, names in (("checks", section.checks), ("weights", section.weights)):
                 for name in names:
                     try:
-                        check_named(name, self.root)
+                        checks.named(name)
                     except UsageError as error:
                         raise UsageError(f"roles.{role}.{key}: {error.what}", error.remedy) from error
 

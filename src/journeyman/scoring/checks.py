@@ -6,10 +6,11 @@ A check sees the answer as it came from the engine and the row's `check` data. I
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from journeyman.config import JudgeConfig
 from journeyman.errors import UsageError
 from journeyman.manifests import CheckRule
 from journeyman.records import ToolCall
@@ -25,6 +26,7 @@ class Answer:
     Attributes:
         text, finish_reason, calls: what the model said, and why it ended.
         data: the row's `check`.
+        task: what was asked, without the system prompt.
         reference, reference_calls: what the teacher answered; None where that is not known.
     """
 
@@ -35,6 +37,7 @@ class Answer:
     calls: Sequence[ToolCall] = ()
     reference: str | None = None
     reference_calls: Sequence[ToolCall] = ()
+    task: str = ""
 
     def expected_text(self) -> str:
         """The row's `expected`, else the teacher's answer, else nothing."""
@@ -75,23 +78,35 @@ def check_table() -> Mapping[str, Check]:
     return {check.__name__: check for check in checks}
 
 
-def check_named(name: str, folder: Path) -> Check:
-    """A check of the table, or `file.py:function` in the run's folder.
+@dataclass(frozen=True)
+class Checks:
+    """Where checks come from: the table, the person's files in the run's folder, and a judge."""
 
-    Raises:
-        UsageError: there is none of that name.
-    """
-    from journeyman.scoring.own_function import own_function
+    folder: Path
+    judge: JudgeConfig = field(default_factory=JudgeConfig)
 
-    if ":" in name:
-        return own_function(name, folder)
-    table = check_table()
-    if name not in table:
-        raise UsageError(f"unknown check {name!r}", f"One of: {', '.join(table)}; or file.py:function")
-    return table[name]
+    def named(self, name: str) -> Check:
+        """A check of the table, `judge`, or `file.py:function`.
+
+        Raises:
+            UsageError: there is none of that name, or no judge is set.
+        """
+        from journeyman.scoring.judge import judge_check
+        from journeyman.scoring.own_function import own_function
+
+        if ":" in name:
+            return own_function(name, self.folder)
+        if name == "judge":
+            if not self.judge.url or not self.judge.model:
+                raise UsageError("the check 'judge' needs a model to ask", "Set evaluate.judge.url and .model")
+            return judge_check(self.judge)
+        table = check_table()
+        if name not in table:
+            raise UsageError(f"unknown check {name!r}", f"One of: {', '.join(table)}, judge; or file.py:function")
+        return table[name]
 
 
-def judge(answer: Answer, rule: CheckRule, folder: Path) -> tuple[str, Finding]:
+def judge(answer: Answer, rule: CheckRule, checks: Checks) -> tuple[str, Finding]:
     """Applies a role's checks.
 
     Without weights all must pass, in order, and the first that does not decides. With weights all are asked, and the
@@ -101,17 +116,17 @@ def judge(answer: Answer, rule: CheckRule, folder: Path) -> tuple[str, Finding]:
         The deciding check's name, and its finding.
     """
     if rule.weights:
-        return _weighed(answer, rule, folder)
+        return _weighed(answer, rule, checks)
     name, finding = "", Finding("unscored", "the role has no checks")
     for name in rule.checks:
-        finding = check_named(name, folder)(answer)
+        finding = checks.named(name)(answer)
         if finding.outcome != "pass":
             break
     return name, finding
 
 
-def _weighed(answer: Answer, rule: CheckRule, folder: Path) -> tuple[str, Finding]:
-    found = {name: check_named(name, folder)(answer) for name in rule.weights}
+def _weighed(answer: Answer, rule: CheckRule, checks: Checks) -> tuple[str, Finding]:
+    found = {name: checks.named(name)(answer) for name in rule.weights}
     whole = sum(rule.weights.values())
 
     def share(*outcomes: Outcome) -> float:

@@ -21,7 +21,7 @@ from journeyman.manifests import CheckRule, EvaluationManifest, PlanManifest
 from journeyman.ports import Generator, Reporter
 from journeyman.records import Example, Message, Prediction, Verdict
 from journeyman.rendering.renderer import Renderer
-from journeyman.scoring.checks import Answer, judge
+from journeyman.scoring.checks import Answer, Checks, judge
 from journeyman.scoring.sandbox import Limits
 from journeyman.scoring.summary import summarize
 
@@ -140,13 +140,14 @@ def _judge(
     reporter: Reporter,
 ) -> list[Verdict]:
     by_id = {row.id: row for row in rows}
-    limits = Limits(unsafe=config.unsafe_exec)
+    limits, checks = Limits(unsafe=config.unsafe_exec), Checks(folder, config.judge)
     reporter.begin("judge", len(predictions), "answers")
     verdicts = []
     for number, p in enumerate(predictions, start=1):
         row = by_id[p.id]
-        answer = Answer(p.text, p.finish_reason, row.check, limits, p.calls, row.answer, row.answer_calls)
-        check, finding = judge(answer, plan.rules.checks.get(p.role, _DEFAULT_RULE), folder)
+        asked = "\n\n".join(turn.content for turn in row.messages if turn.role != "system")
+        answer = Answer(p.text, p.finish_reason, row.check, limits, p.calls, row.answer, row.answer_calls, asked)
+        check, finding = judge(answer, plan.rules.checks.get(p.role, _DEFAULT_RULE), checks)
         verdicts.append(
             Verdict(id=p.id, role=p.role, arm=p.arm, outcome=finding.outcome, check=check, detail=finding.detail)
         )
