@@ -7,11 +7,13 @@ import random
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from conftest import REAL_LOG, StopsAfter, log_row
 from journeyman.artifacts import read_rows
 from journeyman.config import Config
+from journeyman.curation.lint import _endless
 from journeyman.errors import InputError, Interrupted
 from journeyman.manifests import DatasetManifest, IngestManifest
 from journeyman.models.gguf_file import GgufFile
@@ -449,3 +451,11 @@ def test_the_report_shows_rules_examples_and_escapes_them(tmp_path: Path, tiny: 
     page = (tmp_path / "lint.html").read_text()
     assert "29 of 30 rows stay" in page and "&lt;script&gt;" in page and "<script>" not in page
     assert "http://" not in page and "https://" not in page
+
+
+def test_training_rows_without_an_end_are_warned_of() -> None:
+    cut = np.array([True] * 4 + [False] * 6)
+    (note,) = _endless(cut, Config())
+    assert note.startswith("4 of 10 training rows are cut answers without an end")
+    assert _endless(cut[1:], Config()) == [] == _endless(cut[:0], Config())
+    assert _endless(cut, Config.model_validate({"curate": {"rules": {"truncated": "drop"}}})) == []

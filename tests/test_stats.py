@@ -117,6 +117,17 @@ def test_a_failed_rule_iterates_where_something_improved_and_aborts_where_nothin
     assert slower.verdict == "abort"
 
 
+def test_answers_that_never_end_get_their_own_advice() -> None:
+    summary = _summary(0, 19)
+    for failures, expected in (
+        ({"answered: did not end by itself: length": 12, "answered: empty answer": 7}, "did not end by themselves"),
+        ({"answered: did not end by itself: length": 9, "answered: empty answer": 10}, "more epochs"),
+    ):
+        arm = summary.tuned.model_copy(update={"failures": failures})
+        made = decide_role(summary.model_copy(update={"arms": {"tuned": arm}}), 3.0, RULES, ADAPTER, None)
+        assert expected in made.next_steps[0]
+
+
 def test_latency_at_the_limit_fails_and_memory_at_the_limit_passes() -> None:
     late = decide_role(_summary(400, 400, latency=12.0), 10.0, RULES, ADAPTER, None)
     assert {r.rule: r.outcome for r in late.reasons} == {"success": "pass", "latency": "fail", "memory": "pass"}
@@ -224,6 +235,7 @@ def test_a_summary_by_hand() -> None:
     assert (made.rows, made.tuned.success.passed, made.base.success.n, made.base.unscored) == (3, 2, 2, 1)  # type: ignore[union-attr]
     assert (made.tuned.mean_latency_s, made.tuned.p50_latency_s, made.tuned.first_token_s) == (3.0, 3.0, 1.0)
     assert made.tuned.tokens_per_s == pytest.approx(5.0)
+    assert made.tuned.failures == {"c: ": 1}
     against = made.versus["base"]
     assert (against.wins, against.losses, against.ties, against.difference) == (1, 1, 0, 0.0)
     assert summarize("tester", answers, verdicts, 0.95).tuned.success is None

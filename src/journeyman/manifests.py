@@ -244,6 +244,7 @@ class Rate(Manifest):
 class ArmSummary(Manifest):
     success: Rate | None = Field(description="None where no row could be scored")
     unscored: int
+    failures: dict[str, int] = Field({}, description="why answers failed, as the checks say it → answers; most first")
     mean_latency_s: float | None
     p50_latency_s: float | None
     p95_latency_s: float | None

@@ -251,7 +251,7 @@ STAGES: Sequence[Stage] = (
         _train, resumable=True, costly=True,
     ),
     Stage(
-        "evaluate", "05-evaluation", 2, ("curate", "plan", "train"),
+        "evaluate", "05-evaluation", 3, ("curate", "plan", "train"),
         lambda run: {"base": run.base_sha256, **_flat("evaluate", run.config.evaluate.model_dump())},
         _evaluate, resumable=True, costly=True,
     ),

@@ -28,6 +28,7 @@ from journeyman.rendering.renderer import Renderer
 _FEW_ROWS = 50
 """Below this a role learns little: OpenAI's guide to fine-tuning sees clear gains from 50 to 100 examples on."""
 _COMMON_ID = 0.1
+_MUCH_CUT = 0.4
 _NAMES = {number: rule.__name__ for number, rule in enumerate(RULES, start=1)}
 _FAILED = rule_numbers("failed", "empty")
 
@@ -75,6 +76,7 @@ def lint(
         notes=[
             *_prompt_notes(log, choice, prompts, splits, renderer, config),
             *_limit_notes(log),
+            *_endless(log.rows["cut"][examples["row"]][split == TRAIN], config),
             *_notes(log, state, choice, splits, teachers, repetition),
         ],
     )
@@ -246,6 +248,16 @@ def _prompt_notes(
             f"{injected!r}"
         )
     return notes
+
+
+def _endless(cut: NDArray[np.bool_], config: Config) -> list[str]:
+    """Where many training rows have no end, the model does not learn to stop (docs/real-log.md)."""
+    if config.curate.rules.truncated != "keep_without_end" or not len(cut) or cut.mean() < _MUCH_CUT:
+        return []
+    return [
+        f"{int(cut.sum())} of {len(cut)} training rows are cut answers without an end: the model may not learn to "
+        "stop; curate.rules.truncated = 'drop' leaves them out"
+    ]
 
 
 def _limit_notes(log: Log) -> list[str]:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from journeyman.manifests import ArmSummary, Paired, Rate, RoleSummary
 from journeyman.records import ARMS, Prediction, Verdict
 from journeyman.stats.describe import bootstrap_mean, mean, median, percentile
 from journeyman.stats.rates import mcnemar, paired_difference, wilson
+
+_MOST_FAILURES = 20
 
 
 def summarize(
@@ -18,15 +21,20 @@ def summarize(
     known = {"base", "tuned", *(v.arm for v in verdicts)}
     arms = [arm for arm in ARMS if arm in known]
     outcomes = {arm: {v.id: v.outcome for v in of_role if v.arm == arm} for arm in arms}
+    failures = {
+        arm: Counter(f"{v.check}: {v.detail}" for v in of_role if v.arm == arm and v.outcome == "fail") for arm in arms
+    }
     asked = {arm: [p for p in predictions if p.arm == arm and role in ("all", p.role)] for arm in arms}
     return RoleSummary(
         rows=len({v.id for v in of_role}),
-        arms={arm: _arm(asked[arm], list(outcomes[arm].values()), confidence) for arm in arms},
+        arms={arm: _arm(asked[arm], list(outcomes[arm].values()), failures[arm], confidence) for arm in arms},
         versus={arm: _pair(outcomes["tuned"], outcomes[arm], confidence) for arm in arms if arm != "tuned"},
     )
 
 
-def _arm(predictions: Sequence[Prediction], outcomes: Sequence[str], confidence: float) -> ArmSummary:
+def _arm(
+    predictions: Sequence[Prediction], outcomes: Sequence[str], failures: Counter[str], confidence: float
+) -> ArmSummary:
     passed, scored = outcomes.count("pass"), outcomes.count("pass") + outcomes.count("fail")
     rate = None
     if scored:
@@ -37,6 +45,7 @@ def _arm(predictions: Sequence[Prediction], outcomes: Sequence[str], confidence:
     return ArmSummary(
         success=rate,
         unscored=outcomes.count("unscored"),
+        failures=dict(failures.most_common(_MOST_FAILURES)),
         mean_latency_s=mean(latencies),
         p50_latency_s=median(latencies),
         p95_latency_s=percentile(latencies, 0.95),

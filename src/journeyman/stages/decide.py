@@ -178,7 +178,12 @@ def _next_steps(
         return []
     failed = {result.rule for result in results if result.outcome == "fail"}
     steps = []
-    if "success" in failed:
+    if "success" in failed and _endless(summary.tuned):
+        steps.append(
+            "most failures did not end by themselves: train on answers that end (curate.rules.truncated = 'drop', and "
+            "a teacher that is not cut), or raise evaluate.max_new_tokens"
+        )
+    elif "success" in failed:
         validations = adapter.validations if adapter is not None else []
         if adapter is not None and adapter.best_step == adapter.steps and len(validations) > 1:
             steps.append("more epochs: the validation loss was still falling at the last step")
@@ -190,6 +195,12 @@ def _next_steps(
     if "memory" in failed:
         steps.append("a smaller or more quantized base, or a smaller evaluate.context")
     return steps
+
+
+def _endless(arm: ArmSummary) -> bool:
+    """More than half of the failures ran into the token limit."""
+    cut = sum(count for why, count in arm.failures.items() if why.endswith("did not end by itself: length"))
+    return cut > sum(arm.failures.values()) / 2
 
 
 def decision_text(decision: DecisionManifest) -> str:
