@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -15,6 +15,7 @@ import pytest
 from journeyman.artifacts import read_json
 from journeyman.cli.app import main
 from journeyman.cli.heartbeat import LOG, PROGRESS, Progress
+from journeyman.pipeline import is_at_work
 
 MakeRun = Callable[..., Path]
 ENDLESS = ["--set", "train.epochs=100000", "--set", "train.patience=99999", "--set", "train.checkpoint_s=0.2"]
@@ -23,6 +24,15 @@ ENDLESS = ["--set", "train.epochs=100000", "--set", "train.patience=99999", "--s
 def journeyman(*arguments: object) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "journeyman", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, timeout=60)
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left_behind(tmp_path: Path) -> Iterator[None]:
+    """Ends what a failed test left at work."""
+    yield
+    for place in tmp_path.glob(f"*/{PROGRESS}"):
+        if is_at_work(place.parent):
+            os.kill(read_json(place)["pid"], signal.SIGKILL)
 
 
 def wait_for(condition: Callable[[], bool]) -> None:
@@ -40,9 +50,13 @@ def test_detached_training_is_seen_and_stopped_and_goes_on(make_run: MakeRun) ->
     wait_for(lambda: metrics.is_file() and metrics.read_text().count("\n") > 10)
     process = read_json(folder / PROGRESS)["pid"]
     assert os.getsid(process) == process, "a session of its own: the terminal's end does not reach it"
-    wait_for(lambda: "step" in journeyman("status", "--dir", folder).stdout)
-    seen = journeyman("status", "--dir", folder).stdout
-    assert f"at work: process {process}" in seen and "train:" in seen and "left" in seen
+    looks: list[str] = []
+
+    def is_seen_in_training() -> bool:  # a look may fall into a validation
+        looks.append(journeyman("status", "--dir", folder).stdout)
+        return all(words in looks[-1] for words in (f"at work: process {process}", "train:", "step", "left"))
+
+    wait_for(is_seen_in_training)
 
     refused = journeyman("train", "--detach", "--dir", folder, *ENDLESS)
     assert refused.returncode == 2 and "at work in this folder" in refused.stderr
