@@ -148,7 +148,7 @@ def test_an_interrupted_evaluation_asks_only_what_is_missing(make_run: MakeRun) 
     folder = make_run()
     assert call("train", "--dir", folder) == 0
     call("evaluate", "--dir", folder)
-    place, kept = folder / "05-evaluation", folder / ".answers.jsonl"
+    place, kept = folder / "05-evaluation", folder / ".answers"
     inputs = read_json(place / "manifest.json")["stamp"]["inputs"]
     answers = kept.read_text().splitlines(keepends=True)
     marked = [line.replace('"latency_s": ', '"latency_s": 1000') for line in answers[:3]]
@@ -163,7 +163,7 @@ def test_an_interrupted_evaluation_asks_only_what_is_missing(make_run: MakeRun) 
 def test_another_check_asks_nothing_again_and_another_adapter_only_its_own(make_run: MakeRun) -> None:
     folder = make_run()
     assert call("evaluate", "--dir", folder) == 0
-    kept = folder / ".answers.jsonl"
+    kept = folder / ".answers"
     first, peak = kept.read_text(), read_json(folder / "05-evaluation" / "manifest.json")["result"]["peak_memory_gb"]
     check = ("--set", "roles.coder.checks=['answered', 'similarity']", "--redo", "--dir", folder)
     assert call("evaluate", *check) == 0

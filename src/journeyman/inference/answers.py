@@ -15,7 +15,7 @@ from journeyman.artifacts import hash_of, sha256_of
 from journeyman.inference.llama import EngineSettings
 from journeyman.records import Example, Message, Prediction
 
-CACHE = ".answers.jsonl"
+CACHE = ".answers"  # no .jsonl: data.sources may name *.jsonl beside it
 
 
 class Answers:
