@@ -2,9 +2,10 @@
 
 It takes away, in this order: output, memory, processor time, processes and files (resource limits), the
 network (a network namespace of its own, or Landlock), and every path outside the scratch folder and the
-Python installation (Landlock). Then it reads one JSON document from standard input, executes the sources
-in one namespace, and writes the document's nonce to standard output: a run that did not reach the very end
-of the last source does not know it.
+Python installation (Landlock). Where bubblewrap has built these walls around it already, Landlock stands inside
+them as a second one, if the kernel has it. Then it says through a pipe that foreign code is about to run, executes
+the sources of the JSON document on standard input in one namespace, and writes the document's nonce to standard output:
+a run that did not reach the very end of the last source does not know it.
 
 Landlock: Linux kernel documentation, userspace-api/landlock; system calls 444 to 446.
 """
@@ -14,6 +15,7 @@ import json
 import os
 import resource
 import stat
+import struct
 import sys
 
 CLONE_NEWUSER, CLONE_NEWPID, CLONE_NEWNET = 0x10000000, 0x20000000, 0x40000000
@@ -73,27 +75,77 @@ def close_files(libc, readable, writable):
     return libc.syscall(446, ruleset, 0) == 0
 
 
+SYSCALLS = {  # by machine: seccomp's name for it, clone, and those that are refused
+    "x86_64": (0xC000003E, 56, {
+        "fork": 57, "vfork": 58, "clone3": 435, "ptrace": 101, "pivot_root": 155, "chroot": 161, "mount": 165,
+        "umount2": 166, "init_module": 175, "kexec_load": 246, "add_key": 248, "request_key": 249, "keyctl": 250,
+        "unshare": 272, "perf_event_open": 298, "setns": 308, "process_vm_readv": 310, "process_vm_writev": 311,
+        "finit_module": 313, "bpf": 321, "userfaultfd": 323, "io_uring_setup": 425,
+    }),
+    "aarch64": (0xC00000B7, 220, {
+        "clone3": 435, "umount2": 39, "mount": 40, "pivot_root": 41, "chroot": 51, "unshare": 97, "kexec_load": 104,
+        "init_module": 105, "ptrace": 117, "add_key": 217, "request_key": 218, "keyctl": 219, "perf_event_open": 241,
+        "setns": 268, "process_vm_readv": 270, "process_vm_writev": 271, "finit_module": 273, "bpf": 280,
+        "userfaultfd": 282, "io_uring_setup": 425,
+    }),
+}  # fmt: skip
+
+
+def forbid_processes(libc):
+    """seccomp: no new process (threads are free), none of the calls that reach deep into the kernel.
+
+    Limits on processes do not bind root; this does. Linux kernel documentation, userspace-api/seccomp_filter.
+    """
+    if os.uname().machine not in SYSCALLS:
+        return
+    arch, clone, refused = SYSCALLS[os.uname().machine]
+    load, equal, at_least, any_of, end = 0x20, 0x15, 0x35, 0x45, 0x06
+    refuse, unknown, allow = 0x00050000 | 1, 0x00050000 | 38, 0x7FFF0000  # EPERM; ENOSYS, so libc takes clone
+    lines = [(load, 0, 0, 4), (equal, 1, 0, arch), (end, 0, 0, refuse), (load, 0, 0, 0)]
+    lines += [(at_least, 0, 1, 0x40000000), (end, 0, 0, refuse)]  # x86's second set of numbers
+    for name, number in refused.items():
+        lines += [(equal, 0, 1, number), (end, 0, 0, unknown if name == "clone3" else refuse)]
+    lines += [(equal, 0, 3, clone), (load, 0, 0, 16), (any_of, 1, 0, 0x10000), (end, 0, 0, refuse), (end, 0, 0, allow)]
+    code = b"".join(struct.pack("=HBBI", *line) for line in lines)
+    program = struct.pack("@HP", len(lines), ctypes.addressof(kept := ctypes.create_string_buffer(code, len(code))))
+    libc.prctl(38, 1, 0, 0, 0)
+    libc.prctl(22, 2, program, 0, 0)
+    del kept
+
+
+def drop_capabilities(libc):
+    """All of them: in a user namespace of its own the child would hold every one, and root holds the real ones."""
+    header = (ctypes.c_uint32 * 2)(0x20080522, 0)  # version 3: two words of each set
+    libc.capset(ctypes.byref(header), ctypes.byref((ctypes.c_uint32 * 6)()))
+
+
 def main():
-    scratch, memory_bytes, cpu_s = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+    scratch = sys.argv[1]
+    memory_bytes, cpu_s, ready = (int(given) for given in sys.argv[2:])
     job = json.load(sys.stdin)
     os.chdir(scratch)
     libc = ctypes.CDLL(None, use_errno=True)
     linux = sys.platform == "linux"
-    network = linux and close_network(libc)
+    network = job["walled"] or (linux and close_network(libc))
     readable = ["/usr", "/lib", "/lib64", "/etc/ld.so.cache", "/dev/null", "/dev/urandom", sys.prefix, sys.base_prefix]
-    files = linux and close_files(libc, readable, scratch)
+    files = (linux and close_files(libc, readable, scratch)) or job["walled"]
     if not (network and files) and not job["unsafe"]:
         missing = [name for name, closed in (("network", network), ("files", files)) if not closed]
         sys.stderr.write("no sandbox: this kernel cannot close off " + " and ".join(missing))
-        sys.exit(97)
-    become_first_process()
+        sys.exit(1)
+    if not job["walled"]:
+        become_first_process()  # the parent that waits keeps `ready` open; only a written byte counts
+    drop_capabilities(libc)
+    forbid_processes(libc)
     limit_resources(memory_bytes, cpu_s, 1 << 20)
-    # Root is exempt from this limit; what root's code forks ends with the namespace.
+    # Root is exempt from this limit; seccomp binds it.
     resource.setrlimit(resource.RLIMIT_NPROC, (0, 0))
     # Bound before foreign code runs, which may put its own in their place.
     run, build, write, read, look, is_pipe = exec, compile, os.write, os.read, os.fstat, stat.S_ISFIFO
     flush = sys.stdout.flush
     sources, namespace = job.pop("sources"), {"__name__": "answer"}
+    os.write(ready, b"1")
+    os.close(ready)
     hide(job.pop("nonce"))
     for name, source in sources:
         run(build(source, name, "exec"), namespace)
