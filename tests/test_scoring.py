@@ -327,7 +327,7 @@ HOSTILE = {
     "mounts the disk": (
         "import ctypes, os\nif ctypes.CDLL(None).mount(b'/dev/vda', b'.', b'ext4', 0, None):\n    raise SystemExit\n"
     ),
-    "sends a datagram": "import socket; socket.socket(2, 2).sendto(b'x', ('127.0.0.1', 9))",
+    "sees a network": "import socket; [name for _, name in socket.if_nameindex() if name != 'lo'][0]",
     "talks to a socket of the system": "import socket; socket.socket(1, 1).connect('/run/dbus/system_bus_socket')",
     "works on in the background": (
         "import os, time\nif os.fork() == 0:\n    os.setsid(); time.sleep(1)\n"
