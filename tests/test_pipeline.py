@@ -24,6 +24,7 @@ from journeyman.errors import InputError, UsageError
 from journeyman.inference.llama import EngineSettings, running_engine
 from journeyman.manifests import BundleManifest
 from journeyman.pipeline import STAGES, Run, read_result
+from journeyman.ports import Question
 from journeyman.records import Message, Verdict
 from journeyman.serving.app import RequestError, conversation_of, engine_request, make_app
 
@@ -64,7 +65,7 @@ def test_every_stage_leaves_its_folder_and_the_lineage_holds(finished: Path) -> 
             assert sha256_of(finished / stage.folder / name) == digest
     evaluation = read_result(finished, "evaluate")[1].model_dump()
     assert evaluation["adapter_sha256"]["all"] == sha256_of(finished / "04-adapter" / "adapter.gguf")
-    assert evaluation["identical_prompts"] == evaluation["rows"] == 4
+    assert evaluation["files"]["tuned"]["identical_prompts"] == evaluation["rows"] == 4
 
 
 def test_the_bundle_serves_the_very_files_that_were_evaluated(finished: Path) -> None:
@@ -164,11 +165,16 @@ def test_another_check_asks_nothing_again_and_another_adapter_only_its_own(make_
     folder = make_run()
     assert call("evaluate", "--dir", folder) == 0
     kept = folder / ".answers"
-    first, peak = kept.read_text(), read_json(folder / "05-evaluation" / "manifest.json")["result"]["peak_memory_gb"]
+
+    def peak_memory() -> float:
+        manifest = read_json(folder / "05-evaluation" / "manifest.json")
+        return float(manifest["result"]["files"]["tuned"]["peak_memory_gb"])
+
+    first, peak = kept.read_text(), peak_memory()
     check = ("--set", "roles.coder.checks=['answered', 'similarity']", "--redo", "--dir", folder)
     assert call("evaluate", *check) == 0
     assert kept.read_text() == first
-    assert read_json(folder / "05-evaluation" / "manifest.json")["result"]["peak_memory_gb"] == peak
+    assert peak_memory() == peak
     assert call("evaluate", "--set", "train.learning_rate=0.03", *check) == 0
     new = [json.loads(line)["answer"]["arm"] for line in kept.read_text().removeprefix(first).splitlines()]
     assert new and set(new) == {"tuned"}
@@ -288,7 +294,7 @@ def client(finished: Path) -> Any:
     assert isinstance(bundle, BundleManifest)
     place = finished / "07-bundle"
     with (
-        running_engine(EngineSettings(place / "base.gguf", {"all": place / "adapter.gguf"}, 512, 2, 8, 0.0)) as engine,
+        running_engine(EngineSettings(place / "base.gguf", {"all": place / "adapter.gguf"}, 512, 2, 0.0)) as engine,
         TestClient(make_app(bundle, engine)) as made,
     ):
         yield made
@@ -537,8 +543,12 @@ def test_the_engine_answers_each_role_with_its_own_adapter(make_run: MakeRun, ti
     asked = [Message(role="user", content="Task: amber birch")]
 
     def answers(adapters: dict[str, Path]) -> list[str]:
-        with running_engine(EngineSettings(tiny_gguf, adapters, 512, 2, 12, 0.0)) as engine:
-            return [engine.generate("x", role, asked, arm).text for role in files for arm in ("base", "tuned")]
+        with running_engine(EngineSettings(tiny_gguf, adapters, 512, 2, 0.0)) as engine:
+            return [
+                engine.generate(Question("x", role, "", asked, 12, adapter=adapter)).text
+                for role in files
+                for adapter in (None, engine.settings.adapter_of(role))
+            ]
 
     both = answers(files)
     alone = {role: answers({"all": file}) for role, file in files.items()}

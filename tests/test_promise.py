@@ -118,7 +118,7 @@ def test_llama_cpp_answers_as_the_torch_adapter_does(
     does the tuned model; that the adapter moves these tokens by more than twice that is asserted.
     """
     write_gguf(adapter, tmp_path / "adapter.gguf")
-    settings = EngineSettings(embedded.path, {"all": tmp_path / "adapter.gguf"}, 512, 2, 8, 0.0)
+    settings = EngineSettings(embedded.path, {"all": tmp_path / "adapter.gguf"}, 512, 2, 0.0)
     with running_engine(settings) as engine:
         effects = []
         for arm, layers in (("base", None), ("tuned", adapter.layers())):
@@ -149,13 +149,13 @@ def _demo_rows() -> list[dict[str, Any]]:
 
 def test_prompt_ids_of_train_evaluate_and_serve_are_identical(embedded: GgufFile, renderer: Renderer) -> None:
     rows = _demo_rows()[::12]
-    with running_engine(EngineSettings(embedded.path, {}, 512, 2, 8, 0.0)) as engine:
+    with running_engine(EngineSettings(embedded.path, {}, 512, 2, 0.0)) as engine:
         for row in rows:
             messages = [Message(**m) for m in row["execution"]["input_messages"]]
             role = row["agent"]["role"]
             bundle = BundleManifest(
                 roles=[role], override=None, base_sha256="", adapter_sha256={}, adapter_files={}, base_file="",
-                system_prompts={role: messages[0].content}, redact={}, settings={},
+                base_path="", system_prompts={role: messages[0].content}, redact={}, settings={},
             )  # fmt: skip
             trained = renderer.example(example_of(messages, "x"))
             served = served_messages(bundle, role, [messages[1].as_chat()], conversation_of(bundle))
@@ -166,7 +166,7 @@ def test_prompt_ids_of_train_evaluate_and_serve_are_identical(embedded: GgufFile
 
 @pytest.mark.skipif(not REAL_LOG.is_file(), reason="the real log is not here")
 def test_tokens_of_real_texts_equal_llama_cpp(embedded: GgufFile, renderer: Renderer) -> None:
-    with running_engine(EngineSettings(embedded.path, {}, 512, 2, 8, 0.0)) as engine:
+    with running_engine(EngineSettings(embedded.path, {}, 512, 2, 0.0)) as engine:
         for line in REAL_LOG.read_text().splitlines()[::6]:
             text = json.loads(line)["execution"]["output"] or ""
             theirs = engine._post("/tokenize", {"content": text, "add_special": False, "parse_special": True})["tokens"]

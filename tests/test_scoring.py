@@ -38,6 +38,9 @@ def test_answered() -> None:
     assert outcome("answered", "yes") == "pass"
     assert outcome("answered", " ") == "fail"
     assert outcome("answered", "yes", "length") == "fail"
+    assert outcome("answered", "I'm sorry, but I can't help with that.") == "fail"
+    assert outcome("answered", "x", "content_filter") == "fail"
+    assert outcome("answered", "Sorry for the wait: here is the code.") == "pass"
 
 
 def test_code_is_found_in_fences_and_outside() -> None:
@@ -87,12 +90,13 @@ def test_regex() -> None:
 
 
 def test_judge_names_the_first_check_that_does_not_pass() -> None:
-    name, finding = judge(
+    made = judge(
         Answer("x = (", "stop", {}, FAST),
         CheckRule(checks=["answered", "python_parses", "python_tests"]),
         Checks(Path()),
     )
-    assert (name, finding.outcome) == ("python_parses", "fail")
+    assert (made.check, made.finding.outcome) == ("python_parses", "fail")
+    assert made.outcomes == {"answered": "pass", "python_parses": "fail"}, "what comes after is not asked"
 
 
 def test_exact_and_normalized() -> None:
@@ -222,6 +226,42 @@ def test_a_check_of_ones_own(tmp_path: Path) -> None:
             Checks(tmp_path).named(name)
 
 
+def test_scorers_of_inspect_ai(tmp_path: Path) -> None:
+    pytest.importorskip("inspect_ai")
+    (tmp_path / "mine.py").write_text(
+        "from inspect_ai.scorer import Score, accuracy, match, scorer\n"
+        "def at_the_start():\n    return match(location='begin')\n"
+        "@scorer(metrics=[accuracy()])\ndef polite():\n"
+        "    async def score(state, target):\n"
+        "        return Score(value='please' in state.output.completion, explanation=state.input_text)\n"
+        "    return score\n"
+        "@scorer(metrics=[accuracy()])\ndef broken():\n"
+        "    async def score(state, target):\n        raise KeyError('x')\n"
+        "    return score\n"
+    )
+
+    def said(name: str, text: str, **data: Any) -> tuple[str, str]:
+        finding = Checks(tmp_path).named(name)(Answer(text, "stop", data, FAST, task="What is it?"))
+        return finding.outcome, finding.detail
+
+    assert said("inspect:includes", "The answer is 42.", expected="42")[0] == "pass"
+    assert said("inspect:includes", "The answer is 41.", expected="42")[0] == "fail"
+    assert said("inspect:match", "It is 42", expected=["41", "42"])[0] == "pass", "any of several targets"
+    assert said("inspect:f1", "red blue", expected="red blue gold grey")[0] == "fail"
+    assert said("inspect:f1", "red blue", expected="red blue gold grey", least_score=0.6)[0] == "pass"
+    assert said("inspect:includes", "42")[0] == "unscored" == said("inspect:f1", "a", expected="a", least_score="x")[0]
+    assert said("inspect:mine.py:at_the_start", "42 it is", expected="42")[0] == "pass"
+    assert said("inspect:mine.py:at_the_start", "it is 42", expected="42")[0] == "fail"
+    assert said("inspect:mine.py:polite", "please", expected="x") == (
+        "pass",
+        "inspect:mine.py:polite gives True, asked ≥ 1: What is it?",
+    )
+    assert said("inspect:mine.py:broken", "please", expected="x")[0] == "unscored"
+    for name in ("inspect:nothing", "inspect:mine.py:nothing", "inspect:pattern"):
+        with pytest.raises(UsageError):
+            Checks(tmp_path).named(name)
+
+
 @pytest.mark.parametrize(
     ("text", "data", "expected"),
     [
@@ -235,8 +275,8 @@ def test_a_check_of_ones_own(tmp_path: Path) -> None:
 def test_weights(text: str, data: dict[str, str], expected: str) -> None:
     """0.2 + 0.6 + 0.2, at least 0.8: what is unscored leaves it open only where it could tip the scale."""
     rule = CheckRule(checks=[], weights={"answered": 0.2, "contains": 0.6, "regex": 0.2}, pass_at=0.8)
-    name, finding = judge(Answer(text, "stop", data, FAST), rule, Checks(Path()))
-    assert (name, finding.outcome) == ("weights", expected)
+    made = judge(Answer(text, "stop", data, FAST), rule, Checks(Path()))
+    assert (made.check, made.finding.outcome) == ("weights", expected)
 
 
 class _Judge(BaseHTTPRequestHandler):
@@ -283,6 +323,10 @@ def test_a_judge_is_asked_in_both_orders(
         reference = "so so" if text == "good" else "good"
         finding = Checks(Path(), config).named("judge")(Answer(text, "stop", {}, FAST, (), reference, (), "Do it."))
         assert finding.outcome == expected and why in finding.detail
+        answer = Answer(text, "stop", {"contains": "nothing"}, FAST, (), reference, (), "Do it.")
+        made = judge(answer, CheckRule(checks=["contains", "judge", "answered"]), Checks(Path(), config))
+        assert (made.check, made.finding.outcome) == ("contains", "fail"), "the first that does not pass decides"
+        assert made.outcomes["judge"] == expected, "and the judge is asked all the same, to be held against it"
         monkeypatch.delenv("JUDGE")
         refused = Checks(Path(), config).named("judge")(Answer(text, "stop", {}, FAST, (), reference, (), "Do it."))
         assert refused.outcome == "unscored" and "401" in refused.detail

@@ -1,32 +1,17 @@
-"""Intervals and tests against scipy; the decision's logic."""
+"""Intervals and tests against scipy; what groups, judges and latencies come to."""
 
 from __future__ import annotations
-
-from collections.abc import Sequence
 
 import numpy as np
 import pytest
 from scipy import stats
 
-from journeyman.manifests import (
-    ArmSummary,
-    DatasetManifest,
-    Durations,
-    LogGroup,
-    Paired,
-    Rate,
-    RoleSummary,
-    Rules,
-    SplitCounts,
-    TrainedAdapter,
-    ValidationPoint,
-)
 from journeyman.records import Prediction, Verdict
-from journeyman.scoring.summary import summarize
-from journeyman.stages.decide import decide_role
-from journeyman.stages.plan import _role_confidence
+from journeyman.scoring.agreement import judge_agreement
+from journeyman.scoring.summary import Results
 from journeyman.stats.describe import bootstrap_mean, mean, median, percentile
-from journeyman.stats.rates import mcnemar, paired_difference, power, rows_needed, wilson
+from journeyman.stats.groups import effective_rows, one_sided_mcnemar, sign_flip
+from journeyman.stats.rates import kappa, mcnemar, paired_difference, power, rows_needed, wilson
 
 
 @pytest.mark.parametrize(("passed", "n"), [(0, 1), (0, 27), (20, 27), (31, 31), (298, 302)])
@@ -72,73 +57,6 @@ def test_describe() -> None:
     assert percentile([float(x) for x in range(1, 101)], 0.95) == 95
 
 
-RULES = Rules(
-    max_mean_latency_s=12, min_success=0.98, max_memory_gb=10, stretch_mean_latency_s=10, stretch_success=0.99,
-    confidence=0.95, role_confidence=0.95, margin=None, checks={},
-)  # fmt: skip
-ADAPTER = TrainedAdapter(
-    folder="", steps=10, total_steps=10, stopped_early=False, best_step=10, train_s=1, tokens=1,
-    validations=[ValidationPoint(step=0, loss=2.0), ValidationPoint(step=10, loss=1.0)],
-)  # fmt: skip
-
-
-def _summary(
-    passed: int, n: int, latency: float | None = 5.0, wins: int = 5, unscored: int = 0, rate: Rate | None = None
-) -> RoleSummary:
-    if n and rate is None:
-        rate = Rate(passed=passed, n=n, low=wilson(passed, n, 0.95)[0], high=wilson(passed, n, 0.95)[1])
-    arm = ArmSummary(
-        success=rate, unscored=unscored, mean_latency_s=latency, p95_latency_s=latency, mean_latency_high_s=latency,
-        first_token_s=None, p50_latency_s=latency, tokens_per_s=None,
-    )  # fmt: skip
-    against = Paired(wins=wins, losses=0, ties=n - wins, p_value=None, difference=None, low=None, high=None)
-    return RoleSummary(rows=n, arms={"base": arm, "tuned": arm}, versus={"base": against})
-
-
-def _teacher(mean_s: float | None) -> LogGroup:
-    return LogGroup(rows=9, successes=9, durations=Durations(n=9, mean_s=mean_s, median_s=mean_s, p95_s=mean_s))
-
-
-def test_the_users_31_faultless_rows_are_not_enough_and_189_are() -> None:
-    few = decide_role(_summary(31, 31), 3.0, RULES, ADAPTER, None)
-    assert (few.verdict, few.rows_needed) == ("insufficient", 189)
-    enough = decide_role(_summary(189, 189), 3.0, RULES, ADAPTER, None)
-    assert enough.verdict == "deploy" and enough.stretch is False
-    assert decide_role(_summary(400, 400), 3.0, RULES, ADAPTER, None).stretch is True
-
-
-def test_a_failed_rule_iterates_where_something_improved_and_aborts_where_nothing_did() -> None:
-    iterate = decide_role(_summary(50, 100), 3.0, RULES, ADAPTER, None)
-    assert iterate.verdict == "iterate" and any("more epochs" in step for step in iterate.next_steps)
-    assert decide_role(_summary(50, 100, wins=0), 3.0, RULES, ADAPTER, None).verdict == "abort"
-    faster = decide_role(_summary(50, 100, wins=0), 3.0, RULES, ADAPTER, _teacher(20.0))
-    assert faster.verdict == "iterate"
-    slower = decide_role(_summary(50, 100, wins=0), 3.0, RULES, ADAPTER, _teacher(2.0))
-    assert slower.verdict == "abort"
-
-
-def test_answers_that_never_end_get_their_own_advice() -> None:
-    summary = _summary(0, 19)
-    for failures, expected in (
-        ({"answered: did not end by itself: length": 12, "answered: empty answer": 7}, "did not end by themselves"),
-        ({"answered: did not end by itself: length": 9, "answered: empty answer": 10}, "more epochs"),
-    ):
-        arm = summary.tuned.model_copy(update={"failures": failures})
-        made = decide_role(summary.model_copy(update={"arms": {"tuned": arm}}), 3.0, RULES, ADAPTER, None)
-        assert expected in made.next_steps[0]
-
-
-def test_latency_at_the_limit_fails_and_memory_at_the_limit_passes() -> None:
-    late = decide_role(_summary(400, 400, latency=12.0), 10.0, RULES, ADAPTER, None)
-    assert {r.rule: r.outcome for r in late.reasons} == {"success": "pass", "latency": "fail", "memory": "pass"}
-
-
-def test_the_unknown_never_deploys() -> None:
-    assert decide_role(_summary(400, 400), None, RULES, ADAPTER, None).verdict == "insufficient"
-    assert decide_role(_summary(0, 0, latency=None), 3.0, RULES, ADAPTER, None).verdict == "insufficient"
-    assert decide_role(_summary(400, 400, unscored=3), 3.0, RULES, ADAPTER, None).verdict == "insufficient"
-
-
 def test_the_paired_interval_covers_the_truth() -> None:
     """10,000 draws each of 40 paired rows; the interval may be wide, never too narrow by more than a point."""
     rng = np.random.default_rng(1)
@@ -149,12 +67,70 @@ def test_the_paired_interval_covers_the_truth() -> None:
         assert covered >= 0.94, (won, lost, covered)
 
 
-def test_the_bootstrap_of_a_mean_equals_scipy() -> None:
-    values = np.random.default_rng(2).lognormal(0.5, 0.6, 40).tolist()
-    low, high = bootstrap_mean(values, 0.95) or (0.0, 0.0)
-    expected = stats.bootstrap((values,), np.mean, confidence_level=0.95, method="percentile", rng=3)
-    assert (low, high) == pytest.approx(tuple(expected.confidence_interval), rel=0.03)
-    assert bootstrap_mean([], 0.95) is None and bootstrap_mean([2.0], 0.95) == (2.0, 2.0)
+@pytest.mark.parametrize(("spread", "n", "most"), [(0.3, 10, 0.06), (0.3, 30, 0.045), (0.6, 10, 0.085)])
+def test_the_mean_lies_above_the_upper_end_as_rarely_as_is_said(spread: float, n: int, most: float) -> None:
+    """Skewed times, 2,000 draws; asked for 2.5 %. What few skewed values allow is said here, not hidden."""
+    rng, truth = np.random.default_rng(2), float(np.exp(spread**2 / 2))
+    missed = missed_by_percentiles = 0
+    for _ in range(2_000):
+        values = rng.lognormal(0, spread, n)
+        ends = bootstrap_mean(values.tolist(), 0.95, resamples=600)
+        assert ends is not None
+        missed += ends[1] < truth
+        resampled = values[rng.integers(0, n, (600, n))].mean(axis=1)
+        missed_by_percentiles += np.quantile(resampled, 0.975) < truth
+    assert missed / 2_000 <= most
+    assert missed < missed_by_percentiles
+
+
+def test_the_bootstrap_of_many_values_equals_the_t_interval() -> None:
+    values = np.random.default_rng(3).normal(5, 1, 400)
+    expected = stats.t.interval(0.95, 399, values.mean(), stats.sem(values))
+    assert bootstrap_mean(values.tolist(), 0.95) == pytest.approx(expected, abs=0.01)
+
+
+def test_too_few_values_have_no_interval() -> None:
+    assert bootstrap_mean([], 0.95) is None and bootstrap_mean([2.0, 3.0], 0.95) is None
+    assert bootstrap_mean([1.0, 2.0, 3.0], 0.999) is None, "three values cannot tell so much"
+    assert bootstrap_mean([2.0] * 4, 0.95) == (2.0, 2.0)
+
+
+def test_groups_count_as_less_than_their_rows() -> None:
+    assert effective_rows([1] * 7) == 7 and effective_rows([7]) == 1 and effective_rows([]) == 0
+    assert effective_rows([2, 2, 2]) == 3 and 2 < effective_rows([3, 1, 1]) < 3
+
+
+@pytest.mark.parametrize(("wins", "losses"), [(0, 1), (5, 0), (8, 2), (4, 4)])
+def test_the_sign_flip_of_single_rows_is_mcnemar(wins: int, losses: int) -> None:
+    singles = {f"w{i}": 1 for i in range(wins)} | {f"l{i}": -1 for i in range(losses)} | {"tie": 0}
+    assert sign_flip(singles) == pytest.approx(mcnemar(wins, losses))
+
+
+def test_the_sign_flip_equals_scipy_and_groups_weigh_less_than_their_rows() -> None:
+    differences = {"a": 5, "b": 3, "c": -1, "d": 2, "e": 1}
+    values = np.array(list(differences.values()))
+    ours = sign_flip(differences)
+    theirs = stats.permutation_test(
+        (values,), np.sum, permutation_type="samples", n_resamples=np.inf, alternative="two-sided"
+    ).pvalue
+    assert ours == pytest.approx(theirs)
+    assert ours is not None and ours > (mcnemar(11, 1) or 0.0)
+    many = {str(i): 1 if i < 30 else -1 for i in range(42)}
+    assert sign_flip(many) == pytest.approx(mcnemar(30, 12), abs=0.003), "drawn, not counted"
+    assert sign_flip({"a": 0}) is None
+
+
+def test_a_one_sided_test_of_losses_equals_scipy() -> None:
+    for wins, losses in ((0, 6), (3, 9), (5, 5)):
+        expected = stats.binomtest(losses, wins + losses, alternative="greater").pvalue
+        assert one_sided_mcnemar(wins, losses) == pytest.approx(expected)
+    assert one_sided_mcnemar(0, 0) is None
+
+
+def test_kappa_by_hand() -> None:
+    """The example that textbooks give: 20 and 15 alike, 5 and 10 apart, of 50."""
+    assert kappa(20, 15, 5, 10) == pytest.approx(0.4)
+    assert kappa(50, 0, 0, 0) is None and kappa(0, 0, 0, 0) is None
 
 
 def test_power_is_the_share_of_samples_that_pass() -> None:
@@ -166,76 +142,69 @@ def test_power_is_the_share_of_samples_that_pass() -> None:
         )
 
 
-def _run(rng: np.random.Generator, rates: Sequence[float], n: int, rules: Rules) -> list[str]:
-    """The verdicts of one synthetic run: every role's rows drawn from its true rate, all else within its limits."""
-    verdicts = []
-    for passed in rng.binomial(n, rates).tolist():
-        low, high = wilson(passed, n, rules.role_confidence)
-        summary = _summary(passed, n, rate=Rate(passed=passed, n=n, low=low, high=high))
-        verdicts.append(decide_role(summary, 3.0, rules, ADAPTER, None).verdict)
-    return verdicts
-
-
-@pytest.mark.parametrize(("n", "threshold"), [(27, 0.5), (60, 0.9), (400, 0.98)])
-def test_wrong_deployments_stay_under_the_level_and_the_power_is_what_the_plan_says(n: int, threshold: float) -> None:
-    """10,000 runs of four roles of known truth: all just below the threshold, then all at the plan's power_rate."""
-    runs, roles, confidence = 10_000, 4, 0.95
-    of_roles = {f"role {i}": SplitCounts(train=9, val=9, test=n) for i in range(roles)}
-    role_confidence = 1 - (1 - confidence) / roles
-    assert _role_confidence(DatasetManifest.model_construct(splits=of_roles), confidence) == role_confidence
-    rules = RULES.model_copy(update={"min_success": threshold, "role_confidence": role_confidence})
-    rng = np.random.default_rng(n)
-    wrong = sum("deploy" in _run(rng, [threshold - 1e-4] * roles, n, rules) for _ in range(runs)) / runs
-    assert wrong <= 1 - confidence, "any role deployed that must not be"
-    rate = (1 + threshold) / 2
-    right = [verdict == "deploy" for _ in range(runs // 4) for verdict in _run(rng, [rate] * roles, n, rules)]
-    assert np.mean(right) == pytest.approx(power(n, rate, threshold, role_confidence), abs=0.015)
-
-
-def test_a_role_may_be_held_against_the_teacher() -> None:
-    rules = RULES.model_copy(update={"margin": 0.05})
-
-    def outcome(low: float | None, high: float | None) -> str:
-        against = Paired(wins=0, losses=0, ties=9, p_value=None, difference=low, low=low, high=high)
-        summary = _summary(400, 400)
-        summary = summary.model_copy(update={"versus": {**summary.versus, "teacher": against}})
-        return {r.rule: r.outcome for r in decide_role(summary, 3.0, rules, ADAPTER, None).reasons}["teacher"]
-
-    assert [outcome(*ends) for ends in ((-0.04, 0.1), (-0.2, 0.1), (-0.2, -0.06), (None, None))] == [
-        "pass", "unknown", "fail", "unknown",
-    ]  # fmt: skip
-
-
-def test_a_mean_latency_whose_interval_reaches_the_limit_is_not_yet_known() -> None:
-    summary = _summary(400, 400, latency=11.0)
-    arm = summary.tuned.model_copy(update={"mean_latency_high_s": 12.5})
-    late = decide_role(summary.model_copy(update={"arms": {**summary.arms, "tuned": arm}}), 3.0, RULES, ADAPTER, None)
-    assert late.verdict == "insufficient"
-
-
-def _answer(row: str, arm: str, latency: float, first: float, tokens: int) -> Prediction:
+def _answer(row: str, arm: str, latency: float, first: float, tokens: int, load: int | None = 1) -> Prediction:
     return Prediction(
         id=row, role="coder", arm=arm, text="x", finish_reason="stop", latency_s=latency, first_token_s=first,
-        prompt_tokens=1, answer_tokens=tokens,
+        prompt_tokens=1, answer_tokens=tokens, load=load,
     )  # fmt: skip
+
+
+def _verdicts(outcomes: dict[str, str], rows: str = "abc") -> list[Verdict]:
+    code = {"p": "pass", "f": "fail", "u": "unscored"}
+    return [
+        Verdict(id=row, role="coder", arm=arm, outcome=code[one], check="c")  # type: ignore[arg-type]
+        for arm, of_arm in outcomes.items()
+        for row, one in zip(rows, of_arm, strict=True)
+    ]
 
 
 def test_a_summary_by_hand() -> None:
     """Three rows: won, lost, and one that could not be judged for the base."""
-    answers = [_answer(row, "tuned", 3.0, 1.0, 11) for row in "abc"] + [
-        _answer(row, "base", 9.0, 1.0, 2) for row in "abc"
-    ]
-    outcomes = {"tuned": ("pass", "fail", "pass"), "base": ("fail", "pass", "unscored")}
-    verdicts = [
-        Verdict(id=row, role="coder", arm=arm, outcome=outcome, check="c")  # type: ignore[arg-type]
-        for arm, of_arm in outcomes.items()
-        for row, outcome in zip("abc", of_arm, strict=True)
-    ]
-    made = summarize("coder", answers, verdicts, 0.95)
-    assert (made.rows, made.tuned.success.passed, made.base.success.n, made.base.unscored) == (3, 2, 2, 1)  # type: ignore[union-attr]
-    assert (made.tuned.mean_latency_s, made.tuned.p50_latency_s, made.tuned.first_token_s) == (3.0, 3.0, 1.0)
-    assert made.tuned.tokens_per_s == pytest.approx(5.0)
-    assert made.tuned.failures == {"c: ": 1}
-    against = made.versus["base"]
+    asked = [_answer(row, arm, 9.0, 1.0, 2, load=4) for arm in ("base", "tuned") for row in "abc"]
+    timed = [_answer(row, "tuned", 3.0, 1.0, 11) for row in "abc"]
+    verdicts = _verdicts({"tuned": "pfp", "base": "fpu"})
+    results = Results({row: row for row in "abc"}, ["base", "tuned"], ["tuned"], asked, timed, verdicts)
+    made = results.summary("coder", 0.95)
+    tuned, base = made.tuned, made.base
+    assert tuned.success is not None and base.success is not None
+    assert (made.rows, made.groups, tuned.success.passed, base.success.n, base.unscored) == (3, 3, 2, 2, 1)
+    alone, loaded = tuned.speed, tuned.under_load
+    assert alone is not None and loaded is not None and base.speed is None
+    assert (alone.load, alone.mean_s, alone.p50_s, alone.first_token_s) == (1, 3.0, 3.0, 1.0)
+    assert alone.latencies_s == [3.0] * 3
+    assert alone.tokens_per_s == pytest.approx(5.0) and (loaded.load, loaded.mean_s) == (4, 9.0)
+    assert tuned.failures == {"c: ": 1}
+    against = made.versus["tuned"]["base"]
     assert (against.wins, against.losses, against.ties, against.difference) == (1, 1, 0, 0.0)
-    assert summarize("tester", answers, verdicts, 0.95).tuned.success is None
+    assert results.summary("tester", 0.95).tuned.success is None
+
+
+def test_a_summary_counts_groups() -> None:
+    """Nine rows of three sessions of three: intervals and the test are those of three, the counts are those of nine."""
+    rows = "abcdefghi"
+    verdicts = _verdicts({"tuned": "ppppppfff", "base": "ffffffppp"}, rows)
+    groups = {row: str(place // 3) for place, row in enumerate(rows)}
+    made = Results(groups, ["base", "tuned"], ["tuned"], [], [], verdicts).summary("coder", 0.95)
+    assert made.groups == 3 and made.tuned.success is not None
+    assert (made.tuned.success.passed, made.tuned.success.n, made.tuned.success.effective_n) == (6, 9, 3)
+    assert (made.tuned.success.low, made.tuned.success.high) == pytest.approx(wilson(2, 3, 0.95))
+    against = made.versus["tuned"]["base"]
+    assert (against.wins, against.losses, against.p_value) == (6, 3, 1.0)
+    assert (against.low, against.high) == pytest.approx(paired_difference(2, 1, 3, 0.95))
+
+
+def test_the_judge_is_held_against_the_other_checks() -> None:
+    def verdict(row: int, said: str, tests: str, arm: str = "tuned", role: str = "coder") -> Verdict:
+        checks = {"answered": "pass", "python_tests": tests, "judge": said}
+        return Verdict(id=str(row), role=role, arm=arm, outcome="pass", check="judge", checks=checks)
+
+    said = ["pass"] * 6 + ["fail"] * 3 + ["unscored"]
+    tests = ["pass"] * 5 + ["fail"] * 3 + ["pass", "pass"]
+    verdicts = [verdict(row, a, b) for row, (a, b) in enumerate(zip(said, tests, strict=True))]
+    verdicts += [verdict(99, "pass", "fail", arm="teacher")]  # compared with itself: says nothing
+    verdicts += [Verdict(id="x", role="poet", arm="tuned", outcome="pass", check="judge", checks={"judge": "pass"})]
+    (found,) = judge_agreement(verdicts, 0.95)
+    assert (found.role, found.n, found.agree, found.unscored) == ("coder", 9, 7, 1)
+    assert (found.too_kind, found.too_strict) == (1, 1)
+    assert (found.low, found.high) == pytest.approx(wilson(7, 9, 0.95))
+    assert found.kappa == pytest.approx(kappa(5, 2, 1, 1))

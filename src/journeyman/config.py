@@ -15,6 +15,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from journeyman.errors import UsageError
+from journeyman.records import ARMS
 
 CONFIG_NAME = "journeyman.toml"
 EMBEDDED = "embedded"
@@ -201,6 +202,14 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
 """`seed` is the recipe that most LoRA tutorials give; its max length 2048 is curate.max_length's default."""
 
 
+class EndpointConfig(Section):
+    """An OpenAI-compatible endpoint that is asked the sealed rows, as an arm of its own."""
+
+    url: str = Field(min_length=1, description="up to and including /v1")
+    model: str = Field(min_length=1, description="the model's name there; {role} stands for the row's role")
+    key_env: str = Field("", description="the environment variable that holds its key; empty: no key is sent")
+
+
 class JudgeConfig(Section):
     """The model that the check `judge` asks."""
 
@@ -217,10 +226,33 @@ class EvaluateConfig(Section):
     max_new_tokens: int = Field(512, ge=1, description="the answer's limit, in tokens")
     temperature: float = Field(0.0, ge=0, le=2, description="0 is greedy")
     threads: int | None = Field(None, ge=1, description="processor threads; unset: all physical cores")
+    context: int = Field(4096, ge=128, description="tokens of prompt and answer that the engine holds for a request")
+    parallel: int = Field(
+        4, ge=1, le=64, description="requests that the engine answers at a time, here and when serving"
+    )
+    timed_rows: int = Field(
+        10, ge=1, description="rows of each role that are asked once more, one at a time, to judge the latency"
+    )
     few_shot: int = Field(2, ge=0, description="training rows that the few-shot arm shows the base; 0: no such arm")
-    context: int = Field(4096, ge=128, description="tokens of prompt and answer that the engine holds")
+    quantizations: list[str] = Field(
+        default_factory=list,
+        description="other .gguf files of the same base: the adapter is evaluated on each, and one may ship",
+    )
+    probes: bool = Field(True, description="ask the shipped probes, whether tuning cost what it should not")
+    endpoints: dict[str, EndpointConfig] = Field(
+        default_factory=dict,
+        description="name → a further arm; one named teacher is asked in place of what the logs hold",
+    )
     judge: JudgeConfig = JudgeConfig()
     unsafe_exec: bool = Field(False, description="run model-written code even where no sandbox can be had")
+
+    @field_validator("endpoints")
+    @classmethod
+    def _names_are_free(cls, endpoints: dict[str, EndpointConfig]) -> dict[str, EndpointConfig]:
+        taken = sorted(name for name in endpoints if name in ARMS[1:] or "@" in name)
+        if taken:
+            raise ValueError(f"{taken[0]!r} is the name of another arm")
+        return endpoints
 
 
 class DecideConfig(Section):
@@ -234,6 +266,9 @@ class DecideConfig(Section):
     confidence: float = Field(0.95, gt=0.5, lt=1, description="of all roles' intervals together")
     margin: float | None = Field(
         None, ge=0, lt=1, description="a role's success may lie so much below the teacher's; unset: not asked"
+    )
+    probe_margin: float = Field(
+        0.1, ge=0, le=1, description="what tuning may cost of the probes; a larger fall that is no chance vetoes"
     )
 
 

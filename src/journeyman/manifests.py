@@ -60,6 +60,7 @@ class SplitCounts(Manifest):
     train: int
     val: int
     test: int
+    effective_test: float = Field(description="what the test rows count as: see stats.groups")
 
 
 class CreditFunnel(Manifest):
@@ -162,8 +163,12 @@ class Rules(Manifest):
     stretch_mean_latency_s: float
     stretch_success: float
     confidence: float
-    role_confidence: float = Field(description="of each role's intervals: corrected for how many roles are judged")
+    role_confidence: float = Field(
+        description="of each role's intervals: corrected for how many roles and files are judged"
+    )
     margin: float | None = Field(description="what a role may lie below the teacher; None: not asked")
+    probe_margin: float = Field(description="what tuning may cost of a probe")
+    files: list[str] = Field(description="files of the base that may ship, the one that is trained on first")
     checks: dict[str, CheckRule] = Field(description="role → how its answers are judged")
 
 
@@ -204,6 +209,7 @@ class TrainedAdapter(Manifest):
     stopped_early: bool
     best_step: int
     validations: list[ValidationPoint]
+    train_loss: float | None = Field(None, description="over the last steps; None where no step was made")
     train_s: float
     tokens: int
 
@@ -239,36 +245,52 @@ class Rate(Manifest):
     n: int
     low: float
     high: float
+    effective_n: float = Field(description="what the rows count as: rows of one group say less than as many apart")
+
+
+class Speed(Manifest):
+    """How fast an arm answers, at one number of requests at a time."""
+
+    n: int = Field(description="answers that were timed")
+    load: int | None = Field(description="requests that were answered at a time; None: not known, as logged")
+    mean_s: float
+    mean_high_s: float | None = Field(description="the upper end of the mean's bootstrap interval; None: too few")
+    p50_s: float
+    p95_s: float
+    first_token_s: float | None = Field(description="mean time to the first token")
+    tokens_per_s: float | None = Field(description="answer tokens a second of one answer, after the first")
+    latencies_s: list[float] = Field(description="the times themselves, or 200 evenly ranked ones")
 
 
 class ArmSummary(Manifest):
     success: Rate | None = Field(description="None where no row could be scored")
     unscored: int
     failures: dict[str, int] = Field({}, description="why answers failed, as the checks say it → answers; most first")
-    mean_latency_s: float | None
-    p50_latency_s: float | None
-    p95_latency_s: float | None
-    mean_latency_high_s: float | None = Field(description="the upper end of the mean's bootstrap interval")
-    first_token_s: float | None = Field(description="mean time to the first token")
-    tokens_per_s: float | None = Field(description="answer tokens a second, after the first")
+    speed: Speed | None = Field(None, description="one request at a time, nothing kept; the teacher's as logged")
+    under_load: Speed | None = Field(None, description="several requests at a time, prompts kept, as when serving")
 
 
 class Paired(Manifest):
-    """The tuned arm against another one, row by row; rows that either could not be judged on count in none of these."""
+    """An arm against another one, row by row; rows that either could not be judged on count in none of these."""
 
-    wins: int = Field(description="rows that tuned passes and the other fails")
-    losses: int = Field(description="rows that the other passes and tuned fails")
+    wins: int = Field(description="rows that the arm passes and the other fails")
+    losses: int = Field(description="rows that the other passes and the arm fails")
     ties: int
-    p_value: float | None = Field(description="exact McNemar test of wins against losses")
-    difference: float | None = Field(description="tuned's success less the other's, on rows judged for both")
+    p_value: float | None = Field(
+        description="exact McNemar test of wins against losses; by groups where rows share one"
+    )
+    difference: float | None = Field(description="the arm's success less the other's, on rows judged for both")
     low: float | None = Field(description="the interval of the difference")
     high: float | None
 
 
 class RoleSummary(Manifest):
     rows: int
-    arms: dict[str, ArmSummary] = Field(description="teacher, base, few-shot or tuned → result")
-    versus: dict[str, Paired] = Field(description="other arm → tuned against it")
+    groups: int = Field(description="of rows that belong together: a session, or nearly the same task")
+    arms: dict[str, ArmSummary] = Field(description="arm → result, in the order in which they are shown")
+    versus: dict[str, dict[str, Paired]] = Field(
+        description="arm that may ship → other arm → the one against the other"
+    )
 
     @property
     def base(self) -> ArmSummary:
@@ -279,15 +301,66 @@ class RoleSummary(Manifest):
         return self.arms["tuned"]
 
 
+class ServedFile(Manifest):
+    """A file of the base as it was evaluated: one that may ship."""
+
+    path: str
+    sha256: str
+    size_gb: float = Field(description="10^9 bytes")
+    load_s: float
+    warm_up_s: float = Field(description="the first request after loading; counted nowhere else")
+    peak_memory_gb: float | None = Field(
+        description="of the serving process, 10^9 bytes, at the load of the evaluation"
+    )
+    identical_prompts: int = Field(description="prompts whose token ids equal those of training")
+
+
+class ProbeResult(Manifest):
+    """The tuned model against the base, on questions that have nothing to do with what was tuned."""
+
+    n: int
+    base: int = Field(description="answers that pass")
+    tuned: int
+    wins: int
+    losses: int
+    p_value: float | None = Field(description="one-sided: how likely such a fall is if nothing was lost")
+    note: str = Field("", description="why it was not asked, where n is 0")
+
+    @property
+    def fall(self) -> float:
+        """The share that tuning cost; below 0 where it gained."""
+        return (self.losses - self.wins) / self.n if self.n else 0.0
+
+
+class JudgeAgreement(Manifest):
+    """A judge against the other checks of the same answers, where both decide."""
+
+    role: str
+    n: int
+    agree: int
+    too_kind: int = Field(description="passed by the judge, failed by another check")
+    too_strict: int = Field(description="failed by the judge, passed by all other checks")
+    unscored: int = Field(description="answers on which the judge decides nothing")
+    low: float | None = Field(description="the interval of the share that agrees")
+    high: float | None
+    kappa: float | None = Field(description="agreement beyond chance (Cohen, 1960); None where it is not defined")
+
+
 class EvaluationManifest(Manifest):
     engine: str
+    sandbox: str = Field(description="what stood between model-written code and the machine; '' where none was run")
     adapter_sha256: dict[str, str] = Field(description="'all' or role → SHA-256 of its adapter")
-    base_sha256: str
     rows: int
+    look: int = Field(description="how many times these sealed rows have judged an adapter, this one included")
+    confidence: float = Field(description="of the intervals over all rows, after what earlier looks have used up")
+    role_confidence: float = Field(description="of each role's intervals, likewise")
     roles: dict[str, RoleSummary] = Field(description="role → result; 'all' pools them")
-    load_s: float
-    peak_memory_gb: float | None
-    identical_prompts: int = Field(description="prompts whose token ids equal those of training")
+    files: dict[str, ServedFile] = Field(description="arm that may ship → its file of the base")
+    repeated: int = Field(description="tuned answers that were asked for again, one at a time")
+    repeated_alike: int = Field(description="of these, those that came out the same")
+    probes: dict[str, dict[str, ProbeResult]] = Field(description="adapter → probe → result")
+    judge: list[JudgeAgreement]
+    endpoints: dict[str, str] = Field(description="arm → URL and model that was asked")
 
 
 class BisectLink(Manifest):
@@ -323,9 +396,14 @@ class RoleDecision(Manifest):
 
 
 class DecisionManifest(Manifest):
+    """The verdicts on the file that is to ship, and beside it those on the others."""
+
     verdict: VerdictName
     roles: dict[str, RoleDecision]
     deployed_roles: list[str]
+    ships: str = Field(description="the arm whose file the verdicts are about: most roles to deploy, then the smallest")
+    others: dict[str, dict[str, VerdictName]] = Field(description="arm of another file → role → verdict")
+    notes: list[str] = Field(description="what a reader must know of how the verdict came about")
 
 
 class BundleManifest(Manifest):
@@ -335,6 +413,7 @@ class BundleManifest(Manifest):
     adapter_sha256: dict[str, str] = Field(description="'all' or role → SHA-256 of its adapter")
     adapter_files: dict[str, str] = Field(description="'all' or role → its adapter in the bundle")
     base_file: str
+    base_path: str = Field(description="where the base's file came from")
     system_prompts: dict[str, str]
     redact: dict[str, bool] = Field(description="what is replaced in requests, as it was in training")
     settings: dict[str, Any]

@@ -81,10 +81,28 @@ class Run:
         return sha256_of(self.base.path)
 
     @cached_property
+    def bases(self) -> list[Path]:
+        """The files of the base that may ship: the one that is trained on, then evaluate.quantizations."""
+        from journeyman.models.base import same_geometry
+
+        others = [self.root / Path(name).expanduser() for name in self.config.evaluate.quantizations]
+        return [self.base.path, *(same_geometry(path, self.base) for path in others)]
+
+    @cached_property
     def renderer(self) -> Any:
         from journeyman.rendering.renderer import Renderer
 
         return Renderer(self.base)
+
+    def lineage(self) -> list[tuple[str, str, str]]:
+        """(stage, file, SHA-256) of everything that was made so far, from the logs on."""
+        made = [("logs", path.name, sha256_of(path)) for path in self.sources if path.is_file()]
+        made += [("base", path.name, sha256_of(path)) for path in self.bases]
+        for stage in STAGES:
+            if (self.root / stage.folder / MANIFEST).is_file():
+                stamp, _ = read_result(self.root, stage.name)
+                made += [(stage.name, f"{stage.folder}/{file}", digest) for file, digest in stamp.files.items()]
+        return made
 
     @cached_property
     def sources(self) -> list[Path]:
@@ -138,7 +156,7 @@ def _plan(run: Run, out: Path, fingerprint: str, reporter: Reporter) -> BaseMode
     from journeyman.stages.plan import plan
 
     dataset = run.result("curate", DatasetManifest)
-    return plan(dataset, run.config, run.base.path, run.base_sha256, geometry_of(run.base), out, reporter)
+    return plan(dataset, run.config, run.bases, run.base_sha256, geometry_of(run.base), out, reporter)
 
 
 def _train(run: Run, out: Path, fingerprint: str, reporter: Reporter) -> BaseModel:
@@ -149,26 +167,34 @@ def _train(run: Run, out: Path, fingerprint: str, reporter: Reporter) -> BaseMod
 
 
 def _evaluate(run: Run, out: Path, fingerprint: str, reporter: Reporter) -> BaseModel:
+    from journeyman.inference.survey import Inputs
     from journeyman.stages.evaluate import evaluate
 
-    sealed, train_rows = run.folder("curate") / "sealed" / "test.jsonl", run.folder("curate") / "train.jsonl"
-    trained = run.result("train", AdapterManifest).adapters
-    adapters = {name: run.folder("train") / one.folder / ADAPTER_FILE for name, one in trained.items()}
-    plan = run.result("plan", PlanManifest)
-    return evaluate(sealed, train_rows, adapters, plan, run.config.evaluate, run.renderer, run.root, out, reporter)
+    data, trained = run.folder("curate"), run.result("train", AdapterManifest).adapters
+    inputs = Inputs(
+        sealed=data / "sealed" / "test.jsonl",
+        train_rows=data / "train.jsonl",
+        adapters={name: run.folder("train") / one.folder / ADAPTER_FILE for name, one in trained.items()},
+        bases=run.bases,
+        folder=run.root,
+    )
+    return evaluate(inputs, run.result("plan", PlanManifest), run.config.evaluate, run.renderer, out, reporter)
 
 
 def _decide(run: Run, out: Path, fingerprint: str, reporter: Reporter) -> BaseModel:
-    from journeyman.reporting.html import write_report
+    from journeyman.reporting.html import Evidence, write_report
     from journeyman.reporting.junit import write_junit
     from journeyman.stages.decide import decide
 
     plan, adapter = run.result("plan", PlanManifest), run.result("train", AdapterManifest)
-    evaluation, logs = run.result("evaluate", EvaluationManifest), run.result("ingest", IngestManifest)
-    decision = decide(plan, adapter, evaluation, {**logs.by_role, "all": logs.total}, out)
-    folder, sealed = run.folder("evaluate"), run.folder("curate") / "sealed" / "test.jsonl"
-    write_report(plan, adapter, evaluation, decision, folder, sealed, out / "report.html")
-    write_junit(decision, folder, out / "junit.xml")
+    dataset, logs = run.result("curate", DatasetManifest), run.result("ingest", IngestManifest)
+    evaluation = run.result("evaluate", EvaluationManifest)
+    teacher = {**logs.by_role, "all": logs.total}
+    decision = decide(plan, dataset, adapter, evaluation, run.config.train, teacher, out)
+    evidence = Evidence(plan, adapter, evaluation, decision, run.lineage())
+    folders = {name: run.folder(name) for name in ("curate", "train", "evaluate")}
+    write_report(evidence, folders["evaluate"], folders["train"], folders["curate"] / "sealed" / "test.jsonl", out)
+    write_junit(decision, folders["evaluate"], out / "junit.xml")
     return decision
 
 
@@ -206,10 +232,15 @@ def _role_settings(run: Run, *names: str) -> Mapping[str, Any]:
     }
 
 
+def _files_that_may_ship(run: Run) -> Mapping[str, Any]:
+    return {f"quantization {path.name}": sha256_of(path) for path in run.bases[1:]}
+
+
 def _own_checks(run: Run) -> Mapping[str, Any]:
     """The hashes of the files that hold checks of the person's own."""
     names = {name for section in run.config.roles.values() for name in (*section.checks, *section.weights)}
-    files = sorted({name.partition(":")[0] for name in names if ":" in name})
+    own = {name.removeprefix("inspect:").partition(":")[0] for name in names if ":" in name.removeprefix("inspect:")}
+    files = sorted(own)
     return {f"check {file}": sha256_of(run.root / file) for file in files}
 
 
@@ -226,7 +257,7 @@ _SAFE_TO_CHANGE = {"checkpoint_s", "checkpoint_steps"}
 STAGES: Sequence[Stage] = (
     Stage("ingest", "01-interactions", 2, (), _source_settings, _ingest, resumable=True),
     Stage(
-        "curate", "02-dataset", 2, ("ingest",),
+        "curate", "02-dataset", 3, ("ingest",),
         lambda run: {
             "base": run.base_sha256,
             **_flat("curate", run.config.curate.model_dump()),
@@ -235,29 +266,33 @@ STAGES: Sequence[Stage] = (
         _curate, resumable=True,
     ),
     Stage(
-        "plan", "03-plan", 3, ("curate",),
+        "plan", "03-plan", 4, ("curate",),
         lambda run: {
             "base": run.base_sha256,
             **_flat("train", run.config.train.model_dump(exclude=_SAFE_TO_CHANGE)),
             **_flat("decide", run.config.decide.model_dump()),
             **_role_settings(run, "checks", "weights", "pass_at"),
             **_own_checks(run),
+            **_files_that_may_ship(run),
         },
         _plan,
     ),
     Stage(
-        "train", "04-adapter", 2, ("curate", "plan"),
+        "train", "04-adapter", 3, ("curate", "plan"),
         lambda run: {"base": run.base_sha256, **_flat("train", run.config.train.model_dump(exclude=_SAFE_TO_CHANGE))},
         _train, resumable=True, costly=True,
     ),
     Stage(
-        "evaluate", "05-evaluation", 3, ("curate", "plan", "train"),
+        "evaluate", "05-evaluation", 4, ("curate", "plan", "train"),
         lambda run: {"base": run.base_sha256, **_flat("evaluate", run.config.evaluate.model_dump())},
         _evaluate, resumable=True, costly=True,
     ),
-    Stage("decide", "06-decision", 2, ("ingest", "plan", "train", "evaluate"), lambda run: {}, _decide),
     Stage(
-        "export", "07-bundle", 1, ("curate", "plan", "train", "evaluate", "decide"),
+        "decide", "06-decision", 3, ("ingest", "curate", "plan", "train", "evaluate"),
+        lambda run: {}, _decide,
+    ),
+    Stage(
+        "export", "07-bundle", 2, ("curate", "plan", "train", "evaluate", "decide"),
         lambda run: {
             "override": run.override,
             **_flat("evaluate", run.config.evaluate.model_dump()),

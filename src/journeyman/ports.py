@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from journeyman.records import Message, Prediction
@@ -25,25 +26,37 @@ class Reporter(Protocol):
         """True once the person asked to stop; long work then saves its state and raises Interrupted."""
 
 
+@dataclass(frozen=True)
+class Question:
+    """A row put to an arm.
+
+    Attributes:
+        adapter: which of the generator's adapters answers, 'all' or a role; None: the base alone.
+        max_tokens: the answer's limit.
+        load: how many requests are answered at a time while this one is.
+    """
+
+    row_id: str
+    role: str
+    arm: str
+    messages: Sequence[Message]
+    max_tokens: int
+    tools: Sequence[dict[str, Any]] = ()
+    adapter: str | None = None
+    load: int = 1
+
+
 class Generator(Protocol):
-    """Answers prompts: an inference engine with a base model and an adapter."""
+    """Answers questions: an engine with a base model and adapters, or an endpoint elsewhere."""
 
-    def prompt_ids(self, messages: Sequence[Message], tools: Sequence[dict[str, Any]] = ()) -> list[int]:
-        """The token ids that the engine makes of a conversation."""
+    def generate(self, question: Question, on_token: Callable[[int], None] | None = None) -> Prediction:
+        """One answer; `on_token` hears how many pieces there are so far, and may raise to give it up."""
 
-    def generate(
-        self,
-        row_id: str,
-        role: str,
-        messages: Sequence[Message],
-        arm: str,
-        on_token: Callable[[int], None] | None = None,
-        tools: Sequence[dict[str, Any]] = (),
-    ) -> Prediction:
-        """One answer of one arm ("base" or "tuned"); `on_token` hears how many tokens there are so far."""
+    def identity(self, question: Question) -> dict[str, Any]:
+        """What the answer depends on beside the question: files by their hash, the engine and its settings."""
 
     def peak_memory_bytes(self) -> int | None:
-        """The engine process's highest resident memory so far; None where the system does not tell."""
+        """The serving process's highest resident memory so far; None where that cannot be known."""
 
 
 class SilentReporter:

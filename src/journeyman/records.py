@@ -138,8 +138,10 @@ class Finding(Record):
     answer: str = Field("", description="the answer's end, for the report")
 
 
-ARMS = ("teacher", "base", "few-shot", "tuned")
-"""Who answers: the logs, the untuned model, the same with examples in its prompt, the adapter."""
+TEACHER, BASE, FEW_SHOT, TUNED = "teacher", "base", "few-shot", "tuned"
+ARMS = (TEACHER, BASE, FEW_SHOT, TUNED)
+"""Who answers: the logs, the untuned model, the same with examples in its prompt, the adapter. Beside these,
+`tuned@FILE` is the adapter on another quantization of the base, and every endpoint has an arm of its own name."""
 
 
 class Prediction(Record):
@@ -147,7 +149,7 @@ class Prediction(Record):
 
     id: str
     role: str
-    arm: str = Field(description="one of ARMS")
+    arm: str = Field(description="one of ARMS, tuned@FILE, or an endpoint's name")
     text: str
     calls: list[ToolCall] = Field(default_factory=list, description="the tool calls that the engine read out of it")
     finish_reason: str
@@ -155,6 +157,7 @@ class Prediction(Record):
     first_token_s: float | None
     prompt_tokens: int
     answer_tokens: int
+    load: int | None = Field(None, description="requests that were answered at a time; None: not known")
 
 
 class Verdict(Record):
@@ -166,3 +169,19 @@ class Verdict(Record):
     outcome: Literal["pass", "fail", "unscored"]
     check: str = Field(description="the check that decided: the first that did not pass, or the last")
     detail: str = ""
+    checks: dict[str, str] = Field(default_factory=dict, description="every check that was asked → its outcome")
+
+
+class ProbeAnswer(Record):
+    """One probe, answered by the base and by an adapter."""
+
+    adapter: str = Field(description="'all' or a role")
+    probe: str = Field(description="its kind: general or tools")
+    id: str
+    task: str
+    base: str
+    tuned: str
+    base_passes: bool
+    tuned_passes: bool
+    base_ends: bool = Field(description="it ended its answer by itself")
+    tuned_ends: bool

@@ -37,8 +37,8 @@ def serve_bundle(folder: Path, port: int | None) -> None:
         adapters={name: place / file for name, file in bundle.adapter_files.items()},
         context=bundle.settings["context"],
         threads=bundle.settings["threads"],
-        max_new_tokens=bundle.settings["max_new_tokens"],
         temperature=bundle.settings["temperature"],
+        parallel=bundle.settings["parallel"],
     )
     console = Console(stderr=True, highlight=False)
     conversation_of(bundle).text("warm up")  # the rules load now, not in the first request

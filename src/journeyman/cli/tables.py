@@ -80,14 +80,15 @@ def print_bisect(console: Console, result: BisectResult) -> None:
 
 
 def print_verdict_table(console: Console, evaluation: EvaluationManifest, decision: DecisionManifest) -> None:
-    """Role by role, base against tuned, with intervals, latency, the verdict and its reasons."""
-    table = Table(title="base against tuned, on the sealed rows", title_justify="left")
-    for column in ("role", "base", "tuned", "mean / p95", "verdict"):
+    """Role by role, base against what ships, with intervals, latency, the verdict and its reasons."""
+    table = Table(title=f"base against {decision.ships}, on the sealed rows", title_justify="left")
+    for column in ("role", "base", decision.ships, "mean / p95", "verdict"):
         table.add_column(column, no_wrap=True)
     table.add_column("because", overflow="fold")
     for role, summary in evaluation.roles.items():
         made = decision.roles[role]
-        latency = f"{seconds_text(summary.tuned.mean_latency_s)} / {seconds_text(summary.tuned.p95_latency_s)}"
+        speed = summary.arms[decision.ships].speed
+        latency = f"{seconds_text(speed.mean_s)} / {seconds_text(speed.p95_s)}" if speed else "not known"
         deciding = [r for r in made.reasons if r.outcome == "fail"] or [
             r for r in made.reasons if r.outcome == "unknown"
         ]
@@ -97,13 +98,21 @@ def print_verdict_table(console: Console, evaluation: EvaluationManifest, decisi
         table.add_row(
             role,
             rate_text(summary.base.success),
-            rate_text(summary.tuned.success),
+            rate_text(summary.arms[decision.ships].success),
             latency,
             f"[{VERDICT_STYLE[made.verdict]}]{made.verdict}[/]",
             because,
         )
     console.print(table)
-    console.print(f"peak memory of the serving process: {gigabytes_text(evaluation.peak_memory_gb)}", highlight=False)
+    shipped = evaluation.files[decision.ships]
+    console.print(f"peak memory of the serving process: {gigabytes_text(shipped.peak_memory_gb)}", highlight=False)
+    for arm, roles in decision.others.items():
+        console.print(f"{arm}: {', '.join(f'{role} {verdict}' for role, verdict in roles.items())}", soft_wrap=True)
+    for name, kinds in evaluation.probes.items():
+        told = ", ".join(f"{kind} {one.base} → {one.tuned} of {one.n}" for kind, one in kinds.items() if one.n)
+        console.print(f"probes{'' if name == 'all' else f' of {name}'}, base → tuned: {told}", soft_wrap=True)
+    for note in decision.notes:
+        console.print(f"note: {note}", soft_wrap=True, markup=False)
 
 
 def print_lint_table(console: Console, data: DatasetManifest) -> None:

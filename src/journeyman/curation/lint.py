@@ -13,7 +13,7 @@ from journeyman.config import Config
 from journeyman.curation.choose import Choice, Log
 from journeyman.curation.passes import Counts
 from journeyman.curation.rules import RULES, WHAT, rule_numbers
-from journeyman.curation.split import NAMES, TRAIN, Splits, random_split_leak
+from journeyman.curation.split import NAMES, TEST, TRAIN, Splits, random_split_leak
 from journeyman.manifests import (
     DatasetManifest,
     Lengths,
@@ -24,6 +24,7 @@ from journeyman.manifests import (
     TeacherQuality,
 )
 from journeyman.rendering.renderer import Renderer
+from journeyman.stats.groups import effective_rows
 
 _FEW_ROWS = 50
 """Below this a role learns little: OpenAI's guide to fine-tuning sees clear gains from 50 to 100 examples on."""
@@ -46,9 +47,12 @@ def lint(
     config: Config,
 ) -> DatasetManifest:
     """The manifest of the dataset."""
-    roles = log.rows["role"][examples["row"]]
+    roles, groups = log.rows["role"][examples["row"]], choice.groups[examples["row"]]
     splits = {
-        role: SplitCounts(**{name: int(((roles == code) & (split == n)).sum()) for n, name in enumerate(NAMES)})
+        role: SplitCounts(
+            **{name: int(((roles == code) & (split == n)).sum()) for n, name in enumerate(NAMES)},
+            effective_test=effective_rows(np.unique_counts(groups[(roles == code) & (split == TEST)]).counts.tolist()),
+        )
         for code, role in sorted(enumerate(log.roles), key=lambda pair: pair[1])
         if (roles == code).any()
     }

@@ -15,6 +15,7 @@ from functools import cached_property
 
 from journeyman.config import CurateConfig
 from journeyman.records import Interaction
+from journeyman.refusals import refusal
 from journeyman.rendering.renderer import Renderer
 
 _THINK_OPEN, _THINK_CLOSE = "<think>", "</think>"
@@ -74,18 +75,8 @@ def other_teacher(seen: Candidate) -> str | None:
     return None if not wanted or row.provider in wanted or full in wanted else f"answered by {full or 'unknown'}"
 
 
-_REFUSAL = re.compile(
-    r"(?i)^\W*(?:i['’]?m (?:really |very )?sorry,? (?:but )?(?:i )?(?:can(?:no|['’])t|am (?:not able|unable))"
-    r"|sorry,? (?:but )?i can(?:no|['’])t|i can(?:no|['’])t (?:help|assist|do that|fulfil|comply|provide that)"
-    r"|i(?:['’]m| am) (?:not able|unable) to (?:help|assist|comply|fulfil|provide)"
-    r"|i (?:must|have to) (?:decline|refuse)|as an ai (?:language )?model,? i (?:can(?:no|['’])t|do not|don['’]t))"
-)
-
-
 def refused(seen: Candidate) -> str | None:
-    if seen.row.finish_reason in ("refusal", "content_filter"):
-        return f"finish reason {seen.row.finish_reason}"
-    return "opens with a refusal" if _REFUSAL.match(seen.answer[:300]) else None
+    return refusal(seen.answer, seen.row.finish_reason)
 
 
 _ASKS = re.compile(

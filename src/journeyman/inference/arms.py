@@ -1,15 +1,65 @@
-"""The arms that need more than a prompt: the teacher's logged answers, and the base with training rows before it."""
+"""Who is asked what: the arms of an evaluation and their questions, and the teacher's logged answers."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
+import hashlib
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from journeyman.artifacts import read_rows
 from journeyman.config import EvaluateConfig
-from journeyman.records import Example, Message, Prediction
+from journeyman.inference.llama import EngineSettings
+from journeyman.ports import Question
+from journeyman.records import BASE, FEW_SHOT, TEACHER, TUNED, Example, Message, Prediction
 from journeyman.rendering.renderer import Renderer
+
+
+def arm_of_file(base: Path, trained_on: Path) -> str:
+    """The arm that is the adapter on `base`: "tuned" on the file that it was trained on."""
+    return TUNED if base == trained_on else f"{TUNED}@{base.name.removesuffix('.gguf')}"
+
+
+def questions(
+    arm: str,
+    rows: Sequence[Example],
+    settings: EngineSettings,
+    config: EvaluateConfig,
+    shown: Mapping[str, list[Message]],
+) -> list[Question]:
+    """The rows as they are put to an arm of the engine.
+
+    Args:
+        shown: role → turns that the few-shot arm puts before the question; roles without any are not asked there.
+    """
+    tuned = arm.partition("@")[0] == TUNED
+    return [
+        Question(
+            row_id=row.id,
+            role=row.role,
+            arm=arm,
+            messages=_with_turns(row.messages, shown[row.role]) if arm == FEW_SHOT else row.messages,
+            max_tokens=config.max_new_tokens,
+            tools=row.tools,
+            adapter=settings.adapter_of(row.role) if tuned else None,
+        )
+        for row in rows
+        if arm != FEW_SHOT or row.role in shown
+    ]
+
+
+def endpoint_questions(arm: str, rows: Sequence[Example], config: EvaluateConfig) -> list[Question]:
+    """The rows as they are put to an endpoint."""
+    return [Question(row.id, row.role, arm, row.messages, config.max_new_tokens, row.tools) for row in rows]
+
+
+def timed_rows(rows: Sequence[Example], most: int) -> list[Example]:
+    """Up to `most` rows of each role, chosen by the hash of their names: the same ones for every arm and adapter."""
+    by_role: dict[str, list[Example]] = defaultdict(list)
+    for row in sorted(rows, key=lambda row: hashlib.sha256(row.id.encode()).digest()):
+        if len(by_role[row.role]) < most:
+            by_role[row.role].append(row)
+    return [row for chosen in by_role.values() for row in chosen]
 
 
 def teacher_predictions(rows: Sequence[Example]) -> list[Prediction]:
@@ -18,7 +68,7 @@ def teacher_predictions(rows: Sequence[Example]) -> list[Prediction]:
         Prediction(
             id=row.id,
             role=row.role,
-            arm="teacher",
+            arm=TEACHER,
             text=row.answer,
             calls=row.answer_calls,
             finish_reason=("tool_calls" if row.answer_calls else "stop") if row.ends else "length",
@@ -50,6 +100,11 @@ def few_shot_turns(
     return {role: turns for role, turns in shown.items() if turns}
 
 
-def with_turns(messages: Sequence[Message], shown: Sequence[Message]) -> list[Message]:
+def arms_of_base(config: EvaluateConfig, shown: Mapping[str, list[Message]]) -> list[str]:
+    """The arms that the file is asked in that was trained on."""
+    return [BASE, *([FEW_SHOT] if config.few_shot and shown else []), TUNED]
+
+
+def _with_turns(messages: Sequence[Message], shown: Sequence[Message]) -> list[Message]:
     system = [turn for turn in messages if turn.role == "system"]
     return [*system, *shown, *(turn for turn in messages if turn.role != "system")]

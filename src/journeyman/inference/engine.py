@@ -18,8 +18,9 @@ def main() -> None:
 
     params = xllamacpp.CommonParams()
     params.model.path = settings["base"]
-    params.n_ctx = settings["context"]
-    params.n_parallel = 1
+    params.n_parallel = settings["parallel"]
+    params.n_ctx = settings["context"] * settings["parallel"]  # divided among the requests
+    params.cache_ram_mib = 0  # no store of past prompts: it could take gigabytes that no measurement foresees
     params.cpuparams.n_threads = settings["threads"]
     params.cpuparams_batch.n_threads = settings["threads"]
     params.hostnames = ["127.0.0.1"]

@@ -14,14 +14,19 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import httpx
 import psutil
 
+from journeyman.artifacts import sha256_of
 from journeyman.errors import EngineError
-from journeyman.records import Message, Prediction, ToolCall
+from journeyman.inference.chat import conversation, events_of, read_answer, request_body
+from journeyman.ports import Question
+from journeyman.records import Message, Prediction
 
 _START_TIMEOUT_S = 300.0
 _REQUEST_TIMEOUT_S = 600.0
@@ -35,21 +40,23 @@ class EngineSettings:
 
     Attributes:
         adapters: 'all' or role → file. A role without one, where there is none for all, is answered by the base.
+        context: tokens of prompt and answer that it holds for each of the `parallel` requests.
     """
 
     base: Path
     adapters: Mapping[str, Path]
     context: int
     threads: int | None
-    max_new_tokens: int
     temperature: float
+    parallel: int = 1
 
-    def lora(self, role: str, arm: str = "tuned") -> list[dict[str, float]]:
+    def adapter_of(self, role: str) -> str | None:
+        """The name of the adapter that answers for a role."""
+        return role if role in self.adapters else "all" if "all" in self.adapters else None
+
+    def lora(self, adapter: str | None) -> list[dict[str, float]]:
         """The scale of each adapter for an answer, as the engine's requests take it."""
-        mine = role if role in self.adapters else "all"
-        return [
-            {"id": number, "scale": float(arm == "tuned" and name == mine)} for number, name in enumerate(self.adapters)
-        ]
+        return [{"id": number, "scale": float(name == adapter)} for number, name in enumerate(self.adapters)]
 
 
 class LlamaEngine:
@@ -74,68 +81,38 @@ class LlamaEngine:
                 base_url=self.address, headers=headers, timeout=_REQUEST_TIMEOUT_S, trust_env=False, limits=ONE_SHOT
             )
             self.headers = headers
-            self._warm_up()
+            self._wait_until_loaded()
+            self.load_s = time.perf_counter() - start
+            self._post("/v1/chat/completions", {"messages": [{"role": "user", "content": "Hi"}], "max_tokens": 2})
+            self.warm_up_s = time.perf_counter() - start - self.load_s
         except BaseException:
             self.stop()
             raise
-        self.load_s = time.perf_counter() - start
 
     def prompt_ids(self, messages: Sequence[Message], tools: Sequence[dict[str, Any]] = ()) -> list[int]:
         """Token ids of the prompt, through the engine's own template and tokenizer."""
-        prompt = self._post("/apply-template", _conversation(messages, tools))["prompt"]
+        prompt = self._post("/apply-template", conversation(messages, tools))["prompt"]
         asked = {"content": prompt, "add_special": True, "parse_special": True}
         return list(self._post("/tokenize", asked)["tokens"])
 
-    def generate(
-        self,
-        row_id: str,
-        role: str,
-        messages: Sequence[Message],
-        arm: str,
-        on_token: Callable[[int], None] | None = None,
-        tools: Sequence[dict[str, Any]] = (),
-    ) -> Prediction:
-        """One answer, streamed; `latency_s` runs from the request to the last token. Adapters act in "tuned" only."""
-        body = {
-            **_conversation(messages, tools),
-            "temperature": self.settings.temperature,
-            "max_tokens": self.settings.max_new_tokens,
-            "stream": True,
-            "stream_options": {"include_usage": True},
-            "cache_prompt": False,  # every answer pays for its whole prompt, so the arms' latencies compare
-        }
+    def generate(self, question: Question, on_token: Callable[[int], None] | None = None) -> Prediction:
+        """One answer, streamed. Alone it pays for its whole prompt; under load prompts are kept, as when serving."""
+        body = {**request_body(question, self.settings.temperature), "cache_prompt": question.load > 1}
         if self.settings.adapters:
-            body["lora"] = self.settings.lora(role, arm)
+            body["lora"] = self.settings.lora(question.adapter)
         start = time.perf_counter()
-        first: float | None = None
-        text, finish, usage, count = [], "error", {"prompt_tokens": 0, "completion_tokens": 0}, 0
-        calls: dict[int, dict[str, str]] = {}
-        for event in self._stream("/v1/chat/completions", body):
-            usage = event.get("usage") or usage
-            for choice in event.get("choices", []):
-                finish = choice.get("finish_reason") or finish
-                delta = choice.get("delta", {})
-                piece = delta.get("content") or ""
-                _gather_calls(calls, delta.get("tool_calls") or [])
-                if piece or delta.get("tool_calls"):
-                    first = first or time.perf_counter()
-                    text.append(piece)
-                    count += 1
-                    if on_token:
-                        on_token(count)
-        end = time.perf_counter()
-        return Prediction(
-            id=row_id,
-            role=role,
-            arm=arm,
-            text="".join(text),
-            calls=[ToolCall(name=c["name"], arguments=_json_or_text(c["arguments"])) for c in calls.values()],
-            finish_reason=finish,
-            latency_s=end - start,
-            first_token_s=(first or end) - start,
-            prompt_tokens=usage["prompt_tokens"],
-            answer_tokens=usage["completion_tokens"],
-        )
+        return read_answer(self._stream("/v1/chat/completions", body), question, on_token, start)
+
+    def identity(self, question: Question) -> dict[str, Any]:
+        s = self.settings
+        return {
+            "base": _hash_of_file(s.base),
+            "adapter": _hash_of_file(s.adapters[question.adapter]) if question.adapter is not None else None,
+            "engine": version("xllamacpp"),
+            "context": s.context,
+            "threads": s.threads,
+            "temperature": s.temperature,
+        }
 
     def next_tokens(self, ids: Sequence[int], count: int) -> dict[int, float]:
         """Log probabilities of the `count` likeliest tokens after `ids`; all adapters act."""
@@ -175,6 +152,7 @@ class LlamaEngine:
             "base": str(s.base),
             "adapters": [str(path) for path in s.adapters.values()],
             "context": s.context,
+            "parallel": s.parallel,
             "threads": s.threads or psutil.cpu_count(logical=False) or 1,
             "key": key,
         }
@@ -192,7 +170,7 @@ class LlamaEngine:
             raise EngineError(f"the engine did not start with {s.base}: {self._last_words()}", "See journeyman doctor")
         return str(json.loads(line)["address"])
 
-    def _warm_up(self) -> None:
+    def _wait_until_loaded(self) -> None:
         deadline = time.monotonic() + _START_TIMEOUT_S
         while True:
             try:
@@ -203,7 +181,6 @@ class LlamaEngine:
             if self._process.poll() is not None or time.monotonic() > deadline:
                 raise EngineError(f"the engine ended while loading: {self._last_words()}", "See journeyman doctor")
             time.sleep(0.02)
-        self._post("/v1/chat/completions", {"messages": [{"role": "user", "content": "Hi"}], "max_tokens": 2})
 
     def _post(self, path: str, body: dict[str, Any]) -> Any:
         try:
@@ -220,9 +197,7 @@ class LlamaEngine:
                 if response.status_code != 200:
                     text = response.read().decode(errors="replace")[:300]
                     raise EngineError(f"the engine refused the prompt: {text}", "Is evaluate.context large enough?")
-                for line in response.iter_lines():
-                    if line.startswith("data: ") and line != "data: [DONE]":
-                        yield json.loads(line[6:])
+                yield from events_of(response.iter_lines())
         except httpx.HTTPError as error:
             raise EngineError(f"the engine stopped answering: {error}; {self._last_words()}", "Run it again") from error
 
@@ -233,24 +208,14 @@ class LlamaEngine:
         return lines[-1][:300] if lines else "it said nothing"
 
 
-def _conversation(messages: Sequence[Message], tools: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    asked: dict[str, Any] = {"messages": [message.as_openai() for message in messages]}
-    return {**asked, "tools": list(tools)} if tools else asked
+def _hash_of_file(path: Path) -> str:
+    found = path.stat()
+    return _hashed(path, found.st_mtime_ns, found.st_size)
 
 
-def _gather_calls(calls: dict[int, dict[str, str]], pieces: Sequence[dict[str, Any]]) -> None:
-    """Adds a streamed piece of tool calls: the name comes first, the arguments bit by bit."""
-    for piece in pieces:
-        call = calls.setdefault(piece.get("index", 0), {"name": "", "arguments": ""})
-        for key in call:
-            call[key] += piece.get("function", {}).get(key) or ""
-
-
-def _json_or_text(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except ValueError:
-        return text
+@cache
+def _hashed(path: Path, changed_ns: int, size: int) -> str:
+    return sha256_of(path)
 
 
 @contextmanager

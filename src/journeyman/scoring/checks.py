@@ -17,6 +17,9 @@ from journeyman.records import ToolCall
 from journeyman.scoring.sandbox import Limits
 
 Outcome = Literal["pass", "fail", "unscored"]
+JUDGE = "judge"
+RUNS_CODE = {"python_runs", "python_tests", "catches_mutants"}
+"""Checks that run model-written code."""
 
 
 @dataclass(frozen=True)
@@ -86,57 +89,75 @@ class Checks:
     judge: JudgeConfig = field(default_factory=JudgeConfig)
 
     def named(self, name: str) -> Check:
-        """A check of the table, `judge`, or `file.py:function`.
+        """A check of the table, `judge`, `file.py:function`, or a scorer of Inspect AI as `inspect:NAME`.
 
         Raises:
             UsageError: there is none of that name, or no judge is set.
         """
+        from journeyman.scoring.inspect_scorer import PREFIX, inspect_scorer
         from journeyman.scoring.judge import judge_check
         from journeyman.scoring.own_function import own_function
 
+        if name.startswith(PREFIX):
+            return inspect_scorer(name, self.folder)
         if ":" in name:
             return own_function(name, self.folder)
-        if name == "judge":
+        if name == JUDGE:
             if not self.judge.url or not self.judge.model:
                 raise UsageError("the check 'judge' needs a model to ask", "Set evaluate.judge.url and .model")
             return judge_check(self.judge)
         table = check_table()
         if name not in table:
-            raise UsageError(f"unknown check {name!r}", f"One of: {', '.join(table)}, judge; or file.py:function")
+            raise UsageError(
+                f"unknown check {name!r}", f"One of: {', '.join(table)}, judge; or file.py:function, inspect:SCORER"
+            )
         return table[name]
 
 
-def judge(answer: Answer, rule: CheckRule, checks: Checks) -> tuple[str, Finding]:
+@dataclass(frozen=True)
+class Judgement:
+    """What a role's checks say together: the check that decides, its finding, and every outcome that was asked for."""
+
+    check: str
+    finding: Finding
+    outcomes: Mapping[str, Outcome]
+
+
+def judge(answer: Answer, rule: CheckRule, checks: Checks) -> Judgement:
     """Applies a role's checks.
 
-    Without weights all must pass, in order, and the first that does not decides. With weights all are asked, and the
+    Without weights all must pass, in order, and the first that does not decides; those after it are not asked, unless
+    there is a judge among them, whose agreement with the others is to be known. With weights all are asked, and the
     share of the weight that passes must reach `pass_at`; what is unscored leaves it open where it could tip the scale.
-
-    Returns:
-        The deciding check's name, and its finding.
     """
     if rule.weights:
         return _weighed(answer, rule, checks)
-    name, finding = "", Finding("unscored", "the role has no checks")
+    outcomes: dict[str, Outcome] = {}
+    deciding, found = "", Finding("unscored", "the role has no checks")
     for name in rule.checks:
         finding = checks.named(name)(answer)
-        if finding.outcome != "pass":
+        if not deciding or found.outcome == "pass":
+            deciding, found = name, finding
+        outcomes[name] = finding.outcome
+        if found.outcome != "pass" and JUDGE not in rule.checks:
             break
-    return name, finding
+    return Judgement(deciding, found, outcomes)
 
 
-def _weighed(answer: Answer, rule: CheckRule, checks: Checks) -> tuple[str, Finding]:
+def _weighed(answer: Answer, rule: CheckRule, checks: Checks) -> Judgement:
     found = {name: checks.named(name)(answer) for name in rule.weights}
+    outcomes = {name: finding.outcome for name, finding in found.items()}
     whole = sum(rule.weights.values())
 
-    def share(*outcomes: Outcome) -> float:
-        return sum(rule.weights[name] for name, finding in found.items() if finding.outcome in outcomes) / whole
+    def share(*wanted: Outcome) -> float:
+        return sum(rule.weights[name] for name, outcome in outcomes.items() if outcome in wanted) / whole
 
     told = "; ".join(
         f"{name} {finding.outcome}" + f" ({finding.detail})" * bool(finding.detail) for name, finding in found.items()
     )
     detail = f"{share('pass'):.0%} of the weight, asked ≥ {rule.pass_at:.0%}: {told}"[:500]
     # Sums of shares are compared with a grain of tolerance: 0.7 + 0.2 + 0.1 is not quite 1.
+    outcome: Outcome = "fail" if share("pass", "unscored") < rule.pass_at - 1e-9 else "unscored"
     if share("pass") >= rule.pass_at - 1e-9:
-        return "weights", Finding("pass", detail)
-    return "weights", Finding("fail" if share("pass", "unscored") < rule.pass_at - 1e-9 else "unscored", detail)
+        outcome = "pass"
+    return Judgement("weights", Finding(outcome, detail), outcomes)

@@ -24,8 +24,7 @@ def own_function(name: str, folder: Path) -> Check:
     Raises:
         UsageError: no such file or function.
     """
-    file, _, function = name.partition(":")
-    asked = _load((folder / file).resolve(), function, name)
+    asked = load_function(name, folder, name)
 
     def check(answer: Answer) -> Finding:
         try:
@@ -40,8 +39,14 @@ def own_function(name: str, folder: Path) -> Check:
     return check
 
 
+def load_function(place: str, folder: Path, name: str) -> Callable[..., Any]:
+    """What `place`, a file.py:function below `folder`, stands for; `name` is the check in errors."""
+    file, _, function = place.partition(":")
+    return _load((folder / file).resolve(), function, name)
+
+
 @cache
-def _load(path: Path, function: str, name: str) -> Callable[[str, dict[str, Any]], Any]:
+def _load(path: Path, function: str, name: str) -> Callable[..., Any]:
     if not path.is_file():
         raise UsageError(f"check {name!r}: no file {path}", "Write it as file.py:function, beside journeyman.toml")
     found = runpy.run_path(str(path)).get(function)

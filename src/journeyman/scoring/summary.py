@@ -1,61 +1,131 @@
-"""Sums up what the checks said: each arm of a role with its interval, and tuned row by row against the others."""
+"""Sums up what the checks said: each arm of a role with its interval, and the arms row by row against each other."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from journeyman.manifests import ArmSummary, Paired, Rate, RoleSummary
-from journeyman.records import ARMS, Prediction, Verdict
+from journeyman.manifests import ArmSummary, Paired, Rate, RoleSummary, Speed
+from journeyman.records import Prediction, Verdict
 from journeyman.stats.describe import bootstrap_mean, mean, median, percentile
+from journeyman.stats.groups import effective_rows, group_sizes, sign_flip
 from journeyman.stats.rates import mcnemar, paired_difference, wilson
 
 _MOST_FAILURES = 20
+_MOST_LATENCIES = 200
 
 
-def summarize(
-    role: str, predictions: Sequence[Prediction], verdicts: Sequence[Verdict], confidence: float
-) -> RoleSummary:
-    """One role's result; the role "all" pools every row."""
-    of_role = [v for v in verdicts if role in ("all", v.role)]
-    known = {"base", "tuned", *(v.arm for v in verdicts)}
-    arms = [arm for arm in ARMS if arm in known]
-    outcomes = {arm: {v.id: v.outcome for v in of_role if v.arm == arm} for arm in arms}
-    failures = {
-        arm: Counter(f"{v.check}: {v.detail}" for v in of_role if v.arm == arm and v.outcome == "fail") for arm in arms
-    }
-    asked = {arm: [p for p in predictions if p.arm == arm and role in ("all", p.role)] for arm in arms}
-    return RoleSummary(
-        rows=len({v.id for v in of_role}),
-        arms={arm: _arm(asked[arm], list(outcomes[arm].values()), failures[arm], confidence) for arm in arms},
-        versus={arm: _pair(outcomes["tuned"], outcomes[arm], confidence) for arm in arms if arm != "tuned"},
-    )
+class Results:
+    """Everything that an evaluation asked, timed and judged.
+
+    Attributes:
+        groups: row → its group; rows of one group may turn out alike.
+        arms: in the order in which they are shown.
+        ships: the arms that may ship, "tuned" first.
+        timed: answers that were asked for alone, in the engine; the teacher's are as logged.
+    """
+
+    def __init__(
+        self,
+        groups: Mapping[str, str],
+        arms: Sequence[str],
+        ships: Sequence[str],
+        predictions: Sequence[Prediction],
+        timed: Sequence[Prediction],
+        verdicts: Sequence[Verdict],
+    ) -> None:
+        self.groups, self.arms, self.ships = groups, arms, ships
+        self._predictions, self._timed, self._verdicts = predictions, timed, verdicts
+
+    def summary(self, role: str, confidence: float) -> RoleSummary:
+        """One role's result; the role "all" pools every row."""
+        mine = [v for v in self._verdicts if role in ("all", v.role)]
+        outcomes = {arm: {v.id: v.outcome for v in mine if v.arm == arm} for arm in self.arms}
+        rows = {v.id for v in mine}
+        return RoleSummary(
+            rows=len(rows),
+            groups=len({self.groups[row] for row in rows}),
+            arms={arm: self._arm(role, arm, [v for v in mine if v.arm == arm], confidence) for arm in self.arms},
+            versus={
+                ship: {arm: self._pair(outcomes[ship], outcomes[arm], confidence) for arm in self.arms if arm != ship}
+                for ship in self.ships
+            },
+        )
+
+    def _arm(self, role: str, arm: str, verdicts: Sequence[Verdict], confidence: float) -> ArmSummary:
+        outcomes = [v.outcome for v in verdicts]
+        scored = [v.id for v in verdicts if v.outcome != "unscored"]
+        failures = Counter(f"{v.check}: {v.detail}" for v in verdicts if v.outcome == "fail")
+        asked, timed = (
+            [p for p in given if p.arm == arm and role in ("all", p.role)] for given in (self._predictions, self._timed)
+        )
+        under_load = speed_of([p for p in asked if p.load is not None and p.load > 1], confidence)
+        return ArmSummary(
+            success=self._rate(outcomes.count("pass"), scored, confidence),
+            unscored=outcomes.count("unscored"),
+            failures=dict(failures.most_common(_MOST_FAILURES)),
+            speed=speed_of(timed, confidence),
+            under_load=under_load,
+        )
+
+    def _rate(self, passed: int, scored: Sequence[str], confidence: float) -> Rate | None:
+        if not scored:
+            return None
+        n = len(scored)
+        effective = effective_rows(group_sizes([self.groups[row] for row in scored]))
+        low, high = wilson(passed * effective / n, effective, confidence)
+        return Rate(passed=passed, n=n, low=low, high=high, effective_n=effective)
+
+    def _pair(self, one: Mapping[str, str], other: Mapping[str, str], confidence: float) -> Paired:
+        both = {
+            row: (outcome == "pass") - (other[row] == "pass")
+            for row, outcome in one.items()
+            if _judged(outcome, other.get(row))
+        }
+        wins, losses = sum(moved > 0 for moved in both.values()), sum(moved < 0 for moved in both.values())
+        if not both:
+            return Paired(wins=0, losses=0, ties=0, p_value=None, difference=None, low=None, high=None)
+        sizes = group_sizes([self.groups[row] for row in both])
+        share = effective_rows(sizes) / len(both)
+        low, high = paired_difference(wins * share, losses * share, len(both) * share, confidence)
+        by_group: Counter[str] = Counter()
+        for row, moved in both.items():
+            by_group[self.groups[row]] += moved
+        return Paired(
+            wins=wins,
+            losses=losses,
+            ties=len(both) - wins - losses,
+            p_value=mcnemar(wins, losses) if max(sizes) == 1 else sign_flip(by_group),
+            difference=(wins - losses) / len(both),
+            low=low,
+            high=high,
+        )
 
 
-def _arm(
-    predictions: Sequence[Prediction], outcomes: Sequence[str], failures: Counter[str], confidence: float
-) -> ArmSummary:
-    passed, scored = outcomes.count("pass"), outcomes.count("pass") + outcomes.count("fail")
-    rate = None
-    if scored:
-        low, high = wilson(passed, scored, confidence)
-        rate = Rate(passed=passed, n=scored, low=low, high=high)
-    latencies = [p.latency_s for p in predictions if p.latency_s is not None]
+def speed_of(predictions: Sequence[Prediction], confidence: float) -> Speed | None:
+    """How fast these answers came; None where none was timed."""
+    timed = [p for p in predictions if p.latency_s is not None]
+    latencies = sorted(p.latency_s for p in timed if p.latency_s is not None)
+    if not latencies:
+        return None
     interval = bootstrap_mean(latencies, confidence)
-    return ArmSummary(
-        success=rate,
-        unscored=outcomes.count("unscored"),
-        failures=dict(failures.most_common(_MOST_FAILURES)),
-        mean_latency_s=mean(latencies),
-        p50_latency_s=median(latencies),
-        p95_latency_s=percentile(latencies, 0.95),
-        mean_latency_high_s=interval[1] if interval else None,
-        first_token_s=mean([p.first_token_s for p in predictions if p.first_token_s is not None]),
-        tokens_per_s=_speed(predictions),
+    average, middle, late = mean(latencies), median(latencies), percentile(latencies, 0.95)
+    assert average is not None and middle is not None and late is not None
+    step = max(1.0, len(latencies) / _MOST_LATENCIES)
+    return Speed(
+        n=len(latencies),
+        load=timed[0].load,
+        mean_s=average,
+        mean_high_s=interval[1] if interval else None,
+        p50_s=middle,
+        p95_s=late,
+        first_token_s=mean([p.first_token_s for p in timed if p.first_token_s is not None]),
+        tokens_per_s=_tokens_per_s(timed),
+        latencies_s=[round(latencies[int(place * step)], 4) for place in range(min(len(latencies), _MOST_LATENCIES))],
     )
 
 
-def _speed(predictions: Sequence[Prediction]) -> float | None:
+def _tokens_per_s(predictions: Sequence[Prediction]) -> float | None:
     """Over all answers together, so that short ones do not outweigh long ones."""
     tokens, seconds = 0, 0.0
     for p in predictions:
@@ -63,23 +133,6 @@ def _speed(predictions: Sequence[Prediction]) -> float | None:
             tokens += p.answer_tokens - 1
             seconds += p.latency_s - p.first_token_s
     return tokens / seconds if seconds > 0 else None
-
-
-def _pair(tuned: Mapping[str, str], other: Mapping[str, str], confidence: float) -> Paired:
-    both = [
-        (outcome == "pass", other[row] == "pass") for row, outcome in tuned.items() if _judged(outcome, other.get(row))
-    ]
-    wins, losses = sum(a and not b for a, b in both), sum(b and not a for a, b in both)
-    low, high = paired_difference(wins, losses, len(both), confidence) if both else (None, None)
-    return Paired(
-        wins=wins,
-        losses=losses,
-        ties=len(both) - wins - losses,
-        p_value=mcnemar(wins, losses),
-        difference=(wins - losses) / len(both) if both else None,
-        low=low,
-        high=high,
-    )
 
 
 def _judged(*outcomes: str | None) -> bool:

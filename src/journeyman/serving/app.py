@@ -96,7 +96,10 @@ def make_app(bundle: BundleManifest, engine: LlamaEngine) -> Starlette:
         try:
             body = await _read_json(request)
             seen = conversation_of(bundle)
-            asked = {**engine_request(bundle, body, seen), "lora": engine.settings.lora(body["model"])}
+            asked = {
+                **engine_request(bundle, body, seen),
+                "lora": engine.settings.lora(engine.settings.adapter_of(body["model"])),
+            }
         except RequestError as error:
             return _error(error.status, error.message)
         client: httpx.AsyncClient = request.app.state.client

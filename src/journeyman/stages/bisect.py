@@ -132,7 +132,7 @@ def _by_engine(
     base: Path, adapters: dict[str, Path], config: Config, texts: Sequence[tuple[Ids, int]]
 ) -> LogProbabilities:
     asked = config.evaluate
-    settings = EngineSettings(base, adapters, asked.context, asked.threads, asked.max_new_tokens, 0.0)
+    settings = EngineSettings(base, adapters, asked.context, asked.threads, 0.0)
     with running_engine(settings) as engine:
         return [engine.next_tokens(ids, 4 * _LIKELIEST) for ids, _ in texts]
 

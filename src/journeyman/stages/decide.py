@@ -8,204 +8,185 @@ insufficient  no rule is failed, but the rows cannot tell
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import Literal
 
 from journeyman.artifacts import write_atomic
+from journeyman.config import TrainConfig
+from journeyman.deciding import rules as rule
+from journeyman.deciding.advice import Case, next_steps
 from journeyman.manifests import (
     AdapterManifest,
-    ArmSummary,
+    DatasetManifest,
     DecisionManifest,
     EvaluationManifest,
     LogGroup,
-    Paired,
     PlanManifest,
+    ProbeResult,
     RoleDecision,
-    RoleSummary,
     RuleResult,
     Rules,
-    TrainedAdapter,
     VerdictName,
 )
+from journeyman.records import BASE, TEACHER
+from journeyman.scoring.probing import compared
 from journeyman.stats.rates import rows_needed
 
 
 def decide(
     plan: PlanManifest,
+    dataset: DatasetManifest,
     adapter: AdapterManifest,
     evaluation: EvaluationManifest,
-    teacher: dict[str, LogGroup],
+    recipe: TrainConfig,
+    teacher: Mapping[str, LogGroup],
     out: Path,
 ) -> DecisionManifest:
-    """Applies the plan's rules.
+    """Applies the plan's rules to every file that may ship, and names the one that does.
 
     Args:
+        recipe: how the adapter was trained, for advice.
         teacher: role → what the logs say of the model that is to be replaced; "all" pools them.
     """
-    roles = {
-        role: decide_role(summary, evaluation.peak_memory_gb, plan.rules, adapter.of(role), teacher.get(role))
-        for role, summary in evaluation.roles.items()
-    }
+
+    def of_file(arm: str) -> dict[str, RoleDecision]:
+        return {
+            role: decide_role(
+                Case(role, arm, summary, plan.rules, recipe, adapter.of(role), _train_rows(dataset, role)),
+                evaluation.files[arm].peak_memory_gb,
+                evaluation.role_confidence,
+                _probes(evaluation, role, arm),
+                teacher.get(role),
+            )
+            for role, summary in evaluation.roles.items()
+        }
+
+    by_file = {arm: of_file(arm) for arm in evaluation.files}
+    ships = max(by_file, key=lambda arm: (len(_deployed(by_file[arm])), -evaluation.files[arm].size_gb))
     decision = DecisionManifest(
-        verdict=roles["all"].verdict,
-        roles=roles,
-        deployed_roles=[role for role, made in roles.items() if role != "all" and made.verdict == "deploy"],
+        verdict=by_file[ships]["all"].verdict,
+        roles=by_file[ships],
+        deployed_roles=_deployed(by_file[ships]),
+        ships=ships,
+        others={
+            arm: {role: made.verdict for role, made in roles.items()} for arm, roles in by_file.items() if arm != ships
+        },
+        notes=_notes(evaluation),
     )
-    write_atomic(out / "decision.md", decision_text(decision).encode())
+    write_atomic(out / "decision.md", decision_text(decision, evaluation).encode())
     return decision
 
 
+def _deployed(roles: Mapping[str, RoleDecision]) -> list[str]:
+    return [role for role, made in roles.items() if role != "all" and made.verdict == "deploy"]
+
+
+def _train_rows(dataset: DatasetManifest, role: str) -> int:
+    return sum(split.train for name, split in dataset.splits.items() if role in ("all", name))
+
+
+def _probes(evaluation: EvaluationManifest, role: str, arm: str) -> dict[str, ProbeResult]:
+    """The probes of the role's adapter. Where all roles share one, the other roles' rows are a probe as well."""
+    name = role if role in evaluation.probes else "all"
+    found = dict(evaluation.probes.get(name, {}))
+    if role != "all" and role not in evaluation.adapter_sha256:
+        others = [one.versus[arm][BASE] for other, one in evaluation.roles.items() if other not in ("all", role)]
+        pairs = [(False, True)] * sum(one.wins for one in others) + [(True, False)] * sum(one.losses for one in others)
+        found["other roles"] = compared(pairs + [(True, True)] * sum(one.ties for one in others))
+    return found
+
+
 def decide_role(
-    summary: RoleSummary,
+    case: Case,
     peak_memory_gb: float | None,
-    rules: Rules,
-    adapter: TrainedAdapter | None,
+    confidence: float,
+    probes: Mapping[str, ProbeResult],
     teacher: LogGroup | None,
 ) -> RoleDecision:
-    """The verdict of one role, with a reason for every rule."""
-    success = _success(summary, rules.min_success)
+    """The verdict of one role on one file, with a reason for every rule.
+
+    Args:
+        confidence: of the intervals of this look.
+    """
+    rules, tuned = case.rules, case.tuned
+    success = rule.success(tuned, rules.min_success)
     results = [
         success,
-        _latency(summary.tuned, rules.max_mean_latency_s),
-        _memory(peak_memory_gb, rules.max_memory_gb),
+        rule.latency(tuned, rules.max_mean_latency_s),
+        rule.memory(peak_memory_gb, rules.max_memory_gb),
+        *rule.probes(probes, rules.probe_margin, rules.confidence),
     ]
     if rules.margin is not None:
-        results.append(_not_inferior(summary.versus.get("teacher"), rules.margin))
-    outcomes = {result.outcome for result in results}
-    verdict: VerdictName
-    if outcomes == {"pass"}:
-        verdict = "deploy"
-    elif "fail" in outcomes:
-        verdict = "iterate" if _improved(summary, teacher) else "abort"
-    else:
-        verdict = "insufficient"
-    rate = summary.tuned.success
-    settled = success.outcome != "unknown"
-    observed = rate.passed / rate.n if rate else 1.0
-    needed = None if settled else rows_needed(observed, rules.min_success, rules.role_confidence)
+        results.append(rule.not_inferior(case.summary.versus[case.arm].get(TEACHER), rules.margin))
+    verdict = _verdict(case, results, teacher)
+    observed = tuned.success.passed / tuned.success.n if tuned.success else 1.0
+    needed = None if success.outcome != "unknown" else rows_needed(observed, rules.min_success, confidence)
     return RoleDecision(
         verdict=verdict,
-        stretch=verdict == "deploy" and _stretch(summary, rules),
+        stretch=verdict == "deploy" and _stretch(case, rules),
         reasons=results,
         rows_needed=needed,
-        next_steps=_next_steps(verdict, summary, results, adapter, needed),
+        next_steps=next_steps(replace(case, results=results), verdict, needed),
     )
 
 
-def _success(summary: RoleSummary, threshold: float) -> RuleResult:
-    rate = summary.tuned.success
-    if rate is None:
-        reason = f"{summary.tuned.unscored} rows unscored" if summary.tuned.unscored else "no test rows"
-        return RuleResult(rule="success", outcome="unknown", reason=f"{reason}, asked ≥ {threshold * 100:g}%")
-    seen = f"{rate.passed} of {rate.n} ({rate.low:.0%}–{rate.high:.0%}), asked ≥ {threshold * 100:g}%"
-    if summary.tuned.unscored:
-        # What could not be judged may be failure: it never counts towards a deployment.
-        return RuleResult(
-            rule="success",
-            outcome="fail" if rate.high < threshold else "unknown",
-            reason=f"{seen}; {summary.tuned.unscored} rows unscored",
-        )
-    if rate.low >= threshold:
-        return RuleResult(rule="success", outcome="pass", reason=seen)
-    return RuleResult(rule="success", outcome="fail" if rate.high < threshold else "unknown", reason=seen)
+def _verdict(case: Case, results: list[RuleResult], teacher: LogGroup | None) -> VerdictName:
+    outcomes = {result.outcome for result in results}
+    if outcomes == {"pass"}:
+        return "deploy"
+    if "fail" in outcomes:
+        return "iterate" if _improved(case, teacher) else "abort"
+    return "insufficient"
 
 
-def _latency(arm: ArmSummary, limit: float) -> RuleResult:
-    """Passed where the whole interval of the mean lies below the limit, failed where the mean does not."""
-    value, high = arm.mean_latency_s, arm.mean_latency_high_s
-    if value is None or high is None:
-        return RuleResult(rule="latency", outcome="unknown", reason=f"not measured, limit {limit:g} s mean")
-    outcome: Literal["pass", "fail", "unknown"] = "pass" if high < limit else "fail" if value >= limit else "unknown"
-    return RuleResult(rule="latency", outcome=outcome, reason=f"{value:.2f} (up to {high:.2f}), limit {limit:g} s mean")
-
-
-def _memory(value: float | None, limit: float) -> RuleResult:
-    if value is None:
-        return RuleResult(rule="memory", outcome="unknown", reason=f"not measured, limit {limit:g} GB peak")
-    outcome: Literal["pass", "fail"] = "pass" if value <= limit else "fail"
-    return RuleResult(rule="memory", outcome=outcome, reason=f"{value:.2f}, limit {limit:g} GB peak")
-
-
-def _not_inferior(paired: Paired | None, margin: float) -> RuleResult:
-    """Passed where the whole interval of tuned less teacher lies above minus the margin."""
-    asked = f"asked ≥ -{margin:.1%}"
-    if paired is None or paired.difference is None or paired.low is None or paired.high is None:
-        return RuleResult(rule="teacher", outcome="unknown", reason=f"no row that both were judged on, {asked}")
-    outcome: Literal["pass", "fail", "unknown"] = "unknown"
-    if paired.low > -margin:
-        outcome = "pass"
-    elif paired.high <= -margin:
-        outcome = "fail"
-    seen = f"{paired.difference:+.0%} ({paired.low:+.0%} to {paired.high:+.0%}) against the teacher"
-    return RuleResult(rule="teacher", outcome=outcome, reason=f"{seen}, {asked}")
-
-
-def _improved(summary: RoleSummary, teacher: LogGroup | None) -> bool:
+def _improved(case: Case, teacher: LogGroup | None) -> bool:
     """More rows won than lost against the base, or faster than the teacher that the logs show."""
-    base = summary.versus["base"]
+    base = case.summary.versus[case.arm][BASE]
     if base.wins > base.losses:
         return True
     teacher_s = teacher.durations.mean_s if teacher else None
-    tuned_s = summary.tuned.mean_latency_s
-    return teacher_s is not None and tuned_s is not None and tuned_s < teacher_s
+    speed = case.tuned.speed
+    return teacher_s is not None and speed is not None and speed.mean_s < teacher_s
 
 
-def _stretch(summary: RoleSummary, rules: Rules) -> bool:
-    rate, latency = summary.tuned.success, summary.tuned.mean_latency_s
+def _stretch(case: Case, rules: Rules) -> bool:
+    rate, speed = case.tuned.success, case.tuned.speed
     return (
         rate is not None
-        and latency is not None
+        and speed is not None
         and rate.low >= rules.stretch_success
-        and latency < rules.stretch_mean_latency_s
+        and speed.mean_s < rules.stretch_mean_latency_s
     )
 
 
-def _next_steps(
-    verdict: VerdictName,
-    summary: RoleSummary,
-    results: Sequence[RuleResult],
-    adapter: TrainedAdapter | None,
-    needed: int | None,
-) -> list[str]:
-    if verdict == "insufficient":
-        if needed is None:
-            return ["more test rows of this role, or checks that can score them"]
-        return [f"{needed} test rows of this role would tell, at the rate seen so far; there are {summary.rows}"]
-    if verdict == "abort":
-        return ["tuning changed nothing for the better: a larger base, or the teacher stays"]
-    if verdict == "deploy":
-        return []
-    failed = {result.rule for result in results if result.outcome == "fail"}
-    steps = []
-    if "success" in failed and _endless(summary.tuned):
-        steps.append(
-            "most failures did not end by themselves: train on answers that end (curate.rules.truncated = 'drop', and "
-            "a teacher that is not cut), or raise evaluate.max_new_tokens"
+def _notes(evaluation: EvaluationManifest) -> list[str]:
+    notes = []
+    if evaluation.look > 1:
+        notes.append(
+            f"this is look {evaluation.look} at the same sealed rows: a role's intervals are at "
+            f"{evaluation.role_confidence:.2%}, since who looks often enough passes by luck; new logs, or another "
+            "curate.seed before the next adapter is trained, make the rows fresh again"
         )
-    elif "success" in failed:
-        validations = adapter.validations if adapter is not None else []
-        if adapter is not None and adapter.best_step == adapter.steps and len(validations) > 1:
-            steps.append("more epochs: the validation loss was still falling at the last step")
-        elif validations:
-            steps.append("a lower learning rate or more data: the validation loss rose after its best step")
-        steps.append("more training rows of this role, then a higher rank, then a larger base")
-    if "latency" in failed:
-        steps.append("a smaller or more quantized base, or shorter answers in the training rows")
-    if "memory" in failed:
-        steps.append("a smaller or more quantized base, or a smaller evaluate.context")
-    return steps
+    for one in evaluation.judge:
+        if one.n:
+            notes.append(
+                f"{one.role}: the judge agrees with the other checks on {one.agree} of {one.n} answers "
+                f"({one.low:.0%}–{one.high:.0%}); it is too kind to {one.too_kind}, too strict with {one.too_strict}"
+            )
+    if evaluation.sandbox.startswith("none"):
+        notes.append(f"the sandbox for model-written code was {evaluation.sandbox}")
+    return notes
 
 
-def _endless(arm: ArmSummary) -> bool:
-    """More than half of the failures ran into the token limit."""
-    cut = sum(count for why, count in arm.failures.items() if why.endswith("did not end by itself: length"))
-    return cut > sum(arm.failures.values()) / 2
-
-
-def decision_text(decision: DecisionManifest) -> str:
+def decision_text(decision: DecisionManifest, evaluation: EvaluationManifest) -> str:
     """The decision as a page of Markdown."""
-    lines = ["# Decision", "", f"**{decision.verdict}** over all roles.", ""]
+    file = evaluation.files[decision.ships]
+    lines = ["# Decision", "", f"**{decision.verdict}** over all roles, on {Path(file.path).name}.", ""]
+    lines += [f"- {note}" for note in decision.notes] + [""] * bool(decision.notes)
+    for arm, roles in decision.others.items():
+        told = ", ".join(f"{role} {verdict}" for role, verdict in roles.items())
+        lines += [f"On {Path(evaluation.files[arm].path).name}: {told}.", ""]
     for role, made in decision.roles.items():
         lines.append(f"## {role}: {made.verdict}{' (stretch goals met)' if made.stretch else ''}")
         lines += ["", *[f"- {r.rule}: {r.outcome}: {r.reason}" for r in made.reasons]]

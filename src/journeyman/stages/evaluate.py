@@ -1,134 +1,88 @@
-"""evaluate: the sealed rows through the engine and the very files that will serve, in several arms.
+"""evaluate: the sealed rows through the very files that will serve and the engine that serves them, in several arms.
 
-teacher: what the logs hold. base: the untuned model. few-shot: the base with training rows in its prompt. tuned.
+teacher: what the logs hold, or an endpoint asked anew. base: the untuned model. few-shot: the base with training rows
+in its prompt. tuned: the adapter on the file that it was trained on. tuned@FILE: on another quantization that may ship.
+Every endpoint of the toml is an arm as well.
 
-Answers are kept one by one as they come (inference.answers), so an interrupted evaluation goes on where it stopped, and
-another check does not ask again.
+All arms answer as many requests at a time as serving does. Then some rows of each arm that may ship are asked once
+more, one at a time: those latencies are judged. Answers are kept one by one as they come (inference.answers), so an
+interrupted evaluation goes on where it stopped, and another check does not ask again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from journeyman.artifacts import read_rows, sha256_of, write_rows
 from journeyman.config import EvaluateConfig
-from journeyman.errors import EngineError, Interrupted
-from journeyman.inference.answers import Answers
-from journeyman.inference.arms import few_shot_turns, teacher_predictions, with_turns
-from journeyman.inference.llama import EngineSettings, running_engine
+from journeyman.inference.looks import confidence_of_look, count_look
+from journeyman.inference.survey import Inputs, Survey
 from journeyman.manifests import CheckRule, EvaluationManifest, PlanManifest
-from journeyman.ports import Generator, Reporter
-from journeyman.records import Example, Message, Prediction, Verdict
+from journeyman.ports import Reporter
+from journeyman.records import TUNED, Example, Prediction, ProbeAnswer, Verdict
 from journeyman.rendering.renderer import Renderer
-from journeyman.scoring.checks import Answer, Checks, judge
-from journeyman.scoring.sandbox import Limits
-from journeyman.scoring.summary import summarize
+from journeyman.scoring.agreement import judge_agreement
+from journeyman.scoring.checks import RUNS_CODE, Answer, Checks, judge
+from journeyman.scoring.probing import probe_answers, probe_results
+from journeyman.scoring.sandbox import Limits, sandbox_name
+from journeyman.scoring.summary import Results
 
 _DEFAULT_RULE = CheckRule(checks=["answered"])
 
 
 def evaluate(
-    sealed: Path,
-    train_rows: Path,
-    adapters: Mapping[str, Path],
-    plan: PlanManifest,
-    config: EvaluateConfig,
-    renderer: Renderer,
-    folder: Path,
-    out: Path,
-    reporter: Reporter,
+    inputs: Inputs, plan: PlanManifest, config: EvaluateConfig, renderer: Renderer, out: Path, reporter: Reporter
 ) -> EvaluationManifest:
     """Asks, judges and sums up.
 
-    Args:
-        train_rows: where the few-shot arm's examples come from.
-        adapters: 'all' or role → the adapter's file.
-        folder: the run's, where answers are kept and checks of the person's own lie.
-
     Raises:
         Interrupted: asked to stop; the answers so far are kept.
-        EngineError: the engine failed, or made other token ids of a prompt than training did.
+        EngineError: an engine or endpoint failed, or made other token ids of a prompt than training did.
     """
-    rows = list(read_rows(sealed, Example))
-    settings = EngineSettings(
-        Path(plan.base_path), adapters, config.context, config.threads, config.max_new_tokens, config.temperature
-    )
-    reporter.begin("load the engine", 1, "model")
-    with running_engine(settings) as engine:
-        identical = _prove_prompts(rows, engine, renderer)
-        shown = few_shot_turns(train_rows, rows, config, renderer) if config.few_shot else {}
-        answers = Answers(folder, settings, plan.base_sha256)
-        predictions = _ask(rows, shown, engine, answers, config, reporter)
-        load_s, peak = engine.load_s, answers.peak_memory_bytes
-    predictions = [*teacher_predictions(rows), *predictions]
-    write_rows(out / "predictions.jsonl", predictions)
-    verdicts = _judge(rows, predictions, plan, config, folder, reporter)
+    rows = list(read_rows(inputs.sealed, Example))
+    hashes = {name: sha256_of(path) for name, path in inputs.adapters.items()}
+    judged = {"adapters": hashes, "rules": plan.rules.model_dump()}
+    look = count_look(inputs.folder, sha256_of(inputs.sealed), judged)
+    gathered = Survey(inputs, rows, config, renderer, reporter).ask()
+    write_rows(out / "predictions.jsonl", gathered.predictions)
+    write_rows(out / "timings.jsonl", gathered.timed)
+    verdicts = _judge(rows, gathered.predictions, plan, config, inputs.folder, reporter)
     write_rows(out / "verdicts.jsonl", verdicts)
-    roles = {role: summarize(role, predictions, verdicts, _confidence(role, plan)) for role in _roles(rows, plan)}
+    results = Results(
+        {row.id: row.group for row in rows}, gathered.arms, list(gathered.files),
+        gathered.predictions, [*gathered.timed, *(p for p in gathered.predictions if p.load is None)], verdicts,
+    )  # fmt: skip
+    of_all, of_role = (confidence_of_look(one, look) for one in (plan.rules.confidence, plan.rules.role_confidence))
+    answers: list[ProbeAnswer] = []
+    probes = {}
+    for adapter, runs in gathered.probes.items():
+        mine = [one for kind, run in runs.items() for one in probe_answers(adapter, kind, run)]
+        probes[adapter] = probe_results(runs, mine)
+        answers += mine
+    write_rows(out / "probes.jsonl", answers)
+    said = {(p.id, p.arm): (p.text, p.calls) for p in gathered.predictions}
+    again = [p for p in gathered.timed if p.arm == TUNED]
     return EvaluationManifest(
         engine="llama.cpp (xllamacpp)",
-        adapter_sha256={name: sha256_of(path) for name, path in adapters.items()},
-        base_sha256=plan.base_sha256,
+        sandbox=_sandbox(plan, config),
+        adapter_sha256=hashes,
         rows=len(rows),
-        roles=roles,
-        load_s=load_s,
-        peak_memory_gb=peak / 1e9 if peak else None,
-        identical_prompts=identical,
+        look=look,
+        confidence=of_all,
+        role_confidence=of_role,
+        roles={role: results.summary(role, of_all if role == "all" else of_role) for role in _roles(rows, plan)},
+        files=gathered.files,
+        repeated=len(again),
+        repeated_alike=sum(said[p.id, p.arm] == (p.text, p.calls) for p in again),
+        probes=probes,
+        judge=judge_agreement(verdicts, of_role),
+        endpoints={name: f"{one.url} {one.model}" for name, one in config.endpoints.items()},
     )
 
 
 def _roles(rows: Sequence[Example], plan: PlanManifest) -> list[str]:
     return ["all", *sorted({row.role for row in rows} | set(plan.rules.checks))]
-
-
-def _confidence(role: str, plan: PlanManifest) -> float:
-    return plan.rules.confidence if role == "all" else plan.rules.role_confidence
-
-
-def _prove_prompts(rows: Sequence[Example], engine: Generator, renderer: Renderer) -> int:
-    """Every prompt must be the same token ids in the engine as in training."""
-    for row in rows:
-        trained, served = renderer.prompt_ids(row.messages, row.tools), engine.prompt_ids(row.messages, row.tools)
-        if trained != served:
-            place = next((i for i, (a, b) in enumerate(zip(trained, served, strict=False)) if a != b), -1)
-            raise EngineError(
-                f"row {row.id}: training and serving make different prompts, from token {place} on: "
-                f"{renderer.decode(trained[place:][:8])!r} against {renderer.decode(served[place:][:8])!r}",
-                "Report this base model: its template or tokenizer is not supported",
-            )
-    return len(rows)
-
-
-def _ask(
-    rows: Sequence[Example],
-    shown: Mapping[str, Sequence[Message]],
-    engine: Generator,
-    answers: Answers,
-    config: EvaluateConfig,
-    reporter: Reporter,
-) -> list[Prediction]:
-    predictions = []
-    todo = [
-        (row, arm) for row in rows for arm in ("base", "few-shot", "tuned") if arm != "few-shot" or row.role in shown
-    ]
-    reporter.begin("evaluate", len(todo), "answers")
-    for number, (row, arm) in enumerate(todo):
-        if reporter.stop_requested:
-            raise Interrupted(f"stopped after {number} of {len(todo)} answers", "Run it again to go on")
-
-        def moved(tokens: int, number: int = number, row: Example = row, arm: str = arm) -> None:
-            reporter.advance(number + min(1.0, tokens / config.max_new_tokens), f"{row.role}, {arm}")
-
-        messages = with_turns(row.messages, shown[row.role]) if arm == "few-shot" else list(row.messages)
-        key = answers.key(row, arm, messages)
-        prediction = answers.find(key, row)
-        if prediction is None:
-            prediction = engine.generate(row.id, row.role, messages, arm, moved, row.tools)
-            answers.add(key, prediction, engine.peak_memory_bytes())
-        predictions.append(prediction)
-    reporter.advance(len(todo))
-    return predictions
 
 
 def _judge(
@@ -147,9 +101,17 @@ def _judge(
         row = by_id[p.id]
         asked = "\n\n".join(turn.content for turn in row.messages if turn.role != "system")
         answer = Answer(p.text, p.finish_reason, row.check, limits, p.calls, row.answer, row.answer_calls, asked)
-        check, finding = judge(answer, plan.rules.checks.get(p.role, _DEFAULT_RULE), checks)
+        made = judge(answer, plan.rules.checks.get(p.role, _DEFAULT_RULE), checks)
         verdicts.append(
-            Verdict(id=p.id, role=p.role, arm=p.arm, outcome=finding.outcome, check=check, detail=finding.detail)
-        )
+            Verdict(
+                id=p.id, role=p.role, arm=p.arm, outcome=made.finding.outcome, check=made.check,
+                detail=made.finding.detail, checks=dict(made.outcomes),
+            )
+        )  # fmt: skip
         reporter.advance(number)
     return verdicts
+
+
+def _sandbox(plan: PlanManifest, config: EvaluateConfig) -> str:
+    asked = {name for rule in plan.rules.checks.values() for name in (*rule.checks, *rule.weights)}
+    return sandbox_name(Limits(unsafe=config.unsafe_exec)) if asked & RUNS_CODE else ""

@@ -51,12 +51,14 @@ def export(
             f"the verdict is {decision.verdict!r}, and no role may be deployed",
             'See 06-decision/decision.md; to export all the same: journeyman export --override "reason"',
         )
+    file = evaluation.files[decision.ships]
     prompts = {role: dataset.system_prompts[role] for role in roles if role in dataset.system_prompts}
     names = [name for name in adapter.adapters if name == "all" or name in roles]
     bundle = BundleManifest(
         roles=roles,
         override=override,
-        base_sha256=plan.base_sha256,
+        base_sha256=file.sha256,
+        base_path=file.path,
         adapter_sha256={name: evaluation.adapter_sha256[name] for name in names},
         adapter_files={name: ADAPTER_FILE if name == "all" else f"adapter-{file_part(name)}.gguf" for name in names},
         base_file=BASE_FILE,
@@ -67,14 +69,15 @@ def export(
             "max_new_tokens": config.max_new_tokens,
             "temperature": config.temperature,
             "threads": config.threads,
+            "parallel": config.parallel,
         },
     )
-    for name, file in bundle.adapter_files.items():
-        shutil.copyfile(adapter_folder / adapter.adapters[name].folder / ADAPTER_FILE, out / file)
-    _link_or_copy(Path(plan.base_path), out / BASE_FILE)
+    for name, copied in bundle.adapter_files.items():
+        shutil.copyfile(adapter_folder / adapter.adapters[name].folder / ADAPTER_FILE, out / copied)
+    _link_or_copy(Path(file.path), out / BASE_FILE)
     write_json(out / "prompts.json", prompts)
-    template = GgufFile(Path(plan.base_path)).metadata.get("tokenizer.chat_template")
-    write_json(out / "base.json", {"sha256": plan.base_sha256, "source": plan.base_path, "chat_template": template})
+    template = GgufFile(Path(file.path)).metadata.get("tokenizer.chat_template")
+    write_json(out / "base.json", {"sha256": file.sha256, "source": file.path, "chat_template": template})
     for role in roles:
         write_atomic(out / f"Modelfile.{file_part(role)}", _modelfile(role, bundle).encode())
     write_atomic(out / "llama-server.sh", _command_line(bundle).encode())
@@ -111,7 +114,7 @@ def _modelfile(role: str, bundle: BundleManifest) -> str:
 
 def _command_line(bundle: BundleManifest) -> str:
     loras = " ".join(f"--lora {file}" for file in bundle.adapter_files.values())
-    several, hint = "", ""
+    several, hint, parallel = "", "", bundle.settings["parallel"]
     if "all" not in bundle.adapter_files:
         several = "--lora-init-without-apply "
         numbers = ", ".join(f"{number} is {name}" for number, name in enumerate(bundle.adapter_files))
@@ -119,9 +122,15 @@ def _command_line(bundle: BundleManifest) -> str:
     return (
         "#!/bin/sh\n# Serves the tuned model with llama.cpp's own server; send the prompts of prompts.json.\n"
         f'{hint}cd "$(dirname "$0")" || exit 1\n'
-        f"exec llama-server --model {BASE_FILE} {loras} {several}--ctx-size {bundle.settings['context']} "
+        f"exec llama-server --model {BASE_FILE} {loras} {several}"
+        f"--parallel {parallel} --ctx-size {bundle.settings['context'] * parallel} "
         '--jinja --host 127.0.0.1 --port 8080 "$@"\n'
     )
+
+
+def _stay(bundle: BundleManifest, decision: DecisionManifest) -> str:
+    others = [f"{role} ({made.verdict})" for role, made in decision.roles.items() if role not in ("all", *bundle.roles)]
+    return f"With the teacher stay: {', '.join(others)}." if others else "No role stays with the teacher."
 
 
 def _adapter_line(name: str, adapter: AdapterManifest, bundle: BundleManifest) -> str:
@@ -146,7 +155,7 @@ def _model_card(
             f"{arm.success.passed} of {arm.success.n} ({arm.success.low:.0%} to {arm.success.high:.0%})"
             if arm.success
             else "not known"
-            for arm in (summary.base, summary.tuned)
+            for arm in (summary.base, summary.arms[decision.ships])
         ]
         rows.append(f"| {role} | {rates[0]} | {rates[1]} | {decision.roles[role].verdict} |")
     override = [f"**Exported against the verdict.** Reason given: {bundle.override}", ""] if bundle.override else []
@@ -159,9 +168,14 @@ def _model_card(
             "# Model card",
             "",
             *override,
-            f"Serves the roles: {', '.join(bundle.roles)}. All other roles stay with the teacher.",
+            f"Serves the roles: {', '.join(bundle.roles)}. {_stay(bundle, decision)}",
             "",
-            f"- base: `{Path(plan.base_path).name}`, SHA-256 `{plan.base_sha256}`; its licence applies",
+            f"- base: `{Path(bundle.base_path).name}`, SHA-256 `{bundle.base_sha256}`; its licence applies",
+            *(
+                [f"- the adapter was trained on `{Path(plan.base_path).name}`, SHA-256 `{plan.base_sha256}`"]
+                if bundle.base_sha256 != plan.base_sha256
+                else []
+            ),
             *(_adapter_line(name, adapter, bundle) for name in bundle.adapter_files),
             f"- evaluated on {evaluation.rows} sealed rows through {evaluation.engine}, the same files",
             "",

@@ -33,13 +33,18 @@ _WAYS = {
 def plan(
     dataset: DatasetManifest,
     config: Config,
-    base: Path,
+    bases: Sequence[Path],
     base_sha256: str,
     geometry: Geometry,
     out: Path,
     reporter: Reporter,
 ) -> PlanManifest:
-    """Measures the machine for half a second and writes plan.md beside the manifest."""
+    """Measures the machine for half a second and writes plan.md beside the manifest.
+
+    Args:
+        bases: the files of the base that may ship, the one that is trained on first.
+    """
+    base = bases[0]
     reporter.begin("plan", 1, "measurement")
     train = config.train
     use_threads(train.threads)
@@ -57,8 +62,11 @@ def plan(
     seconds = training_seconds(
         geometry.linear_parameters, geometry.hidden, tokens, step_tokens, gflops, recompute=chosen.way != "keep"
     )
-    serving = serving_bytes(base.stat().st_size, geometry, trainable, config.evaluate.context)
-    rules = _rules(dataset, config)
+    serving = max(
+        serving_bytes(one.stat().st_size, geometry, trainable, config.evaluate.context * config.evaluate.parallel)
+        for one in bases
+    )
+    rules = _rules(dataset, config, bases)
     power_rate = (1 + rules.min_success) / 2
     made = PlanManifest(
         base_path=str(base),
@@ -79,11 +87,11 @@ def plan(
         estimated_serve_memory_gb=serving / 1e9,
         rules=rules,
         power={
-            role: power(split.test, power_rate, rules.min_success, rules.role_confidence)
+            role: power(round(split.effective_test), power_rate, rules.min_success, rules.role_confidence)
             for role, split in dataset.splits.items()
         },
         power_rate=power_rate,
-        warnings=_warnings(dataset, config, per_epoch * train.epochs, geometry),
+        warnings=_warnings(dataset, config, per_epoch * train.epochs, geometry, rules.role_confidence),
     )
     write_atomic(out / "plan.md", plan_text(made, config).encode())
     reporter.advance(1)
@@ -136,7 +144,7 @@ def choose_memory(size: TrainingSize, train: TrainConfig, step_tokens: int, prom
     )
 
 
-def _rules(dataset: DatasetManifest, config: Config) -> Rules:
+def _rules(dataset: DatasetManifest, config: Config, bases: Sequence[Path]) -> Rules:
     decide = config.decide
     return Rules(
         max_mean_latency_s=decide.max_mean_latency_s,
@@ -145,16 +153,18 @@ def _rules(dataset: DatasetManifest, config: Config) -> Rules:
         stretch_mean_latency_s=decide.stretch_mean_latency_s,
         stretch_success=decide.stretch_success,
         confidence=decide.confidence,
-        role_confidence=_role_confidence(dataset, decide.confidence),
+        role_confidence=role_confidence(dataset, decide.confidence, len(bases)),
         margin=decide.margin,
+        probe_margin=decide.probe_margin,
+        files=[base.name for base in bases],
         checks={role: _check_rule(config.role(role)) for role in dataset.splits},
     )
 
 
-def _role_confidence(dataset: DatasetManifest, confidence: float) -> float:
-    """Bonferroni: the chance that any role's interval misses its truth stays below 1 - confidence."""
+def role_confidence(dataset: DatasetManifest, confidence: float, files: int) -> float:
+    """Bonferroni: the chance that an interval of any role, on any file, misses its truth stays below 1 - confidence."""
     judged = sum(split.test > 0 for split in dataset.splits.values())
-    return 1 - (1 - confidence) / max(1, judged)
+    return 1 - (1 - confidence) / (max(1, judged) * files)
 
 
 def _check_rule(role: RoleConfig) -> CheckRule:
@@ -169,7 +179,7 @@ def _rule_text(rule: CheckRule) -> str:
     )
 
 
-def _warnings(dataset: DatasetManifest, config: Config, steps: int, geometry: Geometry) -> list[str]:
+def _warnings(dataset: DatasetManifest, config: Config, steps: int, geometry: Geometry, confidence: float) -> list[str]:
     warnings = list(dataset.notes)
     train, decide = config.train, config.decide
     if train.warmup_steps >= steps:
@@ -180,11 +190,12 @@ def _warnings(dataset: DatasetManifest, config: Config, steps: int, geometry: Ge
     if dataset.longest_row_tokens > geometry.context:
         warnings.append(f"rows of {dataset.longest_row_tokens} tokens exceed the base's context of {geometry.context}")
     for role, split in dataset.splits.items():
-        confidence = _role_confidence(dataset, decide.confidence)
-        if not split.test or wilson(split.test, split.test, confidence)[0] < decide.min_success:
+        rows = split.effective_test
+        if not rows or wilson(rows, rows, confidence)[0] < decide.min_success:
             needed = rows_needed(1.0, decide.min_success, confidence)
+            counted = "" if rows == split.test else f", which count as {rows:.1f} since some belong together,"
             warnings.append(
-                f"{role}: {split.test} test rows cannot prove a success of {decide.min_success:.0%} "
+                f"{role}: {split.test} test rows{counted} cannot prove a success of {decide.min_success:.0%} "
                 f"even if all pass; {needed} would"
             )
     return warnings
@@ -216,6 +227,16 @@ def plan_text(plan: PlanManifest, config: Config) -> str:
         *(
             [f"- success at most {rules.margin:.1%} below the teacher's on the same rows"]
             if rules.margin is not None
+            else []
+        ),
+        f"- no probe lost: a fall of more than {rules.probe_margin:.0%} of a kind of probe that is no chance vetoes",
+        "- each further look at the same sealed rows is judged at half the error of the one before",
+        *(
+            [
+                f"- files that may ship: {', '.join(rules.files)}; the one on which most roles are to be deployed "
+                "does, the smallest where several are equal"
+            ]
+            if len(rules.files) > 1
             else []
         ),
         *[f"- {role}: {_rule_text(rule)}" for role, rule in rules.checks.items()],

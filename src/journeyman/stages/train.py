@@ -74,6 +74,7 @@ def train(
             stopped_early=state.step < trainer.total_steps,
             best_step=state.best_step,
             validations=state.validations,
+            train_loss=trainer.late_loss,
             train_s=state.train_s,
             tokens=state.tokens,
         )

@@ -6,8 +6,8 @@ import math
 from statistics import NormalDist
 
 
-def wilson(passed: int, n: int, confidence: float) -> tuple[float, float]:
-    """The Wilson score interval of a rate (Wilson, 1927).
+def wilson(passed: float, n: float, confidence: float) -> tuple[float, float]:
+    """The Wilson score interval of a rate (Wilson, 1927). Counts may be fractions: see stats.groups.
 
     Raises:
         ValueError: n is 0: there is no interval of nothing.
@@ -29,7 +29,7 @@ def power(n: int, rate: float, threshold: float, confidence: float) -> float:
     return sum(math.comb(n, k) * rate**k * (1 - rate) ** (n - k) for k in range(least, n + 1))
 
 
-def paired_difference(wins: int, losses: int, n: int, confidence: float) -> tuple[float, float]:
+def paired_difference(wins: float, losses: float, n: float, confidence: float) -> tuple[float, float]:
     """The interval of the difference of two rates measured on the same n rows (Bonett & Price, 2012).
 
     Raises:
@@ -53,6 +53,16 @@ def mcnemar(wins: int, losses: int) -> float | None:
         return None
     tail: float = sum(math.comb(n, k) for k in range(min(wins, losses) + 1)) / 2**n
     return min(1.0, 2 * tail)
+
+
+def kappa(both: int, neither: int, only_first: int, only_second: int) -> float | None:
+    """Agreement of two judges beyond chance (Cohen, 1960); None where chance alone would make them agree throughout."""
+    n = both + neither + only_first + only_second
+    if not n:
+        return None
+    first, second = (both + only_first) / n, (both + only_second) / n
+    by_chance = first * second + (1 - first) * (1 - second)
+    return None if by_chance == 1 else ((both + neither) / n - by_chance) / (1 - by_chance)
 
 
 def rows_needed(rate: float, threshold: float, confidence: float) -> int | None:

@@ -108,6 +108,11 @@ class Trainer:
         self.adapter.load(self.best)
         return self.state
 
+    @property
+    def late_loss(self) -> float | None:
+        """The median loss of the last steps; None before the first."""
+        return statistics.median(self.state.losses[-_WINDOW:]) if self.state.losses else None
+
     def _begin(self) -> None:
         self.reporter.begin("train", self.total_tokens, "tokens")
         self.reporter.advance(self.state.tokens)

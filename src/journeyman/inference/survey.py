@@ -1,0 +1,188 @@
+"""The sealed rows put to every file that may ship and every endpoint, and the probes to base and adapters."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from journeyman.artifacts import sha256_of
+from journeyman.config import EvaluateConfig
+from journeyman.errors import EngineError, InputError
+from journeyman.inference.answers import Answers
+from journeyman.inference.arms import (
+    arm_of_file,
+    arms_of_base,
+    endpoint_questions,
+    few_shot_turns,
+    questions,
+    teacher_predictions,
+    timed_rows,
+)
+from journeyman.inference.asking import Asked, Progress, ask_all
+from journeyman.inference.endpoint import open_endpoint
+from journeyman.inference.llama import EngineSettings, LlamaEngine, running_engine
+from journeyman.manifests import ServedFile
+from journeyman.ports import Question, Reporter
+from journeyman.probes import KINDS, MOST_TOKENS, Probe, ProbeRun, read_probes
+from journeyman.records import BASE, TEACHER, TUNED, Example, Prediction
+from journeyman.rendering.renderer import Renderer
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What an evaluation is of.
+
+    Attributes:
+        train_rows: where the few-shot arm's examples come from.
+        adapters: 'all' or role → the adapter's file.
+        bases: the files of the base that may ship, the one that was trained on first.
+        folder: the run's, where answers are kept and checks of the person's own lie.
+    """
+
+    sealed: Path
+    train_rows: Path
+    adapters: Mapping[str, Path]
+    bases: Sequence[Path]
+    folder: Path
+
+
+@dataclass
+class Gathered:
+    """What has been asked so far."""
+
+    predictions: list[Prediction] = field(default_factory=list)
+    timed: list[Prediction] = field(default_factory=list)
+    files: dict[str, ServedFile] = field(default_factory=dict)
+    probes: dict[str, dict[str, ProbeRun]] = field(default_factory=dict)
+    arms: list[str] = field(default_factory=list)
+
+
+class Survey:
+    """Goes through files and endpoints, one after the other, so that never two models are in memory."""
+
+    def __init__(
+        self,
+        inputs: Inputs,
+        rows: Sequence[Example],
+        config: EvaluateConfig,
+        renderer: Renderer,
+        reporter: Reporter,
+    ) -> None:
+        self._inputs, self._rows, self._config, self._renderer = inputs, rows, config, renderer
+        self._shown = shown = few_shot_turns(inputs.train_rows, rows, config, renderer) if config.few_shot else {}
+        self._timed = timed_rows(rows, config.timed_rows)
+        self._probes = self._askable_probes() if config.probes else {}
+        self._answers = Answers(inputs.folder)
+        self._reporter = reporter
+        arms = len(arms_of_base(config, shown)) + len(inputs.bases) - 1 + len(config.endpoints)
+        asked = sum(len(probes) for probes, _ in self._probes.values())
+        total = arms * len(rows) + len(inputs.bases) * len(self._timed) + asked * (1 + len(inputs.adapters))
+        self._progress = Progress(reporter, total)
+
+    def ask(self) -> Gathered:
+        gathered = Gathered()
+        teacher = self._config.endpoints.get(TEACHER)
+        if teacher is None:
+            gathered.predictions += teacher_predictions(self._rows)
+            gathered.arms.append(TEACHER)
+        else:
+            self._ask_endpoint(TEACHER, gathered)
+        for base in self._inputs.bases:
+            self._ask_file(base, gathered)
+        for name in self._config.endpoints:
+            if name != TEACHER:
+                self._ask_endpoint(name, gathered)
+        return gathered
+
+    def _ask_file(self, base: Path, gathered: Gathered) -> None:
+        config, trained_on = self._config, self._inputs.bases[0]
+        ships = arm_of_file(base, trained_on)
+        if ships in gathered.files:
+            raise InputError(f"{base}: another file that may ship has this name", "Rename one of them")
+        settings = EngineSettings(
+            base, self._inputs.adapters, config.context, config.threads, config.temperature, config.parallel
+        )
+        self._reporter.begin(f"load {base.name}", 1, "model")
+        with running_engine(settings) as engine:
+            identical = self._prove_prompts(engine)
+            arms = arms_of_base(config, self._shown) if base == trained_on else [ships]
+            asked = [question for arm in arms for question in questions(arm, self._rows, settings, config, self._shown)]
+            self._reporter.begin("evaluate", self._progress.total, "answers")
+            answered = self._put(asked, engine, config.parallel)
+            timed = self._put(questions(ships, self._timed, settings, config, self._shown), engine, 1)
+            if base == trained_on:
+                gathered.probes = self._ask_probes(engine)
+        peak = max((one.peak_memory_bytes or 0 for one in (answered, timed)), default=0)
+        gathered.arms += arms
+        gathered.predictions += answered.predictions
+        gathered.timed += timed.predictions
+        gathered.files[ships] = ServedFile(
+            path=str(base),
+            sha256=sha256_of(base),
+            size_gb=base.stat().st_size / 1e9,
+            load_s=engine.load_s,
+            warm_up_s=engine.warm_up_s,
+            peak_memory_gb=peak / 1e9 if peak else None,
+            identical_prompts=identical,
+        )
+
+    def _ask_endpoint(self, name: str, gathered: Gathered) -> None:
+        self._reporter.begin("evaluate", self._progress.total, "answers")
+        with open_endpoint(name, self._config.endpoints[name], self._config.temperature) as endpoint:
+            asked = endpoint_questions(name, self._rows, self._config)
+            answered = ask_all(asked, endpoint, self._answers, self._config.parallel, self._progress)
+        gathered.arms.append(name)
+        gathered.predictions += answered.predictions
+
+    def _put(self, asked: Sequence[Question], engine: LlamaEngine, load: int) -> Asked:
+        return ask_all(asked, engine, self._answers, load, self._progress)
+
+    def _prove_prompts(self, engine: LlamaEngine) -> int:
+        """Every prompt must be the same token ids in the engine as in training."""
+        for row in self._rows:
+            trained = self._renderer.prompt_ids(row.messages, row.tools)
+            served = engine.prompt_ids(row.messages, row.tools)
+            if trained != served:
+                place = next((i for i, (a, b) in enumerate(zip(trained, served, strict=False)) if a != b), -1)
+                raise EngineError(
+                    f"row {row.id}: training and {engine.settings.base.name} make different prompts, from token "
+                    f"{place} on: {self._renderer.decode(trained[place:][:8])!r} against "
+                    f"{self._renderer.decode(served[place:][:8])!r}",
+                    "It is another model's file, or one whose template or tokenizer is not supported",
+                )
+        return len(self._rows)
+
+    def _askable_probes(self) -> dict[str, tuple[list[Probe], str]]:
+        """kind → the probes that the base's chat template can put, and why not all."""
+        askable = {}
+        for kind in KINDS:
+            probes, note = read_probes(kind), ""
+            try:
+                for probe in probes:
+                    self._renderer.prompt_text(probe.messages, probe.tools)
+            except InputError:
+                probes, note = [], "the base's chat template knows no tools"
+            askable[kind] = (probes, note)
+        return askable
+
+    def _ask_probes(self, engine: LlamaEngine) -> dict[str, dict[str, ProbeRun]]:
+        """adapter → kind → the answers. The base is asked once for all adapters."""
+
+        def put(kind: str, probes: Sequence[Probe], adapter: str | None) -> list[Prediction]:
+            arm = BASE if adapter is None else TUNED
+            asked = [
+                Question(f"{kind}/{one.id}", f"probe {kind}", arm, one.messages, MOST_TOKENS, one.tools, adapter)
+                for one in probes
+            ]
+            return self._put(asked, engine, self._config.parallel).predictions
+
+        base = {kind: put(kind, probes, None) for kind, (probes, _) in self._probes.items()}
+        return {
+            adapter: {
+                kind: ProbeRun(probes, base[kind], put(kind, probes, adapter), note)
+                for kind, (probes, note) in self._probes.items()
+            }
+            for adapter in self._inputs.adapters
+            if self._probes
+        }

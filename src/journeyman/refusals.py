@@ -1,0 +1,20 @@
+"""An answer that refuses: curate does not train on it, and no check of an answer lets it pass."""
+
+from __future__ import annotations
+
+import re
+
+_REFUSAL = re.compile(
+    r"(?i)^\W*(?:i['’]?m (?:really |very )?sorry,? (?:but )?(?:i )?(?:can(?:no|['’])t|am (?:not able|unable))"
+    r"|sorry,? (?:but )?i can(?:no|['’])t|i can(?:no|['’])t (?:help|assist|do that|fulfil|comply|provide that)"
+    r"|i(?:['’]m| am) (?:not able|unable) to (?:help|assist|comply|fulfil|provide)"
+    r"|i (?:must|have to) (?:decline|refuse)|as an ai (?:language )?model,? i (?:can(?:no|['’])t|do not|don['’]t))"
+)
+_OPENING = 300
+
+
+def refusal(text: str, finish_reason: str | None) -> str | None:
+    """Why the answer is a refusal; None where it is none."""
+    if finish_reason in ("refusal", "content_filter"):
+        return f"finish reason {finish_reason}"
+    return "opens with a refusal" if _REFUSAL.match(text[:_OPENING]) else None

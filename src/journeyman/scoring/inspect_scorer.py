@@ -1,0 +1,80 @@
+"""A scorer of Inspect AI as a check: `inspect:includes`, or one of the person's own as `inspect:file.py:function`.
+
+The scorer is made without arguments; one that needs some is wrapped in a function of one's own. Its target is the
+row's `expected` (a text or several), else the teacher's answer; its value must reach the row's `least_score`, or else
+1, which is Inspect's CORRECT. Needs the package inspect-ai (https://inspect.aisi.org.uk).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from journeyman.errors import UsageError
+from journeyman.scoring.checks import Answer, Check, Finding
+from journeyman.scoring.own_function import load_function
+
+PREFIX = "inspect:"
+
+
+def inspect_scorer(name: str, folder: Path) -> Check:
+    """The check that `name` stands for.
+
+    Raises:
+        UsageError: inspect-ai is not installed, or has no such scorer, or the file has no such function.
+    """
+    try:
+        import inspect_ai.scorer as scorers
+    except ImportError as error:
+        raise UsageError(f"check {name!r} needs the package inspect-ai", "Run: pip install inspect-ai") from error
+    asked = name.removeprefix(PREFIX)
+    make = load_function(asked, folder, name) if ":" in asked else getattr(scorers, asked, None)
+    if not callable(make):
+        raise UsageError(f"check {name!r}: Inspect AI has no scorer {asked!r}", "For example: inspect:includes")
+    try:
+        score = make()
+    except TypeError as error:
+        raise UsageError(
+            f"check {name!r}: it cannot be made without arguments: {error}",
+            "Wrap it in a function of your own: inspect:file.py:function",
+        ) from error
+    to_number = scorers.value_to_float()
+
+    def check(answer: Answer) -> Finding:
+        least = answer.data.get("least_score", 1.0)
+        if isinstance(least, bool) or not isinstance(least, int | float):
+            return Finding("unscored", f"check.least_score is {least!r}, not a number")
+        targets = _targets(answer)
+        if not targets:
+            return Finding("unscored", "neither check.expected nor the teacher says what is expected")
+        try:
+            given = asyncio.run(_score(score, answer, targets))
+            reached = to_number(given.value)
+        except Exception as error:  # a scorer may raise anything; the row is then not judged
+            return Finding("unscored", f"{name} raised {type(error).__name__}: {error}"[:300])
+        told = f"{name} gives {given.value!r}, asked ≥ {least:g}" + f": {given.explanation}" * bool(given.explanation)
+        return Finding("pass" if reached >= least else "fail", told[:300])
+
+    return check
+
+
+def _targets(answer: Answer) -> list[str]:
+    expected = answer.data.get("expected")
+    if isinstance(expected, list) and all(isinstance(one, str) for one in expected):
+        return expected
+    return [text] if (text := answer.expected_text()) else []
+
+
+async def _score(score: Callable[..., Any], answer: Answer, targets: list[str]) -> Any:
+    from inspect_ai.model import ChatMessageUser, ModelName, ModelOutput
+    from inspect_ai.scorer import Target
+    from inspect_ai.solver import TaskState
+
+    output, target = ModelOutput.from_content("answer", answer.text), Target(targets)
+    state = TaskState(
+        model=ModelName("journeyman/answer"), sample_id="row", epoch=1, input=answer.task, target=target, output=output,
+        messages=[ChatMessageUser(content=answer.task), output.message], metadata=dict(answer.data), completed=True,
+    )  # fmt: skip
+    return await score(state, target)
