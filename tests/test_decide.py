@@ -66,7 +66,7 @@ def speed(mean_s: float, high_s: float | None = None, **changes: Any) -> Speed:
 
 def pair(wins: int, losses: int, n: int, **changes: Any) -> Paired:
     values = {"p_value": None, "difference": None, "low": None, "high": None, **changes}
-    return Paired(wins=wins, losses=losses, ties=n - wins - losses, **values)
+    return Paired(wins=wins, losses=losses, ties=n - wins - losses, both=n - wins - losses, **values)
 
 
 def rate(passed: int, n: int, confidence: float = 0.95) -> Rate:

@@ -175,7 +175,7 @@ def test_a_summary_by_hand() -> None:
     assert alone.tokens_per_s == pytest.approx(5.0) and (loaded.load, loaded.mean_s) == (4, 9.0)
     assert tuned.failures == {"c: ": 1}
     against = made.versus["tuned"]["base"]
-    assert (against.wins, against.losses, against.ties, against.difference) == (1, 1, 0, 0.0)
+    assert (against.wins, against.losses, against.ties, against.both, against.difference) == (1, 1, 0, 0, 0.0)
     assert results.summary("tester", 0.95).tuned.success is None
 
 

@@ -276,6 +276,7 @@ class Paired(Manifest):
     wins: int = Field(description="rows that the arm passes and the other fails")
     losses: int = Field(description="rows that the other passes and the arm fails")
     ties: int
+    both: int = Field(description="rows that both pass: a part of the ties")
     p_value: float | None = Field(
         description="exact McNemar test of wins against losses; by groups where rows share one"
     )

@@ -78,4 +78,4 @@ def _lost(one: ProbeResult, margin: float, confidence: float) -> bool:
 
 def _told(one: ProbeResult, margin: float) -> str:
     chance = f", p {one.p_value:.2g}" if one.p_value is not None and one.losses else ""
-    return f"{one.tuned} of {one.n}, base {one.base}; lost {one.losses}, won {one.wins}{chance}; may fall {margin:.0%}"
+    return f"{one.tuned} of {one.n}, base {one.base}; lost {one.losses}, won {one.wins}{chance}; a fall of {margin:.0%} is allowed"

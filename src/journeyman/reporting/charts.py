@@ -72,12 +72,14 @@ def success_chart(roles: Mapping[str, RoleSummary], threshold: float) -> str:
             if rate is None:
                 axes.text(0.01, top + place, f"{arm}: not known", va="center", color=_INK, alpha=0.6)
                 continue
-            axes.plot([rate.low, rate.high], [top + place] * 2, color=colour, lw=5, alpha=0.35, solid_capstyle="round")
-            axes.plot(rate.passed / rate.n, top + place, "o", color=colour, ms=6)
+            at, ends = [top + place] * 2, [rate.low, rate.high]
+            axes.plot(ends, at, color=colour, lw=5, alpha=0.35, solid_capstyle="round", clip_on=False)
+            axes.plot(rate.passed / rate.n, top + place, "o", color=colour, ms=6, clip_on=False)
             axes.text(1.02, top + place, f"{rate.passed}/{rate.n} {arm}", va="center", color=colour)
     axes.axvline(threshold, color=_LIMIT, ls="--", lw=1)
     axes.set(xlim=(0, 1), ylim=(len(roles) * (len(arms) + gap) - 1.2, -0.9))
     axes.set_yticks([at for at, _ in ticks], [role for _, role in ticks])
+    axes.tick_params(axis="y", pad=8)
     axes.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0 %", "25 %", "50 %", "75 %", "100 %"])
     axes.grid(axis="x", color=_LINE)
     return _svg(figure)
@@ -134,7 +136,7 @@ def latency_chart(speeds: Mapping[str, tuple[Speed | None, Speed | None]], limit
     axes.set(xlim=(0, latest * 1.04), ylim=(0, 1.02), xlabel="seconds")
     axes.set_yticks([0, 0.5, 0.95], ["0 %", "50 %", "95 %"])
     axes.grid(color=_LINE)
-    axes.legend(frameon=False, labelcolor=_INK, loc="lower right", fontsize=_FONT_PT - 1)
+    axes.legend(frameon=False, labelcolor=_INK, loc="upper left", bbox_to_anchor=(-0.02, -0.17), ncols=3)
     return _svg(figure)
 
 
@@ -157,7 +159,7 @@ def memory_chart(files: Mapping[str, ServedFile], training_gb: float | None, lim
         most = max(most, limit_gb)
     axes.set(xlim=(0, most * 1.18), ylim=(len(known) - 0.5, -0.6))
     axes.set_yticks(range(len(known)), [name for name, _, _ in known])
-    axes.set_xlabel("GB; the darker part is the file itself, the limit is dashed")
+    axes.set_xlabel("GB; the darker part is the file itself, dashed: the limit of serving")
     axes.grid(axis="x", color=_LINE)
     return _svg(figure)
 

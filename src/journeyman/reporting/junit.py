@@ -17,12 +17,12 @@ _NOT_IN_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]
 
 
 def write_junit(decision: DecisionManifest, evaluation_folder: Path, out: Path) -> None:
-    """Writes the tuned arm's cases; a role that is not to be deployed has a failing case named "verdict"."""
-    verdicts = [one for one in read_rows(evaluation_folder / "verdicts.jsonl", Verdict) if one.arm == "tuned"]
+    """Writes the cases of the arm that ships; a role that is not to be deployed has a failing case named "verdict"."""
+    verdicts = [one for one in read_rows(evaluation_folder / "verdicts.jsonl", Verdict) if one.arm == decision.ships]
     seconds = {
         one.id: one.latency_s
         for one in read_rows(evaluation_folder / "predictions.jsonl", Prediction)
-        if one.arm == "tuned"
+        if one.arm == decision.ships
     }
     suites = Element("testsuites", name="journeyman")
     for role, made in decision.roles.items():

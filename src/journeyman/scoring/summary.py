@@ -84,7 +84,7 @@ class Results:
         }
         wins, losses = sum(moved > 0 for moved in both.values()), sum(moved < 0 for moved in both.values())
         if not both:
-            return Paired(wins=0, losses=0, ties=0, p_value=None, difference=None, low=None, high=None)
+            return Paired(wins=0, losses=0, ties=0, both=0, p_value=None, difference=None, low=None, high=None)
         sizes = group_sizes([self.groups[row] for row in both])
         share = effective_rows(sizes) / len(both)
         low, high = paired_difference(wins * share, losses * share, len(both) * share, confidence)
@@ -95,6 +95,7 @@ class Results:
             wins=wins,
             losses=losses,
             ties=len(both) - wins - losses,
+            both=sum(one[row] == "pass" == other[row] for row in both),
             p_value=mcnemar(wins, losses) if max(sizes) == 1 else sign_flip(by_group),
             difference=(wins - losses) / len(both),
             low=low,

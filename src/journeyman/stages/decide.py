@@ -92,8 +92,13 @@ def _probes(evaluation: EvaluationManifest, role: str, arm: str) -> dict[str, Pr
     found = dict(evaluation.probes.get(name, {}))
     if role != "all" and role not in evaluation.adapter_sha256:
         others = [one.versus[arm][BASE] for other, one in evaluation.roles.items() if other not in ("all", role)]
-        pairs = [(False, True)] * sum(one.wins for one in others) + [(True, False)] * sum(one.losses for one in others)
-        found["other roles"] = compared(pairs + [(True, True)] * sum(one.ties for one in others))
+        pairs = {
+            (False, True): sum(one.wins for one in others),
+            (True, False): sum(one.losses for one in others),
+            (True, True): sum(one.both for one in others),
+            (False, False): sum(one.ties - one.both for one in others),
+        }
+        found["other roles"] = compared([pair for pair, count in pairs.items() for _ in range(count)])
     return found
 
 

@@ -1,0 +1,328 @@
+"""The arms of an evaluation: endpoints, other quantizations, load, probes, and what an interrupted one keeps."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+from gguf import GGMLQuantizationType
+
+from conftest import StopsAfter, example_of, log_row, write_tiny_gguf
+from journeyman.artifacts import read_json, read_rows
+from journeyman.config import EndpointConfig, EvaluateConfig
+from journeyman.errors import EngineError, Interrupted
+from journeyman.inference.answers import Answers
+from journeyman.inference.arms import timed_rows
+from journeyman.inference.asking import Progress, ask_all
+from journeyman.inference.endpoint import Endpoint
+from journeyman.inference.looks import confidence_of_look, count_look
+from journeyman.manifests import CheckRule
+from journeyman.ports import Question, SilentReporter
+from journeyman.probes import KINDS, read_probes
+from journeyman.records import Message, Prediction, ProbeAnswer
+from journeyman.scoring.checks import Answer, Checks, judge
+from journeyman.scoring.sandbox import Limits
+from test_pipeline import call
+
+MakeRun = Callable[..., Path]
+
+
+class _Service(BaseHTTPRequestHandler):
+    """Streams "ok N" as an OpenAI-compatible endpoint does. `broken` holds the statuses that come before it answers."""
+
+    broken: ClassVar[list[int]] = []
+    seen: ClassVar[list[dict[str, Any]]] = []
+    keys: ClassVar[list[str | None]] = []
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        self.seen.append(body)
+        self.keys.append(self.headers["Authorization"])
+        if self.broken:
+            status = self.broken.pop(0)
+            self.send_response(status)
+            self.end_headers()
+            if status == 200:
+                self._event({"choices": [{"delta": {"content": "cut"}}]})
+            return
+        self.send_response(200)
+        self.end_headers()
+        for piece in ("ok", f" {len(body['messages'])}"):
+            self._event({"choices": [{"delta": {"content": piece}, "finish_reason": None}]})
+        self._event({"choices": [{"delta": {}, "finish_reason": "stop"}]})
+        self._event({"choices": [], "usage": {"prompt_tokens": 7, "completion_tokens": 3}})
+        self.wfile.write(b"data: [DONE]\n\n")
+
+    def _event(self, event: dict[str, Any]) -> None:
+        self.wfile.write(b"data: " + json.dumps(event).encode() + b"\n\n")
+
+    def log_message(self, *arguments: object) -> None: ...
+
+
+@pytest.fixture
+def service(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    for name in ("broken", "seen", "keys"):
+        monkeypatch.setattr(_Service, name, [])
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _Service)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}/v1"
+    server.shutdown()
+    server.server_close()
+
+
+ASKED = Question("r1", "coder", "far", [Message(role="user", content="Do it.")], 32)
+
+
+def endpoint(url: str, model: str = "big", key_env: str = "") -> Endpoint:
+    return Endpoint("far", EndpointConfig(url=url, model=model, key_env=key_env), 0.0, first_wait_s=0.01)
+
+
+def test_an_endpoint_is_asked_as_production_asks_it(service: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FAR_KEY", "sesame")
+    answer = endpoint(service, "lora-{role}", "FAR_KEY").generate(ASKED)
+    assert (answer.text, answer.finish_reason, answer.prompt_tokens, answer.answer_tokens) == ("ok 1", "stop", 7, 3)
+    assert answer.first_token_s is not None and 0 < answer.first_token_s <= (answer.latency_s or 0)
+    (body,) = _Service.seen
+    assert (body["model"], body["max_tokens"], body["temperature"]) == ("lora-coder", 32, 0.0)
+    assert _Service.keys == ["Bearer sesame"]
+
+
+@pytest.mark.parametrize("broken", [[503], [429, 500], [200]])
+def test_what_may_pass_is_tried_again(service: str, broken: list[int]) -> None:
+    _Service.broken[:] = broken
+    assert endpoint(service).generate(ASKED).text == "ok 1"
+    assert len(_Service.seen) == len(broken) + 1
+
+
+def test_an_outage_is_no_failure_of_an_answer(service: str) -> None:
+    _Service.broken[:] = [401]
+    with pytest.raises(EngineError, match=r"far.*401"):
+        endpoint(service).generate(ASKED)
+    assert len(_Service.seen) == 1, "what will not pass is not tried again"
+    _Service.broken[:] = [503] * 9
+    with pytest.raises(EngineError, match="503"):
+        endpoint(service).generate(ASKED)
+    with pytest.raises(EngineError, match=r"evaluate\.endpoints\.far"):
+        endpoint("http://127.0.0.1:9/v1").generate(ASKED)
+
+
+def test_endpoints_are_arms_and_one_of_them_may_be_the_teacher(make_run: MakeRun, service: str) -> None:
+    toml = "".join(
+        f'[evaluate.endpoints.{name}]\nurl = "{service}"\nmodel = "{name}-{{role}}"\n' for name in ("teacher", "far")
+    )
+    folder = make_run(toml=toml)
+    assert call("decide", "--dir", folder) in (0, 3)
+    result = read_json(folder / "05-evaluation" / "manifest.json")["result"]
+    assert list(result["roles"]["all"]["arms"]) == ["teacher", "base", "few-shot", "tuned", "far"]
+    assert set(result["roles"]["all"]["versus"]) == {"tuned"}, "what is elsewhere does not ship"
+    assert set(result["roles"]["all"]["versus"]["tuned"]) == {"teacher", "base", "few-shot", "far"}
+    predictions = list(read_rows(folder / "05-evaluation" / "predictions.jsonl", Prediction))
+    assert {p.text for p in predictions if p.arm in ("teacher", "far")} == {"ok 2"}, "not what was logged"
+    assert {body["model"] for body in _Service.seen} == {"teacher-coder", "far-coder"}
+    page = (folder / "06-decision" / "report.html").read_text()
+    assert "far-{role}" in page and "cannot be seen from here" in page
+
+
+@pytest.mark.parametrize("name", ["base", "tuned", "few-shot", "a@b"])
+def test_an_endpoint_may_not_take_the_name_of_another_arm(name: str) -> None:
+    with pytest.raises(ValueError, match="the name of another arm"):
+        EvaluateConfig(endpoints={name: EndpointConfig(url="http://x/v1", model="m")})
+
+
+# --- other quantizations --------------------------------------------------------------------------
+
+
+def test_another_quantization_is_evaluated_with_the_same_adapter_and_may_ship(
+    make_run: MakeRun, tmp_path: Path
+) -> None:
+    base = write_tiny_gguf(tmp_path / "whole.gguf", kind=GGMLQuantizationType.Q8_0)
+    other = write_tiny_gguf(tmp_path / "small.gguf", kind=GGMLQuantizationType.Q4_0)
+    toml = f'quantizations = ["{other}"]\n[decide]\nmin_success = 0.01\nprobe_margin = 1.0\n'
+    folder = make_run(
+        rows=[log_row(i) for i in range(90)], toml=toml + "[roles.coder]\nchecks = ['mine.py:anything']\n"
+    )
+    (folder / "mine.py").write_text("def anything(text, data):\n    return True\n")
+    assert call("run", "--set", f"base.model={base}", "--dir", folder) == 0
+    result = read_json(folder / "05-evaluation" / "manifest.json")["result"]
+    assert list(result["files"]) == ["tuned", "tuned@small"] and list(result["roles"]["all"]["versus"]) == [
+        "tuned",
+        "tuned@small",
+    ]
+    assert result["files"]["tuned@small"]["identical_prompts"] == result["rows"]
+    assert read_json(folder / "03-plan" / "manifest.json")["result"]["rules"]["role_confidence"] == 0.975
+    decision = read_json(folder / "06-decision" / "manifest.json")["result"]
+    assert decision["ships"] == "tuned@small", "both pass: the smaller one ships"
+    bundle = folder / "07-bundle"
+    assert (bundle / "base.gguf").read_bytes() == other.read_bytes()
+    assert "the adapter was trained on `whole.gguf`" in (bundle / "README.md").read_text()
+
+
+def test_a_file_of_another_model_is_refused_before_anything_is_spent(make_run: MakeRun, tmp_path: Path) -> None:
+    wider = write_tiny_gguf(tmp_path / "wider.gguf", kind=GGMLQuantizationType.Q8_0)
+    folder = make_run()
+    assert call("plan", "--dir", folder, "--set", f"evaluate.quantizations=['{wider}']") == 1
+    assert call("plan", "--dir", folder, "--set", "evaluate.quantizations=['nowhere.gguf']") == 1
+    assert not (folder / "03-plan" / "manifest.json").exists()
+
+
+# --- load, time, and what is kept -----------------------------------------------------------------
+
+
+def test_latency_is_judged_one_request_at_a_time_and_told_under_load(make_run: MakeRun) -> None:
+    folder = make_run(toml="")
+    assert call("evaluate", "--dir", folder, "--set", "evaluate.timed_rows=3", "--set", "evaluate.parallel=3") == 0
+    arms = read_json(folder / "05-evaluation" / "manifest.json")["result"]["roles"]["coder"]["arms"]
+    assert (arms["tuned"]["speed"]["load"], arms["tuned"]["speed"]["n"]) == (1, 3)
+    assert (arms["tuned"]["under_load"]["load"], arms["tuned"]["under_load"]["n"]) == (3, 4)
+    assert arms["base"]["speed"] is None and arms["base"]["under_load"]["load"] == 3
+    assert arms["teacher"]["speed"]["load"] is None, "as logged"
+    timed = list(read_rows(folder / "05-evaluation" / "timings.jsonl", Prediction))
+    assert [p.load for p in timed] == [1, 1, 1]
+
+
+def test_one_at_a_time_needs_no_second_round(make_run: MakeRun) -> None:
+    folder = make_run()
+    assert call("evaluate", "--dir", folder, "--set", "evaluate.parallel=1", "--set", "evaluate.probes=false") == 0
+    kept = (folder / ".answers").read_text().splitlines()
+    assert len(kept) == 3 * 4, "three arms, four rows"
+    arms = read_json(folder / "05-evaluation" / "manifest.json")["result"]["roles"]["coder"]["arms"]
+    assert arms["tuned"]["speed"]["n"] == 4 and arms["tuned"]["under_load"] is None
+
+
+def test_the_rows_to_time_are_the_same_for_every_arm_and_adapter() -> None:
+    rows = [example_of([], "x", id=str(i), role="coder" if i % 3 else "tester") for i in range(30)]
+    chosen = [row.id for row in timed_rows(rows, 4)]
+    assert sorted(row.role for row in timed_rows(rows, 4)) == ["coder"] * 4 + ["tester"] * 4
+    assert [row.id for row in timed_rows(rows[::-1], 4)] == chosen
+
+
+class _Slow:
+    """A generator that answers after `pieces` pieces; it may fail at a row, or wait for ever."""
+
+    def __init__(self, pieces: int = 3, fails_at: str = "") -> None:
+        self.pieces, self.fails_at = pieces, fails_at
+        self.asked: list[str] = []
+        self.at_work = self.most_at_work = 0
+        self.lock = threading.Lock()
+
+    def generate(self, question: Question, on_token: Callable[[int], None] | None = None) -> Prediction:
+        with self.lock:
+            self.asked.append(question.row_id)
+            self.at_work += 1
+            self.most_at_work = max(self.most_at_work, self.at_work)
+        try:
+            for piece in range(self.pieces):
+                threading.Event().wait(0.01)
+                if on_token is not None:
+                    on_token(piece)
+            if question.row_id == self.fails_at:
+                raise EngineError("it broke", "")
+        finally:
+            with self.lock:
+                self.at_work -= 1
+        return Prediction(
+            id=question.row_id, role=question.role, arm=question.arm, text=question.row_id, finish_reason="stop",
+            latency_s=1, first_token_s=1, prompt_tokens=1, answer_tokens=1, load=question.load,
+        )  # fmt: skip
+
+    def identity(self, question: Question) -> dict[str, Any]:
+        return {"row": question.row_id}
+
+    def peak_memory_bytes(self) -> int | None:
+        return 5
+
+
+def _questions(count: int) -> list[Question]:
+    return [Question(str(i), "coder", "tuned", [Message(role="user", content=str(i))], 9) for i in range(count)]
+
+
+def test_several_are_asked_at_a_time_and_come_back_in_order(tmp_path: Path) -> None:
+    slow, questions = _Slow(), _questions(20)
+    asked = ask_all(questions, slow, Answers(tmp_path), 4, Progress(SilentReporter(), 20))
+    assert [p.id for p in asked.predictions] == [q.row_id for q in questions] and asked.peak_memory_bytes == 5
+    assert 2 <= slow.most_at_work <= 4
+    again = _Slow()
+    assert ask_all(questions, again, Answers(tmp_path), 4, Progress(SilentReporter(), 20)) == asked
+    assert again.asked == [], "kept answers are not asked again"
+    assert ask_all(questions[:1], again, Answers(tmp_path), 2, Progress(SilentReporter(), 1)) and again.asked == ["0"]
+
+
+def test_a_stop_ends_in_the_middle_of_answers_and_keeps_whole_ones(tmp_path: Path) -> None:
+    slow = _Slow(pieces=3)
+    with pytest.raises(Interrupted, match="answers to go"):
+        ask_all(_questions(40), slow, Answers(tmp_path), 2, Progress(StopsAfter(6), 40))
+    kept = (tmp_path / ".answers").read_text().count("\n")
+    assert 0 < kept < 40
+    endless = _Slow(pieces=10**6)
+    with pytest.raises(Interrupted):
+        ask_all(_questions(4), endless, Answers(tmp_path / ".."), 2, Progress(StopsAfter(2), 4))
+
+
+def test_the_first_error_ends_the_others(tmp_path: Path) -> None:
+    slow = _Slow(fails_at="3")
+    with pytest.raises(EngineError, match="it broke"):
+        ask_all(_questions(40), slow, Answers(tmp_path), 2, Progress(SilentReporter(), 40))
+    assert len(slow.asked) < 10
+
+
+def test_looks_at_the_same_rows_are_counted(tmp_path: Path) -> None:
+    looks = [count_look(tmp_path, sealed, {"adapters": adapter}) for sealed, adapter in
+             (("a", 1), ("a", 2), ("a", 1), ("b", 1), ("a", 3))]  # fmt: skip
+    assert looks == [1, 2, 1, 1, 3]
+    assert [confidence_of_look(0.95, look) for look in (1, 2, 3)] == pytest.approx([0.95, 0.975, 0.9875])
+
+
+def test_another_adapter_is_another_look_and_the_decision_says_so(make_run: MakeRun) -> None:
+    folder = make_run()
+    call("decide", "--dir", folder)
+    first = read_json(folder / "05-evaluation" / "manifest.json")["result"]
+    call("decide", "--redo", "--dir", folder, "--set", "train.learning_rate=0.03")
+    second = read_json(folder / "05-evaluation" / "manifest.json")["result"]
+    assert (first["look"], second["look"]) == (1, 2)
+    assert (first["role_confidence"], second["role_confidence"]) == pytest.approx((0.95, 0.975))
+    assert "look 2 at the same sealed rows" in (folder / "06-decision" / "decision.md").read_text()
+
+
+# --- probes ---------------------------------------------------------------------------------------
+
+RIGHT = {
+    "france": "It is Paris.", "json": '{"name": "Ada"}', "repeat": "lantern", "upper": "RIVER", "rhyme": "hat",
+    "fix": "I received your letter.", "python": "def double(x):\n    return 2 * x", "list": "apple\npear\nplum",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_probe_can_be_passed_and_is_failed_by_nothing(kind: str) -> None:
+    probes = read_probes(kind)
+    assert len({probe.id for probe in probes}) == len(probes)
+    checks = Checks(Path())
+    for probe in probes:
+        rule = CheckRule(checks=probe.checks)
+        for text in ("", "I do not know.", "ok " * 30):
+            made = judge(Answer(text, "stop", probe.check, Limits(), task=probe.task), rule, checks)
+            assert made.finding.outcome == "fail", (probe.id, text)
+        if probe.id in RIGHT:
+            made = judge(Answer(RIGHT[probe.id], "stop", probe.check, Limits(), task=probe.task), rule, checks)
+            assert made.finding.outcome == "pass", probe.id
+
+
+def test_probes_are_asked_of_base_and_adapter_and_told(make_run: MakeRun) -> None:
+    folder = make_run()
+    call("decide", "--dir", folder)
+    probes = read_json(folder / "05-evaluation" / "manifest.json")["result"]["probes"]["all"]
+    assert set(probes) == {"general", "tools", "stopping"}
+    assert probes["general"]["n"] == probes["stopping"]["n"] == len(read_probes("general"))
+    assert probes["tools"]["n"] == 0 and "knows no tools" in probes["tools"]["note"]
+    answers = list(read_rows(folder / "05-evaluation" / "probes.jsonl", ProbeAnswer))
+    assert len(answers) == len(read_probes("general")) and any(one.base != one.tuned for one in answers)
+    page = (folder / "06-decision" / "report.html").read_text()
+    assert "What tuning cost" in page and "not asked: the base" in page
+
+
+def test_a_judge_without_an_address_is_refused_at_the_door(make_run: MakeRun) -> None:
+    assert call("plan", "--dir", make_run(toml="[roles.coder]\nchecks = ['judge']\n")) == 2
