@@ -18,6 +18,7 @@ import resource
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import gguf
@@ -41,11 +42,19 @@ from journeyman.training.machine import compute_dtype, keep_freed_memory, matrix
 RESULT = Path(__file__).parent / "results" / "large_base.json"
 HIDDEN, HEADS, KV_HEADS, FFN, VOCAB = 3584, 28, 4, 18944, 152064
 JOB_ROWS, JOB_EPOCHS = 238, 3
+TEMPLATE = (
+    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
 Q4, Q6, F32 = GGMLQuantizationType.Q4_K, GGMLQuantizationType.Q6_K, GGMLQuantizationType.F32
 
 
-def write_base(path: Path, layers: int) -> None:
-    """Blocks of random bits with scales that give weights of about 1/sqrt(in): finite, and of a real model's size."""
+def write_base(path: Path, layers: int, vocabulary: Sequence[str] = ()) -> None:
+    """Blocks of random bits with scales that give weights of about 1/sqrt(in): finite, and of a real model's size.
+
+    Args:
+        vocabulary: the tokens, for an engine that wants to read and write text; training needs none.
+    """
     writer = gguf.GGUFWriter(path, "qwen2", use_temp_file=False)
     writer.add_context_length(32768)
     writer.add_embedding_length(HIDDEN)
@@ -55,6 +64,15 @@ def write_base(path: Path, layers: int) -> None:
     writer.add_head_count_kv(KV_HEADS)
     writer.add_rope_freq_base(1e6)
     writer.add_layer_norm_rms_eps(1e-6)
+    if vocabulary:
+        writer.add_vocab_size(VOCAB)
+        writer.add_tokenizer_model("gpt2")
+        writer.add_tokenizer_pre("gpt-2")
+        writer.add_token_list(list(vocabulary))
+        writer.add_token_types([3] * 3 + [1] * (VOCAB - 3))
+        writer.add_token_merges(["t h"])
+        writer.add_eos_token_id(2)
+        writer.add_chat_template(TEMPLATE)
     rng = np.random.default_rng(0)
     made: list[tuple[str, tuple[int, ...], GGMLQuantizationType]] = []
 
