@@ -191,7 +191,7 @@ def test_one_at_a_time_needs_no_second_round(make_run: MakeRun) -> None:
     kept = (folder / ".answers").read_text().splitlines()
     assert len(kept) == 3 * 4, "three arms, four rows"
     arms = read_json(folder / "05-evaluation" / "manifest.json")["result"]["roles"]["coder"]["arms"]
-    assert arms["tuned"]["speed"]["n"] == 4 and arms["tuned"]["under_load"] is None
+    assert arms["tuned"]["speed"]["n"] == arms["base"]["speed"]["n"] == 4 and arms["tuned"]["under_load"] is None
 
 
 def test_the_rows_to_time_are_the_same_for_every_arm_and_adapter() -> None:

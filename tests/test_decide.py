@@ -167,6 +167,12 @@ def test_a_probe_vetoes_where_it_fell_by_more_than_the_margin_and_by_more_than_c
         assert "gentler tuning" in made.next_steps[0]
 
 
+def test_a_role_without_rows_is_not_given_up_for_a_probe() -> None:
+    lost = compared([(True, False)] * 9 + [(True, True)] * 31)
+    made = decided(summary(0, 0, latency=None, wins=0), probes={"general": lost})
+    assert made.verdict == "insufficient" and "gentler tuning" in made.next_steps[-1]
+
+
 def test_a_probe_that_was_not_asked_is_no_rule() -> None:
     assert probe_rules({"tools": compared([], "the template knows no tools")}, 0.1, 0.95) == []
 

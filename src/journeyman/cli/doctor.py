@@ -61,12 +61,12 @@ def _engine() -> str:
 
 
 def _sandbox() -> str:
-    from journeyman.scoring.sandbox import run_sources
+    from journeyman.scoring.sandbox import run_sources, sandbox_name
 
     result = run_sources([("nothing", "pass")])
     if result.passed is None:
         raise JourneymanError(result.detail, "Checks that run code stay unscored; see evaluate.unsafe_exec")
-    return "model-written code runs without network and files"
+    return f"model-written code runs without network and files, behind {sandbox_name()}"
 
 
 def _formats() -> str:

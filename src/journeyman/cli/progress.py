@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from types import FrameType
 
@@ -56,7 +57,9 @@ class TerminalReporter:
             self._progress.update(self._task, completed=done, note=note)
         elif not self.live and time.monotonic() - self._last_plain >= self._plain_every_s:
             self._last_plain = time.monotonic()
-            self.say(f"{self._name}: {done:,.0f}/{self._total:,.0f} {self._unit} {note}")
+            left = self.heartbeat.progress.left_s
+            to_go = f", about {timedelta(seconds=round(left))} left" if left else ""
+            self.say(f"{self._name}: {done:,.0f}/{self._total:,.0f} {self._unit} {note}{to_go}")
 
     def say(self, text: str) -> None:
         self.heartbeat.say(text)

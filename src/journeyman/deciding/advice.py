@@ -49,7 +49,7 @@ def next_steps(case: Case, verdict: VerdictName, rows_needed: int | None) -> lis
     if verdict == "deploy":
         return []
     if verdict == "insufficient":
-        return [_more_rows(case, rows_needed), *_faster_enough(case)]
+        return [_more_rows(case, rows_needed), *_faster_enough(case), *_of_probes(case)]
     if verdict == "abort":
         return ["the teacher stays, or a larger base: tuning changed nothing for the better", *_of_failures(case)]
     advisers: Mapping[str, Callable[[Case], list[str]]] = {
@@ -59,9 +59,7 @@ def next_steps(case: Case, verdict: VerdictName, rows_needed: int | None) -> lis
         "memory": lambda one: [_OF_MEMORY],
     }
     steps = [step for rule, advise in advisers.items() if rule in case.failed for step in advise(case)]
-    if any(rule.startswith("probe") for rule in case.failed):
-        steps.append(_of_probes(case))
-    return list(dict.fromkeys(steps))
+    return list(dict.fromkeys([*steps, *_of_probes(case)]))
 
 
 def _more_rows(case: Case, needed: int | None) -> str:
@@ -178,9 +176,12 @@ def _of_latency(case: Case) -> list[str]:
 _OF_MEMORY = "a smaller or more quantized base, or a smaller evaluate.context or evaluate.parallel"
 
 
-def _of_probes(case: Case) -> str:
+def _of_probes(case: Case) -> list[str]:
+    if not any(rule.startswith("probe") for rule in case.failed):
+        return []
     recipe = case.recipe
-    return (
-        f"a gentler tuning: a lower learning rate than {recipe.learning_rate:g}, fewer epochs than {recipe.epochs} or "
-        "fewer train.lora.targets, and other kinds of rows among the training data: it cost what the probes ask for"
-    )
+    fewer = f"fewer epochs than {recipe.epochs}, " if recipe.epochs > 1 else ""
+    return [
+        f"a gentler tuning: a lower learning rate than {recipe.learning_rate:g}, {fewer}fewer train.lora.targets, or "
+        "other kinds of rows among the training data: it cost what the probes ask for"
+    ]

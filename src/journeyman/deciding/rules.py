@@ -34,7 +34,7 @@ def latency(arm: ArmSummary, limit: float) -> RuleResult:
         return RuleResult(rule="latency", outcome="unknown", reason=f"not measured, {asked}")
     high = speed.mean_high_s
     outcome: Outcome = "fail" if speed.mean_s >= limit else "pass" if high is not None and high < limit else "unknown"
-    end = f"up to {high:.2f}" if high is not None else f"{speed.n} answers, too few for an interval"
+    end = f"up to {high:.2f}" if high is not None else f"of {speed.n}, too few for an interval"
     return RuleResult(rule="latency", outcome=outcome, reason=f"{speed.mean_s:.2f} ({end}), {asked}")
 
 
@@ -78,4 +78,5 @@ def _lost(one: ProbeResult, margin: float, confidence: float) -> bool:
 
 def _told(one: ProbeResult, margin: float) -> str:
     chance = f", p {one.p_value:.2g}" if one.p_value is not None and one.losses else ""
-    return f"{one.tuned} of {one.n}, base {one.base}; lost {one.losses}, won {one.wins}{chance}; a fall of {margin:.0%} is allowed"
+    moved = f"lost {one.losses}, won {one.wins}{chance}"
+    return f"{one.tuned} of {one.n}, base {one.base}; {moved}; a fall of {margin:.0%} is allowed"

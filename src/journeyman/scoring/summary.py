@@ -22,7 +22,7 @@ class Results:
         groups: row → its group; rows of one group may turn out alike.
         arms: in the order in which they are shown.
         ships: the arms that may ship, "tuned" first.
-        timed: answers that were asked for alone, in the engine; the teacher's are as logged.
+        timed: answers that were asked for once more, alone.
     """
 
     def __init__(
@@ -56,16 +56,16 @@ class Results:
         outcomes = [v.outcome for v in verdicts]
         scored = [v.id for v in verdicts if v.outcome != "unscored"]
         failures = Counter(f"{v.check}: {v.detail}" for v in verdicts if v.outcome == "fail")
-        asked, timed = (
-            [p for p in given if p.arm == arm and role in ("all", p.role)] for given in (self._predictions, self._timed)
-        )
-        under_load = speed_of([p for p in asked if p.load is not None and p.load > 1], confidence)
+        asked = [p for p in (*self._predictions, *self._timed) if p.arm == arm and role in ("all", p.role)]
+        # Once each: where all are asked one at a time, they are not asked again.
+        alone = {p.id: p for p in asked if p.load is None or p.load == 1}
+        loaded = [p for p in asked if p.load is not None and p.load > 1]
         return ArmSummary(
             success=self._rate(outcomes.count("pass"), scored, confidence),
             unscored=outcomes.count("unscored"),
             failures=dict(failures.most_common(_MOST_FAILURES)),
-            speed=speed_of(timed, confidence),
-            under_load=under_load,
+            speed=speed_of(list(alone.values()), confidence),
+            under_load=speed_of(loaded, confidence),
         )
 
     def _rate(self, passed: int, scored: Sequence[str], confidence: float) -> Rate | None:

@@ -3,7 +3,7 @@
 deploy        every rule is passed, and the success interval lies wholly above the threshold
 iterate       a rule is failed, but tuning improved on the base or on the teacher's latency
 abort         a rule is failed and nothing improved
-insufficient  no rule is failed, but the rows cannot tell
+insufficient  no rule is failed, but the rows cannot tell; or there are none
 """
 
 from __future__ import annotations
@@ -140,7 +140,7 @@ def _verdict(case: Case, results: list[RuleResult], teacher: LogGroup | None) ->
     outcomes = {result.outcome for result in results}
     if outcomes == {"pass"}:
         return "deploy"
-    if "fail" in outcomes:
+    if "fail" in outcomes and case.summary.rows:  # of a role without rows nothing is known that could be given up
         return "iterate" if _improved(case, teacher) else "abort"
     return "insufficient"
 

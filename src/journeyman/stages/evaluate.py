@@ -42,16 +42,16 @@ def evaluate(
     """
     rows = list(read_rows(inputs.sealed, Example))
     hashes = {name: sha256_of(path) for name, path in inputs.adapters.items()}
+    gathered = Survey(inputs, rows, config, renderer, reporter).ask()
     judged = {"adapters": hashes, "rules": plan.rules.model_dump()}
     look = count_look(inputs.folder, sha256_of(inputs.sealed), judged)
-    gathered = Survey(inputs, rows, config, renderer, reporter).ask()
     write_rows(out / "predictions.jsonl", gathered.predictions)
     write_rows(out / "timings.jsonl", gathered.timed)
     verdicts = _judge(rows, gathered.predictions, plan, config, inputs.folder, reporter)
     write_rows(out / "verdicts.jsonl", verdicts)
     results = Results(
         {row.id: row.group for row in rows}, gathered.arms, list(gathered.files),
-        gathered.predictions, [*gathered.timed, *(p for p in gathered.predictions if p.load is None)], verdicts,
+        gathered.predictions, gathered.timed, verdicts,
     )  # fmt: skip
     of_all, of_role = (confidence_of_look(one, look) for one in (plan.rules.confidence, plan.rules.role_confidence))
     answers: list[ProbeAnswer] = []
