@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, ClassVar
@@ -20,6 +22,7 @@ from journeyman.inference.answers import Answers
 from journeyman.inference.arms import timed_rows
 from journeyman.inference.asking import Progress, ask_all
 from journeyman.inference.endpoint import Endpoint
+from journeyman.inference.llama import EngineSettings, running_engine
 from journeyman.inference.looks import confidence_of_look, count_look
 from journeyman.manifests import CheckRule
 from journeyman.ports import Question, SilentReporter
@@ -192,6 +195,33 @@ def test_one_at_a_time_needs_no_second_round(make_run: MakeRun) -> None:
     assert len(kept) == 3 * 4, "three arms, four rows"
     arms = read_json(folder / "05-evaluation" / "manifest.json")["result"]["roles"]["coder"]["arms"]
     assert arms["tuned"]["speed"]["n"] == arms["base"]["speed"]["n"] == 4 and arms["tuned"]["under_load"] is None
+
+
+def test_base_and_adapter_do_not_mix_under_load(make_run: MakeRun, tiny_gguf: Path, tmp_path: Path) -> None:
+    """Base and tuned in turn, four at a time with kept prompts: the answers are those of one at a time.
+
+    The model is in float32, where neither the load nor a kept prompt changes what comes out.
+    """
+    folder = make_run()
+    assert call("train", "--dir", folder) == 0
+    system = Message(role="system", content="You are a coder.")
+    asked = [
+        Question(f"{n}", "coder", "", [system, Message(role="user", content=f"Task: {n} amber")], 12, adapter=adapter)
+        for n in range(8)
+        for adapter in (None, "all")
+    ]
+    settings = EngineSettings(tiny_gguf, {"all": folder / "04-adapter" / "adapter.gguf"}, 256, 2, 0.0, 4)
+    with running_engine(settings) as engine:
+        alone = [engine.generate(question) for question in asked]
+        loaded: dict[int, str] = {}
+
+        def ask(number: int) -> None:
+            loaded[number] = engine.generate(replace(asked[number], load=4)).text
+
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(ask, range(len(asked))))
+    assert [loaded[number] for number in range(len(asked))] == [answer.text for answer in alone]
+    assert any(alone[n].text != alone[n + 1].text for n in range(0, len(asked), 2)), "the adapter does something"
 
 
 def test_the_rows_to_time_are_the_same_for_every_arm_and_adapter() -> None:
