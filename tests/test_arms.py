@@ -118,12 +118,13 @@ def test_endpoints_are_arms_and_one_of_them_may_be_the_teacher(make_run: MakeRun
     toml = "".join(
         f'[evaluate.endpoints.{name}]\nurl = "{service}"\nmodel = "{name}-{{role}}"\n' for name in ("teacher", "far")
     )
-    folder = make_run(toml=toml)
+    folder = make_run(toml=toml + f'[evaluate.endpoints.poets]\nurl = "{service}"\nmodel = "m"\nroles = ["poet"]\n')
     assert call("decide", "--dir", folder) in (0, 3)
     result = read_json(folder / "05-evaluation" / "manifest.json")["result"]
-    assert list(result["roles"]["all"]["arms"]) == ["teacher", "base", "few-shot", "tuned", "far"]
+    assert list(result["roles"]["all"]["arms"]) == ["teacher", "base", "few-shot", "tuned", "far", "poets"]
+    assert result["roles"]["all"]["arms"]["poets"]["success"] is None, "no row of its roles"
     assert set(result["roles"]["all"]["versus"]) == {"tuned"}, "what is elsewhere does not ship"
-    assert set(result["roles"]["all"]["versus"]["tuned"]) == {"teacher", "base", "few-shot", "far"}
+    assert set(result["roles"]["all"]["versus"]["tuned"]) == {"teacher", "base", "few-shot", "far", "poets"}
     predictions = list(read_rows(folder / "05-evaluation" / "predictions.jsonl", Prediction))
     assert {p.text for p in predictions if p.arm in ("teacher", "far")} == {"ok 2"}, "not what was logged"
     assert {body["model"] for body in _Service.seen} == {"teacher-coder", "far-coder"}

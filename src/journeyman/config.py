@@ -208,6 +208,7 @@ class EndpointConfig(Section):
     url: str = Field(min_length=1, description="up to and including /v1")
     model: str = Field(min_length=1, description="the model's name there; {role} stands for the row's role")
     key_env: str = Field("", description="the environment variable that holds its key; empty: no key is sent")
+    roles: list[str] = Field(default_factory=list, description="only rows of these roles are asked there; empty: all")
 
 
 class JudgeConfig(Section):

@@ -49,8 +49,13 @@ def questions(
 
 
 def endpoint_questions(arm: str, rows: Sequence[Example], config: EvaluateConfig) -> list[Question]:
-    """The rows as they are put to an endpoint."""
-    return [Question(row.id, row.role, arm, row.messages, config.max_new_tokens, row.tools) for row in rows]
+    """The rows as they are put to an endpoint, those of its roles."""
+    roles = config.endpoints[arm].roles
+    return [
+        Question(row.id, row.role, arm, row.messages, config.max_new_tokens, row.tools)
+        for row in rows
+        if not roles or row.role in roles
+    ]
 
 
 def timed_rows(rows: Sequence[Example], most: int) -> list[Example]:

@@ -75,9 +75,10 @@ class Survey:
         self._probes = self._askable_probes() if config.probes else {}
         self._answers = Answers(inputs.folder)
         self._reporter = reporter
-        arms = len(arms_of_base(config, shown)) + len(inputs.bases) - 1 + len(config.endpoints)
-        asked = sum(len(probes) for probes, _ in self._probes.values())
-        total = arms * len(rows) + len(inputs.bases) * len(self._timed) + asked * (1 + len(inputs.adapters))
+        arms = len(arms_of_base(config, shown)) + len(inputs.bases) - 1
+        elsewhere = sum(len(endpoint_questions(name, rows, config)) for name in config.endpoints)
+        probes = sum(len(of_kind) for of_kind, _ in self._probes.values()) * (1 + len(inputs.adapters))
+        total = arms * len(rows) + len(inputs.bases) * len(self._timed) + elsewhere + probes
         self._progress = Progress(reporter, total)
 
     def ask(self) -> Gathered:
