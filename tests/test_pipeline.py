@@ -202,6 +202,13 @@ BAD: dict[str, tuple[Callable[[Path], Any], str, int]] = {
     "not toml": (_bad_toml("[base"), "not valid TOML", 2),
     "an unknown key": (_bad_toml("[train]\nlearning_rat = 1"), "Did you mean train.learning_rate?", 2),
     "an unknown section": (_bad_toml("[trian]\nepochs = 1"), "Did you mean train?", 2),
+    "an unknown endpoint key": (
+        _bad_toml("[evaluate.endpoints.far]\nurl = 'http://x'\nmodel = 'm'\nkey_en = 'K'"),
+        "Did you mean evaluate.endpoints.far.key_env?", 2,
+    ),
+    "an unknown credit key": (
+        _bad_toml("[[curate.credit]]\nrole = 'a'\notherwis = 0.5\nneeds = [{role = 'b', matches = 'x'}]"), "Did you mean curate.credit.0.otherwise?", 2,
+    ),
     "an unknown role key": (_bad_toml("[roles.coder]\ncheck = []"), "Did you mean roles.coder.checks?", 2),
     "a value out of range": (_bad_toml("[train]\nepochs = 0"), "train.epochs = 0", 2),
     "a value that is no number": (_bad_toml("[train]\nlearning_rate = nan"), "train.learning_rate = nan", 2),

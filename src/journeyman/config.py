@@ -10,7 +10,7 @@ import difflib
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
@@ -368,11 +368,16 @@ def _as_usage_error(error: ValidationError, where: str) -> UsageError:
 
 
 def _known_keys(place: Sequence[str]) -> list[str]:
+    """The keys of the section at `place`; none where the parts are names that a person chooses."""
     section: type[BaseModel] = Config
-    for part in place:
-        if section is Config and part == "roles":
-            return list(RoleConfig.model_fields) if len(place) > 1 else []
+    parts = iter(place)
+    for part in parts:
         annotation = section.model_fields[part].annotation
-        assert isinstance(annotation, type) and issubclass(annotation, BaseModel)
+        if get_origin(annotation) in (dict, list):  # its next part is a name or a number
+            annotation = get_args(annotation)[-1]
+            if next(parts, None) is None:
+                return []
+        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
+            return []
         section = annotation
     return list(section.model_fields)
