@@ -357,3 +357,37 @@ def test_probes_are_asked_of_base_and_adapter_and_told(make_run: MakeRun) -> Non
 
 def test_a_judge_without_an_address_is_refused_at_the_door(make_run: MakeRun) -> None:
     assert call("plan", "--dir", make_run(toml="[roles.coder]\nchecks = ['judge']\n")) == 2
+
+
+class _DropsFirst(BaseHTTPRequestHandler):
+    """Closes the first connection without a word, as the engine does now and then."""
+
+    dropped: ClassVar[list[int]] = []
+
+    def do_POST(self) -> None:
+        if not self.dropped:
+            self.dropped.append(1)
+            return
+        said = b'data: {"choices": [{"delta": {"content": "ok"}, "finish_reason": "stop"}]}\n\n'
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(said)
+
+    def log_message(self, *arguments: object) -> None: ...
+
+
+def test_a_connection_that_the_engine_drops_is_made_again(tiny_gguf: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_DropsFirst, "dropped", [])
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _DropsFirst)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    with running_engine(EngineSettings(tiny_gguf, {}, 256, 2, 0.0)) as engine:
+        engine.http.base_url = f"http://127.0.0.1:{server.server_port}"  # type: ignore[assignment]
+        assert engine.generate(ASKED).text == "ok" and _DropsFirst.dropped
+        server.shutdown()
+        server.server_close()
+        with pytest.raises(EngineError, match="stopped answering: "):
+            engine.generate(ASKED)
+        engine._process.kill()
+        engine._process.wait()
+        with pytest.raises(EngineError, match=r"its process ended with -9"):
+            engine.generate(ASKED)

@@ -82,12 +82,12 @@ def test_the_demo_answers_pass_their_own_checks(demo: tuple[Path, DatasetManifes
     out, _ = demo
     config = load_config(DEMO / "journeyman.toml")
     for row in list(read_rows(out / "train.jsonl", Example))[::6]:
-        _, finding = judge(
+        made = judge(
             Answer(row.answer, "stop", row.check, Limits()),
             CheckRule(checks=config.role(row.role).checks),
             Checks(DEMO),
         )
-        assert finding.outcome == "pass", (row.id, finding)
+        assert made.finding.outcome == "pass", (row.id, made.finding)
 
 
 def test_the_demo_claims_no_teacher_and_no_duration() -> None:
@@ -236,7 +236,9 @@ def test_a_role_with_one_row_trains_and_is_never_tested(tmp_path: Path, embedded
     rows = [log_row(i) for i in range(20)] + [log_row(99, role="reviewer")]
     (tmp_path / "log.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     manifest = _curate(tmp_path / "log.jsonl", tmp_path, embedded)
-    assert manifest.splits["reviewer"].model_dump() == {"train": 1, "val": 0, "test": 0}
+    assert manifest.splits["reviewer"].model_dump() == {
+        "train": 1, "val": 0, "test": 0, "effective_test": 0.0,
+    }  # fmt: skip
 
 
 def test_a_configured_system_prompt_replaces_the_logged_one_and_is_noted(tmp_path: Path, embedded: GgufFile) -> None:

@@ -207,7 +207,8 @@ BAD: dict[str, tuple[Callable[[Path], Any], str, int]] = {
         "Did you mean evaluate.endpoints.far.key_env?", 2,
     ),
     "an unknown credit key": (
-        _bad_toml("[[curate.credit]]\nrole = 'a'\notherwis = 0.5\nneeds = [{role = 'b', matches = 'x'}]"), "Did you mean curate.credit.0.otherwise?", 2,
+        _bad_toml("[[curate.credit]]\nrole = 'a'\notherwis = 0.5\nneeds = [{role = 'b', matches = 'x'}]"),
+        "Did you mean curate.credit.0.otherwise?", 2,
     ),
     "an unknown role key": (_bad_toml("[roles.coder]\ncheck = []"), "Did you mean roles.coder.checks?", 2),
     "a value out of range": (_bad_toml("[train]\nepochs = 0"), "train.epochs = 0", 2),

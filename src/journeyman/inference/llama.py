@@ -30,6 +30,7 @@ from journeyman.records import Message, Prediction
 
 _START_TIMEOUT_S = 300.0
 _REQUEST_TIMEOUT_S = 600.0
+_AGAIN_AFTER_S = (0.1, 0.5)
 ONE_SHOT = httpx.Limits(max_keepalive_connections=0)
 """A connection a request: the server closes idle ones, and a request may meet one that is just closing."""
 
@@ -183,23 +184,49 @@ class LlamaEngine:
             time.sleep(0.02)
 
     def _post(self, path: str, body: dict[str, Any]) -> Any:
-        try:
-            response = self.http.post(path, json=body)
-        except httpx.HTTPError as error:
-            raise EngineError(f"the engine stopped answering: {error}; {self._last_words()}", "Run it again") from error
-        if response.status_code != 200:
-            raise EngineError(f"the engine refused {path}: {response.text[:300]}", "Is evaluate.context large enough?")
-        return response.json()
+        with self._response(path, body) as response:
+            return json.loads(response.read())
 
     def _stream(self, path: str, body: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        with self._response(path, body) as response:
+            yield from events_of(response.iter_lines())
+
+    @contextmanager
+    def _response(self, path: str, body: dict[str, Any]) -> Iterator[httpx.Response]:
+        """A response whose head is there.
+
+        Now and then the server drops a connection that it has just taken, before it has read a request (once in some
+        thousands, its process unharmed): such a request is sent again.
+        """
+        response = self._send(path, body)
         try:
-            with self.http.stream("POST", path, json=body) as response:
-                if response.status_code != 200:
-                    text = response.read().decode(errors="replace")[:300]
-                    raise EngineError(f"the engine refused the prompt: {text}", "Is evaluate.context large enough?")
-                yield from events_of(response.iter_lines())
+            if response.status_code != 200:
+                text = response.read().decode(errors="replace")[:300]
+                raise EngineError(f"the engine refused {path}: {text}", "Is evaluate.context large enough?")
+            yield response
         except httpx.HTTPError as error:
-            raise EngineError(f"the engine stopped answering: {error}; {self._last_words()}", "Run it again") from error
+            raise self._gone(error) from error
+        finally:
+            response.close()
+
+    def _send(self, path: str, body: dict[str, Any]) -> httpx.Response:
+        for again in (*_AGAIN_AFTER_S, None):
+            try:
+                return self.http.send(self.http.build_request("POST", path, json=body), stream=True)
+            except (httpx.RemoteProtocolError, httpx.ConnectError, httpx.ReadError, httpx.WriteError) as error:
+                if again is None:
+                    raise self._gone(error) from error
+                time.sleep(again)
+                if self._process.poll() is not None:
+                    raise self._gone(error) from error
+            except httpx.HTTPError as error:
+                raise self._gone(error) from error
+        raise AssertionError("the last try returns or raises")
+
+    def _gone(self, error: httpx.HTTPError) -> EngineError:
+        code = self._process.poll()
+        how = "" if code is None else f" (its process ended with {code})"
+        return EngineError(f"the engine stopped answering{how}: {error}; {self._last_words()}", "Run it again")
 
     def _last_words(self) -> str:
         self._log.seek(0, os.SEEK_END)

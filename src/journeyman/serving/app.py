@@ -102,11 +102,8 @@ def make_app(bundle: BundleManifest, engine: LlamaEngine) -> Starlette:
             }
         except RequestError as error:
             return _error(error.status, error.message)
-        client: httpx.AsyncClient = request.app.state.client
         try:
-            upstream = await client.send(
-                client.build_request("POST", "/v1/chat/completions", json=asked), stream=bool(asked.get("stream"))
-            )
+            upstream = await _ask(request.app.state.client, asked)
         except httpx.HTTPError as error:
             return _error(502, f"the engine does not answer: {error}")
         if not asked.get("stream") or upstream.status_code != 200:
@@ -134,6 +131,18 @@ def _answer(status: int, content: bytes, role: str, seen: Conversation) -> Respo
         for choice in answer.get("choices", []):
             choice["message"] = seen.restore_value(choice.get("message"))
     return JSONResponse(answer, status_code=status)
+
+
+async def _ask(client: httpx.AsyncClient, asked: dict[str, Any]) -> httpx.Response:
+    """The engine's response. A connection that it drops before it has read the request is made again, once."""
+    for last in (False, True):
+        try:
+            made = client.build_request("POST", "/v1/chat/completions", json=asked)
+            return await client.send(made, stream=bool(asked.get("stream")))
+        except httpx.RemoteProtocolError:
+            if last:
+                raise
+    raise AssertionError("the last try returns or raises")
 
 
 async def _read_json(request: Request) -> Any:
