@@ -95,9 +95,11 @@ class Run:
         return Renderer(self.base)
 
     def lineage(self) -> list[tuple[str, str, str]]:
-        """(stage, file, SHA-256) of everything that was made so far, from the logs on."""
-        made = [("logs", path.name, sha256_of(path)) for path in self.sources if path.is_file()]
-        made += [("base", path.name, sha256_of(path)) for path in self.bases]
+        """(stage, file, SHA-256) of everything that was made so far, from the logs on, as the manifests have them."""
+        read = read_result(self.root, "ingest")[0].inputs
+        made = [("logs", name.removeprefix("source "), read[name]) for name in read if name.startswith("source ")]
+        evaluated = self.result("evaluate", EvaluationManifest).files.values()
+        made += [("base", Path(one.path).name, one.sha256) for one in evaluated]
         for stage in STAGES:
             if (self.root / stage.folder / MANIFEST).is_file():
                 stamp, _ = read_result(self.root, stage.name)

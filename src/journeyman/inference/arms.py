@@ -105,9 +105,9 @@ def few_shot_turns(
     return {role: turns for role, turns in shown.items() if turns}
 
 
-def arms_of_base(config: EvaluateConfig, shown: Mapping[str, list[Message]]) -> list[str]:
+def arms_of_base(shown: Mapping[str, list[Message]]) -> list[str]:
     """The arms that the file is asked in that was trained on."""
-    return [BASE, *([FEW_SHOT] if config.few_shot and shown else []), TUNED]
+    return [BASE, *([FEW_SHOT] if shown else []), TUNED]
 
 
 def _with_turns(messages: Sequence[Message], shown: Sequence[Message]) -> list[Message]:

@@ -107,8 +107,8 @@ class LlamaEngine:
     def identity(self, question: Question) -> dict[str, Any]:
         s = self.settings
         return {
-            "base": _hash_of_file(s.base),
-            "adapter": _hash_of_file(s.adapters[question.adapter]) if question.adapter is not None else None,
+            "base": hash_of_file(s.base),
+            "adapter": hash_of_file(s.adapters[question.adapter]) if question.adapter is not None else None,
             "engine": version("xllamacpp"),
             "context": s.context,
             "threads": s.threads,
@@ -235,7 +235,8 @@ class LlamaEngine:
         return lines[-1][:300] if lines else "it said nothing"
 
 
-def _hash_of_file(path: Path) -> str:
+def hash_of_file(path: Path) -> str:
+    """SHA-256, computed once for each state of the file: bases have gigabytes, and every answer's key names one."""
     found = path.stat()
     return _hashed(path, found.st_mtime_ns, found.st_size)
 

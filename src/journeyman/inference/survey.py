@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from journeyman.artifacts import sha256_of
 from journeyman.config import EvaluateConfig
 from journeyman.errors import EngineError, InputError
 from journeyman.inference.answers import Answers
@@ -21,7 +20,7 @@ from journeyman.inference.arms import (
 )
 from journeyman.inference.asking import Asked, Progress, ask_all
 from journeyman.inference.endpoint import open_endpoint
-from journeyman.inference.llama import EngineSettings, LlamaEngine, running_engine
+from journeyman.inference.llama import EngineSettings, LlamaEngine, hash_of_file, running_engine
 from journeyman.manifests import ServedFile
 from journeyman.ports import Question, Reporter
 from journeyman.probes import KINDS, MOST_TOKENS, Probe, ProbeRun, read_probes
@@ -75,7 +74,7 @@ class Survey:
         self._probes = self._askable_probes() if config.probes else {}
         self._answers = Answers(inputs.folder)
         self._reporter = reporter
-        arms = len(arms_of_base(config, shown)) + len(inputs.bases) - 1
+        arms = len(arms_of_base(shown)) + len(inputs.bases) - 1
         elsewhere = sum(len(endpoint_questions(name, rows, config)) for name in config.endpoints)
         probes = sum(len(of_kind) for of_kind, _ in self._probes.values()) * (1 + len(inputs.adapters))
         total = arms * len(rows) + len(inputs.bases) * len(self._timed) + elsewhere + probes
@@ -107,7 +106,7 @@ class Survey:
         self._reporter.begin(f"load {base.name}", 1, "model")
         with running_engine(settings) as engine:
             identical = self._prove_prompts(engine)
-            arms = arms_of_base(config, self._shown) if base == trained_on else [ships]
+            arms = arms_of_base(self._shown) if base == trained_on else [ships]
             asked = [question for arm in arms for question in questions(arm, self._rows, settings, config, self._shown)]
             self._reporter.begin("evaluate", self._progress.total, "answers")
             answered = self._put(asked, engine, config.parallel)
@@ -120,7 +119,7 @@ class Survey:
         gathered.timed += timed.predictions
         gathered.files[ships] = ServedFile(
             path=str(base),
-            sha256=sha256_of(base),
+            sha256=hash_of_file(base),
             size_gb=base.stat().st_size / 1e9,
             load_s=engine.load_s,
             warm_up_s=engine.warm_up_s,

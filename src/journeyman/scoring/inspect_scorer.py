@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from journeyman.scoring.own_function import load_function
 PREFIX = "inspect:"
 
 
+@cache
 def inspect_scorer(name: str, folder: Path) -> Check:
     """The check that `name` stands for.
 

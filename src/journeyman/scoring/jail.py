@@ -107,10 +107,10 @@ def forbid_processes(libc):
         lines += [(equal, 0, 1, number), (end, 0, 0, unknown if name == "clone3" else refuse)]
     lines += [(equal, 0, 3, clone), (load, 0, 0, 16), (any_of, 1, 0, 0x10000), (end, 0, 0, refuse), (end, 0, 0, allow)]
     code = b"".join(struct.pack("=HBBI", *line) for line in lines)
-    program = struct.pack("@HP", len(lines), ctypes.addressof(kept := ctypes.create_string_buffer(code, len(code))))
+    kept = ctypes.create_string_buffer(code, len(code))
+    program = struct.pack("@HP", len(lines), ctypes.addressof(kept))
     libc.prctl(38, 1, 0, 0, 0)
     libc.prctl(22, 2, program, 0, 0)
-    del kept
 
 
 def drop_capabilities(libc):
