@@ -311,7 +311,7 @@ def test_a_broken_mask_names_the_row(tiny: GgufFile) -> None:
         ({"prompt_tokens": good.prompt_tokens - 1}, "the prompt has"),
         ({"answer_tokens": 2}, "3 tokens are trained, curate counted 2"),
         ({"answer": "", "answer_tokens": 1}, "no token of the answer is trained"),
-        ({"answer": "o<|im_end|>", "answer_tokens": 3}, "a terminator stands in the middle"),
+        ({"answer": "o<|im_end|>", "answer_tokens": 3}, r"answer.content holds the control token <\|im_end\|>"),
         ({"weight": 0.0}, "its weight is 0"),
     ):
         bad = good.model_copy(update=changes)

@@ -57,7 +57,9 @@ class RulesConfig(Section):
     mock_provider: Literal["drop", "keep"] = Field("drop", description="answered by one of drop_providers")
     refused: Literal["drop", "note", "keep"] = Field("drop", description="the teacher refuses")
     asks_back: Literal["drop", "note", "keep"] = Field("drop", description="asks for input instead of answering")
-    control_tokens: Literal["drop", "keep"] = Field("drop", description="holds the base model's control tokens")
+    control_tokens: Literal["drop"] = Field(
+        "drop", description="holds control tokens of the base; there is no other way"
+    )
     hidden_text: Literal["drop", "note", "keep"] = Field("drop", description="invisible or direction-changing signs")
     pipeline_instructions: Literal["drop", "note", "keep"] = Field(
         "drop", description="speaks to whoever trains on it, not to the agent"

@@ -117,6 +117,9 @@ def _example(worker: RenderWorker, row: Interaction, chosen: Chosen) -> tuple[Ex
     tools, outdated = _newest(row, worker)
     if outdated:
         mended.append(("schema_drift", f"outdated definitions of {', '.join(outdated)} replaced"))
+    # Once more than in the first pass: the system prompt and the tools may be others by now.
+    if found := worker.renderer.control.find_in_row([*system, *turns], answer, row.output_calls, tools):
+        raise _Dropped("control_tokens", str(found))
     try:
         answer_text = worker.renderer.answer_text([*system, *turns], answer, row.output_calls, tools)
         counted = chosen.output_tokens if answer_text == row.output else worker.renderer.count(answer_text)

@@ -99,10 +99,9 @@ def asks_back(seen: Candidate) -> str | None:
 
 def control_tokens(seen: Candidate) -> str | None:
     """Text that the tokenizer would turn into control tokens could end a turn or start another."""
-    for text in (*(turn.content for turn in seen.row.messages), seen.output):
-        if found := seen.renderer.control_pattern.search(text):
-            return f"holds the control token {found[0]}"
-    return None
+    row = seen.row
+    found = seen.renderer.control.find_in_row(row.messages, seen.answer, row.output_calls, row.tools)
+    return None if found is None else str(found)
 
 
 _HIDDEN = re.compile("[\u200b\u2060\ufeff\u202a-\u202e\u2066-\u2069\U000e0001-\U000e007f]")
