@@ -280,6 +280,10 @@ class ServeConfig(Section):
 
     host: str = Field("127.0.0.1", description="a loopback address")
     port: int = Field(8011, ge=0, le=65535, description="0 takes a free one")
+    allow_hosts: list[str] = Field(
+        default_factory=list, description="names in Host that are answered beside loopback's, as behind a proxy"
+    )
+    key_env: str = Field("", description="environment variable with the key that clients must send; empty: none")
 
 
 class Config(Section):

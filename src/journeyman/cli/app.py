@@ -186,11 +186,17 @@ def show(
 def serve(
     folder: Folder = HERE,
     port: Annotated[int | None, typer.Option(help="overrides serve.port; 0 takes a free one")] = None,
+    allow_host: Annotated[
+        list[str] | None, typer.Option(help="a name in Host to answer to beside loopback's; adds to serve.allow_hosts")
+    ] = None,
+    key_env: Annotated[
+        str | None, typer.Option(help="variable with the key that clients must send; overrides serve.key_env")
+    ] = None,
 ) -> None:
     """Serve the bundle on an OpenAI-compatible port; the role is the model's name."""
     from journeyman.cli.serve import serve_bundle
 
-    serve_bundle(folder, port)
+    serve_bundle(folder, port, allow_host or [], key_env)
 
 
 @app.command()

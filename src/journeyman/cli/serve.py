@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ipaddress
+import os
 import socket
+from collections.abc import Sequence
 from pathlib import Path
 
 import uvicorn
@@ -16,14 +18,21 @@ from journeyman.inference.llama import EngineSettings, running_engine
 from journeyman.manifests import BundleManifest
 from journeyman.pipeline import stage_named, typed_result
 from journeyman.serving.app import conversation_of, make_app
+from journeyman.serving.origin import Door
+
+_LEAST_KEY = 16
 
 
-def serve_bundle(folder: Path, port: int | None) -> None:
+def serve_bundle(folder: Path, port: int | None, allow_hosts: Sequence[str] = (), key_env: str | None = None) -> None:
     """Serves until it is stopped.
+
+    Args:
+        port, key_env: in place of those of the toml.
+        allow_hosts: beside those of the toml.
 
     Raises:
         InputError: no bundle, or a file of it has changed.
-        UsageError: the host is not a loopback address, or the port is taken.
+        UsageError: the host is not a loopback address, the port is taken, or the key is missing or too short.
     """
     bundle = typed_result(folder, "export", BundleManifest)
     place = folder / stage_named("export").folder
@@ -31,6 +40,7 @@ def serve_bundle(folder: Path, port: int | None) -> None:
     for name, file in bundle.adapter_files.items():
         _verify(place / file, bundle.adapter_sha256[name])
     config = load_config(folder / CONFIG_NAME).serve if (folder / CONFIG_NAME).is_file() else ServeConfig()
+    key = key_of(config.key_env if key_env is None else key_env)
     listener = _listen(config.host, config.port if port is None else port)
     settings = EngineSettings(
         base=place / bundle.base_file,
@@ -43,10 +53,29 @@ def serve_bundle(folder: Path, port: int | None) -> None:
     console = Console(stderr=True, highlight=False)
     conversation_of(bundle).text("warm up")  # the rules load now, not in the first request
     with running_engine(settings) as engine:
-        address = f"http://{config.host}:{listener.getsockname()[1]}/v1"
+        host = f"[{config.host}]" if ":" in config.host else config.host
+        address = f"http://{host}:{listener.getsockname()[1]}/v1"
         console.print(f"serving {', '.join(bundle.roles)} on {address} (Ctrl-C stops)", soft_wrap=True)
-        server = uvicorn.Server(uvicorn.Config(make_app(bundle, engine), log_level="warning", access_log=False))
+        app = Door(make_app(bundle, engine), [config.host, *config.allow_hosts, *allow_hosts], key)
+        server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False, server_header=False))
         server.run(sockets=[listener])
+
+
+def key_of(name: str) -> str | None:
+    """The key in the environment variable of this name; None where no name is given. Neither is ever told.
+
+    Raises:
+        UsageError: there is no such variable, or what it holds is short or not plain ASCII.
+    """
+    if not name:
+        return None
+    key = os.environ.get(name, "")
+    if len(key) < _LEAST_KEY or not key.isascii() or not key.isprintable() or key != key.strip():
+        raise UsageError(
+            f"serve.key_env (--key-env) names no environment variable with {_LEAST_KEY} or more plain characters",
+            "Set one: export JOURNEYMAN_KEY=$(openssl rand -hex 32), then: journeyman serve --key-env JOURNEYMAN_KEY",
+        )
+    return key
 
 
 def _verify(path: Path, expected: str) -> None:

@@ -1,12 +1,13 @@
 """An OpenAI-compatible server for one bundle: the role is the model's name.
 
-It stands in front of the engine: known fields pass, everything else is dropped, and the system prompt is
-always the one that the role was trained and evaluated with.
+It stands in front of the engine: fields that are checked pass (serving.requests), what the base's template cannot take
+is refused (serving.prompts), and the system prompt is always the one that the role was trained and evaluated with.
 """
 
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
@@ -14,30 +15,26 @@ from typing import Any
 import httpx
 from starlette.applications import Starlette
 from starlette.background import BackgroundTask
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
+from journeyman.foreign import plain
 from journeyman.inference.llama import ONE_SHOT, LlamaEngine
 from journeyman.manifests import BundleManifest
+from journeyman.models.gguf_file import GgufFile
 from journeyman.records import Message
 from journeyman.redaction.redactor import Conversation, Redactor
+from journeyman.serving.answers import encoded, named, named_lines
+from journeyman.serving.bodies import MAX_BYTES, parsed
+from journeyman.serving.errors import RequestError, error_response
+from journeyman.serving.messages import SYSTEM
+from journeyman.serving.prompts import PromptCheck
 from journeyman.serving.redacting import restored_stream, without_secrets
+from journeyman.serving.requests import Asked, read_request
 
-MAX_BODY_BYTES = 4 << 20
-PASSED_FIELDS = (
-    "temperature", "top_p", "max_tokens", "max_completion_tokens", "stop", "seed", "stream", "stream_options",
-    "response_format", "tools", "tool_choice", "logprobs", "top_logprobs", "presence_penalty", "frequency_penalty",
-)  # fmt: skip
-
-
-class RequestError(Exception):
-    """A request that cannot be served; becomes an OpenAI-style error object."""
-
-    def __init__(self, status: int, message: str) -> None:
-        self.status = status
-        self.message = message
-        super().__init__(message)
+IGNORED_HEADER = "journeyman-ignored"
 
 
 def conversation_of(bundle: BundleManifest) -> Conversation:
@@ -49,33 +46,45 @@ def served_messages(
     bundle: BundleManifest, role: str, messages: Sequence[dict[str, Any]], seen: Conversation
 ) -> list[dict[str, Any]]:
     """The conversation as it goes to the engine: the role's trained system prompt, then the other turns redacted."""
-    turns = without_secrets([message for message in messages if message.get("role") != "system"], seen)
+    turns = without_secrets([message for message in messages if message.get("role") not in SYSTEM], seen)
     prompt = bundle.system_prompts.get(role)
     return turns if prompt is None else [Message(role="system", content=prompt).as_chat(), *turns]
 
 
-def engine_request(bundle: BundleManifest, body: Any, seen: Conversation) -> dict[str, Any]:
-    """Turns a client's request into the engine's; `seen` gathers what was replaced in it.
-
-    Raises:
-        RequestError: not an object, an unknown role, or no messages.
-    """
-    if not isinstance(body, dict):
-        raise RequestError(400, "the body must be a JSON object")
-    role, messages = body.get("model"), body.get("messages")
-    if role not in bundle.roles:
-        raise RequestError(404, f"model {role!r} is not served here; the roles served are: {', '.join(bundle.roles)}")
-    if not isinstance(messages, list) or not messages or not all(isinstance(m, dict) for m in messages):
-        raise RequestError(400, "messages must be a list of objects with role and content")
-    request = {name: body[name] for name in PASSED_FIELDS if name in body}
+def engine_request(bundle: BundleManifest, asked: Asked, seen: Conversation) -> dict[str, Any]:
+    """The engine's request; `seen` gathers what was replaced in the client's."""
+    request = dict(asked.options)
     request.setdefault("temperature", bundle.settings["temperature"])
     if "max_completion_tokens" not in request:
         request.setdefault("max_tokens", bundle.settings["max_new_tokens"])
-    return {**request, "messages": served_messages(bundle, role, messages, seen)}
+    tools = {"tools": asked.tools} if asked.tools else {}
+    return {**request, **tools, "messages": served_messages(bundle, asked.role, asked.messages, seen)}
 
 
-def make_app(bundle: BundleManifest, engine: LlamaEngine) -> Starlette:
-    """The ASGI application; the engine is started and stopped by the caller."""
+def ignored_of(bundle: BundleManifest, asked: Asked) -> dict[str, str]:
+    """A header that names what the client sent and what changes nothing: other system prompts than the trained one."""
+    prompt = bundle.system_prompts.get(asked.role)
+    others = [
+        f"messages[{index}]"
+        for index, turn in enumerate(asked.messages)
+        if turn["role"] in SYSTEM and turn["content"] != prompt
+    ]
+    names = [*asked.ignored, *others[:10]]
+    return {IGNORED_HEADER: ", ".join(names)} if names else {}
+
+
+def make_app(bundle: BundleManifest, engine: LlamaEngine, prompts: PromptCheck | None = None) -> Starlette:
+    """The ASGI application; the engine is started and stopped by the caller, and `origin.Door` stands before it.
+
+    Args:
+        prompts: of the base that is served; None reads them out of the engine's file.
+
+    Raises:
+        InputError: a system prompt of the bundle holds a control token of the base.
+    """
+    prompts = prompts or PromptCheck(GgufFile(engine.settings.base))
+    prompts.check_system_prompts(bundle.system_prompts)
+    started = int(time.time())
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
@@ -86,51 +95,90 @@ def make_app(bundle: BundleManifest, engine: LlamaEngine) -> Starlette:
             yield
 
     async def models(request: Request) -> Response:
-        listed = [{"id": role, "object": "model", "owned_by": "journeyman"} for role in bundle.roles]
-        return JSONResponse({"object": "list", "data": listed})
+        return JSONResponse({"object": "list", "data": [listed(role) for role in bundle.roles]})
+
+    async def model(request: Request) -> Response:
+        role = request.path_params["role"]
+        if role not in bundle.roles:
+            return error_response(404, f"model {plain(role, 80)!r} is not served here", "model", "model_not_found")
+        return JSONResponse(listed(role))
+
+    def listed(role: str) -> dict[str, Any]:
+        return {"id": role, "object": "model", "created": started, "owned_by": "journeyman"}
 
     async def health(request: Request) -> Response:
         return JSONResponse({"status": "ok"})
 
     async def chat(request: Request) -> Response:
-        try:
-            body = await _read_json(request)
-            seen = conversation_of(bundle)
-            asked = {
-                **engine_request(bundle, body, seen),
-                "lora": engine.settings.lora(engine.settings.adapter_of(body["model"])),
-            }
-        except RequestError as error:
-            return _error(error.status, error.message)
+        wanted = read_request(await _read_json(request), bundle.roles, bundle.settings["context"])
+        prompts.refuse_control_tokens(wanted.messages, wanted.tools)
+        seen = conversation_of(bundle)
+        asked = {
+            **engine_request(bundle, wanted, seen),
+            "lora": engine.settings.lora(engine.settings.adapter_of(wanted.role)),
+        }
+        prompts.refuse_lost(asked["messages"], wanted.tools)
         try:
             upstream = await _ask(request.app.state.client, asked)
         except httpx.HTTPError as error:
-            return _error(502, f"the engine does not answer: {error}")
-        if not asked.get("stream") or upstream.status_code != 200:
+            return error_response(502, f"the engine does not answer: {error}")
+        headers = ignored_of(bundle, wanted)
+        if not wanted.streamed or upstream.status_code != 200:
             content = await upstream.aread()
             await upstream.aclose()
-            return _answer(upstream.status_code, content, body["model"], seen)
-        pieces = restored_stream(upstream.aiter_lines(), seen) if seen.counts else upstream.aiter_raw()
-        return StreamingResponse(pieces, media_type="text/event-stream", background=BackgroundTask(upstream.aclose))
+            return _answer(upstream.status_code, content, wanted.role, seen, headers)
+        lines = named_lines(upstream.aiter_lines(), wanted.role)
+        pieces = restored_stream(lines, seen) if seen.counts else encoded(lines)
+        closing = BackgroundTask(upstream.aclose)
+        return StreamingResponse(pieces, media_type="text/event-stream", background=closing, headers=headers)
 
     routes = [
         Route("/v1/models", models),
+        Route("/v1/models/{role:path}", model),
         Route("/v1/chat/completions", chat, methods=["POST"]),
         Route("/health", health),
     ]
-    return Starlette(routes=routes, lifespan=lifespan)
+    handlers: Any = {RequestError: _refused, HTTPException: _no_route, Exception: _failed}
+    app = Starlette(routes=routes, lifespan=lifespan, exception_handlers=handlers)
+    app.router.redirect_slashes = False  # a redirect would name a host and carry no error object
+    return app
 
 
-def _answer(status: int, content: bytes, role: str, seen: Conversation) -> Response:
+async def _refused(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestError)
+    return error_response(error.status, error.message, error.param, error.code)
+
+
+async def _no_route(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    said = {404: "there is nothing at this path", 405: "this path does not take this method"}
+    return error_response(error.status_code, said.get(error.status_code, error.detail), headers=error.headers)
+
+
+async def _failed(request: Request, error: Exception) -> Response:
+    return error_response(500, "the server failed; its terminal says why", code="internal_error")
+
+
+def _answer(status: int, content: bytes, role: str, seen: Conversation, headers: dict[str, str]) -> Response:
     try:
         answer = json.loads(content)
     except ValueError:
-        return _error(502, "the engine answered something that is not JSON")
-    if status == 200:
-        answer["model"] = role
-        for choice in answer.get("choices", []):
-            choice["message"] = seen.restore_value(choice.get("message"))
-    return JSONResponse(answer, status_code=status)
+        return error_response(502, "the engine answered something that is not JSON")
+    if status != 200:
+        return _engine_error(status, answer)
+    answer = named(answer, role)
+    for choice in answer.get("choices", []):
+        choice["message"] = seen.restore_value(choice.get("message"))
+    return JSONResponse(answer, headers=headers)
+
+
+def _engine_error(status: int, answer: Any) -> Response:
+    """What the engine says of a request, without its paths; its failures are ours, its refusals the client's."""
+    error = answer.get("error") if isinstance(answer, dict) else None
+    message = error.get("message") if isinstance(error, dict) else None
+    kind = error.get("type") if isinstance(error, dict) else None
+    code = "context_length_exceeded" if kind == "exceed_context_size_error" else None
+    return error_response(status if status < 500 else 502, str(message or "the engine refuses"), code=code)
 
 
 async def _ask(client: httpx.AsyncClient, asked: dict[str, Any]) -> httpx.Response:
@@ -149,15 +197,7 @@ async def _read_json(request: Request) -> Any:
     chunks, size = [], 0
     async for chunk in request.stream():
         size += len(chunk)
-        if size > MAX_BODY_BYTES:
-            raise RequestError(413, f"the body is larger than {MAX_BODY_BYTES >> 20} MiB")
+        if size > MAX_BYTES:
+            raise RequestError(413, f"the body is larger than {MAX_BYTES >> 20} MiB")
         chunks.append(chunk)
-    try:
-        return json.loads(b"".join(chunks))
-    except ValueError as error:
-        raise RequestError(400, f"the body is not JSON: {error}") from error
-
-
-def _error(status: int, message: str) -> JSONResponse:
-    kind = "invalid_request_error" if status < 500 else "server_error"
-    return JSONResponse({"error": {"message": message, "type": kind, "code": status}}, status_code=status)
+    return parsed(b"".join(chunks))

@@ -1,0 +1,36 @@
+"""What the engine answers, as clients may see it: the role for the model's name, and nothing of this machine."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+from journeyman.serving.errors import without_paths
+
+_SHOWN = ("id", "object", "created", "choices", "usage", "timings")
+
+
+def named(answer: dict[str, Any], role: str) -> dict[str, Any]:
+    """An answer or a chunk of a stream with the role as its model; an error keeps its message without paths."""
+    if "error" in answer:
+        error = answer["error"] if isinstance(answer["error"], dict) else {}
+        message = without_paths(str(error.get("message", "the engine failed")))
+        return {"error": {"message": message, "type": "server_error", "param": None, "code": "engine_error"}}
+    return {**{key: answer[key] for key in _SHOWN if key in answer}, "model": role, "system_fingerprint": None}
+
+
+async def named_lines(lines: AsyncIterator[str], role: str) -> AsyncIterator[str]:
+    """The lines of a stream of server-sent events, each answer in it named."""
+    async for line in lines:
+        field, _, data = line.partition(": ")
+        if field in ("data", "error") and data.startswith("{"):
+            yield f"data: {json.dumps(named(json.loads(data), role), ensure_ascii=False)}"
+        else:
+            yield line
+
+
+async def encoded(lines: AsyncIterator[str]) -> AsyncIterator[bytes]:
+    """The lines as bytes, each with its end."""
+    async for line in lines:
+        yield line.encode() + b"\n"
