@@ -60,7 +60,7 @@ def read_request(body: Any, roles: Sequence[str], context: int) -> Asked:
         RequestError: 404 for a role that is not served, else 400; it names the field.
     """
     if not isinstance(body, dict):
-        raise wrong("the body", "an object", body)
+        raise RequestError(400, "the body must be a JSON object")
     role = body.get("model")
     if not isinstance(role, str):
         raise wrong("model", "text, a role that is served", role)
