@@ -221,6 +221,12 @@ def _nested(levels: int) -> Any:
     return value
 
 
+def _doubled(levels: int) -> dict[str, Any]:
+    """Each definition is one of two that are the next: twice as many ways a level."""
+    made = {f"d{n}": {"anyOf": [{"$ref": f"#/$defs/d{n + 1}"}] * 2} for n in range(levels)}
+    return {"$defs": {**made, f"d{levels}": {"type": "string"}}, "$ref": "#/$defs/d0"}
+
+
 SCHEMA = "response_format.json_schema.schema"
 FAULTS: list[tuple[dict[str, Any], str]] = [
     ({"model": 5}, "model"), ({"model": None}, "model"), ({"model": ["coder"]}, "model"), ({"model": {}}, "model"),
@@ -277,7 +283,11 @@ FAULTS: list[tuple[dict[str, Any], str]] = [
     ({"response_format": {"type": "json_schema"}}, "response_format.json_schema"),
     ({"response_format": {"type": "json_schema", "json_schema": {"name": "a"}}}, SCHEMA),
     (_format(5), SCHEMA), (_format({"enum": [f"v{n}" for n in range(8000)]}), SCHEMA),
-    (_format({"anyOf": [{"const": n} for n in range(501)]}), SCHEMA), (_format({"const": "a" * 200_000}), SCHEMA),
+    (_format({"anyOf": [{"const": n} for n in range(501)]}), SCHEMA), (_format({"const": "a" * 40_000}), SCHEMA),
+    (_format({"description": "a" * 140_000}), SCHEMA), (_format(_doubled(30)), SCHEMA),
+    (_format(_doubled(400)), SCHEMA),
+    (_format({"properties": {f"p{n}": {"type": "string"} for n in range(201)}}), SCHEMA),
+    (_format({"anyOf": [{"type": "integer", "minimum": n} for n in range(30)]}), SCHEMA),
     (_format({"items": {"pattern": "a" * 1001}}), SCHEMA), (_format({"minLength": 10**6}), f"{SCHEMA}.minLength"),
     (_format({"properties": {"a": {"maxItems": -1}}}), f"{SCHEMA}.properties.a.maxItems"),
     ({"response_format": {"type": "json_object"}, "tools": TOOLS}, "response_format"),
@@ -314,7 +324,9 @@ SOUND: list[dict[str, Any]] = [
     {"logprobs": True, "top_logprobs": 20, "frequency_penalty": -2, "modalities": ["text"], "logit_bias": {}},
     {"tools": TOOLS, "tool_choice": "auto", "parallel_tool_calls": False}, {"tools": TOOLS, "tool_choice": "none"},
     {"response_format": {"type": "text"}, "tools": TOOLS}, {"response_format": {"type": "json_object"}}, {"tools": []},
-    _format({"enum": list(range(MAX_CHOICES))}), {"stop": []},
+    _format({"enum": list(range(MAX_CHOICES))}), {"stop": []}, _format(_doubled(8)), _format({"$ref": "#"}),
+    _format({"$defs": {"t": {"properties": dict.fromkeys("lr", {"$ref": "#/$defs/t"})}}, "$ref": "#/$defs/t"}),
+    _format({"properties": {"maxItems": {"type": "string"}, "enum": {"type": ["string", "null"]}}}),
     {**_called(), "tools": TOOLS}, {**_called(arguments=""), "tools": TOOLS},
     _messages({"role": "assistant", "content": "a", "refusal": None, "annotations": [], "tool_calls": None}),
     _messages({"role": "tool", "content": [{"type": "text", "text": "a"}], "tool_call_id": "c"}),
