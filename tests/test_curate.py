@@ -34,6 +34,7 @@ from journeyman.records import Example, Finding, Interaction, Rejected
 from journeyman.rendering.renderer import Renderer
 from journeyman.scoring.checks import Answer, Checks, judge
 from journeyman.scoring.sandbox import Limits
+from journeyman.sources.files import sources_of
 from journeyman.stages.curate import curate
 from journeyman.stages.ingest import ingest
 
@@ -42,7 +43,7 @@ DEMO = Path(__file__).parents[1] / "src/journeyman/demo"
 
 def _curate(log: Path, out: Path, base: GgufFile, config: Config | None = None) -> DatasetManifest:
     config = config or Config()
-    ingest([log], config.data, config.redact, out, SilentReporter())
+    ingest(sources_of([log]), config.data, config.redact, out, SilentReporter())
     return curate(out / "interactions.jsonl.zst", config, base, out, SilentReporter())
 
 

@@ -18,13 +18,13 @@ from journeyman.errors import InputError, Interrupted, UsageError
 from journeyman.manifests import IngestManifest
 from journeyman.ports import SilentReporter
 from journeyman.records import Interaction, Rejected
-from journeyman.sources.files import read_file
+from journeyman.sources.files import read_file, sources_of
 from journeyman.sources.reader import Reader
 from journeyman.stages.ingest import ingest
 
 
 def _ingest(sources: list[Path], out: Path) -> IngestManifest:
-    return ingest(sources, DataConfig(), RedactConfig(), out, SilentReporter())
+    return ingest(sources_of(sources), DataConfig(), RedactConfig(), out, SilentReporter())
 
 
 @pytest.mark.skipif(not REAL_LOG.is_file(), reason="the real log is not here")
@@ -140,7 +140,7 @@ def test_an_interrupted_ingest_goes_on_and_ends_the_same(tmp_path: Path, monkeyp
     stops = 0
     while True:
         try:
-            found = ingest(sources, DataConfig(), RedactConfig(), parts, StopsAfter(3))
+            found = ingest(sources_of(sources), DataConfig(), RedactConfig(), parts, StopsAfter(3))
             break
         except Interrupted:
             stops += 1

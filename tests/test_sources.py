@@ -21,7 +21,7 @@ from journeyman.errors import InputError, JourneymanError, UsageError
 from journeyman.ports import SilentReporter
 from journeyman.records import Interaction, Rejected
 from journeyman.redaction.redactor import Redactor
-from journeyman.sources.files import log_files, parse_line, read_file
+from journeyman.sources.files import log_files, parse_line, read_file, sources_of
 from journeyman.sources.reader import FORMATS, UNREADABLE, Reader
 from journeyman.stages.ingest import ingest
 
@@ -135,11 +135,11 @@ def _first(name: str, tmp_path: Path, index: int = 0) -> Interaction:
 
 def test_fields_beside_the_texts(tmp_path: Path) -> None:
     chat = _first("openai_chat", tmp_path)
-    assert (chat.id, chat.session, chat.model, chat.max_tokens) == ("chatcmpl-1", "s-1", "gpt-4o-2024-08-06", 200)
+    assert (chat.log_id, chat.session, chat.model, chat.max_tokens) == ("chatcmpl-1", "s-1", "gpt-4o-2024-08-06", 200)
     assert (chat.duration_ms, chat.finish_reason, chat.timestamp) == (812, "stop", "2025-03-10T01:25:52+00:00")
     assert chat.extra["request"]["temperature"] == 0.2 and chat.extra["response"]["usage"]["total_tokens"] == 23
     assert _first("openai_chat", tmp_path, 3).finish_reason == "length"
-    assert _first("openai_chat", tmp_path, 3).id == "request-3#1"
+    assert _first("openai_chat", tmp_path, 3).log_id == "request-3#1"
     failed = _first("openai_chat", tmp_path, 6)
     assert not failed.succeeded and failed.errors == ["Rate limit reached"]
     assert _first("openai_chat", tmp_path, 7).finish_reason == "refusal"
@@ -167,7 +167,7 @@ def test_conversations_survive_the_round_trip(tmp_path: Path) -> None:
     """Through the record, its file and back into OpenAI's shape: turns, calls, results; arguments encoded once."""
     line = _lines("openai_chat.jsonl")[0]
     path = _written(tmp_path, "log.jsonl", line)
-    ingest([path], DataConfig(), RedactConfig(), tmp_path, SilentReporter())
+    ingest(sources_of([path]), DataConfig(), RedactConfig(), tmp_path, SilentReporter())
     (row,) = read_rows(tmp_path / "interactions.jsonl.zst", Interaction)
     logged = json.loads(line)["request"]
     expected = [{**turn, "content": turn["content"] or ""} for turn in logged["messages"]]
@@ -231,7 +231,9 @@ def test_compressed_files_documents_folders_and_globs(tmp_path: Path) -> None:
     files = log_files(tmp_path, ".")
     assert [path.name for path in files] == ["a.jsonl", "b.jsonl.gz", "d.json", "c.jsonl.zst", "e.json"]
     for path in files:
-        assert [r.id for r in _read(path) if isinstance(r, Interaction)] == [f"row-{n}" for n in range(5)], path.name
+        assert [r.log_id for r in _read(path) if isinstance(r, Interaction)] == [f"row-{n}" for n in range(5)], (
+            path.name
+        )
     assert len(log_files(tmp_path, "**/*.zst")) == 1
     with pytest.raises(UsageError, match="matches no file"):
         log_files(tmp_path, "*.parquet")
@@ -362,7 +364,7 @@ def test_rows_in_equal_rows_kept_and_rejected(tmp_path: Path, cuts: list[int], n
     path = _written(tmp_path, "log.jsonl", bytes(data))
     out = tmp_path / "out"
     try:
-        found = ingest([path], DataConfig(), RedactConfig(), out, SilentReporter())
+        found = ingest(sources_of([path]), DataConfig(), RedactConfig(), out, SilentReporter())
     except InputError:
         return
     kept = len(list(read_rows(out / "interactions.jsonl.zst", Interaction)))

@@ -40,6 +40,10 @@ class DataConfig(Section):
     format: str = Field("auto", description="auto detects it row by row: see `journeyman doctor` for the names")
     role_field: str = Field("", description="dotted path of the field that names the agent's role, if none is found")
     default_role: str = Field("agent", min_length=1, description="the role of rows that name none")
+    success_field: str = Field("", description="dotted path of the field that says whether a call succeeded")
+    success_at_least: float | None = Field(
+        None, description="where that field is a reward or a score: what counts as a success"
+    )
     columns: dict[str, str] = Field(default_factory=dict, description="for tables: our field → the column's name")
 
 

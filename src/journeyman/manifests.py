@@ -29,7 +29,7 @@ class Stamp(Manifest):
 
 
 class Durations(Manifest):
-    """Seconds over the successes that logged a duration; None where none did."""
+    """Seconds over the rows that logged a duration and no failure; None where none did."""
 
     n: int
     mean_s: float | None
@@ -41,7 +41,8 @@ class LogGroup(Manifest):
     """One role, or one provider and model."""
 
     rows: int
-    successes: int
+    successes: int = Field(description="rows that the log calls successes")
+    failures: int = Field(description="rows that it calls failures; of the rest it does not say")
     durations: Durations
 
 
@@ -50,6 +51,9 @@ class IngestManifest(Manifest):
     kept: int
     rejected: int
     reasons: dict[str, int] = Field(description="why rows were rejected → rows; the 20 most frequent")
+    notes: dict[str, int] = Field(
+        description="what was not understood or not kept of kept rows → rows; the 20 most frequent"
+    )
     redacted: dict[str, int] = Field(description="kind of secret or personal datum → values replaced")
     total: LogGroup
     by_role: dict[str, LogGroup]

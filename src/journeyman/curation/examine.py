@@ -144,7 +144,7 @@ def finding_of(row: Interaction, rule: str, action: Any, detail: str) -> Finding
     task = next((turn.content for turn in reversed(row.messages) if turn.role != "system"), "")
     answer = row.output or " ".join(call.name for call in row.output_calls)
     return Finding(
-        id=row.id, source=row.source, role=row.role, rule=rule, action=action, detail=detail,
+        id=row.id, log_id=row.log_id, source=row.source, role=row.role, rule=rule, action=action, detail=detail,
         task=task[:SHOWN], answer=answer[-SHOWN:],
     )  # fmt: skip
 
@@ -169,7 +169,7 @@ def _fill(one: Rows, seen: Candidate, worker: Examiner) -> None:
     tail = seen.answer.rstrip().rsplit("\n", 1)[-1].strip().lower()
     key = at_path(row.extra, worker.config.group_by) if worker.config.group_by else None
     asked = json.dumps([(t.role, t.content.strip(), _calls(t.tool_calls)) for t in row.messages if t.role != "system"])
-    one["id"] = hash_text(row.id)
+    one["id"] = hash_text(row.log_id or row.id)
     one["task"] = hash_text(asked)
     one["system"] = hash_text(system) if system else 0
     one["session"] = hash_text(row.session) if row.session else 0

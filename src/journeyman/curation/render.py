@@ -39,7 +39,6 @@ class Chosen:
     group: int
     weight: float
     ends: bool
-    same_id: bool
     output_tokens: int
 
 
@@ -136,7 +135,8 @@ def _example(worker: RenderWorker, row: Interaction, chosen: Chosen) -> tuple[Ex
     if removed:
         mended.append(("too_long", f"the {removed} oldest turns removed"))
     example = Example(
-        id=f"{row.id}@{row.source}" if chosen.same_id else row.id,
+        id=row.id,
+        log_id=row.log_id,
         role=row.role,
         messages=[*system, *turns],
         answer=answer,

@@ -55,7 +55,7 @@ Rule = Callable[[Candidate], str | None]
 
 def failed(seen: Candidate) -> str | None:
     row = seen.row
-    if row.succeeded:
+    if row.succeeded is not False:
         return None
     return f"the log says so: {row.errors[0][:120]}" if row.errors else "the log's status is not success"
 

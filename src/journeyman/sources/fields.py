@@ -7,16 +7,27 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Container, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 from journeyman.records import Message, ToolCall
 
-_FINISH = {
-    "end_turn": "stop", "stop_sequence": "stop", "max_tokens": "length", "tool_use": "tool_calls",
-    "tool_call": "tool_calls", "function_call": "tool_calls", "max_output_tokens": "length",
-}  # fmt: skip
+FINISH_REASONS = {
+    "stop": "stop end_turn stop_sequence eos eos_token end complete completed done finished finish_reason_stop",
+    "length": "length max_tokens max_output_tokens model_length max_length max_new_tokens token_limit context_length"
+    " model_context_window_exceeded context_length_exceeded finish_reason_max_tokens max_tokens_reached pause_turn",
+    "tool_calls": "tool_calls tool_use tool_call function_call function_calls",
+    "content_filter": "content_filter content_filtered safety finish_reason_safety recitation prohibited_content"
+    " blocklist spii image_safety guardrail_intervened language",
+    "refusal": "refusal",
+    "error": "error malformed_function_call unexpected_tool_call insufficient_system_resource error_toxic failed",
+    "cancelled": "cancelled canceled abort aborted user_cancelled error_limit",
+}
+"""Our word → those of OpenAI, Anthropic, Google, Mistral, Cohere, DeepSeek, Bedrock, Vercel, vLLM and SGLang."""
+_FINISH = {word: ours for ours, words in FINISH_REASONS.items() for word in words.split()}
+_NO_FINISH = ("other", "unknown", "finish_reason_unspecified", "unspecified", "none", "null", "")
 _ROLES = {"human": "user", "ai": "assistant", "developer": "system", "model": "assistant", "function": "tool"}
 _MAX_ENCODINGS = 3
 
@@ -110,8 +121,11 @@ def between_ms(start: Any, end: Any) -> float | None:
 
 
 def finish_reason(value: Any) -> str | None:
-    """The reason in OpenAI's words."""
-    return _FINISH.get(value, value) if isinstance(value, str) and value else None
+    """The reason in OpenAI's words, whatever its case; an unknown one as it is, which the reader then notes."""
+    if not isinstance(value, str):
+        return None
+    word = re.sub(r"[\s\-]+", "_", value.strip().lower()).rsplit(".", 1)[-1]  # "FinishReason.STOP", "tool-calls"
+    return None if word in _NO_FINISH else _FINISH.get(word, value)
 
 
 def content_text(value: Any, place: str) -> str:

@@ -8,12 +8,14 @@ from __future__ import annotations
 import csv
 import gzip
 import io
+import itertools
 import json
-from collections.abc import Iterator
+import os
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 import zstandard
 
@@ -54,6 +56,49 @@ class Row:
 
     def parsed(self) -> Row:
         return self if self.raw is None else parse_line(self.raw, self.line)
+
+
+class Source(NamedTuple):
+    """A log file and its name: the path below the folder that data.sources names, which its rows are known by."""
+
+    name: str
+    path: Path
+
+
+def log_sources(root: Path, entries: Sequence[str]) -> list[Source]:
+    """The files that the entries of data.sources name, each once, under names that no two share.
+
+    A file's name is its path below the folder, below the part of a glob before the first wildcard, or its bare name.
+    Where two entries give one name to two files, all have their paths from `root` on.
+
+    Raises:
+        UsageError: an entry names nothing.
+    """
+    found: dict[Path, str] = {}
+    for entry in entries:
+        top = _top(root, entry)
+        for path in log_files(root, entry):
+            found.setdefault(path.resolve() if path.exists() else path, _below(path, top))
+    if len(set(found.values())) < len(found):
+        found = {path: Path(os.path.relpath(path, root.resolve())).as_posix() for path in found}
+    return [Source(name, path) for path, name in found.items()]
+
+
+def sources_of(paths: Iterable[Path]) -> list[Source]:
+    """Files of which each is an entry of its own."""
+    return log_sources(Path(), [str(path) for path in paths])
+
+
+def _top(root: Path, entry: str) -> Path:
+    path = root / Path(entry).expanduser()
+    if path.is_dir():
+        return path
+    fixed = itertools.takewhile(lambda part: not any(sign in part for sign in "*?["), path.parts[:-1])
+    return path.parent if path.exists() else Path(*fixed)
+
+
+def _below(path: Path, top: Path) -> str:
+    return path.relative_to(top).as_posix() if path.is_relative_to(top) else path.name
 
 
 def log_files(root: Path, name: str) -> list[Path]:

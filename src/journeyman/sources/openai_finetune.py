@@ -19,6 +19,7 @@ from journeyman.sources.fields import (
     tools_of,
     without,
 )
+from journeyman.sources.learn import learned
 from journeyman.sources.openai_chat import answer_fields
 from journeyman.sources.place import Place
 
@@ -51,7 +52,7 @@ def answered_turns(messages: list[Message], place: Place, **fields: Any) -> Iter
         index
         for index, message in enumerate(messages)
         if message.role == "assistant"
-        and message.extra.get("weight") != 0
+        and learned(message.extra, f"messages[{index}]")
         and any(before.role in ("user", "tool") for before in messages[:index])
     ]
     if not turns:
@@ -59,5 +60,5 @@ def answered_turns(messages: list[Message], place: Place, **fields: Any) -> Iter
     for index in turns:
         one = {**fields, **answer_fields(messages[index], None)}
         if len(turns) > 1:
-            one |= {"id": f"{fields['id']}#{index}", "session": fields.get("session") or fields["id"]}
-        yield Interaction(source=place.source, messages=messages[:index], succeeded=True, **one)
+            one |= {"session": fields.get("session") or place.source}
+        yield Interaction(source=place.source, messages=messages[:index], **one)

@@ -13,7 +13,8 @@ from pydantic import ValidationError
 
 from journeyman.config import DataConfig
 from journeyman.errors import UsageError
-from journeyman.records import Interaction, Rejected
+from journeyman.foreign import plain
+from journeyman.records import Interaction, Note, Rejected
 from journeyman.sources import (
     alpaca,
     anthropic,
@@ -27,9 +28,10 @@ from journeyman.sources import (
     sharegpt,
     table,
 )
-from journeyman.sources.fields import NotAnInteraction, at_path
+from journeyman.sources.fields import FINISH_REASONS, NotAnInteraction, at_path
 from journeyman.sources.files import Row
 from journeyman.sources.place import Place
+from journeyman.sources.status import Status, at_least, of_code
 
 
 @dataclass(frozen=True)
@@ -95,13 +97,12 @@ class Reader:
         if found is None:
             return [_rejected(row, name, f"no known format has the fields {_names(row.value)}")]
         records: list[Interaction | Rejected] = []
-        role = self._role(row.value)
         try:
             for one in found.interactions(row.value, self._place(row, name)):
                 if isinstance(one, NotAnInteraction):
                     records.append(_rejected(row, name, str(one)))
                 else:
-                    records.append(one if role is None else one.model_copy(update={"role": role}))
+                    records.append(self._completed(one, row.value))
         except NotAnInteraction as reason:
             records.append(_rejected(row, name, str(reason)))
         except ValidationError as error:
@@ -109,7 +110,32 @@ class Reader:
             records.append(_rejected(row, name, f"{found.name}: unexpected value at {where}"))
         except Exception as error:  # whatever a log may hold, one row must not end the reading of the others
             records.append(_rejected(row, name, f"{found.name}: {UNREADABLE} ({type(error).__name__})"))
-        return records or [_rejected(row, name, f"{found.name}: nothing in it")]
+        return _named(records) or [_rejected(row, name, f"{found.name}: nothing in it")]
+
+    def _completed(self, one: Interaction, value: Mapping[str, Any]) -> Interaction:
+        """With what holds for every format: settings that go before the log's words, and words that nobody knows."""
+        status = Status(one.succeeded, list(one.errors), list(one.notes))
+        if self._config.success_field:
+            status = self._by_field(value, status)
+        changes: dict[str, Any] = {}
+        if one.finish_reason in ("error", "cancelled"):
+            status = status.also(Status(False, [f"finish reason {one.finish_reason}"]))
+        elif one.finish_reason is not None and one.finish_reason not in FINISH_REASONS:
+            word = plain(one.finish_reason, 60)
+            status = status.also(Status(notes=[Note(code="unknown_finish_reason", detail=f"finish reason {word!r}")]))
+            changes = {"finish_reason": None, "extra": {**one.extra, "finish_reason": one.finish_reason}}
+        if (role := self._role(value)) is not None:
+            changes["role"] = role
+        return one.model_copy(update=changes | status.fields())
+
+    def _by_field(self, value: Mapping[str, Any], status: Status) -> Status:
+        """Where data.success_field is set it decides alone; a row without it is of unknown success."""
+        path, least = self._config.success_field, self._config.success_at_least
+        found = at_path(value, path)
+        if found is None:
+            return Status(notes=[*status.notes, Note(code="unknown_status", detail=f"no {path}")])
+        said = of_code(found, path) if least is None else at_least(found, least, path)
+        return Status(said.succeeded, said.errors, [*status.notes, *said.notes])
 
     def _format_of(self, value: Mapping[str, Any]) -> Format | None:
         if self._fixed is not None:
@@ -124,6 +150,21 @@ class Reader:
         """The role that data.role_field names in the row; it goes before what the format says."""
         role = at_path(value, self._config.role_field) if self._config.role_field else None
         return role if isinstance(role, str) and role else None
+
+
+def _named(records: list[Interaction | Rejected]) -> list[Interaction | Rejected]:
+    """Ids that no two rows share: the place in the log, and the number of the answer where a row gave several."""
+    answers = sum(isinstance(one, Interaction) for one in records)
+    named: list[Interaction | Rejected] = []
+    number = 0
+    for one in records:
+        if isinstance(one, Interaction):
+            id_ = one.source if answers == 1 else f"{one.source}#{number}"
+            log_id = None if one.id in (one.source, id_) else one.id
+            one = one.model_copy(update={"id": id_, "log_id": log_id})
+            number += 1
+        named.append(one)
+    return named
 
 
 def _names(value: Mapping[str, Any]) -> str:

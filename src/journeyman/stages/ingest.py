@@ -23,7 +23,7 @@ from journeyman.parallel import mapped
 from journeyman.ports import Reporter
 from journeyman.records import Interaction, Rejected
 from journeyman.redaction.redactor import Redactor
-from journeyman.sources.files import Row, read_file
+from journeyman.sources.files import Row, Source, read_file
 from journeyman.sources.reader import Reader
 from journeyman.stats.describe import mean, median, percentile
 
@@ -37,7 +37,7 @@ _WORTH_WORKERS = 32 << 20
 
 
 def ingest(
-    sources: Sequence[Path], data: DataConfig, redact: RedactConfig, out: Path, reporter: Reporter
+    sources: Sequence[Source], data: DataConfig, redact: RedactConfig, out: Path, reporter: Reporter
 ) -> IngestManifest:
     """Reads every source into `out`, or goes on where an earlier call was stopped.
 
@@ -47,7 +47,7 @@ def ingest(
         Interrupted: asked to stop; what was read is kept.
     """
     Reader(data)  # a wrong setting shall stop here, not in a worker
-    sizes = [path.stat().st_size if path.is_file() else 0 for path in sources]
+    sizes = [source.path.stat().st_size if source.path.is_file() else 0 for source in sources]
     reporter.begin("ingest", sum(sizes), "bytes")
     with Outputs(out, (_ROWS, _REJECTED)) as outputs:
         start = outputs.state or {"source": 0, "rows": 0}
@@ -63,12 +63,15 @@ def ingest(
             if outputs.commit_due or reporter.stop_requested:
                 outputs.commit({"source": made.source, "rows": made.rows})
             if reporter.stop_requested:
-                raise Interrupted(f"stopped after row {made.rows} of {sources[made.source]}", "Run it again to go on")
+                raise Interrupted(
+                    f"stopped after row {made.rows} of {sources[made.source].name}", "Run it again to go on"
+                )
         outputs.commit({"source": len(sources), "rows": 0})
     outputs.remove_progress()
     if tally.total.rows == 0:
+        named = ", ".join(str(source.path) for source in sources)
         raise InputError(
-            f"{', '.join(map(str, sources))}: no usable interaction in {tally.rejected} rows{tally.first_reasons()}",
+            f"{named}: no usable interaction in {tally.rejected} rows{tally.first_reasons()}",
             "Check data.sources and data.format",
         )
     return tally.manifest()
@@ -90,9 +93,10 @@ class _Seen(NamedTuple):
 
     role: str = ""
     teacher: str = ""
-    succeeded: bool = False
+    succeeded: bool | None = None
     duration_ms: float | None = None
     redacted: dict[str, int] | None = None
+    notes: tuple[str, ...] = ()
     reason: str | None = None
 
 
@@ -106,12 +110,12 @@ class _Made:
     seen: list[_Seen]
 
 
-def _batches(sources: Sequence[Path], first: int, skip: int) -> Iterator[_Batch]:
+def _batches(sources: Sequence[Source], first: int, skip: int) -> Iterator[_Batch]:
     for number in range(first, len(sources)):
         skipped = skip if number == first else 0
         content: list[Row] = []
         rows, size, done = skipped, 0, 0
-        for row, done in read_file(sources[number], skipped):
+        for row, done in read_file(sources[number].path, skipped):
             content.append(row)
             rows += 1
             size += len(row.raw or "") or _TYPICAL_ROW
@@ -151,22 +155,24 @@ def _seen(record: Interaction | Rejected) -> _Seen:
     if isinstance(record, Rejected):
         return _Seen(reason=record.reason)
     teacher = "/".join(filter(None, (record.provider, record.model))) or "unknown"
-    return _Seen(record.role, teacher, record.succeeded, record.duration_ms, record.redacted or None)
+    notes = tuple(f"{note.code}: {note.detail}" for note in record.notes)
+    return _Seen(record.role, teacher, record.succeeded, record.duration_ms, record.redacted or None, notes)
 
 
 class _Group:
     """Counts and durations of one role or teacher; beyond 200,000 durations a uniform sample stands for all."""
 
     def __init__(self) -> None:
-        self.rows = self.successes = self.n = 0
+        self.rows = self.successes = self.failures = self.n = 0
         self.sum_s = 0.0
         self.sample_s = array("d")
         self._random = random.Random(0)
 
     def add(self, row: _Seen) -> None:
         self.rows += 1
-        self.successes += row.succeeded
-        if not row.succeeded or row.duration_ms is None:
+        self.successes += row.succeeded is True
+        self.failures += row.succeeded is False
+        if row.succeeded is False or row.duration_ms is None:
             return
         seconds = row.duration_ms / 1000
         self.n += 1
@@ -180,7 +186,7 @@ class _Group:
         sample = list(self.sample_s)
         average = mean(sample) if self.n == len(sample) else self.sum_s / self.n
         durations = Durations(n=self.n, mean_s=average, median_s=median(sample), p95_s=percentile(sample, 0.95))
-        return LogGroup(rows=self.rows, successes=self.successes, durations=durations)
+        return LogGroup(rows=self.rows, successes=self.successes, failures=self.failures, durations=durations)
 
 
 class _Tally:
@@ -190,6 +196,7 @@ class _Tally:
         self.by_teacher: dict[str, _Group] = defaultdict(_Group)
         self.redacted: Counter[str] = Counter()
         self.reasons: Counter[str] = Counter()
+        self.notes: Counter[str] = Counter()
         self.rejected = 0
 
     def add(self, seen: _Seen) -> None:
@@ -201,6 +208,9 @@ class _Tally:
         for group in (self.total, self.by_role[seen.role], self.by_teacher[seen.teacher]):
             group.add(seen)
         self.redacted.update(seen.redacted or {})
+        for note in seen.notes:
+            if note in self.notes or len(self.notes) < _REASONS:
+                self.notes[note] += 1
 
     def first_reasons(self) -> str:
         return "".join(f"; {n} × {reason}" for reason, n in self.reasons.most_common(2))
@@ -211,6 +221,7 @@ class _Tally:
             kept=self.total.rows,
             rejected=self.rejected,
             reasons=dict(self.reasons.most_common(20)),
+            notes=dict(self.notes.most_common(20)),
             redacted=dict(self.redacted.most_common()),
             total=self.total.manifest(),
             by_role={role: group.manifest() for role, group in sorted(self.by_role.items())},
