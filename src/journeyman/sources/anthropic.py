@@ -12,7 +12,6 @@ from typing import Any
 from journeyman.records import Interaction, Message, ToolCall
 from journeyman.sources.fields import (
     NotAnInteraction,
-    asked,
     between_ms,
     content_text,
     decoded,
@@ -29,6 +28,7 @@ from journeyman.sources.fields import (
     without,
 )
 from journeyman.sources.place import Place
+from journeyman.sources.turns import asked
 
 _ASKED = ("messages", "system", "tools", "model", "max_tokens")
 _ANSWERED = ("content", "model", "role", "type", "stop_reason", "id")

@@ -12,7 +12,7 @@ from collections.abc import Container, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from journeyman.records import Message, ToolCall
+from journeyman.records import ToolCall
 
 FINISH_REASONS = {
     "stop": "stop end_turn stop_sequence eos eos_token end complete completed done finished finish_reason_stop",
@@ -28,7 +28,6 @@ FINISH_REASONS = {
 """Our word → those of OpenAI, Anthropic, Google, Mistral, Cohere, DeepSeek, Bedrock, Vercel, vLLM and SGLang."""
 _FINISH = {word: ours for ours, words in FINISH_REASONS.items() for word in words.split()}
 _NO_FINISH = ("other", "unknown", "finish_reason_unspecified", "unspecified", "none", "null", "")
-_ROLES = {"human": "user", "ai": "assistant", "developer": "system", "model": "assistant", "function": "tool"}
 _MAX_ENCODINGS = 3
 
 
@@ -147,7 +146,7 @@ def _part_text(part: Any, place: str) -> str:
     if isinstance(part, str):
         return part
     if isinstance(part, Mapping):
-        for key in ("text", "content", "refusal"):
+        for key in ("text", "content", "value", "refusal"):
             if isinstance(part.get(key), str):
                 return str(part[key])
         raise NotAnInteraction(f"{place} is a part of type {str(part.get('type'))[:40]!r}: only text can be trained on")
@@ -175,59 +174,11 @@ def tool_call(value: Any, place: str) -> ToolCall:
     if not isinstance(name, str) or not name:
         raise NotAnInteraction(f"{place} has no name")
     arguments: Any = next((inner[key] for key in ("arguments", "args", "input", "parameters") if key in inner), {})
+    if arguments is None or (isinstance(arguments, str) and not arguments.strip()):
+        arguments = {}  # a tool without arguments is called with nothing at all by some models
     return ToolCall(
         name=name, arguments=decoded(arguments), id=text_or_none(first(call.get("id"), call.get("call_id")))
     )
-
-
-_MESSAGE_FIELDS = {"role", "content", "tool_calls", "tool_call_id", "name", "function_call"}
-
-
-def chat_message(value: Any, place: str) -> Message:
-    """One message in OpenAI's shape; `function_call` is its older word for a tool call.
-
-    Raises:
-        NotAnInteraction: no role, or a content that is no text.
-    """
-    if not isinstance(value, Mapping):
-        raise NotAnInteraction(f"{place} is {kind(value)}, not an object")
-    role = value.get("role")
-    if not isinstance(role, str) or not role:
-        raise NotAnInteraction(f"{place} has no role")
-    calls = tool_calls(value.get("tool_calls"), f"{place}.tool_calls")
-    if value.get("function_call"):
-        calls.append(tool_call(value["function_call"], f"{place}.function_call"))
-    if value.get("content") is None and not calls and role not in ("assistant", "ai", "model"):
-        raise NotAnInteraction(f"{place} has no content")
-    return Message(
-        role=_ROLES.get(role, role),
-        content=content_text(value.get("content"), f"{place}.content"),
-        tool_calls=calls,
-        tool_call_id=text_or_none(value.get("tool_call_id")),
-        name=text_or_none(value.get("name")),
-        extra={key: inner for key, inner in value.items() if key not in _MESSAGE_FIELDS and inner is not None},
-    )
-
-
-def chat_messages(value: Any, place: str) -> list[Message]:
-    """A conversation in OpenAI's shape; plain text is one user turn.
-
-    Raises:
-        NotAnInteraction: not a conversation, or nobody asks anything in it.
-    """
-    value = decoded(value)
-    if isinstance(value, str) and value:
-        return [Message(role="user", content=value)]
-    if not isinstance(value, list):
-        raise NotAnInteraction(f"{place} is {kind(value)}, not a list of messages")
-    return asked([chat_message(one, f"{place}[{index}]") for index, one in enumerate(value)], place)
-
-
-def asked(messages: list[Message], place: str) -> list[Message]:
-    """The messages, if there is one that a model can answer."""
-    if not any(message.role in ("user", "tool") for message in messages):
-        raise NotAnInteraction(f"no user message in {place}")
-    return messages
 
 
 def tools_of(value: Any) -> list[dict[str, Any]]:

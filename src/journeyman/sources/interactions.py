@@ -8,7 +8,6 @@ from typing import Any
 from journeyman.records import Interaction
 from journeyman.sources.fields import (
     NotAnInteraction,
-    chat_messages,
     finish_reason,
     first,
     kind,
@@ -21,6 +20,7 @@ from journeyman.sources.fields import (
     without,
 )
 from journeyman.sources.place import Place
+from journeyman.sources.turns import chat_messages
 
 _EXECUTION = ("input_messages", "output", "errors", "status", "duration_ms", "finish_reason", "tool_calls", "tools")
 

@@ -13,7 +13,6 @@ from journeyman.records import Interaction
 from journeyman.sources.fields import (
     NotAnInteraction,
     between_ms,
-    chat_messages,
     decoded,
     first,
     iso_time,
@@ -27,6 +26,7 @@ from journeyman.sources.fields import (
 )
 from journeyman.sources.openai_chat import first_choice
 from journeyman.sources.place import Place
+from journeyman.sources.turns import chat_messages
 
 _CHATS = (None, "", "completion", "acompletion", "text_completion", "atext_completion", "responses", "aresponses")
 _READ = (

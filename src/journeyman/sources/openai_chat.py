@@ -12,10 +12,7 @@ from typing import Any
 from journeyman.records import Interaction, Message, ToolCall
 from journeyman.sources.fields import (
     NotAnInteraction,
-    asked,
     between_ms,
-    chat_message,
-    chat_messages,
     content_text,
     decoded,
     finish_reason,
@@ -32,6 +29,7 @@ from journeyman.sources.fields import (
     without,
 )
 from journeyman.sources.place import Place
+from journeyman.sources.turns import asked, chat_message, chat_messages
 
 _ASKED = ("messages", "input", "instructions", "tools", "model", "max_tokens", "max_completion_tokens")
 

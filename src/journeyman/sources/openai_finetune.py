@@ -11,7 +11,6 @@ from typing import Any
 from journeyman.records import Interaction, Message
 from journeyman.sources.fields import (
     NotAnInteraction,
-    chat_messages,
     first,
     mapping,
     named_role,
@@ -22,6 +21,7 @@ from journeyman.sources.fields import (
 from journeyman.sources.learn import learned
 from journeyman.sources.openai_chat import answer_fields
 from journeyman.sources.place import Place
+from journeyman.sources.turns import chat_messages
 
 
 def claims(row: Mapping[str, Any]) -> bool:

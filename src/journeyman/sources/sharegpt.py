@@ -12,7 +12,6 @@ from typing import Any
 from journeyman.records import Interaction, Message
 from journeyman.sources.fields import (
     NotAnInteraction,
-    asked,
     content_text,
     decoded,
     kind,
@@ -25,6 +24,7 @@ from journeyman.sources.fields import (
 )
 from journeyman.sources.openai_finetune import answered_turns
 from journeyman.sources.place import Place
+from journeyman.sources.turns import asked
 
 _SPEAKERS = {
     "human": "user", "user": "user", "gpt": "assistant", "chatgpt": "assistant", "assistant": "assistant",

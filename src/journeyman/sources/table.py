@@ -8,7 +8,6 @@ from typing import Any
 from journeyman.records import Interaction, Message
 from journeyman.sources.fields import (
     NotAnInteraction,
-    chat_messages,
     content_text,
     decoded,
     finish_reason,
@@ -21,6 +20,7 @@ from journeyman.sources.fields import (
     whole,
 )
 from journeyman.sources.place import Place
+from journeyman.sources.turns import chat_messages
 
 FIELDS = (
     "prompt", "answer", "system", "messages", "role", "id", "session", "model", "provider", "duration_ms", "status",
