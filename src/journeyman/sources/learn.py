@@ -31,6 +31,13 @@ def learned(fields: Mapping[str, Any], place: str) -> bool:
     return all(said)
 
 
+def refuse_marked(row: Mapping[str, Any]) -> None:
+    """Raises NotAnInteraction where the row as a whole is marked not to be learned from."""
+    if not learned(row, "the row"):
+        marks = ", ".join(sorted(name for name in LEARN_FIELDS & row.keys() if row[name] is not None))
+        raise NotAnInteraction(f"the row is marked not to be trained on ({marks})")
+
+
 def _truth(value: Any, place: str) -> bool:
     if isinstance(value, bool):
         return value

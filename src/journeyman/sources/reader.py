@@ -18,6 +18,7 @@ from journeyman.records import Interaction, Note, Rejected
 from journeyman.sources import (
     alpaca,
     anthropic,
+    gateways,
     interactions,
     langfuse,
     langsmith,
@@ -27,9 +28,12 @@ from journeyman.sources import (
     otel,
     sharegpt,
     table,
+    trl,
+    xlam,
 )
 from journeyman.sources.fields import FINISH_REASONS, NotAnInteraction, at_path
 from journeyman.sources.files import Row
+from journeyman.sources.learn import refuse_marked
 from journeyman.sources.place import Place
 from journeyman.sources.status import Status, at_least, of_code
 
@@ -56,10 +60,13 @@ FORMATS: Mapping[str, Format] = {
         "langsmith": langsmith,
         "litellm": litellm,
         "otel": otel,
+        "gateways": gateways,
         "anthropic": anthropic,
         "openai_chat": openai_chat,
+        "trl": trl,
         "openai_finetune": openai_finetune,
         "sharegpt": sharegpt,
+        "xlam": xlam,
         "alpaca": alpaca,
         "table": table,
     }.items()
@@ -98,6 +105,7 @@ class Reader:
             return [_rejected(row, name, f"no known format has the fields {_names(row.value)}")]
         records: list[Interaction | Rejected] = []
         try:
+            refuse_marked(row.value)
             for one in found.interactions(row.value, self._place(row, name)):
                 if isinstance(one, NotAnInteraction):
                     records.append(_rejected(row, name, str(one)))

@@ -43,13 +43,25 @@ _CLAIMS = (
     "resolved", "completed", "status_message_code",
 )  # fmt: skip
 _DENIALS = ("failed", "is_error", "has_error", "isError", "errored", "cancelled", "canceled", "timed_out", "aborted")
-_CODES = ("status_code", "statusCode", "http_status", "http_status_code", "httpStatus", "response_status", "respStatus")
+_CODES = (
+    "status_code",
+    "statusCode",
+    "http_status",
+    "http_status_code",
+    "httpStatus",
+    "response_status",
+    "respStatus",
+    "response_status_code",
+    "responseStatus",
+)
 _EXITS = ("exit_code", "exitCode", "returncode", "return_code")
 _ERRORS = (
     "error", "errors", "error_message", "errorMessage", "error_str", "exception", "failure_reason", "error_type",
     "error_code", "failure",
 )  # fmt: skip
-STATUS_FIELDS = frozenset((*_CLAIMS, *_DENIALS, *_CODES, *_EXITS, *_ERRORS))
+_OPINIONS = ("feedback", "user_feedback", "thumbs", "rating")
+_SCORES = ("score", "reward", "scores")
+STATUS_FIELDS = frozenset((*_CLAIMS, *_DENIALS, *_CODES, *_EXITS, *_ERRORS, *_OPINIONS, *_SCORES))
 """Fields that `claimed` reads wherever they stand."""
 
 
@@ -67,6 +79,12 @@ class Status:
         together = False if False in both else True if True in both else None
         return Status(together, [*self.errors, *other.errors], [*self.notes, *other.notes])
 
+    def or_answered(self, answered: bool) -> Status:
+        """A call that gave an answer succeeded, unless something was said that is not understood."""
+        if self.succeeded is None and answered and not any(note.code == "unknown_status" for note in self.notes):
+            return Status(True, self.errors, self.notes)
+        return self
+
     def fields(self) -> dict[str, Any]:
         """As fields of an Interaction."""
         return {"succeeded": self.succeeded, "errors": self.errors, "notes": self.notes}
@@ -76,9 +94,17 @@ def claimed(*places: Mapping[str, Any]) -> Status:
     """What the status fields of these objects say together."""
     found = Status()
     for place in places:
-        for name, value in place.items():
-            if name in STATUS_FIELDS:
-                found = found.also(_of_field(name, value))
+        for name in sorted(STATUS_FIELDS & place.keys(), key=lambda one: (one not in _ERRORS, one)):
+            found = found.also(_of_field(name, place[name]))  # what went wrong says more than that something did
+    return found
+
+
+def distinct(*places: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The objects, each once: a row that is its own response is not asked twice."""
+    found: list[Mapping[str, Any]] = []
+    for place in places:
+        if place and place not in found:
+            found.append(place)
     return found
 
 
@@ -117,6 +143,11 @@ def _of_field(name: str, value: Any) -> Status:
         return of_error(value)
     if name in _CODES:
         return of_code(value, name)
+    if name in _OPINIONS:
+        return _of_opinion(name, value)
+    if name in _SCORES:  # what value is a success cannot be known from here
+        told = Note(code="unknown_status", detail=f"{name} is not read: set data.success_field and success_at_least")
+        return Status() if value in (None, "", {}, []) else Status(notes=[told])
     if name in _EXITS:
         ended = value if isinstance(value, int) and not isinstance(value, bool) else None
         return Status() if ended is None else Status(ended == 0, [f"{name} {ended}"] if ended else [])
@@ -129,6 +160,18 @@ def _of_field(name: str, value: Any) -> Status:
             return Status(False, [plain(str(value.get("message") or value.get("description") or "status ERROR"), 300)])
         return Status() if code in (0, 1, "0", "1") else of_code(code, f"{name}.code")
     return of_code(value, name)
+
+
+def _of_opinion(name: str, value: Any) -> Status:
+    """A user's thumb: down is a failure, up a success."""
+    word = str(value).strip().lower().replace("-", "_").replace(" ", "_")
+    if word in ("thumbs_down", "thumb_down", "down", "negative", "dislike", "👎", "_1"):
+        return Status(False, [f"{name} {plain(str(value), 40)}"])
+    if word in ("thumbs_up", "thumb_up", "up", "positive", "like", "👍"):
+        return Status(True)
+    if value in (None, "", {}, []) or isinstance(value, dict | list):
+        return Status()
+    return Status(notes=[Note(code="unknown_status", detail=f"{name} {plain(str(value), 40)!r}")])
 
 
 def of_error(value: Any) -> Status:
