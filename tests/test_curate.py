@@ -24,12 +24,13 @@ from journeyman.curation.duplicates import (
     trigrams,
     words_of,
 )
-from journeyman.curation.rules import RULES, Candidate, strip_reasoning
+from journeyman.curation.rules import RULES, Candidate
 from journeyman.curation.split import TEST, VAL, leaked_groups, random_split_leak, split_rows
 from journeyman.errors import InputError
 from journeyman.manifests import CheckRule, DatasetManifest
 from journeyman.models.gguf_file import GgufFile
 from journeyman.ports import SilentReporter
+from journeyman.reasoning import stripped
 from journeyman.records import Example, Finding, Interaction, Rejected
 from journeyman.rendering.renderer import Renderer
 from journeyman.scoring.checks import Answer, Checks, judge
@@ -172,9 +173,9 @@ def test_rules(changes: dict[str, Any], rule: str | None, renderer: Renderer) ->
 
 
 def test_reasoning_is_stripped() -> None:
-    assert strip_reasoning("<think>\nhm\n</think>\n\nyes") == "yes"
-    assert strip_reasoning("yes") == "yes"
-    assert strip_reasoning("hm, swallowed tag</think>yes") == "yes"
+    assert stripped("<think>\nhm\n</think>\n\nyes") == "yes"
+    assert stripped("yes") == "yes"
+    assert stripped("hm, swallowed tag</think>yes") == "yes"
 
 
 def _columns(texts: list[str], folder: Path) -> tuple[Words, list[Path]]:

@@ -60,13 +60,20 @@ class RulesConfig(Section):
     failed: Literal["drop", "keep"] = Field("drop", description="the log says that the call failed")
     mock_provider: Literal["drop", "keep"] = Field("drop", description="answered by one of drop_providers")
     refused: Literal["drop", "note", "keep"] = Field("drop", description="the teacher refuses")
-    asks_back: Literal["drop", "note", "keep"] = Field("drop", description="asks for input instead of answering")
+    explained_refusal: Literal["drop", "note", "keep"] = Field(
+        "note", description="a refusal that the system prompt's policy or a tool's result asks for"
+    )
+    asks_back: Literal["drop", "note", "keep"] = Field(
+        "drop", description="asks for input instead of answering, where no dialogue, tool or system prompt explains it"
+    )
     control_tokens: Literal["drop", "keep"] = Field("drop", description="holds the base model's control tokens")
     hidden_text: Literal["drop", "note", "keep"] = Field("drop", description="invisible or direction-changing signs")
     pipeline_instructions: Literal["drop", "note", "keep"] = Field(
         "drop", description="speaks to whoever trains on it, not to the agent"
     )
-    reasoning: Literal["strip", "drop", "keep"] = Field("strip", description="closed <think> blocks in answers")
+    reasoning: Literal["strip", "drop", "keep"] = Field(
+        "strip", description="closed blocks of reasoning (<think>, <thinking>, …) in answers and history"
+    )
     truncated: Literal["drop", "keep_without_end", "keep"] = Field(
         "keep_without_end", description="cut answers; keep_without_end trains their text but no terminator"
     )

@@ -99,6 +99,7 @@ class Interaction(Record):
     output_calls: list[ToolCall] = Field(default_factory=list, description="the tool calls of the answer")
     reasoning: str | None = Field(default=None, description="logged apart from the answer; never trained")
     tools: list[dict[str, Any]] = Field(default_factory=list, description="the tools offered, as OpenAI functions")
+    followed_by: str | None = Field(None, description="who speaks next in the log: user, tool or assistant; if known")
     succeeded: bool | None = Field(None, description="what the log claims; None where it does not say")
     notes: list[Note] = Field(default_factory=list, description="what was not understood or not kept")
     errors: list[str] = Field(default_factory=list)

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from journeyman import reasoning
 from journeyman.artifacts import row_bytes
 from journeyman.config import CurateConfig
 from journeyman.curation.columns import ROW, U4, Names, Rows, hash_text
@@ -183,7 +184,8 @@ def _fill(one: Rows, seen: Candidate, worker: Examiner) -> None:
     one["output_tokens"] = seen.output_tokens + 1 if output else 0
     one["time"] = np.nan if time is None else time
     one["done"] = row.finish_reason in ("stop", "tool_calls")
-    one["thinks"] = ("<think>" in output) + ("<think>" in output and "</think>" in output)
+    thinks = reasoning.opens(output, seen.markers)
+    one["thinks"] = thinks + (thinks and reasoning.closes(output, seen.markers))
     one["fence"] = len(re.findall(r"^[ \t]*```", output, re.MULTILINE)) % 2
     bits = 0
     for bit, (role, pattern) in enumerate(worker.outcomes):

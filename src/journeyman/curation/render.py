@@ -16,10 +16,10 @@ import jsonschema
 import numpy as np
 from numpy.typing import NDArray
 
+from journeyman import reasoning
 from journeyman.artifacts import row_bytes
 from journeyman.config import CurateConfig
 from journeyman.curation.examine import finding_of
-from journeyman.curation.rules import strip_reasoning
 from journeyman.errors import InputError
 from journeyman.models.gguf_file import GgufFile
 from journeyman.records import Example, Finding, Interaction, Message, ToolCall, tool_name
@@ -112,7 +112,13 @@ def _example(worker: RenderWorker, row: Interaction, chosen: Chosen) -> tuple[Ex
     turns = [turn for turn in row.messages if turn.role != "system"]
     prompt = worker.prompts.get(row.role)
     system = [] if prompt is None else [Message(role="system", content=prompt)]
-    answer = strip_reasoning(row.output or "") if config.rules.reasoning == "strip" else row.output or ""
+    answer = row.output or ""
+    if config.rules.reasoning == "strip":
+        marks = reasoning.markers(turn.content for turn in row.messages if turn.role in ("system", "user"))
+        answer = reasoning.stripped(answer, marks)
+        turns, thought = _without_thoughts(turns, marks)
+        if thought:
+            mended.append(("reasoning", f"blocks of reasoning in {thought} earlier answers removed"))
     tools, outdated = _newest(row, worker)
     if outdated:
         mended.append(("schema_drift", f"outdated definitions of {', '.join(outdated)} replaced"))
@@ -151,6 +157,17 @@ def _example(worker: RenderWorker, row: Interaction, chosen: Chosen) -> tuple[Ex
         check=row.check,
     )
     return example, mended
+
+
+def _without_thoughts(turns: list[Message], marks: Sequence[tuple[str, str]]) -> tuple[list[Message], int]:
+    """The history as it will be served: the answers in it hold no reasoning either."""
+    bare = [
+        turn.model_copy(update={"content": reasoning.stripped(turn.content, marks)})
+        if turn.role == "assistant"
+        else turn
+        for turn in turns
+    ]
+    return bare, sum(new.content != old.content for new, old in zip(bare, turns, strict=True))
 
 
 def _without_oldest(turns: list[Message]) -> list[Message] | None:

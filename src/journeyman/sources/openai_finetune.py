@@ -143,6 +143,8 @@ def answered_turns(messages: list[Message], place: Place, **fields: Any) -> Iter
         )
     for index in turns:
         one = {**fields, **answer_fields(messages[index], None)}
+        if index + 1 < len(messages):
+            one["followed_by"] = messages[index + 1].role
         if len(turns) > 1:
             one |= {"session": fields.get("session") or place.source}
         yield Interaction(source=place.source, messages=messages[:index], **one)
