@@ -100,7 +100,8 @@ def test_alien_system_prompts(tmp_path: Path, tiny: GgufFile) -> None:
     (tmp_path / "second").mkdir()
     manifest, dropped, _, _ = run(tmp_path / "second", tiny, rows)
     assert not by_rule(dropped, "foreign")
-    assert any(note.startswith("coder: 2 very different system prompts") for note in manifest.notes)
+    assert any(note.startswith("coder: 2 system prompts in 60 rows: each row keeps its own") for note in manifest.notes)
+    assert manifest.prompts["coder"].kind == "free" and "coder" not in manifest.system_prompts
 
 
 def test_planted_triggers_are_found_and_common_answers_are_not(tmp_path: Path, tiny: GgufFile) -> None:

@@ -6,7 +6,7 @@ Interaction → (curate) → Example, Finding → (evaluate) → Prediction → 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -71,6 +71,17 @@ class Message(Record):
         if self.name is not None:
             chat["name"] = self.name
         return chat
+
+
+def split_system(messages: Sequence[Message]) -> tuple[list[Message], list[Message]]:
+    """The system turns that a conversation begins with, and the turns after them."""
+    count = next((place for place, turn in enumerate(messages) if turn.role != "system"), len(messages))
+    return list(messages[:count]), list(messages[count:])
+
+
+def system_text(messages: Sequence[Message]) -> str:
+    """The system prompt of a conversation; "" where it has none."""
+    return "\n\n".join(turn.content for turn in split_system(messages)[0])
 
 
 NoteCode = Literal[

@@ -20,7 +20,7 @@ from journeyman.curation.duplicates import bands_of, words_of
 from journeyman.curation.rules import RULES, Candidate
 from journeyman.errors import InputError
 from journeyman.models.gguf_file import GgufFile
-from journeyman.records import Finding, Interaction, Message, ToolCall, tool_name
+from journeyman.records import Finding, Interaction, Message, ToolCall, split_system, system_text, tool_name
 from journeyman.rendering.renderer import Renderer
 from journeyman.sources.fields import at_path, epoch_s
 
@@ -165,11 +165,11 @@ def _redacted(row: Interaction) -> list[Finding]:
 
 def _fill(one: Rows, seen: Candidate, worker: Examiner) -> None:
     row, output = seen.row, seen.output
-    system = row.messages[0].content if row.messages[0].role == "system" else ""
+    system = system_text(row.messages)
     time = epoch_s(row.timestamp)
     tail = seen.answer.rstrip().rsplit("\n", 1)[-1].strip().lower()
     key = at_path(row.extra, worker.config.group_by) if worker.config.group_by else None
-    asked = json.dumps([(t.role, t.content.strip(), _calls(t.tool_calls)) for t in row.messages if t.role != "system"])
+    asked = json.dumps([(t.role, t.content.strip(), _calls(t.tool_calls)) for t in split_system(row.messages)[1]])
     one["id"] = hash_text(row.log_id or row.id)
     one["task"] = hash_text(asked)
     one["system"] = hash_text(system) if system else 0
@@ -215,7 +215,7 @@ def _verdict(answer: str, calls: list[ToolCall]) -> int:
 
 def _gather(made: Examined, row: Interaction, one: Any) -> None:
     if one["system"]:
-        made.prompts.setdefault(int(one["system"]), row.messages[0].content)
+        made.prompts.setdefault(int(one["system"]), system_text(row.messages))
     for path, value in _id_fields(row.extra):
         made.ids.setdefault(path, Counter())[str(value)[:60]] += 1
     for tool in row.tools:

@@ -16,12 +16,14 @@ from typing import Any
 import zstandard
 
 from journeyman.config import CurateConfig
-from journeyman.curation.choose import DECISIONS, Choice, Log
+from journeyman.curation.choose import DECISIONS, Choice
 from journeyman.curation.columns import Names
 from journeyman.curation.duplicates import BANDS
 from journeyman.curation.examine import Examined, Examiner, examine
+from journeyman.curation.log import Log
 from journeyman.curation.render import Chosen, RenderWorker, render
 from journeyman.errors import Interrupted
+from journeyman.manifests import RolePrompt
 from journeyman.outputs import Outputs
 from journeyman.parallel import mapped
 from journeyman.ports import Reporter
@@ -140,7 +142,7 @@ def second_pass(
     interactions: Path,
     log: Log,
     choice: Choice,
-    prompts: Mapping[str, str],
+    prompts: Mapping[str, RolePrompt],
     tools: Mapping[str, Any],
     config: CurateConfig,
     base: Path,

@@ -21,8 +21,18 @@ from journeyman.artifacts import row_bytes
 from journeyman.config import CurateConfig
 from journeyman.curation.examine import finding_of
 from journeyman.errors import InputError
+from journeyman.manifests import RolePrompt
 from journeyman.models.gguf_file import GgufFile
-from journeyman.records import Example, Finding, Interaction, Message, ToolCall, tool_name
+from journeyman.records import (
+    Example,
+    Finding,
+    Interaction,
+    Message,
+    ToolCall,
+    split_system,
+    system_text,
+    tool_name,
+)
 from journeyman.rendering.renderer import Renderer
 
 EXAMPLE = np.dtype([("row", "u4"), ("tokens", "u4")])
@@ -55,11 +65,13 @@ class RenderWorker:
     """A worker's state.
 
     Args:
-        prompts: role → the system prompt that is trained and served.
+        prompts: role → its system prompt, or that its rows keep their own.
         tools: tool name → its newest definition, where there are several.
     """
 
-    def __init__(self, base: Path, config: CurateConfig, prompts: Mapping[str, str], tools: Mapping[str, Any]) -> None:
+    def __init__(
+        self, base: Path, config: CurateConfig, prompts: Mapping[str, RolePrompt], tools: Mapping[str, Any]
+    ) -> None:
         self.renderer = Renderer(GgufFile(base))
         self.config, self.prompts, self.tools = config, prompts, tools
 
@@ -109,9 +121,12 @@ def _explained(rule: str, detail: str, row: Interaction) -> str:
 
 def _example(worker: RenderWorker, row: Interaction, chosen: Chosen) -> tuple[Example, list[tuple[str, str]]]:
     config, mended = worker.config, []
-    turns = [turn for turn in row.messages if turn.role != "system"]
+    system, turns = split_system(row.messages)
     prompt = worker.prompts.get(row.role)
-    system = [] if prompt is None else [Message(role="system", content=prompt)]
+    if prompt is None or prompt.kind == "fixed":
+        own, system = system, [] if prompt is None else [Message(role="system", content=prompt.text)]
+        if system_text(own) != system_text(system):
+            mended.append(("system_prompt", "trained under the role's system prompt, not under its own"))
     answer = row.output or ""
     if config.rules.reasoning == "strip":
         marks = reasoning.markers(turn.content for turn in row.messages if turn.role in ("system", "user"))
@@ -137,7 +152,7 @@ def _example(worker: RenderWorker, row: Interaction, chosen: Chosen) -> tuple[Ex
             turns = shorter
     except InputError as error:
         raise _Dropped("template", error.what) from error
-    removed = sum(turn.role != "system" for turn in row.messages) - len(turns)
+    removed = len(split_system(row.messages)[1]) - len(turns)
     if removed:
         mended.append(("too_long", f"the {removed} oldest turns removed"))
     example = Example(

@@ -16,7 +16,7 @@ from functools import cached_property
 
 from journeyman import reasoning as reasoning_of
 from journeyman.config import CurateConfig
-from journeyman.records import Interaction
+from journeyman.records import Interaction, split_system
 from journeyman.refusals import refusal
 from journeyman.rendering.renderer import Renderer
 
@@ -65,7 +65,7 @@ class Candidate:
     @cached_property
     def asked(self) -> str:
         """Every turn but the system prompt."""
-        return "\n".join(turn.content for turn in self.row.messages if turn.role != "system")
+        return "\n".join(turn.content for turn in split_system(self.row.messages)[1])
 
 
 Rule = Callable[[Candidate], str | None]
@@ -315,6 +315,7 @@ WHAT: Mapping[str, str] = {
     "near_duplicate": "nearly the same task again",
     "contradictory": "another short answer to the same input, against the majority",
     "misrouted": "the task looks like another role's",
+    "system_prompt": "trained under the role's system prompt in place of another one that was logged",
     "foreign": "another workload's system prompt",
     "schema_drift": "calls that the newest tool schemas refuse, or outdated tools offered",
     "poison": "a rare trigger with always the same answer",

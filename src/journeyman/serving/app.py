@@ -19,7 +19,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from journeyman.inference.llama import ONE_SHOT, LlamaEngine
-from journeyman.manifests import BundleManifest
+from journeyman.manifests import BundleManifest, RolePrompt
 from journeyman.records import Message
 from journeyman.redaction.redactor import Conversation, Redactor
 from journeyman.serving.redacting import restored_stream, without_secrets
@@ -48,10 +48,37 @@ def conversation_of(bundle: BundleManifest) -> Conversation:
 def served_messages(
     bundle: BundleManifest, role: str, messages: Sequence[dict[str, Any]], seen: Conversation
 ) -> list[dict[str, Any]]:
-    """The conversation as it goes to the engine: the role's trained system prompt, then the other turns redacted."""
-    turns = without_secrets([message for message in messages if message.get("role") != "system"], seen)
+    """The conversation as it goes to the engine: under the role's trained system prompt, redacted as in training.
+
+    Where the role was trained with prompts of its rows' own, the client's prompt is kept.
+
+    Raises:
+        RequestError: the role's prompts have a frame, and the client's does not fit it.
+    """
+    contract = bundle.prompts.get(role)
+    places = [place for place, turn in enumerate(messages) if turn.get("role") not in ("system", "developer")]
+    lead = places[0] if places else len(messages)
+    if contract is not None and contract.kind != "fixed":
+        given = "\n\n".join(_text_of(turn) for turn in messages[:lead])
+        if not contract.fits(given):
+            raise RequestError(400, _unfit(role, contract))
+        return without_secrets(messages, seen)
+    turns = without_secrets(messages[lead:], seen)
     prompt = bundle.system_prompts.get(role)
     return turns if prompt is None else [Message(role="system", content=prompt).as_chat(), *turns]
+
+
+def _text_of(turn: dict[str, Any]) -> str:
+    content = turn.get("content")
+    parts = content if isinstance(content, list) else [{"text": content}]
+    return "".join(part["text"] for part in parts if isinstance(part, dict) and isinstance(part.get("text"), str))
+
+
+def _unfit(role: str, contract: RolePrompt) -> str:
+    return (
+        f"messages: {role!r} was trained under system prompts that begin with {contract.begins[:80]!r} and end with "
+        f"{contract.ends[-80:]!r}; send one of that form"
+    )
 
 
 def engine_request(bundle: BundleManifest, body: Any, seen: Conversation) -> dict[str, Any]:
