@@ -47,10 +47,13 @@ class LogGroup(Manifest):
 
 
 class IngestManifest(Manifest):
-    read: int
+    read: int = Field(
+        description="rows of the files, counted where they are read; a conversation gives several answers"
+    )
     kept: int
     rejected: int
     reasons: dict[str, int] = Field(description="why rows were rejected → rows; the 20 most frequent")
+    skipped: dict[str, int] = Field(description="files in the sources' folders that are no logs by name → bytes")
     notes: dict[str, int] = Field(
         description="what was not understood or not kept of kept rows → rows; the 20 most frequent"
     )

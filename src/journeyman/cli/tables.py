@@ -8,6 +8,7 @@ from pydantic import BaseModel
 from rich.console import Console
 from rich.table import Table
 
+from journeyman.foreign import plain
 from journeyman.manifests import (
     AdapterManifest,
     BisectResult,
@@ -178,6 +179,10 @@ def print_log_table(console: Console, result: IngestManifest) -> None:
         console.print(f"rejected: {n:,} × {reason}", soft_wrap=True, markup=False)
     for note, n in list(result.notes.items())[:5]:
         console.print(f"noted: {n:,} × {note}", soft_wrap=True, markup=False)
+    if result.skipped:
+        names = ", ".join(f"{plain(name, 60)} ({size:,} bytes)" for name, size in list(result.skipped.items())[:10])
+        more = f" and {len(result.skipped) - 10} more" if len(result.skipped) > 10 else ""
+        console.print(f"not read, no log by its name: {names}{more}", soft_wrap=True, markup=False)
     if result.redacted:
         counts = ", ".join(f"{kind} {n:,}" for kind, n in result.redacted.items())
         console.print(f"replaced by placeholders: {counts}", soft_wrap=True)

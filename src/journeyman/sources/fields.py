@@ -204,10 +204,14 @@ def without(row: Mapping[str, Any], *names: str) -> dict[str, Any]:
 
 
 def at_path(row: Mapping[str, Any], path: str) -> Any:
-    """The value at a dotted path, or None."""
+    """The value at a dotted path, or None; a number is a place in a list, -1 the last."""
     value: Any = row
     for part in path.split("."):
-        value = mapping(value).get(part)
+        value = decoded(value)
+        if isinstance(value, list) and part.lstrip("-").isdigit():
+            value = value[int(part)] if -len(value) <= int(part) < len(value) else None
+        else:
+            value = mapping(value).get(part)
     return value
 
 

@@ -5,6 +5,7 @@ Every row becomes interactions or rejected rows with a reason: nothing else come
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -32,10 +33,11 @@ from journeyman.sources import (
     xlam,
 )
 from journeyman.sources.fields import FINISH_REASONS, NotAnInteraction, at_path
-from journeyman.sources.files import Row
 from journeyman.sources.learn import refuse_marked
 from journeyman.sources.place import Place
+from journeyman.sources.rows import Row, checked
 from journeyman.sources.status import Status, at_least, of_code
+from journeyman.sources.unknown import advice, inner_rows
 
 
 @dataclass(frozen=True)
@@ -98,11 +100,43 @@ class Reader:
     def records(self, row: Row, name: str) -> list[Interaction | Rejected]:
         """What one row became: at least one record, always."""
         row = row.parsed()
+        if row.member:
+            name = f"{name}/{row.member}"
         if row.value is None:
             return [_rejected(row, name, row.problem)]
         found = self._format_of(row.value)
         if found is None:
-            return [_rejected(row, name, f"no known format has the fields {_names(row.value)}")]
+            return _named(self._inner(row, name))
+        return _named(self._read(row, name, found))
+
+    def format_of(self, value: Mapping[str, Any]) -> str | None:
+        """The name of the format that claims the object, if one does."""
+        found = self._format_of(value)
+        return found.name if found else None
+
+    def _inner(self, row: Row, name: str) -> list[Interaction | Rejected]:
+        """The rows within an object that is none itself: a page of an API, or a whole export in one object."""
+        assert row.value is not None
+        lists = inner_rows(row.value, self.format_of)
+        if len(lists) > 1:
+            named = ", ".join(plain(path, 60) for path in lists)
+            return [_rejected(row, name, f"the lists {named} hold rows: write those to be read one a line")]
+        if not lists:
+            return [_rejected(row, name, advice(row.value))]
+        (elements,) = lists.values()
+        records: list[Interaction | Rejected] = []
+        for place, value in enumerate(elements):
+            inner = checked(value, row.line, json.dumps(value, ensure_ascii=False))
+            found = self._format_of(inner.value) if inner.value is not None else None
+            if found is not None:
+                records += self._read(inner, name, found)
+            else:
+                why = inner.problem or advice(inner.value or {})
+                records.append(_rejected(inner, name, f"element {place}: {why}"))
+        return records
+
+    def _read(self, row: Row, name: str, found: Format) -> list[Interaction | Rejected]:
+        assert row.value is not None
         records: list[Interaction | Rejected] = []
         try:
             refuse_marked(row.value)
@@ -118,7 +152,7 @@ class Reader:
             records.append(_rejected(row, name, f"{found.name}: unexpected value at {where}"))
         except Exception as error:  # whatever a log may hold, one row must not end the reading of the others
             records.append(_rejected(row, name, f"{found.name}: {UNREADABLE} ({type(error).__name__})"))
-        return _named(records) or [_rejected(row, name, f"{found.name}: nothing in it")]
+        return records or [_rejected(row, name, f"{found.name}: nothing in it")]
 
     def _completed(self, one: Interaction, value: Mapping[str, Any]) -> Interaction:
         """With what holds for every format: settings that go before the log's words, and words that nobody knows."""
@@ -173,11 +207,6 @@ def _named(records: list[Interaction | Rejected]) -> list[Interaction | Rejected
             number += 1
         named.append(one)
     return named
-
-
-def _names(value: Mapping[str, Any]) -> str:
-    shown = ", ".join(repr(str(key)[:30]) for key in list(value)[:8])
-    return shown + (", …" if len(value) > 8 else "") if value else "of an empty object"
 
 
 def _rejected(row: Row, name: str, reason: str) -> Rejected:

@@ -8,6 +8,7 @@ from typing import Any
 from journeyman.records import Interaction, Message
 from journeyman.sources.fields import (
     NotAnInteraction,
+    at_path,
     content_text,
     decoded,
     finish_reason,
@@ -35,9 +36,9 @@ def claims(row: Mapping[str, Any]) -> bool:
 
 
 def interactions(row: Mapping[str, Any], place: Place) -> Iterator[Interaction]:
-    values = {field: row.get(place.columns.get(field, field)) for field in FIELDS}
+    values = {field: _cell(row, place.columns.get(field, field)) for field in FIELDS}
     answer_column = place.columns.get("answer", "answer")
-    if answer_column not in row:
+    if answer_column not in row and values["answer"] is None:
         raise NotAnInteraction(f"no column {answer_column!r}: set data.columns.answer")
     tokens = number(values["max_tokens"])
     others = {name: value for name, value in row.items() if name not in place.columns.values()}
@@ -64,6 +65,11 @@ def interactions(row: Mapping[str, Any], place: Place) -> Iterator[Interaction]:
         check=mapping(values["check"]),
         extra={k: v for k, v in row.items() if k not in {place.columns.get(f, f) for f in FIELDS}},
     )
+
+
+def _cell(row: Mapping[str, Any], column: str) -> Any:
+    """The column of that name, or what stands at that dotted path."""
+    return row[column] if column in row else at_path(row, column) if "." in column else None
 
 
 def _conversation(values: Mapping[str, Any], place: Place) -> list[Message]:
