@@ -120,6 +120,17 @@ def example_of(messages: list[Message], answer: str, **changes: Any) -> Example:
     return Example(messages=messages, answer=answer, **values)
 
 
+DOCUMENT_QUESTIONS = ("How fast does it run?", "Which one is meant?", "Where does it stand in the hall?")
+
+
+def document_row(number: int, question: str) -> dict[str, Any]:
+    """A fine-tuning line whose system prompt carries the document that the answer is about."""
+    document = f"This is about pump P-{number} in hall {number * 7}.\nIt makes {number * 13} litres a minute."
+    turns = [("system", f"Answer from this document only.\n\n{document}"), ("user", question)]
+    turns.append(("assistant", f"Pump P-{number}: {number * 13} litres, hall {number * 7}."))
+    return {"messages": [{"role": role, "content": text} for role, text in turns]}
+
+
 def log_row(number: int, role: str = "coder", **changes: Any) -> dict[str, Any]:
     """One interaction in the log's format; keyword arguments replace fields of `execution`."""
     words = ["amber", "birch", "cedar", "delta", "ember", "fjord", "grove", "heath", "islet", "jetty"]

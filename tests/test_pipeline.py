@@ -223,7 +223,7 @@ BAD: dict[str, tuple[Callable[[Path], Any], str, int]] = {
     "no logs": (lambda f: (f / "logs.jsonl").unlink(), "no such file", 2),
     "empty logs": (_logs(b""), "no usable interaction", 1),
     "logs that are no JSON": (_logs(b"hello\n"), "not JSON", 1),
-    "logs that are no UTF-8": (_logs(b"\xff\xfe\n"), "not UTF-8", 1),
+    "logs that are no UTF-8": (_logs(b"\xff\xfa\n"), "not UTF-8", 1),
     "a folder as log": (lambda f: ((f / "logs.jsonl").unlink(), (f / "logs.jsonl").mkdir()), "no log file in", 2),
     "rows without answers": (_logs(json.dumps(log_row(1, output="")).encode()), "empty 1", 1),
 }  # fmt: skip

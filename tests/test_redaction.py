@@ -19,6 +19,7 @@ from journeyman.config import DataConfig, RedactConfig
 from journeyman.ports import SilentReporter
 from journeyman.records import Interaction, Rejected
 from journeyman.redaction.redactor import Redactor
+from journeyman.sources.files import sources_of
 from journeyman.stages.ingest import ingest
 
 ALNUM = string.ascii_letters + string.digits
@@ -235,7 +236,7 @@ def test_no_secret_reaches_any_file_or_message(tmp_path: Path) -> None:
     rows = [json.dumps(_with_secrets()), f'{{"broken": "{SECRETS[0]} {SECRETS[1]}', json.dumps({SECRETS[1]: 1})]
     (tmp_path / "log.jsonl").write_text("\n".join(rows) + "\n")
     (out := tmp_path / "out").mkdir()
-    found = ingest([tmp_path / "log.jsonl"], DataConfig(), RedactConfig(), out, SilentReporter())
+    found = ingest(sources_of([tmp_path / "log.jsonl"]), DataConfig(), RedactConfig(), out, SilentReporter())
     assert (found.kept, found.rejected) == (1, 2)
     (row,) = read_rows(out / "interactions.jsonl.zst", Interaction)
     refused = list(read_rows(out / "rejected.jsonl", Rejected))
@@ -250,6 +251,6 @@ def test_no_secret_reaches_any_file_or_message(tmp_path: Path) -> None:
 def test_redaction_can_be_switched_off(tmp_path: Path) -> None:
     (tmp_path / "log.jsonl").write_text(json.dumps(_with_secrets()) + "\n")
     off = RedactConfig(secrets=False, personal=False)
-    ingest([tmp_path / "log.jsonl"], DataConfig(), off, tmp_path, SilentReporter())
+    ingest(sources_of([tmp_path / "log.jsonl"]), DataConfig(), off, tmp_path, SilentReporter())
     (row,) = read_rows(tmp_path / "interactions.jsonl.zst", Interaction)
     assert row.output == f"use {SECRETS[0]}" and not row.redacted

@@ -6,6 +6,7 @@ key, the value and the nearest valid key.
 
 from __future__ import annotations
 
+import codecs
 import difflib
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -38,9 +39,30 @@ class DataConfig(Section):
         ["interactions.jsonl"], min_length=1, description="files, folders or globs beside the toml; - is stdin"
     )
     format: str = Field("auto", description="auto detects it row by row: see `journeyman doctor` for the names")
+    encoding: str = Field(
+        "auto",
+        description="of text files: auto is UTF-8, or UTF-16 and UTF-32 by their marks; else a name such as cp1252",
+    )
     role_field: str = Field("", description="dotted path of the field that names the agent's role, if none is found")
     default_role: str = Field("agent", min_length=1, description="the role of rows that name none")
-    columns: dict[str, str] = Field(default_factory=dict, description="for tables: our field → the column's name")
+
+    @field_validator("encoding")
+    @classmethod
+    def _known_encoding(cls, name: str) -> str:
+        if name != "auto":
+            try:
+                codecs.lookup(name)
+            except LookupError as error:
+                raise ValueError(f"no encoding is called {name!r}") from error
+        return name
+
+    success_field: str = Field("", description="dotted path of the field that says whether a call succeeded")
+    success_at_least: float | None = Field(
+        None, description="where that field is a reward or a score: what counts as a success"
+    )
+    columns: dict[str, str] = Field(
+        default_factory=dict, description="for tables and JSON: our field → the column's name, or a dotted path"
+    )
 
 
 class RedactConfig(Section):
@@ -56,7 +78,12 @@ class RulesConfig(Section):
     failed: Literal["drop", "keep"] = Field("drop", description="the log says that the call failed")
     mock_provider: Literal["drop", "keep"] = Field("drop", description="answered by one of drop_providers")
     refused: Literal["drop", "note", "keep"] = Field("drop", description="the teacher refuses")
-    asks_back: Literal["drop", "note", "keep"] = Field("drop", description="asks for input instead of answering")
+    explained_refusal: Literal["drop", "note", "keep"] = Field(
+        "note", description="a refusal that the system prompt's policy or a tool's result asks for"
+    )
+    asks_back: Literal["drop", "note", "keep"] = Field(
+        "drop", description="asks for input instead of answering, where no dialogue, tool or system prompt explains it"
+    )
     control_tokens: Literal["drop"] = Field(
         "drop", description="holds control tokens of the base; there is no other way"
     )
@@ -64,7 +91,9 @@ class RulesConfig(Section):
     pipeline_instructions: Literal["drop", "note", "keep"] = Field(
         "drop", description="speaks to whoever trains on it, not to the agent"
     )
-    reasoning: Literal["strip", "drop", "keep"] = Field("strip", description="closed <think> blocks in answers")
+    reasoning: Literal["strip", "drop", "keep"] = Field(
+        "strip", description="closed blocks of reasoning (<think>, <thinking>, …) in answers and history"
+    )
     truncated: Literal["drop", "keep_without_end", "keep"] = Field(
         "keep_without_end", description="cut answers; keep_without_end trains their text but no terminator"
     )

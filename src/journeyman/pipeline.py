@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import BaseModel
 
@@ -35,6 +35,9 @@ from journeyman.manifests import (
     Stamp,
 )
 from journeyman.ports import Reporter
+
+if TYPE_CHECKING:
+    from journeyman.sources.files import Source
 
 _UNFINISHED = "unfinished.json"
 STDIN, STDIN_FILE = "-", ".stdin.jsonl"
@@ -107,12 +110,11 @@ class Run:
         return made
 
     @cached_property
-    def sources(self) -> list[Path]:
+    def sources(self) -> list[Source]:
         """The log files that data.sources names, folders and globs expanded, in order."""
-        from journeyman.sources.files import log_files
+        from journeyman.sources.files import log_sources
 
-        names = [STDIN_FILE if name == STDIN else name for name in self.config.data.sources]
-        return [path for name in names for path in log_files(self.root, name)]
+        return log_sources(self.root, [STDIN_FILE if name == STDIN else name for name in self.config.data.sources])
 
 
 @dataclass(frozen=True)
@@ -138,9 +140,11 @@ class Stage:
 
 
 def _ingest(run: Run, out: Path, fingerprint: str, reporter: Reporter) -> BaseModel:
+    from journeyman.sources.files import skipped_files
     from journeyman.stages.ingest import ingest
 
-    return ingest(run.sources, run.config.data, run.config.redact, out, reporter)
+    skipped = skipped_files(run.root, [name for name in run.config.data.sources if name != STDIN])
+    return ingest(run.sources, run.config.data, run.config.redact, out, reporter, skipped)
 
 
 def _curate(run: Run, out: Path, fingerprint: str, reporter: Reporter) -> BaseModel:
@@ -220,7 +224,7 @@ def _export(run: Run, out: Path, fingerprint: str, reporter: Reporter) -> BaseMo
 def _source_settings(run: Run) -> Mapping[str, Any]:
     data = {key: value for key, value in run.config.data.model_dump().items() if key != "sources"}
     return {
-        **{f"source {path.name}": sha256_of(path) if path.is_file() else "missing" for path in run.sources},
+        **{f"source {name}": sha256_of(path) if path.is_file() else "missing" for name, path in run.sources},
         **_flat("data", data),
         **_flat("redact", run.config.redact.model_dump()),
     }

@@ -107,7 +107,26 @@ def _stage_verb(name: str, text: str) -> None:
     app.command(name, help=text)(verb)
 
 
-_stage_verb("ingest", "Read the logs, reject what is no interaction, and report what they say.")
+@app.command()
+def ingest(
+    folder: Folder = HERE,
+    settings: Settings = None,
+    redo: Redo = False,
+    detached: Detach = False,
+    explain: Annotated[
+        Path | None, typer.Option(help="show how one row of this file is read, field by field; nothing is stored")
+    ] = None,
+    line: Annotated[int, typer.Option(help="which row, by its line or element; with --explain")] = 1,
+) -> None:
+    """Read the logs, reject what is no interaction, and report what they say."""
+    if explain is None:
+        _run("ingest", folder, settings, redo, None, detached)
+        return
+    from journeyman.cli.explain import print_explanation
+
+    print_explanation(folder, explain, line, settings or [])
+
+
 _stage_verb("curate", "Filter, remove repeats, render and split; runs what comes before where needed.")
 _stage_verb("plan", "State steps, memory and time, and fix the decision rules.")
 _stage_verb("train", "Train the adapter; goes on where it was interrupted.")

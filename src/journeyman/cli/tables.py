@@ -8,6 +8,7 @@ from pydantic import BaseModel
 from rich.console import Console
 from rich.table import Table
 
+from journeyman.foreign import plain
 from journeyman.manifests import (
     AdapterManifest,
     BisectResult,
@@ -149,6 +150,15 @@ def print_lint_table(console: Console, data: DatasetManifest) -> None:
         console.print(f"note: {note}", soft_wrap=True, markup=False)
 
 
+def _share(group: LogGroup) -> str:
+    """Successes among the rows of which the log says how they ended."""
+    known = group.successes + group.failures
+    if not known:
+        return "not logged"
+    rest = f"; {group.rows - known} not logged" if known < group.rows else ""
+    return f"{group.successes} ({group.successes / known:.1%}){rest}"
+
+
 def print_log_table(console: Console, result: IngestManifest) -> None:
     """What the logs say, by role and by teacher."""
     table = Table(title="what the logs say", title_justify="left")
@@ -161,12 +171,18 @@ def print_log_table(console: Console, result: IngestManifest) -> None:
     }
     for name, group in groups.items():
         d = group.durations
-        share = f"{group.successes} ({group.successes / group.rows:.1%})" if group.rows else "0"
+        share = _share(group)
         times = [f"{value:.2f} s" if value is not None else "not logged" for value in (d.mean_s, d.median_s, d.p95_s)]
         table.add_row(name, str(group.rows), share, *times)
     console.print(table)
     for reason, n in list(result.reasons.items())[:5]:
         console.print(f"rejected: {n:,} × {reason}", soft_wrap=True, markup=False)
+    for note, n in list(result.notes.items())[:5]:
+        console.print(f"noted: {n:,} × {note}", soft_wrap=True, markup=False)
+    if result.skipped:
+        names = ", ".join(f"{plain(name, 60)} ({size:,} bytes)" for name, size in list(result.skipped.items())[:10])
+        more = f" and {len(result.skipped) - 10} more" if len(result.skipped) > 10 else ""
+        console.print(f"not read, no log by its name: {names}{more}", soft_wrap=True, markup=False)
     if result.redacted:
         counts = ", ".join(f"{kind} {n:,}" for kind, n in result.redacted.items())
         console.print(f"replaced by placeholders: {counts}", soft_wrap=True)

@@ -6,6 +6,8 @@ answer, then the terminator. The loss falls on the answer and its terminator, on
 
 from __future__ import annotations
 
+import json
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +22,8 @@ from journeyman.rendering.template import ChatTemplate, template_of
 from journeyman.rendering.tokenizer import special_tokens, tokenizer_of
 
 Tools = Sequence[dict[str, Any]]
+_TELLING = 20
+"""Characters from which a text that two turns share is counted in the prompt; shorter ones stand there by chance."""
 
 
 @dataclass(frozen=True)
@@ -73,9 +77,10 @@ class Renderer:
         """The prompt as text, up to and including the assistant's header.
 
         Raises:
-            InputError: the template refuses the conversation, or leaves out tools or tool calls.
+            InputError: the template refuses the conversation, or leaves out a turn, tools or tool calls.
         """
         text = self._template.render([m.as_chat() for m in messages], add_generation_prompt=True, tools=tools)
+        self._check_turns(text, messages)
         named = [tool_name(tool) for tool in tools] + [call.name for turn in messages for call in turn.tool_calls]
         self._check_tools(text, named)
         return text
@@ -110,7 +115,8 @@ class Renderer:
             raise InputError(
                 "the chat template writes a tool call where the prompt should be", "Use another base model"
             )
-        text = full[len(prompt) :].rstrip().removesuffix(self._terminator)
+        text = full[len(prompt) :].removeprefix(self._inserted(messages, prompt, tools))
+        text = text.rstrip().removesuffix(self._terminator)
         self._check_tools(text, [call.name for call in calls])
         return text
 
@@ -169,6 +175,32 @@ class Renderer:
 
     def _control_in(self, ids: Sequence[int]) -> list[int]:
         return [token for token in ids if token in self._control_ids]
+
+    def _inserted(self, messages: Sequence[Message], prompt: str, tools: Tools) -> str:
+        """What the template puts before every answer beyond the prompt: an empty block of reasoning, for some.
+
+        Served is the prompt alone, and plain answers are trained without it, so calls are trained without it too.
+        """
+        mark = "\x03"
+        turns = [*(m.as_chat() for m in messages), Message(role="assistant", content=mark).as_chat()]
+        full = self._template.render(turns, add_generation_prompt=False, tools=tools)
+        return full[len(prompt) :].partition(mark)[0] if full.startswith(prompt) and mark in full else ""
+
+    def _check_turns(self, text: str, messages: Sequence[Message]) -> None:
+        """Every turn's text stands in the prompt, as often as the conversation has it."""
+        for content, times in Counter(turn.content.strip() for turn in messages).items():
+            places = [place for place, turn in enumerate(messages) if turn.content.strip() == content]
+            if content and content not in text and json.dumps(content, ensure_ascii=False)[1:-1] not in text:
+                lost = places[0]
+            elif times > 1 and len(content) > _TELLING and text.count(content) < times:
+                lost = places[-1]
+            else:
+                continue
+            where, role = self._template.where, messages[lost].role
+            raise InputError(
+                f"the chat template of {where} leaves out or changes turn {lost} ({role})",
+                "Use a base model whose template knows such turns",
+            )
 
     def _check_tools(self, text: str, names: Sequence[str]) -> None:
         lost = next((name for name in names if name not in text), None)

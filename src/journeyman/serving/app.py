@@ -6,6 +6,7 @@ is refused (serving.prompts), and the system prompt is always the one that the r
 
 from __future__ import annotations
 
+import itertools
 import json
 import time
 from collections.abc import AsyncIterator, Sequence
@@ -22,7 +23,7 @@ from starlette.routing import Route
 
 from journeyman.foreign import plain
 from journeyman.inference.llama import ONE_SHOT, LlamaEngine
-from journeyman.manifests import BundleManifest
+from journeyman.manifests import BundleManifest, RolePrompt
 from journeyman.models.gguf_file import GgufFile
 from journeyman.records import Message
 from journeyman.redaction.redactor import Conversation, Redactor
@@ -45,10 +46,31 @@ def conversation_of(bundle: BundleManifest) -> Conversation:
 def served_messages(
     bundle: BundleManifest, role: str, messages: Sequence[dict[str, Any]], seen: Conversation
 ) -> list[dict[str, Any]]:
-    """The conversation as it goes to the engine: the role's trained system prompt, then the other turns redacted."""
-    turns = without_secrets([message for message in messages if message.get("role") not in SYSTEM], seen)
+    """The conversation as it goes to the engine: under the role's trained system prompt, redacted as in training.
+
+    Where the role was trained with prompts of its rows' own, the client's prompt is kept.
+
+    Raises:
+        RequestError: the role's prompts have a frame, and the client's does not fit it.
+    """
+    contract = bundle.prompts.get(role)
+    places = [place for place, turn in enumerate(messages) if turn.get("role") not in SYSTEM]
+    lead = places[0] if places else len(messages)
+    if contract is not None and contract.kind != "fixed":
+        given = "\n\n".join(str(turn["content"]) for turn in messages[:lead])
+        if not contract.fits(given):
+            raise RequestError(400, _unfit(role, contract), "messages")
+        return without_secrets(messages, seen)
+    turns = without_secrets(messages[lead:], seen)
     prompt = bundle.system_prompts.get(role)
     return turns if prompt is None else [Message(role="system", content=prompt).as_chat(), *turns]
+
+
+def _unfit(role: str, contract: RolePrompt) -> str:
+    return (
+        f"messages: {role!r} was trained under system prompts that begin with {contract.begins[:80]!r} and end with "
+        f"{contract.ends[-80:]!r}; send one of that form"
+    )
 
 
 def engine_request(bundle: BundleManifest, asked: Asked, seen: Conversation) -> dict[str, Any]:
@@ -62,13 +84,12 @@ def engine_request(bundle: BundleManifest, asked: Asked, seen: Conversation) -> 
 
 
 def ignored_of(bundle: BundleManifest, asked: Asked) -> dict[str, str]:
-    """A header that names what the client sent and what changes nothing: other system prompts than the trained one."""
+    """A header that names what the client sent and what changes nothing: system prompts before a fixed role's turns."""
+    contract = bundle.prompts.get(asked.role)
     prompt = bundle.system_prompts.get(asked.role)
-    others = [
-        f"messages[{index}]"
-        for index, turn in enumerate(asked.messages)
-        if turn["role"] in SYSTEM and turn["content"] != prompt
-    ]
+    replaced = contract is None or contract.kind == "fixed"
+    lead = itertools.takewhile(lambda turn: turn["role"] in SYSTEM, asked.messages)
+    others = [f"messages[{index}]" for index, turn in enumerate(lead) if replaced and turn["content"] != prompt]
     names = [*asked.ignored, *others[:10]]
     return {IGNORED_HEADER: ", ".join(names)} if names else {}
 
@@ -83,7 +104,8 @@ def make_app(bundle: BundleManifest, engine: LlamaEngine, prompts: PromptCheck |
         InputError: a system prompt of the bundle holds a control token of the base.
     """
     prompts = prompts or PromptCheck(GgufFile(engine.settings.base))
-    prompts.check_system_prompts(bundle.system_prompts)
+    frames = {role: f"{one.begins} {one.ends}" for role, one in bundle.prompts.items()}
+    prompts.check_system_prompts(frames | bundle.system_prompts)
     started = int(time.time())
 
     @asynccontextmanager

@@ -63,6 +63,7 @@ def export(
         adapter_files={name: ADAPTER_FILE if name == "all" else f"adapter-{file_part(name)}.gguf" for name in names},
         base_file=BASE_FILE,
         system_prompts=prompts,
+        prompts={role: dataset.prompts[role] for role in roles if role in dataset.prompts},
         redact=redact.model_dump(),
         settings={
             "context": config.context,
