@@ -4,24 +4,27 @@ from __future__ import annotations
 
 import ipaddress
 import socket
+from collections.abc import Callable
 from pathlib import Path
 
-import uvicorn
 from rich.console import Console
 
 from journeyman.artifacts import sha256_of
 from journeyman.config import CONFIG_NAME, ServeConfig, load_config
-from journeyman.errors import InputError, UsageError
-from journeyman.inference.llama import EngineSettings, running_engine
+from journeyman.errors import EngineError, InputError, UsageError
+from journeyman.foreign import plain
+from journeyman.inference.llama import EngineSettings, LlamaEngine, running_engine
 from journeyman.manifests import BundleManifest
 from journeyman.pipeline import stage_named, typed_result
 from journeyman.serving.app import conversation_of, make_app
+from journeyman.serving.server import BoundedServer
 
 
 def serve_bundle(folder: Path, port: int | None) -> None:
-    """Serves until it is stopped.
+    """Serves until it is stopped: by a signal, within SHUTDOWN_S.
 
     Raises:
+        EngineError: the engine ended, and starting it again did not help.
         InputError: no bundle, or a file of it has changed.
         UsageError: the host is not a loopback address, or the port is taken.
     """
@@ -45,8 +48,26 @@ def serve_bundle(folder: Path, port: int | None) -> None:
     with running_engine(settings) as engine:
         address = f"http://{config.host}:{listener.getsockname()[1]}/v1"
         console.print(f"serving {', '.join(bundle.roles)} on {address} (Ctrl-C stops)", soft_wrap=True)
-        server = uvicorn.Server(uvicorn.Config(make_app(bundle, engine), log_level="warning", access_log=False))
-        server.run(sockets=[listener])
+        _run(bundle, engine, listener, lambda text: console.print(plain(text), markup=False, soft_wrap=True))
+
+
+def _run(bundle: BundleManifest, engine: LlamaEngine, listener: socket.socket, say: Callable[[str], None]) -> None:
+    """Until a signal, or until the engine is given up."""
+    failed = []
+
+    def give_up() -> None:
+        failed.append(True)
+        server.should_exit = True
+
+    def last_call() -> None:
+        if hasattr(app.state, "kept"):
+            app.state.kept.last_call()
+
+    app = make_app(bundle, engine, say, give_up)
+    server = BoundedServer(app, last_call)
+    server.run(sockets=[listener])
+    if failed:
+        raise EngineError("the engine ended again and again, and was given up", "See journeyman doctor")
 
 
 def _verify(path: Path, expected: str) -> None:

@@ -40,7 +40,7 @@ class Redactor:
             return []
         chosen, taken = [], bytearray(len(text))
         for start, end, kind in [*secrets, *personal]:
-            # The ends first: what was chosen before is longer (a secret, where this is short), so little is left to read.
+            # The ends first: what was chosen before is longer, or this is short, so little is left to read.
             if end > start and not taken[start] and not taken[end - 1] and taken.find(1, start, end) < 0:
                 taken[start:end] = b"\1" * (end - start)
                 chosen.append(Span(start, end, kind))

@@ -6,25 +6,29 @@ always the one that the role was trained and evaluated with.
 
 from __future__ import annotations
 
+import asyncio
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
 import httpx
 from starlette.applications import Starlette
-from starlette.background import BackgroundTask
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from journeyman.inference.llama import ONE_SHOT, LlamaEngine
 from journeyman.manifests import BundleManifest
 from journeyman.records import Message
 from journeyman.redaction.redactor import Conversation, Redactor
-from journeyman.serving.redacting import restored_stream, without_secrets
+from journeyman.serving.answering import Answering
+from journeyman.serving.engine import KeptEngine, kept_engine
+from journeyman.serving.redacting import without_secrets, without_secrets_elsewhere
+from journeyman.serving.stream import error_object
 
 MAX_BODY_BYTES = 4 << 20
+_SMALL_BYTES, _LARGE_AT_A_TIME = 32 << 10, 2
 PASSED_FIELDS = (
     "temperature", "top_p", "max_tokens", "max_completion_tokens", "stop", "seed", "stream", "stream_options",
     "response_format", "tools", "tool_choice", "logprobs", "top_logprobs", "presence_penalty", "frequency_penalty",
@@ -71,18 +75,31 @@ def engine_request(bundle: BundleManifest, body: Any, seen: Conversation) -> dic
     request.setdefault("temperature", bundle.settings["temperature"])
     if "max_completion_tokens" not in request:
         request.setdefault("max_tokens", bundle.settings["max_new_tokens"])
-    return {**request, "messages": served_messages(bundle, role, messages, seen)}
+    served = served_messages(bundle, role, messages, seen)
+    return {**without_secrets_elsewhere(request, seen), "messages": served}
 
 
-def make_app(bundle: BundleManifest, engine: LlamaEngine) -> Starlette:
-    """The ASGI application; the engine is started and stopped by the caller."""
+def make_app(
+    bundle: BundleManifest,
+    engine: LlamaEngine,
+    say: Callable[[str], None] = lambda text: None,
+    given_up: Callable[[], None] = lambda: None,
+) -> Starlette:
+    """The ASGI application; the engine is started and stopped by the caller, and started again here if it ends.
+
+    Args:
+        say: hears of an engine that ended, and that another answers.
+        given_up: called when starting it again has failed too often.
+    """
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
-        async with httpx.AsyncClient(
-            base_url=engine.address, headers=engine.headers, timeout=None, trust_env=False, limits=ONE_SHOT
-        ) as client:
-            app.state.client = client
+        async with (
+            httpx.AsyncClient(timeout=None, trust_env=False, limits=ONE_SHOT) as client,
+            kept_engine(engine, say, given_up) as kept,
+        ):
+            app.state.kept, app.state.answering = kept, Answering(kept, client)
+            app.state.large_requests = asyncio.Semaphore(_LARGE_AT_A_TIME)
             yield
 
     async def models(request: Request) -> Response:
@@ -90,28 +107,24 @@ def make_app(bundle: BundleManifest, engine: LlamaEngine) -> Starlette:
         return JSONResponse({"object": "list", "data": listed})
 
     async def health(request: Request) -> Response:
+        kept: KeptEngine = request.app.state.kept
+        if kept.ready() is None:
+            return JSONResponse({"status": "unavailable", **error_object(kept.why_not())}, status_code=503)
         return JSONResponse({"status": "ok"})
 
     async def chat(request: Request) -> Response:
         try:
-            body = await _read_json(request)
+            body, size = await _read_json(request)
             seen = conversation_of(bundle)
-            asked = {
-                **engine_request(bundle, body, seen),
-                "lora": engine.settings.lora(engine.settings.adapter_of(body["model"])),
-            }
+            if size <= _SMALL_BYTES:
+                asked = engine_request(bundle, body, seen)
+            else:  # so that the others' answers flow on; two at a time, since they share this process
+                async with request.app.state.large_requests:
+                    asked = await asyncio.to_thread(engine_request, bundle, body, seen)
         except RequestError as error:
             return _error(error.status, error.message)
-        try:
-            upstream = await _ask(request.app.state.client, asked)
-        except httpx.HTTPError as error:
-            return _error(502, f"the engine does not answer: {error}")
-        if not asked.get("stream") or upstream.status_code != 200:
-            content = await upstream.aread()
-            await upstream.aclose()
-            return _answer(upstream.status_code, content, body["model"], seen)
-        pieces = restored_stream(upstream.aiter_lines(), seen) if seen.counts else upstream.aiter_raw()
-        return StreamingResponse(pieces, media_type="text/event-stream", background=BackgroundTask(upstream.aclose))
+        answering: Answering = request.app.state.answering
+        return await answering.answer(request, asked, body["model"], seen)
 
     routes = [
         Route("/v1/models", models),
@@ -121,31 +134,7 @@ def make_app(bundle: BundleManifest, engine: LlamaEngine) -> Starlette:
     return Starlette(routes=routes, lifespan=lifespan)
 
 
-def _answer(status: int, content: bytes, role: str, seen: Conversation) -> Response:
-    try:
-        answer = json.loads(content)
-    except ValueError:
-        return _error(502, "the engine answered something that is not JSON")
-    if status == 200:
-        answer["model"] = role
-        for choice in answer.get("choices", []):
-            choice["message"] = seen.restore_value(choice.get("message"))
-    return JSONResponse(answer, status_code=status)
-
-
-async def _ask(client: httpx.AsyncClient, asked: dict[str, Any]) -> httpx.Response:
-    """The engine's response. A connection that it drops before it has read the request is made again, once."""
-    for last in (False, True):
-        try:
-            made = client.build_request("POST", "/v1/chat/completions", json=asked)
-            return await client.send(made, stream=bool(asked.get("stream")))
-        except httpx.RemoteProtocolError:
-            if last:
-                raise
-    raise AssertionError("the last try returns or raises")
-
-
-async def _read_json(request: Request) -> Any:
+async def _read_json(request: Request) -> tuple[Any, int]:
     chunks, size = [], 0
     async for chunk in request.stream():
         size += len(chunk)
@@ -153,7 +142,7 @@ async def _read_json(request: Request) -> Any:
             raise RequestError(413, f"the body is larger than {MAX_BODY_BYTES >> 20} MiB")
         chunks.append(chunk)
     try:
-        return json.loads(b"".join(chunks))
+        return json.loads(b"".join(chunks)), size
     except ValueError as error:
         raise RequestError(400, f"the body is not JSON: {error}") from error
 
