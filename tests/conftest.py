@@ -44,6 +44,7 @@ def write_tiny_gguf(
     seed: int = 0,
     template: str = CHATML,
     kind: GGMLQuantizationType = GGMLQuantizationType.F32,
+    context: int = 512,
 ) -> Path:
     """A two-layer model with a byte vocabulary; q and k in GGUF's own layout, values random.
 
@@ -53,7 +54,7 @@ def write_tiny_gguf(
     hidden, heads, kv_heads, size, ffn = (32, 4, 2, 8, 64) if kind == GGMLQuantizationType.F32 else (256, 4, 2, 64, 256)
     tokens = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "th", *sorted(ByteLevel.alphabet())]
     writer = gguf.GGUFWriter(path, architecture)
-    writer.add_context_length(512)
+    writer.add_context_length(context)
     writer.add_embedding_length(hidden)
     writer.add_block_count(2)
     writer.add_feed_forward_length(ffn)

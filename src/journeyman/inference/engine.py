@@ -1,9 +1,9 @@
 """The engine process: llama.cpp's server (xllamacpp) with a base and an adapter, on a loopback port.
 
 Run as `python -m journeyman.inference.engine`; settings come as one JSON line on standard input. When that
-closes, or the parent is another than at the start, the process ends at once, so it never outlives its parent,
-and the server's destructor, which can hang, is never called. The server's open defaults (any origin, web page,
-slots) are closed.
+closes, or the parent is no longer the process that the settings name, the process ends at once, so it never
+outlives its parent, and the server's destructor, which can hang, is never called. The server's open defaults (any
+origin, web page, slots) are closed.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ import os
 import select
 import signal
 import sys
+import traceback
+from typing import Any
 
 _PR_SET_PDEATHSIG = 1
 _HTTP_THREADS = 64
@@ -21,13 +23,23 @@ _HTTP_THREADS = 64
 
 
 def main() -> None:
-    parent = os.getppid()
+    """Serves until the parent is gone."""
     settings = json.loads(sys.stdin.readline())
-    import xllamacpp
-
     die_with_parent(True)  # loading holds the interpreter: nothing here would notice the end of the input
-    if os.getppid() != parent:
-        os._exit(0)
+    if os.getppid() != settings["parent"]:
+        return
+    server = started(settings)
+    print(json.dumps({"address": server.listening_address}), flush=True)
+    die_with_parent(False)  # it means the thread that started this, which may end before its process
+    while os.getppid() == settings["parent"]:
+        readable, _, _ = select.select([sys.stdin], [], [], 1.0)
+        if readable and not os.read(sys.stdin.fileno(), 1024):
+            return
+
+
+def started(settings: dict[str, Any]) -> Any:
+    """llama.cpp's server, with the base and its adapters loaded."""
+    import xllamacpp
 
     params = xllamacpp.CommonParams()
     params.model.path = settings["base"]
@@ -54,14 +66,7 @@ def main() -> None:
         adapter.path, adapter.scale = path, 0.0  # every request says which it wants
         adapters.append(adapter)
     params.lora_adapters = adapters
-    server = xllamacpp.Server(params)
-    print(json.dumps({"address": server.listening_address}), flush=True)
-    die_with_parent(False)  # it means the thread that started this, which may end before its process
-    while os.getppid() == parent:
-        readable, _, _ = select.select([sys.stdin], [], [], 1.0)
-        if readable and not os.read(sys.stdin.fileno(), 1024):
-            break
-    os._exit(0)
+    return xllamacpp.Server(params)
 
 
 def die_with_parent(on: bool) -> None:
@@ -71,4 +76,9 @@ def die_with_parent(on: bool) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except BaseException:
+        traceback.print_exc()
+        os._exit(1)
+    os._exit(0)

@@ -174,6 +174,7 @@ class LlamaEngine:
             "parallel": s.parallel,
             "threads": s.threads or psutil.cpu_count(logical=False) or 1,
             "key": key,
+            "parent": os.getpid(),
         }
         timer = threading.Timer(_START_TIMEOUT_S, self._process.kill)
         timer.start()
