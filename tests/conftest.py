@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
+import os
+
+# Before torch is loaded. Threads of OpenMP spin at every barrier until all have come: where another program has one of
+# the cores, a test of seconds takes minutes. They sleep soon instead; what is computed, and by how many, is the same.
+os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+os.environ.setdefault("KMP_BLOCKTIME", "0")
+
 import json
 from collections.abc import Callable
 from pathlib import Path

@@ -247,6 +247,15 @@ def test_no_engine_outlives_a_parent_whose_pipe_another_process_holds(long_gguf:
     parent.stdout.close()
 
 
+def test_the_engines_threads_do_not_spin_beside_other_work(long_gguf: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("GOMP_SPINCOUNT", raising=False)
+    with running_engine(EngineSettings(long_gguf, {}, 512, 1, 0.0)) as engine:
+        assert int(psutil.Process(engine._process.pid).environ()["GOMP_SPINCOUNT"]) <= 2_000
+    monkeypatch.setenv("GOMP_SPINCOUNT", "7")
+    with running_engine(EngineSettings(long_gguf, {}, 512, 1, 0.0)) as engine:
+        assert psutil.Process(engine._process.pid).environ()["GOMP_SPINCOUNT"] == "7", "who sets it is obeyed"
+
+
 # --- a client that leaves, and one that does not read ------------------------------------------------
 
 

@@ -31,6 +31,12 @@ from journeyman.records import Message, Prediction
 _START_TIMEOUT_S = 300.0
 _REQUEST_TIMEOUT_S = 600.0
 _AGAIN_AFTER_S = (0.1, 0.5)
+_SPINS = "1000"
+"""How often a thread looks for the others at a barrier of OpenMP before it sleeps; 300,000 is libgomp's own.
+
+Where another program wants one of the cores, all threads else spin while they wait for the one that has none: on two
+cores with a load of 6, the 135M base gave 1 to 2 tokens a second, and 16 to 31 with this. Undisturbed, 95 and 96.
+"""
 ONE_SHOT = httpx.Limits(max_keepalive_connections=0)
 """A connection a request: the server closes idle ones, and a request may meet one that is just closing."""
 
@@ -73,6 +79,7 @@ class LlamaEngine:
             stdout=subprocess.PIPE,
             stderr=self._log,
             start_new_session=True,  # Ctrl-C in the terminal is the parent's to handle
+            env={"GOMP_SPINCOUNT": _SPINS, **os.environ},
         )
         key = secrets.token_hex(16)
         try:
