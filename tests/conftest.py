@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
+import os
+
+# Before torch is loaded. Threads of OpenMP spin at every barrier until all have come: where another program has one of
+# the cores, a test of seconds takes minutes. They sleep soon instead; what is computed, and by how many, is the same.
+os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+os.environ.setdefault("KMP_BLOCKTIME", "0")
+
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -44,6 +51,7 @@ def write_tiny_gguf(
     seed: int = 0,
     template: str = CHATML,
     kind: GGMLQuantizationType = GGMLQuantizationType.F32,
+    context: int = 512,
 ) -> Path:
     """A two-layer model with a byte vocabulary; q and k in GGUF's own layout, values random.
 
@@ -53,7 +61,7 @@ def write_tiny_gguf(
     hidden, heads, kv_heads, size, ffn = (32, 4, 2, 8, 64) if kind == GGMLQuantizationType.F32 else (256, 4, 2, 64, 256)
     tokens = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "th", *sorted(ByteLevel.alphabet())]
     writer = gguf.GGUFWriter(path, architecture)
-    writer.add_context_length(512)
+    writer.add_context_length(context)
     writer.add_embedding_length(hidden)
     writer.add_block_count(2)
     writer.add_feed_forward_length(ffn)

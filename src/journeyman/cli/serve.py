@@ -5,32 +5,34 @@ from __future__ import annotations
 import ipaddress
 import os
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import uvicorn
 from rich.console import Console
 
 from journeyman.artifacts import sha256_of
 from journeyman.config import CONFIG_NAME, ServeConfig, load_config
-from journeyman.errors import InputError, UsageError
-from journeyman.inference.llama import EngineSettings, running_engine
+from journeyman.errors import EngineError, InputError, UsageError
+from journeyman.foreign import plain
+from journeyman.inference.llama import EngineSettings, LlamaEngine, running_engine
 from journeyman.manifests import BundleManifest
 from journeyman.pipeline import stage_named, typed_result
 from journeyman.serving.app import conversation_of, make_app
 from journeyman.serving.origin import Door
+from journeyman.serving.server import BoundedServer
 
 _LEAST_KEY = 16
 
 
 def serve_bundle(folder: Path, port: int | None, allow_hosts: Sequence[str] = (), key_env: str | None = None) -> None:
-    """Serves until it is stopped.
+    """Serves until it is stopped: by a signal, within SHUTDOWN_S.
 
     Args:
         port, key_env: in place of those of the toml.
         allow_hosts: beside those of the toml.
 
     Raises:
+        EngineError: the engine ended, and starting it again did not help.
         InputError: no bundle, or a file of it has changed.
         UsageError: the host is not a loopback address, the port is taken, or the key is missing or too short.
     """
@@ -56,9 +58,36 @@ def serve_bundle(folder: Path, port: int | None, allow_hosts: Sequence[str] = ()
         host = f"[{config.host}]" if ":" in config.host else config.host
         address = f"http://{host}:{listener.getsockname()[1]}/v1"
         console.print(f"serving {', '.join(bundle.roles)} on {address} (Ctrl-C stops)", soft_wrap=True)
-        app = Door(make_app(bundle, engine), [config.host, *config.allow_hosts, *allow_hosts], key)
-        server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False, server_header=False))
-        server.run(sockets=[listener])
+        hosts = [config.host, *config.allow_hosts, *allow_hosts]
+        _run(
+            bundle, engine, listener, lambda text: console.print(plain(text), markup=False, soft_wrap=True), hosts, key
+        )
+
+
+def _run(
+    bundle: BundleManifest,
+    engine: LlamaEngine,
+    listener: socket.socket,
+    say: Callable[[str], None],
+    hosts: Sequence[str] = (),
+    key: str | None = None,
+) -> None:
+    """Until a signal, or until the engine is given up."""
+    failed = []
+
+    def give_up() -> None:
+        failed.append(True)
+        server.should_exit = True
+
+    def last_call() -> None:
+        if hasattr(app.state, "kept"):
+            app.state.kept.last_call()
+
+    app = make_app(bundle, engine, say=say, given_up=give_up)
+    server = BoundedServer(Door(app, hosts, key), last_call)
+    server.run(sockets=[listener])
+    if failed:
+        raise EngineError("the engine ended again and again, and was given up", "See journeyman doctor")
 
 
 def key_of(name: str) -> str | None:

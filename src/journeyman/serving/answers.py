@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import AsyncIterator
 from typing import Any
 
 from journeyman.serving.errors import without_paths
@@ -18,19 +16,3 @@ def named(answer: dict[str, Any], role: str) -> dict[str, Any]:
         message = without_paths(str(error.get("message", "the engine failed")))
         return {"error": {"message": message, "type": "server_error", "param": None, "code": "engine_error"}}
     return {**{key: answer[key] for key in _SHOWN if key in answer}, "model": role, "system_fingerprint": None}
-
-
-async def named_lines(lines: AsyncIterator[str], role: str) -> AsyncIterator[str]:
-    """The lines of a stream of server-sent events, each answer in it named."""
-    async for line in lines:
-        field, _, data = line.partition(": ")
-        if field in ("data", "error") and data.startswith("{"):
-            yield f"data: {json.dumps(named(json.loads(data), role), ensure_ascii=False)}"
-        else:
-            yield line
-
-
-async def encoded(lines: AsyncIterator[str]) -> AsyncIterator[bytes]:
-    """The lines as bytes, each with its end."""
-    async for line in lines:
-        yield line.encode() + b"\n"

@@ -6,19 +6,18 @@ is refused (serving.prompts), and the system prompt is always the one that the r
 
 from __future__ import annotations
 
+import asyncio
 import itertools
-import json
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
 import httpx
 from starlette.applications import Starlette
-from starlette.background import BackgroundTask
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from journeyman.foreign import plain
@@ -27,15 +26,18 @@ from journeyman.manifests import BundleManifest, RolePrompt
 from journeyman.models.gguf_file import GgufFile
 from journeyman.records import Message
 from journeyman.redaction.redactor import Conversation, Redactor
-from journeyman.serving.answers import encoded, named, named_lines
+from journeyman.serving.answering import Answering
 from journeyman.serving.bodies import MAX_BYTES, parsed
+from journeyman.serving.engine import KeptEngine, kept_engine
 from journeyman.serving.errors import RequestError, error_response
 from journeyman.serving.messages import SYSTEM
 from journeyman.serving.prompts import PromptCheck
-from journeyman.serving.redacting import restored_stream, without_secrets
+from journeyman.serving.redacting import without_secrets, without_secrets_elsewhere
 from journeyman.serving.requests import Asked, read_request
+from journeyman.serving.stream import error_object
 
 IGNORED_HEADER = "journeyman-ignored"
+_SMALL_BYTES, _LARGE_AT_A_TIME = 32 << 10, 2
 
 
 def conversation_of(bundle: BundleManifest) -> Conversation:
@@ -80,7 +82,8 @@ def engine_request(bundle: BundleManifest, asked: Asked, seen: Conversation) -> 
     if "max_completion_tokens" not in request:
         request.setdefault("max_tokens", bundle.settings["max_new_tokens"])
     tools = {"tools": asked.tools} if asked.tools else {}
-    return {**request, **tools, "messages": served_messages(bundle, asked.role, asked.messages, seen)}
+    served = served_messages(bundle, asked.role, asked.messages, seen)
+    return {**without_secrets_elsewhere({**request, **tools}, seen), "messages": served}
 
 
 def ignored_of(bundle: BundleManifest, asked: Asked) -> dict[str, str]:
@@ -94,11 +97,21 @@ def ignored_of(bundle: BundleManifest, asked: Asked) -> dict[str, str]:
     return {IGNORED_HEADER: ", ".join(names)} if names else {}
 
 
-def make_app(bundle: BundleManifest, engine: LlamaEngine, prompts: PromptCheck | None = None) -> Starlette:
-    """The ASGI application; the engine is started and stopped by the caller, and `origin.Door` stands before it.
+def make_app(
+    bundle: BundleManifest,
+    engine: LlamaEngine,
+    prompts: PromptCheck | None = None,
+    say: Callable[[str], None] = lambda text: None,
+    given_up: Callable[[], None] = lambda: None,
+) -> Starlette:
+    """The ASGI application; the engine is started and stopped by the caller, and started again here if it ends.
+
+    `origin.Door` stands before it.
 
     Args:
         prompts: of the base that is served; None reads them out of the engine's file.
+        say: hears of an engine that ended, and that another answers.
+        given_up: called when starting it again has failed too often.
 
     Raises:
         InputError: a system prompt of the bundle holds a control token of the base.
@@ -108,12 +121,22 @@ def make_app(bundle: BundleManifest, engine: LlamaEngine, prompts: PromptCheck |
     prompts.check_system_prompts(frames | bundle.system_prompts)
     started = int(time.time())
 
+    def engine_form(body: bytes) -> tuple[Asked, dict[str, Any], Conversation]:
+        wanted = read_request(parsed(body), bundle.roles, bundle.settings["context"])
+        prompts.refuse_control_tokens(wanted.messages, wanted.tools)
+        seen = conversation_of(bundle)
+        asked = engine_request(bundle, wanted, seen)
+        prompts.refuse_lost(asked["messages"], wanted.tools)
+        return wanted, asked, seen
+
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
-        async with httpx.AsyncClient(
-            base_url=engine.address, headers=engine.headers, timeout=None, trust_env=False, limits=ONE_SHOT
-        ) as client:
-            app.state.client = client
+        async with (
+            httpx.AsyncClient(timeout=None, trust_env=False, limits=ONE_SHOT) as client,
+            kept_engine(engine, say, given_up) as kept,
+        ):
+            app.state.kept, app.state.answering = kept, Answering(kept, client)
+            app.state.large_requests = asyncio.Semaphore(_LARGE_AT_A_TIME)
             yield
 
     async def models(request: Request) -> Response:
@@ -129,30 +152,20 @@ def make_app(bundle: BundleManifest, engine: LlamaEngine, prompts: PromptCheck |
         return {"id": role, "object": "model", "created": started, "owned_by": "journeyman"}
 
     async def health(request: Request) -> Response:
+        kept: KeptEngine = request.app.state.kept
+        if kept.ready() is None:
+            return JSONResponse({"status": "unavailable", **error_object(kept.why_not())}, status_code=503)
         return JSONResponse({"status": "ok"})
 
     async def chat(request: Request) -> Response:
-        wanted = read_request(await _read_json(request), bundle.roles, bundle.settings["context"])
-        prompts.refuse_control_tokens(wanted.messages, wanted.tools)
-        seen = conversation_of(bundle)
-        asked = {
-            **engine_request(bundle, wanted, seen),
-            "lora": engine.settings.lora(engine.settings.adapter_of(wanted.role)),
-        }
-        prompts.refuse_lost(asked["messages"], wanted.tools)
-        try:
-            upstream = await _ask(request.app.state.client, asked)
-        except httpx.HTTPError as error:
-            return error_response(502, f"the engine does not answer: {error}")
-        headers = ignored_of(bundle, wanted)
-        if not wanted.streamed or upstream.status_code != 200:
-            content = await upstream.aread()
-            await upstream.aclose()
-            return _answer(upstream.status_code, content, wanted.role, seen, headers)
-        lines = named_lines(upstream.aiter_lines(), wanted.role)
-        pieces = restored_stream(lines, seen) if seen.counts else encoded(lines)
-        closing = BackgroundTask(upstream.aclose)
-        return StreamingResponse(pieces, media_type="text/event-stream", background=closing, headers=headers)
+        body = await _read_body(request)
+        if len(body) <= _SMALL_BYTES:
+            wanted, asked, seen = engine_form(body)
+        else:  # so that the others' answers flow on; two at a time, since they share this process
+            async with request.app.state.large_requests:
+                wanted, asked, seen = await asyncio.to_thread(engine_form, body)
+        answering: Answering = request.app.state.answering
+        return await answering.answer(request, asked, wanted.role, seen, ignored_of(bundle, wanted))
 
     routes = [
         Route("/v1/models", models),
@@ -181,45 +194,11 @@ async def _failed(request: Request, error: Exception) -> Response:
     return error_response(500, "the server failed; its terminal says why", code="internal_error")
 
 
-def _answer(status: int, content: bytes, role: str, seen: Conversation, headers: dict[str, str]) -> Response:
-    try:
-        answer = json.loads(content)
-    except ValueError:
-        return error_response(502, "the engine answered something that is not JSON")
-    if status != 200:
-        return _engine_error(status, answer)
-    answer = named(answer, role)
-    for choice in answer.get("choices", []):
-        choice["message"] = seen.restore_value(choice.get("message"))
-    return JSONResponse(answer, headers=headers)
-
-
-def _engine_error(status: int, answer: Any) -> Response:
-    """What the engine says of a request, without its paths; its failures are ours, its refusals the client's."""
-    error = answer.get("error") if isinstance(answer, dict) else None
-    message = error.get("message") if isinstance(error, dict) else None
-    kind = error.get("type") if isinstance(error, dict) else None
-    code = "context_length_exceeded" if kind == "exceed_context_size_error" else None
-    return error_response(status if status < 500 else 502, str(message or "the engine refuses"), code=code)
-
-
-async def _ask(client: httpx.AsyncClient, asked: dict[str, Any]) -> httpx.Response:
-    """The engine's response. A connection that it drops before it has read the request is made again, once."""
-    for last in (False, True):
-        try:
-            made = client.build_request("POST", "/v1/chat/completions", json=asked)
-            return await client.send(made, stream=bool(asked.get("stream")))
-        except httpx.RemoteProtocolError:
-            if last:
-                raise
-    raise AssertionError("the last try returns or raises")
-
-
-async def _read_json(request: Request) -> Any:
+async def _read_body(request: Request) -> bytes:
     chunks, size = [], 0
     async for chunk in request.stream():
         size += len(chunk)
         if size > MAX_BYTES:
             raise RequestError(413, f"the body is larger than {MAX_BYTES >> 20} MiB")
         chunks.append(chunk)
-    return parsed(b"".join(chunks))
+    return b"".join(chunks)
