@@ -35,6 +35,12 @@ class FakeEngine:
         self.address, self.headers = address, {"Authorization": "Bearer k"}
         self.asked: list[dict[str, Any]] = []
         self.fails: tuple[int, str] | None = None
+        self.alive = True
+
+    def stop(self) -> None:
+        """It answers on: the next application of the test may have it."""
+
+    kill = stop
 
 
 def _answer(name: str, said: dict[str, Any]) -> dict[str, Any]:

@@ -32,6 +32,7 @@ from journeyman.serving import engine as kept_module
 from journeyman.serving.app import engine_request
 from journeyman.serving.engine import kept_engine
 from journeyman.serving.redacting import restored_answer
+from journeyman.serving.requests import Asked
 from journeyman.serving.server import SHUTDOWN_S
 from journeyman.serving.stream import served_stream
 from journeyman.serving.writing import PatientWriter
@@ -493,7 +494,8 @@ def test_tools_schemas_and_stops_lose_their_secrets_too() -> None:
     tool = {"type": "function", "function": {"name": "mail", "description": "to amy@corp.io or bob@corp.io"}}
     schema = {"type": "json_schema", "json_schema": {"name": "x", "schema": {"enum": ["amy@corp.io"]}}}
     body = {**ASK, "messages": [{"role": "user", "content": "bob@corp.io"}], "tools": [tool], "stop": ["amy@corp.io"]}
-    asked = engine_request(tiny_bundle(), {**body, "response_format": schema}, seen)
+    options = {"stop": body["stop"], "response_format": schema}
+    asked = engine_request(tiny_bundle(), Asked("coder", body["messages"], [tool], options), seen)
     assert "corp.io" not in json.dumps(asked)
     assert asked["tools"][0]["function"]["description"] == "to <EMAIL_2> or <EMAIL_1>"
     assert asked["stop"] == ["<EMAIL_2>"] and asked["response_format"]["json_schema"]["schema"]["enum"] == ["<EMAIL_2>"]
@@ -502,7 +504,7 @@ def test_tools_schemas_and_stops_lose_their_secrets_too() -> None:
 def test_a_placeholder_in_a_request_names_no_value_of_it() -> None:
     seen = Redactor().conversation()
     turns = [{"role": "user", "content": "for bob@corp.io"}, {"role": "user", "content": "keep <EMAIL_1>"}]
-    asked = engine_request(tiny_bundle(), {**ASK, "messages": turns}, seen)
+    asked = engine_request(tiny_bundle(), Asked("coder", turns, [], {}), seen)
     assert [m["content"] for m in asked["messages"][1:]] == ["for <EMAIL_2>", "keep <EMAIL_1>"]
     assert seen.restore("<EMAIL_1> <EMAIL_2>") == "<EMAIL_1> bob@corp.io"
 
@@ -511,5 +513,5 @@ def test_arguments_nested_without_end_are_text() -> None:
     deep = "[" * 100_000
     call = {"id": "a", "type": "function", "function": {"name": "f", "arguments": deep}}
     turns = [{"role": "assistant", "content": "", "tool_calls": [call]}]
-    asked = engine_request(tiny_bundle(), {**ASK, "messages": turns}, Redactor().conversation())
+    asked = engine_request(tiny_bundle(), Asked("coder", turns, [], {}), Redactor().conversation())
     assert asked["messages"][-1]["tool_calls"][0]["function"]["arguments"] == deep

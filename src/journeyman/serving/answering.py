@@ -56,6 +56,8 @@ class Answering:
         if asked.get("stream") and upstream.status_code == 200:
             pieces = served_stream(upstream, role, seen, in_json=in_json, why=kept.why_not)
             return StreamedAnswer(upstream, pieces, headers)
+        await upstream.aread()  # a stream that the engine refuses is a whole answer
+        await upstream.aclose()
         return _whole(upstream, role, seen, in_json, headers)
 
     def _no_answer(self, status: int) -> Response:
