@@ -13,7 +13,7 @@ import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
@@ -21,10 +21,11 @@ import zstandard
 
 from journeyman.errors import InputError, UsageError
 from journeyman.sources.fields import kind
+from journeyman.sources.session_files import MAX_SESSION_BYTES, SESSION_NAMES, beside, refused_name, session_format
 
 MAX_ROW_BYTES = 16 << 20
 MAX_DEPTH = 64
-SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet", ".log")
+SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet", ".log", ".traj", ".eval")
 COMPRESSED = (".gz", ".zst")
 _CHUNK = 1 << 20
 
@@ -45,7 +46,9 @@ class Row:
         value: the JSON object, or None where there is none.
         problem: why there is none.
         text: the row's beginning, for the report of rejected rows.
-        raw: a line that is not parsed yet: reading is serial, parsing need not be.
+        raw: a line that is not parsed yet, or a session's whole file: reading is serial, parsing need not be.
+        session: the format of the session that the row is (see sources/sessions.py), or None.
+        about: what stands beside a session's file.
     """
 
     line: int
@@ -53,6 +56,8 @@ class Row:
     problem: str
     text: str
     raw: bytes | None = None
+    session: str | None = None
+    about: dict[str, Any] = field(default_factory=dict)
 
     def parsed(self) -> Row:
         return self if self.raw is None else parse_line(self.raw, self.line)
@@ -135,14 +140,19 @@ def read_file(path: Path, skip: int = 0) -> Iterator[tuple[Row, int]]:
         UsageError: the file is missing or cannot be read.
         InputError: the compressed stream, or the Parquet file, is damaged.
     """
-    name = path.name.lower().removesuffix(".gz").removesuffix(".zst")
+    name = path.name.lower().removesuffix(".gz").removesuffix(".zst").replace(".traj", ".json")
     try:
+        if (problem := refused_name(name)) and path.is_file():
+            yield from [(Row(1, None, problem, path.name), path.stat().st_size)][skip:]
+            return
         if name.endswith(".parquet"):
             yield from _parquet(path, skip)
             return
         with _opened(path) as (stream, raw):
             if name.endswith((".csv", ".tsv")):
                 rows = _csv(stream, "\t" if name.endswith(".tsv") else ",", skip)
+            elif (found := session_format(stream.peek(1 << 16))) is not None:
+                rows = _session(stream, found, path, skip)
             elif _is_document(stream, name):
                 rows = _document(stream, skip)
             else:
@@ -188,6 +198,16 @@ def _is_document(stream: io.BufferedReader, name: str) -> bool:
     except ValueError:
         return True
     return not rest.strip()
+
+
+def _session(stream: io.BufferedReader, format_: str, path: Path, skip: int) -> Iterator[Row]:
+    """A file that is one session, as one row."""
+    raw = stream.read(MAX_SESSION_BYTES + 1)
+    shown = raw[:200].decode("utf-8", errors="replace").encode("utf-8", "replace").decode()
+    row = Row(1, None, "", shown, raw, format_, beside(path))
+    if len(raw) > MAX_SESSION_BYTES:
+        row = _refused(1, f"a {SESSION_NAMES[format_]} session longer than {MAX_SESSION_BYTES >> 20} MiB", raw)
+    yield from [row][skip:]
 
 
 def _lines(stream: io.BufferedReader, skip: int) -> Iterator[Row]:

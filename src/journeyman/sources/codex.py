@@ -1,0 +1,246 @@
+"""Codex CLI rollouts: ~/.codex/sessions/YYYY/MM/DD/rollout-TIME-ID.jsonl.
+
+Source: openai/codex, codex-rs/protocol (RolloutItem, ResponseItem, EventMsg). A file is one row; each line is
+{timestamp, type, payload}, and the payloads of `response_item` are items of the Responses API. Older files begin with
+a line of id, timestamp and instructions, followed by bare items; the oldest are one object of `session` and `items`.
+
+- Items of one response (reasoning, text, calls) are one answer; what stands before it is its history.
+- A compaction replaces the history; where it was encrypted on the server, later answers are rejected.
+- Turns that were rolled back are taken out of the history. Errors are failed calls.
+- The definitions of tools are not logged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from journeyman.foreign import plain
+from journeyman.records import Interaction, Message
+from journeyman.sources.codex_items import Answer, Unread, call_of, is_context, output_of, spoken
+from journeyman.sources.fields import NotAnInteraction, between_ms, iso_time, mapping, named_role, text_or_none, without
+from journeyman.sources.history import answered
+from journeyman.sources.place import Place
+from journeyman.sources.session_files import line_format
+from journeyman.sources.sessions import Line, Session
+
+_ANSWER_ITEMS = ("reasoning", "function_call", "custom_tool_call", "local_shell_call")
+_OUTPUTS = ("function_call_output", "custom_tool_call_output")
+_BOOKKEEPING = ("ghost_snapshot", "other")
+
+
+def claims(row: Mapping[str, Any]) -> bool:
+    if isinstance(row, Session):
+        return row.format == "codex"
+    is_oldest = isinstance(row.get("items"), list) and "id" in mapping(row.get("session"))
+    return is_oldest or line_format(row) == "codex"
+
+
+def interactions(row: Mapping[str, Any], place: Place) -> Iterator[Interaction | NotAnInteraction]:
+    if isinstance(row, Session):
+        yield from row.damaged
+        lines = row.lines
+    elif isinstance(row.get("items"), list) and isinstance(row.get("session"), dict):
+        number = int(place.source.rpartition(":")[2])
+        lines = [Line(number, {"type": "session_meta", "payload": row["session"]})]
+        lines += [Line(number, mapping(item)) for item in row["items"]]
+    else:
+        raise NotAnInteraction("a line of a Codex session by itself: give the rollout's whole .jsonl file")
+    rollout = _Rollout(place)
+    for line in lines:
+        try:
+            yield from rollout.read(line)
+        except NotAnInteraction as reason:
+            rollout.lost(line)
+            yield NotAnInteraction(str(reason), line.number)
+    yield from rollout.flush()
+
+
+class _Rollout:
+    """The state of a session from line to line."""
+
+    def __init__(self, place: Place) -> None:
+        self._place = place
+        self._begin({})
+
+    def _begin(self, meta: Mapping[str, Any]) -> None:
+        self._meta = meta
+        self._history: list[Message] = []
+        self._answer: Answer | None = None
+        self._model: str | None = None
+        self._time: Any = None
+        self._broken = ""
+        base = mapping(meta.get("base_instructions")).get("text") or meta.get("instructions")
+        self._instructions = base if isinstance(base, str) else ""
+
+    def read(self, line: Line) -> Iterator[Interaction | NotAnInteraction]:
+        value = line.value
+        type_, payload = value.get("type"), value.get("payload")
+        if "record_type" in value:
+            return
+        if not isinstance(payload, dict):
+            if type_ is None and "id" in value:
+                type_, payload = "session_meta", value
+            elif isinstance(type_, str) and type_ not in ("session_meta", "event_msg", "turn_context", "compacted"):
+                type_, payload = "response_item", value
+            else:
+                raise NotAnInteraction("no payload")
+        if type_ == "session_meta":
+            yield from self._session(payload)
+        elif type_ == "turn_context":
+            yield from self.flush()
+            self._model = text_or_none(payload.get("model")) or self._model
+        elif type_ == "response_item":
+            yield from self._item(line, payload)
+        elif type_ == "event_msg":
+            yield from self._event(line, payload)
+        elif type_ == "compacted":
+            yield from self.flush()
+            self._compact(payload)
+        else:
+            raise Unread(f"a line of type {plain(str(type_), 40)!r}, which is not known")
+
+    def lost(self, line: Line) -> None:
+        """An item that could not be read leaves a hole in the history of all that follow."""
+        if line.value.get("type") not in ("event_msg", "turn_context", "session_meta"):
+            self._answer = None
+            self._broken = f"line {line.number} of its history cannot be read"
+
+    def _session(self, meta: Mapping[str, Any]) -> Iterator[Interaction | NotAnInteraction]:
+        """A fork's file begins with the lines of the session that it comes from, their metadata included."""
+        yield from self.flush()
+        if not self._meta or (self._history and meta.get("id") != self._meta.get("id")):
+            self._begin(meta)
+
+    def _item(self, line: Line, item: Mapping[str, Any]) -> Iterator[Interaction | NotAnInteraction]:
+        type_ = item.get("type", "message")
+        if type_ == "message" and item.get("role") != "assistant":
+            yield from self.flush()
+            self._history.append(spoken(item))
+        elif type_ == "message" or type_ in _ANSWER_ITEMS:
+            if self._answer is not None and self._answer.closed:
+                yield from self.flush()
+            self._answer = self._answer or Answer()
+            self._answer.add(line.number, line.value.get("timestamp"), item)
+            return
+        elif type_ in _OUTPUTS:
+            yield from self.flush()
+            self._history.append(output_of(item))
+        elif isinstance(type_, str) and type_.endswith("_call"):
+            self._answer = self._answer or Answer()
+            self._answer.on_server(line.number, line.value.get("timestamp"), plain(type_, 40))
+            return
+        elif type_ in ("compaction", "compaction_summary", "context_compaction"):
+            yield from self.flush()
+            self._broken = "its history was compacted on the server and is encrypted"
+        elif type_ not in _BOOKKEEPING:
+            raise NotAnInteraction(f"an item of type {plain(str(type_), 40)!r}, which is not known")
+        self._time = line.value.get("timestamp") or self._time
+
+    def _event(self, line: Line, event: Mapping[str, Any]) -> Iterator[Interaction | NotAnInteraction]:
+        """Events repeat for the screen what the items hold; only these tell more."""
+        match event.get("type"):
+            case "token_count" if self._answer is not None and mapping(event.get("info")):
+                self._answer.usage = mapping(mapping(event["info"]).get("last_token_usage"))
+                self._answer.closed = True
+            case "turn_aborted":
+                if self._answer is not None:
+                    self._answer.interrupted = True
+                yield from self.flush()
+            case "thread_rolled_back":
+                yield from self.flush()
+                self._roll_back(event.get("num_turns"))
+            case "error":
+                yield from self.flush()
+                yield from self._made(None, line.number, plain(str(event.get("message") or "error"), 300))
+
+    def flush(self) -> Iterator[Interaction | NotAnInteraction]:
+        """The answer that is complete now, if there is one."""
+        answer, self._answer = self._answer, None
+        if answer is None:
+            return
+        yield from self._made(answer, answer.line, None)
+        if answer.message.content or answer.message.tool_calls:
+            self._history.append(answer.message)
+        self._time = answer.time or self._time
+
+    def _made(self, answer: Answer | None, line: int, error: str | None) -> Iterator[Interaction | NotAnInteraction]:
+        message = None if answer is None else answer.message
+        place = self._place.at(line)
+        try:
+            if self._broken:
+                raise NotAnInteraction(self._broken)
+            if message is not None and not (message.content or message.tool_calls):
+                raise NotAnInteraction("an answer of which nothing but reasoning is logged")
+            yield answered(
+                [*self._system(), *self._history],
+                message,
+                place,
+                id=place.source,
+                role=self._role() or place.role,
+                reasoning=None if answer is None else "\n".join(answer.thoughts) or None,
+                succeeded=None if error is None else False,
+                errors=[] if error is None else [error],
+                notes=[] if answer is None else answer.notes(),
+                provider=text_or_none(self._meta.get("model_provider")) or "openai",
+                model=self._model,
+                duration_ms=None if answer is None else between_ms(self._time, answer.time),
+                timestamp=iso_time(self._time),
+                session=text_or_none(self._meta.get("id")) or place.name,
+                extra=self._extra(answer),
+            )
+        except NotAnInteraction as reason:
+            yield NotAnInteraction(str(reason), line)
+
+    def _extra(self, answer: Answer | None) -> dict[str, Any]:
+        names = ("cwd", "cli_version", "originator", "source", "git")
+        meta = {name: self._meta[name] for name in names if self._meta.get(name)}
+        return meta | ({"usage": answer.usage} if answer is not None and answer.usage else {})
+
+    def _system(self) -> list[Message]:
+        """What the session was told to be, unless the history repeats it as older versions' files do."""
+        text = self._instructions
+        if not text or any(text in one.content for one in self._history if one.role != "assistant"):
+            return []
+        return [Message(role="system", content=text)]
+
+    def _role(self) -> str | None:
+        """A sub-agent's: {"subagent": "review"} or {"subagent": {"thread_spawn": {"agent_role": …}}}."""
+        kind = mapping(self._meta.get("source")).get("subagent")
+        if isinstance(kind, str) and kind:
+            return kind
+        spawned = mapping(mapping(kind).get("thread_spawn"))
+        named = text_or_none(spawned.get("agent_role")) or text_or_none(self._meta.get("agent_role"))
+        return named or ("subagent" if kind else named_role(without(self._meta, "role")))
+
+    def _compact(self, payload: Mapping[str, Any]) -> None:
+        replacement = payload.get("replacement_history")
+        self._broken = ""
+        if isinstance(replacement, list):
+            self._history = []
+            for item in replacement:
+                self._replace(mapping(item))
+            return
+        summary = text_or_none(payload.get("message"))
+        if summary is None:
+            self._broken = "its history was compacted, and the summary is not in the file"
+            return
+        asked = [one for one in self._history if one.role in ("system", "user")]
+        self._history = [*asked, Message(role="user", content=summary)]
+
+    def _replace(self, item: Mapping[str, Any]) -> None:
+        type_ = item.get("type", "message")
+        if type_ == "message":
+            self._history.append(spoken(item))
+        elif type_ in _OUTPUTS:
+            self._history.append(output_of(item))
+        elif type_ in _ANSWER_ITEMS and type_ != "reasoning":
+            self._history.append(Message(role="assistant", content="", tool_calls=[call_of(item)]))
+        elif type_ not in ("reasoning", *_BOOKKEEPING):
+            self._broken = "its history was compacted on the server and is encrypted"
+
+    def _roll_back(self, turns: Any) -> None:
+        count = turns if isinstance(turns, int) else 0
+        while count > 0 and self._history:
+            gone = self._history.pop()
+            count -= gone.role == "user" and not is_context(gone.content)
