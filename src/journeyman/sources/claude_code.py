@@ -95,7 +95,7 @@ def _interaction(call: Call, tree: Tree, roles: Mapping[str, str], place: Place)
         provider="anthropic",
         model=text_or_none(message.get("model")) if not call.is_api_error else None,
         duration_ms=between_ms(past.time, call.last.get("timestamp")),
-        finish_reason=finish_reason(call.stop_reason),
+        finish_reason=None if call.is_api_error else finish_reason(call.stop_reason),
         timestamp=iso_time(past.time) or iso_time(call.first.get("timestamp")),
         session=_session(call, place),
         extra=_extra(call),

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from journeyman.foreign import plain
-from journeyman.records import Interaction, Message
+from journeyman.records import Interaction, Message, Note
 from journeyman.sources.codex_items import Answer, Unread, call_of, is_context, output_of, spoken
 from journeyman.sources.fields import NotAnInteraction, between_ms, iso_time, mapping, named_role, text_or_none, without
 from journeyman.sources.history import answered
@@ -26,6 +26,10 @@ from journeyman.sources.sessions import Line, Session
 
 _ANSWER_ITEMS = ("reasoning", "function_call", "custom_tool_call", "local_shell_call")
 _OUTPUTS = ("function_call_output", "custom_tool_call_output")
+_LEFT = Note(code="branch_left", detail="the user went back to before this answer")
+_GAP = Note(code="history_not_whole", detail="a turn on a damaged line")
+_DAMAGED = "damaged line"
+_NO_ITEMS = ("event_msg", "turn_context", "session_meta")
 _BOOKKEEPING = ("ghost_snapshot", "other")
 
 
@@ -37,9 +41,9 @@ def claims(row: Mapping[str, Any]) -> bool:
 
 
 def interactions(row: Mapping[str, Any], place: Place) -> Iterator[Interaction | NotAnInteraction]:
+    damaged: list[NotAnInteraction] = []
     if isinstance(row, Session):
-        yield from row.damaged
-        lines = row.lines
+        lines, damaged = row.lines, row.damaged
     elif isinstance(row.get("items"), list) and isinstance(row.get("session"), dict):
         number = int(place.source.rpartition(":")[2])
         lines = [Line(number, {"type": "session_meta", "payload": row["session"]})]
@@ -47,13 +51,15 @@ def interactions(row: Mapping[str, Any], place: Place) -> Iterator[Interaction |
     else:
         raise NotAnInteraction("a line of a Codex session by itself: give the rollout's whole .jsonl file")
     rollout = _Rollout(place)
-    for line in lines:
+    for line in sorted(
+        [*lines, *(Line(one.line or 0, {_DAMAGED: one}) for one in damaged)], key=lambda one: one.number
+    ):
         try:
-            yield from rollout.read(line)
+            rollout.read(line)
         except NotAnInteraction as reason:
-            rollout.lost(line)
-            yield NotAnInteraction(str(reason), line.number)
-    yield from rollout.flush()
+            rollout.lost(line, reason)
+    rollout.flush()
+    yield from rollout.made
 
 
 class _Rollout:
@@ -61,21 +67,26 @@ class _Rollout:
 
     def __init__(self, place: Place) -> None:
         self._place = place
+        self.made: list[Interaction | NotAnInteraction] = []
         self._begin({})
 
     def _begin(self, meta: Mapping[str, Any]) -> None:
         self._meta = meta
         self._history: list[Message] = []
+        self._behind: list[tuple[int, int]] = []  # an answer's turns before it, and its place in made
         self._answer: Answer | None = None
         self._model: str | None = None
         self._time: Any = None
-        self._broken = ""
+        self._broken = self._torn = ""
+        self._gap = False
         base = mapping(meta.get("base_instructions")).get("text") or meta.get("instructions")
         self._instructions = base if isinstance(base, str) else ""
 
-    def read(self, line: Line) -> Iterator[Interaction | NotAnInteraction]:
+    def read(self, line: Line) -> None:
         value = line.value
         type_, payload = value.get("type"), value.get("payload")
+        if _DAMAGED in value:
+            raise value[_DAMAGED]
         if "record_type" in value:
             return
         if not isinstance(payload, dict):
@@ -86,58 +97,62 @@ class _Rollout:
             else:
                 raise NotAnInteraction("no payload")
         if type_ == "session_meta":
-            yield from self._session(payload)
+            self._session(payload)
         elif type_ == "turn_context":
-            yield from self.flush()
+            self.flush()
             self._model = text_or_none(payload.get("model")) or self._model
         elif type_ == "response_item":
-            yield from self._item(line, payload)
+            self._item(line, payload)
         elif type_ == "event_msg":
-            yield from self._event(line, payload)
+            self._event(line, payload)
         elif type_ == "compacted":
-            yield from self.flush()
+            self.flush()
             self._compact(payload)
         else:
             raise Unread(f"a line of type {plain(str(type_), 40)!r}, which is not known")
 
-    def lost(self, line: Line) -> None:
-        """An item that could not be read leaves a hole in the history of all that follow."""
-        if line.value.get("type") not in ("event_msg", "turn_context", "session_meta"):
-            self._answer = None
-            self._broken = f"line {line.number} of its history cannot be read"
+    def lost(self, line: Line, reason: NotAnInteraction) -> None:
+        """A line that could not be read: what it belonged to or was asked by it is lost with it."""
+        self.made.append(NotAnInteraction(str(reason), line.number, reason.text))
+        if line.value.get("type") in _NO_ITEMS or any(f'"{one}"' in (reason.text or "") for one in _NO_ITEMS):
+            return
+        if self._answer is not None and not self._answer.closed:
+            self._torn = f"a part of it may be on line {line.number}, which was not understood"
+        self.flush()
+        self._torn = f"the turn that it answers may be on line {line.number}, which was not understood"
 
-    def _session(self, meta: Mapping[str, Any]) -> Iterator[Interaction | NotAnInteraction]:
+    def _session(self, meta: Mapping[str, Any]) -> None:
         """A fork's file begins with the lines of the session that it comes from, their metadata included."""
-        yield from self.flush()
+        self.flush()
         if not self._meta or (self._history and meta.get("id") != self._meta.get("id")):
             self._begin(meta)
 
-    def _item(self, line: Line, item: Mapping[str, Any]) -> Iterator[Interaction | NotAnInteraction]:
+    def _item(self, line: Line, item: Mapping[str, Any]) -> None:
         type_ = item.get("type", "message")
         if type_ == "message" and item.get("role") != "assistant":
-            yield from self.flush()
+            self.flush()
             self._history.append(spoken(item))
         elif type_ == "message" or type_ in _ANSWER_ITEMS:
             if self._answer is not None and self._answer.closed:
-                yield from self.flush()
+                self.flush()
             self._answer = self._answer or Answer()
             self._answer.add(line.number, line.value.get("timestamp"), item)
             return
         elif type_ in _OUTPUTS:
-            yield from self.flush()
+            self.flush()
             self._history.append(output_of(item))
         elif isinstance(type_, str) and type_.endswith("_call"):
             self._answer = self._answer or Answer()
             self._answer.on_server(line.number, line.value.get("timestamp"), plain(type_, 40))
             return
         elif type_ in ("compaction", "compaction_summary", "context_compaction"):
-            yield from self.flush()
+            self.flush()
             self._broken = "its history was compacted on the server and is encrypted"
         elif type_ not in _BOOKKEEPING:
             raise NotAnInteraction(f"an item of type {plain(str(type_), 40)!r}, which is not known")
         self._time = line.value.get("timestamp") or self._time
 
-    def _event(self, line: Line, event: Mapping[str, Any]) -> Iterator[Interaction | NotAnInteraction]:
+    def _event(self, line: Line, event: Mapping[str, Any]) -> None:
         """Events repeat for the screen what the items hold; only these tell more."""
         match event.get("type"):
             case "token_count" if self._answer is not None and mapping(event.get("info")):
@@ -146,33 +161,35 @@ class _Rollout:
             case "turn_aborted":
                 if self._answer is not None:
                     self._answer.interrupted = True
-                yield from self.flush()
+                self.flush()
             case "thread_rolled_back":
-                yield from self.flush()
+                self.flush()
                 self._roll_back(event.get("num_turns"))
             case "error":
-                yield from self.flush()
-                yield from self._made(None, line.number, plain(str(event.get("message") or "error"), 300))
+                self.flush()
+                self._made(None, line.number, plain(str(event.get("message") or "error"), 300))
 
-    def flush(self) -> Iterator[Interaction | NotAnInteraction]:
+    def flush(self) -> None:
         """The answer that is complete now, if there is one."""
         answer, self._answer = self._answer, None
         if answer is None:
             return
-        yield from self._made(answer, answer.line, None)
+        self._made(answer, answer.line, None)
         if answer.message.content or answer.message.tool_calls:
             self._history.append(answer.message)
         self._time = answer.time or self._time
 
-    def _made(self, answer: Answer | None, line: int, error: str | None) -> Iterator[Interaction | NotAnInteraction]:
+    def _made(self, answer: Answer | None, line: int, error: str | None) -> None:
         message = None if answer is None else answer.message
         place = self._place.at(line)
         try:
-            if self._broken:
-                raise NotAnInteraction(self._broken)
+            if self._broken or self._torn:
+                torn, self._torn = self._torn, ""
+                self._gap = self._gap or bool(torn)
+                raise NotAnInteraction(self._broken or torn)
             if message is not None and not (message.content or message.tool_calls):
                 raise NotAnInteraction("an answer of which nothing but reasoning is logged")
-            yield answered(
+            one = answered(
                 [*self._system(), *self._history],
                 message,
                 place,
@@ -181,7 +198,7 @@ class _Rollout:
                 reasoning=None if answer is None else "\n".join(answer.thoughts) or None,
                 succeeded=None if error is None else False,
                 errors=[] if error is None else [error],
-                notes=[] if answer is None else answer.notes(),
+                notes=[*([] if answer is None else answer.notes()), *([_GAP] if self._gap else [])],
                 provider=text_or_none(self._meta.get("model_provider")) or "openai",
                 model=self._model,
                 duration_ms=None if answer is None else between_ms(self._time, answer.time),
@@ -189,8 +206,10 @@ class _Rollout:
                 session=text_or_none(self._meta.get("id")) or place.name,
                 extra=self._extra(answer),
             )
+            self._behind.append((len(self._history), len(self.made)))
+            self.made.append(one)
         except NotAnInteraction as reason:
-            yield NotAnInteraction(str(reason), line)
+            self.made.append(NotAnInteraction(str(reason), line))
 
     def _extra(self, answer: Answer | None) -> dict[str, Any]:
         names = ("cwd", "cli_version", "originator", "source", "git")
@@ -215,7 +234,7 @@ class _Rollout:
 
     def _compact(self, payload: Mapping[str, Any]) -> None:
         replacement = payload.get("replacement_history")
-        self._broken = ""
+        self._broken, self._behind, self._gap = "", [], False
         if isinstance(replacement, list):
             self._history = []
             for item in replacement:
@@ -244,3 +263,8 @@ class _Rollout:
         while count > 0 and self._history:
             gone = self._history.pop()
             count -= gone.role == "user" and not is_context(gone.content)
+        for depth, index in self._behind:
+            one = self.made[index]
+            if depth > len(self._history) and isinstance(one, Interaction) and _LEFT not in one.notes:
+                self.made[index] = one.model_copy(update={"notes": [*one.notes, _LEFT]})
+        self._behind = [one for one in self._behind if one[0] <= len(self._history)]

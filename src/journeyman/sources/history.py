@@ -145,7 +145,7 @@ def answers_of(
         if turn.role != "assistant" or not spoken or not learned(turn.extra, f"messages[{index}]"):
             continue
         found = True
-        one = {**fields, **(by_turn or {}).get(index, {}), "id": f"{place.source}#{index}", "session": session}
+        one = {**fields, **(by_turn or {}).get(index, {}), "id": place.source, "session": session}
         try:
             yield answered(messages[:index], turn, place, **one)
         except NotAnInteraction as reason:

@@ -54,7 +54,8 @@ def interactions(row: Mapping[str, Any], place: Place) -> Iterator[Interaction |
             yield from _sample(sample, eval_, text_or_none(row.get("status")), place, index)
         except NotAnInteraction as reason:
             shown = plain(str(sample.get("id", index)), 40)
-            yield NotAnInteraction(f"sample {shown}: {reason}")
+            error = of_error(sample.get("error")).errors
+            yield NotAnInteraction(f"sample {shown}: {reason}{f' (it ended by an error: {error[0]})' if error else ''}")
 
 
 def _sample(

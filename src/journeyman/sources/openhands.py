@@ -53,7 +53,7 @@ def _conversation(
         "role": named_role(metadata) or place.role,
         "model": text_or_none(mapping(metadata.get("llm_config")).get("model")),
         "session": f"{place.source}/{session}" if session else place.source,
-        "extra": without(row, "history", "metadata", "instruction", "metrics", "instance", "git_patch"),
+        "extra": without(row, "history", "metadata", "instruction", "metrics", "instance", "git_patch", "test_result"),
         **status.fields(),
     }
     damaged = {one.line for one in row.damaged} if isinstance(row, Session) else set()

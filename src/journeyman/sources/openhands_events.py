@@ -61,7 +61,7 @@ class Conversation:
             try:
                 yield from self._event(event.number, event.value)
             except NotAnInteraction as reason:
-                self._broken = self._broken or f"event {event.number} of its history cannot be read"
+                self._broken = self._broken or f"event {event.number} of its history was not understood"
                 yield NotAnInteraction(f"event {event.number}: {reason}", event.number if self._of_lines else None)
         yield from self._flush()
         if not self._history and not events:

@@ -39,7 +39,7 @@ from journeyman.sources.fields import FINISH_REASONS, NotAnInteraction, at_path,
 from journeyman.sources.files import Row
 from journeyman.sources.history import cut_notes, cut_results
 from journeyman.sources.place import Place
-from journeyman.sources.sessions import parsed_session
+from journeyman.sources.sessions import Session, parsed_session
 from journeyman.sources.status import Status, at_least, of_code
 
 
@@ -202,8 +202,12 @@ def _names(value: Mapping[str, Any]) -> str:
 
 
 def _not_one(row: Row, name: str, why: NotAnInteraction) -> Rejected:
-    line, text = row.line if why.line is None else why.line, row.text if why.text is None else why.text
-    return Rejected(source=name, line=line, reason=str(why), text=text)
+    if why.line is None:
+        return _rejected(row, name, str(why))
+    text = why.text
+    if text is None:
+        text = row.value.beginning(why.line) if isinstance(row.value, Session) else row.text
+    return Rejected(source=name, line=why.line, reason=str(why), text=text)
 
 
 def _rejected(row: Row, name: str, reason: str) -> Rejected:

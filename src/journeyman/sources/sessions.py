@@ -31,6 +31,11 @@ class Session(dict[str, Any]):
         super().__init__(about)
         self.format, self.lines, self.damaged = format_, lines, damaged
 
+    def beginning(self, number: int) -> str:
+        """Of a line, for the report of rejected rows."""
+        found = next((line.value for line in self.lines if line.number == number), {})
+        return json.dumps(found, ensure_ascii=False)[:200].encode("utf-8", "replace").decode()
+
 
 def parsed_session(row: Row) -> Row:
     """The row with a Session as its value."""

@@ -20,7 +20,7 @@ from journeyman.sources.place import Place
 from journeyman.sources.status import Status, claimed
 
 _ROLES = {"system": "system", "user": "user", "assistant": "assistant", "ai": "assistant", "tool": "tool"}
-_UNFINISHED = ("exit_", "limitsexceeded", "early_exit", "error", "timeout")
+_UNFINISHED = ("exit_", "limitsexceeded", "early_exit", "error", "timeout", "incomplete")
 
 
 def claims(row: Mapping[str, Any]) -> bool:
@@ -89,7 +89,7 @@ def _message(turn: dict[str, Any], place: str) -> Message:
     blocks = blocks_of(content, f"{place}.content")
     ids = turn.get("tool_call_ids")
     call_id = turn.get("tool_call_id") or (ids[0] if isinstance(ids, list) and ids else None)
-    demo = turn.get("is_demo") or (turn.get("mask") is False and role == "ai")
+    demo = turn.get("is_demo") or turn.get("mask") is True
     return Message(
         role=_ROLES[role],
         content="".join(blocks.texts),

@@ -37,14 +37,14 @@ def claims(row: Mapping[str, Any]) -> bool:
     name = _turns(row)
     if name is None or {"response", "choices", "completion"} & row.keys():
         return False
-    return name == "traj" or "reward" in row or isinstance(row.get("resolved"), bool)
+    return name in ("traj", "trajectory") or "reward" in row or row.get("resolved") in (True, False)
 
 
 def _turns(row: Mapping[str, Any]) -> str | None:
     """The field that holds turns with roles."""
     for name in _TURNS:
         value = row.get(name)
-        if isinstance(value, list) and (name == "traj" or (value and "role" in mapping(value[0]))):
+        if isinstance(value, list) and (name == "traj" or (value and {"role", "content"} <= mapping(value[0]).keys())):
             return name
     return None
 
