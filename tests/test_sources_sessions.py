@@ -201,6 +201,10 @@ def test_a_line_by_itself_says_that_the_file_is_needed(tmp_path: Path) -> None:
         line = next(one for one in _lines(name) if b'"assistant"' in one)
         (found,) = Reader(DataConfig()).records(parse_line(line, 5), "log.jsonl")
         assert isinstance(found, Rejected) and wanted in found.reason
+    streamed = {"type": "assistant", "session_id": "s", "parent_tool_use_id": None, "message": {"type": "message"}}
+    streamed["message"] |= {"role": "assistant", "content": [{"type": "text", "text": "Hi"}]}  # type: ignore[operator]
+    (found,) = Reader(DataConfig()).records(parse_line(json.dumps(streamed).encode(), 1), "log.jsonl")
+    assert isinstance(found, Rejected) and "stream-json" in found.reason
 
 
 # Codex
@@ -239,6 +243,17 @@ def test_errors_images_compaction_and_holes_of_a_rollout(tmp_path: Path) -> None
     assert "'input_image'" in reasons[28] and "encrypted" in reasons[39]
     assert "line 33" in reasons[34] and "history_not_whole" in _codes(_at(found, 36))
     assert "history_not_whole" not in _codes(_at(found, 31))  # the damaged line 29 is only an event
+
+
+def test_lines_that_a_newer_version_adds_cost_no_answer(tmp_path: Path) -> None:
+    lines = _lines("codex")
+    new = b'{"timestamp": "2026-01-05T10:00:02.000Z", "type": "world_state", "payload": {"a": 1}}\n'
+    plain, found = (
+        _fixture("codex", tmp_path),
+        _read(_written(tmp_path, "log.jsonl", b"".join([*lines[:6], new, *lines[6:]]))),
+    )
+    assert [one.output for one in _kept(found)] == [one.output for one in _kept(plain)]
+    assert "'world_state'" in _reasons(found)[7] and "history_not_whole" in _codes(_at(found, 11))
 
 
 def test_older_rollouts(tmp_path: Path) -> None:

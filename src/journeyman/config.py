@@ -48,7 +48,7 @@ class DataConfig(Section):
         0, ge=0, description="characters of a tool's result that stay: of longer ones the middle is cut; 0: all stays"
     )
     max_history: int = Field(
-        400_000,
+        100_000,
         ge=1_000,
         description="characters before an answer in a session or trajectory, whose answers all repeat what went "
         "before; answers with more are rejected",

@@ -47,13 +47,29 @@ _SIDECHAIN = "sidechain"
 def claims(row: Mapping[str, Any]) -> bool:
     if isinstance(row, Session):
         return row.format == "claude_code"
-    return line_format(row) == "claude_code" or (isinstance(row.get("agentType"), str) and len(row) <= 3)
+    is_beside = isinstance(row.get("agentType"), str) and len(row) <= 3
+    return line_format(row) == "claude_code" or is_beside or _is_streamed(row)
+
+
+def _is_streamed(row: Mapping[str, Any]) -> bool:
+    """A line of `claude -p --output-format stream-json`."""
+    named = isinstance(row.get("session_id"), str) and isinstance(row.get("type"), str)
+    return (
+        named
+        and (row["type"] == "result" or "parent_tool_use_id" in row)
+        and {"subtype", "message"} & row.keys() != set()
+    )
 
 
 def interactions(row: Mapping[str, Any], place: Place) -> Iterator[Interaction | NotAnInteraction]:
     if not isinstance(row, Session):
         if "agentType" in row and "type" not in row:
             raise NotAnInteraction("what Claude Code says of a sub-agent: its session is in the .jsonl beside it")
+        if _is_streamed(row):
+            raise NotAnInteraction(
+                "a line of Claude Code's stream-json output, which lacks the prompt: give the session's file below "
+                "~/.claude/projects"
+            )
         raise NotAnInteraction("a line of a Claude Code session by itself: give the session's whole .jsonl file")
     yield from row.damaged
     for line in row.lines:

@@ -27,7 +27,7 @@ from journeyman.sources.sessions import Line, Session
 _ANSWER_ITEMS = ("reasoning", "function_call", "custom_tool_call", "local_shell_call")
 _OUTPUTS = ("function_call_output", "custom_tool_call_output")
 _LEFT = Note(code="branch_left", detail="the user went back to before this answer")
-_GAP = Note(code="history_not_whole", detail="a turn on a damaged line")
+_GAP = Note(code="history_not_whole", detail="a line of the session that was not understood")
 _DAMAGED = "damaged line"
 _NO_ITEMS = ("event_msg", "turn_context", "session_meta")
 _BOOKKEEPING = ("ghost_snapshot", "other")
@@ -114,6 +114,9 @@ class _Rollout:
     def lost(self, line: Line, reason: NotAnInteraction) -> None:
         """A line that could not be read: what it belonged to or was asked by it is lost with it."""
         self.made.append(NotAnInteraction(str(reason), line.number, reason.text))
+        if isinstance(reason, Unread):  # not an item: a newer version's, of which nobody knows what it does
+            self._gap = True
+            return
         if line.value.get("type") in _NO_ITEMS or any(f'"{one}"' in (reason.text or "") for one in _NO_ITEMS):
             return
         if self._answer is not None and not self._answer.closed:

@@ -18,7 +18,7 @@ _CONTEXT = (
 
 
 class Unread(NotAnInteraction):
-    """A line that is not understood."""
+    """A line of a type that is not known."""
 
 
 def is_context(text: str) -> bool:

@@ -70,15 +70,16 @@ def _sample(
         status = status.also(Status(notes=[Note(code="tools_not_kept", detail="no event of the sample holds them")]))
     name = f"{sample.get('id', index)}/{sample.get('epoch', 1)}"
     run = text_or_none(eval_.get("run_id")) or text_or_none(eval_.get("task_id"))
-    model = text_or_none(mapping(sample.get("output")).get("model")) or text_or_none(eval_.get("model"))
+    provider, _, named = (text_or_none(eval_.get("model")) or "").partition("/")
+    model = text_or_none(mapping(sample.get("output")).get("model")) or named or provider
     yield from answers_of(
         messages,
         place,
         _by_turn(sample, turns),
         role=named_role(sample.get("metadata"), eval_.get("metadata")) or place.role,
         tools=tools,
-        provider=(text_or_none(eval_.get("model")) or "").partition("/")[0] or None,
-        model=model,
+        provider=provider if named else None,
+        model=model or None,
         timestamp=iso_time(sample.get("started_at")) or iso_time(eval_.get("created")),
         session=f"{run or place.source}/{name}",
         extra={

@@ -21,7 +21,7 @@ class Place:
     role: str
     columns: Mapping[str, str] = field(default_factory=dict)
     cut_tool_results: int = 0
-    max_history: int = 400_000
+    max_history: int = 100_000
 
     def at(self, line: int) -> Place:
         """Another line of the same file."""

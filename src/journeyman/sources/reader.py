@@ -146,10 +146,10 @@ class Reader:
             changes = {"finish_reason": None, "extra": {**one.extra, "finish_reason": one.finish_reason}}
         if (role := self._role(value)) is not None:
             changes["role"] = role
-        messages = cut_results(one.messages, self._config.cut_tool_results)
-        if cut := cut_notes(messages):
+        if self._config.cut_tool_results:
+            messages = cut_results(one.messages, self._config.cut_tool_results)
             changes["messages"] = messages
-            status = status.also(Status(notes=cut))
+            status = status.also(Status(notes=cut_notes(messages)))
         return one.model_copy(update=changes | status.fields())
 
     def _by_field(self, value: Mapping[str, Any], one: Interaction, status: Status) -> Status:

@@ -100,8 +100,9 @@ def _is_openhands(value: Mapping[str, Any]) -> bool:
         return False
     kind = value.get("kind")
     if isinstance(kind, str) and kind.endswith("Event"):
-        return True
-    return isinstance(value.get("id"), int) and ("action" in value or "observation" in value)
+        return isinstance(value.get("timestamp"), str)
+    acts = "action" in value and isinstance(value.get("args"), dict)
+    return isinstance(value.get("id"), int) and (acts or {"observation", "content"} <= value.keys())
 
 
 def beside(path: Path) -> dict[str, Any]:
