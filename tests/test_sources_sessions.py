@@ -205,6 +205,29 @@ def test_a_line_by_itself_says_that_the_file_is_needed(tmp_path: Path) -> None:
     streamed["message"] |= {"role": "assistant", "content": [{"type": "text", "text": "Hi"}]}  # type: ignore[operator]
     (found,) = Reader(DataConfig()).records(parse_line(json.dumps(streamed).encode(), 1), "log.jsonl")
     assert isinstance(found, Rejected) and "stream-json" in found.reason
+    item = {"type": "item.completed", "item": {"id": "item_0", "type": "agent_message", "text": "Hi"}}
+    (found,) = Reader(DataConfig()).records(parse_line(json.dumps(item).encode(), 1), "log.jsonl")
+    assert isinstance(found, Rejected) and "codex exec --json" in found.reason
+
+
+def test_what_claude_code_writes_itself_is_no_answer(tmp_path: Path) -> None:
+    def line(type_: str, uuid: str, parent: str | None, text: str, model: str = "") -> dict[str, Any]:
+        message = {"role": type_, "content": text, "model": model, "id": f"m-{uuid}"}
+        return {"type": type_, "uuid": uuid, "parentUuid": parent, "sessionId": "s", "message": message}
+
+    data = _lines_of(
+        line("user", "u1", None, "Do it."),
+        line("assistant", "a1", "u1", "API Error: Request was aborted.", "<synthetic>"),
+        line("user", "u2", "a1", "Again."),
+        line("assistant", "a2", "u2", "No response requested.", "<synthetic>"),
+        line("user", "u3", "a2", "And now?"),
+        line("assistant", "a3", "u3", "Done.", "claude"),
+    )
+    found = _read(_written(tmp_path, "log.jsonl", data))
+    assert [(one.output, one.succeeded) for one in _kept(found)] == [(None, False), ("Done.", None)]
+    assert "not by a model" in _reasons(found)[4]
+    assert [role for role, _ in _turns(_kept(found)[1])] == ["user", "assistant", "user"]
+    assert _turns(_kept(found)[1])[0] == ("user", "Do it.\nAgain.")
 
 
 # Codex
@@ -389,6 +412,19 @@ def test_the_reward_is_the_outcome_of_all_turns(tmp_path: Path) -> None:
     assert by_line[5][0].errors == ["resolved false"]
     config = DataConfig(success_field="reward", success_at_least=7)
     assert _at(_fixture("trajectory", tmp_path, config), 4).succeeded is True
+
+
+@pytest.mark.parametrize(
+    ("reward", "right"),
+    [(1, True), (1.0, True), ("1.0", True), (True, True), (0, False), (0.0, False), ("0", False), (0.5, False),
+     (-1, False), (0.9999999, True), (7.5, None), ("7.5", None), ("high", None), ([0, 1], None), (None, None),
+     ({"reward": 1.0}, True), ({"reward": 0}, False)],
+)  # fmt: skip
+def test_only_a_whole_reward_is_a_success(reward: Any, right: bool | None) -> None:
+    turns = [{"role": "user", "content": "?"}, {"role": "assistant", "content": "!"}]
+    line = json.dumps({"traj": turns, "reward": reward}).encode()
+    (one,) = _kept(Reader(DataConfig()).records(parse_line(line, 1), "log.json"))
+    assert one.succeeded is right and (("unknown_status" in _codes(one)) is (right is None and reward is not None))
 
 
 def test_what_the_simulated_user_does_is_not_the_agents(tmp_path: Path) -> None:

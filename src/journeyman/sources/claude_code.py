@@ -28,7 +28,7 @@ from journeyman.sources.fields import (
 )
 from journeyman.sources.history import answered
 from journeyman.sources.place import Place
-from journeyman.sources.session_files import line_format
+from journeyman.sources.session_files import is_claude
 from journeyman.sources.sessions import Session
 from journeyman.sources.status import Status
 
@@ -48,7 +48,7 @@ def claims(row: Mapping[str, Any]) -> bool:
     if isinstance(row, Session):
         return row.format == "claude_code"
     is_beside = isinstance(row.get("agentType"), str) and len(row) <= 3
-    return line_format(row) == "claude_code" or is_beside or _is_streamed(row)
+    return is_claude(row) or is_beside or _is_streamed(row)
 
 
 def _is_streamed(row: Mapping[str, Any]) -> bool:

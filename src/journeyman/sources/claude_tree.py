@@ -20,6 +20,8 @@ from journeyman.sources.history import LEFT_OUT, characters, cut_results, too_lo
 from journeyman.sources.place import Place
 from journeyman.sources.sessions import Line
 
+_ERRORS = ("API Error", "Claude AI usage limit", "Credit balance", "Prompt is too long", "Request timed out")
+"""What Claude Code writes in the model's place; older versions have no flag for it."""
 _TASK_TOOLS = ("Task", "Agent")
 
 
@@ -73,7 +75,10 @@ class Call:
 
     @property
     def is_api_error(self) -> bool:
-        return any(one.value.get("isApiErrorMessage") is True for one in self.entries)
+        if any(one.value.get("isApiErrorMessage") is True for one in self.entries):
+            return True
+        is_own = mapping(self.last.get("message")).get("model") == "<synthetic>"
+        return is_own and "".join(self.blocks.texts).startswith(_ERRORS)
 
     @property
     def stop_reason(self) -> Any:

@@ -21,7 +21,7 @@ from journeyman.sources.codex_items import Answer, Unread, call_of, is_context, 
 from journeyman.sources.fields import NotAnInteraction, between_ms, iso_time, mapping, named_role, text_or_none, without
 from journeyman.sources.history import answered
 from journeyman.sources.place import Place
-from journeyman.sources.session_files import line_format
+from journeyman.sources.session_files import is_codex
 from journeyman.sources.sessions import Line, Session
 
 _ANSWER_ITEMS = ("reasoning", "function_call", "custom_tool_call", "local_shell_call")
@@ -37,7 +37,16 @@ def claims(row: Mapping[str, Any]) -> bool:
     if isinstance(row, Session):
         return row.format == "codex"
     is_oldest = isinstance(row.get("items"), list) and "id" in mapping(row.get("session"))
-    return is_oldest or line_format(row) == "codex"
+    return is_oldest or is_codex(row) or _is_streamed(row)
+
+
+def _is_streamed(row: Mapping[str, Any]) -> bool:
+    """A line of `codex exec --json`."""
+    type_ = row.get("type")
+    names = ("thread.started", "turn.started", "turn.completed", "turn.failed")
+    return isinstance(type_, str) and (
+        type_ in names or (type_.startswith("item.") and isinstance(row.get("item"), dict))
+    )
 
 
 def interactions(row: Mapping[str, Any], place: Place) -> Iterator[Interaction | NotAnInteraction]:
@@ -48,6 +57,10 @@ def interactions(row: Mapping[str, Any], place: Place) -> Iterator[Interaction |
         number = int(place.source.rpartition(":")[2])
         lines = [Line(number, {"type": "session_meta", "payload": row["session"]})]
         lines += [Line(number, mapping(item)) for item in row["items"]]
+    elif _is_streamed(row):
+        raise NotAnInteraction(
+            "a line of `codex exec --json`, which lacks the prompt: give the rollout's file below ~/.codex/sessions"
+        )
     else:
         raise NotAnInteraction("a line of a Codex session by itself: give the rollout's whole .jsonl file")
     rollout = _Rollout(place)

@@ -140,7 +140,8 @@ def read_file(path: Path, skip: int = 0) -> Iterator[tuple[Row, int]]:
         UsageError: the file is missing or cannot be read.
         InputError: the compressed stream, or the Parquet file, is damaged.
     """
-    name = path.name.lower().removesuffix(".gz").removesuffix(".zst").replace(".traj", ".json")
+    name = path.name.lower().removesuffix(".gz").removesuffix(".zst")
+    name = f"{name}.json" if name.endswith(".traj") else name
     try:
         if (problem := refused_name(name)) and path.is_file():
             yield from [(Row(1, None, problem, path.name), path.stat().st_size)][skip:]

@@ -14,7 +14,7 @@ from journeyman.records import Interaction
 from journeyman.sources.fields import NotAnInteraction, kind, mapping, named_role, text_or_none, without
 from journeyman.sources.openhands_events import Conversation
 from journeyman.sources.place import Place
-from journeyman.sources.session_files import line_format
+from journeyman.sources.session_files import is_openhands
 from journeyman.sources.sessions import Line, Session
 from journeyman.sources.status import Status, claimed
 
@@ -25,8 +25,8 @@ def claims(row: Mapping[str, Any]) -> bool:
     history = row.get("history")
     if isinstance(history, list) and history:
         first = history[0][0] if isinstance(history[0], list) and history[0] else history[0]
-        return line_format(mapping(first)) == "openhands"
-    return line_format(row) == "openhands"
+        return is_openhands(mapping(first))
+    return is_openhands(row)
 
 
 def interactions(row: Mapping[str, Any], place: Place) -> Iterator[Interaction | NotAnInteraction]:

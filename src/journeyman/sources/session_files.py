@@ -66,14 +66,14 @@ def _of_names(line: bytes) -> str | None:
 
 def line_format(value: Mapping[str, Any]) -> str | None:
     """The format of a session that this is a line of, or None."""
-    if _is_claude(value):
+    if is_claude(value):
         return "claude_code"
-    if _is_codex(value):
+    if is_codex(value):
         return "codex"
-    return "openhands" if _is_openhands(value) else None
+    return "openhands" if is_openhands(value) else None
 
 
-def _is_claude(value: Mapping[str, Any]) -> bool:
+def is_claude(value: Mapping[str, Any]) -> bool:
     type_ = value.get("type")
     if not isinstance(type_, str):
         return False
@@ -85,7 +85,7 @@ def _is_claude(value: Mapping[str, Any]) -> bool:
     return is_known and isinstance(value.get("sessionId"), str)
 
 
-def _is_codex(value: Mapping[str, Any]) -> bool:
+def is_codex(value: Mapping[str, Any]) -> bool:
     if isinstance(value.get("payload"), dict):
         return value.get("type") in _CODEX_TYPES if isinstance(value.get("type"), str) else False
     if "record_type" in value and len(value) == 1:
@@ -94,7 +94,7 @@ def _is_codex(value: Mapping[str, Any]) -> bool:
     return is_meta and "instructions" in value and value.keys() <= {"id", "timestamp", "instructions", "git"}
 
 
-def _is_openhands(value: Mapping[str, Any]) -> bool:
+def is_openhands(value: Mapping[str, Any]) -> bool:
     source = value.get("source")
     if not isinstance(source, str) or source not in _OPENHANDS_SOURCES:
         return False

@@ -18,6 +18,7 @@ from journeyman.sources.fields import (
     first,
     mapping,
     named_role,
+    number,
     text_or_none,
     tools_of,
     without,
@@ -95,13 +96,16 @@ def _of_error(info: Mapping[str, Any]) -> Status:
 
 def of_reward(value: Any, name: str = "reward") -> Status:
     """1 is a success and less is none; on another scale nobody knows."""
+    if isinstance(value, Mapping):
+        value = value.get("reward")
     if value is None:
         return Status()
-    if isinstance(value, bool):
-        value = float(value)
-    if isinstance(value, int | float) and value > 1:
-        return Status(notes=[Note(code="unknown_status", detail=_SHOWN_SCALE.format(f"{value:g}"))])
-    return at_least(round(value, 6) if isinstance(value, float) else value, 1.0, name)
+    reached = number(float(value) if isinstance(value, bool) else value)
+    if reached is None:
+        return at_least(value, 1.0, name)
+    if reached > 1:
+        return Status(notes=[Note(code="unknown_status", detail=_SHOWN_SCALE.format(f"{reached:g}"))])
+    return at_least(round(reached, 6), 1.0, name)
 
 
 def _simulation(
