@@ -185,6 +185,23 @@ def test_a_damaged_line_is_rejected_alone_and_the_hole_is_said(tmp_path: Path) -
     assert "history_not_whole" in _codes(_at(found, 35))
 
 
+def test_an_answer_whose_question_is_damaged_is_rejected_across_bookkeeping(tmp_path: Path) -> None:
+    def line(type_: str, uuid: str, parent: str | None, **more: Any) -> dict[str, Any]:
+        return {"type": type_, "uuid": uuid, "parentUuid": parent, "sessionId": "s", **more}
+
+    def said(role: str, text: str) -> dict[str, Any]:
+        return {"message": {"role": role, "content": text}}
+
+    head = _lines_of(line("user", "u1", None, **said("user", "One?")), line("assistant", "a1", "u1", **said("a", "1")))
+    hooks = _lines_of(line("progress", "p0", "u2"), *(line("progress", f"p{n}", f"p{n - 1}") for n in range(1, 3_000)))
+    answer = _lines_of(line("assistant", "a2", "p2999", **said("assistant", "2")))
+    good = _lines_of(line("user", "u2", "a1", **said("user", "Two?")))
+    found = _read(_written(tmp_path, "log.jsonl", head + good + hooks + answer))
+    assert [text for _, text in _turns(_kept(found)[1])] == ["One?", "1", "Two?"]
+    found = _read(_written(tmp_path, "log.jsonl", head + good[:30] + b"\n" + hooks + answer))
+    assert [one.output for one in _kept(found)] == ["1"] and "damaged" in _reasons(found)[3_004]
+
+
 def test_after_a_compaction_the_history_is_its_summary(tmp_path: Path) -> None:
     last = _at(_fixture("claude_code", tmp_path), 39)
     assert _turns(last) == [("user", "This session is being continued: parse now returns None.")]

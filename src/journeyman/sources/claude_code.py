@@ -17,7 +17,8 @@ from typing import Any
 
 from journeyman.foreign import plain
 from journeyman.records import Interaction, Message, Note
-from journeyman.sources.claude_tree import Call, Tree
+from journeyman.sources.claude_lines import Call
+from journeyman.sources.claude_tree import Tree
 from journeyman.sources.fields import (
     NotAnInteraction,
     between_ms,

@@ -9,108 +9,17 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple
 
 from journeyman.foreign import plain
 from journeyman.records import Message, Note
-from journeyman.sources.blocks import Blocks, blocks_of
+from journeyman.sources.blocks import blocks_of
+from journeyman.sources.claude_lines import Call, Entry, Past, Task, content_of, user_turns_joined
 from journeyman.sources.fields import NotAnInteraction, mapping, text_or_none
-from journeyman.sources.history import LEFT_OUT, characters, cut_results, too_long
+from journeyman.sources.history import characters, cut_results, too_long
 from journeyman.sources.place import Place
 from journeyman.sources.sessions import Line
 
-_ERRORS = ("API Error", "Claude AI usage limit", "Credit balance", "Prompt is too long", "Request timed out")
-"""What Claude Code writes in the model's place; older versions have no flag for it."""
 _TASK_TOOLS = ("Task", "Agent")
-
-
-@dataclass
-class Entry:
-    """One line that has a place in the tree."""
-
-    line: int
-    value: dict[str, Any]
-    uuid: str
-    parent: str | None
-    agent: str = ""
-    messages: list[Message] = field(default_factory=list)
-    note: Note | None = None
-
-    @property
-    def prompts(self) -> bool:
-        """Whether somebody typed it."""
-        typed = any(one.role == "user" for one in self.messages) and not self.value.get("isMeta")
-        return typed and all(one.role == "user" for one in self.messages)
-
-
-@dataclass
-class Call:
-    """One answer of the API: all lines that have its message's id."""
-
-    key: str
-    entries: list[Entry]
-    blocks: Blocks = field(default_factory=Blocks)
-    note: Note | None = None
-
-    @property
-    def first(self) -> dict[str, Any]:
-        return self.entries[0].value
-
-    @property
-    def last(self) -> dict[str, Any]:
-        return self.entries[-1].value
-
-    @property
-    def line(self) -> int:
-        return self.entries[-1].line
-
-    @property
-    def agent(self) -> str:
-        return self.entries[0].agent
-
-    @property
-    def parent(self) -> str | None:
-        return self.entries[0].parent
-
-    @property
-    def is_api_error(self) -> bool:
-        if any(one.value.get("isApiErrorMessage") is True for one in self.entries):
-            return True
-        is_own = mapping(self.last.get("message")).get("model") == "<synthetic>"
-        return is_own and "".join(self.blocks.texts).startswith(_ERRORS)
-
-    @property
-    def stop_reason(self) -> Any:
-        reasons = [mapping(one.value.get("message")).get("stop_reason") for one in self.entries]
-        return next((one for one in reversed(reasons) if one is not None), None)
-
-    @property
-    def message(self) -> Message:
-        text = "".join(self.blocks.texts)
-        return Message(role="assistant", content=text, tool_calls=self.blocks.calls, extra=self.blocks.extra)
-
-    @property
-    def messages(self) -> list[Message]:
-        """As later requests have it: Claude Code sends neither errors of the API nor lone thoughts."""
-        message = self.message
-        return [message] if not self.is_api_error and (message.content or message.tool_calls) else []
-
-
-class Past(NamedTuple):
-    """What came before a call; `time` is the last line's."""
-
-    messages: list[Message]
-    notes: list[Note]
-    time: Any
-
-
-class Task(NamedTuple):
-    """A call that starts a sub-agent."""
-
-    prompt: str
-    type: str
-    agent: str | None
 
 
 class Tree:
@@ -126,6 +35,7 @@ class Tree:
         self._place = place
         self.unreadable: list[NotAnInteraction] = []
         self._by_uuid: dict[str, Entry] = {}
+        self._skips: dict[str, str] = {}
         self._call_of: dict[str, Call] = {}
         self._results: dict[str, list[Entry]] = defaultdict(list)
         self._prompts: dict[str, list[Entry]] = defaultdict(list)
@@ -185,7 +95,7 @@ class Tree:
         value = entry.value
         match value.get("type"):
             case "user":
-                blocks = blocks_of(_content(value), "message.content")
+                blocks = blocks_of(content_of(value), "message.content")
                 text = "\n".join(blocks.texts)
                 own = [Message(role="user", content=text, extra=blocks.extra)] if text else []
                 entry.messages = [*blocks.results, *own]
@@ -197,7 +107,7 @@ class Tree:
                 entry.note = Note(code="history_not_whole", detail="Claude Code cleared some older results of tools")
 
     def _add_to_call(self, entry: Entry) -> None:
-        content = _content(entry.value)
+        content = content_of(entry.value)
         blocks = blocks_of(content, "message.content")
         id_ = text_or_none(mapping(entry.value.get("message")).get("id"))
         key = f"{entry.agent}/{id_}" if id_ else entry.uuid
@@ -229,7 +139,7 @@ class Tree:
         turns, size = list[Call | Entry](), 0
         seen = {call.key}
         at: Call | Entry = call
-        while (step := self._before(at, at is call)) is not None:
+        while (step := self._before(at, size == 0)) is not None:
             at = step
             key = at.key if isinstance(at, Call) else at.uuid
             if key in seen:
@@ -261,7 +171,20 @@ class Tree:
             if is_answer:
                 raise NotAnInteraction("the turn that it answers is on a damaged line")
             at.note = Note(code="history_not_whole", detail="a turn on a damaged line")
+        found = self._over_bookkeeping(found)
         return self._call_of.get(found.uuid, found)
+
+    def _over_bookkeeping(self, entry: Entry) -> Entry:
+        """The next line on the way up that says something; there can be thousands that do not."""
+        passed: list[str] = []
+        while entry.uuid not in self._call_of and not entry.messages and entry.note is None:
+            above = self._by_uuid.get(self._skips.get(entry.uuid) or entry.parent or "")
+            if above is None or above.uuid in passed[-1:] or len(passed) > len(self._by_uuid):
+                break
+            passed.append(entry.uuid)
+            entry = above
+        self._skips |= dict.fromkeys(passed, entry.uuid)
+        return entry
 
     def _over_damage(self, at: Call | Entry) -> Entry:
         """The line before damaged ones, where a parent is missing."""
@@ -287,7 +210,7 @@ class Tree:
             for entry in sorted(beside.values(), key=lambda one: one.line):
                 if entry.uuid not in there and entry.line < before and entry.agent == turn.agent:
                     messages += entry.messages
-        return _merged(messages)
+        return user_turns_joined(messages)
 
     def results_of(self, call: Call) -> list[Message]:
         """The results of its tools."""
@@ -328,22 +251,3 @@ class Tree:
 
 def _once(notes: Sequence[Note]) -> list[Note]:
     return list({(one.code, one.detail): one for one in notes}.values())
-
-
-def _content(value: dict[str, Any]) -> Any:
-    message = value.get("message")
-    if not isinstance(message, dict):
-        raise NotAnInteraction("message is not an object")
-    return message.get("content")
-
-
-def _merged(messages: Sequence[Message]) -> list[Message]:
-    merged: list[Message] = []
-    for one in messages:
-        if merged and one.role == "user" and merged[-1].role == "user":
-            parts = [*merged[-1].extra.get(LEFT_OUT, ()), *one.extra.get(LEFT_OUT, ())]
-            content = f"{merged[-1].content}\n{one.content}"
-            one = Message(role="user", content=content, extra={LEFT_OUT: parts} if parts else {})
-            merged.pop()
-        merged.append(one)
-    return merged

@@ -19,6 +19,9 @@ CUT = "cut_characters"
 LEFT_OUT = "left_out"
 """In a message's extra: the kinds of its parts that are no text."""
 
+_TURN, _CALL = 30, 60
+"""Characters of `<|im_start|>assistant … <|im_end|>` and of `<tool_call>{"name": …, "arguments": …}</tool_call>`."""
+
 
 def cut_results(messages: Sequence[Message], limit: int) -> list[Message]:
     """The messages with the middle of long tool results cut; 0: as they are."""
@@ -42,9 +45,9 @@ def cut_notes(messages: Sequence[Message]) -> list[Note]:
 
 
 def characters(message: Message) -> int:
-    """About as long as it is in a prompt."""
-    calls = sum(len(json.dumps(call.arguments, default=str)) for call in message.tool_calls)
-    return len(message.content) + calls
+    """About as long as it is in a prompt, with what marks the turn and its calls there."""
+    calls = sum(len(call.name) + len(json.dumps(call.arguments, default=str)) + _CALL for call in message.tool_calls)
+    return len(message.content) + calls + _TURN
 
 
 def is_longer(messages: Sequence[Message], limit: int) -> bool:
