@@ -60,6 +60,15 @@ class DataConfig(Section):
     success_at_least: float | None = Field(
         None, description="where that field is a reward or a score: what counts as a success"
     )
+    cut_tool_results: int = Field(
+        0, ge=0, description="characters of a tool's result that stay: of longer ones the middle is cut; 0: all stays"
+    )
+    max_history: int = Field(
+        100_000,
+        ge=1_000,
+        description="characters before an answer in a session or trajectory, whose answers all repeat what went "
+        "before; answers with more are rejected",
+    )
     columns: dict[str, str] = Field(
         default_factory=dict, description="for tables and JSON: our field → the column's name, or a dotted path"
     )

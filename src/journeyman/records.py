@@ -86,7 +86,7 @@ def system_text(messages: Sequence[Message]) -> str:
 
 NoteCode = Literal[
     "unknown_status", "unknown_finish_reason", "choices_not_kept", "turns_not_kept", "parts_not_kept",
-    "tools_not_kept", "reasoning_apart", "encoding", "other",
+    "tools_not_kept", "reasoning_apart", "encoding", "tool_results_cut", "history_not_whole", "branch_left", "other",
 ]  # fmt: skip
 """What a reader did not understand, or left out, in a row that it kept."""
 

@@ -32,7 +32,15 @@ _MAX_ENCODINGS = 3
 
 
 class NotAnInteraction(Exception):
-    """Why a row cannot become an interaction. The reason names fields and types, never values."""
+    """Why a row cannot become an interaction. The reason names fields and types, never values.
+
+    Attributes:
+        line, text: of the line within a session's file that is meant, and its beginning; None: the row's own.
+    """
+
+    def __init__(self, reason: str, line: int | None = None, text: str | None = None) -> None:
+        super().__init__(reason)
+        self.line, self.text = line, text
 
 
 def kind(value: Any) -> str:

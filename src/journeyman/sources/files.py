@@ -21,9 +21,10 @@ from journeyman.foreign import plain
 from journeyman.sources.documents import documents_of, is_document, lines_of
 from journeyman.sources.opening import CHUNK, COMPRESSED, DAMAGED, opened, recoded
 from journeyman.sources.rows import Row, parse_line, refused
+from journeyman.sources.session_files import MAX_SESSION_BYTES, SESSION_NAMES, beside, refused_name, session_format
 from journeyman.sources.spreadsheet import csv_rows, parquet_rows
 
-SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet", ".log", ".txt", ".zip")
+SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet", ".log", ".txt", ".zip", ".traj", ".eval")
 _ROTATED = re.compile(r"([.\-_]\d{1,3}|[.\-_]\d{4}-?\d\d-?\d\d([T.\-_]?\d{2,6})*|\.(old|bak|prev))$")
 
 
@@ -151,19 +152,35 @@ def _damage(error: BaseException, rows: int) -> str:
 
 def _rows_of(path: Path, skip: int, encoding: str) -> Iterator[tuple[Row, int]]:
     name = bare_name(path.name.lower())
-    if name.endswith(".parquet"):
+    if (problem := refused_name(name)) and path.is_file():
+        yield from [(refused(1, problem, path.name), path.stat().st_size)][skip:]
+    elif name.endswith(".parquet"):
         yield from parquet_rows(path, skip)
     elif name.endswith(".zip") or zipfile.is_zipfile(path):
         yield from itertools.islice(_zip(path, encoding), skip, None)
     else:
         with opened(path, encoding) as (stream, raw):
-            for row in _stream_rows(stream, name, skip):
+            session = session_format(stream.peek(1 << 16))
+            rows = _stream_rows(stream, name, skip) if session is None else _session(stream, session, path, skip)
+            for row in rows:
                 yield row, raw.tell()
+
+
+def _session(stream: io.BufferedReader, name: str, path: Path, skip: int) -> Iterator[Row]:
+    """A file that is one session, as one row."""
+    raw = stream.read(MAX_SESSION_BYTES + 1)
+    shown = raw[:200].decode("utf-8", errors="replace").encode("utf-8", "replace").decode()
+    row = Row(1, None, "", shown, raw, session=name, about=beside(path))
+    if len(raw) > MAX_SESSION_BYTES:
+        row = refused(1, f"a {SESSION_NAMES[name]} session longer than {MAX_SESSION_BYTES >> 20} MiB", raw)
+    yield from [row][skip:]
 
 
 def _stream_rows(stream: io.BufferedReader, name: str, skip: int) -> Iterator[Row]:
     if name.endswith((".csv", ".tsv")):
         return csv_rows(stream, name.endswith(".tsv"), skip)
+    if name.endswith(".traj"):
+        name = f"{name}.json"
     if is_document(stream, name):
         return documents_of(stream, skip)
     return lines_of(stream, skip)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from journeyman.sources.fields import kind
@@ -31,8 +31,10 @@ class Row:
         value: the JSON object, or None where there is none.
         problem: why there is none.
         text: the row's beginning, for the report of rejected rows.
-        raw: a line that is not parsed yet: reading is serial, parsing need not be.
+        raw: a line that is not parsed yet, or a session's whole file: reading is serial, parsing need not be.
         member: the file of an archive that it stands in.
+        session: the format of the session that the row is (sources/sessions.py), or None.
+        about: what stands beside a session's file.
     """
 
     line: int
@@ -41,6 +43,8 @@ class Row:
     text: str
     raw: bytes | None = None
     member: str = ""
+    session: str | None = None
+    about: dict[str, Any] = field(default_factory=dict)
 
     def parsed(self) -> Row:
         if self.raw is None:
