@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import codecs
 import io
 import json
 from collections.abc import Iterator
 
 from journeyman.sources import rows
-from journeyman.sources.opening import CHUNK
+from journeyman.sources.opening import CHUNK, DAMAGED
 from journeyman.sources.rows import DECODER, Row, checked, refused
 
 MAX_DOCUMENT_BYTES = 256 << 20
@@ -46,32 +47,44 @@ def _is_value(head: bytes) -> bool:
 
 def lines_of(stream: io.BufferedReader, skip: int) -> Iterator[Row]:
     """Every line that is not blank, not parsed yet."""
-    number = 0
-    while lines := _some_lines(stream):
-        for line in lines:
-            number += 1
-            if not line.strip():
-                continue
-            if skip:
-                skip -= 1
-            elif len(line) > rows.MAX_ROW_BYTES:
-                yield refused(number, f"longer than {rows.MAX_ROW_BYTES >> 20} MiB", line)
-            else:
-                yield Row(number, None, "", "", line)
+    for number, line in enumerate(_lines(stream), start=1):
+        if not line.strip():
+            continue
+        if skip:
+            skip -= 1
+        elif len(line) > rows.MAX_ROW_BYTES:
+            yield refused(number, f"longer than {rows.MAX_ROW_BYTES >> 20} MiB", line)
+        else:
+            yield Row(number, None, "", "", line)
 
 
-def _some_lines(stream: io.BufferedReader) -> list[bytes]:
-    """About a megabyte of lines; of one that is too long only its beginning, so that memory stays bounded."""
-    chunk = stream.read(CHUNK)
-    if not chunk:
-        return []
-    if not chunk.endswith(b"\n"):
-        chunk += stream.readline(rows.MAX_ROW_BYTES + 1)
-    if not chunk.endswith(b"\n"):
-        while (more := stream.readline(CHUNK)) and not more.endswith(b"\n"):
-            pass
-    lines = chunk.split(b"\n")
-    return lines if lines[-1] else lines[:-1]
+def _lines(stream: io.BufferedReader) -> Iterator[bytes]:
+    """The lines; of one that is too long only its beginning, so that memory stays bounded.
+
+    A stream that breaks gives all lines before the break, the broken one among them, then its error.
+    """
+    rest, overlong, broken = b"", False, None
+    while True:
+        try:
+            chunk = stream.read1(CHUNK)
+        except DAMAGED as error:
+            chunk, broken = b"", error
+        if not chunk:
+            break
+        first, ended, others = chunk.partition(b"\n")
+        if not overlong:
+            rest += first
+        if not ended:
+            overlong = len(rest) > rows.MAX_ROW_BYTES
+            continue
+        yield rest
+        *whole, rest = others.split(b"\n")
+        overlong = False
+        yield from whole
+    if rest:
+        yield rest
+    if broken is not None:
+        raise broken
 
 
 def documents_of(stream: io.BufferedReader, skip: int) -> Iterator[Row]:
@@ -85,7 +98,9 @@ class _Documents:
     """Reads values off the front of a buffer that is filled as needed."""
 
     def __init__(self, stream: io.BufferedReader) -> None:
-        self._text = io.TextIOWrapper(stream, encoding="utf-8", errors="surrogateescape")
+        self._stream = stream
+        self._broken: BaseException | None = None
+        self._decoder = codecs.getincrementaldecoder("utf-8")("surrogateescape")
         self._buffer, self._place, self._number, self._in_list = "", 0, 0, False
 
     def __iter__(self) -> Iterator[Row]:
@@ -96,6 +111,8 @@ class _Documents:
                 continue
             self._number += 1
             yield self._value()
+        if self._broken is not None:
+            raise self._broken
         if self._in_list:
             self._number += 1
             yield refused(self._number, "the file ends within a list: what followed is not there", "")
@@ -111,9 +128,17 @@ class _Documents:
                 return False
 
     def _more(self, count: int) -> bool:
-        chunk = self._text.read(count)
-        self._buffer, self._place = self._buffer[self._place :] + chunk, 0
-        return bool(chunk)
+        text = ""
+        while len(text) < count and self._broken is None:
+            try:
+                chunk = self._stream.read1(CHUNK)
+            except DAMAGED as error:
+                chunk, self._broken = b"", error
+            text += self._decoder.decode(chunk, final=not chunk)
+            if not chunk:
+                break
+        self._buffer, self._place = self._buffer[self._place :] + text, 0
+        return bool(text)
 
     def _value(self) -> Row:
         limit = rows.MAX_ROW_BYTES if self._in_list else MAX_DOCUMENT_BYTES

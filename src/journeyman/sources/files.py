@@ -137,9 +137,6 @@ def read_file(path: Path, skip: int = 0, encoding: str = "auto") -> Iterator[tup
     except (*DAMAGED, zipfile.BadZipFile, RuntimeError) as error:
         yield refused(last + 1, _damage(error, rows), ""), done
     except OSError as error:
-        if error.errno is None:  # bz2's word for a damaged stream
-            yield refused(last + 1, _damage(error, rows), ""), done
-            return
         raise UsageError(f"{path}: {error.strerror or error}", "Make the file readable and run it again") from error
 
 

@@ -14,7 +14,7 @@ from typing import Any
 from journeyman.records import Message, ToolCall
 from journeyman.sources.fields import NotAnInteraction, decoded, tool_call, tools_of
 
-_TOOLS = re.compile(r"[ \t]*<tools>(?P<inside>.*?)</tools>[ \t]*\n?", re.DOTALL)
+_TOOLS = re.compile(r"[ \t]*<tools>\s*(?P<inside>[\[{].*?)\s*</tools>[ \t]*\n?", re.DOTALL)
 _CALL = re.compile(r"<tool_call>(?P<inside>.*?)</tool_call>", re.DOTALL)
 _RESULT = re.compile(r"^\s*<tool_response>\s*(?P<inside>.*?)\s*</tool_response>\s*$", re.DOTALL)
 
@@ -30,7 +30,7 @@ def structured(messages: Sequence[Message]) -> tuple[list[Message], list[dict[st
     tools: list[dict[str, Any]] = []
     turns = []
     for index, message in enumerate(messages):
-        if message.role == "system" and (found := _TOOLS.search(message.content)) and found["inside"].strip():
+        if message.role == "system" and (found := _TOOLS.search(message.content)):
             tools += _defined(found["inside"], index)
             message = message.model_copy(update={"content": _TOOLS.sub("", message.content, count=1).rstrip()})
         elif message.role == "assistant" and _CALL.search(message.content):

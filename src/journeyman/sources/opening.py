@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import bz2
 import codecs
-import gzip
 import io
 import lzma
-from collections.abc import Iterator
+import zlib
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -20,9 +20,15 @@ import zstandard
 
 CHUNK = 1 << 20
 COMPRESSED = (".gz", ".zst", ".bz2", ".xz")
-DAMAGED = (gzip.BadGzipFile, EOFError, zstandard.ZstdError, lzma.LZMAError)
-_ZSTD_PIECE = 4096
-"""Bytes given to the decompressor at a time: one of its blocks of 128 KiB can hide in four bytes."""
+DAMAGED = (EOFError, zlib.error, zstandard.ZstdError, lzma.LZMAError)
+_PIECE = 4096
+"""Bytes given to a decompressor at a time: zstd can hide a block of 128 KiB in four bytes."""
+_PACKINGS: tuple[tuple[bytes, Callable[[], Any]], ...] = (
+    (b"\x1f\x8b", lambda: zlib.decompressobj(wbits=31)),
+    (b"\x28\xb5\x2f\xfd", lambda: zstandard.ZstdDecompressor().decompressobj()),
+    (b"BZh", bz2.BZ2Decompressor),
+    (b"\xfd7zXZ\0", lambda: lzma.LZMADecompressor(lzma.FORMAT_XZ)),
+)
 _BOMS = (
     (codecs.BOM_UTF32_LE, "utf-32"),
     (codecs.BOM_UTF32_BE, "utf-32"),
@@ -40,16 +46,8 @@ def opened(path: Path, encoding: str = "auto") -> Iterator[tuple[io.BufferedRead
 
 def decompressed(raw: Any) -> io.BufferedReader:
     head = raw.peek(8)[:8]
-    stream: Any = raw
-    if head.startswith(b"\x1f\x8b"):
-        stream = gzip.GzipFile(fileobj=raw)
-    elif head.startswith(b"\x28\xb5\x2f\xfd"):
-        stream = _Zstd(raw)
-    elif head.startswith(b"BZh"):
-        stream = bz2.BZ2File(raw)
-    elif head.startswith(b"\xfd7zXZ\0"):
-        stream = lzma.LZMAFile(raw)  # noqa: SIM115  (closed with the file below it)
-    return raw if stream is raw else io.BufferedReader(stream, CHUNK)
+    make = next((make for mark, make in _PACKINGS if head.startswith(mark)), None)
+    return raw if make is None else io.BufferedReader(_Unpacked(raw, make), CHUNK)
 
 
 def recoded(stream: io.BufferedReader, encoding: str) -> io.BufferedReader:
@@ -90,7 +88,7 @@ class _Recoded(io.RawIOBase):
 
     def readinto(self, target: Any) -> int:
         while not self._left:
-            chunk = self._stream.read(CHUNK // 4)
+            chunk = self._stream.read1(CHUNK // 4)
             try:
                 text = self._decoder.decode(chunk, final=not chunk)
             except UnicodeDecodeError as error:
@@ -103,29 +101,42 @@ class _Recoded(io.RawIOBase):
         return count
 
 
-class _Zstd(io.RawIOBase):
-    """Frames laid end to end. zstandard's own reader takes a cut frame for the end of the file."""
+class _Unpacked(io.RawIOBase):
+    """Members or frames laid end to end, unpacked piece by piece.
 
-    def __init__(self, raw: io.BufferedReader) -> None:
-        self._raw, self._left, self._pending = raw, b"", b""
-        self._frame: Any = None
+    What was unpacked before a damage is given out before the error: readers of the standard library lose it. And
+    zstandard's own reader takes a cut frame for the end of the file.
+    """
+
+    def __init__(self, raw: io.BufferedReader, make: Callable[[], Any]) -> None:
+        self._raw, self._make, self._left, self._pending = raw, make, b"", b""
+        self._member: Any = None
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, target: Any) -> int:
         while not self._left:
-            piece = self._pending or self._raw.read(_ZSTD_PIECE)
+            piece = self._pending or self._raw.read(_PIECE)
             self._pending = b""
             if not piece:
-                if self._frame is not None:
-                    raise EOFError("the last zstd frame is cut")
+                if self._member is not None:
+                    raise EOFError("the compressed data are cut")
                 return 0
-            if self._frame is None:
-                self._frame = zstandard.ZstdDecompressor().decompressobj()
-            self._left = self._frame.decompress(piece)
-            if self._frame.eof:
-                self._pending, self._frame = self._frame.unused_data, None
+            self._unpack(piece)
         count = min(len(target), len(self._left))
         target[:count], self._left = self._left[:count], self._left[count:]
         return count
+
+    def _unpack(self, piece: bytes) -> None:
+        if self._member is None:
+            piece = piece.lstrip(b"\0")  # gzip files may be padded with zeros
+            if not piece:
+                return
+            self._member = self._make()
+        try:
+            self._left = self._member.decompress(piece)
+        except OSError as error:  # bz2's word for damaged data
+            raise EOFError(str(error)) from error
+        if self._member.eof:
+            self._pending, self._member = self._member.unused_data, None
