@@ -146,6 +146,7 @@ LEAKS = {  # each ends without an error where the sandbox holds
         "            f.write('a' * (1 << 20))\n"
         "        whole += 1 << 20\nexcept OSError:\n    pass\nassert whole <= 32 << 20"
     ),
+    "many files": "try:\n    for i in range(4000):\n        os.mkdir(f'd{i}')\nexcept OSError:\n    pass",
     "other folders": "for p in ('/', '/dev', '/usr', '/scratch/..', os.path.dirname(MARK)):\n"
     "    refused(open, p + '/x', 'w')",
     "nested folders": "for _ in range(3000):\n    os.mkdir('d')\n    os.chdir('d')",
@@ -244,3 +245,41 @@ def test_root_becomes_another_user_where_the_walls_are_its_own() -> None:
     answer = "import os\ndef who(): return os.getuid(), os.geteuid(), os.getgid()"
     result = run_tests(answer, tests, replace(FAST, bubblewrap=False))
     assert result.passed, result.detail
+
+
+@pytest.mark.parametrize("bubblewrapped", WALLS)
+def test_the_number_of_files_is_limited(bubblewrapped: bool) -> None:
+    code = "import os\nfor i in range(10**7):\n    os.mkdir(f'd{i}')"
+    assert run_sources([("answer", code)], Limits(wall_s=20, cpu_s=20, bubblewrap=bubblewrapped)).passed is False
+
+
+def test_without_walls_code_runs_only_where_that_was_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sandbox, "_SCRATCH", "/usr/no-such-folder")  # cannot be made: /usr is read-only inside
+    refused = run_tests("x = 1", "assert x == 1", Limits(bubblewrap=False))
+    assert refused.passed is None and refused.detail
+    assert sandbox_name(Limits(bubblewrap=False)) == refused.detail
+    unsafe = Limits(bubblewrap=False, unsafe=True)
+    assert run_tests("x = 1", "assert x == 1", unsafe).passed and sandbox_name(unsafe).startswith("none")
+    assert run_tests("x = 1", "assert x == 2", unsafe).passed is False
+
+
+@pytest.mark.skipif(
+    os.geteuid() != 0 or not Path("/usr/bin/python3").exists(), reason="needs root and a Python in /usr"
+)
+def test_it_works_for_a_user_without_root() -> None:
+    code = (
+        "import sys; sys.path.insert(0, 'src')\nfrom journeyman.scoring.sandbox import *\n"
+        "for tests in ('assert f() == 65534', 'assert f() == 0'):\n"
+        "    print(run_tests('import os\\ndef f(): return os.getuid()', tests, Limits(bubblewrap=False)).passed)"
+    )
+    version = subprocess.run(
+        ["/usr/bin/python3", "-c", "import sys; print(sys.version_info >= (3, 11))"], text=True, capture_output=True
+    )
+    if version.stdout.strip() != "True":
+        pytest.skip("an older Python")
+    done = subprocess.run(
+        ["/usr/bin/python3", "-B", "-c", code], user=65534, group=65534, extra_groups=[], text=True, capture_output=True
+    )
+    if "Permission" in done.stderr:
+        pytest.skip("this checkout may not be read by others")
+    assert done.stdout.split() == ["True", "False"], done.stderr

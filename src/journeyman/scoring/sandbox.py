@@ -10,6 +10,7 @@ alone gives the verdict. Nothing inside writes to the disk: the scratch folder i
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -135,11 +136,16 @@ def _run(job: Mapping[str, Any], limits: Limits) -> RunResult:
     _compiled()
     found = bubblewrap() if limits.bubblewrap else None
     if found is not None:
-        return _result(_inside([found.path, "--info-fd", "{info}", *_walls()], "bubblewrap", _SCRATCH, job, limits))
-    result = _result(_inside([], "own", _SCRATCH, job, limits))
+        command = [found.path, "--info-fd", "{info}", *_walls()]
+        return _result(_inside(command, "bubblewrap", _SCRATCH, job, limits), limits)
+    result = _result(_inside([], "own", _SCRATCH, job, limits), limits)
     if result.passed is None and limits.unsafe:
-        with tempfile.TemporaryDirectory(prefix="journeyman-run-", ignore_cleanup_errors=True) as scratch:
-            result = _result(_inside([], "none", scratch, job, limits))
+        scratch = tempfile.mkdtemp(prefix="journeyman-run-")
+        try:
+            result = _result(_inside([], "none", scratch, job, limits), limits)
+        finally:
+            with contextlib.suppress(OSError, RecursionError):  # what it leaves may be deep or read-only
+                shutil.rmtree(scratch)
     return result
 
 
@@ -156,13 +162,13 @@ def _compiled() -> None:
     compileall.compile_dir(_JAIL, quiet=2)
 
 
-def _result(inside: Inside) -> RunResult:
+def _result(inside: Inside, limits: Limits) -> RunResult:
     """The judge's verdict, if there is one; where nothing of the answer has run, it is no failure of the answer's."""
     said = inside.verdict
     if inside.out_of_time:
         if not inside.begun:
             return RunResult(None, "the sandbox did not start in time")
-        return RunResult(False, "did not end within its time")
+        return RunResult(False, f"did not end within {limits.wall_s:g} s")
     if not inside.begun:
         return RunResult(None, plain(inside.error, 300) or "the sandbox did not start")
     if said is not None and not said.get("gone"):

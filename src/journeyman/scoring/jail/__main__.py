@@ -12,11 +12,12 @@ the judge, and ends every other process by its own end.
 
 import os
 import resource
+import select
 import signal
 import sys
 
 import walls
-from seccomp import forbid
+from seccomp import MACHINES, forbid
 
 MOST_HANDLES = 64
 FILE_BYTES = 1 << 20
@@ -27,10 +28,11 @@ def main():
     if kind == "own":
         walls.build(scratch, report)
     elif kind == "bubblewrap":
+        walls.known_machine()
         walls.close_files(scratch)
     os.chdir(scratch)
     to_answer, to_judge = os.pipe(), os.pipe()
-    limits = (memory_bytes, cpu_s, kind != "none")
+    limits = (memory_bytes, cpu_s)
     answering = os.fork()
     if not answering:
         become(limits, (to_answer[0], to_judge[1]), {0: os.devnull})
@@ -45,15 +47,28 @@ def main():
         judging.main(to_judge[0], to_answer[1], report)
     for handle in (*to_answer, *to_judge):
         os.close(handle)
+    if kind != "none":
+        watch(judging, answering, scratch)
     ended = os.waitpid(judging, 0)[1]
     os.kill(answering, signal.SIGKILL)  # without effect where it has ended: then the status is its own
     os.write(report, b'\n{"judge": %d, "answer": %d}\n' % (ended, os.waitpid(answering, 0)[1]))
     os._exit(0)
 
 
+def watch(judging, answering, scratch):
+    """Until the judge has ended. bubblewrap's scratch is limited in bytes; the number of files is limited here."""
+    handle = os.pidfd_open(judging)
+    while not select.select([handle], [], [], 0.05)[0]:
+        room = os.statvfs(scratch)
+        if room.f_files - room.f_ffree > walls.SCRATCH_FILES + 64:
+            os.kill(answering, signal.SIGKILL)
+            os.kill(judging, signal.SIGKILL)
+            break
+
+
 def become(limits, handles, instead):
     """What both processes are: no other handle, no word to the terminal, limits, no way to fork or to reach far."""
-    memory_bytes, cpu_s, walled = limits
+    memory_bytes, cpu_s = limits
     nothing = os.open(os.devnull, os.O_RDWR)
     for handle in {0, 1, 2} - set(handles):
         os.dup2(nothing, handle)
@@ -69,7 +84,7 @@ def become(limits, handles, instead):
     ):
         resource.setrlimit(what, (most, most))
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-    if walled:
+    if sys.platform == "linux" and os.uname().machine in MACHINES:  # walls.build and main refuse other machines
         walls.drop_capabilities()
         forbid()
 

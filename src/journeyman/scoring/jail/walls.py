@@ -44,9 +44,7 @@ def must(result, what):
 
 def build(scratch, report):
     """Goes on in the first process of a world of its own; the one outside waits for it and dies with the parent."""
-    if not sys.platform.startswith("linux") or os.uname().machine not in PIVOT_ROOT:
-        sys.stderr.write(f"no sandbox: this system ({sys.platform}, {os.uname().machine}) is not known\n")
-        os._exit(1)
+    known_machine()
     die_with_parent()
     root = os.geteuid() == 0 and libc.unshare(APART) == 0
     if not root:
@@ -67,6 +65,13 @@ def build(scratch, report):
         os.setresuid(NOBODY, NOBODY, NOBODY)
         die_with_parent()  # another user is another parent's: the kernel has forgotten it
     close_files(scratch)
+
+
+def known_machine():
+    if sys.platform != "linux" or os.uname().machine not in PIVOT_ROOT:
+        sys.stderr.write(f"no sandbox: this system ({sys.platform}, {os.uname().machine}) is not known\n")
+        sys.stderr.flush()
+        os._exit(1)
 
 
 def die_with_parent():
