@@ -381,6 +381,22 @@ def sum(a, b): return a + b
 assert sum(1, 2) == 3
 """,
     ),
+    "types": (
+        r"""
+from collections import namedtuple
+class P:
+    pass
+class E(Exception): pass
+N = namedtuple("N", "x")
+def data(): return 1
+""",
+        r"""
+assert type(P()) is P and type(P()) == P and type(P()).__name__ == "P" and P().__class__ is P
+assert type(data()) is int and type([]) is list and isinstance(P, type) and not isinstance(P(), type)
+assert type(N(1)) is N and type(E()) is E and type("A", (), {})().__class__.__name__ == "A"
+assert type(P()) is not N
+""",
+    ),
     "a signature": (
         r"""
 def f(a: int, b: 'str' = 'x', *c, d=None) -> list[int]:

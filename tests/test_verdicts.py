@@ -101,3 +101,10 @@ def test_code_with_classes_and_errors_can_be_tested_from_outside(bubblewrapped: 
     result = run_written_tests(code, tests, replace(FAST, bubblewrap=bubblewrapped))
     assert result.passed, result.detail
     assert run_written_tests(code.replace("> 1", "> 2"), tests, replace(FAST, bubblewrap=bubblewrapped)).passed is False
+
+
+@pytest.mark.parametrize("bubblewrapped", WALLS)
+def test_what_cannot_be_had_over_a_pipe_is_no_failure(bubblewrapped: bool) -> None:
+    tests = "class Own(Base):\n    pass\nassert Own()"
+    result = run_tests("class Base:\n    pass", tests, replace(FAST, bubblewrap=bubblewrapped))
+    assert result.passed is None and "inherit" in result.detail

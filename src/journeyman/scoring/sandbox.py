@@ -172,7 +172,8 @@ def _result(inside: Inside, limits: Limits) -> RunResult:
     if not inside.begun:
         return RunResult(None, plain(inside.error, 300) or "the sandbox did not start")
     if said is not None and not said.get("gone"):
-        return RunResult(said.get("passed") is True, plain(str(said.get("detail", "")), 300))
+        passed = None if said.get("passed") is None else said["passed"] is True
+        return RunResult(passed, plain(str(said.get("detail", "")), 300))
     return RunResult(False, _ended(inside.ends.get("answer" if said is not None else "judge")))
 
 

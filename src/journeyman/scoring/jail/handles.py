@@ -26,8 +26,12 @@ OPERATORS = [
     if name not in ("get", "set", "hash", "instancecheck", "subclasscheck", "aiter", "anext")
 ]  # fmt: skip
 INNER = {"_peer", "_number", "_shape", "_times", "_mixed", "_hash"} | {
-    *("__copy__", "__deepcopy__", "__reduce_ex__"),  # asked for as attributes by those who use them
+    *("__copy__", "__deepcopy__", "__reduce_ex__", "__mro_entries__"),  # asked for as attributes by those who use them
 }
+
+
+class Undecidable(BaseException):
+    """The tests ask for what cannot be had over a pipe: that says nothing about the answer."""
 
 
 class Handle:
@@ -80,6 +84,9 @@ class Handle:
     def __reduce_ex__(self, protocol):
         return revive, (self._peer.ask("pickle", self, protocol),)
 
+    def __mro_entries__(self, bases):
+        raise Undecidable("a class of the tests cannot inherit from one of the answer's")
+
     def __copy__(self):
         return self._peer.ask("__copy__", self)
 
@@ -100,6 +107,26 @@ class Handle:
 
     async def __anext__(self):
         return self._peer.ask("__anext__", self)
+
+
+class TypeOf(type):
+    """What makes `type(x)` the class of x where x is an object of the other side."""
+
+    def __call__(cls, *args, **kwargs):
+        if cls is Type and len(args) == 1 and not kwargs:
+            return peer_of(args[0]).ask("getattr", args[0], "__class__") if boxed(args[0]) else type(args[0])
+        return type(*args, **kwargs) if cls is Type else super().__call__(*args, **kwargs)
+
+    def __instancecheck__(cls, thing):
+        return isinstance(thing, type) if cls is Type else super().__instancecheck__(thing)
+
+
+class Type(type, metaclass=TypeOf):
+    """`type`, as tests use it."""
+
+
+def boxed(thing):
+    return remote(thing) and not isinstance(thing, BaseException)
 
 
 def revive(data):

@@ -38,6 +38,8 @@ def main(readable, writable, report):
         judge = Judging(readable, writable, verdict, shows_names=job["do"] != "catch")
         {"run": run, "test": test, "catch": catch}[job["do"]](judge, job)
         judge.ask("ping")
+    except handles.Undecidable as error:
+        verdict.give(None, str(error))
     except BaseException as error:
         verdict.give(False, told(error))
     verdict.give(True, "")
@@ -134,7 +136,7 @@ class Judging(Peer):
         if any(not hasattr(builtins, name) for name in about):
             found = {name: value for name, value in found.items() if not hasattr(builtins, name)}
         self.given = found
-        self.namespace.update(found)
+        self.namespace.update({"type": handles.Type, **found} if "type" in used else found)
         # `import answer` finds it too
         sys.modules["answer"] = module = types.ModuleType("answer")
         vars(module).update(found)
