@@ -7,11 +7,12 @@ import socket
 from pathlib import Path
 
 import uvicorn
-from rich.console import Console
 
 from journeyman.artifacts import sha256_of
+from journeyman.cli.say import say
 from journeyman.config import CONFIG_NAME, ServeConfig, load_config
 from journeyman.errors import InputError, UsageError
+from journeyman.foreign import named
 from journeyman.inference.llama import EngineSettings, running_engine
 from journeyman.manifests import BundleManifest
 from journeyman.pipeline import stage_named, typed_result
@@ -40,13 +41,17 @@ def serve_bundle(folder: Path, port: int | None) -> None:
         temperature=bundle.settings["temperature"],
         parallel=bundle.settings["parallel"],
     )
-    console = Console(stderr=True, highlight=False)
     conversation_of(bundle).text("warm up")  # the rules load now, not in the first request
     with running_engine(settings) as engine:
-        address = f"http://{config.host}:{listener.getsockname()[1]}/v1"
-        console.print(f"serving {', '.join(bundle.roles)} on {address} (Ctrl-C stops)", soft_wrap=True)
+        address = address_of(config.host, listener.getsockname()[1])
+        say(f"serving {', '.join(map(named, bundle.roles))} on {address} (Ctrl-C stops)", err=True)
         server = uvicorn.Server(uvicorn.Config(make_app(bundle, engine), log_level="warning", access_log=False))
         server.run(sockets=[listener])
+
+
+def address_of(host: str, port: int) -> str:
+    """The base URL of the API; an IPv6 address stands in brackets (RFC 3986, section 3.2.2)."""
+    return f"http://[{host}]:{port}/v1" if ":" in host else f"http://{host}:{port}/v1"
 
 
 def _verify(path: Path, expected: str) -> None:

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from journeyman.config import DataConfig
 from journeyman.errors import UsageError
-from journeyman.records import Interaction, Rejected
+from journeyman.records import EVERY_ROLE, Interaction, Rejected
 from journeyman.sources import (
     alpaca,
     anthropic,
@@ -68,6 +68,9 @@ UNREADABLE = "cannot be read"
 """In the reason of a row that no rule of its format foresees; the tests hold that none they try is."""
 
 
+_NO_ROLE = f"its role is called {EVERY_ROLE!r}, which here means every role: rename it, or set data.role_field"
+
+
 class Reader:
     """Turns rows into records.
 
@@ -100,6 +103,8 @@ class Reader:
             for one in found.interactions(row.value, self._place(row, name)):
                 if isinstance(one, NotAnInteraction):
                     records.append(_rejected(row, name, str(one)))
+                elif (role or one.role) == EVERY_ROLE:
+                    records.append(_rejected(row, name, _NO_ROLE))
                 else:
                     records.append(one if role is None else one.model_copy(update={"role": role}))
         except NotAnInteraction as reason:
