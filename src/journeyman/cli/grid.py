@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 from rich.cells import cell_len
 from rich.console import JustifyMethod
-from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -61,5 +60,7 @@ def _print_blocks(
         first, *others = row
         console.print(first, overflow="fold")
         for column, value in zip(columns[1:], others, strict=True):
-            line = Text(f"{column.name}: ").append(value)
-            console.print(Padding(line, (0, 0, 0, 2)), overflow="fold")
+            text = Text(f"{plain(column.name)}: ").append(value)
+            for line in text.wrap(console, max(1, console.width - 2), overflow="fold"):
+                line.rstrip()
+                console.print(Text("  ").append_text(line))

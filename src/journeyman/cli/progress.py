@@ -50,7 +50,7 @@ class TerminalReporter:
         if self.live:
             if self._task is not None:
                 self._progress.remove_task(self._task)
-            self._task = self._progress.add_task(plain(task), total=total, unit=unit, note="")
+            self._task = self._progress.add_task(plain(task), total=total, unit=plain(unit), note="")
 
     def advance(self, done: float, note: str = "") -> None:
         self.heartbeat.advance(done, note)

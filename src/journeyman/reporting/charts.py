@@ -191,7 +191,7 @@ def loss_chart(trained: Sequence[tuple[int, float]], validations: Sequence[Valid
 
 
 def _label(name: str) -> str:
-    """A name that the axes have room for. Labels are no mathematics (text.parse_math), and _ at the start hides none."""
+    """A name that the axes have room for. It is no mathematics (text.parse_math), and _ at its start hides it not."""
     return plain(f'"{name}"' if name.startswith("_") else named(name), _LONGEST_LABEL)
 
 

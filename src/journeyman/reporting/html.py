@@ -13,7 +13,7 @@ from jinja2 import Environment, PackageLoader
 from markupsafe import Markup
 
 from journeyman.artifacts import read_rows, write_atomic
-from journeyman.foreign import plain_lines
+from journeyman.foreign import named, plain_lines
 from journeyman.manifests import AdapterManifest, DecisionManifest, EvaluationManifest, PlanManifest, Rate
 from journeyman.records import BASE, TEACHER, Example, Prediction, ProbeAnswer, Verdict
 from journeyman.reporting.charts import latency_chart, loss_chart, memory_chart, pairs_chart, success_chart
@@ -78,7 +78,7 @@ def environment() -> Environment:
     """The templates of this folder; everything that they show is escaped, and no control or direction mark acts."""
     loader = PackageLoader("journeyman", "reporting")
     made = Environment(loader=loader, autoescape=True, trim_blocks=True, finalize=_visible)
-    made.filters |= {"rate": rate_text, "seconds": seconds_text, "gigabytes": gigabytes_text}
+    made.filters |= {"named": named, "rate": rate_text, "seconds": seconds_text, "gigabytes": gigabytes_text}
     return made
 
 
