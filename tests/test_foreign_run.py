@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -22,7 +24,7 @@ from journeyman.cli import app as cli
 from journeyman.cli.grid import Column, print_grid
 from journeyman.cli.heartbeat import LOG, Heartbeat
 from journeyman.cli.progress import TerminalReporter
-from journeyman.cli.say import PlainConsole, say
+from journeyman.cli.say import PlainConsole, prepare_streams, say
 from journeyman.cli.serve import address_of
 from journeyman.cli.tables import print_verdict_table
 from journeyman.config import EvaluateConfig, RedactConfig, TrainConfig, load_config, parse_config
@@ -285,6 +287,24 @@ def test_an_error_and_a_fault_of_ours_print_plain(capsys: Captured, monkeypatch:
     fails(ValueError("\x1b]0;title\x07 [/foo]"))
     printed = capsys.readouterr().err
     assert "Traceback" in printed and "ValueError: \\x1b]0;title\\x07 [/foo]" in printed and not acting(printed)
+
+
+def test_what_libraries_log_and_threads_that_fail_print_plain(
+    capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(threading, "excepthook", threading.__excepthook__)
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])
+    prepare_streams()
+    try:
+        raise ValueError("\x1b[31m\u202e")
+    except ValueError:
+        logging.getLogger("uvicorn.error").exception("GET /\x9b31m [/foo]")
+    thread = threading.Thread(target=lambda: [][ROLES.index("coder")])
+    thread.start()
+    thread.join()
+    printed = capsys.readouterr().err
+    assert "ERROR: GET /\\x9b31m [/foo]" in printed and "ValueError: \\x1b[31m\\u202e" in printed
+    assert "IndexError" in printed and not acting(printed)
 
 
 def test_an_ipv6_address_stands_in_brackets() -> None:

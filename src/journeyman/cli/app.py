@@ -8,7 +8,6 @@ from __future__ import annotations
 import errno
 import os
 import sys
-import threading
 import traceback
 from pathlib import Path
 from typing import Annotated
@@ -16,7 +15,7 @@ from typing import Annotated
 import typer
 
 import journeyman
-from journeyman.cli.say import broken_pipe, prepare_streams, say, say_lines
+from journeyman.cli.say import prepare_streams, say, say_lines
 from journeyman.errors import JourneymanError
 
 app = typer.Typer(
@@ -208,13 +207,10 @@ def doctor() -> None:
 def main() -> None:
     """The entry point: every error becomes one clear message and an exit code."""
     prepare_streams()
-    threading.excepthook = _thread_failed
     try:
         app()
     except JourneymanError as error:
         _fail(str(error), error.exit_code)
-    except BrokenPipeError:
-        broken_pipe()
     except OSError as error:
         hint = "Free some space and run it again" if error.errno == errno.ENOSPC else "Check the path and its rights"
         _fail(f"{error.filename or 'the system'}: {os.strerror(error.errno or 0)}. {hint}", 1)
@@ -223,10 +219,6 @@ def main() -> None:
     except Exception:  # a fault of ours: its traceback may quote a log
         say_lines(traceback.format_exc(), err=True)
         sys.exit(1)
-
-
-def _thread_failed(failed: threading.ExceptHookArgs) -> None:
-    say_lines("".join(traceback.format_exception(failed.exc_type, failed.exc_value, failed.exc_traceback)), err=True)
 
 
 def _fail(text: str, code: int) -> None:

@@ -7,11 +7,14 @@ tests/test_foreign.py walks the code for any other way out.
 from __future__ import annotations
 
 import codecs
+import logging
 import os
 import sys
+import threading
+import traceback
 from collections.abc import Iterable
 from io import TextIOWrapper
-from typing import Any, NoReturn, TextIO
+from typing import Any, TextIO
 
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
@@ -91,20 +94,33 @@ def say_json(value: Any) -> None:
     try:
         print(json_text(value), flush=True)
     except BrokenPipeError:
-        broken_pipe()
-
-
-def broken_pipe() -> NoReturn:
-    """Ends quietly where the reader of stdout has gone."""
-    _close(sys.stdout)
-    raise SystemExit(_BROKEN_PIPE)
+        _close(sys.stdout)
+        raise SystemExit(_BROKEN_PIPE) from None
 
 
 def prepare_streams() -> None:
-    """No sign that the terminal's encoding lacks ends the work."""
+    """No sign that the encoding lacks ends the work; what libraries log and failed threads say is plain as well."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="journeyman.spelled")
+    if not any(isinstance(one, _PlainLog) for one in logging.getLogger().handlers):
+        logging.getLogger().addHandler(_PlainLog())
+    if threading.excepthook is threading.__excepthook__:
+        threading.excepthook = _thread_failed
+
+
+class _PlainLog(logging.Handler):
+    """What libraries log, uvicorn among them, may quote a request."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        say_lines(f"{record.levelname}: {self.format(record)}", err=True)
+
+
+def _thread_failed(failed: threading.ExceptHookArgs) -> None:
+    say_lines("".join(traceback.format_exception(failed.exc_type, failed.exc_value, failed.exc_traceback)), err=True)
 
 
 def _close(stream: TextIO | Any) -> None:

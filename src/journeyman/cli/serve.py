@@ -45,7 +45,9 @@ def serve_bundle(folder: Path, port: int | None) -> None:
     with running_engine(settings) as engine:
         address = address_of(config.host, listener.getsockname()[1])
         say(f"serving {', '.join(map(named, bundle.roles))} on {address} (Ctrl-C stops)", err=True)
-        server = uvicorn.Server(uvicorn.Config(make_app(bundle, engine), log_level="warning", access_log=False))
+        server = uvicorn.Server(
+            uvicorn.Config(make_app(bundle, engine), log_config=None, log_level="warning", access_log=False)
+        )
         server.run(sockets=[listener])
 
 
