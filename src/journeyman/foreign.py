@@ -63,7 +63,7 @@ def markdown(text: str) -> str:
     """A piece of one line of Markdown that shows the text and nothing else: no HTML, link, image, table or heading."""
     text = "".join(_NO_MARKDOWN.get(sign, sign) for sign in plain(text).strip())
     text = _LONE_UNDERSCORE.sub(r"\\_", text)
-    text = re.sub(r"^([-+=])|^(\d{1,9})([.)])", lambda found: f"{found[2] or ''}\\{found[1] or found[3]}", text)
+    text = re.sub(r"^([-+=])|^(\d{1,9})([.)])(?=\s|$)", lambda found: f"{found[2] or ''}\\{found[1] or found[3]}", text)
     return re.sub(r"(www)\.", r"\1&#46;", text.replace("://", "&#58;//"), flags=re.IGNORECASE)
 
 
