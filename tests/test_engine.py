@@ -99,7 +99,7 @@ class Served:
         start = time.monotonic()
         for number in signals:
             self.process.send_signal(number)
-            time.sleep(0.5)
+            time.sleep(1)
         self.process.wait(timeout=60)
         return time.monotonic() - start
 
