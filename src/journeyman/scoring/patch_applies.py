@@ -1,33 +1,28 @@
-"""patch_applies: the answer's diff applies to the row's `files` (path → content).
+"""patch_applies: the answer's diff applies to the row's `files` (path → content), as `git apply --check` has it.
 
-Neither git nor a folder is used: the diff is applied in memory (scoring/patch.py).
+The files stay in memory and no program runs: git obeys the configuration that it finds beside the files.
 """
 
 from __future__ import annotations
 
-import re
-
 from journeyman.scoring.checks import Answer, Finding
-from journeyman.scoring.patch import PatchError, apply_patch
+from journeyman.scoring.code_block import fenced_blocks
+from journeyman.scoring.patching import patched
 from journeyman.scoring.row_files import BadFile, row_files
-
-_FENCE = re.compile(r"```(?:diff|patch)[^\n]*\n(.*?)(?:\n```|\Z)", re.DOTALL)
-_MOST_CHARACTERS = 1 << 20
+from journeyman.scoring.unified_diff import PatchError
 
 
 def patch_applies(answer: Answer) -> Finding:
+    if "files" not in answer.data:
+        return Finding("unscored", "the row has no check.files")
     try:
-        files = row_files(answer.data.get("files"))
+        files = row_files(answer.data["files"])
     except BadFile as error:
         return Finding("unscored", str(error))
-    fenced = _FENCE.findall(answer.text)
+    fenced = [body for language, body in fenced_blocks(answer.text) if language in ("diff", "patch")]
     diff = "\n".join(fenced) if fenced else answer.text
-    if "@@" not in diff and "rename from" not in diff:
-        return Finding("fail", "no diff in the answer")
-    if len(diff) > _MOST_CHARACTERS:
-        return Finding("fail", f"a diff of {len(diff):,} characters, at most {_MOST_CHARACTERS:,}")
     try:
-        apply_patch(files, diff)
+        patched(files, diff)
     except PatchError as error:
-        return Finding("fail", str(error))
+        return Finding("fail", str(error)[:300])
     return Finding("pass")

@@ -6,7 +6,7 @@ Checks hold such files in memory; where one is ever written to a folder, its nam
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from journeyman.foreign import plain
@@ -36,12 +36,22 @@ def row_files(value: Any) -> dict[str, str]:
     size = sum(len(text.encode("utf-8", "surrogatepass")) for text in files.values())
     if size > MOST_BYTES:
         raise BadFile(f"check.files: {size:,} bytes, at most {MOST_BYTES:,}")
-    for name in files:
-        parents = name.split("/")[:-1]
-        for depth in range(1, len(parents) + 1):
-            if (inside := "/".join(parents[:depth])) in files:
-                raise BadFile(f"check.files: {plain(name, 80)} lies inside the file {plain(inside, 80)}")
+    if any("\ud800" <= sign <= "\udfff" for text in files.values() if not text.isascii() for sign in text):
+        raise BadFile("check.files: a text holds half a character (a surrogate)")
+    if inside := nested(files):
+        raise BadFile(f"check.files: {inside}")
     return files
+
+
+def nested(names: Iterable[str]) -> str | None:
+    """Which file lies inside another one; None where all can stand side by side."""
+    known = set(names)
+    for name in known:
+        parts = name.split("/")
+        for depth in range(1, len(parts)):
+            if (outer := "/".join(parts[:depth])) in known:
+                return f"{plain(name, 80)} lies inside the file {plain(outer, 80)}"
+    return None
 
 
 def file_name(name: Any) -> str:
