@@ -245,6 +245,9 @@ class EvaluateConfig(Section):
         description="name → a further arm; one named teacher is asked in place of what the logs hold",
     )
     judge: JudgeConfig = JudgeConfig()
+    check_timeout_s: float = Field(
+        60.0, gt=0, le=3600, description="seconds that a check of your own may take for one answer; then it is unscored"
+    )
     unsafe_exec: bool = Field(False, description="run model-written code even where no sandbox can be had")
 
     @field_validator("endpoints")

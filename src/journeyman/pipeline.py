@@ -52,7 +52,7 @@ class Run:
     def __post_init__(self) -> None:
         from journeyman.scoring.checks import Checks
 
-        checks = Checks(self.root, self.config.evaluate.judge)
+        checks = Checks(self.root, self.config.evaluate.judge, self.config.evaluate.check_timeout_s)
         for role, section in self.config.roles.items():
             for key, names in (("checks", section.checks), ("weights", section.weights)):
                 for name in names:

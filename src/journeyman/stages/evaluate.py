@@ -24,6 +24,7 @@ from journeyman.records import TUNED, Example, Prediction, ProbeAnswer, Verdict
 from journeyman.rendering.renderer import Renderer
 from journeyman.scoring.agreement import judge_agreement
 from journeyman.scoring.checks import RUNS_CODE, Answer, Checks, judge
+from journeyman.scoring.judging import each_judged, unscored_lines
 from journeyman.scoring.probing import probe_answers, probe_results
 from journeyman.scoring.sandbox import Limits, sandbox_name
 from journeyman.scoring.summary import Results
@@ -94,21 +95,22 @@ def _judge(
     reporter: Reporter,
 ) -> list[Verdict]:
     by_id = {row.id: row for row in rows}
-    limits, checks = Limits(unsafe=config.unsafe_exec), Checks(folder, config.judge)
-    reporter.begin("judge", len(predictions), "answers")
-    verdicts = []
-    for number, p in enumerate(predictions, start=1):
+    limits, checks = Limits(unsafe=config.unsafe_exec), Checks(folder, config.judge, config.check_timeout_s)
+
+    def judged(p: Prediction) -> Verdict:
         row = by_id[p.id]
         asked = "\n\n".join(turn.content for turn in row.messages if turn.role != "system")
         answer = Answer(p.text, p.finish_reason, row.check, limits, p.calls, row.answer, row.answer_calls, asked)
         made = judge(answer, plan.rules.checks.get(p.role, _DEFAULT_RULE), checks)
-        verdicts.append(
-            Verdict(
-                id=p.id, role=p.role, arm=p.arm, outcome=made.finding.outcome, check=made.check,
-                detail=made.finding.detail, checks=dict(made.outcomes),
-            )
+        return Verdict(
+            id=p.id, role=p.role, arm=p.arm, outcome=made.finding.outcome, check=made.check,
+            detail=made.finding.detail, checks=dict(made.outcomes),
         )  # fmt: skip
-        reporter.advance(number)
+
+    reporter.begin("judge", len(predictions), "answers")
+    verdicts = each_judged(judged, predictions, reporter)
+    for line in unscored_lines(verdicts):
+        reporter.say(line)
     return verdicts
 
 
