@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 import threading
 from dataclasses import replace
@@ -286,7 +287,9 @@ class _Judge(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        one, two = body["messages"][1]["content"].split("# First answer\n")[1].split("# Second answer\n")
+        _, one, two, _ = re.split(
+            "===== (?:first answer|second answer|end) [0-9a-f]{32} =====", body["messages"][1]["content"]
+        )
         if self.likes == "first":
             reply = "1"
         elif self.likes == "nonsense":

@@ -5,7 +5,7 @@ A check sees the answer as it came from the engine and the row's `check` data. I
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -128,6 +128,12 @@ class Checks:
                 f"unknown check {name!r}", f"One of: {', '.join(table)}, judge; or file.py:function, inspect:SCORER"
             )
         return table[name]
+
+
+def own_files(names: Iterable[str]) -> list[str]:
+    """The files, beside the toml, that hold checks of the person's own: `mine.py:f` and `inspect:mine.py:f`."""
+    places = (name.removeprefix("inspect:") for name in names)
+    return sorted({place.partition(":")[0] for place in places if ":" in place})
 
 
 @dataclass(frozen=True)
