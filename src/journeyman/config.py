@@ -74,6 +74,9 @@ class RulesConfig(Section):
     misrouted: Literal["drop", "note", "keep"] = Field("note", description="the task looks like another role's")
     foreign: Literal["drop", "note", "keep"] = Field("drop", description="another workload: its system prompt is alien")
     schema_drift: Literal["drop", "note", "keep"] = Field("drop", description="calls that the newest tools refuse")
+    bad_check: Literal["drop", "note", "keep"] = Field(
+        "note", description="check data that the role's checks cannot use; note trains on the row and never tests it"
+    )
     poison: Literal["drop", "note", "keep"] = Field("drop", description="a rare trigger with always the same answer")
 
 

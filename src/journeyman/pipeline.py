@@ -238,6 +238,14 @@ def _files_that_may_ship(run: Run) -> Mapping[str, Any]:
     return {f"quantization {path.name}": sha256_of(path) for path in run.bases[1:]}
 
 
+def _checks_of_data(run: Run) -> Mapping[str, Any]:
+    """Which checks say whether a role's rows can be tested."""
+    from journeyman.scoring.row_data import looks_at_data
+
+    named = {role: looks_at_data((*one.checks, *one.weights)) for role, one in sorted(run.config.roles.items())}
+    return {f"roles.{role} checks of rows' data": names for role, names in named.items() if names}
+
+
 def _own_checks(run: Run) -> Mapping[str, Any]:
     """The hashes of the files that hold checks of the person's own."""
     names = {name for section in run.config.roles.values() for name in (*section.checks, *section.weights)}
@@ -264,6 +272,7 @@ STAGES: Sequence[Stage] = (
             "base": run.base_sha256,
             **_flat("curate", run.config.curate.model_dump()),
             **_role_settings(run, "system_prompt"),
+            **_checks_of_data(run),
         },
         _curate, resumable=True,
     ),

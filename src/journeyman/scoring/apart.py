@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
-from functools import cache, wraps
+from dataclasses import asdict, dataclass
+from functools import cache, lru_cache, wraps
 from pathlib import Path
 from typing import Any
 
 from journeyman.errors import UsageError
+from journeyman.records import Interaction
 from journeyman.scoring.bounded import Bounds, Broken, bounded
 from journeyman.scoring.checks import Answer, Check, Finding
+from journeyman.scoring.row_data import KEYS, looks_at_data
 
 _TABLE = Bounds()
 
@@ -37,6 +40,28 @@ def data_fault(names: Sequence[str], data: Mapping[str, Any]) -> str | None:
     except RecursionError:
         return "check: nested too deep"
     return reply.get("raised", reply.get("fault"))  # type: ignore[no-any-return]
+
+
+@dataclass(frozen=True)
+class RowFaults:
+    """Why a row's check data can never decide, by the checks of its role. Goes along to worker processes.
+
+    Attributes:
+        checks: role → the names of its checks.
+    """
+
+    checks: Mapping[str, Sequence[str]]
+
+    def __call__(self, row: Interaction) -> str | None:
+        names = looks_at_data(self.checks.get(row.role, ()))
+        data = {key: row.check[key] for name in names for key in KEYS[name] if key in row.check}
+        return _fault(tuple(names), json.dumps(data, sort_keys=True)) if data else None
+
+
+@lru_cache(maxsize=4096)
+def _fault(names: Sequence[str], data: str) -> str | None:
+    """Schemas and patterns are the same in many rows."""
+    return data_fault(names, json.loads(data))
 
 
 @cache

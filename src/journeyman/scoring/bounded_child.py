@@ -12,6 +12,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from journeyman.records import ToolCall
 from journeyman.scoring.checks import Answer, Check, Finding, plain_checks
 from journeyman.scoring.inspect_scorer import PREFIX, load_scorer
 from journeyman.scoring.own_function import load_check
-from journeyman.scoring.row_data import fault_of
+from journeyman.scoring.row_data import KEYS, fault_of
 from journeyman.scoring.sandbox import Limits
 
 _REAL_MORE_S = 5.0
@@ -29,8 +30,18 @@ _REAL_MORE_S = 5.0
 
 
 def check(request: Mapping[str, Any]) -> dict[str, Any]:
-    """A check of the table."""
-    return _said(plain_checks()[request["name"]], request)
+    """A check of the table. Data that it cannot use are unscored, whatever the answer and the teacher say."""
+    name, data = request["name"], request["answer"]["data"]
+    used = {key: data[key] for key in KEYS.get(name, {}) if key in data}
+    if used and (fault := _fault(name, json.dumps(used, sort_keys=True))):
+        return {"outcome": "unscored", "detail": fault}
+    return _said(plain_checks()[name], request)
+
+
+@lru_cache(maxsize=256)
+def _fault(name: str, data: str) -> str | None:
+    """Once for the arms of a row, and for rows with the same schema."""
+    return fault_of([name], json.loads(data))
 
 
 def fault(request: Mapping[str, Any]) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from jsonschema import Draft202012Validator
@@ -172,6 +172,11 @@ KEYS: Mapping[str, Mapping[str, Callable[[Mapping[str, Any]], object]]] = {
 }
 """check → key of a row's data → what looks at it. A key that a row lacks is no fault: it is then unscored, or the
 teacher's answer is expected."""
+
+
+def looks_at_data(names: Iterable[str]) -> list[str]:
+    """Those of these checks that use a row's check data."""
+    return [name for name in names if name in KEYS]
 
 
 def fault_of(names: Sequence[str], data: Mapping[str, Any]) -> str | None:
