@@ -267,7 +267,7 @@ _SAFE_TO_CHANGE = {"checkpoint_s", "checkpoint_steps"}
 STAGES: Sequence[Stage] = (
     Stage("ingest", "01-interactions", 2, (), _source_settings, _ingest, resumable=True),
     Stage(
-        "curate", "02-dataset", 3, ("ingest",),
+        "curate", "02-dataset", 4, ("ingest",),
         lambda run: {
             "base": run.base_sha256,
             **_flat("curate", run.config.curate.model_dump()),
@@ -294,7 +294,7 @@ STAGES: Sequence[Stage] = (
         _train, resumable=True, costly=True,
     ),
     Stage(
-        "evaluate", "05-evaluation", 4, ("curate", "plan", "train"),
+        "evaluate", "05-evaluation", 5, ("curate", "plan", "train"),
         lambda run: {"base": run.base_sha256, **_flat("evaluate", run.config.evaluate.model_dump())},
         _evaluate, resumable=True, costly=True,
     ),

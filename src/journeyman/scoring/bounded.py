@@ -26,8 +26,10 @@ from typing import IO, Any
 
 START_S = 120.0
 """What the child may take to start, or to load code of one's own, on a busy machine."""
-_SAFE_ENVIRONMENT = ("PATH", "LANG", "LC_ALL", "TZ", "VIRTUAL_ENV")
+_SAFE_ENVIRONMENT = ("PATH", "PYTHONPATH", "LANG", "LC_ALL", "TZ", "VIRTUAL_ENV")
 _PACKAGES = str(Path(__file__).parents[2])
+_RUN = "import sys; sys.path.append(sys.argv[1]); from journeyman.scoring.bounded_child import main; main()"
+"""The package's place comes last: before the standard library, what lies beside it could stand in for that."""
 _MOST_REPLY = 1 << 20
 
 
@@ -112,12 +114,10 @@ class Bounded:
 
     def _started(self) -> subprocess.Popen[bytes]:
         names = os.environ if self._bounds.own else _SAFE_ENVIRONMENT
-        environment = {name: os.environ[name] for name in names if name in os.environ}
-        path = os.pathsep.join(filter(None, (_PACKAGES, os.environ.get("PYTHONPATH"))))
         return subprocess.Popen(
-            [sys.executable, "-P", "-m", "journeyman.scoring.bounded_child", str(self._bounds.memory_bytes or 0)],
+            [sys.executable, "-P", "-c", _RUN, _PACKAGES, str(self._bounds.memory_bytes or 0)],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True,
-            env={**environment, "PYTHONPATH": path},
+            env={name: os.environ[name] for name in names if name in os.environ},
         )  # fmt: skip
 
     def _exchanged(self, process: subprocess.Popen[bytes], line: bytes, limit_s: float) -> bytes:

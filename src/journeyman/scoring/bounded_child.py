@@ -113,12 +113,12 @@ def _arm(cpu_s: float | None, wall_s: float) -> None:
 
 
 def main() -> None:
-    """Answers until the input ends."""
+    """Answers until the input ends; the last argument is the memory that it may take, in bytes, 0 for any."""
     requests, replies = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
     nothing = os.open(os.devnull, os.O_RDWR)
     os.dup2(nothing, 0)
     os.dup2(nothing, 1)
-    if memory_bytes := int(sys.argv[1]):
+    if memory_bytes := int(sys.argv[-1]):
         import resource
 
         with contextlib.suppress(ValueError, OSError):  # a system that knows no such limit
@@ -130,7 +130,3 @@ def main() -> None:
         reply = json.dumps(answered(line))
         replies.write(reply.encode() + b"\n")
         replies.flush()
-
-
-if __name__ == "__main__":
-    main()
