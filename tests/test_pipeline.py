@@ -359,7 +359,7 @@ def test_serve_refuses_a_changed_file_and_an_open_host(finished: Path, tmp_path:
     with (copy / "07-bundle" / "adapter.gguf").open("r+b") as file:
         file.seek(-1, os.SEEK_END)
         file.write(b"\x55")
-    with pytest.raises(InputError, match="not the file that was evaluated"):
+    with pytest.raises(InputError, match="changed after export made it"):
         serve_bundle(copy, 0)
 
 

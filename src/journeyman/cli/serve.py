@@ -9,12 +9,12 @@ from pathlib import Path
 import uvicorn
 from rich.console import Console
 
-from journeyman.artifacts import sha256_of
 from journeyman.config import CONFIG_NAME, ServeConfig, load_config
-from journeyman.errors import InputError, UsageError
+from journeyman.errors import UsageError
 from journeyman.inference.llama import EngineSettings, running_engine
+from journeyman.lineage import check_files
 from journeyman.manifests import BundleManifest
-from journeyman.pipeline import stage_named, typed_result
+from journeyman.pipeline import read_result, stage_named, typed_result
 from journeyman.serving.app import conversation_of, make_app
 
 
@@ -27,9 +27,7 @@ def serve_bundle(folder: Path, port: int | None) -> None:
     """
     bundle = typed_result(folder, "export", BundleManifest)
     place = folder / stage_named("export").folder
-    _verify(place / bundle.base_file, bundle.base_sha256)
-    for name, file in bundle.adapter_files.items():
-        _verify(place / file, bundle.adapter_sha256[name])
+    check_files(place, read_result(folder, "export")[0])
     config = load_config(folder / CONFIG_NAME).serve if (folder / CONFIG_NAME).is_file() else ServeConfig()
     listener = _listen(config.host, config.port if port is None else port)
     settings = EngineSettings(
@@ -47,11 +45,6 @@ def serve_bundle(folder: Path, port: int | None) -> None:
         console.print(f"serving {', '.join(bundle.roles)} on {address} (Ctrl-C stops)", soft_wrap=True)
         server = uvicorn.Server(uvicorn.Config(make_app(bundle, engine), log_level="warning", access_log=False))
         server.run(sockets=[listener])
-
-
-def _verify(path: Path, expected: str) -> None:
-    if not path.is_file() or sha256_of(path) != expected:
-        raise InputError(f"{path}: missing or not the file that was evaluated", "Run: journeyman export --redo")
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from journeyman.artifacts import hash_of_file
 from journeyman.config import EvaluateConfig
 from journeyman.errors import EngineError, InputError
 from journeyman.inference.answers import Answers
@@ -20,7 +21,7 @@ from journeyman.inference.arms import (
 )
 from journeyman.inference.asking import Asked, Progress, ask_all
 from journeyman.inference.endpoint import open_endpoint
-from journeyman.inference.llama import EngineSettings, LlamaEngine, hash_of_file, running_engine
+from journeyman.inference.llama import EngineSettings, LlamaEngine, running_engine
 from journeyman.manifests import ServedFile
 from journeyman.ports import Question, Reporter
 from journeyman.probes import KINDS, MOST_TOKENS, Probe, ProbeRun, read_probes

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from journeyman.artifacts import read_rows, sha256_of, write_rows
+from journeyman.artifacts import hash_of_file, read_rows, write_rows
 from journeyman.config import EvaluateConfig
 from journeyman.inference.looks import confidence_of_look, count_look
 from journeyman.inference.survey import Inputs, Survey
@@ -41,10 +41,10 @@ def evaluate(
         EngineError: an engine or endpoint failed, or made other token ids of a prompt than training did.
     """
     rows = list(read_rows(inputs.sealed, Example))
-    hashes = {name: sha256_of(path) for name, path in inputs.adapters.items()}
+    hashes = {name: hash_of_file(path) for name, path in inputs.adapters.items()}
     gathered = Survey(inputs, rows, config, renderer, reporter).ask()
     judged = {"adapters": hashes, "rules": plan.rules.model_dump()}
-    look = count_look(inputs.folder, sha256_of(inputs.sealed), judged)
+    look = count_look(inputs.folder, hash_of_file(inputs.sealed), judged)
     write_rows(out / "predictions.jsonl", gathered.predictions)
     write_rows(out / "timings.jsonl", gathered.timed)
     verdicts = _judge(rows, gathered.predictions, plan, config, inputs.folder, reporter)
