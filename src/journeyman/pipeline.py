@@ -48,7 +48,7 @@ from journeyman.manifests import (
 from journeyman.ports import Reporter
 
 _UNFINISHED = "unfinished.json"
-_SOURCE = "source "
+SOURCE = "source "
 SEALED = "sealed/test.jsonl"
 STDIN, STDIN_FILE = "-", ".stdin.jsonl"
 _M = TypeVar("_M", bound=BaseModel)
@@ -111,14 +111,10 @@ class Run:
             if not (self.folder("curate") / MANIFEST).is_file():
                 raise
             recorded = read_result(self.root, "curate")[0].inputs.get("base", "")
-            found = find_by_hash(recorded, self.beside(Path(self.config.base.model)))
+            found = find_by_hash(recorded, beside(self.root, Path(self.config.base.model)))
             if found is None:
                 raise InputError(missing.what, "Name the file where it is now: --set base.model=PATH") from missing
             return found.resolve()
-
-    def beside(self, path: Path) -> list[Path]:
-        """Where a file may lie that a moved run knows by an old path: there, in the run's folder, or beside it."""
-        return [path, self.root / path.name, self.root.resolve().parent / path.name]
 
     @cached_property
     def base_sha256(self) -> str:
@@ -266,7 +262,7 @@ def _export(run: Run, out: Path, fingerprint: str, reporter: Reporter) -> BaseMo
 
 def _file_that_ships(run: Run, evaluated: ServedFile) -> Path:
     """The file of the base that was evaluated, wherever it lies now."""
-    found = find_by_hash(evaluated.sha256, [*run.bases, *run.beside(Path(evaluated.path))])
+    found = find_by_hash(evaluated.sha256, [*run.bases, *beside(run.root, Path(evaluated.path))])
     if found is None:
         raise InputError(
             f"{evaluated.path}: the file that was evaluated (SHA-256 {evaluated.sha256[:12]}…) is not there any more",
@@ -279,12 +275,17 @@ def _source_settings(run: Run) -> Mapping[str, Any]:
     data = {key: value for key, value in run.config.data.model_dump().items() if key != "sources"}
     return {
         **{
-            f"{_SOURCE}{source_name(run.root, path)}": hash_of_file(path) if path.is_file() else "missing"
+            f"{SOURCE}{source_name(run.root, path)}": hash_of_file(path) if path.is_file() else "missing"
             for path in run.sources
         },
         **_flat("data", data),
         **_flat("redact", run.config.redact.model_dump()),
     }
+
+
+def beside(root: Path, path: Path) -> list[Path]:
+    """Where a file may lie that a moved run knows by an old path: in the run's folder, there, or beside the folder."""
+    return [root / path.name, path, root.resolve().parent / path.name]
 
 
 def source_name(root: Path, path: Path) -> str:
@@ -450,8 +451,8 @@ def _same(old: Mapping[str, str], new: Mapping[str, str]) -> bool:
 
 
 def _without_places(inputs: Mapping[str, str]) -> tuple[dict[str, str], list[tuple[str, str]]]:
-    logs = sorted((Path(key).name, value) for key, value in inputs.items() if key.startswith(_SOURCE))
-    return {key: value for key, value in inputs.items() if not key.startswith(_SOURCE)}, logs
+    logs = sorted((Path(key).name, value) for key, value in inputs.items() if key.startswith(SOURCE))
+    return {key: value for key, value in inputs.items() if not key.startswith(SOURCE)}, logs
 
 
 def _unfinished_inputs(folder: Path) -> dict[str, str]:
@@ -589,6 +590,7 @@ __all__ = [
     "STDIN_FILE",
     "Run",
     "StageOutcome",
+    "beside",
     "read_result",
     "run_pipeline",
     "source_name",

@@ -74,6 +74,8 @@ class Survey:
         self._timed = timed_rows(rows, config.timed_rows)
         self._probes = self._askable_probes() if config.probes else {}
         self._answers = Answers(inputs.folder)
+        if self._answers.damaged:
+            reporter.say(f"{self._answers.damaged} kept answers were damaged or changed by hand: they are asked again")
         self._reporter = reporter
         arms = len(arms_of_base(shown)) + len(inputs.bases) - 1
         elsewhere = sum(len(endpoint_questions(name, rows, config)) for name in config.endpoints)
