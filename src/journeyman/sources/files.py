@@ -9,6 +9,8 @@ import csv
 import gzip
 import io
 import json
+import stat
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,6 +21,7 @@ import zstandard
 
 from journeyman.errors import InputError, UsageError
 from journeyman.sources.fields import kind
+from journeyman.zst import ZstdFile
 
 MAX_ROW_BYTES = 16 << 20
 MAX_DEPTH = 64
@@ -60,9 +63,10 @@ def log_files(root: Path, name: str) -> list[Path]:
     """The files that one entry of data.sources names: a file, a folder or a glob, below `root`.
 
     Raises:
-        UsageError: nothing is there.
+        UsageError: nothing is there, or something that is read once or without end: a pipe, a device, a socket.
     """
     path = root / Path(name).expanduser()
+    _refuse_special(path)
     if path.is_dir():
         found = sorted(p for p in path.rglob("*") if p.is_file() and _is_log(p))
         if not found:
@@ -78,6 +82,21 @@ def log_files(root: Path, name: str) -> list[Path]:
     return [path]
 
 
+_SPECIAL = {stat.S_IFIFO: "a pipe", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device", stat.S_IFSOCK: "a socket"}
+
+
+def _refuse_special(path: Path) -> None:
+    try:
+        what = _SPECIAL.get(stat.S_IFMT(path.stat().st_mode))
+    except (OSError, ValueError):
+        return  # what is not there is told where it is read
+    if what is not None:
+        raise UsageError(
+            f"data.sources: {path}: {what}, not a file: a log is read more than once, and hashed",
+            'Store it in a file, or pipe it in: data.sources = ["-"]',
+        )
+
+
 def _is_log(path: Path) -> bool:
     suffixes = [suffix.lower() for suffix in path.suffixes if suffix.lower() not in COMPRESSED]
     return bool(suffixes) and suffixes[-1] in SUFFIXES and not path.name.startswith(".")
@@ -91,6 +110,8 @@ def read_file(path: Path, skip: int = 0) -> Iterator[tuple[Row, int]]:
         InputError: the compressed stream, or the Parquet file, is damaged.
     """
     name = path.name.lower().removesuffix(".gz").removesuffix(".zst")
+    count = skip
+    _refuse_special(path)
     try:
         if name.endswith(".parquet"):
             yield from _parquet(path, skip)
@@ -104,11 +125,13 @@ def read_file(path: Path, skip: int = 0) -> Iterator[tuple[Row, int]]:
                 rows = _lines(stream, skip)
             for row in rows:
                 yield row, raw.tell()
+                count += 1
     except FileNotFoundError as error:
         raise UsageError(f"{path}: no such file", "Set data.sources in journeyman.toml to your log files") from error
-    except (gzip.BadGzipFile, EOFError, zstandard.ZstdError) as error:
+    except (gzip.BadGzipFile, EOFError, zlib.error, zstandard.ZstdError) as error:
         raise InputError(
-            f"{path}: the compressed data end too early or are damaged: {error}", "Get it again"
+            f"{path}: the compressed data end too early or are damaged; at least {count:,} rows come before: {error}",
+            "Get the file again; or unpack what can be read (zstd -dc, gzip -dc) and name that in data.sources",
         ) from error
     except OSError as error:
         raise UsageError(f"{path}: {error.strerror or error}", "Make the file readable and run it again") from error
@@ -122,8 +145,7 @@ def _opened(path: Path) -> Iterator[tuple[io.BufferedReader, IO[bytes]]]:
             with gzip.open(raw) as unzipped:
                 yield io.BufferedReader(unzipped, _CHUNK), raw
         elif path.suffix.lower() == ".zst":
-            reader = zstandard.ZstdDecompressor().stream_reader(raw, read_across_frames=True)
-            yield io.BufferedReader(reader, _CHUNK), raw
+            yield io.BufferedReader(ZstdFile(raw), _CHUNK), raw
         else:
             yield raw, raw
 
