@@ -20,8 +20,9 @@ from journeyman.config import Config
 from journeyman.errors import InputError
 from journeyman.inference.llama import EngineSettings, running_engine
 from journeyman.manifests import AdapterManifest, BisectLink, BisectResult
+from journeyman.models.geometry import GGUF_MODULE_NAMES
 from journeyman.models.gguf_file import GgufFile
-from journeyman.models.weights import GGUF_MODULE_NAMES, load_decoder
+from journeyman.models.weights import load_decoder
 from journeyman.ports import Reporter
 from journeyman.records import Example, Prediction
 from journeyman.rendering.renderer import Renderer
