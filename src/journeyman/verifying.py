@@ -125,7 +125,7 @@ def _verify_folder(place: Path, stage: str, found: Verified) -> dict[str, Any] |
 
 
 def _verify_checkpoints(folder: Path, found: Verified) -> None:
-    from journeyman.training.checkpoint import FILES, checkpoints, damaged_files
+    from journeyman.training.checkpoint import FILES, checkpoints, damaged_files, holds_own_hash
 
     sound = checkpoints(folder)
     for path in sorted(folder.iterdir()):
@@ -133,8 +133,11 @@ def _verify_checkpoints(folder: Path, found: Verified) -> None:
             found.differs(path, "no checkpoint; a save that was cut short leaves one, it may be removed")
     for checkpoint in sound:
         found.files += len(FILES)
-        for path in damaged_files(checkpoint):
+        damaged = damaged_files(checkpoint)
+        for path in damaged:
             found.differs(path, "changed after train wrote it; training goes on from an older checkpoint")
+        if not damaged and not holds_own_hash(checkpoint):
+            found.notes.append(f"{checkpoint / FILES[0]}: written by an older version, without a hash of itself")
         for path in sorted(checkpoint.iterdir()):
             if path.name not in FILES:
                 found.differs(path, "not among the files that train made")

@@ -99,6 +99,12 @@ def damaged_files(checkpoint: Path) -> list[Path]:
     return [] if tensors.is_file() and sha256_of(tensors) == state.tensors_sha256 else [tensors]
 
 
+def holds_own_hash(checkpoint: Path) -> bool:
+    """Whether its state was written with a hash of itself, which version 0.4.0 and before did not."""
+    written = (checkpoint / FILES[0]).read_bytes()
+    return b'"state_sha256"' in written and b'"state_sha256": ""' not in written
+
+
 def _sealed(state: TrainingState) -> bytes:
     """The state as its file holds it: its own hash is that of the bytes with no hash in its place."""
     blank = f"{state.model_copy(update={'state_sha256': ''}).model_dump_json(indent=2)}\n".encode()
