@@ -240,8 +240,7 @@ def test_odd_checkpoint_folders_and_changed_states_are_passed_over(tiny_gguf: Pa
     loaded = load_checkpoint(job.folder)
     assert loaded is not None and newest.name.startswith(f"step-{loaded[0].step:06d}.")
     for old, new in ((b'"tokens": ', b'"tokens": 1'), (b"{\n  ", b"{\n   "), (b'"state_sha256"', b'"state_sha255"')):
-        assert sound.count(old) == 1
-        state.write_bytes(sound.replace(old, new))
+        state.write_bytes(sound.replace(old, new, 1))
         assert damaged_files(newest) == [state]
         loaded = load_checkpoint(job.folder)
         assert loaded is not None and before.name.startswith(f"step-{loaded[0].step:06d}.")

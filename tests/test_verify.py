@@ -156,7 +156,7 @@ def test_a_verdict_edited_by_hand_is_not_exported(run: Path, capsys: pytest.Capt
     assert not (run / "07-bundle").exists()
 
 
-@pytest.mark.parametrize("name", ["adapter.gguf", "base.gguf", "prompts.json", MANIFEST, "Modelfile.coder"])
+@pytest.mark.parametrize("name", ["adapter.gguf", "base.gguf", "prompts.json", MANIFEST])
 def test_serve_refuses_a_bundle_that_changed(name: str, run: Path) -> None:
     _damage(f"07-bundle/{name}")(run)
     with pytest.raises(ChangedArtifact, match=name):
@@ -212,7 +212,9 @@ def test_a_manifest_that_cannot_be_used_is_one_sentence(
     assert [one.startswith(str(path)) for one in verify(run).findings] == [True]
 
 
-def test_a_run_of_an_older_version_opens_and_verify_says_what_is_not_recorded(run: Path) -> None:
+def test_a_run_of_an_older_version_opens_and_is_said_to_hold_no_hashes(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     for stage in STAGES:
         path = run / stage.folder / MANIFEST
         data = read_json(path)
@@ -224,6 +226,10 @@ def test_a_run_of_an_older_version_opens_and_verify_says_what_is_not_recorded(ru
     assert call("export", "--dir", run, "--override", "a test") == 3
     found = verify(run)
     assert found.findings == [] and len(found.notes) == len(STAGES) + 2
+    shutil.rmtree(run / "07-bundle")
+    capsys.readouterr()
+    assert call("export", "--dir", run, "--override", "a test") == 3
+    assert "06-decision" in (told := capsys.readouterr().err) and "an edit of them is not noticed" in told
     assert all("recorded no hash" in note or "without checksums" in note for note in found.notes)
 
 
@@ -270,6 +276,20 @@ def test_looks_that_changed_are_refused(tmp_path: Path) -> None:
             count_look(tmp_path, "a", {"adapter": 3})
     path.write_text("".join(lines))
     assert count_look(tmp_path, "a", {"adapter": 3}) == 4
+
+
+def test_an_answer_edited_by_hand_is_asked_again_and_told(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = run / ".answers"
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(lines[0].replace(b'"text": "', b'"text": "def good(): pass') + b"".join(lines[1:]))
+    before = read_result(run, "evaluate")[1].model_dump()["roles"]["coder"]["arms"]["base"]["success"]
+    for folder in ("05-evaluation", "06-decision", "07-bundle"):
+        shutil.rmtree(run / folder)
+    assert call("evaluate", "--dir", run) == 0
+    assert "1 kept answers were damaged or changed by hand: they are asked again" in capsys.readouterr().err
+    assert b"def good" not in path.read_bytes() and len(path.read_bytes().splitlines()) == len(lines)
+    assert read_result(run, "evaluate")[1].model_dump()["roles"]["coder"]["arms"]["base"]["success"] == before
+    assert b"def good" not in (run / "05-evaluation" / "predictions.jsonl").read_bytes()
 
 
 # --- moved runs, links ---------------------------------------------------------------------------------

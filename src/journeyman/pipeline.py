@@ -473,6 +473,12 @@ def _work(stage: Stage, run: Run, inputs: dict[str, str], reporter: Reporter) ->
     if stage.resumable:
         write_json(work / _UNFINISHED, inputs)
     fingerprint = hash_of(inputs)
+    old = [run.folder(name).name for name in stage.needs if read_result(run.root, name)[0].sha256 is None]
+    if old:
+        reporter.say(
+            f"note: the manifests of {', '.join(old)} hold no hash of themselves (an older version made them): "
+            "an edit of them is not noticed"
+        )
     try:
         result = stage.run(run, work, fingerprint, reporter)
     except BaseException:

@@ -27,7 +27,8 @@ def serve_bundle(folder: Path, port: int | None) -> None:
     """
     bundle = typed_result(folder, "export", BundleManifest)
     place = folder / stage_named("export").folder
-    check_files(place, read_result(folder, "export")[0])
+    read = [bundle.base_file, *bundle.adapter_files.values(), "prompts.json"]
+    check_files(place, read_result(folder, "export")[0], read)
     config = load_config(folder / CONFIG_NAME).serve if (folder / CONFIG_NAME).is_file() else ServeConfig()
     listener = _listen(config.host, config.port if port is None else port)
     settings = EngineSettings(
