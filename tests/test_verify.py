@@ -360,9 +360,21 @@ def test_logs_of_one_name_are_told_apart(make_run: Callable[..., Path], capsys: 
         assert f"source {name}:" in capsys.readouterr().err
         (folder / name).write_text(whole)
     assert call("ingest", *both) == 0
-    (folder / "s").rename(folder / "t")
-    assert call("ingest", "--set", "data.sources=['logs.jsonl', 't']", "--dir", folder) == 0
-    assert "unchanged" in capsys.readouterr().err, "the same logs in another place"
+    assert verify(folder).findings == []
+    (folder / "s" / "logs.jsonl").write_text("{}")
+    assert [str(folder / "s" / "logs.jsonl") in one for one in verify(folder).findings] == [True]
+
+
+def test_logs_may_move(make_run: Callable[..., Path], capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    folder = make_run(rows=[log_row(i) for i in range(4)])
+    (folder / "s").mkdir()
+    (folder / "logs.jsonl").rename(folder / "s" / "logs.jsonl")
+    assert call("ingest", "--set", "data.sources=['s']", "--dir", folder) == 0
+    (folder / "s").rename(tmp_path / "t")
+    assert call("ingest", "--set", f"data.sources=['{tmp_path / 't'}']", "--dir", folder) == 0
+    assert "unchanged" in capsys.readouterr().err
+    found = verify(folder)
+    assert found.findings == [] and any("logs.jsonl: not there any more, not compared" in note for note in found.notes)
 
 
 def test_a_base_that_cannot_be_used_is_refused_before_the_logs_are_read(make_run: Callable[..., Path]) -> None:

@@ -6,6 +6,7 @@ key, the value and the nearest valid key.
 
 from __future__ import annotations
 
+import codecs
 import difflib
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -15,7 +16,7 @@ from typing import Any, Literal, get_args, get_origin
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from journeyman.errors import UsageError
-from journeyman.records import ARMS
+from journeyman.records import ARMS, EVERY_ROLE
 
 CONFIG_NAME = "journeyman.toml"
 EMBEDDED = "embedded"
@@ -23,6 +24,12 @@ EMBEDDED = "embedded"
 
 class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+def _no_marker(role: str) -> str:
+    if role == EVERY_ROLE:
+        raise ValueError(f"no role may be called {EVERY_ROLE!r}, which means every role: name another")
+    return role
 
 
 class BaseConfig(Section):
@@ -38,9 +45,44 @@ class DataConfig(Section):
         ["interactions.jsonl"], min_length=1, description="files, folders or globs beside the toml; - is stdin"
     )
     format: str = Field("auto", description="auto detects it row by row: see `journeyman doctor` for the names")
+    encoding: str = Field(
+        "auto",
+        description="of text files: auto is UTF-8, or UTF-16 and UTF-32 by their marks; else a name such as cp1252",
+    )
     role_field: str = Field("", description="dotted path of the field that names the agent's role, if none is found")
     default_role: str = Field("agent", min_length=1, description="the role of rows that name none")
-    columns: dict[str, str] = Field(default_factory=dict, description="for tables: our field → the column's name")
+
+    @field_validator("encoding")
+    @classmethod
+    def _known_encoding(cls, name: str) -> str:
+        if name != "auto":
+            try:
+                codecs.lookup(name)
+            except LookupError as error:
+                raise ValueError(f"no encoding is called {name!r}") from error
+        return name
+
+    success_field: str = Field("", description="dotted path of the field that says whether a call succeeded")
+    success_at_least: float | None = Field(
+        None, description="where that field is a reward or a score: what counts as a success"
+    )
+    cut_tool_results: int = Field(
+        0, ge=0, description="characters of a tool's result that stay: of longer ones the middle is cut; 0: all stays"
+    )
+    max_history: int = Field(
+        100_000,
+        ge=1_000,
+        description="characters before an answer in a session or trajectory, whose answers all repeat what went "
+        "before; answers with more are rejected",
+    )
+    columns: dict[str, str] = Field(
+        default_factory=dict, description="for tables and JSON: our field → the column's name, or a dotted path"
+    )
+
+    @field_validator("default_role")
+    @classmethod
+    def _is_a_role(cls, name: str) -> str:
+        return _no_marker(name)
 
 
 class RedactConfig(Section):
@@ -56,13 +98,22 @@ class RulesConfig(Section):
     failed: Literal["drop", "keep"] = Field("drop", description="the log says that the call failed")
     mock_provider: Literal["drop", "keep"] = Field("drop", description="answered by one of drop_providers")
     refused: Literal["drop", "note", "keep"] = Field("drop", description="the teacher refuses")
-    asks_back: Literal["drop", "note", "keep"] = Field("drop", description="asks for input instead of answering")
-    control_tokens: Literal["drop", "keep"] = Field("drop", description="holds the base model's control tokens")
+    explained_refusal: Literal["drop", "note", "keep"] = Field(
+        "note", description="a refusal that the system prompt's policy or a tool's result asks for"
+    )
+    asks_back: Literal["drop", "note", "keep"] = Field(
+        "drop", description="asks for input instead of answering, where no dialogue, tool or system prompt explains it"
+    )
+    control_tokens: Literal["drop"] = Field(
+        "drop", description="holds control tokens of the base; there is no other way"
+    )
     hidden_text: Literal["drop", "note", "keep"] = Field("drop", description="invisible or direction-changing signs")
     pipeline_instructions: Literal["drop", "note", "keep"] = Field(
         "drop", description="speaks to whoever trains on it, not to the agent"
     )
-    reasoning: Literal["strip", "drop", "keep"] = Field("strip", description="closed <think> blocks in answers")
+    reasoning: Literal["strip", "drop", "keep"] = Field(
+        "strip", description="closed blocks of reasoning (<think>, <thinking>, …) in answers and history"
+    )
     truncated: Literal["drop", "keep_without_end", "keep"] = Field(
         "keep_without_end", description="cut answers; keep_without_end trains their text but no terminator"
     )
@@ -278,6 +329,10 @@ class ServeConfig(Section):
 
     host: str = Field("127.0.0.1", description="a loopback address")
     port: int = Field(8011, ge=0, le=65535, description="0 takes a free one")
+    allow_hosts: list[str] = Field(
+        default_factory=list, description="names in Host that are answered beside loopback's, as behind a proxy"
+    )
+    key_env: str = Field("", description="environment variable with the key that clients must send; empty: none")
 
 
 class Config(Section):
@@ -292,6 +347,11 @@ class Config(Section):
     evaluate: EvaluateConfig = EvaluateConfig()
     decide: DecideConfig = DecideConfig()
     serve: ServeConfig = ServeConfig()
+
+    @field_validator("roles")
+    @classmethod
+    def _are_roles(cls, roles: dict[str, RoleConfig]) -> dict[str, RoleConfig]:
+        return {_no_marker(name): section for name, section in roles.items()}
 
     def role(self, name: str) -> RoleConfig:
         """The role's settings; the defaults where the toml does not name it."""

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import BaseModel
 
@@ -46,6 +46,9 @@ from journeyman.manifests import (
     Stamp,
 )
 from journeyman.ports import Reporter
+
+if TYPE_CHECKING:
+    from journeyman.sources.files import Source
 
 _UNFINISHED = "unfinished.json"
 SOURCE = "source "
@@ -137,7 +140,7 @@ class Run:
     def lineage(self) -> list[tuple[str, str, str]]:
         """(stage, file, SHA-256) of everything that was made so far, from the logs on, as the manifests have them."""
         read = read_result(self.root, "ingest")[0].inputs
-        made = [("logs", name.removeprefix("source "), read[name]) for name in read if name.startswith("source ")]
+        made = [("logs", name.removeprefix(SOURCE), read[name]) for name in read if name.startswith(SOURCE)]
         evaluated = self.result("evaluate", EvaluationManifest).files.values()
         made += [("base", Path(one.path).name, one.sha256) for one in evaluated]
         for stage in STAGES:
@@ -147,12 +150,11 @@ class Run:
         return made
 
     @cached_property
-    def sources(self) -> list[Path]:
+    def sources(self) -> list[Source]:
         """The log files that data.sources names, folders and globs expanded, in order."""
-        from journeyman.sources.files import log_files
+        from journeyman.sources.files import log_sources
 
-        names = [STDIN_FILE if name == STDIN else name for name in self.config.data.sources]
-        return [path for name in names for path in log_files(self.root, name)]
+        return log_sources(self.root, [STDIN_FILE if name == STDIN else name for name in self.config.data.sources])
 
 
 @dataclass(frozen=True)
@@ -178,9 +180,11 @@ class Stage:
 
 
 def _ingest(run: Run, out: Path, fingerprint: str, reporter: Reporter) -> BaseModel:
+    from journeyman.sources.files import skipped_files
     from journeyman.stages.ingest import ingest
 
-    return ingest(run.sources, run.config.data, run.config.redact, out, reporter)
+    skipped = skipped_files(run.root, [name for name in run.config.data.sources if name != STDIN])
+    return ingest(run.sources, run.config.data, run.config.redact, out, reporter, skipped)
 
 
 def _curate(run: Run, out: Path, fingerprint: str, reporter: Reporter) -> BaseModel:
@@ -274,10 +278,7 @@ def _file_that_ships(run: Run, evaluated: ServedFile) -> Path:
 def _source_settings(run: Run) -> Mapping[str, Any]:
     data = {key: value for key, value in run.config.data.model_dump().items() if key != "sources"}
     return {
-        **{
-            f"{SOURCE}{source_name(run.root, path)}": hash_of_file(path) if path.is_file() else "missing"
-            for path in run.sources
-        },
+        **{f"{SOURCE}{name}": hash_of_file(path) if path.is_file() else "missing" for name, path in run.sources},
         **_flat("data", data),
         **_flat("redact", run.config.redact.model_dump()),
     }
@@ -286,11 +287,6 @@ def _source_settings(run: Run) -> Mapping[str, Any]:
 def beside(root: Path, path: Path) -> list[Path]:
     """Where a file may lie that a moved run knows by an old path: in the run's folder, there, or beside the folder."""
     return [root / path.name, path, root.resolve().parent / path.name]
-
-
-def source_name(root: Path, path: Path) -> str:
-    """A log file's name in fingerprints: its path below the run's folder, else the whole path."""
-    return str(path.relative_to(root) if path.is_relative_to(root) else path)
 
 
 def _role_settings(run: Run, *names: str) -> Mapping[str, Any]:
@@ -418,14 +414,14 @@ def _bring_up_to_date(stage: Stage, run: Run, reporter: Reporter, redo: bool) ->
     refuse_link(folder)
     if (folder / MANIFEST).is_file():
         stamp, made = read_result(run.root, stage.name)
-        if _same(stamp.inputs, inputs):
+        if stamp.inputs == inputs:
             return StageOutcome(stage.name, "fresh", 0.0, made)
         _set_aside_or_refuse(folder, stamp.inputs, inputs, redo)
     elif stage.resumable and (folder / _UNFINISHED).is_file():
         old = _unfinished_inputs(folder)
-        if not _same(old, inputs) and not stage.costly:
+        if old != inputs and not stage.costly:
             shutil.rmtree(folder)
-        elif not _same(old, inputs):
+        elif old != inputs:
             _set_aside_or_refuse(folder, old, inputs, redo)
         else:
             action = "resumed"
@@ -443,16 +439,6 @@ def _set_aside_if_changed(stage: Stage, run: Run, reporter: Reporter) -> None:
     except ChangedArtifact as error:
         reporter.say(f"{error.what}; it is made again, the old is kept in superseded/")
         _set_aside(folder)
-
-
-def _same(old: Mapping[str, str], new: Mapping[str, str]) -> bool:
-    """Whether two sets of inputs make the same result. Logs may have moved: their names and contents count."""
-    return old == new or _without_places(old) == _without_places(new)
-
-
-def _without_places(inputs: Mapping[str, str]) -> tuple[dict[str, str], list[tuple[str, str]]]:
-    logs = sorted((Path(key).name, value) for key, value in inputs.items() if key.startswith(SOURCE))
-    return {key: value for key, value in inputs.items() if not key.startswith(SOURCE)}, logs
 
 
 def _unfinished_inputs(folder: Path) -> dict[str, str]:
@@ -599,7 +585,6 @@ __all__ = [
     "beside",
     "read_result",
     "run_pipeline",
-    "source_name",
     "stage_named",
     "typed_result",
 ]

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from journeyman.artifacts import MANIFEST, hash_of_file
-from journeyman.errors import ChangedArtifact, UsageError
+from journeyman.config import CONFIG_NAME, load_config
+from journeyman.errors import ChangedArtifact, JourneymanError, UsageError
 from journeyman.foreign import plain
 from journeyman.inference.answers import CACHE
 from journeyman.inference.looks import LOOKS, read_looks
@@ -25,9 +26,10 @@ from journeyman.lineage import (
     refuse_link,
     result_hash,
 )
-from journeyman.pipeline import RESULT_KINDS, SEALED, SOURCE, STAGES, Stage, beside, is_at_work, stage_named
+from journeyman.pipeline import RESULT_KINDS, SEALED, SOURCE, STAGES, Run, Stage, beside, is_at_work, stage_named
 from journeyman.sealed_lines import read_lines
 
+_CHECK = "check "
 NOT_COVERED: Mapping[str, str] = {
     "journeyman.toml": "its settings are compared by `run`",
     "journeyman.log": "a log",
@@ -157,12 +159,15 @@ def _verify_chain(root: Path, stage: Stage, made: Mapping[str, dict[str, Any]], 
 
 def _verify_inputs(root: Path, made: Mapping[str, dict[str, Any]], found: Verified) -> None:
     """What came from outside: logs, checks of the person's own, the base's files. They may have gone elsewhere."""
-    for stage, prefix in (("ingest", SOURCE), ("plan", "check ")):
-        inputs = made[stage]["stamp"]["inputs"] if stage in made else {}
-        for key, recorded in inputs.items():
-            if key.startswith(prefix):
-                path = root / key.removeprefix(prefix)
-                _verify_outside([path], path, recorded, stage, found)
+    logs = _logs(root)
+    for key, recorded in made["ingest"]["stamp"]["inputs"].items() if "ingest" in made else ():
+        if key.startswith(SOURCE):
+            path = logs.get(key.removeprefix(SOURCE), root / key.removeprefix(SOURCE))
+            _verify_outside([path], path, recorded, "ingest", found)
+    for key, recorded in made["plan"]["stamp"]["inputs"].items() if "plan" in made else ():
+        if key.startswith(_CHECK):
+            path = root / key.removeprefix(_CHECK)
+            _verify_outside([path], path, recorded, "plan", found)
     bases: dict[str, str] = {}
     if "plan" in made:
         bases[made["plan"]["result"]["base_path"]] = made["plan"]["result"]["base_sha256"]
@@ -170,6 +175,14 @@ def _verify_inputs(root: Path, made: Mapping[str, dict[str, Any]], found: Verifi
         bases |= {one["path"]: one["sha256"] for one in made["evaluate"]["result"]["files"].values()}
     for name, recorded in bases.items():
         _verify_outside(beside(root, Path(name)), Path(name), recorded, "plan", found)
+
+
+def _logs(root: Path) -> dict[str, Path]:
+    """Name → file of the logs, by the toml; none where that cannot be read any more, or names what is not there."""
+    try:
+        return dict(Run(root, load_config(root / CONFIG_NAME)).sources)
+    except JourneymanError:
+        return {}
 
 
 def _verify_outside(places: list[Path], named: Path, recorded: str, stage: str, found: Verified) -> None:

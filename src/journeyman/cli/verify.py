@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from journeyman.cli.say import say
 from journeyman.verifying import verify
 
 
@@ -11,11 +12,11 @@ def print_verified(folder: Path) -> bool:
     """Prints what was found; True where every file that is covered is as it was made."""
     found = verify(folder)
     for finding in found.findings:
-        print(finding)
+        say(finding)
     for note in found.notes:
-        print(f"note: {note}")
+        say(f"note: {note}")
     if found.not_covered:
-        print(f"not covered: {', '.join(found.not_covered)}")
+        say(f"not covered: {', '.join(found.not_covered)}")
     changed = f"{len(found.findings)} findings" if found.findings else "all are as they were made"
-    print(f"{found.files} files compared: {changed}")
+    say(f"{found.files} files compared: {changed}")
     return not found.findings

@@ -52,7 +52,7 @@ class Endpoint:
             try:
                 with self._http.stream("POST", self._url, json=body) as response:
                     if response.status_code == 200:
-                        answer = read_answer(events_of(response.iter_lines()), question, on_token, start)
+                        answer = read_answer(events_of(response.iter_bytes()), question, on_token, start)
                         if answer.finish_reason != "error":
                             return answer
                         why = "its answer broke off"
