@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO
@@ -39,14 +40,23 @@ class Outputs:
         self._files: dict[str, BinaryIO] = {}
         self._writers: dict[str, Any] = {}
         for name, path in self._paths.items():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            file = path.open("r+b" if path.exists() else "w+b")
-            file.truncate(saved["sizes"].get(name, 0))
-            file.seek(0, os.SEEK_END)
+            try:
+                file = self._opened(path, saved["sizes"].get(name, 0))
+            except OSError as error:
+                self._close()
+                raise disk_error(error, path) from error
             self._files[name] = file
             zst = path.suffix == ".zst"
             self._writers[name] = zstandard.ZstdCompressor(level=1).stream_writer(file, closefd=False) if zst else file
         self._committed_at = time.monotonic()
+
+    @staticmethod
+    def _opened(path: Path, size: int) -> BinaryIO:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = path.open("r+b" if path.exists() else "w+b")
+        file.truncate(size)
+        file.seek(0, os.SEEK_END)
+        return file
 
     def write(self, name: str, data: bytes) -> None:
         try:
@@ -82,5 +92,10 @@ class Outputs:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._close()
+
+    def _close(self) -> None:
+        """What was not committed counts for nothing: that it cannot be flushed never hides the error that led here."""
         for file in self._files.values():
-            file.close()
+            with suppress(OSError):
+                file.close()

@@ -8,10 +8,12 @@ without one is unfinished.
 from __future__ import annotations
 
 import fcntl
+import os
 import shutil
+import socket
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
@@ -21,9 +23,21 @@ from typing import Any, TypeVar
 from pydantic import BaseModel
 
 import journeyman
-from journeyman.artifacts import ADAPTER_FILE, MANIFEST, hash_of, read_json, sha256_of, write_json
+from journeyman.artifacts import (
+    ADAPTER_FILE,
+    MANIFEST,
+    disk_error,
+    expanded,
+    hash_of,
+    is_disk_error,
+    read_json,
+    remove_leftovers,
+    sha256_of,
+    sha256_of_state,
+    write_json,
+)
 from journeyman.config import Config
-from journeyman.errors import InputError, StaleArtifact, UsageError
+from journeyman.errors import InputError, Interrupted, StaleArtifact, UsageError
 from journeyman.manifests import (
     AdapterManifest,
     BundleManifest,
@@ -36,7 +50,7 @@ from journeyman.manifests import (
 )
 from journeyman.ports import Reporter
 
-_UNFINISHED = "unfinished.json"
+_UNFINISHED, _LOCK = "unfinished.json", ".lock"
 STDIN, STDIN_FILE = "-", ".stdin.jsonl"
 _M = TypeVar("_M", bound=BaseModel)
 
@@ -76,16 +90,16 @@ class Run:
 
         return GgufFile(find_base(self.config.base.model, self.root))
 
-    @cached_property
+    @property
     def base_sha256(self) -> str:
-        return sha256_of(self.base.path)
+        return sha256_of_state(self.base.path)
 
     @cached_property
     def bases(self) -> list[Path]:
         """The files of the base that may ship: the one that is trained on, then evaluate.quantizations."""
         from journeyman.models.base import same_geometry
 
-        others = [self.root / Path(name).expanduser() for name in self.config.evaluate.quantizations]
+        others = [self.root / expanded(name) for name in self.config.evaluate.quantizations]
         return [self.base.path, *(same_geometry(path, self.base) for path in others)]
 
     @cached_property
@@ -220,7 +234,7 @@ def _export(run: Run, out: Path, fingerprint: str, reporter: Reporter) -> BaseMo
 def _source_settings(run: Run) -> Mapping[str, Any]:
     data = {key: value for key, value in run.config.data.model_dump().items() if key != "sources"}
     return {
-        **{f"source {path.name}": sha256_of(path) if path.is_file() else "missing" for path in run.sources},
+        **{f"source {path.name}": sha256_of_state(path) if path.is_file() else "missing" for path in run.sources},
         **_flat("data", data),
         **_flat("redact", run.config.redact.model_dump()),
     }
@@ -235,7 +249,7 @@ def _role_settings(run: Run, *names: str) -> Mapping[str, Any]:
 
 
 def _files_that_may_ship(run: Run) -> Mapping[str, Any]:
-    return {f"quantization {path.name}": sha256_of(path) for path in run.bases[1:]}
+    return {f"quantization {path.name}": sha256_of_state(path) for path in run.bases[1:]}
 
 
 def _own_checks(run: Run) -> Mapping[str, Any]:
@@ -335,7 +349,8 @@ def run_pipeline(run: Run, until: str, reporter: Reporter, *, redo: bool = False
         StaleArtifact: a stage was made from other inputs or settings, and `redo` is not set.
     """
     last = STAGES.index(stage_named(until))
-    with _locked(run.root):
+    with locked(run.root):
+        remove_leftovers(run.root, below=False)
         for stage in STAGES[: last + 1]:
             yield _bring_up_to_date(stage, run, reporter, redo)
 
@@ -357,6 +372,8 @@ def _bring_up_to_date(stage: Stage, run: Run, reporter: Reporter, redo: bool) ->
             _set_aside_or_refuse(folder, old, inputs, redo)
         else:
             action = "resumed"
+    if reporter.stop_requested:
+        raise Interrupted(f"stopped before the stage {stage.name}", "Run it again to go on")
     result = _work(stage, run, inputs, reporter)
     return StageOutcome(stage.name, action, time.perf_counter() - start, result)
 
@@ -364,33 +381,61 @@ def _bring_up_to_date(stage: Stage, run: Run, reporter: Reporter, redo: bool) ->
 def _work(stage: Stage, run: Run, inputs: dict[str, str], reporter: Reporter) -> BaseModel:
     final = run.root / stage.folder
     work = final if stage.resumable else run.root / f".staged-{stage.folder}"
+    fingerprint = hash_of(inputs)
+    try:
+        _prepare(stage, work, inputs)
+        result = stage.run(run, work, fingerprint, reporter)
+        _refuse_changed(inputs, _inputs(stage, run), stage.name)
+        _finish(stage, work, final, inputs, result)
+    except BaseException as error:
+        if not stage.resumable:
+            shutil.rmtree(work, ignore_errors=True)
+        if isinstance(error, OSError) and is_disk_error(error):
+            raise _placed(error, work) from error
+        raise
+    return result
+
+
+def _prepare(stage: Stage, work: Path, inputs: dict[str, str]) -> None:
     if not stage.resumable:
         shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True, exist_ok=True)
     if stage.resumable:
+        remove_leftovers(work, below=True)
         write_json(work / _UNFINISHED, inputs)
-    fingerprint = hash_of(inputs)
-    try:
-        result = stage.run(run, work, fingerprint, reporter)
-    except BaseException:
-        if not stage.resumable:
-            shutil.rmtree(work, ignore_errors=True)
-        raise
-    (work / _UNFINISHED).unlink(missing_ok=True)
+
+
+def _finish(stage: Stage, work: Path, final: Path, inputs: dict[str, str], result: BaseModel) -> None:
+    """Writes the manifest, then takes the mark of unfinished work away: killed between the two, the stage is made."""
     stamp = Stamp(
         stage=stage.name,
         version=stage.version,
         journeyman=journeyman.__version__,
-        fingerprint=fingerprint,
+        fingerprint=hash_of(inputs),
         inputs=inputs,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         files=_hash_files(work),
     )
     write_json(work / MANIFEST, {"stamp": stamp.model_dump(), "result": result.model_dump()})
+    (work / _UNFINISHED).unlink(missing_ok=True)
     if work != final:
         shutil.rmtree(final, ignore_errors=True)
         work.rename(final)
-    return result
+
+
+def _placed(error: OSError, work: Path) -> InputError:
+    """What the system names is where it happened, except that a copy onto a full disk names what was copied."""
+    named = error.filename2 or error.filename
+    return disk_error(error, Path(named) if isinstance(named, str) else work)
+
+
+def _refuse_changed(before: Mapping[str, str], after: Mapping[str, str], stage: str) -> None:
+    changed = sorted(key for key in {*before, *after} if before.get(key) != after.get(key))
+    if changed:
+        raise InputError(
+            f"changed while {stage} read it: {', '.join(changed)}",
+            "Let nothing write to it, or use a copy, and run it again",
+        )
 
 
 def _inputs(stage: Stage, run: Run) -> dict[str, str]:
@@ -425,33 +470,55 @@ def _short(value: str | None) -> str:
 
 def _hash_files(folder: Path) -> dict[str, str]:
     files = sorted(p for p in folder.rglob("*") if p.is_file() and "checkpoints" not in p.relative_to(folder).parts)
-    return {str(path.relative_to(folder)): sha256_of(path) for path in files if path.name != MANIFEST}
+    return {
+        str(path.relative_to(folder)): sha256_of(path) for path in files if path.name not in (MANIFEST, _UNFINISHED)
+    }
 
 
 @contextmanager
-def _locked(root: Path) -> Iterator[None]:
-    """One journeyman a folder at a time."""
+def locked(root: Path) -> Iterator[None]:
+    """One journeyman a folder at a time. The lock names its holder: `host pid`.
+
+    Raises:
+        UsageError: another one is at work in the folder, or its file system has no locks.
+    """
     root.mkdir(parents=True, exist_ok=True)
-    with (root / ".lock").open("w") as lock:
+    with (root / _LOCK).open("a+") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise UsageError(
                 f"{root}: another journeyman is at work in this folder", "Wait for it or stop it"
             ) from error
+        except OSError as error:
+            raise UsageError(
+                f"{lock.name}: cannot be locked ({error.strerror})", "Use a folder on a disk of this machine"
+            ) from error
+        with suppress(OSError):  # a full disk: the lock holds without the name
+            lock.truncate(0)
+            lock.write(f"{socket.gethostname()} {os.getpid()}")
+            lock.flush()
         yield
 
 
 def is_at_work(root: Path) -> bool:
     """True while a journeyman works in the folder; a process that died holds nothing any more."""
     try:
-        with (root / ".lock").open() as lock:
+        with (root / _LOCK).open() as lock:
             fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except FileNotFoundError:
         return False
     except BlockingIOError:
         return True
     return False
+
+
+def worker_in(root: Path) -> tuple[str, int] | None:
+    """Host and process of the journeyman at work in the folder; None where there is none, or it did not say."""
+    if not is_at_work(root):
+        return None
+    host, _, pid = (root / _LOCK).read_text().rpartition(" ")
+    return (host, int(pid)) if host and pid.isdecimal() else None
 
 
 def stage_named(name: str) -> Stage:
@@ -491,8 +558,11 @@ __all__ = [
     "STDIN_FILE",
     "Run",
     "StageOutcome",
+    "is_at_work",
+    "locked",
     "read_result",
     "run_pipeline",
     "stage_named",
     "typed_result",
+    "worker_in",
 ]

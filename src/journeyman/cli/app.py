@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -204,17 +205,30 @@ def doctor() -> None:
 
 def main() -> None:
     """The entry point: every error becomes one clear message and an exit code."""
+    _open_standard_files()
     try:
         app()
     except JourneymanError as error:
         _fail(str(error), error.exit_code)
     except OSError as error:
         hint = "Free some space and run it again" if error.errno == errno.ENOSPC else "Check the path and its rights"
-        _fail(f"{error.filename or 'the system'}: {os.strerror(error.errno or 0)}. {hint}", 1)
+        _fail(f"{error.filename or 'the system'}: {error.strerror or error}. {hint}", 1)
     except KeyboardInterrupt:
         _fail("stopped. The same command goes on from the last checkpoint", 130)
 
 
+def _open_standard_files() -> None:
+    """Where a caller closed stdin, stdout or stderr: else the next file opened takes the number, and what a library
+    says goes into it."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest free number, which is this one
+
+
 def _fail(text: str, code: int) -> None:
-    print(f"journeyman: {text}", file=sys.stderr)
+    with suppress(OSError):
+        if sys.stderr is not None:
+            print(f"journeyman: {text}", file=sys.stderr, flush=True)
     sys.exit(code)

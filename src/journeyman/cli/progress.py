@@ -6,7 +6,7 @@ import signal
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 from types import FrameType
@@ -16,6 +16,8 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
 
 from journeyman.cli.heartbeat import Heartbeat
 from journeyman.errors import Interrupted
+
+_STOP = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class TerminalReporter:
@@ -64,7 +66,8 @@ class TerminalReporter:
     def say(self, text: str) -> None:
         self.heartbeat.say(text)
         if not self.heartbeat.stderr_is_log:
-            self.console.print(text, highlight=False, markup=False, soft_wrap=True)
+            with suppress(OSError):  # a closed terminal or pipe: that nobody reads must not end the work
+                self.console.print(text, highlight=False, markup=False, soft_wrap=True)
 
     def _interrupt(self, number: int, frame: FrameType | None) -> None:
         if self.stop_requested:
@@ -75,19 +78,19 @@ class TerminalReporter:
 
 @contextmanager
 def terminal_reporter(folder: Path, command: str) -> Iterator[TerminalReporter]:
-    """A reporter whose display is up, with SIGINT and SIGTERM turned into a request to stop.
+    """A reporter whose display is up, with SIGINT, SIGTERM and SIGHUP turned into a request to stop.
+
+    Under nohup, which ignores SIGHUP, the terminal's end does not stop the work.
 
     Args:
         folder: where other terminals look.
         command: what the person types to go on.
     """
     reporter = TerminalReporter(Heartbeat(folder, command))
-    before = {number: signal.signal(number, reporter._interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
+    asked = [one for one in _STOP if one != signal.SIGHUP or signal.getsignal(one) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, reporter._interrupt) for number in asked}
     try:
-        if reporter.live:
-            with reporter._progress:
-                yield reporter
-        else:
+        with _display(reporter):
             yield reporter
         reporter.heartbeat.end("ended")
     except (Interrupted, KeyboardInterrupt) as stop:
@@ -99,4 +102,19 @@ def terminal_reporter(folder: Path, command: str) -> Iterator[TerminalReporter]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-        sys.stderr.flush()
+        with suppress(OSError):
+            if sys.stderr is not None:
+                sys.stderr.flush()
+
+
+@contextmanager
+def _display(reporter: TerminalReporter) -> Iterator[None]:
+    if not reporter.live:
+        yield
+        return
+    reporter._progress.start()
+    try:
+        yield
+    finally:
+        with suppress(OSError):  # a closed terminal must not hide how the work ended
+            reporter._progress.stop()

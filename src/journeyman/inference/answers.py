@@ -8,6 +8,7 @@ of base and adapter, engine and settings; or an endpoint and its model).
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -64,8 +65,9 @@ class Answers:
 def _whole_lines(path: Path) -> dict[str, dict[str, Any]]:
     if not path.is_file():
         return {}
-    lines = path.read_text(encoding="utf-8").split("\n")
-    if lines[-1]:
-        path.write_text("".join(line + "\n" for line in lines[:-1]), encoding="utf-8")
-    made = (json.loads(line) for line in lines[:-1] if line)
+    data = path.read_bytes()
+    whole = data.rfind(b"\n") + 1
+    if whole < len(data):
+        os.truncate(path, whole)  # in place: a full disk or a kill cannot cost the answers before
+    made = (json.loads(line) for line in data[:whole].decode().split("\n") if line)
     return {line["key"]: line for line in made}

@@ -14,7 +14,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,7 @@ from typing import Any
 import httpx
 import psutil
 
-from journeyman.artifacts import sha256_of
+from journeyman.artifacts import sha256_of_state
 from journeyman.errors import EngineError
 from journeyman.inference.chat import conversation, events_of, read_answer, request_body
 from journeyman.ports import Question
@@ -107,8 +106,8 @@ class LlamaEngine:
     def identity(self, question: Question) -> dict[str, Any]:
         s = self.settings
         return {
-            "base": hash_of_file(s.base),
-            "adapter": hash_of_file(s.adapters[question.adapter]) if question.adapter is not None else None,
+            "base": sha256_of_state(s.base),
+            "adapter": sha256_of_state(s.adapters[question.adapter]) if question.adapter is not None else None,
             "engine": version("xllamacpp"),
             "context": s.context,
             "threads": s.threads,
@@ -233,17 +232,6 @@ class LlamaEngine:
         self._log.seek(max(0, self._log.tell() - 2000))
         lines = [line for line in self._log.read().decode(errors="replace").splitlines() if line.strip()]
         return lines[-1][:300] if lines else "it said nothing"
-
-
-def hash_of_file(path: Path) -> str:
-    """SHA-256, computed once for each state of the file: bases have gigabytes, and every answer's key names one."""
-    found = path.stat()
-    return _hashed(path, found.st_mtime_ns, found.st_size)
-
-
-@cache
-def _hashed(path: Path, changed_ns: int, size: int) -> str:
-    return sha256_of(path)
 
 
 @contextmanager

@@ -11,7 +11,7 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from journeyman.artifacts import hash_of
+from journeyman.artifacts import hash_of, write_atomic
 
 LOOKS = ".looks"
 
@@ -27,8 +27,7 @@ def count_look(folder: Path, sealed_sha256: str, judged: Mapping[str, object]) -
     mine = [look["judged"] for look in before if look["sealed"] == sealed_sha256]
     if here["judged"] in mine:
         return mine.index(here["judged"]) + 1
-    with path.open("a") as file:
-        file.write(json.dumps(here) + "\n")
+    write_atomic(path, "".join(json.dumps(look) + "\n" for look in [*before, here]).encode())
     return len(mine) + 1
 
 

@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from journeyman.artifacts import sha256_of_state
 from journeyman.config import EvaluateConfig
-from journeyman.errors import EngineError, InputError
+from journeyman.errors import EngineError, InputError, Interrupted
 from journeyman.inference.answers import Answers
 from journeyman.inference.arms import (
     arm_of_file,
@@ -20,7 +21,7 @@ from journeyman.inference.arms import (
 )
 from journeyman.inference.asking import Asked, Progress, ask_all
 from journeyman.inference.endpoint import open_endpoint
-from journeyman.inference.llama import EngineSettings, LlamaEngine, hash_of_file, running_engine
+from journeyman.inference.llama import EngineSettings, LlamaEngine, running_engine
 from journeyman.manifests import ServedFile
 from journeyman.ports import Question, Reporter
 from journeyman.probes import KINDS, MOST_TOKENS, Probe, ProbeRun, read_probes
@@ -119,7 +120,7 @@ class Survey:
         gathered.timed += timed.predictions
         gathered.files[ships] = ServedFile(
             path=str(base),
-            sha256=hash_of_file(base),
+            sha256=sha256_of_state(base),
             size_gb=base.stat().st_size / 1e9,
             load_s=engine.load_s,
             warm_up_s=engine.warm_up_s,
@@ -141,6 +142,8 @@ class Survey:
     def _prove_prompts(self, engine: LlamaEngine) -> int:
         """Every prompt must be the same token ids in the engine as in training."""
         for row in self._rows:
+            if self._reporter.stop_requested:
+                raise Interrupted("stopped before the first answer", "Run it again to go on")
             trained = self._renderer.prompt_ids(row.messages, row.tools)
             served = engine.prompt_ids(row.messages, row.tools)
             if trained != served:

@@ -17,6 +17,7 @@ from typing import IO, Any
 
 import zstandard
 
+from journeyman.artifacts import expanded
 from journeyman.errors import InputError, UsageError
 from journeyman.sources.fields import kind
 
@@ -62,7 +63,7 @@ def log_files(root: Path, name: str) -> list[Path]:
     Raises:
         UsageError: nothing is there.
     """
-    path = root / Path(name).expanduser()
+    path = root / expanded(name)
     if path.is_dir():
         found = sorted(p for p in path.rglob("*") if p.is_file() and _is_log(p))
         if not found:

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from journeyman.artifacts import read_rows, sha256_of, write_rows
 from journeyman.config import EvaluateConfig
+from journeyman.errors import Interrupted
 from journeyman.inference.looks import confidence_of_look, count_look
 from journeyman.inference.survey import Inputs, Survey
 from journeyman.manifests import CheckRule, EvaluationManifest, PlanManifest
@@ -98,6 +99,8 @@ def _judge(
     reporter.begin("judge", len(predictions), "answers")
     verdicts = []
     for number, p in enumerate(predictions, start=1):
+        if reporter.stop_requested:
+            raise Interrupted(f"stopped after judging {number - 1} of {len(predictions)} answers", "Run it again")
         row = by_id[p.id]
         asked = "\n\n".join(turn.content for turn in row.messages if turn.role != "system")
         answer = Answer(p.text, p.finish_reason, row.check, limits, p.calls, row.answer, row.answer_calls, asked)

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from journeyman.artifacts import read_rows, row_bytes
 from journeyman.config import DataConfig, RedactConfig
-from journeyman.errors import InputError, Interrupted
+from journeyman.errors import InputError, Interrupted, JourneymanError
 from journeyman.manifests import Durations, IngestManifest, LogGroup
 from journeyman.outputs import Outputs
 from journeyman.parallel import mapped
@@ -43,7 +43,8 @@ def ingest(
 
     Raises:
         UsageError: a source is missing, or data.format is unknown.
-        InputError: no source holds a single usable interaction, or a compressed file is damaged.
+        InputError: no source holds a single usable interaction, a compressed file is damaged, or a source changed while
+            it was read.
         Interrupted: asked to stop; what was read is kept.
     """
     Reader(data)  # a wrong setting shall stop here, not in a worker
@@ -54,7 +55,8 @@ def ingest(
         tally = _restored(out) if outputs.state else _Tally()
         batches = _batches(sources, start["source"], start["rows"])
         setup = partial(_Worker, data, redact)
-        for made in mapped(_read_batch, setup, batches, parallel=sum(sizes) > _WORTH_WORKERS):
+        parallel, stopping = sum(sizes) > _WORTH_WORKERS, lambda: reporter.stop_requested
+        for made in mapped(_read_batch, setup, batches, parallel=parallel, stopping=stopping):
             outputs.write(_ROWS, made.kept)
             outputs.write(_REJECTED, made.rejected)
             for seen in made.seen:
@@ -111,15 +113,51 @@ def _batches(sources: Sequence[Path], first: int, skip: int) -> Iterator[_Batch]
         skipped = skip if number == first else 0
         content: list[Row] = []
         rows, size, done = skipped, 0, 0
-        for row, done in read_file(sources[number], skipped):
+        unchanged = _Unchanged(sources[number])
+        for row, done in unchanged.told(read_file(sources[number], skipped)):
             content.append(row)
             rows += 1
             size += len(row.raw or "") or _TYPICAL_ROW
             if size >= _BATCH_BYTES:
+                unchanged.check()
                 yield _Batch(number, sources[number].name, content, rows, done)
                 content, size = [], 0
+        unchanged.check()
         if content:
             yield _Batch(number, sources[number].name, content, rows, done)
+
+
+class _Unchanged:
+    """Refuses a log that is written while it is read: its rows would be of no one state of the file."""
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._before = path, _state_of(path)
+
+    def told(self, rows: Iterator[tuple[Row, int]]) -> Iterator[tuple[Row, int]]:
+        """The rows; an error of reading them that comes of a change says that it does."""
+        try:
+            yield from rows
+        except JourneymanError:
+            self.check()
+            raise
+
+    def check(self) -> None:
+        now = _state_of(self._path)
+        if now != self._before and self._before is not None:
+            what = f"{self._before[0]:,} bytes when it was opened, {now[0]:,} now" if now else "it is gone"
+            raise InputError(
+                f"{self._path}: changed while it was read ({what})",
+                "Let nothing write to it, or set data.sources to a copy, and run it again",
+            )
+
+
+def _state_of(path: Path) -> tuple[int, int, int] | None:
+    """Size, time of change and place."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_size, found.st_mtime_ns, found.st_ino
 
 
 class _Worker:

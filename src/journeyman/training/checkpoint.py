@@ -11,14 +11,24 @@ import shutil
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
-from journeyman.artifacts import disk_error, read_model, sha256_of, write_model
+from journeyman.artifacts import (
+    disk_error,
+    read_model,
+    remove_leftovers,
+    remove_quietly,
+    sha256_of,
+    sync,
+    write_model,
+)
 from journeyman.errors import InputError
 from journeyman.manifests import ValidationPoint
+from journeyman.training.tensors import save_tensors
 
 _KEEP = 2
+_TENSORS = "state.safetensors"
 
 
 class TrainingState(BaseModel):
@@ -50,21 +60,23 @@ def save_checkpoint(folder: Path, state: TrainingState, tensors: dict[str, Tenso
         InputError: the disk is full; the last good checkpoint stays.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    remove_leftovers(folder, below=False)  # what a kill left of an earlier one
     staged = folder / f".tmp-{state.step}-{os.getpid()}"
     before = [serial for step, serial in map(_numbers, _newest_first(folder)) if step == state.step]
     target = folder / f"step-{state.step:06d}.{max(before, default=0) + 1}"
     try:
-        shutil.rmtree(staged, ignore_errors=True)
         staged.mkdir()
-        save_file(tensors, staged / "state.safetensors")
-        _sync(staged / "state.safetensors")
-        digest = sha256_of(staged / "state.safetensors")
+        save_tensors(tensors, staged / _TENSORS)
+        digest = sha256_of(staged / _TENSORS)
         write_model(staged / "state.json", state.model_copy(update={"tensors_sha256": digest}))
         staged.rename(target)
-        _sync(folder)
+        sync(folder)
     except OSError as error:
-        shutil.rmtree(staged, ignore_errors=True)
+        remove_quietly(staged)
         raise disk_error(error, folder) from error
+    except BaseException:
+        remove_quietly(staged)
+        raise
     for old in _newest_first(folder)[_KEEP:]:
         shutil.rmtree(old, ignore_errors=True)
 
@@ -74,8 +86,8 @@ def load_checkpoint(folder: Path) -> tuple[TrainingState, dict[str, Tensor]] | N
     for candidate in _newest_first(folder):
         try:
             state = read_model(candidate / "state.json", TrainingState)
-            if sha256_of(candidate / "state.safetensors") == state.tensors_sha256:
-                return state, load_file(candidate / "state.safetensors")
+            if sha256_of(candidate / _TENSORS) == state.tensors_sha256:
+                return state, load_file(candidate / _TENSORS)
         except (InputError, OSError):
             continue
     return None
@@ -88,11 +100,3 @@ def _newest_first(folder: Path) -> list[Path]:
 def _numbers(checkpoint: Path) -> tuple[int, int]:
     step, serial = checkpoint.name.removeprefix("step-").split(".")
     return int(step), int(serial)
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
