@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import time
@@ -20,12 +21,22 @@ from journeyman.errors import Interrupted
 _STOP = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
+class _Unheard(Console):
+    """Goes on where rich would end the process: that nobody reads the progress must not end the work."""
+
+    def on_broken_pipe(self) -> None:
+        self.quiet = True
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, self.file.fileno())  # what is buffered would else be tried again at the end
+        os.close(nowhere)
+
+
 class TerminalReporter:
     """A ports.Reporter that draws with rich, and tells other terminals through `heartbeat`."""
 
     def __init__(self, heartbeat: Heartbeat) -> None:
         self.heartbeat = heartbeat
-        self.console = Console(stderr=True)
+        self.console = _Unheard(stderr=True)
         self.live = self.console.is_terminal
         self.stop_requested = False
         self._progress = Progress(
@@ -66,7 +77,7 @@ class TerminalReporter:
     def say(self, text: str) -> None:
         self.heartbeat.say(text)
         if not self.heartbeat.stderr_is_log:
-            with suppress(OSError):  # a closed terminal or pipe: that nobody reads must not end the work
+            with suppress(OSError):  # a closed terminal
                 self.console.print(text, highlight=False, markup=False, soft_wrap=True)
 
     def _interrupt(self, number: int, frame: FrameType | None) -> None:

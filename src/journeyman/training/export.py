@@ -28,6 +28,8 @@ def write_peft(adapter: Adapter, base_name: str, folder: Path) -> None:
     try:
         save_tensors(tensors, staged, metadata={"format": "pt"})
         staged.replace(folder / "adapter_model.safetensors")
+    except OSError as error:
+        raise disk_error(error, folder / "adapter_model.safetensors") from error
     finally:
         remove_quietly(staged)
     write_json(

@@ -1,8 +1,9 @@
-"""Tensors to a safetensors file; what the disk refuses is an InputError, as everywhere."""
+"""Tensors to a safetensors file; what the disk refuses is an OSError, as everywhere."""
 
 from __future__ import annotations
 
 import errno
+import os
 import re
 from pathlib import Path
 
@@ -10,23 +11,21 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
-from journeyman.artifacts import disk_error, sync
+from journeyman.artifacts import sync
 
-_CODE = re.compile(r"code: (\d+)")
+_CODE = re.compile(r"(?:code: |os error )(\d+)")
 
 
 def save_tensors(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str] | None = None) -> None:
     """Writes and syncs the file.
 
     Raises:
-        InputError: the disk is full or the folder cannot be written.
+        OSError: the disk is full or the folder cannot be written.
     """
     try:
         save_file(tensors, path, metadata=metadata)
-        sync(path)
-    except OSError as error:
-        raise disk_error(error, path) from error
-    except SafetensorError as error:  # the library has no other word for what the system said
+    except SafetensorError as error:  # the library tells what the system said in words only
         found = _CODE.search(str(error))
         code = int(found[1]) if found else errno.EIO
-        raise disk_error(OSError(code, str(error)), path) from error
+        raise OSError(code, os.strerror(code), str(path)) from error
+    sync(path)
