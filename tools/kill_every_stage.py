@@ -42,8 +42,9 @@ class Victim:
     """A run folder in which one stage is killed.
 
     Attributes:
-        before: what stands in the folder before the stage.
-        whole: the undisturbed result, and how long the stage took from its first sign.
+        workers: whether ingest and curate start worker processes.
+        wanted: the files of an undisturbed end that are compared.
+        took_s: how long the stage takes from its first sign; within that time it is killed.
     """
 
     stage: str
@@ -110,14 +111,17 @@ class Victim:
     def compare(self) -> list[str]:
         self.ends += 1
         found = comparable(self.result)
-        names = sorted({*found, *self.wanted})
-        wrong = [f"{self.stage}: {name} differs" for name in names if found.get(name) != self.wanted.get(name)]
+        wrong = [f"{self.stage}: {name} differs" for name, one in self.wanted.items() if found.get(name) != one]
+        wrong += [
+            f"{self.stage}: {name} is too many" for name in found if name not in self.wanted and ".html" not in name
+        ]
         return wrong + [f"left: {one}" for one in leftovers(self.result)]
 
 
 def kill_stage(victim: Victim, kills: int, moment: random.Random) -> list[str]:
     """Kills a stage so many times, then lets it end; what was wrong."""
-    victim.measure()
+    if not victim.wanted:
+        victim.measure()
     victim.begin_anew()
     wrong = []
     while victim.kills < kills:

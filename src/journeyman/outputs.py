@@ -20,13 +20,14 @@ import zstandard
 from journeyman.artifacts import disk_error, read_json, write_json
 
 _COMMIT_EVERY_S = 5.0
+_NOTHING: dict[str, Any] = {"state": None, "sizes": {}}
 
 
 class Outputs:
     """Append-only files in a folder, committed together.
 
     Attributes:
-        state: what the last commit recorded; None where there was none.
+        state: what the last commit recorded; None where there was none, or a file of it is gone.
 
     Raises:
         InputError: the disk is full or the folder cannot be written.
@@ -35,7 +36,9 @@ class Outputs:
     def __init__(self, folder: Path, names: Sequence[str], progress: str = ".progress.json") -> None:
         self._progress = folder / progress
         self._paths = {name: folder / name for name in names}
-        saved = read_json(self._progress) if self._progress.is_file() else {"state": None, "sizes": {}}
+        saved = read_json(self._progress) if self._progress.is_file() else _NOTHING
+        if any(_size(path) < saved["sizes"].get(name, 0) for name, path in self._paths.items()):
+            saved = _NOTHING  # killed while it tidied up: what is gone must not be filled with zeros
         self.state: Any = saved["state"]
         self._files: dict[str, BinaryIO] = {}
         self._writers: dict[str, Any] = {}
@@ -99,3 +102,7 @@ class Outputs:
         for file in self._files.values():
             with suppress(OSError):
                 file.close()
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.is_file() else 0
