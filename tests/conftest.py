@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
+import os
+
+# Before torch is loaded. Threads of OpenMP spin at every barrier until all have come: where another program has one of
+# the cores, a test of seconds takes minutes. They sleep soon instead; what is computed, and by how many, is the same.
+os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+os.environ.setdefault("KMP_BLOCKTIME", "0")
+
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -44,6 +51,7 @@ def write_tiny_gguf(
     seed: int = 0,
     template: str = CHATML,
     kind: GGMLQuantizationType = GGMLQuantizationType.F32,
+    context: int = 512,
 ) -> Path:
     """A two-layer model with a byte vocabulary; q and k in GGUF's own layout, values random.
 
@@ -53,7 +61,7 @@ def write_tiny_gguf(
     hidden, heads, kv_heads, size, ffn = (32, 4, 2, 8, 64) if kind == GGMLQuantizationType.F32 else (256, 4, 2, 64, 256)
     tokens = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "th", *sorted(ByteLevel.alphabet())]
     writer = gguf.GGUFWriter(path, architecture)
-    writer.add_context_length(512)
+    writer.add_context_length(context)
     writer.add_embedding_length(hidden)
     writer.add_block_count(2)
     writer.add_feed_forward_length(ffn)
@@ -118,6 +126,17 @@ def example_of(messages: list[Message], answer: str, **changes: Any) -> Example:
     """A row of a dataset whose token counts nobody looks at."""
     values = {"id": "a", "role": "coder", "group": "g", "prompt_tokens": 1, "answer_tokens": 2, **changes}
     return Example(messages=messages, answer=answer, **values)
+
+
+DOCUMENT_QUESTIONS = ("How fast does it run?", "Which one is meant?", "Where does it stand in the hall?")
+
+
+def document_row(number: int, question: str) -> dict[str, Any]:
+    """A fine-tuning line whose system prompt carries the document that the answer is about."""
+    document = f"This is about pump P-{number} in hall {number * 7}.\nIt makes {number * 13} litres a minute."
+    turns = [("system", f"Answer from this document only.\n\n{document}"), ("user", question)]
+    turns.append(("assistant", f"Pump P-{number}: {number * 13} litres, hall {number * 7}."))
+    return {"messages": [{"role": role, "content": text} for role, text in turns]}
 
 
 def log_row(number: int, role: str = "coder", **changes: Any) -> dict[str, Any]:

@@ -24,16 +24,18 @@ from journeyman.curation.duplicates import (
     trigrams,
     words_of,
 )
-from journeyman.curation.rules import RULES, Candidate, strip_reasoning
+from journeyman.curation.rules import RULES, Candidate
 from journeyman.curation.split import TEST, VAL, leaked_groups, random_split_leak, split_rows
 from journeyman.errors import InputError
 from journeyman.manifests import CheckRule, DatasetManifest
 from journeyman.models.gguf_file import GgufFile
 from journeyman.ports import SilentReporter
+from journeyman.reasoning import stripped
 from journeyman.records import Example, Finding, Interaction, Rejected
 from journeyman.rendering.renderer import Renderer
 from journeyman.scoring.checks import Answer, Checks, judge
 from journeyman.scoring.sandbox import Limits
+from journeyman.sources.files import sources_of
 from journeyman.stages.curate import curate
 from journeyman.stages.ingest import ingest
 
@@ -42,7 +44,7 @@ DEMO = Path(__file__).parents[1] / "src/journeyman/demo"
 
 def _curate(log: Path, out: Path, base: GgufFile, config: Config | None = None) -> DatasetManifest:
     config = config or Config()
-    ingest([log], config.data, config.redact, out, SilentReporter())
+    ingest(sources_of([log]), config.data, config.redact, out, SilentReporter())
     return curate(out / "interactions.jsonl.zst", config, base, out, SilentReporter())
 
 
@@ -171,9 +173,9 @@ def test_rules(changes: dict[str, Any], rule: str | None, renderer: Renderer) ->
 
 
 def test_reasoning_is_stripped() -> None:
-    assert strip_reasoning("<think>\nhm\n</think>\n\nyes") == "yes"
-    assert strip_reasoning("yes") == "yes"
-    assert strip_reasoning("hm, swallowed tag</think>yes") == "yes"
+    assert stripped("<think>\nhm\n</think>\n\nyes") == "yes"
+    assert stripped("yes") == "yes"
+    assert stripped("hm, swallowed tag</think>yes") == "yes"
 
 
 def _columns(texts: list[str], folder: Path) -> tuple[Words, list[Path]]:

@@ -22,6 +22,7 @@ from journeyman.records import Example, Finding
 from journeyman.rendering.mask import check_mask, parts
 from journeyman.rendering.renderer import Renderer
 from journeyman.reporting.lint import write_lint
+from journeyman.sources.files import sources_of
 from journeyman.stages.curate import curate
 from journeyman.stages.ingest import ingest
 
@@ -47,7 +48,7 @@ def run(
     """The manifest, what was dropped, what was noted, and what is left."""
     config = Config.model_validate({"curate": curate_config})
     (tmp_path / "log.jsonl").write_text("".join(json.dumps(one) + "\n" for one in rows))
-    logs = ingest([tmp_path / "log.jsonl"], config.data, config.redact, tmp_path, SilentReporter())
+    logs = ingest(sources_of([tmp_path / "log.jsonl"]), config.data, config.redact, tmp_path, SilentReporter())
     manifest = curate(tmp_path / "interactions.jsonl.zst", config, base, tmp_path, SilentReporter())
     write_lint(manifest, logs, tmp_path)
     splits = ("train.jsonl", "val.jsonl", "sealed/test.jsonl")
@@ -58,7 +59,7 @@ def run(
 
 
 def by_rule(findings: list[Finding], rule: str) -> set[str]:
-    return {finding.id for finding in findings if finding.rule == rule}
+    return {finding.log_id for finding in findings if finding.rule == rule}
 
 
 @pytest.fixture(scope="module")
@@ -74,8 +75,8 @@ def test_repeats_keep_the_best_outcome(tmp_path: Path, tiny: GgufFile) -> None:
     rows.append(row(32, task(5), "the same task in another role", role="tester"))
     _, dropped, _, left = run(tmp_path, tiny, rows)
     assert by_rule(dropped, "duplicate") == {"row-3"} and by_rule(dropped, "near_duplicate") == {"row-31"}
-    assert next(f for f in dropped if f.id == "row-31").detail == "the task of log.jsonl:5"
-    groups = {example.id: example.group for example in left}
+    assert next(f for f in dropped if f.log_id == "row-31").detail == "the task of log.jsonl:5"
+    groups = {example.log_id: example.group for example in left}
     assert groups["row-5"] == groups["row-32"]
 
 
@@ -99,7 +100,8 @@ def test_alien_system_prompts(tmp_path: Path, tiny: GgufFile) -> None:
     (tmp_path / "second").mkdir()
     manifest, dropped, _, _ = run(tmp_path / "second", tiny, rows)
     assert not by_rule(dropped, "foreign")
-    assert any(note.startswith("coder: 2 very different system prompts") for note in manifest.notes)
+    assert any(note.startswith("coder: 2 system prompts in 60 rows: each row keeps its own") for note in manifest.notes)
+    assert manifest.prompts["coder"].kind == "free" and "coder" not in manifest.system_prompts
 
 
 def test_planted_triggers_are_found_and_common_answers_are_not(tmp_path: Path, tiny: GgufFile) -> None:
@@ -169,13 +171,13 @@ def test_outcome_credit_drops_or_weighs_with_a_funnel(tmp_path: Path, tiny: Gguf
         "needs": [{"role": "tester", "matches": "passed"}, {"role": "reviewer", "matches": "approve"}],
     }
     manifest, dropped, _, left = run(tmp_path, tiny, rows, credit=[rule], rules={"contradictory": "keep"})
-    assert {e.id for e in left if e.role == "coder"} == {f"row-{3 * n}" for n in range(40) if n % 4 == 1}
+    assert {e.log_id for e in left if e.role == "coder"} == {f"row-{3 * n}" for n in range(40) if n % 4 == 1}
     (funnel,) = manifest.credit
     assert list(funnel.steps.values()) == [41, 41, 20, 10] and len(by_rule(dropped, "credit")) == 31
     (tmp_path / "weighed").mkdir()
     credit = [{**rule, "otherwise": 0.25}]
     _, _, _, left = run(tmp_path / "weighed", tiny, rows, credit=credit, rules={"contradictory": "keep"})
-    weights = {e.id: e.weight for e in left if e.role == "coder"}
+    weights = {e.log_id: e.weight for e in left if e.role == "coder"}
     assert weights["row-3"] == 1 and weights["row-0"] == 0.25 and len(weights) == 41
 
 
@@ -188,13 +190,13 @@ def test_a_cut_answer_can_be_kept_without_its_end(tmp_path: Path, tiny: GgufFile
     (tmp_path / "kept").mkdir()
     _, _, noted, left = run(tmp_path / "kept", tiny, rows)
     assert by_rule(noted, "truncated") == {"row-4", "row-5"}
-    trained = {example.id for example in read_rows(tmp_path / "kept" / "train.jsonl", Example)}
+    trained = {example.log_id for example in read_rows(tmp_path / "kept" / "train.jsonl", Example)}
     assert {"row-4", "row-5"} <= trained, "half an answer is no measure"
     renderer = Renderer(tiny)
     for example in left:
         rendered = renderer.example(example)
         check_mask(example, rendered, renderer.terminator_id)
-        assert example.ends == (example.id not in ("row-4", "row-5"))
+        assert example.ends == (example.log_id not in ("row-4", "row-5"))
         assert (rendered.ids[-1] == renderer.terminator_id) == example.ends
         assert parts(rendered).count("terminator") == example.ends
 
@@ -207,7 +209,7 @@ def test_long_rows_are_dropped_or_cut_at_a_turn(tmp_path: Path, tiny: GgufFile) 
     assert by_rule(dropped, "too_long") == {"row-3"}
     (tmp_path / "cut").mkdir()
     _, dropped, noted, left = run(tmp_path / "cut", tiny, rows, max_length=250, rules={"too_long": "cut"})
-    cut = next(example for example in left if example.id == "row-3")
+    cut = next(example for example in left if example.log_id == "row-3")
     assert not dropped and by_rule(noted, "too_long") == {"row-3"}
     assert [m.role for m in cut.messages] == ["system", "user"] and cut.answer == "answer 3"
 
@@ -251,7 +253,7 @@ def test_tool_calls_are_trained_and_drifted_schemas_are_found(tmp_path: Path, to
     assert by_rule(noted, "schema_drift") == {"row-28"}
     assert any(note.startswith("tool look_up: 2 definitions over time") for note in manifest.notes)
     renderer = Renderer(tool_base)
-    example = next(e for e in left if e.id == "row-9")
+    example = next(e for e in left if e.log_id == "row-9")
     rendered = renderer.example(example)
     answer = renderer.decode(rendered.ids[rendered.prompt_tokens :])
     assert answer == '\n<call>{"name": "look_up", "arguments": {"word": "w9", "language": "pt"}}</call><|im_end|>'
@@ -282,7 +284,7 @@ def test_turns_of_one_conversation_stay_together_and_are_no_repeats(tmp_path: Pa
 def run_lines(tmp_path: Path, base: GgufFile, lines: list[dict[str, Any]]) -> Any:
     config = Config()
     (tmp_path / "log.jsonl").write_text("".join(json.dumps(one) + "\n" for one in lines))
-    ingest([tmp_path / "log.jsonl"], config.data, config.redact, tmp_path, SilentReporter())
+    ingest(sources_of([tmp_path / "log.jsonl"]), config.data, config.redact, tmp_path, SilentReporter())
     manifest = curate(tmp_path / "interactions.jsonl.zst", config, base, tmp_path, SilentReporter())
     names = ("train.jsonl", "val.jsonl", "sealed/test.jsonl")
     left = [example for name in names for example in read_rows(tmp_path / name, Example)]
@@ -311,7 +313,7 @@ def test_a_broken_mask_names_the_row(tiny: GgufFile) -> None:
         ({"prompt_tokens": good.prompt_tokens - 1}, "the prompt has"),
         ({"answer_tokens": 2}, "3 tokens are trained, curate counted 2"),
         ({"answer": "", "answer_tokens": 1}, "no token of the answer is trained"),
-        ({"answer": "o<|im_end|>", "answer_tokens": 3}, "a terminator stands in the middle"),
+        ({"answer": "o<|im_end|>", "answer_tokens": 3}, r"answer.content holds the control token <\|im_end\|>"),
         ({"weight": 0.0}, "its weight is 0"),
     ):
         bad = good.model_copy(update=changes)
@@ -326,7 +328,7 @@ def test_an_interrupted_curate_goes_on_and_ends_the_same(
     config = Config()
     rows = [row(n, task(n % 70), f"answer {n}", role=["coder", "tester"][n % 2]) for n in range(120)]
     (tmp_path / "log.jsonl").write_text("".join(json.dumps(one) + "\n" for one in rows))
-    ingest([tmp_path / "log.jsonl"], config.data, config.redact, tmp_path, SilentReporter())
+    ingest(sources_of([tmp_path / "log.jsonl"]), config.data, config.redact, tmp_path, SilentReporter())
     source = tmp_path / "interactions.jsonl.zst"
     (whole := tmp_path / "whole").mkdir()
     (parted := tmp_path / "parted").mkdir()
@@ -354,7 +356,7 @@ def real(tmp_path_factory: pytest.TempPathFactory, embedded: GgufFile) -> tuple[
         pytest.skip("the real log is not here")
     out = tmp_path_factory.mktemp("real")
     config = Config()
-    logs = ingest([REAL_LOG], config.data, config.redact, out, SilentReporter())
+    logs = ingest(sources_of([REAL_LOG]), config.data, config.redact, out, SilentReporter())
     data = curate(out / "interactions.jsonl.zst", config, embedded, out, SilentReporter())
     write_lint(data, logs, out)
     return out, logs, data
@@ -431,7 +433,7 @@ def test_fact_other_system_prompts_are_said(tmp_path: Path, embedded: GgufFile) 
     if not REAL_LOG.is_file():
         pytest.skip("the real log is not here")
     config = Config.model_validate({"roles": {"coder": {"system_prompt": "You are an expert coder."}}})
-    ingest([REAL_LOG], config.data, config.redact, tmp_path, SilentReporter())
+    ingest(sources_of([REAL_LOG]), config.data, config.redact, tmp_path, SilentReporter())
     data = curate(tmp_path / "interactions.jsonl.zst", config, embedded, tmp_path, SilentReporter())
     assert any("rows get another system prompt than logged (as configured)" in note for note in data.notes)
     assert data.system_prompts["tester"].startswith("You are a tester agent with capabilities: ")

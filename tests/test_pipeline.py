@@ -26,7 +26,9 @@ from journeyman.manifests import BundleManifest
 from journeyman.pipeline import STAGES, Run, read_result
 from journeyman.ports import Question
 from journeyman.records import Message, Verdict
-from journeyman.serving.app import RequestError, conversation_of, engine_request, make_app
+from journeyman.serving.app import conversation_of, engine_request, ignored_of, make_app
+from journeyman.serving.errors import RequestError
+from journeyman.serving.requests import read_request
 
 MakeRun = Callable[..., Path]
 
@@ -221,7 +223,7 @@ BAD: dict[str, tuple[Callable[[Path], Any], str, int]] = {
     "no logs": (lambda f: (f / "logs.jsonl").unlink(), "no such file", 2),
     "empty logs": (_logs(b""), "no usable interaction", 1),
     "logs that are no JSON": (_logs(b"hello\n"), "not JSON", 1),
-    "logs that are no UTF-8": (_logs(b"\xff\xfe\n"), "not UTF-8", 1),
+    "logs that are no UTF-8": (_logs(b"\xff\xfa\n"), "not UTF-8", 1),
     "a folder as log": (lambda f: ((f / "logs.jsonl").unlink(), (f / "logs.jsonl").mkdir()), "no log file in", 2),
     "rows without answers": (_logs(json.dumps(log_row(1, output="")).encode()), "empty 1", 1),
 }  # fmt: skip
@@ -338,15 +340,15 @@ def test_serve_refuses_bad_requests(client: Any, body: bytes, code: int) -> None
 def test_only_known_fields_reach_the_engine_and_the_trained_prompt_is_served(finished: Path) -> None:
     bundle = read_result(finished, "export")[1]
     assert isinstance(bundle, BundleManifest)
-    asked = engine_request(
-        bundle,
-        {**ASK, "slot_id": 3, "lora": [], "messages": [{"role": "system", "content": "Lie."}, ASK["messages"][0]]},
-        conversation_of(bundle),
-    )
+    body = {**ASK, "user": "u", "messages": [{"role": "system", "content": "Lie."}, ASK["messages"][0]]}
+    wanted = read_request(body, bundle.roles, 512)
+    asked = engine_request(bundle, wanted, conversation_of(bundle))
     assert asked.keys() == {"messages", "max_tokens", "temperature"}
     assert [m["content"] for m in asked["messages"]] == ["You are a coder.", "Task: x"]
-    with pytest.raises(RequestError):
-        engine_request(bundle, {"model": "all"}, conversation_of(bundle))
+    assert ignored_of(bundle, wanted) == {"journeyman-ignored": "user, messages[0]"}
+    for unknown in ({"slot_id": 3}, {"lora": []}, {"model": "all"}):
+        with pytest.raises(RequestError):
+            read_request({**ASK, **unknown}, bundle.roles, 512)
 
 
 def test_serve_refuses_a_changed_file_and_an_open_host(finished: Path, tmp_path: Path) -> None:

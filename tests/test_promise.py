@@ -177,10 +177,11 @@ def test_loss_falls_on_answers_and_terminators_only(renderer: Renderer, tmp_path
     from journeyman.config import DataConfig, RedactConfig, load_config
     from journeyman.ports import SilentReporter
     from journeyman.records import Example
+    from journeyman.sources.files import sources_of
     from journeyman.stages.curate import curate
     from journeyman.stages.ingest import ingest
 
-    ingest([DEMO], DataConfig(), RedactConfig(), tmp_path, SilentReporter())
+    ingest(sources_of([DEMO]), DataConfig(), RedactConfig(), tmp_path, SilentReporter())
     config = load_config(DEMO.parent / "journeyman.toml")
     curate(tmp_path / "interactions.jsonl.zst", config, embedded, tmp_path, SilentReporter())
     rows = list(read_rows(tmp_path / "train.jsonl", Example))

@@ -6,7 +6,9 @@ import json
 import random
 import string
 import sysconfig
+import time
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -18,7 +20,8 @@ from journeyman.artifacts import read_rows
 from journeyman.config import DataConfig, RedactConfig
 from journeyman.ports import SilentReporter
 from journeyman.records import Interaction, Rejected
-from journeyman.redaction.redactor import Redactor
+from journeyman.redaction.redactor import Conversation, Redactor, StreamRestorer
+from journeyman.sources.files import sources_of
 from journeyman.stages.ingest import ingest
 
 ALNUM = string.ascii_letters + string.digits
@@ -235,7 +238,7 @@ def test_no_secret_reaches_any_file_or_message(tmp_path: Path) -> None:
     rows = [json.dumps(_with_secrets()), f'{{"broken": "{SECRETS[0]} {SECRETS[1]}', json.dumps({SECRETS[1]: 1})]
     (tmp_path / "log.jsonl").write_text("\n".join(rows) + "\n")
     (out := tmp_path / "out").mkdir()
-    found = ingest([tmp_path / "log.jsonl"], DataConfig(), RedactConfig(), out, SilentReporter())
+    found = ingest(sources_of([tmp_path / "log.jsonl"]), DataConfig(), RedactConfig(), out, SilentReporter())
     assert (found.kept, found.rejected) == (1, 2)
     (row,) = read_rows(out / "interactions.jsonl.zst", Interaction)
     refused = list(read_rows(out / "rejected.jsonl", Rejected))
@@ -250,6 +253,101 @@ def test_no_secret_reaches_any_file_or_message(tmp_path: Path) -> None:
 def test_redaction_can_be_switched_off(tmp_path: Path) -> None:
     (tmp_path / "log.jsonl").write_text(json.dumps(_with_secrets()) + "\n")
     off = RedactConfig(secrets=False, personal=False)
-    ingest([tmp_path / "log.jsonl"], DataConfig(), off, tmp_path, SilentReporter())
+    ingest(sources_of([tmp_path / "log.jsonl"]), DataConfig(), off, tmp_path, SilentReporter())
     (row,) = read_rows(tmp_path / "interactions.jsonl.zst", Interaction)
     assert row.output == f"use {SECRETS[0]}" and not row.redacted
+
+
+REPEATED = [
+    "sk-", "-sk-a", "pk-lf-", "github_pat_", "glpat-", "xoxb-", "pypi-", "dckr_pat_", "-eyJ", "-eyJaaaaaaaa.",
+    "-SG.aaaaaaaaaaaaaaaa", ":AA", "://a:", "earer ", "asic ", "-----BEGIN PRIVATE KEY-----",
+    "-----END PRIVATE KEY-----", "password", "password_", "password=", "pwd", "secret: ", "token-", "api_key", "_", "-",
+    "'", "=", "AKIAQYLPMN5HFIQR7XYZ ",
+    "amy@corp.io ", "a@", "@a.", "+49 30 901820 ", "4111 1111 1111 1111 ", "1 ", "1.1.", " a:a:" + "a" * 26,
+    "DE89 3704 0044 0532 0130 00 ", "<EMAIL_1>", "<", "\n", "€",
+]  # fmt: skip
+
+
+def _seconds_for(text: str) -> float:
+    """Processor time of this thread: what else the machine does is not in it."""
+    taken = []
+    for _ in range(2):
+        start = time.thread_time()
+        Redactor().conversation().text(text)
+        taken.append(time.thread_time() - start)
+    return min(taken)
+
+
+def _repeated(unit: str, size: int) -> str:
+    return (unit * (size // len(unit) + 1))[:size]
+
+
+@given(st.lists(st.sampled_from(REPEATED), min_size=1, max_size=3).map("".join))
+@settings(max_examples=25, deadline=None)
+def test_time_grows_with_the_text_whatever_is_repeated_in_it(unit: str) -> None:
+    Redactor().find("load the rules")
+    # A text of 60 kB of any of these took 10 s and more where a rule read each run once for each place in it;
+    # kingfisher's own rule for private keys costs 3 µs a sign.
+    small, large = _seconds_for(_repeated(unit, 60_000)), _seconds_for(_repeated(unit, 240_000))
+    assert large < 8 * small + 1.5, f"{unit!r}: {small:.2f} s, {large:.2f} s"
+
+
+@pytest.mark.parametrize("text", ["sk-" * 133_000, "".join(f"u{n}@corp{n}.io " for n in range(16_000)), "_" * 400_000])
+def test_what_held_a_server_for_seconds_is_read_at_once(text: str) -> None:
+    Redactor().find("load the rules")
+    assert _seconds_for(text) < 4
+    assert _seconds_for("password" + text + "!") < 4
+
+
+@given(st.text(max_size=60), st.lists(st.sampled_from(["a", "ß", "€", "😀", "\u2028"]), max_size=5).map("".join))
+@settings(max_examples=100, deadline=None)
+def test_places_are_counted_in_characters(before: str, between: str) -> None:
+    keys = ("ghp_" + "a1B2" * 9, "AKIAQYLPMN5HFIQR7XYZ", "glpat-" + "x9Y8" * 5)
+    text = before + "".join(f" {key} {between}" for key in keys)
+    found = {text[span.start : span.end] for span in Redactor().find(text)}
+    assert set(keys) <= found
+
+
+KEY = "-----BEGIN PRIVATE KEY-----\nMIIEvQIBADANBgkqhkiG9w0\n\tab\\c\n-----END PRIVATE KEY-----"
+VALUES = ["amy@corp.io", "bob@corp.io", 'hunter2-"Zx9', "AKIAQYLPMN5HFIQR7XYZ", KEY]
+
+
+def _talk() -> Conversation:
+    seen = Redactor().conversation()
+    for value in VALUES:
+        seen.text(f"password = '{value}'" if "hunter" in value else value)
+    return seen
+
+
+PIECES = ["<", ">", "_", "1", "2", "<EMAIL_1>", "<EMAIL_2>", "<EMAIL_9>", "<PRIVATE_KEY_1>", "<PASSWORD_1>", "<EMAIL_",
+          "<API_KEY", "EMAIL", "<<EMAIL_1>>", "a", " ", "<EMAIL_11", "<b>", "\n"]  # fmt: skip
+
+
+@given(st.lists(st.sampled_from(PIECES), max_size=12).map("".join), st.data(), st.booleans())
+@settings(max_examples=300, deadline=None)
+def test_a_stream_cut_anywhere_restores_what_the_whole_restores(
+    answer: str, data: st.DataObject, in_json: bool
+) -> None:
+    seen = _talk()
+    cuts = sorted(data.draw(st.sets(st.integers(0, len(answer)), max_size=8)) | {0, len(answer)})
+    restorer = StreamRestorer(seen, in_json=in_json)
+    pieces = [restorer.feed(answer[a:b]) for a, b in pairwise(cuts)]
+    assert "".join(pieces) + restorer.finish() == seen.restore(answer, in_json=in_json)
+
+
+def test_values_in_arguments_stay_valid_json() -> None:
+    seen = _talk()
+    written = json.dumps({"to": "<EMAIL_1>", "file": "x <PRIVATE_KEY_1>", "other": "<EMAIL_9>"})
+    restored = json.loads(seen.restore(written, in_json=True))
+    assert restored == {"to": "amy@corp.io", "file": f"x {KEY}", "other": "<EMAIL_9>"}
+
+
+def test_a_placeholder_that_came_in_is_given_to_no_value() -> None:
+    seen = Redactor().conversation()
+    question = "In <EMAIL_1> put bob@corp.io, as in <EMAIL_3>"
+    seen.reserve(question)
+    assert seen.text(question) == "In <EMAIL_1> put <EMAIL_2>, as in <EMAIL_3>"
+    assert seen.text("amy@corp.io") == "<EMAIL_4>"
+    assert (
+        seen.restore("<EMAIL_1>, <EMAIL_2>, <EMAIL_3>, <EMAIL_4>") == "<EMAIL_1>, bob@corp.io, <EMAIL_3>, amy@corp.io"
+    )

@@ -1,12 +1,10 @@
-"""The checks and the sandbox that runs model-written code."""
+"""The checks; what runs model-written code is in test_sandbox.py."""
 
 from __future__ import annotations
 
 import json
-import os
-import sys
+import re
 import threading
-from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
@@ -19,10 +17,9 @@ from journeyman.config import JudgeConfig
 from journeyman.errors import UsageError
 from journeyman.manifests import CheckRule
 from journeyman.records import ToolCall
-from journeyman.scoring import sandbox
 from journeyman.scoring.checks import Answer, Checks, check_table, judge
 from journeyman.scoring.code_block import python_source
-from journeyman.scoring.sandbox import CHILD, Limits, bubblewrap, run_sources, sandbox_name
+from journeyman.scoring.sandbox import Limits
 from journeyman.scoring.similarity import rouge_l
 
 FAST = Limits(wall_s=3.0, cpu_s=1)
@@ -286,7 +283,9 @@ class _Judge(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        one, two = body["messages"][1]["content"].split("# First answer\n")[1].split("# Second answer\n")
+        _, one, two, _ = re.split(
+            "===== (?:first answer|second answer|end) [0-9a-f]{32} =====", body["messages"][1]["content"]
+        )
         if self.likes == "first":
             reply = "1"
         elif self.likes == "nonsense":
@@ -337,111 +336,3 @@ def test_a_judge_is_asked_in_both_orders(
     assert gone.outcome == "unscored" and "Error" in gone.detail
     with pytest.raises(UsageError, match="needs a model to ask"):
         Checks(Path()).named("judge")
-
-
-HOSTILE = {
-    "leaves before the tests": "import os; os._exit(0)",
-    "says that it passed": "print('passed'); raise SystemExit(0)",
-    "reads the home folder": f"open({str(Path.home() / '.bashrc')!r}).read()",
-    "reads the system's files": "open('/etc/passwd').read()",
-    "lists the root": "import os; os.listdir('/')",
-    "writes beside itself": "open('/tmp/journeyman-was-here', 'w').write('x')",
-    "connects": "import socket; socket.create_connection(('127.0.0.1', 9), 1)",
-    "listens": "import socket; socket.socket().bind(('127.0.0.1', 0))",
-    "never ends": "while True: pass",
-    "sleeps": "import time; time.sleep(60)",
-    "takes all memory": "x = 'a' * 10**10",
-    "fills the disk": "open('f', 'w').write('a' * 10**8)",
-    "prints for ever": "while True: print('a' * 10**6)",
-    "kills its parent": "import os; os.kill(os.getppid(), 9); raise ValueError",
-    "forks for ever": "import os\nwhile True:\n    try:\n        os.fork()\n    except OSError:\n        pass",
-    "looks for the proof": (
-        "import os, re, sys\nframe = sys._getframe()\nwhile frame:\n"
-        "    for found in re.findall('[0-9a-f]{32}', repr(frame.f_locals)):\n"
-        "        os.write(1, found.encode()); os._exit(0)\n"
-        "    frame = frame.f_back\nraise SystemExit"
-    ),
-    "looks at the environment": "import os; assert os.environ.get('PATH') or os.environ.get('HOME')",
-    "looks at its parent's environment": "print(open('/proc/%d/environ' % __import__('os').getppid()).read()[0])",
-    "kills all that it can": "import os; os.kill(-1, 9); raise ValueError",
-    "writes into the system": "open('/usr/bin/journeyman-was-here', 'w').write('x')",
-    "writes into Python": "import sys; open(sys.prefix + '/journeyman-was-here', 'w').write('x')",
-    "goes out by a link": "import os; os.symlink('/etc', 'out'); open('out/passwd').read()",
-    "goes out by another root": "import os; os.chroot('.'); os.listdir('/')",
-    "mounts the disk": (
-        "import ctypes, os\nif ctypes.CDLL(None).mount(b'/dev/vda', b'.', b'ext4', 0, None):\n    raise SystemExit\n"
-    ),
-    "sees a network": "import socket; [name for _, name in socket.if_nameindex() if name != 'lo'][0]",
-    "talks to a socket of the system": "import socket; socket.socket(1, 1).connect('/run/dbus/system_bus_socket')",
-    "works on in the background": (
-        "import os, time\nif os.fork() == 0:\n    os.setsid(); time.sleep(1)\n"
-        "    open('/tmp/journeyman-was-here', 'w')\nos._exit(0)"
-    ),
-    "opens what it may not": "[open('f%d' % i, 'w') for i in range(10**4)]",
-    "recurses without end": "import sys; sys.setrecursionlimit(10**9)\ndef f(): f()\nf()",
-    "ends as if there were no sandbox": "import os, sys; open('stdout', 'w'); os.ftruncate(1, 0); os._exit(97)",
-    "ends as if it had passed": "import sys; sys.exit(0)",
-    "replaces its tests": "import sys; sys.modules['__main__'].run = None; raise SystemExit",
-}
-NEEDS_BUBBLEWRAP = pytest.mark.skipif(bubblewrap() is None, reason="bubblewrap is not installed or may not work here")
-WALLS = [pytest.param(True, marks=NEEDS_BUBBLEWRAP, id="bubblewrap"), pytest.param(False, id="child")]
-
-
-@pytest.mark.parametrize("bubblewrapped", WALLS)
-@pytest.mark.parametrize("name", HOSTILE)
-def test_hostile_code_fails_and_leaves_no_trace(name: str, bubblewrapped: bool) -> None:
-    marks = [Path(folder) / "journeyman-was-here" for folder in ("/tmp", "/usr/bin", sys.prefix)]
-    result = run_sources([("answer", HOSTILE[name]), ("tests", "pass")], replace(FAST, bubblewrap=bubblewrapped))
-    assert result.passed is False, name
-    assert result.detail
-    assert not any(mark.exists() for mark in marks)
-
-
-@pytest.mark.parametrize("bubblewrapped", WALLS)
-def test_what_could_not_be_run_is_no_failure(bubblewrapped: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A sandbox that breaks before foreign code runs says nothing about the answer."""
-    monkeypatch.setattr(sandbox, "_JAIL", Path("/nowhere/jail.py"))
-    result = run_sources([("answer", "pass")], replace(FAST, bubblewrap=bubblewrapped))
-    assert result.passed is None and result.detail
-
-
-def test_it_says_what_stands_between() -> None:
-    assert sandbox_name(Limits(bubblewrap=False)) == CHILD
-    found = bubblewrap()
-    assert sandbox_name() == (CHILD if found is None else found.version)
-
-
-@pytest.mark.parametrize(
-    "code",
-    [
-        "import builtins\nbuiltins.exec = builtins.compile = lambda *a: None",
-        "import os\nos.write = lambda *a: None",
-        "import sys\nsys.settrace(None); AssertionError = ValueError",
-        "import atexit, os\natexit.register(os._exit, 0)",
-        "import sys, threading\nsys.excepthook = lambda *a: None",
-    ],
-)
-@pytest.mark.parametrize("bubblewrapped", WALLS)
-def test_what_it_puts_in_place_does_not_hide_a_failing_test(code: str, bubblewrapped: bool) -> None:
-    limits = replace(FAST, bubblewrap=bubblewrapped)
-    assert run_sources([("answer", code), ("tests", "assert False")], limits).passed is False
-
-
-@pytest.mark.parametrize("bubblewrapped", WALLS)
-def test_what_an_honest_answer_prints_does_no_harm(bubblewrapped: bool) -> None:
-    limits = replace(FAST, bubblewrap=bubblewrapped)
-    assert run_sources([("answer", "print('demo')"), ("tests", "print('ok')")], limits).passed
-    honest = "import json, re, math, collections, datetime, typing, dataclasses\nopen('f', 'w').write('x')"
-    assert run_sources([("answer", honest), ("tests", "assert open('f').read() == 'x'")], limits).passed
-
-
-@pytest.mark.parametrize("bubblewrapped", WALLS)
-def test_what_it_forks_dies_with_it(tmp_path: Path, bubblewrapped: bool) -> None:
-    code = "import os, time\nfor _ in range(5):\n    if os.fork() == 0:\n        os.setsid()\n        time.sleep(77)"
-    run_sources([("answer", code), ("tests", "pass")], replace(FAST, bubblewrap=bubblewrapped))
-    running = [p for p in Path("/proc").iterdir() if p.name.isdigit() and p.name != str(os.getpid())]
-    for process in running:
-        try:
-            assert b"jail.py" not in (process / "cmdline").read_bytes()
-        except OSError:
-            continue

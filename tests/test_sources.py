@@ -21,7 +21,7 @@ from journeyman.errors import InputError, JourneymanError, UsageError
 from journeyman.ports import SilentReporter
 from journeyman.records import Interaction, Rejected
 from journeyman.redaction.redactor import Redactor
-from journeyman.sources.files import log_files, parse_line, read_file
+from journeyman.sources.files import log_files, parse_line, read_file, skipped_files, sources_of
 from journeyman.sources.reader import FORMATS, UNREADABLE, Reader
 from journeyman.stages.ingest import ingest
 
@@ -35,7 +35,7 @@ EXPECTED: dict[str, list[Any]] = {
         ("coder", "Weather in Oslo?", "", [("get_weather", {"city": "Oslo"})]),
         ("agent", "Two ways?", "One.", []),
         ("agent", "Two ways?", "Two", []),
-        "join the two files",
+        "without its request",
         ("agent", "Weather in Rome?", "", [("get_weather", {"city": "Rome"})]),
         ("agent", "Hi", None, []),
         ("agent", "Do harm", "I can't help with that.", []),
@@ -77,6 +77,15 @@ EXPECTED: dict[str, list[Any]] = {
         ("agent", "Hi", "Hello.", []),
         "content capture was off",
     ],
+    "gateways": [
+        ("clerk", "Weather?", "", [("get_weather", PARIS)]),
+        ("clerk", "Hi", "Hello.", []),
+        ("agent", "Hi", None, []),
+        ("agent", "Hi", "Hello.", []),
+        ("agent", "Hi", "blocked", []),
+    ],
+    "trl": [("agent", "Hi", "Hello.", [])] * 4 + [("agent", "Hi", "No.", []), "whole dialogue in one text"],
+    "xlam": [("agent", "Weather in Paris?", "", [("get_weather", PARIS)]), "tools is object"],
     "langsmith": [
         ("coordinator", "Weather?", "", [("get_weather", PARIS)]),
         "type 'chain'",
@@ -135,11 +144,11 @@ def _first(name: str, tmp_path: Path, index: int = 0) -> Interaction:
 
 def test_fields_beside_the_texts(tmp_path: Path) -> None:
     chat = _first("openai_chat", tmp_path)
-    assert (chat.id, chat.session, chat.model, chat.max_tokens) == ("chatcmpl-1", "s-1", "gpt-4o-2024-08-06", 200)
+    assert (chat.log_id, chat.session, chat.model, chat.max_tokens) == ("chatcmpl-1", "s-1", "gpt-4o-2024-08-06", 200)
     assert (chat.duration_ms, chat.finish_reason, chat.timestamp) == (812, "stop", "2025-03-10T01:25:52+00:00")
     assert chat.extra["request"]["temperature"] == 0.2 and chat.extra["response"]["usage"]["total_tokens"] == 23
     assert _first("openai_chat", tmp_path, 3).finish_reason == "length"
-    assert _first("openai_chat", tmp_path, 3).id == "request-3#1"
+    assert _first("openai_chat", tmp_path, 3).log_id == "request-3#1"
     failed = _first("openai_chat", tmp_path, 6)
     assert not failed.succeeded and failed.errors == ["Rate limit reached"]
     assert _first("openai_chat", tmp_path, 7).finish_reason == "refusal"
@@ -167,7 +176,7 @@ def test_conversations_survive_the_round_trip(tmp_path: Path) -> None:
     """Through the record, its file and back into OpenAI's shape: turns, calls, results; arguments encoded once."""
     line = _lines("openai_chat.jsonl")[0]
     path = _written(tmp_path, "log.jsonl", line)
-    ingest([path], DataConfig(), RedactConfig(), tmp_path, SilentReporter())
+    ingest(sources_of([path]), DataConfig(), RedactConfig(), tmp_path, SilentReporter())
     (row,) = read_rows(tmp_path / "interactions.jsonl.zst", Interaction)
     logged = json.loads(line)["request"]
     expected = [{**turn, "content": turn["content"] or ""} for turn in logged["messages"]]
@@ -214,8 +223,8 @@ def test_parquet(tmp_path: Path) -> None:
     found = [_summary(record) for record in _read(tmp_path / "runs.parquet")]
     assert found[0] == EXPECTED["langsmith"][0] and found[2] == EXPECTED["langsmith"][2]
     broken = _written(tmp_path, "broken.parquet", b"PAR1 nothing")
-    with pytest.raises(InputError, match="not a readable Parquet file"):
-        _read(broken)
+    (damaged,) = _read(broken)
+    assert isinstance(damaged, Rejected) and "not a readable Parquet file" in damaged.reason
 
 
 def test_compressed_files_documents_folders_and_globs(tmp_path: Path) -> None:
@@ -227,11 +236,13 @@ def test_compressed_files_documents_folders_and_globs(tmp_path: Path) -> None:
     _written(tmp_path, "deep/c.jsonl.zst", zstandard.compress(lines[:200]) + zstandard.compress(lines[200:]))
     _written(tmp_path, "d.json", json.dumps(rows, indent=2).encode())
     _written(tmp_path, "e.json", json.dumps({"data": rows, "meta": {}}, indent=2).encode())
-    _written(tmp_path, "notes.txt", b"no log")
+    _written(tmp_path, "notes.md", b"no log")
     files = log_files(tmp_path, ".")
     assert [path.name for path in files] == ["a.jsonl", "b.jsonl.gz", "d.json", "c.jsonl.zst", "e.json"]
     for path in files:
-        assert [r.id for r in _read(path) if isinstance(r, Interaction)] == [f"row-{n}" for n in range(5)], path.name
+        assert [r.log_id for r in _read(path) if isinstance(r, Interaction)] == [f"row-{n}" for n in range(5)], (
+            path.name
+        )
     assert len(log_files(tmp_path, "**/*.zst")) == 1
     with pytest.raises(UsageError, match="matches no file"):
         log_files(tmp_path, "*.parquet")
@@ -239,13 +250,14 @@ def test_compressed_files_documents_folders_and_globs(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no log file in this folder"):
         log_files(tmp_path, "empty")
     cut = _written(tmp_path, "cut.jsonl.gz", gzip.compress(lines)[:-20])
-    with pytest.raises(InputError, match="end too early"):
-        _read(cut)
+    assert skipped_files(tmp_path, ["."]) == {"notes.md": 6}
+    *whole, last = _read(cut)
+    assert isinstance(last, Rejected) and f"{len(whole)} rows were read" in last.reason
 
 
 def test_an_overlong_line_is_refused_and_the_next_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("journeyman.sources.files.MAX_ROW_BYTES", 2_000)
-    monkeypatch.setattr("journeyman.sources.files._CHUNK", 500)
+    monkeypatch.setattr("journeyman.sources.rows.MAX_ROW_BYTES", 2_000)
+    monkeypatch.setattr("journeyman.sources.documents.CHUNK", 500)
     good = json.dumps(log_row(1)).encode()
     path = _written(tmp_path, "log.jsonl", good + b"\n" + b"x" * 9_000 + b"\n" + good + b"\n")
     found = _read(path)
@@ -358,15 +370,15 @@ def test_no_bytes_crash_a_reader(tmp_path: Path, data: bytes, name: str) -> None
 def test_rows_in_equal_rows_kept_and_rejected(tmp_path: Path, cuts: list[int], name: str) -> None:
     data = bytearray(b"".join(_lines(f"{name}.jsonl")))
     for cut in cuts:
-        del data[cut % max(1, len(data)) :][: cut % 7 + 1]
+        start = cut % max(1, len(data))
+        del data[start : start + cut % 7 + 1]
     path = _written(tmp_path, "log.jsonl", bytes(data))
     out = tmp_path / "out"
     try:
-        found = ingest([path], DataConfig(), RedactConfig(), out, SilentReporter())
+        found = ingest(sources_of([path]), DataConfig(), RedactConfig(), out, SilentReporter())
     except InputError:
         return
     kept = len(list(read_rows(out / "interactions.jsonl.zst", Interaction)))
     rejected = len(list(read_rows(out / "rejected.jsonl", Rejected)))
-    assert (found.kept, found.rejected, found.read) == (kept, rejected, kept + rejected)
     lines = sum(bool(line.strip()) for line in bytes(data).split(b"\n"))
-    assert found.read >= lines
+    assert (found.kept, found.rejected, found.read) == (kept, rejected, lines)

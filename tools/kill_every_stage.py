@@ -161,11 +161,18 @@ def kill_server(folder: Path, kills: int, moment: random.Random) -> list[str]:
 def _answer(address: str, moment: random.Random) -> str:
     """The answer to one question; '' where the moment to kill comes before it."""
     body = {"model": "coder", "messages": [{"role": "user", "content": "Task: amber1"}], "max_tokens": 8}
-    try:
-        patience = 60.0 if moment.random() < 0.5 else 0.02
-        answer = httpx.post(f"{address}/chat/completions", json=body, timeout=patience)
-    except httpx.TimeoutException:
-        return ""
+    patience = 60.0 if moment.random() < 0.5 else 0.02
+    until = time.monotonic() + 60
+    while True:
+        try:
+            answer = httpx.post(f"{address}/chat/completions", json=body, timeout=patience)
+            break
+        except httpx.TimeoutException:
+            return ""
+        except httpx.ConnectError:  # it says where it will listen before it does
+            if time.monotonic() > until:
+                raise
+            time.sleep(0.02)
     return json.dumps(answer.json()["choices"][0]["message"], sort_keys=True)
 
 

@@ -183,12 +183,6 @@ def read_rows(path: Path, kind: type[_Model]) -> Iterator[_Model]:
                 ) from error
 
 
-def file_part(name: str) -> str:
-    """A name from a log (a role) as a part of a file's name: other signs become _, told apart by a hash."""
-    safe = re.sub(r"[^A-Za-z0-9_-]", "_", name)[:60]
-    return safe if safe == name else f"{safe}-{hash_of(name)[:8]}"
-
-
 def hash_of(value: Any) -> str:
     """SHA-256 of a JSON value in canonical form, in hex."""
     return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()

@@ -6,16 +6,19 @@ key, the value and the nearest valid key.
 
 from __future__ import annotations
 
+import codecs
 import difflib
+import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin
+from typing import Annotated, Any, Literal, get_args, get_origin
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from journeyman.errors import UsageError
-from journeyman.records import ARMS
+from journeyman.records import ARMS, EVERY_ROLE
 
 CONFIG_NAME = "journeyman.toml"
 EMBEDDED = "embedded"
@@ -23,6 +26,12 @@ EMBEDDED = "embedded"
 
 class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+def _no_marker(role: str) -> str:
+    if role == EVERY_ROLE:
+        raise ValueError(f"no role may be called {EVERY_ROLE!r}, which means every role: name another")
+    return role
 
 
 class BaseConfig(Section):
@@ -38,9 +47,44 @@ class DataConfig(Section):
         ["interactions.jsonl"], min_length=1, description="files, folders or globs beside the toml; - is stdin"
     )
     format: str = Field("auto", description="auto detects it row by row: see `journeyman doctor` for the names")
+    encoding: str = Field(
+        "auto",
+        description="of text files: auto is UTF-8, or UTF-16 and UTF-32 by their marks; else a name such as cp1252",
+    )
     role_field: str = Field("", description="dotted path of the field that names the agent's role, if none is found")
     default_role: str = Field("agent", min_length=1, description="the role of rows that name none")
-    columns: dict[str, str] = Field(default_factory=dict, description="for tables: our field → the column's name")
+
+    @field_validator("encoding")
+    @classmethod
+    def _known_encoding(cls, name: str) -> str:
+        if name != "auto":
+            try:
+                codecs.lookup(name)
+            except LookupError as error:
+                raise ValueError(f"no encoding is called {name!r}") from error
+        return name
+
+    success_field: str = Field("", description="dotted path of the field that says whether a call succeeded")
+    success_at_least: float | None = Field(
+        None, description="where that field is a reward or a score: what counts as a success"
+    )
+    cut_tool_results: int = Field(
+        0, ge=0, description="characters of a tool's result that stay: of longer ones the middle is cut; 0: all stays"
+    )
+    max_history: int = Field(
+        100_000,
+        ge=1_000,
+        description="characters before an answer in a session or trajectory, whose answers all repeat what went "
+        "before; answers with more are rejected",
+    )
+    columns: dict[str, str] = Field(
+        default_factory=dict, description="for tables and JSON: our field → the column's name, or a dotted path"
+    )
+
+    @field_validator("default_role")
+    @classmethod
+    def _is_a_role(cls, name: str) -> str:
+        return _no_marker(name)
 
 
 class RedactConfig(Section):
@@ -56,13 +100,22 @@ class RulesConfig(Section):
     failed: Literal["drop", "keep"] = Field("drop", description="the log says that the call failed")
     mock_provider: Literal["drop", "keep"] = Field("drop", description="answered by one of drop_providers")
     refused: Literal["drop", "note", "keep"] = Field("drop", description="the teacher refuses")
-    asks_back: Literal["drop", "note", "keep"] = Field("drop", description="asks for input instead of answering")
-    control_tokens: Literal["drop", "keep"] = Field("drop", description="holds the base model's control tokens")
+    explained_refusal: Literal["drop", "note", "keep"] = Field(
+        "note", description="a refusal that the system prompt's policy or a tool's result asks for"
+    )
+    asks_back: Literal["drop", "note", "keep"] = Field(
+        "drop", description="asks for input instead of answering, where no dialogue, tool or system prompt explains it"
+    )
+    control_tokens: Literal["drop"] = Field(
+        "drop", description="holds control tokens of the base; there is no other way"
+    )
     hidden_text: Literal["drop", "note", "keep"] = Field("drop", description="invisible or direction-changing signs")
     pipeline_instructions: Literal["drop", "note", "keep"] = Field(
         "drop", description="speaks to whoever trains on it, not to the agent"
     )
-    reasoning: Literal["strip", "drop", "keep"] = Field("strip", description="closed <think> blocks in answers")
+    reasoning: Literal["strip", "drop", "keep"] = Field(
+        "strip", description="closed blocks of reasoning (<think>, <thinking>, …) in answers and history"
+    )
     truncated: Literal["drop", "keep_without_end", "keep"] = Field(
         "keep_without_end", description="cut answers; keep_without_end trains their text but no terminator"
     )
@@ -72,6 +125,9 @@ class RulesConfig(Section):
     misrouted: Literal["drop", "note", "keep"] = Field("note", description="the task looks like another role's")
     foreign: Literal["drop", "note", "keep"] = Field("drop", description="another workload: its system prompt is alien")
     schema_drift: Literal["drop", "note", "keep"] = Field("drop", description="calls that the newest tools refuse")
+    bad_check: Literal["drop", "note", "keep"] = Field(
+        "note", description="check data that the role's checks cannot use; note trains on the row and never tests it"
+    )
     poison: Literal["drop", "note", "keep"] = Field("drop", description="a rare trigger with always the same answer")
 
 
@@ -202,23 +258,50 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
 """`seed` is the recipe that most LoRA tutorials give; its max length 2048 is curate.max_length's default."""
 
 
+def _without_credentials(url: str) -> str:
+    parts = urlsplit(url)
+    if parts.username is not None or parts.password is not None or parts.query or parts.fragment:
+        raise ValueError(
+            "it holds a user's name, a password or a query, and a URL is shown in reports; put the key into an "
+            "environment variable and name that in key_env"
+        )
+    return url
+
+
+def _names_a_variable(name: str) -> str:
+    """A key written here by mistake would stand in every manifest."""
+    mixed = any(sign.islower() for sign in name) and any(sign.isdigit() for sign in name) and len(name) >= 16
+    solid = len(name) >= 20 and "_" not in name
+    if name and (not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name) or mixed or solid):
+        raise ValueError(
+            "not the name of an environment variable, and it may be a key; put the key into a variable (export NAME=…) "
+            "and write its NAME here"
+        )
+    return name
+
+
+_Url = Annotated[str, AfterValidator(_without_credentials)]
+_Variable = Annotated[str, AfterValidator(_names_a_variable)]
+_NEVER_QUOTED = ("url", "key_env")
+
+
 class EndpointConfig(Section):
     """An OpenAI-compatible endpoint that is asked the sealed rows, as an arm of its own."""
 
-    url: str = Field(min_length=1, description="up to and including /v1")
+    url: _Url = Field(min_length=1, description="up to and including /v1")
     model: str = Field(min_length=1, description="the model's name there; {role} stands for the row's role")
-    key_env: str = Field("", description="the environment variable that holds its key; empty: no key is sent")
+    key_env: _Variable = Field("", description="the environment variable that holds its key; empty: no key is sent")
     roles: list[str] = Field(default_factory=list, description="only rows of these roles are asked there; empty: all")
 
 
 class JudgeConfig(Section):
     """The model that the check `judge` asks."""
 
-    url: str = Field(
+    url: _Url = Field(
         "", description="an OpenAI-compatible endpoint, up to and including /v1; needed by the check judge"
     )
     model: str = Field("", description="the judge's name there")
-    key_env: str = Field("JOURNEYMAN_JUDGE_KEY", description="the environment variable that holds its key")
+    key_env: _Variable = Field("JOURNEYMAN_JUDGE_KEY", description="the environment variable that holds its key")
 
 
 class EvaluateConfig(Section):
@@ -245,6 +328,9 @@ class EvaluateConfig(Section):
         description="name → a further arm; one named teacher is asked in place of what the logs hold",
     )
     judge: JudgeConfig = JudgeConfig()
+    check_timeout_s: float = Field(
+        60.0, gt=0, le=3600, description="seconds that a check of your own may take for one answer; then it is unscored"
+    )
     unsafe_exec: bool = Field(False, description="run model-written code even where no sandbox can be had")
 
     @field_validator("endpoints")
@@ -278,6 +364,10 @@ class ServeConfig(Section):
 
     host: str = Field("127.0.0.1", description="a loopback address")
     port: int = Field(8011, ge=0, le=65535, description="0 takes a free one")
+    allow_hosts: list[str] = Field(
+        default_factory=list, description="names in Host that are answered beside loopback's, as behind a proxy"
+    )
+    key_env: str = Field("", description="environment variable with the key that clients must send; empty: none")
 
 
 class Config(Section):
@@ -292,6 +382,11 @@ class Config(Section):
     evaluate: EvaluateConfig = EvaluateConfig()
     decide: DecideConfig = DecideConfig()
     serve: ServeConfig = ServeConfig()
+
+    @field_validator("roles")
+    @classmethod
+    def _are_roles(cls, roles: dict[str, RoleConfig]) -> dict[str, RoleConfig]:
+        return {_no_marker(name): section for name, section in roles.items()}
 
     def role(self, name: str) -> RoleConfig:
         """The role's settings; the defaults where the toml does not name it."""
@@ -351,7 +446,7 @@ def _apply_override(data: dict[str, Any], override: str) -> None:
     for section in sections:
         data = data.setdefault(section, {})
         if not isinstance(data, dict):
-            raise UsageError(f"--set {override!r}: {section!r} is no section", "Write --set train.epochs=2")
+            raise UsageError(f"--set {key}: {section!r} is no section", "Write --set train.epochs=2")
     data[last] = value
 
 
@@ -363,7 +458,11 @@ def _as_usage_error(error: ValidationError, where: str) -> UsageError:
         near = difflib.get_close_matches(place[-1], _known_keys(place[:-1]), n=1)
         hint = f"Did you mean {'.'.join([*place[:-1], near[0]])}?" if near else "See the reference for the valid keys"
         return UsageError(f"{where}: unknown key {name}", hint)
-    value = "" if isinstance(first["input"], dict) else f" = {first['input']!r}"
+    value = (
+        ""
+        if isinstance(first["input"], dict) or place[-1:] in ([key] for key in _NEVER_QUOTED)
+        else f" = {first['input']!r}"
+    )
     return UsageError(f"{where}: {name or 'config'}{value}: {first['msg']}", "Mend the value and run the command again")
 
 

@@ -29,7 +29,7 @@ class Stamp(Manifest):
 
 
 class Durations(Manifest):
-    """Seconds over the successes that logged a duration; None where none did."""
+    """Seconds over the rows that logged a duration and no failure; None where none did."""
 
     n: int
     mean_s: float | None
@@ -41,15 +41,22 @@ class LogGroup(Manifest):
     """One role, or one provider and model."""
 
     rows: int
-    successes: int
+    successes: int = Field(description="rows that the log calls successes")
+    failures: int = Field(description="rows that it calls failures; of the rest it does not say")
     durations: Durations
 
 
 class IngestManifest(Manifest):
-    read: int
+    read: int = Field(
+        description="rows of the files, counted where they are read; a conversation gives several answers"
+    )
     kept: int
     rejected: int
     reasons: dict[str, int] = Field(description="why rows were rejected → rows; the 20 most frequent")
+    skipped: dict[str, int] = Field(description="files in the sources' folders that are no logs by name → bytes")
+    notes: dict[str, int] = Field(
+        description="what was not understood or not kept of kept rows → rows; the 20 most frequent"
+    )
     redacted: dict[str, int] = Field(description="kind of secret or personal datum → values replaced")
     total: LogGroup
     by_role: dict[str, LogGroup]
@@ -128,6 +135,24 @@ class Repetition(Manifest):
     random_split_tests: int
 
 
+class RolePrompt(Manifest):
+    """What a role's system prompts have in common: what is trained, and what serving accepts."""
+
+    kind: Literal["fixed", "templated", "free"] = Field(
+        description="fixed: one for all rows; templated: a frame around varying parts; free: each row's own"
+    )
+    text: str = Field(description="the fixed prompt; '' where the rows keep their own")
+    begins: str = Field(description="what every templated prompt begins with")
+    ends: str = Field(description="what every templated prompt ends with")
+    rows: int
+    distinct: int = Field(description="different prompts that the role's rows were logged with, none included")
+
+    def fits(self, prompt: str) -> bool:
+        """Whether a client's prompt is one that the role was trained for."""
+        whole = len(prompt) >= len(self.begins) + len(self.ends)
+        return self.kind != "templated" or (whole and prompt.startswith(self.begins) and prompt.endswith(self.ends))
+
+
 class DatasetManifest(Manifest):
     rows_in: int
     kept: int
@@ -136,7 +161,10 @@ class DatasetManifest(Manifest):
     splits: dict[str, SplitCounts] = Field(description="role → rows of each split")
     train_tokens: int
     longest_row_tokens: int
-    system_prompts: dict[str, str] = Field(description="role → the prompt that is trained and must be served")
+    system_prompts: dict[str, str] = Field(
+        description="role → the one prompt that is trained and must be served; roles whose prompts vary have none"
+    )
+    prompts: dict[str, RolePrompt] = Field(description="role → how its system prompts vary")
     teachers: dict[str, TeacherQuality]
     lengths: Lengths | None
     repetition: Repetition
@@ -416,5 +444,6 @@ class BundleManifest(Manifest):
     base_file: str
     base_path: str = Field(description="where the base's file came from")
     system_prompts: dict[str, str]
+    prompts: dict[str, RolePrompt] = Field({}, description="role → how its system prompts vary")
     redact: dict[str, bool] = Field(description="what is replaced in requests, as it was in training")
     settings: dict[str, Any]

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import BaseModel
 
@@ -50,6 +50,9 @@ from journeyman.manifests import (
 )
 from journeyman.ports import Reporter
 
+if TYPE_CHECKING:
+    from journeyman.sources.files import Source
+
 _UNFINISHED, _LOCK = "unfinished.json", ".lock"
 STDIN, STDIN_FILE = "-", ".stdin.jsonl"
 _M = TypeVar("_M", bound=BaseModel)
@@ -66,7 +69,7 @@ class Run:
     def __post_init__(self) -> None:
         from journeyman.scoring.checks import Checks
 
-        checks = Checks(self.root, self.config.evaluate.judge)
+        checks = Checks(self.root, self.config.evaluate.judge, self.config.evaluate.check_timeout_s)
         for role, section in self.config.roles.items():
             for key, names in (("checks", section.checks), ("weights", section.weights)):
                 for name in names:
@@ -121,12 +124,11 @@ class Run:
         return made
 
     @cached_property
-    def sources(self) -> list[Path]:
+    def sources(self) -> list[Source]:
         """The log files that data.sources names, folders and globs expanded, in order."""
-        from journeyman.sources.files import log_files
+        from journeyman.sources.files import log_sources
 
-        names = [STDIN_FILE if name == STDIN else name for name in self.config.data.sources]
-        return [path for name in names for path in log_files(self.root, name)]
+        return log_sources(self.root, [STDIN_FILE if name == STDIN else name for name in self.config.data.sources])
 
 
 @dataclass(frozen=True)
@@ -152,9 +154,11 @@ class Stage:
 
 
 def _ingest(run: Run, out: Path, fingerprint: str, reporter: Reporter) -> BaseModel:
+    from journeyman.sources.files import skipped_files
     from journeyman.stages.ingest import ingest
 
-    return ingest(run.sources, run.config.data, run.config.redact, out, reporter)
+    skipped = skipped_files(run.root, [name for name in run.config.data.sources if name != STDIN])
+    return ingest(run.sources, run.config.data, run.config.redact, out, reporter, skipped)
 
 
 def _curate(run: Run, out: Path, fingerprint: str, reporter: Reporter) -> BaseModel:
@@ -234,7 +238,7 @@ def _export(run: Run, out: Path, fingerprint: str, reporter: Reporter) -> BaseMo
 def _source_settings(run: Run) -> Mapping[str, Any]:
     data = {key: value for key, value in run.config.data.model_dump().items() if key != "sources"}
     return {
-        **{f"source {path.name}": sha256_of_state(path) if path.is_file() else "missing" for path in run.sources},
+        **{f"source {name}": sha256_of_state(path) if path.is_file() else "missing" for name, path in run.sources},
         **_flat("data", data),
         **_flat("redact", run.config.redact.model_dump()),
     }
@@ -250,6 +254,14 @@ def _role_settings(run: Run, *names: str) -> Mapping[str, Any]:
 
 def _files_that_may_ship(run: Run) -> Mapping[str, Any]:
     return {f"quantization {path.name}": sha256_of_state(path) for path in run.bases[1:]}
+
+
+def _checks_of_data(run: Run) -> Mapping[str, Any]:
+    """Which checks say whether a role's rows can be tested."""
+    from journeyman.scoring.row_data import looks_at_data
+
+    named = {role: looks_at_data((*one.checks, *one.weights)) for role, one in sorted(run.config.roles.items())}
+    return {f"roles.{role} checks of rows' data": names for role, names in named.items() if names}
 
 
 def _own_checks(run: Run) -> Mapping[str, Any]:
@@ -273,11 +285,12 @@ _SAFE_TO_CHANGE = {"checkpoint_s", "checkpoint_steps"}
 STAGES: Sequence[Stage] = (
     Stage("ingest", "01-interactions", 2, (), _source_settings, _ingest, resumable=True),
     Stage(
-        "curate", "02-dataset", 3, ("ingest",),
+        "curate", "02-dataset", 4, ("ingest",),
         lambda run: {
             "base": run.base_sha256,
             **_flat("curate", run.config.curate.model_dump()),
             **_role_settings(run, "system_prompt"),
+            **_checks_of_data(run),
         },
         _curate, resumable=True,
     ),
@@ -299,7 +312,7 @@ STAGES: Sequence[Stage] = (
         _train, resumable=True, costly=True,
     ),
     Stage(
-        "evaluate", "05-evaluation", 4, ("curate", "plan", "train"),
+        "evaluate", "05-evaluation", 5, ("curate", "plan", "train"),
         lambda run: {"base": run.base_sha256, **_flat("evaluate", run.config.evaluate.model_dump())},
         _evaluate, resumable=True, costly=True,
     ),

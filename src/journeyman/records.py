@@ -6,7 +6,7 @@ Interaction → (curate) → Example, Finding → (evaluate) → Prediction → 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -73,18 +73,46 @@ class Message(Record):
         return chat
 
 
+def split_system(messages: Sequence[Message]) -> tuple[list[Message], list[Message]]:
+    """The system turns that a conversation begins with, and the turns after them."""
+    count = next((place for place, turn in enumerate(messages) if turn.role != "system"), len(messages))
+    return list(messages[:count]), list(messages[count:])
+
+
+def system_text(messages: Sequence[Message]) -> str:
+    """The system prompt of a conversation; "" where it has none."""
+    return "\n\n".join(turn.content for turn in split_system(messages)[0])
+
+
+NoteCode = Literal[
+    "unknown_status", "unknown_finish_reason", "choices_not_kept", "turns_not_kept", "parts_not_kept",
+    "tools_not_kept", "reasoning_apart", "encoding", "tool_results_cut", "history_not_whole", "branch_left", "other",
+]  # fmt: skip
+"""What a reader did not understand, or left out, in a row that it kept."""
+
+
+class Note(Record):
+    """Something in a row that was kept without it, or that was not understood; counted in the manifest."""
+
+    code: NoteCode
+    detail: str = ""
+
+
 class Interaction(Record):
     """One logged call of a model by an agent, whatever format it was logged in."""
 
-    id: str = Field(description="the log's id, or source:line where it has none")
-    source: str = Field(description="file name and line number, as file:line")
+    id: str = Field(description="unique: the source, and the number of the answer where a row gave several")
+    log_id: str | None = Field(None, description="the log's own id; nothing keeps logs from repeating it")
+    source: str = Field(description="path below the source's root and line number, as path:line")
     role: str = Field(description="the agent's role: coder, tester, …")
     messages: list[Message] = Field(description="the input, system prompt included")
     output: str | None = Field(description="the answer; None where the call gave none")
     output_calls: list[ToolCall] = Field(default_factory=list, description="the tool calls of the answer")
     reasoning: str | None = Field(default=None, description="logged apart from the answer; never trained")
     tools: list[dict[str, Any]] = Field(default_factory=list, description="the tools offered, as OpenAI functions")
-    succeeded: bool = Field(description="what the log claims: status success and no errors")
+    followed_by: str | None = Field(None, description="who speaks next in the log: user, tool or assistant; if known")
+    succeeded: bool | None = Field(None, description="what the log claims; None where it does not say")
+    notes: list[Note] = Field(default_factory=list, description="what was not understood or not kept")
     errors: list[str] = Field(default_factory=list)
     provider: str | None = None
     model: str | None = None
@@ -111,6 +139,7 @@ class Example(Record):
     """A curated row: what may be trained on or tested with."""
 
     id: str
+    log_id: str | None = Field(None, description="the log's own id")
     role: str
     messages: list[Message] = Field(description="the prompt, with the system prompt that will be served")
     answer: str
@@ -129,6 +158,7 @@ class Finding(Record):
     """What a rule says of a row, and what was done about it."""
 
     id: str
+    log_id: str | None = Field(None, description="the log's own id")
     source: str
     role: str
     rule: str
@@ -137,6 +167,9 @@ class Finding(Record):
     task: str = Field("", description="the task's beginning, for the report")
     answer: str = Field("", description="the answer's end, for the report")
 
+
+EVERY_ROLE = "all"
+"""What stands for all roles together in manifests: no role may be called so."""
 
 TEACHER, BASE, FEW_SHOT, TUNED = "teacher", "base", "few-shot", "tuned"
 ARMS = (TEACHER, BASE, FEW_SHOT, TUNED)

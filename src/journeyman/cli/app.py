@@ -8,13 +8,14 @@ from __future__ import annotations
 import errno
 import os
 import sys
-from contextlib import suppress
+import traceback
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 import journeyman
+from journeyman.cli.say import prepare_streams, say, say_lines
 from journeyman.errors import JourneymanError
 
 app = typer.Typer(
@@ -35,7 +36,7 @@ HERE = Path()
 @app.callback(invoke_without_command=True)
 def root(version: Annotated[bool, typer.Option("--version", help="print the version")] = False) -> None:
     if version:
-        typer.echo(f"journeyman {journeyman.__version__}")
+        say(f"journeyman {journeyman.__version__}")
         raise typer.Exit
 
 
@@ -52,7 +53,7 @@ def init(folder: Annotated[Path, typer.Argument(help="the new run folder")] = HE
     """Write a commented journeyman.toml."""
     from journeyman.cli.init import write_config
 
-    typer.echo(f"{write_config(folder)}: set data.sources to your logs, then: journeyman run --dir {folder}")
+    say(f"{write_config(folder)}: set data.sources to your logs, then: journeyman run --dir {folder}")
 
 
 @app.command()
@@ -108,7 +109,26 @@ def _stage_verb(name: str, text: str) -> None:
     app.command(name, help=text)(verb)
 
 
-_stage_verb("ingest", "Read the logs, reject what is no interaction, and report what they say.")
+@app.command()
+def ingest(
+    folder: Folder = HERE,
+    settings: Settings = None,
+    redo: Redo = False,
+    detached: Detach = False,
+    explain: Annotated[
+        Path | None, typer.Option(help="show how one row of this file is read, field by field; nothing is stored")
+    ] = None,
+    line: Annotated[int, typer.Option(help="which row, by its line or element; with --explain")] = 1,
+) -> None:
+    """Read the logs, reject what is no interaction, and report what they say."""
+    if explain is None:
+        _run("ingest", folder, settings, redo, None, detached)
+        return
+    from journeyman.cli.explain import print_explanation
+
+    print_explanation(folder, explain, line, settings or [])
+
+
 _stage_verb("curate", "Filter, remove repeats, render and split; runs what comes before where needed.")
 _stage_verb("plan", "State steps, memory and time, and fix the decision rules.")
 _stage_verb("train", "Train the adapter; goes on where it was interrupted.")
@@ -187,11 +207,17 @@ def show(
 def serve(
     folder: Folder = HERE,
     port: Annotated[int | None, typer.Option(help="overrides serve.port; 0 takes a free one")] = None,
+    allow_host: Annotated[
+        list[str] | None, typer.Option(help="a name in Host to answer to beside loopback's; adds to serve.allow_hosts")
+    ] = None,
+    key_env: Annotated[
+        str | None, typer.Option(help="variable with the key that clients must send; overrides serve.key_env")
+    ] = None,
 ) -> None:
     """Serve the bundle on an OpenAI-compatible port; the role is the model's name."""
     from journeyman.cli.serve import serve_bundle
 
-    serve_bundle(folder, port)
+    serve_bundle(folder, port, allow_host or [], key_env)
 
 
 @app.command()
@@ -206,6 +232,7 @@ def doctor() -> None:
 def main() -> None:
     """The entry point: every error becomes one clear message and an exit code."""
     _open_standard_files()
+    prepare_streams()
     try:
         app()
     except JourneymanError as error:
@@ -215,6 +242,9 @@ def main() -> None:
         _fail(f"{error.filename or 'the system'}: {error.strerror or error}. {hint}", 1)
     except KeyboardInterrupt:
         _fail("stopped. The same command goes on from the last checkpoint", 130)
+    except Exception:  # a fault of ours: its traceback may quote a log
+        say_lines(traceback.format_exc(), err=True)
+        sys.exit(1)
 
 
 def _open_standard_files() -> None:
@@ -228,7 +258,5 @@ def _open_standard_files() -> None:
 
 
 def _fail(text: str, code: int) -> None:
-    with suppress(OSError):
-        if sys.stderr is not None:
-            print(f"journeyman: {text}", file=sys.stderr, flush=True)
+    say(f"journeyman: {text}", err=True)
     sys.exit(code)

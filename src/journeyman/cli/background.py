@@ -13,12 +13,14 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from rich.console import Console
+import typer
 from rich.live import Live
 from rich.text import Text
 
 from journeyman.cli.heartbeat import LOG, Progress, last_lines, read_progress
-from journeyman.errors import JourneymanError, UsageError
+from journeyman.cli.say import result_console, say, say_lines
+from journeyman.errors import UsageError
+from journeyman.foreign import plain
 from journeyman.pipeline import is_at_work, worker_in
 
 _LOOK_S, _WATCH_S = 0.1, 2.0
@@ -31,7 +33,7 @@ def detach(folder: Path, arguments: Sequence[str]) -> None:
 
     Raises:
         UsageError: a journeyman is at work in the folder already.
-        JourneymanError: the process ended at once with an error; it is shown.
+        typer.Exit: the process ended at once with an error; what it said is shown, and its exit code is this one's.
     """
     if is_at_work(folder):
         stop_it = f"journeyman stop --dir {shlex.quote(str(folder))}"
@@ -53,12 +55,11 @@ def detach(folder: Path, arguments: Sequence[str]) -> None:
         with log.open("rb") as file:
             file.seek(start)
             said = file.read().decode("utf-8", errors="replace").strip()
-        error = JourneymanError(said.removeprefix("journeyman: ") or f"it ended at once, with {child.returncode}")
-        error.exit_code = child.returncode if child.returncode > 0 else 1
-        raise error
+        say_lines(said or f"journeyman: it ended at once, with {child.returncode}; {log} says nothing", err=True)
+        raise typer.Exit(child.returncode if child.returncode > 0 else 1)
     place = shlex.quote(str(folder))
-    print(f"at work without this terminal, as process {child.pid}; log: {log}")
-    print(f"look: journeyman status --watch --dir {place}   stop: journeyman stop --dir {place}")
+    say(f"at work without this terminal, as process {child.pid}; log: {log}")
+    say(f"look: journeyman status --watch --dir {place}   stop: journeyman stop --dir {place}")
 
 
 def describe(folder: Path) -> list[str]:
@@ -101,20 +102,21 @@ def watch(folder: Path) -> None:
     try:
         _watch(folder)
     except KeyboardInterrupt:
-        print("the work goes on")
+        say("the work goes on")
 
 
 def _watch(folder: Path) -> None:
-    console = Console()
+    console = result_console()
     if console.is_terminal:
         with Live(console=console, refresh_per_second=4) as live:
             while is_at_work(folder):
-                live.update(Text("\n".join([*describe(folder), *last_lines(folder, 5)])))
+                live.update(Text("\n".join(map(plain, [*describe(folder), *last_lines(folder, 5)]))))
                 time.sleep(_WATCH_S)
             live.update(Text(""))
     else:
         while is_at_work(folder):
-            print("\n".join(describe(folder)), flush=True)
+            for line in describe(folder):
+                say(line)
             time.sleep(_WATCH_S * 5)
 
 
@@ -134,11 +136,11 @@ def stop(folder: Path) -> None:
     if host != socket.gethostname():
         raise UsageError(f"{folder}: the work is done on {host}", "Stop it there")
     _terminate(pid, folder)
-    print(f"asked process {pid} to save its state and end", flush=True)
+    say(f"asked process {pid} to save its state and end")
     while worker_in(folder) == worker:
         time.sleep(_LOOK_S)
     progress = read_progress(folder)
-    print(f"stopped. It goes on with: {progress.command if progress else f'journeyman run --dir {place}'}")
+    say(f"stopped. It goes on with: {progress.command if progress else f'journeyman run --dir {place}'}")
 
 
 def _terminate(pid: int, folder: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
 import time
@@ -12,23 +11,14 @@ from datetime import timedelta
 from pathlib import Path
 from types import FrameType
 
-from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from journeyman.cli.heartbeat import Heartbeat
+from journeyman.cli.say import progress_console, say_on
 from journeyman.errors import Interrupted
+from journeyman.foreign import plain
 
 _STOP = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-
-
-class _Unheard(Console):
-    """Goes on where rich would end the process: that nobody reads the progress must not end the work."""
-
-    def on_broken_pipe(self) -> None:
-        self.quiet = True
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, self.file.fileno())  # what is buffered would else be tried again at the end
-        os.close(nowhere)
 
 
 class TerminalReporter:
@@ -36,17 +26,17 @@ class TerminalReporter:
 
     def __init__(self, heartbeat: Heartbeat) -> None:
         self.heartbeat = heartbeat
-        self.console = _Unheard(stderr=True)
+        self.console = progress_console()
         self.live = self.console.is_terminal
         self.stop_requested = False
         self._progress = Progress(
             SpinnerColumn(),
-            TextColumn("{task.description:<16}"),
+            TextColumn("{task.description:<16}", markup=False),
             BarColumn(bar_width=28),
-            TextColumn("{task.completed:,.0f}/{task.total:,.0f} {task.fields[unit]}"),
+            TextColumn("{task.completed:,.0f}/{task.total:,.0f} {task.fields[unit]}", markup=False),
             TimeElapsedColumn(),
             TimeRemainingColumn(),
-            TextColumn("{task.fields[note]}"),
+            TextColumn("{task.fields[note]}", markup=False),
             console=self.console,
             transient=True,
         )
@@ -62,12 +52,12 @@ class TerminalReporter:
         if self.live:
             if self._task is not None:
                 self._progress.remove_task(self._task)
-            self._task = self._progress.add_task(task, total=total, unit=unit, note="")
+            self._task = self._progress.add_task(plain(task), total=total, unit=plain(unit), note="")
 
     def advance(self, done: float, note: str = "") -> None:
         self.heartbeat.advance(done, note)
         if self.live and self._task is not None:
-            self._progress.update(self._task, completed=done, note=note)
+            self._progress.update(self._task, completed=done, note=plain(note))
         elif not self.live and time.monotonic() - self._last_plain >= self._plain_every_s:
             self._last_plain = time.monotonic()
             left = self.heartbeat.progress.left_s
@@ -78,7 +68,7 @@ class TerminalReporter:
         self.heartbeat.say(text)
         if not self.heartbeat.stderr_is_log:
             with suppress(OSError):  # a closed terminal
-                self.console.print(text, highlight=False, markup=False, soft_wrap=True)
+                say_on(self.console, text)
 
     def _interrupt(self, number: int, frame: FrameType | None) -> None:
         if self.stop_requested:

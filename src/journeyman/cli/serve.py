@@ -3,27 +3,37 @@
 from __future__ import annotations
 
 import ipaddress
+import os
 import socket
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import uvicorn
-from rich.console import Console
-
 from journeyman.artifacts import sha256_of
+from journeyman.cli.say import say
 from journeyman.config import CONFIG_NAME, ServeConfig, load_config
-from journeyman.errors import InputError, UsageError
-from journeyman.inference.llama import EngineSettings, running_engine
+from journeyman.errors import EngineError, InputError, UsageError
+from journeyman.foreign import named
+from journeyman.inference.llama import EngineSettings, LlamaEngine, running_engine
 from journeyman.manifests import BundleManifest
 from journeyman.pipeline import stage_named, typed_result
 from journeyman.serving.app import conversation_of, make_app
+from journeyman.serving.origin import Door
+from journeyman.serving.server import BoundedServer
+
+_LEAST_KEY = 16
 
 
-def serve_bundle(folder: Path, port: int | None) -> None:
-    """Serves until it is stopped.
+def serve_bundle(folder: Path, port: int | None, allow_hosts: Sequence[str] = (), key_env: str | None = None) -> None:
+    """Serves until it is stopped: by a signal, within SHUTDOWN_S.
+
+    Args:
+        port, key_env: in place of those of the toml.
+        allow_hosts: beside those of the toml.
 
     Raises:
+        EngineError: the engine ended, and starting it again did not help.
         InputError: no bundle, or a file of it has changed.
-        UsageError: the host is not a loopback address, or the port is taken.
+        UsageError: the host is not a loopback address, the port is taken, or the key is missing or too short.
     """
     bundle = typed_result(folder, "export", BundleManifest)
     place = folder / stage_named("export").folder
@@ -31,6 +41,7 @@ def serve_bundle(folder: Path, port: int | None) -> None:
     for name, file in bundle.adapter_files.items():
         _verify(place / file, bundle.adapter_sha256[name])
     config = load_config(folder / CONFIG_NAME).serve if (folder / CONFIG_NAME).is_file() else ServeConfig()
+    key = key_of(config.key_env if key_env is None else key_env)
     listener = _listen(config.host, config.port if port is None else port)
     settings = EngineSettings(
         base=place / bundle.base_file,
@@ -40,13 +51,60 @@ def serve_bundle(folder: Path, port: int | None) -> None:
         temperature=bundle.settings["temperature"],
         parallel=bundle.settings["parallel"],
     )
-    console = Console(stderr=True, highlight=False)
     conversation_of(bundle).text("warm up")  # the rules load now, not in the first request
     with running_engine(settings) as engine:
-        address = f"http://{config.host}:{listener.getsockname()[1]}/v1"
-        console.print(f"serving {', '.join(bundle.roles)} on {address} (Ctrl-C stops)", soft_wrap=True)
-        server = uvicorn.Server(uvicorn.Config(make_app(bundle, engine), log_level="warning", access_log=False))
-        server.run(sockets=[listener])
+        address = address_of(config.host, listener.getsockname()[1])
+        say(f"serving {', '.join(map(named, bundle.roles))} on {address} (Ctrl-C stops)", err=True)
+        hosts = [config.host, *config.allow_hosts, *allow_hosts]
+        _run(bundle, engine, listener, lambda text: say(text, err=True), hosts, key)
+
+
+def _run(
+    bundle: BundleManifest,
+    engine: LlamaEngine,
+    listener: socket.socket,
+    told: Callable[[str], None],
+    hosts: Sequence[str] = (),
+    key: str | None = None,
+) -> None:
+    """Until a signal, or until the engine is given up."""
+    failed = []
+
+    def give_up() -> None:
+        failed.append(True)
+        server.should_exit = True
+
+    def last_call() -> None:
+        if hasattr(app.state, "kept"):
+            app.state.kept.last_call()
+
+    app = make_app(bundle, engine, say=told, given_up=give_up)
+    server = BoundedServer(Door(app, hosts, key), last_call)
+    server.run(sockets=[listener])
+    if failed:
+        raise EngineError("the engine ended again and again, and was given up", "See journeyman doctor")
+
+
+def key_of(name: str) -> str | None:
+    """The key in the environment variable of this name; None where no name is given. Neither is ever told.
+
+    Raises:
+        UsageError: there is no such variable, or what it holds is short or not plain ASCII.
+    """
+    if not name:
+        return None
+    key = os.environ.get(name, "")
+    if len(key) < _LEAST_KEY or not key.isascii() or not key.isprintable() or key != key.strip():
+        raise UsageError(
+            f"serve.key_env (--key-env) names no environment variable with {_LEAST_KEY} or more plain characters",
+            "Set one: export JOURNEYMAN_KEY=$(openssl rand -hex 32), then: journeyman serve --key-env JOURNEYMAN_KEY",
+        )
+    return key
+
+
+def address_of(host: str, port: int) -> str:
+    """The base URL of the API; an IPv6 address stands in brackets (RFC 3986, section 3.2.2)."""
+    return f"http://[{host}]:{port}/v1" if ":" in host else f"http://{host}:{port}/v1"
 
 
 def _verify(path: Path, expected: str) -> None:

@@ -7,7 +7,7 @@ ones are found by comparing rows; groups tie together what must not be split.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from journeyman.config import CurateConfig
 from journeyman.curation.columns import U8, Indices, Rows, equal_runs
 from journeyman.curation.credit import credited
-from journeyman.curation.duplicates import Clusters, Words, join_near, words_of
+from journeyman.curation.duplicates import Clusters, join_near, words_of
+from journeyman.curation.log import Log
 from journeyman.curation.poison import planted
 from journeyman.curation.routing import Routing, check_routing
 from journeyman.curation.rules import rule_numbers
@@ -61,35 +62,6 @@ class Choice:
             self.noted.setdefault(rule, np.full(len(self.rule), -1, dtype=np.int64))[rows] = about
 
 
-class Log:
-    """The columns of a log with its tables of names."""
-
-    def __init__(
-        self, rows: Rows, words: Words, roles: Sequence[str], files: Sequence[str], prompts: Mapping[int, str]
-    ):
-        self.rows, self.words, self.roles, self.files, self.prompts = rows, words, roles, files, prompts
-
-    def where(self, row: int) -> str:
-        return f"{self.files[self.rows['file'][row]]}:{self.rows['line'][row]}"
-
-    def explained(self, rule: str, about: int) -> str:
-        """What a decision says to a person."""
-        match rule:
-            case "duplicate" | "near_duplicate":
-                return f"the task of {self.where(about)}"
-            case "credit":
-                return "what had to follow in the session did not"
-            case "contradictory":
-                most = f"{about} say otherwise" if about else "there is no majority"
-                return f"the answers to this input disagree: {most}"
-            case "foreign":
-                return "a system prompt unlike the role's" if about else "no system prompt"
-            case "misrouted":
-                return f"its task looks like {self.roles[about]}'s"
-            case _:
-                return f"a trigger with always the same answer [{about}]"
-
-
 def choose(log: Log, bands: Sequence[Path], config: CurateConfig) -> Choice:
     """Decides from the columns. Rows that a rule of single rows dropped take no part."""
     rows, rules = log.rows, config.rules
@@ -103,7 +75,7 @@ def choose(log: Log, bands: Sequence[Path], config: CurateConfig) -> Choice:
     _foreign(log, alive, rules.foreign, choice)
     _contradictions(rows, _left(alive, choice), rules.contradictory, choice)
     if rules.duplicate == "drop":
-        _repeats(rows, _left(alive, choice), tasks, choice)
+        _repeats(log, _left(alive, choice), tasks, choice)
     unique = _left(alive, choice)
     if rules.misrouted != "keep":
         _misrouted(log, unique, rules.misrouted, choice)
@@ -121,11 +93,11 @@ def _left(rows: Indices, choice: Choice) -> Indices:
 def _clusters(log: Log, alive: Indices, bands: Sequence[Path], config: CurateConfig) -> Indices:
     """For each row the first row of its task's cluster."""
     clusters = Clusters(len(log.rows))
-    keys: U8 = log.rows["task"]
+    keys = log.tasks
     clusters.join_equal(keys, alive)
     distinct = alive[np.unique(keys[alive], return_index=True)[1]] if len(alive) else alive
     distinct = np.sort(distinct)
-    join_near(clusters, distinct, bands, log.words, config.near_duplicate)
+    join_near(clusters, distinct, bands, log.words, config.near_duplicate, log.own)
     return clusters.roots()
 
 
@@ -138,8 +110,9 @@ def _groups(rows: Rows, tasks: Indices, alive: Indices) -> Indices:
     return clusters.roots()
 
 
-def _repeats(rows: Rows, alive: Indices, tasks: Indices, choice: Choice) -> None:
+def _repeats(log: Log, alive: Indices, tasks: Indices, choice: Choice) -> None:
     """Of one role's rows of one task and as many turns the best stays: credited, whole, ended, then the first."""
+    rows = log.rows
     quality = choice.weights[alive] * 4 + ~rows["cut"][alive] * 2 + rows["done"][alive]
     ordered = alive[np.lexsort((alive, -quality, rows["turns"][alive], rows["role"][alive], tasks[alive]))]
     keys = np.stack([tasks[ordered], rows["role"][ordered].astype(np.int64), rows["turns"][ordered].astype(np.int64)])
@@ -147,7 +120,7 @@ def _repeats(rows: Rows, alive: Indices, tasks: Indices, choice: Choice) -> None
     new[1:] = (keys[:, 1:] != keys[:, :-1]).any(axis=0)
     best = ordered[np.maximum.accumulate(np.where(new, np.arange(len(ordered)), 0))]
     repeats, kept = ordered[~new], best[~new]
-    exact = rows["task"][repeats] == rows["task"][kept]
+    exact = log.tasks[repeats] == log.tasks[kept]
     # Two turns of one conversation resemble each other and are no repeats.
     same_session = (rows["session"][repeats] != 0) & (rows["session"][repeats] == rows["session"][kept])
     near = ~exact & ~same_session
@@ -175,7 +148,9 @@ def _foreign(log: Log, alive: Indices, action: str, choice: Choice) -> None:
     """Rare system prompts that share hardly a word with the role's own."""
     rows = log.rows
     for code, role in enumerate(log.roles):
-        mine = alive[rows["role"][alive] == code]
+        mine = alive[(rows["role"][alive] == code) & (log.own[alive] == 0)]
+        if not len(mine) or (log.own[alive[rows["role"][alive] == code]] != 0).any():
+            continue  # where prompts vary, none is alien
         prompts, counts = np.unique(rows["system"][mine], return_counts=True)
         if len(prompts) < 2:
             continue

@@ -115,8 +115,14 @@ class Clusters:
             parent = self._parent = above
 
 
-def join_near(clusters: Clusters, rows: Indices, bands: Sequence[Path], words: Words, threshold: float) -> None:
-    """Links rows whose trigram similarity reaches `threshold`; `rows` are distinct texts."""
+def join_near(
+    clusters: Clusters, rows: Indices, bands: Sequence[Path], words: Words, threshold: float, own: U8 | None = None
+) -> None:
+    """Links rows whose trigram similarity reaches `threshold`; `rows` are distinct texts.
+
+    Args:
+        own: hash of the prompt of a row that keeps its own; rows under two such prompts are two tasks.
+    """
     unlike: set[tuple[int, int]] = set()
     for path in bands:
         keys = np.asarray(mapped_array(path, np.uint32)[rows])
@@ -125,7 +131,11 @@ def join_near(clusters: Clusters, rows: Indices, bands: Sequence[Path], words: W
             same = np.flatnonzero(keys[order[back:]] == keys[order[:-back]])
             pairs = zip(rows[order[same]].tolist(), rows[order[same + back]].tolist(), strict=True)
             for left, right in pairs:
-                if (left, right) in unlike or clusters.find(left) == clusters.find(right):
+                if (
+                    (own is not None and own[left] != own[right])
+                    or (left, right) in unlike
+                    or clusters.find(left) == clusters.find(right)
+                ):
                     continue
                 if jaccard(trigrams(words[left]), trigrams(words[right])) >= threshold:
                     clusters.join(left, right)

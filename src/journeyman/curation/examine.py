@@ -12,14 +12,15 @@ from typing import Any
 
 import numpy as np
 
+from journeyman import reasoning
 from journeyman.artifacts import row_bytes
 from journeyman.config import CurateConfig
 from journeyman.curation.columns import ROW, U4, Names, Rows, hash_text
 from journeyman.curation.duplicates import bands_of, words_of
-from journeyman.curation.rules import RULES, Candidate
+from journeyman.curation.rules import RULES, Candidate, CheckFault, bad_check
 from journeyman.errors import InputError
 from journeyman.models.gguf_file import GgufFile
-from journeyman.records import Finding, Interaction, Message, ToolCall, tool_name
+from journeyman.records import Finding, Interaction, Message, ToolCall, split_system, system_text, tool_name
 from journeyman.rendering.renderer import Renderer
 from journeyman.sources.fields import at_path, epoch_s
 
@@ -71,7 +72,8 @@ class Examined:
 class Examiner:
     """A worker's state."""
 
-    def __init__(self, base: Path, config: CurateConfig) -> None:
+    def __init__(self, base: Path, config: CurateConfig, check_fault: CheckFault | None = None) -> None:
+        self.check_fault = check_fault
         self.renderer = Renderer(GgufFile(base))
         self.config = config
         self._overheads: dict[tuple[str, ...], int] = {}
@@ -98,7 +100,7 @@ def examine(worker: Examiner, lines: list[bytes]) -> Examined:
     findings: dict[str, list[bytes]] = {"dropped": [], "noted": []}
     for place, line in enumerate(lines):
         row = Interaction.model_validate_json(line)
-        seen = Candidate(row, worker.config, worker.renderer)
+        seen = Candidate(row, worker.config, worker.renderer, worker.check_fault)
         found = _apply_rules(seen, worker.config, rows[place : place + 1])
         for finding in found + _redacted(row):
             findings["dropped" if finding.action == "dropped" else "noted"].append(row_bytes(finding))
@@ -131,6 +133,8 @@ def _apply_rules(seen: Candidate, config: CurateConfig, one: Rows) -> list[Findi
             action = "drop"
         if action == "keep_without_end":
             one["cut"] = True
+        if rule is bad_check:
+            one["unfit"] = True
         done: Any = {"drop": "dropped", "note": "noted"}.get(action, "mended")
         found.append(finding_of(seen.row, rule.__name__, done, detail))
         if action == "drop":
@@ -144,7 +148,7 @@ def finding_of(row: Interaction, rule: str, action: Any, detail: str) -> Finding
     task = next((turn.content for turn in reversed(row.messages) if turn.role != "system"), "")
     answer = row.output or " ".join(call.name for call in row.output_calls)
     return Finding(
-        id=row.id, source=row.source, role=row.role, rule=rule, action=action, detail=detail,
+        id=row.id, log_id=row.log_id, source=row.source, role=row.role, rule=rule, action=action, detail=detail,
         task=task[:SHOWN], answer=answer[-SHOWN:],
     )  # fmt: skip
 
@@ -164,12 +168,12 @@ def _redacted(row: Interaction) -> list[Finding]:
 
 def _fill(one: Rows, seen: Candidate, worker: Examiner) -> None:
     row, output = seen.row, seen.output
-    system = row.messages[0].content if row.messages[0].role == "system" else ""
+    system = system_text(row.messages)
     time = epoch_s(row.timestamp)
     tail = seen.answer.rstrip().rsplit("\n", 1)[-1].strip().lower()
     key = at_path(row.extra, worker.config.group_by) if worker.config.group_by else None
-    asked = json.dumps([(t.role, t.content.strip(), _calls(t.tool_calls)) for t in row.messages if t.role != "system"])
-    one["id"] = hash_text(row.id)
+    asked = json.dumps([(t.role, t.content.strip(), _calls(t.tool_calls)) for t in split_system(row.messages)[1]])
+    one["id"] = hash_text(row.log_id or row.id)
     one["task"] = hash_text(asked)
     one["system"] = hash_text(system) if system else 0
     one["session"] = hash_text(row.session) if row.session else 0
@@ -183,7 +187,8 @@ def _fill(one: Rows, seen: Candidate, worker: Examiner) -> None:
     one["output_tokens"] = seen.output_tokens + 1 if output else 0
     one["time"] = np.nan if time is None else time
     one["done"] = row.finish_reason in ("stop", "tool_calls")
-    one["thinks"] = ("<think>" in output) + ("<think>" in output and "</think>" in output)
+    thinks = reasoning.opens(output, seen.markers)
+    one["thinks"] = thinks + (thinks and reasoning.closes(output, seen.markers))
     one["fence"] = len(re.findall(r"^[ \t]*```", output, re.MULTILINE)) % 2
     bits = 0
     for bit, (role, pattern) in enumerate(worker.outcomes):
@@ -213,7 +218,7 @@ def _verdict(answer: str, calls: list[ToolCall]) -> int:
 
 def _gather(made: Examined, row: Interaction, one: Any) -> None:
     if one["system"]:
-        made.prompts.setdefault(int(one["system"]), row.messages[0].content)
+        made.prompts.setdefault(int(one["system"]), system_text(row.messages))
     for path, value in _id_fields(row.extra):
         made.ids.setdefault(path, Counter())[str(value)[:60]] += 1
     for tool in row.tools:

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from journeyman.config import Config
-from journeyman.curation.choose import Choice, Log
+from journeyman.curation.choose import Choice
+from journeyman.curation.log import Log
 from journeyman.curation.passes import Counts
 from journeyman.curation.rules import RULES, WHAT, rule_numbers
 from journeyman.curation.split import NAMES, TEST, TRAIN, Splits, random_split_leak
@@ -18,6 +19,7 @@ from journeyman.manifests import (
     DatasetManifest,
     Lengths,
     Repetition,
+    RolePrompt,
     RoutingQuality,
     RuleCount,
     SplitCounts,
@@ -42,7 +44,7 @@ def lint(
     examples: NDArray[Any],
     split: Splits,
     leak_check: str,
-    prompts: Mapping[str, str],
+    prompts: Mapping[str, RolePrompt],
     renderer: Renderer,
     config: Config,
 ) -> DatasetManifest:
@@ -70,7 +72,8 @@ def lint(
         splits=splits,
         train_tokens=int(examples["tokens"][split == TRAIN].sum(dtype=np.int64)),
         longest_row_tokens=int(examples["tokens"].max()),
-        system_prompts=dict(prompts),
+        system_prompts={role: prompt.text for role, prompt in prompts.items() if prompt.kind == "fixed"},
+        prompts=dict(prompts),
         teachers=teachers,
         lengths=_lengths(log, config),
         repetition=repetition,
@@ -161,7 +164,7 @@ def _lengths(log: Log, config: Config) -> Lengths | None:
 
 def _repetition(log: Log, config: Config) -> Repetition:
     rows = log.rows[_successes(log)]
-    _, tasks = np.unique(rows["task"], return_inverse=True)
+    _, tasks = np.unique(log.tasks[_successes(log)], return_inverse=True)
     mean, worst, tests = random_split_leak(tasks.astype(np.int64), config.curate.val_share, config.curate.test_share)
     return Repetition(
         rows=len(rows),
@@ -229,7 +232,7 @@ def _notes(
 def _prompt_notes(
     log: Log,
     choice: Choice,
-    prompts: Mapping[str, str],
+    prompts: Mapping[str, RolePrompt],
     splits: Mapping[str, SplitCounts],
     renderer: Renderer,
     config: Config,
@@ -238,9 +241,11 @@ def _prompt_notes(
     texts = {prompt: key for key, prompt in log.prompts.items()}
     alive = (log.rows["rule"] == 0) & (choice.rule == 0)
     for code, role in enumerate(log.roles):
-        if role in prompts:
+        if role in prompts and prompts[role].kind != "fixed":
+            notes.append(_varying_note(role, prompts[role]))
+        elif role in prompts:
             mine = log.rows["system"][alive & (log.rows["role"] == code)]
-            other = int((mine != np.uint64(texts.get(prompts[role], 0))).sum())
+            other = int((mine != np.uint64(texts.get(prompts[role].text, 0))).sum())
             why = "as configured" if config.role(role).system_prompt is not None else "the log's most frequent one"
             if other:
                 notes.append(f"{role}: {other} of {len(mine)} rows get another system prompt than logged ({why})")
@@ -252,6 +257,14 @@ def _prompt_notes(
             f"{injected!r}"
         )
     return notes
+
+
+def _varying_note(role: str, prompt: RolePrompt) -> str:
+    kept = f"{role}: {prompt.distinct} system prompts in {prompt.rows} rows: each row keeps its own"
+    if prompt.kind == "free":
+        return f"{kept}, and serving takes any; roles.{role}.system_prompt trains all rows under one"
+    frame = f"{prompt.begins[:40]!r} … {prompt.ends[-40:]!r}"
+    return f"{kept}, and serving takes prompts of the form {frame}"
 
 
 def _endless(cut: NDArray[np.bool_], config: Config) -> list[str]:

@@ -13,16 +13,18 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import zstandard
 
 from journeyman.config import CurateConfig
-from journeyman.curation.choose import DECISIONS, Choice, Log
-from journeyman.curation.columns import Flags, Names
+from journeyman.curation.choose import DECISIONS, Choice
+from journeyman.curation.columns import Names
 from journeyman.curation.duplicates import BANDS
 from journeyman.curation.examine import Examined, Examiner, examine
+from journeyman.curation.log import Log
 from journeyman.curation.render import Chosen, RenderWorker, render
+from journeyman.curation.rules import CheckFault
 from journeyman.errors import Interrupted
+from journeyman.manifests import RolePrompt
 from journeyman.outputs import Outputs
 from journeyman.parallel import mapped
 from journeyman.ports import Reporter
@@ -37,7 +39,12 @@ Counts = dict[str, Counter[tuple[str, str]]]
 
 
 def first_pass(
-    interactions: Path, config: CurateConfig, base: Path, scratch: Path, reporter: Reporter
+    interactions: Path,
+    config: CurateConfig,
+    base: Path,
+    scratch: Path,
+    reporter: Reporter,
+    check_fault: CheckFault | None = None,
 ) -> dict[str, Any]:
     """Looks at each row on its own; returns the tables that belong to the columns."""
     size = interactions.stat().st_size
@@ -61,7 +68,7 @@ def first_pass(
         tables = {name: Names(state[name]) for name in ("roles", "teachers", "files")}
         noted = Counter({(rule, role): n for rule, role, n in state["noted"]})
         batches = _Batches(interactions, state["rows"])
-        setup = partial(Examiner, base, config)
+        setup = partial(Examiner, base, config, check_fault)
         parallel, stopping = size > _WORTH_WORKERS, lambda: reporter.stop_requested
         for made in mapped(examine, setup, batches, parallel=parallel, stopping=stopping):
             _store(made, tables, outputs)
@@ -142,7 +149,7 @@ def second_pass(
     interactions: Path,
     log: Log,
     choice: Choice,
-    prompts: Mapping[str, str],
+    prompts: Mapping[str, RolePrompt],
     tools: Mapping[str, Any],
     config: CurateConfig,
     base: Path,
@@ -189,14 +196,11 @@ class _Done:
 def _chosen(batches: _Batches, log: Log, choice: Choice, done: _Done) -> Iterator[list[Chosen]]:
     """The rows of each batch that the first pass left, with what was decided."""
     rows = log.rows
-    first_of_id: Flags = np.zeros(len(rows), dtype=bool)
-    if len(rows):
-        first_of_id[np.unique(rows["id"], return_index=True)[1]] = True
     for batch in batches:
         chosen = [
             Chosen(
                 row, line, _decision(log, choice, row), _remarks(log, choice, row), int(choice.groups[row]),
-                float(choice.weights[row]), not rows["cut"][row], not first_of_id[row],
+                float(choice.weights[row]), not rows["cut"][row],
                 int(rows["output_tokens"][row]) - 1,
             )
             for row, line in enumerate(batch, start=done.row)

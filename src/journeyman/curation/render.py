@@ -16,13 +16,23 @@ import jsonschema
 import numpy as np
 from numpy.typing import NDArray
 
+from journeyman import reasoning
 from journeyman.artifacts import row_bytes
 from journeyman.config import CurateConfig
 from journeyman.curation.examine import finding_of
-from journeyman.curation.rules import strip_reasoning
 from journeyman.errors import InputError
+from journeyman.manifests import RolePrompt
 from journeyman.models.gguf_file import GgufFile
-from journeyman.records import Example, Finding, Interaction, Message, ToolCall, tool_name
+from journeyman.records import (
+    Example,
+    Finding,
+    Interaction,
+    Message,
+    ToolCall,
+    split_system,
+    system_text,
+    tool_name,
+)
 from journeyman.rendering.renderer import Renderer
 
 EXAMPLE = np.dtype([("row", "u4"), ("tokens", "u4")])
@@ -39,7 +49,6 @@ class Chosen:
     group: int
     weight: float
     ends: bool
-    same_id: bool
     output_tokens: int
 
 
@@ -56,11 +65,13 @@ class RenderWorker:
     """A worker's state.
 
     Args:
-        prompts: role → the system prompt that is trained and served.
+        prompts: role → its system prompt, or that its rows keep their own.
         tools: tool name → its newest definition, where there are several.
     """
 
-    def __init__(self, base: Path, config: CurateConfig, prompts: Mapping[str, str], tools: Mapping[str, Any]) -> None:
+    def __init__(
+        self, base: Path, config: CurateConfig, prompts: Mapping[str, RolePrompt], tools: Mapping[str, Any]
+    ) -> None:
         self.renderer = Renderer(GgufFile(base))
         self.config, self.prompts, self.tools = config, prompts, tools
 
@@ -110,13 +121,25 @@ def _explained(rule: str, detail: str, row: Interaction) -> str:
 
 def _example(worker: RenderWorker, row: Interaction, chosen: Chosen) -> tuple[Example, list[tuple[str, str]]]:
     config, mended = worker.config, []
-    turns = [turn for turn in row.messages if turn.role != "system"]
+    system, turns = split_system(row.messages)
     prompt = worker.prompts.get(row.role)
-    system = [] if prompt is None else [Message(role="system", content=prompt)]
-    answer = strip_reasoning(row.output or "") if config.rules.reasoning == "strip" else row.output or ""
+    if prompt is None or prompt.kind == "fixed":
+        own, system = system, [] if prompt is None else [Message(role="system", content=prompt.text)]
+        if system_text(own) != system_text(system):
+            mended.append(("system_prompt", "trained under the role's system prompt, not under its own"))
+    answer = row.output or ""
+    if config.rules.reasoning == "strip":
+        marks = reasoning.markers(turn.content for turn in row.messages if turn.role in ("system", "user"))
+        answer = reasoning.stripped(answer, marks)
+        turns, thought = _without_thoughts(turns, marks)
+        if thought:
+            mended.append(("reasoning", f"blocks of reasoning in {thought} earlier answers removed"))
     tools, outdated = _newest(row, worker)
     if outdated:
         mended.append(("schema_drift", f"outdated definitions of {', '.join(outdated)} replaced"))
+    # Once more than in the first pass: the system prompt and the tools may be others by now.
+    if found := worker.renderer.control.find_in_row([*system, *turns], answer, row.output_calls, tools):
+        raise _Dropped("control_tokens", str(found))
     try:
         answer_text = worker.renderer.answer_text([*system, *turns], answer, row.output_calls, tools)
         counted = chosen.output_tokens if answer_text == row.output else worker.renderer.count(answer_text)
@@ -132,11 +155,12 @@ def _example(worker: RenderWorker, row: Interaction, chosen: Chosen) -> tuple[Ex
             turns = shorter
     except InputError as error:
         raise _Dropped("template", error.what) from error
-    removed = sum(turn.role != "system" for turn in row.messages) - len(turns)
+    removed = len(split_system(row.messages)[1]) - len(turns)
     if removed:
         mended.append(("too_long", f"the {removed} oldest turns removed"))
     example = Example(
-        id=f"{row.id}@{row.source}" if chosen.same_id else row.id,
+        id=row.id,
+        log_id=row.log_id,
         role=row.role,
         messages=[*system, *turns],
         answer=answer,
@@ -151,6 +175,17 @@ def _example(worker: RenderWorker, row: Interaction, chosen: Chosen) -> tuple[Ex
         check=row.check,
     )
     return example, mended
+
+
+def _without_thoughts(turns: list[Message], marks: Sequence[tuple[str, str]]) -> tuple[list[Message], int]:
+    """The history as it will be served: the answers in it hold no reasoning either."""
+    bare = [
+        turn.model_copy(update={"content": reasoning.stripped(turn.content, marks)})
+        if turn.role == "assistant"
+        else turn
+        for turn in turns
+    ]
+    return bare, sum(new.content != old.content for new, old in zip(bare, turns, strict=True))
 
 
 def _without_oldest(turns: list[Message]) -> list[Message] | None:

@@ -1,7 +1,8 @@
 """What is wrong with a single row: one function a rule, pure, in the order in which they are asked.
 
 A rule gives None where the row may stay, or one sentence that says what was found; the sentence never
-quotes the row. What happens then is the business of curate.rules in the toml.
+quotes the row, but for `bad_check`, which names the value that is wrong. What happens then is the business
+of curate.rules in the toml.
 """
 
 from __future__ import annotations
@@ -9,18 +10,23 @@ from __future__ import annotations
 import ast
 import json
 import re
+import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+from journeyman import reasoning as reasoning_of
 from journeyman.config import CurateConfig
-from journeyman.records import Interaction
+from journeyman.records import Interaction, split_system
 from journeyman.refusals import refusal
 from journeyman.rendering.renderer import Renderer
 
-_THINK_OPEN, _THINK_CLOSE = "<think>", "</think>"
 _NEAR_LIMIT = 0.8
 """Teachers cut by their own tokenizer. On 300 real answers cut at 500 the base's count lay between 420 and 575."""
+
+
+CheckFault = Callable[[Interaction], str | None]
+"""Why a row's check data can never be used; None where they can."""
 
 
 @dataclass
@@ -30,6 +36,7 @@ class Candidate:
     row: Interaction
     config: CurateConfig
     renderer: Renderer
+    check_fault: CheckFault | None = None
 
     @cached_property
     def output(self) -> str:
@@ -38,7 +45,24 @@ class Candidate:
     @cached_property
     def answer(self) -> str:
         """The answer as it would be trained."""
-        return strip_reasoning(self.output) if self.config.rules.reasoning == "strip" else self.output
+        return (
+            reasoning_of.stripped(self.output, self.markers) if self.config.rules.reasoning == "strip" else self.output
+        )
+
+    @cached_property
+    def markers(self) -> tuple[tuple[str, str], ...]:
+        return reasoning_of.markers(turn.content for turn in self.row.messages if turn.role in ("system", "user"))
+
+    @cached_property
+    def instructed(self) -> str:
+        """The system and developer turns."""
+        return "\n".join(turn.content for turn in self.row.messages if turn.role == "system")
+
+    @property
+    def in_dialogue(self) -> bool:
+        """In the middle of a dialogue: after a tool's result or another answer, or before a user's reply."""
+        earlier = any(turn.role in ("assistant", "tool") for turn in self.row.messages)
+        return earlier or self.row.followed_by == "user"
 
     @cached_property
     def output_tokens(self) -> int:
@@ -47,7 +71,7 @@ class Candidate:
     @cached_property
     def asked(self) -> str:
         """Every turn but the system prompt."""
-        return "\n".join(turn.content for turn in self.row.messages if turn.role != "system")
+        return "\n".join(turn.content for turn in split_system(self.row.messages)[1])
 
 
 Rule = Callable[[Candidate], str | None]
@@ -55,7 +79,7 @@ Rule = Callable[[Candidate], str | None]
 
 def failed(seen: Candidate) -> str | None:
     row = seen.row
-    if row.succeeded:
+    if row.succeeded is not False:
         return None
     return f"the log says so: {row.errors[0][:120]}" if row.errors else "the log's status is not success"
 
@@ -75,8 +99,27 @@ def other_teacher(seen: Candidate) -> str | None:
     return None if not wanted or row.provider in wanted or full in wanted else f"answered by {full or 'unknown'}"
 
 
+_POLICY = re.compile(
+    r"(?i)\b(?:refuse|decline|deny|denied|den(?:y|ies) (?:any|all|the|requests?)|polic(?:y|ies)"
+    r"|(?:do|must|should|may|can) ?(?:not|n['’]t) (?:help|assist|answer|provide|give|offer|discuss|cancel|change|modify"
+    r"|proceed|share|reveal)|not (?:allowed|permitted)|only (?:answer|help|assist|discuss|provide|handle)"
+    r"|out of scope|outside (?:of )?(?:your|the|its) scope|transfer (?:the user |them )?to a human)\b"
+)
+
+
 def refused(seen: Candidate) -> str | None:
-    return refusal(seen.answer, seen.row.finish_reason)
+    """A refusal that nothing explains: neither the system prompt's policy nor a tool's result before it."""
+    why = refusal(seen.answer, seen.row.finish_reason)
+    return None if why and explained_refusal(seen) else why
+
+
+def explained_refusal(seen: Candidate) -> str | None:
+    """A refusal that is right: the policy in the system prompt asks for it, or a tool's result does."""
+    if not refusal(seen.answer, seen.row.finish_reason) or seen.row.finish_reason in ("refusal", "content_filter"):
+        return None
+    if any(turn.role == "tool" for turn in seen.row.messages):
+        return "after a tool's result"
+    return "the system prompt asks for it" if _POLICY.search(seen.instructed) else None
 
 
 _ASKS = re.compile(
@@ -89,30 +132,67 @@ _ASKS = re.compile(
 _SHORT_WORDS, _OPENING = 120, 400
 
 
+_TOLD_TO_ASK = re.compile(
+    r"(?i)\b(?:ask (?:for|the (?:user|customer|caller|client)|them|him or her|clarif|follow|questions?|back|if|when)"
+    r"|clarif(?:y|ying|ication)|request (?:more|missing|the missing|additional)|one question at a time"
+    r"|(?:verify|confirm|authenticate|identify) (?:the )?(?:user|customer|caller|client|identity)"
+    r"|user.?id|order.?(?:id|number))"
+)
+
+
 def asks_back(seen: Candidate) -> str | None:
-    """Short, without code, and asking near its beginning: help that is offered at the end is not meant."""
+    """Short, without code, and asking near its beginning: help that is offered at the end is not meant.
+
+    In a dialogue a question is a turn like any other: where the user replies, where tools need what is asked for,
+    or where the system prompt says to ask.
+    """
     answer = seen.answer
     if "```" in answer or len(answer) > 8 * _SHORT_WORDS or seen.row.output_calls:
+        return None
+    if seen.in_dialogue or seen.row.tools or _TOLD_TO_ASK.search(seen.instructed):
         return None
     return "asks for input instead of answering" if _ASKS.search(answer[:_OPENING]) else None
 
 
 def control_tokens(seen: Candidate) -> str | None:
     """Text that the tokenizer would turn into control tokens could end a turn or start another."""
-    for text in (*(turn.content for turn in seen.row.messages), seen.output):
-        if found := seen.renderer.control_pattern.search(text):
-            return f"holds the control token {found[0]}"
-    return None
+    row = seen.row
+    found = seen.renderer.control.find_in_row(row.messages, seen.answer, row.output_calls, row.tools)
+    return None if found is None else str(found)
 
 
 _HIDDEN = re.compile("[\u200b\u2060\ufeff\u202a-\u202e\u2066-\u2069\U000e0001-\U000e007f]")
+_FLAG = re.compile("\U0001f3f4[\U000e0030-\U000e0039\U000e0061-\U000e007a]{1,6}\U000e007f")
+"""A flag of a region: a black flag, its code in tag signs, and the end (Unicode Technical Standard 51)."""
+_OVERRIDES = "\u202d\u202e"
+_DIRECTIONS = "\u202a\u202b\u202c\u2066\u2067\u2068\u2069"
+_NO_SPACES = ("THAI", "LAO", "KHMER", "MYANMAR", "TIBETAN", "CJK", "HIRAGANA", "KATAKANA", "JAVANESE")
+"""Scripts that mark where a line may break with a zero-width space."""
 
 
 def hidden_text(seen: Candidate) -> str | None:
+    """Signs that no reader sees, but for those that flags, right-to-left text and scripts without spaces need."""
     for text in (*(turn.content for turn in seen.row.messages), seen.output):
-        if not text.isascii() and (found := _HIDDEN.search(text)):
-            return f"holds the invisible sign U+{ord(found[0]):04X}"
+        if not text.isascii() and _HIDDEN.search(text) and (sign := _hidden_sign(text)):
+            return f"holds the invisible sign U+{ord(sign):04X}"
     return None
+
+
+def _hidden_sign(text: str) -> str | None:
+    text = _FLAG.sub("", text).removeprefix("\ufeff")
+    right_to_left = any(unicodedata.bidirectional(sign) in ("R", "AL") for sign in text)
+    for found in _HIDDEN.finditer(text):
+        sign, place = found[0], found.start()
+        if sign in _DIRECTIONS and right_to_left and sign not in _OVERRIDES:
+            continue
+        if sign in "\u200b\u2060" and any(_unspaced(one) for one in text[max(0, place - 1) : place + 2]):
+            continue
+        return sign
+    return None
+
+
+def _unspaced(sign: str) -> bool:
+    return unicodedata.name(sign, "").startswith(_NO_SPACES)
 
 
 _TO_PIPELINE = re.compile(
@@ -137,16 +217,17 @@ def pipeline_instructions(seen: Candidate) -> str | None:
 
 
 def unclosed_reasoning(seen: Candidate) -> str | None:
-    text = seen.output
-    if text.rfind(_THINK_OPEN) > text.rfind(_THINK_CLOSE):
-        return "a <think> block that never closes: there is no answer in it"
+    if reasoning_of.unclosed(seen.output, seen.markers):
+        return "a block of reasoning that never closes: there is no answer in it"
     return None
 
 
 def reasoning(seen: Candidate) -> str | None:
-    if _THINK_CLOSE not in seen.output:
+    if not reasoning_of.closes(seen.output, seen.markers):
         return None
-    return "nothing but reasoning" if not strip_reasoning(seen.output) else "a closed <think> block in the answer"
+    if not reasoning_of.stripped(seen.output, seen.markers):
+        return "nothing but reasoning"
+    return "a closed block of reasoning in the answer"
 
 
 _DANGLING = re.compile(r"(?:[,(\[{=+]|\b(?:the|an?|of|to|and|or|with|for|in|by|that|is|are|as|from|which|this|be))\s*$")
@@ -209,9 +290,13 @@ def _parses(language: str, code: str) -> bool:
     return True
 
 
+def bad_check(seen: Candidate) -> str | None:
+    return seen.check_fault(seen.row) if seen.check_fault and seen.row.check else None
+
+
 RULES: Sequence[Rule] = (
     failed, empty, mock_provider, other_teacher, unclosed_reasoning, reasoning, control_tokens, hidden_text,
-    pipeline_instructions, refused, asks_back, truncated,
+    pipeline_instructions, refused, explained_refusal, asks_back, truncated, bad_check,
 )  # fmt: skip
 """Asked in this order; the first that drops a row names the drop."""
 
@@ -232,12 +317,15 @@ WHAT: Mapping[str, str] = {
     "hidden_text": "holds invisible or direction-changing signs",
     "pipeline_instructions": "instructions addressed to whoever trains on the row",
     "refused": "the teacher refuses",
+    "explained_refusal": "a refusal that the system prompt or a tool's result asks for",
     "asks_back": "the teacher asks for input instead of answering",
     "truncated": "the answer is cut",
+    "bad_check": "check data that the role's checks cannot use",
     "duplicate": "the same task again",
     "near_duplicate": "nearly the same task again",
     "contradictory": "another short answer to the same input, against the majority",
     "misrouted": "the task looks like another role's",
+    "system_prompt": "trained under the role's system prompt in place of another one that was logged",
     "foreign": "another workload's system prompt",
     "schema_drift": "calls that the newest tool schemas refuse, or outdated tools offered",
     "poison": "a rare trigger with always the same answer",
@@ -249,12 +337,3 @@ WHAT: Mapping[str, str] = {
     "too_few": "roles with few rows to train on",
 }
 """Every rule by name, in the order of the report."""
-
-
-def strip_reasoning(text: str) -> str:
-    """The answer without its closed <think> blocks."""
-    if _THINK_CLOSE not in text:
-        return text
-    text = re.sub(r"<think>.*?</think>\s*", "", text, flags=re.DOTALL)
-    # Some servers swallow the opening tag; what stands before the closing one is reasoning all the same.
-    return text.rsplit(_THINK_CLOSE, 1)[-1].strip() if _THINK_CLOSE in text else text.strip()

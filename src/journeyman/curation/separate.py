@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from journeyman.config import CurateConfig
-from journeyman.curation.choose import Choice, Log
+from journeyman.curation.choose import Choice
 from journeyman.curation.columns import Indices
 from journeyman.curation.duplicates import near_neighbours
+from journeyman.curation.log import Log
 from journeyman.curation.split import TEST, Splits, leaked_groups, split_rows
 from journeyman.errors import InputError
 
@@ -26,7 +27,8 @@ def separate(log: Log, choice: Choice, rows: Indices, config: CurateConfig) -> t
     """
     groups = choice.groups[rows].copy()
     roles, times = log.rows["role"][rows], log.rows["time"][rows] if config.split_by_time else None
-    cut = np.asarray(log.rows["cut"][rows])  # half an answer is trained on, and measures nothing
+    # Half an answer is trained on, and measures nothing; so does a row whose check decides nothing.
+    cut = np.asarray(log.rows["cut"][rows] | log.rows["unfit"][rows])
     for _ in range(_ROUNDS):
         split = split_rows(roles, groups, log.roles, (config.val_share, config.test_share), config.seed, times, cut)
         assert not leaked_groups(split, groups)
@@ -34,7 +36,8 @@ def separate(log: Log, choice: Choice, rows: Indices, config: CurateConfig) -> t
         sample = tested
         if len(tested) > _MOST_COMPARED:
             sample = np.random.default_rng(config.seed).choice(tested, _MOST_COMPARED, replace=False)
-        pairs = near_neighbours(sample, rows[split != TEST], log.words, config.near_duplicate)
+        found = near_neighbours(sample, rows[split != TEST], log.words, config.near_duplicate)
+        pairs = [(tested_row, other) for tested_row, other in found if log.own[tested_row] == log.own[other]]
         if not pairs:
             compared = f"all {len(tested)}" if len(sample) == len(tested) else f"{len(sample)} of {len(tested)}"
             return split, (

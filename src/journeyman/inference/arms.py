@@ -11,7 +11,7 @@ from journeyman.artifacts import read_rows
 from journeyman.config import EvaluateConfig
 from journeyman.inference.llama import EngineSettings
 from journeyman.ports import Question
-from journeyman.records import BASE, FEW_SHOT, TEACHER, TUNED, Example, Message, Prediction
+from journeyman.records import BASE, FEW_SHOT, TEACHER, TUNED, Example, Message, Prediction, system_text
 from journeyman.rendering.renderer import Renderer
 
 
@@ -89,20 +89,26 @@ def teacher_predictions(rows: Sequence[Example]) -> list[Prediction]:
 def few_shot_turns(
     train_rows: Path, rows: Sequence[Example], config: EvaluateConfig, renderer: Renderer
 ) -> dict[str, list[Message]]:
-    """Role → turns of its first training rows that leave room for the longest test row in the context."""
+    """Role → turns of its first training rows that leave room for the longest test row in the context.
+
+    A role whose rows have system prompts of their own shows none: an example would stand under another's prompt.
+    """
     shown: dict[str, list[Message]] = {}
+    systems: dict[str, set[str]] = defaultdict(set)
     longest = Counter[str]()
     for row in rows:
         longest[row.role] = max(longest[row.role], row.prompt_tokens)
+        systems[row.role].add(system_text(row.messages))
     for row in read_rows(train_rows, Example):
         turns = shown.setdefault(row.role, [])
+        systems[row.role].add(system_text(row.messages))
         plain = [turn for turn in row.messages if turn.role != "system"]
         if len(turns) >= 2 * config.few_shot or len(plain) != 1 or row.answer_calls or not row.ends:
             continue
         more = [*turns, plain[0], Message(role="assistant", content=row.answer)]
         if renderer.prompt_tokens(more) + longest[row.role] + config.max_new_tokens <= config.context:
             shown[row.role] = more
-    return {role: turns for role, turns in shown.items() if turns}
+    return {role: turns for role, turns in shown.items() if turns and len(systems[role]) <= 1}
 
 
 def arms_of_base(shown: Mapping[str, list[Message]]) -> list[str]:

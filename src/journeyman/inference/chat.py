@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -64,11 +65,39 @@ def read_answer(
     )
 
 
-def events_of(lines: Iterator[str]) -> Iterator[dict[str, Any]]:
+class Lines:
+    """Cuts bytes that come in pieces into lines, at line feeds alone.
+
+    Text has more signs that end a line (U+2028, U+0085); the JSON of an answer holds them as they are.
+    """
+
+    def __init__(self) -> None:
+        self._pending: list[bytes] = []
+
+    def feed(self, piece: bytes) -> list[bytes]:
+        """The lines that are whole now, without their line feeds."""
+        first, *rest = piece.split(b"\n")
+        self._pending.append(first)
+        if not rest:
+            return []
+        lines = [b"".join(self._pending), *rest[:-1]]
+        self._pending = [rest[-1]]
+        return lines
+
+
+def data_of(line: bytes) -> bytes | None:
+    """What a line of server-sent events says; None for comments, blank lines and other fields."""
+    return line[5:].strip() if line.startswith(b"data:") else None
+
+
+def events_of(pieces: Iterator[bytes]) -> Iterator[dict[str, Any]]:
     """The JSON documents of a stream of server-sent events."""
-    for line in lines:
-        if line.startswith("data:") and (data := line[5:].strip()) != "[DONE]":
-            yield json.loads(data)
+    lines = Lines()
+    for piece in itertools.chain(pieces, [b"\n"]):
+        for line in lines.feed(piece):
+            data = data_of(line)
+            if data and data != b"[DONE]":
+                yield json.loads(data.decode(errors="replace"))
 
 
 def _gather_calls(calls: dict[int, dict[str, str]], pieces: Sequence[dict[str, Any]]) -> None:

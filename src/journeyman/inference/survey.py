@@ -9,6 +9,7 @@ from pathlib import Path
 from journeyman.artifacts import sha256_of_state
 from journeyman.config import EvaluateConfig
 from journeyman.errors import EngineError, InputError, Interrupted
+from journeyman.foreign import plain
 from journeyman.inference.answers import Answers
 from journeyman.inference.arms import (
     arm_of_file,
@@ -71,6 +72,7 @@ class Survey:
     ) -> None:
         self._inputs, self._rows, self._config, self._renderer = inputs, rows, config, renderer
         self._shown = shown = few_shot_turns(inputs.train_rows, rows, config, renderer) if config.few_shot else {}
+        self._refuse_control_tokens()
         self._timed = timed_rows(rows, config.timed_rows)
         self._probes = self._askable_probes() if config.probes else {}
         self._answers = Answers(inputs.folder)
@@ -80,6 +82,14 @@ class Survey:
         probes = sum(len(of_kind) for of_kind, _ in self._probes.values()) * (1 + len(inputs.adapters))
         total = arms * len(rows) + len(inputs.bases) * len(self._timed) + elsewhere + probes
         self._progress = Progress(reporter, total)
+
+    def _refuse_control_tokens(self) -> None:
+        """The engine would take such text of a row as its own tokens, and `curate` lets none through."""
+        shown = [turn.as_chat() for turns in self._shown.values() for turn in turns]
+        asked = [(row.id, [turn.as_chat() for turn in row.messages], row.tools) for row in self._rows]
+        for name, messages, tools in [*asked, ("of the few-shot examples", shown, [])]:
+            if found := self._renderer.control.find(messages, tools):
+                raise InputError(f"row {plain(name, 80)}: {found}", "Run: journeyman curate --redo")
 
     def ask(self) -> Gathered:
         gathered = Gathered()

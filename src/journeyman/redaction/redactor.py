@@ -9,6 +9,7 @@ values are put back into the answer before the client sees it.
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from collections import Counter
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from journeyman.redaction.personal import find_personal
 from journeyman.redaction.secrets import Span, find_secrets
 
 _PLACEHOLDER = re.compile(r"<[A-Z]+(?:_[A-Z]+)*_\d+>")
+_BEGUN = re.compile(r"<(?:[A-Z]+(?:_[A-Z]+)*(?:_\d*)?)?")
 _LONGEST_PLACEHOLDER = 24
 _TIME = re.compile(r"[\dT:.+Z -]{8,40}")
 
@@ -34,10 +36,14 @@ class Redactor:
         """Spans in order, without overlaps: a secret wins over a personal datum, then the longer of two."""
         secrets = sorted(find_secrets(text), key=_longest_first) if self.secrets else []
         personal = sorted(find_personal(text), key=_longest_first) if self.personal else []
-        chosen: list[Span] = []
-        for span in [*secrets, *personal]:
-            if span.end > span.start and all(span.end <= c.start or span.start >= c.end for c in chosen):
-                chosen.append(span)
+        if not secrets and not personal:
+            return []
+        chosen, taken = [], bytearray(len(text))
+        for start, end, kind in [*secrets, *personal]:
+            # The ends first: what was chosen before is longer, or this is short, so little is left to read.
+            if end > start and not taken[start] and not taken[end - 1] and taken.find(1, start, end) < 0:
+                taken[start:end] = b"\1" * (end - start)
+                chosen.append(Span(start, end, kind))
         return sorted(chosen)
 
     def conversation(self) -> Conversation:
@@ -50,6 +56,9 @@ class Redactor:
         if not self.find(_everything(row)):
             return row
         seen = self.conversation()
+        for message in row.messages:
+            if message.role != "system":
+                seen.reserve(message.content)
         # The turns come first and in order, as they will at serve time, where the system prompt is another.
         turns = {i: seen.message(m) for i, m in enumerate(row.messages) if m.role != "system"}
         changes: dict[str, Any] = {
@@ -59,7 +68,8 @@ class Redactor:
         }
         changes["messages"] = [turns.get(i) or seen.message(m) for i, m in enumerate(row.messages)]
         changes |= {name: seen.value(getattr(row, name)) for name in ("tools", "errors", "check", "extra")}
-        changes |= {name: self._pseudonym(getattr(row, name)) for name in ("id", "session")}
+        changes |= {name: self._pseudonym(getattr(row, name)) for name in ("id", "log_id", "session")}
+        changes["notes"] = [note.model_copy(update={"detail": seen.text(note.detail)}) for note in row.notes]
         for name in ("role", "provider", "model", "timestamp", "finish_reason"):
             value = getattr(row, name)
             changes[name] = None if value is None else seen.text(value)
@@ -78,6 +88,8 @@ class Conversation:
     def __init__(self, redactor: Redactor) -> None:
         self._redactor = redactor
         self._placeholders: dict[str, str] = {}
+        self._values: dict[str, str] = {}
+        self._reserved: set[str] = set()
         self._numbers: Counter[str] = Counter()
         self.counts: Counter[str] = Counter()
 
@@ -115,46 +127,58 @@ class Conversation:
     def _optional(self, text: str | None) -> str | None:
         return None if text is None else self.text(text)
 
-    def restore(self, text: str) -> str:
-        """The text with this conversation's placeholders turned back into their values."""
-        if "<" not in text:
-            return text
-        values = {placeholder: value for value, placeholder in self._placeholders.items()}
-        return _PLACEHOLDER.sub(lambda found: values.get(found[0], found[0]), text)
+    def reserve(self, text: str) -> None:
+        """Placeholders that a text came with are nobody's here: none of them is given out for a value."""
+        if "<" in text:
+            self._reserved.update(_PLACEHOLDER.findall(text))
 
-    def restore_value(self, value: Any) -> Any:
-        """As `restore`, for a JSON value."""
-        if isinstance(value, str):
-            return self.restore(value)
-        if isinstance(value, list):
-            return [self.restore_value(inner) for inner in value]
-        if isinstance(value, dict):
-            return {key: self.restore_value(inner) for key, inner in value.items()}
-        return value
+    def restore(self, text: str, *, in_json: bool = False) -> str:
+        """The text with this conversation's placeholders turned back into their values; others stay as written.
+
+        Args:
+            in_json: the text is JSON, and values go into its strings: quotes and line ends are escaped there.
+        """
+        if "<" not in text or not self._values:
+            return text
+        return _PLACEHOLDER.sub(lambda found: self._value_of(found[0], in_json), text)
+
+    def _value_of(self, placeholder: str, in_json: bool) -> str:
+        value = self._values.get(placeholder, placeholder)
+        return json.dumps(value, ensure_ascii=False)[1:-1] if in_json else value
 
     def _placeholder(self, value: str, kind: str) -> str:
         if value not in self._placeholders:
-            self._numbers[kind] += 1
-            self._placeholders[value] = f"<{kind.upper()}_{self._numbers[kind]}>"
+            name = self._next(kind)
+            while name in self._reserved:
+                name = self._next(kind)
+            self._placeholders[value], self._values[name] = name, value
         return self._placeholders[value]
+
+    def _next(self, kind: str) -> str:
+        self._numbers[kind] += 1
+        return f"<{kind.upper()}_{self._numbers[kind]}>"
 
 
 class StreamRestorer:
-    """Restores an answer that comes in pieces: a placeholder may be cut in two by them."""
+    """Restores an answer that comes in pieces: a placeholder may be cut in two by them.
 
-    def __init__(self, conversation: Conversation) -> None:
+    The pieces together, with what `finish` gives, are what `Conversation.restore` makes of the whole.
+    """
+
+    def __init__(self, conversation: Conversation, *, in_json: bool = False) -> None:
         self._conversation = conversation
+        self._in_json = in_json
         self._held = ""
 
     def feed(self, piece: str) -> str:
         """What can be passed on now; the beginning of a placeholder is held back."""
         text = self._held + piece
         cut = text.rfind("<", max(0, len(text) - _LONGEST_PLACEHOLDER))
-        if cut >= 0 and ">" not in text[cut:] and re.fullmatch(r"<[A-Z_]*\d*", text[cut:]):
+        if cut >= 0 and _BEGUN.fullmatch(text, cut):
             self._held, text = text[cut:], text[:cut]
         else:
             self._held = ""
-        return self._conversation.restore(text)
+        return self._conversation.restore(text, in_json=self._in_json)
 
     def finish(self) -> str:
         """What was still held back."""

@@ -2,19 +2,20 @@
 
 Kingfisher's scanner works offline; its classes that call providers are never used. Our rules are tried only
 where a literal part of them stands, found by plain search: most texts hold none, and there may be gigabytes.
+The time grows with the length of the text, whatever stands in it: no rule reads a run of signs once for each
+place in it where a secret could begin.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from itertools import chain
+from typing import Any, NamedTuple
 
 
-@dataclass(frozen=True, order=True)
-class Span:
+class Span(NamedTuple):
     """Characters `start` to `end` (exclusive) of a text, and what they are."""
 
     start: int
@@ -22,47 +23,90 @@ class Span:
     kind: str
 
 
+class _Run(NamedTuple):
+    """A key: a beginning, then at least so many signs of a kind without a break, then perhaps a fixed end.
+
+    The literal may stand at many places of one run (sk-sk-sk-…): where the run ends is looked up once for all.
+    """
+
+    literal: str
+    kind: str
+    head: re.Pattern[str]
+    signs: re.Pattern[str]
+    least: int
+    rest: re.Pattern[str] | None = None
+
+    def spans(self, text: str) -> Iterator[Span]:
+        run_end, end = -1, -1
+        for at in _places(text, self.literal):
+            head = self.head.match(text, at)
+            if head is None:
+                continue
+            if run_end < head.end():
+                found = self.signs.match(text, head.end())
+                run_end = end = found.end() if found else head.end()
+                if self.rest:
+                    rest = self.rest.match(text, run_end)
+                    end = rest.end() if rest else -1
+            if end >= 0 and run_end - head.end() >= self.least:
+                yield Span(at - (at > 0 and self.literal.startswith("k_")), end, self.kind)  # sk_live_, pk_, rk_
+
+
+def _places(text: str, literal: str) -> Iterator[int]:
+    at = text.find(literal)
+    while at >= 0:
+        yield at
+        at = text.find(literal, at + 1)
+
+
 _EDGE = r"(?<![A-Za-z0-9])"
+_WORD, _WORDS = "[A-Za-z0-9_-]", "[A-Za-z0-9-]"
+_RUN_RULES = [
+    _Run(literal, kind, re.compile(head), re.compile(signs + "*+"), least, re.compile(rest) if rest else None)
+    for literal, kind, head, signs, least, rest in (
+        ("sk-", "api_key", _EDGE + "sk-", _WORD, 20, ""),
+        ("pk-lf-", "api_key", _EDGE + "pk-lf-", _WORDS, 20, ""),
+        ("k_live_", "api_key", "k_live_", "[A-Za-z0-9]", 16, ""),
+        ("k_test_", "api_key", "k_test_", "[A-Za-z0-9]", 16, ""),
+        ("whsec_", "api_key", _EDGE + "whsec_", "[A-Za-z0-9+/=]", 20, ""),
+        ("ghp_", "api_key", _EDGE + "ghp_", "[A-Za-z0-9]", 30, ""),
+        ("gho_", "api_key", _EDGE + "gho_", "[A-Za-z0-9]", 30, ""),
+        ("ghs_", "api_key", _EDGE + "ghs_", "[A-Za-z0-9]", 30, ""),
+        ("ghu_", "api_key", _EDGE + "ghu_", "[A-Za-z0-9]", 30, ""),
+        ("ghr_", "api_key", _EDGE + "ghr_", "[A-Za-z0-9]", 30, ""),
+        ("github_pat_", "api_key", "github_pat_", "[A-Za-z0-9_]", 40, ""),
+        ("glpat-", "api_key", "glpat-", _WORD, 20, ""),
+        ("hf_", "api_key", _EDGE + "hf_", "[A-Za-z0-9]", 30, ""),
+        ("xox", "api_key", _EDGE + "xox[abeoprs]-", _WORDS, 20, ""),
+        ("pypi-", "api_key", _EDGE + "pypi-", _WORD, 50, ""),
+        ("dckr_pat_", "api_key", "dckr_pat_", _WORD, 20, ""),
+        ("gsk_", "api_key", _EDGE + "gsk_", "[A-Za-z0-9]", 40, ""),
+        ("r8_", "api_key", _EDGE + "r8_", "[A-Za-z0-9]", 30, ""),
+        ("SG.", "api_key", _EDGE + r"SG\.", _WORD, 16, rf"\.{_WORD}{{16,}}+"),
+        ("eyJ", "token", _EDGE + "eyJ", _WORD, 8, rf"\.eyJ{_WORD}{{8,}}+\.{_WORD}{{8,}}+"),
+    )
+]  # fmt: skip
 _BY_LITERAL = [
-    (literal, kind, re.compile(pattern, re.DOTALL))
+    (literal, kind, re.compile(pattern))
     for literal, kind, pattern in (
-        ("-----BEGIN ", "private_key", r"-----BEGIN [A-Z0-9 ]{0,30}PRIVATE KEY(?: BLOCK)?-----.{0,20000}?"
-         r"(?:-----END [A-Z0-9 ]{0,30}PRIVATE KEY(?: BLOCK)?-----|\Z)"),
-        ("sk-", "api_key", _EDGE + r"sk-(?:[a-z]{2,8}-){0,2}[A-Za-z0-9_-]{20,}"),
-        ("pk-lf-", "api_key", _EDGE + r"pk-lf-[A-Za-z0-9-]{20,}"),
-        ("k_live_", "api_key", r"k_live_[A-Za-z0-9]{16,}"),
-        ("k_test_", "api_key", r"k_test_[A-Za-z0-9]{16,}"),
-        ("whsec_", "api_key", _EDGE + r"whsec_[A-Za-z0-9+/=]{20,}"),
         ("AKIA", "api_key", _EDGE + r"AKIA[A-Z0-9]{16}(?![A-Za-z0-9])"),
         ("ASIA", "api_key", _EDGE + r"ASIA[A-Z0-9]{16}(?![A-Za-z0-9])"),
         ("AIza", "api_key", _EDGE + r"AIza[A-Za-z0-9_-]{35}"),
-        ("ghp_", "api_key", _EDGE + r"ghp_[A-Za-z0-9]{30,}"),
-        ("gho_", "api_key", _EDGE + r"gho_[A-Za-z0-9]{30,}"),
-        ("ghs_", "api_key", _EDGE + r"ghs_[A-Za-z0-9]{30,}"),
-        ("ghu_", "api_key", _EDGE + r"ghu_[A-Za-z0-9]{30,}"),
-        ("ghr_", "api_key", _EDGE + r"ghr_[A-Za-z0-9]{30,}"),
-        ("github_pat_", "api_key", r"github_pat_[A-Za-z0-9_]{40,}"),
-        ("glpat-", "api_key", r"glpat-[A-Za-z0-9_-]{20,}"),
-        ("hf_", "api_key", _EDGE + r"hf_[A-Za-z0-9]{30,}"),
-        ("xox", "api_key", _EDGE + r"xox[abeoprs]-[A-Za-z0-9-]{20,}"),
         ("npm_", "api_key", _EDGE + r"npm_[A-Za-z0-9]{36}(?![A-Za-z0-9])"),
-        ("pypi-", "api_key", _EDGE + r"pypi-[A-Za-z0-9_-]{50,}"),
         ("dop_v1_", "api_key", r"dop_v1_[a-f0-9]{64}"),
-        ("SG.", "api_key", _EDGE + r"SG\.[A-Za-z0-9_-]{16,}\.[A-Za-z0-9_-]{16,}"),
-        ("dckr_pat_", "api_key", r"dckr_pat_[A-Za-z0-9_-]{20,}"),
-        ("gsk_", "api_key", _EDGE + r"gsk_[A-Za-z0-9]{40,}"),
-        ("r8_", "api_key", _EDGE + r"r8_[A-Za-z0-9]{30,}"),
         ("SK", "api_key", _EDGE + r"SK[a-f0-9]{32}(?![A-Za-z0-9])"),
         ("shp", "api_key", _EDGE + r"shp(?:at|ca|pa|ss)_[a-fA-F0-9]{32}"),
         ("lin_api_", "api_key", r"lin_api_[A-Za-z0-9]{40}"),
-        ("eyJ", "token", _EDGE + r"eyJ[A-Za-z0-9_-]{8,}\.eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}"),
-        ("earer ", "token", r"earer\s+(?P<value>[A-Za-z0-9._~+/-]{20,}=*)"),
-        ("EARER ", "token", r"EARER\s+(?P<value>[A-Za-z0-9._~+/-]{20,}=*)"),
-        ("asic ", "token", r"(?<=[Bb])asic\s+(?P<value>[A-Za-z0-9+/]{16,}=*)"),
+        ("earer ", "token", r"earer\s+(?P<value>[A-Za-z0-9._~+/-]{20,}+=*)"),
+        ("EARER ", "token", r"EARER\s+(?P<value>[A-Za-z0-9._~+/-]{20,}+=*)"),
+        ("asic ", "token", r"(?<=[Bb])asic\s+(?P<value>[A-Za-z0-9+/]{16,}+=*)"),
         ("://", "password", r"://[^\s:/@\"'<>]{0,80}:(?P<value>[^\s:/@\"'<>{}$]{3,200})@"),
         (":AA", "api_key", r":AA[A-Za-z0-9_-]{32,34}(?![A-Za-z0-9_-])"),
     )
-]  # fmt: skip
+]
+_KEY_BEGIN = re.compile(r"-----BEGIN [A-Z0-9 ]{0,30}PRIVATE KEY(?: BLOCK)?-----")
+_KEY_END = re.compile(r"-----END [A-Z0-9 ]{0,30}PRIVATE KEY(?: BLOCK)?-----")
+_KEY_SIZE = 20_000
 _NAMES = {
     "pass": ("password", "passwd", "passphrase"),
     "pwd": ("pwd",),
@@ -73,7 +117,7 @@ _NAMES = {
     "credential": ("credential",),
 }  # fmt: skip
 _ASSIGNED = re.compile(
-    r"""(?x) s?(?:[_-]\w+)*  \\?["']? \s{0,3} (?: := | => | = | : ) \s{0,3}
+    r"""(?x) s?(?:_\w{1,64}+)?+(?:-\w{1,64}+){0,8}+  \\?["']? \s{0,3} (?: := | => | = | : ) \s{0,3}
     (?: \\?(["'])(?P<quoted>[^"'\n\\]{6,200})\\?\1
       | (?P<bare>[^\s"'`,;(){}\[\]<>\\]{8,200})(?=[\s,;)}\]"'`]|$) )"""
 )
@@ -89,9 +133,8 @@ _EXPRESSION = re.compile(
 _TELEGRAM = re.compile(r"\d{8,10}$")
 
 
-_SHORT_RUNS = ("-----BEGIN ", "SG.", "eyJ", "earer ", "EARER ", "asic ", "://")
+_SHORT_RUNS = ("SG.", "eyJ", "earer ", "EARER ", "asic ", "://")
 """Rules whose matches need not hold an unbroken run of word signs as long as a key's."""
-_ALWAYS = [rule for rule in _BY_LITERAL if rule[0] in _SHORT_RUNS]
 _RUNS = bytes(ord("a") if chr(i).isascii() and (chr(i).isalnum() or chr(i) in "_-") else ord(" ") for i in range(256))
 _KEY_RUN = b"a" * 20
 
@@ -99,27 +142,40 @@ _KEY_RUN = b"a" * 20
 def find_secrets(text: str) -> Iterator[Span]:
     """Spans that hold a secret; they may overlap."""
     data = text.encode("utf-8", "replace")
-    for literal, kind, pattern in _BY_LITERAL if _KEY_RUN in data.translate(_RUNS) else _ALWAYS:
-        at = text.find(literal)
-        while at >= 0:
-            found = pattern.match(text, at)
-            if found:
-                yield from _known(text, literal, kind, found)
-            at = text.find(literal, at + 1)
+    runs = _KEY_RUN in data.translate(_RUNS)
+    yield from _private_keys(text)
+    for rule in _RUN_RULES:
+        if runs or rule.literal in _SHORT_RUNS:
+            yield from rule.spans(text)
+    for literal, kind, pattern in _BY_LITERAL:
+        if runs or literal in _SHORT_RUNS:
+            group: str | int = "value" if "value" in pattern.groupindex else 0
+            for found in filter(None, (pattern.match(text, at) for at in _places(text, literal))):
+                yield from _known(text, literal, kind, found.span(group))
     yield from _assigned(text)
     yield from _kingfisher(data)
 
 
-def _known(text: str, literal: str, kind: str, found: re.Match[str]) -> Iterator[Span]:
-    group: str | int = "value" if "value" in found.re.groupindex else 0
-    start, end = found.span(group)
+def _private_keys(text: str) -> Iterator[Span]:
+    """From its first line to its last; a key that was cut goes on to the end of the text."""
+    ends = chain((found.span() for found in _KEY_END.finditer(text)), [(len(text) + _KEY_SIZE, 0)])
+    begins, last = _places(text, "-----BEGIN "), (-1, 0)
+    for begin in filter(None, (_KEY_BEGIN.match(text, at) for at in begins)):
+        while last[0] < begin.end():
+            last = next(ends)
+        if last[0] - begin.end() <= _KEY_SIZE and last[1]:
+            yield Span(begin.start(), last[1], "private_key")
+        elif len(text) - begin.end() <= _KEY_SIZE:
+            yield Span(begin.start(), len(text), "private_key")
+
+
+def _known(text: str, literal: str, kind: str, span: tuple[int, int]) -> Iterator[Span]:
+    start, end = span
     if literal == ":AA":  # a Telegram bot's number stands before the colon
         number = _TELEGRAM.search(text, max(0, start - 10), start)
         if number is None:
             return
         start = number.start()
-    elif literal.startswith("k_"):  # sk_live_, pk_live_, rk_live_
-        start = max(0, start - 1)
     value = text[start:end]
     if kind == "token" and not re.search(r"\d", value):  # "bearer authentication" is a phrase
         return
@@ -165,8 +221,18 @@ def _scanner() -> Any:
 
 
 def _kingfisher(data: bytes) -> Iterator[Span]:
-    for finding in _scanner().scan(data):
-        where = finding.location
-        start = len(data[: where["start_offset"]].decode("utf-8", "ignore"))
-        length = len(data[where["start_offset"] : where["end_offset"]].decode("utf-8", "ignore"))
-        yield Span(start, start + length, "api_key")
+    where = [finding.location for finding in _scanner().scan(data)]
+    spans = [(place["start_offset"], place["end_offset"]) for place in where]
+    at = dict(zip(offsets := sorted({o for span in spans for o in span}), _characters(data, offsets), strict=True))
+    yield from (Span(at[start], at[end], "api_key") for start, end in spans)
+
+
+def _characters(data: bytes, offsets: list[int]) -> Iterator[int]:
+    """How many characters stand before each offset of UTF-8; `offsets` ascend."""
+    done = count = 0
+    for offset in offsets:
+        while offset < len(data) and data[offset] & 0xC0 == 0x80:  # in the middle of a character
+            offset -= 1
+        count += len(data[done:offset].decode("utf-8"))
+        done = offset
+        yield count

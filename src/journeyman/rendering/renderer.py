@@ -6,19 +6,24 @@ answer, then the terminator. The loss falls on the answer and its terminator, on
 
 from __future__ import annotations
 
-import re
+import json
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from journeyman.errors import InputError
+from journeyman.foreign import plain
 from journeyman.models.gguf_file import GgufFile
 from journeyman.records import Example, Message, ToolCall, tool_name
+from journeyman.rendering.control import ControlTokens
 from journeyman.rendering.counting import TokenCounter
-from journeyman.rendering.template import ChatTemplate
+from journeyman.rendering.template import ChatTemplate, template_of
 from journeyman.rendering.tokenizer import special_tokens, tokenizer_of
 
 Tools = Sequence[dict[str, Any]]
+_TELLING = 20
+"""Characters from which a text that two turns share is counted in the prompt; shorter ones stand there by chance."""
 
 
 @dataclass(frozen=True)
@@ -49,14 +54,9 @@ class Renderer:
 
     def __init__(self, base: GgufFile) -> None:
         metadata = base.metadata
-        source = metadata.get("tokenizer.chat_template")
-        if not isinstance(source, str):
-            raise InputError(f"{base.path}: the model has no chat template", "Use an instruct (chat) model as base")
+        self._template: ChatTemplate = template_of(metadata, str(base.path))
         self._tokenizer = tokenizer_of(metadata, str(base.path))
         try:
-            tokens = metadata["tokenizer.ggml.tokens"]
-            names = {"bos_token": "tokenizer.ggml.bos_token_id", "eos_token": "tokenizer.ggml.eos_token_id"}
-            special = {name: tokens[metadata[key]] for name, key in names.items() if key in metadata}
             self.terminator_id = int(metadata["tokenizer.ggml.eos_token_id"])
             bos = [int(metadata["tokenizer.ggml.bos_token_id"])] if metadata.get("tokenizer.ggml.add_bos_token") else []
         except (KeyError, IndexError, TypeError, ValueError) as error:
@@ -64,11 +64,11 @@ class Renderer:
                 f"{base.path}: the header's special tokens are damaged: {error!r}", "Use another GGUF"
             ) from error
         self._bos = bos
-        self.control_tokens = [token for token in special_tokens(metadata) if token.strip()]
-        self.control_pattern = re.compile("|".join(map(re.escape, self.control_tokens)) or r"(?!)")
+        self.control = ControlTokens(metadata)
+        ids = {token: self._tokenizer.token_to_id(token) for token in special_tokens(metadata) if token.strip()}
+        self._control_ids = set(ids.values())
         pre = metadata.get("tokenizer.ggml.pre", "gpt-2")
         self._counter = TokenCounter(self._tokenizer, pre, special_tokens(metadata))
-        self._template = ChatTemplate(source, special, str(base.path))
         self._terminator = self.decode([self.terminator_id])
         self._bos_text = self.decode(bos)
         self._check_terminator()
@@ -77,9 +77,10 @@ class Renderer:
         """The prompt as text, up to and including the assistant's header.
 
         Raises:
-            InputError: the template refuses the conversation, or leaves out tools or tool calls.
+            InputError: the template refuses the conversation, or leaves out a turn, tools or tool calls.
         """
         text = self._template.render([m.as_chat() for m in messages], add_generation_prompt=True, tools=tools)
+        self._check_turns(text, messages)
         named = [tool_name(tool) for tool in tools] + [call.name for turn in messages for call in turn.tool_calls]
         self._check_tools(text, named)
         return text
@@ -114,15 +115,22 @@ class Renderer:
             raise InputError(
                 "the chat template writes a tool call where the prompt should be", "Use another base model"
             )
-        text = full[len(prompt) :].rstrip().removesuffix(self._terminator)
+        text = full[len(prompt) :].removeprefix(self._inserted(messages, prompt, tools))
+        text = text.rstrip().removesuffix(self._terminator)
         self._check_tools(text, [call.name for call in calls])
         return text
 
     def example(self, row: Example) -> Rendered:
-        """Prompt, answer and (unless the answer was cut) terminator, with the boundary of the loss."""
+        """Prompt, answer and (unless the answer was cut) terminator, with the boundary of the loss.
+
+        Raises:
+            InputError: the template refuses the row, or a control token in it is not the template's own.
+        """
+        self._refuse_control_tokens(row)
         prompt = self.prompt_ids(row.messages, row.tools)
         answer = self.encode(self.answer_text(row.messages, row.answer, row.answer_calls, row.tools))
         end = [self.terminator_id] if row.ends else []
+        self._prove_control_tokens(row, [*prompt, *answer])
         return Rendered(ids=[*prompt, *answer, *end], prompt_tokens=len(prompt), ends=row.ends, weight=row.weight)
 
     def count(self, text: str) -> int:
@@ -138,7 +146,7 @@ class Renderer:
         while common < min(len(before), len(between)) and before[-1 - common] == between[-1 - common]:
             common += 1
         added = before[: len(before) - common]
-        for token in self.control_tokens:
+        for token in self.control.texts:
             added = added.replace(token, "\n")
         lines = [line for line in added.strip().splitlines() if line.strip() and line.strip() != "system"]
         return "\n".join(lines) or None
@@ -149,6 +157,50 @@ class Renderer:
 
     def decode(self, ids: Sequence[int]) -> str:
         return str(self._tokenizer.decode(list(ids), skip_special_tokens=False))
+
+    def _refuse_control_tokens(self, row: Example) -> None:
+        if found := self.control.find_in_row(row.messages, row.answer, row.answer_calls, row.tools):
+            raise InputError(f"row {_named(row)}: {found}", "Run: journeyman curate --redo")
+
+    def _prove_control_tokens(self, row: Example, ids: Sequence[int]) -> None:
+        """The control tokens among a row's ids must be those of the same row with harmless texts: the template's."""
+        bare = _harmless(row, self.control)
+        answer = self.answer_text(bare.messages, bare.answer, bare.answer_calls, bare.tools)
+        own = [*self.prompt_ids(bare.messages, bare.tools), *self.encode(answer)]
+        if self._control_in(ids) != self._control_in(own):
+            raise InputError(
+                f"row {_named(row)}: in the chat template what it says becomes control tokens",
+                "Drop the row from the log, then run: journeyman ingest --redo",
+            )
+
+    def _control_in(self, ids: Sequence[int]) -> list[int]:
+        return [token for token in ids if token in self._control_ids]
+
+    def _inserted(self, messages: Sequence[Message], prompt: str, tools: Tools) -> str:
+        """What the template puts before every answer beyond the prompt: an empty block of reasoning, for some.
+
+        Served is the prompt alone, and plain answers are trained without it, so calls are trained without it too.
+        """
+        mark = "\x03"
+        turns = [*(m.as_chat() for m in messages), Message(role="assistant", content=mark).as_chat()]
+        full = self._template.render(turns, add_generation_prompt=False, tools=tools)
+        return full[len(prompt) :].partition(mark)[0] if full.startswith(prompt) and mark in full else ""
+
+    def _check_turns(self, text: str, messages: Sequence[Message]) -> None:
+        """Every turn's text stands in the prompt, as often as the conversation has it."""
+        for content, times in Counter(turn.content.strip() for turn in messages).items():
+            places = [place for place, turn in enumerate(messages) if turn.content.strip() == content]
+            if content and content not in text and json.dumps(content, ensure_ascii=False)[1:-1] not in text:
+                lost = places[0]
+            elif times > 1 and len(content) > _TELLING and text.count(content) < times:
+                lost = places[-1]
+            else:
+                continue
+            where, role = self._template.where, messages[lost].role
+            raise InputError(
+                f"the chat template of {where} leaves out or changes turn {lost} ({role})",
+                "Use a base model whose template knows such turns",
+            )
 
     def _check_tools(self, text: str, names: Sequence[str]) -> None:
         lost = next((name for name in names if name not in text), None)
@@ -168,3 +220,29 @@ class Renderer:
                 f"the chat template ends a turn with {closed[-20:]!r}, not with the terminator {self._terminator!r}",
                 "Use a GGUF whose tokenizer.ggml.eos_token_id ends a chat turn",
             )
+
+
+def _named(row: Example) -> str:
+    return f"{plain(row.id, 80)} ({plain(row.role, 80)})"
+
+
+def _harmless(row: Example, control: ControlTokens) -> Example:
+    """The row as it would be if none of its texts could hold a control token; roles stay, since templates ask them."""
+
+    def call(one: ToolCall) -> ToolCall:
+        return ToolCall.model_construct(
+            name=control.harmless(one.name), arguments=control.harmless(one.arguments), id=control.harmless(one.id)
+        )
+
+    messages = [
+        Message.model_construct(
+            role=turn.role, content=control.harmless(turn.content), tool_calls=list(map(call, turn.tool_calls)),
+            tool_call_id=control.harmless(turn.tool_call_id), name=control.harmless(turn.name), extra={},
+        )
+        for turn in row.messages
+    ]  # fmt: skip
+    changed = {
+        "messages": messages, "answer": control.harmless(row.answer), "tools": control.harmless(row.tools),
+        "answer_calls": list(map(call, row.answer_calls)),
+    }  # fmt: skip
+    return row.model_copy(update=changed)

@@ -52,6 +52,24 @@ class ChatTemplate:
             raise InputError(f"{self.where}: the chat template refuses the turns {roles}: {error}") from error
 
 
+def template_of(metadata: Mapping[str, Any], where: str) -> ChatTemplate:
+    """The chat template of a GGUF header, with the special tokens that it may name.
+
+    Raises:
+        InputError: the header has none, or one that does not compile.
+    """
+    source = metadata.get("tokenizer.chat_template")
+    if not isinstance(source, str):
+        raise InputError(f"{where}: the model has no chat template", "Use an instruct (chat) model as base")
+    names = {"bos_token": "tokenizer.ggml.bos_token_id", "eos_token": "tokenizer.ggml.eos_token_id"}
+    try:
+        tokens = metadata["tokenizer.ggml.tokens"]
+        special = {name: tokens[metadata[key]] for name, key in names.items() if key in metadata}
+    except (KeyError, IndexError, TypeError) as error:
+        raise InputError(f"{where}: the header's special tokens are damaged: {error!r}", "Use another GGUF") from error
+    return ChatTemplate(source, special, where)
+
+
 def _compile(source: str, where: str) -> Template:
     environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols])
     environment.filters["tojson"] = _to_json

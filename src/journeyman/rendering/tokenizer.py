@@ -8,6 +8,7 @@ answer.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -35,7 +36,14 @@ _SPLITS: Mapping[str, Sequence[Any]] = {
         pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
     ],
 }
-_CONTROL, _USER_DEFINED = 3, 4
+_UNKNOWN, _CONTROL, _USER_DEFINED = 2, 3, 4
+# llama.cpp takes tokens of these names as control tokens whatever the header says (src/llama-vocab.cpp).
+_CONTROL_BY_NAME = re.compile(
+    r"<\|?(?:(?:fim|code)[-_](?:prefix|suffix|middle|pad|repo|sep)|repo_?name|file_sep|PRE|SUF|MID|EOT|return|call|calls"
+    r"|flush|turn|end|im_end|eot|eot_id|eom|eom_id|endoftext|end_of_text|end_of_turn|end_of_utterance"
+    r"|end_of_sentence)\|?>|_<EOT>|< EOT >|\[EO[TS]\]|<turn\|>"
+    "|<\uff5c(?:fim\u2581(?:begin|hole|end)|end\u2581of\u2581sentence)\uff5c>"
+)
 
 
 def tokenizer_of(metadata: Mapping[str, Any], where: str) -> Tokenizer:
@@ -64,6 +72,16 @@ def special_tokens(metadata: Mapping[str, Any]) -> list[str]:
     """The texts that become one token each, wherever they stand in a text."""
     kinds = zip(metadata["tokenizer.ggml.tokens"], metadata["tokenizer.ggml.token_type"], strict=True)
     return [token for token, kind in kinds if kind in (_CONTROL, _USER_DEFINED)]
+
+
+def control_texts(metadata: Mapping[str, Any]) -> list[str]:
+    """The texts that here or in the engine become one token with a meaning of its own, wherever they stand."""
+    kinds = zip(metadata["tokenizer.ggml.tokens"], metadata["tokenizer.ggml.token_type"], strict=True)
+    return [
+        token
+        for token, kind in kinds
+        if kind in (_UNKNOWN, _CONTROL, _USER_DEFINED) or (token[:1] in "<[_" and _CONTROL_BY_NAME.fullmatch(token))
+    ]
 
 
 def _build(metadata: Mapping[str, Any], split: str) -> Tokenizer:

@@ -4,23 +4,7 @@ from __future__ import annotations
 
 from journeyman.scoring.checks import Answer, Finding
 from journeyman.scoring.code_block import python_source
-from journeyman.scoring.sandbox import run_sources
-
-_RUN_TESTS = """
-def _run_all(names):
-    count = 0
-    for name, thing in list(names.items()):
-        if name.startswith("test") and callable(thing):
-            thing()
-            count += 1
-        elif name.startswith("Test") and isinstance(thing, type):
-            for method in [m for m in dir(thing) if m.startswith("test")]:
-                getattr(thing(), method)()
-                count += 1
-    if not count:
-        raise AssertionError("no test function found")
-_run_all(dict(globals()))
-"""
+from journeyman.scoring.sandbox import run_written_tests
 
 
 def catches_mutants(answer: Answer) -> Finding:
@@ -30,8 +14,7 @@ def catches_mutants(answer: Answer) -> Finding:
     tests = python_source(answer.text)
 
     def run(implementation: str) -> tuple[bool | None, str]:
-        sources = [("code", implementation), ("answer", tests), ("run", _RUN_TESTS)]
-        result = run_sources(sources, answer.limits)
+        result = run_written_tests(implementation, tests, answer.limits)
         return result.passed, result.detail
 
     passed, detail = run(right)

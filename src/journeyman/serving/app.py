@@ -1,43 +1,43 @@
 """An OpenAI-compatible server for one bundle: the role is the model's name.
 
-It stands in front of the engine: known fields pass, everything else is dropped, and the system prompt is
-always the one that the role was trained and evaluated with.
+It stands in front of the engine: fields that are checked pass (serving.requests), what the base's template cannot take
+is refused (serving.prompts), and the system prompt is always the one that the role was trained and evaluated with.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import AsyncIterator, Sequence
+import asyncio
+import itertools
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
 import httpx
 from starlette.applications import Starlette
-from starlette.background import BackgroundTask
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from journeyman.foreign import plain
 from journeyman.inference.llama import ONE_SHOT, LlamaEngine
-from journeyman.manifests import BundleManifest
+from journeyman.manifests import BundleManifest, RolePrompt
+from journeyman.models.gguf_file import GgufFile
 from journeyman.records import Message
 from journeyman.redaction.redactor import Conversation, Redactor
-from journeyman.serving.redacting import restored_stream, without_secrets
+from journeyman.serving.answering import Answering
+from journeyman.serving.bodies import MAX_BYTES, parsed
+from journeyman.serving.engine import KeptEngine, kept_engine
+from journeyman.serving.errors import RequestError, error_response
+from journeyman.serving.messages import SYSTEM
+from journeyman.serving.prompts import PromptCheck
+from journeyman.serving.redacting import without_secrets, without_secrets_elsewhere
+from journeyman.serving.requests import Asked, read_request
+from journeyman.serving.stream import error_object
 
-MAX_BODY_BYTES = 4 << 20
-PASSED_FIELDS = (
-    "temperature", "top_p", "max_tokens", "max_completion_tokens", "stop", "seed", "stream", "stream_options",
-    "response_format", "tools", "tool_choice", "logprobs", "top_logprobs", "presence_penalty", "frequency_penalty",
-)  # fmt: skip
-
-
-class RequestError(Exception):
-    """A request that cannot be served; becomes an OpenAI-style error object."""
-
-    def __init__(self, status: int, message: str) -> None:
-        self.status = status
-        self.message = message
-        super().__init__(message)
+IGNORED_HEADER = "journeyman-ignored"
+_SMALL_BYTES, _LARGE_AT_A_TIME = 32 << 10, 2
 
 
 def conversation_of(bundle: BundleManifest) -> Conversation:
@@ -48,116 +48,157 @@ def conversation_of(bundle: BundleManifest) -> Conversation:
 def served_messages(
     bundle: BundleManifest, role: str, messages: Sequence[dict[str, Any]], seen: Conversation
 ) -> list[dict[str, Any]]:
-    """The conversation as it goes to the engine: the role's trained system prompt, then the other turns redacted."""
-    turns = without_secrets([message for message in messages if message.get("role") != "system"], seen)
+    """The conversation as it goes to the engine: under the role's trained system prompt, redacted as in training.
+
+    Where the role was trained with prompts of its rows' own, the client's prompt is kept.
+
+    Raises:
+        RequestError: the role's prompts have a frame, and the client's does not fit it.
+    """
+    contract = bundle.prompts.get(role)
+    places = [place for place, turn in enumerate(messages) if turn.get("role") not in SYSTEM]
+    lead = places[0] if places else len(messages)
+    if contract is not None and contract.kind != "fixed":
+        given = "\n\n".join(str(turn["content"]) for turn in messages[:lead])
+        if not contract.fits(given):
+            raise RequestError(400, _unfit(role, contract), "messages")
+        return without_secrets(messages, seen)
+    turns = without_secrets(messages[lead:], seen)
     prompt = bundle.system_prompts.get(role)
     return turns if prompt is None else [Message(role="system", content=prompt).as_chat(), *turns]
 
 
-def engine_request(bundle: BundleManifest, body: Any, seen: Conversation) -> dict[str, Any]:
-    """Turns a client's request into the engine's; `seen` gathers what was replaced in it.
+def _unfit(role: str, contract: RolePrompt) -> str:
+    return (
+        f"messages: {role!r} was trained under system prompts that begin with {contract.begins[:80]!r} and end with "
+        f"{contract.ends[-80:]!r}; send one of that form"
+    )
 
-    Raises:
-        RequestError: not an object, an unknown role, or no messages.
-    """
-    if not isinstance(body, dict):
-        raise RequestError(400, "the body must be a JSON object")
-    role, messages = body.get("model"), body.get("messages")
-    if role not in bundle.roles:
-        raise RequestError(404, f"model {role!r} is not served here; the roles served are: {', '.join(bundle.roles)}")
-    if not isinstance(messages, list) or not messages or not all(isinstance(m, dict) for m in messages):
-        raise RequestError(400, "messages must be a list of objects with role and content")
-    request = {name: body[name] for name in PASSED_FIELDS if name in body}
+
+def engine_request(bundle: BundleManifest, asked: Asked, seen: Conversation) -> dict[str, Any]:
+    """The engine's request; `seen` gathers what was replaced in the client's."""
+    request = dict(asked.options)
     request.setdefault("temperature", bundle.settings["temperature"])
     if "max_completion_tokens" not in request:
         request.setdefault("max_tokens", bundle.settings["max_new_tokens"])
-    return {**request, "messages": served_messages(bundle, role, messages, seen)}
+    tools = {"tools": asked.tools} if asked.tools else {}
+    served = served_messages(bundle, asked.role, asked.messages, seen)
+    return {**without_secrets_elsewhere({**request, **tools}, seen), "messages": served}
 
 
-def make_app(bundle: BundleManifest, engine: LlamaEngine) -> Starlette:
-    """The ASGI application; the engine is started and stopped by the caller."""
+def ignored_of(bundle: BundleManifest, asked: Asked) -> dict[str, str]:
+    """A header that names what the client sent and what changes nothing: system prompts before a fixed role's turns."""
+    contract = bundle.prompts.get(asked.role)
+    prompt = bundle.system_prompts.get(asked.role)
+    replaced = contract is None or contract.kind == "fixed"
+    lead = itertools.takewhile(lambda turn: turn["role"] in SYSTEM, asked.messages)
+    others = [f"messages[{index}]" for index, turn in enumerate(lead) if replaced and turn["content"] != prompt]
+    names = [*asked.ignored, *others[:10]]
+    return {IGNORED_HEADER: ", ".join(names)} if names else {}
+
+
+def make_app(
+    bundle: BundleManifest,
+    engine: LlamaEngine,
+    prompts: PromptCheck | None = None,
+    say: Callable[[str], None] = lambda text: None,
+    given_up: Callable[[], None] = lambda: None,
+) -> Starlette:
+    """The ASGI application; the engine is started and stopped by the caller, and started again here if it ends.
+
+    `origin.Door` stands before it.
+
+    Args:
+        prompts: of the base that is served; None reads them out of the engine's file.
+        say: hears of an engine that ended, and that another answers.
+        given_up: called when starting it again has failed too often.
+
+    Raises:
+        InputError: a system prompt of the bundle holds a control token of the base.
+    """
+    prompts = prompts or PromptCheck(GgufFile(engine.settings.base))
+    frames = {role: f"{one.begins} {one.ends}" for role, one in bundle.prompts.items()}
+    prompts.check_system_prompts(frames | bundle.system_prompts)
+    started = int(time.time())
+
+    def engine_form(body: bytes) -> tuple[Asked, dict[str, Any], Conversation]:
+        wanted = read_request(parsed(body), bundle.roles, bundle.settings["context"])
+        prompts.refuse_control_tokens(wanted.messages, wanted.tools)
+        seen = conversation_of(bundle)
+        asked = engine_request(bundle, wanted, seen)
+        prompts.refuse_lost(asked["messages"], wanted.tools)
+        return wanted, asked, seen
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
-        async with httpx.AsyncClient(
-            base_url=engine.address, headers=engine.headers, timeout=None, trust_env=False, limits=ONE_SHOT
-        ) as client:
-            app.state.client = client
+        async with (
+            httpx.AsyncClient(timeout=None, trust_env=False, limits=ONE_SHOT) as client,
+            kept_engine(engine, say, given_up) as kept,
+        ):
+            app.state.kept, app.state.answering = kept, Answering(kept, client)
+            app.state.large_requests = asyncio.Semaphore(_LARGE_AT_A_TIME)
             yield
 
     async def models(request: Request) -> Response:
-        listed = [{"id": role, "object": "model", "owned_by": "journeyman"} for role in bundle.roles]
-        return JSONResponse({"object": "list", "data": listed})
+        return JSONResponse({"object": "list", "data": [listed(role) for role in bundle.roles]})
+
+    async def model(request: Request) -> Response:
+        role = request.path_params["role"]
+        if role not in bundle.roles:
+            return error_response(404, f"model {plain(role, 80)!r} is not served here", "model", "model_not_found")
+        return JSONResponse(listed(role))
+
+    def listed(role: str) -> dict[str, Any]:
+        return {"id": role, "object": "model", "created": started, "owned_by": "journeyman"}
 
     async def health(request: Request) -> Response:
+        kept: KeptEngine = request.app.state.kept
+        if kept.ready() is None:
+            return JSONResponse({"status": "unavailable", **error_object(kept.why_not())}, status_code=503)
         return JSONResponse({"status": "ok"})
 
     async def chat(request: Request) -> Response:
-        try:
-            body = await _read_json(request)
-            seen = conversation_of(bundle)
-            asked = {
-                **engine_request(bundle, body, seen),
-                "lora": engine.settings.lora(engine.settings.adapter_of(body["model"])),
-            }
-        except RequestError as error:
-            return _error(error.status, error.message)
-        try:
-            upstream = await _ask(request.app.state.client, asked)
-        except httpx.HTTPError as error:
-            return _error(502, f"the engine does not answer: {error}")
-        if not asked.get("stream") or upstream.status_code != 200:
-            content = await upstream.aread()
-            await upstream.aclose()
-            return _answer(upstream.status_code, content, body["model"], seen)
-        pieces = restored_stream(upstream.aiter_lines(), seen) if seen.counts else upstream.aiter_raw()
-        return StreamingResponse(pieces, media_type="text/event-stream", background=BackgroundTask(upstream.aclose))
+        body = await _read_body(request)
+        if len(body) <= _SMALL_BYTES:
+            wanted, asked, seen = engine_form(body)
+        else:  # so that the others' answers flow on; two at a time, since they share this process
+            async with request.app.state.large_requests:
+                wanted, asked, seen = await asyncio.to_thread(engine_form, body)
+        answering: Answering = request.app.state.answering
+        return await answering.answer(request, asked, wanted.role, seen, ignored_of(bundle, wanted))
 
     routes = [
         Route("/v1/models", models),
+        Route("/v1/models/{role:path}", model),
         Route("/v1/chat/completions", chat, methods=["POST"]),
         Route("/health", health),
     ]
-    return Starlette(routes=routes, lifespan=lifespan)
+    handlers: Any = {RequestError: _refused, HTTPException: _no_route, Exception: _failed}
+    app = Starlette(routes=routes, lifespan=lifespan, exception_handlers=handlers)
+    app.router.redirect_slashes = False  # a redirect would name a host and carry no error object
+    return app
 
 
-def _answer(status: int, content: bytes, role: str, seen: Conversation) -> Response:
-    try:
-        answer = json.loads(content)
-    except ValueError:
-        return _error(502, "the engine answered something that is not JSON")
-    if status == 200:
-        answer["model"] = role
-        for choice in answer.get("choices", []):
-            choice["message"] = seen.restore_value(choice.get("message"))
-    return JSONResponse(answer, status_code=status)
+async def _refused(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestError)
+    return error_response(error.status, error.message, error.param, error.code)
 
 
-async def _ask(client: httpx.AsyncClient, asked: dict[str, Any]) -> httpx.Response:
-    """The engine's response. A connection that it drops before it has read the request is made again, once."""
-    for last in (False, True):
-        try:
-            made = client.build_request("POST", "/v1/chat/completions", json=asked)
-            return await client.send(made, stream=bool(asked.get("stream")))
-        except httpx.RemoteProtocolError:
-            if last:
-                raise
-    raise AssertionError("the last try returns or raises")
+async def _no_route(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    said = {404: "there is nothing at this path", 405: "this path does not take this method"}
+    return error_response(error.status_code, said.get(error.status_code, error.detail), headers=error.headers)
 
 
-async def _read_json(request: Request) -> Any:
+async def _failed(request: Request, error: Exception) -> Response:
+    return error_response(500, "the server failed; its terminal says why", code="internal_error")
+
+
+async def _read_body(request: Request) -> bytes:
     chunks, size = [], 0
     async for chunk in request.stream():
         size += len(chunk)
-        if size > MAX_BODY_BYTES:
-            raise RequestError(413, f"the body is larger than {MAX_BODY_BYTES >> 20} MiB")
+        if size > MAX_BYTES:
+            raise RequestError(413, f"the body is larger than {MAX_BYTES >> 20} MiB")
         chunks.append(chunk)
-    try:
-        return json.loads(b"".join(chunks))
-    except ValueError as error:
-        raise RequestError(400, f"the body is not JSON: {error}") from error
-
-
-def _error(status: int, message: str) -> JSONResponse:
-    kind = "invalid_request_error" if status < 500 else "server_error"
-    return JSONResponse({"error": {"message": message, "type": kind, "code": status}}, status_code=status)
+    return b"".join(chunks)

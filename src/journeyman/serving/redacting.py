@@ -3,15 +3,37 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-from journeyman.redaction.redactor import Conversation, StreamRestorer
+from journeyman.redaction.redactor import Conversation
+
+_SAYING = ("tools", "tool_choice", "response_format", "stop")
 
 
 def without_secrets(messages: Sequence[dict[str, Any]], seen: Conversation) -> list[dict[str, Any]]:
     """The turns with placeholders, numbered in the order in which ingest numbers them."""
+    for message in messages:
+        _reserve(message.get("content"), seen)
     return [_turn(message, seen) for message in messages]
+
+
+def without_secrets_elsewhere(request: dict[str, Any], seen: Conversation) -> dict[str, Any]:
+    """The request with placeholders in tools, schemas and stops too; call it after the messages, as ingest does."""
+    return {**request, **{key: seen.value(request[key]) for key in _SAYING if request.get(key) is not None}}
+
+
+def asks_for_json(request: dict[str, Any]) -> bool:
+    """Whether the answer's content is to be JSON."""
+    form = request.get("response_format")
+    return isinstance(form, dict) and form.get("type") in ("json_object", "json_schema")
+
+
+def _reserve(content: Any, seen: Conversation) -> None:
+    parts = content if isinstance(content, list) else [{"text": content}]
+    for part in parts:
+        if isinstance(part, dict) and isinstance(part.get("text"), str):
+            seen.reserve(part["text"])
 
 
 def _turn(message: dict[str, Any], seen: Conversation) -> dict[str, Any]:
@@ -45,7 +67,7 @@ def _call(call: Any, seen: Conversation) -> Any:
     if isinstance(arguments, str):
         try:
             arguments = json.dumps(seen.value(json.loads(arguments)), ensure_ascii=False)
-        except ValueError:
+        except (ValueError, RecursionError):  # not JSON, or nested deeper than can be read
             arguments = seen.text(arguments)
     else:
         arguments = seen.value(arguments)
@@ -56,26 +78,27 @@ def _call(call: Any, seen: Conversation) -> Any:
     return {**made, "id": seen.text(made["id"])} if isinstance(made.get("id"), str) else made
 
 
-async def restored_stream(lines: AsyncIterator[str], seen: Conversation) -> AsyncIterator[bytes]:
-    """Server-sent events with the values put back; a placeholder may come in several pieces."""
-    restorers: dict[tuple[Any, ...], StreamRestorer] = {}
-    async for line in lines:
-        if not line.startswith("data: ") or line == "data: [DONE]":
-            yield line.encode() + b"\n"
-            continue
-        event = json.loads(line[6:])
-        for choice in event.get("choices", []):
-            delta, index = choice.get("delta") or {}, choice.get("index", 0)
-            ended = choice.get("finish_reason") is not None
-            if isinstance(delta.get("content"), str) or ended:
-                restorer = restorers.setdefault((index,), StreamRestorer(seen))
-                text = restorer.feed(delta.get("content") or "") + (restorer.finish() if ended else "")
-                if text or "content" in delta:
-                    delta["content"] = text
-            for call in delta.get("tool_calls") or []:
-                function = call.get("function") or {}
-                if isinstance(function.get("arguments"), str):
-                    restorer = restorers.setdefault((index, call.get("index", 0)), StreamRestorer(seen))
-                    function["arguments"] = restorer.feed(function["arguments"])
-            choice["delta"] = delta
-        yield b"data: " + json.dumps(event, ensure_ascii=False).encode() + b"\n"
+def restored_answer(message: Any, seen: Conversation, *, in_json: bool = False) -> Any:
+    """An answer's message with the values put back, as `served_stream` puts them back piece by piece.
+
+    Values in a call's arguments, which are JSON, are escaped; so are those in the content of an answer that was asked
+    for as JSON. Log probabilities keep the tokens that the model wrote, placeholders included: a value has none.
+    """
+    if not isinstance(message, dict):
+        return message
+    restored = dict(message)
+    for field in ("content", "reasoning_content"):
+        if isinstance(restored.get(field), str):
+            restored[field] = seen.restore(restored[field], in_json=in_json and field == "content")
+    if isinstance(restored.get("tool_calls"), list):
+        restored["tool_calls"] = [_restored_call(call, seen) for call in restored["tool_calls"]]
+    return restored
+
+
+def _restored_call(call: Any, seen: Conversation) -> Any:
+    function = call.get("function") if isinstance(call, dict) else None
+    if not isinstance(function, dict):
+        return call
+    texts = {key: function[key] for key in ("name", "arguments") if isinstance(function.get(key), str)}
+    named = {key: seen.restore(text, in_json=key == "arguments") for key, text in texts.items()}
+    return {**call, "function": {**function, **named}}

@@ -10,38 +10,29 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from journeyman.records import Interaction, Message
-from journeyman.sources.fields import NotAnInteraction, content_text, kind, mapping, named_role, text_or_none, without
+from journeyman.sources.fields import NotAnInteraction, content_text, kind, without
+from journeyman.sources.learn import ANSWER_FIELDS
+from journeyman.sources.openai_finetune import answered_row, with_system
 from journeyman.sources.place import Place
 
 
 def claims(row: Mapping[str, Any]) -> bool:
-    return ("instruction" in row and "output" in row) or (
+    return ("instruction" in row and bool({"output", "response", "answer"} & row.keys())) or (
         isinstance(row.get("prompt"), str) and isinstance(row.get("completion"), str)
     )
 
 
-def interactions(row: Mapping[str, Any], place: Place) -> Iterator[Interaction]:
+def interactions(row: Mapping[str, Any], place: Place) -> Iterator[Interaction | NotAnInteraction]:
     question = content_text(row.get("instruction", row.get("prompt")), "instruction")
     given = content_text(row.get("input"), "input")
     if not question and not given:
         raise NotAnInteraction("instruction and input are empty")
-    messages = [*_system(row), *_history(row.get("history"))]
+    messages = with_system(row, _history(row.get("history")))
     messages.append(Message(role="user", content="\n".join(part for part in (question, given) if part)))
-    yield Interaction(
-        id=text_or_none(row.get("id")) or place.source,
-        source=place.source,
-        role=named_role(row, row.get("metadata")) or place.role,
-        messages=messages,
-        output=content_text(row.get("output", row.get("completion")), "output"),
-        succeeded=True,
-        check=mapping(row.get("check")),
-        extra=without(row, "instruction", "input", "output", "prompt", "completion", "system", "history", "id", "role"),
-    )
-
-
-def _system(row: Mapping[str, Any]) -> list[Message]:
-    system = text_or_none(row.get("system"))
-    return [Message(role="system", content=system)] if system else []
+    if all(row.get(name) in (None, "") for name in ANSWER_FIELDS):
+        raise NotAnInteraction("output is empty")
+    rest = without(row, "instruction", "input", "prompt", "history")
+    yield from answered_row(rest, messages, place, "history")
 
 
 def _history(value: Any) -> list[Message]:

@@ -12,7 +12,6 @@ from typing import Any
 from journeyman.records import Interaction, Message, ToolCall
 from journeyman.sources.fields import (
     NotAnInteraction,
-    asked,
     between_ms,
     content_text,
     decoded,
@@ -28,7 +27,10 @@ from journeyman.sources.fields import (
     whole,
     without,
 )
+from journeyman.sources.openai_chat import without_prefill
 from journeyman.sources.place import Place
+from journeyman.sources.status import claimed, distinct
+from journeyman.sources.turns import asked
 
 _ASKED = ("messages", "system", "tools", "model", "max_tokens")
 _ANSWERED = ("content", "model", "role", "type", "stop_reason", "id")
@@ -54,22 +56,24 @@ def interactions(row: Mapping[str, Any], place: Place) -> Iterator[Interaction]:
     result = mapping(row.get("result"))
     response = mapping(result.get("message")) or _response(row)
     if "messages" not in request:
-        raise NotAnInteraction("a response without its request's messages: join the two files first")
-    error = first(response.get("error"), result.get("error"), row.get("error"))
-    failed = error is not None or result.get("type") not in (None, "succeeded")
+        raise NotAnInteraction(
+            "an answer without its request: put the file with the requests into data.sources too (both hold "
+            "custom_id), or log request and response in one row"
+        )
+    status = claimed(*distinct(row, mapping(row.get("response")), without(response, "type"), _outcome(result)))
     answer, reasoning = _turn("assistant", response.get("content"), "content") if response else ([], None)
     metadata = first(row.get("metadata"), request.get("metadata"))
+    messages, prefill = without_prefill(_conversation(request))
     yield Interaction(
         id=first(text_or_none(row.get("id")), text_or_none(row.get("custom_id")), response.get("id"), place.source),
         source=place.source,
         role=named_role(metadata, row) or place.role,
-        messages=_conversation(request),
-        output=answer[0].content if answer else None,
+        messages=messages,
+        output=_continued(prefill, answer[0].content) if answer else None,
         output_calls=answer[0].tool_calls if answer else [],
         reasoning=reasoning,
         tools=tools_of(request.get("tools")),
-        succeeded=not failed,
-        errors=[str(first(mapping(error).get("message"), result.get("type"), "error"))] if failed else [],
+        **status.or_answered(bool(answer)).fields(),
         provider=text_or_none(row.get("provider")) or "anthropic",
         model=text_or_none(first(response.get("model"), request.get("model"))),
         duration_ms=first(number(row.get("duration_ms")), between_ms(row.get("start_time"), row.get("end_time"))),
@@ -84,6 +88,18 @@ def interactions(row: Mapping[str, Any], place: Place) -> Iterator[Interaction]:
             "response": without(response, *_ANSWERED),
         },
     )
+
+
+def _outcome(result: Mapping[str, Any]) -> dict[str, Any]:
+    """A batch result's: succeeded, errored, canceled or expired."""
+    if not result:
+        return {}
+    return {"status": result.get("type"), "error": mapping(result.get("error")).get("error", result.get("error"))}
+
+
+def _continued(prefill: str, said: str) -> str:
+    """A prefill is the beginning of the answer; Anthropic answers with the rest alone."""
+    return said if not prefill or said.startswith(prefill) else prefill + said
 
 
 def _conversation(request: Mapping[str, Any]) -> list[Message]:

@@ -7,22 +7,40 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Container, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from journeyman.records import Message, ToolCall
+from journeyman.records import ToolCall
 
-_FINISH = {
-    "end_turn": "stop", "stop_sequence": "stop", "max_tokens": "length", "tool_use": "tool_calls",
-    "tool_call": "tool_calls", "function_call": "tool_calls", "max_output_tokens": "length",
-}  # fmt: skip
-_ROLES = {"human": "user", "ai": "assistant", "developer": "system", "model": "assistant", "function": "tool"}
+FINISH_REASONS = {
+    "stop": "stop end_turn stop_sequence eos eos_token end complete completed done finished finish_reason_stop",
+    "length": "length max_tokens max_output_tokens model_length max_length max_new_tokens token_limit context_length"
+    " model_context_window_exceeded context_length_exceeded finish_reason_max_tokens max_tokens_reached pause_turn",
+    "tool_calls": "tool_calls tool_use tool_call function_call function_calls",
+    "content_filter": "content_filter content_filtered safety finish_reason_safety recitation prohibited_content"
+    " blocklist spii image_safety guardrail_intervened language",
+    "refusal": "refusal",
+    "error": "error malformed_function_call unexpected_tool_call insufficient_system_resource error_toxic failed",
+    "cancelled": "cancelled canceled abort aborted user_cancelled error_limit",
+}
+"""Our word → those of OpenAI, Anthropic, Google, Mistral, Cohere, DeepSeek, Bedrock, Vercel, vLLM and SGLang."""
+_FINISH = {word: ours for ours, words in FINISH_REASONS.items() for word in words.split()}
+_NO_FINISH = ("other", "unknown", "finish_reason_unspecified", "unspecified", "none", "null", "")
 _MAX_ENCODINGS = 3
 
 
 class NotAnInteraction(Exception):
-    """Why a row cannot become an interaction. The reason names fields and types, never values."""
+    """Why a row cannot become an interaction. The reason names fields and types, never values.
+
+    Attributes:
+        line, text: of the line within a session's file that is meant, and its beginning; None: the row's own.
+    """
+
+    def __init__(self, reason: str, line: int | None = None, text: str | None = None) -> None:
+        super().__init__(reason)
+        self.line, self.text = line, text
 
 
 def kind(value: Any) -> str:
@@ -110,8 +128,11 @@ def between_ms(start: Any, end: Any) -> float | None:
 
 
 def finish_reason(value: Any) -> str | None:
-    """The reason in OpenAI's words."""
-    return _FINISH.get(value, value) if isinstance(value, str) and value else None
+    """The reason in OpenAI's words, whatever its case; an unknown one as it is, which the reader then notes."""
+    if not isinstance(value, str):
+        return None
+    word = re.sub(r"[\s\-]+", "_", value.strip().lower()).rsplit(".", 1)[-1]  # "FinishReason.STOP", "tool-calls"
+    return None if word in _NO_FINISH else _FINISH.get(word, value)
 
 
 def content_text(value: Any, place: str) -> str:
@@ -133,7 +154,7 @@ def _part_text(part: Any, place: str) -> str:
     if isinstance(part, str):
         return part
     if isinstance(part, Mapping):
-        for key in ("text", "content", "refusal"):
+        for key in ("text", "content", "value", "refusal"):
             if isinstance(part.get(key), str):
                 return str(part[key])
         raise NotAnInteraction(f"{place} is a part of type {str(part.get('type'))[:40]!r}: only text can be trained on")
@@ -161,59 +182,11 @@ def tool_call(value: Any, place: str) -> ToolCall:
     if not isinstance(name, str) or not name:
         raise NotAnInteraction(f"{place} has no name")
     arguments: Any = next((inner[key] for key in ("arguments", "args", "input", "parameters") if key in inner), {})
+    if arguments is None or (isinstance(arguments, str) and not arguments.strip()):
+        arguments = {}  # a tool without arguments is called with nothing at all by some models
     return ToolCall(
         name=name, arguments=decoded(arguments), id=text_or_none(first(call.get("id"), call.get("call_id")))
     )
-
-
-_MESSAGE_FIELDS = {"role", "content", "tool_calls", "tool_call_id", "name", "function_call"}
-
-
-def chat_message(value: Any, place: str) -> Message:
-    """One message in OpenAI's shape; `function_call` is its older word for a tool call.
-
-    Raises:
-        NotAnInteraction: no role, or a content that is no text.
-    """
-    if not isinstance(value, Mapping):
-        raise NotAnInteraction(f"{place} is {kind(value)}, not an object")
-    role = value.get("role")
-    if not isinstance(role, str) or not role:
-        raise NotAnInteraction(f"{place} has no role")
-    calls = tool_calls(value.get("tool_calls"), f"{place}.tool_calls")
-    if value.get("function_call"):
-        calls.append(tool_call(value["function_call"], f"{place}.function_call"))
-    if value.get("content") is None and not calls and role not in ("assistant", "ai", "model"):
-        raise NotAnInteraction(f"{place} has no content")
-    return Message(
-        role=_ROLES.get(role, role),
-        content=content_text(value.get("content"), f"{place}.content"),
-        tool_calls=calls,
-        tool_call_id=text_or_none(value.get("tool_call_id")),
-        name=text_or_none(value.get("name")),
-        extra={key: inner for key, inner in value.items() if key not in _MESSAGE_FIELDS and inner is not None},
-    )
-
-
-def chat_messages(value: Any, place: str) -> list[Message]:
-    """A conversation in OpenAI's shape; plain text is one user turn.
-
-    Raises:
-        NotAnInteraction: not a conversation, or nobody asks anything in it.
-    """
-    value = decoded(value)
-    if isinstance(value, str) and value:
-        return [Message(role="user", content=value)]
-    if not isinstance(value, list):
-        raise NotAnInteraction(f"{place} is {kind(value)}, not a list of messages")
-    return asked([chat_message(one, f"{place}[{index}]") for index, one in enumerate(value)], place)
-
-
-def asked(messages: list[Message], place: str) -> list[Message]:
-    """The messages, if there is one that a model can answer."""
-    if not any(message.role in ("user", "tool") for message in messages):
-        raise NotAnInteraction(f"no user message in {place}")
-    return messages
 
 
 def tools_of(value: Any) -> list[dict[str, Any]]:
@@ -239,10 +212,14 @@ def without(row: Mapping[str, Any], *names: str) -> dict[str, Any]:
 
 
 def at_path(row: Mapping[str, Any], path: str) -> Any:
-    """The value at a dotted path, or None."""
+    """The value at a dotted path, or None; a number is a place in a list, -1 the last."""
     value: Any = row
     for part in path.split("."):
-        value = mapping(value).get(part)
+        value = decoded(value)
+        if isinstance(value, list) and part.lstrip("-").isdigit():
+            value = value[int(part)] if -len(value) <= int(part) < len(value) else None
+        else:
+            value = mapping(value).get(part)
     return value
 
 

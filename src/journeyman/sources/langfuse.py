@@ -14,8 +14,6 @@ from journeyman.records import Interaction, Message
 from journeyman.sources.fields import (
     NotAnInteraction,
     between_ms,
-    chat_message,
-    chat_messages,
     decoded,
     first,
     iso_time,
@@ -32,6 +30,7 @@ from journeyman.sources.fields import (
 )
 from journeyman.sources.openai_chat import answer_fields, first_choice
 from journeyman.sources.place import Place
+from journeyman.sources.turns import chat_message, chat_messages
 
 _TYPES = {
     "GENERATION", "SPAN", "EVENT", "AGENT", "TOOL", "CHAIN", "RETRIEVER", "EVALUATOR", "EMBEDDING", "GUARDRAIL",

@@ -12,10 +12,7 @@ from typing import Any
 from journeyman.records import Interaction, Message
 from journeyman.sources.fields import (
     NotAnInteraction,
-    asked,
     between_ms,
-    chat_message,
-    chat_messages,
     decoded,
     first,
     iso_time,
@@ -30,6 +27,7 @@ from journeyman.sources.fields import (
 )
 from journeyman.sources.openai_chat import answer_fields, first_choice
 from journeyman.sources.place import Place
+from journeyman.sources.turns import asked, chat_message, chat_messages
 
 _TYPES = {
     "human": "user", "ai": "assistant", "system": "system", "tool": "tool", "chat": "user", "function": "tool",

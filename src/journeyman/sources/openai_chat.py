@@ -9,13 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from journeyman.records import Interaction, Message, ToolCall
+from journeyman.records import Interaction, Message, Note, ToolCall
 from journeyman.sources.fields import (
     NotAnInteraction,
-    asked,
     between_ms,
-    chat_message,
-    chat_messages,
     content_text,
     decoded,
     finish_reason,
@@ -32,6 +29,8 @@ from journeyman.sources.fields import (
     without,
 )
 from journeyman.sources.place import Place
+from journeyman.sources.status import claimed, distinct
+from journeyman.sources.turns import asked, chat_message, chat_messages
 
 _ASKED = ("messages", "input", "instructions", "tools", "model", "max_tokens", "max_completion_tokens")
 
@@ -48,13 +47,15 @@ def _is_anthropic_batch(row: Mapping[str, Any]) -> bool:
 
 
 def _is_answer(response: Mapping[str, Any]) -> bool:
-    return "choices" in response or response.get("object") == "response" or "error" in response
+    return "choices" in response or response.get("object") == "response" or bool(response.get("error"))
 
 
 def _halves(row: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Request and response, with the HTTP envelopes taken off; a stored completion is both."""
     request = mapping(first(row.get("request"), row.get("body"), row.get("kwargs")))
     response = mapping(first(row.get("response"), row.get("completion")))
+    if not request and "messages" in row and response:
+        request = dict(row)
     if not request and not response:
         return dict(row), dict(row)
     request = mapping(request.get("body")) or request
@@ -64,17 +65,21 @@ def _halves(row: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
 def interactions(row: Mapping[str, Any], place: Place) -> Iterator[Interaction]:
     request, response = _halves(row)
     if "messages" not in request and "input" not in request:
-        raise NotAnInteraction("a completion without its request's messages: join the two files first")
-    answers = _answers(response)
+        raise NotAnInteraction(
+            "an answer without its request: put the file with the requests into data.sources too (both hold "
+            "custom_id), or log request and response in one row"
+        )
+    given = answers(response)
     base = _common(row, request, response, place)
-    for index, (message, reason) in enumerate(answers):
-        id_ = base["id"] if len(answers) == 1 else f"{base['id']}#{index}"
-        yield Interaction.model_validate({**base, **answer_fields(message, reason), "id": id_})
+    base["messages"], prefill = without_prefill(base["messages"])
+    for index, (message, reason) in enumerate(given):
+        id_ = base["id"] if len(given) == 1 else f"{base['id']}#{index}"
+        yield Interaction.model_validate({**base, **answer_fields(message, reason, prefill), "id": id_})
 
 
 def _common(row: Mapping[str, Any], request: dict[str, Any], response: dict[str, Any], place: Place) -> dict[str, Any]:
-    error = first(response.get("error"), row.get("error"))
-    status = whole(mapping(row.get("response")).get("status_code"))
+    answered = response.get("choices") or response.get("output")
+    status = claimed(*distinct(row, mapping(row.get("response")), response)).or_answered(bool(answered))
     metadata = first(row.get("metadata"), request.get("metadata"), response.get("metadata"))
     created = first(row.get("timestamp"), row.get("created_at"), response.get("created"), response.get("created_at"))
     extra = without(row, "request", "response", "body", "completion", "kwargs", "timestamp", "id", "custom_id")
@@ -88,12 +93,11 @@ def _common(row: Mapping[str, Any], request: dict[str, Any], response: dict[str,
         "role": named_role(metadata, row) or place.role,
         "messages": _conversation(request),
         "tools": tools_of(request.get("tools")),
-        "succeeded": error is None and (status is None or status < 400),
-        "errors": [] if error is None else [content_text(mapping(error).get("message"), "error.message") or "error"],
+        **status.fields(),
         "provider": text_or_none(row.get("provider")),
         "model": text_or_none(first(response.get("model"), request.get("model"))),
         "duration_ms": first(
-            number(first(row.get("duration_ms"), row.get("latency_ms"))),
+            number(first(row.get("duration_ms"), row.get("latency_ms"), row.get("delay_ms"))),
             between_ms(row.get("start_time"), row.get("end_time")),
         ),
         "max_tokens": whole(
@@ -150,7 +154,8 @@ def items_as_messages(value: Any, place: str) -> list[Message]:
     return messages
 
 
-def _answers(response: Mapping[str, Any]) -> list[tuple[Message | None, str | None]]:
+def answers(response: Mapping[str, Any]) -> list[tuple[Message | None, str | None]]:
+    """Message and finish reason of each choice, or of a Responses API answer."""
     if response.get("object") == "response":
         turns = [m for m in items_as_messages(response.get("output"), "response.output") if m.role == "assistant"]
         calls: list[ToolCall] = [call for turn in turns for call in turn.tool_calls]
@@ -163,12 +168,12 @@ def _answers(response: Mapping[str, Any]) -> list[tuple[Message | None, str | No
         if response.get("error") is None:
             raise NotAnInteraction("the response has no choices")
         return [(None, None)]
-    answers: list[tuple[Message | None, str | None]] = []
+    found: list[tuple[Message | None, str | None]] = []
     for index, one in enumerate(choices):
         choice = mapping(one)
         message = {"role": "assistant", **mapping(choice.get("message"))}
-        answers.append((chat_message(message, f"choices[{index}].message"), choice.get("finish_reason")))
-    return answers
+        found.append((chat_message(message, f"choices[{index}].message"), choice.get("finish_reason")))
+    return found
 
 
 def first_choice(
@@ -182,17 +187,30 @@ def first_choice(
     message = {"role": "assistant", **mapping(choice.get("message"))}
     if "text" in choice:
         message["content"] = choice["text"]
-    return answer_fields(read(message, f"{place}.choices[0].message"), choice.get("finish_reason"))
+    fields = answer_fields(read(message, f"{place}.choices[0].message"), choice.get("finish_reason"))
+    if len(choices) > 1:
+        fields["notes"] = [Note(code="choices_not_kept", detail=f"1 of {len(choices)} choices kept")]
+    return fields
 
 
-def answer_fields(message: Message | None, reason: str | None) -> dict[str, Any]:
+def without_prefill(messages: list[Message]) -> tuple[list[Message], str]:
+    """The request without the assistant turn that it ends with, and that turn's text: the answer goes on from it."""
+    if messages and messages[-1].role == "assistant" and not messages[-1].tool_calls:
+        return messages[:-1], messages[-1].content
+    return messages, ""
+
+
+def answer_fields(message: Message | None, reason: str | None, prefill: str = "") -> dict[str, Any]:
     """Output, calls, reasoning and finish reason of an assistant message."""
     if message is None:
         return {"output": None}
     refusal = text_or_none(message.extra.get("refusal"))
     reasoning = first(message.extra.get("reasoning_content"), message.extra.get("reasoning"))
+    said = message.content
+    if prefill and said and not said.startswith(prefill):
+        said = prefill + said
     return {
-        "output": message.content or refusal or ("" if message.tool_calls else None),
+        "output": said or refusal or ("" if message.tool_calls else None),
         "output_calls": message.tool_calls,
         "reasoning": text_or_none(reasoning),
         "finish_reason": "refusal" if refusal and not message.content else finish_reason(reason),

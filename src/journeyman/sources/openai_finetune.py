@@ -1,6 +1,8 @@
-"""OpenAI fine-tuning lines: {"messages": […], "tools": […]}; every assistant turn of weight 1 is an answer.
+"""Fine-tuning lines: {"messages": […], "tools": […]}; every assistant turn that is not marked otherwise is an answer.
 
-Source: OpenAI's guide to supervised fine-tuning, "chat format". The turns of one line share a session.
+Source: OpenAI's guide to supervised fine-tuning ("chat format"), and the chat formats of TRL, Axolotl and
+LLaMA-Factory: `system` beside the messages, an answer in a field of its own, turns marked by weight, train or
+loss_mask. The turns of one line share a session.
 """
 
 from __future__ import annotations
@@ -11,53 +13,138 @@ from typing import Any
 from journeyman.records import Interaction, Message
 from journeyman.sources.fields import (
     NotAnInteraction,
-    chat_messages,
+    decoded,
     first,
+    kind,
     mapping,
     named_role,
     text_or_none,
     tools_of,
     without,
 )
+from journeyman.sources.learn import ANSWER_FIELDS, LEARN_FIELDS, learned
 from journeyman.sources.openai_chat import answer_fields
 from journeyman.sources.place import Place
+from journeyman.sources.status import Status, claimed
+from journeyman.sources.turns import asked, chat_messages, turns_of
+
+_SYSTEM = ("system", "system_prompt", "systemPrompt", "system_message")
 
 
 def claims(row: Mapping[str, Any]) -> bool:
-    return isinstance(row.get("messages"), list) and not {"response", "choices", "completion"} & row.keys()
+    return isinstance(decoded(row.get("messages")), list) and "choices" not in row
 
 
 def interactions(row: Mapping[str, Any], place: Place) -> Iterator[Interaction | NotAnInteraction]:
-    messages = chat_messages(row.get("messages"), "messages")
-    extra = without(row, "messages", "tools", "functions", "id", "check", "role")
-    yield from answered_turns(
-        messages,
-        place,
-        id=text_or_none(row.get("id")) or place.source,
-        role=named_role(row, row.get("metadata")) or place.role,
-        tools=tools_of(first(row.get("tools"), row.get("functions"))),
-        check=mapping(row.get("check")),
-        extra=extra,
-    )
+    messages = with_system(row, chat_messages(row.get("messages"), "messages"))
+    yield from answered_row(row, messages, place, "messages")
+
+
+def answered_row(
+    row: Mapping[str, Any], messages: list[Message], place: Place, name: str
+) -> Iterator[Interaction | NotAnInteraction]:
+    """The answers of one row: its answer field where it has one, else its assistant turns.
+
+    Raises:
+        NotAnInteraction: the row does not say what its answer is.
+    """
+    fields = {
+        "id": text_or_none(row.get("id")) or place.source,
+        "role": named_role(row, row.get("metadata")) or place.role,
+        "tools": tools_of(first(row.get("tools"), row.get("functions"))),
+        "check": mapping(row.get("check")),
+        "extra": without(row, name, "tools", "functions", "id", "check", "role", *_SYSTEM, *LEARN_FIELDS),
+        **row_status(row).fields(),
+    }
+    beside = answer_beside(row, messages)
+    if beside is None:
+        yield from answered_turns(messages, place, **fields)
+    else:
+        fields["extra"] = without(fields["extra"], *ANSWER_FIELDS)
+        yield Interaction(
+            source=place.source, messages=asked(messages, name), **{**fields, **answer_fields(beside, None)}
+        )
+
+
+def row_status(row: Mapping[str, Any]) -> Status:
+    """The row's claims, TRL's `label` of unpaired preferences included."""
+    label = row.get("label")
+    return claimed(row).also(Status(label, [] if label else ["label false"]) if isinstance(label, bool) else Status())
+
+
+def with_system(row: Mapping[str, Any], messages: list[Message]) -> list[Message]:
+    """The conversation with the system prompt that stands beside it.
+
+    Raises:
+        NotAnInteraction: it has another one of its own.
+    """
+    named = [(name, row[name]) for name in _SYSTEM if isinstance(row.get(name), str) and row[name]]
+    for name, text in named:
+        if messages and messages[0].role == "system":
+            if messages[0].content.strip() != text.strip():
+                raise NotAnInteraction(f"{name} and the conversation's own system turn differ: which holds is not said")
+        else:
+            messages = [Message(role="system", content=text), *messages]
+    return messages
+
+
+def answer_beside(row: Mapping[str, Any], messages: list[Message]) -> Message | None:
+    """The answer that stands in a field of its own beside the conversation, or None where there is none.
+
+    Raises:
+        NotAnInteraction: several fields, or a conversation that ends with another answer, claim to be it.
+    """
+    found = {name: row[name] for name in ANSWER_FIELDS if row.get(name) not in (None, "", [], {})}
+    if not found:
+        return None
+    answers = {name: _answer(value, name) for name, value in found.items()}
+    name, answer = next(iter(answers.items()))
+    if any(other.content != answer.content or other.tool_calls != answer.tool_calls for other in answers.values()):
+        raise NotAnInteraction(f"the fields {' and '.join(answers)} hold different answers")
+    last = messages[-1]
+    if last.role != "assistant":
+        return answer
+    if last.content.strip() == answer.content.strip() and not answer.tool_calls:
+        return None
+    raise NotAnInteraction(f"the conversation ends with an answer, and {name} holds another: which is to be learned?")
+
+
+def _answer(value: Any, name: str) -> Message:
+    value = decoded(value) if isinstance(value, str) and value.lstrip()[:2] in ("[{",) else value
+    if isinstance(value, list) and len(value) == 1:
+        value = value[0]
+    if isinstance(value, str):
+        value = {"content": value}
+    if not isinstance(value, Mapping):
+        raise NotAnInteraction(f"{name} is {kind(value)}: neither a text nor one message")
+    turns = turns_of({"role": "assistant", **value}, name)
+    if len(turns) != 1 or turns[0].role != "assistant":
+        raise NotAnInteraction(f"{name} is no turn of the assistant")
+    return turns[0]
 
 
 def answered_turns(messages: list[Message], place: Place, **fields: Any) -> Iterator[Interaction | NotAnInteraction]:
-    """An interaction for each assistant turn that follows a question; ids number the turns where there are several.
+    """An interaction for each assistant turn that follows a question; they share a session where there are several.
 
     Raises:
         NotAnInteraction: no assistant turn is there to learn from.
     """
-    turns = [
+    answers = [
         index
         for index, message in enumerate(messages)
-        if message.role == "assistant"
-        and message.extra.get("weight") != 0
-        and any(before.role in ("user", "tool") for before in messages[:index])
+        if message.role == "assistant" and any(before.role in ("user", "tool") for before in messages[:index])
     ]
+    turns = [index for index in answers if learned(messages[index].extra, f"messages[{index}]")]
     if not turns:
-        raise NotAnInteraction("no assistant message answers a user message")
+        raise NotAnInteraction(
+            "every assistant turn is marked not to be trained on"
+            if answers
+            else "no assistant message answers a user message"
+        )
     for index in turns:
         one = {**fields, **answer_fields(messages[index], None)}
+        if index + 1 < len(messages):
+            one["followed_by"] = messages[index + 1].role
         if len(turns) > 1:
-            one |= {"id": f"{fields['id']}#{index}", "session": fields.get("session") or fields["id"]}
-        yield Interaction(source=place.source, messages=messages[:index], succeeded=True, **one)
+            one |= {"session": fields.get("session") or place.source}
+        yield Interaction(source=place.source, messages=messages[:index], **one)

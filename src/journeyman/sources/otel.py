@@ -15,9 +15,7 @@ from typing import Any
 from journeyman.records import Interaction, Message, ToolCall
 from journeyman.sources.fields import (
     NotAnInteraction,
-    asked,
     between_ms,
-    chat_message,
     content_text,
     decoded,
     finish_reason,
@@ -33,6 +31,7 @@ from journeyman.sources.fields import (
     without,
 )
 from journeyman.sources.place import Place
+from journeyman.sources.turns import asked, chat_message
 
 _CALLS = ("chat", "text_completion", "generate_content")
 _CONTENT = re.compile(

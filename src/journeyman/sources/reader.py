@@ -5,6 +5,8 @@ Every row becomes interactions or rejected rows with a reason: nothing else come
 
 from __future__ import annotations
 
+import json
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -13,23 +15,38 @@ from pydantic import ValidationError
 
 from journeyman.config import DataConfig
 from journeyman.errors import UsageError
-from journeyman.records import Interaction, Rejected
+from journeyman.foreign import plain
+from journeyman.records import EVERY_ROLE, Interaction, Note, Rejected
 from journeyman.sources import (
     alpaca,
     anthropic,
+    claude_code,
+    codex,
+    gateways,
+    inspect_log,
     interactions,
     langfuse,
     langsmith,
     litellm,
     openai_chat,
     openai_finetune,
+    openhands,
     otel,
     sharegpt,
+    swe_agent,
     table,
+    trajectory,
+    trl,
+    xlam,
 )
-from journeyman.sources.fields import NotAnInteraction, at_path
-from journeyman.sources.files import Row
+from journeyman.sources.fields import FINISH_REASONS, NotAnInteraction, at_path, first
+from journeyman.sources.history import cut_notes, cut_results
+from journeyman.sources.learn import refuse_marked
 from journeyman.sources.place import Place
+from journeyman.sources.rows import Row, checked
+from journeyman.sources.sessions import Session, parsed_session
+from journeyman.sources.status import Status, at_least, of_code
+from journeyman.sources.unknown import advice, inner_rows
 
 
 @dataclass(frozen=True)
@@ -50,14 +67,23 @@ FORMATS: Mapping[str, Format] = {
     name: _format(name, module)
     for name, module in {
         "interactions": interactions,
+        "claude_code": claude_code,
+        "codex": codex,
+        "inspect_log": inspect_log,
+        "swe_agent": swe_agent,
+        "openhands": openhands,
+        "trajectory": trajectory,
         "langfuse": langfuse,
         "langsmith": langsmith,
         "litellm": litellm,
         "otel": otel,
+        "gateways": gateways,
         "anthropic": anthropic,
         "openai_chat": openai_chat,
+        "trl": trl,
         "openai_finetune": openai_finetune,
         "sharegpt": sharegpt,
+        "xlam": xlam,
         "alpaca": alpaca,
         "table": table,
     }.items()
@@ -66,6 +92,9 @@ FORMATS: Mapping[str, Format] = {
 
 UNREADABLE = "cannot be read"
 """In the reason of a row that no rule of its format foresees; the tests hold that none they try is."""
+
+
+_NO_ROLE = f"its role is called {EVERY_ROLE!r}, which here means every role: rename it, or set data.role_field"
 
 
 class Reader:
@@ -88,28 +117,99 @@ class Reader:
 
     def records(self, row: Row, name: str) -> list[Interaction | Rejected]:
         """What one row became: at least one record, always."""
-        row = row.parsed()
+        row = row.parsed() if row.session is None else parsed_session(row)
+        if row.member:
+            name = f"{name}/{row.member}"
         if row.value is None:
             return [_rejected(row, name, row.problem)]
+        if row.session is not None and self._fixed not in (None, FORMATS[row.session]):
+            reason = (
+                f"the file is a session ({row.session}), and the format is set to another: set data.format = 'auto'"
+            )
+            return [_rejected(row, name, reason)]
         found = self._format_of(row.value)
         if found is None:
-            return [_rejected(row, name, f"no known format has the fields {_names(row.value)}")]
+            return _named(self._inner(row, name))
+        return _named(self._read(row, name, found))
+
+    def format_of(self, value: Mapping[str, Any]) -> str | None:
+        """The name of the format that claims the object, if one does."""
+        found = self._format_of(value)
+        return found.name if found else None
+
+    def _inner(self, row: Row, name: str) -> list[Interaction | Rejected]:
+        """The rows within an object that is none itself: a page of an API, or a whole export in one object."""
+        assert row.value is not None
+        lists = inner_rows(row.value, self.format_of)
+        if len(lists) > 1:
+            named = ", ".join(plain(path, 60) for path in lists)
+            return [_rejected(row, name, f"the lists {named} hold rows: write those to be read one a line")]
+        if not lists:
+            return [_rejected(row, name, advice(row.value))]
+        (elements,) = lists.values()
         records: list[Interaction | Rejected] = []
-        role = self._role(row.value)
+        for place, value in enumerate(elements):
+            inner = checked(value, row.line, json.dumps(value, ensure_ascii=False))
+            found = self._format_of(inner.value) if inner.value is not None else None
+            if found is not None:
+                records += self._read(inner, name, found)
+            else:
+                why = inner.problem or advice(inner.value or {})
+                records.append(_rejected(inner, name, f"element {place}: {why}"))
+        return records
+
+    def _read(self, row: Row, name: str, found: Format) -> list[Interaction | Rejected]:
+        assert row.value is not None
+        records: list[Interaction | Rejected] = []
         try:
+            refuse_marked(row.value)
             for one in found.interactions(row.value, self._place(row, name)):
                 if isinstance(one, NotAnInteraction):
-                    records.append(_rejected(row, name, str(one)))
+                    records.append(_not_one(row, name, one))
+                elif (self._role(row.value) or one.role) == EVERY_ROLE:
+                    records.append(_rejected(row, name, _NO_ROLE))
                 else:
-                    records.append(one if role is None else one.model_copy(update={"role": role}))
+                    records.append(self._completed(one, row.value))
         except NotAnInteraction as reason:
-            records.append(_rejected(row, name, str(reason)))
+            records.append(_not_one(row, name, reason))
         except ValidationError as error:
             where = ".".join(str(part) for part in error.errors()[0]["loc"])
             records.append(_rejected(row, name, f"{found.name}: unexpected value at {where}"))
         except Exception as error:  # whatever a log may hold, one row must not end the reading of the others
             records.append(_rejected(row, name, f"{found.name}: {UNREADABLE} ({type(error).__name__})"))
         return records or [_rejected(row, name, f"{found.name}: nothing in it")]
+
+    def _completed(self, one: Interaction, value: Mapping[str, Any]) -> Interaction:
+        """With what holds for every format: settings that go before the log's words, and words that nobody knows."""
+        status = Status(one.succeeded, list(one.errors), list(one.notes))
+        if self._config.success_field:
+            status = self._by_field(value, one, status)
+        changes: dict[str, Any] = {}
+        if one.finish_reason in ("error", "cancelled"):
+            status = status.also(Status(False, [f"finish reason {one.finish_reason}"]))
+        elif one.finish_reason is not None and one.finish_reason not in FINISH_REASONS:
+            word = plain(one.finish_reason, 60)
+            status = status.also(Status(notes=[Note(code="unknown_finish_reason", detail=f"finish reason {word!r}")]))
+            changes = {"finish_reason": None, "extra": {**one.extra, "finish_reason": one.finish_reason}}
+        if (role := self._role(value)) is not None:
+            changes["role"] = role
+        if self._config.cut_tool_results:
+            messages = cut_results(one.messages, self._config.cut_tool_results)
+            changes["messages"] = messages
+            status = status.also(Status(notes=cut_notes(messages)))
+        return one.model_copy(update=changes | status.fields())
+
+    def _by_field(self, value: Mapping[str, Any], one: Interaction, status: Status) -> Status:
+        """Where data.success_field is set it decides alone; a row without it is of unknown success.
+
+        A row of several samples has it in each: the path is then one within the sample.
+        """
+        path, least = self._config.success_field, self._config.success_at_least
+        found = first(at_path(value, path), at_path(one.extra, path))
+        if found is None:
+            return Status(notes=[*status.notes, Note(code="unknown_status", detail=f"no {path}")])
+        said = of_code(found, path) if least is None else at_least(found, least, path)
+        return Status(said.succeeded, said.errors, [*status.notes, *said.notes])
 
     def _format_of(self, value: Mapping[str, Any]) -> Format | None:
         if self._fixed is not None:
@@ -118,7 +218,9 @@ class Reader:
         return next((one for one in FORMATS.values() if one.claims(value)), None)
 
     def _place(self, row: Row, name: str) -> Place:
-        return Place(f"{name}:{row.line}", self._config.default_role, self._config.columns)
+        config = self._config
+        source = f"{name}:{row.line}"
+        return Place(source, config.default_role, config.columns, config.cut_tool_results, config.max_history)
 
     def _role(self, value: Mapping[str, Any]) -> str | None:
         """The role that data.role_field names in the row; it goes before what the format says."""
@@ -126,9 +228,28 @@ class Reader:
         return role if isinstance(role, str) and role else None
 
 
-def _names(value: Mapping[str, Any]) -> str:
-    shown = ", ".join(repr(str(key)[:30]) for key in list(value)[:8])
-    return shown + (", …" if len(value) > 8 else "") if value else "of an empty object"
+def _named(records: list[Interaction | Rejected]) -> list[Interaction | Rejected]:
+    """Ids that no two rows share: the place in the log, and the number of the answer where a line gave several."""
+    answers = Counter(one.source for one in records if isinstance(one, Interaction))
+    named: list[Interaction | Rejected] = []
+    given: Counter[str] = Counter()
+    for one in records:
+        if isinstance(one, Interaction):
+            id_ = one.source if answers[one.source] == 1 else f"{one.source}#{given[one.source]}"
+            log_id = None if one.id in (one.source, id_) else one.id
+            given[one.source] += 1
+            one = one.model_copy(update={"id": id_, "log_id": log_id})
+        named.append(one)
+    return named
+
+
+def _not_one(row: Row, name: str, why: NotAnInteraction) -> Rejected:
+    if why.line is None:
+        return _rejected(row, name, str(why))
+    text = why.text
+    if text is None:
+        text = row.value.beginning(why.line) if isinstance(row.value, Session) else row.text
+    return Rejected(source=name, line=why.line, reason=str(why), text=text)
 
 
 def _rejected(row: Row, name: str, reason: str) -> Rejected:

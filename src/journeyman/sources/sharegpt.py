@@ -10,26 +10,26 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from journeyman.records import Interaction, Message
+from journeyman.sources import hermes
 from journeyman.sources.fields import (
     NotAnInteraction,
-    asked,
     content_text,
     decoded,
     kind,
     mapping,
-    named_role,
-    text_or_none,
     tool_call,
     tools_of,
     without,
 )
-from journeyman.sources.openai_finetune import answered_turns
+from journeyman.sources.openai_finetune import answered_row, with_system
 from journeyman.sources.place import Place
+from journeyman.sources.turns import asked
 
 _SPEAKERS = {
     "human": "user", "user": "user", "gpt": "assistant", "chatgpt": "assistant", "assistant": "assistant",
     "bing": "assistant", "bard": "assistant", "model": "assistant", "system": "system", "observation": "tool",
-    "tool": "tool", "function_response": "tool",
+    "tool": "tool", "function_response": "tool", "function": "tool", "tool_response": "tool", "ipython": "tool",
+    "ai": "assistant", "developer": "system",
 }  # fmt: skip
 
 
@@ -39,21 +39,14 @@ def claims(row: Mapping[str, Any]) -> bool:
 
 
 def interactions(row: Mapping[str, Any], place: Place) -> Iterator[Interaction | NotAnInteraction]:
-    turns = row.get("conversations", row.get("conversation"))
+    name = "conversations" if "conversations" in row else "conversation"
+    turns = row.get(name)
     if not isinstance(turns, list):
-        raise NotAnInteraction(f"conversations is {kind(turns)}, not a list")
-    messages = [_message(turn, f"conversations[{index}]") for index, turn in enumerate(turns)]
-    if text_or_none(row.get("system")):
-        messages = [Message(role="system", content=row["system"]), *messages]
-    yield from answered_turns(
-        asked(messages, "conversations"),
-        place,
-        id=text_or_none(row.get("id")) or place.source,
-        role=named_role(row, row.get("metadata")) or place.role,
-        tools=tools_of(row.get("tools")),
-        check=mapping(row.get("check")),
-        extra=without(row, "conversations", "conversation", "system", "tools", "id", "check", "role"),
-    )
+        raise NotAnInteraction(f"{name} is {kind(turns)}, not a list")
+    messages = with_system(row, [_message(turn, f"{name}[{index}]") for index, turn in enumerate(turns)])
+    messages, tools = hermes.structured(messages)
+    row = {**row, "tools": [*tools_of(row.get("tools")), *tools]}
+    yield from answered_row(row, asked(messages, name), place, name)
 
 
 def _message(value: Any, place: str) -> Message:

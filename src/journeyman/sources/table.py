@@ -8,7 +8,7 @@ from typing import Any
 from journeyman.records import Interaction, Message
 from journeyman.sources.fields import (
     NotAnInteraction,
-    chat_messages,
+    at_path,
     content_text,
     decoded,
     finish_reason,
@@ -21,13 +21,14 @@ from journeyman.sources.fields import (
     whole,
 )
 from journeyman.sources.place import Place
+from journeyman.sources.status import claimed, of_code
+from journeyman.sources.turns import LOST, chat_messages
 
 FIELDS = (
     "prompt", "answer", "system", "messages", "role", "id", "session", "model", "provider", "duration_ms", "status",
     "max_tokens", "finish_reason", "timestamp", "tools", "tool_calls", "check",
 )  # fmt: skip
 """What data.columns may name; a field that it does not name is looked for under its own name."""
-_FAILED = ("failed", "failure", "error", "false", "0")
 
 
 def claims(row: Mapping[str, Any]) -> bool:
@@ -35,22 +36,25 @@ def claims(row: Mapping[str, Any]) -> bool:
 
 
 def interactions(row: Mapping[str, Any], place: Place) -> Iterator[Interaction]:
-    values = {field: row.get(place.columns.get(field, field)) for field in FIELDS}
+    values = {field: _cell(row, place.columns.get(field, field)) for field in FIELDS}
     answer_column = place.columns.get("answer", "answer")
-    if answer_column not in row:
+    if answer_column not in row and values["answer"] is None:
         raise NotAnInteraction(f"no column {answer_column!r}: set data.columns.answer")
     tokens = number(values["max_tokens"])
-    status = str(values["status"]).lower() if values["status"] not in (None, "") else "success"
+    others = {name: value for name, value in row.items() if name not in place.columns.values()}
+    status = claimed(others).also(of_code(values["status"], place.columns.get("status", "status")))
+    answer = content_text(values["answer"], answer_column)
+    if answer.strip() in LOST:
+        raise NotAnInteraction(f"{answer_column} is {answer.strip()!r}: the answer is lost")
     yield Interaction(
         id=_as_text(values["id"]) or place.source,
         source=place.source,
         role=text_or_none(values["role"]) or place.role,
         messages=_conversation(values, place),
-        output=content_text(values["answer"], answer_column),
+        output=answer,
         output_calls=tool_calls(values["tool_calls"], "tool_calls"),
         tools=tools_of(values["tools"]),
-        succeeded=status not in _FAILED,
-        errors=[] if status not in _FAILED else [f"status {status}"],
+        **status.fields(),
         provider=text_or_none(values["provider"]),
         model=text_or_none(values["model"]),
         duration_ms=number(values["duration_ms"]),
@@ -61,6 +65,11 @@ def interactions(row: Mapping[str, Any], place: Place) -> Iterator[Interaction]:
         check=mapping(values["check"]),
         extra={k: v for k, v in row.items() if k not in {place.columns.get(f, f) for f in FIELDS}},
     )
+
+
+def _cell(row: Mapping[str, Any], column: str) -> Any:
+    """The column of that name, or what stands at that dotted path."""
+    return row[column] if column in row else at_path(row, column) if "." in column else None
 
 
 def _conversation(values: Mapping[str, Any], place: Place) -> list[Message]:

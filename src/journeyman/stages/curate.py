@@ -15,11 +15,13 @@ from typing import Any
 import numpy as np
 
 from journeyman.config import Config
-from journeyman.curation.choose import Choice, Log, choose
+from journeyman.curation.choose import choose
 from journeyman.curation.columns import ROW, mapped_array
 from journeyman.curation.duplicates import Words
 from journeyman.curation.lint import dropped_by_rule, lint
+from journeyman.curation.log import Log
 from journeyman.curation.passes import BAND_FILES, Counts, first_pass, second_pass
+from journeyman.curation.prompts import own_prompts, role_prompts
 from journeyman.curation.render import EXAMPLE
 from journeyman.curation.separate import separate
 from journeyman.curation.split import NAMES, TRAIN, Splits
@@ -28,6 +30,7 @@ from journeyman.manifests import DatasetManifest
 from journeyman.models.gguf_file import GgufFile
 from journeyman.ports import Reporter
 from journeyman.rendering.renderer import Renderer
+from journeyman.scoring.apart import RowFaults
 
 _LEAST_VERSION = 0.05
 _SPLIT_FILES = {"train": "train.jsonl", "val": "val.jsonl", "test": "sealed/test.jsonl"}
@@ -42,13 +45,18 @@ def curate(interactions: Path, config: Config, base: GgufFile, out: Path, report
     """
     scratch = out / "scratch"
     scratch.mkdir(parents=True, exist_ok=True)
-    state = first_pass(interactions, config.curate, base.path, scratch, reporter)
+    faults = RowFaults({role: (*one.checks, *one.weights) for role, one in config.roles.items()})
+    state = first_pass(interactions, config.curate, base.path, scratch, reporter, faults)
     rows = mapped_array(scratch / "rows", ROW)
     words = Words(scratch / "words.u4", np.asarray(rows["words"]))
     log = Log(rows, words, state["roles"], state["files"], {int(k): v for k, v in state["prompts"].items()})
     reporter.begin("compare rows", 1, "log")
+    prompts = role_prompts(log, np.flatnonzero(rows["rule"] == 0), config)
+    log.own = own_prompts(log, prompts)
     choice = choose(log, [scratch / name for name in BAND_FILES], config.curate)
-    prompts = _system_prompts(log, choice, config)
+    left = role_prompts(log, np.flatnonzero((rows["rule"] == 0) & (choice.rule == 0)), config)
+    # Of a fixed prompt the version that most of the rows have that stay; what varies has been decided.
+    prompts |= {role: made for role, made in left.items() if made.kind == prompts[role].kind}
     tools = _drifted(state["tools"])
     counts = second_pass(interactions, log, choice, prompts, tools, config.curate, base.path, scratch, reporter)
     examples = mapped_array(scratch / "examples", EXAMPLE)
@@ -85,20 +93,6 @@ def _drifted(tools: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
             common = [version for version in versions.values() if version[1] >= _LEAST_VERSION * offered]
             newest[name] = max(enumerate(common), key=lambda pair: (pair[1][2] or 0.0, pair[0]))[1][0]
     return newest
-
-
-def _system_prompts(log: Log, choice: Choice, config: Config) -> dict[str, str]:
-    """role → the configured prompt, else the one that the role's remaining rows show most often."""
-    alive = (log.rows["rule"] == 0) & (choice.rule == 0)
-    prompts = {}
-    for code, role in enumerate(log.roles):
-        logged = log.rows["system"][alive & (log.rows["role"] == code)]
-        values, counts = np.unique(logged[logged != 0], return_counts=True)
-        known = [(count, int(value)) for value, count in zip(values, counts, strict=True) if int(value) in log.prompts]
-        if known:
-            prompts[role] = log.prompts[max(known)[1]]
-    prompts |= {role: c.system_prompt for role, c in config.roles.items() if c.system_prompt is not None}
-    return dict(sorted(prompts.items()))
 
 
 def _dropped(log: Log, counts: Counts) -> Counter[str]:

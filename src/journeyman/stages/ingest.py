@@ -8,7 +8,7 @@ from __future__ import annotations
 import random
 from array import array
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -23,7 +23,8 @@ from journeyman.parallel import mapped
 from journeyman.ports import Reporter
 from journeyman.records import Interaction, Rejected
 from journeyman.redaction.redactor import Redactor
-from journeyman.sources.files import Row, read_file
+from journeyman.sources.batches import Batches
+from journeyman.sources.files import Row, Source, read_file
 from journeyman.sources.reader import Reader
 from journeyman.stats.describe import mean, median, percentile
 
@@ -37,9 +38,17 @@ _WORTH_WORKERS = 32 << 20
 
 
 def ingest(
-    sources: Sequence[Path], data: DataConfig, redact: RedactConfig, out: Path, reporter: Reporter
+    sources: Sequence[Source],
+    data: DataConfig,
+    redact: RedactConfig,
+    out: Path,
+    reporter: Reporter,
+    skipped: Mapping[str, int] | None = None,
 ) -> IngestManifest:
     """Reads every source into `out`, or goes on where an earlier call was stopped.
+
+    Args:
+        skipped: files beside the sources that are no logs by their names → bytes; they are named in the result.
 
     Raises:
         UsageError: a source is missing, or data.format is unknown.
@@ -47,13 +56,16 @@ def ingest(
             it was read.
         Interrupted: asked to stop; what was read is kept.
     """
+    skipped = dict(skipped or {})
     Reader(data)  # a wrong setting shall stop here, not in a worker
-    sizes = [path.stat().st_size if path.is_file() else 0 for path in sources]
+    sizes = [source.path.stat().st_size if source.path.is_file() else 0 for source in sources]
     reporter.begin("ingest", sum(sizes), "bytes")
     with Outputs(out, (_ROWS, _REJECTED)) as outputs:
-        start = outputs.state or {"source": 0, "rows": 0}
+        start = outputs.state or {"source": 0, "rows": 0, "read": 0}
         tally = _restored(out) if outputs.state else _Tally()
-        batches = _batches(sources, start["source"], start["rows"])
+        read = _Count(start["read"])
+        batches = _batches(sources, start["source"], start["rows"], data.encoding, read)
+        handled = start["read"]
         setup = partial(_Worker, data, redact)
         parallel, stopping = sum(sizes) > _WORTH_WORKERS, lambda: reporter.stop_requested
         for made in mapped(_read_batch, setup, batches, parallel=parallel, stopping=stopping):
@@ -61,19 +73,25 @@ def ingest(
             outputs.write(_REJECTED, made.rejected)
             for seen in made.seen:
                 tally.add(seen)
+            handled += made.handled
             reporter.advance(sum(sizes[: made.source]) + made.bytes_read)
             if outputs.commit_due or reporter.stop_requested:
-                outputs.commit({"source": made.source, "rows": made.rows})
+                outputs.commit({"source": made.source, "rows": made.rows, "read": handled})
             if reporter.stop_requested:
-                raise Interrupted(f"stopped after row {made.rows} of {sources[made.source]}", "Run it again to go on")
-        outputs.commit({"source": len(sources), "rows": 0})
+                raise Interrupted(
+                    f"stopped after row {made.rows} of {sources[made.source].name}", "Run it again to go on"
+                )
+        # Two counts that know nothing of each other: rows that left the files, and rows that became records.
+        assert handled == read.rows, f"{read.rows} rows were read, and {handled} became records"
+        outputs.commit({"source": len(sources), "rows": 0, "read": handled})
     outputs.remove_progress()
     if tally.total.rows == 0:
+        named = ", ".join(str(source.path) for source in sources)
         raise InputError(
-            f"{', '.join(map(str, sources))}: no usable interaction in {tally.rejected} rows{tally.first_reasons()}",
+            f"{named}: no usable interaction in {tally.rejected} rows{tally.first_reasons()}",
             "Check data.sources and data.format",
         )
-    return tally.manifest()
+    return tally.manifest(handled, skipped)
 
 
 @dataclass(frozen=True)
@@ -92,9 +110,10 @@ class _Seen(NamedTuple):
 
     role: str = ""
     teacher: str = ""
-    succeeded: bool = False
+    succeeded: bool | None = None
     duration_ms: float | None = None
     redacted: dict[str, int] | None = None
+    notes: tuple[str, ...] = ()
     reason: str | None = None
 
 
@@ -102,21 +121,32 @@ class _Seen(NamedTuple):
 class _Made:
     source: int
     rows: int
+    handled: int
     bytes_read: int
     kept: bytes
     rejected: bytes
     seen: list[_Seen]
 
 
-def _batches(sources: Sequence[Path], first: int, skip: int) -> Iterator[_Batch]:
+class _Count:
+    """Rows that left the files."""
+
+    def __init__(self, rows: int) -> None:
+        self.rows = rows
+
+
+def _batches(sources: Sequence[Source], first: int, skip: int, encoding: str, read: _Count) -> Iterator[_Batch]:
+    batches = Batches([source.path for source in sources], encoding)
     for number in range(first, len(sources)):
         skipped = skip if number == first else 0
         content: list[Row] = []
         rows, size, done = skipped, 0, 0
-        unchanged = _Unchanged(sources[number])
-        for row, done in unchanged.told(read_file(sources[number], skipped)):
+        unchanged = _Unchanged(sources[number].path)
+        found = batches.joined(number, read_file(sources[number].path, skipped, encoding))
+        for row, done in unchanged.told(found):
             content.append(row)
             rows += 1
+            read.rows += 1
             size += len(row.raw or "") or _TYPICAL_ROW
             if size >= _BATCH_BYTES:
                 unchanged.check()
@@ -168,8 +198,11 @@ class _Worker:
 
 def _read_batch(worker: _Worker, batch: _Batch) -> _Made:
     kept, rejected, seen = [], [], []
+    handled = 0
     for row in batch.content:
-        for record in worker.reader.records(row, batch.name):
+        records = worker.reader.records(row, batch.name)
+        handled += bool(records)
+        for record in records:
             if isinstance(record, Rejected):
                 record = _without_secrets(record, worker.redactor)
                 rejected.append(row_bytes(record))
@@ -177,7 +210,7 @@ def _read_batch(worker: _Worker, batch: _Batch) -> _Made:
                 record = worker.redactor.interaction(record)
                 kept.append(row_bytes(record))
             seen.append(_seen(record))
-    return _Made(batch.source, batch.rows, batch.bytes_read, b"".join(kept), b"".join(rejected), seen)
+    return _Made(batch.source, batch.rows, handled, batch.bytes_read, b"".join(kept), b"".join(rejected), seen)
 
 
 def _without_secrets(record: Rejected, redactor: Redactor) -> Rejected:
@@ -189,22 +222,24 @@ def _seen(record: Interaction | Rejected) -> _Seen:
     if isinstance(record, Rejected):
         return _Seen(reason=record.reason)
     teacher = "/".join(filter(None, (record.provider, record.model))) or "unknown"
-    return _Seen(record.role, teacher, record.succeeded, record.duration_ms, record.redacted or None)
+    notes = tuple(f"{note.code}: {note.detail}" for note in record.notes)
+    return _Seen(record.role, teacher, record.succeeded, record.duration_ms, record.redacted or None, notes)
 
 
 class _Group:
     """Counts and durations of one role or teacher; beyond 200,000 durations a uniform sample stands for all."""
 
     def __init__(self) -> None:
-        self.rows = self.successes = self.n = 0
+        self.rows = self.successes = self.failures = self.n = 0
         self.sum_s = 0.0
         self.sample_s = array("d")
         self._random = random.Random(0)
 
     def add(self, row: _Seen) -> None:
         self.rows += 1
-        self.successes += row.succeeded
-        if not row.succeeded or row.duration_ms is None:
+        self.successes += row.succeeded is True
+        self.failures += row.succeeded is False
+        if row.succeeded is False or row.duration_ms is None:
             return
         seconds = row.duration_ms / 1000
         self.n += 1
@@ -218,7 +253,7 @@ class _Group:
         sample = list(self.sample_s)
         average = mean(sample) if self.n == len(sample) else self.sum_s / self.n
         durations = Durations(n=self.n, mean_s=average, median_s=median(sample), p95_s=percentile(sample, 0.95))
-        return LogGroup(rows=self.rows, successes=self.successes, durations=durations)
+        return LogGroup(rows=self.rows, successes=self.successes, failures=self.failures, durations=durations)
 
 
 class _Tally:
@@ -228,6 +263,7 @@ class _Tally:
         self.by_teacher: dict[str, _Group] = defaultdict(_Group)
         self.redacted: Counter[str] = Counter()
         self.reasons: Counter[str] = Counter()
+        self.notes: Counter[str] = Counter()
         self.rejected = 0
 
     def add(self, seen: _Seen) -> None:
@@ -239,16 +275,21 @@ class _Tally:
         for group in (self.total, self.by_role[seen.role], self.by_teacher[seen.teacher]):
             group.add(seen)
         self.redacted.update(seen.redacted or {})
+        for note in seen.notes:
+            if note in self.notes or len(self.notes) < _REASONS:
+                self.notes[note] += 1
 
     def first_reasons(self) -> str:
         return "".join(f"; {n} × {reason}" for reason, n in self.reasons.most_common(2))
 
-    def manifest(self) -> IngestManifest:
+    def manifest(self, read: int, skipped: dict[str, int]) -> IngestManifest:
         return IngestManifest(
-            read=self.total.rows + self.rejected,
+            read=read,
+            skipped=skipped,
             kept=self.total.rows,
             rejected=self.rejected,
             reasons=dict(self.reasons.most_common(20)),
+            notes=dict(self.notes.most_common(20)),
             redacted=dict(self.redacted.most_common()),
             total=self.total.manifest(),
             by_role={role: group.manifest() for role, group in sorted(self.by_role.items())},

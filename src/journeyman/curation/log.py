@@ -1,0 +1,50 @@
+"""The columns of a log with its tables of names: what curate compares rows by."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from journeyman.curation.columns import U8, Rows
+from journeyman.curation.duplicates import Words
+
+
+class Log:
+    """The columns of a log with its tables of names.
+
+    Attributes:
+        own: for each row the hash of its system prompt where the row keeps its own, else 0; 0 everywhere until the
+            prompts of the roles are known.
+    """
+
+    def __init__(
+        self, rows: Rows, words: Words, roles: Sequence[str], files: Sequence[str], prompts: Mapping[int, str]
+    ):
+        self.rows, self.words, self.roles, self.files, self.prompts = rows, words, roles, files, prompts
+        self.own: U8 = np.zeros(len(rows), dtype=np.uint64)
+
+    @property
+    def tasks(self) -> U8:
+        """What each row asks, its own prompt included: the same question under two documents is two tasks."""
+        return np.asarray(self.rows["task"] ^ (self.own * np.uint64(0x9E3779B97F4A7C15)))
+
+    def where(self, row: int) -> str:
+        return f"{self.files[self.rows['file'][row]]}:{self.rows['line'][row]}"
+
+    def explained(self, rule: str, about: int) -> str:
+        """What a decision says to a person."""
+        match rule:
+            case "duplicate" | "near_duplicate":
+                return f"the task of {self.where(about)}"
+            case "credit":
+                return "what had to follow in the session did not"
+            case "contradictory":
+                most = f"{about} say otherwise" if about else "there is no majority"
+                return f"the answers to this input disagree: {most}"
+            case "foreign":
+                return "a system prompt unlike the role's" if about else "no system prompt"
+            case "misrouted":
+                return f"its task looks like {self.roles[about]}'s"
+            case _:
+                return f"a trigger with always the same answer [{about}]"

@@ -1,0 +1,65 @@
+"""Reasoning that a model writes beside its answer: one list of markers, applied alike to answers and to history.
+
+Tags of DeepSeek, Qwen and others (<think>), of Anthropic-style prompts (<thinking>), of GRPO data sets (<reasoning>),
+of Mistral ([THINK]) and of Kimi (◁think▷); the channels of OpenAI's harmony format (`analysis` and `commentary`
+before `final`).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+_PAIRS = (
+    ("<think>", "</think>"),
+    ("<thinking>", "</thinking>"),
+    ("<reasoning>", "</reasoning>"),
+    ("<thought>", "</thought>"),
+    ("[THINK]", "[/THINK]"),
+    ("◁think▷", "◁/think▷"),
+)
+_HARMONY = re.compile(
+    r"(?:<\|start\|>assistant)?<\|channel\|>(?:analysis|commentary)[^<]*<\|message\|>.*?"
+    r"(?:<\|end\|>|<\|start\|>assistant(?=<\|channel\|>)|(?=<\|channel\|>final))",
+    re.DOTALL,
+)
+_FINAL = re.compile(r"(?:<\|start\|>assistant)?<\|channel\|>final[^<]*<\|message\|>|<\|(?:return|end)\|>$")
+_SIGNS = ("think", "THINK", "reasoning", "thought", "<|channel|>")
+
+
+def markers(asked_for: Iterable[str] = ()) -> tuple[tuple[str, str], ...]:
+    """The pairs that are reasoning here: a tag that the prompt itself asks for is a part of the answer's form."""
+    texts = tuple(asked_for)
+    return tuple(pair for pair in _PAIRS if not any(pair[0] in text for text in texts))
+
+
+def opens(text: str, pairs: Iterable[tuple[str, str]] = _PAIRS) -> bool:
+    """Whether a block of reasoning begins in it."""
+    return any(start in text for start, _ in pairs) or "<|channel|>analysis" in text
+
+
+def closes(text: str, pairs: Iterable[tuple[str, str]] = _PAIRS) -> bool:
+    """Whether a block of reasoning ends in it: some servers swallow the opening tag."""
+    return any(end in text for _, end in pairs) or "<|channel|>final" in text
+
+
+def unclosed(text: str, pairs: Iterable[tuple[str, str]] = _PAIRS) -> bool:
+    """Whether it ends within reasoning, so that no answer follows."""
+    if "<|channel|>analysis" in text and text.rfind("<|channel|>analysis") > text.rfind("<|channel|>final"):
+        return True
+    return any(text.rfind(start) > text.rfind(end) for start, end in pairs)
+
+
+def stripped(text: str, pairs: Iterable[tuple[str, str]] = _PAIRS) -> str:
+    """The text without its closed blocks of reasoning."""
+    if not any(sign in text for sign in _SIGNS):
+        return text
+    if "<|channel|>final" in text:
+        text = _FINAL.sub("", _HARMONY.sub("", text)).strip()
+    for start, end in pairs:
+        if end not in text:
+            continue
+        text = re.sub(f"{re.escape(start)}.*?{re.escape(end)}\\s*", "", text, flags=re.DOTALL)
+        # What stands before a closing tag without its opening one is reasoning all the same.
+        text = text.rsplit(end, 1)[-1].strip() if end in text else text.strip()
+    return text

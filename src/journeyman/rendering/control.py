@@ -1,0 +1,98 @@
+"""Control tokens of the base in text that others wrote: what curate drops, evaluate refuses and serve answers with 400.
+
+A tokenizer reads such a token wherever its text stands, so whoever writes `<|im_end|>` into a message could end their
+turn and begin another's. Nothing here is encoded anyhow: training, evaluation and serving refuse the same texts.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from journeyman.foreign import plain
+from journeyman.records import Message, ToolCall
+from journeyman.rendering.tokenizer import control_texts
+
+_MOST_NESTED_JSON = 1 << 20
+
+
+class Found(NamedTuple):
+    """Where a control token stands: `messages[2].content`, `tools[0].function.name`."""
+
+    place: str
+    token: str
+
+    def __str__(self) -> str:
+        return f"{plain(self.place, 100)} holds the control token {plain(self.token)}"
+
+
+class ControlTokens:
+    """The control tokens that a GGUF header declares, or that the engine takes as such by their names."""
+
+    def __init__(self, metadata: Mapping[str, Any]) -> None:
+        self.texts = [text for text in control_texts(metadata) if text.strip()]
+        longest_first = sorted(self.texts, key=len, reverse=True)
+        self.pattern = re.compile("|".join(map(re.escape, longest_first)) or r"(?!)")
+        marks = {sign for text in self.texts for sign in text if not sign.isalnum() and not sign.isspace()}
+        self._without_marks = str.maketrans(dict.fromkeys(marks, "x"))
+
+    def in_text(self, text: str) -> str | None:
+        """The first control token of a text."""
+        found = self.pattern.search(text)
+        return found[0] if found else None
+
+    def find(
+        self, messages: Sequence[Mapping[str, Any]], tools: Sequence[Any] = (), answer: Mapping[str, Any] | None = None
+    ) -> Found | None:
+        """The first control token in any text of a conversation: contents, roles, names, ids, arguments, definitions.
+
+        Arguments that are JSON text are read as they are and decoded: escapes hide nothing.
+        """
+        for name, value in (("messages", messages), ("tools", tools), ("answer", answer)):
+            for place, text in _texts(value, name):
+                if token := self.in_text(text):
+                    return Found(place, token)
+        return None
+
+    def find_in_row(
+        self, messages: Sequence[Message], answer: str, calls: Sequence[ToolCall], tools: Sequence[Any]
+    ) -> Found | None:
+        """The first control token in any text of a row."""
+        said = Message.model_construct(role="assistant", content=answer, tool_calls=list(calls))
+        return self.find([turn.as_chat() for turn in messages], tools, said.as_chat())
+
+    def harmless(self, value: Any) -> Any:
+        """The value with every sign of a control token (such as `<` and `|`) replaced by x, in all its texts."""
+        if isinstance(value, str):
+            return value.translate(self._without_marks)
+        if isinstance(value, Mapping):
+            return {self.harmless(key): self.harmless(inner) for key, inner in value.items()}
+        if isinstance(value, list | tuple):
+            return [self.harmless(inner) for inner in value]
+        return value
+
+
+def _texts(value: Any, place: str) -> Iterator[tuple[str, str]]:
+    """Every text of a JSON value with its place, keys included; as deep as it may be."""
+    waiting = [(place, value)]
+    while waiting:
+        place, value = waiting.pop()
+        if isinstance(value, str):
+            yield place, value
+            if "\\" in value and place.endswith(".arguments"):
+                waiting.append((place, _decoded(value)))
+        elif isinstance(value, Mapping):
+            yield from ((f"{place}, a name in it,", key) for key in value if isinstance(key, str))
+            waiting += [(f"{place}.{key}", inner) for key, inner in reversed(list(value.items()))]
+        elif isinstance(value, list | tuple):
+            waiting += [(f"{place}[{index}]", inner) for index, inner in reversed(list(enumerate(value)))]
+
+
+def _decoded(text: str) -> Any:
+    try:
+        value = json.loads(text) if len(text) <= _MOST_NESTED_JSON else None
+    except (ValueError, RecursionError):
+        return None
+    return None if isinstance(value, str) and value == text else value

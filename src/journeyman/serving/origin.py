@@ -1,0 +1,98 @@
+"""The door of the port: which names it answers to, for which pages, and with which key.
+
+A browser sends any page's requests to loopback as well. A page whose own name points here (DNS rebinding) shows by
+`Host`; a page that asks across origins shows by `Origin` or `Sec-Fetch-Site`; what is sent without asking first (plain
+forms) shows by its content type. None of them is answered, and no answer carries a CORS header.
+"""
+
+from __future__ import annotations
+
+import hmac
+import ipaddress
+from collections.abc import Collection
+
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from journeyman.foreign import plain
+from journeyman.serving.errors import RequestError, error_response
+
+LOOPBACK = ("localhost", "127.0.0.1", "::1")
+_OPEN_PATHS = ("/health",)
+
+
+class Door:
+    """ASGI middleware in front of the application.
+
+    Args:
+        hosts: names to answer to beside the loopback ones, with or without a port.
+        key: what clients must send as `Authorization: Bearer KEY`; None asks for none. `/health` never does.
+    """
+
+    def __init__(self, app: ASGIApp, hosts: Collection[str] = (), key: str | None = None) -> None:
+        self._app = app
+        self._hosts = {host.lower() for host in hosts} | set(LOOPBACK)
+        self._key = None if key is None else key.encode()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self._app(scope, receive, send)
+            return
+        try:
+            if scope["type"] != "http":
+                raise RequestError(403, "only HTTP is spoken here")
+            self._check(scope["method"], scope["path"], Headers(scope=scope))
+        except RequestError as refused:
+            headers = {"WWW-Authenticate": "Bearer"} if refused.status == 401 else None
+            response = error_response(refused.status, refused.message, refused.param, headers=headers)
+            await response(scope, receive, send)
+            return
+        await self._app(scope, receive, send)
+
+    def _check(self, method: str, path: str, headers: Headers) -> None:
+        host = self._host(headers)
+        self._refuse_other_pages(host, headers)
+        if self._key is not None and path not in _OPEN_PATHS:
+            self._check_key(headers)
+        kind = headers.get("content-type", "").partition(";")[0].strip().lower()
+        if method not in ("GET", "HEAD", "OPTIONS") and kind != "application/json":
+            raise RequestError(415, "the content type must be application/json", "content-type")
+
+    def _host(self, headers: Headers) -> str:
+        named = headers.getlist("host")
+        host = named[0].lower() if len(named) == 1 else ""
+        if host not in self._hosts and name_of(host) not in self._hosts:
+            raise RequestError(
+                403, f"host {plain(host, 80)!r} is not a name of this server; journeyman serve --allow-host adds one",
+                "host",
+            )  # fmt: skip
+        return host
+
+    def _refuse_other_pages(self, host: str, headers: Headers) -> None:
+        origins = headers.getlist("origin")
+        if any(origin.lower() not in (f"http://{host}", f"https://{host}") for origin in origins):
+            raise RequestError(403, f"pages of {plain(origins[0], 80)!r} may not ask this server", "origin")
+        if headers.get("sec-fetch-site", "none") not in ("none", "same-origin"):
+            raise RequestError(403, "pages of other sites may not ask this server", "sec-fetch-site")
+
+    def _check_key(self, headers: Headers) -> None:
+        assert self._key is not None
+        scheme, _, sent = headers.get("authorization", "").partition(" ")
+        given = sent.strip().encode("latin-1")
+        if scheme.lower() != "bearer" or not hmac.compare_digest(given, self._key):
+            raise RequestError(401, "the key is missing or wrong: send Authorization: Bearer KEY", "authorization")
+
+
+def name_of(host: str) -> str:
+    """The name or address in a Host header, without its port and brackets; "" where it is none."""
+    name, colon, port = host.rpartition(":")
+    if not colon or host.endswith("]"):
+        name, port = host, "0"
+    if not (port.isascii() and port.isdigit()):
+        return ""
+    if not name.startswith("["):
+        return name if ":" not in name else ""
+    try:
+        return ipaddress.ip_address(name[1:-1]).compressed if name.endswith("]") else ""
+    except ValueError:
+        return ""

@@ -1,0 +1,71 @@
+"""What the base's chat template makes of a request, before the engine sees it: the same template, the same refusals."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from journeyman.errors import InputError
+from journeyman.foreign import plain
+from journeyman.models.gguf_file import GgufFile
+from journeyman.records import tool_name
+from journeyman.rendering.control import ControlTokens
+from journeyman.rendering.template import template_of
+from journeyman.serving.errors import RequestError
+
+
+class PromptCheck:
+    """The chat template and the control tokens of the file that is served.
+
+    Raises:
+        InputError: the file has no chat template.
+    """
+
+    def __init__(self, base: GgufFile) -> None:
+        self._template = template_of(base.metadata, base.path.name)
+        self.control = ControlTokens(base.metadata)
+
+    def check_system_prompts(self, prompts: Mapping[str, str]) -> None:
+        """Raises an InputError where a trained system prompt holds a control token: curate lets none through."""
+        for role, prompt in prompts.items():
+            if token := self.control.in_text(prompt):
+                raise InputError(
+                    f"the system prompt of {plain(role, 80)} holds the control token {token}",
+                    "Run: journeyman curate --redo",
+                )
+
+    def refuse_control_tokens(self, messages: Sequence[dict[str, Any]], tools: Sequence[dict[str, Any]]) -> None:
+        """Raises a RequestError where a text would become a token with which its writer could speak for others."""
+        if found := self.control.find(messages, tools):
+            place = found.place.split(",")[0]
+            raise RequestError(400, f"{found}, which only the chat template may write", place, "control_token")
+
+    def refuse_lost(self, messages: Sequence[dict[str, Any]], tools: Sequence[dict[str, Any]]) -> None:
+        """Raises a RequestError where the template takes no such conversation or leaves its tools out.
+
+        Args:
+            messages: as they go to the engine, system prompt included.
+        """
+        try:
+            text = self._template.render(list(map(_decoded, messages)), add_generation_prompt=True, tools=tools)
+        except InputError as error:
+            raise RequestError(400, f"messages: {error.what}", "messages") from error
+        calls = [call for turn in messages for call in turn.get("tool_calls", [])]
+        for param, named in (("tools", tools), ("messages", calls)):
+            if lost := next((name for name in map(tool_name, named) if name not in text), None):
+                raise RequestError(
+                    400, f"{param}: the base's chat template leaves out the tool {lost!r}; the model cannot see it",
+                    param, "unsupported_parameter",
+                )  # fmt: skip
+
+
+def _decoded(turn: dict[str, Any]) -> dict[str, Any]:
+    """The turn as chat templates take it: arguments of calls are values, not text."""
+    if not turn.get("tool_calls"):
+        return turn
+    calls = [
+        {**call, "function": {**call["function"], "arguments": json.loads(call["function"]["arguments"])}}
+        for call in turn["tool_calls"]
+    ]
+    return {**turn, "tool_calls": calls}

@@ -1,0 +1,52 @@
+"""The server's life: it ends when it is told to, within a bounded time, whoever still asks, sends or reads."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+from collections.abc import Callable
+from types import FrameType
+
+import uvicorn
+from starlette.types import ASGIApp
+
+from journeyman.serving.writing import PatientWriter
+
+SHUTDOWN_S = 10
+"""From the first signal to the end of the process. A second signal ends it at once."""
+_ANSWERS_S, _CONNECTIONS_S = 5, 7
+
+
+class BoundedServer(uvicorn.Server):
+    """Answers at hand get 5 s to finish, connections 7 s to close, everything 10 s."""
+
+    def __init__(self, app: ASGIApp, last_call: Callable[[], None]) -> None:
+        """`last_call` ends the engine: whatever still waits for it then fails, with an error that says why."""
+        super().__init__(
+            uvicorn.Config(
+                PatientWriter(app),
+                log_config=None,  # what it logs goes the way of all text to the terminal
+                log_level="warning",
+                access_log=False,
+                server_header=False,
+                timeout_graceful_shutdown=_CONNECTIONS_S,
+            )
+        )
+        self._last_call = last_call
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """The first signal stops the server, the second the process; the kernel's alarm stops what hangs."""
+        if self.should_exit:
+            self._last_call()
+            os._exit(128 + sig)
+        self.should_exit = True
+        if hasattr(signal, "alarm"):
+            signal.signal(signal.SIGALRM, signal.SIG_DFL)
+            signal.alarm(SHUTDOWN_S)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        calling = asyncio.get_running_loop().call_later(_ANSWERS_S, self._last_call)
+        await super().shutdown(sockets)
+        calling.cancel()

@@ -1,0 +1,79 @@
+"""One value of a request's field: what it must be, or a RequestError that names the field."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Collection
+from typing import Any
+
+from journeyman.foreign import plain
+from journeyman.serving.errors import RequestError
+
+Check = Callable[[Any, str], Any]
+
+
+def number(low: float, high: float) -> Check:
+    def check(value: Any, param: str) -> Any:
+        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+            raise wrong(param, "a number", value)
+        if not low <= value <= high:
+            raise RequestError(400, f"{param} must lie between {low:g} and {high:g}", param)
+        return value
+
+    return check
+
+
+def whole(low: int, high: int) -> Check:
+    def check(value: Any, param: str) -> Any:
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise wrong(param, "a whole number", value)
+        if not low <= value <= high:
+            raise RequestError(400, f"{param} must lie between {low} and {high}", param)
+        return value
+
+    return check
+
+
+def truth(value: Any, param: str) -> bool:
+    if not isinstance(value, bool):
+        raise wrong(param, "true or false", value)
+    return value
+
+
+def text(most: int, least: int = 1) -> Check:
+    def check(value: Any, param: str) -> Any:
+        if not isinstance(value, str):
+            raise wrong(param, "text", value)
+        if not least <= len(value) <= most:
+            raise RequestError(400, f"{param} must have {least} to {most} characters, not {len(value)}", param)
+        return value
+
+    return check
+
+
+def objects(value: Any, param: str, most: int, least: int = 1) -> list[dict[str, Any]]:
+    if not isinstance(value, list):
+        raise wrong(param, "a list of objects", value)
+    if not least <= len(value) <= most:
+        raise RequestError(400, f"{param} must have {least} to {most} entries, not {len(value)}", param)
+    for index, one in enumerate(value):
+        if not isinstance(one, dict):
+            raise wrong(f"{param}[{index}]", "an object", one)
+    return value
+
+
+def only(value: Any, param: str, names: Collection[str]) -> dict[str, Any]:
+    """An object with no other fields than these."""
+    if not isinstance(value, dict):
+        raise wrong(param, "an object", value)
+    for name in value:
+        if name not in names:
+            at = f"{param}.{plain(name, 80)}"
+            raise RequestError(400, f"{at} is not known here; known: {', '.join(names)}", at, "unknown_parameter")
+    return value
+
+
+def wrong(param: str, wanted: str, value: Any) -> RequestError:
+    """The refusal of a value of another type."""
+    names = {dict: "an object", list: "a list", str: "text", bool: "true or false", type(None): "null"}
+    return RequestError(400, f"{param} must be {wanted}, not {names.get(type(value), 'a number')}", param)

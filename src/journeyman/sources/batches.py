@@ -1,0 +1,83 @@
+"""Batch requests and their answers, which come in two files: joined by custom_id.
+
+Source: OpenAI's batch guide (input: custom_id, method, url, body; output: custom_id, response, error) and Anthropic's
+Message Batches (requests: custom_id, params; results: custom_id, result). Requests are held in memory while the
+sources are read: OpenAI's files have at most 200 MB, and what goes beyond the limit below is not joined, and said.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from journeyman.sources.files import Row, read_file
+
+MOST_BYTES = 1 << 30
+JOINED = "a batch's request: read together with its answer"
+_LATE = "a batch's request that no answer was found for"
+
+
+class Batches:
+    """The requests of the sources, found by custom_id.
+
+    Attributes:
+        requests: numbers of the sources that hold requests.
+        answers: numbers of those that hold answers.
+    """
+
+    def __init__(self, sources: Sequence[Path], encoding: str) -> None:
+        kinds = [_kind(path, encoding) for path in sources]
+        self.requests = {number for number, one in enumerate(kinds) if one == "request"}
+        self.answers = {number for number, one in enumerate(kinds) if one == "answer"}
+        self._bodies: dict[str, dict[str, Any]] = {}
+        self._answered: set[str] = set()
+        if not (self.requests and self.answers):
+            self.requests, self.answers = set(), set()
+        size = 0
+        for number in sorted(self.requests):
+            for row, _ in read_file(sources[number], 0, encoding):
+                size += len(row.raw or b"")
+                value = row.parsed().value
+                if value is not None and isinstance(value.get("custom_id"), str) and size < MOST_BYTES:
+                    self._bodies[value["custom_id"]] = {k: value[k] for k in ("body", "params") if k in value}
+        for number in sorted(self.answers):
+            for row, _ in read_file(sources[number], 0, encoding):
+                value = row.parsed().value
+                if value is not None and isinstance(value.get("custom_id"), str):
+                    self._answered.add(value["custom_id"])
+
+    def joined(self, number: int, found: Iterator[tuple[Row, int]]) -> Iterator[tuple[Row, int]]:
+        """The rows of a source, answers with their requests, requests as what they are."""
+        for row, done in found:
+            if number in self.answers or number in self.requests:
+                row = self._row(number, row.parsed())
+            yield row, done
+
+    def _row(self, number: int, row: Row) -> Row:
+        value = row.value
+        custom_id = value.get("custom_id") if value is not None else None
+        if value is None or not isinstance(custom_id, str):
+            return row
+        if number in self.requests and _is_request(value):
+            return replace(row, value=None, problem=JOINED if custom_id in self._answered else _LATE)
+        body = self._bodies.get(custom_id)
+        return row if body is None else replace(row, value={**body, **value})
+
+
+def _is_request(value: dict[str, Any]) -> bool:
+    return ("body" in value or "params" in value) and not {"response", "result"} & value.keys()
+
+
+def _kind(path: Path, encoding: str) -> str:
+    """request, answer or "" by the first row that can be read."""
+    if not path.is_file():
+        return ""
+    for row, _ in read_file(path, 0, encoding):
+        value = row.parsed().value
+        if value is not None:
+            if "custom_id" not in value:
+                return ""
+            return "request" if _is_request(value) else "answer"
+    return ""

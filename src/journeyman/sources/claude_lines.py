@@ -1,0 +1,124 @@
+"""Lines of a Claude Code session: single ones, the calls that they belong to, and what both say."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, NamedTuple
+
+from journeyman.records import Message, Note
+from journeyman.sources.blocks import Blocks
+from journeyman.sources.fields import NotAnInteraction, mapping
+from journeyman.sources.history import LEFT_OUT
+
+_ERRORS = ("API Error", "Claude AI usage limit", "Credit balance", "Prompt is too long", "Request timed out")
+"""What Claude Code writes in the model's place; older versions have no flag for it."""
+
+
+@dataclass
+class Entry:
+    """One line that has a place in the tree."""
+
+    line: int
+    value: dict[str, Any]
+    uuid: str
+    parent: str | None
+    agent: str = ""
+    messages: list[Message] = field(default_factory=list)
+    note: Note | None = None
+
+    @property
+    def prompts(self) -> bool:
+        """Whether somebody typed it."""
+        typed = any(one.role == "user" for one in self.messages) and not self.value.get("isMeta")
+        return typed and all(one.role == "user" for one in self.messages)
+
+
+@dataclass
+class Call:
+    """One answer of the API: all lines that have its message's id. Its message is made once all of them are added."""
+
+    key: str
+    entries: list[Entry]
+    blocks: Blocks = field(default_factory=Blocks)
+    note: Note | None = None
+
+    @property
+    def first(self) -> dict[str, Any]:
+        return self.entries[0].value
+
+    @property
+    def last(self) -> dict[str, Any]:
+        return self.entries[-1].value
+
+    @property
+    def line(self) -> int:
+        return self.entries[-1].line
+
+    @property
+    def agent(self) -> str:
+        return self.entries[0].agent
+
+    @property
+    def parent(self) -> str | None:
+        return self.entries[0].parent
+
+    @property
+    def is_api_error(self) -> bool:
+        if any(one.value.get("isApiErrorMessage") is True for one in self.entries):
+            return True
+        is_own = mapping(self.last.get("message")).get("model") == "<synthetic>"
+        return is_own and "".join(self.blocks.texts).startswith(_ERRORS)
+
+    @property
+    def stop_reason(self) -> Any:
+        reasons = [mapping(one.value.get("message")).get("stop_reason") for one in self.entries]
+        return next((one for one in reversed(reasons) if one is not None), None)
+
+    @cached_property
+    def message(self) -> Message:
+        text = "".join(self.blocks.texts)
+        return Message(role="assistant", content=text, tool_calls=self.blocks.calls, extra=self.blocks.extra)
+
+    @cached_property
+    def messages(self) -> list[Message]:
+        """As later requests have it: Claude Code sends neither errors of the API nor lone thoughts."""
+        message = self.message
+        return [message] if not self.is_api_error and (message.content or message.tool_calls) else []
+
+
+class Past(NamedTuple):
+    """What came before a call; `time` is the last line's."""
+
+    messages: list[Message]
+    notes: list[Note]
+    time: Any
+
+
+class Task(NamedTuple):
+    """A call that starts a sub-agent."""
+
+    prompt: str
+    type: str
+    agent: str | None
+
+
+def content_of(value: dict[str, Any]) -> Any:
+    message = value.get("message")
+    if not isinstance(message, dict):
+        raise NotAnInteraction("message is not an object")
+    return message.get("content")
+
+
+def user_turns_joined(messages: Sequence[Message]) -> list[Message]:
+    """User turns in a row made one, as Claude Code sends them."""
+    merged: list[Message] = []
+    for one in messages:
+        if merged and one.role == "user" and merged[-1].role == "user":
+            parts = [*merged[-1].extra.get(LEFT_OUT, ()), *one.extra.get(LEFT_OUT, ())]
+            content = f"{merged[-1].content}\n{one.content}"
+            one = Message(role="user", content=content, extra={LEFT_OUT: parts} if parts else {})
+            merged.pop()
+        merged.append(one)
+    return merged

@@ -1,0 +1,253 @@
+"""The lines of a Claude Code session as a tree: what came before each call of the model.
+
+Every line names the one before it (`parentUuid`). Going back to an earlier prompt starts a branch; a compaction starts
+a new root, whose summary is the history from there on.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
+
+from journeyman.foreign import plain
+from journeyman.records import Message, Note
+from journeyman.sources.blocks import blocks_of
+from journeyman.sources.claude_lines import Call, Entry, Past, Task, content_of, user_turns_joined
+from journeyman.sources.fields import NotAnInteraction, mapping, text_or_none
+from journeyman.sources.history import characters, cut_results, too_long
+from journeyman.sources.place import Place
+from journeyman.sources.sessions import Line
+
+_TASK_TOOLS = ("Task", "Agent")
+
+
+class Tree:
+    """Built once for a session.
+
+    Args:
+        damaged: numbers of lines that hold no object.
+        place: for the rule that cuts results.
+    """
+
+    def __init__(self, lines: Sequence[Line], damaged: AbstractSet[int], place: Place) -> None:
+        self._damaged = set(damaged)
+        self._place = place
+        self.unreadable: list[NotAnInteraction] = []
+        self._by_uuid: dict[str, Entry] = {}
+        self._skips: dict[str, str] = {}
+        self._call_of: dict[str, Call] = {}
+        self._results: dict[str, list[Entry]] = defaultdict(list)
+        self._prompts: dict[str, list[Entry]] = defaultdict(list)
+        self._children: dict[str, list[Entry]] = defaultdict(list)
+        for line in lines:
+            self._add(line)
+        self._name_agents()
+        self._read()
+        self.calls = sorted({id(one): one for one in self._call_of.values()}.values(), key=lambda call: call.line)
+        self.tasks = self._tasks()
+        settings = (text_or_none(line.value.get("agentSetting")) for line in lines)
+        self.agent_setting = next((one for one in settings if one), None)
+
+    def _add(self, line: Line) -> None:
+        value = line.value
+        uuid, type_ = text_or_none(value.get("uuid")), value.get("type")
+        if uuid is None:
+            if type_ in ("user", "assistant"):
+                self.unreadable.append(NotAnInteraction(f"a line of type {type_!r} without a uuid", line.number))
+                self._damaged.add(line.number)
+        elif uuid not in self._by_uuid:  # a resumed session's file repeats lines
+            self._by_uuid[uuid] = Entry(line.number, value, uuid, text_or_none(value.get("parentUuid")))
+
+    def _name_agents(self) -> None:
+        """Sub-agents by their id; older versions have none, and there the root of their lines tells them apart."""
+        for entry in self._by_uuid.values():
+            if not entry.value.get("isSidechain"):
+                continue
+            named = text_or_none(entry.value.get("agentId"))
+            parent = self._by_uuid.get(entry.parent or "")
+            entry.agent = named or (parent.agent if parent is not None and parent.agent else entry.uuid[:8])
+
+    def _read(self) -> None:
+        for entry in list(self._by_uuid.values()):
+            try:
+                self._read_one(entry)
+            except NotAnInteraction as reason:
+                self.unreadable.append(NotAnInteraction(str(reason), entry.line))
+                self._damaged.add(entry.line)
+                del self._by_uuid[entry.uuid]
+        for entry in self._by_uuid.values():
+            entry.messages = cut_results(entry.messages, self._place.cut_tool_results)
+            for message in entry.messages:
+                if message.tool_call_id:
+                    self._results[message.tool_call_id].append(entry)
+            if entry.parent is not None:
+                self._children[entry.parent].append(entry)
+                if entry.prompts:
+                    self._prompts[self._place_of(entry.parent)].append(entry)
+
+    def _place_of(self, uuid: str) -> str:
+        """Where in the tree a line is; all lines of one call are one place."""
+        call = self._call_of.get(uuid)
+        return uuid if call is None else call.key
+
+    def _read_one(self, entry: Entry) -> None:
+        value = entry.value
+        match value.get("type"):
+            case "user":
+                blocks = blocks_of(content_of(value), "message.content")
+                text = "\n".join(blocks.texts)
+                own = [Message(role="user", content=text, extra=blocks.extra)] if text else []
+                entry.messages = [*blocks.results, *own]
+            case "assistant":
+                self._add_to_call(entry)
+            case "attachment":
+                self._read_attachment(entry)
+            case "system" if value.get("subtype") == "microcompact_boundary":
+                entry.note = Note(code="history_not_whole", detail="Claude Code cleared some older results of tools")
+
+    def _add_to_call(self, entry: Entry) -> None:
+        content = content_of(entry.value)
+        blocks = blocks_of(content, "message.content")
+        id_ = text_or_none(mapping(entry.value.get("message")).get("id"))
+        key = f"{entry.agent}/{id_}" if id_ else entry.uuid
+        call = self._call_of.get(key) or Call(key, [])
+        known = {one.id for one in call.blocks.calls if one.id}
+        call.entries.append(entry)
+        call.blocks.texts += [text for text in blocks.texts if text not in call.blocks.texts]
+        call.blocks.calls += [one for one in blocks.calls if one.id not in known]
+        call.blocks.thoughts += [text for text in blocks.thoughts if text not in call.blocks.thoughts]
+        call.blocks.left_out += blocks.left_out
+        self._call_of[key] = self._call_of[entry.uuid] = call
+
+    def _read_attachment(self, entry: Entry) -> None:
+        """A prompt that was queued while the model worked; of other attachments only the model's own words tell."""
+        attached = mapping(entry.value.get("attachment"))
+        if attached.get("type") == "queued_command":
+            blocks = blocks_of(attached.get("prompt"), "attachment.prompt")
+            entry.messages = [Message(role="user", content="\n".join(blocks.texts), extra=blocks.extra)]
+        else:
+            shown = plain(str(attached.get("type")), 40)
+            entry.note = Note(code="turns_not_kept", detail=f"an attachment of type {shown!r}")
+
+    def history(self, call: Call) -> Past:
+        """What the model saw before this call.
+
+        Raises:
+            NotAnInteraction: it is not whole, or too long.
+        """
+        turns, size = list[Call | Entry](), 0
+        seen = {call.key}
+        at: Call | Entry = call
+        while (step := self._before(at, size == 0)) is not None:
+            at = step
+            key = at.key if isinstance(at, Call) else at.uuid
+            if key in seen:
+                raise NotAnInteraction("parentUuid goes in a circle")
+            seen.add(key)
+            turns.append(at)
+            size += sum(map(characters, at.messages))
+            if size > self._place.max_history:
+                raise too_long(self._place)
+        notes = [note for turn in turns for note in self._notes(turn)]
+        turns.reverse()
+        time = next((one.value.get("timestamp") for one in reversed(turns) if isinstance(one, Entry)), None)
+        return Past(self._flat(turns, call.entries[0].line), _once(notes), time)
+
+    def _notes(self, at: Call | Entry) -> list[Note]:
+        notes = [] if at.note is None else [at.note]
+        if isinstance(at, Entry) and at.prompts and at.parent is not None:
+            siblings = self._prompts[self._place_of(at.parent)]
+            if any(other.line > at.line for other in siblings):
+                notes.append(Note(code="branch_left", detail="the user went back to before this answer"))
+        return notes
+
+    def _before(self, at: Call | Entry, is_answer: bool) -> Call | Entry | None:
+        if at.parent is None:
+            return None
+        found = self._by_uuid.get(at.parent)
+        if found is None:
+            found = self._over_damage(at)
+            if is_answer:
+                raise NotAnInteraction("the turn that it answers is on a damaged line")
+            at.note = Note(code="history_not_whole", detail="a turn on a damaged line")
+        found = self._over_bookkeeping(found)
+        return self._call_of.get(found.uuid, found)
+
+    def _over_bookkeeping(self, entry: Entry) -> Entry:
+        """The next line on the way up that says something; there can be thousands that do not."""
+        passed: list[str] = []
+        while entry.uuid not in self._call_of and not entry.messages and entry.note is None:
+            above = self._by_uuid.get(self._skips.get(entry.uuid) or entry.parent or "")
+            if above is None or above.uuid in passed[-1:] or len(passed) > len(self._by_uuid):
+                break
+            passed.append(entry.uuid)
+            entry = above
+        self._skips |= dict.fromkeys(passed, entry.uuid)
+        return entry
+
+    def _over_damage(self, at: Call | Entry) -> Entry:
+        """The line before damaged ones, where a parent is missing."""
+        first = at.entries[0] if isinstance(at, Call) else at
+        before = [one for one in self._by_uuid.values() if one.agent == first.agent and one.line < first.line]
+        last = max(before, key=lambda one: one.line, default=None)
+        if last is None or not any(last.line < number < first.line for number in self._damaged):
+            raise NotAnInteraction(
+                f"its history is not whole: the parentUuid of line {first.line} is not in the file (give all of it)"
+            )
+        return last
+
+    def _flat(self, turns: Sequence[Call | Entry], before: int) -> list[Message]:
+        """The turns as messages: results of parallel calls put back, user turns in a row made one."""
+        there = {one.uuid for one in turns if isinstance(one, Entry)}
+        messages: list[Message] = []
+        for turn in turns:
+            messages += turn.messages
+            if not isinstance(turn, Call) or not turn.messages:
+                continue
+            ids = [one.id for one in turn.blocks.calls if one.id]
+            beside = {entry.uuid: entry for id_ in ids for entry in self._results[id_]}
+            for entry in sorted(beside.values(), key=lambda one: one.line):
+                if entry.uuid not in there and entry.line < before and entry.agent == turn.agent:
+                    messages += entry.messages
+        return user_turns_joined(messages)
+
+    def results_of(self, call: Call) -> list[Message]:
+        """The results of its tools."""
+        ids = {one.id for one in call.blocks.calls if one.id}
+        return [
+            message
+            for id_ in ids
+            for entry in self._results[id_]
+            for message in entry.messages
+            if message.tool_call_id == id_
+        ]
+
+    def texts_after(self, call: Call) -> list[str]:
+        """What users wrote directly after it."""
+        after = [child for entry in call.entries for child in self._children[entry.uuid]]
+        return [message.content for child in after for message in child.messages if message.role == "user"]
+
+    def first_text(self, agent: str) -> str | None:
+        """The first prompt of a sub-agent."""
+        texts = (m.content for one in self._by_uuid.values() if one.agent == agent for m in one.messages)
+        return next(texts, None)
+
+    def _tasks(self) -> list[Task]:
+        started: list[Task] = []
+        for call in self.calls:
+            for one in call.blocks.calls:
+                arguments = mapping(one.arguments)
+                type_ = text_or_none(arguments.get("subagent_type"))
+                if one.name in _TASK_TOOLS and type_:
+                    prompt = str(arguments.get("prompt") or "")
+                    started.append(Task(prompt, type_, self._agent_of(one.id)))
+        return started
+
+    def _agent_of(self, id_: str | None) -> str | None:
+        results = (mapping(entry.value.get("toolUseResult")) for entry in self._results.get(id_ or "", ()))
+        return next((agent for one in results if (agent := text_or_none(one.get("agentId")))), None)
+
+
+def _once(notes: Sequence[Note]) -> list[Note]:
+    return list({(one.code, one.detail): one for one in notes}.values())

@@ -1,0 +1,50 @@
+"""Fields that say what is to be learned: of a turn or of a whole row, in every format.
+
+`train`, `training`, `trainable`, `learn` and `loss` say yes or no; `weight` and `loss_weight` are 0 or 1; `loss_mask`
+is 1 where the loss is computed (TRL, verl); `masked` and `ignore_loss` say no. Sources: OpenAI's fine-tuning guide,
+Axolotl's and LLaMA-Factory's data documentation, TRL's data set formats.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from journeyman.foreign import plain
+from journeyman.sources.fields import NotAnInteraction, kind
+
+_YES = ("train", "training", "trainable", "learn", "loss", "weight", "loss_weight", "loss_mask", "train_on_turn")
+_NO = ("masked", "ignore_loss", "skip_training", "exclude_from_training")
+LEARN_FIELDS = frozenset((*_YES, *_NO))
+ANSWER_FIELDS = ("output", "answer", "completion", "response", "reply", "target", "generation")
+"""Where a row's answer stands beside a conversation."""
+
+
+def learned(fields: Mapping[str, Any], place: str) -> bool:
+    """Whether a turn or a row is to be learned from; True where it does not say.
+
+    Raises:
+        NotAnInteraction: such a field holds something that is neither yes nor no: it is not guessed at.
+    """
+    said = [_truth(fields[name], f"{place}.{name}") == (name in _YES) for name in LEARN_FIELDS & fields.keys()
+            if fields[name] is not None]  # fmt: skip
+    return all(said)
+
+
+def refuse_marked(row: Mapping[str, Any]) -> None:
+    """Raises NotAnInteraction where the row as a whole is marked not to be learned from."""
+    if not learned(row, "the row"):
+        marks = ", ".join(sorted(name for name in LEARN_FIELDS & row.keys() if row[name] is not None))
+        raise NotAnInteraction(f"the row is marked not to be trained on ({marks})")
+
+
+def _truth(value: Any, place: str) -> bool:
+    if isinstance(value, bool):
+        return value
+    text = str(value).strip().lower() if isinstance(value, int | float | str) else ""
+    if text in ("1", "1.0", "true", "yes"):
+        return True
+    if text in ("0", "0.0", "false", "no"):
+        return False
+    shown = plain(str(value), 40) if text else kind(value)
+    raise NotAnInteraction(f"{place} is {shown}: only 0 and 1, true and false are understood")

@@ -1,0 +1,107 @@
+"""A row of a file, whatever file it was: a JSON object, or the reason why there is none."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass, field
+from typing import Any
+
+from journeyman.sources.fields import kind
+
+MAX_ROW_BYTES = 16 << 20
+MAX_DEPTH = 64
+_UNDECODED = re.compile("[\udc80-\udcff]")
+NOT_UTF8 = "not UTF-8: convert the file, or name its encoding: --set data.encoding=\"'cp1252'\""
+
+
+def _no_number(name: str) -> None:
+    raise ValueError(f"{name} is no JSON")
+
+
+DECODER = json.JSONDecoder(parse_constant=_no_number)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of a file.
+
+    Attributes:
+        line: number of the line, or of the element in a document, from 1.
+        value: the JSON object, or None where there is none.
+        problem: why there is none.
+        text: the row's beginning, for the report of rejected rows.
+        raw: a line that is not parsed yet, or a session's whole file: reading is serial, parsing need not be.
+        member: the file of an archive that it stands in.
+        session: the format of the session that the row is (sources/sessions.py), or None.
+        about: what stands beside a session's file.
+    """
+
+    line: int
+    value: dict[str, Any] | None
+    problem: str
+    text: str
+    raw: bytes | None = None
+    member: str = ""
+    session: str | None = None
+    about: dict[str, Any] = field(default_factory=dict)
+
+    def parsed(self) -> Row:
+        if self.raw is None:
+            return self
+        made = parse_line(self.raw, self.line)
+        return Row(made.line, made.value, made.problem, made.text, None, self.member)
+
+
+def parse_line(line: bytes, number: int) -> Row:
+    """One line of JSON as a row."""
+    try:
+        text = line.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        return refused(number, f"{NOT_UTF8} (byte {error.start})", line)
+    return parse_text(text.removeprefix("\x1e"), number)  # a JSON text sequence (RFC 7464) has it before each
+
+
+def parse_text(text: str, number: int) -> Row:
+    try:
+        value = DECODER.decode(text)
+    except json.JSONDecodeError as error:
+        return refused(number, f"not JSON: {error.msg} at column {error.colno}", text)
+    except (RecursionError, ValueError):
+        return refused(number, "not usable JSON: nested too deeply, a number too long, NaN or Infinity", text)
+    return checked(value, number, text)
+
+
+def checked(value: Any, number: int, text: str) -> Row:
+    """The value as a row, if it is an object that can be worked with."""
+    if not isinstance(value, dict):
+        return refused(number, f"a JSON {kind(value)}, not an object", text)
+    if text.count("{") + text.count("[") > MAX_DEPTH and _deeper_than(value, MAX_DEPTH):
+        return refused(number, f"nested more than {MAX_DEPTH} deep", text)
+    if not text.isascii() and _UNDECODED.search(text):
+        return refused(number, NOT_UTF8, text)
+    if "\\ud" in text or "\\uD" in text:
+        try:
+            json.dumps(value, ensure_ascii=False).encode()
+        except UnicodeEncodeError:
+            return refused(number, "holds half of a surrogate pair", text)
+    return Row(number, value, "", text[:200])
+
+
+def _deeper_than(value: Any, limit: int) -> bool:
+    level = [value]
+    for _ in range(limit):
+        level = [
+            inner
+            for outer in level
+            for inner in (outer.values() if isinstance(outer, dict) else outer)
+            if isinstance(inner, dict | list)
+        ]
+        if not level:
+            return False
+    return True
+
+
+def refused(number: int, problem: str, text: bytes | str) -> Row:
+    shown = text[:400].decode("utf-8", errors="replace") if isinstance(text, bytes) else text
+    return Row(number, None, problem, shown[:200].encode("utf-8", "replace").decode().rstrip())

@@ -1,0 +1,91 @@
+"""Tables in files: CSV with any of the usual separators, and Parquet."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+from journeyman.errors import UsageError
+from journeyman.sources.rows import MAX_ROW_BYTES, NOT_UTF8, Row, parse_text, refused
+
+_SEPARATORS = ",;\t|"
+
+
+def csv_rows(stream: io.BufferedReader, tabs: bool, skip: int) -> Iterator[Row]:
+    """The rows below the header, as objects of texts."""
+    csv.field_size_limit(MAX_ROW_BYTES)
+    text = io.TextIOWrapper(stream, encoding="utf-8-sig", errors="surrogateescape", newline="")
+    first = text.readline()
+    separator = "\t" if tabs else max(_SEPARATORS, key=lambda sign: (first.count(sign), sign == ","))
+    reader = csv.reader(_with(first, text), delimiter=separator)
+    header = next(reader, [])
+    if problem := _bad_header(header):
+        if not skip:
+            lost = sum(1 for _ in reader)
+            yield refused(1, f"{problem}; {lost} rows below it are not read: give each column a name of its own", first)
+        return
+    while True:
+        try:
+            cells = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            yield refused(reader.line_num, f"not CSV: {error}; the rest of the file is lost", "")
+            return
+        if not cells:
+            continue
+        if skip:
+            skip -= 1
+        else:
+            yield _row(header, cells, reader.line_num, separator)
+
+
+def _with(first: str, rest: io.TextIOWrapper) -> Iterator[str]:
+    yield first
+    yield from rest
+
+
+def _bad_header(header: list[str]) -> str:
+    """What makes columns impossible to tell apart; "" where nothing does."""
+    names = [name.strip() for name in header]
+    told = [f"{count} columns are called {name!r}" for name, count in Counter(names).items() if count > 1 and name]
+    told += [f"column {place} has no name" for place, name in enumerate(names, 1) if not name and len(names) > 1]
+    return " and ".join(told)
+
+
+def _row(header: list[str], cells: list[str], line: int, separator: str) -> Row:
+    shown = separator.join(cells)
+    if len(cells) != len(header):
+        return refused(line, f"{len(cells)} cells under {len(header)} columns", shown)
+    try:
+        shown.encode()
+    except UnicodeEncodeError:
+        return refused(line, NOT_UTF8, shown)
+    return Row(line, dict(zip(header, cells, strict=True)), "", shown[:200])
+
+
+def parquet_rows(path: Path, skip: int) -> Iterator[tuple[Row, int]]:
+    """The rows with the bytes of the file that they stand for; a damaged file is a row that says so."""
+    try:
+        import pyarrow
+        from pyarrow import parquet
+    except ImportError as error:
+        raise UsageError(f"{path}: reading Parquet needs pyarrow", "Run: pip install 'journeyman[parquet]'") from error
+    if not path.is_file():
+        raise FileNotFoundError(path)
+    number, size = 0, path.stat().st_size
+    try:
+        file = parquet.ParquetFile(path)
+        total = max(1, file.metadata.num_rows)
+        for batch in file.iter_batches(batch_size=256):
+            for value in batch.to_pylist():
+                number += 1
+                if number > skip:
+                    yield parse_text(json.dumps(value, default=str), number), size * number // total
+    except pyarrow.ArrowException as error:
+        problem = f"not a readable Parquet file: {error}; {number} rows were read before: export it again"
+        yield refused(number + 1, problem, ""), size

@@ -1,0 +1,214 @@
+"""What a log claims of a call's success: one vocabulary for all formats, and three answers: yes, no, not known.
+
+A failure anywhere outweighs a success; words that are not in the vocabulary leave the question open and are noted.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from journeyman.foreign import plain
+from journeyman.records import Note
+
+_SUCCESS = {
+    "accepted", "complete", "completed", "correct", "done", "finished", "fulfilled", "good", "ok", "okay", "pass",
+    "passed", "resolved", "solved", "status_code_ok", "succeeded", "success", "successful", "true", "valid", "y",
+    "yes",
+}  # fmt: skip
+_FAILURE = {
+    "abort", "aborted", "bad", "blocked", "cancel", "canceled", "cancelled", "crash", "crashed", "critical",
+    "denied", "dropped", "err", "error", "errored", "exception", "expired", "fail", "failed", "failing", "failure",
+    "false", "fatal", "forbidden", "incorrect", "interrupted", "invalid", "killed", "ko", "n", "no", "not_ok",
+    "quota_exceeded", "rate_limited", "refused", "rejected", "skipped", "status_code_error", "terminated",
+    "throttled", "time_out", "timed_out", "timedout", "timeout", "unauthorized", "unresolved", "unsuccessful",
+}  # fmt: skip
+_UNFINISHED = {
+    "in_progress", "inprogress", "pending", "processing", "queued", "running", "scheduled", "started", "waiting",
+}  # fmt: skip
+"""What the row holds then is no answer that anybody accepted."""
+_SAYS_NOTHING = {
+    "debug", "default", "incomplete", "info", "n/a", "na", "nan", "no_error", "no_errors", "none", "notice", "null",
+    "status_code_unset", "streaming", "undefined", "unknown", "unset", "warn", "warning",
+}  # fmt: skip
+"""`incomplete` is a cut answer: its finish reason says so."""
+_TELLING = re.compile(
+    r"\b(?:error|errored|failed|failure|fail|timeout|timed out|exception|cancell?ed|aborted|rejected|quota)\b"
+)
+
+_CLAIMS = (
+    "status", "state", "outcome", "success", "succeeded", "successful", "is_success", "is_successful", "ok", "passed",
+    "resolved", "completed", "status_message_code",
+)  # fmt: skip
+_DENIALS = ("failed", "is_error", "has_error", "isError", "errored", "cancelled", "canceled", "timed_out", "aborted")
+_CODES = (
+    "status_code",
+    "statusCode",
+    "http_status",
+    "http_status_code",
+    "httpStatus",
+    "response_status",
+    "respStatus",
+    "response_status_code",
+    "responseStatus",
+)
+_EXITS = ("exit_code", "exitCode", "returncode", "return_code")
+_ERRORS = (
+    "error", "errors", "error_message", "errorMessage", "error_str", "exception", "failure_reason", "error_type",
+    "error_code", "failure",
+)  # fmt: skip
+_OPINIONS = ("feedback", "user_feedback", "thumbs", "rating")
+_SCORES = ("score", "reward", "scores")
+STATUS_FIELDS = frozenset((*_CLAIMS, *_DENIALS, *_CODES, *_EXITS, *_ERRORS, *_OPINIONS, *_SCORES))
+"""Fields that `claimed` reads wherever they stand."""
+
+
+@dataclass(frozen=True)
+class Status:
+    """`succeeded` is None where the log does not say; `notes` hold what was not understood."""
+
+    succeeded: bool | None = None
+    errors: list[str] = field(default_factory=list)
+    notes: list[Note] = field(default_factory=list)
+
+    def also(self, other: Status) -> Status:
+        """Both claims together."""
+        both = (self.succeeded, other.succeeded)
+        together = False if False in both else True if True in both else None
+        return Status(together, [*self.errors, *other.errors], [*self.notes, *other.notes])
+
+    def or_answered(self, answered: bool) -> Status:
+        """A call that gave an answer succeeded, unless something was said that is not understood."""
+        if self.succeeded is None and answered and not any(note.code == "unknown_status" for note in self.notes):
+            return Status(True, self.errors, self.notes)
+        return self
+
+    def fields(self) -> dict[str, Any]:
+        """As fields of an Interaction."""
+        return {"succeeded": self.succeeded, "errors": self.errors, "notes": self.notes}
+
+
+def claimed(*places: Mapping[str, Any]) -> Status:
+    """What the status fields of these objects say together."""
+    found = Status()
+    for place in places:
+        for name in sorted(STATUS_FIELDS & place.keys(), key=lambda one: (one not in _ERRORS, one)):
+            found = found.also(_of_field(name, place[name]))  # what went wrong says more than that something did
+    return found
+
+
+def distinct(*places: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The objects, each once: a row that is its own response is not asked twice."""
+    found: list[Mapping[str, Any]] = []
+    for place in places:
+        if place and place not in found:
+            found.append(place)
+    return found
+
+
+def of_word(value: Any, name: str = "status") -> Status:
+    """A status of whatever type: a word, a number, a truth value; None and "" say nothing."""
+    if value is None or value == "" or isinstance(value, (list, dict)):
+        return Status()
+    if isinstance(value, bool):
+        return Status(value, [] if value else [f"{name} false"])
+    shown = plain(str(value), 60)
+    says = _of_number(float(value)) if isinstance(value, int | float) else _of_text(str(value))
+    if says is None:
+        return Status(None, [], [Note(code="unknown_status", detail=f"{name} {shown!r}")])
+    return Status() if says == "nothing" else Status(says == "yes", [] if says == "yes" else [f"{name} {shown}"])
+
+
+def of_code(value: Any, name: str = "status_code") -> Status:
+    """An HTTP status; words are taken as words (OpenTelemetry's status_code is one)."""
+    text = str(value).strip()
+    if re.fullmatch(r"\d{3}", text) and not isinstance(value, bool):
+        return Status(True) if int(text) < 400 else Status(False, [f"{name} {text}"])
+    return of_word(value, name)
+
+
+def at_least(value: Any, threshold: float, name: str) -> Status:
+    """A reward or a score against what counts as a success."""
+    try:
+        reached = float(value)
+    except (TypeError, ValueError):
+        return Status(None, [], [Note(code="unknown_status", detail=f"{name} {plain(repr(value), 60)} is no number")])
+    return Status(True) if reached >= threshold else Status(False, [f"{name} {reached:g}, success from {threshold:g}"])
+
+
+def _of_field(name: str, value: Any) -> Status:
+    if name in _ERRORS:
+        return of_error(value)
+    if name in _CODES:
+        return of_code(value, name)
+    if name in _OPINIONS:
+        return _of_opinion(name, value)
+    if name in _SCORES:  # what value is a success cannot be known from here
+        told = Note(code="unknown_status", detail=f"{name} is not read: set data.success_field and success_at_least")
+        return Status() if value in (None, "", {}, []) else Status(notes=[told])
+    if name in _EXITS:
+        ended = value if isinstance(value, int) and not isinstance(value, bool) else None
+        return Status() if ended is None else Status(ended == 0, [f"{name} {ended}"] if ended else [])
+    if name in _DENIALS:
+        said = of_word(value, name).succeeded
+        return Status() if said is None else Status(not said, [name] if said else [])
+    if isinstance(value, Mapping):  # OpenTelemetry, Weave: {"status": {"code": …, "message": …}}
+        code = value.get("status_code", value.get("statusCode", value.get("code")))
+        if code in (2, "2"):  # OpenTelemetry's STATUS_CODE_ERROR
+            return Status(False, [plain(str(value.get("message") or value.get("description") or "status ERROR"), 300)])
+        return Status() if code in (0, 1, "0", "1") else of_code(code, f"{name}.code")
+    return of_code(value, name)
+
+
+def _of_opinion(name: str, value: Any) -> Status:
+    """A user's thumb: down is a failure, up a success."""
+    word = str(value).strip().lower().replace("-", "_").replace(" ", "_")
+    if word in ("thumbs_down", "thumb_down", "down", "negative", "dislike", "👎", "_1"):
+        return Status(False, [f"{name} {plain(str(value), 40)}"])
+    if word in ("thumbs_up", "thumb_up", "up", "positive", "like", "👍"):
+        return Status(True)
+    if value in (None, "", {}, []) or isinstance(value, dict | list):
+        return Status()
+    return Status(notes=[Note(code="unknown_status", detail=f"{name} {plain(str(value), 40)!r}")])
+
+
+def of_error(value: Any) -> Status:
+    """An error field: anything in it is a failure, but for what says that there was none."""
+    if value in (None, "", 0, False, [], {}) or (isinstance(value, str) and _says_no_error(value)):
+        return Status()
+    if isinstance(value, Mapping):
+        value = value.get("message") or value.get("type") or value.get("code") or "error"
+    parts = value if isinstance(value, list) else [value]
+    told = [p.get("message") or "error" if isinstance(p, Mapping) else p for p in parts]
+    return Status(False, ["error" if one is True else plain(str(one), 300) for one in told])
+
+
+def _says_no_error(text: str) -> bool:
+    return text.strip().lower() in ("", "none", "null", "no", "false", "0", "{}", "[]", "nan", "n/a", "no error")
+
+
+def _of_number(value: float) -> str | None:
+    """0 and 1 as truth values, three digits as HTTP; others say nothing that is known."""
+    if value in (0.0, 1.0):
+        return "yes" if value else "no"
+    return ("yes" if value < 400 else "no") if 100 <= value < 600 else None
+
+
+def _of_text(text: str) -> str | None:
+    try:
+        return _of_number(float(text))
+    except ValueError:
+        pass
+    word = re.sub(r"[\s\-]+", "_", text.strip().lower()).rsplit(".", 1)[-1]  # "RunStatus.FAILED"
+    first = re.split(r"[^a-z_]", word, maxsplit=1)[0].strip("_")
+    for one in (word, first):
+        if one in _FAILURE or one in _UNFINISHED:
+            return "no"
+        if one in _SUCCESS and one == word:
+            return "yes"
+        if one in _SAYS_NOTHING and one == word:
+            return "nothing"
+    told = text.lower().replace("_", " ")
+    return "no" if _TELLING.search(told) or re.search(r"\b[45]\d\d\b", told) else None

@@ -1,0 +1,316 @@
+"""One logged turn in any dialect → turns in OpenAI's shape: parts, calls, results and thoughts each in their place.
+
+Dialects: OpenAI's chat completions and Responses items, Anthropic's blocks, the parts of OpenTelemetry's GenAI
+conventions, of the Vercel AI SDK (tool-call, tool-result), of Gemini (functionCall, functionResponse), LLaMA-Factory's
+{type, value} and LangChain's additional_kwargs. What is none of these is named and refused, never left out.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from journeyman.foreign import plain
+from journeyman.records import Message, ToolCall
+from journeyman.sources.fields import NotAnInteraction, decoded, first, kind, mapping, text_or_none, tool_call
+
+ROLES = {
+    "system": "system", "developer": "system", "user": "user", "human": "user", "assistant": "assistant",
+    "ai": "assistant", "model": "assistant", "gpt": "assistant", "chatbot": "assistant", "tool": "tool",
+    "function": "tool", "tool-response": "tool", "tool_response": "tool", "tool-result": "tool", "tool_result": "tool",
+    "function_response": "tool", "observation": "tool", "ipython": "tool", "tool-call": "assistant",
+    "tool_call": "assistant", "function_call": "assistant", "function-call": "assistant",
+}  # fmt: skip
+"""The role words of all dialects → the four that chat templates know."""
+_CALL_ROLES = ("tool-call", "tool_call", "function_call", "function-call")
+_TEXT_PARTS = ("text", "input_text", "output_text", "refusal", "summary_text", "text_delta")
+_CALL_PARTS = ("tool_use", "tool_call", "tool-call", "function_call", "function", "functionCall", "server_tool_use")
+_RESULT_PARTS = (
+    "tool_result", "tool-result", "tool_call_response", "tool_response", "function_call_output", "functionResponse",
+)  # fmt: skip
+_THOUGHT_PARTS = ("thinking", "redacted_thinking", "reasoning", "reasoning_content", "thought")
+_FIELDS = {"role", "content", "tool_calls", "tool_call_id", "name", "function_call", "parts", "type", "toolCalls"}
+LOST = ("None", "null", "undefined", "NaN", "nan")
+"""What is left in a text field of an assistant turn whose call a log could not write."""
+
+
+@dataclass
+class _Read:
+    """What the parts of one turn hold."""
+
+    text: list[str] = field(default_factory=list)
+    calls: list[ToolCall] = field(default_factory=list)
+    results: list[Message] = field(default_factory=list)
+    thoughts: list[str] = field(default_factory=list)
+
+
+def turns_of(value: Any, place: str) -> list[Message]:
+    """The turns of one logged message: its tools' results first, then what it says and calls.
+
+    Raises:
+        NotAnInteraction: no role, one that is not known, a part that is no text, or an assistant turn that lost its
+            content.
+    """
+    if not isinstance(value, Mapping):
+        raise NotAnInteraction(f"{place} is {kind(value)}, not an object")
+    logged, role = _role(value, place)
+    read = _Read()
+    content = value.get("content", value.get("parts"))
+    _read_content(content, f"{place}.content", read)
+    read.thoughts += _thoughts(value)
+    read.calls = _with_calls(read.calls, _calls_of(value, place))
+    if logged in _CALL_ROLES:
+        read.calls, read.text = _with_calls(read.calls, _calls_in_text(read.text, place)), []
+    text = "".join(read.text)
+    if role == "assistant":
+        _refuse_lost(content, text, read, place)
+    elif content is None and not read.results:
+        raise NotAnInteraction(f"{place} has no content")
+    if read.results and not text and not read.calls:
+        return read.results
+    return [*read.results, _message(value, role, text, read)]
+
+
+def _message(value: Mapping[str, Any], role: str, text: str, read: _Read) -> Message:
+    extra = {key: inner for key, inner in value.items() if key not in _FIELDS and inner not in (None, [], {})}
+    if read.thoughts:
+        extra["reasoning_content"] = "\n".join(read.thoughts)
+    return Message(
+        role=role,
+        content=text,
+        tool_calls=read.calls,
+        tool_call_id=text_or_none(first(value.get("tool_call_id"), value.get("toolCallId")))
+        if role == "tool"
+        else None,
+        name=text_or_none(value.get("name")),
+        extra=extra,
+    )
+
+
+def _role(value: Mapping[str, Any], place: str) -> tuple[str, str]:
+    """The logged role and ours."""
+    role = value.get("role")
+    if not isinstance(role, str) or not role:
+        raise NotAnInteraction(f"{place} has no role")
+    known = ROLES.get(role.lower())
+    if known is None:
+        raise NotAnInteraction(f"{place}.role {plain(role, 40)!r} is not known: no chat template has such turns")
+    return role.lower(), known
+
+
+def _refuse_lost(content: Any, text: str, read: _Read, place: str) -> None:
+    """The text "None" is what a log writes for an answer that was a call: never an answer to learn."""
+    if text.strip() in LOST and not read.calls:
+        raise NotAnInteraction(f"{place}.content is {text.strip()!r}: the call that stood there is lost")
+
+
+def _read_content(content: Any, place: str, read: _Read) -> None:
+    if content is None:
+        return
+    if isinstance(content, str):
+        read.text.append(content)
+        return
+    if isinstance(content, Mapping):
+        content = [content]
+    if not isinstance(content, Sequence):
+        raise NotAnInteraction(f"{place} is {kind(content)}, not text")
+    for index, part in enumerate(content):
+        _read_part(part, f"{place}[{index}]", read)
+
+
+def _read_part(part: Any, place: str, read: _Read) -> None:
+    if isinstance(part, str):
+        read.text.append(_text_in(part, read))
+        return
+    if not isinstance(part, Mapping):
+        raise NotAnInteraction(f"{place} is {kind(part)}, not a content part")
+    name = _part_type(part)
+    if name in _CALL_PARTS:
+        read.calls.append(_called(part, place))
+    elif name in _RESULT_PARTS:
+        read.results.append(_result(part, place))
+    elif name in _THOUGHT_PARTS:
+        read.thoughts.append(_first_text(part, "thinking", "reasoning", "text", "content", "value", "thought"))
+    elif name in _TEXT_PARTS or name == "":
+        read.text.append(_part_text(part, place))
+    else:
+        raise NotAnInteraction(f"{place} is a part of type {plain(name, 40)!r}: only text can be trained on")
+
+
+def _text_in(part: str, read: _Read) -> str:
+    """A text part that is itself a JSON list of parts, as some exporters write it, read as these."""
+    inner = decoded(part)
+    if isinstance(inner, Mapping) and inner.get("type") in (*_TEXT_PARTS, *_CALL_PARTS, *_RESULT_PARTS):
+        _read_part(inner, "a JSON text part", read)
+        return ""
+    return part
+
+
+def _part_type(part: Mapping[str, Any]) -> str:
+    """The part's type; Gemini's parts have none, and are told by their fields."""
+    if part.get("thought") is True:
+        return "thought"
+    for name in ("functionCall", "functionResponse", "function_call", "function_response"):
+        if "type" not in part and isinstance(part.get(name), Mapping):
+            return {"function_call": "functionCall", "function_response": "functionResponse"}.get(name, name)
+    kind_ = part.get("type", "")
+    if not kind_ and not any(isinstance(part.get(key), str) for key in ("text", "content", "value", "refusal")):
+        return next(iter(part), "") or "empty"
+    return kind_ if isinstance(kind_, str) else kind(kind_)
+
+
+def _part_text(part: Mapping[str, Any], place: str) -> str:
+    for key in ("text", "content", "value", "refusal"):
+        if isinstance(part.get(key), str):
+            return str(part[key])
+        if isinstance(part.get(key), Mapping) and isinstance(part[key].get("value"), str):
+            return str(part[key]["value"])  # OpenAI's Assistants: {"text": {"value": …}}
+    raise NotAnInteraction(f"{place} is a text part without text")
+
+
+def _called(part: Mapping[str, Any], place: str) -> ToolCall:
+    inner = mapping(first(part.get("functionCall"), part.get("function_call"), part.get("value"))) or dict(part)
+    if "function" in inner:
+        return tool_call(inner, place)
+    return tool_call(
+        {**inner, "name": first(inner.get("name"), inner.get("toolName"), inner.get("tool_name")),
+         "id": first(inner.get("call_id"), inner.get("toolCallId"), inner.get("tool_call_id"), inner.get("id"))},
+        place,
+    )  # fmt: skip
+
+
+def _result(part: Mapping[str, Any], place: str) -> Message:
+    inner = mapping(first(part.get("functionResponse"), part.get("function_response"))) or dict(part)
+    given = next((inner[key] for key in ("content", "output", "result", "response", "value") if key in inner), None)
+    flags = {"is_error": True} if first(inner.get("is_error"), inner.get("isError"), False) is True else {}
+    ids = (inner.get(key) for key in ("tool_use_id", "call_id", "toolCallId", "tool_call_id", "id"))
+    return Message(
+        role="tool",
+        content=result_text(given, place),
+        tool_call_id=text_or_none(first(*ids)),
+        name=text_or_none(first(inner.get("name"), inner.get("toolName"))),
+        extra=flags,
+    )
+
+
+def result_text(value: Any, place: str) -> str:
+    """A tool's result as text: parts joined, other JSON encoded.
+
+    Raises:
+        NotAnInteraction: a part is an image, a sound or a file.
+    """
+    if value is None or isinstance(value, str):
+        return value or ""
+    typed = isinstance(value, Mapping) and value.get("type") in ("text", "json", "error-text", "error-json", "content")
+    if typed and "value" in value:  # Vercel's {"type": "json", "value": …}
+        return result_text(value["value"], place)
+    if isinstance(value, list) and value and all(isinstance(one, Mapping) and "type" in one for one in value):
+        read = _Read()
+        _read_content(value, place, read)
+        if not read.calls and not read.results:
+            return "".join(read.text)
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _thoughts(value: Mapping[str, Any]) -> Iterator[str]:
+    for key in ("reasoning_content", "reasoning", "thinking", "thought", "thoughts"):
+        if isinstance(value.get(key), str) and value[key]:
+            yield value[key]
+            return
+
+
+def _first_text(part: Mapping[str, Any], *names: str) -> str:
+    return next((part[name] for name in names if isinstance(part.get(name), str)), "")
+
+
+def _calls_of(value: Mapping[str, Any], place: str) -> list[ToolCall]:
+    """Calls in fields of their own, LangChain's additional_kwargs included."""
+    more = mapping(value.get("additional_kwargs"))
+    listed = first(value.get("tool_calls") or None, value.get("toolCalls") or None, more.get("tool_calls") or None)
+    listed = decoded(listed)
+    if listed is not None and not isinstance(listed, list):
+        raise NotAnInteraction(f"{place}.tool_calls is {kind(listed)}, not a list")
+    calls = [tool_call(one, f"{place}.tool_calls[{index}]") for index, one in enumerate(listed or [])]
+    single = first(value.get("function_call") or None, more.get("function_call") or None)
+    if single and not calls:
+        calls.append(tool_call(single, f"{place}.function_call"))
+    return calls
+
+
+def _with_calls(known: list[ToolCall], more: list[ToolCall]) -> list[ToolCall]:
+    """The same call told in a part and in a field is one call."""
+    ids = {call.id for call in known if call.id}
+    same = [(call.name, json.dumps(call.arguments, sort_keys=True, default=str)) for call in known]
+    new = []
+    for call in more:
+        told = (call.name, json.dumps(call.arguments, sort_keys=True, default=str))
+        if call.id in ids or (told in same and not (call.id and ids)):
+            continue
+        new.append(call)
+    return [*known, *new]
+
+
+def _calls_in_text(texts: list[str], place: str) -> list[ToolCall]:
+    """A turn of the role tool-call: its content is the call, or several, as JSON."""
+    value = decoded("".join(texts))
+    if isinstance(value, str) and value:
+        raise NotAnInteraction(f"{place}.content of a tool call is no JSON")
+    return [
+        tool_call(one, f"{place}.content") for one in (value if isinstance(value, list) else [value] if value else [])
+    ]
+
+
+def chat_message(value: Any, place: str) -> Message:
+    """One message that is one turn: an answer, or a turn without results of tools in its parts.
+
+    Raises:
+        NotAnInteraction: as turns_of, or it is several turns.
+    """
+    turns = turns_of(value, place)
+    if len(turns) != 1:
+        raise NotAnInteraction(f"{place} holds {len(turns)} turns in one: results of tools beside a text")
+    return turns[0]
+
+
+def chat_messages(value: Any, place: str) -> list[Message]:
+    """A conversation in any dialect; plain text is one user turn.
+
+    Raises:
+        NotAnInteraction: not a conversation, nobody asks anything in it, or its beginning is missing.
+    """
+    value = decoded(value)
+    if isinstance(value, str) and value:
+        return [Message(role="user", content=value)]
+    if not isinstance(value, list):
+        raise NotAnInteraction(f"{place} is {kind(value)}, not a list of messages")
+    return asked([turn for index, one in enumerate(value) for turn in turns_of(one, f"{place}[{index}]")], place)
+
+
+def asked(messages: list[Message], place: str) -> list[Message]:
+    """The messages, if there is one that a model can answer, and what came before is there.
+
+    Raises:
+        NotAnInteraction: nobody asks, a role that no template knows, or a tool's result whose call is missing.
+    """
+    if not any(message.role in ("user", "tool") for message in messages):
+        raise NotAnInteraction(f"no user message in {place}")
+    known: set[str | None] = set()
+    opened = called = False
+    for index, message in enumerate(messages):
+        if message.role not in ("system", "user", "assistant", "tool"):
+            raise NotAnInteraction(f"{place}[{index}].role {plain(message.role, 40)!r} is not known")
+        if message.role == "tool" and (not opened or _is_orphan(message, known, called)):
+            raise NotAnInteraction(
+                f"{place}[{index}] is a tool's result whose call is missing: the history is not whole"
+            )
+        opened = opened or message.role != "system"
+        called = called or bool(message.tool_calls)
+        known.update(call.id for call in message.tool_calls)
+    return messages
+
+
+def _is_orphan(message: Message, known: set[str | None], called: bool) -> bool:
+    """A result that names a call which no earlier turn made; where calls stand in the text, ids say nothing."""
+    return message.tool_call_id is not None and called and None not in known and message.tool_call_id not in known

@@ -1,0 +1,88 @@
+"""What to say of a row that no format claims: its fields, what it resembles, and the setting that would read it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from journeyman.foreign import plain
+from journeyman.sources.fields import decoded
+
+_SIGNS: Mapping[str, frozenset[str]] = {
+    "interactions": frozenset({"agent", "llm", "execution", "task"}),
+    "openai_chat": frozenset({"request", "response", "choices", "object", "custom_id", "usage"}),
+    "openai_finetune": frozenset({"messages", "tools"}),
+    "anthropic": frozenset({"content", "stop_reason", "stop_sequence", "system"}),
+    "sharegpt": frozenset({"conversations", "conversation", "from", "value"}),
+    "alpaca": frozenset({"instruction", "input", "output"}),
+    "trl": frozenset({"prompt", "completion", "chosen", "rejected"}),
+    "langfuse": frozenset({"traceId", "trace_id", "observations", "type", "level", "startTime"}),
+    "langsmith": frozenset({"run_type", "inputs", "outputs", "trace_id", "session_id"}),
+    "litellm": frozenset({"call_type", "startTime", "endTime", "request_id"}),
+    "otel": frozenset({"attributes", "spanId", "span_id", "resourceSpans", "traceId", "trace_id"}),
+    "gateways": frozenset({"request_body", "response_body", "request_id", "response_status"}),
+}
+_PROMPTS = ("prompt", "question", "query", "instruction", "input", "user", "request", "text", "task", "problem")
+_ANSWERS = ("answer", "output", "response", "reply", "completion", "assistant", "result", "solution", "generation")
+_DEPTH = 3
+Claims = Callable[[Mapping[str, Any]], str | None]
+"""An object → the name of the format that claims it."""
+
+
+def inner_rows(value: Mapping[str, Any], claims: Claims) -> dict[str, list[Any]]:
+    """Dotted path → list, for each list in the object whose first objects some format claims."""
+    return {
+        path: found for path, found in _lists(value) if any(isinstance(one, dict) and claims(one) for one in found[:3])
+    }
+
+
+def _lists(value: Mapping[str, Any], path: str = "", depth: int = _DEPTH) -> Iterator[tuple[str, list[Any]]]:
+    for key, inner in value.items():
+        inner, here = decoded(inner), f"{path}.{key}" if path else str(key)
+        if isinstance(inner, list) and any(isinstance(one, dict) for one in inner[:3]):
+            yield here, inner
+        elif isinstance(inner, dict) and depth > 1:
+            yield from _lists(inner, here, depth - 1)
+
+
+def advice(value: Mapping[str, Any]) -> str:
+    """The reason of the rejection; it names fields and never quotes values."""
+    parts = [f"no known format has the fields {_names(value)}"]
+    near = sorted(_SIGNS, key=lambda name: -len(_SIGNS[name] & value.keys()))
+    near = [name for name in near[:2] if _SIGNS[name] & value.keys()]
+    if near:
+        shared = ", ".join(sorted(_SIGNS[near[0]] & value.keys()))
+        parts.append(f"it resembles {' and '.join(near)} ({shared})")
+    lists = [path for path, _ in _lists(value)]
+    if lists:
+        parts.append(f"its rows may stand in {plain(lists[0], 60)}: write these one a line")
+    columns = [
+        (name, path) for name, path in (("prompt", _path(value, _PROMPTS)), ("answer", _path(value, _ANSWERS))) if path
+    ]
+    told = ", ".join(f"data.columns.{name} = {plain(path, 60)!r}" for name, path in columns)
+    parts.append(f"to read it set {told}" if len(columns) == 2 else "to read it name its columns in [data.columns]")
+    return "; ".join(parts)
+
+
+def _path(value: Mapping[str, Any], names: tuple[str, ...]) -> str:
+    """The dotted path of the first text whose field is called like one of the names."""
+    texts = list(_texts(value))
+    for name in names:
+        for path in texts:
+            if name in path.rsplit(".", 1)[-1].lower():
+                return path
+    return ""
+
+
+def _texts(value: Mapping[str, Any], path: str = "", depth: int = _DEPTH) -> Iterator[str]:
+    for key, inner in value.items():
+        here = f"{path}.{key}" if path else str(key)
+        if isinstance(inner, str) and inner:
+            yield here
+        elif isinstance(inner, dict) and depth > 1:
+            yield from _texts(inner, here, depth - 1)
+
+
+def _names(value: Mapping[str, Any]) -> str:
+    shown = ", ".join(repr(plain(str(key), 30)) for key in list(value)[:8])
+    return shown + (", …" if len(value) > 8 else "") if value else "of an empty object"

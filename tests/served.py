@@ -1,0 +1,33 @@
+"""A server on a tiny model, as a process of its own: `python served.py BASE` prints its port and its engine's id."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from journeyman.cli.serve import _listen, _run
+from journeyman.inference.llama import EngineSettings, running_engine
+from journeyman.manifests import BundleManifest
+
+CONTEXT = 32_768
+
+
+def tiny_bundle() -> BundleManifest:
+    """What serves one role, coder, without an adapter."""
+    return BundleManifest.model_construct(
+        roles=["coder"],
+        system_prompts={"coder": "You are a coder."},
+        redact={"secrets": True, "personal": True},
+        settings={"temperature": 0.0, "max_new_tokens": 64, "context": CONTEXT, "threads": 1, "parallel": 1},
+    )
+
+
+def main(base: Path) -> None:
+    listener = _listen("127.0.0.1", 0)
+    with running_engine(EngineSettings(base, {}, CONTEXT, 1, 0.0)) as engine:
+        print(listener.getsockname()[1], engine._process.pid, flush=True)
+        _run(tiny_bundle(), engine, listener, lambda text: print(text, file=sys.stderr, flush=True))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
