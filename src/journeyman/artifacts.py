@@ -8,9 +8,10 @@ import hashlib
 import io
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
@@ -24,6 +25,9 @@ from journeyman.zst import ZstdFile
 MANIFEST = "manifest.json"
 ADAPTER_FILE = "adapter.gguf"
 _Model = TypeVar("_Model", bound=BaseModel)
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+_REFUSED = (errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.EFBIG, errno.EISDIR, errno.ENOTDIR, errno.ENOENT)
+_LEFTOVER = re.compile(r"\.(.+\.\d+\.tmp|tmp-\d+-\d+)")
 
 
 def write_atomic(path: Path, data: bytes) -> None:
@@ -40,16 +44,61 @@ def write_atomic(path: Path, data: bytes) -> None:
             os.fsync(file.fileno())
         staged.replace(path)
     except OSError as error:
-        staged.unlink(missing_ok=True)
+        remove_quietly(staged)
         raise disk_error(error, path) from error
+    except BaseException:
+        remove_quietly(staged)
+        raise
 
 
 def disk_error(error: OSError, path: Path) -> InputError:
     """An OSError as one sentence with the place and the remedy."""
-    if error.errno == errno.ENOSPC:
-        free_mb = shutil.disk_usage(path.parent if path.parent.exists() else Path.cwd()).free / 1e6
-        return InputError(f"{path}: the disk is full ({free_mb:.0f} MB free)", "Free some space and run it again")
-    return InputError(f"{path}: {error.strerror}", "Make the folder writable, or use another one")
+    if error.errno in _FULL:
+        return InputError(f"{path}: {_how_full(error, path)}", "Free some space and run it again")
+    return InputError(f"{path}: {error.strerror or error}", "Make the folder writable, or use another one")
+
+
+def is_disk_error(error: OSError) -> bool:
+    """True where the disk or its rights refused, as against a network or a process."""
+    return error.errno in (*_FULL, *_REFUSED)
+
+
+def _how_full(error: OSError, path: Path) -> str:
+    if error.errno == errno.EDQUOT:
+        return "your quota of the disk is used up"
+    place = next((one for one in path.parents if one.exists()), None)
+    if place is None:  # such as a folder that was deleted meanwhile
+        return "the disk is full"
+    return f"the disk is full ({shutil.disk_usage(place).free / 1e6:.0f} MB free)"
+
+
+def sync(path: Path) -> None:
+    """Waits until a file or folder is on disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def remove_quietly(path: Path) -> None:
+    """Removes a file or folder of ours; that it cannot be done never hides the error that led here."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+        return
+    with suppress(OSError):
+        path.unlink(missing_ok=True)
+
+
+def remove_leftovers(folder: Path, *, below: bool) -> None:
+    """Removes what a killed process had begun to write beside its target (`.NAME.PID.tmp`, `.tmp-STEP-PID`).
+
+    Args:
+        below: in folders below this one as well.
+    """
+    for path in folder.rglob(".*") if below else folder.glob(".*"):
+        if _LEFTOVER.fullmatch(path.name):
+            remove_quietly(path)
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -85,7 +134,7 @@ def read_model(path: Path, kind: type[_Model]) -> _Model:
 
 def write_rows(path: Path, rows: Iterable[BaseModel]) -> int:
     """Writes JSON lines (compressed where the name ends in .zst), atomically; returns how many."""
-    staged = path.with_name(f".{path.name}.tmp")
+    staged = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     count = 0
     try:
         with staged.open("wb") as raw, _compressed(raw, path) as out:
@@ -96,8 +145,11 @@ def write_rows(path: Path, rows: Iterable[BaseModel]) -> int:
             os.fsync(written.fileno())
         staged.replace(path)
     except OSError as error:
-        staged.unlink(missing_ok=True)
+        remove_quietly(staged)
         raise disk_error(error, path) from error
+    except BaseException:
+        remove_quietly(staged)
+        raise
     return count
 
 
@@ -138,6 +190,18 @@ def read_rows(path: Path, kind: type[_Model]) -> Iterator[_Model]:
 def hash_of(value: Any) -> str:
     """SHA-256 of a JSON value in canonical form, in hex."""
     return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def expanded(name: str) -> Path:
+    """A path as a person writes it, `~` included.
+
+    Raises:
+        InputError: `~` stands for nothing, since neither HOME nor the system names a home folder.
+    """
+    try:
+        return Path(name).expanduser()
+    except RuntimeError as error:
+        raise InputError(f"{name!r}: this process has no home folder", "Set HOME, or write the whole path") from error
 
 
 def sha256_of(path: Path) -> str:

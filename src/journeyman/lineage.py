@@ -21,6 +21,7 @@ from journeyman.errors import ChangedArtifact
 from journeyman.foreign import plain
 from journeyman.manifests import Stamp
 
+UNFINISHED = "unfinished.json"
 CHECKPOINTS = "checkpoints"
 """Below a stage's folder; what lies there is not the stage's result, and checkpoints hold hashes of their own."""
 
@@ -137,14 +138,14 @@ def difference(path: Path, recorded: str | None, stage: str) -> str:
 
 
 def files_below(folder: Path) -> list[str]:
-    """What a stage's hashes cover: every file of its folder but the manifest and checkpoints; links too."""
+    """What a stage's hashes cover: every file of its folder but the manifest, marks and checkpoints; links too."""
     found = []
     for place, folders, names in os.walk(folder):
         here = Path(place).relative_to(folder)
         folders[:] = sorted(name for name in folders if name != CHECKPOINTS)
         linked = [name for name in folders if (Path(place) / name).is_symlink()]
         found += [str(here / name) for name in (*names, *linked)]
-    return sorted(name for name in found if name != MANIFEST)
+    return sorted(name for name in found if name not in (MANIFEST, UNFINISHED))
 
 
 def find_by_hash(sha256: str, places: Iterable[Path]) -> Path | None:

@@ -12,6 +12,7 @@ import json
 import os
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO
@@ -28,7 +29,7 @@ class Outputs:
     """Append-only files in a folder, committed together.
 
     Attributes:
-        state: what the last commit recorded; None where there was none.
+        state: what the last commit recorded; None where there was none, or a file of it is gone.
 
     Raises:
         InputError: the disk is full or the folder cannot be written.
@@ -42,10 +43,11 @@ class Outputs:
         self._files: dict[str, BinaryIO] = {}
         self._writers: dict[str, Any] = {}
         for name, path in self._paths.items():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            file = path.open("r+b" if path.exists() else "w+b")
-            file.truncate(sizes.get(name, 0))
-            file.seek(0, os.SEEK_END)
+            try:
+                file = self._opened(path, sizes.get(name, 0))
+            except OSError as error:
+                self._close()
+                raise disk_error(error, path) from error
             self._files[name] = file
             zst = path.suffix == ".zst"
             self._writers[name] = (
@@ -68,6 +70,14 @@ class Outputs:
             return None, {}
         there = {name: path.stat().st_size if path.is_file() else 0 for name, path in self._paths.items()}
         return (state, sizes) if all(there[name] >= sizes.get(name, 0) for name in there) else (None, {})
+
+    @staticmethod
+    def _opened(path: Path, size: int) -> BinaryIO:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = path.open("r+b" if path.exists() else "w+b")
+        file.truncate(size)
+        file.seek(0, os.SEEK_END)
+        return file
 
     def write(self, name: str, data: bytes) -> None:
         try:
@@ -104,5 +114,10 @@ class Outputs:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._close()
+
+    def _close(self) -> None:
+        """What was not committed counts for nothing: that it cannot be flushed never hides the error that led here."""
         for file in self._files.values():
-            file.close()
+            with suppress(OSError):
+                file.close()

@@ -18,7 +18,7 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any, TypeVar
 
-from journeyman.errors import InputError
+from journeyman.errors import InputError, Interrupted
 
 _B = TypeVar("_B")
 _R = TypeVar("_R")
@@ -28,7 +28,12 @@ _state: Any = None
 
 
 def mapped(
-    function: Callable[[Any, _B], _R], setup: Callable[[], Any], batches: Iterable[_B], *, parallel: bool
+    function: Callable[[Any, _B], _R],
+    setup: Callable[[], Any],
+    batches: Iterable[_B],
+    *,
+    parallel: bool,
+    stopping: Callable[[], bool] = lambda: False,
 ) -> Iterator[_R]:
     """`function(state, batch)` for each batch, in order.
 
@@ -36,9 +41,11 @@ def mapped(
         function: a module-level function.
         setup: picklable; makes each worker's `state` once.
         parallel: False runs everything in this process: for work that is over before a worker has started.
+        stopping: whether the person asked to stop: a signal to all processes at once ends the workers as well.
 
     Raises:
         InputError: a worker died (out of memory, or killed).
+        Interrupted: the workers ended, and it was asked to stop.
     """
     workers = min(_MOST_WORKERS, len(os.sched_getaffinity(0))) if parallel else 1
     if workers < 2:
@@ -57,6 +64,8 @@ def mapped(
             while waiting:
                 yield waiting.popleft().result()
         except BrokenProcessPool as error:
+            if stopping():
+                raise Interrupted("stopped, the workers too", "Run it again to go on") from error
             raise InputError("a worker process died", "Free some memory and run it again: it goes on") from error
         finally:
             for future in waiting:

@@ -8,10 +8,12 @@ without one is unfinished. What a stage reads is compared with what an earlier o
 from __future__ import annotations
 
 import fcntl
+import os
 import shutil
+import socket
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
@@ -21,10 +23,22 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from pydantic import BaseModel
 
 import journeyman
-from journeyman.artifacts import ADAPTER_FILE, MANIFEST, hash_of, hash_of_file, read_json, write_json
+from journeyman.artifacts import (
+    ADAPTER_FILE,
+    MANIFEST,
+    disk_error,
+    expanded,
+    hash_of,
+    hash_of_file,
+    is_disk_error,
+    read_json,
+    remove_leftovers,
+    write_json,
+)
 from journeyman.config import Config
-from journeyman.errors import ChangedArtifact, InputError, StaleArtifact, UsageError
+from journeyman.errors import ChangedArtifact, InputError, Interrupted, StaleArtifact, UsageError
 from journeyman.lineage import (
+    UNFINISHED,
     check_files,
     files_below,
     find_by_hash,
@@ -50,7 +64,7 @@ from journeyman.ports import Reporter
 if TYPE_CHECKING:
     from journeyman.sources.files import Source
 
-_UNFINISHED = "unfinished.json"
+_LOCK = ".lock"
 SOURCE = "source "
 SEALED = "sealed/test.jsonl"
 STDIN, STDIN_FILE = "-", ".stdin.jsonl"
@@ -119,7 +133,7 @@ class Run:
                 raise InputError(missing.what, "Name the file where it is now: --set base.model=PATH") from missing
             return found.resolve()
 
-    @cached_property
+    @property
     def base_sha256(self) -> str:
         return hash_of_file(self.base.path)
 
@@ -128,7 +142,7 @@ class Run:
         """The files of the base that may ship: the one that is trained on, then evaluate.quantizations."""
         from journeyman.models.base import same_geometry
 
-        others = [self.root / Path(name).expanduser() for name in self.config.evaluate.quantizations]
+        others = [self.root / expanded(name) for name in self.config.evaluate.quantizations]
         return [self.base.path, *(same_geometry(path, self.base) for path in others)]
 
     @cached_property
@@ -409,7 +423,8 @@ def run_pipeline(run: Run, until: str, reporter: Reporter, *, redo: bool = False
     last = STAGES.index(stage_named(until))
     if last:
         _ = run.base  # before the logs are read: one that cannot be used would end the run in the middle
-    with _locked(run.root):
+    with locked(run.root):
+        remove_leftovers(run.root, below=False)
         for stage in STAGES[: last + 1]:
             yield _bring_up_to_date(stage, run, reporter, redo)
 
@@ -426,7 +441,7 @@ def _bring_up_to_date(stage: Stage, run: Run, reporter: Reporter, redo: bool) ->
         if stamp.inputs == inputs:
             return StageOutcome(stage.name, "fresh", 0.0, made)
         _set_aside_or_refuse(folder, stamp.inputs, inputs, redo)
-    elif stage.resumable and (folder / _UNFINISHED).is_file():
+    elif stage.resumable and (folder / UNFINISHED).is_file():
         old = _unfinished_inputs(folder)
         if old != inputs and not stage.costly:
             shutil.rmtree(folder)
@@ -434,6 +449,8 @@ def _bring_up_to_date(stage: Stage, run: Run, reporter: Reporter, redo: bool) ->
             _set_aside_or_refuse(folder, old, inputs, redo)
         else:
             action = "resumed"
+    if reporter.stop_requested:
+        raise Interrupted(f"stopped before the stage {stage.name}", "Run it again to go on")
     result = _work(stage, run, inputs, reporter)
     return StageOutcome(stage.name, action, time.perf_counter() - start, result)
 
@@ -453,7 +470,7 @@ def _set_aside_if_changed(stage: Stage, run: Run, reporter: Reporter) -> None:
 def _unfinished_inputs(folder: Path) -> dict[str, str]:
     """What an unfinished stage is being made from; nothing where the record is damaged, which fits no inputs."""
     try:
-        found = read_json(folder / _UNFINISHED)
+        found = read_json(folder / UNFINISHED)
     except InputError:
         return {}
     return {str(key): str(value) for key, value in found.items()} if isinstance(found, dict) else {}
@@ -462,39 +479,71 @@ def _unfinished_inputs(folder: Path) -> dict[str, str]:
 def _work(stage: Stage, run: Run, inputs: dict[str, str], reporter: Reporter) -> BaseModel:
     final = run.root / stage.folder
     work = final if stage.resumable else run.root / f".staged-{stage.folder}"
+    fingerprint = hash_of(inputs)
+    try:
+        _prepare(stage, work, inputs)
+        _note_old(stage, run, reporter)
+        result = stage.run(run, work, fingerprint, reporter)
+        _refuse_changed(inputs, _inputs(stage, run), stage.name)
+        _finish(stage, work, final, inputs, result)
+    except BaseException as error:
+        if not stage.resumable:
+            shutil.rmtree(work, ignore_errors=True)
+        if isinstance(error, OSError) and is_disk_error(error):
+            raise _placed(error, work) from error
+        raise
+    return result
+
+
+def _prepare(stage: Stage, work: Path, inputs: dict[str, str]) -> None:
     if not stage.resumable:
         shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True, exist_ok=True)
     if stage.resumable:
-        write_json(work / _UNFINISHED, inputs)
-    fingerprint = hash_of(inputs)
+        remove_leftovers(work, below=True)
+        write_json(work / UNFINISHED, inputs)
+
+
+def _note_old(stage: Stage, run: Run, reporter: Reporter) -> None:
     old = [run.folder(name).name for name in stage.needs if read_result(run.root, name)[0].sha256 is None]
     if old:
         reporter.say(
             f"note: the manifests of {', '.join(old)} hold no hash of themselves (an older version made them): "
             "an edit of them is not noticed"
         )
-    try:
-        result = stage.run(run, work, fingerprint, reporter)
-    except BaseException:
-        if not stage.resumable:
-            shutil.rmtree(work, ignore_errors=True)
-        raise
-    (work / _UNFINISHED).unlink(missing_ok=True)
+
+
+def _finish(stage: Stage, work: Path, final: Path, inputs: dict[str, str], result: BaseModel) -> None:
+    """Writes the manifest, then takes the mark of unfinished work away: killed between the two, the stage is made."""
     stamp = Stamp(
         stage=stage.name,
         version=stage.version,
         journeyman=journeyman.__version__,
-        fingerprint=fingerprint,
+        fingerprint=hash_of(inputs),
         inputs=inputs,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         files={name: hash_of_file(work / name) for name in files_below(work)},
     )
     write_manifest(work, stamp, result)
+    (work / UNFINISHED).unlink(missing_ok=True)
     if work != final:
         shutil.rmtree(final, ignore_errors=True)
         work.rename(final)
-    return result
+
+
+def _placed(error: OSError, work: Path) -> InputError:
+    """What the system names is where it happened, except that a copy onto a full disk names what was copied."""
+    named = error.filename2 or error.filename
+    return disk_error(error, Path(named) if isinstance(named, str) else work)
+
+
+def _refuse_changed(before: Mapping[str, str], after: Mapping[str, str], stage: str) -> None:
+    changed = sorted(key for key in {*before, *after} if before.get(key) != after.get(key))
+    if changed:
+        raise InputError(
+            f"changed while {stage} read it: {', '.join(changed)}",
+            "Let nothing write to it, or use a copy, and run it again",
+        )
 
 
 def _inputs(stage: Stage, run: Run) -> dict[str, str]:
@@ -531,29 +580,49 @@ def _short(value: str | None) -> str:
 
 
 @contextmanager
-def _locked(root: Path) -> Iterator[None]:
-    """One journeyman a folder at a time."""
+def locked(root: Path) -> Iterator[None]:
+    """One journeyman a folder at a time. The lock names its holder: `host pid`.
+
+    Raises:
+        UsageError: another one is at work in the folder, or its file system has no locks.
+    """
     root.mkdir(parents=True, exist_ok=True)
-    with (root / ".lock").open("w") as lock:
+    with (root / _LOCK).open("a+") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise UsageError(
                 f"{root}: another journeyman is at work in this folder", "Wait for it or stop it"
             ) from error
+        except OSError as error:
+            raise UsageError(
+                f"{lock.name}: cannot be locked ({error.strerror})", "Use a folder on a disk of this machine"
+            ) from error
+        with suppress(OSError):  # a full disk: the lock holds without the name
+            lock.truncate(0)
+            lock.write(f"{socket.gethostname()} {os.getpid()}")
+            lock.flush()
         yield
 
 
 def is_at_work(root: Path) -> bool:
     """True while a journeyman works in the folder; a process that died holds nothing any more."""
     try:
-        with (root / ".lock").open() as lock:
+        with (root / _LOCK).open() as lock:
             fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except FileNotFoundError:
         return False
     except BlockingIOError:
         return True
     return False
+
+
+def worker_in(root: Path) -> tuple[str, int] | None:
+    """Host and process of the journeyman at work in the folder; None where there is none, or it did not say."""
+    if not is_at_work(root):
+        return None
+    host, _, pid = (root / _LOCK).read_text().rpartition(" ")
+    return (host, int(pid)) if host and pid.isdecimal() else None
 
 
 def stage_named(name: str) -> Stage:
@@ -592,8 +661,11 @@ __all__ = [
     "Run",
     "StageOutcome",
     "beside",
+    "is_at_work",
+    "locked",
     "read_result",
     "run_pipeline",
     "stage_named",
     "typed_result",
+    "worker_in",
 ]

@@ -240,6 +240,7 @@ def doctor() -> None:
 
 def main() -> None:
     """The entry point: every error becomes one clear message and an exit code."""
+    _open_standard_files()
     prepare_streams()
     try:
         app()
@@ -247,12 +248,22 @@ def main() -> None:
         _fail(str(error), error.exit_code)
     except OSError as error:
         hint = "Free some space and run it again" if error.errno == errno.ENOSPC else "Check the path and its rights"
-        _fail(f"{error.filename or 'the system'}: {os.strerror(error.errno or 0)}. {hint}", 1)
+        _fail(f"{error.filename or 'the system'}: {error.strerror or error}. {hint}", 1)
     except KeyboardInterrupt:
         _fail("stopped. The same command goes on from the last checkpoint", 130)
     except Exception:  # a fault of ours: its traceback may quote a log
         say_lines(traceback.format_exc(), err=True)
         sys.exit(1)
+
+
+def _open_standard_files() -> None:
+    """Where a caller closed stdin, stdout or stderr: else the next file opened takes the number, and what a library
+    says goes into it."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest free number, which is this one
 
 
 def _fail(text: str, code: int) -> None:

@@ -13,7 +13,6 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 
-import psutil
 import typer
 from rich.live import Live
 from rich.text import Text
@@ -22,7 +21,7 @@ from journeyman.cli.heartbeat import LOG, Progress, last_lines, read_progress
 from journeyman.cli.say import result_console, say, say_lines
 from journeyman.errors import UsageError
 from journeyman.foreign import plain
-from journeyman.pipeline import is_at_work
+from journeyman.pipeline import is_at_work, worker_in
 
 _LOOK_S, _WATCH_S = 0.1, 2.0
 _SETTLE_S = 1.5
@@ -37,7 +36,8 @@ def detach(folder: Path, arguments: Sequence[str]) -> None:
         typer.Exit: the process ended at once with an error; what it said is shown, and its exit code is this one's.
     """
     if is_at_work(folder):
-        raise UsageError(f"{folder}: another journeyman is at work in this folder", f"journeyman stop --dir {folder}")
+        stop_it = f"journeyman stop --dir {shlex.quote(str(folder))}"
+        raise UsageError(f"{folder}: another journeyman is at work in this folder", stop_it)
     log = folder / LOG
     with log.open("ab") as file:
         start = file.tell()
@@ -54,8 +54,9 @@ def detach(folder: Path, arguments: Sequence[str]) -> None:
     if child.returncode:
         with log.open("rb") as file:
             file.seek(start)
-            say_lines(file.read().decode("utf-8", errors="replace").strip(), err=True)
-        raise typer.Exit(child.returncode)
+            said = file.read().decode("utf-8", errors="replace").strip()
+        say_lines(said or f"journeyman: it ended at once, with {child.returncode}; {log} says nothing", err=True)
+        raise typer.Exit(child.returncode if child.returncode > 0 else 1)
     place = shlex.quote(str(folder))
     say(f"at work without this terminal, as process {child.pid}; log: {log}")
     say(f"look: journeyman status --watch --dir {place}   stop: journeyman stop --dir {place}")
@@ -123,24 +124,31 @@ def stop(folder: Path) -> None:
     """Asks the process at work to save its state and end, and waits for it.
 
     Raises:
-        UsageError: nothing is at work, or it is on another machine.
+        UsageError: nothing is at work, or it is on another machine or another user's.
     """
-    progress = read_progress(folder)
-    if not is_at_work(folder) or progress is None:
-        raise UsageError(f"{folder}: no journeyman is at work here", f"Look: journeyman status --dir {folder}")
-    if progress.host != socket.gethostname():
-        raise UsageError(f"{folder}: the work is done on {progress.host}", "Stop it there")
-    if not _is_alive(progress):
-        raise UsageError(f"{folder}: locked, but not by process {progress.pid}", "Wait until it is at work")
-    os.kill(progress.pid, signal.SIGTERM)
-    say(f"asked process {progress.pid} to save its state and end")
-    while is_at_work(folder):
+    place = shlex.quote(str(folder))
+    if not is_at_work(folder):
+        raise UsageError(f"{folder}: no journeyman is at work here", f"Look: journeyman status --dir {place}")
+    worker = worker_in(folder)
+    if worker is None:
+        raise UsageError(f"{folder}: locked, but it is not told by whom", "Try again in a moment")
+    host, pid = worker
+    if host != socket.gethostname():
+        raise UsageError(f"{folder}: the work is done on {host}", "Stop it there")
+    _terminate(pid, folder)
+    say(f"asked process {pid} to save its state and end")
+    while worker_in(folder) == worker:
         time.sleep(_LOOK_S)
-    say(f"stopped. It goes on with: {progress.command}")
+    progress = read_progress(folder)
+    say(f"stopped. It goes on with: {progress.command if progress else f'journeyman run --dir {place}'}")
 
 
-def _is_alive(progress: Progress) -> bool:
+def _terminate(pid: int, folder: Path) -> None:
     try:
-        return abs(psutil.Process(progress.pid).create_time() - progress.process_started) < 1
-    except psutil.NoSuchProcess:
-        return False
+        os.kill(pid, signal.SIGTERM)
+    except ProcessLookupError:
+        pass  # it ended by itself just now
+    except PermissionError as error:
+        raise UsageError(
+            f"{folder}: process {pid} belongs to another user", f"Stop it as that user: kill {pid}"
+        ) from error

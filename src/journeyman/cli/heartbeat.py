@@ -135,5 +135,5 @@ def last_lines(folder: Path, count: int) -> list[str]:
 def _is_same_file(path: Path) -> bool:
     try:
         return os.path.samestat(path.stat(), os.fstat(sys.stderr.fileno()))
-    except (OSError, ValueError, AttributeError):
+    except (OSError, ValueError, AttributeError):  # closed, or none
         return False

@@ -6,7 +6,7 @@ import signal
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 from types import FrameType
@@ -17,6 +17,8 @@ from journeyman.cli.heartbeat import Heartbeat
 from journeyman.cli.say import progress_console, say_on
 from journeyman.errors import Interrupted
 from journeyman.foreign import plain
+
+_STOP = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class TerminalReporter:
@@ -65,7 +67,8 @@ class TerminalReporter:
     def say(self, text: str) -> None:
         self.heartbeat.say(text)
         if not self.heartbeat.stderr_is_log:
-            say_on(self.console, text)
+            with suppress(OSError):  # a closed terminal
+                say_on(self.console, text)
 
     def _interrupt(self, number: int, frame: FrameType | None) -> None:
         if self.stop_requested:
@@ -76,19 +79,19 @@ class TerminalReporter:
 
 @contextmanager
 def terminal_reporter(folder: Path, command: str) -> Iterator[TerminalReporter]:
-    """A reporter whose display is up, with SIGINT and SIGTERM turned into a request to stop.
+    """A reporter whose display is up, with SIGINT, SIGTERM and SIGHUP turned into a request to stop.
+
+    Under nohup, which ignores SIGHUP, the terminal's end does not stop the work.
 
     Args:
         folder: where other terminals look.
         command: what the person types to go on.
     """
     reporter = TerminalReporter(Heartbeat(folder, command))
-    before = {number: signal.signal(number, reporter._interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
+    asked = [one for one in _STOP if one != signal.SIGHUP or signal.getsignal(one) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, reporter._interrupt) for number in asked}
     try:
-        if reporter.live:
-            with reporter._progress:
-                yield reporter
-        else:
+        with _display(reporter):
             yield reporter
         reporter.heartbeat.end("ended")
     except (Interrupted, KeyboardInterrupt) as stop:
@@ -100,4 +103,19 @@ def terminal_reporter(folder: Path, command: str) -> Iterator[TerminalReporter]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-        sys.stderr.flush()
+        with suppress(OSError):
+            if sys.stderr is not None:
+                sys.stderr.flush()
+
+
+@contextmanager
+def _display(reporter: TerminalReporter) -> Iterator[None]:
+    if not reporter.live:
+        yield
+        return
+    reporter._progress.start()
+    try:
+        yield
+    finally:
+        with suppress(OSError):  # a closed terminal must not hide how the work ended
+            reporter._progress.stop()

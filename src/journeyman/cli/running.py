@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from journeyman.artifacts import write_model
+from journeyman.artifacts import disk_error, remove_quietly, write_model
 from journeyman.cli.progress import terminal_reporter
 from journeyman.cli.say import result_console, say_on
 from journeyman.cli.tables import (
@@ -27,7 +27,7 @@ from journeyman.manifests import (
     EvaluationManifest,
     IngestManifest,
 )
-from journeyman.pipeline import SEALED, STDIN, STDIN_FILE, Run, run_pipeline, stage_named, typed_result
+from journeyman.pipeline import SEALED, STDIN, STDIN_FILE, Run, locked, run_pipeline, stage_named, typed_result
 
 
 def run_stages(
@@ -83,26 +83,34 @@ def run_arguments(folder: Path, until: str, overrides: Sequence[str]) -> list[st
 
 
 def keep_piped(folder: Path, config: Config) -> None:
-    """Stores what is piped in where data.sources names it."""
+    """Stores what is piped in where data.sources names it, unless another journeyman is reading that."""
     if STDIN in config.data.sources:
-        keep_stdin(folder)
+        with locked(folder):
+            keep_stdin(folder)
 
 
 def keep_stdin(folder: Path) -> None:
-    """Stores what is piped in, so that the run can be resumed and checked. Readable by its owner only."""
+    """Stores what is piped in, so that the run can be resumed and checked. Readable by its owner only.
+
+    Raises:
+        InputError: the disk is full or the folder cannot be written; what an earlier call kept stands.
+    """
     place = folder / STDIN_FILE
     if sys.stdin is None or sys.stdin.isatty():
         if not place.exists():
             raise UsageError("data.sources names -, but nothing is piped in", "journeyman ingest < log.jsonl")
         return
     staged = place.with_suffix(".part")
-    staged.touch(mode=0o600)
-    with staged.open("wb") as file:
-        shutil.copyfileobj(sys.stdin.buffer, file)
-    if staged.stat().st_size:
-        staged.replace(place)
-        return
-    staged.unlink()
+    try:
+        staged.touch(mode=0o600)
+        with staged.open("wb") as file:
+            shutil.copyfileobj(sys.stdin.buffer, file)
+        if staged.stat().st_size:
+            staged.replace(place)
+    except OSError as error:
+        raise disk_error(error, place) from error
+    finally:
+        remove_quietly(staged)
     if not place.exists():  # else: nothing was piped now, and what an earlier call kept stands
         raise UsageError("data.sources names -, but nothing was piped in", "journeyman ingest < log.jsonl")
 

@@ -69,7 +69,8 @@ def first_pass(
         noted = Counter({(rule, role): n for rule, role, n in state["noted"]})
         batches = _Batches(interactions, state["rows"])
         setup = partial(Examiner, base, config, check_fault)
-        for made in mapped(examine, setup, batches, parallel=size > _WORTH_WORKERS):
+        parallel, stopping = size > _WORTH_WORKERS, lambda: reporter.stop_requested
+        for made in mapped(examine, setup, batches, parallel=parallel, stopping=stopping):
             _store(made, tables, outputs)
             noted.update(made.noted)
             _merge(state, made)
@@ -165,7 +166,9 @@ def second_pass(
         batches = _Batches(interactions, state["rows"])
         done = _Done(state["rows"])
         setup = partial(RenderWorker, base, config, prompts, tools)
-        for made in mapped(render, setup, _chosen(batches, log, choice, done), parallel=size > _WORTH_WORKERS):
+        parallel, stopping = size > _WORTH_WORKERS, lambda: reporter.stop_requested
+        chosen = _chosen(batches, log, choice, done)
+        for made in mapped(render, setup, chosen, parallel=parallel, stopping=stopping):
             outputs.write("examples.jsonl", made.examples)
             outputs.write("examples", made.columns.tobytes())
             for name, data in made.findings.items():

@@ -10,6 +10,7 @@ lines hold none was written by version 0.4.0 or before: it is taken as it is, an
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -47,8 +48,10 @@ class Answers:
             sound = [line.content for line in lines if line.content is not None and line.sealed and _is_answer(line)]
         self.damaged = len(lines) - len(sound)
         self._lines: dict[str, dict[str, Any]] = {content["key"]: content for content in sound}
-        if torn or self.damaged or not all(line.sealed for line in lines):
+        if self.damaged or not all(line.sealed for line in lines):
             write_atomic(self._path, b"".join(map(sealed, sound)))
+        elif torn:  # in place: a full disk or a kill cannot cost the answers before
+            os.truncate(self._path, self._path.read_bytes().rfind(b"\n") + 1)
 
     def key(self, question: Question, generator: Generator) -> str:
         return hash_of(

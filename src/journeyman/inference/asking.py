@@ -131,6 +131,8 @@ def _in_threads(
         except Empty:
             continue
         if isinstance(result, BaseException):
+            if progress.reporter.stop_requested:  # a signal to all processes at once ended the engine as well
+                continue
             raise result
         left -= 1
         yield number, result

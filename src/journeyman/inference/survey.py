@@ -8,7 +8,7 @@ from pathlib import Path
 
 from journeyman.artifacts import hash_of_file
 from journeyman.config import EvaluateConfig
-from journeyman.errors import EngineError, InputError
+from journeyman.errors import EngineError, InputError, Interrupted
 from journeyman.foreign import plain
 from journeyman.inference.answers import Answers
 from journeyman.inference.arms import (
@@ -154,6 +154,8 @@ class Survey:
     def _prove_prompts(self, engine: LlamaEngine) -> int:
         """Every prompt must be the same token ids in the engine as in training."""
         for row in self._rows:
+            if self._reporter.stop_requested:
+                raise Interrupted("stopped before the first answer", "Run it again to go on")
             trained = self._renderer.prompt_ids(row.messages, row.tools)
             served = engine.prompt_ids(row.messages, row.tools)
             if trained != served:

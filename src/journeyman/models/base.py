@@ -17,7 +17,7 @@ import zipfile
 from dataclasses import fields, replace
 from pathlib import Path
 
-from journeyman.artifacts import sha256_of
+from journeyman.artifacts import expanded, sha256_of
 from journeyman.config import EMBEDDED
 from journeyman.errors import InputError
 from journeyman.models.geometry import geometry_of
@@ -36,7 +36,7 @@ def find_base(model: str, folder: Path) -> Path:
     """
     if model == EMBEDDED:
         return _embedded()
-    path = (folder / Path(model).expanduser()).resolve()
+    path = (folder / expanded(model)).resolve()
     if not path.is_file():
         raise InputError(f"base.model = {model!r}: no file {path}", "Set base.model to a .gguf file or to 'embedded'")
     return path
@@ -64,7 +64,7 @@ def _embedded() -> Path:
         installed = Path(spec.origin).with_name(_FILE)
         if installed.is_file():
             return installed
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "journeyman"
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or expanded("~/.cache")) / "journeyman"
     target = cache / _FILE
     if not target.is_file():
         _fetch(target)

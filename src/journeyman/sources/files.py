@@ -17,6 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import IO, NamedTuple, cast
 
+from journeyman.artifacts import expanded
 from journeyman.errors import UsageError
 from journeyman.foreign import plain
 from journeyman.sources.documents import documents_of, is_document, lines_of
@@ -61,7 +62,7 @@ def sources_of(paths: Iterable[Path]) -> list[Source]:
 
 
 def _top(root: Path, entry: str) -> Path:
-    path = root / Path(entry).expanduser()
+    path = root / expanded(entry)
     if path.is_dir():
         return path
     fixed = itertools.takewhile(lambda part: not any(sign in part for sign in "*?["), path.parts[:-1])
@@ -78,7 +79,7 @@ def log_files(root: Path, name: str) -> list[Path]:
     Raises:
         UsageError: nothing is there, or something that is read once or without end: a pipe, a device, a socket.
     """
-    path = root / Path(name).expanduser()
+    path = root / expanded(name)
     _refuse_special(path)
     if path.is_dir():
         found = sorted(p for p in path.rglob("*") if p.is_file() and _is_log(p))
@@ -127,7 +128,7 @@ def _is_log(path: Path) -> bool:
 
 def skipped_files(root: Path, entries: Sequence[str]) -> dict[str, int]:
     """Files in the folders that data.sources names which are no logs by their names → their sizes in bytes."""
-    folders = [path for entry in entries if (path := root / Path(entry).expanduser()).is_dir()]
+    folders = [path for entry in entries if (path := root / expanded(entry)).is_dir()]
     return {
         _below(path, folder): path.stat().st_size
         for folder in folders

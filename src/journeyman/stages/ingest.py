@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from journeyman.artifacts import read_rows, row_bytes
 from journeyman.config import DataConfig, RedactConfig
-from journeyman.errors import InputError, Interrupted
+from journeyman.errors import InputError, Interrupted, JourneymanError
 from journeyman.foreign import plain
 from journeyman.manifests import Durations, IngestManifest, LogGroup
 from journeyman.outputs import Outputs
@@ -57,7 +57,8 @@ def ingest(
 
     Raises:
         UsageError: a source is missing, or data.format is unknown.
-        InputError: no source holds a single usable interaction, or a compressed file is damaged.
+        InputError: no source holds a single usable interaction, a compressed file is damaged, or a source changed while
+            it was read.
         Interrupted: asked to stop; what was read is kept.
     """
     skipped = dict(skipped or {})
@@ -72,7 +73,8 @@ def ingest(
         batches = _batches(sources, start["source"], start["rows"], data.encoding, read)
         handled = start["read"]
         setup = partial(_Worker, data, redact)
-        for made in mapped(_read_batch, setup, batches, parallel=sum(sizes) > _WORTH_WORKERS):
+        parallel, stopping = sum(sizes) > _WORTH_WORKERS, lambda: reporter.stop_requested
+        for made in mapped(_read_batch, setup, batches, parallel=parallel, stopping=stopping):
             outputs.write(_ROWS, made.kept)
             outputs.write(_REJECTED, refused.written(made.source, made.rejected))
             for seen in made.seen:
@@ -147,16 +149,53 @@ def _batches(sources: Sequence[Source], first: int, skip: int, encoding: str, re
         skipped = skip if number == first else 0
         content: list[Row] = []
         rows, size, done = skipped, 0, 0
-        for row, done in batches.joined(number, read_file(sources[number].path, skipped, encoding)):
+        unchanged = _Unchanged(sources[number].path)
+        found = batches.joined(number, read_file(sources[number].path, skipped, encoding))
+        for row, done in unchanged.told(found):
             content.append(row)
             rows += 1
             read.rows += 1
             size += len(row.raw or "") or _TYPICAL_ROW
             if size >= _BATCH_BYTES:
+                unchanged.check()
                 yield _Batch(number, sources[number].name, content, rows, done)
                 content, size = [], 0
+        unchanged.check()
         if content:
             yield _Batch(number, sources[number].name, content, rows, done)
+
+
+class _Unchanged:
+    """Refuses a log that is written while it is read: its rows would be of no one state of the file."""
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._before = path, _state_of(path)
+
+    def told(self, rows: Iterator[tuple[Row, int]]) -> Iterator[tuple[Row, int]]:
+        """The rows; an error of reading them that comes of a change says that it does."""
+        try:
+            yield from rows
+        except JourneymanError:
+            self.check()
+            raise
+
+    def check(self) -> None:
+        now = _state_of(self._path)
+        if now != self._before and self._before is not None:
+            what = f"{self._before[0]:,} bytes when it was opened, {now[0]:,} now" if now else "it is gone"
+            raise InputError(
+                f"{self._path}: changed while it was read ({what})",
+                "Let nothing write to it, or set data.sources to a copy, and run it again",
+            )
+
+
+def _state_of(path: Path) -> tuple[int, int, int] | None:
+    """Size, time of change and place."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_size, found.st_mtime_ns, found.st_ino
 
 
 class _Worker:

@@ -14,16 +14,26 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
-from journeyman.artifacts import disk_error, read_model, sha256_of, write_atomic
+from journeyman.artifacts import (
+    disk_error,
+    read_model,
+    remove_leftovers,
+    remove_quietly,
+    sha256_of,
+    sync,
+    write_atomic,
+)
 from journeyman.errors import InputError
 from journeyman.manifests import ValidationPoint
+from journeyman.training.tensors import save_tensors
 
 FILES = ("state.json", "state.safetensors")
 _KEEP = 2
 _NAME = re.compile(r"step-(\d{1,18})\.(\d{1,18})", re.ASCII)
+_TENSORS = "state.safetensors"
 
 
 class TrainingState(BaseModel):
@@ -56,21 +66,23 @@ def save_checkpoint(folder: Path, state: TrainingState, tensors: dict[str, Tenso
         InputError: the disk is full; the last good checkpoint stays.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    remove_leftovers(folder, below=False)  # what a kill left of an earlier one
     staged = folder / f".tmp-{state.step}-{os.getpid()}"
     before = [serial for step, serial in map(_numbers, checkpoints(folder)) if step == state.step]
     target = folder / f"step-{state.step:06d}.{max(before, default=0) + 1}"
     try:
-        shutil.rmtree(staged, ignore_errors=True)
         staged.mkdir()
-        save_file(tensors, staged / "state.safetensors")
-        _sync(staged / "state.safetensors")
-        digest = sha256_of(staged / "state.safetensors")
+        save_tensors(tensors, staged / _TENSORS)
+        digest = sha256_of(staged / _TENSORS)
         write_atomic(staged / "state.json", _sealed(state.model_copy(update={"tensors_sha256": digest})))
         staged.rename(target)
-        _sync(folder)
+        sync(folder)
     except OSError as error:
-        shutil.rmtree(staged, ignore_errors=True)
+        remove_quietly(staged)
         raise disk_error(error, folder) from error
+    except BaseException:
+        remove_quietly(staged)
+        raise
     for old in checkpoints(folder)[_KEEP:]:
         shutil.rmtree(old, ignore_errors=True)
 
@@ -81,7 +93,7 @@ def load_checkpoint(folder: Path) -> tuple[TrainingState, dict[str, Tensor]] | N
         try:
             if not damaged_files(candidate):
                 state = read_model(candidate / "state.json", TrainingState)
-                return state, load_file(candidate / "state.safetensors")
+                return state, load_file(candidate / _TENSORS)
         except (InputError, OSError, SafetensorError):
             continue
     return None
@@ -125,11 +137,3 @@ def _numbers(checkpoint: Path) -> tuple[int, int]:
     match = _NAME.fullmatch(checkpoint.name)
     assert match
     return int(match[1]), int(match[2])
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

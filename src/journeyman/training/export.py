@@ -10,20 +10,29 @@ import os
 from pathlib import Path
 
 import gguf
-from safetensors.torch import save_file
 
-from journeyman.artifacts import write_json
+from journeyman.artifacts import disk_error, remove_quietly, sync, write_json
 from journeyman.models.geometry import GGUF_MODULE_NAMES
 from journeyman.models.weights import to_interleaved
 from journeyman.training.lora import Adapter, parameter_name
+from journeyman.training.tensors import save_tensors
 
 
 def write_peft(adapter: Adapter, base_name: str, folder: Path) -> None:
-    """adapter_model.safetensors and adapter_config.json, as `peft.PeftModel.from_pretrained` reads them."""
+    """adapter_model.safetensors and adapter_config.json, as `peft.PeftModel.from_pretrained` reads them.
+
+    Raises:
+        InputError: the disk is full or the folder cannot be written.
+    """
     tensors = {name: value.detach().contiguous() for name, value in adapter.parameters.items()}
-    staged = folder / ".adapter_model.tmp"
-    save_file(tensors, staged, metadata={"format": "pt"})
-    staged.replace(folder / "adapter_model.safetensors")
+    staged = folder / f".adapter_model.{os.getpid()}.tmp"
+    try:
+        save_tensors(tensors, staged, metadata={"format": "pt"})
+        staged.replace(folder / "adapter_model.safetensors")
+    except OSError as error:
+        raise disk_error(error, folder / "adapter_model.safetensors") from error
+    finally:
+        remove_quietly(staged)
     write_json(
         folder / "adapter_config.json",
         {
@@ -48,10 +57,24 @@ def write_gguf(adapter: Adapter, path: Path) -> None:
     """A GGUF adapter: per target `blk.N.NAME.weight.lora_a` and `.lora_b`, in float32.
 
     Source: ggml-org/llama.cpp, src/llama-adapter.cpp (keys and names that its loader requires).
+
+    Raises:
+        InputError: the disk is full or the folder cannot be written.
     """
-    geometry = adapter.geometry
     staged = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    writer = gguf.GGUFWriter(staged, geometry.architecture)
+    try:
+        _write_gguf(adapter, staged)
+        sync(staged)
+        staged.replace(path)
+    except OSError as error:
+        raise disk_error(error, path) from error
+    finally:
+        remove_quietly(staged)
+
+
+def _write_gguf(adapter: Adapter, path: Path) -> None:
+    geometry = adapter.geometry
+    writer = gguf.GGUFWriter(path, geometry.architecture)
     writer.add_string("general.type", "adapter")
     writer.add_string("adapter.type", "lora")
     writer.add_float32("adapter.lora.alpha", adapter.config.alpha)
@@ -66,4 +89,3 @@ def write_gguf(adapter: Adapter, path: Path) -> None:
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
-    staged.replace(path)

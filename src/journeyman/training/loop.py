@@ -87,7 +87,7 @@ class Trainer:
 
     def run(self) -> TrainingState:
         self._resume()
-        self.metrics = Metrics(self.job.folder.parent, self.state.step)
+        self.metrics = Metrics(self.job.folder.parent, self.state.step, self.state.validated_step)
         try:
             self._begin()
             while not self.state.finished:

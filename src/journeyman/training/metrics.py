@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import threading
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
+
+from journeyman.artifacts import disk_error
 
 LOG_NAME = "metrics.jsonl"
 _EVENTS = "tensorboard"
@@ -31,32 +35,79 @@ def _step_of(line: str) -> int | None:
 
 
 class Metrics:
-    """Appends to both logs of one run folder, from `step` on: lines of later steps, which a kill lost, are dropped."""
+    """Appends to both logs of one run folder, and goes on where a checkpoint stood: what a kill lost is cut off.
 
-    def __init__(self, folder: Path, step: int) -> None:
+    Args:
+        step: steps that the checkpoint holds.
+        validated_step: the last one whose validation it holds.
+    """
+
+    def __init__(self, folder: Path, step: int, validated_step: int) -> None:
         self._path = folder / LOG_NAME
-        self._drop_after(step)
+        _cut_after(self._path, step, validated_step)
         self._events: Any = None
         if importlib.util.find_spec("tensorboard") is not None:
             from torch.utils.tensorboard import SummaryWriter
 
-            self._events = SummaryWriter(str(folder / _EVENTS), purge_step=step + 1 if step else None, flush_secs=10)
+            _keep_event_threads_quiet()
+            with suppress(OSError):
+                self._events = SummaryWriter(
+                    str(folder / _EVENTS), purge_step=step + 1 if step else None, flush_secs=10
+                )
 
     def write(self, step: int, **values: float) -> None:
-        """One line; `step` counts finished optimizer steps."""
-        with self._path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"step": step, **values}) + "\n")
-        if self._events is not None:
-            for name, curve in _CURVES.items():
-                if name in values:
-                    self._events.add_scalar(curve, values[name], step)
+        """One line; `step` counts finished optimizer steps.
+
+        Raises:
+            InputError: the disk is full. Of TensorBoard's events that ends the events only.
+        """
+        try:
+            with self._path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps({"step": step, **values}) + "\n")
+        except OSError as error:
+            raise disk_error(error, self._path) from error
+        try:
+            for name in _CURVES.keys() & values.keys() if self._events is not None else ():
+                self._events.add_scalar(_CURVES[name], values[name], step)
+        except OSError:
+            self._events = None
 
     def close(self) -> None:
         if self._events is not None:
-            self._events.close()
+            with suppress(OSError):
+                self._events.close()
 
-    def _drop_after(self, step: int) -> None:
-        if self._path.is_file():
-            lines = self._path.read_text(encoding="utf-8", errors="replace").splitlines()
-            kept = [line for line in lines if (found := _step_of(line)) is not None and found <= step]
-            self._path.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
+
+def _cut_after(path: Path, step: int, validated_step: int) -> None:
+    """Cuts the file where the first line stands that the checkpoint does not know, or that is torn.
+
+    In place: a full disk or a kill cannot cost the lines before.
+    """
+    if not path.is_file():
+        return
+    kept = 0
+    with path.open("r+b") as file:
+        for line in file:
+            if not _is_known(line, step, validated_step):
+                break
+            kept += len(line)
+        file.truncate(kept)
+
+
+def _is_known(line: bytes, step: int, validated_step: int) -> bool:
+    try:
+        values = json.loads(line)
+        return line.endswith(b"\n") and values["step"] <= (validated_step if "validation_loss" in values else step)
+    except (ValueError, KeyError, TypeError):
+        return False
+
+
+def _keep_event_threads_quiet() -> None:
+    """TensorBoard writes in a thread of its own, whose end on a full disk would print a traceback into the run."""
+    before = threading.excepthook
+
+    def hook(failed: threading.ExceptHookArgs) -> None:
+        if not type(failed.thread).__module__.startswith("tensorboard"):
+            before(failed)
+
+    threading.excepthook = hook
