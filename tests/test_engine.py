@@ -99,7 +99,7 @@ class Served:
         start = time.monotonic()
         for number in signals:
             self.process.send_signal(number)
-            time.sleep(0.5)
+            time.sleep(1)
         self.process.wait(timeout=60)
         return time.monotonic() - start
 
@@ -349,7 +349,8 @@ def test_a_second_signal_ends_it_at_once(own: Served) -> None:
     stalled = own.send({**ENDLESS, "stream": True})
     time.sleep(0.5)
     engine = own.engine()
-    assert own.seconds_to_end(signal.SIGTERM, signal.SIGTERM) < 4
+    assert own.seconds_to_end(signal.SIGTERM, signal.SIGTERM) < SHUTDOWN_S
+    assert own.process.returncode == 128 + signal.SIGTERM  # it did not wait for the reader; a busy machine may be slow
     assert gone(engine)
     stalled.close()
 

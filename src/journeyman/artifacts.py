@@ -7,7 +7,6 @@ import hashlib
 import io
 import json
 import os
-import re
 import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -129,12 +128,6 @@ def read_rows(path: Path, kind: type[_Model]) -> Iterator[_Model]:
                 raise InputError(
                     f"{path}:{number}: {error.errors()[0]['msg']}", "Changed by hand? journeyman run --redo"
                 ) from error
-
-
-def file_part(name: str) -> str:
-    """A name from a log (a role) as a part of a file's name: other signs become _, told apart by a hash."""
-    safe = re.sub(r"[^A-Za-z0-9_-]", "_", name)[:60]
-    return safe if safe == name else f"{safe}-{hash_of(name)[:8]}"
 
 
 def hash_of(value: Any) -> str:

@@ -16,7 +16,7 @@ from typing import Any, Literal, get_args, get_origin
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from journeyman.errors import UsageError
-from journeyman.records import ARMS
+from journeyman.records import ARMS, EVERY_ROLE
 
 CONFIG_NAME = "journeyman.toml"
 EMBEDDED = "embedded"
@@ -24,6 +24,12 @@ EMBEDDED = "embedded"
 
 class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+def _no_marker(role: str) -> str:
+    if role == EVERY_ROLE:
+        raise ValueError(f"no role may be called {EVERY_ROLE!r}, which means every role: name another")
+    return role
 
 
 class BaseConfig(Section):
@@ -72,6 +78,11 @@ class DataConfig(Section):
     columns: dict[str, str] = Field(
         default_factory=dict, description="for tables and JSON: our field → the column's name, or a dotted path"
     )
+
+    @field_validator("default_role")
+    @classmethod
+    def _is_a_role(cls, name: str) -> str:
+        return _no_marker(name)
 
 
 class RedactConfig(Section):
@@ -336,6 +347,11 @@ class Config(Section):
     evaluate: EvaluateConfig = EvaluateConfig()
     decide: DecideConfig = DecideConfig()
     serve: ServeConfig = ServeConfig()
+
+    @field_validator("roles")
+    @classmethod
+    def _are_roles(cls, roles: dict[str, RoleConfig]) -> dict[str, RoleConfig]:
+        return {_no_marker(name): section for name, section in roles.items()}
 
     def role(self, name: str) -> RoleConfig:
         """The role's settings; the defaults where the toml does not name it."""

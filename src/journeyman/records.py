@@ -168,6 +168,9 @@ class Finding(Record):
     answer: str = Field("", description="the answer's end, for the report")
 
 
+EVERY_ROLE = "all"
+"""What stands for all roles together in manifests: no role may be called so."""
+
 TEACHER, BASE, FEW_SHOT, TUNED = "teacher", "base", "few-shot", "tuned"
 ARMS = (TEACHER, BASE, FEW_SHOT, TUNED)
 """Who answers: the logs, the untuned model, the same with examples in its prompt, the adapter. Beside these,

@@ -8,12 +8,14 @@ from __future__ import annotations
 import errno
 import os
 import sys
+import traceback
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 import journeyman
+from journeyman.cli.say import prepare_streams, say, say_lines
 from journeyman.errors import JourneymanError
 
 app = typer.Typer(
@@ -34,7 +36,7 @@ HERE = Path()
 @app.callback(invoke_without_command=True)
 def root(version: Annotated[bool, typer.Option("--version", help="print the version")] = False) -> None:
     if version:
-        typer.echo(f"journeyman {journeyman.__version__}")
+        say(f"journeyman {journeyman.__version__}")
         raise typer.Exit
 
 
@@ -51,7 +53,7 @@ def init(folder: Annotated[Path, typer.Argument(help="the new run folder")] = HE
     """Write a commented journeyman.toml."""
     from journeyman.cli.init import write_config
 
-    typer.echo(f"{write_config(folder)}: set data.sources to your logs, then: journeyman run --dir {folder}")
+    say(f"{write_config(folder)}: set data.sources to your logs, then: journeyman run --dir {folder}")
 
 
 @app.command()
@@ -229,6 +231,7 @@ def doctor() -> None:
 
 def main() -> None:
     """The entry point: every error becomes one clear message and an exit code."""
+    prepare_streams()
     try:
         app()
     except JourneymanError as error:
@@ -238,8 +241,11 @@ def main() -> None:
         _fail(f"{error.filename or 'the system'}: {os.strerror(error.errno or 0)}. {hint}", 1)
     except KeyboardInterrupt:
         _fail("stopped. The same command goes on from the last checkpoint", 130)
+    except Exception:  # a fault of ours: its traceback may quote a log
+        say_lines(traceback.format_exc(), err=True)
+        sys.exit(1)
 
 
 def _fail(text: str, code: int) -> None:
-    print(f"journeyman: {text}", file=sys.stderr)
+    say(f"journeyman: {text}", err=True)
     sys.exit(code)

@@ -14,12 +14,14 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 import psutil
-from rich.console import Console
+import typer
 from rich.live import Live
 from rich.text import Text
 
 from journeyman.cli.heartbeat import LOG, Progress, last_lines, read_progress
-from journeyman.errors import JourneymanError, UsageError
+from journeyman.cli.say import result_console, say, say_lines
+from journeyman.errors import UsageError
+from journeyman.foreign import plain
 from journeyman.pipeline import is_at_work
 
 _LOOK_S, _WATCH_S = 0.1, 2.0
@@ -32,7 +34,7 @@ def detach(folder: Path, arguments: Sequence[str]) -> None:
 
     Raises:
         UsageError: a journeyman is at work in the folder already.
-        JourneymanError: the process ended at once with an error; it is shown.
+        typer.Exit: the process ended at once with an error; what it said is shown, and its exit code is this one's.
     """
     if is_at_work(folder):
         raise UsageError(f"{folder}: another journeyman is at work in this folder", f"journeyman stop --dir {folder}")
@@ -52,13 +54,11 @@ def detach(folder: Path, arguments: Sequence[str]) -> None:
     if child.returncode:
         with log.open("rb") as file:
             file.seek(start)
-            said = file.read().decode("utf-8", errors="replace").strip()
-        error = JourneymanError(said.removeprefix("journeyman: "))
-        error.exit_code = child.returncode
-        raise error
+            say_lines(file.read().decode("utf-8", errors="replace").strip(), err=True)
+        raise typer.Exit(child.returncode)
     place = shlex.quote(str(folder))
-    print(f"at work without this terminal, as process {child.pid}; log: {log}")
-    print(f"look: journeyman status --watch --dir {place}   stop: journeyman stop --dir {place}")
+    say(f"at work without this terminal, as process {child.pid}; log: {log}")
+    say(f"look: journeyman status --watch --dir {place}   stop: journeyman stop --dir {place}")
 
 
 def describe(folder: Path) -> list[str]:
@@ -101,20 +101,21 @@ def watch(folder: Path) -> None:
     try:
         _watch(folder)
     except KeyboardInterrupt:
-        print("the work goes on")
+        say("the work goes on")
 
 
 def _watch(folder: Path) -> None:
-    console = Console()
+    console = result_console()
     if console.is_terminal:
         with Live(console=console, refresh_per_second=4) as live:
             while is_at_work(folder):
-                live.update(Text("\n".join([*describe(folder), *last_lines(folder, 5)])))
+                live.update(Text("\n".join(map(plain, [*describe(folder), *last_lines(folder, 5)]))))
                 time.sleep(_WATCH_S)
             live.update(Text(""))
     else:
         while is_at_work(folder):
-            print("\n".join(describe(folder)), flush=True)
+            for line in describe(folder):
+                say(line)
             time.sleep(_WATCH_S * 5)
 
 
@@ -132,10 +133,10 @@ def stop(folder: Path) -> None:
     if not _is_alive(progress):
         raise UsageError(f"{folder}: locked, but not by process {progress.pid}", "Wait until it is at work")
     os.kill(progress.pid, signal.SIGTERM)
-    print(f"asked process {progress.pid} to save its state and end", flush=True)
+    say(f"asked process {progress.pid} to save its state and end")
     while is_at_work(folder):
         time.sleep(_LOOK_S)
-    print(f"stopped. It goes on with: {progress.command}")
+    say(f"stopped. It goes on with: {progress.command}")
 
 
 def _is_alive(progress: Progress) -> bool:

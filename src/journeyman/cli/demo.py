@@ -7,10 +7,9 @@ import time
 from importlib.resources import files
 from pathlib import Path
 
-from rich.console import Console
-
 from journeyman.artifacts import write_atomic
 from journeyman.cli.running import print_results, run_stages
+from journeyman.cli.say import say
 from journeyman.config import CONFIG_NAME
 from journeyman.errors import NoGo, NotDeployable, UsageError
 from journeyman.pipeline import stage_named
@@ -26,16 +25,15 @@ def run_demo(folder: Path) -> None:
     for name in _FILES:
         if not (folder / name).exists():
             write_atomic(folder / name, files("journeyman.demo").joinpath(name).read_bytes())
-    start, console = time.perf_counter(), Console(stderr=True)
+    start = time.perf_counter()
     command = f"journeyman demo {shlex.quote(str(folder))}"
     try:
         run_stages(folder, "export", [], command=command)
     except NoGo:
         raise
     except NotDeployable as verdict:
-        console.print(f"no bundle: {verdict.what}", highlight=False)
+        say(f"no bundle: {verdict.what}", err=True)
     print_results(folder, "export")
-    out = Console(highlight=False)
     if (folder / stage_named("export").folder).is_dir():
-        out.print(f"serve it: journeyman serve --dir {shlex.quote(str(folder))}", soft_wrap=True)
-    out.print(f"{time.perf_counter() - start:.0f} s in all. Look inside: {folder}/journeyman.toml", soft_wrap=True)
+        say(f"serve it: journeyman serve --dir {shlex.quote(str(folder))}")
+    say(f"{time.perf_counter() - start:.0f} s in all. Look inside: {folder}/journeyman.toml")

@@ -7,15 +7,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 import psutil
-from rich.console import Console
 
+from journeyman.cli.say import say
 from journeyman.config import EMBEDDED
 from journeyman.errors import JourneymanError
 
 
 def examine() -> bool:
     """Prints what was found; False where something is missing."""
-    console, good = Console(highlight=False), True
+    good = True
     for name, look in (
         ("processor", _processor),
         ("memory", lambda: f"{psutil.virtual_memory().available / 1e9:.1f} GB free"),
@@ -27,16 +27,16 @@ def examine() -> bool:
         ("log formats", _formats),
         ("secrets", _secrets),
     ):
-        good &= _line(console, name, look)
+        good &= _line(name, look)
     return good
 
 
-def _line(console: Console, name: str, look: Callable[[], str]) -> bool:
+def _line(name: str, look: Callable[[], str]) -> bool:
     try:
-        console.print(f"ok       {name:<11} {look()}", soft_wrap=True, markup=False)
+        say(f"ok       {name:<11} {look()}")
         return True
     except (JourneymanError, ImportError) as error:
-        console.print(f"missing  {name:<11} {error}", soft_wrap=True, markup=False)
+        say(f"missing  {name:<11} {error}")
         return False
 
 

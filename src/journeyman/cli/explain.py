@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from rich.table import Table
-
-from journeyman.cli.tables import result_console
+from journeyman.cli.grid import Column, print_grid
+from journeyman.cli.say import result_console, say
 from journeyman.config import CONFIG_NAME, DataConfig, load_config
 from journeyman.errors import UsageError
 from journeyman.foreign import plain
@@ -31,18 +29,16 @@ def print_explanation(folder: Path, file: Path, line: int, settings: Sequence[st
     row = _row(file, line, data)
     reader = Reader(data)
     records = reader.records(row, file.name)
-    console = result_console()
-    say: Any = lambda text: console.print(text, markup=False, highlight=False, soft_wrap=True)  # noqa: E731
     say(f"{file}, row {row.line}: {_format(reader, row)}")
     for number, one in enumerate(records):
         say(f"[{number}] {_outcome(one)}")
     if row.value is None:
         return
-    table = Table("field", "value", "became", title="what each field became", title_justify="left")
-    for became in explained(row.value, records):
-        table.add_row(plain(became.path, 60), plain(str(became.value), _SHOWN), plain(became.where, 60))
-    console.print(table)
-    lost = sum(one.where == NOT_KEPT for one in explained(row.value, records))
+    fields = explained(row.value, records)
+    columns = [Column(name, wraps=True) for name in ("field", "value", "became")]
+    rows = [[plain(one.path, 60), plain(str(one.value), _SHOWN), plain(one.where, 60)] for one in fields]
+    print_grid(result_console(), "what each field became", columns, rows)
+    lost = sum(one.where == NOT_KEPT for one in fields)
     say(f"{lost} fields are not kept" if lost else "every field is kept")
 
 

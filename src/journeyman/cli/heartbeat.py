@@ -20,6 +20,7 @@ from pydantic import BaseModel
 
 from journeyman.artifacts import read_model, write_model
 from journeyman.errors import InputError
+from journeyman.foreign import plain
 
 PROGRESS, LOG = ".progress.json", "journeyman.log"
 _BEAT_S = 2.0
@@ -80,7 +81,7 @@ class Heartbeat:
         self.progress.words = text
         try:
             with (self._folder / LOG).open("a", encoding="utf-8") as file:
-                file.write(f"{datetime.now():%Y-%m-%d %H:%M:%S} {text}\n")
+                file.write(f"{datetime.now():%Y-%m-%d %H:%M:%S} {plain(text)}\n")
         except OSError:
             pass  # a full disk is told by the work itself
 
@@ -126,7 +127,7 @@ def last_lines(folder: Path, count: int) -> list[str]:
     try:
         with (folder / LOG).open("rb") as file:
             file.seek(max(0, file.seek(0, os.SEEK_END) - 20_000))
-            return file.read().decode("utf-8", errors="replace").splitlines()[-count:]
+            return file.read().decode("utf-8", errors="replace").removesuffix("\n").split("\n")[-count:]
     except OSError:
         return []
 

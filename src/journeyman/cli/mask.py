@@ -8,9 +8,10 @@ from pathlib import Path
 from rich.text import Text
 
 from journeyman.artifacts import read_rows
-from journeyman.cli.tables import result_console
+from journeyman.cli.say import result_console
 from journeyman.config import CONFIG_NAME, load_config
 from journeyman.errors import UsageError
+from journeyman.foreign import named, plain, plain_lines
 from journeyman.pipeline import Run, stage_named
 from journeyman.records import Example
 from journeyman.rendering.mask import Part, check_mask, parts
@@ -46,13 +47,13 @@ def _painted(row: Example, renderer: Renderer, *, colour: bool) -> Text:
     check_mask(row, rendered, renderer.terminator_id)
     kinds = parts(rendered)
     counts = {kind: kinds.count(kind) for kind in _STYLES}
-    text = Text(f"{row.id} ({row.role}, {row.group}, weight {row.weight:g}): ")
+    text = Text(f"{plain(row.id)} ({named(row.role)}, {plain(row.group)}, weight {row.weight:g}): ")
     text.append(f"{counts['prompt']} prompt", _STYLES["prompt"]).append(", ")
     text.append(f"{counts['trained']} trained", _STYLES["trained"]).append(", ")
     text.append(f"{counts['terminator']} terminator", _STYLES["terminator"])
     text.append("\n" if row.ends else " (the answer is cut: its end is not learned)\n")
     for kind, run in groupby(zip(rendered.ids, kinds, strict=True), key=lambda pair: pair[1]):
-        pieces = [renderer.decode([token]) for token, _ in run]
+        pieces = [plain_lines(renderer.decode([token])) for token, _ in run]
         if colour:
             for index, piece in enumerate(pieces):
                 # Neighbouring tokens differ in underlining, so that every boundary is seen.

@@ -11,11 +11,12 @@ from datetime import timedelta
 from pathlib import Path
 from types import FrameType
 
-from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from journeyman.cli.heartbeat import Heartbeat
+from journeyman.cli.say import progress_console, say_on
 from journeyman.errors import Interrupted
+from journeyman.foreign import plain
 
 
 class TerminalReporter:
@@ -23,17 +24,17 @@ class TerminalReporter:
 
     def __init__(self, heartbeat: Heartbeat) -> None:
         self.heartbeat = heartbeat
-        self.console = Console(stderr=True)
+        self.console = progress_console()
         self.live = self.console.is_terminal
         self.stop_requested = False
         self._progress = Progress(
             SpinnerColumn(),
-            TextColumn("{task.description:<16}"),
+            TextColumn("{task.description:<16}", markup=False),
             BarColumn(bar_width=28),
-            TextColumn("{task.completed:,.0f}/{task.total:,.0f} {task.fields[unit]}"),
+            TextColumn("{task.completed:,.0f}/{task.total:,.0f} {task.fields[unit]}", markup=False),
             TimeElapsedColumn(),
             TimeRemainingColumn(),
-            TextColumn("{task.fields[note]}"),
+            TextColumn("{task.fields[note]}", markup=False),
             console=self.console,
             transient=True,
         )
@@ -49,12 +50,12 @@ class TerminalReporter:
         if self.live:
             if self._task is not None:
                 self._progress.remove_task(self._task)
-            self._task = self._progress.add_task(task, total=total, unit=unit, note="")
+            self._task = self._progress.add_task(plain(task), total=total, unit=plain(unit), note="")
 
     def advance(self, done: float, note: str = "") -> None:
         self.heartbeat.advance(done, note)
         if self.live and self._task is not None:
-            self._progress.update(self._task, completed=done, note=note)
+            self._progress.update(self._task, completed=done, note=plain(note))
         elif not self.live and time.monotonic() - self._last_plain >= self._plain_every_s:
             self._last_plain = time.monotonic()
             left = self.heartbeat.progress.left_s
@@ -64,7 +65,7 @@ class TerminalReporter:
     def say(self, text: str) -> None:
         self.heartbeat.say(text)
         if not self.heartbeat.stderr_is_log:
-            self.console.print(text, highlight=False, markup=False, soft_wrap=True)
+            say_on(self.console, text)
 
     def _interrupt(self, number: int, frame: FrameType | None) -> None:
         if self.stop_requested:

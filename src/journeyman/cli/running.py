@@ -10,12 +10,12 @@ from pathlib import Path
 
 from journeyman.artifacts import write_model
 from journeyman.cli.progress import terminal_reporter
+from journeyman.cli.say import result_console, say_on
 from journeyman.cli.tables import (
     print_bisect,
     print_lint_table,
     print_log_table,
     print_verdict_table,
-    result_console,
     summary_line,
 )
 from journeyman.config import CONFIG_NAME, Config, load_config
@@ -115,10 +115,8 @@ def print_results(folder: Path, until: str) -> None:
         print_log_table(console, typed_result(folder, "ingest", IngestManifest))
     if until == "curate":
         print_lint_table(console, typed_result(folder, "curate", DatasetManifest))
-        console.print(f"report: {folder / stage_named('curate').folder / 'lint.html'}", soft_wrap=True)
+        say_on(console, f"report: {folder / stage_named('curate').folder / 'lint.html'}")
     if until in ("decide", "export"):
         evaluation = typed_result(folder, "evaluate", EvaluationManifest)
         print_verdict_table(console, evaluation, typed_result(folder, "decide", DecisionManifest))
-        console.print(
-            f"report: {folder / stage_named('decide').folder / 'report.html'}", soft_wrap=True, highlight=False
-        )
+        say_on(console, f"report: {folder / stage_named('decide').folder / 'report.html'}")

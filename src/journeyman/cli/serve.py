@@ -8,12 +8,11 @@ import socket
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from rich.console import Console
-
 from journeyman.artifacts import sha256_of
+from journeyman.cli.say import say
 from journeyman.config import CONFIG_NAME, ServeConfig, load_config
 from journeyman.errors import EngineError, InputError, UsageError
-from journeyman.foreign import plain
+from journeyman.foreign import named
 from journeyman.inference.llama import EngineSettings, LlamaEngine, running_engine
 from journeyman.manifests import BundleManifest
 from journeyman.pipeline import stage_named, typed_result
@@ -52,23 +51,19 @@ def serve_bundle(folder: Path, port: int | None, allow_hosts: Sequence[str] = ()
         temperature=bundle.settings["temperature"],
         parallel=bundle.settings["parallel"],
     )
-    console = Console(stderr=True, highlight=False)
     conversation_of(bundle).text("warm up")  # the rules load now, not in the first request
     with running_engine(settings) as engine:
-        host = f"[{config.host}]" if ":" in config.host else config.host
-        address = f"http://{host}:{listener.getsockname()[1]}/v1"
-        console.print(f"serving {', '.join(bundle.roles)} on {address} (Ctrl-C stops)", soft_wrap=True)
+        address = address_of(config.host, listener.getsockname()[1])
+        say(f"serving {', '.join(map(named, bundle.roles))} on {address} (Ctrl-C stops)", err=True)
         hosts = [config.host, *config.allow_hosts, *allow_hosts]
-        _run(
-            bundle, engine, listener, lambda text: console.print(plain(text), markup=False, soft_wrap=True), hosts, key
-        )
+        _run(bundle, engine, listener, lambda text: say(text, err=True), hosts, key)
 
 
 def _run(
     bundle: BundleManifest,
     engine: LlamaEngine,
     listener: socket.socket,
-    say: Callable[[str], None],
+    told: Callable[[str], None],
     hosts: Sequence[str] = (),
     key: str | None = None,
 ) -> None:
@@ -83,7 +78,7 @@ def _run(
         if hasattr(app.state, "kept"):
             app.state.kept.last_call()
 
-    app = make_app(bundle, engine, say=say, given_up=give_up)
+    app = make_app(bundle, engine, say=told, given_up=give_up)
     server = BoundedServer(Door(app, hosts, key), last_call)
     server.run(sockets=[listener])
     if failed:
@@ -105,6 +100,11 @@ def key_of(name: str) -> str | None:
             "Set one: export JOURNEYMAN_KEY=$(openssl rand -hex 32), then: journeyman serve --key-env JOURNEYMAN_KEY",
         )
     return key
+
+
+def address_of(host: str, port: int) -> str:
+    """The base URL of the API; an IPv6 address stands in brackets (RFC 3986, section 3.2.2)."""
+    return f"http://[{host}]:{port}/v1" if ":" in host else f"http://{host}:{port}/v1"
 
 
 def _verify(path: Path, expected: str) -> None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from journeyman.artifacts import MANIFEST
 from journeyman.cli.background import describe
-from journeyman.cli.tables import print_lint_table, print_log_table, print_verdict_table, result_console, summary_line
+from journeyman.cli.say import result_console, say, say_json, say_on
+from journeyman.cli.tables import print_lint_table, print_log_table, print_verdict_table, summary_line
 from journeyman.errors import UsageError
 from journeyman.manifests import DatasetManifest, DecisionManifest, EvaluationManifest, IngestManifest
 from journeyman.pipeline import STAGES, read_result, typed_result
@@ -17,9 +17,8 @@ def print_status(folder: Path) -> None:
     """One line a stage."""
     if not folder.is_dir():
         raise UsageError(f"{folder}: no such folder", "Name the run folder: journeyman status --dir my-run")
-    console = result_console()
     for line in describe(folder):
-        console.print(line, soft_wrap=True, markup=False)
+        say(line)
     for stage in STAGES:
         place = folder / stage.folder
         if (place / MANIFEST).is_file():
@@ -27,17 +26,17 @@ def print_status(folder: Path) -> None:
             text = f"made {stamp.created}: {summary_line(result)}"
         else:
             text = "unfinished" if place.is_dir() else "not made"
-        console.print(f"{stage.folder:<16} {text}", soft_wrap=True, markup=False)
+        say(f"{stage.folder:<16} {text}")
 
 
 def print_stage(folder: Path, stage: str, as_json: bool) -> None:
     """A stage's result: a table where there is one, else its fields."""
     stamp, result = read_result(folder, stage)
     if as_json:
-        print(json.dumps({"stamp": stamp.model_dump(), "result": result.model_dump()}, indent=2, ensure_ascii=False))
+        say_json({"stamp": stamp.model_dump(), "result": result.model_dump()})
         return
     console = result_console()
-    console.print(f"{stage}: {summary_line(result)}", soft_wrap=True, markup=False)
+    say_on(console, f"{stage}: {summary_line(result)}")
     if isinstance(result, IngestManifest):
         print_log_table(console, result)
     elif isinstance(result, DatasetManifest):
@@ -45,4 +44,4 @@ def print_stage(folder: Path, stage: str, as_json: bool) -> None:
     elif isinstance(result, DecisionManifest):
         print_verdict_table(console, typed_result(folder, "evaluate", EvaluationManifest), result)
     else:
-        console.print_json(result.model_dump_json())
+        say_json(result.model_dump())

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from pydantic import BaseModel
-from rich.console import Console
-from rich.table import Table
+from rich.text import Text
 
-from journeyman.foreign import plain
+from journeyman.cli.grid import Column, print_grid
+from journeyman.cli.say import PlainConsole, say_on
+from journeyman.foreign import named, plain
 from journeyman.manifests import (
     AdapterManifest,
     BisectResult,
@@ -23,14 +24,7 @@ from journeyman.manifests import (
 )
 from journeyman.reporting.html import gigabytes_text, rate_text, seconds_text
 
-_PIPED_WIDTH = 120
 VERDICT_STYLE = {"deploy": "bold green", "iterate": "yellow", "insufficient": "yellow", "abort": "red"}
-
-
-def result_console() -> Console:
-    """A console on stdout, wide enough for the tables where stdout is no terminal."""
-    console = Console(highlight=False)
-    return console if console.is_terminal else Console(width=_PIPED_WIDTH, highlight=False)
 
 
 def summary_line(result: BaseModel) -> str:
@@ -54,38 +48,35 @@ def summary_line(result: BaseModel) -> str:
             pooled = result.roles["all"]
             return f"{result.rows} rows: base {rate_text(pooled.base.success)}, tuned {rate_text(pooled.tuned.success)}"
         case DecisionManifest():
-            return f"{result.verdict}; deployable now: {', '.join(result.deployed_roles) or 'no role'}"
+            return f"{result.verdict}; deployable now: {', '.join(map(named, result.deployed_roles)) or 'no role'}"
         case BundleManifest():
-            return f"bundle for {', '.join(result.roles)}"
+            return f"bundle for {', '.join(map(named, result.roles))}"
     return ""
 
 
 def _adapter_line(name: str, adapter: TrainedAdapter) -> str:
     loss = adapter.best_loss
     best = f"validation loss {loss:.4f}" if loss is not None else "no validation rows"
-    whose = "" if name == "all" else f"{name}: "
+    whose = "" if name == "all" else f"{named(name)}: "
     return f"{whose}{adapter.steps} steps in {adapter.train_s:.0f} s, best step {adapter.best_step}, {best}"
 
 
-def print_bisect(console: Console, result: BisectResult) -> None:
+def print_bisect(console: PlainConsole, result: BisectResult) -> None:
     """Link by link, against the first one and against the one before."""
-    title = f"{result.role}: the tuned model, link by link, at {result.places} places of its answers"
-    table = Table(title=title, title_justify="left")
-    for column in ("link", "same token", "mean nats", "most", "to the link before"):
-        table.add_column(column, overflow="fold")
+    title = f"{named(result.role)}: the tuned model, link by link, at {result.places} places of its answers"
+    columns = [Column(name, wraps=True) for name in ("link", "same token", "mean nats", "most", "to the link before")]
+    rows = []
     for link in result.links:
         step = f"{link.step_agreement:.0%}, {link.step_nats:.3f} nats"
-        table.add_row(link.name, f"{link.agreement:.0%}", f"{link.mean_nats:.3f}", f"{link.most_nats:.3f}", step)
-    console.print(table)
-    console.print(f"they part at: {result.parts_at}" if result.parts_at else "no link parts from the one before")
+        rows.append([link.name, f"{link.agreement:.0%}", f"{link.mean_nats:.3f}", f"{link.most_nats:.3f}", step])
+    print_grid(console, title, columns, rows)
+    say_on(console, f"they part at: {result.parts_at}" if result.parts_at else "no link parts from the one before")
 
 
-def print_verdict_table(console: Console, evaluation: EvaluationManifest, decision: DecisionManifest) -> None:
+def print_verdict_table(console: PlainConsole, evaluation: EvaluationManifest, decision: DecisionManifest) -> None:
     """Role by role, base against what ships, with intervals, latency, the verdict and its reasons."""
-    table = Table(title=f"base against {decision.ships}, on the sealed rows", title_justify="left")
-    for column in ("role", "base", decision.ships, "mean / p95", "verdict"):
-        table.add_column(column, no_wrap=True)
-    table.add_column("because", overflow="fold")
+    columns = [Column("role", wraps=True), *map(Column, ("base", decision.ships, "mean / p95", "verdict"))]
+    rows: list[list[str | Text]] = []
     for role, summary in evaluation.roles.items():
         made = decision.roles[role]
         speed = summary.arms[decision.ships].speed
@@ -96,58 +87,59 @@ def print_verdict_table(console: Console, evaluation: EvaluationManifest, decisi
         because = "; ".join(f"{r.rule} {r.reason}" for r in deciding or made.reasons[:1])
         if made.rows_needed:
             because += f"; {made.rows_needed} rows would tell"
-        table.add_row(
-            role,
+        rows.append([
+            named(role),
             rate_text(summary.base.success),
             rate_text(summary.arms[decision.ships].success),
             latency,
-            f"[{VERDICT_STYLE[made.verdict]}]{made.verdict}[/]",
+            Text(made.verdict, VERDICT_STYLE[made.verdict]),
             because,
-        )
-    console.print(table)
+        ])  # fmt: skip
+    title = f"base against {decision.ships}, on the sealed rows"
+    print_grid(console, title, [*columns, Column("because", wraps=True)], rows)
     shipped = evaluation.files[decision.ships]
-    console.print(f"peak memory of the serving process: {gigabytes_text(shipped.peak_memory_gb)}", highlight=False)
+    say_on(console, f"peak memory of the serving process: {gigabytes_text(shipped.peak_memory_gb)}")
     for arm, roles in decision.others.items():
-        console.print(f"{arm}: {', '.join(f'{role} {verdict}' for role, verdict in roles.items())}", soft_wrap=True)
+        say_on(console, f"{arm}: {', '.join(f'{named(role)} {verdict}' for role, verdict in roles.items())}")
     for name, kinds in evaluation.probes.items():
         told = ", ".join(f"{kind} {one.base} → {one.tuned} of {one.n}" for kind, one in kinds.items() if one.n)
-        console.print(f"probes{'' if name == 'all' else f' of {name}'}, base → tuned: {told}", soft_wrap=True)
+        say_on(console, f"probes{'' if name == 'all' else f' of {named(name)}'}, base → tuned: {told}")
     for note in decision.notes:
-        console.print(f"note: {note}", soft_wrap=True, markup=False)
+        say_on(console, f"note: {note}")
 
 
-def print_lint_table(console: Console, data: DatasetManifest) -> None:
+def print_lint_table(console: PlainConsole, data: DatasetManifest) -> None:
     """What the rules found, by role, with the remarks that matter before training."""
-    table = Table(title=f"{data.kept:,} of {data.rows_in:,} rows stay", title_justify="left")
-    for column in ("rule", "action", "dropped", "noted"):
-        table.add_column(column, no_wrap=True, justify="right" if column in ("dropped", "noted") else "left")
-    table.add_column("by role", overflow="fold")
-    table.add_column("what it means", overflow="fold")
+    columns = [
+        Column("rule"), Column("action"), Column("dropped", right=True), Column("noted", right=True),
+        Column("by role", wraps=True), Column("what it means", wraps=True),
+    ]  # fmt: skip
+    rows: list[list[str]] = []
     for name, rule in data.rules.items():
         dropped, noted = sum(rule.dropped.values()), sum(rule.noted.values())
         if dropped or noted:
-            roles = ", ".join(f"{role} {n:,}" for role, n in (rule.dropped or rule.noted).items())
-            table.add_row(name, rule.action, f"{dropped:,}", f"{noted:,}", roles, rule.what)
-    console.print(table)
+            roles = ", ".join(f"{named(role)} {n:,}" for role, n in (rule.dropped or rule.noted).items())
+            rows.append([name, rule.action, f"{dropped:,}", f"{noted:,}", roles, rule.what])
+    print_grid(console, f"{data.kept:,} of {data.rows_in:,} rows stay", columns, rows)
     repetition, routing = data.repetition, data.routing
-    console.print(f"leak check: {data.leak_check}", soft_wrap=True, markup=False)
+    say_on(console, f"leak check: {data.leak_check}")
     if repetition.random_split_tests:
-        console.print(
+        say_on(
+            console,
             f"a random split would have put {repetition.random_split_leaks:.1f} of {repetition.random_split_tests} "
             "test tasks into train as well",
-            soft_wrap=True,
         )
     if routing is not None and routing.flagged and routing.agreement is not None and routing.found is not None:
-        console.print(
+        say_on(
+            console,
             f"{routing.flagged} of {routing.tasks} tasks look like another role's, compared with {routing.method} "
             f"(the check agrees with the log on {routing.agreement:.0%}, finds {routing.found:.0%} of swapped roles)",
-            soft_wrap=True,
         )
     for funnel in data.credit:
         steps = " → ".join(f"{step} {n:,}" for step, n in funnel.steps.items())
-        console.print(f"credit of {funnel.role}: {steps}", soft_wrap=True, markup=False)
+        say_on(console, f"credit of {named(funnel.role)}: {steps}")
     for note in data.notes:
-        console.print(f"note: {note}", soft_wrap=True, markup=False)
+        say_on(console, f"note: {note}")
 
 
 def _share(group: LogGroup) -> str:
@@ -159,30 +151,29 @@ def _share(group: LogGroup) -> str:
     return f"{group.successes} ({group.successes / known:.1%}){rest}"
 
 
-def print_log_table(console: Console, result: IngestManifest) -> None:
+def print_log_table(console: PlainConsole, result: IngestManifest) -> None:
     """What the logs say, by role and by teacher."""
-    table = Table(title="what the logs say", title_justify="left")
-    for column in ("", "rows", "success", "mean", "median", "p95"):
-        table.add_column(column)
+    columns = [Column(name, wraps=True) for name in ("", "rows", "success", "mean", "median", "p95")]
+    rows = []
     groups: Mapping[str, LogGroup] = {
         "all": result.total,
-        **{f"role {name}": group for name, group in result.by_role.items()},
-        **{f"by {name}": group for name, group in result.by_teacher.items()},
+        **{f"role {named(name)}": group for name, group in result.by_role.items()},
+        **{f"by {named(name)}": group for name, group in result.by_teacher.items()},
     }
     for name, group in groups.items():
         d = group.durations
         share = _share(group)
         times = [f"{value:.2f} s" if value is not None else "not logged" for value in (d.mean_s, d.median_s, d.p95_s)]
-        table.add_row(name, str(group.rows), share, *times)
-    console.print(table)
+        rows.append([name, str(group.rows), share, *times])
+    print_grid(console, "what the logs say", columns, rows)
     for reason, n in list(result.reasons.items())[:5]:
-        console.print(f"rejected: {n:,} × {reason}", soft_wrap=True, markup=False)
+        say_on(console, f"rejected: {n:,} × {reason}")
     for note, n in list(result.notes.items())[:5]:
-        console.print(f"noted: {n:,} × {note}", soft_wrap=True, markup=False)
+        say_on(console, f"noted: {n:,} × {note}")
     if result.skipped:
         names = ", ".join(f"{plain(name, 60)} ({size:,} bytes)" for name, size in list(result.skipped.items())[:10])
         more = f" and {len(result.skipped) - 10} more" if len(result.skipped) > 10 else ""
-        console.print(f"not read, no log by its name: {names}{more}", soft_wrap=True, markup=False)
+        say_on(console, f"not read, no log by its name: {names}{more}")
     if result.redacted:
         counts = ", ".join(f"{kind} {n:,}" for kind, n in result.redacted.items())
-        console.print(f"replaced by placeholders: {counts}", soft_wrap=True)
+        say_on(console, f"replaced by placeholders: {counts}")

@@ -7,10 +7,14 @@ from __future__ import annotations
 
 import io
 import re
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
 from typing import TYPE_CHECKING, Any, ParamSpec, cast
 
+from markupsafe import escape
+
+from journeyman.foreign import named, plain
 from journeyman.manifests import RoleSummary, ServedFile, Speed, ValidationPoint
 from journeyman.records import BASE, FEW_SHOT, TEACHER, TUNED
 
@@ -22,7 +26,7 @@ if TYPE_CHECKING:
 _INK, _LINE, _LIMIT = "#010203", "#040506", "#b3261e"
 _OF_ARM = {TEACHER: "#4269d0", BASE: "#7d828b", FEW_SHOT: "#b07d2b", TUNED: "#1a7f5b"}
 _FURTHER = ("#9c4fb8", "#c2486b", "#2b8a9e", "#7a8a2b")
-_WIDTH_IN, _FONT_PT = 6.0, 9
+_WIDTH_IN, _FONT_PT, _LONGEST_LABEL = 6.0, 9, 32
 _P = ParamSpec("_P")
 _WON, _LOST = "#1a7f5a", "#b3261f"
 _OF_PAGE = {
@@ -48,9 +52,11 @@ def _styled(draw: Callable[_P, str]) -> Callable[_P, str]:
             "font.size": _FONT_PT, "svg.fonttype": "none", "svg.hashsalt": draw.__name__, "text.color": _INK,
             "axes.labelcolor": _INK, "axes.edgecolor": _LINE, "xtick.color": _INK, "ytick.color": _INK,
             "axes.spines.top": False, "axes.spines.right": False, "axes.axisbelow": True, "grid.linewidth": 0.6,
-            "xtick.major.size": 0, "ytick.major.size": 0,
+            "xtick.major.size": 0, "ytick.major.size": 0, "text.parse_math": False,
         }  # fmt: skip
-        with mpl.rc_context(cast(Any, style)):
+        with mpl.rc_context(cast(Any, style)), warnings.catch_warnings():
+            # The page's font draws the text; that matplotlib's own lacks a sign matters to nobody.
+            warnings.filterwarnings("ignore", message="Glyph .* missing from", category=UserWarning)
             return draw(*args, **kwargs)
 
     return styled
@@ -70,15 +76,15 @@ def success_chart(roles: Mapping[str, RoleSummary], threshold: float) -> str:
         for place, arm in enumerate(arms):
             rate, colour = summary.arms[arm].success, colour_of(arm, arms)
             if rate is None:
-                axes.text(0.01, top + place, f"{arm}: not known", va="center", color=_INK, alpha=0.6)
+                axes.text(0.01, top + place, f"{_label(arm)}: not known", va="center", color=_INK, alpha=0.6)
                 continue
             at, ends = [top + place] * 2, [rate.low, rate.high]
             axes.plot(ends, at, color=colour, lw=5, alpha=0.35, solid_capstyle="round", clip_on=False)
             axes.plot(rate.passed / rate.n, top + place, "o", color=colour, ms=6, clip_on=False)
-            axes.text(1.02, top + place, f"{rate.passed}/{rate.n} {arm}", va="center", color=colour)
+            axes.text(1.02, top + place, f"{rate.passed}/{rate.n} {_label(arm)}", va="center", color=colour)
     axes.axvline(threshold, color=_LIMIT, ls="--", lw=1)
     axes.set(xlim=(0, 1), ylim=(len(roles) * (len(arms) + gap) - 1.2, -0.9))
-    axes.set_yticks([at for at, _ in ticks], [role for _, role in ticks])
+    axes.set_yticks([at for at, _ in ticks], [_label(role) for _, role in ticks])
     axes.tick_params(axis="y", pad=8)
     axes.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0 %", "25 %", "50 %", "75 %", "100 %"])
     axes.grid(axis="x", color=_LINE)
@@ -89,14 +95,14 @@ def success_chart(roles: Mapping[str, RoleSummary], threshold: float) -> str:
 def pairs_chart(roles: Mapping[str, RoleSummary], ships: str) -> str:
     """Rows won and lost against each other arm, role by role, as shares of the rows that both were judged on."""
     bars = [
-        (f"{role} against {arm}", pair)
+        (f"{_label(role)} against {_label(arm)}", pair)
         for role, summary in roles.items()
         for arm, pair in summary.versus[ships].items()
         if pair.wins + pair.losses + pair.ties
     ]
     if not bars:
         return ""
-    figure, axes = _figure(0.24 * len(bars) + 0.6, f"Rows that {ships} won and lost against the other arms")
+    figure, axes = _figure(0.24 * len(bars) + 0.6, f"Rows that {_label(ships)} won and lost against the other arms")
     for place, (_, pair) in enumerate(bars):
         n = pair.wins + pair.losses + pair.ties
         axes.barh(place, pair.wins / n, color=_WON, height=0.62)
@@ -127,7 +133,7 @@ def latency_chart(speeds: Mapping[str, tuple[Speed | None, Speed | None]], limit
             times = [0.0, *speed.latencies_s]
             shares = [place / len(speed.latencies_s) for place in range(len(times))]
             how = "as logged" if speed.load is None else "alone" if speed.load == 1 else f"{speed.load} at a time"
-            label = f"{arm}, {how}"
+            label = f"{_label(arm)}, {how}"
             axes.step(times, shares, where="post", ls=style, color=colour_of(arm, arms), lw=1.8, label=label)
             latest = max(latest, times[-1])
     if limit_s < 2.5 * latest:
@@ -143,7 +149,7 @@ def latency_chart(speeds: Mapping[str, tuple[Speed | None, Speed | None]], limit
 @_styled
 def memory_chart(files: Mapping[str, ServedFile], training_gb: float | None, limit_gb: float) -> str:
     """The peak of serving each file that may ship, beside the file's own size; and of training."""
-    bars = [(f"serving {arm}", one.peak_memory_gb, one.size_gb) for arm, one in files.items()]
+    bars = [(f"serving {_label(arm)}", one.peak_memory_gb, one.size_gb) for arm, one in files.items()]
     bars.append(("training", training_gb, 0.0))
     known = [(name, peak, size) for name, peak, size in bars if peak is not None]
     if not known:
@@ -184,6 +190,11 @@ def loss_chart(trained: Sequence[tuple[int, float]], validations: Sequence[Valid
     return _svg(figure)
 
 
+def _label(name: str) -> str:
+    """A name that the axes have room for. It is no mathematics (text.parse_math), and _ at its start hides it not."""
+    return plain(f'"{name}"' if name.startswith("_") else named(name), _LONGEST_LABEL)
+
+
 def _arms(roles: Mapping[str, RoleSummary]) -> list[str]:
     return list(next(iter(roles.values())).arms) if roles else []
 
@@ -209,4 +220,4 @@ def _svg(figure: Figure) -> str:
     body = re.sub(r"font-family: [^;\"]*;?", "", body).replace("xlink:href", "href")
     for colour, of_page in _OF_PAGE.items():
         body = body.replace(colour, of_page)
-    return f'<svg class="chart" role="img" aria-label="{title}" {box[0]}><title>{title}</title>{body}'
+    return f'<svg class="chart" role="img" aria-label="{escape(title)}" {box[0]}><title>{escape(title)}</title>{body}'

@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader
+from markupsafe import Markup
 
 from journeyman.artifacts import read_rows, write_atomic
+from journeyman.foreign import named, plain_lines
 from journeyman.manifests import AdapterManifest, DecisionManifest, EvaluationManifest, PlanManifest, Rate
 from journeyman.records import BASE, TEACHER, Example, Prediction, ProbeAnswer, Verdict
 from journeyman.reporting.charts import latency_chart, loss_chart, memory_chart, pairs_chart, success_chart
@@ -73,10 +75,18 @@ def write_report(evidence: Evidence, evaluated: Path, trained: Path, sealed: Pat
 
 
 def environment() -> Environment:
-    """The templates of this folder; everything that they show is escaped."""
-    made = Environment(loader=PackageLoader("journeyman", "reporting"), autoescape=True, trim_blocks=True)
-    made.filters |= {"rate": rate_text, "seconds": seconds_text, "gigabytes": gigabytes_text}
+    """The templates of this folder; everything that they show is escaped, and no control or direction mark acts."""
+    loader = PackageLoader("journeyman", "reporting")
+    made = Environment(loader=loader, autoescape=True, trim_blocks=True, finalize=_visible)
+    made.filters |= {"named": named, "rate": rate_text, "seconds": seconds_text, "gigabytes": gigabytes_text}
     return made
+
+
+def _visible(value: Any) -> Any:
+    """What a template shows, before it is escaped; markup of ours stays markup."""
+    if isinstance(value, Markup):
+        return Markup(plain_lines(value))
+    return plain_lines(value) if isinstance(value, str) else value
 
 
 def rate_text(rate: Rate | None) -> str:

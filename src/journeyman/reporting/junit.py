@@ -1,19 +1,18 @@
 """The evaluation as JUnit XML, which CI systems show: a suite a role, a case a sealed row, and the role's verdict.
 
 Source: the schema that the JUnit plugin of Jenkins reads. What could not be judged is a skipped case.
+What plain lets through is what XML 1.0 knows (section 2.2).
 """
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from xml.etree.ElementTree import Element, SubElement, tostring
 
 from journeyman.artifacts import read_rows, write_atomic
+from journeyman.foreign import named, plain
 from journeyman.manifests import DecisionManifest
 from journeyman.records import Prediction, Verdict
-
-_NOT_IN_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 def write_junit(decision: DecisionManifest, evaluation_folder: Path, out: Path) -> None:
@@ -30,19 +29,15 @@ def write_junit(decision: DecisionManifest, evaluation_folder: Path, out: Path) 
         failed = sum(one.outcome == "fail" for one in mine) + (made.verdict != "deploy")
         skipped = sum(one.outcome == "unscored" for one in mine)
         counts = {"tests": len(mine) + 1, "failures": failed, "skipped": skipped, "errors": 0}
-        suite = SubElement(suites, "testsuite", {"name": _clean(role)} | {key: str(n) for key, n in counts.items()})
+        suite = SubElement(suites, "testsuite", {"name": named(role)} | {key: str(n) for key, n in counts.items()})
         for one in mine:
             taken = f"{seconds.get(one.id) or 0.0:.3f}"
-            case = SubElement(suite, "testcase", classname=_clean(role), name=_clean(one.id), time=taken)
+            case = SubElement(suite, "testcase", classname=named(role), name=plain(one.id), time=taken)
             if one.outcome != "pass":
                 kind = "failure" if one.outcome == "fail" else "skipped"
-                SubElement(case, kind, message=_clean(f"{one.check}: {one.detail}"))
-        verdict = SubElement(suite, "testcase", classname=_clean(role), name="verdict")
+                SubElement(case, kind, message=plain(f"{one.check}: {one.detail}"))
+        verdict = SubElement(suite, "testcase", classname=named(role), name="verdict")
         if made.verdict != "deploy":
-            reasons = "\n".join(f"{r.rule}: {r.outcome}: {r.reason}" for r in made.reasons)
-            SubElement(verdict, "failure", message=made.verdict).text = _clean(reasons)
+            reasons = "\n".join(plain(f"{r.rule}: {r.outcome}: {r.reason}") for r in made.reasons)
+            SubElement(verdict, "failure", message=made.verdict).text = reasons
     write_atomic(out, tostring(suites, encoding="utf-8", xml_declaration=True))
-
-
-def _clean(text: str) -> str:
-    return _NOT_IN_XML.sub("\N{REPLACEMENT CHARACTER}", text)

@@ -27,6 +27,7 @@ class BoundedServer(uvicorn.Server):
         super().__init__(
             uvicorn.Config(
                 PatientWriter(app),
+                log_config=None,  # what it logs goes the way of all text to the terminal
                 log_level="warning",
                 access_log=False,
                 server_header=False,

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from journeyman.config import DataConfig
 from journeyman.errors import UsageError
 from journeyman.foreign import plain
-from journeyman.records import Interaction, Note, Rejected
+from journeyman.records import EVERY_ROLE, Interaction, Note, Rejected
 from journeyman.sources import (
     alpaca,
     anthropic,
@@ -94,6 +94,9 @@ UNREADABLE = "cannot be read"
 """In the reason of a row that no rule of its format foresees; the tests hold that none they try is."""
 
 
+_NO_ROLE = f"its role is called {EVERY_ROLE!r}, which here means every role: rename it, or set data.role_field"
+
+
 class Reader:
     """Turns rows into records.
 
@@ -163,6 +166,8 @@ class Reader:
             for one in found.interactions(row.value, self._place(row, name)):
                 if isinstance(one, NotAnInteraction):
                     records.append(_not_one(row, name, one))
+                elif (self._role(row.value) or one.role) == EVERY_ROLE:
+                    records.append(_rejected(row, name, _NO_ROLE))
                 else:
                     records.append(self._completed(one, row.value))
         except NotAnInteraction as reason:

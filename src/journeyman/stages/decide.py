@@ -16,6 +16,7 @@ from journeyman.artifacts import write_atomic
 from journeyman.config import TrainConfig
 from journeyman.deciding import rules as rule
 from journeyman.deciding.advice import Case, next_steps
+from journeyman.foreign import markdown, named
 from journeyman.manifests import (
     AdapterManifest,
     DatasetManifest,
@@ -176,7 +177,7 @@ def _notes(evaluation: EvaluationManifest) -> list[str]:
     for one in evaluation.judge:
         if one.n:
             notes.append(
-                f"{one.role}: the judge agrees with the other checks on {one.agree} of {one.n} answers "
+                f"{named(one.role)}: the judge agrees with the other checks on {one.agree} of {one.n} answers "
                 f"({one.low:.0%}–{one.high:.0%}); it is too kind to {one.too_kind}, too strict with {one.too_strict}"
             )
     if evaluation.sandbox.startswith("none"):
@@ -187,13 +188,13 @@ def _notes(evaluation: EvaluationManifest) -> list[str]:
 def decision_text(decision: DecisionManifest, evaluation: EvaluationManifest) -> str:
     """The decision as a page of Markdown."""
     file = evaluation.files[decision.ships]
-    lines = ["# Decision", "", f"**{decision.verdict}** over all roles, on {Path(file.path).name}.", ""]
-    lines += [f"- {note}" for note in decision.notes] + [""] * bool(decision.notes)
+    lines = ["# Decision", "", f"**{decision.verdict}** over all roles, on {markdown(Path(file.path).name)}.", ""]
+    lines += [f"- {markdown(note)}" for note in decision.notes] + [""] * bool(decision.notes)
     for arm, roles in decision.others.items():
-        told = ", ".join(f"{role} {verdict}" for role, verdict in roles.items())
-        lines += [f"On {Path(evaluation.files[arm].path).name}: {told}.", ""]
+        told = ", ".join(f"{markdown(named(role))} {verdict}" for role, verdict in roles.items())
+        lines += [f"On {markdown(Path(evaluation.files[arm].path).name)}: {told}.", ""]
     for role, made in decision.roles.items():
-        lines.append(f"## {role}: {made.verdict}{' (stretch goals met)' if made.stretch else ''}")
-        lines += ["", *[f"- {r.rule}: {r.outcome}: {r.reason}" for r in made.reasons]]
-        lines += [f"- next: {step}" for step in made.next_steps] + [""]
+        lines.append(f"## {markdown(named(role))}: {made.verdict}{' (stretch goals met)' if made.stretch else ''}")
+        lines += ["", *[f"- {markdown(r.rule)}: {r.outcome}: {markdown(r.reason)}" for r in made.reasons]]
+        lines += [f"- next: {markdown(step)}" for step in made.next_steps] + [""]
     return "\n".join(lines)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
-from journeyman.artifacts import ADAPTER_FILE, file_part, write_atomic, write_json
+from journeyman.artifacts import ADAPTER_FILE, write_atomic, write_json
 from journeyman.config import EvaluateConfig, RedactConfig
 from journeyman.errors import NotDeployable
+from journeyman.foreign import file_part, markdown, named, ollama_text, shell_word
 from journeyman.manifests import (
     AdapterManifest,
     BundleManifest,
@@ -79,11 +80,10 @@ def export(
     write_json(out / "prompts.json", prompts)
     template = GgufFile(Path(file.path)).metadata.get("tokenizer.chat_template")
     write_json(out / "base.json", {"sha256": file.sha256, "source": file.path, "chat_template": template})
-    for role in roles:
-        write_atomic(out / f"Modelfile.{file_part(role)}", _modelfile(role, bundle).encode())
+    without = _write_modelfiles(bundle, out)
     write_atomic(out / "llama-server.sh", _command_line(bundle).encode())
     (out / "llama-server.sh").chmod(0o755)
-    write_atomic(out / "README.md", _model_card(bundle, plan, adapter, evaluation, decision).encode())
+    write_atomic(out / "README.md", _model_card(bundle, plan, adapter, evaluation, decision, without).encode())
     return bundle
 
 
@@ -95,8 +95,25 @@ def _link_or_copy(source: Path, target: Path) -> None:
         shutil.copyfile(source, target)
 
 
+def _write_modelfiles(bundle: BundleManifest, out: Path) -> dict[str, str]:
+    """Writes a Modelfile for each role, and returns role → why it has none."""
+    without = {}
+    for role in bundle.roles:
+        try:
+            text = _modelfile(role, bundle)
+        except ValueError as reason:
+            without[role] = str(reason)
+        else:
+            write_atomic(out / f"Modelfile.{file_part(role)}", text.encode())
+    return without
+
+
 def _modelfile(role: str, bundle: BundleManifest) -> str:
-    """An Ollama Modelfile: https://docs.ollama.com/modelfile."""
+    """An Ollama Modelfile: https://docs.ollama.com/modelfile.
+
+    Raises:
+        ValueError: no Modelfile can hold the role's prompt.
+    """
     prompt = bundle.system_prompts.get(role)
     file = bundle.adapter_files.get(role) or bundle.adapter_files.get("all")
     lines = [
@@ -105,20 +122,17 @@ def _modelfile(role: str, bundle: BundleManifest) -> str:
         f"PARAMETER temperature {bundle.settings['temperature']}",
         f"PARAMETER num_ctx {bundle.settings['context']}",
         f"PARAMETER num_predict {bundle.settings['max_new_tokens']}",
+        *([f"SYSTEM {ollama_text(prompt)}"] if prompt is not None else []),
     ]
-    if prompt is not None:
-        lines.append(
-            f"SYSTEM {json.dumps(prompt, ensure_ascii=False)}" if "\n" not in prompt else f'SYSTEM """{prompt}"""'
-        )
     return "\n".join(lines) + "\n"
 
 
 def _command_line(bundle: BundleManifest) -> str:
-    loras = " ".join(f"--lora {file}" for file in bundle.adapter_files.values())
+    loras = " ".join(f"--lora {shell_word(file)}" for file in bundle.adapter_files.values())
     several, hint, parallel = "", "", bundle.settings["parallel"]
     if "all" not in bundle.adapter_files:
         several = "--lora-init-without-apply "
-        numbers = ", ".join(f"{number} is {name}" for number, name in enumerate(bundle.adapter_files))
+        numbers = ", ".join(f"{number} is {named(name)}" for number, name in enumerate(bundle.adapter_files))
         hint = f'# Each request names its role\'s adapter, as "lora": [{{"id": N, "scale": 1.0}}]: {numbers}.\n'
     return (
         "#!/bin/sh\n# Serves the tuned model with llama.cpp's own server; send the prompts of prompts.json.\n"
@@ -130,17 +144,40 @@ def _command_line(bundle: BundleManifest) -> str:
 
 
 def _stay(bundle: BundleManifest, decision: DecisionManifest) -> str:
-    others = [f"{role} ({made.verdict})" for role, made in decision.roles.items() if role not in ("all", *bundle.roles)]
+    others = [
+        f"{_name(role)} ({made.verdict})" for role, made in decision.roles.items() if role not in ("all", *bundle.roles)
+    ]
     return f"With the teacher stay: {', '.join(others)}." if others else "No role stays with the teacher."
+
+
+def _name(role: str) -> str:
+    return markdown(named(role))
+
+
+def _file_name(path: str) -> str:
+    return markdown(Path(path).name)
 
 
 def _adapter_line(name: str, adapter: AdapterManifest, bundle: BundleManifest) -> str:
     one = adapter.adapters[name]
     return (
-        f"- {'adapter' if name == 'all' else f'adapter of {name}'}: `{bundle.adapter_files[name]}`, LoRA, "
+        f"- {'adapter' if name == 'all' else f'adapter of {_name(name)}'}: `{bundle.adapter_files[name]}`, LoRA, "
         f"{adapter.trainable_parameters:,} parameters, SHA-256 `{bundle.adapter_sha256[name]}`; trained for "
         f"{one.steps} steps on {one.tokens:,} tokens, best step {one.best_step}"
     )
+
+
+def _modelfile_lines(bundle: BundleManifest, without: Mapping[str, str]) -> list[str]:
+    """What does not go without saying: names that are others in files' names, and roles that Ollama cannot serve."""
+    other = [role for role in bundle.roles if file_part(role) != role]
+    return [
+        *(f"- {_name(role)} is `{file_part(role)}` in the names of files" for role in other),
+        *(
+            f"- {_name(role)} has no Modelfile: {why}, so that Ollama would send another system prompt than the one "
+            "that was trained"
+            for role, why in without.items()
+        ),
+    ]
 
 
 def _model_card(
@@ -149,6 +186,7 @@ def _model_card(
     adapter: AdapterManifest,
     evaluation: EvaluationManifest,
     decision: DecisionManifest,
+    without_modelfile: Mapping[str, str],
 ) -> str:
     rows = []
     for role, summary in evaluation.roles.items():
@@ -158,8 +196,10 @@ def _model_card(
             else "not known"
             for arm in (summary.base, summary.arms[decision.ships])
         ]
-        rows.append(f"| {role} | {rates[0]} | {rates[1]} | {decision.roles[role].verdict} |")
-    override = [f"**Exported against the verdict.** Reason given: {bundle.override}", ""] if bundle.override else []
+        rows.append(f"| {_name(role)} | {rates[0]} | {rates[1]} | {decision.roles[role].verdict} |")
+    override = (
+        [f"**Exported against the verdict.** Reason given: {markdown(bundle.override)}", ""] if bundle.override else []
+    )
     return "\n".join(
         [
             "---",
@@ -169,16 +209,16 @@ def _model_card(
             "# Model card",
             "",
             *override,
-            f"Serves the roles: {', '.join(bundle.roles)}. {_stay(bundle, decision)}",
+            f"Serves the roles: {', '.join(map(_name, bundle.roles))}. {_stay(bundle, decision)}",
             "",
-            f"- base: `{Path(bundle.base_path).name}`, SHA-256 `{bundle.base_sha256}`; its licence applies",
+            f"- base: {_file_name(bundle.base_path)}, SHA-256 `{bundle.base_sha256}`; its licence applies",
             *(
-                [f"- the adapter was trained on `{Path(plan.base_path).name}`, SHA-256 `{plan.base_sha256}`"]
+                [f"- the adapter was trained on {_file_name(plan.base_path)}, SHA-256 `{plan.base_sha256}`"]
                 if bundle.base_sha256 != plan.base_sha256
                 else []
             ),
             *(_adapter_line(name, adapter, bundle) for name in bundle.adapter_files),
-            f"- evaluated on {evaluation.rows} sealed rows through {evaluation.engine}, the same files",
+            f"- evaluated on {evaluation.rows} sealed rows through {markdown(evaluation.engine)}, the same files",
             "",
             "| role | base | tuned | verdict |",
             "| --- | --- | --- | --- |",
@@ -187,5 +227,6 @@ def _model_card(
             "Serve it: `journeyman serve` in the run's folder, `sh llama-server.sh`, or for Ollama "
             "`ollama create NAME -f Modelfile.ROLE`.",
             "",
+            *([*lines, ""] if (lines := _modelfile_lines(bundle, without_modelfile)) else []),
         ]
     )

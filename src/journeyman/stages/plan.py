@@ -10,6 +10,7 @@ from typing import get_args
 from journeyman.artifacts import write_atomic
 from journeyman.config import Config, RoleConfig, TrainConfig
 from journeyman.errors import NoGo
+from journeyman.foreign import markdown, named
 from journeyman.manifests import CheckRule, DatasetManifest, PlanManifest, Rules
 from journeyman.models.geometry import Geometry
 from journeyman.ports import Reporter
@@ -195,7 +196,7 @@ def _warnings(dataset: DatasetManifest, config: Config, steps: int, geometry: Ge
             needed = rows_needed(1.0, decide.min_success, confidence)
             counted = "" if rows == split.test else f", which count as {rows:.1f} since some belong together,"
             warnings.append(
-                f"{role}: {split.test} test rows{counted} cannot prove a success of {decide.min_success:.0%} "
+                f"{named(role)}: {split.test} test rows{counted} cannot prove a success of {decide.min_success:.0%} "
                 f"even if all pass; {needed} would"
             )
     return warnings
@@ -207,7 +208,7 @@ def plan_text(plan: PlanManifest, config: Config) -> str:
     lines = [
         "# Plan",
         "",
-        f"- base: {plan.base_path} ({plan.base_parameters:,} parameters), SHA-256 {plan.base_sha256}",
+        f"- base: {markdown(plan.base_path)} ({plan.base_parameters:,} parameters), SHA-256 {plan.base_sha256}",
         f"- trainable: {plan.trainable_parameters:,} parameters (rank {config.train.lora.rank})",
         f"- steps: {plan.total_steps} ({plan.steps_per_epoch} an epoch), {plan.total_tokens:,} tokens",
         f"- precision: {plan.precision}, matrix rate measured at {plan.matrix_gflops:.0f} GFLOP/s",
@@ -233,23 +234,23 @@ def plan_text(plan: PlanManifest, config: Config) -> str:
         "- each further look at the same sealed rows is judged at half the error of the one before",
         *(
             [
-                f"- files that may ship: {', '.join(rules.files)}; the one on which most roles are to be deployed "
-                "does, the smallest where several are equal"
+                f"- files that may ship: {', '.join(map(markdown, rules.files))}; the one on which most roles are to "
+                "be deployed does, the smallest where several are equal"
             ]
             if len(rules.files) > 1
             else []
         ),
-        *[f"- {role}: {_rule_text(rule)}" for role, rule in rules.checks.items()],
+        *[f"- {markdown(named(role))}: {markdown(_rule_text(rule))}" for role, rule in rules.checks.items()],
         "",
         "## What the test rows can prove",
         "",
         f"Chance of the verdict deploy where a role's true success is {plan.power_rate:.1%}, by its test rows alone:",
         "",
-        *[f"- {role}: {chance:.0%}" for role, chance in plan.power.items()],
+        *[f"- {markdown(named(role))}: {chance:.0%}" for role, chance in plan.power.items()],
         "",
         "## Warnings",
         "",
-        *([f"- {warning}" for warning in plan.warnings] or ["none"]),
+        *([f"- {markdown(warning)}" for warning in plan.warnings] or ["none"]),
         "",
     ]
     return "\n".join(lines)

@@ -8,8 +8,9 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from journeyman.artifacts import ADAPTER_FILE, file_part, read_rows
+from journeyman.artifacts import ADAPTER_FILE, read_rows
 from journeyman.config import TrainConfig
+from journeyman.foreign import file_part
 from journeyman.manifests import AdapterManifest, PlanManifest, TrainedAdapter
 from journeyman.models.gguf_file import GgufFile
 from journeyman.models.weights import load_decoder
