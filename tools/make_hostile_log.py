@@ -292,7 +292,7 @@ def files_of(proof: Path) -> dict[bytes, bytes]:
         b" leading and trailing .jsonl": lines(text_rows(writer)),
         b"-rf.jsonl": lines(patch_rows(writer)),
         "日本 журнал \U0001f469.jsonl".encode(): lines(check_rows(writer)),
-        f'it\'s "quoted" $({writer.command().replace("/", chr(0x2215))}).jsonl'.encode(): lines(code_rows(writer)),
+        b'it\'s "quoted" $(touch PROOF-name) `touch PROOF-tick`; touch PROOF-x #.jsonl': lines(code_rows(writer)),
         b"<script>RAW<script>.jsonl": lines(secret_rows(writer)),
         b"[/foo] [bold]{0}%s.jsonl": b"".join(line + b"\n" for line in raw_lines(writer)),
         b"\x1b[31mRAW\x1b]0;RAW\x07.jsonl": lines(iter(chat)),
@@ -319,6 +319,7 @@ def main() -> None:
     if len(sys.argv) != 3:
         raise SystemExit("usage: python tools/make_hostile_log.py FOLDER PROOF")
     folder, proof = Path(sys.argv[1]), Path(sys.argv[2]).resolve()
+    proof.mkdir(parents=True, exist_ok=True)
     for name, size in write(folder, proof).items():
         print(f"{size:>9,} bytes  {os.fsdecode(name)!a}")
 
