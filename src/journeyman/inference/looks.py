@@ -17,19 +17,29 @@ LOOKS = ".looks"
 
 
 def count_look(folder: Path, sealed_sha256: str, judged: Mapping[str, object]) -> int:
-    """The number of this look, from 1. The same adapters under the same rules are the same look.
+    """The number of this look, from 1. What is judged alike in all is the same look, and is not counted twice.
 
     Args:
-        judged: what makes a look another one: the adapters' hashes and the rules.
+        judged: what makes a look another one: the adapters' hashes, the rules, the settings, the checks of one's own,
+            and every verdict, so that whatever else may change one counts as well.
     """
     path, here = folder / LOOKS, {"sealed": sealed_sha256, "judged": hash_of(dict(judged))}
-    before = [json.loads(line) for line in path.read_text().splitlines() if line] if path.is_file() else []
-    mine = [look["judged"] for look in before if look["sealed"] == sealed_sha256]
+    text = path.read_text(errors="replace") if path.is_file() else ""
+    mine = [judged for judged in (_judged(line, sealed_sha256) for line in text.splitlines() if line) if judged]
     if here["judged"] in mine:
         return mine.index(here["judged"]) + 1
     with path.open("a") as file:
-        file.write(json.dumps(here) + "\n")
+        file.write("\n" * (not text.endswith("\n") and bool(text)) + json.dumps(here) + "\n")
     return len(mine) + 1
+
+
+def _judged(line: str, sealed_sha256: str) -> str | None:
+    """What a look at these rows judged; None for one at others. A damaged line was a look all the same."""
+    try:
+        look = json.loads(line)
+        return str(look["judged"]) if look["sealed"] == sealed_sha256 else None
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return "damaged"
 
 
 def confidence_of_look(confidence: float, look: int) -> float:
