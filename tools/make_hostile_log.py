@@ -299,6 +299,7 @@ def files_of(proof: Path) -> dict[bytes, bytes]:
         "\u202elnosj.RAW.jsonl".encode(): lines(iter(alpaca)),
         b"=cmd RAW.csv": table_of(writer),
         b"deep/down/-.jsonl": lines(writer.row("coder") for _ in range(2)),
+        b"no UTF-8 \xff\xfe.jsonl": lines(writer.row("coder") for _ in range(2)),
         b"damaged.jsonl.gz": cut[: len(cut) // 2],
         b"no log by its name.RAW\x1b[31m": b"x",
     }
