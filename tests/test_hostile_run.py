@@ -155,6 +155,19 @@ def test_no_row_ran_a_command(taken: Taken) -> None:
     assert not left, "something was left in the folder for temporary files, beside torch's own cache"
 
 
+def test_the_traps_are_live(tmp_path: Path) -> None:
+    """Where git is let loose on a row's files, the proof is there: its absence above says something."""
+    tool = runpy.run_path(str(TOOL))
+    row = next(tool["patch_rows"](tool["Writer"](tmp_path)))
+    for name, content in row["check"]["files"].items():
+        path = tmp_path / "loose" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content)
+    given = row["execution"]["output"].encode()
+    subprocess.run(["git", "apply", "--check", "-"], input=given, cwd=tmp_path / "loose", capture_output=True)
+    assert list(tmp_path.glob("PROOF-*"))
+
+
 def test_the_exported_script_starts_the_server_and_nothing_else(taken: Taken, tmp_path: Path) -> None:
     script = taken.folder / "07-bundle" / "llama-server.sh"
     subprocess.run(["sh", "-n", script], check=True)
