@@ -26,6 +26,7 @@ class Stamp(Manifest):
     inputs: dict[str, str] = Field(description="setting or input → its value or hash: what the fingerprint covers")
     created: str
     files: dict[str, str] = Field(description="file → SHA-256")
+    sha256: str | None = Field(None, description="of all else in this manifest; None: made by a version without")
 
 
 class Durations(Manifest):

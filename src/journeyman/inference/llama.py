@@ -14,7 +14,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,7 @@ from typing import Any
 import httpx
 import psutil
 
-from journeyman.artifacts import sha256_of
+from journeyman.artifacts import hash_of_file
 from journeyman.errors import EngineError
 from journeyman.inference.chat import conversation, events_of, read_answer, request_body
 from journeyman.ports import Question
@@ -261,17 +260,6 @@ class LlamaEngine:
         self._log.seek(max(0, self._log.tell() - 2000))
         lines = [line for line in self._log.read().decode(errors="replace").splitlines() if line.strip()]
         return lines[-1][:300] if lines else "it said nothing"
-
-
-def hash_of_file(path: Path) -> str:
-    """SHA-256, computed once for each state of the file: bases have gigabytes, and every answer's key names one."""
-    found = path.stat()
-    return _hashed(path, found.st_mtime_ns, found.st_size)
-
-
-@cache
-def _hashed(path: Path, changed_ns: int, size: int) -> str:
-    return sha256_of(path)
 
 
 @contextmanager

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from journeyman.artifacts import hash_of_file
 from journeyman.config import EvaluateConfig
 from journeyman.errors import EngineError, InputError
 from journeyman.foreign import plain
@@ -21,7 +22,7 @@ from journeyman.inference.arms import (
 )
 from journeyman.inference.asking import Asked, Progress, ask_all
 from journeyman.inference.endpoint import open_endpoint
-from journeyman.inference.llama import EngineSettings, LlamaEngine, hash_of_file, running_engine
+from journeyman.inference.llama import EngineSettings, LlamaEngine, running_engine
 from journeyman.manifests import ServedFile
 from journeyman.ports import Question, Reporter
 from journeyman.probes import KINDS, MOST_TOKENS, Probe, ProbeRun, read_probes
@@ -75,6 +76,8 @@ class Survey:
         self._timed = timed_rows(rows, config.timed_rows)
         self._probes = self._askable_probes() if config.probes else {}
         self._answers = Answers(inputs.folder)
+        if self._answers.damaged:
+            reporter.say(f"{self._answers.damaged} kept answers were damaged or changed by hand: they are asked again")
         self._reporter = reporter
         arms = len(arms_of_base(shown)) + len(inputs.bases) - 1
         elsewhere = sum(len(endpoint_questions(name, rows, config)) for name in config.endpoints)

@@ -13,7 +13,8 @@ import gguf
 from safetensors.torch import save_file
 
 from journeyman.artifacts import write_json
-from journeyman.models.weights import GGUF_MODULE_NAMES, to_interleaved
+from journeyman.models.geometry import GGUF_MODULE_NAMES
+from journeyman.models.weights import to_interleaved
 from journeyman.training.lora import Adapter, parameter_name
 
 

@@ -21,6 +21,15 @@ _CURVES = {
 }
 
 
+def _step_of(line: str) -> int | None:
+    """The step of a line of the log; None where a kill or a hand has damaged it."""
+    try:
+        step = json.loads(line)["step"]
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return None
+    return step if isinstance(step, int) else None
+
+
 class Metrics:
     """Appends to both logs of one run folder, from `step` on: lines of later steps, which a kill lost, are dropped."""
 
@@ -48,6 +57,6 @@ class Metrics:
 
     def _drop_after(self, step: int) -> None:
         if self._path.is_file():
-            lines = [line for line in self._path.read_text(encoding="utf-8").splitlines() if line.endswith("}")]
-            kept = [line for line in lines if json.loads(line)["step"] <= step]
+            lines = self._path.read_text(encoding="utf-8", errors="replace").splitlines()
+            kept = [line for line in lines if (found := _step_of(line)) is not None and found <= step]
             self._path.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
