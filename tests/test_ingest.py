@@ -87,6 +87,15 @@ def test_a_row_without_an_output_field_is_rejected(tmp_path: Path) -> None:
     assert isinstance(rejected, Rejected) and rejected.reason == "no execution.output"
 
 
+def test_a_file_whose_name_is_no_utf_8_is_read_under_a_name_that_is(tmp_path: Path) -> None:
+    path = tmp_path / os.fsdecode(b"odd \xff.jsonl")
+    path.write_text(json.dumps(log_row(1)) + "\n")
+    (source,) = sources_of([path])
+    assert source.name == r"odd \xff.jsonl"
+    (tmp_path / "out").mkdir()
+    assert ingest([source], DataConfig(), RedactConfig(), tmp_path / "out", SilentReporter()).kept == 1
+
+
 def test_unknown_fields_are_kept(tmp_path: Path) -> None:
     row = {**log_row(1), "trace": {"depth": 3}}
     row["execution"]["retries"] = 2

@@ -53,6 +53,7 @@ def serve_bundle(folder: Path, port: int | None, allow_hosts: Sequence[str] = ()
     conversation_of(bundle).text("warm up")  # the rules load now, not in the first request
     with running_engine(settings) as engine:
         address = address_of(config.host, listener.getsockname()[1])
+        listener.listen()  # the address is told once it takes connections
         say(f"serving {', '.join(map(named, bundle.roles))} on {address} (Ctrl-C stops)", err=True)
         hosts = [config.host, *config.allow_hosts, *allow_hosts]
         _run(bundle, engine, listener, lambda text: say(text, err=True), hosts, key)

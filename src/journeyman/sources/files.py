@@ -52,7 +52,7 @@ def log_sources(root: Path, entries: Sequence[str]) -> list[Source]:
         for path in log_files(root, entry):
             found.setdefault(path.resolve() if path.exists() else path, _below(path, top))
     if len(set(found.values())) < len(found):
-        found = {path: Path(os.path.relpath(path, root.resolve())).as_posix() for path in found}
+        found = {path: _as_text(Path(os.path.relpath(path, root.resolve()))) for path in found}
     return [Source(name, path) for path, name in found.items()]
 
 
@@ -70,7 +70,12 @@ def _top(root: Path, entry: str) -> Path:
 
 
 def _below(path: Path, top: Path) -> str:
-    return path.relative_to(top).as_posix() if path.is_relative_to(top) else path.name
+    return _as_text(path.relative_to(top) if path.is_relative_to(top) else Path(path.name))
+
+
+def _as_text(path: Path) -> str:
+    r"""The path as text that UTF-8 can hold: bytes of a name that are no UTF-8 become `\xff`."""
+    return os.fsencode(path.as_posix()).decode("utf-8", "backslashreplace")
 
 
 def log_files(root: Path, name: str) -> list[Path]:
