@@ -163,7 +163,7 @@ def test_another_quantization_is_evaluated_with_the_same_adapter_and_may_ship(
     assert decision["ships"] == "tuned@small", "both pass: the smaller one ships"
     bundle = folder / "07-bundle"
     assert (bundle / "base.gguf").read_bytes() == other.read_bytes()
-    assert "the adapter was trained on `whole.gguf`" in (bundle / "README.md").read_text()
+    assert "the adapter was trained on whole.gguf, SHA-256" in (bundle / "README.md").read_text()
 
 
 def test_a_file_of_another_model_is_refused_before_anything_is_spent(make_run: MakeRun, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import torch
 from conftest import example_of
 from journeyman.artifacts import write_rows
 from journeyman.config import Config
-from journeyman.manifests import AdapterManifest, BisectResult, PlanManifest, TrainedAdapter
+from journeyman.manifests import AdapterManifest, BisectResult, TrainedAdapter
 from journeyman.models.geometry import geometry_of
 from journeyman.models.gguf_file import GgufFile
 from journeyman.ports import SilentReporter
@@ -52,9 +52,8 @@ def bisected(embedded: GgufFile, renderer: Renderer, folder: Path, shipped_scale
         folder="", steps=1, total_steps=1, stopped_early=False, best_step=1, validations=[], train_s=1, tokens=1
     )
     manifest = AdapterManifest.model_construct(adapters={"all": trained})
-    plan = PlanManifest.model_construct(base_path=str(embedded.path))
     files = (folder / "predictions.jsonl", folder / "test.jsonl")
-    return stage.bisect(*files, manifest, folder, plan, config, renderer, SilentReporter())
+    return stage.bisect(*files, manifest, folder, embedded, config, renderer, SilentReporter())
 
 
 @pytest.fixture(autouse=True)

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import gzip
 import json
+import os
 import re
+import socket
 from pathlib import Path
 from typing import Any
 
 import pytest
+import zstandard
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from conftest import REAL_LOG, StopsAfter, log_row
-from journeyman.artifacts import read_rows
+from journeyman.artifacts import read_rows, write_rows
 from journeyman.config import DataConfig, RedactConfig
 from journeyman.errors import InputError, Interrupted, UsageError
 from journeyman.manifests import IngestManifest
 from journeyman.ports import SilentReporter
 from journeyman.records import Interaction, Rejected
-from journeyman.sources.files import read_file, sources_of
+from journeyman.sources.files import log_files, read_file, sources_of
 from journeyman.sources.reader import Reader
 from journeyman.stages.ingest import ingest
 
@@ -129,6 +133,7 @@ def test_no_row_is_lost_and_nothing_crashes(tmp_path: Path, lines: list[bytes]) 
 
 def test_an_interrupted_ingest_goes_on_and_ends_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("journeyman.stages.ingest._BATCH_BYTES", 3_000)
+    monkeypatch.setattr("journeyman.stages.ingest._MOST_ALIKE", 3)
     sources = []
     for number in range(3):
         rows = [json.dumps(log_row(100 * number + n)) if n % 5 else "{broken" for n in range(40)]
@@ -163,3 +168,114 @@ def test_parallel_reading_gives_the_same(tmp_path: Path, monkeypatch: pytest.Mon
     assert _ingest([source], many) == expected
     rows = list(read_rows(many / "interactions.jsonl.zst", Interaction))
     assert rows == list(read_rows(one / "interactions.jsonl.zst", Interaction))
+
+
+def test_rejected_rows_that_are_alike_are_counted_and_not_all_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("journeyman.stages.ingest._REASONS", 5)
+    bomb = tmp_path / "bomb.jsonl.zst"
+    many = b"{broken\n" * 30_000 + b"".join(b'{"a%d": 1}\n' % n for n in range(5_000)) + b"[1]\n"
+    bomb.write_bytes(zstandard.ZstdCompressor(level=19).compress(many))
+    (other := tmp_path / "other.jsonl").write_text("{broken\n" * 3 + json.dumps(log_row(1)) + "\n")
+    found = _ingest([bomb, other], tmp_path)
+    assert (found.read, found.kept, found.rejected) == (35_005, 1, 35_004)
+    rows = list(read_rows(tmp_path / "rejected.jsonl", Rejected))
+    assert sum(row.rows for row in rows) == 35_004 and len(rows) < 4_100
+    first = next(row for row in rows if row.rows > 1)
+    assert (first.rows, first.line, first.source) == (28_000, 30_000, "bomb.jsonl.zst")
+    assert "28,000 further rows" in first.text and first.reason == rows[0].reason
+    assert [row.rows for row in rows if row.source == "other.jsonl"] == [1, 1, 1]
+    assert (tmp_path / "rejected.jsonl").stat().st_size < 1_000_000
+
+
+def test_a_reason_is_one_line_of_bounded_length(tmp_path: Path) -> None:
+    source = tmp_path / "log.jsonl"
+    keys = {f"\x1b]0;{n}\x07" + "k" * 29: 1 for n in range(8)}
+    source.write_text(json.dumps(keys) + "\n" + json.dumps(log_row(1)) + "\n")
+    _ingest([source], tmp_path)
+    (row,) = read_rows(tmp_path / "rejected.jsonl", Rejected)
+    assert len(row.reason) <= 300 and row.reason.isprintable()
+
+
+def _zst(tmp_path: Path) -> tuple[Path, list[int]]:
+    """300 rows in three frames, and where each frame ends."""
+    path, ends, content = tmp_path / "log.jsonl.zst", [], b""
+    for frame in range(3):
+        rows = "".join(json.dumps(log_row(100 * frame + n)) + "\n" for n in range(100))
+        content += zstandard.ZstdCompressor().compress(rows.encode())
+        ends.append(len(content))
+    path.write_bytes(content)
+    return path, ends
+
+
+def test_a_compressed_log_that_was_cut_is_named_wherever_it_was_cut(tmp_path: Path) -> None:
+    path, ends = _zst(tmp_path)
+    content = path.read_bytes()
+    assert _ingest([path], tmp_path).kept == 300
+    cuts = {5, ends[0] // 2, ends[0] + 1, ends[1] + 3, ends[1] + 40, ends[2] - 200, ends[2] - 1}
+    for cut in sorted(cuts):
+        path.write_bytes(content[:cut])
+        *_, (last, _) = read_file(path)
+        assert last.value is None and last.raw is None and "damaged or ends too early" in last.problem, cut
+    path.write_bytes(content[: ends[1]])
+    assert sum(1 for _ in read_file(path)) == 200, "whole frames are a whole file"
+    for damaged in (b"", content[:50] + b"\xff" * 9 + content[59:], content + b"more"):
+        path.write_bytes(damaged)
+        if damaged:
+            *_, (last, _) = read_file(path)
+            assert "damaged or ends too early" in last.problem or "not JSON" in last.parsed().problem
+    path = tmp_path / "log.jsonl.gz"
+    whole = gzip.compress(b"".join(json.dumps(log_row(n)).encode() + b"\n" for n in range(300)))
+    for damaged in (whole[:-1], whole[: len(whole) // 2], whole[:5], whole[:99] + b"\xff" * 40 + whole[139:]):
+        path.write_bytes(damaged)
+        *_, (last, _) = read_file(path)
+        assert "damaged or ends too early" in last.problem or "not JSON" in last.parsed().problem
+
+
+def test_rows_of_a_run_that_were_cut_are_an_error(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl.zst"
+    write_rows(path, [Rejected(source="a", line=n, reason="r", text="t" * 9) for n in range(5_000)])
+    content = path.read_bytes()
+    assert sum(1 for _ in read_rows(path, Rejected)) == 5_000
+    for damaged in (content[:-1], content[: len(content) // 2], content[:3], b"no zst", b"\0" * 20):
+        path.write_bytes(damaged)
+        with pytest.raises(InputError, match=r"rows\.jsonl\.zst: damaged after row"):
+            list(read_rows(path, Rejected))
+    plain = tmp_path / "rows.jsonl"
+    for text in (b'{"source": "a"}\n', b"\xff\n", b"[]\n", b"\0\n", b'{"sou'):
+        plain.write_bytes(text)
+        with pytest.raises(InputError, match=r"rows\.jsonl:1: "):
+            list(read_rows(plain, Rejected))
+
+
+def test_what_is_no_file_is_refused_by_name(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.jsonl")
+    (tmp_path / "zero.jsonl").symlink_to("/dev/zero")
+    with socket.socket(socket.AF_UNIX) as made:
+        made.bind(str(tmp_path / "s.jsonl"))
+        for name, what in (("pipe.jsonl", "a pipe"), ("zero.jsonl", "a device"), ("s.jsonl", "a socket")):
+            with pytest.raises(UsageError, match=rf"{name}: {what}, not a file"):
+                log_files(tmp_path, name)
+            with pytest.raises(UsageError, match=rf"{name}: {what}, not a file"):
+                list(read_file(tmp_path / name))
+    with pytest.raises(UsageError, match="/dev/zero: a device"):
+        log_files(tmp_path, "/dev/zero")
+
+
+def test_a_damaged_record_of_progress_costs_the_progress_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("journeyman.stages.ingest._BATCH_BYTES", 3_000)
+    source = tmp_path / "log.jsonl"
+    source.write_text("".join(json.dumps(log_row(n)) + "\n" for n in range(40)))
+    for number, damage in enumerate(("", "{", "[]", '{"state": {}}', "flip", "short")):
+        (out := tmp_path / str(number)).mkdir()
+        with pytest.raises(Interrupted):
+            ingest(sources_of([source]), DataConfig(), RedactConfig(), out, StopsAfter(3))
+        progress = out / ".progress.json"
+        if damage == "short":
+            with (out / "interactions.jsonl.zst").open("r+b") as file:
+                file.truncate(10)
+        else:
+            progress.write_text(progress.read_text().replace('"rows": ', '"rows": 1') if damage == "flip" else damage)
+        assert ingest(sources_of([source]), DataConfig(), RedactConfig(), out, SilentReporter()).kept == 40
+        assert len(list(read_rows(out / "interactions.jsonl.zst", Interaction))) == 40

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -25,10 +26,11 @@ from journeyman.rendering.renderer import Rendered
 from journeyman.sizing.memory import TrainingSize
 from journeyman.stages.plan import MemoryChoice, choose_memory
 from journeyman.training.batches import pack, rows_of_step
-from journeyman.training.checkpoint import load_checkpoint
+from journeyman.training.checkpoint import checkpoints, damaged_files, load_checkpoint
 from journeyman.training.gradients import Part, keep, loss_only, pack_loss, recompute
 from journeyman.training.loop import Trainer, TrainingJob, learning_rate
 from journeyman.training.lora import Adapter
+from journeyman.training.metrics import Metrics
 
 
 def _rows(count: int) -> list[Rendered]:
@@ -220,6 +222,37 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(tiny_gguf: Path, tmp_
         file.write(b"\xff")
     loaded = load_checkpoint(job.folder)
     assert loaded is not None and before.name.startswith(f"step-{loaded[0].step:06d}.")
+
+
+def test_odd_checkpoint_folders_and_changed_states_are_passed_over(tiny_gguf: Path, tmp_path: Path) -> None:
+    job = _job(tiny_gguf, tmp_path, checkpoint_s=1e-6)
+    Trainer(job, SilentReporter()).run()
+    newest, before = sorted(job.folder.glob("step-*"), reverse=True)[:2]
+    for name in ("step-x.1", "step-999999", "step-1.2.3", "step-.", "step-99999999999999999999.1", "step-²²²²²².1"):
+        (job.folder / name).mkdir()
+    (job.folder / "step-999999.9").write_text("no folder")
+    (job.folder / "step-999998.1").mkdir()
+    (job.folder / "step-999997.1").mkdir()
+    (job.folder / "step-999997.1" / "state.json").write_text("[" * 99_999)
+    assert [path.name for path in checkpoints(job.folder)][:3] == ["step-999998.1", "step-999997.1", newest.name]
+    state = newest / "state.json"
+    sound = state.read_bytes()
+    loaded = load_checkpoint(job.folder)
+    assert loaded is not None and newest.name.startswith(f"step-{loaded[0].step:06d}.")
+    for old, new in ((b'"tokens": ', b'"tokens": 1'), (b"{\n  ", b"{\n   "), (b'"state_sha256"', b'"state_sha255"')):
+        state.write_bytes(sound.replace(old, new, 1))
+        assert damaged_files(newest) == [state]
+        loaded = load_checkpoint(job.folder)
+        assert loaded is not None and before.name.startswith(f"step-{loaded[0].step:06d}.")
+    state.write_bytes(re.sub(rb'"state_sha256": "[0-9a-f]+"', b'"state_sha256": ""', sound))
+    assert damaged_files(newest) == [], "written by an older version"
+
+
+def test_metrics_that_a_hand_has_damaged_are_dropped(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    path.write_bytes(b'{"step": 1, "loss": 2.0}\ngarbage}\n[1]\n{"stop": 2}\n\xff}\n{"step": "3"}\n{"step": 9}\n')
+    Metrics(tmp_path, 3).close()
+    assert path.read_text() == '{"step": 1, "loss": 2.0}\n'
 
 
 def test_a_loss_that_is_not_a_number_names_step_and_rows(tiny_gguf: Path, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import hashlib
 import io
 import json
@@ -19,6 +20,7 @@ import zstandard
 from pydantic import BaseModel, ValidationError
 
 from journeyman.errors import InputError
+from journeyman.zst import ZstdFile
 
 MANIFEST = "manifest.json"
 ADAPTER_FILE = "adapter.gguf"
@@ -108,10 +110,9 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such file", "Run the stage that makes it: journeyman run") from error
-    except ValueError as error:
-        raise InputError(
-            f"{path}: not valid JSON: {error}", "Restore the file, or run journeyman run --redo"
-        ) from error
+    except (ValueError, RecursionError) as error:
+        why = "empty" if not path.stat().st_size else f"not valid JSON: {error}"
+        raise InputError(f"{path}: {why}", "Restore the file, or run journeyman run --redo") from error
 
 
 def write_model(path: Path, model: BaseModel) -> None:
@@ -167,20 +168,23 @@ def _compressed(raw: Any, path: Path) -> Iterator[Any]:
 
 
 def read_rows(path: Path, kind: type[_Model]) -> Iterator[_Model]:
-    """Reads JSON lines that write_rows wrote."""
+    """Reads JSON lines that write_rows wrote.
+
+    Raises:
+        InputError: no such file, a row that is none of `kind`, or a compressed stream that is cut or damaged.
+    """
     if not path.is_file():
         raise InputError(f"{path}: no such file", "Run the stage that makes it: journeyman run")
-    with path.open("rb") as raw:
-        stream: Any = (
-            zstandard.ZstdDecompressor().stream_reader(raw, read_across_frames=True) if path.suffix == ".zst" else raw
-        )
-        for number, line in enumerate(io.TextIOWrapper(stream, encoding="utf-8"), start=1):
-            try:
+    number, remedy = 0, "Changed by hand? journeyman run --redo"
+    try:
+        with path.open("rb") as raw:
+            stream: Any = io.BufferedReader(ZstdFile(raw), 1 << 17) if path.suffix == ".zst" else raw
+            for number, line in enumerate(stream, start=1):  # noqa: B007 (told in the errors)
                 yield kind.model_validate_json(line)
-            except ValidationError as error:
-                raise InputError(
-                    f"{path}:{number}: {error.errors()[0]['msg']}", "Changed by hand? journeyman run --redo"
-                ) from error
+    except ValidationError as error:
+        raise InputError(f"{path}:{number}: {error.errors()[0]['msg']}", remedy) from error
+    except (EOFError, zstandard.ZstdError) as error:
+        raise InputError(f"{path}: damaged after row {number}: {error}", remedy) from error
 
 
 def hash_of(value: Any) -> str:
@@ -206,12 +210,31 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def sha256_of_state(path: Path) -> str:
-    """As sha256_of, but computed once for each state of the file (place, size and time of change)."""
+def hash_of_file(path: Path) -> str:
+    """SHA-256 of a file, computed once for each state of it in this process: bases have gigabytes."""
     found = path.stat()
-    return _sha256_of_state(path, found.st_ino, found.st_size, found.st_mtime_ns)
+    return _hashed(path, (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns))
 
 
 @cache
-def _sha256_of_state(path: Path, place: int, size: int, changed_ns: int) -> str:
+def _hashed(path: Path, state: tuple[int, ...]) -> str:
     return sha256_of(path)
+
+
+_FICLONE = 0x40049409
+
+
+def clone_or_copy(source: Path, target: Path) -> None:
+    """A copy that shares its blocks with the source until either is written, where the file system can do that.
+
+    Raises:
+        InputError: the disk is full or the folder cannot be written.
+    """
+    try:
+        with source.open("rb") as old, target.open("wb") as new:
+            try:
+                fcntl.ioctl(new.fileno(), _FICLONE, old.fileno())
+            except OSError:  # another file system, or one that shares no blocks
+                shutil.copyfileobj(old, new, 1 << 20)
+    except OSError as error:
+        raise disk_error(error, target) from error

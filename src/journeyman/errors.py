@@ -3,7 +3,8 @@
 JourneymanError
 ├── UsageError            exit 2: a wrong flag, an unknown config key, a missing file named by the person
 ├── InputError            exit 1: logs, weights or artifacts that cannot be used as they are
-│   └── StaleArtifact     exit 1: an artifact made from other inputs or another config
+│   ├── StaleArtifact     exit 1: an artifact made from other inputs or another config
+│   └── ChangedArtifact   exit 1: an artifact that is no longer as its stage left it
 ├── EngineError           exit 1: the inference engine did not start, stopped or answered nonsense
 ├── NotDeployable         exit 3: the verdict says no
 │   └── NoGo              exit 3: the plan says that it cannot be done on this machine
@@ -38,6 +39,10 @@ class InputError(JourneymanError):
 
 class StaleArtifact(InputError):
     """An artifact exists but was made from other inputs or settings."""
+
+
+class ChangedArtifact(InputError):
+    """A file of a run is not the one that its stage made, or its manifest cannot be used."""
 
 
 class EngineError(JourneymanError):

@@ -26,6 +26,7 @@ class Stamp(Manifest):
     inputs: dict[str, str] = Field(description="setting or input → its value or hash: what the fingerprint covers")
     created: str
     files: dict[str, str] = Field(description="file → SHA-256")
+    sha256: str | None = Field(None, description="of all else in this manifest; None: made by a version without")
 
 
 class Durations(Manifest):
@@ -42,7 +43,7 @@ class LogGroup(Manifest):
 
     rows: int
     successes: int = Field(description="rows that the log calls successes")
-    failures: int = Field(description="rows that it calls failures; of the rest it does not say")
+    failures: int = Field(0, description="rows that it calls failures; of the rest it does not say")
     durations: Durations
 
 
@@ -53,9 +54,9 @@ class IngestManifest(Manifest):
     kept: int
     rejected: int
     reasons: dict[str, int] = Field(description="why rows were rejected → rows; the 20 most frequent")
-    skipped: dict[str, int] = Field(description="files in the sources' folders that are no logs by name → bytes")
+    skipped: dict[str, int] = Field({}, description="files in the sources' folders that are no logs by name → bytes")
     notes: dict[str, int] = Field(
-        description="what was not understood or not kept of kept rows → rows; the 20 most frequent"
+        {}, description="what was not understood or not kept of kept rows → rows; the 20 most frequent"
     )
     redacted: dict[str, int] = Field(description="kind of secret or personal datum → values replaced")
     total: LogGroup
@@ -164,7 +165,7 @@ class DatasetManifest(Manifest):
     system_prompts: dict[str, str] = Field(
         description="role → the one prompt that is trained and must be served; roles whose prompts vary have none"
     )
-    prompts: dict[str, RolePrompt] = Field(description="role → how its system prompts vary")
+    prompts: dict[str, RolePrompt] = Field({}, description="role → how its system prompts vary")
     teachers: dict[str, TeacherQuality]
     lengths: Lengths | None
     repetition: Repetition

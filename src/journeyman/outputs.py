@@ -1,12 +1,14 @@
 """Files of a long stage that only grow: a kill costs the seconds since the last commit, and nothing is torn.
 
-A commit flushes every file to disk, then records their sizes with the stage's own state. Opening again cuts
-each file back to its recorded size. Names in .zst are compressed; each commit ends a frame, and frames laid
-end to end are one valid stream (RFC 8878, section 3.1).
+A commit flushes every file to disk, then records their sizes with the stage's own state, and a hash of that record.
+Opening again cuts each file back to its recorded size; where the record is damaged, or a file is shorter than it says,
+the stage begins anew. Names in .zst are compressed; each commit ends a frame, and frames laid end to end are one valid
+stream (RFC 8878, section 3.1).
 """
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from collections.abc import Sequence
@@ -17,7 +19,8 @@ from typing import Any, BinaryIO
 
 import zstandard
 
-from journeyman.artifacts import disk_error, read_json, write_json
+from journeyman.artifacts import disk_error, hash_of, read_json, write_json
+from journeyman.errors import InputError
 
 _COMMIT_EVERY_S = 5.0
 _NOTHING: dict[str, Any] = {"state": None, "sizes": {}}
@@ -36,21 +39,23 @@ class Outputs:
     def __init__(self, folder: Path, names: Sequence[str], progress: str = ".progress.json") -> None:
         self._progress = folder / progress
         self._paths = {name: folder / name for name in names}
-        saved = read_json(self._progress) if self._progress.is_file() else _NOTHING
-        if any(_size(path) < saved["sizes"].get(name, 0) for name, path in self._paths.items()):
-            saved = _NOTHING  # killed while it tidied up: what is gone must not be filled with zeros
-        self.state: Any = saved["state"]
+        self.state: Any
+        self.state, sizes = self._saved()
         self._files: dict[str, BinaryIO] = {}
         self._writers: dict[str, Any] = {}
         for name, path in self._paths.items():
             try:
-                file = self._opened(path, saved["sizes"].get(name, 0))
+                file = self._opened(path, sizes.get(name, 0))
             except OSError as error:
                 self._close()
                 raise disk_error(error, path) from error
             self._files[name] = file
             zst = path.suffix == ".zst"
-            self._writers[name] = zstandard.ZstdCompressor(level=1).stream_writer(file, closefd=False) if zst else file
+            self._writers[name] = (
+                zstandard.ZstdCompressor(level=1, write_checksum=True).stream_writer(file, closefd=False)
+                if zst
+                else file
+            )
         self._committed_at = time.monotonic()
 
     @staticmethod
@@ -60,6 +65,20 @@ class Outputs:
         file.truncate(size)
         file.seek(0, os.SEEK_END)
         return file
+
+    def _saved(self) -> tuple[Any, dict[str, int]]:
+        """State and sizes of the last commit; neither where there was none, or it cannot be gone on from."""
+        try:
+            saved = read_json(self._progress) if self._progress.is_file() else None
+        except InputError:
+            return None, {}
+        if not isinstance(saved, dict) or saved.keys() != {"state", "sizes", "sha256"}:
+            return None, {}
+        state, sizes = saved["state"], saved["sizes"]
+        if saved["sha256"] != hash_of([state, sizes]):
+            return None, {}
+        there = {name: path.stat().st_size if path.is_file() else 0 for name, path in self._paths.items()}
+        return (state, sizes) if all(there[name] >= sizes.get(name, 0) for name in there) else (None, {})
 
     def write(self, name: str, data: bytes) -> None:
         try:
@@ -83,7 +102,8 @@ class Outputs:
             except OSError as error:
                 raise disk_error(error, self._paths[name]) from error
             sizes[name] = file.tell()
-        write_json(self._progress, {"state": state, "sizes": sizes})
+        recorded = json.loads(json.dumps([state, sizes]))
+        write_json(self._progress, {"state": state, "sizes": sizes, "sha256": hash_of(recorded)})
         self.state = state
         self._committed_at = time.monotonic()
 

@@ -2,7 +2,7 @@
 
 A stage is a function from typed artifacts to one new folder. Its fingerprint covers the stage's version,
 the settings that it reads and the results that it builds on; `manifest.json` is written last, so a folder
-without one is unfinished.
+without one is unfinished. What a stage reads is compared with what an earlier one recorded: see lineage.
 """
 
 from __future__ import annotations
@@ -29,15 +29,26 @@ from journeyman.artifacts import (
     disk_error,
     expanded,
     hash_of,
+    hash_of_file,
     is_disk_error,
     read_json,
     remove_leftovers,
-    sha256_of,
-    sha256_of_state,
+    remove_quietly,
     write_json,
 )
 from journeyman.config import Config
-from journeyman.errors import InputError, Interrupted, StaleArtifact, UsageError
+from journeyman.errors import ChangedArtifact, InputError, Interrupted, StaleArtifact, UsageError
+from journeyman.lineage import (
+    UNFINISHED,
+    check_files,
+    files_below,
+    find_by_hash,
+    manifest_data,
+    read_manifest,
+    refuse_link,
+    result_hash,
+    write_manifest,
+)
 from journeyman.manifests import (
     AdapterManifest,
     BundleManifest,
@@ -46,6 +57,7 @@ from journeyman.manifests import (
     EvaluationManifest,
     IngestManifest,
     PlanManifest,
+    ServedFile,
     Stamp,
 )
 from journeyman.ports import Reporter
@@ -53,7 +65,9 @@ from journeyman.ports import Reporter
 if TYPE_CHECKING:
     from journeyman.sources.files import Source
 
-_UNFINISHED, _LOCK = "unfinished.json", ".lock"
+_LOCK = ".lock"
+SOURCE = "source "
+SEALED = "sealed/test.jsonl"
 STDIN, STDIN_FILE = "-", ".stdin.jsonl"
 _M = TypeVar("_M", bound=BaseModel)
 
@@ -85,17 +99,44 @@ class Run:
         """See typed_result."""
         return typed_result(self.root, stage, kind)
 
+    def file(self, stage: str, name: str) -> Path:
+        """A file of a finished stage, which is as the stage made it: see check_files."""
+        check_files(self.folder(stage), read_result(self.root, stage)[0], [name])
+        return self.folder(stage) / name
+
+    def checked_folder(self, stage: str) -> Path:
+        """The folder of a finished stage, all files of which are as the stage made them."""
+        check_files(self.folder(stage), read_result(self.root, stage)[0])
+        return self.folder(stage)
+
     @cached_property
     def base(self) -> Any:
         """The base model's open GGUF file."""
-        from journeyman.models.base import find_base
+        from journeyman.models.geometry import geometry_of
         from journeyman.models.gguf_file import GgufFile
 
-        return GgufFile(find_base(self.config.base.model, self.root))
+        file = GgufFile(self._base_path())
+        geometry_of(file)  # one that cannot be trained on is refused before anything is spent
+        return file
+
+    def _base_path(self) -> Path:
+        """Where base.model says; of a run that was moved, a file of that name and of the recorded hash beside it."""
+        from journeyman.models.base import find_base
+
+        try:
+            return find_base(self.config.base.model, self.root)
+        except InputError as missing:
+            if not (self.folder("curate") / MANIFEST).is_file():
+                raise
+            recorded = read_result(self.root, "curate")[0].inputs.get("base", "")
+            found = find_by_hash(recorded, beside(self.root, Path(self.config.base.model)))
+            if found is None:
+                raise InputError(missing.what, "Name the file where it is now: --set base.model=PATH") from missing
+            return found.resolve()
 
     @property
     def base_sha256(self) -> str:
-        return sha256_of_state(self.base.path)
+        return hash_of_file(self.base.path)
 
     @cached_property
     def bases(self) -> list[Path]:
@@ -114,7 +155,7 @@ class Run:
     def lineage(self) -> list[tuple[str, str, str]]:
         """(stage, file, SHA-256) of everything that was made so far, from the logs on, as the manifests have them."""
         read = read_result(self.root, "ingest")[0].inputs
-        made = [("logs", name.removeprefix("source "), read[name]) for name in read if name.startswith("source ")]
+        made = [("logs", name.removeprefix(SOURCE), read[name]) for name in read if name.startswith(SOURCE)]
         evaluated = self.result("evaluate", EvaluationManifest).files.values()
         made += [("base", Path(one.path).name, one.sha256) for one in evaluated]
         for stage in STAGES:
@@ -165,7 +206,7 @@ def _curate(run: Run, out: Path, fingerprint: str, reporter: Reporter) -> BaseMo
     from journeyman.reporting.lint import write_lint
     from journeyman.stages.curate import curate
 
-    rows = run.folder("ingest") / "interactions.jsonl.zst"
+    rows = run.file("ingest", "interactions.jsonl.zst")
     dataset = curate(rows, run.config, run.base, out, reporter)
     write_lint(dataset, run.result("ingest", IngestManifest), out)
     return dataset
@@ -182,19 +223,20 @@ def _plan(run: Run, out: Path, fingerprint: str, reporter: Reporter) -> BaseMode
 def _train(run: Run, out: Path, fingerprint: str, reporter: Reporter) -> BaseModel:
     from journeyman.stages.train import train
 
-    data, plan = run.folder("curate"), run.result("plan", PlanManifest)
-    return train(data / "train.jsonl", data / "val.jsonl", plan, run.config.train, run.base, fingerprint, out, reporter)
+    rows, held_out = run.file("curate", "train.jsonl"), run.file("curate", "val.jsonl")
+    plan = run.result("plan", PlanManifest)
+    return train(rows, held_out, plan, run.config.train, run.base, fingerprint, out, reporter)
 
 
 def _evaluate(run: Run, out: Path, fingerprint: str, reporter: Reporter) -> BaseModel:
     from journeyman.inference.survey import Inputs
     from journeyman.stages.evaluate import evaluate
 
-    data, trained = run.folder("curate"), run.result("train", AdapterManifest).adapters
+    trained = run.result("train", AdapterManifest).adapters
     inputs = Inputs(
-        sealed=data / "sealed" / "test.jsonl",
-        train_rows=data / "train.jsonl",
-        adapters={name: run.folder("train") / one.folder / ADAPTER_FILE for name, one in trained.items()},
+        sealed=run.file("curate", SEALED),
+        train_rows=run.file("curate", "train.jsonl"),
+        adapters={name: run.file("train", str(Path(one.folder) / ADAPTER_FILE)) for name, one in trained.items()},
         bases=run.bases,
         folder=run.root,
     )
@@ -212,22 +254,24 @@ def _decide(run: Run, out: Path, fingerprint: str, reporter: Reporter) -> BaseMo
     teacher = {**logs.by_role, "all": logs.total}
     decision = decide(plan, dataset, adapter, evaluation, run.config.train, teacher, out)
     evidence = Evidence(plan, adapter, evaluation, decision, run.lineage())
-    folders = {name: run.folder(name) for name in ("curate", "train", "evaluate")}
-    write_report(evidence, folders["evaluate"], folders["train"], folders["curate"] / "sealed" / "test.jsonl", out)
-    write_junit(decision, folders["evaluate"], out / "junit.xml")
+    evaluated, trained = run.checked_folder("evaluate"), run.checked_folder("train")
+    write_report(evidence, evaluated, trained, run.file("curate", SEALED), out)
+    write_junit(decision, evaluated, out / "junit.xml")
     return decision
 
 
 def _export(run: Run, out: Path, fingerprint: str, reporter: Reporter) -> BaseModel:
     from journeyman.stages.export import export
 
+    evaluation, decision = run.result("evaluate", EvaluationManifest), run.result("decide", DecisionManifest)
     return export(
         run.result("plan", PlanManifest),
         run.result("curate", DatasetManifest),
         run.result("train", AdapterManifest),
-        run.result("evaluate", EvaluationManifest),
-        run.result("decide", DecisionManifest),
-        run.folder("train"),
+        evaluation,
+        decision,
+        _file_that_ships(run, evaluation.files[decision.ships]),
+        run.checked_folder("train"),
         run.config.evaluate,
         run.config.redact,
         run.override,
@@ -235,13 +279,29 @@ def _export(run: Run, out: Path, fingerprint: str, reporter: Reporter) -> BaseMo
     )
 
 
+def _file_that_ships(run: Run, evaluated: ServedFile) -> Path:
+    """The file of the base that was evaluated, wherever it lies now."""
+    found = find_by_hash(evaluated.sha256, [*run.bases, *beside(run.root, Path(evaluated.path))])
+    if found is None:
+        raise InputError(
+            f"{evaluated.path}: the file that was evaluated (SHA-256 {evaluated.sha256[:12]}…) is not there any more",
+            "Name it where it is now: journeyman export --set base.model=PATH",
+        )
+    return found
+
+
 def _source_settings(run: Run) -> Mapping[str, Any]:
     data = {key: value for key, value in run.config.data.model_dump().items() if key != "sources"}
     return {
-        **{f"source {name}": sha256_of_state(path) if path.is_file() else "missing" for name, path in run.sources},
+        **{f"{SOURCE}{name}": hash_of_file(path) if path.is_file() else "missing" for name, path in run.sources},
         **_flat("data", data),
         **_flat("redact", run.config.redact.model_dump()),
     }
+
+
+def beside(root: Path, path: Path) -> list[Path]:
+    """Where a file may lie that a moved run knows by an old path: in the run's folder, there, or beside the folder."""
+    return [root / path.name, path, root.resolve().parent / path.name]
 
 
 def _role_settings(run: Run, *names: str) -> Mapping[str, Any]:
@@ -253,7 +313,7 @@ def _role_settings(run: Run, *names: str) -> Mapping[str, Any]:
 
 
 def _files_that_may_ship(run: Run) -> Mapping[str, Any]:
-    return {f"quantization {path.name}": sha256_of_state(path) for path in run.bases[1:]}
+    return {f"quantization {path.name}": hash_of_file(path) for path in run.bases[1:]}
 
 
 def _checks_of_data(run: Run) -> Mapping[str, Any]:
@@ -269,7 +329,7 @@ def _own_checks(run: Run) -> Mapping[str, Any]:
     names = {name for section in run.config.roles.values() for name in (*section.checks, *section.weights)}
     own = {name.removeprefix("inspect:").partition(":")[0] for name in names if ":" in name.removeprefix("inspect:")}
     files = sorted(own)
-    return {f"check {file}": sha256_of(run.root / file) for file in files}
+    return {f"check {file}": hash_of_file(run.root / file) for file in files}
 
 
 def _flat(prefix: str, value: Mapping[str, Any]) -> dict[str, Any]:
@@ -362,6 +422,8 @@ def run_pipeline(run: Run, until: str, reporter: Reporter, *, redo: bool = False
         StaleArtifact: a stage was made from other inputs or settings, and `redo` is not set.
     """
     last = STAGES.index(stage_named(until))
+    if last:
+        _ = run.base  # before the logs are read: one that cannot be used would end the run in the middle
     with locked(run.root):
         remove_leftovers(run.root, below=False)
         for stage in STAGES[: last + 1]:
@@ -372,13 +434,17 @@ def _bring_up_to_date(stage: Stage, run: Run, reporter: Reporter, redo: bool) ->
     folder, start = run.root / stage.folder, time.perf_counter()
     inputs = _inputs(stage, run)
     action = "made"
+    if redo:
+        _set_aside_if_changed(stage, run, reporter)
+    refuse_link(folder)
     if (folder / MANIFEST).is_file():
         stamp, made = read_result(run.root, stage.name)
         if stamp.inputs == inputs:
+            remove_quietly(folder / UNFINISHED)
             return StageOutcome(stage.name, "fresh", 0.0, made)
         _set_aside_or_refuse(folder, stamp.inputs, inputs, redo)
-    elif stage.resumable and (folder / _UNFINISHED).is_file():
-        old = read_json(folder / _UNFINISHED)
+    elif stage.resumable and (folder / UNFINISHED).is_file():
+        old = _unfinished_inputs(folder)
         if old != inputs and not stage.costly:
             shutil.rmtree(folder)
         elif old != inputs:
@@ -391,10 +457,32 @@ def _bring_up_to_date(stage: Stage, run: Run, reporter: Reporter, redo: bool) ->
     return StageOutcome(stage.name, action, time.perf_counter() - start, result)
 
 
+def _set_aside_if_changed(stage: Stage, run: Run, reporter: Reporter) -> None:
+    """What is no longer as the stage made it is not fresh, whatever its inputs."""
+    folder = run.root / stage.folder
+    if not folder.is_symlink() and not (folder / MANIFEST).is_file():
+        return
+    try:
+        check_files(folder, read_result(run.root, stage.name)[0])
+    except ChangedArtifact as error:
+        reporter.say(f"{error.what}; it is made again, the old is kept in superseded/")
+        _set_aside(folder)
+
+
+def _unfinished_inputs(folder: Path) -> dict[str, str]:
+    """What an unfinished stage is being made from; nothing where the record is damaged, which fits no inputs."""
+    try:
+        found = read_json(folder / UNFINISHED)
+    except InputError:
+        return {}
+    return {str(key): str(value) for key, value in found.items()} if isinstance(found, dict) else {}
+
+
 def _work(stage: Stage, run: Run, inputs: dict[str, str], reporter: Reporter) -> BaseModel:
     final = run.root / stage.folder
     work = final if stage.resumable else run.root / f".staged-{stage.folder}"
     fingerprint = hash_of(inputs)
+    _note_old(stage, run, reporter)
     try:
         _prepare(stage, work, inputs)
         result = stage.run(run, work, fingerprint, reporter)
@@ -409,13 +497,22 @@ def _work(stage: Stage, run: Run, inputs: dict[str, str], reporter: Reporter) ->
     return result
 
 
+def _note_old(stage: Stage, run: Run, reporter: Reporter) -> None:
+    old = [run.folder(name).name for name in stage.needs if read_result(run.root, name)[0].sha256 is None]
+    if old:
+        reporter.say(
+            f"note: the manifests of {', '.join(old)} hold no hash of themselves (an older version made them): "
+            "an edit of them is not noticed"
+        )
+
+
 def _prepare(stage: Stage, work: Path, inputs: dict[str, str]) -> None:
     if not stage.resumable:
         shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True, exist_ok=True)
     if stage.resumable:
         remove_leftovers(work, below=True)
-        write_json(work / _UNFINISHED, inputs)
+        write_json(work / UNFINISHED, inputs)
 
 
 def _finish(stage: Stage, work: Path, final: Path, inputs: dict[str, str], result: BaseModel) -> None:
@@ -427,10 +524,10 @@ def _finish(stage: Stage, work: Path, final: Path, inputs: dict[str, str], resul
         fingerprint=hash_of(inputs),
         inputs=inputs,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
-        files=_hash_files(work),
+        files={name: hash_of_file(work / name) for name in files_below(work)},
     )
-    write_json(work / MANIFEST, {"stamp": stamp.model_dump(), "result": result.model_dump()})
-    (work / _UNFINISHED).unlink(missing_ok=True)
+    write_manifest(work, stamp, result)
+    (work / UNFINISHED).unlink(missing_ok=True)
     if work != final:
         shutil.rmtree(final, ignore_errors=True)
         work.rename(final)
@@ -456,8 +553,7 @@ def _inputs(stage: Stage, run: Run) -> dict[str, str]:
     values: dict[str, Any] = {"stage version": stage.version, **stage.settings(run)}
     for name in stage.needs:
         folder = run.folder(name)
-        manifest = read_json(folder / MANIFEST)
-        values[folder.name] = hash_of({"files": manifest["stamp"]["files"], "result": manifest["result"]})
+        values[folder.name] = result_hash(manifest_data(folder / MANIFEST, name))
     return {key: value if isinstance(value, str) else repr(value) for key, value in values.items()}
 
 
@@ -470,6 +566,10 @@ def _set_aside_or_refuse(folder: Path, old: Mapping[str, str], new: Mapping[str,
             "To make it and what follows again (the old is kept in superseded/): journeyman run --redo; "
             "or go back to the old setting, or use another folder",
         )
+    _set_aside(folder)
+
+
+def _set_aside(folder: Path) -> None:
     aside = folder.parent / "superseded"
     aside.mkdir(exist_ok=True)
     folder.rename(aside / f"{folder.name}-{datetime.now(UTC):%Y%m%dT%H%M%S%f}")
@@ -479,13 +579,6 @@ def _short(value: str | None) -> str:
     if value is None:
         return "not set"
     return value[:12] + "…" if len(value) == 64 else value[:60]
-
-
-def _hash_files(folder: Path) -> dict[str, str]:
-    files = sorted(p for p in folder.rglob("*") if p.is_file() and "checkpoints" not in p.relative_to(folder).parts)
-    return {
-        str(path.relative_to(folder)): sha256_of(path) for path in files if path.name not in (MANIFEST, _UNFINISHED)
-    }
 
 
 @contextmanager
@@ -546,16 +639,13 @@ def read_result(root: Path, stage: str) -> tuple[Stamp, BaseModel]:
     """The stamp and the result of a finished stage, without a config.
 
     Raises:
-        InputError: the stage has not been run, or its manifest is damaged.
+        InputError: the stage has not been run, its folder is a link, or its manifest is damaged: see read_manifest.
     """
     path = root / stage_named(stage).folder / MANIFEST
+    refuse_link(path.parent)
     if not path.is_file():
         raise InputError(f"{path}: the stage {stage!r} has not been run", f"Run: journeyman run --until {stage}")
-    data = read_json(path)
-    try:
-        return Stamp.model_validate(data["stamp"]), RESULT_KINDS[stage].model_validate(data["result"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise InputError(f"{path}: not a manifest of {stage}: {error}", "Restore it or remove the folder") from error
+    return read_manifest(path, stage, RESULT_KINDS[stage])
 
 
 def typed_result(root: Path, stage: str, kind: type[_M]) -> _M:
@@ -566,11 +656,13 @@ def typed_result(root: Path, stage: str, kind: type[_M]) -> _M:
 
 
 __all__ = [
+    "SEALED",
     "STAGES",
     "STDIN",
     "STDIN_FILE",
     "Run",
     "StageOutcome",
+    "beside",
     "is_at_work",
     "locked",
     "read_result",

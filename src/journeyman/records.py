@@ -133,6 +133,7 @@ class Rejected(Record):
     line: int
     reason: str
     text: str = Field(description="the line's beginning")
+    rows: int = Field(1, description="above 1: further rows of the source with this reason, which are only counted")
 
 
 class Example(Record):

@@ -204,6 +204,15 @@ def show(
 
 
 @app.command()
+def verify(folder: Annotated[Path, typer.Argument(help="a run folder, or a bundle's")] = HERE) -> None:
+    """Compare every file of a run or a bundle with what was made: exit 0 if all are, 1 if any has changed."""
+    from journeyman.cli.verify import print_verified
+
+    if not print_verified(folder):
+        raise typer.Exit(1)
+
+
+@app.command()
 def serve(
     folder: Folder = HERE,
     port: Annotated[int | None, typer.Option(help="overrides serve.port; 0 takes a free one")] = None,

@@ -12,7 +12,7 @@ from journeyman.cli.say import result_console
 from journeyman.config import CONFIG_NAME, load_config
 from journeyman.errors import UsageError
 from journeyman.foreign import named, plain, plain_lines
-from journeyman.pipeline import Run, stage_named
+from journeyman.pipeline import Run
 from journeyman.records import Example
 from journeyman.rendering.mask import Part, check_mask, parts
 from journeyman.rendering.renderer import Renderer
@@ -33,11 +33,11 @@ def print_row(folder: Path, stage: str, split: str, number: int) -> None:
         raise UsageError(f"--row shows a row of the dataset, not of {stage}", "Run: journeyman show dataset --row 1")
     if split not in _FILES:
         raise UsageError(f"--split {split!r}: unknown", f"One of: {', '.join(_FILES)}")
-    path = folder / stage_named("curate").folder / _FILES[split]
+    run = Run(folder, load_config(folder / CONFIG_NAME))
+    path = run.file("curate", _FILES[split])
     row = next(islice(read_rows(path, Example), max(0, number - 1), None), None) if number > 0 else None
     if row is None:
         raise UsageError(f"{path}: has no row {number}", "Rows are counted from 1; status says how many there are")
-    run = Run(folder, load_config(folder / CONFIG_NAME))
     console = result_console()
     console.print(_painted(row, run.renderer, colour=console.is_terminal), soft_wrap=True)
 

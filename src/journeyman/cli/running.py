@@ -26,9 +26,8 @@ from journeyman.manifests import (
     DecisionManifest,
     EvaluationManifest,
     IngestManifest,
-    PlanManifest,
 )
-from journeyman.pipeline import STDIN, STDIN_FILE, Run, locked, run_pipeline, stage_named, typed_result
+from journeyman.pipeline import SEALED, STDIN, STDIN_FILE, Run, locked, run_pipeline, stage_named, typed_result
 
 
 def run_stages(
@@ -65,11 +64,11 @@ def run_bisect(folder: Path, overrides: Sequence[str]) -> None:
         folder, shlex.join(["journeyman", "evaluate", "--bisect", "--dir", str(folder)])
     ) as reporter:
         result = bisect(
-            run.folder("evaluate") / "predictions.jsonl",
-            run.folder("curate") / "sealed" / "test.jsonl",
+            run.file("evaluate", "predictions.jsonl"),
+            run.file("curate", SEALED),
             run.result("train", AdapterManifest),
-            run.folder("train"),
-            run.result("plan", PlanManifest),
+            run.checked_folder("train"),
+            run.base,
             run.config,
             run.renderer,
             reporter,

@@ -8,14 +8,14 @@ import socket
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from journeyman.artifacts import sha256_of
 from journeyman.cli.say import say
 from journeyman.config import CONFIG_NAME, ServeConfig, load_config
-from journeyman.errors import EngineError, InputError, UsageError
+from journeyman.errors import EngineError, UsageError
 from journeyman.foreign import named
 from journeyman.inference.llama import EngineSettings, LlamaEngine, running_engine
+from journeyman.lineage import check_files
 from journeyman.manifests import BundleManifest
-from journeyman.pipeline import stage_named, typed_result
+from journeyman.pipeline import read_result, stage_named, typed_result
 from journeyman.serving.app import conversation_of, make_app
 from journeyman.serving.origin import Door
 from journeyman.serving.server import BoundedServer
@@ -37,9 +37,8 @@ def serve_bundle(folder: Path, port: int | None, allow_hosts: Sequence[str] = ()
     """
     bundle = typed_result(folder, "export", BundleManifest)
     place = folder / stage_named("export").folder
-    _verify(place / bundle.base_file, bundle.base_sha256)
-    for name, file in bundle.adapter_files.items():
-        _verify(place / file, bundle.adapter_sha256[name])
+    read = [bundle.base_file, *bundle.adapter_files.values(), "prompts.json"]
+    check_files(place, read_result(folder, "export")[0], read)
     config = load_config(folder / CONFIG_NAME).serve if (folder / CONFIG_NAME).is_file() else ServeConfig()
     key = key_of(config.key_env if key_env is None else key_env)
     listener = _listen(config.host, config.port if port is None else port)
@@ -105,11 +104,6 @@ def key_of(name: str) -> str | None:
 def address_of(host: str, port: int) -> str:
     """The base URL of the API; an IPv6 address stands in brackets (RFC 3986, section 3.2.2)."""
     return f"http://[{host}]:{port}/v1" if ":" in host else f"http://{host}:{port}/v1"
-
-
-def _verify(path: Path, expected: str) -> None:
-    if not path.is_file() or sha256_of(path) != expected:
-        raise InputError(f"{path}: missing or not the file that was evaluated", "Run: journeyman export --redo")
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -3,19 +3,23 @@
 Another check, another rule or another adapter for one role asks only what is new. What an answer depends on is its
 key: the conversation as it was sent, the tools, the limit, the load, and what the generator says of itself (the hashes
 of base and adapter, engine and settings; or an endpoint and its model).
+
+Each line holds a checksum of itself (see sealed_lines): one that was damaged or edited is asked again. A file whose
+lines hold none was written by version 0.4.0 or before: it is taken as it is, and written anew with checksums, once.
 """
 
 from __future__ import annotations
 
-import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from journeyman.artifacts import hash_of
+from pydantic import ValidationError
+
+from journeyman.artifacts import disk_error, hash_of, write_atomic
 from journeyman.ports import Generator, Question
 from journeyman.records import Prediction
+from journeyman.sealed_lines import Line, read_lines, sealed
 
 CACHE = ".answers"  # no .jsonl: data.sources may name *.jsonl beside it
 
@@ -29,11 +33,22 @@ class Kept:
 
 
 class Answers:
-    """The answers kept in a run folder. A line that a kill cut short is dropped."""
+    """The answers kept in a run folder. A line that a kill cut short is dropped.
+
+    Attributes:
+        damaged: lines that were changed after they were written, and are gone: what they answered is asked again.
+    """
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / CACHE
-        self._lines = _whole_lines(self._path)
+        lines, torn = read_lines(self._path)
+        sound = [line.content for line in lines if line.content is not None and _is_answer(line)]
+        if any(line.sealed for line in lines):
+            sound = [line.content for line in lines if line.content is not None and line.sealed and _is_answer(line)]
+        self.damaged = len(lines) - len(sound)
+        self._lines: dict[str, dict[str, Any]] = {content["key"]: content for content in sound}
+        if torn or self.damaged or not all(line.sealed for line in lines):
+            write_atomic(self._path, b"".join(map(sealed, sound)))
 
     def key(self, question: Question, generator: Generator) -> str:
         return hash_of(
@@ -58,16 +73,19 @@ class Answers:
         answer = kept.answer.model_dump(mode="json")
         line = {"key": key, "peak_memory_bytes": kept.peak_memory_bytes, "answer": answer}
         self._lines[key] = line
-        with self._path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line, ensure_ascii=False) + "\n")
+        try:
+            with self._path.open("ab") as file:
+                file.write(sealed(line))
+        except OSError as error:
+            raise disk_error(error, self._path) from error
 
 
-def _whole_lines(path: Path) -> dict[str, dict[str, Any]]:
-    if not path.is_file():
-        return {}
-    data = path.read_bytes()
-    whole = data.rfind(b"\n") + 1
-    if whole < len(data):
-        os.truncate(path, whole)  # in place: a full disk or a kill cannot cost the answers before
-    made = (json.loads(line) for line in data[:whole].decode().split("\n") if line)
-    return {line["key"]: line for line in made}
+def _is_answer(line: Line) -> bool:
+    content = line.content or {}
+    if content.keys() != {"key", "peak_memory_bytes", "answer"} or not isinstance(content["key"], str):
+        return False
+    try:
+        Prediction.model_validate(content.get("answer"))
+    except ValidationError:
+        return False
+    return True

@@ -21,7 +21,7 @@ from typing import Any
 import httpx
 import psutil
 
-from journeyman.artifacts import sha256_of_state
+from journeyman.artifacts import hash_of_file
 from journeyman.errors import EngineError
 from journeyman.inference.chat import conversation, events_of, read_answer, request_body
 from journeyman.ports import Question
@@ -113,8 +113,8 @@ class LlamaEngine:
     def identity(self, question: Question) -> dict[str, Any]:
         s = self.settings
         return {
-            "base": sha256_of_state(s.base),
-            "adapter": sha256_of_state(s.adapters[question.adapter]) if question.adapter is not None else None,
+            "base": hash_of_file(s.base),
+            "adapter": hash_of_file(s.adapters[question.adapter]) if question.adapter is not None else None,
             "engine": version("xllamacpp"),
             "context": s.context,
             "threads": s.threads,

@@ -3,15 +3,21 @@
 Whoever looks at the same rows again and again, and deploys what passes at last, passes by luck in the end. So each
 further look is judged at half the error of the one before: over any number of looks the chance of a wrong deployment
 stays below twice the first one's.
+
+Each line holds a checksum of itself and of the line before: a file in which one was changed or taken out is refused,
+since a look that is not counted makes the guard void. Lines without a checksum, from version 0.4.0 and before, may
+stand at the file's beginning.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 from journeyman.artifacts import hash_of, write_atomic
+from journeyman.errors import ChangedArtifact
+from journeyman.sealed_lines import checksum, read_line, sealed
 
 LOOKS = ".looks"
 
@@ -22,24 +28,51 @@ def count_look(folder: Path, sealed_sha256: str, judged: Mapping[str, object]) -
     Args:
         judged: what makes a look another one: the adapters' hashes, the rules, the settings, the checks of one's own,
             and every verdict, so that whatever else may change one counts as well.
+
+    Raises:
+        ChangedArtifact: the record of earlier looks is damaged or was changed by hand.
     """
     path, here = folder / LOOKS, {"sealed": sealed_sha256, "judged": hash_of(dict(judged))}
-    text = path.read_text(errors="replace") if path.is_file() else ""
-    mine = [judged for judged in (_judged(line, sealed_sha256) for line in text.splitlines() if line) if judged]
+    before, last, _ = read_looks(path)
+    mine = [look["judged"] for look in before if look["sealed"] == sealed_sha256]
     if here["judged"] in mine:
         return mine.index(here["judged"]) + 1
-    ended = text and not text.endswith("\n")
-    write_atomic(path, f"{text}{chr(10) * bool(ended)}{json.dumps(here)}\n".encode())
+    written = path.read_bytes() if path.is_file() else b""
+    write_atomic(path, written + sealed(here, last))
     return len(mine) + 1
 
 
-def _judged(line: str, sealed_sha256: str) -> str | None:
-    """What a look at these rows judged; None for one at others. A damaged line was a look all the same."""
-    try:
-        look = json.loads(line)
-        return str(look["judged"]) if look["sealed"] == sealed_sha256 else None
-    except (ValueError, KeyError, TypeError, RecursionError):
-        return "damaged"
+class Looks(NamedTuple):
+    """The looks so far, the checksum of the last one, and whether it stands in the file."""
+
+    looks: list[dict[str, str]]
+    last: str
+    sealed: bool
+
+
+def read_looks(path: Path) -> Looks:
+    """Raises as count_look does."""
+    if not path.is_file():
+        return Looks([], "", True)
+    *lines, rest = path.read_bytes().split(b"\n")
+    looks: list[dict[str, str]] = []
+    last, any_sealed = "", False
+    for number, raw in enumerate(lines, start=1):
+        line = read_line(raw, last)
+        if line.content is None or line.sealed < any_sealed or line.content.keys() != {"sealed", "judged"}:
+            raise _damaged(path, number)
+        looks.append({str(key): str(value) for key, value in line.content.items()})
+        last, any_sealed = checksum(line.content, last), line.sealed
+    if rest:
+        raise _damaged(path, len(lines) + 1)
+    return Looks(looks, last, any_sealed)
+
+
+def _damaged(path: Path, number: int) -> ChangedArtifact:
+    return ChangedArtifact(
+        f"{path}:{number}: changed after evaluate wrote it: how often these sealed rows were looked at is not known",
+        "Restore the file; or remove it and take fresh sealed rows with another curate.seed: journeyman run --redo",
+    )
 
 
 def confidence_of_look(confidence: float, look: int) -> float:

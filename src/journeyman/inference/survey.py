@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from journeyman.artifacts import sha256_of_state
+from journeyman.artifacts import hash_of_file
 from journeyman.config import EvaluateConfig
 from journeyman.errors import EngineError, InputError, Interrupted
 from journeyman.foreign import plain
@@ -76,6 +76,8 @@ class Survey:
         self._timed = timed_rows(rows, config.timed_rows)
         self._probes = self._askable_probes() if config.probes else {}
         self._answers = Answers(inputs.folder)
+        if self._answers.damaged:
+            reporter.say(f"{self._answers.damaged} kept answers were damaged or changed by hand: they are asked again")
         self._reporter = reporter
         arms = len(arms_of_base(shown)) + len(inputs.bases) - 1
         elsewhere = sum(len(endpoint_questions(name, rows, config)) for name in config.endpoints)
@@ -130,7 +132,7 @@ class Survey:
         gathered.timed += timed.predictions
         gathered.files[ships] = ServedFile(
             path=str(base),
-            sha256=sha256_of_state(base),
+            sha256=hash_of_file(base),
             size_gb=base.stat().st_size / 1e9,
             load_s=engine.load_s,
             warm_up_s=engine.warm_up_s,

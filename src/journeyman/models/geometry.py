@@ -5,13 +5,31 @@ The family covered: Llama (and Mistral, which GGUF files under the same name), Q
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
+from gguf.quants import dequantize
 
 from journeyman.errors import InputError
+from journeyman.foreign import plain
 from journeyman.models.gguf_file import GgufFile
 
 ARCHITECTURES = ("llama", "qwen2", "qwen3")
-MODULES = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+GGUF_MODULE_NAMES = {
+    "q_proj": "attn_q",
+    "k_proj": "attn_k",
+    "v_proj": "attn_v",
+    "o_proj": "attn_output",
+    "gate_proj": "ffn_gate",
+    "up_proj": "ffn_up",
+    "down_proj": "ffn_down",
+}
+"""Name in `transformers` → name in GGUF, inside a block."""
+MODULES = tuple(GGUF_MODULE_NAMES)
 
 
 @dataclass(frozen=True)
@@ -67,11 +85,33 @@ class Geometry:
         return self.linear_parameters + norms + biases + embedding
 
 
+_KINDS: Mapping[str, str] = {
+    **dict.fromkeys(
+        ("context_length", "embedding_length", "block_count", "feed_forward_length", "attention.head_count",
+         "attention.head_count_kv", "attention.key_length", "attention.value_length", "rope.dimension_count"), "u32",
+    ),
+    "rope.freq_base": "f32",
+    "attention.layer_norm_rms_epsilon": "f32",
+}  # fmt: skip
+"""Key below the architecture's name → the type that llama.cpp reads it as; it refuses any other."""
+
+
+_OTHER_KINDS: Mapping[str, str] = {
+    **dict.fromkeys(("general.name", "tokenizer.ggml.model", "tokenizer.ggml.pre", "tokenizer.chat_template"), "str"),
+    **dict.fromkeys(("tokenizer.ggml.tokens", "tokenizer.ggml.merges"), "[str]"),
+    **dict.fromkeys((f"tokenizer.ggml.{name}_token_id" for name in ("bos", "eos", "unknown", "padding", "eot")), "u32"),
+    **dict.fromkeys((f"tokenizer.ggml.add_{name}" for name in ("bos_token", "eos_token", "space_prefix")), "bool"),
+    **dict.fromkeys(("general.file_type", "general.quantization_version"), "u32"),
+    "tokenizer.ggml.token_type": "[i32]",
+}
+
+
 def geometry_of(file: GgufFile) -> Geometry:
-    """Reads the geometry from a GGUF header.
+    """Reads the geometry from a GGUF header, and proves that the file holds just the tensors of such a decoder.
 
     Raises:
-        InputError: the architecture is not one of ARCHITECTURES, or uses what the decoder does not compute.
+        InputError: the architecture is not one of ARCHITECTURES, it uses what the decoder does not compute, or
+            tensors are missing, too many, of another shape or of a type that cannot be read.
     """
     metadata = file.metadata
     architecture = str(metadata.get("general.architecture"))
@@ -81,15 +121,20 @@ def geometry_of(file: GgufFile) -> Geometry:
             f"Use a base model of one of these: {', '.join(ARCHITECTURES)}",
         )
     _refuse_unsupported(file, architecture)
+    for key, kind in _OTHER_KINDS.items():
+        if file.kinds.get(key, kind) != kind:
+            raise InputError(f"{file.path}: {key} is of type {file.kinds[key]}, not {kind}", "Use another GGUF file")
 
     def read(key: str, default: float | None = None) -> float:
-        value = metadata.get(f"{architecture}.{key}", default)
-        if not isinstance(value, int | float) or value <= 0:
-            raise InputError(f"{file.path}: {architecture}.{key} is {value!r}", "Use a complete GGUF file")
+        name = f"{architecture}.{key}"
+        value = metadata.get(name, default)
+        right_kind = file.kinds.get(name, _KINDS[key]) == _KINDS[key]
+        if not isinstance(value, int | float) or not 0 < value < math.inf or not right_kind:
+            raise InputError(f"{file.path}: {name} is {value!r}", "Use a complete GGUF file")
         return value
 
     hidden, heads = int(read("embedding_length")), int(read("attention.head_count"))
-    return Geometry(
+    geometry = Geometry(
         architecture=architecture,
         layers=int(read("block_count")),
         hidden=hidden,
@@ -105,6 +150,62 @@ def geometry_of(file: GgufFile) -> Geometry:
         qkv_bias="blk.0.attn_q.bias" in file.tensors,
         qk_norm="blk.0.attn_q_norm.weight" in file.tensors,
     )
+    for key in ("rope.dimension_count", "attention.value_length"):
+        if read(key, geometry.head_dim) != geometry.head_dim:
+            raise InputError(f"{file.path}: {key} is not the head's {geometry.head_dim}", "Use another base")
+    if geometry.heads % geometry.kv_heads or geometry.head_dim % 2:
+        raise InputError(
+            f"{file.path}: {geometry.heads} heads of {geometry.head_dim}, {geometry.kv_heads} of keys",
+            "Use another base",
+        )
+    _check_tensors(file, geometry)
+    return geometry
+
+
+def tensor_shapes(geometry: Geometry) -> dict[str, tuple[int, ...]]:
+    """Every tensor of such a decoder → its shape, by the names of GGUF."""
+    g, head = geometry, (geometry.head_dim,)
+    shapes: dict[str, tuple[int, ...]] = {"token_embd.weight": (g.vocab, g.hidden), "output_norm.weight": (g.hidden,)}
+    if not g.tied_head:
+        shapes["output.weight"] = (g.vocab, g.hidden)
+    for layer in range(g.layers):
+        of_layer: dict[str, tuple[int, ...]] = {"attn_norm.weight": (g.hidden,), "ffn_norm.weight": (g.hidden,)}
+        for module, name in GGUF_MODULE_NAMES.items():
+            of_layer[f"{name}.weight"] = g.module_shape(module)
+            if g.qkv_bias and module in ("q_proj", "k_proj", "v_proj"):
+                of_layer[f"{name}.bias"] = g.module_shape(module)[:1]
+        if g.qk_norm:
+            of_layer |= {"attn_q_norm.weight": head, "attn_k_norm.weight": head}
+        shapes |= {f"blk.{layer}.{name}": shape for name, shape in of_layer.items()}
+    return shapes
+
+
+def _check_tensors(file: GgufFile, geometry: Geometry) -> None:
+    remedy = "Use a complete GGUF of a supported model"
+    if geometry.layers > len(file.tensors):
+        raise InputError(f"{file.path}: {geometry.layers} layers in {len(file.tensors)} tensors", remedy)
+    wanted = tensor_shapes(geometry)
+    for name, shape in wanted.items():
+        found = file.info(name)
+        if found.shape != shape:
+            raise InputError(f"{file.path}: tensor {name!r} has the shape {found.shape}, not {shape}", remedy)
+        if not _can_dequantize(found.kind):
+            raise InputError(f"{file.path}: tensor {name!r} has type {found.kind.name}, which cannot be read", remedy)
+    unknown = next((name for name in file.tensors if name not in wanted), None)
+    if unknown is not None:
+        raise InputError(f"{file.path}: tensor {plain(unknown, 80)!r} is none that the decoder computes", remedy)
+    tokens = file.metadata.get("tokenizer.ggml.tokens")
+    if isinstance(tokens, list) and len(tokens) != geometry.vocab:
+        raise InputError(f"{file.path}: {len(tokens)} tokens and embeddings of {geometry.vocab}", remedy)
+
+
+@cache
+def _can_dequantize(kind: GGMLQuantizationType) -> bool:
+    try:
+        dequantize(np.zeros((1, GGML_QUANT_SIZES[kind][1]), np.uint8), kind)
+    except NotImplementedError:
+        return False
+    return True
 
 
 def _refuse_unsupported(file: GgufFile, architecture: str) -> None:

@@ -3,14 +3,15 @@
 Source: the GGUF specification, version 3 (ggml-org/ggml, docs/gguf.md). Version 2 has the same layout.
 The header is parsed here with every count bounded by the size of the file, because a hostile header
 must end in an error and not in an endless loop; the arithmetic of the block formats comes from the
-`gguf` package.
+`gguf` package. What llama.cpp refuses (ggml/src/gguf.cpp) is refused here as well, since it serves the file:
+names that stand twice, an alignment that is no power of two, tensors that do not follow each other.
 """
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
 from gguf.quants import dequantize
 
 from journeyman.errors import InputError
+from journeyman.foreign import plain
 
 _MAGIC = b"GGUF"
 _MAX_ENTRIES = 1 << 20
@@ -26,6 +28,11 @@ _SCALARS = {
     0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d",
 }  # fmt: skip
 _STRING, _ARRAY = 8, 9
+_KINDS = {
+    0: "u8", 1: "i8", 2: "u16", 3: "i16", 4: "u32", 5: "i32", 6: "f32", 7: "bool", 8: "str", 10: "u64", 11: "i64",
+    12: "f64",
+}  # fmt: skip
+_MOST_NAME = 63
 
 
 @dataclass(frozen=True)
@@ -44,10 +51,11 @@ class GgufFile:
 
     Attributes:
         metadata: every key of the header; arrays are lists.
+        kinds: key → the type of its value: u32, str, [str] and the like.
         tensors: name → TensorInfo, in file order.
 
     Raises:
-        InputError: the file is missing, is not GGUF, or its header contradicts its size.
+        InputError: the file is missing, is not GGUF, or its size is not what its header says.
     """
 
     def __init__(self, path: Path) -> None:
@@ -58,7 +66,7 @@ class GgufFile:
             raise InputError(f"{path}: an empty file, not GGUF", "Download or copy the file again")
         self._bytes = np.memmap(path, dtype=np.uint8, mode="r")
         cursor = _Cursor(self._bytes, path)
-        self.metadata, self.tensors = _read_header(cursor)
+        self.metadata, self.kinds, self.tensors = _read_header(cursor)
 
     def info(self, name: str) -> TensorInfo:
         """Where a tensor lies; an InputError where the file has none of that name."""
@@ -78,6 +86,8 @@ class GgufFile:
         row_bytes = info.shape[-1] // block * block_bytes
         # Read, not mapped: pages of a mapped file would count as this process's memory.
         raw = np.fromfile(self.path, np.uint8, (stop - start) * row_bytes, offset=info.offset + start * row_bytes)
+        if raw.size != (stop - start) * row_bytes:
+            raise InputError(f"{self.path}: cut while it was read, in tensor {name!r}", "Copy the file again")
         try:
             values = dequantize(raw.reshape(-1, row_bytes), info.kind)
         except NotImplementedError as error:
@@ -109,20 +119,23 @@ class _Cursor:
     def string(self) -> str:
         return self.take(self.scalar("Q")).decode("utf-8", errors="replace")
 
-    def value(self, kind: int) -> Any:
+    def value(self) -> tuple[str, Any]:
+        """The type of the value that follows, and the value."""
+        kind = self.scalar("I")
         if kind == _STRING:
-            return self.string()
+            return "str", self.string()
         if kind != _ARRAY:
-            return self.scalar(self._code(kind))
+            return _KINDS.get(kind, ""), self.scalar(self._code(kind))
         item, count = self.scalar("I"), self.scalar("Q")
         if item == _STRING:
             self._bound(count, 8)
-            return [self.string() for _ in range(count)]
+            return "[str]", [self.string() for _ in range(count)]
         if item == _ARRAY:
             raise InputError(f"{self.path}: nested arrays in the header at byte {self.at}", "Use another GGUF file")
         code = self._code(item)
         self._bound(count, struct.calcsize("<" + code))
-        return list(struct.unpack(f"<{count}{code}", self.take(count * struct.calcsize("<" + code))))
+        values = list(struct.unpack(f"<{count}{code}", self.take(count * struct.calcsize("<" + code))))
+        return f"[{_KINDS[item]}]", values
 
     def _code(self, kind: int) -> str:
         if kind not in _SCALARS:
@@ -137,7 +150,7 @@ class _Cursor:
             )
 
 
-def _read_header(cursor: _Cursor) -> tuple[Mapping[str, Any], Mapping[str, TensorInfo]]:
+def _read_header(cursor: _Cursor) -> tuple[Mapping[str, Any], Mapping[str, str], Mapping[str, TensorInfo]]:
     if cursor.take(4) != _MAGIC:
         raise InputError(f"{cursor.path}: not a GGUF file", "Set base.model in journeyman.toml to a .gguf file")
     version, tensor_count, entry_count = cursor.scalar("I"), cursor.scalar("Q"), cursor.scalar("Q")
@@ -145,29 +158,61 @@ def _read_header(cursor: _Cursor) -> tuple[Mapping[str, Any], Mapping[str, Tenso
         raise InputError(f"{cursor.path}: GGUF version {version} is not supported", "Convert the model again")
     if max(tensor_count, entry_count) > _MAX_ENTRIES:
         raise InputError(f"{cursor.path}: {entry_count} keys and {tensor_count} tensors", "Use another GGUF file")
-    metadata = {cursor.string(): cursor.value(cursor.scalar("I")) for _ in range(entry_count)}
+    metadata: dict[str, Any] = {}
+    kinds: dict[str, str] = {}
+    for _ in range(entry_count):
+        key = cursor.string()
+        if key in metadata:
+            raise InputError(
+                f"{cursor.path}: key {plain(key, 80)!r} stands twice in the header", "Use another GGUF file"
+            )
+        kinds[key], metadata[key] = cursor.value()
     heads = [_tensor_head(cursor) for _ in range(tensor_count)]
     alignment = metadata.get("general.alignment", 32)
-    if not isinstance(alignment, int) or not 0 < alignment <= 1 << 20:
+    if kinds.get("general.alignment", "u32") != "u32" or alignment.bit_count() != 1 or alignment > 1 << 20:
         raise InputError(f"{cursor.path}: alignment {alignment!r}", "Use another GGUF file")
+    return metadata, kinds, _placed(cursor, heads, alignment)
+
+
+def _placed(cursor: _Cursor, heads: Sequence[TensorInfo], alignment: int) -> dict[str, TensorInfo]:
+    """The tensors with their places in the file, one after the other from the header's end to that of the file."""
     start = -(-cursor.at // alignment) * alignment
-    tensors = {}
-    for name, shape, kind, offset in heads:
-        block, block_bytes = GGML_QUANT_SIZES[kind]
-        nbytes = int(np.prod(shape, dtype=object)) // block * block_bytes
-        if shape[-1] % block or start + offset + nbytes > len(cursor.data):
-            raise InputError(f"{cursor.path}: tensor {name!r} does not fit into the file", "Download the file again")
-        tensors[name] = TensorInfo(name, shape, kind, start + offset, nbytes)
-    return metadata, tensors
+    size, at, end = len(cursor.data), start, cursor.at
+    tensors: dict[str, TensorInfo] = {}
+    for head in heads:
+        if head.name in tensors:
+            raise InputError(f"{cursor.path}: tensor {plain(head.name, 80)!r} stands twice", "Use another GGUF file")
+        if start + head.offset != at:
+            raise InputError(
+                f"{cursor.path}: tensor {plain(head.name, 80)!r} lies at byte {start + head.offset}, not where the one "
+                f"before it ends, {at}",
+                "Download or convert the file again",
+            )
+        tensors[head.name] = replace(head, offset=at)
+        end = at + head.nbytes
+        at += -(-head.nbytes // alignment) * alignment
+    if not end <= size <= max(at, end):
+        short = f"{end - size:,} bytes are missing" if size < end else f"{size - at:,} bytes follow the last one"
+        raise InputError(
+            f"{cursor.path}: {size:,} bytes, and its {len(tensors)} tensors need {end:,}: {short}",
+            "Download or copy the file again",
+        )
+    return tensors
 
 
-def _tensor_head(cursor: _Cursor) -> tuple[str, tuple[int, ...], GGMLQuantizationType, int]:
+def _tensor_head(cursor: _Cursor) -> TensorInfo:
+    """Name, shape and type of a tensor; `offset` is from the end of the header."""
     name, dimensions = cursor.string(), cursor.scalar("I")
-    if not 1 <= dimensions <= 4:
-        raise InputError(f"{cursor.path}: tensor {name!r} has {dimensions} dimensions", "Use another GGUF file")
+    shown = repr(plain(name, 80))
+    if not 1 <= dimensions <= 4 or len(name.encode()) > _MOST_NAME:
+        raise InputError(f"{cursor.path}: tensor {shown} has {dimensions} dimensions", "Use another GGUF file")
     shape = tuple(reversed([cursor.scalar("Q") for _ in range(dimensions)]))
-    kind = cursor.scalar("I")
+    kind, offset = cursor.scalar("I"), cursor.scalar("Q")
     try:
-        return name, shape, GGMLQuantizationType(kind), cursor.scalar("Q")
-    except ValueError as error:
-        raise InputError(f"{cursor.path}: tensor {name!r} has unknown type {kind}", "Use another GGUF file") from error
+        block, block_bytes = GGML_QUANT_SIZES[GGMLQuantizationType(kind)]
+    except (ValueError, KeyError) as error:
+        raise InputError(f"{cursor.path}: tensor {shown} has unknown type {kind}", "Use another GGUF file") from error
+    elements = int(np.prod(shape, dtype=object))
+    if shape[-1] % block or not 0 < elements < 1 << 62:
+        raise InputError(f"{cursor.path}: tensor {shown} has the shape {shape}", "Use another GGUF file")
+    return TensorInfo(name, shape, GGMLQuantizationType(kind), offset, elements // block * block_bytes)

@@ -13,20 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from journeyman.models.decoder import Decoder, LayerWeights
-from journeyman.models.geometry import MODULES, Geometry, geometry_of
+from journeyman.models.geometry import GGUF_MODULE_NAMES, MODULES, Geometry, geometry_of
 from journeyman.models.gguf_file import GgufFile
-
-GGUF_MODULE_NAMES = {
-    "q_proj": "attn_q",
-    "k_proj": "attn_k",
-    "v_proj": "attn_v",
-    "o_proj": "attn_output",
-    "gate_proj": "ffn_gate",
-    "up_proj": "ffn_up",
-    "down_proj": "ffn_down",
-}
-"""Name in `transformers` → name in GGUF, inside a block."""
-
 
 _READERS = min(4, os.cpu_count() or 1)
 _PIECE = 1 << 19

@@ -88,6 +88,8 @@ def _build(metadata: Mapping[str, Any], split: str) -> Tokenizer:
     tokens: list[str] = metadata["tokenizer.ggml.tokens"]
     merges = [tuple(pair.split(" ", 1)) for pair in metadata["tokenizer.ggml.merges"]]
     vocab = {token: index for index, token in enumerate(tokens)}
+    if len(vocab) < len(tokens):  # llama.cpp ends with an assertion
+        raise ValueError(f"{len(tokens) - len(vocab)} tokens stand twice")
     tokenizer = Tokenizer(models.BPE(vocab=vocab, merges=merges, ignore_merges=split == "llama-bpe"))
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(list(_SPLITS[split]))
     tokenizer.decoder = decoders.ByteLevel()

@@ -10,6 +10,7 @@ import io
 import itertools
 import os
 import re
+import stat
 import zipfile
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
@@ -76,9 +77,10 @@ def log_files(root: Path, name: str) -> list[Path]:
     """The files that one entry of data.sources names: a file, a folder or a glob, below `root`.
 
     Raises:
-        UsageError: nothing is there.
+        UsageError: nothing is there, or something that is read once or without end: a pipe, a device, a socket.
     """
     path = root / expanded(name)
+    _refuse_special(path)
     if path.is_dir():
         found = sorted(p for p in path.rglob("*") if p.is_file() and _is_log(p))
         if not found:
@@ -92,6 +94,21 @@ def log_files(root: Path, name: str) -> list[Path]:
             raise UsageError(f"data.sources: {name!r} matches no file below {root}", "Mend data.sources")
         return found
     return [path]
+
+
+_SPECIAL = {stat.S_IFIFO: "a pipe", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device", stat.S_IFSOCK: "a socket"}
+
+
+def _refuse_special(path: Path) -> None:
+    try:
+        what = _SPECIAL.get(stat.S_IFMT(path.stat().st_mode))
+    except (OSError, ValueError):
+        return  # what is not there is told where it is read
+    if what is not None:
+        raise UsageError(
+            f"data.sources: {path}: {what}, not a file: a log is read more than once, and hashed",
+            'Store it in a file, or pipe it in: data.sources = ["-"]',
+        )
 
 
 def bare_name(name: str) -> str:
@@ -128,6 +145,7 @@ def read_file(path: Path, skip: int = 0, encoding: str = "auto") -> Iterator[tup
     Raises:
         UsageError: the file is missing or must not be read.
     """
+    _refuse_special(path)
     rows, done, last = skip, 0, 0
     try:
         for row, done in _rows_of(path, skip, encoding):

@@ -19,9 +19,10 @@ from journeyman.artifacts import ADAPTER_FILE, read_rows
 from journeyman.config import Config
 from journeyman.errors import InputError
 from journeyman.inference.llama import EngineSettings, running_engine
-from journeyman.manifests import AdapterManifest, BisectLink, BisectResult, PlanManifest
+from journeyman.manifests import AdapterManifest, BisectLink, BisectResult
+from journeyman.models.geometry import GGUF_MODULE_NAMES
 from journeyman.models.gguf_file import GgufFile
-from journeyman.models.weights import GGUF_MODULE_NAMES, load_decoder
+from journeyman.models.weights import load_decoder
 from journeyman.ports import Reporter
 from journeyman.records import Example, Prediction
 from journeyman.rendering.renderer import Renderer
@@ -43,12 +44,15 @@ def bisect(
     sealed: Path,
     adapter: AdapterManifest,
     adapter_folder: Path,
-    plan: PlanManifest,
+    base: GgufFile,
     config: Config,
     renderer: Renderer,
     reporter: Reporter,
 ) -> BisectResult:
     """Compares the links on a few of the tuned answers of an evaluation.
+
+    Args:
+        base: the file that was trained on.
 
     Raises:
         InputError: no role with an adapter has a sealed row with an answer.
@@ -58,7 +62,7 @@ def bisect(
     role, texts = _texts(predictions, sealed, adapter, renderer)
     trained = adapter.of(role)
     assert trained is not None
-    folder, base = adapter_folder / trained.folder, GgufFile(Path(plan.base_path))
+    folder = adapter_folder / trained.folder
     dtype = compute_dtype(config.train.precision)
     reporter.begin("bisect", 5, "links")
     ways: dict[str, Callable[[], LogProbabilities]] = {

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from journeyman.artifacts import read_rows, sha256_of, write_rows
+from journeyman.artifacts import hash_of_file, read_rows, write_rows
 from journeyman.config import EvaluateConfig
 from journeyman.inference.looks import confidence_of_look, count_look
 from journeyman.inference.survey import Inputs, Survey
@@ -46,13 +46,13 @@ def evaluate(
         EngineError: an engine or endpoint failed, or made other token ids of a prompt than training did.
     """
     rows = list(read_rows(inputs.sealed, Example))
-    hashes = {name: sha256_of(path) for name, path in inputs.adapters.items()}
+    hashes = {name: hash_of_file(path) for name, path in inputs.adapters.items()}
     gathered = Survey(inputs, rows, config, renderer, reporter).ask()
     write_rows(out / "predictions.jsonl", gathered.predictions)
     write_rows(out / "timings.jsonl", gathered.timed)
     verdicts = _judge(rows, gathered.predictions, plan, config, inputs.folder, reporter)
     judged = {"adapters": hashes, **_judged(plan, config, inputs.folder, verdicts)}
-    look = count_look(inputs.folder, sha256_of(inputs.sealed), judged)  # before anyone can have seen them
+    look = count_look(inputs.folder, hash_of_file(inputs.sealed), judged)  # before anyone can have seen them
     write_rows(out / "verdicts.jsonl", verdicts)
     results = Results(
         {row.id: row.group for row in rows}, gathered.arms, list(gathered.files),
@@ -91,7 +91,7 @@ def _judged(plan: PlanManifest, config: EvaluateConfig, folder: Path, verdicts: 
     return {
         "rules": plan.rules.model_dump(),
         "settings": config.model_dump(include=_WHAT_DECIDES),
-        "own": {name: sha256_of(folder / name) for name in own_files(_asked_checks(plan))},
+        "own": {name: hash_of_file(folder / name) for name in own_files(_asked_checks(plan))},
         "verdicts": [(one.id, one.arm, one.outcome) for one in verdicts],
     }
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
-from journeyman.artifacts import ADAPTER_FILE, write_atomic, write_json
+from journeyman.artifacts import ADAPTER_FILE, clone_or_copy, hash_of_file, write_atomic, write_json
 from journeyman.config import EvaluateConfig, RedactConfig
-from journeyman.errors import NotDeployable
+from journeyman.errors import InputError, NotDeployable
 from journeyman.foreign import file_part, markdown, named, ollama_text, shell_word
 from journeyman.manifests import (
     AdapterManifest,
@@ -29,6 +28,7 @@ def export(
     adapter: AdapterManifest,
     evaluation: EvaluationManifest,
     decision: DecisionManifest,
+    base: Path,
     adapter_folder: Path,
     config: EvaluateConfig,
     redact: RedactConfig,
@@ -38,10 +38,13 @@ def export(
     """Lays the bundle down.
 
     Args:
+        base: the file of the base that ships, as it was evaluated; the bundle holds a copy of it, never a link, so
+            that nothing done to the bundle reaches it.
         redact: what the training data had replaced; serving replaces the same.
         override: why it is exported all the same; all roles are then in the bundle, and the reason too.
 
     Raises:
+        InputError: the base changed while it was copied, or the disk is full.
         NotDeployable: no role has the verdict "deploy", and there is no override.
     """
     roles = decision.deployed_roles
@@ -75,24 +78,18 @@ def export(
         },
     )
     for name, copied in bundle.adapter_files.items():
-        shutil.copyfile(adapter_folder / adapter.adapters[name].folder / ADAPTER_FILE, out / copied)
-    _link_or_copy(Path(file.path), out / BASE_FILE)
+        clone_or_copy(adapter_folder / adapter.adapters[name].folder / ADAPTER_FILE, out / copied)
+    clone_or_copy(base, out / BASE_FILE)
+    if hash_of_file(out / BASE_FILE) != file.sha256:
+        raise InputError(f"{base}: changed while it was copied into the bundle", "Run it again")
     write_json(out / "prompts.json", prompts)
-    template = GgufFile(Path(file.path)).metadata.get("tokenizer.chat_template")
+    template = GgufFile(base).metadata.get("tokenizer.chat_template")
     write_json(out / "base.json", {"sha256": file.sha256, "source": file.path, "chat_template": template})
     without = _write_modelfiles(bundle, out)
     write_atomic(out / "llama-server.sh", _command_line(bundle).encode())
     (out / "llama-server.sh").chmod(0o755)
     write_atomic(out / "README.md", _model_card(bundle, plan, adapter, evaluation, decision, without).encode())
     return bundle
-
-
-def _link_or_copy(source: Path, target: Path) -> None:
-    # A hard link costs no space; across file systems it is a copy.
-    try:
-        target.hardlink_to(source.resolve())
-    except OSError:
-        shutil.copyfile(source, target)
 
 
 def _write_modelfiles(bundle: BundleManifest, out: Path) -> dict[str, str]:

@@ -12,11 +12,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from journeyman.artifacts import read_rows, row_bytes
 from journeyman.config import DataConfig, RedactConfig
 from journeyman.errors import InputError, Interrupted, JourneymanError
+from journeyman.foreign import plain
 from journeyman.manifests import Durations, IngestManifest, LogGroup
 from journeyman.outputs import Outputs
 from journeyman.parallel import mapped
@@ -31,6 +32,10 @@ from journeyman.stats.describe import mean, median, percentile
 _ROWS, _REJECTED = "interactions.jsonl.zst", "rejected.jsonl"
 _RESERVOIR = 200_000
 _REASONS = 100
+_MOST_ALIKE = 2_000
+"""Rejected rows of one source and reason that are written out; a compressed file of kilobytes can hold millions."""
+_MOST_REASON = 300
+_OTHERS = "other reasons"
 _BATCH_BYTES = 1 << 20
 _TYPICAL_ROW = 3000
 _WORTH_WORKERS = 32 << 20
@@ -61,8 +66,9 @@ def ingest(
     sizes = [source.path.stat().st_size if source.path.is_file() else 0 for source in sources]
     reporter.begin("ingest", sum(sizes), "bytes")
     with Outputs(out, (_ROWS, _REJECTED)) as outputs:
-        start = outputs.state or {"source": 0, "rows": 0, "read": 0}
-        tally = _restored(out) if outputs.state else _Tally()
+        start = outputs.state or {"source": 0, "rows": 0, "read": 0, "refused": {}}
+        refused = _Refused(start["source"], start["refused"])
+        tally = _restored(out, start) if outputs.state else _Tally()
         read = _Count(start["read"])
         batches = _batches(sources, start["source"], start["rows"], data.encoding, read)
         handled = start["read"]
@@ -70,20 +76,22 @@ def ingest(
         parallel, stopping = sum(sizes) > _WORTH_WORKERS, lambda: reporter.stop_requested
         for made in mapped(_read_batch, setup, batches, parallel=parallel, stopping=stopping):
             outputs.write(_ROWS, made.kept)
-            outputs.write(_REJECTED, made.rejected)
+            outputs.write(_REJECTED, refused.written(made.source, made.rejected))
             for seen in made.seen:
                 tally.add(seen)
             handled += made.handled
             reporter.advance(sum(sizes[: made.source]) + made.bytes_read)
             if outputs.commit_due or reporter.stop_requested:
-                outputs.commit({"source": made.source, "rows": made.rows, "read": handled})
+                state = {"source": made.source, "rows": made.rows, "read": handled, "refused": refused.state}
+                outputs.commit({**state, **tally.refused})
             if reporter.stop_requested:
                 raise Interrupted(
                     f"stopped after row {made.rows} of {sources[made.source].name}", "Run it again to go on"
                 )
         # Two counts that know nothing of each other: rows that left the files, and rows that became records.
         assert handled == read.rows, f"{read.rows} rows were read, and {handled} became records"
-        outputs.commit({"source": len(sources), "rows": 0, "read": handled})
+        outputs.write(_REJECTED, refused.counted())
+        outputs.commit({"source": len(sources), "rows": 0, "read": handled, "refused": {}, **tally.refused})
     outputs.remove_progress()
     if tally.total.rows == 0:
         named = ", ".join(str(source.path) for source in sources)
@@ -124,7 +132,7 @@ class _Made:
     handled: int
     bytes_read: int
     kept: bytes
-    rejected: bytes
+    rejected: list[Rejected]
     seen: list[_Seen]
 
 
@@ -205,17 +213,51 @@ def _read_batch(worker: _Worker, batch: _Batch) -> _Made:
         for record in records:
             if isinstance(record, Rejected):
                 record = _without_secrets(record, worker.redactor)
-                rejected.append(row_bytes(record))
+                rejected.append(record)
             else:
                 record = worker.redactor.interaction(record)
                 kept.append(row_bytes(record))
             seen.append(_seen(record))
-    return _Made(batch.source, batch.rows, handled, batch.bytes_read, b"".join(kept), b"".join(rejected), seen)
+    return _Made(batch.source, batch.rows, handled, batch.bytes_read, b"".join(kept), rejected, seen)
 
 
 def _without_secrets(record: Rejected, redactor: Redactor) -> Rejected:
     found = redactor.conversation()
-    return record.model_copy(update={"reason": found.text(record.reason), "text": found.text(record.text)})
+    reason = plain(found.text(record.reason), _MOST_REASON)
+    return record.model_copy(update={"reason": reason, "text": found.text(record.text)})
+
+
+class _Refused:
+    """The rejected rows as they are written: of each source and reason the first ones, then one line for the rest.
+
+    Attributes:
+        state: reason → how many rows of the source at hand, and where the last one is.
+    """
+
+    def __init__(self, source: int, state: dict[str, Any]) -> None:
+        self._source, self.state = source, state
+
+    def written(self, source: int, rejected: Sequence[Rejected]) -> bytes:
+        done = b"" if source == self._source else self.counted()
+        self._source = source
+        lines = []
+        for record in rejected:
+            reason = record.reason if record.reason in self.state or len(self.state) < _REASONS else _OTHERS
+            rows = self.state.get(reason, [0])[0] + 1
+            self.state[reason] = [rows, record.line, record.source]
+            if rows <= _MOST_ALIKE:
+                lines.append(row_bytes(record))
+        return done + b"".join(lines)
+
+    def counted(self) -> bytes:
+        """A line for each reason of which not every row was written; the next source begins anew."""
+        lines = []
+        for reason, (rows, line, source) in self.state.items():
+            if (more := rows - _MOST_ALIKE) > 0:
+                text = f"{more:,} further rows, the last one here"
+                lines.append(row_bytes(Rejected(source=source, line=line, reason=reason, text=text, rows=more)))
+        self.state = {}
+        return b"".join(lines)
 
 
 def _seen(record: Interaction | Rejected) -> _Seen:
@@ -279,6 +321,11 @@ class _Tally:
             if note in self.notes or len(self.notes) < _REASONS:
                 self.notes[note] += 1
 
+    @property
+    def refused(self) -> dict[str, Any]:
+        """What a commit keeps of it: not every rejected row is written out."""
+        return {"rejected": self.rejected, "reasons": self.reasons}
+
     def first_reasons(self) -> str:
         return "".join(f"; {n} × {reason}" for reason, n in self.reasons.most_common(2))
 
@@ -297,11 +344,10 @@ class _Tally:
         )
 
 
-def _restored(out: Path) -> _Tally:
+def _restored(out: Path, state: Mapping[str, Any]) -> _Tally:
     """The tally of what an interrupted run has stored already."""
     tally = _Tally()
     for row in read_rows(out / _ROWS, Interaction):
         tally.add(_seen(row))
-    for refused in read_rows(out / _REJECTED, Rejected):
-        tally.add(_seen(refused))
+    tally.rejected, tally.reasons = state["rejected"], Counter(state["reasons"])
     return tally

@@ -1,16 +1,19 @@
 """The full training state on disk: safetensors and JSON, whole or absent.
 
-A checkpoint is written into a hidden folder, synced, and renamed; its manifest carries the hash of the
-tensors. The reader takes the newest one that verifies.
+A checkpoint is written into a hidden folder, synced, and renamed; its state.json carries the hash of the
+tensors and one of itself. The reader takes the newest one that verifies.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
+import re
 import shutil
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -21,14 +24,15 @@ from journeyman.artifacts import (
     remove_quietly,
     sha256_of,
     sync,
-    write_model,
+    write_atomic,
 )
 from journeyman.errors import InputError
 from journeyman.manifests import ValidationPoint
 from journeyman.training.tensors import save_tensors
 
+FILES = ("state.json", "state.safetensors")
 _KEEP = 2
-_TENSORS = "state.safetensors"
+_NAME = re.compile(r"step-(\d{1,18})\.(\d{1,18})", re.ASCII)
 
 
 class TrainingState(BaseModel):
@@ -51,6 +55,7 @@ class TrainingState(BaseModel):
     gain_loss: float | None = None
     finished: bool = False
     tensors_sha256: str = ""
+    state_sha256: str = ""  # of all else here; "" in those of version 0.4.0 and before
 
 
 def save_checkpoint(folder: Path, state: TrainingState, tensors: dict[str, Tensor]) -> None:
@@ -62,13 +67,13 @@ def save_checkpoint(folder: Path, state: TrainingState, tensors: dict[str, Tenso
     folder.mkdir(parents=True, exist_ok=True)
     remove_leftovers(folder, below=False)  # what a kill left of an earlier one
     staged = folder / f".tmp-{state.step}-{os.getpid()}"
-    before = [serial for step, serial in map(_numbers, _newest_first(folder)) if step == state.step]
+    before = [serial for step, serial in map(_numbers, checkpoints(folder)) if step == state.step]
     target = folder / f"step-{state.step:06d}.{max(before, default=0) + 1}"
     try:
         staged.mkdir()
-        save_tensors(tensors, staged / _TENSORS)
-        digest = sha256_of(staged / _TENSORS)
-        write_model(staged / "state.json", state.model_copy(update={"tensors_sha256": digest}))
+        save_tensors(tensors, staged / "state.safetensors")
+        digest = sha256_of(staged / "state.safetensors")
+        write_atomic(staged / "state.json", _sealed(state.model_copy(update={"tensors_sha256": digest})))
         staged.rename(target)
         sync(folder)
     except OSError as error:
@@ -77,26 +82,57 @@ def save_checkpoint(folder: Path, state: TrainingState, tensors: dict[str, Tenso
     except BaseException:
         remove_quietly(staged)
         raise
-    for old in _newest_first(folder)[_KEEP:]:
+    for old in checkpoints(folder)[_KEEP:]:
         shutil.rmtree(old, ignore_errors=True)
 
 
 def load_checkpoint(folder: Path) -> tuple[TrainingState, dict[str, Tensor]] | None:
-    """The newest checkpoint whose hash verifies, or None."""
-    for candidate in _newest_first(folder):
+    """The newest checkpoint whose hashes verify, or None."""
+    for candidate in checkpoints(folder):
         try:
-            state = read_model(candidate / "state.json", TrainingState)
-            if sha256_of(candidate / _TENSORS) == state.tensors_sha256:
-                return state, load_file(candidate / _TENSORS)
-        except (InputError, OSError):
+            if not damaged_files(candidate):
+                state = read_model(candidate / "state.json", TrainingState)
+                return state, load_file(candidate / "state.safetensors")
+        except (InputError, OSError, SafetensorError):
             continue
     return None
 
 
-def _newest_first(folder: Path) -> list[Path]:
-    return sorted(folder.glob("step-*.*"), key=_numbers, reverse=True)
+def damaged_files(checkpoint: Path) -> list[Path]:
+    """The files of a checkpoint that are not as they were written; the state where it cannot be read."""
+    told, tensors = (checkpoint / name for name in FILES)
+    try:
+        state, written = read_model(told, TrainingState), told.read_bytes()
+    except (InputError, OSError):
+        return [told]
+    if state.state_sha256 and _own_hash(written.replace(state.state_sha256.encode(), b"")) != state.state_sha256:
+        return [told]
+    return [] if tensors.is_file() and sha256_of(tensors) == state.tensors_sha256 else [tensors]
+
+
+def holds_own_hash(checkpoint: Path) -> bool:
+    """Whether its state was written with a hash of itself, which version 0.4.0 and before did not."""
+    written = (checkpoint / FILES[0]).read_bytes()
+    return b'"state_sha256"' in written and b'"state_sha256": ""' not in written
+
+
+def _sealed(state: TrainingState) -> bytes:
+    """The state as its file holds it: its own hash is that of the bytes with no hash in its place."""
+    blank = f"{state.model_copy(update={'state_sha256': ''}).model_dump_json(indent=2)}\n".encode()
+    return blank.replace(b'"state_sha256": ""', f'"state_sha256": "{_own_hash(blank)}"'.encode())
+
+
+def _own_hash(written: bytes) -> str:
+    return hashlib.sha256(written).hexdigest()
+
+
+def checkpoints(folder: Path) -> list[Path]:
+    """The checkpoints in a folder, the newest first; what else lies there is left alone."""
+    found = [path for path in folder.glob("step-*") if path.is_dir() and _NAME.fullmatch(path.name)]
+    return sorted(found, key=_numbers, reverse=True)
 
 
 def _numbers(checkpoint: Path) -> tuple[int, int]:
-    step, serial = checkpoint.name.removeprefix("step-").split(".")
-    return int(step), int(serial)
+    match = _NAME.fullmatch(checkpoint.name)
+    assert match
+    return int(match[1]), int(match[2])

@@ -12,7 +12,8 @@ from pathlib import Path
 import gguf
 
 from journeyman.artifacts import disk_error, remove_quietly, sync, write_json
-from journeyman.models.weights import GGUF_MODULE_NAMES, to_interleaved
+from journeyman.models.geometry import GGUF_MODULE_NAMES
+from journeyman.models.weights import to_interleaved
 from journeyman.training.lora import Adapter, parameter_name
 from journeyman.training.tensors import save_tensors
 

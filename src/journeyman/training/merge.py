@@ -13,8 +13,9 @@ import numpy as np
 from gguf import GGMLQuantizationType
 from gguf.quants import quantize
 
+from journeyman.models.geometry import GGUF_MODULE_NAMES
 from journeyman.models.gguf_file import GgufFile
-from journeyman.models.weights import GGUF_MODULE_NAMES, to_interleaved
+from journeyman.models.weights import to_interleaved
 from journeyman.training.lora import Adapter, parameter_name
 
 

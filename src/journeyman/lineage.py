@@ -1,0 +1,154 @@
+"""What was made is what is used: manifests that notice an edit of themselves, files compared with the hashes in them.
+
+This is integrity against accident and careless edits. It is no signature: whoever sets out to forge a manifest can
+compute its hash as well.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import stat
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from journeyman.artifacts import MANIFEST, hash_of, hash_of_file, write_atomic
+from journeyman.errors import ChangedArtifact
+from journeyman.foreign import plain
+from journeyman.manifests import Stamp
+
+UNFINISHED = "unfinished.json"
+"""The mark of a stage that is at work or was interrupted: the inputs that it works on."""
+CHECKPOINTS = "checkpoints"
+"""Below a stage's folder; what lies there is not the stage's result, and checkpoints hold hashes of their own."""
+
+_M = TypeVar("_M", bound=BaseModel)
+
+
+def write_manifest(folder: Path, stamp: Stamp, result: BaseModel) -> None:
+    """Writes the folder's manifest with the hash of all that stands in it."""
+    data = json.loads(json.dumps({"stamp": stamp.model_dump(exclude={"sha256"}), "result": result.model_dump()}))
+    data["stamp"]["sha256"] = own_hash(data)
+    write_atomic(folder / MANIFEST, manifest_bytes(data))
+
+
+def manifest_bytes(data: Mapping[str, Any]) -> bytes:
+    """A manifest as its file holds it."""
+    return (json.dumps(data, indent=2, ensure_ascii=False) + "\n").encode()
+
+
+def own_hash(data: Mapping[str, Any]) -> str:
+    """The hash of a manifest's content, without the place where it is kept."""
+    stamp = {key: value for key, value in data["stamp"].items() if key != "sha256"}
+    return hash_of({"stamp": stamp, "result": data["result"]})
+
+
+def result_hash(data: Mapping[str, Any]) -> str:
+    """What a later stage's fingerprint takes of a manifest: the hashes of the files, and the result."""
+    return hash_of({"files": data["stamp"]["files"], "result": data["result"]})
+
+
+def manifest_data(path: Path, stage: str) -> dict[str, Any]:
+    """A manifest's JSON.
+
+    Raises:
+        ChangedArtifact: it is cut, empty, another stage's, or was edited after it was made.
+    """
+    try:
+        data = json.loads(path.read_bytes())
+    except (ValueError, RecursionError) as error:
+        why = "it is empty" if not path.stat().st_size else f"cut or damaged: {error}"
+        raise _unusable(path, stage, why) from error
+    if not isinstance(data, dict) or not isinstance(data.get("stamp"), dict) or "result" not in data:
+        raise _unusable(path, stage, "it holds no stamp and result")
+    made_by = data["stamp"].get("stage")
+    if made_by != stage:
+        raise _unusable(path, stage, f"it is the manifest of {plain(str(made_by), 40)!r}")
+    recorded = data["stamp"].get("sha256")
+    if recorded is not None and recorded != own_hash(data):
+        raise _unusable(path, stage, f"it was changed after {stage} made it: its content has another hash")
+    return data
+
+
+def read_manifest(path: Path, stage: str, kind: type[_M]) -> tuple[Stamp, _M]:
+    """Stamp and result of a finished stage; raises as manifest_data does, and where this version knows other fields."""
+    data = manifest_data(path, stage)
+    try:
+        return Stamp.model_validate(data["stamp"]), kind.model_validate(data["result"])
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        version = plain(str(data["stamp"].get("journeyman")), 40)
+        raise _unusable(path, stage, f"made by journeyman {version}: {plain(place, 100)}: {first['msg']}") from error
+
+
+def _unusable(path: Path, stage: str, why: str) -> ChangedArtifact:
+    return ChangedArtifact(f"{path}: not a manifest of {stage} that can be used: {why}", again(path.parent.parent))
+
+
+def again(root: Path) -> str:
+    """What to do about a file that has changed."""
+    return f"Restore it, or make it and what follows again: journeyman run --redo --dir {shlex.quote(str(root))}"
+
+
+def refuse_link(folder: Path) -> None:
+    """A stage's folder is renamed and removed as one: a link to another place is refused.
+
+    Raises:
+        ChangedArtifact: it is a symbolic link.
+    """
+    if folder.is_symlink():
+        place, target = shlex.quote(str(folder)), shlex.quote(str(folder.readlink()))
+        raise ChangedArtifact(
+            f"{folder}: a link to {folder.readlink()}, not a folder; stages rename and remove their folders",
+            f"To keep a run on another disk move its whole folder; here: rm {place} && mv {target} {place}",
+        )
+
+
+def check_files(folder: Path, stamp: Stamp, names: Iterable[str] | None = None) -> None:
+    """Compares files of a finished stage with the hashes that it recorded; all of them where no names are given.
+
+    Raises:
+        ChangedArtifact: the first file that is missing, has changed or was not made by the stage.
+    """
+    refuse_link(folder)
+    for name in stamp.files if names is None else names:
+        why = difference(folder / name, stamp.files.get(name), stamp.stage)
+        if why:
+            raise ChangedArtifact(f"{folder / name}: {why}", again(folder.parent))
+
+
+def difference(path: Path, recorded: str | None, stage: str) -> str:
+    """Why a file is not the one that the stage made; "" where it is."""
+    if recorded is None:
+        return f"not among the files that {stage} made"
+    try:
+        regular = stat.S_ISREG(path.lstat().st_mode)
+        if not regular:
+            return f"not a plain file, as {stage} made it"
+        now = hash_of_file(path)
+    except FileNotFoundError:
+        return f"missing; {stage} made it"
+    except OSError as error:
+        return f"cannot be read: {error.strerror}"
+    return "" if now == recorded else f"changed after {stage} made it (SHA-256 {recorded[:12]}…, now {now[:12]}…)"
+
+
+def files_below(folder: Path) -> list[str]:
+    """What a stage's hashes cover: every file of its folder, links too, but manifest, mark and checkpoints."""
+    found = []
+    for place, folders, names in os.walk(folder):
+        here = Path(place).relative_to(folder)
+        folders[:] = sorted(name for name in folders if name != CHECKPOINTS)
+        linked = [name for name in folders if (Path(place) / name).is_symlink()]
+        found += [str(here / name) for name in (*names, *linked)]
+    return sorted(name for name in found if name not in (MANIFEST, UNFINISHED))
+
+
+def find_by_hash(sha256: str, places: Iterable[Path]) -> Path | None:
+    """The first of these files that has the content asked for."""
+    return next((path for path in places if path.is_file() and hash_of_file(path) == sha256), None)

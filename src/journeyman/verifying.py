@@ -1,0 +1,227 @@
+"""`journeyman verify`: every file of a run or a bundle against the hash that its stage recorded, and the stages' chain.
+
+What it cannot tell: a file that was forged together with its manifest and all that was made from it. See lineage.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from journeyman.artifacts import MANIFEST, hash_of_file
+from journeyman.config import CONFIG_NAME, load_config
+from journeyman.errors import ChangedArtifact, JourneymanError, UsageError
+from journeyman.foreign import plain
+from journeyman.inference.answers import CACHE
+from journeyman.inference.looks import LOOKS, read_looks
+from journeyman.lineage import (
+    CHECKPOINTS,
+    difference,
+    files_below,
+    manifest_bytes,
+    manifest_data,
+    read_manifest,
+    refuse_link,
+    result_hash,
+)
+from journeyman.pipeline import RESULT_KINDS, SEALED, SOURCE, STAGES, Run, Stage, beside, is_at_work, stage_named
+from journeyman.sealed_lines import read_lines
+
+_CHECK = "check "
+NOT_COVERED: Mapping[str, str] = {
+    "journeyman.toml": "its settings are compared by `run`",
+    "journeyman.log": "a log",
+    ".progress.json": "what the last command did",
+    ".lock": "empty",
+    "bisect.json": "no stage reads it",
+    "superseded": "what was made before",
+}
+"""What stands in a run's folder and has no recorded hash, and why it needs none."""
+
+
+@dataclass
+class Verified:
+    """What was found.
+
+    Attributes:
+        findings: one sentence each; the file's path comes first.
+        notes: what could not be compared, and why that is no finding.
+        files: how many were compared.
+        not_covered: what stands in the folder and is not compared.
+    """
+
+    findings: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    files: int = 0
+    not_covered: list[str] = field(default_factory=list)
+
+    def differs(self, path: Path, why: str) -> None:
+        self.findings.append(f"{plain(str(path))}: {why}")
+
+
+def verify(folder: Path) -> Verified:
+    """Goes through a run's folder, or a bundle's.
+
+    Raises:
+        UsageError: it is neither.
+    """
+    found = Verified()
+    if any((folder / stage.folder).is_dir() or (folder / stage.folder).is_symlink() for stage in STAGES):
+        _verify_run(folder, found)
+    elif (folder / MANIFEST).exists():
+        named = next((stage.name for stage in STAGES if stage.folder == folder.resolve().name), "export")
+        _verify_folder(folder, named, found)
+    else:
+        raise UsageError(
+            f"{folder}: neither a run nor a bundle", "Name the run's folder: journeyman verify my-run; or its 07-bundle"
+        )
+    return found
+
+
+def _verify_run(root: Path, found: Verified) -> None:
+    if is_at_work(root):
+        found.notes.append(f"{root}: a journeyman is at work here; compare again when it has ended")
+    made: dict[str, dict[str, Any]] = {}
+    for stage in STAGES:
+        place = root / stage.folder
+        if place.is_dir() and not place.is_symlink() and not (place / MANIFEST).exists():
+            found.notes.append(f"{place}: unfinished, nothing in it is compared")
+        elif place.exists() or place.is_symlink():
+            data = _verify_folder(place, stage.name, found)
+            if data is not None:
+                made[stage.name] = data
+    for stage in STAGES:
+        if stage.name in made:
+            _verify_chain(root, stage, made, found)
+    _verify_inputs(root, made, found)
+    _verify_answers(root / CACHE, found)
+    _verify_looks(root / LOOKS, made, found)
+    found.not_covered = [f"{name} ({why})" for name, why in NOT_COVERED.items() if (root / name).exists()]
+
+
+def _verify_folder(place: Path, stage: str, found: Verified) -> dict[str, Any] | None:
+    """A stage's folder; its manifest where that can be used."""
+    path = place / MANIFEST
+    found.files += 1
+    try:
+        refuse_link(place)
+        data = manifest_data(path, stage)
+        stamp, _ = read_manifest(path, stage, RESULT_KINDS[stage])
+    except ChangedArtifact as error:
+        found.findings.append(error.what)
+        return None
+    if path.read_bytes() != manifest_bytes(data):
+        found.differs(path, f"changed after {stage} made it, in what JSON does not count")
+    if stamp.sha256 is None:
+        found.notes.append(f"{path}: made by journeyman {stamp.journeyman}, which recorded no hash of the manifest")
+    for name, recorded in stamp.files.items():
+        found.files += 1
+        if why := difference(place / name, recorded, stage):
+            found.differs(place / name, why)
+    for name in files_below(place):
+        if name not in stamp.files:
+            found.differs(place / name, f"not among the files that {stage} made")
+    for checkpoints in sorted(place.rglob(CHECKPOINTS)):
+        _verify_checkpoints(checkpoints, found)
+    return data
+
+
+def _verify_checkpoints(folder: Path, found: Verified) -> None:
+    from journeyman.training.checkpoint import FILES, checkpoints, damaged_files, holds_own_hash
+
+    sound = checkpoints(folder)
+    for path in sorted(folder.iterdir()):
+        if path not in sound:
+            found.differs(path, "no checkpoint; a save that was cut short leaves one, it may be removed")
+    for checkpoint in sound:
+        found.files += len(FILES)
+        damaged = damaged_files(checkpoint)
+        for path in damaged:
+            found.differs(path, "changed after train wrote it; training goes on from an older checkpoint")
+        if not damaged and not holds_own_hash(checkpoint):
+            found.notes.append(f"{checkpoint / FILES[0]}: written by an older version, without a hash of itself")
+        for path in sorted(checkpoint.iterdir()):
+            if path.name not in FILES:
+                found.differs(path, "not among the files that train made")
+
+
+def _verify_chain(root: Path, stage: Stage, made: Mapping[str, dict[str, Any]], found: Verified) -> None:
+    inputs = made[stage.name]["stamp"]["inputs"]
+    for need in stage.needs:
+        folder = stage_named(need).folder
+        if not (root / folder).exists():
+            found.differs(root / folder, f"missing; {stage.name} was made from it")
+        elif need in made and inputs.get(folder) != result_hash(made[need]):
+            found.differs(root / stage.folder / MANIFEST, f"made from another {folder}: journeyman run --redo")
+
+
+def _verify_inputs(root: Path, made: Mapping[str, dict[str, Any]], found: Verified) -> None:
+    """What came from outside: logs, checks of the person's own, the base's files. They may have gone elsewhere."""
+    logs = _logs(root)
+    for key, recorded in made["ingest"]["stamp"]["inputs"].items() if "ingest" in made else ():
+        if key.startswith(SOURCE):
+            path = logs.get(key.removeprefix(SOURCE), root / key.removeprefix(SOURCE))
+            _verify_outside([path], path, recorded, "ingest", found)
+    for key, recorded in made["plan"]["stamp"]["inputs"].items() if "plan" in made else ():
+        if key.startswith(_CHECK):
+            path = root / key.removeprefix(_CHECK)
+            _verify_outside([path], path, recorded, "plan", found)
+    bases: dict[str, str] = {}
+    if "plan" in made:
+        bases[made["plan"]["result"]["base_path"]] = made["plan"]["result"]["base_sha256"]
+    if "evaluate" in made:
+        bases |= {one["path"]: one["sha256"] for one in made["evaluate"]["result"]["files"].values()}
+    for name, recorded in bases.items():
+        _verify_outside(beside(root, Path(name)), Path(name), recorded, "plan", found)
+
+
+def _logs(root: Path) -> dict[str, Path]:
+    """Name → file of the logs, by the toml; none where that cannot be read any more, or names what is not there."""
+    try:
+        return dict(Run(root, load_config(root / CONFIG_NAME)).sources)
+    except JourneymanError:
+        return {}
+
+
+def _verify_outside(places: list[Path], named: Path, recorded: str, stage: str, found: Verified) -> None:
+    path = next((path for path in places if path.is_file()), None)
+    if path is None:
+        found.notes.append(f"{named}: not there any more, not compared")
+        return
+    found.files += 1
+    if (now := hash_of_file(path)) != recorded:
+        found.differs(path, f"changed after {stage} read it (SHA-256 {recorded[:12]}…, now {now[:12]}…)")
+
+
+def _verify_answers(path: Path, found: Verified) -> None:
+    if not path.exists():
+        return
+    found.files += 1
+    lines, torn = read_lines(path)
+    damaged = sum(line.content is None for line in lines)
+    unsealed = sum(line.content is not None and not line.sealed for line in lines)
+    if unsealed and not any(line.sealed for line in lines):
+        found.notes.append(f"{path}: written by an older version, without checksums")
+        unsealed = 0
+    if damaged + unsealed or torn:
+        found.differs(path, f"{damaged + unsealed + torn} of its lines changed after evaluate wrote them")
+
+
+def _verify_looks(path: Path, made: Mapping[str, dict[str, Any]], found: Verified) -> None:
+    found.files += path.exists()
+    try:
+        looks, _, sealed_lines = read_looks(path)
+    except ChangedArtifact as error:
+        found.findings.append(error.what)
+        return
+    if not sealed_lines:
+        found.notes.append(f"{path}: written by an older version, without checksums")
+    if "evaluate" not in made or "curate" not in made:
+        return
+    sealed = made["curate"]["stamp"]["files"].get(SEALED)
+    counted = sum(look["sealed"] == sealed for look in looks)
+    told = made["evaluate"]["result"]["look"]
+    if counted < told:
+        found.differs(path, f"holds {counted} looks at the sealed rows, and the evaluation was look {told}")
