@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import threading
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from journeyman.artifacts import disk_error
+from journeyman.artifacts import disk_error, write_atomic
 
 LOG_NAME = "metrics.jsonl"
 _EVENTS = "tensorboard"
@@ -23,15 +24,6 @@ _CURVES = {
     "matrix_share": "speed/share_of_the_matrix_rate",
     "memory_gb": "memory_gb",
 }
-
-
-def _step_of(line: str) -> int | None:
-    """The step of a line of the log; None where a kill or a hand has damaged it."""
-    try:
-        step = json.loads(line)["step"]
-    except (ValueError, TypeError, KeyError, RecursionError):
-        return None
-    return step if isinstance(step, int) else None
 
 
 class Metrics:
@@ -79,26 +71,26 @@ class Metrics:
 
 
 def _cut_after(path: Path, step: int, validated_step: int) -> None:
-    """Cuts the file where the first line stands that the checkpoint does not know, or that is torn.
+    """Drops the lines that the checkpoint does not know, and those that a kill or a hand has damaged.
 
-    In place: a full disk or a kill cannot cost the lines before.
+    They stand at the end, and are cut off in place: a full disk or a kill cannot cost the lines before.
     """
     if not path.is_file():
         return
-    kept = 0
-    with path.open("r+b") as file:
-        for line in file:
-            if not _is_known(line, step, validated_step):
-                break
-            kept += len(line)
-        file.truncate(kept)
+    data = path.read_bytes()
+    kept = b"".join(line for line in data.splitlines(keepends=True) if _is_known(line, step, validated_step))
+    if data.startswith(kept):
+        os.truncate(path, len(kept))
+    else:
+        write_atomic(path, kept)
 
 
 def _is_known(line: bytes, step: int, validated_step: int) -> bool:
     try:
         values = json.loads(line)
-        return line.endswith(b"\n") and values["step"] <= (validated_step if "validation_loss" in values else step)
-    except (ValueError, KeyError, TypeError):
+        last = validated_step if "validation_loss" in values else step
+        return line.endswith(b"\n") and isinstance(values["step"], int) and values["step"] <= last
+    except (ValueError, KeyError, TypeError, RecursionError):
         return False
 
 
