@@ -62,6 +62,12 @@ EXPECTED: dict[str, list[Any]] = {
         ("tester", "Weather?", "", [("get_weather", PARIS)]),
         "type SPAN",
         ("agent", "Hi", "Hello.", []),
+        "observations[0]: an observation of type SPAN",
+        ("clerk", "Weather?", "", [("get_weather", PARIS)]),
+        ("clerk", "rainy", "Rainy.", []),
+        ("agent", "Weather?", "", [("get_weather", PARIS)]),
+        ("agent", "Weather?", "", [("get_weather", PARIS)]),
+        ("agent", "Hi", "Hello.", []),
     ],
     "litellm": [
         ("coder", "Weather?", "", [("get_weather", PARIS)]),

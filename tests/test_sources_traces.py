@@ -1,0 +1,202 @@
+"""What observability tools store of a call: Langfuse, LangSmith, OpenTelemetry, MLflow, Braintrust and Weave."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from journeyman.config import DataConfig
+from journeyman.records import Interaction, Rejected
+from journeyman.sources.files import parse_line
+from journeyman.sources.reader import Reader
+
+ASKED = [{"role": "system", "content": "You keep the shelves."}, {"role": "user", "content": "Where is K-17?"}]
+SAID = {"role": "assistant", "content": "Shelf 4."}
+SCHEMA = {"type": "object", "properties": {"number": {"type": "string"}}, "required": ["number"]}
+FIND = {"type": "function", "function": {"name": "find", "description": "Finds a part", "parameters": SCHEMA}}
+CALL = {"id": "c1", "type": "function", "function": {"name": "find", "arguments": '{"number": "K-17"}'}}
+CALLED = [("find", {"number": "K-17"})]
+
+
+def read(row: dict[str, Any], **config: Any) -> list[Interaction | Rejected]:
+    return Reader(DataConfig(**config)).records(parse_line(json.dumps(row).encode(), 1), "log.jsonl")
+
+
+def kept(row: dict[str, Any], **config: Any) -> list[Interaction]:
+    return [one for one in read(row, **config) if isinstance(one, Interaction)]
+
+
+def one(row: dict[str, Any], **config: Any) -> Interaction:
+    (found,) = read(row, **config)
+    assert isinstance(found, Interaction), found
+    return found
+
+
+def reason(row: dict[str, Any]) -> str:
+    (found,) = read(row)
+    assert isinstance(found, Rejected), found
+    return found.reason
+
+
+def turns(found: Interaction) -> list[tuple[str, str]]:
+    return [(turn.role, turn.content) for turn in found.messages]
+
+
+def calls(found: Interaction) -> list[tuple[str, Any]]:
+    return [(call.name, call.arguments) for call in found.output_calls]
+
+
+def names(found: Interaction) -> list[str]:
+    return [tool["function"]["name"] for tool in found.tools]
+
+
+def observation(given: Any, answer: Any, **beside: Any) -> dict[str, Any]:
+    return {"id": "o1", "traceId": "t1", "type": "GENERATION", "startTime": "2026-03-01T10:00:00Z",
+            "input": given, "output": answer, **beside}  # fmt: skip
+
+
+INPUTS = [
+    ASKED,
+    json.dumps(ASKED),
+    {"messages": ASKED},
+    {"messages": [ASKED]},
+    [ASKED],
+    {"kwargs": {"messages": ASKED}, "args": []},
+    {"args": [{"messages": ASKED}], "kwargs": {}},
+    {"args": [ASKED], "kwargs": {}},
+    {"system": ASKED[0]["content"], "messages": ASKED[1:]},
+    {"system": [{"type": "text", "text": ASKED[0]["content"]}], "messages": ASKED[1:]},
+    {"instructions": ASKED[0]["content"], "input": ASKED[1]["content"]},
+    {"instructions": ASKED[0]["content"], "input": ASKED[1:]},
+    [{"type": "message", **ASKED[0]}, {"type": "message", **ASKED[1]}],
+    [{"role": one["role"], "parts": [{"type": "text", "content": one["content"]}]} for one in ASKED],
+    [{"type": "system", "content": ASKED[0]["content"]}, {"type": "human", "content": ASKED[1]["content"]}],
+    [{"lc": 1, "id": ["x", name], "kwargs": {"content": turn["content"]}}
+     for name, turn in zip(("SystemMessage", "HumanMessage"), ASKED, strict=True)],
+    {"contents": [{"role": "user", "parts": [{"text": ASKED[1]["content"]}]}],
+     "config": {"system_instruction": {"parts": [{"text": ASKED[0]["content"]}]}}},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("given", INPUTS, ids=lambda one: str(one)[:60])
+def test_an_input_of_every_dialect_gives_the_same_turns(given: Any) -> None:
+    assert turns(one(observation(given, "Shelf 4."))) == [
+        ("system", "You keep the shelves."),
+        ("user", "Where is K-17?"),
+    ]
+
+
+SAYINGS = [
+    "Shelf 4.",
+    SAID,
+    [SAID],
+    {"choices": [{"message": SAID, "finish_reason": "stop"}]},
+    [{"index": 0, "message": SAID, "finish_reason": "stop"}],
+    {"object": "response", "output": [{"type": "message", "role": "assistant",
+                                       "content": [{"type": "output_text", "text": "Shelf 4."}]}]},
+    {"output": [{"type": "reasoning", "summary": []}, {"type": "message", "role": "assistant", "content": "Shelf 4."}]},
+    [{"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "Shelf 4."}]}],
+    {"candidates": [{"content": {"role": "model", "parts": [{"text": "Shelf "}, {"text": "4."}]}}]},
+    {"generations": [[{"text": "Shelf 4.", "generation_info": {"finish_reason": "stop"}}]]},
+    {"type": "message", "role": "assistant", "content": [{"type": "text", "text": "Shelf 4."}],
+     "stop_reason": "end_turn"},
+    [{"type": "text", "text": "Shelf 4."}],
+    [{"role": "assistant", "parts": [{"type": "text", "content": "Shelf 4."}], "finish_reason": "stop"}],
+    {"text": "Shelf 4.", "finishReason": "stop"},
+    {"messages": [*ASKED, SAID]},
+    {"type": "ai", "content": "Shelf 4.", "response_metadata": {"finish_reason": "stop"}},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("answer", SAYINGS, ids=lambda one: str(one)[:60])
+def test_an_output_of_every_dialect_gives_the_same_answer(answer: Any) -> None:
+    found = one(observation(ASKED, answer))
+    assert (found.output, calls(found), found.finish_reason or "stop") == ("Shelf 4.", [], "stop")
+    assert turns(found) == [("system", "You keep the shelves."), ("user", "Where is K-17?")]
+
+
+CALLINGS = [
+    {"role": "assistant", "content": None, "tool_calls": [CALL]},
+    {"role": "assistant", "content": "", "additional_kwargs": {"tool_calls": [CALL]}},
+    {"role": "assistant", "content": [{"type": "tool_use", "id": "c1", "name": "find", "input": {"number": "K-17"}}]},
+    {"role": "assistant", "tool_calls": [{"id": "c1", "name": "find", "args": {"number": "K-17"}}],
+     "content": [{"type": "tool_use", "id": "c1", "name": "find", "input": {}, "partial_json": '{"number": "K-17"}'}]},
+    {"choices": [{"message": {"content": None, "tool_calls": [CALL]}, "finish_reason": "tool_calls"}]},
+    {"object": "response", "output": [{"type": "function_call", "call_id": "c1", "name": "find",
+                                       "arguments": '{"number": "K-17"}'}]},
+    {"candidates": [{"content": {"parts": [{"functionCall": {"name": "find", "args": {"number": "K-17"}}}]}}]},
+    [{"role": "assistant", "parts": [{"type": "tool_call", "id": "c1", "name": "find",
+                                      "arguments": {"number": "K-17"}}], "finish_reason": "tool_call"}],
+    {"text": "", "toolCalls": [{"toolCallId": "c1", "toolName": "find", "input": {"number": "K-17"}}]},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("answer", CALLINGS, ids=lambda one: str(one)[:60])
+def test_an_output_of_every_dialect_gives_the_same_call(answer: Any) -> None:
+    found = one(observation(ASKED, answer))
+    assert calls(found) == CALLED and found.output == ""
+
+
+def test_tools_among_the_turns_are_tools_and_a_tools_result_stays_a_turn() -> None:
+    found = one(observation([*ASKED, {"role": "tool", "content": FIND}], "Shelf 4."))
+    assert names(found) == ["find"] and [turn.role for turn in found.messages] == ["system", "user"]
+    result = {"role": "tool", "tool_call_id": "c1", "content": json.dumps({"name": "K-17", "shelf": 4})}
+    found = one(observation([*ASKED, {"role": "assistant", "content": "", "tool_calls": [CALL]}, result], "Shelf 4."))
+    assert found.messages[-1].role == "tool" and "shelf" in found.messages[-1].content and not found.tools
+
+
+def test_several_answers_are_as_many_rows_and_a_dialogue_is_its_last() -> None:
+    two = one_each = kept(observation(ASKED, {"choices": [{"message": SAID}, {"message": {"content": "Shelf 5."}}]}))
+    assert [found.output for found in one_each] == ["Shelf 4.", "Shelf 5."] and len({found.id for found in two}) == 2
+    steps = [{"role": "assistant", "content": "", "tool_calls": [CALL]},
+             {"role": "tool", "tool_call_id": "c1", "content": "4"}, SAID]  # fmt: skip
+    found = one(observation(ASKED, steps))
+    assert found.output == "Shelf 4." and [turn.role for turn in found.messages][2:] == ["assistant", "tool"]
+
+
+@pytest.mark.parametrize(
+    ("given", "answer", "told"),
+    [
+        (None, "Shelf 4.", "input is empty"),
+        ([ASKED, ASKED], "Shelf 4.", "2 conversations of one batch"),
+        ({"colour": "red"}, "Shelf 4.", "'colour' and no messages"),
+        (ASKED, {"colour": "red"}, "'colour'"),
+        (ASKED, {"object": "response", "previous_response_id": "r0", "output": []}, "previous_response_id"),
+        ({"previous_response_id": "r0", "input": "And K-18?"}, "Shelf 5.", "previous_response_id"),
+    ],
+)
+def test_what_is_no_call_is_refused_by_the_field(given: Any, answer: Any, told: str) -> None:
+    assert told in reason(observation(given, answer))
+
+
+def test_a_langfuse_trace_lends_its_observations_what_it_says_of_all() -> None:
+    trace = {"id": "t1", "sessionId": "s1", "tags": ["role:clerk"], "userId": "u1"}
+    inner = [
+        observation(ASKED, "Shelf 4."),
+        observation(ASKED, "Shelf 5.", id="o2", level="ERROR", statusMessage="slow"),
+    ]
+    for row in ({"trace": trace, "observations": inner}, {**trace, "observations": inner}):
+        good, bad = kept(row)
+        assert (good.role, good.session, good.succeeded) == ("clerk", "s1", True)
+        assert bad.succeeded is False and bad.errors == ["slow"]
+    (only,) = read({"trace": trace, "observations": ["o1", "o2"]})[:1]
+    assert isinstance(only, Rejected) and "ids alone" in only.reason
+
+
+def test_langfuse_scores_leave_success_open_and_a_setting_reads_them() -> None:
+    scores = [{"name": "right", "value": 0, "observationId": "o1"}]
+    row = {"trace": {"id": "t1"}, "scores": scores, "observations": [observation(ASKED, "Shelf 4.")]}
+    (found,) = kept(row)
+    assert found.succeeded is None and found.notes[0].code == "unknown_status"
+    (found,) = kept(row, success_field="scores.0.value", success_at_least=0.5)
+    assert found.succeeded is False
+    warned = one(observation(ASKED, "Shelf 4.", level="WARNING", statusMessage="slow"))
+    assert warned.succeeded is True and "slow" in warned.notes[0].detail
+
+
+def test_a_langfuse_table_is_read_by_the_names_of_its_columns() -> None:
+    row = {"Trace ID": "t1", "Type": "GENERATION", "Start Time": "2026-03-01T10:00:00Z", "Input": json.dumps(ASKED)}
+    assert one({**row, "Output": "Shelf 4."}).output == "Shelf 4."
+    assert "type SPAN" in reason({**row, "Output": "x", "Type": "SPAN"})
