@@ -96,6 +96,12 @@ EXPECTED: dict[str, list[Any]] = {
         ("coordinator", "Weather?", "", [("get_weather", PARIS)]),
         "type 'chain'",
         ("agent", "Hi", "Hello.", []),
+        ("agent", "Hi", "Hello.", []),
+        "post[1]: a run of type 'chain'",
+        "patch[1]: a patch without its run",
+        ("agent", "14", "And Paris.", [("get_weather", PARIS)]),
+        "type 'chain'",
+        ("agent", "Hi", "Hel", []),
     ],
 }  # fmt: skip
 

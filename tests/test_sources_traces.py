@@ -200,3 +200,54 @@ def test_a_langfuse_table_is_read_by_the_names_of_its_columns() -> None:
     row = {"Trace ID": "t1", "Type": "GENERATION", "Start Time": "2026-03-01T10:00:00Z", "Input": json.dumps(ASKED)}
     assert one({**row, "Output": "Shelf 4."}).output == "Shelf 4."
     assert "type SPAN" in reason({**row, "Output": "x", "Type": "SPAN"})
+
+
+def run(answer: Any, **beside: Any) -> dict[str, Any]:
+    return {"id": "r1", "run_type": "llm", "trace_id": "t1", "inputs": {"messages": ASKED}, "outputs": answer, **beside}
+
+
+@pytest.mark.parametrize(
+    ("beside", "succeeded"),
+    [
+        ({"status": "success"}, True),
+        ({"status": "error", "error": ""}, False),
+        ({"status": "pending", "error": None}, False),
+        ({"error": "RateLimitError()"}, False),
+        ({"status": "purple"}, None),
+        ({}, True),
+    ],
+)
+def test_a_langsmith_run_succeeds_as_its_status_says(beside: dict[str, Any], succeeded: bool | None) -> None:
+    found = one(run({"choices": [{"message": SAID}]}, **beside))
+    assert found.succeeded is succeeded and bool(found.errors) == (succeeded is False)
+    assert (succeeded is None) == any(note.code == "unknown_status" for note in found.notes)
+
+
+def test_a_langsmith_batch_is_joined_by_id_or_by_the_trace_of_a_root() -> None:
+    posts = [{"id": name, "run_type": "llm", "trace_id": "a", "inputs": {"messages": ASKED}} for name in "ab"]
+    patches = [{"id": "b", "trace_id": "a", "outputs": {"choices": [{"message": {"content": "B."}}]}},
+               {"trace_id": "a", "outputs": {"choices": [{"message": {"content": "A."}}]}},
+               {"trace_id": "a", "error": "slow", "outputs": None}]  # fmt: skip
+    first, second = kept({"post": posts, "patch": patches})
+    assert (first.output, second.output) == ("A.", "B.") and first.errors == ["slow"] and second.succeeded is True
+    assert len({first.id, second.id}) == 2
+    assert "the batch that posted the run" in reason({"patch": patches[:1]})
+    open_ = one({"post": posts[:1], "patch": []})
+    assert open_.output is None and open_.succeeded is None
+
+
+def test_every_generation_of_a_langsmith_run_is_read_and_batches_of_prompts_are_refused() -> None:
+    two = {"generations": [[{"text": "A.", "generation_info": {"finish_reason": "stop"}},
+                            {"text": "B.", "generation_info": {"finish_reason": "length"}}]]}  # fmt: skip
+    assert [(found.output, found.finish_reason) for found in kept(run(two))] == [("A.", "stop"), ("B.", "length")]
+    assert "2 prompts" in reason(run({"generations": [[{"text": "A."}], [{"text": "B."}]]}))
+    assert "2 prompts" in reason({**run({"generations": []}), "inputs": {"prompts": ["A?", "B?"]}})
+
+
+def test_what_langchain_says_beside_an_answer_is_kept() -> None:
+    more = {"reasoning_content": "hm", "usage": {"cost": 3}}
+    data = {"content": "Shelf 4.", "usage_metadata": {"output_tokens": 7}, "additional_kwargs": more}
+    message = {"type": "ai", "data": data}
+    found = one(run({"generations": [[{"text": "Shelf 4.", "message": message}]]}))
+    assert found.extra["answer"]["usage_metadata"] == {"output_tokens": 7} and found.reasoning == "hm"
+    assert found.extra["answer"]["additional_kwargs"] == {"usage": {"cost": 3}}

@@ -44,7 +44,8 @@ def interactions_of(base: Mapping[str, Any], call: Asked, answers: Sequence[Answ
         answered = own.get("output") is not None or bool(own.get("output_calls"))
         claims = status.or_answered(answered).fields()
         claims["notes"] = [*claims["notes"], *own.pop("notes", [])]
-        yield Interaction.model_validate({**base, "messages": messages, **claims, **own})
+        extra = {**base.get("extra", {}), **own.pop("extra", {})}
+        yield Interaction.model_validate({**base, "messages": messages, **claims, **own, "extra": extra})
 
 
 def _unanswered(messages: list[Message], own: Answer) -> list[Message]:
@@ -180,6 +181,8 @@ def _turn(value: Mapping[str, Any], place: str) -> Answer:
     if message.role != "assistant":
         raise NotAnInteraction(f"{place} is a turn of role {message.role!r}: no answer")
     answer = answer_fields(message, None)
+    beside = without(message.extra, "refusal", "reasoning_content", "reasoning")
+    answer |= {"extra": {"answer": beside}} if beside else {}
     return _ended(_ended(answer, turn), {"finish_reason": finish_of(value)})
 
 

@@ -62,7 +62,9 @@ def _unnested(value: list[Any], place: str) -> list[Any]:
         if len(value) > 1:
             raise NotAnInteraction(f"{place} holds {len(value)} conversations of one batch: log one call a row")
         return _unnested(value[0], place) if value[0] else value[0]
-    if len(value) == 1 and isinstance(value[0], str):
+    if all(isinstance(one, str) for one in value):
+        if len(value) > 1:
+            raise NotAnInteraction(f"{place} holds {len(value)} prompts of one batch: log one call a row")
         return [{"role": "user", "content": value[0]}]
     return value
 
