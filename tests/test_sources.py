@@ -82,6 +82,13 @@ EXPECTED: dict[str, list[Any]] = {
         ("agent", "Hi", "Hello.", []),
         ("agent", "Hi", "Hello.", []),
         "content capture was off",
+        "doGenerate",
+        ("agent", "Weather?", "", [("get_weather", PARIS)]),
+        ("agent", "Hi", "Hello.", []),
+        ("agent", "Weather?", "", [("get_weather", PARIS), ("get_weather", {"city": "Oslo"})]),
+        ("agent", "Hi", "Hello.", []),
+        ("agent", "Hi", "Hey.", []),
+        ("clerk", "Hi", "Hello.", []),
     ],
     "gateways": [
         ("clerk", "Weather?", "", [("get_weather", PARIS)]),

@@ -251,3 +251,121 @@ def test_what_langchain_says_beside_an_answer_is_kept() -> None:
     found = one(run({"generations": [[{"text": "Shelf 4.", "message": message}]]}))
     assert found.extra["answer"]["usage_metadata"] == {"output_tokens": 7} and found.reasoning == "hm"
     assert found.extra["answer"]["additional_kwargs"] == {"usage": {"cost": 3}}
+
+
+def span(attributes: Any, **beside: Any) -> dict[str, Any]:
+    return {"name": "chat", "context": {"trace_id": "t1", "span_id": "s1"}, "attributes": attributes, **beside}
+
+
+def chat(**more: Any) -> dict[str, Any]:
+    return {"gen_ai.operation.name": "chat", "gen_ai.input.messages": json.dumps(ASKED), **more}
+
+
+ANSWERED = {"gen_ai.output.messages": json.dumps([SAID])}
+SPAN_FAILURES = [
+    {"status": {"code": 2}},
+    {"status": {"code": "STATUS_CODE_ERROR", "message": "slow"}},
+    {"status": {"status_code": "ERROR"}},
+    {"status": {"statusCode": "Error", "description": "slow"}},
+    {"status": "ERROR"},
+    {"status_code": "ERROR", "status_message": "slow"},
+    {"statusCode": "STATUS_CODE_ERROR"},
+    {"otel_status_code": "ERROR", "otel_status_message": "slow"},
+    {"is_exception": True, "exception_type": "TimeoutError"},
+    {"events": [{"name": "exception", "attributes": {"exception.message": "slow"}}]},
+    {"attributes": {**chat(**ANSWERED), "error.type": "timeout"}},
+    {"attributes": {**chat(**ANSWERED), "otel.status_code": "ERROR"}},
+    {"attributes": {**chat(**ANSWERED), "error": True}},
+]
+
+
+@pytest.mark.parametrize("beside", SPAN_FAILURES, ids=str)
+def test_a_span_that_failed_in_any_spelling_is_no_success(beside: dict[str, Any]) -> None:
+    found = one({**span(chat(**ANSWERED)), **beside})
+    assert found.succeeded is False and found.errors and found.output == "Shelf 4."
+
+
+@pytest.mark.parametrize("beside", [{}, {"status": {"code": 0}}, {"status": {"code": 1}}, {"status_code": "UNSET"},
+                                    {"status": {"code": "STATUS_CODE_OK"}}, {"status": {}}], ids=str)  # fmt: skip
+def test_a_span_without_an_error_is_a_success(beside: dict[str, Any]) -> None:
+    assert one(span(chat(**ANSWERED), **beside)).succeeded is True
+    assert one(span(chat(), **beside)).succeeded is not False
+
+
+def test_several_outputs_of_a_span_are_as_many_rows() -> None:
+    two = json.dumps([{**SAID, "finish_reason": "stop"}, {"role": "assistant", "content": "Shelf 5."}])
+    found = kept(span(chat(**{"gen_ai.output.messages": two})))
+    assert [one.output for one in found] == ["Shelf 4.", "Shelf 5."]
+    flat = {"gen_ai.prompt.0.role": "user", "gen_ai.prompt.0.content": "Where?"}
+    flat |= {f"gen_ai.completion.{n}.{key}": value for n in (0, 1) for key, value in (("content", f"{n}."),)}
+    assert [one.output for one in kept(span(flat))] == ["0.", "1."]
+
+
+def test_parts_of_openinference_and_of_openllmetry_are_read_and_pictures_refused() -> None:
+    def parts(*kinds: str) -> dict[str, Any]:
+        name = "llm.input_messages.0.message"
+        held = {f"{name}.contents.{n}.message_content.type": kind for n, kind in enumerate(kinds)}
+        held |= {f"{name}.contents.{n}.message_content.{kind}": f"{kind} {n}. " for n, kind in enumerate(kinds)}
+        return {f"{name}.role": "user", **held, "llm.output_messages.0.message.content": "Shelf 4."}
+
+    assert one(span(parts("text", "text"))).messages[0].content == "text 0. text 1. "
+    assert "type 'image'" in reason(span(parts("text", "image")))
+    text = json.dumps([{"type": "text", "text": "Where?"}])
+    flat = {"gen_ai.prompt.0.role": "user", "gen_ai.prompt.0.content": text, "gen_ai.completion.0.content": "There."}
+    assert one(span(flat)).messages[0].content == "Where?"
+
+
+def test_a_vercel_span_is_read_and_the_span_around_it_refused() -> None:
+    asked = json.dumps([ASKED[0], {"role": "user", "content": [{"type": "text", "text": "Where is K-17?"}]}])
+    held = {"ai.operationId": "ai.streamText.doStream", "ai.prompt.messages": asked}
+    called = json.dumps([{"toolCallId": "c1", "toolName": "find", "args": '{"number": "K-17"}'}])
+    tool = json.dumps({"type": "function", "name": "find", "parameters": SCHEMA})
+    found = one(span({**held, "ai.response.toolCalls": called, "ai.prompt.tools": [tool],
+                      "ai.response.finishReason": "tool-calls"}))  # fmt: skip
+    assert (calls(found), found.output, found.finish_reason) == (CALLED, "", "tool_calls") and names(found) == ["find"]
+    thought = one(span({**held, "ai.response.text": "Shelf 4.", "ai.response.reasoning": "hm"}))
+    assert (thought.output, thought.reasoning) == ("Shelf 4.", "hm")
+    assert one(span({**held, "ai.response.object": '{"shelf": 4}'})).output == '{"shelf": 4}'
+    assert "doGenerate" in reason(span({"ai.operationId": "ai.generateText", "ai.prompt": "{}"}))
+    assert "ai.toolCall" in reason(span({"ai.operationId": "ai.toolCall", "ai.toolCall.name": "find"}))
+
+
+def test_calls_side_by_side_in_events_are_one_turn() -> None:
+    def called(id_: str, number: str) -> dict[str, Any]:
+        arguments = json.dumps({"number": number})
+        return {"tool_calls": [{"id": id_, "type": "function", "function": {"name": "find", "arguments": arguments}}]}
+
+    events = [{"event.name": "gen_ai.user.message", "role": "user", "content": "Both?"}]
+    events += [{"event.name": "gen_ai.assistant.message", "role": "assistant", **called(*one)} for one in CALLS]
+    events += [{"event.name": "gen_ai.tool.message", "role": "tool", "id": one[0], "content": "4"} for one in CALLS]
+    choices = [{"event.name": "gen_ai.choice", "index": 0, "message": called(*one)} for one in CALLS]
+    found = one(span({"gen_ai.system": "openai", "events": json.dumps([*events, *choices])}))
+    assert [turn.role for turn in found.messages] == ["user", "assistant", "tool", "tool"]
+    assert len(found.messages[1].tool_calls) == len(found.output_calls) == 2
+    spread = [{"name": one.pop("event.name"), "attributes": one} for one in (dict(one) for one in [*events, *choices])]
+    assert len(one(span({"gen_ai.system": "openai"}, events=spread)).output_calls) == 2
+
+
+CALLS = (("c1", "K-17"), ("c2", "K-18"))
+
+
+def test_a_logfire_span_is_read_from_its_table() -> None:
+    data = {"request_data": {"messages": ASKED, "model": "gpt-4o"}, "response_data": {"message": SAID}}
+    for attributes in (data, {name: json.dumps(value) for name, value in data.items()}, json.dumps(data)):
+        row = {"attributes": attributes, "trace_id": "t1", "span_id": "s1", "logfire.x": 1}
+        found = read({**row, "attributes": _marked(attributes)})
+        assert isinstance(found[0], Interaction) and (found[0].output, found[0].model) == ("Shelf 4.", "gpt-4o")
+    streamed = {"request_data": {"messages": ASKED}, "response_data": {"combined_chunk_content": "Shelf 4."}}
+    assert one(span(_marked(streamed))).output == "Shelf 4."
+
+
+def _marked(attributes: Any) -> Any:
+    mark = {"logfire.span_type": "span"}
+    return json.dumps({**json.loads(attributes), **mark}) if isinstance(attributes, str) else {**attributes, **mark}
+
+
+def test_why_a_span_is_not_read_is_true() -> None:
+    assert "content capture was off" in reason(span({"gen_ai.operation.name": "chat", "gen_ai.usage.input_tokens": 3}))
+    told = reason(span({"gen_ai.operation.name": "chat", "gen_ai.input.secret_messages": "x"}))
+    assert "gen_ai.input.secret_messages" in told and "capture" not in told
+    assert "kind 'invoke_agent'" in reason(span(chat(**{"gen_ai.operation.name": "invoke_agent"})))

@@ -27,6 +27,7 @@ _TURN = {
 }  # fmt: skip
 _SURE = ("role", "tool_calls", "toolCalls", "parts", "additional_kwargs", "function_call")
 _ITEMS = ("function_call", "reasoning", "message")
+_TEXTS = ("text", "output", "response", "completion", "combined_chunk_content")
 _ENDS = ("finish_reason", "finishReason", "stop_reason", "stopReason")
 Answer = dict[str, Any]
 """Fields of an Interaction; `before` holds turns of the output that come before its answer."""
@@ -124,10 +125,8 @@ def _object(value: Mapping[str, Any], place: str) -> list[Answer] | None:
         inner = decoded(value.get(name))
         if isinstance(inner, Mapping | list) and inner:
             return [_ended(one, value) for one in answers_of(inner, f"{place}.{name}")]
-    text = first(value.get("text"), value.get("output"), value.get("response"), value.get("completion"))
-    if isinstance(text, str) and value.keys() & {"text", "output", "response", "completion"}:
-        return [_ended({"output": text}, value)]
-    return None
+    text = first(*(value.get(name) for name in _TEXTS))
+    return [_ended({"output": text}, value)] if isinstance(text, str) else None
 
 
 def _is_turn(value: Mapping[str, Any]) -> bool:

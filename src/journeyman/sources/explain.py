@@ -55,7 +55,7 @@ def _become(path: str, leaf: Any, places: dict[str, str], texts: list[tuple[str,
         return "whether it is learned"
     if name.endswith(_ENDS):
         return "finish_reason"
-    if name in _LAYOUT:
+    if name in _LAYOUT or path.endswith("event.name"):
         return "how the row is laid out"
     if name.endswith(_TIMES):
         return "timestamp or duration_ms"
