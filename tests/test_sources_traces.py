@@ -369,3 +369,50 @@ def test_why_a_span_is_not_read_is_true() -> None:
     told = reason(span({"gen_ai.operation.name": "chat", "gen_ai.input.secret_messages": "x"}))
     assert "gen_ai.input.secret_messages" in told and "capture" not in told
     assert "kind 'invoke_agent'" in reason(span(chat(**{"gen_ai.operation.name": "invoke_agent"})))
+
+
+def logged(**beside: Any) -> dict[str, Any]:
+    row = {"id": "c1", "call_type": "acompletion", "startTime": 1741569952.5, "messages": ASKED, "status": "success"}
+    return {**row, "response": {"choices": [{"message": SAID, "finish_reason": "stop"}]}, **beside}
+
+
+def test_litellm_gives_every_choice_and_takes_what_the_proxy_got() -> None:
+    two = {"choices": [{"message": SAID, "finish_reason": "stop"}, {"message": {"content": "Shelf 5."}}]}
+    assert [found.output for found in kept(logged(response=two))] == ["Shelf 4.", "Shelf 5."]
+    sent = {"messages": ASKED, "tools": [FIND], "model": "gpt-4o"}
+    for request in (sent, {"body": sent}, json.dumps(sent)):
+        assert names(one(logged(messages={}, proxy_server_request=request))) == ["find"]
+    assert names(one(logged(proxy_server_request=sent))) == ["find"]
+    items = {"object": "response", "output": [{"type": "function_call", "name": "find", "arguments": "{}"}]}
+    found = one(logged(call_type="aresponses", messages="Where?", response=items))
+    assert calls(found) == [("find", {})]
+
+
+@pytest.mark.parametrize(
+    ("beside", "succeeded"),
+    [
+        ({}, True),
+        ({"status": "failure"}, False),
+        ({"metadata": {"error_information": {"error_code": "", "error_message": "", "error_class": ""}}}, True),
+        ({"metadata": {"error_information": {"error_code": "429", "error_message": "slow"}}}, False),
+        ({"status_fields": {"llm_api_status": "failure"}}, False),
+        ({"metadata": {"status": "failure"}}, False),
+    ],
+    ids=str,
+)
+def test_a_litellm_call_succeeds_as_it_says(beside: dict[str, Any], succeeded: bool) -> None:
+    assert one(logged(**beside)).succeeded is succeeded
+
+
+@pytest.mark.parametrize(
+    ("beside", "told"),
+    [
+        ({"messages": [{"role": "user", "content": "redacted-by-litellm"}]}, "turn_off_message_logging"),
+        ({"messages": [{"role": "user", "content": "a... (litellm_truncated 90 chars)"}]}, "was cut"),
+        ({"messages": {}}, "store_prompts_in_spend_logs"),
+        ({"response": {}}, "no choices"),
+    ],
+    ids=str,
+)
+def test_texts_that_litellm_did_not_store_are_refused(beside: dict[str, Any], told: str) -> None:
+    assert told in reason(logged(**beside))

@@ -13,7 +13,7 @@ from journeyman.sources.learn import LEARN_FIELDS
 from journeyman.sources.status import STATUS_FIELDS
 
 NOT_KEPT = "not kept"
-_LAYOUT = {"type", "object", "index", "role", "from", "lc", "method", "url"}
+_LAYOUT = {"type", "kind", "object", "index", "role", "from", "lc", "method", "url"}
 _TIMES = ("time", "Time", "_at", "created", "TimeUnixNano", "latency", "duration")
 _ENDS = ("finish_reason", "stop_reason", "incomplete_details", "finish_reasons")
 
