@@ -99,6 +99,23 @@ EXPECTED: dict[str, list[Any]] = {
     ],
     "trl": [("agent", "Hi", "Hello.", [])] * 4 + [("agent", "Hi", "No.", []), "whole dialogue in one text"],
     "xlam": [("agent", "Weather in Paris?", "", [("get_weather", PARIS)]), "tools is object"],
+    "mlflow": [
+        "spans[0]: a span of kind 'CHAIN'",
+        ("clerk", "Weather?", "", [("get_weather", PARIS)]),
+        ("agent", "Hi", "Hel", []),
+        "include_spans",
+    ],
+    "braintrust": [
+        ("clerk", "Weather?", "", [("get_weather", PARIS)]),
+        "type 'task'",
+        ("agent", "Hi", "Hello.", []),
+    ],
+    "weave": [
+        ("clerk", "Weather?", "", [("get_weather", PARIS)]),
+        "op called 'answer'",
+        ("agent", "Hi", "Hello.", []),
+        "inputs.messages is a reference",
+    ],
     "langsmith": [
         ("coordinator", "Weather?", "", [("get_weather", PARIS)]),
         "type 'chain'",

@@ -416,3 +416,78 @@ def test_a_litellm_call_succeeds_as_it_says(beside: dict[str, Any], succeeded: b
 )
 def test_texts_that_litellm_did_not_store_are_refused(beside: dict[str, Any], told: str) -> None:
     assert told in reason(logged(**beside))
+
+
+def trace(span_fields: dict[str, Any], **info: Any) -> dict[str, Any]:
+    attributes = {
+        "mlflow.spanType": '"LLM"',
+        "mlflow.spanInputs": json.dumps(ASKED),
+        "mlflow.spanOutputs": '"Shelf 4."',
+    }
+    return {"info": {"trace_id": "t1", **info}, "data": {"spans": [{"attributes": attributes, **span_fields}]}}
+
+
+def test_an_mlflow_trace_gives_its_models_spans() -> None:
+    found = one(trace({}, trace_metadata={"mlflow.trace.session": "s1"}, tags={"agent": "clerk"}))
+    assert (found.output, found.session, found.role, found.succeeded) == ("Shelf 4.", "s1", "clerk", True)
+    assert kept({"traces": [trace({}), trace({})]})[1].output == "Shelf 4."
+    assert one({"trace": json.dumps(trace({})), "state": "OK"}).output == "Shelf 4."
+    flat = {"span_type": "CHAT_MODEL", "inputs": {"messages": ASKED}, "outputs": SAID, "attributes": {}}
+    assert one({"info": {}, "data": {"spans": [flat]}}).output == "Shelf 4."
+
+
+@pytest.mark.parametrize(
+    ("row", "succeeded"),
+    [
+        (trace({"status": {"code": "STATUS_CODE_ERROR", "message": "slow"}}), False),
+        (trace({"status_code": "ERROR"}), False),
+        (trace({}, state="OK"), True),
+        (trace({}, state="ERROR"), None),
+        (trace({}, assessments=[{"assessment_name": "right", "feedback": {"value": False}}]), None),
+    ],
+)
+def test_an_mlflow_span_succeeds_as_it_and_its_trace_say(row: dict[str, Any], succeeded: bool | None) -> None:
+    found = one(row)
+    assert found.succeeded is succeeded and (succeeded is not None or found.notes[0].code == "unknown_status")
+
+
+def test_braintrust_scores_are_no_success_until_a_setting_says_so() -> None:
+    row = {"id": "e1", "root_span_id": "r1", "span_attributes": {"type": "llm"}, "input": ASKED, "output": SAID}
+    assert one(row).succeeded is True
+    assert one({**row, "scores": {"Factuality": None}}).succeeded is True
+    judged = {**row, "scores": {"Factuality": 0.2}}
+    assert one(judged).succeeded is None
+    assert one(judged, success_field="scores.Factuality", success_at_least=0.5).succeeded is False
+    assert one({**row, "error": {"message": "slow"}}).errors == ["slow"]
+    assert "type 'tool'" in reason({**row, "span_attributes": {"type": "tool"}})
+
+
+def weave(**beside: Any) -> dict[str, Any]:
+    row = {"id": "w1", "op_name": "weave:///a/b/op/openai.chat.completions.create:x", "trace_id": "t1"}
+    return {**row, "inputs": {"messages": ASKED}, "output": {"choices": [{"message": SAID}]}, **beside}
+
+
+@pytest.mark.parametrize(
+    ("beside", "succeeded"),
+    [
+        ({"summary": {"weave": {"status": "success"}}}, True),
+        ({"summary": {"weave": {"status": "error"}}}, False),
+        ({"summary": {"weave": {"status": "descendant_error"}}}, False),
+        ({"summary": {"weave": {"status": "running"}}}, False),
+        ({"summary.weave.status": "error"}, False),
+        ({"exception": "ValueError"}, False),
+        ({}, True),
+    ],
+    ids=str,
+)
+def test_a_weave_call_succeeds_as_its_summary_says(beside: dict[str, Any], succeeded: bool) -> None:
+    assert one(weave(**beside)).succeeded is succeeded
+
+
+def test_weave_calls_of_models_are_told_by_their_client_or_by_their_texts() -> None:
+    for op in ("openai.responses.create", "anthropic.AsyncMessages.stream", "litellm.acompletion",
+               "google.genai.models.Models.generate_content", "langchain.Llm.ChatOpenAI"):  # fmt: skip
+        assert one(weave(op_name=op, output="Shelf 4.")).output == "Shelf 4."
+    assert one(weave(op_name="my_chat")).output == "Shelf 4."
+    assert "'my_chat'" in reason(weave(op_name="my_chat", output={"score": 1}))
+    assert "output is a reference" in reason(weave(output="weave:///a/b/object/x:1"))

@@ -43,6 +43,7 @@ _READ = (
 )  # fmt: skip
 _OF_TRACE = ("session_id", "user_id", "tags", "metadata", "name", "environment", "release", "version")
 _TABLE = {"input", "output", "start_time"}
+_OF_TABLE = {"trace_name", "usage_details", "model_parameters", "time_to_first_token", "provided_model_name"}
 
 
 def claims(row: Mapping[str, Any]) -> bool:
@@ -56,8 +57,12 @@ def claims(row: Mapping[str, Any]) -> bool:
 
 def _is_table(row: Mapping[str, Any]) -> bool:
     """A row of an exported table: its columns are called as on the page, or as in the API."""
-    named = {_snake(key) for key in row} if "Input" in row or "traceId" in row or "trace_id" in row else set()
-    return named >= _TABLE and bool({"trace_id", "trace_name", "type"} & named)
+    if "Input" not in row and "traceId" not in row and "trace_id" not in row:
+        return False
+    named = {_snake(key): value for key, value in row.items()}
+    if not named.keys() >= _TABLE:
+        return False
+    return one_of(named.get("type"), _TYPES) or ("type" not in named and bool(_OF_TABLE & named.keys()))
 
 
 def _snake(name: str) -> str:

@@ -31,12 +31,13 @@ from journeyman.sources.place import Place
 from journeyman.sources.status import Status, claimed, of_error, of_word
 
 _CALLS = ("chat", "text_completion", "generate_content", "responses", "completion")
-_SIGNS = ("gen_ai.", "openinference.", "llm.", "ai.prompt", "ai.operationId", "ai.response", "logfire.")
+_SIGNS = ("gen_ai.", "openinference.", "llm.", "ai.prompt", "ai.operationId", "ai.response", "logfire.", "mlflow.span")
 _CONTENT = re.compile(
     r"gen_ai\.(system_instructions|input\.messages|output\.messages|tool\.definitions|prompt|completion)(\.|$)"
     r"|llm\.(input_messages|output_messages|tools)\.|(input|output)\.value$|ai\.(prompt|response|result)\.(messages|"
     r"tools|text|toolCalls|object|reasoning)$|(request_data|response_data|events|all_messages_events)$"
 )
+_PAIRED = {name for pair in PAIRS for name in pair}
 _NESTED = ("llm", "openinference", "gen_ai", "input", "output", "session", "ai", "agent")
 _OUTER = re.compile(r"ai\.(generate|stream)(Text|Object)$")
 _STARTS = ("startTimeUnixNano", "start_time_unix_nano", "start_time", "startTime", "start_timestamp")
@@ -58,7 +59,7 @@ def interactions(row: Mapping[str, Any], place: Place) -> Iterator[Interaction |
         raise NotAnInteraction("no span in resourceSpans")
     for span in spans:
         try:
-            yield from _interactions(span, place)
+            yield from span_interactions(span, place)
         except NotAnInteraction as reason:
             yield reason
 
@@ -136,17 +137,24 @@ def _refuse_others(attributes: Mapping[str, Any]) -> None:
     if isinstance(operation, str) and "ai.prompt.messages" not in attributes:
         told = "its calls are the doGenerate and doStream spans below it" if _OUTER.match(operation) else "no chat"
         raise NotAnInteraction(f"a span of kind {plain(operation, 40)!r}: no model's call, {told}")
-    what = first(attributes.get("gen_ai.operation.name"), attributes.get("openinference.span.kind"))
-    if isinstance(what, str) and what not in _CALLS and what.upper() != "LLM" and not isinstance(operation, str):
+    names = ("gen_ai.operation.name", "openinference.span.kind", "mlflow.spanType")
+    what = decoded(first(*(attributes.get(name) for name in names)))
+    called = isinstance(operation, str) or what in _CALLS or str(what).upper() in ("LLM", "CHAT_MODEL")
+    if isinstance(what, str) and not called:
         raise NotAnInteraction(f"a span of kind {plain(what, 40)!r}: no model's call")
 
 
-def _interactions(span: Mapping[str, Any], place: Place) -> Iterator[Interaction]:
+def span_interactions(span: Mapping[str, Any], place: Place) -> Iterator[Interaction]:
+    """The calls in one span; what stands in it beside goes into `extra`.
+
+    Raises:
+        NotAnInteraction: it is no model's call, or its texts are not there.
+    """
     attributes, events = _flat(span), _events(span)
     _refuse_others(attributes)
     call, answers = texts_of(attributes, events)
-    for given, answered in PAIRS[:1]:
-        call = with_echo(call, attributes.get(answered), given)
+    for _, answered in PAIRS:
+        call = with_echo(call, attributes.get(answered), answered)
     get = attributes.get
     context = mapping(span.get("context"))
     start = first(*(span.get(name) for name in _STARTS))
@@ -162,8 +170,8 @@ def _interactions(span: Mapping[str, Any], place: Place) -> Iterator[Interaction
         "source": place.source,
         "role": _named(attributes, "gen_ai.agent.name", "agent.role", "agent.name", "agent_name",
                        "ai.telemetry.metadata.agent_role", "ai.telemetry.metadata.agent") or place.role,
-        "tools": tools_of(first(get("gen_ai.tool.definitions"), indexed_tools(attributes) or None,
-                                settings.get("tools"))) or call.tools,
+        "tools": tools_of(first(get("gen_ai.tool.definitions"), get("mlflow.chat.tools"),
+                                indexed_tools(attributes) or None, settings.get("tools"))) or call.tools,
         "provider": _named(attributes, "gen_ai.provider.name", "gen_ai.system", "llm.provider", "llm.system",
                            "ai.model.provider"),
         "model": _named(attributes, "gen_ai.response.model", "gen_ai.request.model", "llm.model_name",
@@ -177,7 +185,8 @@ def _interactions(span: Mapping[str, Any], place: Place) -> Iterator[Interaction
         "extra": {
             **{key: value for key, value in without(span, "attributes", "events", "otel_events", "status", "context")
                .items() if not key.startswith("attributes.")},
-            "attributes": {key: value for key, value in attributes.items() if not _CONTENT.search(key)},
+            "attributes": {key: value for key, value in attributes.items()
+                           if not _CONTENT.search(key) and key not in _PAIRED},
             "events": [event for event in events if not str(event.get("name")).startswith("gen_ai.")],
             "request": call.settings,
             "response": without(mapping(get("response_data")), "message", "choices", "output"),
@@ -208,4 +217,4 @@ def _status(span: Mapping[str, Any], attributes: Mapping[str, Any], events: list
     raised = next((mapping(one.get("attributes")) for one in events if one.get("name") == "exception"), None)
     if raised is not None and said.succeeded is None:
         return of_error(first(raised.get("exception.message"), raised.get("exception.type"), "exception"))
-    return said.also(claimed({"error": attributes.get("gen_ai.error")}))
+    return said.also(claimed({name: span[name] for name in ("scores",) if span.get(name)}))
