@@ -156,6 +156,29 @@ def test_several_answers_are_as_many_rows_and_a_dialogue_is_its_last() -> None:
     assert found.output == "Shelf 4." and [turn.role for turn in found.messages][2:] == ["assistant", "tool"]
 
 
+def test_events_in_an_observation_are_turns_and_one_choice_of_two_calls_is_one_answer() -> None:
+    other = {**CALL, "id": "c2"}
+    given = [{"event.name": "gen_ai.user.message", "role": "user", "content": "Where?", "gen_ai.message.index": 0}]
+    given += [{"event.name": "gen_ai.assistant.message", "role": "assistant", "tool_calls": [one]}
+              for one in (CALL, other)]  # fmt: skip
+    given += [{"event.name": "gen_ai.tool.message", "role": "tool", "id": one["id"], "content": "4"}
+              for one in (CALL, other)]  # fmt: skip
+    said = [{"event.name": "gen_ai.choice", "index": 0, "message": {"role": "assistant", "tool_calls": [one]}}
+            for one in (CALL, other)]  # fmt: skip
+    found = one(observation(given, said))
+    assert [turn.role for turn in found.messages] == ["user", "assistant", "tool", "tool"]
+    assert len(found.messages[1].tool_calls) == 2 and calls(found) == CALLED * 2
+    spoken = {"event.name": "gen_ai.choice", "index": 0, "message": {"role": "assistant", "content": "Both there."}}
+    assert one(observation(given, [spoken, said[0]])).output == "Both there."
+
+
+@pytest.mark.parametrize(
+    "lost", ["None", "null", {"output": "None"}, {"role": "assistant", "content": "None"}], ids=str
+)
+def test_a_lost_answer_is_not_learned(lost: Any) -> None:
+    assert "lost" in reason(observation(ASKED, lost)) and "lost" in reason(run({"output": lost}))
+
+
 @pytest.mark.parametrize(
     ("given", "answer", "told"),
     [

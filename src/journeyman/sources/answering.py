@@ -12,12 +12,13 @@ from typing import Any
 from journeyman.foreign import plain
 from journeyman.records import Interaction, Message
 from journeyman.sources.asking import Asked, system_turns
+from journeyman.sources.events import are_events, events_apart
 from journeyman.sources.fields import NotAnInteraction, decoded, finish_reason, first, kind, mapping, tools_of, without
 from journeyman.sources.langchain import as_turn, finish_of, is_message
 from journeyman.sources.openai_chat import answer_fields, without_prefill
 from journeyman.sources.openai_chat import answers as openai_answers
 from journeyman.sources.status import Status
-from journeyman.sources.turns import asked, chat_message, turns_of
+from journeyman.sources.turns import LOST, asked, chat_message, turns_of
 
 _TURN = {
     "content", "role", "name", "refusal", "tool_calls", "toolCalls", "function_call", "additional_kwargs", "id", "type",
@@ -95,7 +96,7 @@ def answers_of(value: Any, place: str) -> list[Answer]:
     if opened in (None, "", [], {}):
         return []
     if isinstance(opened, str):
-        return [{"output": opened}]
+        return [_said(opened, place)]
     if isinstance(opened, list):
         return _listed(opened, place)
     if isinstance(opened, Mapping):
@@ -126,7 +127,14 @@ def _object(value: Mapping[str, Any], place: str) -> list[Answer] | None:
         if isinstance(inner, Mapping | list) and inner:
             return [_ended(one, value) for one in answers_of(inner, f"{place}.{name}")]
     text = first(*(value.get(name) for name in _TEXTS))
-    return [_ended({"output": text}, value)] if isinstance(text, str) else None
+    return [_ended(_said(text, place), value)] if isinstance(text, str) else None
+
+
+def _said(text: str, place: str) -> Answer:
+    """A text that is the answer; "None" is what a log writes for one that it could not hold."""
+    if text.strip() in LOST:
+        raise NotAnInteraction(f"{place} is {text.strip()!r}: the answer, or the call that it was, is lost")
+    return {"output": text}
 
 
 def _is_turn(value: Mapping[str, Any]) -> bool:
@@ -165,7 +173,9 @@ def _generations(value: list[Any], place: str) -> list[Answer]:
 def _generation(value: Mapping[str, Any], place: str) -> Answer:
     info = mapping(first(value.get("generation_info"), value.get("generationInfo")))
     message = mapping(value.get("message"))
-    answer = _turn(message, f"{place}.message") if message else {"output": first(value.get("text"))}
+    text = value.get("text")
+    given: Answer = _said(text, place) if isinstance(text, str) and text else {"output": None}
+    answer = _turn(message, f"{place}.message") if message else given
     return _ended(answer, info)
 
 
@@ -194,6 +204,8 @@ def _ended(answer: Answer, value: Mapping[str, Any]) -> Answer:
 
 
 def _listed(values: list[Any], place: str) -> list[Answer]:
+    if are_events(values):
+        values = events_apart([mapping(one) for one in values])[1] or values
     if all(isinstance(one, list) for one in values):
         return _generations(values, place)
     if all(isinstance(one, Mapping) and isinstance(one.get("message"), Mapping) for one in values):
@@ -203,7 +215,7 @@ def _listed(values: list[Any], place: str) -> list[Answer]:
     if any(isinstance(one, Mapping) and one.get("type") in _ITEMS and "parts" not in one for one in values):
         return [answer_fields(*one) for one in openai_answers({"object": "response", "output": values})]
     if len(values) == 1 and isinstance(values[0], str):
-        return [{"output": values[0]}]
+        return [_said(values[0], place)]
     if all(isinstance(one, Mapping) and "role" not in one and "type" in one and not is_message(one) for one in values):
         return [_turn({"role": "assistant", "content": values}, place)]
     return _last(values, place)

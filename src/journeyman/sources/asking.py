@@ -13,6 +13,7 @@ from typing import Any
 
 from journeyman.foreign import plain
 from journeyman.records import Message
+from journeyman.sources.events import are_events, events_apart
 from journeyman.sources.fields import NotAnInteraction, decoded, first, mapping, tools_of, without
 from journeyman.sources.langchain import as_turn
 from journeyman.sources.openai_chat import items_as_messages
@@ -51,6 +52,7 @@ def asked_of(value: Any, place: str) -> Asked:
     if isinstance(value, Mapping):
         return _request(value, place)
     if isinstance(value, list):
+        value = events_apart([mapping(one) for one in value])[0] if are_events(value) else value
         turns, tools = _without_definitions(_unnested(value, place))
         return Asked(_conversation(turns, place), tools)
     return Asked(chat_messages(value, place))
@@ -139,5 +141,7 @@ def _definition(value: Any) -> list[Any]:
 
 def _is_definition(value: Mapping[str, Any]) -> bool:
     function = mapping(value.get("function")) or value
+    if value.get("type") == "function" and isinstance(function.get("name"), str):
+        return True
     schema = first(function.get("parameters"), function.get("input_schema"), function.get("inputSchema"))
     return isinstance(function.get("name"), str) and isinstance(schema, Mapping)

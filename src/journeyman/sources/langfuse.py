@@ -123,7 +123,7 @@ def _observation(row: Mapping[str, Any], place: Place) -> Iterator[Interaction]:
 
 def _status(row: Mapping[str, Any]) -> Status:
     """The level, what the message says of an error, and scores: what value of one is a success cannot be known."""
-    level, message = row.get("level"), text_or_none(row.get("status_message"))
+    level, message = str(row.get("level")).upper(), text_or_none(row.get("status_message"))
     status = Status()
     if level == "ERROR":
         status = Status(False, [plain(message or "level ERROR", 300)])

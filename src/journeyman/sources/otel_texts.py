@@ -9,13 +9,13 @@ events, all_messages_events), and pairs of attributes that hold a whole input an
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from journeyman.records import Message
 from journeyman.sources.answering import Answer, answers_of
 from journeyman.sources.asking import Asked, asked_of, system_turns
+from journeyman.sources.events import EVENT_NAMES, events_apart
 from journeyman.sources.fields import NotAnInteraction, decoded, first, mapping, tools_of
 
 PAIRS = (
@@ -29,14 +29,8 @@ PAIRS = (
 )
 """Attributes that hold a whole input and a whole output."""
 _INDEXED = re.compile(r"(?:gen_ai\.(prompt|completion)|llm\.(input_messages|output_messages))\.(\d+)\.(.+)")
-_EVENTS = {
-    "gen_ai.system.message": "system", "gen_ai.user.message": "user", "gen_ai.assistant.message": "assistant",
-    "gen_ai.tool.message": "tool",
-}  # fmt: skip
-_CHOICE = "gen_ai.choice"
 _HOLDS_TEXT = re.compile(r"messages?$|prompt|completion|(input|output)s?(\.|$)|request_data|response|events$")
 _NO_TEXT = re.compile(r"usage|model|finish|tokens|\.(type|mime_type|id|name|version)$")
-_OF_CHOICE = ("role", "content", "parts", "tool_calls", "finish_reason", "reasoning_content", "name", "refusal")
 Texts = tuple[Asked, list[Answer]]
 
 
@@ -75,7 +69,7 @@ def texts_of(attributes: Mapping[str, Any], events: list[dict[str, Any]]) -> Tex
             return _from_events([mapping(one) for one in listed], name)
     if any(_INDEXED.match(name) for name in attributes):
         return _indexed(attributes)
-    if any(event.get("name") in (*_EVENTS, _CHOICE) for event in events):
+    if any(event.get("name") in EVENT_NAMES for event in events):
         return _from_events([{**_body(event), "event.name": event.get("name")} for event in events], "events")
     for given, answered in PAIRS:
         if attributes.get(given):
@@ -166,53 +160,8 @@ def _body(event: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _from_events(events: list[dict[str, Any]], place: str) -> Texts:
-    """One event a turn, or a part of one: calls side by side have events of their own."""
-    turns = list(_event_turns(events))
-    choices: dict[str, list[dict[str, Any]]] = {}
-    for event in events:
-        if event.get("event.name") == _CHOICE:
-            message = {**(mapping(event.get("message")) or event), "finish_reason": event.get("finish_reason")}
-            choices.setdefault(str(event.get("index", 0)), []).append(message)
-    if not choices and len(turns) > 1 and turns[-1].get("role") in ("assistant", "model"):
-        choices, turns = {"0": [turns[-1]]}, turns[:-1]  # a whole run: its last turn is the answer
-    call = asked_of(turns, place)
-    merged = Asked(_beside(call.messages), call.tools)
-    return merged, [one for parts in choices.values() for one in answers_of(_joined(parts), f"{place}, choice")]
-
-
-def _event_turns(events: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    for event in events:
-        name = str(event.get("event.name"))
-        role = first(_EVENTS.get(name), event.get("role"))
-        if name == _CHOICE or role is None:
-            continue
-        id_ = first(event.get("tool_call_id"), event.get("id")) if role == "tool" else None
-        held = {key: event[key] for key in ("content", "parts", "tool_calls", "name") if event.get(key) is not None}
-        yield {"role": role, "content": "", **held, "tool_call_id": id_}
-
-
-def _joined(parts: list[dict[str, Any]]) -> dict[str, Any]:
-    """The events of one choice as one turn."""
-    whole = dict(parts[0])
-    for part in parts[1:]:
-        calls = [*_list(whole.get("tool_calls")), *_list(part.get("tool_calls"))]
-        said = [one for one in (whole.get("content"), part.get("content")) if isinstance(one, str) and one]
-        whole |= {"tool_calls": calls, "content": "".join(said)} if said or calls else {}
-    return {"role": "assistant", **{key: value for key, value in whole.items() if key in _OF_CHOICE}}
-
-
-def _list(value: Any) -> list[Any]:
-    value = decoded(value)
-    return value if isinstance(value, list) else [value] if value else []
-
-
-def _beside(messages: list[Message]) -> list[Message]:
-    """Calls side by side, each logged as a turn of its own, as the one turn that they were."""
-    merged: list[Message] = []
-    for one in messages:
-        last = merged[-1] if merged else None
-        if last is not None and last.role == one.role == "assistant" and one.tool_calls and not one.content:
-            merged[-1] = last.model_copy(update={"tool_calls": [*last.tool_calls, *one.tool_calls]})
-        else:
-            merged.append(one)
-    return merged
+    """One event a turn, or a part of one; a whole run's last turn is its answer."""
+    asked, choices = events_apart(events)
+    if not choices and len(asked) > 1 and asked[-1].get("role") in ("assistant", "model"):
+        choices, asked = [asked[-1]], asked[:-1]
+    return asked_of(asked, place), answers_of(choices, f"{place}, choice")
