@@ -21,6 +21,7 @@ from journeyman.sources.fields import (
     decoded,
     first,
     iso_time,
+    kind,
     mapping,
     named_role,
     number,
@@ -51,7 +52,8 @@ def claims(row: Mapping[str, Any]) -> bool:
         return True
     listed = row.get("observations")
     if isinstance(listed, list):
-        return any(isinstance(one, Mapping) and claims(one) for one in listed[:3]) or isinstance(row.get("trace"), dict)
+        known = any(isinstance(one, Mapping) and claims(one) for one in listed[:3])
+        return known or isinstance(row.get("trace"), dict) or {"timestamp", "input", "output"} <= row.keys()
     return _is_table(row)
 
 
@@ -74,13 +76,15 @@ def interactions(row: Mapping[str, Any], place: Place) -> Iterator[Interaction |
     if not isinstance(listed, list):
         yield from _observation({_snake(key): value for key, value in row.items()}, place)
         return
+    if not any(isinstance(one, Mapping) for one in listed):
+        raise NotAnInteraction("a trace that holds no observations, or their ids alone: export the observations")
     trace = {_snake(key): value for key, value in (mapping(row.get("trace")) or row).items()}
     scores = first(row.get("scores"), trace.get("scores"))
     for number_, one in enumerate(listed):
         observation = {_snake(key): value for key, value in mapping(one).items()}
         try:
             if not observation:
-                raise NotAnInteraction("the trace holds its observations' ids alone: export them with their fields")
+                raise NotAnInteraction(f"an observation is {kind(one)}, not an object")
             yield from _observation(_with_trace(observation, trace, scores), place)
         except NotAnInteraction as reason:
             yield NotAnInteraction(f"observations[{number_}]: {reason}")
