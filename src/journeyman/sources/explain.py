@@ -13,7 +13,7 @@ from journeyman.sources.learn import LEARN_FIELDS
 from journeyman.sources.status import STATUS_FIELDS
 
 NOT_KEPT = "not kept"
-_LAYOUT = {"type", "object", "index", "role", "from", "lc", "method", "url"}
+_LAYOUT = {"type", "kind", "object", "index", "role", "from", "lc", "method", "url"}
 _TIMES = ("time", "Time", "_at", "created", "TimeUnixNano", "latency", "duration")
 _ENDS = ("finish_reason", "stop_reason", "incomplete_details", "finish_reasons")
 
@@ -55,7 +55,7 @@ def _become(path: str, leaf: Any, places: dict[str, str], texts: list[tuple[str,
         return "whether it is learned"
     if name.endswith(_ENDS):
         return "finish_reason"
-    if name in _LAYOUT:
+    if name in _LAYOUT or path.endswith("event.name"):
         return "how the row is laid out"
     if name.endswith(_TIMES):
         return "timestamp or duration_ms"

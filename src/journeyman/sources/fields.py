@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -178,27 +178,38 @@ def tool_calls(value: Any, place: str) -> list[ToolCall]:
 def tool_call(value: Any, place: str) -> ToolCall:
     call = mapping(value)
     inner = mapping(call.get("function")) or call
-    name = inner.get("name")
+    name = first(inner.get("name"), inner.get("toolName"))
     if not isinstance(name, str) or not name:
         raise NotAnInteraction(f"{place} has no name")
     arguments: Any = next((inner[key] for key in ("arguments", "args", "input", "parameters") if key in inner), {})
     if arguments is None or (isinstance(arguments, str) and not arguments.strip()):
         arguments = {}  # a tool without arguments is called with nothing at all by some models
     return ToolCall(
-        name=name, arguments=decoded(arguments), id=text_or_none(first(call.get("id"), call.get("call_id")))
+        name=name,
+        arguments=decoded(arguments),
+        id=text_or_none(first(call.get("id"), call.get("call_id"), call.get("toolCallId"))),
     )
 
 
+_SCHEMAS = ("parameters", "input_schema", "inputSchema", "parametersJsonSchema", "parameters_json_schema")
+
+
+def _definitions(values: list[Any]) -> Iterator[dict[str, Any]]:
+    """Each definition; Gemini gathers those of a tool in function_declarations."""
+    for one in map(mapping, values):
+        inner = first(one.get("function_declarations"), one.get("functionDeclarations"))
+        yield from map(mapping, inner) if isinstance(inner, list) else [one]
+
+
 def tools_of(value: Any) -> list[dict[str, Any]]:
-    """Tool definitions as OpenAI functions, from OpenAI's, Anthropic's or a flat shape; others are kept as they are."""
+    """Tool definitions as OpenAI functions, of OpenAI's, Anthropic's, Gemini's or a flat shape; others as they are."""
     value = decoded(value)
     if isinstance(value, dict):
         value = list(value.values())
     tools = []
-    for one in value if isinstance(value, list) else []:
-        tool = mapping(one)
+    for tool in _definitions(value if isinstance(value, list) else []):
         if "function" not in tool and isinstance(tool.get("name"), str):
-            schema = first(tool.get("parameters"), tool.get("input_schema"))
+            schema = first(*(tool.get(name) for name in _SCHEMAS))
             function = {"name": tool["name"], "description": tool.get("description"), "parameters": decoded(schema)}
             tool = {"type": "function", "function": {k: v for k, v in function.items() if v is not None}}
         if tool:

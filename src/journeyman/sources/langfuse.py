@@ -1,7 +1,8 @@
-"""Langfuse observations: blob exports (snake_case; JSON, JSONL, CSV, Parquet) and the API's and UI's camelCase.
+"""Langfuse: observations of blob exports, of the API, of table exports, and whole traces as the page downloads them.
 
-Source: Langfuse's "blob storage export field reference" and its public API. `input`, `output` and
-`model_parameters` may hold JSON as text; empty text means unset; only GENERATION is a model's call.
+Source: Langfuse's "blob storage export field reference" (snake_case), its public API (camelCase; a trace holds
+`observations` and `scores`) and the page's download ({trace, observations}). `input`, `output` and `model_parameters`
+may hold JSON as text; empty text means unset; only a GENERATION is a model's call.
 """
 
 from __future__ import annotations
@@ -10,7 +11,10 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from journeyman.records import Interaction, Message
+from journeyman.foreign import plain
+from journeyman.records import Interaction, Note
+from journeyman.sources.answering import Answer, answers_of, interactions_of, with_echo
+from journeyman.sources.asking import asked_of
 from journeyman.sources.fields import (
     NotAnInteraction,
     between_ms,
@@ -28,9 +32,8 @@ from journeyman.sources.fields import (
     whole,
     without,
 )
-from journeyman.sources.openai_chat import answer_fields, first_choice
 from journeyman.sources.place import Place
-from journeyman.sources.turns import chat_message, chat_messages
+from journeyman.sources.status import Status, claimed
 
 _TYPES = {
     "GENERATION", "SPAN", "EVENT", "AGENT", "TOOL", "CHAIN", "RETRIEVER", "EVALUATOR", "EMBEDDING", "GUARDRAIL",
@@ -39,60 +42,122 @@ _READ = (
     "id", "input", "output", "start_time", "end_time", "model_parameters", "level", "status_message", "session_id",
     "provided_model_name", "model", "tool_calls", "tool_definitions", "latency", "metadata",
 )  # fmt: skip
+_OF_TRACE = ("session_id", "user_id", "tags", "metadata", "name", "environment", "release", "version")
+_TABLE = {"input", "output", "start_time"}
+_OF_TABLE = {"trace_name", "usage_details", "model_parameters", "time_to_first_token", "provided_model_name"}
 
 
 def claims(row: Mapping[str, Any]) -> bool:
-    return one_of(row.get("type"), _TYPES) and bool({"trace_id", "traceId"} & row.keys())
+    if one_of(row.get("type"), _TYPES) and ("trace_id" in row or "traceId" in row):
+        return True
+    listed = row.get("observations")
+    if isinstance(listed, list):
+        known = any(isinstance(one, Mapping) and claims(one) for one in listed[:3])
+        return known or isinstance(row.get("trace"), dict) or {"timestamp", "input", "output"} <= row.keys()
+    return _is_table(row)
 
 
-def interactions(row: Mapping[str, Any], place: Place) -> Iterator[Interaction]:
-    row = {re.sub(r"([a-z])([A-Z])", r"\1_\2", key).lower(): value for key, value in row.items()}
-    if row.get("type") != "GENERATION":
-        raise NotAnInteraction(f"an observation of type {row.get('type')}: no model's call")
-    asked, parameters = decoded(row.get("input")), mapping(row.get("model_parameters"))
-    request = asked if isinstance(asked, dict) and "messages" in asked else {"messages": asked}
-    if isinstance(asked, dict) and "messages" not in asked and "role" in asked:
-        request = {"messages": [asked]}
-    answer = _answer(row)
-    failed = row.get("level") == "ERROR"
-    status = text_or_none(row.get("status_message"))
-    yield Interaction.model_validate({
+def _is_table(row: Mapping[str, Any]) -> bool:
+    """A row of an exported table: its columns are called as on the page, or as in the API."""
+    if "Input" not in row and "traceId" not in row and "trace_id" not in row:
+        return False
+    named = {_snake(key): value for key, value in row.items()}
+    if not named.keys() >= _TABLE:
+        return False
+    return one_of(named.get("type"), _TYPES) or ("type" not in named and bool(_OF_TABLE & named.keys()))
+
+
+def _snake(name: str) -> str:
+    return re.sub(r"([a-z])([A-Z])", r"\1_\2", name.strip()).replace(" ", "_").lower()
+
+
+def interactions(row: Mapping[str, Any], place: Place) -> Iterator[Interaction | NotAnInteraction]:
+    listed = row.get("observations")
+    if not isinstance(listed, list):
+        yield from _observation({_snake(key): value for key, value in row.items()}, place)
+        return
+    if not any(isinstance(one, Mapping) for one in listed):
+        raise NotAnInteraction("a trace that holds no observations, or their ids alone: export the observations")
+    trace = {_snake(key): value for key, value in (mapping(row.get("trace")) or row).items()}
+    scores = first(row.get("scores"), trace.get("scores"))
+    for number_, one in enumerate(listed):
+        observation = {_snake(key): value for key, value in mapping(one).items()}
+        try:
+            if not observation:
+                raise NotAnInteraction(f"an observation is {kind(one)}, not an object")
+            yield from _observation(_with_trace(observation, trace, scores), place)
+        except NotAnInteraction as reason:
+            yield NotAnInteraction(f"observations[{number_}]: {reason}")
+
+
+def _with_trace(observation: Mapping[str, Any], trace: Mapping[str, Any], scores: Any) -> dict[str, Any]:
+    """The observation with what its trace says of all its calls, and with the scores that judge it."""
+    id_ = observation.get("id")
+    known = [mapping(one) for one in scores] if isinstance(scores, list) else []
+    own = [one for one in known if first(one.get("observationId"), one.get("observation_id"), id_) == id_]
+    told = {key: trace[key] for key in _OF_TRACE if trace.get(key) not in (None, "", [], {})}
+    metadata = {**mapping(told.get("metadata")), **mapping(observation.get("metadata"))}
+    joined = {**told, **{key: value for key, value in observation.items() if value is not None}}
+    return {**joined, "metadata": metadata, **({"scores": own} if own else {})}
+
+
+def _observation(row: Mapping[str, Any], place: Place) -> Iterator[Interaction]:
+    type_ = first(row.get("type"), "GENERATION" if first(row.get("model"), row.get("provided_model_name")) else None)
+    if type_ != "GENERATION":
+        raise NotAnInteraction(f"an observation of type {plain(str(type_), 40)}: no model's call")
+    parameters, metadata = mapping(row.get("model_parameters")), mapping(row.get("metadata"))
+    call = with_echo(asked_of(row.get("input"), "input"), row.get("output"), "output")
+    base = {
         "id": text_or_none(row.get("id")) or place.source,
         "source": place.source,
         "role": named_role(row.get("metadata"), row.get("tags")) or place.role,
-        "messages": chat_messages(request["messages"], "input"),
-        "tools": tools_of(first(row.get("tool_definitions"), request.get("tools"))),
-        "succeeded": not failed,
-        "errors": [status or "level ERROR"] if failed else [],
-        "provider": text_or_none(mapping(row.get("metadata")).get("ls_provider")),
+        "tools": _tools(row.get("tool_definitions")) or call.tools,
+        "provider": text_or_none(metadata.get("ls_provider")),
         "model": text_or_none(first(row.get("provided_model_name"), row.get("model"))),
         "duration_ms": first(between_ms(row.get("start_time"), row.get("end_time")), _latency_ms(row)),
-        "max_tokens": whole(_as_int(first(parameters.get("max_completion_tokens"), parameters.get("max_tokens")))),
+        "max_tokens": whole(_as_int(first(*(parameters.get(key) for key in ("max_completion_tokens", "max_tokens",
+                                                                            "maxTokens", "max_output_tokens"))))),
         "timestamp": iso_time(row.get("start_time")),
         "session": text_or_none(first(row.get("session_id"), row.get("trace_id"))),
-        "extra": without(row, *_READ) | without({"metadata": mapping(row.get("metadata"))}),
-        **answer,
-    })  # fmt: skip
+        "extra": without(row, *_READ)
+        | without({"metadata": metadata, "request": call.settings, "model_parameters": parameters}),
+    }  # fmt: skip
+    yield from interactions_of(base, call, _answers(row), _status(row))
 
 
-def _answer(row: Mapping[str, Any]) -> dict[str, Any]:
-    output = decoded(row.get("output"))
+def _status(row: Mapping[str, Any]) -> Status:
+    """The level, what the message says of an error, and scores: what value of one is a success cannot be known."""
+    level, message = str(row.get("level")).upper(), text_or_none(row.get("status_message"))
+    status = Status()
+    if level == "ERROR":
+        status = Status(False, [plain(message or "level ERROR", 300)])
+    elif level == "WARNING":
+        told = f"level WARNING: {message}" if message else "level WARNING"
+        status = Status(notes=[Note(code="other", detail=plain(told, 120))])
+    output = mapping(row.get("output"))
+    envelope = output if output.keys() & {"choices", "candidates"} or output.get("object") == "response" else {}
+    return status.also(claimed({key: row[key] for key in ("scores", "error") if key in row}, envelope))
+
+
+def _answers(row: Mapping[str, Any]) -> list[Answer]:
+    given = answers_of(row.get("output"), "output")
     calls = row.get("tool_calls")
     if isinstance(calls, list):
         calls = [decoded(call) for call in calls]
-    completion = first_choice(output, "output")
-    if completion is not None:
-        return completion
-    if isinstance(output, list) and output and isinstance(output[-1], dict):
-        output = output[-1]
-    if isinstance(output, dict) and ("content" in output or "tool_calls" in output or "role" in output):
-        return answer_fields(chat_message({"role": "assistant", **output}, "output"), output.get("finish_reason"))
-    if output is None or isinstance(output, str):
-        message = Message(role="assistant", content=output or "", tool_calls=tool_calls(calls, "tool_calls"))
-        return answer_fields(message, None)
-    if isinstance(row.get("output"), str):  # an answer that is itself JSON
-        return {"output": row["output"]}
-    raise NotAnInteraction(f"output is {kind(output)}, neither text nor a message")
+    own = tool_calls(calls, "tool_calls")
+    if own and not given:
+        return [{"output": "", "output_calls": own}]
+    if own and len(given) == 1 and not given[0].get("output_calls"):
+        return [{**given[0], "output_calls": own}]
+    return given
+
+
+def _tools(value: Any) -> list[dict[str, Any]]:
+    """Blob exports hold the definitions as name → definition, each as text."""
+    definitions = decoded(value)
+    if isinstance(definitions, dict):
+        definitions = [{"name": name, **mapping(one)} for name, one in definitions.items()]
+    return tools_of(definitions)
 
 
 def _as_int(value: Any) -> Any:

@@ -1,7 +1,8 @@
-"""LangSmith runs: bulk exports (Parquet), the runs query's JSON, and JSONL.
+"""LangSmith runs: bulk exports (Parquet), the runs query's JSON, JSONL, run trees, and batches of its ingestion API.
 
-Source: LangSmith's "run data format" and LangChain's serialized messages ({"lc": 1, "kwargs": {…}}). Only
-runs of type llm are a model's call; inputs and outputs may hold JSON as text.
+Source: LangSmith's "run data format", LangChain's serialized messages ({"lc": 1, "kwargs": {…}}) and the batch
+endpoint (POST /runs/batch: {post, patch}, joined by id). Only runs of type llm are a model's call; inputs and outputs
+may hold JSON as text.
 """
 
 from __future__ import annotations
@@ -9,125 +10,99 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from journeyman.records import Interaction, Message
+from journeyman.foreign import plain
+from journeyman.records import Interaction
+from journeyman.sources.answering import answers_of, interactions_of, with_echo
+from journeyman.sources.asking import asked_of
 from journeyman.sources.fields import (
     NotAnInteraction,
     between_ms,
-    decoded,
     first,
     iso_time,
-    kind,
     mapping,
     named_role,
-    one_of,
     text_or_none,
     tools_of,
     whole,
     without,
 )
-from journeyman.sources.openai_chat import answer_fields, first_choice
 from journeyman.sources.place import Place
-from journeyman.sources.turns import asked, chat_message, chat_messages
+from journeyman.sources.status import claimed
 
-_TYPES = {
-    "human": "user", "ai": "assistant", "system": "system", "tool": "tool", "chat": "user", "function": "tool",
-    "HumanMessage": "user", "AIMessage": "assistant", "SystemMessage": "system", "ToolMessage": "tool",
-    "HumanMessageChunk": "user", "AIMessageChunk": "assistant",
-}  # fmt: skip
-_READ = ("id", "inputs", "outputs", "error", "start_time", "end_time", "session_id", "trace_id", "extra")
+_READ = ("id", "inputs", "outputs", "error", "start_time", "end_time", "session_id", "trace_id", "extra", "child_runs")
+_ANSWERS = ("generations", "choices", "message", "messages", "output", "content", "role", "tool_calls", "text")
 
 
 def claims(row: Mapping[str, Any]) -> bool:
-    return "run_type" in row and "inputs" in row
+    return ("run_type" in row and ("inputs" in row or "child_runs" in row)) or _is_batch(row)
 
 
-def interactions(row: Mapping[str, Any], place: Place) -> Iterator[Interaction]:
+def _is_batch(row: Mapping[str, Any]) -> bool:
+    listed = [row[name] for name in ("post", "patch") if isinstance(row.get(name), list)]
+    runs = [mapping(one) for one in (one for half in listed for one in half[:3])]
+    return any("run_type" in run or ("trace_id" in run and "outputs" in run) for run in runs)
+
+
+def interactions(row: Mapping[str, Any], place: Place) -> Iterator[Interaction | NotAnInteraction]:
+    for name, run in _runs(row):
+        try:
+            yield from _interactions(run, place)
+        except NotAnInteraction as reason:
+            yield NotAnInteraction(f"{name}: {reason}") if name else reason
+
+
+def _runs(row: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Each run and where it stands; a run tree is its root and all below."""
+    if _is_batch(row) and "run_type" not in row:
+        yield from _joined(row)
+        return
+    yield "", row
+    below = row.get("child_runs")
+    for number, child in enumerate(below if isinstance(below, list) else []):
+        for name, run in _runs(mapping(child)):
+            yield f"child_runs[{number}]{'.' if name else ''}{name}", run
+
+
+def _joined(row: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """The runs of a batch: what was posted, with what its patch adds; a root run's patch may name the trace alone."""
+    posted, patched = (row[half] if isinstance(row.get(half), list) else [] for half in ("post", "patch"))
+    patches: dict[str, tuple[int, dict[str, Any]]] = {}
+    for number, one in enumerate(patched):
+        place, before = patches.get(_id(one), (number, {}))
+        patches[_id(one)] = place, before | without(mapping(one))
+    for number, one in enumerate(posted):
+        _, patch = patches.pop(_id(one), (0, {}))
+        yield f"post[{number}]", mapping(one) | patch
+    for number, patch in patches.values():
+        yield f"patch[{number}]", patch
+
+
+def _id(run: Any) -> str:
+    return str(first(mapping(run).get("id"), mapping(run).get("run_id"), mapping(run).get("trace_id")))
+
+
+def _interactions(row: Mapping[str, Any], place: Place) -> Iterator[Interaction]:
+    if "run_type" not in row and "inputs" not in row:
+        raise NotAnInteraction("a patch without its run: put the batch that posted the run into the same object")
     if row.get("run_type") not in ("llm", "chat_model"):
-        raise NotAnInteraction(f"a run of type {str(row.get('run_type'))[:40]!r}: no model's call")
+        raise NotAnInteraction(f"a run of type {plain(str(row.get('run_type')), 40)!r}: no model's call")
     inputs, outputs, extra = mapping(row.get("inputs")), mapping(row.get("outputs")), mapping(row.get("extra"))
     metadata, settings = mapping(extra.get("metadata")), mapping(extra.get("invocation_params"))
-    error = text_or_none(row.get("error"))
-    tags = row.get("tags")
     thread = first(metadata.get("thread_id"), metadata.get("session_id"), metadata.get("conversation_id"))
-    yield Interaction.model_validate({
+    call = with_echo(asked_of(inputs, "inputs"), outputs, "outputs")
+    asked = {**call.settings, **settings}
+    left = {"extra": extra, "inputs": call.settings, "outputs": without(outputs, *_ANSWERS)}
+    base = {
         "id": text_or_none(row.get("id")) or place.source,
         "source": place.source,
-        "role": named_role(metadata, tags) or place.role,
-        "messages": _conversation(inputs),
-        "tools": tools_of(first(settings.get("tools"), inputs.get("tools"), settings.get("functions"))),
-        "succeeded": error is None,
-        "errors": [] if error is None else [error],
+        "role": named_role(metadata, row.get("tags")) or place.role,
+        "tools": tools_of(first(settings.get("tools"), settings.get("functions"))) or call.tools,
         "provider": text_or_none(metadata.get("ls_provider")),
-        "model": text_or_none(first(metadata.get("ls_model_name"), settings.get("model"), settings.get("model_name"))),
+        "model": text_or_none(first(metadata.get("ls_model_name"), asked.get("model"), asked.get("model_name"))),
         "duration_ms": between_ms(row.get("start_time"), row.get("end_time")),
-        "max_tokens": whole(first(settings.get("max_tokens"), metadata.get("ls_max_tokens"))),
+        "max_tokens": whole(first(asked.get("max_tokens"), metadata.get("ls_max_tokens"))),
         "timestamp": iso_time(row.get("start_time")),
         "session": text_or_none(first(thread, row.get("trace_id"))),
-        "extra": without(row, *_READ) | without({"extra": extra}),
-        **_answer(outputs, error),
-    })  # fmt: skip
-
-
-def _conversation(inputs: Mapping[str, Any]) -> list[Message]:
-    messages = decoded(inputs.get("messages"))
-    if isinstance(messages, list) and len(messages) == 1 and isinstance(messages[0], list):
-        messages = messages[0]
-    if isinstance(messages, list):
-        return asked([_message(one, f"inputs.messages[{i}]") for i, one in enumerate(messages)], "inputs.messages")
-    prompts = decoded(inputs.get("prompts"))
-    if isinstance(prompts, list) and prompts and isinstance(prompts[0], str):
-        return chat_messages(prompts[0], "inputs.prompts")
-    text = first(inputs.get("prompt"), inputs.get("input"))
-    if isinstance(text, str):
-        return [Message(role="user", content=text)]
-    raise NotAnInteraction(f"inputs.messages is {kind(messages)}, not a list")
-
-
-def _message(value: Any, place: str) -> Message:
-    """A message in LangChain's serialized shape, in its `type` and `data` shape, or in OpenAI's."""
-    one = mapping(value)
-    if "kwargs" in one:
-        path = one.get("id")
-        name = path[-1] if isinstance(path, list) and path else None
-        one = {"type": name, **mapping(one["kwargs"])}
-        one["type"] = name if one_of(name, _TYPES) else one["type"]
-    elif "data" in one and "type" in one:
-        one = {**mapping(one["data"]), "type": one["type"]}
-    if "role" not in one and one_of(one.get("type"), _TYPES):
-        one = {**one, "role": _TYPES[one["type"]]}
-    more = mapping(one.get("additional_kwargs"))
-    calls = first(one.get("tool_calls") or None, more.get("tool_calls"), None)
-    shaped = {**one, "tool_calls": calls, "function_call": None if calls else more.get("function_call")}
-    return chat_message(without(shaped, "type", "additional_kwargs", "id", "example"), place)
-
-
-def _answer(outputs: Mapping[str, Any], error: str | None) -> dict[str, Any]:
-    generations = decoded(outputs.get("generations"))
-    while isinstance(generations, list) and generations and isinstance(generations[0], list):
-        generations = generations[0]
-    if isinstance(generations, list) and generations:
-        one = mapping(generations[0])
-        info = mapping(one.get("generation_info"))
-        if mapping(one.get("message")):
-            return answer_fields(_message(one["message"], "outputs.generations[0].message"), _reason(one, info))
-        return {"output": text_or_none(one.get("text")), "finish_reason": text_or_none(info.get("finish_reason"))}
-    completion = first_choice(outputs, "outputs", _message)
-    if completion is not None:
-        return completion
-    messages = outputs.get("messages")
-    last = messages[-1] if isinstance(messages, list) and messages else None
-    message = first(outputs.get("message"), last, outputs.get("output"))
-    if isinstance(message, dict):
-        return answer_fields(_message({"role": "assistant", **message}, "outputs.message"), None)
-    if isinstance(message, str):
-        return {"output": message}
-    if "content" in outputs:
-        return answer_fields(_message({"role": "assistant", **outputs}, "outputs"), None)
-    if error is not None:
-        return {"output": None}
-    raise NotAnInteraction("outputs hold no generation, no choice and no message")
-
-
-def _reason(generation: Mapping[str, Any], info: Mapping[str, Any]) -> str | None:
-    metadata = mapping(mapping(mapping(generation.get("message")).get("kwargs")).get("response_metadata"))
-    return text_or_none(first(info.get("finish_reason"), metadata.get("finish_reason"), metadata.get("stop_reason")))
+        "extra": without(row, *_READ) | without(left),
+    }
+    yield from interactions_of(base, call, answers_of(outputs, "outputs"), claimed(row))

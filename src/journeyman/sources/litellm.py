@@ -1,7 +1,7 @@
 """LiteLLM: the StandardLoggingPayload that its callbacks write, and rows of LiteLLM_SpendLogs.
 
 Source: LiteLLM's "StandardLoggingPayload specification" and its database schema. Spend logs hold the texts
-only where the proxy was told to store prompts; a row without is rejected with that reason.
+only where the proxy was told to store prompts, cut where they are long; a row without is rejected with that reason.
 """
 
 from __future__ import annotations
@@ -9,7 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from journeyman.foreign import plain
 from journeyman.records import Interaction
+from journeyman.sources.answering import Answer, answers_of, interactions_of, with_echo
+from journeyman.sources.asking import Asked, asked_of
 from journeyman.sources.fields import (
     NotAnInteraction,
     between_ms,
@@ -24,13 +27,22 @@ from journeyman.sources.fields import (
     whole,
     without,
 )
-from journeyman.sources.openai_chat import answer_fields, first_choice
-from journeyman.sources.openai_chat import answers as openai_answers
 from journeyman.sources.place import Place
-from journeyman.sources.status import claimed
-from journeyman.sources.turns import chat_messages
+from journeyman.sources.status import Status, claimed
 
-_CHATS = (None, "", "completion", "acompletion", "text_completion", "atext_completion", "responses", "aresponses")
+_CHATS = (
+    None,
+    "",
+    "completion",
+    "acompletion",
+    "text_completion",
+    "atext_completion",
+    "responses",
+    "aresponses",
+    "anthropic_messages",
+    "agenerate_content",
+    "generate_content",
+)
 _READ = (
     "id", "request_id", "messages", "response", "status", "model", "custom_llm_provider", "startTime", "endTime",
     "response_time", "session_id", "trace_id", "error_str", "model_parameters", "proxy_server_request",
@@ -43,46 +55,62 @@ def claims(row: Mapping[str, Any]) -> bool:
 
 def interactions(row: Mapping[str, Any], place: Place) -> Iterator[Interaction]:
     if row.get("call_type") not in _CHATS:
-        raise NotAnInteraction(f"a call of type {str(row.get('call_type'))[:40]!r}: no chat")
-    messages = decoded(row.get("messages"))
-    if messages in (None, {}, [], ""):
-        sent = mapping(row.get("proxy_server_request"))
-        messages = first(sent.get("messages"), mapping(sent.get("body")).get("messages"))
-    if messages in (None, {}, [], ""):
-        raise NotAnInteraction("no messages: store_prompts_in_spend_logs was off when this was logged")
-    response, parameters = decoded(row.get("response")), mapping(row.get("model_parameters"))
-    status = claimed({**row, "exception": mapping(row.get("metadata")).get("error_information")})
-    cost = mapping(row.get("metadata"))
+        raise NotAnInteraction(f"a call of type {plain(str(row.get('call_type')), 40)!r}: no chat")
+    call, response = _asked(row), decoded(row.get("response"))
+    parameters, cost = mapping(row.get("model_parameters")), mapping(row.get("metadata"))
+    status = _status(row, cost)
+    answers = answers_of(response, "response")
+    if not answers and status.succeeded is not False:
+        raise NotAnInteraction("the response holds no choices, and nothing says that the call failed")
+    call = with_echo(call, response, "response")
+    _refuse_shortened(call, answers)
     seconds = number(row.get("response_time"))
     base = {
         "id": text_or_none(first(row.get("id"), row.get("request_id"))) or place.source,
         "source": place.source,
         "role": named_role(cost.get("requester_metadata"), row.get("request_tags"), cost) or place.role,
-        "messages": chat_messages(messages, "messages"),
-        "tools": tools_of(parameters.get("tools")),
+        "tools": tools_of(first(parameters.get("tools"), parameters.get("functions"))) or call.tools,
         "provider": text_or_none(row.get("custom_llm_provider")),
         "model": text_or_none(row.get("model")),
         "duration_ms": seconds * 1000 if seconds else between_ms(row.get("startTime"), row.get("endTime")),
         "max_tokens": whole(first(parameters.get("max_completion_tokens"), parameters.get("max_tokens"))),
         "timestamp": iso_time(row.get("startTime")),
         "session": text_or_none(first(row.get("session_id"), row.get("trace_id"))),
-        "extra": without(row, *_READ),
+        "extra": without(row, *_READ)
+        | without({"request": call.settings, "response": without(mapping(response), "choices", "output")}),
     }
-    for answer in _answers(response, status.succeeded is False):
-        said = status.or_answered(answer.get("output") is not None).fields()
-        yield Interaction.model_validate({**base, **said, **answer})
+    yield from interactions_of(base, call, answers, status)
 
 
-def _answers(response: Any, failed: bool) -> list[dict[str, Any]]:
-    """The fields of every choice; a failed call has none."""
-    choices = mapping(response).get("choices")
-    if isinstance(choices, list) and choices:
-        each = [first_choice({"choices": [one]}, "response") for one in choices]
-        return [fields for fields in each if fields is not None]
-    if mapping(response).get("object") == "response":
-        return [answer_fields(*one) for one in openai_answers(mapping(response))]
-    if isinstance(response, str) and response:
-        return [{"output": response}]
-    if failed:
-        return [{"output": None}]
-    raise NotAnInteraction("the response holds no choices")
+def _asked(row: Mapping[str, Any]) -> Asked:
+    """The conversation, from the row or from the request as the proxy got it; tools may stand in the latter alone."""
+    sent = mapping(row.get("proxy_server_request"))
+    sent = mapping(sent.get("body")) or sent
+    whole_ = asked_of(sent, "proxy_server_request") if sent.keys() & {"messages", "input", "contents"} else None
+    messages = decoded(row.get("messages"))
+    if messages not in (None, {}, [], ""):
+        call = asked_of(messages, "messages")
+        return call if whole_ is None else Asked(call.messages, call.tools or whole_.tools)
+    if whole_ is None:
+        raise NotAnInteraction("no messages: store_prompts_in_spend_logs was off when this was logged")
+    return whole_
+
+
+def _refuse_shortened(call: Asked, answers: list[Answer]) -> None:
+    """Raises NotAnInteraction where LiteLLM replaced or cut a text before it stored it."""
+    given = [(f"messages[{index}]", turn.content, turn.tool_calls) for index, turn in enumerate(call.messages)]
+    said = [("the response", one.get("output") or "", one.get("output_calls", [])) for one in answers]
+    for name, text, calls in [*given, *said]:
+        held = text if not calls else text + "".join(str(one.arguments) for one in calls)
+        if held == "redacted-by-litellm":
+            raise NotAnInteraction(f"{name} was redacted: turn_off_message_logging was on when this was logged")
+        if "litellm_truncated" in held:
+            raise NotAnInteraction(f"{name} was cut before it was stored: raise MAX_STRING_LENGTH_PROMPT_IN_DB")
+
+
+def _status(row: Mapping[str, Any], metadata: Mapping[str, Any]) -> Status:
+    error = mapping(metadata.get("error_information"))
+    told = first(error.get("error_message"), error.get("error_class"), error.get("error_code"))
+    fields = mapping(row.get("status_fields"))
+    return claimed({**row, "exception": told}, {"status": fields.get("llm_api_status")},
+                   {"status": metadata.get("status")})  # fmt: skip

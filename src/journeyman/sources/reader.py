@@ -20,6 +20,7 @@ from journeyman.records import EVERY_ROLE, Interaction, Note, Rejected
 from journeyman.sources import (
     alpaca,
     anthropic,
+    braintrust,
     claude_code,
     codex,
     gateways,
@@ -28,6 +29,7 @@ from journeyman.sources import (
     langfuse,
     langsmith,
     litellm,
+    mlflow,
     openai_chat,
     openai_finetune,
     openhands,
@@ -37,6 +39,7 @@ from journeyman.sources import (
     table,
     trajectory,
     trl,
+    weave,
     xlam,
 )
 from journeyman.sources.fields import FINISH_REASONS, NotAnInteraction, at_path, first
@@ -76,6 +79,9 @@ FORMATS: Mapping[str, Format] = {
         "langfuse": langfuse,
         "langsmith": langsmith,
         "litellm": litellm,
+        "mlflow": mlflow,
+        "braintrust": braintrust,
+        "weave": weave,
         "otel": otel,
         "gateways": gateways,
         "anthropic": anthropic,

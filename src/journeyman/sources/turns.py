@@ -174,6 +174,8 @@ def _called(part: Mapping[str, Any], place: str) -> ToolCall:
     inner = mapping(first(part.get("functionCall"), part.get("function_call"), part.get("value"))) or dict(part)
     if "function" in inner:
         return tool_call(inner, place)
+    if not inner.get("input") and isinstance(inner.get("partial_json"), str):
+        inner = {**inner, "input": inner["partial_json"]}  # Anthropic's stream, gathered by LangChain
     return tool_call(
         {**inner, "name": first(inner.get("name"), inner.get("toolName"), inner.get("tool_name")),
          "id": first(inner.get("call_id"), inner.get("toolCallId"), inner.get("tool_call_id"), inner.get("id"))},
@@ -240,7 +242,9 @@ def _calls_of(value: Mapping[str, Any], place: str) -> list[ToolCall]:
 
 
 def _with_calls(known: list[ToolCall], more: list[ToolCall]) -> list[ToolCall]:
-    """The same call told in a part and in a field is one call."""
+    """The same call told in a part and in a field is one call; where one of both has no arguments, the other has."""
+    given = {call.id: call for call in more if call.id and call.arguments}
+    known = [call if call.arguments else given.get(call.id or "", call) for call in known]
     ids = {call.id for call in known if call.id}
     same = [(call.name, json.dumps(call.arguments, sort_keys=True, default=str)) for call in known]
     new = []

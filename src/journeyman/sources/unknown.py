@@ -19,6 +19,9 @@ _SIGNS: Mapping[str, frozenset[str]] = {
     "langfuse": frozenset({"traceId", "trace_id", "observations", "type", "level", "startTime"}),
     "langsmith": frozenset({"run_type", "inputs", "outputs", "trace_id", "session_id"}),
     "litellm": frozenset({"call_type", "startTime", "endTime", "request_id"}),
+    "mlflow": frozenset({"info", "data", "spans", "trace", "assessments"}),
+    "braintrust": frozenset({"span_attributes", "root_span_id", "span_parents", "metrics", "scores"}),
+    "weave": frozenset({"op_name", "started_at", "ended_at", "inputs", "summary", "trace_id"}),
     "otel": frozenset({"attributes", "spanId", "span_id", "resourceSpans", "traceId", "trace_id"}),
     "gateways": frozenset({"request_body", "response_body", "request_id", "response_status"}),
 }

@@ -1,0 +1,73 @@
+"""MLflow traces: {info, data: {spans}} as the client, its command line and search_traces write them.
+
+Source: MLflow's "Trace Data Structure" (trace info, spans, assessments). A span's attributes are JSON as text; only
+spans of type CHAT_MODEL or LLM are a model's call, which sources.otel reads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from journeyman.foreign import plain
+from journeyman.records import Interaction, Note
+from journeyman.sources import otel
+from journeyman.sources.fields import NotAnInteraction, decoded, first, mapping, named_role, without
+from journeyman.sources.place import Place
+from journeyman.sources.status import of_word
+
+_TYPE = "mlflow.spanType"
+
+
+def claims(row: Mapping[str, Any]) -> bool:
+    return _is_trace(row) or _is_trace(mapping(row.get("trace")) if "trace" in row else {})
+
+
+def _is_trace(row: Mapping[str, Any]) -> bool:
+    if "data" in row and "info" in row:
+        return isinstance(mapping(row["data"]).get("spans"), list)
+    spans = decoded(row["spans"]) if "spans" in row else None
+    return isinstance(spans, list) and any(_TYPE in mapping(mapping(one).get("attributes")) for one in spans[:3])
+
+
+def interactions(row: Mapping[str, Any], place: Place) -> Iterator[Interaction | NotAnInteraction]:
+    if "trace" in row and not _is_trace(row):
+        row = {**mapping(row["trace"]), "row": without(row, "trace")}
+    info = mapping(row.get("info")) or without(row, "spans", "data")
+    spans = decoded(first(mapping(row.get("data")).get("spans"), row.get("spans")))
+    if not isinstance(spans, list) or not spans:
+        raise NotAnInteraction("the trace holds no span: it was searched for with include_spans=False")
+    for number, one in enumerate(spans):
+        try:
+            for found in otel.span_interactions(_with_trace(mapping(one), info, row), place):
+                yield _judged(found, first(info.get("state"), info.get("status")))
+        except NotAnInteraction as reason:
+            yield NotAnInteraction(f"spans[{number}]: {reason}")
+
+
+def _judged(found: Interaction, state: Any) -> Interaction:
+    """A call that went well in a trace that did not: whether its answer was the reason is not known."""
+    if found.succeeded is not True or of_word(state).succeeded is not False:
+        return found
+    note = Note(code="unknown_status", detail=plain(f"the trace's state is {state}", 60))
+    return found.model_copy(update={"succeeded": None, "notes": [*found.notes, note]})
+
+
+def _with_trace(span: Mapping[str, Any], info: Mapping[str, Any], row: Mapping[str, Any]) -> dict[str, Any]:
+    """The span with what its trace says of all: session, role, and assessments, whose values nobody can judge here."""
+    attributes = mapping(span.get("attributes"))
+    if _TYPE not in attributes and span.get("span_type"):
+        attributes = {**attributes, _TYPE: span["span_type"]}
+    attributes = {**attributes, **{ours: span[name] for name, ours in _FLAT if name in span and ours not in attributes}}
+    if _TYPE not in attributes:
+        raise NotAnInteraction("a span without a type: no model's call")
+    tags, metadata = mapping(info.get("tags")), mapping(info.get("trace_metadata"))
+    told = {"session.id": metadata.get("mlflow.trace.session"), "agent.role": named_role(metadata, tags)}
+    attributes |= {name: value for name, value in told.items() if value and name not in attributes}
+    scores = {"scores": info["assessments"]} if info.get("assessments") else {}
+    trace = first(info.get("trace_id"), info.get("request_id"), span.get("trace_id"))
+    return {**without(span, "inputs", "outputs"), "attributes": attributes, "trace_id": trace, **scores,
+            "trace": without(info, "assessments"), **without({"row": row.get("row")})}  # fmt: skip
+
+
+_FLAT = (("inputs", "mlflow.spanInputs"), ("outputs", "mlflow.spanOutputs"))
