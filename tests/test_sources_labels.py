@@ -224,3 +224,94 @@ def test_hermes_tags_become_tools_calls_and_results() -> None:
     assert called.output == "Yes." and called.output_calls[0].arguments == {"a": 1} and called.tools == [tool]
     assert said.output == "Twelve." and said.messages[-1].role == "tool" and said.messages[-1].content == "12"
     assert called.session == said.session
+
+
+OPINIONS = [
+    {"label": False}, {"correct": False}, {"is_correct": "no"}, {"accepted": False}, {"verdict": "incorrect"},
+    {"result": "FAIL"}, {"thumbs_up": False}, {"feedback": {"thumbs": "down"}}, {"evaluation": {"passed": False}},
+    {"metadata": {"success": False}}, {"metadata": {"status": "failed"}}, {"kto_tag": "false"},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("beside", OPINIONS, ids=str)
+def test_an_opinion_against_an_answer_is_no_success_wherever_it_stands(beside: dict[str, Any]) -> None:
+    for row in (
+        pair(**beside),
+        {"messages": [*ASKED, ANSWER], **beside},
+        {"prompt": "Which?", "answer": "K.", **beside},
+    ):
+        found = one(row)
+        assert found.succeeded is False and found.errors, row
+    score = one(pair(user_feedback={"score": 0}))
+    assert score.succeeded is None and score.notes[0].code == "unknown_status"
+
+
+@pytest.mark.parametrize("beside", [{"result": "The pump runs."}, {"label": "valves"}, {"label": 3}], ids=str)
+def test_a_text_that_is_no_verdict_claims_nothing(beside: dict[str, Any]) -> None:
+    assert one(pair(**beside)).succeeded is True and not one(pair(**beside)).notes
+
+
+@pytest.mark.parametrize("label", ["false", "FALSE", 0, "0"])
+def test_labels_of_unpaired_preferences_as_tables_write_them(label: Any) -> None:
+    assert one({"prompt": "Which?", "completion": "K-17.", "label": label}).succeeded is False
+
+
+def test_what_an_answer_turn_says_of_itself_counts() -> None:
+    for mark in ({"status": "failed"}, {"is_error": True}, {"error": "overloaded"}):
+        assert one({"messages": [*ASKED, {**ANSWER, **mark}]}).succeeded is False
+
+
+@pytest.mark.parametrize("mark", [{"weight": 0}, {"train": False}], ids=str)
+def test_marks_in_metadata_count_where_they_clearly_say_no(mark: dict[str, Any]) -> None:
+    assert "in its metadata" in reason({**pair(), "metadata": mark})
+    assert "every assistant turn is marked" in reason({"messages": [*ASKED, {**ANSWER, "metadata": mark}]})
+    assert one({**pair(), "metadata": {"weight": 0.7}}).output == "K-17."
+
+
+def test_an_empty_mark_is_no_mark() -> None:
+    assert one({"prompt": "Which?", "answer": "K.", "weight": ""}).output == "K."
+
+
+def test_what_stands_beside_a_conversation_is_read() -> None:
+    beside = {"finish_reason": "length", "session_id": "s", "model": "m", "duration_ms": 7, "timestamp": "2026-03-01"}
+    found = one({"messages": [*ASKED, ANSWER], **beside})
+    assert (found.finish_reason, found.session, found.model, found.duration_ms) == ("length", "s", "m", 7)
+    for name in ("conversation_id", "thread_id"):
+        assert one(pair(**{name: "s"})).session == "s"
+        assert one({"prompt": "Which?", "answer": "K.", name: "s"}).session == "s"
+    calls = [{"function": {"name": "f", "arguments": "{}"}}]
+    for row in ({"messages": ASKED, "output": "So.", "tool_calls": calls}, {"messages": ASKED, "tool_calls": calls}):
+        assert [call.name for call in one(row).output_calls] == ["f"]
+
+
+def test_false_and_zero_are_kept_beside_the_agent_log() -> None:
+    row = {"agent": {"role": "a"}, "llm": {}, "note": False, "n": 0, "execution": {
+        "status": "success", "input_messages": ASKED, "output": "K-17.", "retries": 0}}  # fmt: skip
+    found = one(row)
+    assert (found.extra["note"], found.extra["n"], found.extra["execution"]) == (False, 0, {"retries": 0})
+    assert one({**row, "status": "failed"}).succeeded is False
+
+
+def test_a_response_that_goes_on_from_another_needs_its_turns() -> None:
+    answer = {"object": "response", "output": [{"type": "message", "role": "assistant", "content": "K-17."}]}
+    request = {"input": "And?", "previous_response_id": "resp_1"}
+    assert "previous_response_id" in reason({"request": request, "response": answer})
+
+
+def test_legacy_functions_are_tools() -> None:
+    row = pair()
+    row["request"]["functions"] = [{"name": "f", "parameters": {"type": "object", "properties": {}}}]
+    assert [tool["function"]["name"] for tool in one(row).tools] == ["f"]
+
+
+def test_of_no_answer_nobody_knows_that_it_is_right() -> None:
+    row = {"id": "o", "traceId": "t", "type": "GENERATION", "input": ASKED, "output": None, "level": "DEFAULT"}
+    (found,) = read(row)
+    assert isinstance(found, Rejected) or found.succeeded is None
+
+
+def test_a_batch_answer_that_expired_is_a_failure() -> None:
+    body = {"messages": ASKED}
+    row = {"custom_id": "r", "body": body, "response": None, "error": {"code": "batch_expired", "message": "expired"}}
+    found = one(row)
+    assert found.succeeded is False and found.errors == ["expired"]

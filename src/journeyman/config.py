@@ -6,7 +6,6 @@ key, the value and the nearest valid key.
 
 from __future__ import annotations
 
-import codecs
 import difflib
 import re
 import tomllib
@@ -59,8 +58,8 @@ class DataConfig(Section):
     def _known_encoding(cls, name: str) -> str:
         if name != "auto":
             try:
-                codecs.lookup(name)
-            except LookupError as error:
+                "x".encode(name)  # codecs that turn bytes into bytes are none of texts
+            except (LookupError, TypeError, UnicodeError) as error:
                 raise ValueError(f"no encoding is called {name!r}") from error
         return name
 

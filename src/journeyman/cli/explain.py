@@ -29,6 +29,11 @@ def print_explanation(folder: Path, file: Path, line: int, settings: Sequence[st
     row = _row(file, line, data)
     reader = Reader(data)
     records = reader.records(row, file.name)
+    if row.session is not None:
+        say(f"{file}: one session, read as {row.session}")
+        for number, one in enumerate(records):
+            say(f"[{number}] {one.source if isinstance(one, Interaction) else one.line}: {_outcome(one)}")
+        return
     say(f"{file}, row {row.line}: {_format(reader, row)}")
     for number, one in enumerate(records):
         say(f"[{number}] {_outcome(one)}")
@@ -47,7 +52,7 @@ def _row(file: Path, line: int, data: DataConfig) -> Row:
     for row, _ in read_file(file, 0, data.encoding):
         last = row.line
         if row.line >= line:
-            return row.parsed()
+            return row if row.session is not None else row.parsed()
     raise UsageError(f"{file}: no row {line}; the last one is {last}", "Name another one with --line")
 
 

@@ -142,6 +142,9 @@ def print_lint_table(console: PlainConsole, data: DatasetManifest) -> None:
         say_on(console, f"note: {note}")
 
 
+_MOST_REASONS = 5
+
+
 def _share(group: LogGroup) -> str:
     """Successes among the rows of which the log says how they ended."""
     known = group.successes + group.failures
@@ -166,10 +169,11 @@ def print_log_table(console: PlainConsole, result: IngestManifest) -> None:
         times = [f"{value:.2f} s" if value is not None else "not logged" for value in (d.mean_s, d.median_s, d.p95_s)]
         rows.append([name, str(group.rows), share, *times])
     print_grid(console, "what the logs say", columns, rows)
-    for reason, n in list(result.reasons.items())[:5]:
-        say_on(console, f"rejected: {n:,} × {reason}")
-    for note, n in list(result.notes.items())[:5]:
-        say_on(console, f"noted: {n:,} × {note}")
+    for what, counted in (("rejected", result.reasons), ("noted", result.notes)):
+        for reason, n in list(counted.items())[:_MOST_REASONS]:
+            say_on(console, f"{what}: {n:,} × {reason}")
+        if len(counted) > _MOST_REASONS:
+            say_on(console, f"{what}: and {len(counted) - _MOST_REASONS} more kinds, in 01-interactions/manifest.json")
     if result.skipped:
         names = ", ".join(f"{plain(name, 60)} ({size:,} bytes)" for name, size in list(result.skipped.items())[:10])
         more = f" and {len(result.skipped) - 10} more" if len(result.skipped) > 10 else ""

@@ -60,6 +60,10 @@ class ControlTokens:
         self, messages: Sequence[Message], answer: str, calls: Sequence[ToolCall], tools: Sequence[Any]
     ) -> Found | None:
         """The first control token in any text of a row."""
+        if not calls and not tools and all(_is_plain(turn) for turn in messages):  # most rows of most logs
+            texts = [(f"messages[{index}].content", turn.content) for index, turn in enumerate(messages)]
+            found = ((place, self.in_text(text)) for place, text in [*texts, ("answer.content", answer)])
+            return next((Found(place, token) for place, token in found if token), None)
         said = Message.model_construct(role="assistant", content=answer, tool_calls=list(calls))
         return self.find([turn.as_chat() for turn in messages], tools, said.as_chat())
 
@@ -72,6 +76,12 @@ class ControlTokens:
         if isinstance(value, list | tuple):
             return [self.harmless(inner) for inner in value]
         return value
+
+
+def _is_plain(turn: Message) -> bool:
+    """A role that templates know, and a text: nothing else of it reaches a prompt."""
+    known = turn.role in ("system", "user", "assistant", "tool")
+    return known and not turn.tool_calls and turn.name is None and turn.tool_call_id is None
 
 
 def _texts(value: Any, place: str) -> Iterator[tuple[str, str]]:

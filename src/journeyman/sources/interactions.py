@@ -20,7 +20,7 @@ from journeyman.sources.fields import (
     without,
 )
 from journeyman.sources.place import Place
-from journeyman.sources.status import Status, claimed
+from journeyman.sources.status import claimed
 from journeyman.sources.turns import chat_messages
 
 _EXECUTION = ("input_messages", "output", "errors", "status", "duration_ms", "finish_reason", "tool_calls", "tools")
@@ -58,7 +58,7 @@ def interactions(row: Mapping[str, Any], place: Place) -> Iterator[Interaction]:
         output=output,
         output_calls=tool_calls(execution.get("tool_calls"), "execution.tool_calls"),
         tools=tools_of(execution.get("tools")),
-        **claimed({"status": execution.get("status"), "errors": errors}).also(_others(row, execution)).fields(),
+        **claimed(execution, row).fields(),
         provider=text_or_none(llm.get("provider")),
         model=text_or_none(llm.get("model")),
         duration_ms=number(execution.get("duration_ms")),
@@ -69,13 +69,8 @@ def interactions(row: Mapping[str, Any], place: Place) -> Iterator[Interaction]:
             first(row.get("session_id"), context.get("session_id"), context.get("run_id"), task.get("run_id"))
         ),
         check=mapping(row.get("check")),
-        extra={key: value for key, value in extra.items() if value},
+        extra={key: value for key, value in extra.items() if value not in (None, "", [], {})},
     )
-
-
-def _others(row: Mapping[str, Any], execution: Mapping[str, Any]) -> Status:
-    """Claims beside the two that this log is made of."""
-    return claimed(without(row, "errors", "status"), without(execution, "errors", "status"))
 
 
 def _section(row: Mapping[str, Any], name: str) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from journeyman.sources.fields import NotAnInteraction, kind
 _YES = ("train", "training", "trainable", "learn", "loss", "weight", "loss_weight", "loss_mask", "train_on_turn")
 _NO = ("masked", "ignore_loss", "skip_training", "exclude_from_training")
 LEARN_FIELDS = frozenset((*_YES, *_NO))
+_NESTED = ("metadata", "meta", "execution", "annotations")
 ANSWER_FIELDS = ("output", "answer", "completion", "response", "reply", "target", "generation")
 """Where a row's answer stands beside a conversation."""
 
@@ -26,16 +27,27 @@ def learned(fields: Mapping[str, Any], place: str) -> bool:
     Raises:
         NotAnInteraction: such a field holds something that is neither yes nor no: it is not guessed at.
     """
-    said = [_truth(fields[name], f"{place}.{name}") == (name in _YES) for name in LEARN_FIELDS & fields.keys()
-            if fields[name] is not None]  # fmt: skip
+    marks = [name for name in fields if name in LEARN_FIELDS and fields[name] not in (None, "")]
+    said = [_truth(fields[name], f"{place}.{name}") == (name in _YES) for name in marks]
+    for nested in _NESTED:
+        inner = fields.get(nested)
+        if isinstance(inner, Mapping):  # there a name may mean something else: only a clear no counts
+            said += [not _denies(name, inner[name]) for name in inner if name in LEARN_FIELDS]
     return all(said)
+
+
+def _denies(name: str, value: Any) -> bool:
+    try:
+        return value not in (None, "") and _truth(value, name) != (name in _YES)
+    except NotAnInteraction:
+        return False
 
 
 def refuse_marked(row: Mapping[str, Any]) -> None:
     """Raises NotAnInteraction where the row as a whole is marked not to be learned from."""
     if not learned(row, "the row"):
-        marks = ", ".join(sorted(name for name in LEARN_FIELDS & row.keys() if row[name] is not None))
-        raise NotAnInteraction(f"the row is marked not to be trained on ({marks})")
+        marks = sorted(name for name in row if name in LEARN_FIELDS and row[name] not in (None, ""))
+        raise NotAnInteraction(f"the row is marked not to be trained on ({', '.join(marks) or 'in its metadata'})")
 
 
 def _truth(value: Any, place: str) -> bool:

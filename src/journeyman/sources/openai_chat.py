@@ -32,6 +32,7 @@ from journeyman.sources.place import Place
 from journeyman.sources.status import claimed, distinct
 from journeyman.sources.turns import asked, chat_message, chat_messages
 
+_SESSIONS = ("session_id", "conversation_id", "thread_id", "run_id", "trace_id")
 _ASKED = ("messages", "input", "instructions", "tools", "model", "max_tokens", "max_completion_tokens")
 
 
@@ -69,7 +70,12 @@ def interactions(row: Mapping[str, Any], place: Place) -> Iterator[Interaction]:
             "an answer without its request: put the file with the requests into data.sources too (both hold "
             "custom_id), or log request and response in one row"
         )
-    given = answers(response)
+    if request.get("previous_response_id") or response.get("previous_response_id"):
+        raise NotAnInteraction(
+            "the request goes on from an earlier response (previous_response_id), whose turns are not in the row: log "
+            "the whole input"
+        )
+    given = answers(response, failed=bool(row.get("error")))
     base = _common(row, request, response, place)
     base["messages"], prefill = without_prefill(base["messages"])
     for index, (message, reason) in enumerate(given):
@@ -92,7 +98,7 @@ def _common(row: Mapping[str, Any], request: dict[str, Any], response: dict[str,
         "source": place.source,
         "role": named_role(metadata, row) or place.role,
         "messages": _conversation(request),
-        "tools": tools_of(request.get("tools")),
+        "tools": tools_of(first(request.get("tools"), request.get("functions"))),
         **status.fields(),
         "provider": text_or_none(row.get("provider")),
         "model": text_or_none(first(response.get("model"), request.get("model"))),
@@ -104,9 +110,7 @@ def _common(row: Mapping[str, Any], request: dict[str, Any], response: dict[str,
             first(request.get("max_completion_tokens"), request.get("max_tokens"), request.get("max_output_tokens"))
         ),
         "timestamp": iso_time(created),
-        "session": text_or_none(
-            first(*(mapping(metadata).get(k) for k in ("session_id", "conversation_id", "run_id", "trace_id")))
-        ),
+        "session": text_or_none(first(*(one.get(k) for one in (row, mapping(metadata)) for k in _SESSIONS))),
         "check": mapping(row.get("check")),
         "extra": {key: value for key, value in extra.items() if value not in ({}, None)},
     }
@@ -154,7 +158,7 @@ def items_as_messages(value: Any, place: str) -> list[Message]:
     return messages
 
 
-def answers(response: Mapping[str, Any]) -> list[tuple[Message | None, str | None]]:
+def answers(response: Mapping[str, Any], failed: bool = False) -> list[tuple[Message | None, str | None]]:
     """Message and finish reason of each choice, or of a Responses API answer."""
     if response.get("object") == "response":
         turns = [m for m in items_as_messages(response.get("output"), "response.output") if m.role == "assistant"]
@@ -165,7 +169,7 @@ def answers(response: Mapping[str, Any]) -> list[tuple[Message | None, str | Non
         return [(Message(role="assistant", content=text, tool_calls=calls), finish_reason(reason) or done)]
     choices = response.get("choices")
     if not isinstance(choices, Sequence) or isinstance(choices, str) or not choices:
-        if response.get("error") is None:
+        if response.get("error") is None and not failed:
             raise NotAnInteraction("the response has no choices")
         return [(None, None)]
     found: list[tuple[Message | None, str | None]] = []

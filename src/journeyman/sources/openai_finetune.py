@@ -15,19 +15,36 @@ from journeyman.sources.fields import (
     NotAnInteraction,
     decoded,
     first,
+    iso_time,
     kind,
     mapping,
     named_role,
+    number,
     text_or_none,
     tools_of,
+    whole,
     without,
 )
 from journeyman.sources.learn import ANSWER_FIELDS, LEARN_FIELDS, learned
 from journeyman.sources.openai_chat import answer_fields
 from journeyman.sources.place import Place
-from journeyman.sources.status import Status, claimed
+from journeyman.sources.status import STATUS_FIELDS, Status, claimed, of_word
 from journeyman.sources.turns import asked, chat_messages, turns_of
 
+SESSIONS = (
+    "session_id",
+    "conversation_id",
+    "thread_id",
+    "sessionId",
+    "conversationId",
+    "threadId",
+    "run_id",
+    "trace_id",
+)
+_READ = (
+    "tools", "functions", "id", "check", "role", "tool_calls", "provider", "model", "finish_reason", "max_tokens",
+    "duration_ms", "latency_ms", "timestamp", "created_at", *SESSIONS,
+)  # fmt: skip
 _SYSTEM = ("system", "system_prompt", "systemPrompt", "system_message")
 
 
@@ -48,28 +65,43 @@ def answered_row(
     Raises:
         NotAnInteraction: the row does not say what its answer is.
     """
+    metadata = mapping(row.get("metadata"))
     fields = {
         "id": text_or_none(row.get("id")) or place.source,
-        "role": named_role(row, row.get("metadata")) or place.role,
+        "role": named_role(row, metadata) or place.role,
         "tools": tools_of(first(row.get("tools"), row.get("functions"))),
+        "provider": text_or_none(row.get("provider")),
+        "model": text_or_none(row.get("model")),
+        "duration_ms": number(first(row.get("duration_ms"), row.get("latency_ms"))),
+        "timestamp": iso_time(first(row.get("timestamp"), row.get("created_at"))),
+        "session": session_of(row, metadata),
+        "max_tokens": whole(row.get("max_tokens")),
         "check": mapping(row.get("check")),
-        "extra": without(row, name, "tools", "functions", "id", "check", "role", *_SYSTEM, *LEARN_FIELDS),
+        "extra": without(row, name, *_READ, *_SYSTEM, *LEARN_FIELDS),
         **row_status(row).fields(),
     }
     beside = answer_beside(row, messages)
+    reason = text_or_none(row.get("finish_reason"))
     if beside is None:
-        yield from answered_turns(messages, place, **fields)
+        yield from answered_turns(messages, place, reason, **fields)
     else:
         fields["extra"] = without(fields["extra"], *ANSWER_FIELDS)
         yield Interaction(
-            source=place.source, messages=asked(messages, name), **{**fields, **answer_fields(beside, None)}
+            source=place.source, messages=asked(messages, name), **{**fields, **answer_fields(beside, reason)}
         )
 
 
 def row_status(row: Mapping[str, Any]) -> Status:
-    """The row's claims, TRL's `label` of unpaired preferences included."""
+    """The row's claims; `label` is 0 or 1 where an answer stands beside its prompt (unpaired preferences)."""
     label = row.get("label")
-    return claimed(row).also(Status(label, [] if label else ["label false"]) if isinstance(label, bool) else Status())
+    if label in (0, 1, "0", "1") and not isinstance(label, bool) and "completion" in row:
+        return claimed(row).also(of_word(bool(int(label)), "label"))
+    return claimed(row)
+
+
+def session_of(*places: Mapping[str, Any]) -> str | None:
+    """The conversation that a row names as its own."""
+    return text_or_none(first(*(place.get(name) for place in places for name in SESSIONS)))
 
 
 def with_system(row: Mapping[str, Any], messages: list[Message]) -> list[Message]:
@@ -95,8 +127,10 @@ def answer_beside(row: Mapping[str, Any], messages: list[Message]) -> Message | 
         NotAnInteraction: several fields, or a conversation that ends with another answer, claim to be it.
     """
     found = {name: row[name] for name in ANSWER_FIELDS if row.get(name) not in (None, "", [], {})}
-    if not found:
+    if not found and not (row.get("tool_calls") and messages[-1].role != "assistant"):
         return None
+    if row.get("tool_calls"):
+        found = {name: _with_calls(value, row["tool_calls"]) for name, value in (found or {"tool_calls": ""}).items()}
     answers = {name: _answer(value, name) for name, value in found.items()}
     name, answer = next(iter(answers.items()))
     if any(other.content != answer.content or other.tool_calls != answer.tool_calls for other in answers.values()):
@@ -107,6 +141,12 @@ def answer_beside(row: Mapping[str, Any], messages: list[Message]) -> Message | 
     if last.content.strip() == answer.content.strip() and not answer.tool_calls:
         return None
     raise NotAnInteraction(f"the conversation ends with an answer, and {name} holds another: which is to be learned?")
+
+
+def _with_calls(value: Any, calls: Any) -> Any:
+    """An answer's text together with the calls that stand in a field beside it."""
+    message = {"content": value} if isinstance(value, str) else dict(mapping(value))
+    return {**message, "tool_calls": message.get("tool_calls") or calls}
 
 
 def _answer(value: Any, name: str) -> Message:
@@ -123,8 +163,13 @@ def _answer(value: Any, name: str) -> Message:
     return turns[0]
 
 
-def answered_turns(messages: list[Message], place: Place, **fields: Any) -> Iterator[Interaction | NotAnInteraction]:
+def answered_turns(
+    messages: list[Message], place: Place, reason: str | None = None, **fields: Any
+) -> Iterator[Interaction | NotAnInteraction]:
     """An interaction for each assistant turn that follows a question; they share a session where there are several.
+
+    Args:
+        reason: the finish reason that the row logged; it is of its last turn.
 
     Raises:
         NotAnInteraction: no assistant turn is there to learn from.
@@ -142,7 +187,11 @@ def answered_turns(messages: list[Message], place: Place, **fields: Any) -> Iter
             else "no assistant message answers a user message"
         )
     for index in turns:
-        one = {**fields, **answer_fields(messages[index], None)}
+        turn = messages[index]
+        one = {**fields, **answer_fields(turn, reason if index == len(messages) - 1 else None)}
+        if any(name in STATUS_FIELDS for name in turn.extra):
+            said = Status(fields.get("succeeded"), list(fields.get("errors", ())), list(fields.get("notes", ())))
+            one |= said.also(claimed(turn.extra)).fields()
         if index + 1 < len(messages):
             one["followed_by"] = messages[index + 1].role
         if len(turns) > 1:

@@ -190,6 +190,8 @@ class Reader:
         status = Status(one.succeeded, list(one.errors), list(one.notes))
         if self._config.success_field:
             status = self._by_field(value, one, status)
+        if status.succeeded and one.output is None and not one.output_calls:
+            status = Status(None, status.errors, status.notes)  # of nothing nobody can say that it is right
         changes: dict[str, Any] = {}
         if one.finish_reason in ("error", "cancelled"):
             status = status.also(Status(False, [f"finish reason {one.finish_reason}"]))

@@ -40,7 +40,7 @@ _TELLING = re.compile(
 
 _CLAIMS = (
     "status", "state", "outcome", "success", "succeeded", "successful", "is_success", "is_successful", "ok", "passed",
-    "resolved", "completed", "status_message_code",
+    "resolved", "completed", "status_message_code", "correct", "is_correct", "accepted", "thumbs_up", "thumbsUp",
 )  # fmt: skip
 _DENIALS = ("failed", "is_error", "has_error", "isError", "errored", "cancelled", "canceled", "timed_out", "aborted")
 _CODES = (
@@ -60,8 +60,16 @@ _ERRORS = (
     "error_code", "failure",
 )  # fmt: skip
 _OPINIONS = ("feedback", "user_feedback", "thumbs", "rating")
+_VERDICTS = ("verdict", "result", "label", "kto_tag")
+"""Words of the vocabulary are read here, and truth values; a text of another kind is no claim."""
+_NESTED = ("metadata", "meta", "evaluation", "eval", "annotations", "annotation", "feedback", "user_feedback")
+_IN_NESTED = frozenset(
+    ("status", "success", "succeeded", "is_success", "passed", "failed", "correct", "is_correct", "error", "is_error",
+     "status_code", "thumbs", "thumbs_up", "score", "reward", "rating", "verdict", "accepted")
+)  # fmt: skip
+"""What a claim may be called one level deeper, where `state` or `code` mean other things."""
 _SCORES = ("score", "reward", "scores")
-STATUS_FIELDS = frozenset((*_CLAIMS, *_DENIALS, *_CODES, *_EXITS, *_ERRORS, *_OPINIONS, *_SCORES))
+STATUS_FIELDS = frozenset((*_CLAIMS, *_DENIALS, *_CODES, *_EXITS, *_ERRORS, *_OPINIONS, *_SCORES, *_VERDICTS))
 """Fields that `claimed` reads wherever they stand."""
 
 
@@ -91,11 +99,17 @@ class Status:
 
 
 def claimed(*places: Mapping[str, Any]) -> Status:
-    """What the status fields of these objects say together."""
+    """What the status fields of these objects say together, those in their metadata and evaluations included."""
     found = Status()
     for place in places:
-        for name in sorted(STATUS_FIELDS & place.keys(), key=lambda one: (one not in _ERRORS, one)):
+        names = [name for name in place if name in STATUS_FIELDS]
+        for name in sorted(names, key=lambda one: (one not in _ERRORS, one)):
             found = found.also(_of_field(name, place[name]))  # what went wrong says more than that something did
+        for name in _NESTED:
+            inner = place.get(name)
+            if isinstance(inner, Mapping):
+                for key in [key for key in inner if key in _IN_NESTED]:
+                    found = found.also(_of_field(key, inner[key]))
     return found
 
 
@@ -143,6 +157,8 @@ def _of_field(name: str, value: Any) -> Status:
         return of_error(value)
     if name in _CODES:
         return of_code(value, name)
+    if name in _VERDICTS:
+        return _of_verdict(name, value)
     if name in _OPINIONS:
         return _of_opinion(name, value)
     if name in _SCORES:  # what value is a success cannot be known from here
@@ -160,6 +176,13 @@ def _of_field(name: str, value: Any) -> Status:
             return Status(False, [plain(str(value.get("message") or value.get("description") or "status ERROR"), 300)])
         return Status() if code in (0, 1, "0", "1") else of_code(code, f"{name}.code")
     return of_code(value, name)
+
+
+def _of_verdict(name: str, value: Any) -> Status:
+    if isinstance(value, bool):
+        return of_word(value, name)
+    said = _of_text(value) if isinstance(value, str) and len(value) < 30 and not value.strip().isdigit() else None
+    return of_word(value, name) if said in ("yes", "no") else Status()
 
 
 def _of_opinion(name: str, value: Any) -> Status:

@@ -101,7 +101,7 @@ def _message(turn: dict[str, Any], place: str) -> Message:
 
 def _role(history: Sequence[Any]) -> str | None:
     """The agent that answers; a single one is called main, which says nothing."""
-    agents = {mapping(one).get("agent") for one in history if mapping(one).get("role") == "assistant"}
+    agents = {text_or_none(mapping(one).get("agent")) for one in history if mapping(one).get("role") == "assistant"}
     named = [one for one in agents if isinstance(one, str) and one not in ("", "main", "primary")]
     return named[0] if len(agents) == 1 and named else None
 

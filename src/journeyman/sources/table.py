@@ -20,8 +20,8 @@ from journeyman.sources.fields import (
     tools_of,
     whole,
 )
+from journeyman.sources.openai_finetune import row_status, session_of
 from journeyman.sources.place import Place
-from journeyman.sources.status import claimed, of_code
 from journeyman.sources.turns import LOST, chat_messages
 
 FIELDS = (
@@ -41,8 +41,9 @@ def interactions(row: Mapping[str, Any], place: Place) -> Iterator[Interaction]:
     if answer_column not in row and values["answer"] is None:
         raise NotAnInteraction(f"no column {answer_column!r}: set data.columns.answer")
     tokens = number(values["max_tokens"])
-    others = {name: value for name, value in row.items() if name not in place.columns.values()}
-    status = claimed(others).also(of_code(values["status"], place.columns.get("status", "status")))
+    taken = {*place.columns.values(), "status"}
+    others = {name: value for name, value in row.items() if name not in taken}
+    status = row_status({**others, "status": values["status"]})
     answer = content_text(values["answer"], answer_column)
     if answer.strip() in LOST:
         raise NotAnInteraction(f"{answer_column} is {answer.strip()!r}: the answer is lost")
@@ -61,7 +62,7 @@ def interactions(row: Mapping[str, Any], place: Place) -> Iterator[Interaction]:
         max_tokens=whole(int(tokens)) if tokens is not None else None,
         finish_reason=finish_reason(values["finish_reason"]),
         timestamp=iso_time(values["timestamp"]),
-        session=_as_text(values["session"]),
+        session=_as_text(values["session"]) or session_of(row),
         check=mapping(values["check"]),
         extra={k: v for k, v in row.items() if k not in {place.columns.get(f, f) for f in FIELDS}},
     )

@@ -55,6 +55,8 @@ def turns_of(value: Any, place: str) -> list[Message]:
     """
     if not isinstance(value, Mapping):
         raise NotAnInteraction(f"{place} is {kind(value)}, not an object")
+    if (plain_turn := _plain_turn(value)) is not None:
+        return [plain_turn]
     logged, role = _role(value, place)
     read = _Read()
     content = value.get("content", value.get("parts"))
@@ -87,6 +89,16 @@ def _message(value: Mapping[str, Any], role: str, text: str, read: _Read) -> Mes
         name=text_or_none(value.get("name")),
         extra=extra,
     )
+
+
+def _plain_turn(value: Mapping[str, Any]) -> Message | None:
+    """Most turns of most logs: a role and a text, and nothing else."""
+    role, content = value.get("role"), value.get("content")
+    if len(value) != 2 or not isinstance(role, str) or not isinstance(content, str):
+        return None
+    if role not in ("user", "system", "assistant") or (role == "assistant" and len(content) < 12):
+        return None
+    return Message(role=role, content=content)
 
 
 def _role(value: Mapping[str, Any], place: str) -> tuple[str, str]:
