@@ -77,6 +77,9 @@ def test_a_field_of_ones_own_says_what_a_success_is() -> None:
     assert low.succeeded is False and "0.4" in low.errors[0]
     absent = one(pair(), **config)
     assert absent.succeeded is None and absent.notes[-1].detail == "no eval.reward"
+    assert one(pair(status="failed"), **config).succeeded is False, "a failure that the log claims stands"
+    with pytest.raises(ValueError, match="threshold of success_field"):
+        DataConfig(success_at_least=0.5)
     assert one(pair(grade="good"), success_field="grade").succeeded is True
 
 
@@ -195,6 +198,7 @@ def test_a_lost_call_is_never_an_answer(text: str) -> None:
 def test_histories_without_their_beginning_and_unknown_roles_are_named() -> None:
     result = {"role": "tool", "content": "12", "tool_call_id": "c1"}
     assert "history is not whole" in reason({"messages": [result, *ASKED, ANSWER]})
+    assert "history is not whole" in reason({"messages": [*ASKED, {"role": "tool", "content": "12"}, ANSWER]})
     call = {"id": "c2", "function": {"name": "f", "arguments": "{}"}}
     calls = {"role": "assistant", "content": "", "tool_calls": [call]}
     assert "history is not whole" in reason({"messages": [*ASKED, calls, result, ANSWER]})

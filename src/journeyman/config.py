@@ -67,6 +67,13 @@ class DataConfig(Section):
     success_at_least: float | None = Field(
         None, description="where that field is a reward or a score: what counts as a success"
     )
+
+    @model_validator(mode="after")
+    def _threshold_of_a_field(self) -> DataConfig:
+        if self.success_at_least is not None and not self.success_field:
+            raise ValueError("success_at_least is the threshold of success_field: set that too")
+        return self
+
     cut_tool_results: int = Field(
         0, ge=0, description="characters of a tool's result that stay: of longer ones the middle is cut; 0: all stays"
     )

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pydantic import ValidationError
@@ -214,8 +214,9 @@ class Reader:
         """
         path, least = self._config.success_field, self._config.success_at_least
         found = first(at_path(value, path), at_path(one.extra, path))
-        if found is None:
-            return Status(notes=[*status.notes, Note(code="unknown_status", detail=f"no {path}")])
+        if found is None:  # then a failure that the log claims stands, and a success does not
+            missing = Note(code="unknown_status", detail=f"no {path}")
+            return replace(status, succeeded=status.succeeded and None, notes=[*status.notes, missing])
         said = of_code(found, path) if least is None else at_least(found, least, path)
         return Status(said.succeeded, said.errors, [*status.notes, *said.notes])
 

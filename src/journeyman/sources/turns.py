@@ -313,15 +313,15 @@ def asked(messages: list[Message], place: str) -> list[Message]:
     if not any(message.role in ("user", "tool") for message in messages):
         raise NotAnInteraction(f"no user message in {place}")
     known: set[str | None] = set()
-    opened = called = False
+    answered = called = False
     for index, message in enumerate(messages):
         if message.role not in ("system", "user", "assistant", "tool"):
             raise NotAnInteraction(f"{place}[{index}].role {plain(message.role, 40)!r} is not known")
-        if message.role == "tool" and (not opened or _is_orphan(message, known, called)):
+        if message.role == "tool" and (not answered or _is_orphan(message, known, called)):
             raise NotAnInteraction(
                 f"{place}[{index}] is a tool's result whose call is missing: the history is not whole"
             )
-        opened = opened or message.role != "system"
+        answered = answered or message.role == "assistant"
         called = called or bool(message.tool_calls)
         known.update(call.id for call in message.tool_calls)
     return messages

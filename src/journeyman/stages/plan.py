@@ -188,6 +188,10 @@ def _warnings(dataset: DatasetManifest, config: Config, steps: int, geometry: Ge
             f"train.warmup_steps = {train.warmup_steps} is not below the {steps} steps of the run: "
             f"the learning rate never comes down from its rise to {train.learning_rate:g}"
         )
+    unknown = sorted(set(config.roles) - set(dataset.splits))
+    if unknown:
+        known = ", ".join(sorted(dataset.splits))
+        warnings.append(f"[roles.{unknown[0]}] names a role that no row has; the roles are: {known}")
     if dataset.longest_row_tokens > geometry.context:
         warnings.append(f"rows of {dataset.longest_row_tokens} tokens exceed the base's context of {geometry.context}")
     for role, split in dataset.splits.items():
