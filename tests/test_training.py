@@ -251,7 +251,7 @@ def test_odd_checkpoint_folders_and_changed_states_are_passed_over(tiny_gguf: Pa
 def test_metrics_that_a_hand_has_damaged_are_dropped(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
     path.write_bytes(b'{"step": 1, "loss": 2.0}\ngarbage}\n[1]\n{"stop": 2}\n\xff}\n{"step": "3"}\n{"step": 9}\n')
-    Metrics(tmp_path, 3).close()
+    Metrics(tmp_path, 3, 3).close()
     assert path.read_text() == '{"step": 1, "loss": 2.0}\n'
 
 

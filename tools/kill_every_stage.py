@@ -102,6 +102,8 @@ class Victim:
         child.kill()
         child.communicate()
         self.kills += child.returncode == -9
+        if child.returncode != -9:  # too late: the machine was busier when it was measured
+            self.took_s *= 0.8
         wrong = [f"still running: {one}" for one in survivors(known)]
         if (self.result / "manifest.json").is_file() and not (self.result / "unfinished.json").is_file():
             wrong += self.compare()
@@ -141,15 +143,17 @@ def kill_server(folder: Path, kills: int, moment: random.Random) -> list[str]:
         known = below()
         child = start([sys.executable, "-m", "journeyman", "serve", "--dir", str(folder), "--port", "0"])
         assert child.stdout is not None
-        if moment.random() < 0.3:
-            time.sleep(moment.uniform(0.0, 2.0))
-        else:
-            line = child.stdout.readline()
-            while "http" not in line and line:
+        try:
+            if moment.random() < 0.3:
+                time.sleep(moment.uniform(0.0, 2.0))
+            else:
                 line = child.stdout.readline()
-            answers.add(_answer(line.split(" on ")[1].split()[0], moment))
-        child.kill()
-        child.communicate()
+                while "http" not in line and line:
+                    line = child.stdout.readline()
+                answers.add(_answer(line.split(" on ")[1].split()[0], moment))
+        finally:
+            child.kill()
+            child.communicate()
         done += child.returncode == -9
         wrong += [f"still running: {one}" for one in survivors(known)]
     if len(answers - {""}) > 1:
