@@ -523,7 +523,13 @@ def test_inspect_scores_are_the_outcome(tmp_path: Path) -> None:
     assert "'image'" in reasons[0] and "sample 6" in reasons[1] and "rate limit" in reasons[1]
     assert "inspect log convert" in reasons[2]
     config = DataConfig(success_field="scores.graded.value", success_at_least=0.5)
-    assert [one.succeeded for one in _kept(_fixture("inspect_log", tmp_path, config))] == [True, True, False, True, False]
+    assert [one.succeeded for one in _kept(_fixture("inspect_log", tmp_path, config))] == [
+        True,
+        True,
+        False,
+        True,
+        False,
+    ]
 
 
 @pytest.mark.parametrize(
