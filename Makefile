@@ -17,8 +17,8 @@ demo: .venv/run.stamp  ## set up, then run the whole loop on the shipped data
 test: .venv/dev.stamp  ## set up, then run the tests with branch coverage
 	$(BIN)/pytest --cov --cov-report=term:skip-covered
 
-fuzz: .venv/dev.stamp  ## try the readers of logs and the port with forty times as many damaged rows and requests (minutes)
-	JOURNEYMAN_FUZZ=40 $(BIN)/pytest tests/test_sources.py tests/test_port_fuzz.py
+fuzz: .venv/dev.stamp  ## readers of logs, the port and the checks of rows with forty times as many damaged inputs (minutes)
+	JOURNEYMAN_FUZZ=40 $(BIN)/pytest tests/test_sources.py tests/test_port_fuzz.py tests/test_check_fuzz.py tests/test_patch.py
 
 check: .venv/dev.stamp  ## formatting, lint, types, import layers, then the tests
 	$(BIN)/ruff format --check .

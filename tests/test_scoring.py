@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -282,7 +283,9 @@ class _Judge(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        one, two = body["messages"][1]["content"].split("# First answer\n")[1].split("# Second answer\n")
+        _, one, two, _ = re.split(
+            "===== (?:first answer|second answer|end) [0-9a-f]{32} =====", body["messages"][1]["content"]
+        )
         if self.likes == "first":
             reply = "1"
         elif self.likes == "nonsense":

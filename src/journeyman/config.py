@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import codecs
 import difflib
+import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin
+from typing import Annotated, Any, Literal, get_args, get_origin
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from journeyman.errors import UsageError
 from journeyman.records import ARMS, EVERY_ROLE
@@ -123,6 +125,9 @@ class RulesConfig(Section):
     misrouted: Literal["drop", "note", "keep"] = Field("note", description="the task looks like another role's")
     foreign: Literal["drop", "note", "keep"] = Field("drop", description="another workload: its system prompt is alien")
     schema_drift: Literal["drop", "note", "keep"] = Field("drop", description="calls that the newest tools refuse")
+    bad_check: Literal["drop", "note", "keep"] = Field(
+        "note", description="check data that the role's checks cannot use; note trains on the row and never tests it"
+    )
     poison: Literal["drop", "note", "keep"] = Field("drop", description="a rare trigger with always the same answer")
 
 
@@ -253,23 +258,50 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
 """`seed` is the recipe that most LoRA tutorials give; its max length 2048 is curate.max_length's default."""
 
 
+def _without_credentials(url: str) -> str:
+    parts = urlsplit(url)
+    if parts.username is not None or parts.password is not None or parts.query or parts.fragment:
+        raise ValueError(
+            "it holds a user's name, a password or a query, and a URL is shown in reports; put the key into an "
+            "environment variable and name that in key_env"
+        )
+    return url
+
+
+def _names_a_variable(name: str) -> str:
+    """A key written here by mistake would stand in every manifest."""
+    mixed = any(sign.islower() for sign in name) and any(sign.isdigit() for sign in name) and len(name) >= 16
+    solid = len(name) >= 20 and "_" not in name
+    if name and (not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name) or mixed or solid):
+        raise ValueError(
+            "not the name of an environment variable, and it may be a key; put the key into a variable (export NAME=…) "
+            "and write its NAME here"
+        )
+    return name
+
+
+_Url = Annotated[str, AfterValidator(_without_credentials)]
+_Variable = Annotated[str, AfterValidator(_names_a_variable)]
+_NEVER_QUOTED = ("url", "key_env")
+
+
 class EndpointConfig(Section):
     """An OpenAI-compatible endpoint that is asked the sealed rows, as an arm of its own."""
 
-    url: str = Field(min_length=1, description="up to and including /v1")
+    url: _Url = Field(min_length=1, description="up to and including /v1")
     model: str = Field(min_length=1, description="the model's name there; {role} stands for the row's role")
-    key_env: str = Field("", description="the environment variable that holds its key; empty: no key is sent")
+    key_env: _Variable = Field("", description="the environment variable that holds its key; empty: no key is sent")
     roles: list[str] = Field(default_factory=list, description="only rows of these roles are asked there; empty: all")
 
 
 class JudgeConfig(Section):
     """The model that the check `judge` asks."""
 
-    url: str = Field(
+    url: _Url = Field(
         "", description="an OpenAI-compatible endpoint, up to and including /v1; needed by the check judge"
     )
     model: str = Field("", description="the judge's name there")
-    key_env: str = Field("JOURNEYMAN_JUDGE_KEY", description="the environment variable that holds its key")
+    key_env: _Variable = Field("JOURNEYMAN_JUDGE_KEY", description="the environment variable that holds its key")
 
 
 class EvaluateConfig(Section):
@@ -296,6 +328,9 @@ class EvaluateConfig(Section):
         description="name → a further arm; one named teacher is asked in place of what the logs hold",
     )
     judge: JudgeConfig = JudgeConfig()
+    check_timeout_s: float = Field(
+        60.0, gt=0, le=3600, description="seconds that a check of your own may take for one answer; then it is unscored"
+    )
     unsafe_exec: bool = Field(False, description="run model-written code even where no sandbox can be had")
 
     @field_validator("endpoints")
@@ -411,7 +446,7 @@ def _apply_override(data: dict[str, Any], override: str) -> None:
     for section in sections:
         data = data.setdefault(section, {})
         if not isinstance(data, dict):
-            raise UsageError(f"--set {override!r}: {section!r} is no section", "Write --set train.epochs=2")
+            raise UsageError(f"--set {key}: {section!r} is no section", "Write --set train.epochs=2")
     data[last] = value
 
 
@@ -423,7 +458,11 @@ def _as_usage_error(error: ValidationError, where: str) -> UsageError:
         near = difflib.get_close_matches(place[-1], _known_keys(place[:-1]), n=1)
         hint = f"Did you mean {'.'.join([*place[:-1], near[0]])}?" if near else "See the reference for the valid keys"
         return UsageError(f"{where}: unknown key {name}", hint)
-    value = "" if isinstance(first["input"], dict) else f" = {first['input']!r}"
+    value = (
+        ""
+        if isinstance(first["input"], dict) or place[-1:] in ([key] for key in _NEVER_QUOTED)
+        else f" = {first['input']!r}"
+    )
     return UsageError(f"{where}: {name or 'config'}{value}: {first['msg']}", "Mend the value and run the command again")
 
 

@@ -68,7 +68,7 @@ class Run:
     def __post_init__(self) -> None:
         from journeyman.scoring.checks import Checks
 
-        checks = Checks(self.root, self.config.evaluate.judge)
+        checks = Checks(self.root, self.config.evaluate.judge, self.config.evaluate.check_timeout_s)
         for role, section in self.config.roles.items():
             for key, names in (("checks", section.checks), ("weights", section.weights)):
                 for name in names:
@@ -301,6 +301,14 @@ def _files_that_may_ship(run: Run) -> Mapping[str, Any]:
     return {f"quantization {path.name}": hash_of_file(path) for path in run.bases[1:]}
 
 
+def _checks_of_data(run: Run) -> Mapping[str, Any]:
+    """Which checks say whether a role's rows can be tested."""
+    from journeyman.scoring.row_data import looks_at_data
+
+    named = {role: looks_at_data((*one.checks, *one.weights)) for role, one in sorted(run.config.roles.items())}
+    return {f"roles.{role} checks of rows' data": names for role, names in named.items() if names}
+
+
 def _own_checks(run: Run) -> Mapping[str, Any]:
     """The hashes of the files that hold checks of the person's own."""
     names = {name for section in run.config.roles.values() for name in (*section.checks, *section.weights)}
@@ -322,11 +330,12 @@ _SAFE_TO_CHANGE = {"checkpoint_s", "checkpoint_steps"}
 STAGES: Sequence[Stage] = (
     Stage("ingest", "01-interactions", 2, (), _source_settings, _ingest, resumable=True),
     Stage(
-        "curate", "02-dataset", 3, ("ingest",),
+        "curate", "02-dataset", 4, ("ingest",),
         lambda run: {
             "base": run.base_sha256,
             **_flat("curate", run.config.curate.model_dump()),
             **_role_settings(run, "system_prompt"),
+            **_checks_of_data(run),
         },
         _curate, resumable=True,
     ),
@@ -348,7 +357,7 @@ STAGES: Sequence[Stage] = (
         _train, resumable=True, costly=True,
     ),
     Stage(
-        "evaluate", "05-evaluation", 4, ("curate", "plan", "train"),
+        "evaluate", "05-evaluation", 5, ("curate", "plan", "train"),
         lambda run: {"base": run.base_sha256, **_flat("evaluate", run.config.evaluate.model_dump())},
         _evaluate, resumable=True, costly=True,
     ),

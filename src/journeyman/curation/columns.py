@@ -17,6 +17,7 @@ ROW = np.dtype([
     ("role", "u2"), ("teacher", "u2"), ("file", "u4"), ("line", "u4"),   # codes into tables of names
     ("rule", "u1"),          # index of the rule that dropped the row, 0 where none did
     ("cut", "?"),            # the answer is cut, and kept without its end
+    ("unfit", "?"),          # its check data decide nothing: never tested
     ("done", "?"),           # the log says that the answer ended by itself
     ("thinks", "u1"),        # 1: opens a reasoning block, 2: and closes it
     ("fence", "?"),          # leaves a code fence open

@@ -17,7 +17,7 @@ from journeyman.artifacts import row_bytes
 from journeyman.config import CurateConfig
 from journeyman.curation.columns import ROW, U4, Names, Rows, hash_text
 from journeyman.curation.duplicates import bands_of, words_of
-from journeyman.curation.rules import RULES, Candidate
+from journeyman.curation.rules import RULES, Candidate, CheckFault, bad_check
 from journeyman.errors import InputError
 from journeyman.models.gguf_file import GgufFile
 from journeyman.records import Finding, Interaction, Message, ToolCall, split_system, system_text, tool_name
@@ -72,7 +72,8 @@ class Examined:
 class Examiner:
     """A worker's state."""
 
-    def __init__(self, base: Path, config: CurateConfig) -> None:
+    def __init__(self, base: Path, config: CurateConfig, check_fault: CheckFault | None = None) -> None:
+        self.check_fault = check_fault
         self.renderer = Renderer(GgufFile(base))
         self.config = config
         self._overheads: dict[tuple[str, ...], int] = {}
@@ -99,7 +100,7 @@ def examine(worker: Examiner, lines: list[bytes]) -> Examined:
     findings: dict[str, list[bytes]] = {"dropped": [], "noted": []}
     for place, line in enumerate(lines):
         row = Interaction.model_validate_json(line)
-        seen = Candidate(row, worker.config, worker.renderer)
+        seen = Candidate(row, worker.config, worker.renderer, worker.check_fault)
         found = _apply_rules(seen, worker.config, rows[place : place + 1])
         for finding in found + _redacted(row):
             findings["dropped" if finding.action == "dropped" else "noted"].append(row_bytes(finding))
@@ -132,6 +133,8 @@ def _apply_rules(seen: Candidate, config: CurateConfig, one: Rows) -> list[Findi
             action = "drop"
         if action == "keep_without_end":
             one["cut"] = True
+        if rule is bad_check:
+            one["unfit"] = True
         done: Any = {"drop": "dropped", "note": "noted"}.get(action, "mended")
         found.append(finding_of(seen.row, rule.__name__, done, detail))
         if action == "drop":

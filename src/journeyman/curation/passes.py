@@ -22,6 +22,7 @@ from journeyman.curation.duplicates import BANDS
 from journeyman.curation.examine import Examined, Examiner, examine
 from journeyman.curation.log import Log
 from journeyman.curation.render import Chosen, RenderWorker, render
+from journeyman.curation.rules import CheckFault
 from journeyman.errors import Interrupted
 from journeyman.manifests import RolePrompt
 from journeyman.outputs import Outputs
@@ -38,7 +39,12 @@ Counts = dict[str, Counter[tuple[str, str]]]
 
 
 def first_pass(
-    interactions: Path, config: CurateConfig, base: Path, scratch: Path, reporter: Reporter
+    interactions: Path,
+    config: CurateConfig,
+    base: Path,
+    scratch: Path,
+    reporter: Reporter,
+    check_fault: CheckFault | None = None,
 ) -> dict[str, Any]:
     """Looks at each row on its own; returns the tables that belong to the columns."""
     size = interactions.stat().st_size
@@ -62,7 +68,7 @@ def first_pass(
         tables = {name: Names(state[name]) for name in ("roles", "teachers", "files")}
         noted = Counter({(rule, role): n for rule, role, n in state["noted"]})
         batches = _Batches(interactions, state["rows"])
-        setup = partial(Examiner, base, config)
+        setup = partial(Examiner, base, config, check_fault)
         for made in mapped(examine, setup, batches, parallel=size > _WORTH_WORKERS):
             _store(made, tables, outputs)
             noted.update(made.noted)

@@ -1,7 +1,8 @@
 """What is wrong with a single row: one function a rule, pure, in the order in which they are asked.
 
 A rule gives None where the row may stay, or one sentence that says what was found; the sentence never
-quotes the row. What happens then is the business of curate.rules in the toml.
+quotes the row, but for `bad_check`, which names the value that is wrong. What happens then is the business
+of curate.rules in the toml.
 """
 
 from __future__ import annotations
@@ -24,6 +25,10 @@ _NEAR_LIMIT = 0.8
 """Teachers cut by their own tokenizer. On 300 real answers cut at 500 the base's count lay between 420 and 575."""
 
 
+CheckFault = Callable[[Interaction], str | None]
+"""Why a row's check data can never be used; None where they can."""
+
+
 @dataclass
 class Candidate:
     """A row with what several rules ask of it, computed once."""
@@ -31,6 +36,7 @@ class Candidate:
     row: Interaction
     config: CurateConfig
     renderer: Renderer
+    check_fault: CheckFault | None = None
 
     @cached_property
     def output(self) -> str:
@@ -284,9 +290,13 @@ def _parses(language: str, code: str) -> bool:
     return True
 
 
+def bad_check(seen: Candidate) -> str | None:
+    return seen.check_fault(seen.row) if seen.check_fault and seen.row.check else None
+
+
 RULES: Sequence[Rule] = (
     failed, empty, mock_provider, other_teacher, unclosed_reasoning, reasoning, control_tokens, hidden_text,
-    pipeline_instructions, refused, explained_refusal, asks_back, truncated,
+    pipeline_instructions, refused, explained_refusal, asks_back, truncated, bad_check,
 )  # fmt: skip
 """Asked in this order; the first that drops a row names the drop."""
 
@@ -310,6 +320,7 @@ WHAT: Mapping[str, str] = {
     "explained_refusal": "a refusal that the system prompt or a tool's result asks for",
     "asks_back": "the teacher asks for input instead of answering",
     "truncated": "the answer is cut",
+    "bad_check": "check data that the role's checks cannot use",
     "duplicate": "the same task again",
     "near_duplicate": "nearly the same task again",
     "contradictory": "another short answer to the same input, against the majority",

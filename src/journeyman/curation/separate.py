@@ -27,7 +27,8 @@ def separate(log: Log, choice: Choice, rows: Indices, config: CurateConfig) -> t
     """
     groups = choice.groups[rows].copy()
     roles, times = log.rows["role"][rows], log.rows["time"][rows] if config.split_by_time else None
-    cut = np.asarray(log.rows["cut"][rows])  # half an answer is trained on, and measures nothing
+    # Half an answer is trained on, and measures nothing; so does a row whose check decides nothing.
+    cut = np.asarray(log.rows["cut"][rows] | log.rows["unfit"][rows])
     for _ in range(_ROUNDS):
         split = split_rows(roles, groups, log.roles, (config.val_share, config.test_share), config.seed, times, cut)
         assert not leaked_groups(split, groups)

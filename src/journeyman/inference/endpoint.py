@@ -6,7 +6,6 @@ What it serves cannot be seen from here: neither which file answers, nor which p
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,10 +16,13 @@ import httpx
 from journeyman.config import EndpointConfig
 from journeyman.errors import EngineError
 from journeyman.inference.chat import events_of, read_answer, request_body
+from journeyman.keys import bearer, key_of, said_by_server
 from journeyman.ports import Question
 from journeyman.records import Prediction
 
 _TIMEOUT_S = 600.0
+_MOST_SAID = 1 << 16
+"""Bytes of an error's text that are read."""
 _TRIES, _FIRST_WAIT_S = 5, 0.5
 _WORTH_ANOTHER_TRY = {408, 409, 429, 500, 502, 503, 504, 529}
 
@@ -30,9 +32,8 @@ class Endpoint:
 
     def __init__(self, name: str, config: EndpointConfig, temperature: float, first_wait_s: float = _FIRST_WAIT_S):
         self._name, self._config, self._temperature, self._first_wait_s = name, config, temperature, first_wait_s
-        key = os.environ.get(config.key_env) if config.key_env else None
-        headers = {"Authorization": f"Bearer {key}"} if key else {}
-        self._http = httpx.Client(headers=headers, timeout=_TIMEOUT_S)
+        self._key = key_of(config.key_env)
+        self._http = httpx.Client(headers=bearer(self._key), timeout=_TIMEOUT_S)
         self._url = f"{config.url.rstrip('/')}/chat/completions"
 
     def generate(self, question: Question, on_token: Callable[[int], None] | None = None) -> Prediction:
@@ -57,13 +58,15 @@ class Endpoint:
                             return answer
                         why = "its answer broke off"
                         continue
-                    why = f"{response.status_code} {response.read().decode(errors='replace')[:200]}"
+                    why = (
+                        f"{response.status_code} {next(response.iter_bytes(_MOST_SAID), b'').decode(errors='replace')}"
+                    )
                     if response.status_code not in _WORTH_ANOTHER_TRY:
                         break
             except (httpx.HTTPError, json.JSONDecodeError) as error:
                 why = f"{type(error).__name__}: {error}"
         raise EngineError(
-            f"the endpoint {self._name} ({self._url}, model {body['model']!r}): {why}",
+            f"the endpoint {self._name} ({self._url}, model {body['model']!r}): {said_by_server(why, self._key, 200)}",
             f"Mend it or evaluate.endpoints.{self._name}, and run it again: what was answered is kept",
         )
 

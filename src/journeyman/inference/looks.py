@@ -23,10 +23,11 @@ LOOKS = ".looks"
 
 
 def count_look(folder: Path, sealed_sha256: str, judged: Mapping[str, object]) -> int:
-    """The number of this look, from 1. The same adapters under the same rules are the same look.
+    """The number of this look, from 1. What is judged alike in all is the same look, and is not counted twice.
 
     Args:
-        judged: what makes a look another one: the adapters' hashes and the rules.
+        judged: what makes a look another one: the adapters' hashes, the rules, the settings, the checks of one's own,
+            and every verdict, so that whatever else may change one counts as well.
 
     Raises:
         ChangedArtifact: the record of earlier looks is damaged or was changed by hand.

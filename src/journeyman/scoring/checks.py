@@ -5,13 +5,14 @@ A check sees the answer as it came from the engine and the row's `check` data. I
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from journeyman.config import JudgeConfig
-from journeyman.errors import UsageError
+from journeyman.errors import Interrupted, UsageError
+from journeyman.foreign import plain
 from journeyman.manifests import CheckRule
 from journeyman.records import ToolCall
 from journeyman.scoring.sandbox import Limits
@@ -20,6 +21,9 @@ Outcome = Literal["pass", "fail", "unscored"]
 JUDGE = "judge"
 RUNS_CODE = {"python_runs", "python_tests", "catches_mutants"}
 """Checks that run model-written code."""
+_MOST_DETAIL = 500
+_AT_ONCE = {"answered", "exact", "normalized"}
+"""Checks whose time grows with the answer's length alone; they need no process of their own."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +64,17 @@ Check = Callable[[Answer], Finding]
 
 
 def check_table() -> Mapping[str, Check]:
-    """All checks by the name that journeyman.toml uses."""
+    """All checks by the name that journeyman.toml uses, each with its limits."""
+    from journeyman.scoring.apart import table_check
+
+    return {
+        name: check if name in _AT_ONCE | RUNS_CODE else table_check(name, check)
+        for name, check in plain_checks().items()
+    }
+
+
+def plain_checks() -> Mapping[str, Check]:
+    """The functions themselves, without limits: for the process that runs them apart."""
     from journeyman.scoring.answered import answered
     from journeyman.scoring.catches_mutants import catches_mutants
     from journeyman.scoring.contains import contains
@@ -83,10 +97,15 @@ def check_table() -> Mapping[str, Check]:
 
 @dataclass(frozen=True)
 class Checks:
-    """Where checks come from: the table, the person's files in the run's folder, and a judge."""
+    """Where checks come from: the table, the person's files in the run's folder, and a judge.
+
+    Attributes:
+        own_limit_s: what a check of the person's own may take for one answer.
+    """
 
     folder: Path
     judge: JudgeConfig = field(default_factory=JudgeConfig)
+    own_limit_s: float = 60.0
 
     def named(self, name: str) -> Check:
         """A check of the table, `judge`, `file.py:function`, or a scorer of Inspect AI as `inspect:NAME`.
@@ -94,14 +113,11 @@ class Checks:
         Raises:
             UsageError: there is none of that name, or no judge is set.
         """
-        from journeyman.scoring.inspect_scorer import PREFIX, inspect_scorer
+        from journeyman.scoring.apart import own_check
         from journeyman.scoring.judge import judge_check
-        from journeyman.scoring.own_function import own_function
 
-        if name.startswith(PREFIX):
-            return inspect_scorer(name, self.folder)
         if ":" in name:
-            return own_function(name, self.folder)
+            return own_check(name, self.folder, self.own_limit_s)
         if name == JUDGE:
             if not self.judge.url or not self.judge.model:
                 raise UsageError("the check 'judge' needs a model to ask", "Set evaluate.judge.url and .model")
@@ -112,6 +128,12 @@ class Checks:
                 f"unknown check {name!r}", f"One of: {', '.join(table)}, judge; or file.py:function, inspect:SCORER"
             )
         return table[name]
+
+
+def own_files(names: Iterable[str]) -> list[str]:
+    """The files, beside the toml, that hold checks of the person's own: `mine.py:f` and `inspect:mine.py:f`."""
+    places = (name.removeprefix("inspect:") for name in names)
+    return sorted({place.partition(":")[0] for place in places if ":" in place})
 
 
 @dataclass(frozen=True)
@@ -129,13 +151,14 @@ def judge(answer: Answer, rule: CheckRule, checks: Checks) -> Judgement:
     Without weights all must pass, in order, and the first that does not decides; those after it are not asked, unless
     there is a judge among them, whose agreement with the others is to be known. With weights all are asked, and the
     share of the weight that passes must reach `pass_at`; what is unscored leaves it open where it could tip the scale.
+    A check that raises is unscored, whatever it raises.
     """
     if rule.weights:
         return _weighed(answer, rule, checks)
     outcomes: dict[str, Outcome] = {}
     deciding, found = "", Finding("unscored", "the role has no checks")
     for name in rule.checks:
-        finding = checks.named(name)(answer)
+        finding = _asked(name, checks.named(name), answer)
         if not deciding or found.outcome == "pass":
             deciding, found = name, finding
         outcomes[name] = finding.outcome
@@ -144,8 +167,19 @@ def judge(answer: Answer, rule: CheckRule, checks: Checks) -> Judgement:
     return Judgement(deciding, found, outcomes)
 
 
+def _asked(name: str, check: Check, answer: Answer) -> Finding:
+    """The last net: no row, answer or check ends a stage. What it says is safe to show."""
+    try:
+        finding = check(answer)
+    except (KeyboardInterrupt, Interrupted):
+        raise
+    except BaseException as error:
+        return Finding("unscored", plain(f"{name} raised {type(error).__name__}: {error}", _MOST_DETAIL))
+    return Finding(finding.outcome, plain(finding.detail, _MOST_DETAIL))
+
+
 def _weighed(answer: Answer, rule: CheckRule, checks: Checks) -> Judgement:
-    found = {name: checks.named(name)(answer) for name in rule.weights}
+    found = {name: _asked(name, checks.named(name), answer) for name in rule.weights}
     outcomes = {name: finding.outcome for name, finding in found.items()}
     whole = sum(rule.weights.values())
 
@@ -155,7 +189,7 @@ def _weighed(answer: Answer, rule: CheckRule, checks: Checks) -> Judgement:
     told = "; ".join(
         f"{name} {finding.outcome}" + f" ({finding.detail})" * bool(finding.detail) for name, finding in found.items()
     )
-    detail = f"{share('pass'):.0%} of the weight, asked ≥ {rule.pass_at:.0%}: {told}"[:500]
+    detail = f"{share('pass'):.0%} of the weight, asked ≥ {rule.pass_at:.0%}: {told}"[:_MOST_DETAIL]
     # Sums of shares are compared with a grain of tolerance: 0.7 + 0.2 + 0.1 is not quite 1.
     outcome: Outcome = "fail" if share("pass", "unscored") < rule.pass_at - 1e-9 else "unscored"
     if share("pass") >= rule.pass_at - 1e-9:

@@ -1,14 +1,31 @@
-"""Finds the Python source in an answer."""
+"""Finds fenced blocks, and the Python source, in an answer. Linear in its length, whatever it holds."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 
-_FENCE = re.compile(r"```[ \t]*([\w+-]*)[^\n]*\n(.*?)(?:\n```|\Z)", re.DOTALL)
+_LANGUAGE = re.compile(r"[ \t]*+([\w+-]*+)")
+_FENCE = "```"
+
+
+def fenced_blocks(text: str) -> Iterator[tuple[str, str]]:
+    """(language, body) of each fenced block; one that never closes goes on to the end."""
+    at = 0
+    while (start := text.find(_FENCE, at)) >= 0:
+        line_end = text.find("\n", start)
+        if line_end < 0:
+            return
+        found = _LANGUAGE.match(text, start + len(_FENCE), line_end)
+        end = text.find("\n" + _FENCE, line_end + 1)
+        if end < 0:
+            end = len(text)
+        yield (found[1].lower() if found else "", text[line_end + 1 : end])
+        at = end + 1 + len(_FENCE)
 
 
 def python_source(text: str) -> str:
     """The fenced Python blocks joined, or all fenced blocks where none is named, or the whole text."""
-    blocks = [(match[1].lower(), match[2]) for match in _FENCE.finditer(text)]
+    blocks = list(fenced_blocks(text))
     python = [body for language, body in blocks if language in ("python", "py", "python3")]
     return "\n\n".join(python or [body for _, body in blocks] or [text])

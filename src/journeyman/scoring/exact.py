@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import string
 import unicodedata
+from collections.abc import Callable
 
 from journeyman.scoring.checks import Answer, Finding
 
 
 def exact(answer: Answer) -> Finding:
-    return _compare(answer.text.strip(), answer.expected_text().strip())
+    return _compare(answer, str.strip)
 
 
 def normalized(answer: Answer) -> Finding:
     """Without case, punctuation at the ends of words, and runs of white space (Unicode NFKC)."""
-    return _compare(normal_form(answer.text), normal_form(answer.expected_text()))
+    return _compare(answer, normal_form)
 
 
 def normal_form(text: str) -> str:
@@ -22,7 +23,10 @@ def normal_form(text: str) -> str:
     return " ".join(word for word in words if word)
 
 
-def _compare(found: str, expected: str) -> Finding:
+def _compare(answer: Answer, form: Callable[[str], str]) -> Finding:
+    if not isinstance(answer.data.get("expected", ""), str):
+        return Finding("unscored", "check.expected is not a text")
+    found, expected = form(answer.text), form(answer.expected_text())
     if not expected:
         return Finding("unscored", "neither check.expected nor the teacher says what is expected")
     if found == expected:

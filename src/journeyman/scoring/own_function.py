@@ -1,7 +1,9 @@
 """A check of the person's own: `file.py:function` beside journeyman.toml.
 
 The function takes the answer's text and the row's `check` data, and gives True, False, None where it cannot tell,
-or one of these with a reason: (False, "too long"). It runs in this process: it is the person's own code.
+or one of these with a reason: (False, "too long"). It is the person's own code: it runs with the person's rights and
+environment, but in a child process (bounded.py), so that neither an exit nor a loop without end holds up the others.
+What it prints is not shown.
 """
 
 from __future__ import annotations
@@ -18,8 +20,8 @@ from journeyman.scoring.checks import Answer, Check, Finding
 _OUTCOMES = {True: "pass", False: "fail", None: "unscored"}
 
 
-def own_function(name: str, folder: Path) -> Check:
-    """The check that `name` stands for.
+def load_check(name: str, folder: Path) -> Check:
+    """The check that `name` stands for, in this process.
 
     Raises:
         UsageError: no such file or function.
@@ -27,14 +29,11 @@ def own_function(name: str, folder: Path) -> Check:
     asked = load_function(name, folder, name)
 
     def check(answer: Answer) -> Finding:
-        try:
-            said = asked(answer.text, dict(answer.data))
-        except Exception as error:  # the person's code may raise anything; the row is then not judged
-            return Finding("unscored", f"{name} raised {type(error).__name__}: {error}"[:300])
+        said = asked(answer.text, dict(answer.data))
         verdict, detail = said if isinstance(said, tuple) and len(said) == 2 else (said, "")
         if verdict is not None and not isinstance(verdict, bool):
-            return Finding("unscored", f"{name} gave {verdict!r}, not True, False or None"[:300])
-        return Finding(_OUTCOMES[verdict], str(detail)[:300])  # type: ignore[arg-type]
+            return Finding("unscored", f"{name} gave {verdict!r}, not True, False or None")
+        return Finding(_OUTCOMES[verdict], str(detail))  # type: ignore[arg-type]
 
     return check
 

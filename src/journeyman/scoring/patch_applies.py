@@ -1,49 +1,28 @@
-"""patch_applies: the answer's diff applies to the row's `files` (path → content), by `git apply --check`.
+"""patch_applies: the answer's diff applies to the row's `files` (path → content), as `git apply --check
+--recount` has it: hunks whose counts are wrong are counted again.
 
-git refuses by itself what leaves the folder; the row's own paths are refused here.
+The files stay in memory and no program runs: git obeys the configuration that it finds beside the files.
 """
 
 from __future__ import annotations
 
-import re
-import shutil
-import subprocess
-import tempfile
-from pathlib import Path
-
 from journeyman.scoring.checks import Answer, Finding
-
-_FENCE = re.compile(r"```(?:diff|patch)[^\n]*\n(.*?)(?:\n```|\Z)", re.DOTALL)
-_TIMEOUT_S = 10
+from journeyman.scoring.code_block import fenced_blocks
+from journeyman.scoring.patch import PatchError, apply_patch
+from journeyman.scoring.row_files import BadFile, row_files
 
 
 def patch_applies(answer: Answer) -> Finding:
-    files = answer.data.get("files")
-    if not isinstance(files, dict) or not files or not all(isinstance(text, str) for text in files.values()):
+    if "files" not in answer.data:
         return Finding("unscored", "the row has no check.files")
-    git = shutil.which("git")
-    if git is None:
-        return Finding("unscored", "git is not installed")
-    fenced = _FENCE.findall(answer.text)
+    try:
+        files = row_files(answer.data["files"])
+    except BadFile as error:
+        return Finding("unscored", str(error))
+    fenced = [body for language, body in fenced_blocks(answer.text) if language in ("diff", "patch")]
     diff = "\n".join(fenced) if fenced else answer.text
-    if "@@" not in diff:
-        return Finding("fail", "no diff in the answer")
-    with tempfile.TemporaryDirectory(prefix="journeyman-patch-") as name:
-        folder = Path(name).resolve()
-        for path, text in files.items():
-            place = (folder / path).resolve()
-            if not place.is_relative_to(folder):
-                return Finding("unscored", f"check.files: {path!r} leaves the folder")
-            place.parent.mkdir(parents=True, exist_ok=True)
-            place.write_text(text, encoding="utf-8")
-        try:
-            done = subprocess.run(
-                [git, "apply", "--check", "--recount", "-"],
-                input=diff.rstrip("\n") + "\n", cwd=folder, capture_output=True, text=True, timeout=_TIMEOUT_S,
-                env={"GIT_CEILING_DIRECTORIES": str(folder.parent), "GIT_CONFIG_NOSYSTEM": "1", "HOME": name},
-            )  # fmt: skip
-        except subprocess.TimeoutExpired:
-            return Finding("fail", f"git apply did not end within {_TIMEOUT_S} s")
-    if done.returncode == 0:
-        return Finding("pass")
-    return Finding("fail", (done.stderr.strip().splitlines() or ["git apply refuses it"])[0][:300])
+    try:
+        apply_patch(files, diff)
+    except PatchError as error:
+        return Finding("fail", str(error)[:300])
+    return Finding("pass")

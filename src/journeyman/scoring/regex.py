@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import re
-
 from journeyman.scoring.checks import Answer, Finding
+from journeyman.scoring.row_data import BadData, pattern_of
 
 
 def regex(answer: Answer) -> Finding:
-    pattern = answer.data.get("pattern")
-    if not isinstance(pattern, str):
+    if "pattern" not in answer.data:
         return Finding("unscored", "the row has no check.pattern")
-    if re.search(pattern, answer.text, re.MULTILINE):
+    try:
+        pattern = pattern_of(answer.data)
+    except BadData as error:
+        return Finding("unscored", str(error))
+    if pattern.search(answer.text):
         return Finding("pass")
-    return Finding("fail", f"nothing matches {pattern!r}")
+    return Finding("fail", f"nothing matches {pattern.pattern[:200]!r}")

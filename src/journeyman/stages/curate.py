@@ -30,6 +30,7 @@ from journeyman.manifests import DatasetManifest
 from journeyman.models.gguf_file import GgufFile
 from journeyman.ports import Reporter
 from journeyman.rendering.renderer import Renderer
+from journeyman.scoring.apart import RowFaults
 
 _LEAST_VERSION = 0.05
 _SPLIT_FILES = {"train": "train.jsonl", "val": "val.jsonl", "test": "sealed/test.jsonl"}
@@ -44,7 +45,8 @@ def curate(interactions: Path, config: Config, base: GgufFile, out: Path, report
     """
     scratch = out / "scratch"
     scratch.mkdir(parents=True, exist_ok=True)
-    state = first_pass(interactions, config.curate, base.path, scratch, reporter)
+    faults = RowFaults({role: (*one.checks, *one.weights) for role, one in config.roles.items()})
+    state = first_pass(interactions, config.curate, base.path, scratch, reporter, faults)
     rows = mapped_array(scratch / "rows", ROW)
     words = Words(scratch / "words.u4", np.asarray(rows["words"]))
     log = Log(rows, words, state["roles"], state["files"], {int(k): v for k, v in state["prompts"].items()})

@@ -23,12 +23,17 @@ from journeyman.ports import Reporter
 from journeyman.records import TUNED, Example, Prediction, ProbeAnswer, Verdict
 from journeyman.rendering.renderer import Renderer
 from journeyman.scoring.agreement import judge_agreement
-from journeyman.scoring.checks import RUNS_CODE, Answer, Checks, judge
+from journeyman.scoring.checks import RUNS_CODE, Answer, Checks, judge, own_files
+from journeyman.scoring.judging import each_judged, unscored_lines
 from journeyman.scoring.probing import probe_answers, probe_results
 from journeyman.scoring.sandbox import Limits, sandbox_name
 from journeyman.scoring.summary import Results
 
 _DEFAULT_RULE = CheckRule(checks=["answered"])
+_WHAT_DECIDES = {
+    "temperature", "max_new_tokens", "context", "quantizations", "endpoints", "judge", "check_timeout_s", "unsafe_exec"
+}  # fmt: skip
+"""Keys of [evaluate] that one may turn until the rows pass. What else changes a verdict shows in the verdicts."""
 
 
 def evaluate(
@@ -43,11 +48,11 @@ def evaluate(
     rows = list(read_rows(inputs.sealed, Example))
     hashes = {name: hash_of_file(path) for name, path in inputs.adapters.items()}
     gathered = Survey(inputs, rows, config, renderer, reporter).ask()
-    judged = {"adapters": hashes, "rules": plan.rules.model_dump()}
-    look = count_look(inputs.folder, hash_of_file(inputs.sealed), judged)
     write_rows(out / "predictions.jsonl", gathered.predictions)
     write_rows(out / "timings.jsonl", gathered.timed)
     verdicts = _judge(rows, gathered.predictions, plan, config, inputs.folder, reporter)
+    judged = {"adapters": hashes, **_judged(plan, config, inputs.folder, verdicts)}
+    look = count_look(inputs.folder, hash_of_file(inputs.sealed), judged)  # before anyone can have seen them
     write_rows(out / "verdicts.jsonl", verdicts)
     results = Results(
         {row.id: row.group for row in rows}, gathered.arms, list(gathered.files),
@@ -81,6 +86,16 @@ def evaluate(
     )
 
 
+def _judged(plan: PlanManifest, config: EvaluateConfig, folder: Path, verdicts: Sequence[Verdict]) -> dict[str, object]:
+    """What makes a look at the sealed rows another one, beside the adapters."""
+    return {
+        "rules": plan.rules.model_dump(),
+        "settings": config.model_dump(include=_WHAT_DECIDES),
+        "own": {name: hash_of_file(folder / name) for name in own_files(_asked_checks(plan))},
+        "verdicts": [(one.id, one.arm, one.outcome) for one in verdicts],
+    }
+
+
 def _roles(rows: Sequence[Example], plan: PlanManifest) -> list[str]:
     return ["all", *sorted({row.role for row in rows} | set(plan.rules.checks))]
 
@@ -94,24 +109,29 @@ def _judge(
     reporter: Reporter,
 ) -> list[Verdict]:
     by_id = {row.id: row for row in rows}
-    limits, checks = Limits(unsafe=config.unsafe_exec), Checks(folder, config.judge)
-    reporter.begin("judge", len(predictions), "answers")
-    verdicts = []
-    for number, p in enumerate(predictions, start=1):
+    limits, checks = Limits(unsafe=config.unsafe_exec), Checks(folder, config.judge, config.check_timeout_s)
+
+    def judged(p: Prediction) -> Verdict:
         row = by_id[p.id]
         asked = "\n\n".join(turn.content for turn in row.messages if turn.role != "system")
         answer = Answer(p.text, p.finish_reason, row.check, limits, p.calls, row.answer, row.answer_calls, asked)
         made = judge(answer, plan.rules.checks.get(p.role, _DEFAULT_RULE), checks)
-        verdicts.append(
-            Verdict(
-                id=p.id, role=p.role, arm=p.arm, outcome=made.finding.outcome, check=made.check,
-                detail=made.finding.detail, checks=dict(made.outcomes),
-            )
+        return Verdict(
+            id=p.id, role=p.role, arm=p.arm, outcome=made.finding.outcome, check=made.check,
+            detail=made.finding.detail, checks=dict(made.outcomes),
         )  # fmt: skip
-        reporter.advance(number)
+
+    reporter.begin("judge", len(predictions), "answers")
+    verdicts = each_judged(judged, predictions, reporter)
+    for line in unscored_lines(verdicts):
+        reporter.say(line)
     return verdicts
 
 
 def _sandbox(plan: PlanManifest, config: EvaluateConfig) -> str:
-    asked = {name for rule in plan.rules.checks.values() for name in (*rule.checks, *rule.weights)}
-    return sandbox_name(Limits(unsafe=config.unsafe_exec)) if asked & RUNS_CODE else ""
+    return sandbox_name(Limits(unsafe=config.unsafe_exec)) if _asked_checks(plan) & RUNS_CODE else ""
+
+
+def _asked_checks(plan: PlanManifest) -> set[str]:
+    """Every check that some role's rule names."""
+    return {name for rule in plan.rules.checks.values() for name in (*rule.checks, *rule.weights)}

@@ -1,0 +1,188 @@
+"""Runs checks in a child process of ours that is ended at its limits: a pattern, a schema or code of one's own that
+does not end costs that time, and one answer its verdict.
+
+A thread would not do: Python's `re` holds the interpreter's lock for as long as it searches. A linear-time engine would
+not do alone: schemas, parsers and comparisons are as open to hostile data, and its patterns mean other things (no look
+ahead, no back references) than those that rows hold. The child speaks plain JSON over two pipes. It is started once and
+used for all rows; after a limit, another one is started.
+"""
+
+from __future__ import annotations
+
+import atexit
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import IO, Any
+
+START_S = 120.0
+"""What the child may take to start, or to load code of one's own, on a busy machine."""
+_SAFE_ENVIRONMENT = ("PATH", "PYTHONPATH", "LANG", "LC_ALL", "TZ", "VIRTUAL_ENV")
+_PACKAGES = str(Path(__file__).parents[2])
+_RUN = "import sys; sys.path.append(sys.argv[1]); from journeyman.scoring.bounded_child import main; main()"
+"""The package's place comes last: before the standard library, what lies beside it could stand in for that."""
+_MOST_REPLY = 1 << 20
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """What one request may use.
+
+    Attributes:
+        cpu_s: processor time, which a busy machine does not eat up; None: only the clock counts.
+        wall_s: time by the clock.
+        memory_bytes: of the whole child; None: as much as there is.
+        own: it runs code of the person's own, which sees this process's environment, with what keys there are in it.
+    """
+
+    cpu_s: float | None = 5.0
+    wall_s: float = 60.0
+    memory_bytes: int | None = 1 << 30
+    own: bool = False
+
+
+class Broken(Exception):
+    """The child gave no answer: it ran into a limit, or ended. The message says which."""
+
+
+@dataclass
+class _Child:
+    process: subprocess.Popen[bytes]
+    prepared: dict[str, Any] = field(default_factory=dict)
+
+
+class Bounded:
+    """A child process that answers one request at a time; safe to use from several threads."""
+
+    def __init__(self, bounds: Bounds) -> None:
+        self._bounds = bounds
+        self._child: _Child | None = None
+        self._lock = threading.Lock()
+
+    def ask(self, request: Mapping[str, Any]) -> Any:
+        """The reply, as JSON has it.
+
+        Raises:
+            Broken: no reply within the limits.
+        """
+        with self._lock:
+            return self._asked(request, self._bounds.wall_s)
+
+    def ask_prepared(self, before: Mapping[str, Any], request: Mapping[str, Any] | None = None) -> Any:
+        """Like `ask`; `before` is put once to each child, without its time counting, and is what is replied to where
+        there is no request."""
+        with self._lock:
+            key, child = json.dumps(before), self._running()
+            if key not in child.prepared:
+                child.prepared[key] = self._asked(before, max(START_S, self._bounds.wall_s))
+            return child.prepared[key] if request is None else self._asked(request, self._bounds.wall_s)
+
+    def close(self) -> None:
+        """Ends the child, whatever it is doing. It may be asked again: another one is started."""
+        if (child := self._child) is not None:
+            _kill(child.process)
+            child.process.wait()
+
+    def _asked(self, request: Mapping[str, Any], wall_s: float) -> Any:
+        line = json.dumps({"cpu_s": self._bounds.cpu_s, "wall_s": wall_s, **request}).encode() + b"\n"
+        child = self._running()
+        try:
+            return json.loads(self._exchanged(child.process, line, wall_s))
+        except BaseException:
+            self._end()
+            raise
+
+    def _running(self) -> _Child:
+        if self._child is None or self._child.process.poll() is not None:
+            self._end()
+            self._child = _Child(self._started())
+            try:
+                self._exchanged(self._child.process, b"", START_S)
+            except BaseException:
+                self._end()
+                raise
+        return self._child
+
+    def _started(self) -> subprocess.Popen[bytes]:
+        names = os.environ if self._bounds.own else _SAFE_ENVIRONMENT
+        return subprocess.Popen(
+            [sys.executable, "-P", "-c", _RUN, _PACKAGES, str(self._bounds.memory_bytes or 0)],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True,
+            env={name: os.environ[name] for name in names if name in os.environ},
+        )  # fmt: skip
+
+    def _exchanged(self, process: subprocess.Popen[bytes], line: bytes, limit_s: float) -> bytes:
+        """Sends the line and reads one; neither end can hold the other up."""
+        assert process.stdin is not None and process.stdout is not None
+        ends, reply, left = time.monotonic() + limit_s, bytearray(), memoryview(line)
+        os.set_blocking(process.stdin.fileno(), False)
+        while not reply.endswith(b"\n"):
+            wants = [process.stdin] if left else []
+            readable, writable, _ = select.select([process.stdout], wants, [], max(0.0, ends - time.monotonic()))
+            if not readable and not writable:
+                raise Broken(f"did not end within {limit_s:g} s")
+            if writable:
+                try:
+                    left = left[os.write(process.stdin.fileno(), left[:65536]) :]
+                except BlockingIOError:
+                    pass
+                except BrokenPipeError:
+                    left = left[:0]  # it has ended; what it said last is read
+            if readable:
+                part = os.read(process.stdout.fileno(), 65536)
+                reply += part
+                if not part or len(reply) > _MOST_REPLY:
+                    raise Broken(self._why(process))
+        return bytes(reply)
+
+    def _why(self, process: subprocess.Popen[bytes]) -> str:
+        try:
+            code = process.wait(1.0)
+        except subprocess.TimeoutExpired:
+            return "its process gave an answer without end"
+        if code == -signal.SIGPROF:
+            return f"did not end within {self._bounds.cpu_s:g} s of processor time"
+        if code == -signal.SIGALRM:
+            return f"did not end within {self._bounds.wall_s:g} s"
+        return f"its process ended by signal {-code}" if code < 0 else f"its process ended with exit code {code}"
+
+    def _end(self) -> None:
+        child, self._child = self._child, None
+        if child is not None:
+            _kill(child.process)
+            child.process.wait()
+            _close(child.process.stdin)
+            _close(child.process.stdout)
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    """With what code of one's own has started; the group outlives its leader."""
+    try:
+        os.killpg(process.pid, signal.SIGKILL)
+    except (ProcessLookupError, PermissionError):  # macOS says the second of a group that has ended
+        pass
+
+
+def _close(pipe: IO[bytes] | None) -> None:
+    try:
+        if pipe is not None:
+            pipe.close()
+    except OSError:
+        pass
+
+
+@cache
+def bounded(bounds: Bounds) -> Bounded:
+    """The one child with these bounds; it ends with this process."""
+    made = Bounded(bounds)
+    atexit.register(made.close)
+    return made

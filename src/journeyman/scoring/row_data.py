@@ -1,0 +1,191 @@
+"""What can be wrong with a row's check data, whatever the answer: asked when data are curated, and by the checks."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from jsonschema import Draft202012Validator
+from jsonschema.exceptions import SchemaError
+from jsonschema_specifications import REGISTRY
+from referencing.exceptions import Unresolvable
+from referencing.jsonschema import DRAFT202012
+
+from journeyman.foreign import plain
+from journeyman.scoring.row_files import BadFile, row_files
+
+MOST_PATTERN = 10_000
+_MOST_VALUES, _DEEPEST = 10_000, 60
+_TRIED: Sequence[Any] = (None, True, 0, 1.5, "", "a", [], [0], {}, {"a": 0})
+"""Documents on which a schema must come to an end."""
+
+
+class BadData(ValueError):
+    """Check data that decide nothing; the message says why."""
+
+
+def pattern_of(data: Mapping[str, Any]) -> re.Pattern[str]:
+    """The compiled `pattern`.
+
+    Raises:
+        BadData: it is none.
+    """
+    pattern = data["pattern"]
+    if not isinstance(pattern, str):
+        raise BadData("check.pattern is not a text")
+    if len(pattern) > MOST_PATTERN:
+        raise BadData(f"check.pattern has {len(pattern)} characters; {MOST_PATTERN} are the most")
+    try:
+        return re.compile(pattern, re.MULTILINE)
+    except (re.error, RecursionError, OverflowError) as error:
+        raise BadData(f"check.pattern: {error}") from error
+
+
+def validator_of(data: Mapping[str, Any]) -> Draft202012Validator:
+    """A validator of `schema` that resolves references within it and to the meta-schemas, and fetches nothing.
+
+    Raises:
+        BadData: it is no valid schema, or refers to what is not in it.
+    """
+    schema = data["schema"]
+    if not isinstance(schema, dict):
+        raise BadData("check.schema is not an object")
+    if _size(schema)[0] > _MOST_VALUES or too_deep(schema):
+        raise BadData(f"check.schema: more than {_MOST_VALUES} values, or deeper than {_DEEPEST}")
+    try:
+        Draft202012Validator.check_schema(schema)
+        _resolved(schema)
+    except SchemaError as error:
+        raise BadData(f"check.schema: {error.json_path}: {error.message}") from error
+    except Unresolvable as error:
+        raise BadData(f"check.schema: {error.ref!r} is not in it, and nothing is fetched") from error
+    except Exception as error:  # the libraries raise what they meet: a URI that is none, a number too large
+        raise BadData(f"check.schema: {type(error).__name__}: {error}") from error
+    return Draft202012Validator(schema, registry=REGISTRY)
+
+
+def too_deep(value: Any) -> bool:
+    """Whether a JSON value is nested deeper than what is compared with schemas."""
+    return _size(value, most=10 * _MOST_VALUES)[1] > _DEEPEST
+
+
+def _size(value: Any, most: int = _MOST_VALUES) -> tuple[int, int]:
+    """How many values there are, and how deep; counted up to the bounds."""
+    values, depth, level = 0, 0, [value]
+    while level and values <= most and depth <= _DEEPEST:
+        values, depth = values + len(level), depth + 1
+        level = [
+            inner
+            for one in level
+            if isinstance(one, dict | list)
+            for inner in (one.values() if isinstance(one, dict) else one)
+        ]
+    return values, depth
+
+
+def _resolved(schema: dict[str, Any]) -> None:
+    """Looks every reference up, each from where it stands."""
+    root = DRAFT202012.create_resource(schema)
+    waiting = [(root, REGISTRY.resolver_with_root(root))]
+    while waiting:
+        resource, resolver = waiting.pop()
+        if isinstance(resource.contents, dict):
+            for keyword in ("$ref", "$dynamicRef"):
+                if keyword in resource.contents:
+                    resolver.lookup(resource.contents[keyword])
+        waiting += [(inner, resolver.in_subresource(inner)) for inner in resource.subresources()]
+
+
+def _schema(data: Mapping[str, Any]) -> None:
+    validator = validator_of(data)
+    for document in _TRIED:
+        try:
+            validator.is_valid(document)
+        except RecursionError as error:
+            raise BadData("check.schema refers to itself without end") from error
+
+
+def _tests(data: Mapping[str, Any]) -> None:
+    _python("tests", data["tests"])
+
+
+def _mutants(data: Mapping[str, Any]) -> None:
+    _python("right", data.get("right"))
+    wrong = data.get("wrong")
+    if not isinstance(wrong, list) or not wrong or not all(isinstance(one, str) for one in wrong):
+        raise BadData("check.wrong is not a list of texts")
+
+
+def _python(name: str, source: Any) -> None:
+    if not isinstance(source, str):
+        raise BadData(f"check.{name} is not a text")
+    try:
+        ast.parse(source)
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        raise BadData(f"check.{name} is no Python: {type(error).__name__}: {error}") from error
+
+
+def _contains(data: Mapping[str, Any]) -> None:
+    wanted = data["contains"]
+    texts = [wanted] if isinstance(wanted, str) else wanted
+    if not isinstance(texts, list) or not texts or not all(isinstance(text, str) for text in texts):
+        raise BadData("check.contains is neither a text nor a list of texts")
+
+
+def _expected(data: Mapping[str, Any]) -> None:
+    if not isinstance(data["expected"], str):
+        raise BadData("check.expected is not a text")
+
+
+def _similarity(data: Mapping[str, Any]) -> None:
+    least = data["similarity"]
+    if isinstance(least, bool) or not isinstance(least, int | float) or not 0 <= least <= 1:
+        raise BadData(f"check.similarity is {least!r}, not a number from 0 to 1")
+
+
+def _calls(data: Mapping[str, Any]) -> None:
+    calls = data["calls"]
+    if not isinstance(calls, list) or not all(isinstance(call, dict) and "name" in call for call in calls):
+        raise BadData("check.calls is not a list of {name, arguments}")
+
+
+def _files(data: Mapping[str, Any]) -> None:
+    try:
+        row_files(data["files"])
+    except BadFile as error:
+        raise BadData(str(error)) from error
+
+
+KEYS: Mapping[str, Mapping[str, Callable[[Mapping[str, Any]], object]]] = {
+    "exact": {"expected": _expected},
+    "normalized": {"expected": _expected},
+    "contains": {"contains": _contains},
+    "regex": {"pattern": pattern_of},
+    "similarity": {"expected": _expected, "similarity": _similarity},
+    "json_schema": {"schema": _schema},
+    "tool_call": {"calls": _calls},
+    "python_tests": {"tests": _tests},
+    "catches_mutants": {"right": _mutants, "wrong": _mutants},
+    "patch_applies": {"files": _files},
+}
+"""check → key of a row's data → what looks at it. A key that a row lacks is no fault: it is then unscored, or the
+teacher's answer is expected."""
+
+
+def looks_at_data(names: Iterable[str]) -> list[str]:
+    """Those of these checks that use a row's check data."""
+    return [name for name in names if name in KEYS]
+
+
+def fault_of(names: Sequence[str], data: Mapping[str, Any]) -> str | None:
+    """Why one of these checks can never decide on a row with these data; None where all can."""
+    for name in names:
+        for key, look in KEYS.get(name, {}).items():
+            if key in data:
+                try:
+                    look(data)
+                except BadData as error:
+                    return plain(f"{name}: {error}", 300)
+    return None
