@@ -19,7 +19,7 @@ from rich.progress import Progress
 
 from conftest import log_row
 from hostile import ROLES, acting, injected
-from journeyman.artifacts import read_json, read_rows
+from journeyman.artifacts import hash_of_file, read_json, read_rows
 from journeyman.cli import app as cli
 from journeyman.cli.grid import Column, print_grid
 from journeyman.cli.heartbeat import LOG, Heartbeat
@@ -153,14 +153,14 @@ def test_the_bundle_of_hostile_roles(judged: EvaluationManifest, tiny_gguf: Path
     for one in trained.values():
         (tmp_path / "trained" / one.folder).mkdir(parents=True)
         (tmp_path / "trained" / one.folder / "adapter.gguf").write_bytes(b"x")
-    file = judged.files["tuned"].model_copy(update={"path": str(tiny_gguf)})
+    file = judged.files["tuned"].model_copy(update={"path": str(tiny_gguf), "sha256": hash_of_file(tiny_gguf)})
     judged = judged.model_copy(update={"files": {"tuned": file}})
     dataset = DatasetManifest.model_construct(prompts={}, system_prompts={role: f"You are {role}" for role in ROLES})
     plan = PlanManifest.model_construct(base_path="/b/<b>`x|.gguf", base_sha256="1")
     out = tmp_path / "bundle"
     out.mkdir()
     bundle = export(
-        plan, dataset, adapter, judged, made, tmp_path / "trained", EvaluateConfig(), RedactConfig(),
+        plan, dataset, adapter, judged, made, tiny_gguf, tmp_path / "trained", EvaluateConfig(), RedactConfig(),
         "because\n# of | <b>\x1b[31m", out,
     )  # fmt: skip
     assert bundle.roles == ROLES
