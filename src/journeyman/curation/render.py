@@ -128,7 +128,7 @@ def _example(worker: RenderWorker, row: Interaction, chosen: Chosen) -> tuple[Ex
         if system_text(own) != system_text(system):
             mended.append(("system_prompt", "trained under the role's system prompt, not under its own"))
     answer = row.output or ""
-    if config.rules.reasoning == "strip":
+    if config.rules.reasoning == "strip" and any(map(reasoning.may_hold, [answer, *(turn.content for turn in turns)])):
         marks = reasoning.markers(turn.content for turn in row.messages if turn.role in ("system", "user"))
         answer = reasoning.stripped(answer, marks)
         turns, thought = _without_thoughts(turns, marks)

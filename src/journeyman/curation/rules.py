@@ -51,6 +51,8 @@ class Candidate:
 
     @cached_property
     def markers(self) -> tuple[tuple[str, str], ...]:
+        if not reasoning_of.may_hold(self.output):
+            return ()
         return reasoning_of.markers(turn.content for turn in self.row.messages if turn.role in ("system", "user"))
 
     @cached_property
