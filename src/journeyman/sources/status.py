@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 from journeyman.foreign import plain
@@ -98,19 +99,39 @@ class Status:
         return {"succeeded": self.succeeded, "errors": self.errors, "notes": self.notes}
 
 
+_SILENT = Status()
+
+
 def claimed(*places: Mapping[str, Any]) -> Status:
     """What the status fields of these objects say together, those in their metadata and evaluations included."""
-    found = Status()
+    found = _SILENT
     for place in places:
         names = [name for name in place if name in STATUS_FIELDS]
-        for name in sorted(names, key=lambda one: (one not in _ERRORS, one)):
-            found = found.also(_of_field(name, place[name]))  # what went wrong says more than that something did
+        if len(names) > 1:  # what went wrong says more than that something did
+            names.sort(key=lambda one: (one not in _ERRORS, one))
+        said = [_said(name, place[name]) for name in names]
         for name in _NESTED:
             inner = place.get(name)
             if isinstance(inner, Mapping):
-                for key in [key for key in inner if key in _IN_NESTED]:
-                    found = found.also(_of_field(key, inner[key]))
+                said += [_said(key, inner[key]) for key in inner if key in _IN_NESTED]
+        for one in said:
+            if one is not _SILENT:
+                found = one if found is _SILENT else found.also(one)
     return found
+
+
+def _said(name: str, value: Any) -> Status:
+    """What one field says; logs repeat a few short values over and over."""
+    if value is None or value == "" or value == []:
+        return _SILENT
+    if isinstance(value, str) and len(value) <= 20:
+        return _of_short(name, value)
+    return _of_field(name, value)
+
+
+@lru_cache(maxsize=1024)
+def _of_short(name: str, value: str) -> Status:
+    return _of_field(name, value)
 
 
 def distinct(*places: Mapping[str, Any]) -> list[Mapping[str, Any]]:
