@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from conftest import log_row
+from damage import JSON, damage
 from journeyman.artifacts import read_rows
 from journeyman.config import DataConfig, RedactConfig
 from journeyman.errors import InputError, JourneymanError, UsageError
@@ -310,26 +311,6 @@ def test_the_role_can_be_named_by_a_field(tmp_path: Path) -> None:
     assert read.role == "helper"  # type: ignore[union-attr]
 
 
-JSON = st.recursive(
-    st.none() | st.booleans() | st.floats() | st.integers() | st.text() | st.just("{}") | st.just('[{"role":1}]'),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
-    max_leaves=6,
-)
-
-
-def _damage(value: Any, random_: random.Random, new: Any) -> Any:
-    """The value with one place in it, at any depth, replaced, dropped or doubled."""
-    if isinstance(value, dict) and value and random_.random() < 0.85:
-        key = random_.choice(list(value))
-        if random_.random() < 0.15:
-            return {k: v for k, v in value.items() if k != key}
-        return {**value, key: _damage(value[key], random_, new)}
-    if isinstance(value, list) and value and random_.random() < 0.85:
-        place = random_.randrange(len(value))
-        return [*value[:place], _damage(value[place], random_, new), *value[place + random_.randint(0, 1) :]]
-    return new
-
-
 ROWS = {name: [json.loads(line) for line in _lines(f"{name}.jsonl")] for name in EXPECTED}
 ROWS["interactions"] = [log_row(n) for n in range(3)]
 
@@ -341,7 +322,7 @@ def test_a_damaged_row_is_read_or_rejected_with_a_reason(name: str, seed: int, n
     random_ = random.Random(seed)
     row = random_.choice(ROWS[name])
     for _ in range(random_.randint(1, 4)):
-        row = _damage(row, random_, new)
+        row = damage(row, random_, new)
     for config in (DataConfig(), DataConfig(format=name)):
         line = json.dumps(row).encode()
         records = Reader(config).records(parse_line(line, 7), "log.jsonl")

@@ -9,27 +9,10 @@ import pytest
 
 from journeyman.config import DataConfig
 from journeyman.records import Interaction, Rejected
-from journeyman.sources.files import parse_line
-from journeyman.sources.reader import Reader
+from reading import one, read, reason
 
 ASKED = [{"role": "user", "content": "Which part?"}]
 ANSWER = {"role": "assistant", "content": "K-17."}
-
-
-def read(row: dict[str, Any], **config: Any) -> list[Interaction | Rejected]:
-    return Reader(DataConfig(**config)).records(parse_line(json.dumps(row).encode(), 1), "log.jsonl")
-
-
-def one(row: dict[str, Any], **config: Any) -> Interaction:
-    (found,) = read(row, **config)
-    assert isinstance(found, Interaction), found
-    return found
-
-
-def reason(row: dict[str, Any]) -> str:
-    (found,) = read(row)
-    assert isinstance(found, Rejected), found
-    return found.reason
 
 
 def pair(**beside: Any) -> dict[str, Any]:

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from damage import JSON, damage
 from journeyman.artifacts import read_rows
 from journeyman.config import DataConfig, RedactConfig
 from journeyman.ports import SilentReporter
@@ -585,25 +586,6 @@ def test_every_call_and_result_of_a_session_is_in_some_row(tmp_path: Path) -> No
         assert ids and all(id_.startswith(marks) for id_ in ids) and ids <= answered & asked
 
 
-JSON = st.recursive(
-    st.none() | st.booleans() | st.floats() | st.integers() | st.text() | st.just("{}") | st.just('[{"role":1}]'),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
-    max_leaves=6,
-)
-
-
-def _damage(value: Any, random_: random.Random, new: Any) -> Any:
-    if isinstance(value, dict) and value and random_.random() < 0.85:
-        key = random_.choice(list(value))
-        if random_.random() < 0.15:
-            return {k: v for k, v in value.items() if k != key}
-        return {**value, key: _damage(value[key], random_, new)}
-    if isinstance(value, list) and value and random_.random() < 0.85:
-        place = random_.randrange(len(value))
-        return [*value[:place], _damage(value[place], random_, new), *value[place + random_.randint(0, 1) :]]
-    return new
-
-
 def _checked(records: list[Interaction | Rejected], lines: int) -> None:
     assert records
     for record in records:
@@ -636,7 +618,7 @@ def test_a_damaged_session_is_read_or_rejected_with_reasons(name: str, seed: int
             case _:
                 value = parse_line(lines[place], 1).value
                 if value is not None:
-                    damaged = _damage(value, random_, new)
+                    damaged = damage(value, random_, new)
                     lines[place] = json.dumps(damaged).encode()
     row = Row(1, None, "", "", b"\n".join(lines), name)
     _checked(Reader(DataConfig(max_history=random_.choice((1_000, 400_000)))).records(row, "log.jsonl"), len(lines))
@@ -649,7 +631,7 @@ def test_a_damaged_trajectory_is_read_or_rejected_with_a_reason(name: str, seed:
     random_ = random.Random(seed)
     row = json.loads(random_.choice(_lines(name)))
     for _ in range(random_.randint(1, 4)):
-        row = _damage(row, random_, new)
+        row = damage(row, random_, new)
     for config in (DataConfig(), DataConfig(format=name)):
         _checked(Reader(config).records(parse_line(json.dumps(row).encode(), 1), "log.jsonl"), 1)
 

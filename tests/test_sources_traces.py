@@ -7,10 +7,8 @@ from typing import Any
 
 import pytest
 
-from journeyman.config import DataConfig
-from journeyman.records import Interaction, Rejected
-from journeyman.sources.files import parse_line
-from journeyman.sources.reader import Reader
+from journeyman.records import Interaction
+from reading import one, read, reason
 
 ASKED = [{"role": "system", "content": "You keep the shelves."}, {"role": "user", "content": "Where is K-17?"}]
 SAID = {"role": "assistant", "content": "Shelf 4."}
@@ -20,24 +18,8 @@ CALL = {"id": "c1", "type": "function", "function": {"name": "find", "arguments"
 CALLED = [("find", {"number": "K-17"})]
 
 
-def read(row: dict[str, Any], **config: Any) -> list[Interaction | Rejected]:
-    return Reader(DataConfig(**config)).records(parse_line(json.dumps(row).encode(), 1), "log.jsonl")
-
-
 def kept(row: dict[str, Any], **config: Any) -> list[Interaction]:
     return [one for one in read(row, **config) if isinstance(one, Interaction)]
-
-
-def one(row: dict[str, Any], **config: Any) -> Interaction:
-    (found,) = read(row, **config)
-    assert isinstance(found, Interaction), found
-    return found
-
-
-def reason(row: dict[str, Any]) -> str:
-    (found,) = read(row)
-    assert isinstance(found, Rejected), found
-    return found.reason
 
 
 def turns(found: Interaction) -> list[tuple[str, str]]:

@@ -325,10 +325,10 @@ def _checks_of_data(run: Run) -> Mapping[str, Any]:
 
 def _own_checks(run: Run) -> Mapping[str, Any]:
     """The hashes of the files that hold checks of the person's own."""
+    from journeyman.scoring.checks import own_files
+
     names = {name for section in run.config.roles.values() for name in (*section.checks, *section.weights)}
-    own = {name.removeprefix("inspect:").partition(":")[0] for name in names if ":" in name.removeprefix("inspect:")}
-    files = sorted(own)
-    return {f"check {file}": hash_of_file(run.root / file) for file in files}
+    return {f"check {file}": hash_of_file(run.root / file) for file in own_files(names)}
 
 
 def _flat(prefix: str, value: Mapping[str, Any]) -> dict[str, Any]:
