@@ -1,0 +1,17 @@
+"""Reasons, refusals, warnings and advice as codes with typed details; see base.py."""
+
+from journeyman.reasons import curation, deciding, planning, scoring, sources
+from journeyman.reasons.base import Detail, Reason, ReasonRecord, Text, kinds
+
+__all__ = [
+    "Detail",
+    "Reason",
+    "ReasonRecord",
+    "Text",
+    "curation",
+    "deciding",
+    "kinds",
+    "planning",
+    "scoring",
+    "sources",
+]

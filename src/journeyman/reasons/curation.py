@@ -1,0 +1,1 @@
+"""Why curate drops, changes or notes a row."""

@@ -1,0 +1,1 @@
+"""Why a role is deployed or not, and what to try next."""

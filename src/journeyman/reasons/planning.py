@@ -1,0 +1,1 @@
+"""What the plan warns of or refuses."""

@@ -1,0 +1,1 @@
+"""Why a check passes, fails or cannot score an answer."""
