@@ -1,5 +1,7 @@
 """Reasons: codes on disk, sentences only when shown."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass, fields
 
 import pytest

@@ -1,8 +1,8 @@
 """Every reason, refusal, warning and piece of advice: a code with typed details, and the sentence that shows it.
 
 Code that decides something compares codes and details, never sentences. Each package declares its reasons in one
-module of this package (curation.py, scoring.py, …), the sentence beside the fields it needs, so a sentence can be reworded
-without changing what any program does. On disk and in `--json` a reason is a `ReasonRecord`: scripts may rely on
+module of this package (curation.py, scoring.py, …), the sentence beside the fields it needs, so a sentence can be
+reworded without changing what any program does. On disk and in `--json` a reason is a `ReasonRecord`: scripts may rely on
 its code.
 """
 
