@@ -2,8 +2,8 @@
 
 Code that decides something compares codes and details, never sentences. Each package declares its reasons in one
 module of this package (curation.py, scoring.py, …), the sentence beside the fields it needs, so a sentence can be
-reworded without changing what any program does. On disk and in `--json` a reason is a `ReasonRecord`: scripts may rely on
-its code.
+reworded without changing what any program does. On disk and in `--json` a reason is a `ReasonRecord`: scripts may
+rely on its code.
 """
 
 from __future__ import annotations
