@@ -27,7 +27,7 @@ from journeyman.sources.reader import FORMATS, UNREADABLE, Reader
 from journeyman.stages.ingest import ingest
 
 FUZZ = int(os.environ.get("JOURNEYMAN_FUZZ", "1"))  # `make fuzz` tries many times more
-FIXTURES = Path(__file__).parent / "fixtures"
+FIXTURES = Path(__file__).parents[1] / "fixtures"
 PARIS = {"city": "Paris"}
 # format → for each row of the fixture what comes out of it, in order: (role, last question, answer, calls) or a reason
 EXPECTED: dict[str, list[Any]] = {

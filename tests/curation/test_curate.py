@@ -39,7 +39,7 @@ from journeyman.sources.files import sources_of
 from journeyman.stages.curate import curate
 from journeyman.stages.ingest import ingest
 
-DEMO = Path(__file__).parents[1] / "src/journeyman/demo"
+DEMO = Path(__file__).parents[2] / "src/journeyman/demo"
 
 
 def _curate(log: Path, out: Path, base: GgufFile, config: Config | None = None) -> DatasetManifest:

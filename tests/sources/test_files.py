@@ -28,7 +28,7 @@ from journeyman.sources.files import bare_name, log_sources, read_file, sources_
 from journeyman.sources.reader import Reader
 from journeyman.stages.ingest import ingest
 
-FIXTURES = Path(__file__).parent / "fixtures"
+FIXTURES = Path(__file__).parents[1] / "fixtures"
 
 
 def chat(number: int, answer: str = "Réponse.") -> dict[str, Any]:
