@@ -18,7 +18,8 @@ test: .venv/dev.stamp  ## set up, then run the tests with branch coverage
 	$(BIN)/pytest --cov --cov-report=term:skip-covered
 
 fuzz: .venv/dev.stamp  ## readers of logs, the port and the checks of rows with forty times as many damaged inputs (minutes)
-	JOURNEYMAN_FUZZ=40 $(BIN)/pytest tests/test_sources.py tests/test_port_fuzz.py tests/test_check_fuzz.py tests/test_patch.py
+	JOURNEYMAN_FUZZ=40 $(BIN)/pytest \
+		tests/sources/test_sources.py tests/serving/test_port_fuzz.py tests/scoring/test_check_fuzz.py tests/scoring/test_patch.py
 
 check: .venv/dev.stamp  ## formatting, lint, types, import layers, then the tests
 	$(BIN)/ruff format --check .

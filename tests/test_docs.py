@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import re
 import runpy
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import journeyman
+from journeyman.config import Config
 from journeyman.pipeline import STAGES
 
 ROOT = Path(__file__).parents[1]
@@ -15,6 +18,38 @@ ROOT = Path(__file__).parents[1]
 def test_the_reference_is_generated() -> None:
     made = runpy.run_path(str(ROOT / "tools" / "make_reference.py"))["reference"]()
     assert (ROOT / "docs" / "reference.md").read_text() == made, "run: python tools/make_reference.py"
+
+
+def _keys_of_schema(schema: dict[str, Any], definitions: dict[str, Any], path: str) -> Iterator[str]:
+    """The keys of the config as pydantic's JSON Schema has them: another way than the generator's."""
+    if name := schema.get("$ref"):
+        yield from _keys_of_schema(definitions[name.rpartition("/")[2]], definitions, path)
+    elif "properties" in schema:
+        for key, inner in schema["properties"].items():
+            yield from _keys_of_schema(inner, definitions, f"{path}.{key}".lstrip("."))
+    elif isinstance(inner := schema.get("additionalProperties"), dict) and "$ref" in inner:
+        yield from _keys_of_schema(inner, definitions, f"{path}.NAME")
+    elif "$ref" in (inner := schema.get("items", {})):
+        yield from _keys_of_schema(inner, definitions, f"{path}[]")
+    else:
+        yield path
+
+
+def test_the_reference_names_every_key_once() -> None:
+    schema = Config.model_json_schema()
+    wanted = set(_keys_of_schema(schema, schema["$defs"], ""))
+    assert {
+        "base.model",
+        "evaluate.endpoints.NAME.roles",
+        "curate.credit[].needs[].matches",
+        "roles.NAME.checks",
+    } <= wanted
+    text = (ROOT / "docs" / "reference.md").read_text()
+    table = text.partition("## journeyman.toml")[2].partition("\n## ")[0]
+    listed = re.findall(r"^\| `([^`]+)` \|", table, re.MULTILINE)
+    assert len(listed) == len(set(listed)) and wanted <= set(listed)
+    # Keys that hold sections have a line of their own beside those of the sections.
+    assert set(listed) - wanted == {"evaluate.endpoints", "curate.credit", "curate.credit[].needs"}
 
 
 def test_the_changelog_names_the_version() -> None:

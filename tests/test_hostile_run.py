@@ -296,7 +296,9 @@ def test_check_data_of_rows_decide_or_are_named(taken: Taken) -> None:
 
 def test_no_control_token_of_a_row_is_trained_or_asked(taken: Taken) -> None:
     for name in ("train.jsonl", "val.jsonl", "sealed/test.jsonl"):
-        for one in read_rows(taken.folder / "02-dataset" / name, Example):
+        rows = list(read_rows(taken.folder / "02-dataset" / name, Example))
+        assert rows, name
+        for one in rows:
             texts = [one.answer, *(turn.content for turn in one.messages)]
             assert not re.search(r"<\|(im_start|im_end|endoftext)\|>", "\n".join(texts)), one.id
 

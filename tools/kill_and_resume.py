@@ -18,7 +18,7 @@ import tempfile
 import time
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+sys.path.extend(str(Path(__file__).parents[1] / folder) for folder in ("tests", "tests/helpers"))
 from conftest import log_row, write_tiny_gguf
 from journeyman.artifacts import sha256_of
 

@@ -27,7 +27,7 @@ from journeyman.sources.session_files import session_format
 from journeyman.stages.ingest import _without_secrets, ingest
 
 FUZZ = int(os.environ.get("JOURNEYMAN_FUZZ", "1"))
-FIXTURES = Path(__file__).parent / "fixtures"
+FIXTURES = Path(__file__).parents[1] / "fixtures"
 SESSIONS = ("claude_code", "codex")
 TRAJECTORIES = ("trajectory", "swe_agent", "openhands", "inspect_log")
 

@@ -65,7 +65,8 @@ def test_mutated_headers_load_or_are_refused(tiny_gguf: Path, tmp_path: Path, dr
         file = GgufFile(path)
         geometry_of(file)
         Renderer(file)
-    except InputError:
+    except InputError as error:
+        assert "mutated.gguf" in str(error)
         return
     load_decoder(file, torch.float32)
 

@@ -53,7 +53,7 @@ class Served:
     """A server in a process of its own."""
 
     def __init__(self, base: Path) -> None:
-        script = Path(__file__).with_name("served.py")
+        script = Path(__file__).parents[1] / "helpers" / "served.py"
         self.process = subprocess.Popen(
             [sys.executable, str(script), str(base)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )

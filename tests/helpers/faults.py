@@ -16,7 +16,7 @@ from typing import Any
 import psutil
 import zstandard
 
-SOURCE = Path(__file__).parents[1] / "src"
+SOURCE = Path(__file__).parents[2] / "src"
 ENV = {**os.environ, "PYTHONPATH": str(SOURCE), "OMP_NUM_THREADS": "1"}
 _SUBREAPER = 36  # PR_SET_CHILD_SUBREAPER: orphans become this process's children, where they are seen
 _HURRIED = (

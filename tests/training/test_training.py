@@ -264,7 +264,7 @@ def test_a_loss_that_is_not_a_number_names_step_and_rows(tiny_gguf: Path, tmp_pa
 
 def test_killed_runs_end_with_the_same_adapter() -> None:
     """kill -9 at ten random moments; `python tools/kill_and_resume.py` does a hundred."""
-    script = Path(__file__).parents[1] / "tools" / "kill_and_resume.py"
+    script = Path(__file__).parents[2] / "tools" / "kill_and_resume.py"
     done = subprocess.run([sys.executable, script, "--kills", "10"], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "10 kills" in done.stdout and "identical" in done.stdout
