@@ -27,9 +27,9 @@ from journeyman.inference.llama import EngineSettings, running_engine
 from journeyman.models.base import find_base
 from journeyman.ports import Question, SilentReporter
 from journeyman.records import Message
-from journeyman.scoring.checks import Answer
+from journeyman.scoring.contracts import Answer, Limits
 from journeyman.scoring.python_tests import python_tests
-from journeyman.scoring.sandbox import Limits, sandbox_name
+from journeyman.scoring.sandbox import sandbox_name
 from journeyman.stats.rates import wilson
 
 RESULT = Path(__file__).parent / "results" / "humaneval.json"

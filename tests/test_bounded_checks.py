@@ -20,9 +20,9 @@ from journeyman.ports import SilentReporter
 from journeyman.records import ToolCall, Verdict
 from journeyman.scoring import apart, checks
 from journeyman.scoring.bounded import Bounded, Bounds, Broken, bounded
-from journeyman.scoring.checks import Answer, Checks, Finding, judge
+from journeyman.scoring.checks import Checks, judge
+from journeyman.scoring.contracts import Answer, Finding, Limits
 from journeyman.scoring.judging import each_judged, unscored_lines
-from journeyman.scoring.sandbox import Limits
 
 SHORT = Bounds(cpu_s=0.5)
 STUCK = {"pattern": "(a+)+$"}

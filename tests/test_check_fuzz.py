@@ -19,9 +19,9 @@ from journeyman.manifests import CheckRule
 from journeyman.records import ToolCall, Verdict
 from journeyman.scoring import apart
 from journeyman.scoring.bounded import Bounds
-from journeyman.scoring.checks import RUNS_CODE, Answer, Checks, Judgement, check_table, judge
+from journeyman.scoring.checks import RUNS_CODE, Checks, check_table, judge
+from journeyman.scoring.contracts import Answer, Judgement, Limits
 from journeyman.scoring.row_data import KEYS
-from journeyman.scoring.sandbox import Limits
 
 FUZZ = int(os.environ.get("JOURNEYMAN_FUZZ", "1"))
 OUTCOMES = {"pass", "fail", "unscored"}

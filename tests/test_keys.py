@@ -20,9 +20,9 @@ from journeyman.inference.endpoint import Endpoint
 from journeyman.keys import key_of, said_by_server
 from journeyman.ports import Question
 from journeyman.records import Message
-from journeyman.scoring.checks import Answer, Checks
+from journeyman.scoring.checks import Checks
+from journeyman.scoring.contracts import Answer, Limits
 from journeyman.scoring.judge import without_control_tokens
-from journeyman.scoring.sandbox import Limits
 
 KEY = "sk-proj-0123456789abcdefghijKLMNOP"
 

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from journeyman.scoring import sandbox
-from journeyman.scoring.sandbox import CHILD, Limits, bubblewrap, run_sources, run_tests, sandbox_name
+from journeyman.scoring.contracts import Limits
+from journeyman.scoring.sandbox import CHILD, bubblewrap, run_sources, run_tests, sandbox_name
 
 FAST = Limits(wall_s=3.0, cpu_s=1)
 

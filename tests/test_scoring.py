@@ -17,9 +17,9 @@ from journeyman.config import JudgeConfig
 from journeyman.errors import UsageError
 from journeyman.manifests import CheckRule
 from journeyman.records import ToolCall
-from journeyman.scoring.checks import Answer, Checks, check_table, judge
+from journeyman.scoring.checks import Checks, check_table, judge
 from journeyman.scoring.code_block import python_source
-from journeyman.scoring.sandbox import Limits
+from journeyman.scoring.contracts import Answer, Limits
 from journeyman.scoring.similarity import rouge_l
 
 FAST = Limits(wall_s=3.0, cpu_s=1)

@@ -8,7 +8,8 @@ import pytest
 
 from forging_answers import FORGERIES
 from honest_answers import HONEST
-from journeyman.scoring.sandbox import Limits, run_tests, run_written_tests
+from journeyman.scoring.contracts import Limits
+from journeyman.scoring.sandbox import run_tests, run_written_tests
 from test_sandbox import FAST, WALLS
 
 WANTED = "assert add(1, 2) == 3\nassert abs(add(1, 2) - 3) < 1e-9"

@@ -25,8 +25,8 @@ from pathlib import Path
 from typing import Any
 
 from journeyman.manifests import CheckRule
-from journeyman.scoring.checks import Answer, Checks, judge
-from journeyman.scoring.sandbox import Limits
+from journeyman.scoring.checks import Checks, judge
+from journeyman.scoring.contracts import Answer, Limits
 
 OUT = Path(__file__).parents[1] / "src/journeyman/demo/interactions.jsonl"
 COUNTS = {"coder": 165, "tester": 69, "researcher": 25, "coordinator": 19, "reviewer": 2}

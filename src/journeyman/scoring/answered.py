@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from journeyman.refusals import refusal
-from journeyman.scoring.checks import Answer, Finding
+from journeyman.scoring.contracts import Answer, Finding
 
 ENDINGS = ("stop", "tool_calls")
 """Reasons for which a model ends an answer by itself."""

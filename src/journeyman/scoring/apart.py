@@ -12,7 +12,7 @@ from typing import Any
 from journeyman.errors import UsageError
 from journeyman.records import Interaction
 from journeyman.scoring.bounded import Bounds, Broken, bounded
-from journeyman.scoring.checks import Answer, Check, Finding
+from journeyman.scoring.contracts import Answer, Check, Finding
 from journeyman.scoring.row_data import KEYS, looks_at_data
 
 _TABLE = Bounds()

@@ -19,11 +19,11 @@ from typing import Any
 from journeyman.errors import UsageError
 from journeyman.foreign import plain
 from journeyman.records import ToolCall
-from journeyman.scoring.checks import Answer, Check, Finding, plain_checks
+from journeyman.scoring.checks import plain_checks
+from journeyman.scoring.contracts import Answer, Check, Finding, Limits
 from journeyman.scoring.inspect_scorer import PREFIX, load_scorer
 from journeyman.scoring.own_function import load_check
 from journeyman.scoring.row_data import KEYS, fault_of
-from journeyman.scoring.sandbox import Limits
 
 _REAL_MORE_S = 5.0
 """How much longer than the parent the kernel waits by the clock: the parent's reason is the better one."""

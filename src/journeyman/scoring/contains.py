@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from journeyman.scoring.checks import Answer, Finding
+from journeyman.scoring.contracts import Answer, Finding
 
 
 def contains(answer: Answer) -> Finding:

@@ -6,7 +6,7 @@ import string
 import unicodedata
 from collections.abc import Callable
 
-from journeyman.scoring.checks import Answer, Finding
+from journeyman.scoring.contracts import Answer, Finding
 
 
 def exact(answer: Answer) -> Finding:

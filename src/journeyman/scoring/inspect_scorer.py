@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from journeyman.errors import UsageError
-from journeyman.scoring.checks import Answer, Check, Finding
+from journeyman.scoring.contracts import Answer, Check, Finding
 from journeyman.scoring.own_function import load_function
 
 PREFIX = "inspect:"

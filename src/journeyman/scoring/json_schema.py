@@ -6,7 +6,7 @@ import json
 
 from jsonschema.exceptions import best_match
 
-from journeyman.scoring.checks import Answer, Finding
+from journeyman.scoring.contracts import Answer, Finding
 from journeyman.scoring.row_data import BadData, too_deep, validator_of
 
 

@@ -11,11 +11,9 @@ import json
 import re
 from hashlib import sha256
 
-import httpx
-
 from journeyman.config import JudgeConfig
 from journeyman.keys import bearer, key_of, said_by_server
-from journeyman.scoring.checks import Answer, Check, Finding
+from journeyman.scoring.contracts import Answer, Check, Finding
 
 _TIMEOUT_S = 120.0
 _RULES = (
@@ -38,6 +36,8 @@ def judge_check(config: JudgeConfig) -> Check:
     """The check that asks the endpoint of `config`."""
 
     def judge(answer: Answer) -> Finding:
+        import httpx  # only where a judge is asked: the table of checks is loaded by every command that opens a run
+
         reference = answer.expected_text()
         if not reference or not answer.task:
             return Finding("unscored", "neither check.expected nor the teacher gives an answer to compare with")
@@ -59,6 +59,8 @@ def judge_check(config: JudgeConfig) -> Check:
 
 def _ask(config: JudgeConfig, task: str, one: str, two: str) -> str:
     """ "1", "2" or "same". ValueError where the reply is none of these."""
+    import httpx  # see judge_check
+
     mark = _mark(task, one, two)
     body = {
         "model": config.model,

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from journeyman.errors import UsageError
-from journeyman.scoring.checks import Answer, Check, Finding
+from journeyman.scoring.contracts import Answer, Check, Finding
 
 _OUTCOMES = {True: "pass", False: "fail", None: "unscored"}
 

@@ -6,8 +6,8 @@ The files stay in memory and no program runs: git obeys the configuration that i
 
 from __future__ import annotations
 
-from journeyman.scoring.checks import Answer, Finding
 from journeyman.scoring.code_block import fenced_blocks
+from journeyman.scoring.contracts import Answer, Finding
 from journeyman.scoring.patch import PatchError, apply_patch
 from journeyman.scoring.row_files import BadFile, row_files
 

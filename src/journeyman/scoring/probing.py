@@ -9,8 +9,8 @@ from journeyman.manifests import CheckRule, ProbeResult
 from journeyman.probes import Probe, ProbeRun
 from journeyman.records import Prediction, ProbeAnswer
 from journeyman.scoring.answered import ENDINGS
-from journeyman.scoring.checks import Answer, Checks, judge
-from journeyman.scoring.sandbox import Limits
+from journeyman.scoring.checks import Checks, judge
+from journeyman.scoring.contracts import Answer, Limits
 from journeyman.stats.groups import one_sided_mcnemar
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import ast
 
-from journeyman.scoring.checks import Answer, Finding
 from journeyman.scoring.code_block import python_source
+from journeyman.scoring.contracts import Answer, Finding
 
 
 def python_parses(answer: Answer) -> Finding:

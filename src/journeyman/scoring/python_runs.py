@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from journeyman.scoring.checks import Answer, Finding
 from journeyman.scoring.code_block import python_source
+from journeyman.scoring.contracts import Answer, Finding
 from journeyman.scoring.sandbox import run_sources
 
 

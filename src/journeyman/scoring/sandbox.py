@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from journeyman.foreign import plain
+from journeyman.scoring.contracts import Limits, RunResult
 from journeyman.scoring.inside import Inside, run_inside
 
 _JAIL = Path(__file__).with_name("jail")
@@ -32,31 +33,6 @@ _READABLE = ("/usr", "/lib", "/lib64", "/etc/ld.so.cache")
 _DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom")
 _SCRATCH, _SCRATCH_BYTES = "/scratch", 32 << 20
 CHILD = "namespaces and seccomp"
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What one run may use; processor time and memory for each of the two processes.
-
-    Attributes:
-        wall_s: from the moment at which foreign code may begin; starting has a limit of its own.
-        unsafe: run even where no walls can be had.
-        bubblewrap: let it build the walls where it works.
-    """
-
-    wall_s: float = 5.0
-    cpu_s: int = 4
-    memory_bytes: int = 512 << 20
-    unsafe: bool = False
-    bubblewrap: bool = True
-
-
-@dataclass(frozen=True)
-class RunResult:
-    """`passed` is None where the code could not be run at all; `detail` says why it is not True."""
-
-    passed: bool | None
-    detail: str
 
 
 def run_sources(sources: Sequence[tuple[str, str]], limits: Limits | None = None) -> RunResult:

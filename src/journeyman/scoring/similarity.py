@@ -10,7 +10,7 @@ from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Sequence
 
-from journeyman.scoring.checks import Answer, Finding
+from journeyman.scoring.contracts import Answer, Finding
 from journeyman.scoring.exact import normal_form
 
 LEAST = 0.5

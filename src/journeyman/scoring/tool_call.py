@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from journeyman.scoring.checks import Answer, Finding
+from journeyman.scoring.contracts import Answer, Finding
 
 
 def tool_call(answer: Answer) -> Finding:

@@ -23,10 +23,11 @@ from journeyman.ports import Reporter
 from journeyman.records import TUNED, Example, Prediction, ProbeAnswer, Verdict
 from journeyman.rendering.renderer import Renderer
 from journeyman.scoring.agreement import judge_agreement
-from journeyman.scoring.checks import RUNS_CODE, Answer, Checks, judge, own_files
+from journeyman.scoring.checks import RUNS_CODE, Checks, judge, own_files
+from journeyman.scoring.contracts import Answer, Limits
 from journeyman.scoring.judging import each_judged, unscored_lines
 from journeyman.scoring.probing import probe_answers, probe_results
-from journeyman.scoring.sandbox import Limits, sandbox_name
+from journeyman.scoring.sandbox import sandbox_name
 from journeyman.scoring.summary import Results
 
 _DEFAULT_RULE = CheckRule(checks=["answered"])
