@@ -112,8 +112,15 @@ def test_no_data_and_no_answer_ends_a_check(name: str) -> None:
 def _holds(made: Judgement) -> None:
     """What is said can be written, and shown."""
     finding = made.finding
-    assert finding.outcome in OUTCOMES and finding.detail == plain(finding.detail)
-    verdict = Verdict(id="r", role="a", arm="b", outcome=finding.outcome, check=made.check, detail=finding.detail)
+    assert finding.outcome in OUTCOMES and finding.told() == plain(finding.told())
+    verdict = Verdict(
+        id="r",
+        role="a",
+        arm="b",
+        outcome=finding.outcome,
+        check=made.check,
+        reason=finding.reason and finding.reason.record(),
+    )
     assert json.loads(verdict.model_dump_json())["outcome"] == finding.outcome
 
 

@@ -13,8 +13,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from journeyman.scoring.contracts import Answer, Limits
-from journeyman.scoring.patch import PatchError, apply_patch
+from journeyman.scoring.patch import apply_patch
 from journeyman.scoring.patch_applies import patch_applies
+from journeyman.scoring.patch_parsing import PatchError
 from journeyman.scoring.row_files import BadFile, file_name, row_files
 
 needs_git = pytest.mark.skipif(shutil.which("git") is None, reason="git is the reference")

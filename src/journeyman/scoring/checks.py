@@ -11,8 +11,8 @@ from pathlib import Path
 
 from journeyman.config import JudgeConfig
 from journeyman.errors import Interrupted, UsageError
-from journeyman.foreign import plain
 from journeyman.manifests import CheckRule
+from journeyman.reasons.checking import CheckRaised, NoChecks, Weighed
 from journeyman.scoring.answered import answered
 from journeyman.scoring.apart import own_check, table_check
 from journeyman.scoring.catches_mutants import catches_mutants
@@ -32,7 +32,6 @@ from journeyman.scoring.tool_call import tool_call
 JUDGE = "judge"
 RUNS_CODE = {"python_runs", "python_tests", "catches_mutants"}
 """Checks that run model-written code."""
-_MOST_DETAIL = 500
 _AT_ONCE = {"answered", "exact", "normalized"}
 """Checks whose time grows with the answer's length alone; they need no process of their own."""
 
@@ -108,7 +107,7 @@ def judge(answer: Answer, rule: CheckRule, checks: Checks) -> Judgement:
     if rule.weights:
         return _weighed(answer, rule, checks)
     outcomes: dict[str, Outcome] = {}
-    deciding, found = "", Finding("unscored", "the role has no checks")
+    deciding, found = "", Finding("unscored", NoChecks())
     for name in rule.checks:
         finding = _asked(name, checks.named(name), answer)
         if not deciding or found.outcome == "pass":
@@ -122,12 +121,11 @@ def judge(answer: Answer, rule: CheckRule, checks: Checks) -> Judgement:
 def _asked(name: str, check: Check, answer: Answer) -> Finding:
     """The last net: no row, answer or check ends a stage. What it says is safe to show."""
     try:
-        finding = check(answer)
+        return check(answer).safe()
     except (KeyboardInterrupt, Interrupted):
         raise
     except BaseException as error:
-        return Finding("unscored", plain(f"{name} raised {type(error).__name__}: {error}", _MOST_DETAIL))
-    return Finding(finding.outcome, plain(finding.detail, _MOST_DETAIL))
+        return Finding("unscored", CheckRaised(name, f"{type(error).__name__}: {error}")).safe()
 
 
 def _weighed(answer: Answer, rule: CheckRule, checks: Checks) -> Judgement:
@@ -139,11 +137,18 @@ def _weighed(answer: Answer, rule: CheckRule, checks: Checks) -> Judgement:
         return sum(rule.weights[name] for name, outcome in outcomes.items() if outcome in wanted) / whole
 
     told = "; ".join(
-        f"{name} {finding.outcome}" + f" ({finding.detail})" * bool(finding.detail) for name, finding in found.items()
+        f"{name} {finding.outcome}" + f" ({finding.told()})" * bool(finding.reason) for name, finding in found.items()
     )
-    detail = f"{share('pass'):.0%} of the weight, asked ≥ {rule.pass_at:.0%}: {told}"[:_MOST_DETAIL]
+    reason = Weighed(share("pass"), rule.pass_at, _cause(found, rule.weights), told)
     # Sums of shares are compared with a grain of tolerance: 0.7 + 0.2 + 0.1 is not quite 1.
     outcome: Outcome = "fail" if share("pass", "unscored") < rule.pass_at - 1e-9 else "unscored"
     if share("pass") >= rule.pass_at - 1e-9:
         outcome = "pass"
-    return Judgement("weights", Finding(outcome, detail), outcomes)
+    return Judgement("weights", Finding(outcome, reason).safe(), outcomes)
+
+
+def _cause(found: Mapping[str, Finding], weights: Mapping[str, float]) -> str:
+    """The code of the failed check that matters most: `answered`, without which nothing can pass, or the heaviest."""
+    failed = [(name, one.reason) for name, one in found.items() if one.outcome == "fail" and one.reason is not None]
+    first = min(failed, key=lambda pair: (pair[0] != answered.__name__, -weights[pair[0]]), default=None)
+    return "" if first is None else first[1].code

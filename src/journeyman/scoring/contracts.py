@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+from journeyman.foreign import plain
+from journeyman.reasons import Reason
 from journeyman.records import ToolCall
 
 Outcome = Literal["pass", "fail", "unscored"]
+_MOST_TEXT = 500
 
 
 @dataclass(frozen=True)
@@ -30,11 +33,11 @@ class Limits:
 
 @dataclass(frozen=True)
 class RunResult:
-    """What the sandbox returns. `passed` is None where the code could not be run at all; `detail` says why it is not
+    """What the sandbox returns. `passed` is None where the code could not be run at all; `reason` is why it is not
     True."""
 
     passed: bool | None
-    detail: str
+    reason: Reason | None = None
 
 
 @dataclass(frozen=True)
@@ -65,10 +68,21 @@ class Answer:
 
 @dataclass(frozen=True)
 class Finding:
-    """The outcome of one check."""
+    """The outcome of one check. What the reason holds of answers and rows is as it was: see `safe`."""
 
     outcome: Outcome
-    detail: str = ""
+    reason: Reason | None = None
+
+    def safe(self) -> Finding:
+        """The same, with every text of the reason cut and safe to show."""
+        if self.reason is None:
+            return self
+        texts = {name: plain(text, _MOST_TEXT) for name, text in self.reason.details.items() if isinstance(text, str)}
+        return replace(self, reason=replace(self.reason, **texts))
+
+    def told(self) -> str:
+        """The reason as a sentence; "" where there is none."""
+        return "" if self.reason is None else self.reason.sentence()
 
 
 Check = Callable[[Answer], Finding]

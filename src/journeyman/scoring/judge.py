@@ -13,6 +13,7 @@ from hashlib import sha256
 
 from journeyman.config import JudgeConfig
 from journeyman.keys import bearer, key_of, said_by_server
+from journeyman.reasons.checking import JudgeContradicts, JudgeSays, JudgeUnusable, NothingToCompare
 from journeyman.scoring.contracts import Answer, Check, Finding
 
 _TIMEOUT_S = 120.0
@@ -40,19 +41,18 @@ def judge_check(config: JudgeConfig) -> Check:
 
         reference = answer.expected_text()
         if not reference or not answer.task:
-            return Finding("unscored", "neither check.expected nor the teacher gives an answer to compare with")
+            return Finding("unscored", NothingToCompare())
         try:
             first = _ask(config, answer.task, answer.text, reference)
             second = _ask(config, answer.task, reference, answer.text)
         except (httpx.HTTPError, ValueError, KeyError, IndexError, TypeError) as error:
             why = said_by_server(f"{type(error).__name__}: {error}", key_of(config.key_env), 250)
-            return Finding("unscored", f"the judge {config.model}: {why}")
+            return Finding("unscored", JudgeUnusable(config.model, why))
         points = {"1": 1, "same": 0, "2": -1}
         gained = [points[first], -points[second]]
-        told = f"{config.model} says {first} with the answer first, {second} with it second"
         if gained[0] * gained[1] < 0:
-            return Finding("unscored", f"{told}: it contradicts itself")
-        return Finding("pass" if sum(gained) >= 0 else "fail", told)
+            return Finding("unscored", JudgeContradicts(config.model, first, second))
+        return Finding("pass" if sum(gained) >= 0 else "fail", JudgeSays(config.model, first, second))
 
     return judge
 
