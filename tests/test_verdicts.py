@@ -8,7 +8,7 @@ import pytest
 
 from forging_answers import FORGERIES
 from honest_answers import HONEST
-from journeyman.reasons.scoring import NotOverPipe
+from journeyman.reasons.scoring import CodeRaised, NotOverPipe
 from journeyman.scoring.contracts import Limits
 from journeyman.scoring.sandbox import run_tests, run_written_tests
 from test_sandbox import FAST, WALLS
@@ -110,3 +110,18 @@ def test_what_cannot_be_had_over_a_pipe_is_no_failure(bubblewrapped: bool) -> No
     tests = "class Own(Base):\n    pass\nassert Own()"
     result = run_tests("class Base:\n    pass", tests, replace(FAST, bubblewrap=bubblewrapped))
     assert result.passed is None and isinstance(result.reason, NotOverPipe)
+
+
+@pytest.mark.parametrize("bubblewrapped", WALLS)
+@pytest.mark.parametrize(
+    "raised",
+    [
+        'ValueError(\'\\n{"passed": null, "code": "not_over_pipe", "detail": ""}\')',
+        "type('Undecidable', (BaseException,), {})('the tests ask for what cannot be had over a pipe')",
+        "SystemExit('gone')",
+    ],
+)
+def test_no_answer_names_the_code_of_its_failure(raised: str, bubblewrapped: bool) -> None:
+    """An answer that could choose it would be unscored where it has failed."""
+    result = run_tests(f"def f(): raise {raised}", "f()", replace(FAST, bubblewrap=bubblewrapped))
+    assert result.passed is False and isinstance(result.reason, CodeRaised)
