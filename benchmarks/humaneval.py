@@ -27,9 +27,9 @@ from journeyman.inference.llama import EngineSettings, running_engine
 from journeyman.models.base import find_base
 from journeyman.ports import Question, SilentReporter
 from journeyman.records import Message
-from journeyman.scoring.checks import Answer
+from journeyman.scoring.contracts import Answer, Limits
 from journeyman.scoring.python_tests import python_tests
-from journeyman.scoring.sandbox import Limits, sandbox_name
+from journeyman.scoring.sandbox import sandbox_of
 from journeyman.stats.rates import wilson
 
 RESULT = Path(__file__).parent / "results" / "humaneval.json"
@@ -107,7 +107,7 @@ def main() -> None:
     base = find_base(given.base, Path())
     suites = {"HumanEval": human_eval(), **({"MBPP": mbpp(given.mbpp)} if given.mbpp else {})}
     result: dict[str, object] = {"machine": platform.processor() or platform.machine(), "base": base.name}
-    result["sandbox"] = sandbox_name()
+    result["sandbox"] = sandbox_of().description
     for name, whole in suites.items():
         tasks, start = whole[: given.rows], time.perf_counter()
         reference = passed(tasks, [f"```python\n{task.reference}\n```" for task in tasks])

@@ -291,7 +291,7 @@ def test_check_data_of_rows_decide_or_are_named(taken: Taken) -> None:
     for role, check in CHECKS.items():
         mine = [one for one in verdicts if one.role == role]
         assert mine and {one.check for one in mine} == {check}, role
-        assert all(one.detail for one in mine if one.outcome != "pass"), f"{role}: no reason is given"
+        assert all(one.reason for one in mine if one.outcome != "pass"), f"{role}: no reason is given"
 
 
 def test_no_control_token_of_a_row_is_trained_or_asked(taken: Taken) -> None:

@@ -20,9 +20,9 @@ from journeyman.inference.endpoint import Endpoint
 from journeyman.keys import key_of, said_by_server
 from journeyman.ports import Question
 from journeyman.records import Message
-from journeyman.scoring.checks import Answer, Checks
+from journeyman.scoring.checks import Checks
+from journeyman.scoring.contracts import Answer, Limits
 from journeyman.scoring.judge import without_control_tokens
-from journeyman.scoring.sandbox import Limits
 
 KEY = "sk-proj-0123456789abcdefghijKLMNOP"
 
@@ -75,7 +75,7 @@ def test_nor_one_that_the_judge_echoes(url: str, status: int, monkeypatch: pytes
     monkeypatch.setattr(_Echo, "status", status)
     check = Checks(Path(), JudgeConfig(url=url, model="m", key_env="FAR_KEY")).named("judge")
     found = check(Answer("a", "stop", {}, Limits(), reference="b", task="Do it."))
-    assert found.outcome == "unscored" and not _tells(found.detail)
+    assert found.outcome == "unscored" and not _tells(found.told())
 
 
 def test_a_key_that_no_header_can_carry_is_not_quoted(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,10 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from journeyman.reasons import ReasonRecord
+from journeyman.reasons.scoring import of_old_text
 
 VerdictName = Literal["deploy", "iterate", "abort", "insufficient"]
 
@@ -291,12 +294,37 @@ class Speed(Manifest):
     latencies_s: list[float] = Field(description="the times themselves, or 200 evenly ranked ones")
 
 
+class Failures(Manifest):
+    """Answers that a check failed for one reason."""
+
+    check: str = Field(description="the check that decided, or 'weights'")
+    code: str = Field(description="the reason's code; of weights, that of the failed check that matters most")
+    n: int
+    example: ReasonRecord | None = Field(description="the reason of the first of them, with its details")
+
+    def sentence(self) -> str:
+        return self.check if self.example is None else f"{self.check}: {self.example.sentence()}"
+
+
 class ArmSummary(Manifest):
     success: Rate | None = Field(description="None where no row could be scored")
     unscored: int
-    failures: dict[str, int] = Field({}, description="why answers failed, as the checks say it → answers; most first")
+    failures: list[Failures] = Field([], description="why answers failed, by check and code; most first")
     speed: Speed | None = Field(None, description="one request at a time, nothing kept; the teacher's as logged")
     under_load: Speed | None = Field(None, description="several requests at a time, prompts kept, as when serving")
+
+    @field_validator("failures", mode="before")
+    @classmethod
+    def _from_sentences(cls, value: Any) -> Any:
+        """Older manifests hold "check: sentence" → answers."""
+        if not isinstance(value, dict):
+            return value
+        parts = [(*why.partition(": ")[::2], n) for why, n in value.items()]
+        read = [(check, of_old_text(text) if text else None, n) for check, text, n in parts]
+        return [
+            {"check": check, "code": reason.code if reason else "", "n": n, "example": reason}
+            for check, reason, n in read
+        ]
 
 
 class Paired(Manifest):
@@ -354,7 +382,12 @@ class ProbeResult(Manifest):
     wins: int
     losses: int
     p_value: float | None = Field(description="one-sided: how likely such a fall is if nothing was lost")
-    note: str = Field("", description="why it was not asked, where n is 0")
+    note: ReasonRecord | None = Field(None, description="why it was not asked, where n is 0")
+
+    @field_validator("note", mode="before")
+    @classmethod
+    def _none_of_nothing(cls, value: Any) -> Any:
+        return None if value == "" else value  # as older manifests say that there is none
 
     @property
     def fall(self) -> float:
@@ -376,9 +409,18 @@ class JudgeAgreement(Manifest):
     kappa: float | None = Field(description="agreement beyond chance (Cohen, 1960); None where it is not defined")
 
 
+class Sandbox(Manifest):
+    """What stood between model-written code and the machine."""
+
+    kind: Literal["bubblewrap", "namespaces", "none", "unavailable"] = Field(
+        description="none: code ran without walls, as configured; unavailable: none could be had, and no code was run"
+    )
+    description: str
+
+
 class EvaluationManifest(Manifest):
     engine: str
-    sandbox: str = Field(description="what stood between model-written code and the machine; '' where none was run")
+    sandbox: Sandbox | None = Field(description="None where no check runs code")
     adapter_sha256: dict[str, str] = Field(description="'all' or role → SHA-256 of its adapter")
     rows: int
     look: int = Field(description="how many times these sealed rows have judged an adapter, this one included")
@@ -391,6 +433,18 @@ class EvaluationManifest(Manifest):
     probes: dict[str, dict[str, ProbeResult]] = Field(description="adapter → probe → result")
     judge: list[JudgeAgreement]
     endpoints: dict[str, str] = Field(description="arm → URL and model that was asked")
+
+    @field_validator("sandbox", mode="before")
+    @classmethod
+    def _sandbox_of_text(cls, value: Any) -> Any:
+        """Older manifests describe it in words, "" for none."""
+        if not isinstance(value, str):
+            return value
+        if not value:
+            return None
+        begins = {"none:": "none", "bubblewrap ": "bubblewrap", "namespaces and seccomp": "namespaces"}
+        kind = next((kind for start, kind in begins.items() if value.startswith(start)), "unavailable")
+        return {"kind": kind, "description": value}
 
 
 class BisectLink(Manifest):
@@ -414,7 +468,7 @@ class BisectResult(Manifest):
 class RuleResult(Manifest):
     rule: str
     outcome: Literal["pass", "fail", "unknown"]
-    reason: str
+    reason: ReasonRecord
 
 
 class RoleDecision(Manifest):
@@ -422,7 +476,7 @@ class RoleDecision(Manifest):
     stretch: bool
     reasons: list[RuleResult]
     rows_needed: int | None = Field(description="test rows that would settle it, at the rate observed")
-    next_steps: list[str]
+    next_steps: list[ReasonRecord]
 
 
 class DecisionManifest(Manifest):
@@ -433,7 +487,7 @@ class DecisionManifest(Manifest):
     deployed_roles: list[str]
     ships: str = Field(description="the arm whose file the verdicts are about: most roles to deploy, then the smallest")
     others: dict[str, dict[str, VerdictName]] = Field(description="arm of another file → role → verdict")
-    notes: list[str] = Field(description="what a reader must know of how the verdict came about")
+    notes: list[ReasonRecord] = Field(description="what a reader must know of how the verdict came about")
 
 
 class BundleManifest(Manifest):

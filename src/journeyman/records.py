@@ -9,7 +9,9 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from journeyman.reasons import ReasonRecord
 
 
 class Record(BaseModel):
@@ -202,8 +204,21 @@ class Verdict(Record):
     arm: str
     outcome: Literal["pass", "fail", "unscored"]
     check: str = Field(description="the check that decided: the first that did not pass, or the last")
-    detail: str = ""
+    reason: ReasonRecord | None = None
     checks: dict[str, str] = Field(default_factory=dict, description="every check that was asked → its outcome")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_a_sentence(cls, value: Any) -> Any:
+        """Verdicts of older runs hold a sentence called `detail` in place of the reason."""
+        if isinstance(value, dict) and "detail" in value and "reason" not in value:
+            detail = value["detail"]
+            return {**{key: value[key] for key in value if key != "detail"}, "reason": detail or None}
+        return value
+
+    def why(self) -> str:
+        """The reason as a sentence; "" where there is none."""
+        return "" if self.reason is None else self.reason.sentence()
 
 
 class ProbeAnswer(Record):

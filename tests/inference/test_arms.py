@@ -28,8 +28,8 @@ from journeyman.manifests import CheckRule
 from journeyman.ports import Question, SilentReporter
 from journeyman.probes import KINDS, read_probes
 from journeyman.records import Message, Prediction, ProbeAnswer
-from journeyman.scoring.checks import Answer, Checks, judge
-from journeyman.scoring.sandbox import Limits
+from journeyman.scoring.checks import Checks, judge
+from journeyman.scoring.contracts import Answer, Limits
 from test_pipeline import call
 
 MakeRun = Callable[..., Path]

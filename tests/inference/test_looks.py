@@ -134,5 +134,5 @@ def test_bad_rows_end_no_evaluation(evaluation: Evaluation) -> None:
     arm = made.roles["coder"].arms["tuned"]
     assert arm.unscored == len(bad) and arm.success is not None and arm.success.n == 1
     verdicts = list(read_rows(evaluation.folder / "verdicts.jsonl", Verdict))
-    assert all(one.detail for one in verdicts if one.outcome == "unscored")
+    assert all(one.reason for one in verdicts if one.outcome == "unscored")
     assert any("answers unscored by json_schema, among them row r0: " in line for line in evaluation.told.lines)

@@ -17,12 +17,13 @@ import pytest
 from journeyman.errors import Interrupted, UsageError
 from journeyman.manifests import CheckRule
 from journeyman.ports import SilentReporter
+from journeyman.reasons.checking import CheckOutOfTime, CheckRaised, SchemaReference
 from journeyman.records import ToolCall, Verdict
 from journeyman.scoring import apart, checks
 from journeyman.scoring.bounded import Bounded, Bounds, Broken, bounded
-from journeyman.scoring.checks import Answer, Checks, Finding, judge
+from journeyman.scoring.checks import Checks, judge
+from journeyman.scoring.contracts import Answer, Finding, Limits
 from journeyman.scoring.judging import each_judged, unscored_lines
-from journeyman.scoring.sandbox import Limits
 
 SHORT = Bounds(cpu_s=0.5)
 STUCK = {"pattern": "(a+)+$"}
@@ -47,7 +48,7 @@ SCHEMAS: list[Any] = [
 @pytest.mark.parametrize("schema", SCHEMAS, ids=range(len(SCHEMAS)))
 def test_schemas_that_decide_nothing(schema: Any) -> None:
     found = said("json_schema", "1", {"schema": schema})
-    assert found.outcome == "unscored" and "check.schema" in found.detail
+    assert found.outcome == "unscored" and "check.schema" in found.told()
     assert apart.data_fault(["answered", "json_schema"], {"schema": schema})
 
 
@@ -87,7 +88,7 @@ def test_no_schema_reaches_the_network() -> None:
             {"$dynamicRef": place}, {"items": {"$schema": "http://json-schema.org/draft-07/schema#", "$ref": place}},
         ):  # fmt: skip
             found = said("json_schema", '{"a": 1}', {"schema": schema})
-            assert found.outcome == "unscored" and "nothing is fetched" in found.detail
+            assert found.outcome == "unscored" and isinstance(found.reason, SchemaReference)
     finally:
         server.shutdown()
         server.server_close()
@@ -103,7 +104,7 @@ def test_no_schema_reaches_the_network() -> None:
 )
 def test_patterns_that_decide_nothing(pattern: Any) -> None:
     found = said("regex", "text", {"pattern": pattern})
-    assert found.outcome == "unscored" and "check.pattern" in found.detail
+    assert found.outcome == "unscored" and "check.pattern" in found.told()
     assert apart.data_fault(["regex"], {"pattern": pattern})
 
 
@@ -123,7 +124,7 @@ def test_what_does_not_end_is_ended(
     monkeypatch.setattr(apart, "_TABLE", SHORT)
     found = said(name, text, data)
     assert found.outcome == "unscored"
-    assert "did not end within 0.5 s of processor time" in found.detail or "MemoryError" in found.detail
+    assert found.reason == CheckOutOfTime(name, 0.5, "processor") or "MemoryError" in found.told()
     assert said("regex", "a", {"pattern": "a"}).outcome == "pass", "the next row is judged"
 
 
@@ -141,7 +142,7 @@ def test_the_last_net(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(checks, "check_table", lambda: {"broken": check})
     found = said("broken", "text", {})
-    assert found.outcome == "unscored" and type(errors[name]).__name__ in found.detail and "\x1b" not in found.detail
+    assert found.outcome == "unscored" and type(errors[name]).__name__ in found.told() and "\x1b" not in found.told()
     weighed = judge(Answer("", "stop", {}, Limits()), CheckRule(checks=[], weights={"broken": 1.0}), Checks(Path()))
     assert weighed.finding.outcome == "unscored"
 
@@ -188,8 +189,8 @@ def leaves(text, data):
     open(data["place"], "w").write(str(child.pid))
     time.sleep(3600)
 def prints(text, data):
-    print('{"outcome": "pass", "detail": ""}', flush=True)
-    os.write(1, b'{"outcome": "pass", "detail": ""}\\n')
+    print('{"outcome": "pass", "reason": null}', flush=True)
+    os.write(1, b'{"outcome": "pass", "reason": null}\\n')
     return False, sys.stdin.read()
 def keyed(text, data): return os.environ.get("OWN_KEY") == "sesame"
 class Odd(Exception):
@@ -206,12 +207,14 @@ def test_code_of_ones_own_that_does_not_come_back(tmp_path: Path, monkeypatch: p
         rule, own = CheckRule(checks=[f"mine.py:{name}"]), Checks(tmp_path, own_limit_s=2.0)
         return judge(Answer("text", "stop", data, Limits()), rule, own).finding
 
-    assert mine("exits").outcome == "unscored" and "SystemExit: 0" in mine("exits").detail
-    assert mine("dies").outcome == "unscored" and "exit code 0" in mine("dies").detail
+    assert mine("exits").outcome == "unscored" and mine("exits").reason == CheckRaised("mine.py:exits", "SystemExit: 0")
+    assert mine("dies").outcome == "unscored" and "exit code 0" in mine("dies").told()
     for name in ("waits", "spins"):
-        assert mine(name).outcome == "unscored" and "check_timeout_s" in mine(name).detail
+        assert mine(name) == Finding(
+            "unscored", CheckOutOfTime(f"mine.py:{name}", 2.0, "wall", "evaluate.check_timeout_s")
+        )
     assert mine("prints").outcome == "fail", "what it prints is no verdict"
-    assert mine("odd") == Finding("unscored", "mine.py:odd raised Odd")
+    assert mine("odd") == Finding("unscored", CheckRaised("mine.py:odd", "Odd"))
     assert mine("keyed").outcome == "pass", "it is the person's own code, and may need the person's keys"
     place = tmp_path / "pid"
     assert mine("leaves", place=str(place)).outcome == "unscored"

@@ -61,12 +61,13 @@ def _engine() -> str:
 
 
 def _sandbox() -> str:
-    from journeyman.scoring.sandbox import run_sources, sandbox_name
+    from journeyman.scoring.sandbox import run_sources, sandbox_of
 
     result = run_sources([("nothing", "pass")])
     if result.passed is None:
-        raise JourneymanError(result.detail, "Checks that run code stay unscored; see evaluate.unsafe_exec")
-    return f"model-written code runs without network and files, behind {sandbox_name()}"
+        problem = result.reason.sentence() if result.reason else "no sandbox"
+        raise JourneymanError(problem, "Checks that run code stay unscored; see evaluate.unsafe_exec")
+    return f"model-written code runs without network and files, behind {sandbox_of().description}"
 
 
 def _formats() -> str:

@@ -84,7 +84,7 @@ def print_verdict_table(console: PlainConsole, evaluation: EvaluationManifest, d
         deciding = [r for r in made.reasons if r.outcome == "fail"] or [
             r for r in made.reasons if r.outcome == "unknown"
         ]
-        because = "; ".join(f"{r.rule} {r.reason}" for r in deciding or made.reasons[:1])
+        because = "; ".join(f"{r.rule} {plain(r.reason.sentence())}" for r in deciding or made.reasons[:1])
         if made.rows_needed:
             because += f"; {made.rows_needed} rows would tell"
         rows.append([
@@ -105,7 +105,7 @@ def print_verdict_table(console: PlainConsole, evaluation: EvaluationManifest, d
         told = ", ".join(f"{kind} {one.base} → {one.tuned} of {one.n}" for kind, one in kinds.items() if one.n)
         say_on(console, f"probes{'' if name == 'all' else f' of {named(name)}'}, base → tuned: {told}")
     for note in decision.notes:
-        say_on(console, f"note: {note}")
+        say_on(console, f"note: {note.sentence()}")
 
 
 def print_lint_table(console: PlainConsole, data: DatasetManifest) -> None:

@@ -17,6 +17,7 @@ from functools import cached_property
 
 from journeyman import reasoning as reasoning_of
 from journeyman.config import CurateConfig
+from journeyman.reasons.scoring import RefusedAnswer
 from journeyman.records import Interaction, split_system
 from journeyman.refusals import refusal
 from journeyman.rendering.renderer import Renderer
@@ -111,8 +112,8 @@ _POLICY = re.compile(
 
 def refused(seen: Candidate) -> str | None:
     """A refusal that nothing explains: neither the system prompt's policy nor a tool's result before it."""
-    why = refusal(seen.answer, seen.row.finish_reason)
-    return None if why and explained_refusal(seen) else why
+    sign = refusal(seen.answer, seen.row.finish_reason)
+    return None if sign is None or explained_refusal(seen) else RefusedAnswer(sign).sentence()
 
 
 def explained_refusal(seen: Candidate) -> str | None:

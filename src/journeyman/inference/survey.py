@@ -26,6 +26,8 @@ from journeyman.inference.llama import EngineSettings, LlamaEngine, running_engi
 from journeyman.manifests import ServedFile
 from journeyman.ports import Question, Reporter
 from journeyman.probes import KINDS, MOST_TOKENS, Probe, ProbeRun, read_probes
+from journeyman.reasons import Reason
+from journeyman.reasons.deciding import TemplateWithoutTools
 from journeyman.records import BASE, TEACHER, TUNED, Example, Prediction
 from journeyman.rendering.renderer import Renderer
 
@@ -168,17 +170,17 @@ class Survey:
                 )
         return len(self._rows)
 
-    def _askable_probes(self) -> dict[str, tuple[list[Probe], str]]:
+    def _askable_probes(self) -> dict[str, tuple[list[Probe], Reason | None]]:
         """kind → the probes that the base's chat template can put, and why not all."""
-        askable = {}
+        askable: dict[str, tuple[list[Probe], Reason | None]] = {}
         for kind in KINDS:
-            probes, note = read_probes(kind), ""
+            probes = read_probes(kind)
             try:
                 for probe in probes:
                     self._renderer.prompt_text(probe.messages, probe.tools)
+                askable[kind] = (probes, None)
             except InputError:
-                probes, note = [], "the base's chat template knows no tools"
-            askable[kind] = (probes, note)
+                askable[kind] = ([], TemplateWithoutTools())
         return askable
 
     def _ask_probes(self, engine: LlamaEngine) -> dict[str, dict[str, ProbeRun]]:

@@ -14,6 +14,7 @@ from typing import Any
 
 from pydantic import Field
 
+from journeyman.reasons import Reason
 from journeyman.records import Message, Prediction, Record
 
 KINDS = ("general", "tools")
@@ -41,7 +42,7 @@ class ProbeRun:
     probes: Sequence[Probe]
     base: Sequence[Prediction]
     tuned: Sequence[Prediction]
-    note: str = ""
+    note: Reason | None = None
 
 
 def read_probes(name: str) -> list[Probe]:

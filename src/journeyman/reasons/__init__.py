@@ -1,6 +1,6 @@
 """Reasons, refusals, warnings and advice as codes with typed details; see base.py."""
 
-from journeyman.reasons import curation, deciding, planning, scoring, sources
+from journeyman.reasons import advice, checking, curation, deciding, planning, scoring, sources
 from journeyman.reasons.base import Detail, Reason, ReasonRecord, Text, kinds
 
 __all__ = [
@@ -8,6 +8,8 @@ __all__ = [
     "Reason",
     "ReasonRecord",
     "Text",
+    "advice",
+    "checking",
     "curation",
     "deciding",
     "kinds",

@@ -78,7 +78,10 @@ class ReasonRecord(BaseModel):
             return Text(_unknown(self.code, self.details))
 
     def sentence(self) -> str:
-        return self.reason().sentence()
+        try:
+            return self.reason().sentence()
+        except (TypeError, ValueError):  # details of another type than the sentence formats
+            return _unknown(self.code, self.details)
 
 
 @dataclass(frozen=True)

@@ -35,9 +35,9 @@ def write_junit(decision: DecisionManifest, evaluation_folder: Path, out: Path) 
             case = SubElement(suite, "testcase", classname=named(role), name=plain(one.id), time=taken)
             if one.outcome != "pass":
                 kind = "failure" if one.outcome == "fail" else "skipped"
-                SubElement(case, kind, message=plain(f"{one.check}: {one.detail}"))
+                SubElement(case, kind, message=plain(f"{one.check}: {one.why()}"))
         verdict = SubElement(suite, "testcase", classname=named(role), name="verdict")
         if made.verdict != "deploy":
-            reasons = "\n".join(plain(f"{r.rule}: {r.outcome}: {r.reason}") for r in made.reasons)
+            reasons = "\n".join(plain(f"{r.rule}: {r.outcome}: {r.reason.sentence()}") for r in made.reasons)
             SubElement(verdict, "failure", message=made.verdict).text = reasons
     write_atomic(out, tostring(suites, encoding="utf-8", xml_declaration=True))

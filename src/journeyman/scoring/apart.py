@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from journeyman.errors import UsageError
+from journeyman.reasons import ReasonRecord
+from journeyman.reasons.checking import CheckDied, CheckOutOfTime, CheckRaised
 from journeyman.records import Interaction
 from journeyman.scoring.bounded import Bounds, Broken, bounded
-from journeyman.scoring.checks import Answer, Check, Finding
+from journeyman.scoring.contracts import Answer, Check, Finding
 from journeyman.scoring.row_data import KEYS, looks_at_data
 
 _TABLE = Bounds()
@@ -26,7 +28,7 @@ def table_check(name: str, plain: Check) -> Check:
         try:
             return _finding(name, bounded(_TABLE).ask({"do": "check", "name": name, "answer": _sent(answer)}))
         except Broken as broken:
-            return Finding("unscored", f"{name} on this row's data and answer {broken}")
+            return _unanswered(name, broken)
 
     return check
 
@@ -86,7 +88,7 @@ def own_check(name: str, folder: Path, limit_s: float) -> Check:
         try:
             return _finding(name, child.ask_prepared(load, {**load, "do": "own", "answer": _sent(answer)}))
         except Broken as broken:
-            return Finding("unscored", f"{name} {broken} (evaluate.check_timeout_s is {limit_s:g})")
+            return _unanswered(name, broken, "evaluate.check_timeout_s")
 
     return check
 
@@ -99,5 +101,13 @@ def _sent(answer: Answer) -> dict[str, Any]:
 
 def _finding(name: str, reply: Mapping[str, Any]) -> Finding:
     if "raised" in reply:
-        return Finding("unscored", f"{name} raised {reply['raised']}")
-    return Finding(reply["outcome"], reply["detail"])
+        return Finding("unscored", CheckRaised(name, reply["raised"]))
+    reason = reply["reason"]
+    return Finding(reply["outcome"], None if reason is None else ReasonRecord.model_validate(reason).reason())
+
+
+def _unanswered(name: str, broken: Broken, setting: str = "") -> Finding:
+    """`setting` is the key that raises the limit of time; "" where none does."""
+    if broken.seconds is None:
+        return Finding("unscored", CheckDied(name, str(broken)))
+    return Finding("unscored", CheckOutOfTime(name, broken.seconds, broken.clock, setting))

@@ -6,7 +6,9 @@ import string
 import unicodedata
 from collections.abc import Callable
 
-from journeyman.scoring.checks import Answer, Finding
+from journeyman.reasons.checking import DataOfOtherType, NothingExpected
+from journeyman.reasons.scoring import Differs
+from journeyman.scoring.contracts import Answer, Finding
 
 
 def exact(answer: Answer) -> Finding:
@@ -25,15 +27,13 @@ def normal_form(text: str) -> str:
 
 def _compare(answer: Answer, form: Callable[[str], str]) -> Finding:
     if not isinstance(answer.data.get("expected", ""), str):
-        return Finding("unscored", "check.expected is not a text")
+        return Finding("unscored", DataOfOtherType("expected", "a text"))
     found, expected = form(answer.text), form(answer.expected_text())
     if not expected:
-        return Finding("unscored", "neither check.expected nor the teacher says what is expected")
+        return Finding("unscored", NothingExpected())
     if found == expected:
         return Finding("pass")
     place = next((i for i, (a, b) in enumerate(zip(found, expected, strict=False)) if a != b), None)
     if place is None:
         place = min(len(found), len(expected))
-    return Finding(
-        "fail", f"differs from sign {place} on: {found[place : place + 30]!r}, not {expected[place:][:30]!r}"
-    )
+    return Finding("fail", Differs(place, found[place:][:30], expected[place:][:30]))

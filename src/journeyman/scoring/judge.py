@@ -11,11 +11,10 @@ import json
 import re
 from hashlib import sha256
 
-import httpx
-
 from journeyman.config import JudgeConfig
 from journeyman.keys import bearer, key_of, said_by_server
-from journeyman.scoring.checks import Answer, Check, Finding
+from journeyman.reasons.checking import JudgeContradicts, JudgeSays, JudgeUnusable, NothingToCompare
+from journeyman.scoring.contracts import Answer, Check, Finding
 
 _TIMEOUT_S = 120.0
 _RULES = (
@@ -38,27 +37,30 @@ def judge_check(config: JudgeConfig) -> Check:
     """The check that asks the endpoint of `config`."""
 
     def judge(answer: Answer) -> Finding:
+        import httpx  # only where a judge is asked: the table of checks is loaded by every command that opens a run
+
         reference = answer.expected_text()
         if not reference or not answer.task:
-            return Finding("unscored", "neither check.expected nor the teacher gives an answer to compare with")
+            return Finding("unscored", NothingToCompare())
         try:
             first = _ask(config, answer.task, answer.text, reference)
             second = _ask(config, answer.task, reference, answer.text)
         except (httpx.HTTPError, ValueError, KeyError, IndexError, TypeError) as error:
             why = said_by_server(f"{type(error).__name__}: {error}", key_of(config.key_env), 250)
-            return Finding("unscored", f"the judge {config.model}: {why}")
+            return Finding("unscored", JudgeUnusable(config.model, why))
         points = {"1": 1, "same": 0, "2": -1}
         gained = [points[first], -points[second]]
-        told = f"{config.model} says {first} with the answer first, {second} with it second"
         if gained[0] * gained[1] < 0:
-            return Finding("unscored", f"{told}: it contradicts itself")
-        return Finding("pass" if sum(gained) >= 0 else "fail", told)
+            return Finding("unscored", JudgeContradicts(config.model, first, second))
+        return Finding("pass" if sum(gained) >= 0 else "fail", JudgeSays(config.model, first, second))
 
     return judge
 
 
 def _ask(config: JudgeConfig, task: str, one: str, two: str) -> str:
     """ "1", "2" or "same". ValueError where the reply is none of these."""
+    import httpx  # see judge_check
+
     mark = _mark(task, one, two)
     body = {
         "model": config.model,

@@ -67,6 +67,6 @@ def unscored_lines(verdicts: Sequence[Verdict]) -> list[str]:
             by_check.setdefault(verdict.check, []).append(verdict)
     return [
         f"{len(mine)} answers unscored by {plain(check, 60)}, among them row {plain(mine[0].id, 60)}: "
-        f"{plain(mine[0].detail, 200)}"
+        f"{plain(mine[0].why(), 200)}"
         for check, mine in sorted(by_check.items(), key=lambda pair: -len(pair[1]))[:_MOST_LINES]
     ]

@@ -7,10 +7,11 @@ from pathlib import Path
 
 from journeyman.manifests import CheckRule, ProbeResult
 from journeyman.probes import Probe, ProbeRun
+from journeyman.reasons import Reason
 from journeyman.records import Prediction, ProbeAnswer
 from journeyman.scoring.answered import ENDINGS
-from journeyman.scoring.checks import Answer, Checks, judge
-from journeyman.scoring.sandbox import Limits
+from journeyman.scoring.checks import Checks, judge
+from journeyman.scoring.contracts import Answer, Limits
 from journeyman.stats.groups import one_sided_mcnemar
 
 
@@ -36,7 +37,7 @@ def probe_results(runs: Mapping[str, ProbeRun], answers: Sequence[ProbeAnswer]) 
     return results
 
 
-def compared(pairs: Sequence[tuple[bool, bool]], note: str = "") -> ProbeResult:
+def compared(pairs: Sequence[tuple[bool, bool]], note: Reason | None = None) -> ProbeResult:
     """(base passes, tuned passes) of each question → the result."""
     wins, losses = sum(t and not b for b, t in pairs), sum(b and not t for b, t in pairs)
     return ProbeResult(
@@ -46,7 +47,7 @@ def compared(pairs: Sequence[tuple[bool, bool]], note: str = "") -> ProbeResult:
         wins=wins,
         losses=losses,
         p_value=one_sided_mcnemar(wins, losses),
-        note=note,
+        note=None if note is None else note.record(),
     )
 
 

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from journeyman.scoring.checks import Answer, Finding
+from journeyman.reasons.scoring import NoCode
 from journeyman.scoring.code_block import python_source
+from journeyman.scoring.contracts import Answer, Finding
 from journeyman.scoring.sandbox import run_sources
 
 
 def python_runs(answer: Answer) -> Finding:
     source = python_source(answer.text)
     if not source.strip():
-        return Finding("fail", "no code in the answer")
+        return Finding("fail", NoCode())
     result = run_sources([("answer", source)], answer.limits)
     if result.passed is None:
-        return Finding("unscored", result.detail)
-    return Finding("pass") if result.passed else Finding("fail", result.detail)
+        return Finding("unscored", result.reason)
+    return Finding("pass") if result.passed else Finding("fail", result.reason)

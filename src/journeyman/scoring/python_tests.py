@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from journeyman.scoring.checks import Answer, Finding
+from journeyman.reasons.checking import DataMissing
 from journeyman.scoring.code_block import python_source
+from journeyman.scoring.contracts import Answer, Finding
 from journeyman.scoring.sandbox import run_tests
 
 
 def python_tests(answer: Answer) -> Finding:
     tests = answer.data.get("tests")
     if not isinstance(tests, str):
-        return Finding("unscored", "the row has no check.tests")
+        return Finding("unscored", DataMissing("tests"))
     result = run_tests(python_source(answer.text), tests, answer.limits)
     if result.passed is None:
-        return Finding("unscored", result.detail)
-    return Finding("pass") if result.passed else Finding("fail", result.detail)
+        return Finding("unscored", result.reason)
+    return Finding("pass") if result.passed else Finding("fail", result.reason)

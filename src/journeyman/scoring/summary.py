@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from journeyman.manifests import ArmSummary, Paired, Rate, RoleSummary, Speed
+from journeyman.manifests import ArmSummary, Failures, Paired, Rate, RoleSummary, Speed
 from journeyman.records import Prediction, Verdict
 from journeyman.stats.describe import bootstrap_mean, mean, median, percentile
 from journeyman.stats.groups import effective_rows, group_sizes, sign_flip
@@ -55,7 +55,6 @@ class Results:
     def _arm(self, role: str, arm: str, verdicts: Sequence[Verdict], confidence: float) -> ArmSummary:
         outcomes = [v.outcome for v in verdicts]
         scored = [v.id for v in verdicts if v.outcome != "unscored"]
-        failures = Counter(f"{v.check}: {v.detail}" for v in verdicts if v.outcome == "fail")
         asked = [p for p in (*self._predictions, *self._timed) if p.arm == arm and role in ("all", p.role)]
         # Once each: where all are asked one at a time, they are not asked again.
         alone = {p.id: p for p in asked if p.load is None or p.load == 1}
@@ -63,7 +62,7 @@ class Results:
         return ArmSummary(
             success=self._rate(outcomes.count("pass"), scored, confidence),
             unscored=outcomes.count("unscored"),
-            failures=dict(failures.most_common(_MOST_FAILURES)),
+            failures=_failures([v for v in verdicts if v.outcome == "fail"]),
             speed=speed_of(list(alone.values()), confidence),
             under_load=speed_of(loaded, confidence),
         )
@@ -101,6 +100,16 @@ class Results:
             low=low,
             high=high,
         )
+
+
+def _failures(failed: Sequence[Verdict]) -> list[Failures]:
+    """By check and code, each with the first one's reason as an example; most first."""
+    kinds = [(v.check, "" if v.reason is None else str(v.reason.details.get("cause") or v.reason.code)) for v in failed]
+    first = dict(zip(reversed(kinds), reversed(failed), strict=True))
+    return [
+        Failures(check=check, code=code, n=n, example=first[check, code].reason)
+        for (check, code), n in Counter(kinds).most_common(_MOST_FAILURES)
+    ]
 
 
 def speed_of(predictions: Sequence[Prediction], confidence: float) -> Speed | None:

@@ -30,6 +30,8 @@ from journeyman.manifests import (
     Rules,
     VerdictName,
 )
+from journeyman.reasons import Reason, ReasonRecord
+from journeyman.reasons.deciding import JudgeAgrees, LookedBefore, Unprotected
 from journeyman.records import BASE, TEACHER
 from journeyman.scoring.probing import compared
 from journeyman.stats.rates import rows_needed
@@ -133,7 +135,7 @@ def decide_role(
         stretch=verdict == "deploy" and _stretch(case, rules),
         reasons=results,
         rows_needed=needed,
-        next_steps=next_steps(replace(case, results=results), verdict, needed),
+        next_steps=[step.record() for step in next_steps(replace(case, results=results), verdict, needed)],
     )
 
 
@@ -166,35 +168,28 @@ def _stretch(case: Case, rules: Rules) -> bool:
     )
 
 
-def _notes(evaluation: EvaluationManifest) -> list[str]:
-    notes = []
+def _notes(evaluation: EvaluationManifest) -> list[ReasonRecord]:
+    notes: list[Reason] = []
     if evaluation.look > 1:
-        notes.append(
-            f"this is look {evaluation.look} at the same sealed rows: a role's intervals are at "
-            f"{evaluation.role_confidence:.2%}, since who looks often enough passes by luck; new logs, or another "
-            "curate.seed before the next adapter is trained, make the rows fresh again"
-        )
+        notes.append(LookedBefore(evaluation.look, evaluation.role_confidence))
     for one in evaluation.judge:
         if one.n:
-            notes.append(
-                f"{named(one.role)}: the judge agrees with the other checks on {one.agree} of {one.n} answers "
-                f"({one.low:.0%}–{one.high:.0%}); it is too kind to {one.too_kind}, too strict with {one.too_strict}"
-            )
-    if evaluation.sandbox.startswith("none"):
-        notes.append(f"the sandbox for model-written code was {evaluation.sandbox}")
-    return notes
+            notes.append(JudgeAgrees(one.role, one.agree, one.n, one.low, one.high, one.too_kind, one.too_strict))
+    if evaluation.sandbox is not None and evaluation.sandbox.kind == "none":
+        notes.append(Unprotected())
+    return [note.record() for note in notes]
 
 
 def decision_text(decision: DecisionManifest, evaluation: EvaluationManifest) -> str:
     """The decision as a page of Markdown."""
     file = evaluation.files[decision.ships]
     lines = ["# Decision", "", f"**{decision.verdict}** over all roles, on {markdown(Path(file.path).name)}.", ""]
-    lines += [f"- {markdown(note)}" for note in decision.notes] + [""] * bool(decision.notes)
+    lines += [f"- {markdown(note.sentence())}" for note in decision.notes] + [""] * bool(decision.notes)
     for arm, roles in decision.others.items():
         told = ", ".join(f"{markdown(named(role))} {verdict}" for role, verdict in roles.items())
         lines += [f"On {markdown(Path(evaluation.files[arm].path).name)}: {told}.", ""]
     for role, made in decision.roles.items():
         lines.append(f"## {markdown(named(role))}: {made.verdict}{' (stretch goals met)' if made.stretch else ''}")
-        lines += ["", *[f"- {markdown(r.rule)}: {r.outcome}: {markdown(r.reason)}" for r in made.reasons]]
-        lines += [f"- next: {markdown(step)}" for step in made.next_steps] + [""]
+        lines += ["", *[f"- {markdown(r.rule)}: {r.outcome}: {markdown(r.reason.sentence())}" for r in made.reasons]]
+        lines += [f"- next: {markdown(step.sentence())}" for step in made.next_steps] + [""]
     return "\n".join(lines)

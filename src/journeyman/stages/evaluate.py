@@ -18,15 +18,16 @@ from journeyman.artifacts import hash_of_file, read_rows, write_rows
 from journeyman.config import EvaluateConfig
 from journeyman.inference.looks import confidence_of_look, count_look
 from journeyman.inference.survey import Inputs, Survey
-from journeyman.manifests import CheckRule, EvaluationManifest, PlanManifest
+from journeyman.manifests import CheckRule, EvaluationManifest, PlanManifest, Sandbox
 from journeyman.ports import Reporter
 from journeyman.records import TUNED, Example, Prediction, ProbeAnswer, Verdict
 from journeyman.rendering.renderer import Renderer
 from journeyman.scoring.agreement import judge_agreement
-from journeyman.scoring.checks import RUNS_CODE, Answer, Checks, judge, own_files
+from journeyman.scoring.checks import RUNS_CODE, Checks, judge, own_files
+from journeyman.scoring.contracts import Answer, Limits
 from journeyman.scoring.judging import each_judged, unscored_lines
 from journeyman.scoring.probing import probe_answers, probe_results
-from journeyman.scoring.sandbox import Limits, sandbox_name
+from journeyman.scoring.sandbox import sandbox_of
 from journeyman.scoring.summary import Results
 
 _DEFAULT_RULE = CheckRule(checks=["answered"])
@@ -118,7 +119,7 @@ def _judge(
         made = judge(answer, plan.rules.checks.get(p.role, _DEFAULT_RULE), checks)
         return Verdict(
             id=p.id, role=p.role, arm=p.arm, outcome=made.finding.outcome, check=made.check,
-            detail=made.finding.detail, checks=dict(made.outcomes),
+            reason=made.finding.reason and made.finding.reason.record(), checks=dict(made.outcomes),
         )  # fmt: skip
 
     reporter.begin("judge", len(predictions), "answers")
@@ -128,8 +129,8 @@ def _judge(
     return verdicts
 
 
-def _sandbox(plan: PlanManifest, config: EvaluateConfig) -> str:
-    return sandbox_name(Limits(unsafe=config.unsafe_exec)) if _asked_checks(plan) & RUNS_CODE else ""
+def _sandbox(plan: PlanManifest, config: EvaluateConfig) -> Sandbox | None:
+    return sandbox_of(Limits(unsafe=config.unsafe_exec)) if _asked_checks(plan) & RUNS_CODE else None
 
 
 def _asked_checks(plan: PlanManifest) -> set[str]:
