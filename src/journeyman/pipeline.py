@@ -29,7 +29,7 @@ from journeyman.artifacts import (
     remove_leftovers,
     write_json,
 )
-from journeyman.errors import ChangedArtifact, InputError, Interrupted, StaleArtifact, UsageError
+from journeyman.errors import ChangedArtifact, InputError, Interrupted, UsageError
 from journeyman.lineage import (
     UNFINISHED,
     check_files,
@@ -43,6 +43,7 @@ from journeyman.locking import is_at_work, locked, worker_in
 from journeyman.manifests import Stamp
 from journeyman.ports import Reporter
 from journeyman.runs import PLACES, SEALED, STDIN, STDIN_FILE, Run, beside, read_result, typed_result
+from journeyman.superseded import refuse_changed, set_aside, set_aside_or_refuse
 
 
 @dataclass(frozen=True)
@@ -116,6 +117,8 @@ def run_pipeline(run: Run, until: str, reporter: Reporter, *, redo: bool = False
     last = STAGES.index(stage_named(until))
     if last:
         _ = run.base  # before the logs are read: one that cannot be used would end the run in the middle
+    if last >= STAGES.index(stage_named("evaluate")) and (redo or not (run.folder("evaluate") / MANIFEST).is_file()):
+        run.load_checks()  # nor is a check that cannot be loaded found after the training
     with locked(run.root):
         remove_leftovers(run.root, below=False)
         for stage in STAGES[: last + 1]:
@@ -133,13 +136,13 @@ def _bring_up_to_date(stage: Stage, run: Run, reporter: Reporter, redo: bool) ->
         stamp, made = read_result(run.root, stage.name)
         if stamp.inputs == inputs:
             return StageOutcome(stage.name, "fresh", 0.0, made)
-        _set_aside_or_refuse(folder, stamp.inputs, inputs, redo)
+        set_aside_or_refuse(folder, stamp.inputs, inputs, redo)
     elif stage.resumable and (folder / UNFINISHED).is_file():
         old = _unfinished_inputs(folder)
         if old != inputs and not stage.costly:
             shutil.rmtree(folder)
         elif old != inputs:
-            _set_aside_or_refuse(folder, old, inputs, redo)
+            set_aside_or_refuse(folder, old, inputs, redo)
         else:
             action = "resumed"
     if reporter.stop_requested:
@@ -157,7 +160,7 @@ def _set_aside_if_changed(stage: Stage, run: Run, reporter: Reporter) -> None:
         check_files(folder, read_result(run.root, stage.name)[0])
     except ChangedArtifact as error:
         reporter.say(f"{error.what}; it is made again, the old is kept in superseded/")
-        _set_aside(folder)
+        set_aside(folder)
 
 
 def _unfinished_inputs(folder: Path) -> dict[str, str]:
@@ -177,7 +180,7 @@ def _work(stage: Stage, run: Run, inputs: dict[str, str], reporter: Reporter) ->
         _prepare(stage, work, inputs)
         _note_old(stage, run, reporter)
         result = stage.run(run, work, fingerprint, reporter)
-        _refuse_changed(inputs, _inputs(stage, run), stage.name)
+        refuse_changed(inputs, _inputs(stage, run), stage.name)
         _finish(stage, work, final, inputs, result)
     except BaseException as error:
         if not stage.resumable:
@@ -230,15 +233,6 @@ def _placed(error: OSError, work: Path) -> InputError:
     return disk_error(error, Path(named) if isinstance(named, str) else work)
 
 
-def _refuse_changed(before: Mapping[str, str], after: Mapping[str, str], stage: str) -> None:
-    changed = sorted(key for key in {*before, *after} if before.get(key) != after.get(key))
-    if changed:
-        raise InputError(
-            f"changed while {stage} read it: {', '.join(changed)}",
-            "Let nothing write to it, or use a copy, and run it again",
-        )
-
-
 def _inputs(stage: Stage, run: Run) -> dict[str, str]:
     """What the fingerprint covers, by name, so that a difference can be named."""
     values: dict[str, Any] = {"stage version": stage.version, **stage.settings(run)}
@@ -246,30 +240,6 @@ def _inputs(stage: Stage, run: Run) -> dict[str, str]:
         folder = run.folder(name)
         values[folder.name] = result_hash(manifest_data(folder / MANIFEST, name))
     return {key: value if isinstance(value, str) else repr(value) for key, value in values.items()}
-
-
-def _set_aside_or_refuse(folder: Path, old: Mapping[str, str], new: Mapping[str, str], redo: bool) -> None:
-    if not redo:
-        changed = sorted(key for key in {*old, *new} if old.get(key) != new.get(key))
-        shown = "; ".join(f"{key}: {_short(old.get(key))}, now {_short(new.get(key))}" for key in changed[:3])
-        raise StaleArtifact(
-            f"{folder}: made from other inputs ({shown})",
-            "To make it and what follows again (the old is kept in superseded/): journeyman run --redo; "
-            "or go back to the old setting, or use another folder",
-        )
-    _set_aside(folder)
-
-
-def _set_aside(folder: Path) -> None:
-    aside = folder.parent / "superseded"
-    aside.mkdir(exist_ok=True)
-    folder.rename(aside / f"{folder.name}-{datetime.now(UTC):%Y%m%dT%H%M%S%f}")
-
-
-def _short(value: str | None) -> str:
-    if value is None:
-        return "not set"
-    return value[:12] + "…" if len(value) == 64 else value[:60]
 
 
 def stage_named(name: str) -> Stage:

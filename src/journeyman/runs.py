@@ -64,16 +64,27 @@ class Run:
     override: str | None = None
 
     def __post_init__(self) -> None:
-        from journeyman.scoring.checks import Checks
+        from journeyman.scoring.check_names import check_name
 
-        checks = Checks(self.root, self.config.evaluate.judge, self.config.evaluate.check_timeout_s)
         for role, section in self.config.roles.items():
             for key, names in (("checks", section.checks), ("weights", section.weights)):
                 for name in names:
                     try:
-                        checks.named(name)
+                        check_name(name, self.root, self.config.evaluate.judge)
                     except UsageError as error:
                         raise UsageError(f"roles.{role}.{key}: {error.what}", error.remedy) from error
+
+    def load_checks(self) -> None:
+        """Executes the user's files of checks, once, in a child process: for the stages that judge.
+
+        Raises:
+            UsageError: a file cannot be loaded, or holds something else than a check.
+        """
+        from journeyman.scoring.checks import Checks
+
+        settings = self.config.evaluate
+        checks = Checks(self.root, settings.judge, settings.check_timeout_s)
+        checks.load(name for section in self.config.roles.values() for name in (*section.checks, *section.weights))
 
     def folder(self, stage: str) -> Path:
         return self.root / place_of(stage).folder

@@ -65,6 +65,7 @@ def run_evaluate(run: Run, out: Path, fingerprint: str, reporter: Reporter) -> B
     from journeyman.inference.survey import Inputs
     from journeyman.stages.evaluate import evaluate
 
+    run.load_checks()  # before answers are asked for
     trained = run.result("train", AdapterManifest).adapters
     inputs = Inputs(
         sealed=run.file("curate", SEALED),
