@@ -376,12 +376,23 @@ class JudgeAgreement(Manifest):
     kappa: float | None = Field(description="agreement beyond chance (Cohen, 1960); None where it is not defined")
 
 
+class EvidenceFile(Manifest):
+    """A file that later evaluations add lines to, as this one left it."""
+
+    file: str = Field(description="its place in the run's folder")
+    lines: int
+    sha256: str = Field(description="of these lines; whatever follows came later")
+
+
 class EvaluationManifest(Manifest):
     engine: str
     sandbox: str = Field(description="what stood between model-written code and the machine; '' where none was run")
     adapter_sha256: dict[str, str] = Field(description="'all' or role → SHA-256 of its adapter")
     rows: int
     look: int = Field(description="how many times these sealed rows have judged an adapter, this one included")
+    looks: int | None = Field(None, description="all looks at them so far, later ones than a repeated one included")
+    sealed_sha256: str | None = Field(None, description="SHA-256 of the sealed rows that the looks were at")
+    evidence: list[EvidenceFile] = Field([], description="the record of looks and the response cache")
     confidence: float = Field(description="of the intervals over all rows, after what earlier looks have used up")
     role_confidence: float = Field(description="of each role's intervals, likewise")
     roles: dict[str, RoleSummary] = Field(description="role → result; 'all' pools them")

@@ -18,7 +18,7 @@ from typing import Any
 from pydantic import BaseModel
 
 import journeyman
-from journeyman import stage_calls, stage_settings
+from journeyman import evidence, stage_calls, stage_settings
 from journeyman.artifacts import (
     MANIFEST,
     disk_error,
@@ -56,6 +56,7 @@ class Stage:
         settings: the part of the config, and of the world, that its result depends on.
         run: does the work in the folder given and returns the result for the manifest.
         resumable: works in its final folder and can go on there after an interruption.
+        guard: refuses before anything is moved or made; called where the stage is not fresh.
         costly: what is unfinished is not thrown away without being asked, even if it no longer fits.
     """
 
@@ -66,6 +67,7 @@ class Stage:
     run: Callable[[Run, Path, str, Reporter], BaseModel]
     resumable: bool = False
     costly: bool = False
+    guard: Callable[[Run], None] = lambda run: None
 
     @property
     def folder(self) -> str:
@@ -83,10 +85,11 @@ STAGES: Sequence[Stage] = (
     Stage(
         "evaluate", 5, ("curate", "plan", "train"),
         stage_settings.of_evaluate, stage_calls.run_evaluate, resumable=True, costly=True,
+        guard=stage_calls.refuse_fewer_looks,
     ),
     Stage(
         "decide", 3, ("ingest", "curate", "plan", "train", "evaluate"),
-        stage_settings.of_decide, stage_calls.run_decide,
+        stage_settings.of_decide, stage_calls.run_decide, guard=stage_calls.refuse_fewer_looks,
     ),
     Stage(
         "export", 2, ("curate", "plan", "train", "evaluate", "decide"),
@@ -120,7 +123,8 @@ def run_pipeline(run: Run, until: str, reporter: Reporter, *, redo: bool = False
     if last >= STAGES.index(stage_named("evaluate")) and (redo or not (run.folder("evaluate") / MANIFEST).is_file()):
         run.load_checks()  # nor is a check that cannot be loaded found after the training
     with locked(run.root):
-        remove_leftovers(run.root, below=False)
+        for place in (run.root, run.root / evidence.FOLDER):
+            remove_leftovers(place, below=False)
         for stage in STAGES[: last + 1]:
             yield _bring_up_to_date(stage, run, reporter, redo)
 
@@ -136,6 +140,7 @@ def _bring_up_to_date(stage: Stage, run: Run, reporter: Reporter, redo: bool) ->
         stamp, made = read_result(run.root, stage.name)
         if stamp.inputs == inputs:
             return StageOutcome(stage.name, "fresh", 0.0, made)
+        stage.guard(run)
         set_aside_or_refuse(folder, stamp.inputs, inputs, redo)
     elif stage.resumable and (folder / UNFINISHED).is_file():
         old = _unfinished_inputs(folder)
@@ -147,6 +152,7 @@ def _bring_up_to_date(stage: Stage, run: Run, reporter: Reporter, redo: bool) ->
             action = "resumed"
     if reporter.stop_requested:
         raise Interrupted(f"stopped before the stage {stage.name}", "Run it again to go on")
+    stage.guard(run)
     result = _work(stage, run, inputs, reporter)
     return StageOutcome(stage.name, action, time.perf_counter() - start, result)
 

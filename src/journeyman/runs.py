@@ -165,12 +165,14 @@ def made_so_far(root: Path) -> list[tuple[str, str, str]]:
     """(stage, file, SHA-256) of everything that was made up to the evaluation, from the logs on, by the manifests."""
     read = read_result(root, "ingest")[0].inputs
     made = [("logs", name.removeprefix(SOURCE), read[name]) for name in read if name.startswith(SOURCE)]
-    evaluated = typed_result(root, "evaluate", EvaluationManifest).files.values()
-    made += [("base", Path(one.path).name, one.sha256) for one in evaluated]
+    evaluation = typed_result(root, "evaluate", EvaluationManifest)
+    made += [("base", Path(one.path).name, one.sha256) for one in evaluation.files.values()]
     for stage, place in PLACES.items():
         if (root / place.folder / MANIFEST).is_file():
             stamp, _ = read_result(root, stage)
             made += [(stage, f"{place.folder}/{file}", digest) for file, digest in stamp.files.items()]
+        if stage == "evaluate":
+            made += [(stage, f"{one.file} ({one.lines} lines)", one.sha256) for one in evaluation.evidence]
     return made
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
+from journeyman import look_history
 from journeyman.artifacts import ADAPTER_FILE
 from journeyman.errors import InputError
 from journeyman.lineage import find_by_hash
@@ -111,6 +112,11 @@ def run_export(run: Run, out: Path, fingerprint: str, reporter: Reporter) -> Bas
         run.override,
         out,
     )
+
+
+def refuse_fewer_looks(run: Run) -> None:
+    """See look_history."""
+    look_history.refuse_fewer_looks(run.root)
 
 
 def _file_that_ships(run: Run, evaluated: ServedFile) -> Path:

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from journeyman.artifacts import hash_of_file, read_rows, write_rows
 from journeyman.config import EvaluateConfig
+from journeyman.evidence import LOOKS, RESPONSES, recorded
 from journeyman.inference.looks import confidence_of_look, count_look
 from journeyman.inference.survey import Inputs, Survey
 from journeyman.manifests import CheckRule, EvaluationManifest, PlanManifest
@@ -52,13 +53,16 @@ def evaluate(
     write_rows(out / "timings.jsonl", gathered.timed)
     verdicts = _judge(rows, gathered.predictions, plan, config, inputs.folder, reporter)
     judged = {"adapters": hashes, **_judged(plan, config, inputs.folder, verdicts)}
-    look = count_look(inputs.folder, hash_of_file(inputs.sealed), judged)  # before anyone can have seen them
+    sealed = hash_of_file(inputs.sealed)
+    look = count_look(inputs.folder, sealed, judged)  # before anyone can have seen them
     write_rows(out / "verdicts.jsonl", verdicts)
     results = Results(
         {row.id: row.group for row in rows}, gathered.arms, list(gathered.files),
         gathered.predictions, gathered.timed, verdicts,
     )  # fmt: skip
-    of_all, of_role = (confidence_of_look(one, look) for one in (plan.rules.confidence, plan.rules.role_confidence))
+    of_all, of_role = (
+        confidence_of_look(one, look.number) for one in (plan.rules.confidence, plan.rules.role_confidence)
+    )
     answers: list[ProbeAnswer] = []
     probes = {}
     for adapter, runs in gathered.probes.items():
@@ -73,7 +77,10 @@ def evaluate(
         sandbox=_sandbox(plan, config),
         adapter_sha256=hashes,
         rows=len(rows),
-        look=look,
+        look=look.number,
+        looks=look.of,
+        sealed_sha256=sealed,
+        evidence=[recorded(inputs.folder, file) for file in (LOOKS, RESPONSES)],
         confidence=of_all,
         role_confidence=of_role,
         roles={role: results.summary(role, of_all if role == "all" else of_role) for role in _roles(rows, plan)},
