@@ -9,6 +9,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from journeyman.records import EVERY_ROLE
+
 VerdictName = Literal["deploy", "iterate", "abort", "insufficient"]
 
 
@@ -264,7 +266,7 @@ class AdapterManifest(Manifest):
 
     def of(self, role: str) -> TrainedAdapter | None:
         """The role's adapter, or the one that all roles share."""
-        return self.adapters.get(role) or self.adapters.get("all")
+        return self.adapters.get(role) or self.adapters.get(EVERY_ROLE)
 
 
 class Rate(Manifest):

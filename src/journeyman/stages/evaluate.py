@@ -21,7 +21,7 @@ from journeyman.inference.looks import confidence_of_look, count_look
 from journeyman.inference.survey import Inputs, Survey
 from journeyman.manifests import CheckRule, EvaluationManifest, PlanManifest
 from journeyman.ports import Reporter
-from journeyman.records import TUNED, Example, Prediction, ProbeAnswer, Verdict
+from journeyman.records import EVERY_ROLE, TUNED, Example, Prediction, ProbeAnswer, Verdict
 from journeyman.rendering.renderer import Renderer
 from journeyman.scoring.agreement import judge_agreement
 from journeyman.scoring.checks import RUNS_CODE, Answer, Checks, judge, own_files
@@ -83,7 +83,7 @@ def evaluate(
         evidence=[recorded(inputs.folder, file) for file in (LOOKS, RESPONSES)],
         confidence=of_all,
         role_confidence=of_role,
-        roles={role: results.summary(role, of_all if role == "all" else of_role) for role in _roles(rows, plan)},
+        roles={role: results.summary(role, of_all if role == EVERY_ROLE else of_role) for role in _roles(rows, plan)},
         files=gathered.files,
         repeated=len(again),
         repeated_alike=sum(said[p.id, p.arm] == (p.text, p.calls) for p in again),
@@ -104,7 +104,7 @@ def _judged(plan: PlanManifest, config: EvaluateConfig, folder: Path, verdicts: 
 
 
 def _roles(rows: Sequence[Example], plan: PlanManifest) -> list[str]:
-    return ["all", *sorted({row.role for row in rows} | set(plan.rules.checks))]
+    return [EVERY_ROLE, *sorted({row.role for row in rows} | set(plan.rules.checks))]
 
 
 def _judge(
