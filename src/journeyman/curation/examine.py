@@ -17,7 +17,7 @@ from journeyman.artifacts import row_bytes
 from journeyman.config import CurateConfig
 from journeyman.curation.columns import ROW, U4, Names, Rows, hash_text
 from journeyman.curation.duplicates import bands_of, words_of
-from journeyman.curation.rules import RULES, Candidate, CheckFault, bad_check
+from journeyman.curation.rules import RULES, Candidate, CheckFault, bad_check, fences
 from journeyman.errors import InputError
 from journeyman.models.gguf_file import GgufFile
 from journeyman.records import Finding, Interaction, Message, ToolCall, split_system, system_text, tool_name
@@ -26,6 +26,7 @@ from journeyman.sources.fields import at_path, epoch_s
 
 SHOWN = 300
 _LABEL_WORDS = 3
+_ID_ENDS = ("id", "ID", "Id", "iD")
 _OPENINGS = (
     "yes",
     "no",
@@ -189,7 +190,7 @@ def _fill(one: Rows, seen: Candidate, worker: Examiner) -> None:
     one["done"] = row.finish_reason in ("stop", "tool_calls")
     thinks = reasoning.opens(output, seen.markers)
     one["thinks"] = thinks + (thinks and reasoning.closes(output, seen.markers))
-    one["fence"] = len(re.findall(r"^[ \t]*```", output, re.MULTILINE)) % 2
+    one["fence"] = fences(output) % 2
     bits = 0
     for bit, (role, pattern) in enumerate(worker.outcomes):
         bits |= (role == row.role and bool(pattern.search(output))) << bit
@@ -234,6 +235,6 @@ def _id_fields(extra: dict[str, Any]) -> Iterator[tuple[str, Any]]:
     """Fields called …id, at the top of what the log holds beyond the record or one below."""
     for key, value in extra.items():
         inner = value.items() if isinstance(value, dict) else ()
-        for path, one in [(key, value), *((f"{key}.{k}", v) for k, v in inner)]:
-            if path.lower().endswith("id") and isinstance(one, str | int):
+        for path, one in [(key, value), *((f"{key}.{k}", v) for k, v in inner if k[-2:] in _ID_ENDS)]:
+            if isinstance(one, str | int) and path[-2:] in _ID_ENDS:
                 yield path, one

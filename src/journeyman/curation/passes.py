@@ -195,17 +195,19 @@ class _Done:
 
 def _chosen(batches: _Batches, log: Log, choice: Choice, done: _Done) -> Iterator[list[Chosen]]:
     """The rows of each batch that the first pass left, with what was decided."""
-    rows = log.rows
     for batch in batches:
+        here = slice(done.row, done.row + len(batch))
+        columns = (log.rows[name][here].tolist() for name in ("rule", "cut", "output_tokens"))
+        decided = (values[here].tolist() for values in (choice.groups, choice.weights))
         chosen = [
             Chosen(
-                row, line, _decision(log, choice, row), _remarks(log, choice, row), int(choice.groups[row]),
-                float(choice.weights[row]), not rows["cut"][row],
-                int(rows["output_tokens"][row]) - 1,
+                row, line, _decision(log, choice, row), _remarks(log, choice, row), group, weight, not cut, tokens - 1
             )
-            for row, line in enumerate(batch, start=done.row)
-            if rows["rule"][row] == 0
-        ]  # fmt: skip
+            for row, (line, rule, cut, tokens, group, weight) in enumerate(
+                zip(batch, *columns, *decided, strict=True), start=done.row
+            )
+            if rule == 0
+        ]
         done.row += len(batch)
         done.ends.append(done.row)
         yield chosen

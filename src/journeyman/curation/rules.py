@@ -243,7 +243,7 @@ def truncated(seen: Candidate) -> str | None:
         return "finish reason length"
     if row.output_calls and not text:
         return None
-    if len(re.findall(r"^[ \t]*```", text, re.MULTILINE)) % 2:
+    if fences(text) % 2:
         return "a code fence that never closes"
     if row.finish_reason is not None:
         return None
@@ -252,6 +252,17 @@ def truncated(seen: Candidate) -> str | None:
     if row.max_tokens is None and _DANGLING.search(text[-40:]) and len(text) > 200:
         return "stops in the middle of a sentence"
     return None
+
+
+def fences(text: str) -> int:
+    """Lines that open or close a block of code: blanks, then three backticks."""
+    count, at = 0, text.find("```")
+    while at >= 0:
+        line = text.rfind("\n", 0, at) + 1
+        count += not text[line:at].strip(" \t")
+        end = text.find("\n", at)
+        at = text.find("```", end) if end >= 0 else -1
+    return count
 
 
 def _stops_near_limit(text: str, tokens: int, limit: int) -> str | None:

@@ -27,11 +27,15 @@ def learned(fields: Mapping[str, Any], place: str) -> bool:
     Raises:
         NotAnInteraction: such a field holds something that is neither yes nor no: it is not guessed at.
     """
-    marks = [name for name in fields if name in LEARN_FIELDS and fields[name] not in (None, "")]
-    said = [_truth(fields[name], f"{place}.{name}") == (name in _YES) for name in marks]
+    said: list[bool] = []
+    if not LEARN_FIELDS.isdisjoint(fields):
+        marks = [name for name in fields if name in LEARN_FIELDS and fields[name] not in (None, "")]
+        said = [_truth(fields[name], f"{place}.{name}") == (name in _YES) for name in marks]
     for nested in _NESTED:
         inner = fields.get(nested)
-        if isinstance(inner, Mapping):  # there a name may mean something else: only a clear no counts
+        if isinstance(inner, Mapping) and not LEARN_FIELDS.isdisjoint(
+            inner
+        ):  # there a name may mean something else: only a clear no counts
             said += [not _denies(name, inner[name]) for name in inner if name in LEARN_FIELDS]
     return all(said)
 

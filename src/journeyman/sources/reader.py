@@ -205,7 +205,9 @@ class Reader:
             messages = cut_results(one.messages, self._config.cut_tool_results)
             changes["messages"] = messages
             status = status.also(Status(notes=cut_notes(messages)))
-        return one.model_copy(update=changes | status.fields())
+        if status.succeeded is not one.succeeded or status.errors != one.errors or status.notes != one.notes:
+            changes |= status.fields()
+        return one.model_copy(update=changes) if changes else one
 
     def _by_field(self, value: Mapping[str, Any], one: Interaction, status: Status) -> Status:
         """Where data.success_field is set it decides alone; a row without it is of unknown success.
@@ -239,17 +241,22 @@ class Reader:
 
 def _named(records: list[Interaction | Rejected]) -> list[Interaction | Rejected]:
     """Ids that no two rows share: the place in the log, and the number of the answer where a line gave several."""
+    if len(records) == 1:  # most rows
+        return [_with_id(records[0], records[0].source)] if isinstance(records[0], Interaction) else records
     answers = Counter(one.source for one in records if isinstance(one, Interaction))
     named: list[Interaction | Rejected] = []
     given: Counter[str] = Counter()
     for one in records:
         if isinstance(one, Interaction):
             id_ = one.source if answers[one.source] == 1 else f"{one.source}#{given[one.source]}"
-            log_id = None if one.id in (one.source, id_) else one.id
             given[one.source] += 1
-            one = one.model_copy(update={"id": id_, "log_id": log_id})
+            one = _with_id(one, id_)
         named.append(one)
     return named
+
+
+def _with_id(one: Interaction, id_: str) -> Interaction:
+    return one.model_copy(update={"id": id_, "log_id": None if one.id in (one.source, id_) else one.id})
 
 
 def _not_one(row: Row, name: str, why: NotAnInteraction) -> Rejected:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from journeyman.sources.fields import kind
@@ -50,7 +50,7 @@ class Row:
         if self.raw is None:
             return self
         made = parse_line(self.raw, self.line)
-        return Row(made.line, made.value, made.problem, made.text, None, self.member)
+        return replace(made, member=self.member) if self.member else made
 
 
 def parse_line(line: bytes, number: int) -> Row:

@@ -106,18 +106,26 @@ def claimed(*places: Mapping[str, Any]) -> Status:
     """What the status fields of these objects say together, those in their metadata and evaluations included."""
     found = _SILENT
     for place in places:
-        names = [name for name in place if name in STATUS_FIELDS]
-        if len(names) > 1:  # what went wrong says more than that something did
-            names.sort(key=lambda one: (one not in _ERRORS, one))
+        names, nested = _asked(tuple(place))
         said = [_said(name, place[name]) for name in names]
-        for name in _NESTED:
-            inner = place.get(name)
+        for name in nested:
+            inner = place[name]
             if isinstance(inner, Mapping):
                 said += [_said(key, inner[key]) for key in inner if key in _IN_NESTED]
         for one in said:
             if one is not _SILENT:
                 found = one if found is _SILENT else found.also(one)
     return found
+
+
+@lru_cache(maxsize=1024)
+def _asked(fields: tuple[str, ...]) -> tuple[list[str], list[str]]:
+    """The status fields among these, and the objects that may hold more; a log's rows have the same few sets of fields.
+
+    What went wrong comes first: it says more than that something did.
+    """
+    names = sorted((name for name in fields if name in STATUS_FIELDS), key=lambda one: (one not in _ERRORS, one))
+    return names, [name for name in _NESTED if name in fields]
 
 
 def _said(name: str, value: Any) -> Status:
