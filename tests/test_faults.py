@@ -41,7 +41,8 @@ from journeyman.cli.background import describe
 from journeyman.cli.heartbeat import LOG, PROGRESS, Progress, last_lines
 from journeyman.config import load_config
 from journeyman.errors import InputError
-from journeyman.inference.answers import CACHE, Answers, Kept
+from journeyman.evidence import FOLDER, RESPONSES
+from journeyman.inference.answers import Answers, Kept
 from journeyman.pipeline import STAGES, Run, locked, read_result, run_pipeline, stage_named
 from journeyman.ports import Question, SilentReporter
 from journeyman.records import Message, Prediction
@@ -102,7 +103,7 @@ def up_to(stage: str, whole: Path, place: Path) -> Path:
     """A copy of the run in which `stage` is the next one to do."""
     numbers = [one.folder for one in STAGES]
     later = numbers[numbers.index(stage_named(stage).folder) :]
-    dropped = [*later, *([".answers", ".looks"] if stage != "decide" and stage != "export" else [])]
+    dropped = [*later, *([FOLDER] if stage != "decide" and stage != "export" else [])]
     shutil.copytree(whole, place, ignore=lambda folder, names: [n for n in names if n in dropped], dirs_exist_ok=True)
     return place
 
@@ -193,7 +194,7 @@ def test_opening_on_a_full_disk_costs_no_kept_answer_and_no_metric(tmp_path: Pat
     )  # fmt: skip
     with small_disk(tmp_path / "disk", "64k") as disk:
         Answers(disk).add("key", Kept(said, None))
-        with (disk / CACHE).open("a") as file:
+        with (disk / RESPONSES).open("a") as file:
             file.write('{"key": "torn')
         (disk / LOG_NAME).write_text('{"step": 1}\n{"step": 1, "validation_loss": 2}\n{"step": 2}\n{"ste')
         fill(disk)
@@ -456,7 +457,7 @@ def test_a_dead_worker_is_one_sentence_and_the_same_command_goes_on(
 def test_a_dead_engine_is_one_sentence(whole: Path, tmp_path: Path, nothing_survives: None) -> None:
     folder = up_to("evaluate", whole, tmp_path / "run")
     child = start(hurried("evaluate", "--dir", folder))
-    wait_until((folder / CACHE).is_file, child)
+    wait_until((folder / RESPONSES).is_file, child)
     for one in psutil.Process(child.pid).children():
         one.kill()
     said = child.communicate(timeout=120)[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import logging
 import os
 import re
@@ -19,6 +20,7 @@ from rich.progress import Progress
 
 from conftest import log_row
 from hostile import ROLES, acting, injected
+from journeyman import records
 from journeyman.artifacts import hash_of_file, read_json, read_rows
 from journeyman.cli import app as cli
 from journeyman.cli.grid import Column, print_grid
@@ -37,7 +39,7 @@ from journeyman.manifests import (
     EvaluationManifest,
     PlanManifest,
 )
-from journeyman.records import Rejected
+from journeyman.records import EVERY_ROLE, Rejected
 from journeyman.stages.decide import decide
 from journeyman.stages.export import export
 from journeyman.stages.plan import plan_text
@@ -112,9 +114,29 @@ def test_a_role_called_all_is_refused_with_the_reason_and_the_way_out(hostile_ru
     assert "all" not in result["by_role"] and result["by_role"].keys() == set(log_roles())
     (refused,) = read_rows(hostile_run / "01-interactions" / "rejected.jsonl", Rejected)
     assert "'all'" in refused.reason and "data.role_field" in refused.reason
-    for toml in ({"roles": {"all": {}}}, {"data": {"default_role": "all"}}):
+    endpoint = {"url": "http://127.0.0.1:1/v1", "model": "m", "roles": ["all"]}
+    needs = [{"role": "tester", "matches": "x"}]
+    for toml in (
+        {"roles": {"all": {}}}, {"data": {"default_role": "all"}}, {"evaluate": {"endpoints": {"far": endpoint}}},
+        {"curate": {"credit": [{"role": "all", "otherwise": 0.5, "needs": needs}]}},
+        {"curate": {"credit": [{"role": "coder", "otherwise": 0.5, "needs": [needs[0] | {"role": "all"}]}]}},
+    ):  # fmt: skip
         with pytest.raises(UsageError, match="means every role"):
             parse_config(toml, "journeyman.toml")
+
+
+def test_what_stands_for_every_role_is_written_in_one_place() -> None:
+    """Modules that spell the name themselves would go on with the old one if it changed."""
+    source = Path(records.__file__).parent
+    modules = [one for one in source.rglob("*.py") if "jail" not in one.parts and one.name != "records.py"]
+    spelled = [
+        f"{path.relative_to(source)}:{node.lineno}"
+        for path in modules
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Constant) and node.value == EVERY_ROLE
+    ]
+    assert len(modules) > 100 and spelled == []
+    assert not [one for one in source.rglob("*.j2") if re.search(r"""["']all["']""", one.read_text())]
 
 
 # --- decide and export ----------------------------------------------------------------------------

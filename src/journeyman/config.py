@@ -33,6 +33,9 @@ def _no_marker(role: str) -> str:
     return role
 
 
+RoleName = Annotated[str, AfterValidator(_no_marker)]
+
+
 class BaseConfig(Section):
     """The model that is tuned and served."""
 
@@ -140,14 +143,14 @@ class RulesConfig(Section):
 class Outcome(Section):
     """A later row that must exist."""
 
-    role: str = Field(description="the role of the later row")
+    role: RoleName = Field(description="the role of the later row")
     matches: str = Field(description="a regular expression that its answer must match somewhere")
 
 
 class CreditConfig(Section):
     """Keeps or weighs a role's rows by what happened later in the same session."""
 
-    role: str = Field(description="the role whose rows are judged")
+    role: RoleName = Field(description="the role whose rows are judged")
     needs: list[Outcome] = Field(min_length=1, description="all must follow in the session")
     otherwise: float = Field(0.0, ge=0, le=1, description="weight of the rows where they do not; 0 drops them")
 
@@ -297,7 +300,9 @@ class EndpointConfig(Section):
     url: _Url = Field(min_length=1, description="up to and including /v1")
     model: str = Field(min_length=1, description="the model's name there; {role} stands for the row's role")
     key_env: _Variable = Field("", description="the environment variable that holds its key; empty: no key is sent")
-    roles: list[str] = Field(default_factory=list, description="only rows of these roles are asked there; empty: all")
+    roles: list[RoleName] = Field(
+        default_factory=list, description="only rows of these roles are asked there; empty: all"
+    )
 
 
 class JudgeConfig(Section):

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from journeyman.reasons import ReasonRecord
 from journeyman.reasons.scoring import of_old_text
+from journeyman.records import EVERY_ROLE
 
 VerdictName = Literal["deploy", "iterate", "abort", "insufficient"]
 
@@ -267,7 +268,7 @@ class AdapterManifest(Manifest):
 
     def of(self, role: str) -> TrainedAdapter | None:
         """The role's adapter, or the one that all roles share."""
-        return self.adapters.get(role) or self.adapters.get("all")
+        return self.adapters.get(role) or self.adapters.get(EVERY_ROLE)
 
 
 class Rate(Manifest):
@@ -418,12 +419,23 @@ class Sandbox(Manifest):
     description: str
 
 
+class EvidenceFile(Manifest):
+    """A file that later evaluations add lines to, as this one left it."""
+
+    file: str = Field(description="its place in the run's folder")
+    lines: int
+    sha256: str = Field(description="of these lines; whatever follows came later")
+
+
 class EvaluationManifest(Manifest):
     engine: str
     sandbox: Sandbox | None = Field(description="None where no check runs code")
     adapter_sha256: dict[str, str] = Field(description="'all' or role → SHA-256 of its adapter")
     rows: int
     look: int = Field(description="how many times these sealed rows have judged an adapter, this one included")
+    looks: int | None = Field(None, description="all looks at them so far, later ones than a repeated one included")
+    sealed_sha256: str | None = Field(None, description="SHA-256 of the sealed rows that the looks were at")
+    evidence: list[EvidenceFile] = Field([], description="the record of looks and the response cache")
     confidence: float = Field(description="of the intervals over all rows, after what earlier looks have used up")
     role_confidence: float = Field(description="of each role's intervals, likewise")
     roles: dict[str, RoleSummary] = Field(description="role → result; 'all' pools them")

@@ -18,6 +18,7 @@ from conftest import StopsAfter, example_of, log_row, write_tiny_gguf
 from journeyman.artifacts import read_json, read_rows
 from journeyman.config import EndpointConfig, EvaluateConfig
 from journeyman.errors import EngineError, Interrupted
+from journeyman.evidence import RESPONSES
 from journeyman.inference.answers import Answers
 from journeyman.inference.arms import timed_rows
 from journeyman.inference.asking import Progress, ask_all
@@ -192,7 +193,7 @@ def test_latency_is_judged_one_request_at_a_time_and_told_under_load(make_run: M
 def test_one_at_a_time_needs_no_second_round(make_run: MakeRun) -> None:
     folder = make_run()
     assert call("evaluate", "--dir", folder, "--set", "evaluate.parallel=1", "--set", "evaluate.probes=false") == 0
-    kept = (folder / ".answers").read_text().splitlines()
+    kept = (folder / RESPONSES).read_text().splitlines()
     assert len(kept) == 3 * 4, "three arms, four rows"
     arms = read_json(folder / "05-evaluation" / "manifest.json")["result"]["roles"]["coder"]["arms"]
     assert arms["tuned"]["speed"]["n"] == arms["base"]["speed"]["n"] == 4 and arms["tuned"]["under_load"] is None
@@ -287,7 +288,7 @@ def test_a_stop_ends_in_the_middle_of_answers_and_keeps_whole_ones(tmp_path: Pat
     slow = _Slow(pieces=3)
     with pytest.raises(Interrupted, match="answers to go"):
         ask_all(_questions(40), slow, Answers(tmp_path), 2, Progress(StopsAfter(6), 40))
-    kept = (tmp_path / ".answers").read_text().count("\n")
+    kept = (tmp_path / RESPONSES).read_text().count("\n")
     assert 0 < kept < 40
     endless = _Slow(pieces=10**6)
     with pytest.raises(Interrupted):
@@ -302,7 +303,7 @@ def test_the_first_error_ends_the_others(tmp_path: Path) -> None:
 
 
 def test_looks_at_the_same_rows_are_counted(tmp_path: Path) -> None:
-    looks = [count_look(tmp_path, sealed, {"adapters": adapter}) for sealed, adapter in
+    looks = [count_look(tmp_path, sealed, {"adapters": adapter}).number for sealed, adapter in
              (("a", 1), ("a", 2), ("a", 1), ("b", 1), ("a", 3))]  # fmt: skip
     assert looks == [1, 2, 1, 1, 3]
     assert [confidence_of_look(0.95, look) for look in (1, 2, 3)] == pytest.approx([0.95, 0.975, 0.9875])

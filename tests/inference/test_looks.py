@@ -10,7 +10,8 @@ import pytest
 from journeyman.artifacts import read_rows, write_rows
 from journeyman.config import EvaluateConfig
 from journeyman.errors import ChangedArtifact
-from journeyman.inference.looks import LOOKS, count_look
+from journeyman.evidence import LOOKS
+from journeyman.inference.looks import count_look
 from journeyman.inference.survey import Gathered, Inputs
 from journeyman.manifests import CheckRule, EvaluationManifest, PlanManifest, Rules
 from journeyman.ports import SilentReporter
@@ -110,7 +111,7 @@ def test_every_setting_that_may_decide_is_another_look(evaluation: Evaluation) -
 
 
 def test_a_damaged_record_of_looks_is_refused(tmp_path: Path) -> None:
-    assert count_look(tmp_path, "a", {"n": 1}) == 1
+    assert count_look(tmp_path, "a", {"n": 1}) == (1, 1)
     with (tmp_path / LOOKS).open("ab") as file:
         file.write(b'\xff{"sealed": "a", "jud')
     with pytest.raises(ChangedArtifact, match="how often these sealed rows were looked at is not known"):

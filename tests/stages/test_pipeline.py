@@ -21,6 +21,7 @@ from journeyman.artifacts import read_json, read_rows, sha256_of
 from journeyman.cli.app import app, main
 from journeyman.cli.serve import _listen, serve_bundle
 from journeyman.errors import InputError, UsageError
+from journeyman.evidence import RESPONSES
 from journeyman.inference.llama import EngineSettings, running_engine
 from journeyman.manifests import BundleManifest
 from journeyman.pipeline import STAGES, Run, read_result
@@ -152,7 +153,7 @@ def test_an_interrupted_evaluation_asks_only_what_is_missing(make_run: MakeRun) 
     folder = make_run()
     assert call("train", "--dir", folder) == 0
     call("evaluate", "--dir", folder)
-    place, kept = folder / "05-evaluation", folder / ".answers"
+    place, kept = folder / "05-evaluation", folder / RESPONSES
     inputs = read_json(place / "manifest.json")["stamp"]["inputs"]
     answers = kept.read_text().splitlines(keepends=True)
     marked = []
@@ -171,7 +172,7 @@ def test_an_interrupted_evaluation_asks_only_what_is_missing(make_run: MakeRun) 
 def test_another_check_asks_nothing_again_and_another_adapter_only_its_own(make_run: MakeRun) -> None:
     folder = make_run()
     assert call("evaluate", "--dir", folder) == 0
-    kept = folder / ".answers"
+    kept = folder / RESPONSES
 
     def peak_memory() -> float:
         manifest = read_json(folder / "05-evaluation" / "manifest.json")

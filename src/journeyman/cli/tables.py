@@ -22,6 +22,7 @@ from journeyman.manifests import (
     PlanManifest,
     TrainedAdapter,
 )
+from journeyman.records import EVERY_ROLE
 from journeyman.reporting.html import gigabytes_text, rate_text, seconds_text
 
 VERDICT_STYLE = {"deploy": "bold green", "iterate": "yellow", "insufficient": "yellow", "abort": "red"}
@@ -45,7 +46,7 @@ def summary_line(result: BaseModel) -> str:
         case AdapterManifest():
             return "; ".join(_adapter_line(name, one) for name, one in result.adapters.items())
         case EvaluationManifest():
-            pooled = result.roles["all"]
+            pooled = result.roles[EVERY_ROLE]
             return f"{result.rows} rows: base {rate_text(pooled.base.success)}, tuned {rate_text(pooled.tuned.success)}"
         case DecisionManifest():
             return f"{result.verdict}; deployable now: {', '.join(map(named, result.deployed_roles)) or 'no role'}"
@@ -57,7 +58,7 @@ def summary_line(result: BaseModel) -> str:
 def _adapter_line(name: str, adapter: TrainedAdapter) -> str:
     loss = adapter.best_loss
     best = f"validation loss {loss:.4f}" if loss is not None else "no validation rows"
-    whose = "" if name == "all" else f"{named(name)}: "
+    whose = "" if name == EVERY_ROLE else f"{named(name)}: "
     return f"{whose}{adapter.steps} steps in {adapter.train_s:.0f} s, best step {adapter.best_step}, {best}"
 
 
@@ -103,7 +104,7 @@ def print_verdict_table(console: PlainConsole, evaluation: EvaluationManifest, d
         say_on(console, f"{arm}: {', '.join(f'{named(role)} {verdict}' for role, verdict in roles.items())}")
     for name, kinds in evaluation.probes.items():
         told = ", ".join(f"{kind} {one.base} → {one.tuned} of {one.n}" for kind, one in kinds.items() if one.n)
-        say_on(console, f"probes{'' if name == 'all' else f' of {named(name)}'}, base → tuned: {told}")
+        say_on(console, f"probes{'' if name == EVERY_ROLE else f' of {named(name)}'}, base → tuned: {told}")
     for note in decision.notes:
         say_on(console, f"note: {note.sentence()}")
 
@@ -159,7 +160,7 @@ def print_log_table(console: PlainConsole, result: IngestManifest) -> None:
     columns = [Column(name, wraps=True) for name in ("", "rows", "success", "mean", "median", "p95")]
     rows = []
     groups: Mapping[str, LogGroup] = {
-        "all": result.total,
+        EVERY_ROLE: result.total,
         **{f"role {named(name)}": group for name, group in result.by_role.items()},
         **{f"by {named(name)}": group for name, group in result.by_teacher.items()},
     }

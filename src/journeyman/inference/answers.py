@@ -18,11 +18,10 @@ from typing import Any
 from pydantic import ValidationError
 
 from journeyman.artifacts import disk_error, hash_of, write_atomic
+from journeyman.evidence import RESPONSES, left_over, place_to_write
 from journeyman.ports import Generator, Question
 from journeyman.records import Prediction
 from journeyman.sealed_lines import Line, read_lines, sealed
-
-CACHE = ".answers"  # no .jsonl: data.sources may name *.jsonl beside it
 
 
 @dataclass(frozen=True)
@@ -41,17 +40,22 @@ class Answers:
     """
 
     def __init__(self, folder: Path) -> None:
-        self._path = folder / CACHE
+        self._path = place_to_write(folder, RESPONSES)
         lines, torn = read_lines(self._path)
+        old = left_over(folder, RESPONSES)
+        more = [line for line in read_lines(old)[0] if line.sealed] if old else []
         sound = [line.content for line in lines if line.content is not None and _is_answer(line)]
         if any(line.sealed for line in lines):
             sound = [line.content for line in lines if line.content is not None and line.sealed and _is_answer(line)]
         self.damaged = len(lines) - len(sound)
+        sound += [line.content for line in more if line.content is not None and _is_answer(line)]
         self._lines: dict[str, dict[str, Any]] = {content["key"]: content for content in sound}
-        if self.damaged or not all(line.sealed for line in lines):
+        if self.damaged or more or not all(line.sealed for line in lines):
             write_atomic(self._path, b"".join(map(sealed, sound)))
         elif torn:  # in place: a full disk or a kill cannot cost the answers before
             os.truncate(self._path, self._path.read_bytes().rfind(b"\n") + 1)
+        if old:
+            old.unlink()
 
     def key(self, question: Question, generator: Generator) -> str:
         return hash_of(

@@ -25,7 +25,7 @@ from journeyman.artifacts import hash_of_file
 from journeyman.errors import EngineError
 from journeyman.inference.chat import conversation, events_of, read_answer, request_body
 from journeyman.ports import Question
-from journeyman.records import Message, Prediction
+from journeyman.records import EVERY_ROLE, Message, Prediction
 
 _START_TIMEOUT_S = 300.0
 _REQUEST_TIMEOUT_S = 600.0
@@ -58,7 +58,7 @@ class EngineSettings:
 
     def adapter_of(self, role: str) -> str | None:
         """The name of the adapter that answers for a role."""
-        return role if role in self.adapters else "all" if "all" in self.adapters else None
+        return role if role in self.adapters else EVERY_ROLE if EVERY_ROLE in self.adapters else None
 
     def lora(self, adapter: str | None) -> list[dict[str, float]]:
         """The scale of each adapter for an answer, as the engine's requests take it."""

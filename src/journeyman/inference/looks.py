@@ -17,13 +17,19 @@ from typing import NamedTuple
 
 from journeyman.artifacts import hash_of, write_atomic
 from journeyman.errors import ChangedArtifact
+from journeyman.evidence import LOOKS, left_over, place_to_write
 from journeyman.sealed_lines import checksum, read_line, sealed
 
-LOOKS = ".looks"
+
+class Look(NamedTuple):
+    """Which look at the sealed rows this is, from 1, and how many there were so far: more where one is repeated."""
+
+    number: int
+    of: int
 
 
-def count_look(folder: Path, sealed_sha256: str, judged: Mapping[str, object]) -> int:
-    """The number of this look, from 1. What is judged alike in all is the same look, and is not counted twice.
+def count_look(folder: Path, sealed_sha256: str, judged: Mapping[str, object]) -> Look:
+    """The number of this look. What is judged alike in all is the same look, and is not counted twice.
 
     Args:
         judged: what makes a look another one: the adapters' hashes, the rules, the settings, the checks of one's own,
@@ -32,14 +38,23 @@ def count_look(folder: Path, sealed_sha256: str, judged: Mapping[str, object]) -
     Raises:
         ChangedArtifact: the record of earlier looks is damaged or was changed by hand.
     """
-    path, here = folder / LOOKS, {"sealed": sealed_sha256, "judged": hash_of(dict(judged))}
-    before, last, _ = read_looks(path)
-    mine = [look["judged"] for look in before if look["sealed"] == sealed_sha256]
-    if here["judged"] in mine:
-        return mine.index(here["judged"]) + 1
-    written = path.read_bytes() if path.is_file() else b""
-    write_atomic(path, written + sealed(here, last))
-    return len(mine) + 1
+    path, here = place_to_write(folder, LOOKS), {"sealed": sealed_sha256, "judged": hash_of(dict(judged))}
+    before = read_looks(path)
+    old = left_over(folder, LOOKS)
+    more = [look for look in read_looks(old).looks if look not in before.looks] if old else []
+    known = [*before.looks, *more]
+    if here not in known:
+        more.append(here)
+        known.append(here)
+    if more:
+        written, last = path.read_bytes() if path.is_file() else b"", before.last
+        for look in more:
+            written, last = written + sealed(look, last), checksum(look, last)
+        write_atomic(path, written)
+    if old:
+        old.unlink()
+    mine = [look["judged"] for look in known if look["sealed"] == sealed_sha256]
+    return Look(mine.index(here["judged"]) + 1, len(mine))
 
 
 class Looks(NamedTuple):

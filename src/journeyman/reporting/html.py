@@ -15,7 +15,7 @@ from markupsafe import Markup
 from journeyman.artifacts import read_rows, write_atomic
 from journeyman.foreign import named, plain_lines
 from journeyman.manifests import AdapterManifest, DecisionManifest, EvaluationManifest, PlanManifest, Rate
-from journeyman.records import BASE, TEACHER, Example, Prediction, ProbeAnswer, Verdict
+from journeyman.records import BASE, EVERY_ROLE, TEACHER, Example, Prediction, ProbeAnswer, Verdict
 from journeyman.reporting.charts import latency_chart, loss_chart, memory_chart, pairs_chart, success_chart
 from journeyman.reporting.differences import marked_pair
 
@@ -47,7 +47,7 @@ def write_report(evidence: Evidence, evaluated: Path, trained: Path, sealed: Pat
     """
     evaluation, rules = evidence.evaluation, evidence.plan.rules
     ships = evidence.decision.ships
-    pooled = evaluation.roles["all"]
+    pooled = evaluation.roles[EVERY_ROLE]
     answers = _answers(evaluated, sealed, ships)
     page = (
         environment()
@@ -78,6 +78,7 @@ def environment() -> Environment:
     """The templates of this folder; everything that they show is escaped, and no control or direction mark acts."""
     loader = PackageLoader("journeyman", "reporting")
     made = Environment(loader=loader, autoescape=True, trim_blocks=True, finalize=_visible)
+    made.globals["EVERY_ROLE"] = EVERY_ROLE
     made.filters |= {"named": named, "rate": rate_text, "seconds": seconds_text, "gigabytes": gigabytes_text}
     return made
 

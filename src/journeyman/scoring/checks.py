@@ -89,6 +89,15 @@ class Checks:
             )
         return table[name]
 
+    def load(self, names: Iterable[str]) -> None:
+        """Loads checks before anything is spent on their behalf: this executes the user's files, in a child process.
+
+        Raises:
+            UsageError: as named does.
+        """
+        for name in sorted(set(names)):
+            self.named(name)
+
 
 def own_files(names: Iterable[str]) -> list[str]:
     """The files, beside the toml, that hold checks of the person's own: `mine.py:f` and `inspect:mine.py:f`."""

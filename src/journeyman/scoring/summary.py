@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from journeyman.manifests import ArmSummary, Failures, Paired, Rate, RoleSummary, Speed
-from journeyman.records import Prediction, Verdict
+from journeyman.records import EVERY_ROLE, Prediction, Verdict
 from journeyman.stats.describe import bootstrap_mean, mean, median, percentile
 from journeyman.stats.groups import effective_rows, group_sizes, sign_flip
 from journeyman.stats.rates import mcnemar, paired_difference, wilson
@@ -39,7 +39,7 @@ class Results:
 
     def summary(self, role: str, confidence: float) -> RoleSummary:
         """One role's result; the role "all" pools every row."""
-        mine = [v for v in self._verdicts if role in ("all", v.role)]
+        mine = [v for v in self._verdicts if role in (EVERY_ROLE, v.role)]
         outcomes = {arm: {v.id: v.outcome for v in mine if v.arm == arm} for arm in self.arms}
         rows = {v.id for v in mine}
         return RoleSummary(
@@ -55,7 +55,7 @@ class Results:
     def _arm(self, role: str, arm: str, verdicts: Sequence[Verdict], confidence: float) -> ArmSummary:
         outcomes = [v.outcome for v in verdicts]
         scored = [v.id for v in verdicts if v.outcome != "unscored"]
-        asked = [p for p in (*self._predictions, *self._timed) if p.arm == arm and role in ("all", p.role)]
+        asked = [p for p in (*self._predictions, *self._timed) if p.arm == arm and role in (EVERY_ROLE, p.role)]
         # Once each: where all are asked one at a time, they are not asked again.
         alone = {p.id: p for p in asked if p.load is None or p.load == 1}
         loaded = [p for p in asked if p.load is not None and p.load > 1]

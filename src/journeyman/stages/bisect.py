@@ -24,7 +24,7 @@ from journeyman.models.geometry import GGUF_MODULE_NAMES
 from journeyman.models.gguf_file import GgufFile
 from journeyman.models.weights import load_decoder
 from journeyman.ports import Reporter
-from journeyman.records import Example, Prediction
+from journeyman.records import EVERY_ROLE, Example, Prediction
 from journeyman.rendering.renderer import Renderer
 from journeyman.training.lora import Adapter
 from journeyman.training.machine import compute_dtype, keep_freed_memory, use_threads
@@ -71,7 +71,7 @@ def bisect(
             base, folder, config, dtype, texts
         ),
         "llama.cpp, adapter beside its base, as shipped": lambda: _by_engine(
-            base.path, {"all": folder / ADAPTER_FILE}, config, texts
+            base.path, {EVERY_ROLE: folder / ADAPTER_FILE}, config, texts
         ),
     }
     with tempfile.TemporaryDirectory(prefix="journeyman-bisect-") as scratch:

@@ -32,7 +32,7 @@ from journeyman.manifests import (
 )
 from journeyman.reasons import Reason, ReasonRecord
 from journeyman.reasons.deciding import JudgeAgrees, LookedBefore, Unprotected
-from journeyman.records import BASE, TEACHER
+from journeyman.records import BASE, EVERY_ROLE, TEACHER
 from journeyman.scoring.probing import compared
 from journeyman.stats.rates import rows_needed
 
@@ -68,7 +68,7 @@ def decide(
     by_file = {arm: of_file(arm) for arm in evaluation.files}
     ships = max(by_file, key=lambda arm: (len(_deployed(by_file[arm])), -evaluation.files[arm].size_gb))
     decision = DecisionManifest(
-        verdict=by_file[ships]["all"].verdict,
+        verdict=by_file[ships][EVERY_ROLE].verdict,
         roles=by_file[ships],
         deployed_roles=_deployed(by_file[ships]),
         ships=ships,
@@ -82,19 +82,19 @@ def decide(
 
 
 def _deployed(roles: Mapping[str, RoleDecision]) -> list[str]:
-    return [role for role, made in roles.items() if role != "all" and made.verdict == "deploy"]
+    return [role for role, made in roles.items() if role != EVERY_ROLE and made.verdict == "deploy"]
 
 
 def _train_rows(dataset: DatasetManifest, role: str) -> int:
-    return sum(split.train for name, split in dataset.splits.items() if role in ("all", name))
+    return sum(split.train for name, split in dataset.splits.items() if role in (EVERY_ROLE, name))
 
 
 def _probes(evaluation: EvaluationManifest, role: str, arm: str) -> dict[str, ProbeResult]:
     """The probes of the role's adapter. Where all roles share one, the other roles' rows are a probe as well."""
-    name = role if role in evaluation.probes else "all"
+    name = role if role in evaluation.probes else EVERY_ROLE
     found = dict(evaluation.probes.get(name, {}))
-    if role != "all" and role not in evaluation.adapter_sha256:
-        others = [one.versus[arm][BASE] for other, one in evaluation.roles.items() if other not in ("all", role)]
+    if role != EVERY_ROLE and role not in evaluation.adapter_sha256:
+        others = [one.versus[arm][BASE] for other, one in evaluation.roles.items() if other not in (EVERY_ROLE, role)]
         pairs = {
             (False, True): sum(one.wins for one in others),
             (True, False): sum(one.losses for one in others),

@@ -16,11 +16,12 @@ from pathlib import Path
 
 from journeyman.artifacts import hash_of_file, read_rows, write_rows
 from journeyman.config import EvaluateConfig
+from journeyman.evidence import LOOKS, RESPONSES, recorded
 from journeyman.inference.looks import confidence_of_look, count_look
 from journeyman.inference.survey import Inputs, Survey
 from journeyman.manifests import CheckRule, EvaluationManifest, PlanManifest, Sandbox
 from journeyman.ports import Reporter
-from journeyman.records import TUNED, Example, Prediction, ProbeAnswer, Verdict
+from journeyman.records import EVERY_ROLE, TUNED, Example, Prediction, ProbeAnswer, Verdict
 from journeyman.rendering.renderer import Renderer
 from journeyman.scoring.agreement import judge_agreement
 from journeyman.scoring.checks import RUNS_CODE, Checks, judge, own_files
@@ -53,13 +54,16 @@ def evaluate(
     write_rows(out / "timings.jsonl", gathered.timed)
     verdicts = _judge(rows, gathered.predictions, plan, config, inputs.folder, reporter)
     judged = {"adapters": hashes, **_judged(plan, config, inputs.folder, verdicts)}
-    look = count_look(inputs.folder, hash_of_file(inputs.sealed), judged)  # before anyone can have seen them
+    sealed = hash_of_file(inputs.sealed)
+    look = count_look(inputs.folder, sealed, judged)  # before anyone can have seen them
     write_rows(out / "verdicts.jsonl", verdicts)
     results = Results(
         {row.id: row.group for row in rows}, gathered.arms, list(gathered.files),
         gathered.predictions, gathered.timed, verdicts,
     )  # fmt: skip
-    of_all, of_role = (confidence_of_look(one, look) for one in (plan.rules.confidence, plan.rules.role_confidence))
+    of_all, of_role = (
+        confidence_of_look(one, look.number) for one in (plan.rules.confidence, plan.rules.role_confidence)
+    )
     answers: list[ProbeAnswer] = []
     probes = {}
     for adapter, runs in gathered.probes.items():
@@ -74,10 +78,13 @@ def evaluate(
         sandbox=_sandbox(plan, config),
         adapter_sha256=hashes,
         rows=len(rows),
-        look=look,
+        look=look.number,
+        looks=look.of,
+        sealed_sha256=sealed,
+        evidence=[recorded(inputs.folder, file) for file in (LOOKS, RESPONSES)],
         confidence=of_all,
         role_confidence=of_role,
-        roles={role: results.summary(role, of_all if role == "all" else of_role) for role in _roles(rows, plan)},
+        roles={role: results.summary(role, of_all if role == EVERY_ROLE else of_role) for role in _roles(rows, plan)},
         files=gathered.files,
         repeated=len(again),
         repeated_alike=sum(said[p.id, p.arm] == (p.text, p.calls) for p in again),
@@ -98,7 +105,7 @@ def _judged(plan: PlanManifest, config: EvaluateConfig, folder: Path, verdicts: 
 
 
 def _roles(rows: Sequence[Example], plan: PlanManifest) -> list[str]:
-    return ["all", *sorted({row.role for row in rows} | set(plan.rules.checks))]
+    return [EVERY_ROLE, *sorted({row.role for row in rows} | set(plan.rules.checks))]
 
 
 def _judge(

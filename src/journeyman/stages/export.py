@@ -18,6 +18,7 @@ from journeyman.manifests import (
     PlanManifest,
 )
 from journeyman.models.gguf_file import GgufFile
+from journeyman.records import EVERY_ROLE
 
 BASE_FILE = "base.gguf"
 
@@ -49,7 +50,7 @@ def export(
     """
     roles = decision.deployed_roles
     if override is not None:
-        roles = [role for role in decision.roles if role != "all"]
+        roles = [role for role in decision.roles if role != EVERY_ROLE]
     if not roles:
         raise NotDeployable(
             f"the verdict is {decision.verdict!r}, and no role may be deployed",
@@ -57,14 +58,16 @@ def export(
         )
     file = evaluation.files[decision.ships]
     prompts = {role: dataset.system_prompts[role] for role in roles if role in dataset.system_prompts}
-    names = [name for name in adapter.adapters if name == "all" or name in roles]
+    names = [name for name in adapter.adapters if name == EVERY_ROLE or name in roles]
     bundle = BundleManifest(
         roles=roles,
         override=override,
         base_sha256=file.sha256,
         base_path=file.path,
         adapter_sha256={name: evaluation.adapter_sha256[name] for name in names},
-        adapter_files={name: ADAPTER_FILE if name == "all" else f"adapter-{file_part(name)}.gguf" for name in names},
+        adapter_files={
+            name: ADAPTER_FILE if name == EVERY_ROLE else f"adapter-{file_part(name)}.gguf" for name in names
+        },
         base_file=BASE_FILE,
         system_prompts=prompts,
         prompts={role: dataset.prompts[role] for role in roles if role in dataset.prompts},
@@ -112,7 +115,7 @@ def _modelfile(role: str, bundle: BundleManifest) -> str:
         ValueError: no Modelfile can hold the role's prompt.
     """
     prompt = bundle.system_prompts.get(role)
-    file = bundle.adapter_files.get(role) or bundle.adapter_files.get("all")
+    file = bundle.adapter_files.get(role) or bundle.adapter_files.get(EVERY_ROLE)
     lines = [
         f"FROM ./{BASE_FILE}",
         *([f"ADAPTER ./{file}"] if file else []),
@@ -127,7 +130,7 @@ def _modelfile(role: str, bundle: BundleManifest) -> str:
 def _command_line(bundle: BundleManifest) -> str:
     loras = " ".join(f"--lora {shell_word(file)}" for file in bundle.adapter_files.values())
     several, hint, parallel = "", "", bundle.settings["parallel"]
-    if "all" not in bundle.adapter_files:
+    if EVERY_ROLE not in bundle.adapter_files:
         several = "--lora-init-without-apply "
         numbers = ", ".join(f"{number} is {named(name)}" for number, name in enumerate(bundle.adapter_files))
         hint = f'# Each request names its role\'s adapter, as "lora": [{{"id": N, "scale": 1.0}}]: {numbers}.\n'
@@ -142,7 +145,9 @@ def _command_line(bundle: BundleManifest) -> str:
 
 def _stay(bundle: BundleManifest, decision: DecisionManifest) -> str:
     others = [
-        f"{_name(role)} ({made.verdict})" for role, made in decision.roles.items() if role not in ("all", *bundle.roles)
+        f"{_name(role)} ({made.verdict})"
+        for role, made in decision.roles.items()
+        if role not in (EVERY_ROLE, *bundle.roles)
     ]
     return f"With the teacher stay: {', '.join(others)}." if others else "No role stays with the teacher."
 
@@ -158,7 +163,7 @@ def _file_name(path: str) -> str:
 def _adapter_line(name: str, adapter: AdapterManifest, bundle: BundleManifest) -> str:
     one = adapter.adapters[name]
     return (
-        f"- {'adapter' if name == 'all' else f'adapter of {_name(name)}'}: `{bundle.adapter_files[name]}`, LoRA, "
+        f"- {'adapter' if name == EVERY_ROLE else f'adapter of {_name(name)}'}: `{bundle.adapter_files[name]}`, LoRA, "
         f"{adapter.trainable_parameters:,} parameters, SHA-256 `{bundle.adapter_sha256[name]}`; trained for "
         f"{one.steps} steps on {one.tokens:,} tokens, best step {one.best_step}"
     )

@@ -15,7 +15,7 @@ from journeyman.manifests import AdapterManifest, PlanManifest, TrainedAdapter
 from journeyman.models.gguf_file import GgufFile
 from journeyman.models.weights import load_decoder
 from journeyman.ports import Reporter
-from journeyman.records import Example
+from journeyman.records import EVERY_ROLE, Example
 from journeyman.rendering.mask import check_mask
 from journeyman.rendering.renderer import Rendered, Renderer
 from journeyman.training.export import write_gguf, write_peft
@@ -48,12 +48,12 @@ def train(
     reporter.say(_proof(rows + held_out))
     decoder = load_decoder(base, compute_dtype(config.precision), stream=plan.memory == "stream")
     adapters = {}
-    for name in ["all"] if config.adapters == "shared" else sorted({row.role for row in rows}):
-        folder = "" if name == "all" else file_part(name)
+    for name in [EVERY_ROLE] if config.adapters == "shared" else sorted({row.role for row in rows}):
+        folder = "" if name == EVERY_ROLE else file_part(name)
         job = TrainingJob(
             decoder=decoder,
-            train=[one for row, one in zip(rows, rendered, strict=True) if name in ("all", row.role)],
-            val=[one for row, one in zip(held_out, rendered_out, strict=True) if name in ("all", row.role)],
+            train=[one for row, one in zip(rows, rendered, strict=True) if name in (EVERY_ROLE, row.role)],
+            val=[one for row, one in zip(held_out, rendered_out, strict=True) if name in (EVERY_ROLE, row.role)],
             config=config,
             fingerprint=fingerprint,
             folder=out / folder / "checkpoints",
@@ -62,7 +62,7 @@ def train(
             group_tokens=plan.group_tokens,
             matrix_gflops=plan.matrix_gflops,
         )
-        if name != "all":
+        if name != EVERY_ROLE:
             reporter.say(f"the adapter of {name}: {len(job.train)} rows to train, {len(job.val)} to validate")
         trainer = Trainer(job, reporter)
         state = trainer.run()
