@@ -49,10 +49,26 @@ def demo(folder: Annotated[Path, typer.Argument(help="where the demo run goes")]
 
 
 @app.command()
-def init(folder: Annotated[Path, typer.Argument(help="the new run folder")] = HERE) -> None:
-    """Write a commented journeyman.toml."""
-    from journeyman.cli.init import write_config
+def init(
+    folder: Annotated[Path, typer.Argument(help="the new run folder")] = HERE,
+    logs: Annotated[
+        list[str] | None,
+        typer.Option("--from", help="your logs, a file, folder or quoted glob: propose a config from a sample of them"),
+    ] = None,
+    rest: Annotated[list[str] | None, typer.Argument(hidden=True)] = None,
+) -> None:
+    """Write a commented journeyman.toml, with --from one that fits your logs."""
+    from journeyman.cli.init import write_config, write_proposed
+    from journeyman.errors import UsageError
 
+    if rest:
+        raise UsageError(
+            f"init takes one folder, not {folder} and {' '.join(rest)}",
+            "If the shell replaced a glob by its files, quote it: journeyman init my-run --from 'logs/*.jsonl'",
+        )
+    if logs:
+        write_proposed(folder, logs)
+        return
     say(f"{write_config(folder)}: set data.sources to your logs, then: journeyman run --dir {folder}")
 
 

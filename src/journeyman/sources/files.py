@@ -87,7 +87,7 @@ def log_files(root: Path, name: str) -> list[Path]:
     path = root / expanded(name)
     _refuse_special(path)
     if path.is_dir():
-        found = sorted(p for p in path.rglob("*") if p.is_file() and _is_log(p))
+        found = sorted(p for p in path.rglob("*") if p.is_file() and is_log(p))
         if not found:
             kinds = " ".join(SUFFIXES)
             raise UsageError(f"data.sources: {path}: no log file in this folder ({kinds})", "Mend data.sources")
@@ -127,7 +127,8 @@ def bare_name(name: str) -> str:
     return name
 
 
-def _is_log(path: Path) -> bool:
+def is_log(path: Path) -> bool:
+    """Whether a file's name says that it is a log: only such files of a folder are read."""
     return bare_name(path.name.lower()).endswith(SUFFIXES) and not path.name.startswith(".")
 
 
@@ -138,7 +139,7 @@ def skipped_files(root: Path, entries: Sequence[str]) -> dict[str, int]:
         _below(path, folder): path.stat().st_size
         for folder in folders
         for path in sorted(folder.rglob("*"))
-        if path.is_file() and not _is_log(path) and not path.name.startswith(".")
+        if path.is_file() and not is_log(path) and not path.name.startswith(".")
     }
 
 
@@ -182,7 +183,7 @@ def _rows_of(path: Path, skip: int, encoding: str) -> Iterator[tuple[Row, int]]:
     else:
         with opened(path, encoding) as (stream, raw):
             session = session_format(stream.peek(1 << 16))
-            rows = _stream_rows(stream, name, skip) if session is None else _session(stream, session, path, skip)
+            rows = stream_rows(stream, name, skip) if session is None else _session(stream, session, path, skip)
             for row in rows:
                 yield row, raw.tell()
 
@@ -197,7 +198,8 @@ def _session(stream: io.BufferedReader, name: str, path: Path, skip: int) -> Ite
     yield from [row][skip:]
 
 
-def _stream_rows(stream: io.BufferedReader, name: str, skip: int) -> Iterator[Row]:
+def stream_rows(stream: io.BufferedReader, name: str, skip: int) -> Iterator[Row]:
+    """The rows of a stream of UTF-8, told by the file's bare name and its beginning: CSV, JSON documents or lines."""
     if name.endswith((".csv", ".tsv")):
         return csv_rows(stream, name.endswith(".tsv"), skip)
     if name.endswith(".traj"):
@@ -213,14 +215,14 @@ def _zip(path: Path, encoding: str) -> Iterator[tuple[Row, int]]:
         for member in archive.infolist():
             if member.is_dir():
                 continue
-            if not _is_log(Path(member.filename)) or bare_name(member.filename.lower()).endswith((".zip", ".parquet")):
+            if not is_log(Path(member.filename)) or bare_name(member.filename.lower()).endswith((".zip", ".parquet")):
                 found: Iterator[Row] = iter([refused(1, f"no log by its name ({member.file_size:,} bytes)", "")])
                 yield from _of_member(found, member.filename, raw)
             else:
                 with archive.open(member) as inside:
                     stream = recoded(io.BufferedReader(cast(io.RawIOBase, inside), CHUNK), encoding)
                     name = bare_name(member.filename.lower())
-                    yield from _of_member(_stream_rows(stream, name, 0), member.filename, raw)
+                    yield from _of_member(stream_rows(stream, name, 0), member.filename, raw)
 
 
 def _of_member(found: Iterator[Row], member: str, raw: IO[bytes]) -> Iterator[tuple[Row, int]]:
@@ -232,10 +234,12 @@ __all__ = [
     "SUFFIXES",
     "Row",
     "Source",
+    "is_log",
     "log_files",
     "log_sources",
     "parse_line",
     "read_file",
     "skipped_files",
     "sources_of",
+    "stream_rows",
 ]
