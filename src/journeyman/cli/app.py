@@ -9,6 +9,7 @@ import errno
 import os
 import sys
 import traceback
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -261,7 +262,7 @@ def main() -> None:
     try:
         app()
     except JourneymanError as error:
-        _fail(str(error), error.exit_code)
+        _fail(str(error), error.exit_code, error.details)
     except OSError as error:
         hint = "Free some space and run it again" if error.errno == errno.ENOSPC else "Check the path and its rights"
         _fail(f"{error.filename or 'the system'}: {error.strerror or error}. {hint}", 1)
@@ -282,6 +283,7 @@ def _open_standard_files() -> None:
             os.open(os.devnull, os.O_RDWR)  # the lowest free number, which is this one
 
 
-def _fail(text: str, code: int) -> None:
-    say(f"journeyman: {text}", err=True)
+def _fail(text: str, code: int, details: Sequence[str] = ()) -> None:
+    for line in (f"journeyman: {text}", *details):
+        say(line, err=True)
     sys.exit(code)

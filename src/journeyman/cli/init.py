@@ -46,8 +46,10 @@ def write_proposed(folder: Path, entries: Sequence[str]) -> None:
     where = "" if folder == Path() else f" --dir {shlex.quote(str(folder))}"
     if proposal.checks:
         say(f"next: look it through, then: journeyman curate{where}")
+    elif proposal.columns is not None:
+        say(f"next: complete [data.columns] in {target}, then: journeyman ingest{where}")
     else:
-        say(f"next: set [data.columns] in {target}, then: journeyman ingest{where}")
+        say(f"next: no row can be read yet. Set data.sources in {target} to other files, or convert these")
 
 
 def _free(folder: Path) -> Path:

@@ -23,15 +23,25 @@ def print_survey(proposal: Proposal) -> None:
     _print_rejected(console, survey)
     _print_columns(console, proposal)
     _print_role_field(console, proposal)
-    for why, count in list(proposal.lengths.refused.items())[:2]:
-        say_on(console, f"note: curate would drop such rows: {count} × {why}")
+    if survey.cut:
+        share = f"{survey.cut:,} of {len(survey.kept):,} answers"
+        say_on(console, f"note: {share} end too early (curate.rules.truncated says what happens to them)")
+    refused = proposal.lengths.refused
+    if refused:
+        looked_at = proposal.lengths.counted + sum(refused.values())
+        why = max(refused, key=lambda one: refused[one])
+        say_on(
+            console, f"warning: curate would drop {sum(refused.values())} of {looked_at} rows that were rendered: {why}"
+        )
 
 
 def _print_files(console: PlainConsole, survey: Survey) -> None:
     sample = survey.sample
     about = "" if sample.whole else f" of about {sample.rows_in_all:,}" if sample.rows_in_all else ""
     files = f"{len(sample.files)} of {sample.all_files} files" if sample.all_files > 1 else "1 file"
-    say_on(console, f"sample: {sample.rows:,} rows{about}, from {files} ({size_text(sample.all_bytes)} in all)")
+    say_on(
+        console, f"sample: {counted(sample.rows, 'row')}{about}, from {files} ({size_text(sample.all_bytes)} in all)"
+    )
     partial = sum(one.part == "beginning" for one in sample.files)
     if partial:
         say_on(console, f"note: {partial} files cannot be entered in the middle; only their beginnings were sampled")
@@ -39,6 +49,11 @@ def _print_files(console: PlainConsole, survey: Survey) -> None:
         say_on(console, f"not read: {plain(name, 60)}: {why}")
     formats = ", ".join(f"{name} {count:,}" for name, count in survey.formats.most_common() if count)
     say_on(console, f"formats: {formats or 'none'}")
+
+
+def counted(number: int, what: str) -> str:
+    """ "1 row", "2 rows"."""
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
 def size_text(size: int) -> str:
@@ -83,10 +98,11 @@ def _print_rejected(console: PlainConsole, survey: Survey) -> None:
         say_on(console, "no sampled row would be rejected")
         return
     say_on(console, f"{survey.rejected_share:.1%} of the sampled rows would be rejected:")
-    for reason, count in survey.reasons.most_common(_MOST_REASONS):
+    reasons = survey.grouped_reasons()
+    for reason, count in reasons[:_MOST_REASONS]:
         say_on(console, f"  {count:,} × {reason}")
-    if len(survey.reasons) > _MOST_REASONS:
-        say_on(console, f"  and {len(survey.reasons) - _MOST_REASONS} more reasons")
+    if len(reasons) > _MOST_REASONS:
+        say_on(console, f"  and {len(reasons) - _MOST_REASONS} more reasons")
 
 
 def _print_columns(console: PlainConsole, proposal: Proposal) -> None:
@@ -94,7 +110,7 @@ def _print_columns(console: PlainConsole, proposal: Proposal) -> None:
     if found is None:
         return
     names = ", ".join(plain(name, 30) for name, _ in found.seen.most_common(10))
-    say_on(console, f"{UNKNOWN} format: {found.rows:,} rows with the fields {names}")
+    say_on(console, f"{UNKNOWN} format: {counted(found.rows, 'row')} with the fields {names}")
     if found.nearest:
         say_on(console, f"  nearest known formats: {', '.join(found.nearest)}")
     told = ", ".join(f"{name} = {plain(path, 60)}" for name, path in found.columns.items())

@@ -12,6 +12,8 @@ from statistics import median
 from typing import Any
 
 from journeyman import reasoning
+from journeyman.config import CurateConfig
+from journeyman.proposing.survey import is_cut
 from journeyman.records import Interaction
 from journeyman.scoring.code_block import fenced_blocks, python_source
 from journeyman.scoring.row_data import fault_of
@@ -19,10 +21,12 @@ from journeyman.scoring.row_data import fault_of
 _MOST, _MANY, _SOME = 0.9, 0.8, 0.2
 _CODE = 0.6
 _LABEL_SIGNS, _LABEL_WORDS = 60, 6
+_LEAST_LABELS = 6
 _LONG_WORDS = 80
 """Above this many words two right answers seldom share half their words: a judge compares better."""
 _DIFF = re.compile(r"^(?:diff --git |--- .+\n\+\+\+ |@@ -\d)", re.MULTILINE)
-_OF_ROW = ("python_tests", "catches_mutants", "json_schema", "patch_applies", "regex", "contains")
+_OF_ROW = ("regex", "contains", "json_schema", "patch_applies", "python_tests", "catches_mutants")
+"""In the order in which they are asked: those that run code last."""
 _NEEDS = {
     "python_tests": ("tests",), "catches_mutants": ("right", "wrong"), "json_schema": ("schema",),
     "patch_applies": ("files",), "regex": ("pattern",), "contains": ("contains",),
@@ -48,6 +52,7 @@ def proposed_checks(rows: Sequence[Interaction]) -> CheckProposal:
     5. similarity, for JSON without a schema, diffs without files, and prose; a judge is suggested for long prose.
     """
     usable = [one for one in rows if one.succeeded is not False and (one.output or one.output_calls)]
+    usable = [one for one in usable if one.provider not in CurateConfig().drop_providers] or usable
     if not usable:
         return CheckProposal(("answered",), (f"none of {len(rows)} sampled rows holds an answer that succeeded",))
     for rule in (_by_row_data, _by_calls, _by_labels, _by_form):
@@ -100,13 +105,19 @@ def _by_labels(rows: Sequence[Interaction]) -> CheckProposal | None:
     told = f"{len(short)} of {len(texts)} answers are one short line"
     expected = sum(isinstance(one.check.get("expected"), str) for one in rows)
     brings = f"; {expected} of {len(rows)} rows bring check.expected" if expected else ""
-    if len(counts) <= max(2, len(short) // 3):
+    if len(short) >= _LEAST_LABELS and len(counts) <= len(short) // 3:
         names = ", ".join(f"{text!r} {count}" for text, count in counts.most_common(5))
-        return CheckProposal(("answered", "exact"), (f"{told}, {len(counts)} different ones: {names}{brings}",))
+        return CheckProposal(
+            ("answered", "exact"), (f"{told}, {len(counts)} different ones: {names}{brings}",), _always(counts)
+        )
     return CheckProposal(
         ("answered", "normalized"), (f"{told}, {len(counts)} different ones{brings}",),
         ("normalized ignores case, punctuation at the ends of words and white space; exact does not",),
     )  # fmt: skip
+
+
+def _always(counts: Counter[str]) -> tuple[str, ...]:
+    return ("every answer is the same, so a model that says nothing else passes",) if len(counts) == 1 else ()
 
 
 def _is_label(text: str) -> bool:
@@ -115,7 +126,7 @@ def _is_label(text: str) -> bool:
 
 
 def _by_form(rows: Sequence[Interaction]) -> CheckProposal | None:
-    whole = [one for one in rows if one.finish_reason != "length"] or rows
+    whole = [one for one in rows if not is_cut(one)] or rows
     texts = [answer_text(one) for one in whole]
 
     def told(looks: Callable[[str], bool], what: str) -> tuple[float, str]:

@@ -63,7 +63,7 @@ class Lengths:
         counted: rows whose tokens were counted; the others are estimated from characters.
         base: the base's file name; "" where none is at hand.
         base_context: the tokens that the base can hold.
-        refused: why the base's chat template refuses counted rows → how many.
+        refused: why the base's chat template refuses rows of those that were counted → how many.
     """
 
     rows: list[Length]
@@ -98,7 +98,8 @@ def _rounded(value: float, unit: int) -> int:
 def measured(rows: Sequence[Interaction], folder: Path, model: str = EMBEDDED) -> Lengths:
     """Lengths in tokens of the base that `base.model` names; without one, characters over 3.5."""
     signs = [(_prompt_signs(one), _answer_signs(one)) for one in rows]
-    renderer, name, context = _renderer(model, folder)
+    path = base_at_hand(model, folder)
+    renderer, name, context = _renderer(path)
     made = [Length(one.role, _estimate(p), _estimate(a)) for one, (p, a) in zip(rows, signs, strict=True)]
     if renderer is None:
         return Lengths(made, 0, "", context, {})
@@ -112,7 +113,8 @@ def measured(rows: Sequence[Interaction], folder: Path, model: str = EMBEDDED) -
         try:
             exact[place] = _counted(renderer, rows[place])
         except InputError as error:
-            refused[error.what] = refused.get(error.what, 0) + 1
+            why = f"{error.what.replace(str(path), name)}. {error.remedy}"
+            refused[why] = refused.get(why, 0) + 1
     counted, texts = sum(one.total for one in exact.values()), sum(sum(signs[place]) for place in exact)
     ratio = texts / counted if counted and texts else _SIGNS_PER_TOKEN
     for place, (one, (prompt, answer)) in enumerate(zip(rows, signs, strict=True)):
@@ -120,8 +122,7 @@ def measured(rows: Sequence[Interaction], folder: Path, model: str = EMBEDDED) -
     return Lengths(made, len(exact), name, context, refused)
 
 
-def _renderer(model: str, folder: Path) -> tuple[Renderer | None, str, int]:
-    path = base_at_hand(model, folder)
+def _renderer(path: Path | None) -> tuple[Renderer | None, str, int]:
     if path is None:
         return None, "", _SPARE_CONTEXT
     try:

@@ -7,16 +7,27 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from journeyman.config import DataConfig
+from journeyman.errors import UsageError
 from journeyman.proposing.checks import CheckProposal, proposed_checks
 from journeyman.proposing.fields import Columns, RoleField, proposed_columns, role_fields, with_columns
 from journeyman.proposing.lengths import Lengths, measured
 from journeyman.proposing.places import as_written, source_paths
 from journeyman.proposing.survey import UNKNOWN, Survey, surveyed
 from journeyman.sources.files import log_sources
-from journeyman.sources.sample import sampled
+from journeyman.sources.sample import Sample, sampled
 
+_OLD_ENCODING = "cp1252"
+"""What text that is no UTF-8 most often is."""
 _READS = 0.9
 """The share of rows that a mapping of columns must read to be set without asking."""
+
+
+def nothing_in(sample: Sample) -> UsageError:
+    """The error for logs without a single row."""
+    names = ", ".join(f"{one.path} ({one.size:,} bytes)" for one in sample.files[:5])
+    more = f" and {sample.all_files - 5} more files" if sample.all_files > 5 else ""
+    unread = "".join(f"; {name}: {why}" for name, why in list(sample.unread.items())[:3])
+    return UsageError(f"{names}{more}: no row in it{unread}", "Name other files with --from")
 
 
 @dataclass(frozen=True)
@@ -61,10 +72,19 @@ def propose(folder: Path, entries: Sequence[str], start: Path | None = None) -> 
     """
     start = start or Path.cwd()
     paths = source_paths(folder, start, entries)
-    sample = sampled(log_sources(start, [str(path) for path in paths]), DataConfig())
+    found = log_sources(start, [str(path) for path in paths])
     sources = [as_written(path, folder) for path in paths]
     data = DataConfig(sources=sources)
+    sample = sampled(found, data)
+    if not sample.rows:
+        raise nothing_in(sample)
     survey = surveyed(sample, data)
+    if not survey.kept and any(reason.startswith("not UTF-8") for reason in survey.reasons):
+        encoded = data.model_copy(update={"encoding": _OLD_ENCODING})
+        tried = surveyed(sampled(found, encoded), encoded)
+        if tried.answers and tried.rejected_share <= 1 - _READS:
+            data, survey = encoded, tried
+            sample = survey.sample
     columns = None
     if survey.strangers:
         columns = proposed_columns(survey.strangers)

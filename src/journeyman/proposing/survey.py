@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from journeyman import reasoning
 from journeyman.config import DataConfig
 from journeyman.foreign import plain
 from journeyman.records import Interaction, Rejected
 from journeyman.sources.batches import JOINED
-from journeyman.sources.reader import FORMATS, Reader
+from journeyman.sources.reader import Reader
 from journeyman.sources.rows import Row
 from journeyman.sources.sample import Sample
 from journeyman.sources.unknown import inner_rows
 
-UNKNOWN, UNREADABLE = "unknown", "not JSON"
+UNKNOWN, UNREADABLE = "unknown", "unreadable"
 _MOST_OF_A_ROW = 60
 """Answers of one row, such as a session, that are looked at: spread evenly over it."""
 
@@ -49,12 +51,30 @@ class Survey:
         total = self.answers + self.rejected
         return self.rejected / total if total else 0.0
 
+    @property
+    def cut(self) -> int:
+        """Interactions whose answers end too early: by their finish reason, within reasoning or within a code block."""
+        return sum(map(is_cut, self.kept))
+
+    def grouped_reasons(self) -> list[tuple[str, int]]:
+        """Reasons with their counts; those that differ in numbers alone are one, as its most frequent text."""
+        groups: dict[str, list[tuple[str, int]]] = {}
+        for reason, count in self.reasons.most_common():
+            groups.setdefault(re.sub(r"\d+", "0", reason), []).append((reason, count))
+        return sorted(((one[0][0], sum(n for _, n in one)) for one in groups.values()), key=lambda item: -item[1])
+
     def by_role(self) -> dict[str, list[Interaction]]:
         """Role → its interactions, the most frequent role first."""
         found: dict[str, list[Interaction]] = {}
         for one in self.kept:
             found.setdefault(one.role, []).append(one)
         return dict(sorted(found.items(), key=lambda item: (-len(item[1]), item[0])))
+
+
+def is_cut(one: Interaction) -> bool:
+    """Whether the answer seems to end too early."""
+    text = one.output or ""
+    return one.finish_reason == "length" or reasoning.unclosed(text) or text.count("```") % 2 == 1
 
 
 def teacher_of(one: Interaction) -> str:
@@ -105,8 +125,3 @@ def _inner(reader: Reader, value: Mapping[str, Any]) -> Sequence[Mapping[str, An
         return [value]
     lists = list(inner_rows(value, reader.format_of).values())
     return [one for one in lists[0] if isinstance(one, dict)] if len(lists) == 1 else [value]
-
-
-def format_line(name: str) -> str:
-    """What a format is, in a few words."""
-    return FORMATS[name].what if name in FORMATS else ""

@@ -71,6 +71,8 @@ def _comment(text: str, indent: str = "# ") -> list[str]:
 
 def _sources(proposal: Proposal) -> Iterator[str]:
     yield f"sources = [{', '.join(map(toml_string, proposal.sources))}]"
+    if proposal.data.encoding != "auto":
+        yield f"encoding = {toml_string(proposal.data.encoding)}   # the sample is no UTF-8, and can be read as this"
 
 
 def _roles_from(proposal: Proposal) -> Iterator[str]:
@@ -140,7 +142,8 @@ def _curate(proposal: Proposal) -> Iterator[str]:
                 'with rules.too_long = "cut" in [curate.rules]'
             )
     for why, count in list(lengths.refused.items())[:3]:
-        yield from _comment(f"{count} of {lengths.counted + sum(lengths.refused.values())} counted rows: {why}")
+        looked_at = lengths.counted + sum(lengths.refused.values())
+        yield from _comment(f"{count} of {looked_at} rows that were rendered would be dropped: {why}")
     yield f"max_length = {limits.max_length}" + " " * 12 + "# tokens of prompt and answer"
     yield 'drop_providers = ["mock", "test"]'
     yield "# val_share = 0.1"

@@ -21,6 +21,7 @@ from journeyman.artifacts import expanded
 from journeyman.errors import UsageError
 from journeyman.foreign import plain
 from journeyman.sources.documents import documents_of, is_document, lines_of
+from journeyman.sources.nearby import nothing_found
 from journeyman.sources.opening import CHUNK, COMPRESSED, DAMAGED, opened, recoded
 from journeyman.sources.rows import Row, parse_line, refused
 from journeyman.sources.session_files import MAX_SESSION_BYTES, SESSION_NAMES, beside, refused_name, session_format
@@ -84,20 +85,24 @@ def log_files(root: Path, name: str) -> list[Path]:
     Raises:
         UsageError: nothing is there, or something that is read once or without end: a pipe, a device, a socket.
     """
+    if not name.strip():
+        raise UsageError("data.sources holds an empty entry", 'Name your logs: data.sources = ["logs"]')
     path = root / expanded(name)
     _refuse_special(path)
     if path.is_dir():
         found = sorted(p for p in path.rglob("*") if p.is_file() and is_log(p))
         if not found:
-            kinds = " ".join(SUFFIXES)
-            raise UsageError(f"data.sources: {path}: no log file in this folder ({kinds})", "Mend data.sources")
+            why = f"no log file in this folder or below it (names end in {' '.join(SUFFIXES)})"
+            raise nothing_found(name, path, why, is_log, root)
         return found
     if any(sign in name for sign in "*?[") and not path.exists():
         anchor = Path(path.anchor)
         found = sorted(p for p in anchor.glob(str(path.relative_to(anchor))) if p.is_file())
         if not found:
-            raise UsageError(f"data.sources: {name!r} matches no file below {root}", "Mend data.sources")
+            raise nothing_found(name, path, "matches no file", is_log, root)
         return found
+    if not path.exists():
+        raise nothing_found(name, path, "no such file or folder", is_log, root)
     return [path]
 
 
