@@ -194,9 +194,10 @@ class Stage:
 
 
 def _ingest(run: Run, out: Path, fingerprint: str, reporter: Reporter) -> BaseModel:
-    from journeyman.sources.files import skipped_files
+    from journeyman.sources.files import require_logs, skipped_files
     from journeyman.stages.ingest import ingest
 
+    require_logs(run.root, [name for name in run.config.data.sources if name != STDIN])
     skipped = skipped_files(run.root, [name for name in run.config.data.sources if name != STDIN])
     return ingest(run.sources, run.config.data, run.config.redact, out, reporter, skipped)
 

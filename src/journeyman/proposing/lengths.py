@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -115,11 +116,29 @@ def measured(rows: Sequence[Interaction], folder: Path, model: str = EMBEDDED) -
         except InputError as error:
             why = f"{error.what.replace(str(path), name)}. {error.remedy}"
             refused[why] = refused.get(why, 0) + 1
-    counted, texts = sum(one.total for one in exact.values()), sum(sum(signs[place]) for place in exact)
-    ratio = texts / counted if counted and texts else _SIGNS_PER_TOKEN
+    prompts = _Ratios((rows[place].role, signs[place][0], one.prompt) for place, one in exact.items())
+    answers = _Ratios((rows[place].role, signs[place][1], one.answer) for place, one in exact.items())
     for place, (one, (prompt, answer)) in enumerate(zip(rows, signs, strict=True)):
-        made[place] = exact.get(place) or Length(one.role, round(prompt / ratio), round(answer / ratio))
+        known = exact.get(place)
+        made[place] = known or Length(one.role, prompts.tokens(one.role, prompt), answers.tokens(one.role, answer))
     return Lengths(made, len(exact), name, context, refused)
+
+
+class _Ratios:
+    """Tokens per character of the counted rows, by role."""
+
+    def __init__(self, counted: Iterable[tuple[str, int, int]]) -> None:
+        self._signs: Counter[str] = Counter()
+        self._tokens: Counter[str] = Counter()
+        for role, signs, tokens in counted:
+            self._signs[role] += signs
+            self._tokens[role] += tokens
+
+    def tokens(self, role: str, signs: int) -> int:
+        """About how many tokens a text of the role has."""
+        if not self._signs[role]:
+            return _estimate(signs)
+        return round(signs * self._tokens[role] / self._signs[role])
 
 
 def _renderer(path: Path | None) -> tuple[Renderer | None, str, int]:

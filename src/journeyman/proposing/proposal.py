@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +14,8 @@ from journeyman.proposing.fields import Columns, RoleField, proposed_columns, ro
 from journeyman.proposing.lengths import Lengths, measured
 from journeyman.proposing.places import as_written, source_paths
 from journeyman.proposing.survey import UNKNOWN, Survey, surveyed
-from journeyman.sources.files import log_sources
+from journeyman.sources.files import log_sources, require_logs
+from journeyman.sources.nearby import NoLogFound
 from journeyman.sources.sample import Sample, sampled
 
 _OLD_ENCODING = "cp1252"
@@ -72,6 +74,12 @@ def propose(folder: Path, entries: Sequence[str], start: Path | None = None) -> 
     """
     start = start or Path.cwd()
     paths = source_paths(folder, start, entries)
+    try:
+        require_logs(start, [str(path) for path in paths])
+    except NoLogFound as error:
+        fix = f"--from {shlex.quote(error.fix)}" if error.fix else "other files with --from"
+        example = "" if error.similar or not error.fix else ", for example"
+        raise UsageError(f"{error.place}: {error.why}", f"Name {fix}{example}", error.details) from error
     found = log_sources(start, [str(path) for path in paths])
     sources = [as_written(path, folder) for path in paths]
     data = DataConfig(sources=sources)

@@ -48,6 +48,8 @@ def log_sources(root: Path, entries: Sequence[str]) -> list[Source]:
         UsageError: an entry names nothing.
     """
     found: dict[Path, str] = {}
+    if not entries:
+        raise nothing_found("[]", root, "no entry names a log", is_log, root)
     for entry in entries:
         top = _top(root, entry)
         for path in log_files(root, entry):
@@ -86,7 +88,7 @@ def log_files(root: Path, name: str) -> list[Path]:
         UsageError: nothing is there, or something that is read once or without end: a pipe, a device, a socket.
     """
     if not name.strip():
-        raise UsageError("data.sources holds an empty entry", 'Name your logs: data.sources = ["logs"]')
+        raise nothing_found(name, root, "an empty entry names no log", is_log, root)
     path = root / expanded(name)
     _refuse_special(path)
     if path.is_dir():
@@ -101,9 +103,21 @@ def log_files(root: Path, name: str) -> list[Path]:
         if not found:
             raise nothing_found(name, path, "matches no file", is_log, root)
         return found
-    if not path.exists():
-        raise nothing_found(name, path, "no such file or folder", is_log, root)
     return [path]
+
+
+def require_logs(root: Path, entries: Sequence[str]) -> None:
+    """Refuses entries of data.sources that name nothing.
+
+    Raises:
+        UsageError: it says what was looked for, where, and which logs lie nearby.
+    """
+    if not entries:
+        raise nothing_found("[]", root, "no entry names a log", is_log, root)
+    for entry in entries:
+        for path in log_files(root, entry):
+            if not path.exists():
+                raise nothing_found(entry, path, "no such file or folder", is_log, root)
 
 
 _SPECIAL = {stat.S_IFIFO: "a pipe", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device", stat.S_IFSOCK: "a socket"}
@@ -244,6 +258,7 @@ __all__ = [
     "log_sources",
     "parse_line",
     "read_file",
+    "require_logs",
     "skipped_files",
     "sources_of",
     "stream_rows",
