@@ -10,7 +10,7 @@ from pathlib import Path
 from journeyman.artifacts import write_atomic
 from journeyman.cli.say import say
 from journeyman.config import CONFIG_NAME
-from journeyman.errors import UsageError
+from journeyman.errors import Interrupted, UsageError
 
 
 def write_config(folder: Path) -> Path:
@@ -37,8 +37,11 @@ def write_proposed(folder: Path, entries: Sequence[str]) -> None:
 
     target = _free(folder)
     say(f"reading a sample of {', '.join(entries)} …", err=True)
-    proposal = propose(folder, entries)
-    text = config_text(proposal)
+    try:
+        proposal = propose(folder, entries)
+        text = config_text(proposal)
+    except KeyboardInterrupt:
+        raise Interrupted(f"stopped; {target} was not written", "Run the same command again") from None
     print_survey(proposal)
     folder.mkdir(parents=True, exist_ok=True)
     write_atomic(target, text.encode())

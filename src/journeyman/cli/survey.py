@@ -25,7 +25,7 @@ def print_survey(proposal: Proposal) -> None:
     _print_role_field(console, proposal)
     if survey.cut:
         share = f"{survey.cut:,} of {len(survey.kept):,} answers"
-        say_on(console, f"note: {share} end too early (curate.rules.truncated says what happens to them)")
+        say_on(console, f"note: at least {share} end too early (curate.rules.truncated says what happens to them)")
     refused = proposal.lengths.refused
     if refused:
         looked_at = proposal.lengths.counted + sum(refused.values())

@@ -87,8 +87,11 @@ def nearby_logs(place: Path, is_log: IsLog) -> list[Path]:
     folder = next((one for one in (place, *place.parents) if one.is_dir()), Path("/"))
     wanted = {place.name, place.parent.name} if folder == place.parent.parent else {place.name}
     found = list(dict.fromkeys(itertools.islice(_around(folder, is_log), _MOST_LOOKED_AT)))
-    order = sorted(found, key=lambda one: (not one.stat().st_size, -_alike(one, wanted), len(one.parts), str(one)))
-    return order[:_MOST_SHOWN]
+
+    def rank(one: Path) -> tuple[bool, float, bool, int, str]:
+        return not one.stat().st_size, -_alike(one, wanted), folder not in one.parents, len(one.parts), str(one)
+
+    return sorted(found, key=rank)[:_MOST_SHOWN]
 
 
 def _alike(path: Path, wanted: set[str]) -> float:

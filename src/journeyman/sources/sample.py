@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import itertools
+import math
 import zipfile
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -119,8 +120,9 @@ def _chosen(sources: Sequence[Source], sizes: dict[Path, int]) -> list[Source]:
         return list(sources)
     kinds = {bare_name(one.path.name.lower()).rpartition(".")[2]: one for one in reversed(sources)}
     must = [max(sources, key=lambda one: sizes[one.path]), *list(kinds.values())[: MOST_FILES // 4]]
-    spread = [sources[place * (len(sources) - 1) // (MOST_FILES - 1)] for place in range(MOST_FILES)]
-    taken = {one.path for one in itertools.islice(dict.fromkeys([*must, *spread]), MOST_FILES)}
+    left = MOST_FILES - len(must)
+    spread = [sources[place * (len(sources) - 1) // (left - 1)] for place in range(left)]
+    taken = {one.path for one in (*must, *spread)}
     return [one for one in sources if one.path in taken]
 
 
@@ -136,8 +138,9 @@ def _of_file(source: Source, size: int, rows: int, most: int, encoding: str) -> 
         if lines and stream is raw and size > most:
             return _at_places(source, size, raw, rows, most)
         limited = _Limited(stream, most)
-        found = _bounded(_told(limited, name), rows, most)
-        if limited.cut and not found.rows and not found.stopped:
+        found = _bounded(_told(limited, name), rows)
+        found.stopped = limited.cut
+        if limited.cut and not found.rows:
             found.rows.append(refused(1, f"one value of more than {most >> 20} MiB; the sample reads no further", ""))
         return _made(source, size, found, read=raw.tell())
 
@@ -148,8 +151,10 @@ class _Found:
     def __init__(self, most: int) -> None:
         self.rows: list[Row] = []
         self.passed, self.stopped, self._most, self._step = 0, False, most, 1
+        self._last: Row | None = None
 
     def add(self, row: Row) -> None:
+        self._last = row
         if self.passed % self._step == 0:
             self.rows.append(row)
         self.passed += 1
@@ -159,10 +164,13 @@ class _Found:
     def ended(self) -> _Found:
         if len(self.rows) > self._most:
             self.rows = [self.rows[place * len(self.rows) // self._most] for place in range(self._most)]
+        last = self._last
+        if last is not None and last.raw is None and last.value is None and self.rows[-1] is not last:
+            self.rows.append(last)  # where a file is damaged, its last row says so
         return self
 
 
-def _bounded(rows: Iterable[tuple[Row, int]], most_rows: int, most_bytes: int) -> _Found:
+def _bounded(rows: Iterable[tuple[Row, int]], most_rows: int, most_bytes: float = math.inf) -> _Found:
     found, size = _Found(most_rows), 0
     for row, _ in rows:
         found.add(row)
@@ -179,6 +187,8 @@ def _told(limited: _Limited, name: str) -> Iterator[tuple[Row, int]]:
     stream, number = cast(io.BufferedReader, io.BufferedReader(limited, CHUNK)), 0
     try:
         for row in stream_rows(stream, name, 0):
+            if limited.cut and row.raw is None and row.value is None:
+                break  # the piece of a value at which the sample ends, not a fault of the file
             if last is not None:
                 yield last, 0
             last, number = row, row.line
@@ -195,7 +205,7 @@ def _made(source: Source, size: int, found: _Found, read: int = 0) -> SampledFil
     part: Part = "beginning" if found.stopped or 0 < read < size else "all"
     count: int | None = found.passed
     if part == "beginning":
-        count = round(found.passed * size / read) if read else None
+        count = round(found.passed * size / read) if 0 < read < size else None
     return SampledFile(source.name, source.path, size, found.rows, part, count)
 
 
