@@ -103,9 +103,9 @@ def propose(folder: Path, entries: Sequence[str], start: Path | None = None) -> 
             if mapped.rejected_share <= 1 - _READS:
                 data, survey = mapped_data, mapped
     role_field, candidates = None, []
-    if survey.kept and all(one.role == data.default_role for one in survey.kept):
+    if all(one.role == data.default_role for one in survey.kept):
         candidates = role_fields(survey.values)
-        if candidates and candidates[0].sure:
+        if survey.kept and candidates and candidates[0].sure:
             role_field, candidates = candidates[0], candidates[1:]
             data = data.model_copy(update={"role_field": role_field.path})
             survey = surveyed(sample, data)
