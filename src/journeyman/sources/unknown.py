@@ -89,3 +89,43 @@ def _texts(value: Mapping[str, Any], path: str = "", depth: int = _DEPTH) -> Ite
 def _names(value: Mapping[str, Any]) -> str:
     shown = ", ".join(repr(plain(str(key), 30)) for key in list(value)[:8])
     return shown + (", …" if len(value) > 8 else "") if value else "of an empty object"
+
+
+_COLUMNS: Mapping[str, tuple[str, ...]] = {
+    "prompt": _PROMPTS,
+    "answer": _ANSWERS,
+    "system": ("system_prompt", "system_message", "system", "instructions"),
+    "model": ("model", "model_name", "engine"),
+    "provider": ("provider", "vendor"),
+    "session": ("session_id", "conversation_id", "thread_id", "chat_id"),
+    "id": ("id", "uuid", "request_id"),
+    "timestamp": ("timestamp", "created_at", "time"),
+}
+_EXACT = {"system", "model", "provider", "session", "id", "timestamp"}
+"""Fields of ours that a column is proposed for only where its whole name says so."""
+
+
+def column_candidates(value: Mapping[str, Any]) -> dict[str, list[str]]:
+    """Field of [data.columns] → dotted paths of the texts that may be it, the likeliest first."""
+    found: dict[str, list[str]] = {}
+    texts = list(_texts(value))
+    for field, names in _COLUMNS.items():
+        paths = [path for name in names for path in texts if _is_called(path, name, exact=field in _EXACT)]
+        if paths:
+            found[field] = list(dict.fromkeys(paths))
+    answers = found.get("answer", [])
+    if "prompt" in found:  # input_text may be asked, output_text never is, though both are called text
+        found["prompt"] = [path for path in found["prompt"] if path not in answers] or found["prompt"]
+    return found
+
+
+def _is_called(path: str, name: str, *, exact: bool) -> bool:
+    last = path.rsplit(".", 1)[-1].lower()
+    return last == name if exact else name in last
+
+
+def nearest(value: Mapping[str, Any]) -> dict[str, list[str]]:
+    """The formats that the object resembles most, at most two → the fields that they share."""
+    shared = {name: sorted(_SIGNS[name] & value.keys()) for name in _SIGNS}
+    near = sorted((name for name in shared if shared[name]), key=lambda name: -len(shared[name]))
+    return {name: shared[name] for name in near[:2]}
