@@ -26,7 +26,9 @@ from journeyman.lineage import (
     refuse_link,
     result_hash,
 )
-from journeyman.pipeline import RESULT_KINDS, SEALED, SOURCE, STAGES, Run, Stage, beside, is_at_work, stage_named
+from journeyman.locking import is_at_work
+from journeyman.pipeline import STAGES, Stage
+from journeyman.runs import PLACES, SEALED, SOURCE, Run, beside, place_of
 from journeyman.sealed_lines import read_lines
 
 _CHECK = "check "
@@ -108,7 +110,7 @@ def _verify_folder(place: Path, stage: str, found: Verified) -> dict[str, Any] |
     try:
         refuse_link(place)
         data = manifest_data(path, stage)
-        stamp, _ = read_manifest(path, stage, RESULT_KINDS[stage])
+        stamp, _ = read_manifest(path, stage, PLACES[stage].makes)
     except ChangedArtifact as error:
         found.findings.append(error.what)
         return None
@@ -150,7 +152,7 @@ def _verify_checkpoints(folder: Path, found: Verified) -> None:
 def _verify_chain(root: Path, stage: Stage, made: Mapping[str, dict[str, Any]], found: Verified) -> None:
     inputs = made[stage.name]["stamp"]["inputs"]
     for need in stage.needs:
-        folder = stage_named(need).folder
+        folder = place_of(need).folder
         if not (root / folder).exists():
             found.differs(root / folder, f"missing; {stage.name} was made from it")
         elif need in made and inputs.get(folder) != result_hash(made[need]):

@@ -78,7 +78,7 @@ def _run(
     from journeyman.cli.running import print_results, run_stages
     from journeyman.errors import NoGo, NotDeployable
     from journeyman.manifests import DecisionManifest
-    from journeyman.pipeline import typed_result
+    from journeyman.runs import typed_result
 
     try:
         run_stages(folder, until, settings or [], redo=redo, override=override)

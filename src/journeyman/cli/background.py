@@ -21,7 +21,7 @@ from journeyman.cli.heartbeat import LOG, Progress, last_lines, read_progress
 from journeyman.cli.say import result_console, say, say_lines
 from journeyman.errors import UsageError
 from journeyman.foreign import plain
-from journeyman.pipeline import is_at_work, worker_in
+from journeyman.locking import is_at_work, worker_in
 
 _LOOK_S, _WATCH_S = 0.1, 2.0
 _SETTLE_S = 1.5

@@ -12,7 +12,7 @@ from journeyman.cli.running import print_results, run_stages
 from journeyman.cli.say import say
 from journeyman.config import CONFIG_NAME
 from journeyman.errors import NoGo, NotDeployable, UsageError
-from journeyman.pipeline import stage_named
+from journeyman.runs import place_of
 
 _FILES = ("interactions.jsonl", CONFIG_NAME)
 
@@ -34,6 +34,6 @@ def run_demo(folder: Path) -> None:
     except NotDeployable as verdict:
         say(f"no bundle: {verdict.what}", err=True)
     print_results(folder, "export")
-    if (folder / stage_named("export").folder).is_dir():
+    if (folder / place_of("export").folder).is_dir():
         say(f"serve it: journeyman serve --dir {shlex.quote(str(folder))}")
     say(f"{time.perf_counter() - start:.0f} s in all. Look inside: {folder}/journeyman.toml")

@@ -20,6 +20,7 @@ from journeyman.cli.tables import (
 )
 from journeyman.config import CONFIG_NAME, Config, load_config
 from journeyman.errors import Interrupted, UsageError
+from journeyman.locking import locked
 from journeyman.manifests import (
     AdapterManifest,
     DatasetManifest,
@@ -27,7 +28,8 @@ from journeyman.manifests import (
     EvaluationManifest,
     IngestManifest,
 )
-from journeyman.pipeline import SEALED, STDIN, STDIN_FILE, Run, locked, run_pipeline, stage_named, typed_result
+from journeyman.pipeline import run_pipeline, stage_named
+from journeyman.runs import SEALED, STDIN, STDIN_FILE, Run, typed_result
 
 
 def run_stages(

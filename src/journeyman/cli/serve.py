@@ -15,7 +15,7 @@ from journeyman.foreign import named
 from journeyman.inference.llama import EngineSettings, LlamaEngine, running_engine
 from journeyman.lineage import check_files
 from journeyman.manifests import BundleManifest
-from journeyman.pipeline import read_result, stage_named, typed_result
+from journeyman.runs import place_of, read_result, typed_result
 from journeyman.serving.app import conversation_of, make_app
 from journeyman.serving.origin import Door
 from journeyman.serving.server import BoundedServer
@@ -36,7 +36,7 @@ def serve_bundle(folder: Path, port: int | None, allow_hosts: Sequence[str] = ()
         UsageError: the host is not a loopback address, the port is taken, or the key is missing or too short.
     """
     bundle = typed_result(folder, "export", BundleManifest)
-    place = folder / stage_named("export").folder
+    place = folder / place_of("export").folder
     read = [bundle.base_file, *bundle.adapter_files.values(), "prompts.json"]
     check_files(place, read_result(folder, "export")[0], read)
     config = load_config(folder / CONFIG_NAME).serve if (folder / CONFIG_NAME).is_file() else ServeConfig()

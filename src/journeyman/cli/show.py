@@ -10,7 +10,8 @@ from journeyman.cli.say import result_console, say, say_json, say_on
 from journeyman.cli.tables import print_lint_table, print_log_table, print_verdict_table, summary_line
 from journeyman.errors import UsageError
 from journeyman.manifests import DatasetManifest, DecisionManifest, EvaluationManifest, IngestManifest
-from journeyman.pipeline import STAGES, read_result, typed_result
+from journeyman.pipeline import STAGES
+from journeyman.runs import read_result, typed_result
 
 
 def print_status(folder: Path) -> None:
