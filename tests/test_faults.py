@@ -38,13 +38,14 @@ from faults import (
 from journeyman.artifacts import expanded
 from journeyman.cli.app import main
 from journeyman.cli.background import describe
-from journeyman.cli.heartbeat import LOG, PROGRESS, Progress, last_lines
 from journeyman.config import load_config
 from journeyman.errors import InputError
 from journeyman.inference.answers import CACHE, Answers, Kept
 from journeyman.pipeline import STAGES, Run, locked, read_result, run_pipeline, stage_named
 from journeyman.ports import Question, SilentReporter
 from journeyman.records import Message, Prediction
+from journeyman.supervision.heartbeat import PROGRESS, Progress
+from journeyman.supervision.log import LOG, last_lines
 from journeyman.training.checkpoint import TrainingState, load_checkpoint, save_checkpoint
 from journeyman.training.metrics import LOG_NAME, Metrics
 

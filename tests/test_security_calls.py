@@ -35,7 +35,6 @@ METHODS = {"from_string", "compile_expression", "extractall", "unpack_archive", 
 PATTERNS = {"compile", "search", "match", "fullmatch", "findall", "finditer", "split", "sub", "subn"}
 
 ALLOWED: dict[tuple[str, str], str] = {
-    ("cli/background.py", "subprocess.Popen"): "starts journeyman itself, with the arguments that the person typed",
     ("cli/serve.py", "socket.socket"): "asks the system for a free port",
     ("curation/examine.py", "re.compile of a variable"): "curate.credit[].needs[].matches: the person's own toml",
     ("curation/rules.py", "ast.parse"): "whether an answer's last block parses; compiles to a tree, runs nothing",
@@ -59,6 +58,7 @@ ALLOWED: dict[tuple[str, str], str] = {
     ("scoring/jail/values.py", "__import__"): "modules of the standard library, in the sandbox: exceptions' classes",
     ("scoring/jail/walls.py", "ctypes.CDLL"): "system calls of the child that builds its own walls",
     ("scoring/jail/walls.py", "os.fork"): "the first process of the sandbox's own namespace",
+    ("supervision/background.py", "subprocess.Popen"): "starts journeyman itself, with arguments that the user typed",
     ("serving/answering.py", "httpx.AsyncClient"): "to the engine, on loopback",
     ("serving/server.py", "socket.socket"): "the name of a type",
     ("sources/files.py", "zipfile.BadZipFile"): "the name of an error",
