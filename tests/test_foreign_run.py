@@ -239,7 +239,7 @@ def test_a_progress_bar_reads_no_markup_and_lets_no_sign_through(
     assert not acting(left, "\n\r") and not injected(left) and "title\x07" not in terminal.sent
     assert "\x1b[31m\x1b]0" not in terminal.sent
     log = (tmp_path / LOG).read_text()
-    assert not acting(log) and not injected(log) and log.count("\n") == len(ROLES)
+    assert not acting(log) and not injected(log) and log.count("\n") == 2 * len(ROLES)
 
 
 @pytest.mark.parametrize("width", [10, 20, 40, 60, 80, 120])

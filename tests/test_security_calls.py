@@ -19,7 +19,7 @@ ACTS = re.compile(
     r"subprocess\.(?:Popen|run|call|check_call|check_output|getoutput|getstatusoutput)"
     r"|os\.(?:system|popen|fork|forkpty|startfile|posix_spawnp?|exec\w+|spawn\w+)|pty\.\w+"
     r"|asyncio\.(?:create_subprocess_exec|create_subprocess_shell)"
-    r"|multiprocessing\.(?:Process|Pool|get_context)|concurrent\.futures\.ProcessPoolExecutor"
+    r"|multiprocessing\.(?:\w+\.)?(?:\w*Process|\w*Context|\w*Pool|get_context)|concurrent\.futures\.ProcessPoolExecutor"
     r"|eval|exec|compile|__import__|input|builtins\.\w+|code\.\w+|codeop\.\w+|runpy\.\w+"
     r"|importlib\.(?:import_module|reload|util\.(?:spec_from_file_location|module_from_spec)|machinery\.\w+)"
     r"|(?:pickle|cPickle|dill|cloudpickle|marshal|shelve|joblib|jsonpickle|yaml)\.\w+"
@@ -70,7 +70,8 @@ ALLOWED: dict[tuple[str, str], str] = {
     ("models/base.py", "zipfile.ZipFile"): "the same wheel",
     ("models/gguf_file.py", "numpy.fromfile"): "bytes at a place of the file, no objects",
     ("parallel.py", "concurrent.futures.ProcessPoolExecutor"): "our own workers; between them goes what we pickle",
-    ("parallel.py", "multiprocessing.get_context"): "the same",
+    ("parallel.py", "multiprocessing.context.SpawnContext"): "the same",
+    ("parallel.py", "multiprocessing.context.SpawnProcess"): "the same",
     ("redaction/secrets.py", "re.compile of a variable"): "our own table",
     ("rendering/counting.py", "re.compile of a variable"): "the base's control tokens, each through re.escape",
     ("rendering/template.py", "from_string"): "the base file's chat template, in jinja2's immutable sandbox",
