@@ -6,7 +6,8 @@ base and the adapter, makes gradients and steps. `cpu.CpuEngine` is the first. T
 - a GPU: packs are tensors on the host with as many tokens as the plan allows, the engine moves them; everything that
   goes back to the loop is a number or a float32 tensor on the host, so checkpoints and exported adapters are the same
   files whatever made them. What an engine holds beside that (scales of fp8, say) goes into `state()` under names of
-  its own, and every number format that changes results goes into `identity()`.
+  its own, and every number format that changes results goes into `identity()`. A call returns a number, so a device
+  is waited for once a call, not once a pack: `TrainingJob.group_tokens` says how much a call holds.
 - several workers: losses and gradients are sums, divided by the label weight of the WHOLE step, which the loop knows
   before. So each worker can take some of the packs, and adding gives the step; dropout depends on a pack's key alone,
   not on who computes it. An engine of several workers spreads the packs, and adds gradients in `clip`, before the norm.
@@ -84,8 +85,8 @@ class TrainingEngine(Protocol):
         Args:
             packs: at least one.
             divisor: the label weight of the whole step.
-            heard: is told the row tokens done, of these packs. What it raises goes through, and then the gradients
-                are those from before the call.
+            heard: is told the row tokens done, of these packs: as often as that costs nothing, at least at the end.
+                What it raises goes through, and then the gradients are those from before the call.
 
         Returns:
             The loss, divided by `divisor` as well, and the label weight of these packs, not divided.
@@ -110,7 +111,10 @@ class TrainingEngine(Protocol):
         """
 
     def load_state(self, tensors: Mapping[str, Tensor]) -> None:
-        """Goes on from what `state()` of an engine with the same identity gave."""
+        """Goes on from what `state()` of an engine with the same identity gave.
+
+        On a CPU the rest is then the same bit for bit; a device whose sums depend on timing can only promise the state.
+        """
 
     def memory_bytes(self) -> int:
         """What it holds now, of the memory that is scarce for it."""
