@@ -36,6 +36,7 @@ from journeyman.rendering.renderer import Rendered
 from journeyman.sizing.memory import TrainingSize
 from journeyman.sizing.parameters import lora_parameters
 from journeyman.stages.plan import choose_memory
+from journeyman.training.cpu import CpuEngine
 from journeyman.training.loop import Trainer, TrainingJob
 from journeyman.training.machine import compute_dtype, keep_freed_memory, matrix_gflops, use_threads
 
@@ -146,12 +147,12 @@ def train(path: Path, arguments: argparse.Namespace) -> None:
     chosen = choose_memory(size, config, tokens // arguments.steps, prompt_tokens=86)
     gflops = matrix_gflops(dtype, 4096, 2.0)
     job = TrainingJob(
-        load_decoder(file, dtype, stream=chosen.way == "stream"), rows, [], config, "benchmark",
+        rows, [], config, "benchmark",
         path.parent / "adapter" / str(time.time_ns()),
-        chosen.pack_tokens, chosen.way != "keep", chosen.group_tokens, gflops,
+        chosen.pack_tokens, chosen.group_tokens, gflops,
     )  # fmt: skip
-    trainer = Trainer(job, SilentReporter())
-    trainer.run()
+    decoder = load_decoder(file, dtype, stream=chosen.way == "stream")
+    Trainer(job, CpuEngine(decoder, config, recompute=chosen.way != "keep"), SilentReporter()).run()
     lines = (job.folder.parent / "metrics.jsonl").read_text().splitlines()
     steps = [json.loads(line) for line in lines]
     (job.folder.parent / "metrics.jsonl").unlink()

@@ -24,13 +24,13 @@ from journeyman import records
 from journeyman.artifacts import hash_of_file, read_json, read_rows
 from journeyman.cli import app as cli
 from journeyman.cli.grid import Column, print_grid
-from journeyman.cli.heartbeat import LOG, Heartbeat
-from journeyman.cli.progress import TerminalReporter
+from journeyman.cli.progress import Display
 from journeyman.cli.say import PlainConsole, prepare_streams, say
 from journeyman.cli.serve import address_of
 from journeyman.cli.tables import print_verdict_table
 from journeyman.config import EvaluateConfig, RedactConfig, TrainConfig, load_config, parse_config
 from journeyman.errors import InputError, UsageError
+from journeyman.events import Warned
 from journeyman.foreign import file_part, named
 from journeyman.manifests import (
     AdapterManifest,
@@ -39,10 +39,13 @@ from journeyman.manifests import (
     EvaluationManifest,
     PlanManifest,
 )
+from journeyman.reasons.base import Text
 from journeyman.records import EVERY_ROLE, Rejected
 from journeyman.stages.decide import decide
 from journeyman.stages.export import export
 from journeyman.stages.plan import plan_text
+from journeyman.supervision.log import LOG
+from journeyman.supervision.session import SupervisedEvents
 from test_decide import FALLING, RULES, evaluation, summary
 from test_foreign import ollama_reads
 from test_pipeline import call
@@ -243,21 +246,22 @@ def test_a_progress_bar_reads_no_markup_and_lets_no_sign_through(
     terminal = Terminal()
     monkeypatch.setattr(sys, "stderr", terminal)
     monkeypatch.setenv("TERM", "xterm")
-    reporter = TerminalReporter(Heartbeat(tmp_path, "again"))
-    assert reporter.live and isinstance(reporter._progress, Progress)
-    with reporter._progress:
+    display, reporter = Display(), SupervisedEvents(tmp_path, "again")
+    reporter.subscribe(display)
+    assert display.live and isinstance(display._progress, Progress)
+    with reporter.until_the_end(), display.shown():
         for role in ROLES:
             reporter.begin(role, 2, role)
             reporter.advance(1, role)
-            reporter._progress.refresh()
+            display._progress.refresh()
             reporter.say(role)
-    reporter.heartbeat.end("ended")
+            reporter.tell(Warned(Text(role)))
     assert "[/foo]" in terminal.sent
     left = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", terminal.sent)  # rich's own colours and movements
     assert not acting(left, "\n\r") and not injected(left) and "title\x07" not in terminal.sent
     assert "\x1b[31m\x1b]0" not in terminal.sent
     log = (tmp_path / LOG).read_text()
-    assert not acting(log) and not injected(log) and log.count("\n") == len(ROLES)
+    assert not acting(log) and not injected(log) and log.count("\n") == 2 * len(ROLES)
 
 
 @pytest.mark.parametrize("width", [10, 20, 40, 60, 80, 120])

@@ -19,7 +19,7 @@ ACTS = re.compile(
     r"subprocess\.(?:Popen|run|call|check_call|check_output|getoutput|getstatusoutput)"
     r"|os\.(?:system|popen|fork|forkpty|startfile|posix_spawnp?|exec\w+|spawn\w+)|pty\.\w+"
     r"|asyncio\.(?:create_subprocess_exec|create_subprocess_shell)"
-    r"|multiprocessing\.(?:Process|Pool|get_context)|concurrent\.futures\.ProcessPoolExecutor"
+    r"|multiprocessing\.(?:\w+\.)?(?:\w*Process|\w*Context|\w*Pool|get_context)|concurrent\.futures\.ProcessPoolExecutor"
     r"|eval|exec|compile|__import__|input|builtins\.\w+|code\.\w+|codeop\.\w+|runpy\.\w+"
     r"|importlib\.(?:import_module|reload|util\.(?:spec_from_file_location|module_from_spec)|machinery\.\w+)"
     r"|(?:pickle|cPickle|dill|cloudpickle|marshal|shelve|joblib|jsonpickle|yaml)\.\w+"
@@ -35,7 +35,6 @@ METHODS = {"from_string", "compile_expression", "extractall", "unpack_archive", 
 PATTERNS = {"compile", "search", "match", "fullmatch", "findall", "finditer", "split", "sub", "subn"}
 
 ALLOWED: dict[tuple[str, str], str] = {
-    ("cli/background.py", "subprocess.Popen"): "starts journeyman itself, with the arguments that the person typed",
     ("cli/serve.py", "socket.socket"): "asks the system for a free port",
     ("curation/examine.py", "re.compile of a variable"): "curate.credit[].needs[].matches: the person's own toml",
     ("curation/rules.py", "ast.parse"): "whether an answer's last block parses; compiles to a tree, runs nothing",
@@ -60,6 +59,7 @@ ALLOWED: dict[tuple[str, str], str] = {
     ("scoring/jail/values.py", "__import__"): "modules of the standard library, in the sandbox: exceptions' classes",
     ("scoring/jail/walls.py", "ctypes.CDLL"): "system calls of the child that builds its own walls",
     ("scoring/jail/walls.py", "os.fork"): "the first process of the sandbox's own namespace",
+    ("supervision/background.py", "subprocess.Popen"): "starts journeyman itself, with arguments that the user typed",
     ("serving/answering.py", "httpx.AsyncClient"): "to the engine, on loopback",
     ("serving/server.py", "socket.socket"): "the name of a type",
     ("sources/files.py", "zipfile.BadZipFile"): "the name of an error",
@@ -73,7 +73,8 @@ ALLOWED: dict[tuple[str, str], str] = {
     ("models/gguf_file.py", "numpy.fromfile"): "bytes at a place of the file, no objects",
     ("proposing/checks.py", "ast.parse"): "whether sampled answers parse; compiles to a tree, runs nothing",
     ("parallel.py", "concurrent.futures.ProcessPoolExecutor"): "our own workers; between them goes what we pickle",
-    ("parallel.py", "multiprocessing.get_context"): "the same",
+    ("parallel.py", "multiprocessing.context.SpawnContext"): "the same",
+    ("parallel.py", "multiprocessing.context.SpawnProcess"): "the same",
     ("redaction/secrets.py", "re.compile of a variable"): "our own table",
     ("rendering/counting.py", "re.compile of a variable"): "the base's control tokens, each through re.escape",
     ("rendering/template.py", "from_string"): "the base file's chat template, in jinja2's immutable sandbox",

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel
 
@@ -30,6 +30,7 @@ from journeyman.artifacts import (
     write_json,
 )
 from journeyman.errors import ChangedArtifact, InputError, Interrupted, UsageError
+from journeyman.events import StageFinished, StageStarted
 from journeyman.lineage import (
     UNFINISHED,
     check_files,
@@ -132,13 +133,14 @@ def run_pipeline(run: Run, until: str, reporter: Reporter, *, redo: bool = False
 def _bring_up_to_date(stage: Stage, run: Run, reporter: Reporter, redo: bool) -> StageOutcome:
     folder, start = run.root / stage.folder, time.perf_counter()
     inputs = _inputs(stage, run)
-    action = "made"
+    action: Literal["made", "resumed"] = "made"
     if redo:
         _set_aside_if_changed(stage, run, reporter)
     refuse_link(folder)
     if (folder / MANIFEST).is_file():
         stamp, made = read_result(run.root, stage.name)
         if stamp.inputs == inputs:
+            reporter.tell(StageFinished(stage.name, "fresh", 0.0))
             return StageOutcome(stage.name, "fresh", 0.0, made)
         stage.guard(run)
         set_aside_or_refuse(folder, stamp.inputs, inputs, redo)
@@ -153,8 +155,11 @@ def _bring_up_to_date(stage: Stage, run: Run, reporter: Reporter, redo: bool) ->
     if reporter.stop_requested:
         raise Interrupted(f"stopped before the stage {stage.name}", "Run it again to go on")
     stage.guard(run)
+    reporter.tell(StageStarted(stage.name, action))
     result = _work(stage, run, inputs, reporter)
-    return StageOutcome(stage.name, action, time.perf_counter() - start, result)
+    seconds = time.perf_counter() - start
+    reporter.tell(StageFinished(stage.name, action, seconds))
+    return StageOutcome(stage.name, action, seconds, result)
 
 
 def _set_aside_if_changed(stage: Stage, run: Run, reporter: Reporter) -> None:

@@ -6,11 +6,18 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from journeyman.events import Event
 from journeyman.records import Message, Prediction
 
 
 class Reporter(Protocol):
-    """Shows progress to a person. Every method may be called often."""
+    """Hears of work and its progress; see events.Events. Every method may be called often.
+
+    `begin`, `advance` and `say` are short forms of `tell`.
+    """
+
+    def tell(self, event: Event) -> None:
+        """Something happened."""
 
     def begin(self, task: str, total: float, unit: str) -> None:
         """A new piece of work of `total` units starts."""
@@ -63,6 +70,8 @@ class SilentReporter:
     """A Reporter that shows nothing: for the library and for tests."""
 
     stop_requested = False
+
+    def tell(self, event: Event) -> None: ...
 
     def begin(self, task: str, total: float, unit: str) -> None: ...
 

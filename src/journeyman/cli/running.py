@@ -20,6 +20,7 @@ from journeyman.cli.tables import (
 )
 from journeyman.config import CONFIG_NAME, Config, load_config
 from journeyman.errors import Interrupted, UsageError
+from journeyman.events import Warned
 from journeyman.locking import locked
 from journeyman.manifests import (
     AdapterManifest,
@@ -29,6 +30,7 @@ from journeyman.manifests import (
     IngestManifest,
 )
 from journeyman.pipeline import run_pipeline, stage_named
+from journeyman.reasons.base import ReasonRecord
 from journeyman.runs import SEALED, STDIN, STDIN_FILE, Run, typed_result
 
 
@@ -52,7 +54,7 @@ def run_stages(
                 took = "unchanged" if outcome.action == "fresh" else f"{outcome.action} in {outcome.seconds:.1f} s"
                 reporter.say(f"{number} {outcome.stage:<9} {took}: {summary_line(outcome.result)}")
                 for warning in getattr(outcome.result, "warnings", []):
-                    reporter.say(f"   warning: {warning}")
+                    reporter.tell(Warned(ReasonRecord.model_validate(warning).reason()))
         except Interrupted as stop:
             raise Interrupted(stop.what, f"The same command goes on from here: {again}") from stop
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import io
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -26,7 +26,7 @@ from journeyman.curation.rules import CheckFault
 from journeyman.errors import Interrupted
 from journeyman.manifests import RolePrompt
 from journeyman.outputs import Outputs
-from journeyman.parallel import mapped
+from journeyman.parallel import HERE, LOCAL, Executor
 from journeyman.ports import Reporter
 
 BAND_FILES = [f"band-{number:02}.u4" for number in range(BANDS)]
@@ -45,6 +45,7 @@ def first_pass(
     scratch: Path,
     reporter: Reporter,
     check_fault: CheckFault | None = None,
+    executor: Executor = LOCAL,
 ) -> dict[str, Any]:
     """Looks at each row on its own; returns the tables that belong to the columns."""
     size = interactions.stat().st_size
@@ -69,8 +70,8 @@ def first_pass(
         noted = Counter({(rule, role): n for rule, role, n in state["noted"]})
         batches = _Batches(interactions, state["rows"])
         setup = partial(Examiner, base, config, check_fault)
-        parallel, stopping = size > _WORTH_WORKERS, lambda: reporter.stop_requested
-        for made in mapped(examine, setup, batches, parallel=parallel, stopping=stopping):
+        workers = executor if size > _WORTH_WORKERS else HERE
+        for made in workers.map_batches(examine, setup, batches, stopping=lambda: reporter.stop_requested):
             _store(made, tables, outputs)
             noted.update(made.noted)
             _merge(state, made)
@@ -155,6 +156,7 @@ def second_pass(
     base: Path,
     scratch: Path,
     reporter: Reporter,
+    executor: Executor = LOCAL,
 ) -> Counts:
     """Renders what stays; returns the rows dropped and noted by rule and role."""
     size = interactions.stat().st_size
@@ -166,9 +168,9 @@ def second_pass(
         batches = _Batches(interactions, state["rows"])
         done = _Done(state["rows"])
         setup = partial(RenderWorker, base, config, prompts, tools)
-        parallel, stopping = size > _WORTH_WORKERS, lambda: reporter.stop_requested
+        workers = executor if size > _WORTH_WORKERS else HERE
         chosen = _chosen(batches, log, choice, done)
-        for made in mapped(render, setup, chosen, parallel=parallel, stopping=stopping):
+        for made in workers.map_batches(render, setup, chosen, named=_place, stopping=lambda: reporter.stop_requested):
             outputs.write("examples.jsonl", made.examples)
             outputs.write("examples", made.columns.tobytes())
             for name, data in made.findings.items():
@@ -183,6 +185,10 @@ def second_pass(
                 raise Interrupted(f"stopped after rendering {rows} rows", "Run it again to go on")
         outputs.commit({"rows": len(log.rows), **{name: _listed(count) for name, count in counts.items()}})
     return counts
+
+
+def _place(batch: Sequence[Chosen]) -> str:
+    return f"rows {batch[0].row + 1} to {batch[-1].row + 1} of the interactions" if batch else ""
 
 
 class _Done:

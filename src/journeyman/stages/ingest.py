@@ -20,7 +20,7 @@ from journeyman.errors import InputError, Interrupted, JourneymanError
 from journeyman.foreign import plain
 from journeyman.manifests import Durations, IngestManifest, LogGroup
 from journeyman.outputs import Outputs
-from journeyman.parallel import mapped
+from journeyman.parallel import HERE, LOCAL, Executor
 from journeyman.ports import Reporter
 from journeyman.records import Interaction, Rejected
 from journeyman.redaction.redactor import Redactor
@@ -49,11 +49,13 @@ def ingest(
     out: Path,
     reporter: Reporter,
     skipped: Mapping[str, int] | None = None,
+    executor: Executor = LOCAL,
 ) -> IngestManifest:
     """Reads every source into `out`, or goes on where an earlier call was stopped.
 
     Args:
         skipped: files beside the sources that are no logs by their names → bytes; they are named in the result.
+        executor: where large logs are parsed and redacted.
 
     Raises:
         UsageError: a source is missing, or data.format is unknown.
@@ -73,8 +75,10 @@ def ingest(
         batches = _batches(sources, start["source"], start["rows"], data.encoding, read)
         handled = start["read"]
         setup = partial(_Worker, data, redact)
-        parallel, stopping = sum(sizes) > _WORTH_WORKERS, lambda: reporter.stop_requested
-        for made in mapped(_read_batch, setup, batches, parallel=parallel, stopping=stopping):
+        workers = executor if sum(sizes) > _WORTH_WORKERS else HERE
+        for made in workers.map_batches(
+            _read_batch, setup, batches, named=_Batch.place, stopping=lambda: reporter.stop_requested
+        ):
             outputs.write(_ROWS, made.kept)
             outputs.write(_REJECTED, refused.written(made.source, made.rejected))
             for seen in made.seen:
@@ -111,6 +115,9 @@ class _Batch:
     content: list[Row]
     rows: int
     bytes_read: int
+
+    def place(self) -> str:
+        return f"{self.name}, rows {self.rows - len(self.content) + 1} to {self.rows}"
 
 
 class _Seen(NamedTuple):

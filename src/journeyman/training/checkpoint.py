@@ -42,6 +42,7 @@ class TrainingState(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     fingerprint: str
+    engine: str = ""  # its identity; "" in those of version 0.5.0 and before
     step: int = 0
     tokens: int = 0
     train_s: float = 0.0

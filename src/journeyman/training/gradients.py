@@ -8,7 +8,7 @@ demand (models.weights.StreamedWeights) are made twice a call, however many pack
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -17,9 +17,7 @@ from torch import Tensor
 from journeyman.models.decoder import Decoder, LayerLora
 from journeyman.models.loss import label_loss
 from journeyman.training.batches import Pack
-
-Heard = Callable[[float], None]
-"""Hears how many tokens' worth of the work is done; it may raise to stop."""
+from journeyman.training.engine import Heard
 
 
 @dataclass(frozen=True)

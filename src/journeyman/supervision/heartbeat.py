@@ -1,4 +1,4 @@
-"""What a run tells other terminals: .progress.json, written every two seconds, and journeyman.log.
+"""What a run tells other processes: .progress.json, written every two seconds.
 
 The file outlives the process. Whether somebody is at work tells the folder's lock, which the system lets go when
 the process dies, however it died: a file that says "running" in a folder without a lock is a dead run's.
@@ -6,12 +6,9 @@ the process dies, however it died: a file that says "running" in a folder withou
 
 from __future__ import annotations
 
-import os
 import socket
-import sys
 import threading
 import time
-from datetime import datetime
 from pathlib import Path
 from typing import Literal
 
@@ -20,9 +17,9 @@ from pydantic import BaseModel
 
 from journeyman.artifacts import read_model, write_model
 from journeyman.errors import InputError
-from journeyman.foreign import plain
+from journeyman.events import Advanced, Event, RunEnded, Said, StageFinished, StageStarted, Warned, WorkBegan
 
-PROGRESS, LOG = ".progress.json", "journeyman.log"
+PROGRESS = ".progress.json"
 _BEAT_S = 2.0
 
 
@@ -35,6 +32,7 @@ class Progress(BaseModel):
     command: str
     state: Literal["running", "ended", "stopped", "failed"] = "running"
     words: str = ""
+    stage: str = ""
     task: str = ""
     done: float = 0.0
     total: float = 0.0
@@ -53,7 +51,11 @@ class Progress(BaseModel):
 
 
 class Heartbeat:
-    """Writes both files from the first sign of work on; a process that was refused the folder never writes."""
+    """A listener that writes from the first sign of work on; a process that was refused the folder never writes.
+
+    Args:
+        command: what the user types to go on.
+    """
 
     def __init__(self, folder: Path, command: str) -> None:
         self._folder = folder
@@ -63,37 +65,44 @@ class Heartbeat:
         self.progress = Progress(
             pid=me.pid, process_started=me.create_time(), host=socket.gethostname(), command=command
         )
-        self.stderr_is_log = _is_same_file(folder / LOG)
 
-    def begin(self, task: str, total: float, unit: str) -> None:
-        self._start()
+    def __call__(self, event: Event) -> None:
+        if not isinstance(event, Advanced | RunEnded):
+            self._start()
+        match event:
+            case StageStarted(stage):
+                self.progress.stage = stage
+            case StageFinished():
+                self.progress.stage = ""
+            case WorkBegan():
+                self._begin(event)
+            case Advanced(done, note):
+                self._advance(done, note)
+            case Said(text):
+                self.progress.words = text
+            case Warned(reason):
+                self.progress.words = reason.sentence()
+            case RunEnded():
+                self._end(event)
+
+    def _begin(self, work: WorkBegan) -> None:
         now = time.time()
-        fresh = {"task": task, "total": total, "unit": unit, "begun": now, "moved": now, "done": 0.0, "note": ""}
-        self.progress = self.progress.model_copy(update={**fresh, "begun_done": None})
+        fresh = {"task": work.task, "total": work.total, "unit": work.unit, "done": 0.0, "note": ""}
+        self.progress = self.progress.model_copy(update={**fresh, "begun": now, "moved": now, "begun_done": None})
 
-    def advance(self, done: float, note: str) -> None:
+    def _advance(self, done: float, note: str) -> None:
         self.progress.done, self.progress.note, self.progress.moved = done, note, time.time()
         if self.progress.begun_done is None:  # what an earlier run had done already
             self.progress.begun_done = done
 
-    def say(self, text: str) -> None:
-        self._start()
-        self.progress.words = text
-        try:
-            with (self._folder / LOG).open("a", encoding="utf-8") as file:
-                file.write(f"{datetime.now():%Y-%m-%d %H:%M:%S} {plain(text)}\n")
-        except OSError:
-            pass  # a full disk is told by the work itself
-
-    def end(self, state: Literal["ended", "stopped", "failed"], words: str = "") -> None:
+    def _end(self, end: RunEnded) -> None:
         """The last beat."""
         if self._thread is None:
             return
-        if words:
-            self.say(words)
+        self.progress.words = end.words or self.progress.words
         self._over.set()
         self._thread.join()
-        self.progress.state = state
+        self.progress.state = end.state
         self._write()
 
     def _start(self) -> None:
@@ -120,20 +129,3 @@ def read_progress(folder: Path) -> Progress | None:
         return read_model(folder / PROGRESS, Progress)
     except InputError:
         return None
-
-
-def last_lines(folder: Path, count: int) -> list[str]:
-    """The end of the log."""
-    try:
-        with (folder / LOG).open("rb") as file:
-            file.seek(max(0, file.seek(0, os.SEEK_END) - 20_000))
-            return file.read().decode("utf-8", errors="replace").removesuffix("\n").split("\n")[-count:]
-    except OSError:
-        return []
-
-
-def _is_same_file(path: Path) -> bool:
-    try:
-        return os.path.samestat(path.stat(), os.fstat(sys.stderr.fileno()))
-    except (OSError, ValueError, AttributeError):  # closed, or none
-        return False
