@@ -349,7 +349,7 @@ def test_probes_are_asked_of_base_and_adapter_and_told(make_run: MakeRun) -> Non
     probes = read_json(folder / "05-evaluation" / "manifest.json")["result"]["probes"]["all"]
     assert set(probes) == {"general", "tools", "stopping"}
     assert probes["general"]["n"] == probes["stopping"]["n"] == len(read_probes("general"))
-    assert probes["tools"]["n"] == 0 and "knows no tools" in probes["tools"]["note"]
+    assert probes["tools"]["n"] == 0 and probes["tools"]["note"]["code"] == "template_without_tools"
     answers = list(read_rows(folder / "05-evaluation" / "probes.jsonl", ProbeAnswer))
     assert len(answers) == len(read_probes("general")) and any(one.base != one.tuned for one in answers)
     page = (folder / "06-decision" / "report.html").read_text()
