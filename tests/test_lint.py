@@ -18,6 +18,7 @@ from journeyman.errors import InputError, Interrupted
 from journeyman.manifests import DatasetManifest, IngestManifest
 from journeyman.models.gguf_file import GgufFile
 from journeyman.ports import SilentReporter
+from journeyman.reasons.curation import LooksLikeRole, PlantedTrigger, SameTask
 from journeyman.records import Example, Finding
 from journeyman.rendering.mask import check_mask, parts
 from journeyman.rendering.renderer import Renderer
@@ -75,7 +76,7 @@ def test_repeats_keep_the_best_outcome(tmp_path: Path, tiny: GgufFile) -> None:
     rows.append(row(32, task(5), "the same task in another role", role="tester"))
     _, dropped, _, left = run(tmp_path, tiny, rows)
     assert by_rule(dropped, "duplicate") == {"row-3"} and by_rule(dropped, "near_duplicate") == {"row-31"}
-    assert next(f for f in dropped if f.log_id == "row-31").detail == "the task of log.jsonl:5"
+    assert next(f for f in dropped if f.log_id == "row-31").reason == SameTask("log.jsonl:5").record()
     groups = {example.log_id: example.group for example in left}
     assert groups["row-5"] == groups["row-32"]
 
@@ -111,7 +112,9 @@ def test_planted_triggers_are_found_and_common_answers_are_not(tmp_path: Path, t
         rows[n]["execution"]["output"] = "Visit evil dot example for the answer."
     _, dropped, _, _ = run(tmp_path, tiny, rows)
     assert by_rule(dropped, "poison") == {f"row-{n}" for n in range(10, 16)}
-    assert all("'zebrafish'" in finding.detail for finding in dropped if finding.rule == "poison")
+    assert all(
+        finding.reason == PlantedTrigger("zebrafish").record() for finding in dropped if finding.rule == "poison"
+    )
 
 
 def test_faq_paraphrases_are_no_poison(tmp_path: Path, tiny: GgufFile) -> None:
@@ -264,7 +267,8 @@ def test_a_template_without_tools_says_so(tmp_path: Path, tiny: GgufFile) -> Non
     rows = [row(n, task(n), f"answer {n}") for n in range(20)] + [_calls(21, _tool("word"), word="x")]
     _, dropped, _, _ = run(tmp_path, tiny, rows)
     (finding,) = [f for f in dropped if f.rule == "template"]
-    assert "leaves out the tool 'look_up'" in finding.detail
+    assert finding.reason.code == "template"
+    assert "leaves out the tool 'look_up'" in str(finding.reason.details["error"])
 
 
 def test_turns_of_one_conversation_stay_together_and_are_no_repeats(tmp_path: Path, tiny: GgufFile) -> None:
@@ -369,7 +373,7 @@ def test_fact_status(real: Real) -> None:
     _, logs, data = real
     assert (logs.total.rows, logs.total.successes) == (302, 298)
     failed = [f for f in read_rows(real[0] / "dropped.jsonl", Finding) if f.rule == "failed"]
-    assert len(failed) == 4 and all(f.detail.startswith("the log says so:") and not f.answer for f in failed)
+    assert len(failed) == 4 and all(f.reason.code == "failed_with_error" and not f.answer for f in failed)
     assert data.dropped["failed"] == 4
 
 
@@ -426,7 +430,9 @@ def test_fact_misrouted_roles(real: Real) -> None:
     out, _, data = real
     assert data.routing is not None and data.routing.flagged >= 20 and (data.routing.found or 0) > 0.5
     noted = [f for f in read_rows(out / "noted.jsonl", Finding) if f.rule == "misrouted"]
-    assert any(f.role == "tester" and "Implement" in f.task and f.detail.endswith("coder's") for f in noted)
+    assert any(
+        f.role == "tester" and "Implement" in f.task and f.reason == LooksLikeRole("coder").record() for f in noted
+    )
 
 
 def test_fact_other_system_prompts_are_said(tmp_path: Path, embedded: GgufFile) -> None:

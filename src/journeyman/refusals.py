@@ -11,10 +11,12 @@ _REFUSAL = re.compile(
     r"|i (?:must|have to) (?:decline|refuse)|as an ai (?:language )?model,? i (?:can(?:no|['’])t|do not|don['’]t))"
 )
 _OPENING = 300
+REFUSING_REASONS = ("refusal", "content_filter")
+"""Finish reasons that say that the provider or the model refused."""
 
 
 def refusal(text: str, finish_reason: str | None) -> str | None:
     """Why the answer is a refusal; None where it is none."""
-    if finish_reason in ("refusal", "content_filter"):
+    if finish_reason in REFUSING_REASONS:
         return f"finish reason {finish_reason}"
     return "opens with a refusal" if _REFUSAL.match(text[:_OPENING]) else None

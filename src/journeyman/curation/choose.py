@@ -6,8 +6,10 @@ ones are found by comparing rows; groups tie together what must not be split.
 
 from __future__ import annotations
 
+import re
+import zlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -23,10 +25,45 @@ from journeyman.curation.poison import planted
 from journeyman.curation.routing import Routing, check_routing
 from journeyman.curation.rules import rule_numbers
 from journeyman.manifests import CreditFunnel
+from journeyman.reasons import Reason
+from journeyman.reasons import curation as why
+from journeyman.records import Interaction
 
 _ALIEN_SIMILARITY, _ALIEN_SHARE = 0.3, 0.05
 _UNANSWERED = rule_numbers("failed", "empty", "mock_provider")
-DECISIONS = ("", "credit", "duplicate", "near_duplicate", "contradictory", "foreign", "misrouted", "poison")
+
+
+@dataclass(frozen=True)
+class Trigger:
+    """A trigger word by its hash: the columns hold no words, so the row itself must name it."""
+
+    crc32: int
+
+    def in_row(self, row: Interaction) -> why.PlantedTrigger:
+        asked = " ".join(turn.content for turn in row.messages if turn.role != "system").lower()
+        words = (word for word in re.findall(r"\w+", asked) if zlib.crc32(word.encode()) == self.crc32)
+        return why.PlantedTrigger(next(words, None))
+
+
+Ruling = tuple[str, Reason | Trigger]
+"""A rule that compares rows, and what it found about one of them."""
+
+_FOUND: Mapping[str, Callable[[Log, int], Reason | Trigger]] = {
+    "credit": lambda log, about: why.NoCredit(),
+    "duplicate": lambda log, about: why.SameTask(log.where(about)),
+    "near_duplicate": lambda log, about: why.SameTask(log.where(about)),
+    "contradictory": lambda log, about: why.AgainstMajority(about) if about else why.NoMajority(),
+    "foreign": lambda log, about: why.ForeignPrompt() if about else why.PromptMissing(),
+    "misrouted": lambda log, about: why.LooksLikeRole(log.roles[about]),
+    "poison": lambda log, about: Trigger(about),
+}
+"""Rule → what the number that it leaves in Choice.about or Choice.noted means."""
+DECISIONS = ("", *_FOUND)
+
+
+def ruling(rule: str, log: Log, about: int) -> Ruling:
+    """What `rule` found, from the number that it left for the row."""
+    return rule, _FOUND[rule](log, about)
 
 
 @dataclass
@@ -37,7 +74,7 @@ class Choice:
         groups: the number of the row's group: one task or session.
         weights: of the row in the loss.
         rule: the place in DECISIONS of the rule that drops the row; 0 where none does.
-        about: what that rule has to say: the row that is kept instead, a role, a trigger, a count.
+        about: a number whose meaning depends on the rule: see `ruling`.
         noted: rule → the same for rows that are only noted; -1 where it says nothing.
         contradictions: inputs with short answers that disagree.
         workloads: role → system prompts of very different texts, where there are several.

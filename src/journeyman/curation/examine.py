@@ -6,7 +6,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,8 @@ from journeyman.curation.duplicates import bands_of, words_of
 from journeyman.curation.rules import RULES, Candidate, CheckFault, bad_check
 from journeyman.errors import InputError
 from journeyman.models.gguf_file import GgufFile
+from journeyman.reasons import Reason
+from journeyman.reasons import curation as why
 from journeyman.records import Finding, Interaction, Message, ToolCall, split_system, system_text, tool_name
 from journeyman.rendering.renderer import Renderer
 from journeyman.sources.fields import at_path, epoch_s
@@ -126,43 +128,42 @@ def _apply_rules(seen: Candidate, config: CurateConfig, one: Rows) -> list[Findi
         action = getattr(config.rules, rule.__name__, "drop")
         if action == "keep":
             continue
-        detail = rule(seen)
-        if detail is None:
+        reason = rule(seen)
+        if reason is None:
             continue
-        if action == "strip" and detail.startswith("nothing"):
+        if action == "strip" and isinstance(reason, why.OnlyReasoning):
             action = "drop"
         if action == "keep_without_end":
             one["cut"] = True
         if rule is bad_check:
             one["unfit"] = True
         done: Any = {"drop": "dropped", "note": "noted"}.get(action, "mended")
-        found.append(finding_of(seen.row, rule.__name__, done, detail))
+        found.append(finding_of(seen.row, rule.__name__, done, reason))
         if action == "drop":
             one["rule"] = number
             break
     return found
 
 
-def finding_of(row: Interaction, rule: str, action: Any, detail: str) -> Finding:
+def finding_of(row: Interaction, rule: str, action: Any, reason: Reason) -> Finding:
     """The finding with the task's beginning and the answer's end."""
     task = next((turn.content for turn in reversed(row.messages) if turn.role != "system"), "")
     answer = row.output or " ".join(call.name for call in row.output_calls)
     return Finding(
-        id=row.id, log_id=row.log_id, source=row.source, role=row.role, rule=rule, action=action, detail=detail,
-        task=task[:SHOWN], answer=answer[-SHOWN:],
+        id=row.id, log_id=row.log_id, source=row.source, role=row.role, rule=rule, action=action,
+        reason=reason.record(), task=task[:SHOWN], answer=answer[-SHOWN:],
     )  # fmt: skip
 
 
+_REPLACED = {"secrets": why.SecretsReplaced, "personal": why.PersonalReplaced}
+
+
 def _redacted(row: Interaction) -> list[Finding]:
-    kinds = {
-        "secrets": ("api_key", "token", "private_key", "password"),
-        "personal": ("email", "phone", "card", "iban", "ip"),
-    }
     found = []
-    for rule, names in kinds.items():
-        counted = ", ".join(f"{name} {row.redacted[name]}" for name in names if name in row.redacted)
-        if counted:
-            found.append(finding_of(row, rule, "mended", counted))
+    for rule, kind in _REPLACED.items() if row.redacted else ():
+        counts = {one.name: row.redacted[one.name] for one in fields(kind) if one.name in row.redacted}
+        if counts:
+            found.append(finding_of(row, rule, "mended", kind(**counts)))
     return found
 
 

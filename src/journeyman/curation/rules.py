@@ -1,8 +1,7 @@
 """What is wrong with a single row: one function a rule, pure, in the order in which they are asked.
 
-A rule gives None where the row may stay, or one sentence that says what was found; the sentence never
-quotes the row, but for `bad_check`, which names the value that is wrong. What happens then is the business
-of curate.rules in the toml.
+A rule gives None where the row may stay, or a reason (reasons/curation.py) that says what was found. What happens
+then is decided by curate.rules in the config file.
 """
 
 from __future__ import annotations
@@ -17,8 +16,10 @@ from functools import cached_property
 
 from journeyman import reasoning as reasoning_of
 from journeyman.config import CurateConfig
+from journeyman.reasons import Reason
+from journeyman.reasons import curation as why
 from journeyman.records import Interaction, split_system
-from journeyman.refusals import refusal
+from journeyman.refusals import REFUSING_REASONS, refusal
 from journeyman.rendering.renderer import Renderer
 
 _NEAR_LIMIT = 0.8
@@ -76,29 +77,29 @@ class Candidate:
         return "\n".join(turn.content for turn in split_system(self.row.messages)[1])
 
 
-Rule = Callable[[Candidate], str | None]
+Rule = Callable[[Candidate], Reason | None]
 
 
-def failed(seen: Candidate) -> str | None:
+def failed(seen: Candidate) -> Reason | None:
     row = seen.row
     if row.succeeded is not False:
         return None
-    return f"the log says so: {row.errors[0][:120]}" if row.errors else "the log's status is not success"
+    return why.LoggedError(row.errors[0][:120]) if row.errors else why.LoggedFailure()
 
 
-def empty(seen: Candidate) -> str | None:
-    return None if seen.output.strip() or seen.row.output_calls else "no answer"
+def empty(seen: Candidate) -> Reason | None:
+    return None if seen.output.strip() or seen.row.output_calls else why.NoAnswer()
 
 
-def mock_provider(seen: Candidate) -> str | None:
-    row = seen.row
-    return f"provider {row.provider!r}" if row.provider in seen.config.drop_providers else None
+def mock_provider(seen: Candidate) -> Reason | None:
+    provider = seen.row.provider
+    return why.MockProvider(provider) if provider is not None and provider in seen.config.drop_providers else None
 
 
-def other_teacher(seen: Candidate) -> str | None:
+def other_teacher(seen: Candidate) -> Reason | None:
     wanted, row = seen.config.teachers, seen.row
     full = "/".join(filter(None, (row.provider, row.model)))
-    return None if not wanted or row.provider in wanted or full in wanted else f"answered by {full or 'unknown'}"
+    return None if not wanted or row.provider in wanted or full in wanted else why.OtherTeacher(full or None)
 
 
 _POLICY = re.compile(
@@ -109,19 +110,23 @@ _POLICY = re.compile(
 )
 
 
-def refused(seen: Candidate) -> str | None:
+def refused(seen: Candidate) -> Reason | None:
     """A refusal that nothing explains: neither the system prompt's policy nor a tool's result before it."""
-    why = refusal(seen.answer, seen.row.finish_reason)
-    return None if why and explained_refusal(seen) else why
+    finish_reason = seen.row.finish_reason
+    if not refusal(seen.answer, finish_reason) or explained_refusal(seen):
+        return None
+    if finish_reason in REFUSING_REASONS:
+        return why.RefusedByFinishReason(finish_reason)
+    return why.OpensWithRefusal()
 
 
-def explained_refusal(seen: Candidate) -> str | None:
+def explained_refusal(seen: Candidate) -> Reason | None:
     """A refusal that is right: the policy in the system prompt asks for it, or a tool's result does."""
-    if not refusal(seen.answer, seen.row.finish_reason) or seen.row.finish_reason in ("refusal", "content_filter"):
+    if not refusal(seen.answer, seen.row.finish_reason) or seen.row.finish_reason in REFUSING_REASONS:
         return None
     if any(turn.role == "tool" for turn in seen.row.messages):
-        return "after a tool's result"
-    return "the system prompt asks for it" if _POLICY.search(seen.instructed) else None
+        return why.RefusalAfterTool()
+    return why.RefusalAsInstructed() if _POLICY.search(seen.instructed) else None
 
 
 _ASKS = re.compile(
@@ -142,7 +147,7 @@ _TOLD_TO_ASK = re.compile(
 )
 
 
-def asks_back(seen: Candidate) -> str | None:
+def asks_back(seen: Candidate) -> Reason | None:
     """Short, without code, and asking near its beginning: help that is offered at the end is not meant.
 
     In a dialogue a question is a turn like any other: where the user replies, where tools need what is asked for,
@@ -153,14 +158,14 @@ def asks_back(seen: Candidate) -> str | None:
         return None
     if seen.in_dialogue or seen.row.tools or _TOLD_TO_ASK.search(seen.instructed):
         return None
-    return "asks for input instead of answering" if _ASKS.search(answer[:_OPENING]) else None
+    return why.AsksBack() if _ASKS.search(answer[:_OPENING]) else None
 
 
-def control_tokens(seen: Candidate) -> str | None:
+def control_tokens(seen: Candidate) -> Reason | None:
     """Text that the tokenizer would turn into control tokens could end a turn or start another."""
     row = seen.row
     found = seen.renderer.control.find_in_row(row.messages, seen.answer, row.output_calls, row.tools)
-    return None if found is None else str(found)
+    return None if found is None else why.ControlToken(*found.shown())
 
 
 _HIDDEN = re.compile("[\u200b\u2060\ufeff\u202a-\u202e\u2066-\u2069\U000e0001-\U000e007f]")
@@ -172,11 +177,11 @@ _NO_SPACES = ("THAI", "LAO", "KHMER", "MYANMAR", "TIBETAN", "CJK", "HIRAGANA", "
 """Scripts that mark where a line may break with a zero-width space."""
 
 
-def hidden_text(seen: Candidate) -> str | None:
+def hidden_text(seen: Candidate) -> Reason | None:
     """Signs that no reader sees, but for those that flags, right-to-left text and scripts without spaces need."""
     for text in (*(turn.content for turn in seen.row.messages), seen.output):
         if not text.isascii() and _HIDDEN.search(text) and (sign := _hidden_sign(text)):
-            return f"holds the invisible sign U+{ord(sign):04X}"
+            return why.HiddenCharacter(f"U+{ord(sign):04X}")
     return None
 
 
@@ -210,59 +215,58 @@ _TO_PIPELINE = re.compile(
 _TO_PIPELINE_STEMS = ("ignore", "disregard", "train", "tuned", "tuning", "distill", "mark this")
 
 
-def pipeline_instructions(seen: Candidate) -> str | None:
+def pipeline_instructions(seen: Candidate) -> Reason | None:
     for text in (seen.asked, seen.output):
         lower = text.lower()
         if any(stem in lower for stem in _TO_PIPELINE_STEMS) and _TO_PIPELINE.search(text):
-            return "speaks to whoever trains on it"
+            return why.AddressesTrainer()
     return None
 
 
-def unclosed_reasoning(seen: Candidate) -> str | None:
+def unclosed_reasoning(seen: Candidate) -> Reason | None:
     if reasoning_of.unclosed(seen.output, seen.markers):
-        return "a block of reasoning that never closes: there is no answer in it"
+        return why.UnclosedReasoning()
     return None
 
 
-def reasoning(seen: Candidate) -> str | None:
+def reasoning(seen: Candidate) -> Reason | None:
     if not reasoning_of.closes(seen.output, seen.markers):
         return None
     if not reasoning_of.stripped(seen.output, seen.markers):
-        return "nothing but reasoning"
-    return "a closed block of reasoning in the answer"
+        return why.OnlyReasoning()
+    return why.ReasoningInAnswer()
 
 
 _DANGLING = re.compile(r"(?:[,(\[{=+]|\b(?:the|an?|of|to|and|or|with|for|in|by|that|is|are|as|from|which|this|be))\s*$")
 _ENDED = (".", "!", "?", ":", ")", "]", "}", "`", '"', "'", "|", ">", "*", ";", "…", "”")
 
 
-def truncated(seen: Candidate) -> str | None:
+def truncated(seen: Candidate) -> Reason | None:
     """By the finish reason, by an open fence, by the limit where the text stops in the middle, by a dangling word."""
     row, text = seen.row, seen.answer.rstrip()
     if row.finish_reason == "length":
-        return "finish reason length"
+        return why.CutByLimit()
     if row.output_calls and not text:
         return None
     if len(re.findall(r"^[ \t]*```", text, re.MULTILINE)) % 2:
-        return "a code fence that never closes"
+        return why.OpenFence()
     if row.finish_reason is not None:
         return None
     if row.max_tokens is not None and len(text) > row.max_tokens and seen.output_tokens >= _NEAR_LIMIT * row.max_tokens:
         return _stops_near_limit(text, seen.output_tokens, row.max_tokens)
     if row.max_tokens is None and _DANGLING.search(text[-40:]) and len(text) > 200:
-        return "stops in the middle of a sentence"
+        return why.DanglingWord()
     return None
 
 
-def _stops_near_limit(text: str, tokens: int, limit: int) -> str | None:
-    where = f"{tokens} tokens by the base's count, limit {limit}"
+def _stops_near_limit(text: str, tokens: int, limit: int) -> Reason | None:
     if not text.endswith(_ENDED):
-        return f"stops in the middle of a sentence ({where})"
+        return why.UnendedSentence(tokens, limit)
     block = _last_code(text)
     if block is not None and not _parses(*block):
-        return f"its last code block does not parse ({where})"
+        return why.UnparsedCode(tokens, limit)
     if tokens > limit * 1.02:
-        return f"longer than the limit ({where})"
+        return why.OverLimit(tokens, limit)
     return None
 
 
@@ -292,8 +296,9 @@ def _parses(language: str, code: str) -> bool:
     return True
 
 
-def bad_check(seen: Candidate) -> str | None:
-    return seen.check_fault(seen.row) if seen.check_fault and seen.row.check else None
+def bad_check(seen: Candidate) -> Reason | None:
+    fault = seen.check_fault(seen.row) if seen.check_fault and seen.row.check else None
+    return None if fault is None else why.BadCheck(fault)
 
 
 RULES: Sequence[Rule] = (
