@@ -31,7 +31,7 @@ from journeyman.manifests import CheckRule, DatasetManifest
 from journeyman.models.gguf_file import GgufFile
 from journeyman.ports import SilentReporter
 from journeyman.reasoning import stripped
-from journeyman.reasons import Reason
+from journeyman.reasons import Reason, dataset
 from journeyman.reasons import curation as why
 from journeyman.records import Example, Finding, Interaction, Rejected
 from journeyman.rendering.renderer import Renderer
@@ -250,7 +250,7 @@ def test_a_configured_system_prompt_replaces_the_logged_one_and_is_noted(tmp_pat
     config = Config.model_validate({"roles": {"coder": {"system_prompt": "Be brief."}}})
     manifest = _curate(tmp_path / "log.jsonl", tmp_path, embedded, config)
     assert manifest.system_prompts == {"coder": "Be brief."}
-    assert "coder: 20 of 20 rows get another system prompt than logged (as configured)" in manifest.notes
+    assert dataset.PromptReplaced("coder", 20, 20, configured=True).record() in manifest.notes
     assert all(r.messages[0].content == "Be brief." for r in read_rows(tmp_path / "train.jsonl", Example))
 
 

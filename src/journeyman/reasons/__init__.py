@@ -1,6 +1,6 @@
 """Reasons, refusals, warnings and advice as codes with typed details; see base.py."""
 
-from journeyman.reasons import curation, deciding, planning, scoring, sources
+from journeyman.reasons import curation, dataset, deciding, planning, scoring, sources
 from journeyman.reasons.base import Detail, Reason, ReasonRecord, Text, kinds
 
 __all__ = [
@@ -9,6 +9,7 @@ __all__ = [
     "ReasonRecord",
     "Text",
     "curation",
+    "dataset",
     "deciding",
     "kinds",
     "planning",
