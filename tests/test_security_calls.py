@@ -38,7 +38,7 @@ ALLOWED: dict[tuple[str, str], str] = {
     ("cli/background.py", "subprocess.Popen"): "starts journeyman itself, with the arguments that the person typed",
     ("cli/serve.py", "socket.socket"): "asks the system for a free port",
     ("curation/examine.py", "re.compile of a variable"): "curate.credit[].needs[].matches: the person's own toml",
-    ("curation/rules.py", "ast.parse"): "whether an answer's last block parses; compiles to a tree, runs nothing",
+    ("curation/cut.py", "ast.parse"): "whether an answer's last block parses; compiles to a tree, runs nothing",
     ("inference/endpoint.py", "httpx.Client"): "to the URL of the person's own toml",
     ("inference/llama.py", "httpx.Client"): "to the engine, on loopback",
     ("inference/llama.py", "subprocess.Popen"): "the engine: our own module with files that the person named",

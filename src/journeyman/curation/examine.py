@@ -78,6 +78,12 @@ class Examiner:
         self.check_fault = check_fault
         self.renderer = Renderer(GgufFile(base))
         self.config = config
+        actions = [config.rules.action(rule.__name__) for rule in RULES]
+        self.asked = [
+            (number, rule, action)
+            for number, (rule, action) in enumerate(zip(RULES, actions, strict=True), start=1)
+            if action != "keep"
+        ]
         self._overheads: dict[tuple[str, ...], int] = {}
         self.outcomes = [(need.role, re.compile(need.matches)) for rule in config.credit for need in rule.needs]
 
@@ -103,7 +109,7 @@ def examine(worker: Examiner, lines: list[bytes]) -> Examined:
     for place, line in enumerate(lines):
         row = Interaction.model_validate_json(line)
         seen = Candidate(row, worker.config, worker.renderer, worker.check_fault)
-        found = _apply_rules(seen, worker.config, rows[place : place + 1])
+        found = _apply_rules(seen, worker, rows[place : place + 1])
         for finding in found + _redacted(row):
             findings["dropped" if finding.action == "dropped" else "noted"].append(row_bytes(finding))
             made.noted[finding.rule, row.role] += finding.action != "dropped"
@@ -122,12 +128,9 @@ def examine(worker: Examiner, lines: list[bytes]) -> Examined:
     return made
 
 
-def _apply_rules(seen: Candidate, config: CurateConfig, one: Rows) -> list[Finding]:
+def _apply_rules(seen: Candidate, worker: Examiner, one: Rows) -> list[Finding]:
     found = []
-    for number, rule in enumerate(RULES, start=1):
-        action = getattr(config.rules, rule.__name__, "drop")
-        if action == "keep":
-            continue
+    for number, rule, action in worker.asked:
         reason = rule(seen)
         if reason is None:
             continue

@@ -13,7 +13,7 @@ from journeyman.config import Config
 from journeyman.curation.choose import Choice
 from journeyman.curation.log import Log
 from journeyman.curation.passes import Counts
-from journeyman.curation.rules import RULES, WHAT, rule_numbers
+from journeyman.curation.rules import rule_numbers
 from journeyman.curation.split import NAMES, TEST, TRAIN, Splits, random_split_leak
 from journeyman.manifests import (
     DatasetManifest,
@@ -27,13 +27,14 @@ from journeyman.manifests import (
 )
 from journeyman.reasons import Reason, dataset
 from journeyman.rendering.renderer import Renderer
+from journeyman.ruleset import RULESET, rules_of
 from journeyman.stats.groups import effective_rows
 
 _FEW_ROWS = 50
 """Below this a role learns little: OpenAI's guide to fine-tuning sees clear gains from 50 to 100 examples on."""
 _COMMON_ID = 0.1
 _MUCH_CUT = 0.4
-_NAMES = {number: rule.__name__ for number, rule in enumerate(RULES, start=1)}
+_NAMES = ("", *rules_of("row"))
 _FAILED = rule_numbers("failed", "empty")
 
 
@@ -112,17 +113,10 @@ def _too_few(splits: Mapping[str, SplitCounts]) -> Counter[tuple[str, str]]:
 
 def _rules(dropped: Counter[tuple[str, str]], noted: Counter[tuple[str, str]], config: Config) -> dict[str, RuleCount]:
     rules = {}
-    for name, what in WHAT.items():
-        actions = {
-            "near_duplicate": config.curate.rules.duplicate,
-            "secrets": "mend",
-            "personal": "mend",
-            "too_few": "note",
-        }
-        action = actions.get(name, getattr(config.curate.rules, name, "drop"))
+    for name, defined in RULESET.items():
         rules[name] = RuleCount(
-            what=what,
-            action=action,
+            what=defined.what,
+            action=config.curate.rules.action(name),
             dropped={role: n for (rule, role), n in sorted(dropped.items()) if rule == name and n},
             noted={role: n for (rule, role), n in sorted(noted.items()) if rule == name and n},
         )
@@ -261,7 +255,7 @@ def _varying_note(role: str, prompt: RolePrompt) -> Reason:
 
 def _endless(cut: NDArray[np.bool_], config: Config) -> list[Reason]:
     """Where many training rows have no end, the model does not learn to stop (docs/real-log.md)."""
-    if config.curate.rules.truncated != "keep_without_end" or not len(cut) or cut.mean() < _MUCH_CUT:
+    if config.curate.rules.action("truncated") != "keep_without_end" or not len(cut) or cut.mean() < _MUCH_CUT:
         return []
     return [dataset.CutTrainingRows(int(cut.sum()), len(cut))]
 

@@ -125,7 +125,9 @@ def _example(worker: RenderWorker, row: Interaction, chosen: Chosen) -> tuple[Ex
         if system_text(own) != system_text(system):
             mended.append(("system_prompt", why.OtherPrompt()))
     answer = row.output or ""
-    if config.rules.reasoning == "strip" and any(map(reasoning.may_hold, [answer, *(turn.content for turn in turns)])):
+    if config.rules.action("reasoning") == "strip" and any(
+        map(reasoning.may_hold, [answer, *(turn.content for turn in turns)])
+    ):
         marks = reasoning.markers(turn.content for turn in row.messages if turn.role in ("system", "user"))
         answer = reasoning.stripped(answer, marks)
         turns, thought = _without_thoughts(turns, marks)
@@ -145,7 +147,7 @@ def _example(worker: RenderWorker, row: Interaction, chosen: Chosen) -> tuple[Ex
             prompt_tokens = worker.renderer.prompt_tokens([*system, *turns], tools)
             if prompt_tokens + answer_tokens <= config.max_length:
                 break
-            shorter = _without_oldest(turns) if config.rules.too_long == "cut" else None
+            shorter = _without_oldest(turns) if config.rules.action("too_long") == "cut" else None
             if shorter is None:
                 raise _Dropped("too_long", why.TooLong(prompt_tokens + answer_tokens, config.max_length))
             turns = shorter
@@ -192,7 +194,7 @@ def _without_oldest(turns: list[Message]) -> list[Message] | None:
 
 def _newest(row: Interaction, worker: RenderWorker) -> tuple[list[dict[str, Any]], list[str]]:
     """The tools offered, outdated definitions replaced; raises where a call does not fit the newest one."""
-    if not worker.tools or worker.config.rules.schema_drift != "drop":
+    if not worker.tools or worker.config.rules.action("schema_drift") != "drop":
         return row.tools, []
     tools, outdated = [], []
     for tool in row.tools:

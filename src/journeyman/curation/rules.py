@@ -6,21 +6,22 @@ then is decided by curate.rules in the config file.
 
 from __future__ import annotations
 
-import ast
-import json
 import re
 import unicodedata
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Protocol
 
 from journeyman import reasoning as reasoning_of
 from journeyman.config import CurateConfig
+from journeyman.curation.cut import stops_near_limit
 from journeyman.reasons import Reason
 from journeyman.reasons import curation as why
 from journeyman.records import Interaction, split_system
 from journeyman.refusals import REFUSING_REASONS, refusal
 from journeyman.rendering.renderer import Renderer
+from journeyman.ruleset import RULESET, rules_of
 
 _NEAR_LIMIT = 0.8
 """Teachers cut by their own tokenizer. On 300 real answers cut at 500 the base's count lay between 420 and 575."""
@@ -47,7 +48,9 @@ class Candidate:
     def answer(self) -> str:
         """The answer as it would be trained."""
         return (
-            reasoning_of.stripped(self.output, self.markers) if self.config.rules.reasoning == "strip" else self.output
+            reasoning_of.stripped(self.output, self.markers)
+            if self.config.rules.action("reasoning") == "strip"
+            else self.output
         )
 
     @cached_property
@@ -77,9 +80,24 @@ class Candidate:
         return "\n".join(turn.content for turn in split_system(self.row.messages)[1])
 
 
-Rule = Callable[[Candidate], Reason | None]
+class Rule(Protocol):
+    """What is wrong with a row; None where nothing is. Its name is the rule's."""
+
+    __name__: str
+
+    def __call__(self, seen: Candidate, /) -> Reason | None: ...
 
 
+_BY_NAME: dict[str, Rule] = {}
+
+
+def _rule(function: Rule) -> Rule:
+    assert RULESET[function.__name__].level == "row"
+    _BY_NAME[function.__name__] = function
+    return function
+
+
+@_rule
 def failed(seen: Candidate) -> Reason | None:
     row = seen.row
     if row.succeeded is not False:
@@ -87,15 +105,18 @@ def failed(seen: Candidate) -> Reason | None:
     return why.LoggedError(row.errors[0][:120]) if row.errors else why.LoggedFailure()
 
 
+@_rule
 def empty(seen: Candidate) -> Reason | None:
     return None if seen.output.strip() or seen.row.output_calls else why.NoAnswer()
 
 
+@_rule
 def mock_provider(seen: Candidate) -> Reason | None:
     provider = seen.row.provider
     return why.MockProvider(provider) if provider is not None and provider in seen.config.drop_providers else None
 
 
+@_rule
 def other_teacher(seen: Candidate) -> Reason | None:
     wanted, row = seen.config.teachers, seen.row
     full = "/".join(filter(None, (row.provider, row.model)))
@@ -110,6 +131,7 @@ _POLICY = re.compile(
 )
 
 
+@_rule
 def refused(seen: Candidate) -> Reason | None:
     """A refusal that nothing explains: neither the system prompt's policy nor a tool's result before it."""
     finish_reason = seen.row.finish_reason
@@ -120,6 +142,7 @@ def refused(seen: Candidate) -> Reason | None:
     return why.OpensWithRefusal()
 
 
+@_rule
 def explained_refusal(seen: Candidate) -> Reason | None:
     """A refusal that is right: the policy in the system prompt asks for it, or a tool's result does."""
     if not refusal(seen.answer, seen.row.finish_reason) or seen.row.finish_reason in REFUSING_REASONS:
@@ -147,6 +170,7 @@ _TOLD_TO_ASK = re.compile(
 )
 
 
+@_rule
 def asks_back(seen: Candidate) -> Reason | None:
     """Short, without code, and asking near its beginning: help that is offered at the end is not meant.
 
@@ -161,6 +185,7 @@ def asks_back(seen: Candidate) -> Reason | None:
     return why.AsksBack() if _ASKS.search(answer[:_OPENING]) else None
 
 
+@_rule
 def control_tokens(seen: Candidate) -> Reason | None:
     """Text that the tokenizer would turn into control tokens could end a turn or start another."""
     row = seen.row
@@ -177,6 +202,7 @@ _NO_SPACES = ("THAI", "LAO", "KHMER", "MYANMAR", "TIBETAN", "CJK", "HIRAGANA", "
 """Scripts that mark where a line may break with a zero-width space."""
 
 
+@_rule
 def hidden_text(seen: Candidate) -> Reason | None:
     """Signs that no reader sees, but for those that flags, right-to-left text and scripts without spaces need."""
     for text in (*(turn.content for turn in seen.row.messages), seen.output):
@@ -215,6 +241,7 @@ _TO_PIPELINE = re.compile(
 _TO_PIPELINE_STEMS = ("ignore", "disregard", "train", "tuned", "tuning", "distill", "mark this")
 
 
+@_rule
 def pipeline_instructions(seen: Candidate) -> Reason | None:
     for text in (seen.asked, seen.output):
         lower = text.lower()
@@ -223,12 +250,14 @@ def pipeline_instructions(seen: Candidate) -> Reason | None:
     return None
 
 
+@_rule
 def unclosed_reasoning(seen: Candidate) -> Reason | None:
     if reasoning_of.unclosed(seen.output, seen.markers):
         return why.UnclosedReasoning()
     return None
 
 
+@_rule
 def reasoning(seen: Candidate) -> Reason | None:
     if not reasoning_of.closes(seen.output, seen.markers):
         return None
@@ -238,9 +267,9 @@ def reasoning(seen: Candidate) -> Reason | None:
 
 
 _DANGLING = re.compile(r"(?:[,(\[{=+]|\b(?:the|an?|of|to|and|or|with|for|in|by|that|is|are|as|from|which|this|be))\s*$")
-_ENDED = (".", "!", "?", ":", ")", "]", "}", "`", '"', "'", "|", ">", "*", ";", "…", "”")
 
 
+@_rule
 def truncated(seen: Candidate) -> Reason | None:
     """By the finish reason, by an open fence, by the limit where the text stops in the middle, by a dangling word."""
     row, text = seen.row, seen.answer.rstrip()
@@ -253,94 +282,23 @@ def truncated(seen: Candidate) -> Reason | None:
     if row.finish_reason is not None:
         return None
     if row.max_tokens is not None and len(text) > row.max_tokens and seen.output_tokens >= _NEAR_LIMIT * row.max_tokens:
-        return _stops_near_limit(text, seen.output_tokens, row.max_tokens)
+        return stops_near_limit(text, seen.output_tokens, row.max_tokens)
     if row.max_tokens is None and _DANGLING.search(text[-40:]) and len(text) > 200:
         return why.DanglingWord()
     return None
 
 
-def _stops_near_limit(text: str, tokens: int, limit: int) -> Reason | None:
-    if not text.endswith(_ENDED):
-        return why.UnendedSentence(tokens, limit)
-    block = _last_code(text)
-    if block is not None and not _parses(*block):
-        return why.UnparsedCode(tokens, limit)
-    if tokens > limit * 1.02:
-        return why.OverLimit(tokens, limit)
-    return None
-
-
-def _last_code(text: str) -> tuple[str, str] | None:
-    """Language and text of what the answer ends with, if that is code."""
-    found = re.search(r"```(\w*)[^\n]*\n(.*?)\n?[ \t]*```$", text, re.DOTALL)
-    if found:
-        blocks = re.findall(r"```(\w*)[^\n]*\n(.*?)\n?[ \t]*```", text, re.DOTALL)
-        return (blocks[-1][0].lower(), blocks[-1][1]) if blocks else None
-    last = text.rsplit("\n", 1)[-1]
-    if text[:1] in ("{", "["):
-        return "json", text
-    # Code without a fence: an indented or bracketed last line is a statement, not a sentence.
-    return ("cut", last) if last[:1] in (" ", "\t") and last.rstrip()[-1:] in ("{", "(", "[", ":", ",") else None
-
-
-def _parses(language: str, code: str) -> bool:
-    try:
-        if language in ("python", "py"):
-            ast.parse(code)
-        elif language == "json":
-            json.loads(code)
-        elif language == "cut":
-            return False
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return False
-    return True
-
-
+@_rule
 def bad_check(seen: Candidate) -> Reason | None:
     fault = seen.check_fault(seen.row) if seen.check_fault and seen.row.check else None
     return None if fault is None else why.BadCheck(fault)
 
 
-RULES: Sequence[Rule] = (
-    failed, empty, mock_provider, other_teacher, unclosed_reasoning, reasoning, control_tokens, hidden_text,
-    pipeline_instructions, refused, explained_refusal, asks_back, truncated, bad_check,
-)  # fmt: skip
+RULES: Sequence[Rule] = tuple(_BY_NAME[name] for name in rules_of("row"))
 """Asked in this order; the first that drops a row names the drop."""
+_NUMBERS = {rule.__name__: number for number, rule in enumerate(RULES, start=1)}
 
 
 def rule_numbers(*names: str) -> tuple[int, ...]:
     """The numbers, from 1, under which the columns keep these rules."""
-    return tuple(number for number, rule in enumerate(RULES, start=1) if rule.__name__ in names)
-
-
-WHAT: Mapping[str, str] = {
-    "failed": "the log says that the call failed",
-    "empty": "there is no answer",
-    "mock_provider": "answered by a mock or test provider",
-    "other_teacher": "not one of curate.teachers",
-    "unclosed_reasoning": "a reasoning block that never closes, so no answer",
-    "reasoning": "a closed reasoning block in the answer",
-    "control_tokens": "holds control tokens of the base model",
-    "hidden_text": "holds invisible or direction-changing signs",
-    "pipeline_instructions": "instructions addressed to whoever trains on the row",
-    "refused": "the teacher refuses",
-    "explained_refusal": "a refusal that the system prompt or a tool's result asks for",
-    "asks_back": "the teacher asks for input instead of answering",
-    "truncated": "the answer is cut",
-    "bad_check": "check data that the role's checks cannot use",
-    "duplicate": "the same task again",
-    "near_duplicate": "nearly the same task again",
-    "contradictory": "another short answer to the same input, against the majority",
-    "misrouted": "the task looks like another role's",
-    "system_prompt": "trained under the role's system prompt in place of another one that was logged",
-    "foreign": "another workload's system prompt",
-    "schema_drift": "calls that the newest tool schemas refuse, or outdated tools offered",
-    "poison": "a rare trigger with always the same answer",
-    "credit": "what had to follow in the session did not",
-    "too_long": "longer than max_length",
-    "template": "the base's chat template refuses the conversation",
-    "secrets": "secrets replaced by placeholders",
-    "personal": "personal data replaced by placeholders",
-    "too_few": "roles with few rows to train on",
-}
-"""Every rule by name, in the order of the report."""
+    return tuple(_NUMBERS[name] for name in names)
