@@ -21,7 +21,7 @@ class WarmupNeverEnds(Reason, code="warmup_never_ends"):
 
 
 @dataclass(frozen=True)
-class UnknownRole(OfRole, code="unknown_role"):
+class RoleWithoutRows(OfRole, code="role_without_rows"):
     """`known`: the roles that rows have, separated by commas."""
 
     says = "[roles.{role}] names a role that no row has; the roles are: {known}"

@@ -191,7 +191,7 @@ def _warnings(
     unknown = sorted(set(config.roles) - set(dataset.splits))
     if unknown:
         known = ", ".join(sorted(dataset.splits))
-        warnings.append(planning.UnknownRole(unknown[0], known))
+        warnings.append(planning.RoleWithoutRows(unknown[0], known))
     if dataset.longest_row_tokens > geometry.context:
         warnings.append(planning.OverContext(dataset.longest_row_tokens, geometry.context))
     for role, split in dataset.splits.items():
