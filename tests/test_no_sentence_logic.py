@@ -17,7 +17,7 @@ _LOOKS |= {"find", "rfind", "index", "count", "match", "search", "fullmatch"}
 
 FOREIGN = {
     "GIT binary patch", "Binary files ", "rename to", "copy to", "new file mode", "deleted file mode",  # of git's diffs
-    "for tool use",  # of a chat template's text
+    "for tool use",  # of a session of a coding agent
     "no error",  # of a log's status
     "did not end by itself: length",
 }  # fmt: skip
