@@ -40,6 +40,7 @@ from journeyman.manifests import (
     PlanManifest,
 )
 from journeyman.reasons.base import Text
+from journeyman.reasons.planning import TooFewTestRows
 from journeyman.records import EVERY_ROLE, Rejected
 from journeyman.stages.decide import decide
 from journeyman.stages.export import export
@@ -213,7 +214,7 @@ def test_the_plan_of_hostile_roles() -> None:
         base_path="/x/<b>\n# y", base_sha256="0", base_parameters=1, trainable_parameters=1, steps_per_epoch=1,
         total_steps=1, total_tokens=1, precision="float32", matrix_gflops=1.0, memory="keep", estimated_train_s=1.0,
         estimated_train_memory_gb=1.0, estimated_serve_memory_gb=1.0, rules=rules, power_rate=0.99,
-        power=dict.fromkeys(ROLES, 0.5), warnings=[f"{role}: a warning" for role in ROLES],
+        power=dict.fromkeys(ROLES, 0.5), warnings=[TooFewTestRows(role, 4, 4.0, 0.98, 189).record() for role in ROLES],
     )  # fmt: skip
     page = harmless_markdown(plan_text(plan, parse_config({}, "x")))
     assert page.count("<h2>") == 3 and page.count("<li>") >= 2 * len(ROLES)

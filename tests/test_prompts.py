@@ -15,6 +15,7 @@ from journeyman.curation.prompts import _frame
 from journeyman.manifests import BundleManifest, DatasetManifest, RolePrompt
 from journeyman.models.gguf_file import GgufFile
 from journeyman.ports import SilentReporter
+from journeyman.reasons.dataset import TemplatedPrompts
 from journeyman.records import Example, Finding, Message, split_system, system_text
 from journeyman.redaction.redactor import Redactor
 from journeyman.serving.app import RequestError, served_messages
@@ -48,7 +49,8 @@ def test_each_row_is_trained_under_its_own_document(tmp_path: Path, tiny: GgufFi
     for row in examples:
         number = system_text(row.messages).split("pump P-")[1].split()[0]
         assert number in row.answer, (system_text(row.messages), row.answer)
-    assert any("each row keeps its own" in note for note in manifest.notes)
+    (note,) = [made for one in manifest.notes if isinstance(made := one.reason(), TemplatedPrompts)]
+    assert (note.role, note.rows) == ("agent", len(rows)) and note.begins.startswith("Answer from this document only.")
 
 
 def test_a_configured_prompt_is_fixed_and_every_replaced_one_is_told(tmp_path: Path, tiny: GgufFile) -> None:

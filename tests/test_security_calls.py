@@ -37,7 +37,7 @@ PATTERNS = {"compile", "search", "match", "fullmatch", "findall", "finditer", "s
 ALLOWED: dict[tuple[str, str], str] = {
     ("cli/serve.py", "socket.socket"): "asks the system for a free port",
     ("curation/examine.py", "re.compile of a variable"): "curate.credit[].needs[].matches: the person's own toml",
-    ("curation/rules.py", "ast.parse"): "whether an answer's last block parses; compiles to a tree, runs nothing",
+    ("curation/cut.py", "ast.parse"): "whether an answer's last block parses; compiles to a tree, runs nothing",
     ("inference/endpoint.py", "httpx.Client"): "to the URL of the person's own toml",
     ("inference/llama.py", "httpx.Client"): "to the engine, on loopback",
     ("inference/llama.py", "subprocess.Popen"): "the engine: our own module with files that the person named",

@@ -13,7 +13,7 @@ from pydantic_core import PydanticUndefined
 
 from journeyman.cli.app import app
 from journeyman.config import PRESETS, Config
-from journeyman.curation.rules import WHAT
+from journeyman.ruleset import RULESET
 from journeyman.scoring.checks import check_table
 from journeyman.scoring.judge import judge_check
 from journeyman.sources.reader import FORMATS
@@ -36,7 +36,7 @@ def reference() -> str:
     lines += ["", "## Log formats", "", "Detected row by row in this order, or named with data.format:", ""]
     lines += [f"- `{one.name}`: {one.what}" for one in FORMATS.values()]
     lines += ["", "## Rules of curate", "", "The first that drops a row names the drop:", ""]
-    lines += [f"- `{name}`: {what}" for name, what in WHAT.items()]
+    lines += [f"- `{name}`: {rule.what}" for name, rule in RULESET.items()]
     lines += ["", "## Verbs", ""]
     command = typer.main.get_command(app)
     verbs: dict[str, Any] = command.commands  # type: ignore[attr-defined]

@@ -11,13 +11,23 @@ import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    create_model,
+    field_validator,
+    model_validator,
+)
 
 from journeyman.errors import UsageError
 from journeyman.records import ARMS, EVERY_ROLE
+from journeyman.ruleset import RULESET, Action
 
 CONFIG_NAME = "journeyman.toml"
 EMBEDDED = "embedded"
@@ -103,41 +113,34 @@ class RedactConfig(Section):
     personal: bool = Field(True, description="e-mail, phone, card, IBAN and public IP addresses")
 
 
-class RulesConfig(Section):
-    """What happens to the rows that a rule finds. `note` only counts and lists them."""
+class RuleActions(Section):
+    """What happens to the rows that a rule finds. `note` only counts and lists them. The keys come from ruleset.py."""
 
-    failed: Literal["drop", "keep"] = Field("drop", description="the log says that the call failed")
-    mock_provider: Literal["drop", "keep"] = Field("drop", description="answered by one of drop_providers")
-    refused: Literal["drop", "note", "keep"] = Field("drop", description="the teacher refuses")
-    explained_refusal: Literal["drop", "note", "keep"] = Field(
-        "note", description="a refusal that the system prompt's policy or a tool's result asks for"
+    def action(self, rule: str) -> Action:
+        """What is done with the rows that a rule finds: by its key, or always the same where it has none.
+
+        Raises:
+            KeyError: no rule is called so.
+        """
+        found = RULESET[rule]
+        key = found.key or rule
+        chosen: Action = getattr(self, key) if RULESET[key].actions else found.default
+        return chosen
+
+
+if TYPE_CHECKING:
+    RulesConfig = RuleActions
+else:
+    RulesConfig = create_model(
+        "RulesConfig",
+        __base__=RuleActions,
+        __module__=__name__,
+        **{
+            name: (Literal[rule.actions], Field(rule.default, description=rule.doc or rule.what))
+            for name, rule in RULESET.items()
+            if rule.actions
+        },
     )
-    asks_back: Literal["drop", "note", "keep"] = Field(
-        "drop", description="asks for input instead of answering, where no dialogue, tool or system prompt explains it"
-    )
-    control_tokens: Literal["drop"] = Field(
-        "drop", description="holds control tokens of the base; there is no other way"
-    )
-    hidden_text: Literal["drop", "note", "keep"] = Field("drop", description="invisible or direction-changing signs")
-    pipeline_instructions: Literal["drop", "note", "keep"] = Field(
-        "drop", description="speaks to whoever trains on it, not to the agent"
-    )
-    reasoning: Literal["strip", "drop", "keep"] = Field(
-        "strip", description="closed blocks of reasoning (<think>, <thinking>, …) in answers and history"
-    )
-    truncated: Literal["drop", "keep_without_end", "keep"] = Field(
-        "keep_without_end", description="cut answers; keep_without_end trains their text but no terminator"
-    )
-    too_long: Literal["drop", "cut"] = Field("drop", description="over max_length; cut removes the oldest turns")
-    duplicate: Literal["drop", "keep"] = Field("drop", description="repeats and near repeats of a task")
-    contradictory: Literal["drop", "note", "keep"] = Field("drop", description="other short answer to the same input")
-    misrouted: Literal["drop", "note", "keep"] = Field("note", description="the task looks like another role's")
-    foreign: Literal["drop", "note", "keep"] = Field("drop", description="another workload: its system prompt is alien")
-    schema_drift: Literal["drop", "note", "keep"] = Field("drop", description="calls that the newest tools refuse")
-    bad_check: Literal["drop", "note", "keep"] = Field(
-        "note", description="check data that the role's checks cannot use; note trains on the row and never tests it"
-    )
-    poison: Literal["drop", "note", "keep"] = Field("drop", description="a rare trigger with always the same answer")
 
 
 class Outcome(Section):

@@ -16,6 +16,10 @@ An error says what is wrong, where (with the value) and the command or edit that
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # `journeyman --help` imports this module, and must not load pydantic
+    from journeyman.reasons import Reason
 
 
 class JourneymanError(Exception):
@@ -62,7 +66,11 @@ class NotDeployable(JourneymanError):
 
 
 class NoGo(NotDeployable):
-    """The plan refuses before anything is spent."""
+    """The plan refuses before anything is spent, for a reason of reasons/planning.py."""
+
+    def __init__(self, reason: Reason, remedy: str = "") -> None:
+        self.reason = reason
+        super().__init__(reason.sentence(), remedy)
 
 
 class Interrupted(JourneymanError):

@@ -115,7 +115,12 @@ class RoutingQuality(Manifest):
     )
     guessing: float | None = Field(description="what guessing would give")
     found: float | None = Field(description="share flagged when the role is swapped on purpose")
-    note: str
+    note: ReasonRecord | None = Field(description="why nothing is flagged, where that is so")
+
+    @field_validator("note", mode="before")
+    @classmethod
+    def _without_text(cls, note: Any) -> Any:
+        return note or None  # older versions wrote an empty text
 
 
 class Lengths(Manifest):
@@ -175,8 +180,8 @@ class DatasetManifest(Manifest):
     repetition: Repetition
     routing: RoutingQuality | None
     credit: list[CreditFunnel]
-    leak_check: str = Field(description="what was compared, and what was found")
-    notes: list[str]
+    leak_check: ReasonRecord = Field(description="what was compared, and what was found")
+    notes: list[ReasonRecord]
 
 
 class CheckRule(Manifest):
@@ -225,7 +230,7 @@ class PlanManifest(Manifest):
     rules: Rules
     power: dict[str, float] = Field(description="role → chance that its test rows suffice at power_rate")
     power_rate: float
-    warnings: list[str]
+    warnings: list[ReasonRecord]
 
 
 class ValidationPoint(Manifest):

@@ -166,9 +166,17 @@ class Finding(Record):
     role: str
     rule: str
     action: Literal["dropped", "mended", "noted"]
-    detail: str
+    reason: ReasonRecord
     task: str = Field("", description="the task's beginning, for the report")
     answer: str = Field("", description="the answer's end, for the report")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_a_sentence(cls, value: Any) -> Any:
+        """Findings of older runs hold a sentence called `detail` in place of the reason."""
+        if isinstance(value, dict) and "detail" in value and "reason" not in value:
+            return {"reason" if key == "detail" else key: inner for key, inner in value.items()}
+        return value
 
 
 EVERY_ROLE = "all"

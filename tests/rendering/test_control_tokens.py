@@ -14,6 +14,7 @@ from journeyman.errors import InputError
 from journeyman.inference.survey import Inputs, Survey
 from journeyman.models.gguf_file import GgufFile
 from journeyman.ports import SilentReporter
+from journeyman.reasons.curation import ControlToken
 from journeyman.records import Example, Interaction, Message, ToolCall
 from journeyman.rendering.control import ControlTokens
 from journeyman.rendering.renderer import Renderer
@@ -78,7 +79,7 @@ def test_curate_drops_and_training_refuses_a_control_token_in_any_text(place: st
         tools=row.tools, succeeded=True,
     )  # fmt: skip
     found = control_tokens(Candidate(logged, Config().curate, tools_renderer))
-    assert found is not None and "<|im_end|>" in found
+    assert isinstance(found, ControlToken) and found.token == "<|im_end|>"
 
 
 def test_in_training_the_only_control_tokens_are_the_templates(embedded: GgufFile, renderer: Renderer) -> None:

@@ -23,9 +23,10 @@ from journeyman.cli.serve import _listen, serve_bundle
 from journeyman.errors import InputError, UsageError
 from journeyman.evidence import RESPONSES
 from journeyman.inference.llama import EngineSettings, running_engine
-from journeyman.manifests import BundleManifest
-from journeyman.pipeline import STAGES, Run, read_result
+from journeyman.manifests import BundleManifest, PlanManifest
+from journeyman.pipeline import STAGES, Run, read_result, typed_result
 from journeyman.ports import Question
+from journeyman.reasons.planning import TooFewTestRows, WarmupNeverEnds
 from journeyman.records import Message, Verdict
 from journeyman.sealed_lines import sealed
 from journeyman.serving.app import conversation_of, engine_request, ignored_of, make_app
@@ -293,12 +294,16 @@ def test_the_seed_preset_is_the_documented_recipe(make_run: MakeRun) -> None:
 def test_the_plan_counts_exactly_and_warns_of_a_warm_up_that_never_ends(make_run: MakeRun) -> None:
     folder = make_run(toml="")
     assert call("plan", "--dir", folder, "--set", "train.warmup_steps=50") == 0
-    plan = read_result(folder, "plan")[1].model_dump()
+    made = typed_result(folder, "plan", PlanManifest)
+    plan = made.model_dump()
     # 2 layers, rank 4: q 32+32, k and v 16+32, o 32+32, gate and up 64+32, down 32+64
     assert plan["trainable_parameters"] == 2 * 4 * (64 + 2 * 48 + 64 + 3 * 96)
     assert plan["total_steps"] == 2 * 8
-    assert any("warmup_steps = 50" in warning for warning in plan["warnings"])
-    assert any("coder: 4 test rows cannot prove" in warning and "189 would" in warning for warning in plan["warnings"])
+    warnings = [warning.reason() for warning in made.warnings]
+    (warmup,) = [one for one in warnings if isinstance(one, WarmupNeverEnds)]
+    assert (warmup.warmup_steps, warmup.steps) == (50, 16)
+    (coder,) = [one for one in warnings if isinstance(one, TooFewTestRows) and one.role == "coder"]
+    assert (coder.rows, coder.needed) == (4, 189)
 
 
 # --- serve ----------------------------------------------------------------------------------------

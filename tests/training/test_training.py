@@ -22,6 +22,7 @@ from journeyman.models.gguf_file import GgufFile
 from journeyman.models.loss import label_loss
 from journeyman.models.weights import load_decoder
 from journeyman.ports import Reporter, SilentReporter
+from journeyman.reasons.planning import TrainingDoesNotFit
 from journeyman.rendering.renderer import Rendered
 from journeyman.sizing.memory import TrainingSize
 from journeyman.stages.plan import MemoryChoice, choose_memory
@@ -309,5 +310,10 @@ def test_memory_is_used_in_the_first_way_that_fits() -> None:
         "long prompts are shared"
     )
     assert chosen(200, 900.0, pack_tokens=1000).pack_tokens == 1000
-    with pytest.raises(NoGo, match=r"does not fit into 3.0 GB .GB needed: keep \d.*recompute \d.*stream \d"):
+    with pytest.raises(NoGo, match=r"does not fit into 3.0 GB .GB needed: keep \d.*recompute \d.*stream \d") as refused:
         chosen(3)
+    why = refused.value.reason
+    assert isinstance(why, TrainingDoesNotFit) and why.limit_gb == 3 and (why.stream_gb or 0) > 3
+    with pytest.raises(NoGo) as refused:
+        chosen(3, memory="keep")
+    assert refused.value.reason.details["stream_gb"] is None, "not tried"

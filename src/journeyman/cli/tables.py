@@ -123,7 +123,7 @@ def print_lint_table(console: PlainConsole, data: DatasetManifest) -> None:
             rows.append([name, rule.action, f"{dropped:,}", f"{noted:,}", roles, rule.what])
     print_grid(console, f"{data.kept:,} of {data.rows_in:,} rows stay", columns, rows)
     repetition, routing = data.repetition, data.routing
-    say_on(console, f"leak check: {data.leak_check}")
+    say_on(console, f"leak check: {data.leak_check.sentence()}")
     if repetition.random_split_tests:
         say_on(
             console,
@@ -140,7 +140,7 @@ def print_lint_table(console: PlainConsole, data: DatasetManifest) -> None:
         steps = " → ".join(f"{step} {n:,}" for step, n in funnel.steps.items())
         say_on(console, f"credit of {named(funnel.role)}: {steps}")
     for note in data.notes:
-        say_on(console, f"note: {note}")
+        say_on(console, f"note: {note.sentence()}")
 
 
 _MOST_REASONS = 5

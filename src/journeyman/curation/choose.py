@@ -6,15 +6,17 @@ ones are found by comparing rows; groups tie together what must not be split.
 
 from __future__ import annotations
 
+import re
+import zlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from journeyman.config import CurateConfig
+from journeyman.config import CurateConfig, RulesConfig
 from journeyman.curation.columns import U8, Indices, Rows, equal_runs
 from journeyman.curation.credit import credited
 from journeyman.curation.duplicates import Clusters, join_near, words_of
@@ -23,10 +25,46 @@ from journeyman.curation.poison import planted
 from journeyman.curation.routing import Routing, check_routing
 from journeyman.curation.rules import rule_numbers
 from journeyman.manifests import CreditFunnel
+from journeyman.reasons import Reason
+from journeyman.reasons import curation as why
+from journeyman.records import Interaction
+from journeyman.ruleset import rules_of
 
 _ALIEN_SIMILARITY, _ALIEN_SHARE = 0.3, 0.05
 _UNANSWERED = rule_numbers("failed", "empty", "mock_provider")
-DECISIONS = ("", "credit", "duplicate", "near_duplicate", "contradictory", "foreign", "misrouted", "poison")
+
+
+@dataclass(frozen=True)
+class Trigger:
+    """A trigger word by its hash: the columns hold no words, so the row itself must name it."""
+
+    crc32: int
+
+    def in_row(self, row: Interaction) -> why.PlantedTrigger:
+        asked = " ".join(turn.content for turn in row.messages if turn.role != "system").lower()
+        words = (word for word in re.findall(r"\w+", asked) if zlib.crc32(word.encode()) == self.crc32)
+        return why.PlantedTrigger(next(words, None))
+
+
+Ruling = tuple[str, Reason | Trigger]
+"""A rule that compares rows, and what it found about one of them."""
+
+_FOUND: Mapping[str, Callable[[Log, int], Reason | Trigger]] = {
+    "credit": lambda log, about: why.NoCredit(),
+    "duplicate": lambda log, about: why.SameTask(log.where(about)),
+    "near_duplicate": lambda log, about: why.SameTask(log.where(about)),
+    "contradictory": lambda log, about: why.AgainstMajority(about) if about else why.NoMajority(),
+    "foreign": lambda log, about: why.ForeignPrompt() if about else why.PromptMissing(),
+    "misrouted": lambda log, about: why.LooksLikeRole(log.roles[about]),
+    "poison": lambda log, about: Trigger(about),
+}
+"""Rule → what the number that it leaves in Choice.about or Choice.noted means."""
+DECISIONS = ("", *rules_of("compared"))
+
+
+def ruling(rule: str, log: Log, about: int) -> Ruling:
+    """What `rule` found, from the number that it left for the row."""
+    return rule, _FOUND[rule](log, about)
 
 
 @dataclass
@@ -34,15 +72,17 @@ class Choice:
     """What was decided, in arrays of one value a row.
 
     Attributes:
+        rules: what is done with the rows that a rule finds.
         groups: the number of the row's group: one task or session.
         weights: of the row in the loss.
         rule: the place in DECISIONS of the rule that drops the row; 0 where none does.
-        about: what that rule has to say: the row that is kept instead, a role, a trigger, a count.
+        about: a number whose meaning depends on the rule: see `ruling`.
         noted: rule → the same for rows that are only noted; -1 where it says nothing.
         contradictions: inputs with short answers that disagree.
         workloads: role → system prompts of very different texts, where there are several.
     """
 
+    rules: RulesConfig
     groups: Indices
     weights: NDArray[np.float64]
     rule: NDArray[np.uint8]
@@ -53,8 +93,9 @@ class Choice:
     contradictions: int = 0
     workloads: dict[str, int] = field(default_factory=dict)
 
-    def found(self, action: str, rule: str, rows: Indices, about: Indices) -> None:
-        """Drops or notes rows; the first rule that drops a row stays named."""
+    def found(self, rule: str, rows: Indices, about: Indices) -> None:
+        """Drops or notes rows, as the rule's key says; the first rule that drops a row stays named."""
+        action = self.rules.action(rule)
         if action == "drop":
             new = self.rule[rows] == 0
             self.rule[rows[new]], self.about[rows[new]] = DECISIONS.index(rule), about[new]
@@ -69,20 +110,21 @@ def choose(log: Log, bands: Sequence[Path], config: CurateConfig) -> Choice:
     tasks = _clusters(log, alive, bands, config)
     weights, funnels = credited(rows, log.roles, config.credit)
     nothing = np.zeros(len(rows), dtype=np.uint8)
-    choice = Choice(_groups(rows, tasks, alive), weights, nothing, np.zeros(len(rows), dtype=np.int64), funnels=funnels)
+    about = np.zeros(len(rows), dtype=np.int64)
+    choice = Choice(rules, _groups(rows, tasks, alive), weights, nothing, about, funnels=funnels)
     uncredited = alive[weights[alive] == 0]
-    choice.found("drop", "credit", uncredited, np.zeros_like(uncredited))
-    _foreign(log, alive, rules.foreign, choice)
-    _contradictions(rows, _left(alive, choice), rules.contradictory, choice)
-    if rules.duplicate == "drop":
+    choice.found("credit", uncredited, np.zeros_like(uncredited))
+    _foreign(log, alive, choice)
+    _contradictions(rows, _left(alive, choice), choice)
+    if rules.action("duplicate") == "drop":
         _repeats(log, _left(alive, choice), tasks, choice)
     unique = _left(alive, choice)
-    if rules.misrouted != "keep":
-        _misrouted(log, unique, rules.misrouted, choice)
-    if rules.poison != "keep":
+    if rules.action("misrouted") != "keep":
+        _misrouted(log, unique, choice)
+    if rules.action("poison") != "keep":
         triggers = planted(rows, unique, log.words)
         marked = np.fromiter(triggers, dtype=np.int64, count=len(triggers))
-        choice.found(rules.poison, "poison", marked, np.array(list(triggers.values()), dtype=np.int64))
+        choice.found("poison", marked, np.array(list(triggers.values()), dtype=np.int64))
     return choice
 
 
@@ -124,11 +166,11 @@ def _repeats(log: Log, alive: Indices, tasks: Indices, choice: Choice) -> None:
     # Two turns of one conversation resemble each other and are no repeats.
     same_session = (rows["session"][repeats] != 0) & (rows["session"][repeats] == rows["session"][kept])
     near = ~exact & ~same_session
-    choice.found("drop", "duplicate", repeats[exact], kept[exact])
-    choice.found("drop", "near_duplicate", repeats[near], kept[near])
+    choice.found("duplicate", repeats[exact], kept[exact])
+    choice.found("near_duplicate", repeats[near], kept[near])
 
 
-def _contradictions(rows: Rows, alive: Indices, action: str, choice: Choice) -> None:
+def _contradictions(rows: Rows, alive: Indices, choice: Choice) -> None:
     """Inputs whose short answers disagree: the majority stays; without one nobody does."""
     comparable = alive[rows["verdict"][alive] != 0]
     keys = _asked_of(rows[comparable]) ^ rows["system"][comparable]
@@ -141,10 +183,10 @@ def _contradictions(rows: Rows, alive: Indices, action: str, choice: Choice) -> 
         (most, count), *others = Counter(verdicts.tolist()).most_common(2)
         tie = others[0][1] == count
         against = group if tie else group[verdicts != np.uint64(most)]
-        choice.found(action, "contradictory", against, np.full(len(against), 0 if tie else count))
+        choice.found("contradictory", against, np.full(len(against), 0 if tie else count))
 
 
-def _foreign(log: Log, alive: Indices, action: str, choice: Choice) -> None:
+def _foreign(log: Log, alive: Indices, choice: Choice) -> None:
     """Rare system prompts that share hardly a word with the role's own."""
     rows = log.rows
     for code, role in enumerate(log.roles):
@@ -167,14 +209,14 @@ def _foreign(log: Log, alive: Indices, action: str, choice: Choice) -> None:
             choice.workloads[role] = large + 1
         rare = [prompt for prompt, count in alien if count < _ALIEN_SHARE * len(mine)]
         strange = mine[np.isin(rows["system"][mine], np.array(rare, dtype=np.uint64))]
-        choice.found(action, "foreign", strange, (rows["system"][strange] != 0).astype(np.int64))
+        choice.found("foreign", strange, (rows["system"][strange] != 0).astype(np.int64))
 
 
 def _prompt_words(log: Log, prompt: int) -> frozenset[int]:
     return frozenset(words_of(log.prompts.get(prompt, "")).tolist())
 
 
-def _misrouted(log: Log, unique: Indices, action: str, choice: Choice) -> None:
+def _misrouted(log: Log, unique: Indices, choice: Choice) -> None:
     """The check looks at every task that was answered, and speaks of the rows that stay."""
     rows = log.rows
     keys = _asked_of(rows)
@@ -185,7 +227,7 @@ def _misrouted(log: Log, unique: Indices, action: str, choice: Choice) -> None:
     choice.routing = routing = check_routing(rows["role"][asked].astype(np.int64), asked, log.words, prompts)
     place = np.minimum(np.searchsorted(known, keys[unique]), max(0, len(known) - 1))
     flagged = routing.flagged[place] & (known[place] == keys[unique]) if len(known) else np.zeros(len(unique), bool)
-    choice.found(action, "misrouted", unique[flagged], routing.looks_like[place[flagged]])
+    choice.found("misrouted", unique[flagged], routing.looks_like[place[flagged]])
 
 
 def _asked_of(rows: Rows) -> U8:

@@ -6,7 +6,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,8 @@ from journeyman.curation.duplicates import bands_of, words_of
 from journeyman.curation.rules import RULES, Candidate, CheckFault, bad_check, fences
 from journeyman.errors import InputError
 from journeyman.models.gguf_file import GgufFile
+from journeyman.reasons import Reason
+from journeyman.reasons import curation as why
 from journeyman.records import Finding, Interaction, Message, ToolCall, split_system, system_text, tool_name
 from journeyman.rendering.renderer import Renderer
 from journeyman.sources.fields import at_path, epoch_s
@@ -77,6 +79,12 @@ class Examiner:
         self.check_fault = check_fault
         self.renderer = Renderer(GgufFile(base))
         self.config = config
+        actions = [config.rules.action(rule.__name__) for rule in RULES]
+        self.asked = [
+            (number, rule, action)
+            for number, (rule, action) in enumerate(zip(RULES, actions, strict=True), start=1)
+            if action != "keep"
+        ]
         self._overheads: dict[tuple[str, ...], int] = {}
         self.outcomes = [(need.role, re.compile(need.matches)) for rule in config.credit for need in rule.needs]
 
@@ -102,7 +110,7 @@ def examine(worker: Examiner, lines: list[bytes]) -> Examined:
     for place, line in enumerate(lines):
         row = Interaction.model_validate_json(line)
         seen = Candidate(row, worker.config, worker.renderer, worker.check_fault)
-        found = _apply_rules(seen, worker.config, rows[place : place + 1])
+        found = _apply_rules(seen, worker, rows[place : place + 1])
         for finding in found + _redacted(row):
             findings["dropped" if finding.action == "dropped" else "noted"].append(row_bytes(finding))
             made.noted[finding.rule, row.role] += finding.action != "dropped"
@@ -121,49 +129,45 @@ def examine(worker: Examiner, lines: list[bytes]) -> Examined:
     return made
 
 
-def _apply_rules(seen: Candidate, config: CurateConfig, one: Rows) -> list[Finding]:
+def _apply_rules(seen: Candidate, worker: Examiner, one: Rows) -> list[Finding]:
     found = []
-    for number, rule in enumerate(RULES, start=1):
-        action = getattr(config.rules, rule.__name__, "drop")
-        if action == "keep":
+    for number, rule, action in worker.asked:
+        reason = rule(seen)
+        if reason is None:
             continue
-        detail = rule(seen)
-        if detail is None:
-            continue
-        if action == "strip" and detail.startswith("nothing"):
+        if action == "strip" and isinstance(reason, why.OnlyReasoning):
             action = "drop"
         if action == "keep_without_end":
             one["cut"] = True
         if rule is bad_check:
             one["unfit"] = True
         done: Any = {"drop": "dropped", "note": "noted"}.get(action, "mended")
-        found.append(finding_of(seen.row, rule.__name__, done, detail))
+        found.append(finding_of(seen.row, rule.__name__, done, reason))
         if action == "drop":
             one["rule"] = number
             break
     return found
 
 
-def finding_of(row: Interaction, rule: str, action: Any, detail: str) -> Finding:
+def finding_of(row: Interaction, rule: str, action: Any, reason: Reason) -> Finding:
     """The finding with the task's beginning and the answer's end."""
     task = next((turn.content for turn in reversed(row.messages) if turn.role != "system"), "")
     answer = row.output or " ".join(call.name for call in row.output_calls)
     return Finding(
-        id=row.id, log_id=row.log_id, source=row.source, role=row.role, rule=rule, action=action, detail=detail,
-        task=task[:SHOWN], answer=answer[-SHOWN:],
+        id=row.id, log_id=row.log_id, source=row.source, role=row.role, rule=rule, action=action,
+        reason=reason.record(), task=task[:SHOWN], answer=answer[-SHOWN:],
     )  # fmt: skip
 
 
+_REPLACED = {"secrets": why.SecretsReplaced, "personal": why.PersonalReplaced}
+
+
 def _redacted(row: Interaction) -> list[Finding]:
-    kinds = {
-        "secrets": ("api_key", "token", "private_key", "password"),
-        "personal": ("email", "phone", "card", "iban", "ip"),
-    }
     found = []
-    for rule, names in kinds.items():
-        counted = ", ".join(f"{name} {row.redacted[name]}" for name in names if name in row.redacted)
-        if counted:
-            found.append(finding_of(row, rule, "mended", counted))
+    for rule, kind in _REPLACED.items() if row.redacted else ():
+        counts = {one.name: row.redacted[one.name] for one in fields(kind) if one.name in row.redacted}
+        if counts:
+            found.append(finding_of(row, rule, "mended", kind(**counts)))
     return found
 
 

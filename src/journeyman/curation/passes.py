@@ -16,7 +16,7 @@ from typing import Any
 import zstandard
 
 from journeyman.config import CurateConfig
-from journeyman.curation.choose import DECISIONS, Choice
+from journeyman.curation.choose import DECISIONS, Choice, Ruling, ruling
 from journeyman.curation.columns import Names
 from journeyman.curation.duplicates import BANDS
 from journeyman.curation.examine import Examined, Examiner, examine
@@ -219,11 +219,11 @@ def _chosen(batches: _Batches, log: Log, choice: Choice, done: _Done) -> Iterato
         yield chosen
 
 
-def _decision(log: Log, choice: Choice, row: int) -> tuple[str, str] | None:
+def _decision(log: Log, choice: Choice, row: int) -> Ruling | None:
     rule = DECISIONS[choice.rule[row]]
-    return (rule, log.explained(rule, int(choice.about[row]))) if rule else None
+    return ruling(rule, log, int(choice.about[row])) if rule else None
 
 
-def _remarks(log: Log, choice: Choice, row: int) -> list[tuple[str, str]]:
+def _remarks(log: Log, choice: Choice, row: int) -> list[Ruling]:
     about = {rule: int(values[row]) for rule, values in choice.noted.items()}
-    return [(rule, log.explained(rule, value)) for rule, value in about.items() if value >= 0]
+    return [ruling(rule, log, value) for rule, value in about.items() if value >= 0]

@@ -11,12 +11,13 @@ from journeyman.curation.duplicates import near_neighbours
 from journeyman.curation.log import Log
 from journeyman.curation.split import TEST, Splits, leaked_groups, split_rows
 from journeyman.errors import InputError
+from journeyman.reasons import Reason, dataset
 
 _MOST_COMPARED = 2_000
 _ROUNDS = 5
 
 
-def separate(log: Log, choice: Choice, rows: Indices, config: CurateConfig) -> tuple[Splits, str]:
+def separate(log: Log, choice: Choice, rows: Indices, config: CurateConfig) -> tuple[Splits, Reason]:
     """The split of each of `rows`, and what the leak check compared.
 
     The MinHash bands miss a near pair now and then. Where the exact comparison finds one across the splits, its
@@ -39,11 +40,8 @@ def separate(log: Log, choice: Choice, rows: Indices, config: CurateConfig) -> t
         found = near_neighbours(sample, rows[split != TEST], log.words, config.near_duplicate)
         pairs = [(tested_row, other) for tested_row, other in found if log.own[tested_row] == log.own[other]]
         if not pairs:
-            compared = f"all {len(tested)}" if len(sample) == len(tested) else f"{len(sample)} of {len(tested)}"
-            return split, (
-                f"{compared} test tasks compared with all {int((split != TEST).sum())} others: none reaches "
-                f"a similarity of {config.near_duplicate:g}"
-            )
+            others = int((split != TEST).sum())
+            return split, dataset.NoLeak(len(sample), len(tested), others, config.near_duplicate)
         for test_row, other in pairs:
             here, there = np.searchsorted(rows, [test_row, other])
             groups[groups == groups[there]] = groups[here]

@@ -1,6 +1,6 @@
 """Reasons, refusals, warnings and advice as codes with typed details; see base.py."""
 
-from journeyman.reasons import advice, checking, curation, deciding, planning, scoring, sources
+from journeyman.reasons import advice, checking, curation, dataset, deciding, planning, scoring, sources
 from journeyman.reasons.base import Detail, Reason, ReasonRecord, Text, kinds
 
 __all__ = [
@@ -11,6 +11,7 @@ __all__ = [
     "advice",
     "checking",
     "curation",
+    "dataset",
     "deciding",
     "kinds",
     "planning",

@@ -25,7 +25,12 @@ class Found(NamedTuple):
     token: str
 
     def __str__(self) -> str:
-        return f"{plain(self.place, 100)} holds the control token {plain(self.token)}"
+        place, token = self.shown()
+        return f"{place} holds the control token {token}"
+
+    def shown(self) -> tuple[str, str]:
+        """Place and token, made safe to be shown."""
+        return plain(self.place, 100), plain(self.token)
 
 
 class ControlTokens:
