@@ -11,6 +11,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from journeyman.reasons import ReasonRecord
+
 
 class Record(BaseModel):
     """Immutable, and strict at the door: an unknown key is an error."""
@@ -131,7 +133,7 @@ class Rejected(Record):
 
     source: str
     line: int
-    reason: str
+    reason: ReasonRecord
     text: str = Field(description="the line's beginning")
     rows: int = Field(1, description="above 1: further rows of the source with this reason, which are only counted")
 

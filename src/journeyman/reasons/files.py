@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Self
 
 from journeyman.reasons.base import Detail, Reason
 
@@ -29,9 +30,13 @@ class SourceReason(Reason):
         """The sentence without its place."""
         return self.says.format_map(self.details)
 
+    def within(self, at: str) -> Self:
+        """The same reason of a thing within the row."""
+        return replace(self, at=f"{at}: {self.at}" if self.at else at)
+
 
 @dataclass(frozen=True)
-class _PassedOver(SourceReason):
+class PassedOver(SourceReason):
     """The base of reasons that may cost more than one row.
 
     Attributes:
@@ -55,7 +60,7 @@ class _PassedOver(SourceReason):
 
 
 @dataclass(frozen=True)
-class NotJson(_PassedOver, code="not_json"):
+class NotJson(PassedOver, code="not_json"):
     error: str
     column: int | None = None
 
@@ -64,7 +69,7 @@ class NotJson(_PassedOver, code="not_json"):
 
 
 @dataclass(frozen=True)
-class NestedTooDeeply(_PassedOver, code="nested_too_deeply"):
+class NestedTooDeeply(PassedOver, code="nested_too_deeply"):
     limit: int
 
     def text(self) -> str:
@@ -72,7 +77,7 @@ class NestedTooDeeply(_PassedOver, code="nested_too_deeply"):
 
 
 @dataclass(frozen=True)
-class RowTooLong(_PassedOver, code="row_too_long"):
+class RowTooLong(PassedOver, code="row_too_long"):
     says = "longer than {limit_mib} MiB"
     limit_mib: int
 
@@ -104,7 +109,10 @@ class ListCutOff(SourceReason, code="list_cut_off"):
 
 @dataclass(frozen=True)
 class FileDamaged(SourceReason, code="file_damaged"):
-    says = "the file is damaged or ends too early ({error}): {rows} rows were read, what follows is lost; get the file again"
+    says = (
+        "the file is damaged or ends too early ({error}): {rows} rows were read, what follows is lost; "
+        "get the file again"
+    )
     error: str
     rows: int
 

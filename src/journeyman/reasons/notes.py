@@ -9,7 +9,7 @@ from journeyman.reasons.base import Reason
 
 @dataclass(frozen=True)
 class UnknownStatus(Reason, code="unknown_status"):
-    """Attributes: field: what may say whether the call succeeded; found: what it says, None: it is not there; remedy."""
+    """Attributes: field: that says whether the call succeeded; found: its value, None where it is not there."""
 
     field: str
     found: str | None = None

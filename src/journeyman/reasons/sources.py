@@ -36,6 +36,13 @@ class FieldEmpty(SourceReason, code="field_empty"):
 
 
 @dataclass(frozen=True)
+class ColumnMissing(SourceReason, code="column_missing"):
+    says = "column {column!r} is empty or absent: set {setting}"
+    column: str
+    setting: str
+
+
+@dataclass(frozen=True)
 class WrongType(SourceReason, code="wrong_type"):
     says = "{field} is {found}, not {wanted}"
     field: str
@@ -135,7 +142,7 @@ class NotByAModel(SourceReason, code="not_by_a_model"):
 
 @dataclass(frozen=True)
 class NotAModelCall(SourceReason, code="not_a_model_call"):
-    """Attributes: what: "span", "run"; type: what it is said to be, None: nothing; instead: where the calls are."""
+    """Attributes: what: "a span", "a run"; type: what it is said to be, None: nothing; instead: where the calls are."""
 
     what: str
     type: str | None = None
@@ -143,7 +150,7 @@ class NotAModelCall(SourceReason, code="not_a_model_call"):
 
     def text(self) -> str:
         named = "without a type" if self.type is None else f"of type {self.type!r}"
-        return f"a {self.what} {named}: no call of a chat model" + (f", {self.instead}" if self.instead else "")
+        return f"{self.what} {named}: no call of a chat model" + (f", {self.instead}" if self.instead else "")
 
 
 # What is to be learned
@@ -243,7 +250,7 @@ class HistoryTooLong(SourceReason, code="history_too_long"):
 
 
 @dataclass(frozen=True)
-class HistoryNotWhole(SourceReason, code="history_not_whole_for_answer"):
+class HistoryBroken(SourceReason, code="history_broken"):
     """What the model was told before this answer is not all there.
 
     Attributes:
@@ -255,7 +262,8 @@ class HistoryNotWhole(SourceReason, code="history_not_whole_for_answer"):
     place: str = ""
 
     def text(self) -> str:
-        return HISTORY_CAUSES.get(self.cause, self.cause).format(place=self.place)
+        told = HISTORY_CAUSES.get(self.cause)
+        return told.format(place=self.place) if told else f"its history is not whole ({self.cause})"
 
 
 HISTORY_CAUSES = {

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 
 from journeyman.foreign import plain
+from journeyman.reasons import sources as why
 from journeyman.records import Message, Note
 from journeyman.sources.blocks import blocks_of
 from journeyman.sources.claude_lines import Call, Entry, Past, Task, content_of, user_turns_joined
@@ -54,7 +55,9 @@ class Tree:
         uuid, type_ = text_or_none(value.get("uuid")), value.get("type")
         if uuid is None:
             if type_ in ("user", "assistant"):
-                self.unreadable.append(NotAnInteraction(f"a line of type {type_!r} without a uuid", line.number))
+                self.unreadable.append(
+                    NotAnInteraction(why.FieldMissing("uuid", f"a line of type {type_!r}"), line.number)
+                )
                 self._damaged.add(line.number)
         elif uuid not in self._by_uuid:  # a resumed session's file repeats lines
             self._by_uuid[uuid] = Entry(line.number, value, uuid, text_or_none(value.get("parentUuid")))
@@ -73,7 +76,7 @@ class Tree:
             try:
                 self._read_one(entry)
             except NotAnInteraction as reason:
-                self.unreadable.append(NotAnInteraction(str(reason), entry.line))
+                self.unreadable.append(NotAnInteraction(reason.reason, entry.line))
                 self._damaged.add(entry.line)
                 del self._by_uuid[entry.uuid]
         for entry in self._by_uuid.values():
@@ -143,7 +146,7 @@ class Tree:
             at = step
             key = at.key if isinstance(at, Call) else at.uuid
             if key in seen:
-                raise NotAnInteraction("parentUuid goes in a circle")
+                raise NotAnInteraction(why.HistoryBroken("circle"))
             seen.add(key)
             turns.append(at)
             size += sum(map(characters, at.messages))
@@ -169,7 +172,7 @@ class Tree:
         if found is None:
             found = self._over_damage(at)
             if is_answer:
-                raise NotAnInteraction("the turn that it answers is on a damaged line")
+                raise NotAnInteraction(why.HistoryBroken("damaged_line"))
             at.note = Note(code="history_not_whole", detail="a turn on a damaged line")
         found = self._over_bookkeeping(found)
         return self._call_of.get(found.uuid, found)
@@ -192,9 +195,7 @@ class Tree:
         before = [one for one in self._by_uuid.values() if one.agent == first.agent and one.line < first.line]
         last = max(before, key=lambda one: one.line, default=None)
         if last is None or not any(last.line < number < first.line for number in self._damaged):
-            raise NotAnInteraction(
-                f"its history is not whole: the parentUuid of line {first.line} is not in the file (give all of it)"
-            )
+            raise NotAnInteraction(why.HistoryBroken("parent_missing", f"line {first.line}"))
         return last
 
     def _flat(self, turns: Sequence[Call | Entry], before: int) -> list[Message]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from journeyman.reasons import sources as why
 from journeyman.records import Message, Note, ToolCall
 from journeyman.sources.blocks import blocks_of
 from journeyman.sources.fields import NotAnInteraction, decoded, mapping, text_or_none, without
@@ -30,7 +31,7 @@ def spoken(item: Mapping[str, Any]) -> Message:
     """A message item."""
     role = item.get("role")
     if not isinstance(role, str) or role not in _ROLES:
-        raise NotAnInteraction("a message whose role is not known")
+        raise NotAnInteraction(why.UnknownRole("message.role"))
     blocks = blocks_of(item.get("content"), "content")
     return Message(role=_ROLES[role], content="".join(blocks.texts), extra=blocks.extra)
 
@@ -42,7 +43,7 @@ def call_of(item: Mapping[str, Any]) -> ToolCall:
         return ToolCall(name="local_shell", arguments=without(mapping(item.get("action")), "type"), id=id_)
     name = item.get("name")
     if not isinstance(name, str) or not name:
-        raise NotAnInteraction("a call without a name")
+        raise NotAnInteraction(why.FieldMissing("name", "a call"))
     if item.get("type") == "custom_tool_call":
         return ToolCall(name=name, arguments={"input": str(item.get("input") or "")}, id=id_)
     arguments = decoded(item.get("arguments"))

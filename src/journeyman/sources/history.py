@@ -9,6 +9,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from journeyman.reasons import sources as why
 from journeyman.records import Interaction, Message, Note
 from journeyman.sources.fields import NotAnInteraction
 from journeyman.sources.learn import learned
@@ -60,9 +61,7 @@ def is_longer(messages: Sequence[Message], limit: int) -> bool:
 
 
 def too_long(place: Place) -> NotAnInteraction:
-    return NotAnInteraction(
-        f"more than {place.max_history} characters before the answer: set data.cut_tool_results, or data.max_history"
-    )
+    return NotAnInteraction(why.HistoryTooLong(place.max_history))
 
 
 def answered(before: Sequence[Message], answer: Message | None, place: Place, **fields: Any) -> Interaction:
@@ -80,13 +79,13 @@ def answered(before: Sequence[Message], answer: Message | None, place: Place, **
         raise too_long(place)
     turns = [one for one in messages if one.role != "system"]
     if not any(one.role in ("user", "tool") for one in turns):
-        raise NotAnInteraction("an answer that no user message comes before")
+        raise NotAnInteraction(why.HistoryBroken("no_user_message"))
     if turns[0].role == "tool":
-        raise NotAnInteraction("the history starts at a tool's result: the call is not in it")
+        raise NotAnInteraction(why.HistoryBroken("starts_at_result"))
     if answer is not None and answer.extra.get(LEFT_OUT):
-        raise NotAnInteraction(f"the answer holds {_named(answer.extra[LEFT_OUT])}: only text can be trained on")
+        raise NotAnInteraction(why.NotText("the answer", _named(answer.extra[LEFT_OUT])))
     if now := _left_out(_since_the_last_answer(turns)):
-        raise NotAnInteraction(f"the answer is to {_named(now)}: only text can be trained on")
+        raise NotAnInteraction(why.NotText("what it answers", _named(now)))
     notes = [*fields.pop("notes", []), *_unanswered(turns)]
     if gone := _left_out(turns):
         notes.append(Note(code="parts_not_kept", detail=f"{_named(gone)} in earlier turns"))
@@ -116,7 +115,7 @@ def _left_out(turns: Sequence[Message]) -> list[str]:
 
 
 def _named(parts: Sequence[str]) -> str:
-    return "a part of type " + ", ".join(repr(part) for part in parts)
+    return ", ".join(repr(part) for part in parts)
 
 
 def _unanswered(turns: Sequence[Message]) -> list[Note]:
@@ -154,4 +153,4 @@ def answers_of(
         except NotAnInteraction as reason:
             yield reason
     if not found:
-        raise NotAnInteraction("no assistant message answers a user message")
+        raise NotAnInteraction(why.NoAnswer())

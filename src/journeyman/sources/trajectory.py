@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from journeyman.foreign import plain
+from journeyman.reasons import sources as why
 from journeyman.records import Interaction, Message, Note
 from journeyman.sources.fields import (
     NotAnInteraction,
@@ -56,16 +57,16 @@ def interactions(row: Mapping[str, Any], place: Place) -> Iterator[Interaction |
             try:
                 yield from _simulation(mapping(one), mapping(row.get("info")), place, index)
             except NotAnInteraction as reason:
-                yield NotAnInteraction(f"simulations[{index}]: {reason}")
+                yield reason.within(f"simulations[{index}]")
         return
     name = _turns(row)
     if name is None:
-        raise NotAnInteraction(f"no turns with roles in {', '.join(_TURNS)}")
+        raise NotAnInteraction(why.FieldMissing("turns with roles", ", ".join(_TURNS)))
     if not row[name]:
-        why = plain(str(mapping(row.get("info")).get("error") or "the run wrote nothing"), 120)
-        raise NotAnInteraction(f"{name} is empty: {why}")
+        cause = plain(str(mapping(row.get("info")).get("error") or "the run wrote nothing"), 120)
+        raise NotAnInteraction(why.FieldEmpty(name, cause))
     if not learned(row, "the row"):
-        raise NotAnInteraction("the row says that it is not to be learned from")
+        raise NotAnInteraction(why.MarkedNotToTrain())
     status = outcome(row)
     yield from answers_of(
         chat_messages(row[name], name),
@@ -115,7 +116,7 @@ def _simulation(
     world, agent = mapping(info.get("environment_info")), mapping(info.get("agent_info"))
     turns = row.get("messages")
     if not isinstance(turns, list):
-        raise NotAnInteraction("no messages")
+        raise NotAnInteraction(why.FieldMissing("messages"))
     seen = [one for turn in turns if (one := _seen(mapping(turn))) is not None]
     notes = []
     policy = text_or_none(world.get("policy"))
