@@ -22,6 +22,7 @@ from journeyman.manifests import IngestManifest
 from journeyman.ports import SilentReporter
 from journeyman.reasons import ReasonRecord
 from journeyman.reasons.files import FileDamaged, NotJson
+from journeyman.reasons.notes import UnknownStatus
 from journeyman.reasons.sources import FieldMissing
 from journeyman.records import Interaction, Rejected
 from journeyman.sources.files import log_files, read_file, sources_of
@@ -236,6 +237,20 @@ def test_what_an_older_version_wrote_of_rejected_rows_is_read(tmp_path: Path) ->
     found = begun.manifest(7, {})
     assert (found.rejected, found.rejected_by) == (6, {"text": 5, "not_json": 1})
     assert {one.sentence() for one in found.reasons} == {"no {output}", "not JSON", "not JSON: x"}
+
+
+def test_a_note_of_an_older_version_is_read_and_a_new_one_has_details(tmp_path: Path) -> None:
+    source = tmp_path / "log.jsonl"
+    row = log_row(1)
+    row["execution"]["status"] = "purple"
+    source.write_text(json.dumps(row) + "\n")
+    found = _ingest([source], tmp_path)
+    (kept,) = read_rows(tmp_path / "interactions.jsonl.zst", Interaction)
+    old = {"code": "other", "detail": "level {WARNING}"}
+    older = Interaction.model_validate(kept.model_dump() | {"notes": [old]})
+    assert [one.sentence() for one in older.notes] == ["other: level {WARNING}"]
+    assert [(one.reason(), one.rows) for one in found.notes] == [(UnknownStatus("status", "'purple'"), 1)]
+    assert [one.reason() for one in kept.notes] == [UnknownStatus("status", "'purple'")]
 
 
 def _zst(tmp_path: Path) -> tuple[Path, list[int]]:

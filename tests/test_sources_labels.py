@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from journeyman.config import DataConfig
+from journeyman.reasons.notes import UnknownStatus
 from journeyman.records import Interaction, Rejected
 from reading import code, one, read, reason
 
@@ -50,7 +51,7 @@ def test_an_unknown_word_leaves_success_open_and_is_noted(beside: dict[str, Any]
     found = one(pair(**beside))
     assert found.succeeded is None
     (note,) = found.notes
-    assert note.code == "unknown_status" and next(iter(beside)) in note.detail
+    assert note.code == "unknown_status" and note.details["field"] == next(iter(beside))
 
 
 def test_a_field_of_ones_own_says_what_a_success_is() -> None:
@@ -59,7 +60,7 @@ def test_a_field_of_ones_own_says_what_a_success_is() -> None:
     low = one(pair(eval={"reward": "0.4"}), **config)
     assert low.succeeded is False and "0.4" in low.errors[0]
     absent = one(pair(), **config)
-    assert absent.succeeded is None and absent.notes[-1].detail == "no eval.reward"
+    assert absent.succeeded is None and absent.notes[-1].reason() == UnknownStatus("eval.reward")
     assert one(pair(status="failed"), **config).succeeded is False, "a failure that the log claims stands"
     with pytest.raises(ValueError, match="threshold of success_field"):
         DataConfig(success_at_least=0.5)

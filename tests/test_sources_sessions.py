@@ -526,7 +526,7 @@ def test_inspect_scores_are_the_outcome(tmp_path: Path) -> None:
     assert (first.role, first.model, first.reasoning) == ("clerk", "gpt-4o-mini", "Look it up.")
     assert first.output_calls[0].arguments == {"part": "K-17"} and first.tools[0]["function"]["name"] == "lookup"
     assert (first.finish_reason, second.finish_reason, second.duration_ms) == (None, "length", 1500)
-    assert first.session == second.session == "run-1/1/1" and "graded: 0.7" in unsure.notes[0].detail
+    assert first.session == second.session == "run-1/1/1" and unsure.notes[0].details["found"] == "0.7"
     reasons = [one.reason for one in found if isinstance(one, Rejected)]
     assert [one.code for one in reasons] == ["not_text", "no_answer", "not_logged"]
     assert "sample 6" in reasons[1].sentence() and "rate limit" in reasons[1].sentence()

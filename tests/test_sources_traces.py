@@ -209,7 +209,7 @@ def test_langfuse_scores_leave_success_open_and_a_setting_reads_them() -> None:
     (found,) = kept(row, success_field="scores.0.value", success_at_least=0.5)
     assert found.succeeded is False
     warned = one(observation(ASKED, "Shelf 4.", level="WARNING", statusMessage="slow"))
-    assert warned.succeeded is True and "slow" in warned.notes[0].detail
+    assert warned.succeeded is True and warned.notes[0].code == "log_level" and "slow" in warned.notes[0].sentence()
 
 
 def test_a_langfuse_table_is_read_by_the_names_of_its_columns() -> None:

@@ -73,5 +73,5 @@ def _outcome(one: Interaction | Rejected) -> str:
     ended = {True: "success", False: "failure", None: "success not logged"}[one.succeeded]
     calls = f", calls {', '.join(call.name for call in one.output_calls)}" if one.output_calls else ""
     answer = f"answer of {len(one.output)} characters" if one.output else "no text"
-    notes = "".join(f"; note: {note.code}: {note.detail}" for note in one.notes)
+    notes = "".join(f"; note: {note.sentence()}" for note in one.notes)
     return plain(f"role {one.role}, {len(one.messages)} turns, {answer}{calls}, {ended}{notes}", 300)

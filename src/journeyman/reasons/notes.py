@@ -91,10 +91,11 @@ class StoppedByLimit(Reason, code="stopped_by_limit"):
 
 
 @dataclass(frozen=True)
-class LogWarning(Reason, code="log_warning"):
-    """Attributes: text: what the log says beside its level."""
+class LogLevel(Reason, code="log_level"):
+    """The log calls it worse than information. Attributes: text: what it says beside the level."""
 
+    level: str
     text: str = ""
 
     def sentence(self) -> str:
-        return f"level WARNING: {self.text}" if self.text else "level WARNING"
+        return f"level {self.level}: {self.text}" if self.text else f"level {self.level}"

@@ -16,8 +16,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from journeyman.foreign import plain
+from journeyman.reasons import notes as note
 from journeyman.reasons import sources as why
-from journeyman.records import Interaction, Message, Note
+from journeyman.records import Interaction, Message
 from journeyman.sources.claude_lines import Call
 from journeyman.sources.claude_tree import Tree
 from journeyman.sources.fields import (
@@ -34,7 +35,7 @@ from journeyman.sources.session_files import is_claude
 from journeyman.sources.sessions import Session
 from journeyman.sources.status import Status
 
-_NOT_LOGGED = Note(code="tools_not_kept", detail="Claude Code logs neither its system prompt nor its tools")
+_NOT_LOGGED = note.ToolsNotKept("Claude Code logs neither its system prompt nor its tools").record()
 _BOOKKEEPING = {
     "agent-color", "agent-name", "agent-setting", "ai-title", "attribution-snapshot", "content-replacement",
     "custom-title", "file-history-snapshot", "last-prompt", "mode", "permission-mode", "pr-link", "progress",

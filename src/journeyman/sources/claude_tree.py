@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 
 from journeyman.foreign import plain
+from journeyman.reasons import notes as note
 from journeyman.reasons import sources as why
 from journeyman.records import Message, Note
 from journeyman.sources.blocks import blocks_of
@@ -107,7 +108,7 @@ class Tree:
             case "attachment":
                 self._read_attachment(entry)
             case "system" if value.get("subtype") == "microcompact_boundary":
-                entry.note = Note(code="history_not_whole", detail="Claude Code cleared some older results of tools")
+                entry.note = note.HistoryGap("some older results of tools, which Claude Code cleared").record()
 
     def _add_to_call(self, entry: Entry) -> None:
         content = content_of(entry.value)
@@ -131,7 +132,7 @@ class Tree:
             entry.messages = [Message(role="user", content="\n".join(blocks.texts), extra=blocks.extra)]
         else:
             shown = plain(str(attached.get("type")), 40)
-            entry.note = Note(code="turns_not_kept", detail=f"an attachment of type {shown!r}")
+            entry.note = note.TurnsNotKept(f"an attachment of type {shown!r}").record()
 
     def history(self, call: Call) -> Past:
         """What the model saw before this call.
@@ -152,7 +153,7 @@ class Tree:
             size += sum(map(characters, at.messages))
             if size > self._place.max_history:
                 raise too_long(self._place)
-        notes = [note for turn in turns for note in self._notes(turn)]
+        notes = [one for turn in turns for one in self._notes(turn)]
         turns.reverse()
         time = next((one.value.get("timestamp") for one in reversed(turns) if isinstance(one, Entry)), None)
         return Past(self._flat(turns, call.entries[0].line), _once(notes), time)
@@ -162,7 +163,7 @@ class Tree:
         if isinstance(at, Entry) and at.prompts and at.parent is not None:
             siblings = self._prompts[self._place_of(at.parent)]
             if any(other.line > at.line for other in siblings):
-                notes.append(Note(code="branch_left", detail="the user went back to before this answer"))
+                notes.append(note.BranchLeft().record())
         return notes
 
     def _before(self, at: Call | Entry, is_answer: bool) -> Call | Entry | None:
@@ -173,7 +174,7 @@ class Tree:
             found = self._over_damage(at)
             if is_answer:
                 raise NotAnInteraction(why.HistoryBroken("damaged_line"))
-            at.note = Note(code="history_not_whole", detail="a turn on a damaged line")
+            at.note = note.HistoryGap("a turn on a damaged line").record()
         found = self._over_bookkeeping(found)
         return self._call_of.get(found.uuid, found)
 
@@ -251,4 +252,4 @@ class Tree:
 
 
 def _once(notes: Sequence[Note]) -> list[Note]:
-    return list({(one.code, one.detail): one for one in notes}.values())
+    return list({(one.code, *one.details.items()): one for one in notes}.values())

@@ -16,8 +16,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from journeyman.foreign import plain
+from journeyman.reasons import notes as note
 from journeyman.reasons import sources as why
-from journeyman.records import Interaction, Message, Note
+from journeyman.records import Interaction, Message
 from journeyman.sources.codex_items import Answer, Unread, call_of, is_context, output_of, spoken
 from journeyman.sources.fields import NotAnInteraction, between_ms, iso_time, mapping, named_role, text_or_none, without
 from journeyman.sources.history import answered
@@ -27,8 +28,8 @@ from journeyman.sources.sessions import Line, Session
 
 _ANSWER_ITEMS = ("reasoning", "function_call", "custom_tool_call", "local_shell_call")
 _OUTPUTS = ("function_call_output", "custom_tool_call_output")
-_LEFT = Note(code="branch_left", detail="the user went back to before this answer")
-_GAP = Note(code="history_not_whole", detail="a line of the session that was not understood")
+_LEFT = note.BranchLeft().record()
+_GAP = note.HistoryGap("a line of the session that was not understood").record()
 _DAMAGED = "damaged line"
 _NO_ITEMS = ("event_msg", "turn_context", "session_meta")
 _BOOKKEEPING = ("ghost_snapshot", "other")

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from journeyman.reasons import notes as note
 from journeyman.reasons import sources as why
 from journeyman.records import Message, Note, ToolCall
 from journeyman.sources.blocks import blocks_of
@@ -16,6 +17,9 @@ _CONTEXT = (
     "<environment_context>", "<user_instructions>", "# AGENTS.md", "<turn_aborted>", "<skill", "<user_shell_command>",
     "<subagent_notification>", "<permissions", "<collaboration_mode>",
 )  # fmt: skip
+
+
+_NO_TOOLS = note.ToolsNotKept("Codex does not log them").record()
 
 
 class Unread(NotAnInteraction):
@@ -99,8 +103,8 @@ class Answer:
         return Message(role="assistant", content="\n\n".join(self.texts), tool_calls=self.calls)
 
     def notes(self) -> list[Note]:
-        notes = [Note(code="tools_not_kept", detail="Codex does not log the definitions of its tools")]
-        notes += [Note(code="parts_not_kept", detail=one) for one in dict.fromkeys(self.server)]
+        notes = [_NO_TOOLS]
+        notes += [note.PartsNotKept(repr(one)).record() for one in dict.fromkeys(self.server)]
         if self.interrupted:
-            notes.append(Note(code="other", detail="the user interrupted the turn after this answer"))
+            notes.append(note.TurnInterrupted().record())
         return notes

@@ -9,6 +9,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from journeyman.reasons import notes as note
 from journeyman.reasons import sources as why
 from journeyman.records import Interaction, Message, Note
 from journeyman.sources.fields import NotAnInteraction
@@ -19,6 +20,8 @@ CUT = "cut_characters"
 """In a message's extra: how many characters of a tool's result were cut."""
 LEFT_OUT = "left_out"
 """In a message's extra: the kinds of its parts that are no text."""
+
+_CUT, _UNANSWERED = note.ToolResultsCut().record(), note.HistoryGap("the result of a call").record()
 
 _TURN, _CALL = 30, 60
 """Characters of `<|im_start|>assistant … <|im_end|>` and of `<tool_call>{"name": …, "arguments": …}</tool_call>`."""
@@ -42,7 +45,7 @@ def _cut(message: Message, limit: int) -> Message:
 def cut_notes(messages: Sequence[Message]) -> list[Note]:
     """A note where a tool's result was cut."""
     is_cut = any(CUT in one.extra for one in messages)
-    return [Note(code="tool_results_cut", detail="by data.cut_tool_results")] if is_cut else []
+    return [_CUT] if is_cut else []
 
 
 def characters(message: Message) -> int:
@@ -88,7 +91,7 @@ def answered(before: Sequence[Message], answer: Message | None, place: Place, **
         raise NotAnInteraction(why.NotText("what it answers", _named(now)))
     notes = [*fields.pop("notes", []), *_unanswered(turns)]
     if gone := _left_out(turns):
-        notes.append(Note(code="parts_not_kept", detail=f"{_named(gone)} in earlier turns"))
+        notes.append(note.PartsNotKept(f"{_named(gone)} in earlier turns").record())
     return Interaction(
         source=place.source,
         messages=messages,
@@ -123,7 +126,7 @@ def _unanswered(turns: Sequence[Message]) -> list[Note]:
     if None in results:  # without ids nobody can say which
         return []
     open_ = {call.id for one in turns for call in one.tool_calls} - results
-    return [Note(code="history_not_whole", detail="a call without a result")] if open_ else []
+    return [_UNANSWERED] if open_ else []
 
 
 def answers_of(

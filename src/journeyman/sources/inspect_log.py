@@ -12,8 +12,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from journeyman.foreign import plain
+from journeyman.reasons import notes as note
 from journeyman.reasons import sources as why
-from journeyman.records import Interaction, Message, Note, ToolCall
+from journeyman.records import Interaction, Message, ToolCall
 from journeyman.sources.blocks import blocks_of
 from journeyman.sources.fields import (
     NotAnInteraction,
@@ -70,7 +71,7 @@ def _sample(
     status = _status(sample, log_status)
     tools = _tools(sample)
     if not tools and any(one.tool_calls for one in messages):
-        status = status.also(Status(notes=[Note(code="tools_not_kept", detail="no event of the sample holds them")]))
+        status = status.also(Status(notes=[note.ToolsNotKept("no event of the sample holds them").record()]))
     name = f"{sample.get('id', index)}/{sample.get('epoch', 1)}"
     run = text_or_none(eval_.get("run_id")) or text_or_none(eval_.get("task_id"))
     provider, _, named = (text_or_none(eval_.get("model")) or "").partition("/")
@@ -197,8 +198,8 @@ def _status(sample: Mapping[str, Any], log_status: str | None) -> Status:
         found = found.also(_of_score(value, plain(str(scorer), 40)))
     limit = mapping(sample.get("limit"))
     if limit:
-        shown = f"stopped by the limit of {plain(str(limit.get('type')), 40)}"
-        found = found.also(Status(notes=[Note(code="other", detail=shown)]) if scores else Status(False, [shown]))
+        stopped = note.StoppedByLimit(plain(str(limit.get("type")), 40))
+        found = found.also(Status(notes=[stopped.record()]) if scores else Status(False, [stopped.sentence()]))
     if not scores and log_status not in (None, "success", "started"):
         found = found.also(of_word(log_status))
     return found
@@ -215,5 +216,6 @@ def _of_score(value: Any, scorer: str) -> Status:
         return of_word(value, f"scorer {scorer}")
     shown = f"{value:g}" if isinstance(value, float) and math.isfinite(value) else plain(repr(value), 40)
     path = f"scores.{scorer}.value"
-    detail = f"scorer {scorer}: {shown if not isinstance(value, dict | list) else kind(value)} (data.success_field)"
-    return Status(notes=[Note(code="unknown_status", detail=detail.replace("(data", f"({path} in data"))])
+    shown = kind(value) if isinstance(value, dict | list) else shown
+    unknown = note.UnknownStatus(f"scorer {scorer}", shown, f"set data.success_field = {path!r}")
+    return Status(notes=[unknown.record()])

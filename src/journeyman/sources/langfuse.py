@@ -12,8 +12,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from journeyman.foreign import plain
+from journeyman.reasons import notes as note
 from journeyman.reasons import sources as why
-from journeyman.records import Interaction, Note
+from journeyman.records import Interaction
 from journeyman.sources.answering import Answer, answers_of, interactions_of, with_echo
 from journeyman.sources.asking import asked_of
 from journeyman.sources.fields import (
@@ -135,8 +136,7 @@ def _status(row: Mapping[str, Any]) -> Status:
     if level == "ERROR":
         status = Status(False, [plain(message or "level ERROR", 300)])
     elif level == "WARNING":
-        told = f"level WARNING: {message}" if message else "level WARNING"
-        status = Status(notes=[Note(code="other", detail=plain(told, 120))])
+        status = Status(notes=[note.LogLevel(level, plain(message or "", 120)).record()])
     output = mapping(row.get("output"))
     envelope = output if output.keys() & {"choices", "candidates"} or output.get("object") == "response" else {}
     return status.also(claimed({key: row[key] for key in ("scores", "error") if key in row}, envelope))

@@ -10,8 +10,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from journeyman.foreign import plain
+from journeyman.reasons import notes as note
 from journeyman.reasons import sources as why
-from journeyman.records import Interaction, Note
+from journeyman.records import Interaction
 from journeyman.sources import otel
 from journeyman.sources.fields import NotAnInteraction, decoded, first, mapping, named_role, without
 from journeyman.sources.place import Place
@@ -50,8 +51,8 @@ def _judged(found: Interaction, state: Any) -> Interaction:
     """A call that went well in a trace that did not: whether its answer was the reason is not known."""
     if found.succeeded is not True or of_word(state).succeeded is not False:
         return found
-    note = Note(code="unknown_status", detail=plain(f"the trace's state is {state}", 60))
-    return found.model_copy(update={"succeeded": None, "notes": [*found.notes, note]})
+    unknown = note.UnknownStatus("the trace's state", plain(str(state), 40)).record()
+    return found.model_copy(update={"succeeded": None, "notes": [*found.notes, unknown]})
 
 
 def _with_trace(span: Mapping[str, Any], info: Mapping[str, Any], row: Mapping[str, Any]) -> dict[str, Any]:

@@ -10,8 +10,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from journeyman.foreign import plain
+from journeyman.reasons import notes as note
 from journeyman.reasons import sources as why
-from journeyman.records import Interaction, Message, Note, ToolCall
+from journeyman.records import Interaction, Message, ToolCall
 from journeyman.sources.fields import (
     NotAnInteraction,
     between_ms,
@@ -189,7 +190,7 @@ def first_choice(
         message["content"] = choice["text"]
     fields = answer_fields(read(message, f"{place}.choices[0].message"), choice.get("finish_reason"))
     if len(choices) > 1:
-        fields["notes"] = [Note(code="choices_not_kept", detail=f"1 of {len(choices)} choices kept")]
+        fields["notes"] = [note.ChoicesNotKept(len(choices)).record()]
     return fields
 
 

@@ -7,6 +7,7 @@ from collections.abc import Set as AbstractSet
 from typing import Any
 
 from journeyman.foreign import plain
+from journeyman.reasons import notes as note
 from journeyman.reasons import sources as why
 from journeyman.records import Interaction, Message, Note
 from journeyman.sources.blocks import blocks_of
@@ -118,7 +119,7 @@ class Conversation:
             yield from self._flush()
             self._said("tool", event.get("content"), event, text_or_none(metadata.get("tool_call_id")))
         elif name == "recall":
-            self._notes = [Note(code="turns_not_kept", detail="what OpenHands recalled of the workspace")]
+            self._notes = [note.TurnsNotKept("what OpenHands recalled of the workspace").record()]
         elif not (isinstance(name, str) and name in _NO_TURNS) and event.get("content"):
             yield from self._flush()
             self._said("user", event["content"], event)

@@ -17,7 +17,8 @@ from journeyman.config import DataConfig
 from journeyman.errors import UsageError
 from journeyman.foreign import plain
 from journeyman.reasons import files as why
-from journeyman.records import EVERY_ROLE, Interaction, Note, Rejected
+from journeyman.reasons import notes as note
+from journeyman.records import EVERY_ROLE, Interaction, Rejected
 from journeyman.sources import (
     alpaca,
     anthropic,
@@ -190,7 +191,7 @@ class Reader:
             status = status.also(Status(False, [f"finish reason {one.finish_reason}"]))
         elif one.finish_reason is not None and one.finish_reason not in FINISH_REASONS:
             word = plain(one.finish_reason, 60)
-            status = status.also(Status(notes=[Note(code="unknown_finish_reason", detail=f"finish reason {word!r}")]))
+            status = status.also(Status(notes=[note.UnknownFinishReason(word).record()]))
             changes = {"finish_reason": None, "extra": {**one.extra, "finish_reason": one.finish_reason}}
         if (role := self._role(value)) is not None:
             changes["role"] = role
@@ -208,7 +209,7 @@ class Reader:
         path, least = self._config.success_field, self._config.success_at_least
         found = first(at_path(value, path), at_path(one.extra, path))
         if found is None:  # then a failure that the log claims stands, and a success does not
-            missing = Note(code="unknown_status", detail=f"no {path}")
+            missing = note.UnknownStatus(path).record()
             return replace(status, succeeded=status.succeeded and None, notes=[*status.notes, missing])
         said = of_code(found, path) if least is None else at_least(found, least, path)
         return Status(said.succeeded, said.errors, [*status.notes, *said.notes])

@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from journeyman.reasons import notes as note
 from journeyman.reasons import sources as why
-from journeyman.records import Interaction, Message, Note
+from journeyman.records import Interaction, Message
 from journeyman.sources.fields import NotAnInteraction, decoded, first, kind, mapping, without
 from journeyman.sources.openai_finetune import answered_row, with_system
 from journeyman.sources.place import Place
@@ -18,6 +19,8 @@ from journeyman.sources.turns import asked, chat_messages, turns_of
 
 _CHOSEN = ("chosen", "preferred_output")
 _REJECTED = ("rejected", "non_preferred_output")
+
+_PAIR = note.ChoicesNotKept(2, preference=True).record()
 
 
 def claims(row: Mapping[str, Any]) -> bool:
@@ -70,5 +73,4 @@ def _turns(value: Any, place: str) -> list[Message]:
 def _noted(one: Interaction, row: Mapping[str, Any]) -> Interaction:
     if not any(row.get(name) for name in _REJECTED):
         return one
-    note = Note(code="choices_not_kept", detail="the rejected answer of a preference pair")
-    return one.model_copy(update={"notes": [*one.notes, note]})
+    return one.model_copy(update={"notes": [*one.notes, _PAIR]})

@@ -23,7 +23,7 @@ from journeyman.manifests import CountedReason, Durations, IngestManifest, LogGr
 from journeyman.outputs import Outputs
 from journeyman.parallel import mapped
 from journeyman.ports import Reporter
-from journeyman.reasons import ReasonRecord, Text
+from journeyman.reasons import Detail, ReasonRecord, Text
 from journeyman.reasons.files import OtherReasons
 from journeyman.records import Interaction, Rejected
 from journeyman.redaction.redactor import Redactor
@@ -116,15 +116,19 @@ class _Batch:
     bytes_read: int
 
 
+_NoteKey = tuple[str, tuple[tuple[str, Detail], ...]]
+"""Code and details of a note."""
+
+
 class _Seen(NamedTuple):
-    """What the tally needs of a record; `reason` is set where it was rejected. Reasons and notes are their keys."""
+    """What the tally needs of a record; `reason` is set where it was rejected: its key."""
 
     role: str = ""
     teacher: str = ""
     succeeded: bool | None = None
     duration_ms: float | None = None
     redacted: dict[str, int] | None = None
-    notes: tuple[str, ...] = ()
+    notes: tuple[_NoteKey, ...] = ()
     reason: str | None = None
     code: str = ""
 
@@ -293,7 +297,7 @@ def _seen(record: Interaction | Rejected) -> _Seen:
     if isinstance(record, Rejected):
         return _Seen(reason=_key(record.reason), code=record.reason.code)
     teacher = "/".join(filter(None, (record.provider, record.model))) or "unknown"
-    notes = tuple(f"{note.code}: {note.detail}" for note in record.notes)
+    notes = tuple((note.code, tuple(note.details.items())) for note in record.notes)
     return _Seen(record.role, teacher, record.succeeded, record.duration_ms, record.redacted or None, notes)
 
 
@@ -335,7 +339,7 @@ class _Tally:
         self.redacted: Counter[str] = Counter()
         self.reasons: Counter[str] = Counter()
         self.rejected_by: Counter[str] = Counter()
-        self.notes: Counter[str] = Counter()
+        self.notes: Counter[_NoteKey] = Counter()
         self.rejected = 0
 
     def add(self, seen: _Seen) -> None:
@@ -358,7 +362,11 @@ class _Tally:
         return {"rejected": self.rejected, "reasons": self.reasons, "rejected_by": self.rejected_by}
 
     def first_reasons(self) -> str:
-        return "".join(f"; {one.rows} × {one.sentence()}" for one in _counted(self.reasons, 2))
+        return "".join(f"; {one.rows} × {one.sentence()}" for one in self._reasons(2))
+
+    def _reasons(self, most: int) -> list[CountedReason]:
+        found = ((_of_key(key), rows) for key, rows in self.reasons.most_common(most))
+        return [CountedReason(code=one.code, details=one.details, rows=rows) for one, rows in found]
 
     def manifest(self, read: int, skipped: dict[str, int]) -> IngestManifest:
         return IngestManifest(
@@ -367,18 +375,16 @@ class _Tally:
             kept=self.total.rows,
             rejected=self.rejected,
             rejected_by=dict(self.rejected_by.most_common()),
-            reasons=_counted(self.reasons),
-            notes=_counted(self.notes),
+            reasons=self._reasons(20),
+            notes=[
+                CountedReason(code=code, details=dict(details), rows=rows)
+                for (code, details), rows in self.notes.most_common(20)
+            ],
             redacted=dict(self.redacted.most_common()),
             total=self.total.manifest(),
             by_role={role: group.manifest() for role, group in sorted(self.by_role.items())},
             by_teacher={teacher: group.manifest() for teacher, group in sorted(self.by_teacher.items())},
         )
-
-
-def _counted(counts: Counter[str], most: int = 20) -> list[CountedReason]:
-    found = ((_of_key(key), rows) for key, rows in counts.most_common(most))
-    return [CountedReason(code=one.code, details=one.details, rows=rows) for one, rows in found]
 
 
 def _restored(out: Path, state: Mapping[str, Any]) -> _Tally:
