@@ -16,7 +16,7 @@ import torch.nn.functional as F
 
 from conftest import write_tiny_gguf
 from journeyman.config import LoraConfig, TrainConfig
-from journeyman.errors import InputError, Interrupted, NoGo
+from journeyman.errors import Interrupted, NoGo, StaleArtifact, TrainingDiverged
 from journeyman.models.geometry import Geometry
 from journeyman.models.gguf_file import GgufFile
 from journeyman.models.loss import label_loss
@@ -195,7 +195,7 @@ def test_a_loss_that_runs_away_stops_the_run(tiny_gguf: Path, tmp_path: Path) ->
     trainer = Trainer(_job(tiny_gguf, tmp_path), SilentReporter())
     for loss in (1.0, 9.0, 1.2, 0.9, 0.8, 9.0, 2.9, 2.8, 0.5, 9.0, 3.3):
         trainer._refuse_runaway(loss, 1.0, [7])
-    with pytest.raises(InputError, match=r"from 1.00 in the first 5 steps to 3.30 in the last 5; rows \[7\]"):
+    with pytest.raises(TrainingDiverged, match=r"from 1.00 in the first 5 steps to 3.30 in the last 5; rows \[7\]"):
         trainer._refuse_runaway(3.4, 1.0, [7])
 
 
@@ -209,7 +209,7 @@ def test_a_checkpoint_of_another_run_is_refused(tiny_gguf: Path, tmp_path: Path)
     job = _job(tiny_gguf, tmp_path)
     Trainer(job, SilentReporter()).run()
     other = TrainingJob(job.decoder, job.train, job.val, job.config, "another", job.folder)
-    with pytest.raises(InputError, match="another run"):
+    with pytest.raises(StaleArtifact, match="another run"):
         Trainer(other, SilentReporter()).run()
 
 
@@ -258,7 +258,7 @@ def test_metrics_that_a_hand_has_damaged_are_dropped(tmp_path: Path) -> None:
 def test_a_loss_that_is_not_a_number_names_step_and_rows(tiny_gguf: Path, tmp_path: Path) -> None:
     job = _job(tiny_gguf, tmp_path)
     job.decoder.weights.norm.fill_(float("nan"))
-    with pytest.raises(InputError, match=r"step 1: loss nan.*rows \["):
+    with pytest.raises(TrainingDiverged, match=r"step 1: loss nan.*rows \["):
         Trainer(job, SilentReporter()).run()
 
 

@@ -18,7 +18,7 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any, TypeVar
 
-from journeyman.errors import InputError, Interrupted
+from journeyman.errors import Interrupted, WorkerDied
 
 _B = TypeVar("_B")
 _R = TypeVar("_R")
@@ -44,7 +44,7 @@ def mapped(
         stopping: whether the person asked to stop: a signal to all processes at once ends the workers as well.
 
     Raises:
-        InputError: a worker died (out of memory, or killed).
+        WorkerDied: a worker was killed, or ran out of memory.
         Interrupted: the workers ended, and it was asked to stop.
     """
     workers = min(_MOST_WORKERS, len(os.sched_getaffinity(0))) if parallel else 1
@@ -66,7 +66,7 @@ def mapped(
         except BrokenProcessPool as error:
             if stopping():
                 raise Interrupted("stopped, the workers too", "Run it again to go on") from error
-            raise InputError("a worker process died", "Free some memory and run it again: it goes on") from error
+            raise WorkerDied("a worker process died", "Free some memory and run it again: it goes on") from error
         finally:
             for future in waiting:
                 future.cancel()

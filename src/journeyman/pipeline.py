@@ -36,7 +36,15 @@ from journeyman.artifacts import (
     write_json,
 )
 from journeyman.config import Config
-from journeyman.errors import ChangedArtifact, InputError, Interrupted, StaleArtifact, UsageError
+from journeyman.errors import (
+    ChangedArtifact,
+    DiskError,
+    InputChanged,
+    InputError,
+    Interrupted,
+    StaleArtifact,
+    UsageError,
+)
 from journeyman.lineage import (
     UNFINISHED,
     check_files,
@@ -531,7 +539,7 @@ def _finish(stage: Stage, work: Path, final: Path, inputs: dict[str, str], resul
         work.rename(final)
 
 
-def _placed(error: OSError, work: Path) -> InputError:
+def _placed(error: OSError, work: Path) -> DiskError:
     """What the system names is where it happened, except that a copy onto a full disk names what was copied."""
     named = error.filename2 or error.filename
     return disk_error(error, Path(named) if isinstance(named, str) else work)
@@ -540,7 +548,7 @@ def _placed(error: OSError, work: Path) -> InputError:
 def _refuse_changed(before: Mapping[str, str], after: Mapping[str, str], stage: str) -> None:
     changed = sorted(key for key in {*before, *after} if before.get(key) != after.get(key))
     if changed:
-        raise InputError(
+        raise InputChanged(
             f"changed while {stage} read it: {', '.join(changed)}",
             "Let nothing write to it, or use a copy, and run it again",
         )

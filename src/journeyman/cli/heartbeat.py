@@ -19,7 +19,7 @@ import psutil
 from pydantic import BaseModel
 
 from journeyman.artifacts import read_model, write_model
-from journeyman.errors import InputError
+from journeyman.errors import DiskError, InputError
 from journeyman.foreign import plain
 
 PROGRESS, LOG = ".progress.json", "journeyman.log"
@@ -110,7 +110,7 @@ class Heartbeat:
         self.progress.beat = time.time()
         try:
             write_model(self._folder / PROGRESS, self.progress)
-        except (OSError, InputError):
+        except (OSError, DiskError):
             pass
 
 

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 from journeyman.artifacts import read_rows, row_bytes
 from journeyman.config import DataConfig, RedactConfig
-from journeyman.errors import InputError, Interrupted, JourneymanError
+from journeyman.errors import InputChanged, InputError, Interrupted, JourneymanError
 from journeyman.foreign import plain
 from journeyman.manifests import CountedReason, Durations, IngestManifest, LogGroup
 from journeyman.outputs import Outputs
@@ -60,8 +60,8 @@ def ingest(
 
     Raises:
         UsageError: a source is missing, or data.format is unknown.
-        InputError: no source holds a single usable interaction, a compressed file is damaged, or a source changed while
-            it was read.
+        InputError: no source holds a single usable interaction.
+        InputChanged: a source changed while it was read.
         Interrupted: asked to stop; what was read is kept.
     """
     skipped = dict(skipped or {})
@@ -191,7 +191,7 @@ class _Unchanged:
         now = _state_of(self._path)
         if now != self._before and self._before is not None:
             what = f"{self._before[0]:,} bytes when it was opened, {now[0]:,} now" if now else "it is gone"
-            raise InputError(
+            raise InputChanged(
                 f"{self._path}: changed while it was read ({what})",
                 "Let nothing write to it, or set data.sources to a copy, and run it again",
             )
