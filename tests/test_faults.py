@@ -40,7 +40,7 @@ from journeyman.artifacts import expanded
 from journeyman.cli.app import main
 from journeyman.cli.background import describe
 from journeyman.config import load_config
-from journeyman.errors import InputError
+from journeyman.errors import DiskFull, InputChanged, InputError
 from journeyman.evidence import FOLDER, RESPONSES
 from journeyman.inference.answers import Answers, Kept
 from journeyman.pipeline import STAGES, Run, locked, read_result, run_pipeline, stage_named
@@ -157,7 +157,7 @@ def test_a_full_disk_at_a_checkpoint_keeps_the_last_good_one(tmp_path: Path) -> 
         folder = disk / "checkpoints"
         save_checkpoint(folder, TrainingState(fingerprint="f", step=1), {"a": torch.ones(1000)})
         (folder / ".tmp-1-999999").mkdir()  # a kill left it
-        with pytest.raises(InputError, match=r"the disk is full \(\d MB free\)\. Free some space"):
+        with pytest.raises(DiskFull, match=r"the disk is full \(\d MB free\)\. Free some space"):
             save_checkpoint(folder, TrainingState(fingerprint="f", step=2), {"a": torch.ones(1_000_000)})
         loaded = load_checkpoint(folder)
         assert loaded is not None and loaded[0].step == 1 and loaded[1]["a"].sum() == 1000
@@ -202,7 +202,7 @@ def test_opening_on_a_full_disk_costs_no_kept_answer_and_no_metric(tmp_path: Pat
         fill(disk)
         kept = Answers(disk).find("key", question)
         assert kept is not None and kept.answer.text == said.text
-        with pytest.raises(InputError, match="the disk is full"):
+        with pytest.raises(DiskFull, match="the disk is full"):
             metrics = Metrics(disk, step=1, validated_step=0)
             while True:  # the last block holds some more lines
                 metrics.write(2, loss=1.0)
@@ -305,7 +305,7 @@ def test_a_compressed_log_that_is_still_written_is_called_changed_not_damaged(
     (folder / "logs.jsonl.gz").write_bytes(packed[:-2000])
     run = Run(folder, load_config(folder / "journeyman.toml", ['data.sources=["logs.jsonl.gz"]']))
     grows = Writes(3, lambda: (folder / "logs.jsonl.gz").write_bytes(packed[:-1000]))
-    with pytest.raises(InputError, match="changed while it was read"):
+    with pytest.raises(InputChanged, match="changed while it was read"):
         list(run_pipeline(run, "ingest", grows))
 
 

@@ -117,7 +117,7 @@ def test_a_role_called_all_is_refused_with_the_reason_and_the_way_out(hostile_ru
     result = read_json(hostile_run / "01-interactions" / "manifest.json")["result"]
     assert "all" not in result["by_role"] and result["by_role"].keys() == set(log_roles())
     (refused,) = read_rows(hostile_run / "01-interactions" / "rejected.jsonl", Rejected)
-    assert "'all'" in refused.reason and "data.role_field" in refused.reason
+    assert refused.reason.code == "role_called_all" and "data.role_field" in refused.reason.sentence()
     endpoint = {"url": "http://127.0.0.1:1/v1", "model": "m", "roles": ["all"]}
     needs = [{"role": "tester", "matches": "x"}]
     for toml in (

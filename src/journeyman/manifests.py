@@ -5,9 +5,9 @@ Estimates that could not be made are None, never 0.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
 
 from journeyman.reasons import ReasonRecord
 from journeyman.reasons.scoring import of_old_text
@@ -51,16 +51,33 @@ class LogGroup(Manifest):
     durations: Durations
 
 
+class CountedReason(ReasonRecord):
+    """A reason, or a note, and how many rows have it."""
+
+    rows: int
+
+
+def _counted_texts(value: Any) -> Any:
+    """Of a manifest from before reasons had codes: sentence → rows."""
+    if not isinstance(value, dict):
+        return value
+    return [{"code": "text", "details": {"text": text}, "rows": rows} for text, rows in value.items()]
+
+
+CountedReasons = Annotated[list[CountedReason], BeforeValidator(_counted_texts)]
+
+
 class IngestManifest(Manifest):
     read: int = Field(
         description="rows of the files, counted where they are read; a conversation gives several answers"
     )
     kept: int
     rejected: int
-    reasons: dict[str, int] = Field(description="why rows were rejected → rows; the 20 most frequent")
+    rejected_by: dict[str, int] = Field({}, description="code of the reason → rows rejected for it; every reason")
+    reasons: CountedReasons = Field(description="why rows were rejected, with details; the 20 most frequent")
     skipped: dict[str, int] = Field({}, description="files in the sources' folders that are no logs by name → bytes")
-    notes: dict[str, int] = Field(
-        {}, description="what was not understood or not kept of kept rows → rows; the 20 most frequent"
+    notes: CountedReasons = Field(
+        [], description="what was not understood or not kept of kept rows; the 20 most frequent"
     )
     redacted: dict[str, int] = Field(description="kind of secret or personal datum → values replaced")
     total: LogGroup

@@ -32,7 +32,7 @@ class Outputs:
         state: what the last commit recorded; None where there was none, or a file of it is gone.
 
     Raises:
-        InputError: the disk is full or the folder cannot be written.
+        DiskError: the disk is full or the folder cannot be written.
     """
 
     def __init__(self, folder: Path, names: Sequence[str], progress: str = ".progress.json") -> None:

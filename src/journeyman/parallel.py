@@ -20,7 +20,7 @@ from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnContext, SpawnProcess
 from typing import Any, Protocol, TypeVar
 
-from journeyman.errors import InputError, Interrupted
+from journeyman.errors import Interrupted, WorkerDied
 
 _B = TypeVar("_B")
 _R = TypeVar("_R")
@@ -60,7 +60,7 @@ class Executor(Protocol):
             stopping: whether the user asked to stop: a signal to all processes at once ends the workers as well.
 
         Raises:
-            InputError: a worker died (out of memory, or killed); says which one, how, and at which batch.
+            WorkerDied: a worker died (out of memory, or killed); says which one, how, and at which batch.
             Interrupted: the workers ended, and it was asked to stop.
         """
 
@@ -133,7 +133,7 @@ class LocalProcesses:
         except BrokenProcessPool as error:  # all processes have ended: only now have they exit codes
             if stopping():
                 raise Interrupted("stopped, the workers too", "Run it again to go on") from error
-            raise InputError(
+            raise WorkerDied(
                 f"a worker process died: {_death(context.made, at)}", "Free some memory and run it again: it goes on"
             ) from error
 

@@ -29,7 +29,7 @@ from journeyman.artifacts import (
     remove_leftovers,
     write_json,
 )
-from journeyman.errors import ChangedArtifact, InputError, Interrupted, UsageError
+from journeyman.errors import ChangedArtifact, DiskError, InputError, Interrupted, UsageError
 from journeyman.events import StageFinished, StageStarted
 from journeyman.lineage import (
     UNFINISHED,
@@ -238,7 +238,7 @@ def _finish(stage: Stage, work: Path, final: Path, inputs: dict[str, str], resul
         work.rename(final)
 
 
-def _placed(error: OSError, work: Path) -> InputError:
+def _placed(error: OSError, work: Path) -> DiskError:
     """What the system names is where it happened, except that a copy onto a full disk names what was copied."""
     named = error.filename2 or error.filename
     return disk_error(error, Path(named) if isinstance(named, str) else work)

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from journeyman.reasons import ReasonRecord
+from journeyman.reasons import ReasonRecord, Text
 
 
 class Record(BaseModel):
@@ -86,18 +86,15 @@ def system_text(messages: Sequence[Message]) -> str:
     return "\n\n".join(turn.content for turn in split_system(messages)[0])
 
 
-NoteCode = Literal[
-    "unknown_status", "unknown_finish_reason", "choices_not_kept", "turns_not_kept", "parts_not_kept",
-    "tools_not_kept", "reasoning_apart", "encoding", "tool_results_cut", "history_not_whole", "branch_left", "other",
-]  # fmt: skip
-"""What a reader did not understand, or left out, in a row that it kept."""
+def _older_note(value: Any) -> Any:
+    """A note from before notes had details: a code and a sentence."""
+    if not isinstance(value, dict) or "detail" not in value:
+        return value
+    return Text(f"{value['code']}: {value['detail']}").record()
 
 
-class Note(Record):
-    """Something in a row that was kept without it, or that was not understood; counted in the manifest."""
-
-    code: NoteCode
-    detail: str = ""
+Note = Annotated[ReasonRecord, BeforeValidator(_older_note)]
+"""Something in a row that was kept without it, or that was not understood (reasons/notes.py)."""
 
 
 class Interaction(Record):
@@ -133,7 +130,7 @@ class Rejected(Record):
 
     source: str
     line: int
-    reason: str
+    reason: ReasonRecord
     text: str = Field(description="the line's beginning")
     rows: int = Field(1, description="above 1: further rows of the source with this reason, which are only counted")
 

@@ -6,17 +6,17 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
-from journeyman.errors import InputError, StaleArtifact
+from journeyman.errors import InputChanged, StaleArtifact
 
 SUPERSEDED = "superseded"
 """The folder, in the run's, that keeps what was made before: NAME-TIME for each folder NAME of a stage."""
 
 
 def refuse_changed(before: Mapping[str, str], after: Mapping[str, str], stage: str) -> None:
-    """Raises an InputError where what a stage was made from is not what it is now."""
+    """Raises an InputChanged where what a stage was made from is not what it is now."""
     changed = sorted(key for key in {*before, *after} if before.get(key) != after.get(key))
     if changed:
-        raise InputError(
+        raise InputChanged(
             f"changed while {stage} read it: {', '.join(changed)}",
             "Let nothing write to it, or use a copy, and run it again",
         )

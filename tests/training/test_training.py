@@ -16,7 +16,7 @@ import torch.nn.functional as F
 
 from conftest import write_tiny_gguf
 from journeyman.config import LoraConfig, TrainConfig
-from journeyman.errors import InputError, Interrupted, NoGo
+from journeyman.errors import Interrupted, NoGo, StaleArtifact, TrainingDiverged
 from journeyman.models.geometry import Geometry
 from journeyman.models.gguf_file import GgufFile
 from journeyman.models.loss import label_loss
@@ -207,7 +207,7 @@ def test_a_loss_that_runs_away_stops_the_run(tiny_gguf: Path, tmp_path: Path) ->
     trainer = _trainer(tiny_gguf, _job(tiny_gguf, tmp_path), SilentReporter())
     for loss in (1.0, 9.0, 1.2, 0.9, 0.8, 9.0, 2.9, 2.8, 0.5, 9.0, 3.3):
         trainer._refuse_runaway(loss, 1.0, [7])
-    with pytest.raises(InputError, match=r"from 1.00 in the first 5 steps to 3.30 in the last 5; rows \[7\]"):
+    with pytest.raises(TrainingDiverged, match=r"from 1.00 in the first 5 steps to 3.30 in the last 5; rows \[7\]"):
         trainer._refuse_runaway(3.4, 1.0, [7])
 
 
@@ -221,7 +221,7 @@ def test_a_checkpoint_of_another_run_is_refused(tiny_gguf: Path, tmp_path: Path)
     job = _job(tiny_gguf, tmp_path)
     _trainer(tiny_gguf, job, SilentReporter()).run()
     other = replace(job, fingerprint="another")
-    with pytest.raises(InputError, match="another run"):
+    with pytest.raises(StaleArtifact, match="another run"):
         _trainer(tiny_gguf, other, SilentReporter()).run()
 
 
@@ -271,7 +271,7 @@ def test_a_loss_that_is_not_a_number_names_step_and_rows(tiny_gguf: Path, tmp_pa
     job = _job(tiny_gguf, tmp_path)
     decoder = load_decoder(GgufFile(tiny_gguf), torch.float32)
     decoder.weights.norm.fill_(float("nan"))
-    with pytest.raises(InputError, match=r"step 1: loss nan.*rows \["):
+    with pytest.raises(TrainingDiverged, match=r"step 1: loss nan.*rows \["):
         Trainer(job, CpuEngine(decoder, job.config), SilentReporter()).run()
 
 

@@ -16,7 +16,7 @@ from typing import Annotated
 import typer
 
 import journeyman
-from journeyman.cli.say import prepare_streams, say, say_lines
+from journeyman.cli.say import prepare_streams, say, say_json, say_lines
 from journeyman.errors import JourneymanError
 
 app = typer.Typer(
@@ -262,6 +262,8 @@ def main() -> None:
     try:
         app()
     except JourneymanError as error:
+        if "--json" in sys.argv[1:]:  # on stdout, where a script looks; the sentence goes to stderr as ever
+            say_json({"error": error.as_json()})
         _fail(str(error), error.exit_code, error.details)
     except OSError as error:
         hint = "Free some space and run it again" if error.errno == errno.ENOSPC else "Check the path and its rights"

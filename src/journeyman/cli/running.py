@@ -97,7 +97,7 @@ def keep_stdin(folder: Path) -> None:
     """Stores what is piped in, so that the run can be resumed and checked. Readable by its owner only.
 
     Raises:
-        InputError: the disk is full or the folder cannot be written; what an earlier call kept stands.
+        DiskError: the disk is full or the folder cannot be written; what an earlier call kept stands.
     """
     place = folder / STDIN_FILE
     if sys.stdin is None or sys.stdin.isatty():

@@ -98,7 +98,7 @@ def _print_rejected(console: PlainConsole, survey: Survey) -> None:
         say_on(console, "no sampled row would be rejected")
         return
     say_on(console, f"{survey.rejected_share:.1%} of the sampled rows would be rejected:")
-    reasons = survey.grouped_reasons()
+    reasons = survey.shown_reasons()
     for reason, count in reasons[:_MOST_REASONS]:
         say_on(console, f"  {count:,} × {reason}")
     if len(reasons) > _MOST_REASONS:

@@ -171,8 +171,8 @@ def print_log_table(console: PlainConsole, result: IngestManifest) -> None:
         rows.append([name, str(group.rows), share, *times])
     print_grid(console, "what the logs say", columns, rows)
     for what, counted in (("rejected", result.reasons), ("noted", result.notes)):
-        for reason, n in list(counted.items())[:_MOST_REASONS]:
-            say_on(console, f"{what}: {n:,} × {reason}")
+        for one in counted[:_MOST_REASONS]:
+            say_on(console, f"{what}: {one.rows:,} × {plain(one.sentence(), 300)}")
         if len(counted) > _MOST_REASONS:
             say_on(console, f"{what}: and {len(counted) - _MOST_REASONS} more kinds, in 01-interactions/manifest.json")
     if result.skipped:

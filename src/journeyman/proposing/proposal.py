@@ -14,6 +14,7 @@ from journeyman.proposing.fields import Columns, RoleField, proposed_columns, ro
 from journeyman.proposing.lengths import Lengths, measured
 from journeyman.proposing.places import as_written, source_paths
 from journeyman.proposing.survey import UNKNOWN, Survey, surveyed
+from journeyman.reasons.files import NotUtf8
 from journeyman.sources.files import log_sources, require_logs
 from journeyman.sources.nearby import NoLogFound
 from journeyman.sources.sample import Sample, sampled
@@ -87,7 +88,7 @@ def propose(folder: Path, entries: Sequence[str], start: Path | None = None) -> 
     if not sample.rows:
         raise nothing_in(sample)
     survey = surveyed(sample, data)
-    if not survey.kept and any(reason.startswith("not UTF-8") for reason in survey.reasons):
+    if not survey.kept and NotUtf8.code in survey.reasons:
         encoded = data.model_copy(update={"encoding": _OLD_ENCODING})
         tried = surveyed(sampled(found, encoded), encoded)
         if tried.answers and tried.rejected_share <= 1 - _READS:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,8 +10,8 @@ from typing import Any
 from journeyman import reasoning
 from journeyman.config import DataConfig
 from journeyman.foreign import plain
+from journeyman.reasons.files import BatchRequestJoined
 from journeyman.records import Interaction, Rejected
-from journeyman.sources.batches import JOINED
 from journeyman.sources.reader import Reader
 from journeyman.sources.rows import Row
 from journeyman.sources.sample import Sample
@@ -32,7 +31,8 @@ class Survey:
         kept: the interactions, in the order of the sample.
         answers: how many there were; above len(kept) where rows held more answers than are looked at.
         rejected: how many records were rejected.
-        reasons: why → how many; requests of a batch that were joined with their answers are not among them.
+        reasons: code of the reason → how many; requests of a batch that were joined with their answers are not counted.
+        examples: code → the sentence of the first row.
         values: the objects that became interactions or were claimed by no format, sessions left out.
         strangers: those of them that no format claims.
     """
@@ -43,6 +43,7 @@ class Survey:
     answers: int = 0
     rejected: int = 0
     reasons: Counter[str] = field(default_factory=Counter)
+    examples: dict[str, str] = field(default_factory=dict)
     values: list[Mapping[str, Any]] = field(default_factory=list)
     strangers: list[Mapping[str, Any]] = field(default_factory=list)
 
@@ -56,12 +57,9 @@ class Survey:
         """Interactions whose answers end too early: by their finish reason, within reasoning or within a code block."""
         return sum(map(is_cut, self.kept))
 
-    def grouped_reasons(self) -> list[tuple[str, int]]:
-        """Reasons with their counts; those that differ in numbers alone are one, as its most frequent text."""
-        groups: dict[str, list[tuple[str, int]]] = {}
-        for reason, count in self.reasons.most_common():
-            groups.setdefault(re.sub(r"\d+", "0", reason), []).append((reason, count))
-        return sorted(((one[0][0], sum(n for _, n in one)) for one in groups.values()), key=lambda item: -item[1])
+    def shown_reasons(self) -> list[tuple[str, int]]:
+        """An example of each kind of rejection with its count, the most frequent first."""
+        return [(self.examples[code], count) for code, count in self.reasons.most_common()]
 
     def by_role(self) -> dict[str, list[Interaction]]:
         """Role → its interactions, the most frequent role first."""
@@ -103,13 +101,14 @@ def _add(made: Survey, reader: Reader, row: Row, name: str) -> None:
     step = max(1, len(kept) // _MOST_OF_A_ROW)
     made.kept += kept[::step]
     for one in records:
-        if isinstance(one, Rejected) and one.reason != JOINED:
+        if isinstance(one, Rejected) and one.reason.code != BatchRequestJoined.code:
             made.rejected += one.rows
-            made.reasons[plain(one.reason, 300)] += one.rows
+            made.reasons[one.reason.code] += one.rows
+            made.examples.setdefault(one.reason.code, plain(one.reason.sentence(), 300))
     if row.session is not None:
         made.formats[row.session] += 1
     elif row.value is None:
-        made.formats[UNREADABLE] += row.problem != JOINED
+        made.formats[UNREADABLE] += not isinstance(row.problem, BatchRequestJoined)
     else:
         for value in _inner(reader, row.value):
             found = reader.format_of(value)

@@ -1,6 +1,17 @@
 """Reasons, refusals, warnings and advice as codes with typed details; see base.py."""
 
-from journeyman.reasons import advice, checking, curation, dataset, deciding, planning, scoring, sources
+from journeyman.reasons import (
+    advice,
+    checking,
+    curation,
+    dataset,
+    deciding,
+    files,
+    notes,
+    planning,
+    scoring,
+    sources,
+)  # fmt: skip
 from journeyman.reasons.base import Detail, Reason, ReasonRecord, Text, kinds
 
 __all__ = [
@@ -13,7 +24,9 @@ __all__ = [
     "curation",
     "dataset",
     "deciding",
+    "files",
     "kinds",
+    "notes",
     "planning",
     "scoring",
     "sources",

@@ -20,6 +20,7 @@ from typing import IO, NamedTuple, cast
 from journeyman.artifacts import expanded
 from journeyman.errors import UsageError
 from journeyman.foreign import plain
+from journeyman.reasons import files as why
 from journeyman.sources.documents import documents_of, is_document, lines_of
 from journeyman.sources.nearby import nothing_found
 from journeyman.sources.opening import CHUNK, COMPRESSED, DAMAGED, opened, recoded
@@ -179,16 +180,9 @@ def read_file(path: Path, skip: int = 0, encoding: str = "auto") -> Iterator[tup
     except FileNotFoundError as error:
         raise UsageError(f"{path}: no such file", "Set data.sources in journeyman.toml to your log files") from error
     except (*DAMAGED, zipfile.BadZipFile, RuntimeError) as error:
-        yield refused(last + 1, _damage(error, rows), ""), done
+        yield refused(last + 1, why.FileDamaged(plain(str(error), 120), rows), ""), done
     except OSError as error:
         raise UsageError(f"{path}: {error.strerror or error}", "Make the file readable and run it again") from error
-
-
-def _damage(error: BaseException, rows: int) -> str:
-    return (
-        f"the file is damaged or ends too early ({plain(str(error), 120)}): {rows} rows were read, what follows is "
-        "lost; get the file again"
-    )
 
 
 def _rows_of(path: Path, skip: int, encoding: str) -> Iterator[tuple[Row, int]]:
@@ -211,9 +205,9 @@ def _session(stream: io.BufferedReader, name: str, path: Path, skip: int) -> Ite
     """A file that is one session, as one row."""
     raw = stream.read(MAX_SESSION_BYTES + 1)
     shown = raw[:200].decode("utf-8", errors="replace").encode("utf-8", "replace").decode()
-    row = Row(1, None, "", shown, raw, session=name, about=beside(path))
+    row = Row(1, None, None, shown, raw, session=name, about=beside(path))
     if len(raw) > MAX_SESSION_BYTES:
-        row = refused(1, f"a {SESSION_NAMES[name]} session longer than {MAX_SESSION_BYTES >> 20} MiB", raw)
+        row = refused(1, why.SessionTooLong(SESSION_NAMES[name], MAX_SESSION_BYTES >> 20), raw)
     yield from [row][skip:]
 
 
@@ -235,7 +229,7 @@ def _zip(path: Path, encoding: str) -> Iterator[tuple[Row, int]]:
             if member.is_dir():
                 continue
             if not is_log(Path(member.filename)) or bare_name(member.filename.lower()).endswith((".zip", ".parquet")):
-                found: Iterator[Row] = iter([refused(1, f"no log by its name ({member.file_size:,} bytes)", "")])
+                found: Iterator[Row] = iter([refused(1, why.NotALogFile(member.file_size), "")])
                 yield from _of_member(found, member.filename, raw)
             else:
                 with archive.open(member) as inside:

@@ -18,6 +18,7 @@ from typing import Any, Literal, cast
 
 from journeyman.config import DataConfig
 from journeyman.errors import UsageError
+from journeyman.reasons import files as why
 from journeyman.sources.batches import Batches
 from journeyman.sources.documents import is_document, lines_of
 from journeyman.sources.files import Source, bare_name, read_file, stream_rows
@@ -141,7 +142,7 @@ def _of_file(source: Source, size: int, rows: int, most: int, encoding: str) -> 
         found = _bounded(_told(limited, name), rows)
         found.stopped = limited.cut
         if limited.cut and not found.rows:
-            found.rows.append(refused(1, f"one value of more than {most >> 20} MiB; the sample reads no further", ""))
+            found.rows.append(refused(1, why.BeyondSample(most >> 20), ""))
         return _made(source, size, found, read=raw.tell())
 
 
@@ -195,7 +196,7 @@ def _told(limited: _Limited, name: str) -> Iterator[tuple[Row, int]]:
     except (*DAMAGED, OSError) as error:
         if last is not None:
             yield last, 0
-        last = refused(number + 1, f"the file is damaged or ends too early ({error})", "")
+        last = refused(number + 1, why.FileDamaged(str(error), number), "")
     if last is not None and not limited.cut:
         yield last, 0
 

@@ -12,6 +12,7 @@ from functools import lru_cache
 from typing import Any
 
 from journeyman.foreign import plain
+from journeyman.reasons import notes as note
 from journeyman.records import Note
 
 _SUCCESS = {
@@ -70,6 +71,7 @@ _IN_NESTED = frozenset(
 )  # fmt: skip
 """What a claim may be called one level deeper, where `state` or `code` mean other things."""
 _SCORES = ("score", "reward", "scores")
+_HOW = "set data.success_field and data.success_at_least"
 STATUS_FIELDS = frozenset((*_CLAIMS, *_DENIALS, *_CODES, *_EXITS, *_ERRORS, *_OPINIONS, *_SCORES, *_VERDICTS))
 """Fields that `claimed` reads wherever they stand."""
 
@@ -90,7 +92,7 @@ class Status:
 
     def or_answered(self, answered: bool) -> Status:
         """A call that gave an answer succeeded, unless something was said that is not understood."""
-        if self.succeeded is None and answered and not any(note.code == "unknown_status" for note in self.notes):
+        if self.succeeded is None and answered and not any(one.code == note.UnknownStatus.code for one in self.notes):
             return Status(True, self.errors, self.notes)
         return self
 
@@ -160,7 +162,7 @@ def of_word(value: Any, name: str = "status") -> Status:
     shown = plain(str(value), 60)
     says = _of_number(float(value)) if isinstance(value, int | float) else _of_text(str(value))
     if says is None:
-        return Status(None, [], [Note(code="unknown_status", detail=f"{name} {shown!r}")])
+        return Status(None, [], [note.UnknownStatus(name, repr(shown)).record()])
     return Status() if says == "nothing" else Status(says == "yes", [] if says == "yes" else [f"{name} {shown}"])
 
 
@@ -177,7 +179,7 @@ def at_least(value: Any, threshold: float, name: str) -> Status:
     try:
         reached = float(value)
     except (TypeError, ValueError):
-        return Status(None, [], [Note(code="unknown_status", detail=f"{name} {plain(repr(value), 60)} is no number")])
+        return Status(None, [], [note.UnknownStatus(name, plain(repr(value), 60), "not a number").record()])
     return Status(True) if reached >= threshold else Status(False, [f"{name} {reached:g}, success from {threshold:g}"])
 
 
@@ -191,7 +193,7 @@ def _of_field(name: str, value: Any) -> Status:
     if name in _OPINIONS:
         return _of_opinion(name, value)
     if name in _SCORES:  # what value is a success cannot be known from here
-        told = Note(code="unknown_status", detail=f"{name} is not read: set data.success_field and success_at_least")
+        told = note.UnknownStatus(name, "is not read", _HOW).record()
         return Status() if value in (None, "", {}, []) else Status(notes=[told])
     if name in _EXITS:
         ended = value if isinstance(value, int) and not isinstance(value, bool) else None
@@ -223,7 +225,7 @@ def _of_opinion(name: str, value: Any) -> Status:
         return Status(True)
     if value in (None, "", {}, []) or isinstance(value, dict | list):
         return Status()
-    return Status(notes=[Note(code="unknown_status", detail=f"{name} {plain(str(value), 40)!r}")])
+    return Status(notes=[note.UnknownStatus(name, repr(plain(str(value), 40))).record()])
 
 
 def of_error(value: Any) -> Status:

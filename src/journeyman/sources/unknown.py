@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from journeyman.foreign import plain
+from journeyman.reasons import files as why
 from journeyman.sources.fields import decoded
 
 _SIGNS: Mapping[str, frozenset[str]] = {
@@ -48,23 +49,14 @@ def _lists(value: Mapping[str, Any], path: str = "", depth: int = _DEPTH) -> Ite
             yield from _lists(inner, here, depth - 1)
 
 
-def advice(value: Mapping[str, Any]) -> str:
+def advice(value: Mapping[str, Any]) -> why.UnknownFormat:
     """The reason of the rejection; it names fields and never quotes values."""
-    parts = [f"no known format has the fields {_names(value)}"]
     near = sorted(_SIGNS, key=lambda name: -len(_SIGNS[name] & value.keys()))
     near = [name for name in near[:2] if _SIGNS[name] & value.keys()]
-    if near:
-        shared = ", ".join(sorted(_SIGNS[near[0]] & value.keys()))
-        parts.append(f"it resembles {' and '.join(near)} ({shared})")
-    lists = [path for path, _ in _lists(value)]
-    if lists:
-        parts.append(f"its rows may stand in {plain(lists[0], 60)}: write these one a line")
-    columns = [
-        (name, path) for name, path in (("prompt", _path(value, _PROMPTS)), ("answer", _path(value, _ANSWERS))) if path
-    ]
-    told = ", ".join(f"data.columns.{name} = {plain(path, 60)!r}" for name, path in columns)
-    parts.append(f"to read it set {told}" if len(columns) == 2 else "to read it name its columns in [data.columns]")
-    return "; ".join(parts)
+    shared = ", ".join(sorted(_SIGNS[near[0]] & value.keys())) if near else ""
+    rows_in = next((plain(path, 60) for path, _ in _lists(value)), "")
+    prompt, answer = (plain(_path(value, names), 60) for names in (_PROMPTS, _ANSWERS))
+    return why.UnknownFormat(_names(value), " and ".join(near), shared, rows_in, prompt, answer)
 
 
 def _path(value: Mapping[str, Any], names: tuple[str, ...]) -> str:
@@ -88,7 +80,7 @@ def _texts(value: Mapping[str, Any], path: str = "", depth: int = _DEPTH) -> Ite
 
 def _names(value: Mapping[str, Any]) -> str:
     shown = ", ".join(repr(plain(str(key), 30)) for key in list(value)[:8])
-    return shown + (", …" if len(value) > 8 else "") if value else "of an empty object"
+    return shown + (", …" if len(value) > 8 else "")
 
 
 _COLUMNS: Mapping[str, tuple[str, ...]] = {

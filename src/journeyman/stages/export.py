@@ -7,7 +7,7 @@ from pathlib import Path
 
 from journeyman.artifacts import ADAPTER_FILE, clone_or_copy, hash_of_file, write_atomic, write_json
 from journeyman.config import EvaluateConfig, RedactConfig
-from journeyman.errors import InputError, NotDeployable
+from journeyman.errors import InputChanged, NotDeployable
 from journeyman.foreign import file_part, markdown, named, ollama_text, shell_word
 from journeyman.manifests import (
     AdapterManifest,
@@ -45,7 +45,8 @@ def export(
         override: why it is exported all the same; all roles are then in the bundle, and the reason too.
 
     Raises:
-        InputError: the base changed while it was copied, or the disk is full.
+        InputChanged: the base changed while it was copied.
+        DiskError: the disk is full.
         NotDeployable: no role has the verdict "deploy", and there is no override.
     """
     roles = decision.deployed_roles
@@ -84,7 +85,7 @@ def export(
         clone_or_copy(adapter_folder / adapter.adapters[name].folder / ADAPTER_FILE, out / copied)
     clone_or_copy(base, out / BASE_FILE)
     if hash_of_file(out / BASE_FILE) != file.sha256:
-        raise InputError(f"{base}: changed while it was copied into the bundle", "Run it again")
+        raise InputChanged(f"{base}: changed while it was copied into the bundle", "Run it again")
     write_json(out / "prompts.json", prompts)
     template = GgufFile(base).metadata.get("tokenizer.chat_template")
     write_json(out / "base.json", {"sha256": file.sha256, "source": file.path, "chat_template": template})

@@ -40,7 +40,9 @@ def train(
 
     Raises:
         Interrupted: asked to stop; the state is saved.
-        InputError: the loss is not a number, the disk is full, or the checkpoint belongs to another run.
+        TrainingDiverged: the loss is not a number or runs away.
+        DiskError: the disk is full.
+        StaleArtifact: the checkpoint belongs to another run.
     """
     keep_freed_memory()
     use_threads(config.threads)

@@ -16,7 +16,7 @@ import psutil
 from pydantic import BaseModel
 
 from journeyman.artifacts import read_model, write_model
-from journeyman.errors import InputError
+from journeyman.errors import DiskError, InputError
 from journeyman.events import Advanced, Event, RunEnded, Said, StageFinished, StageStarted, Warned, WorkBegan
 
 PROGRESS = ".progress.json"
@@ -119,7 +119,7 @@ class Heartbeat:
         self.progress.beat = time.time()
         try:
             write_model(self._folder / PROGRESS, self.progress)
-        except (OSError, InputError):
+        except (OSError, DiskError):
             pass
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from torch import Tensor
 
 from journeyman.config import TrainConfig
-from journeyman.errors import InputError, Interrupted
+from journeyman.errors import Interrupted, StaleArtifact, TrainingDiverged
 from journeyman.manifests import ValidationPoint
 from journeyman.ports import Reporter
 from journeyman.rendering.renderer import Rendered
@@ -57,8 +57,9 @@ class Trainer:
 
     Raises (from `run`):
         Interrupted: the person asked to stop; the state is saved.
-        InputError: the loss is not a number or runs away, the disk is full, or the checkpoint is another run's or
-            another engine's.
+        TrainingDiverged: the loss is not a number or runs away.
+        DiskError: the disk is full.
+        StaleArtifact: the checkpoint is another run's or another engine's.
     """
 
     def __init__(self, job: TrainingJob, engine: TrainingEngine, reporter: Reporter) -> None:
@@ -160,13 +161,13 @@ class Trainer:
         at = f"step {self.state.step + 1}"
         mend = "Lower train.learning_rate, or set train.precision = 'float32', then journeyman run --redo"
         if not math.isfinite(loss) or not math.isfinite(norm):
-            raise InputError(f"{at}: loss {loss}, gradient norm {norm}, rows {chosen} of train.jsonl", mend)
+            raise TrainingDiverged(f"{at}: loss {loss}, gradient norm {norm}, rows {chosen} of train.jsonl", mend)
         losses = self.state.losses
         losses.append(loss)
         del losses[_WINDOW:-_WINDOW]
         first, last = statistics.median(losses[:_WINDOW]), statistics.median(losses[-_WINDOW:])
         if len(losses) >= 2 * _WINDOW and last > first + _DIVERGED:
-            raise InputError(
+            raise TrainingDiverged(
                 f"{at}: the loss runs away, from {first:.2f} in the first {_WINDOW} steps to {last:.2f} in the last "
                 f"{_WINDOW}; rows {chosen} of train.jsonl",
                 mend,
@@ -243,10 +244,12 @@ class Trainer:
             return
         state, tensors = loaded
         if state.fingerprint != self.job.fingerprint:
-            raise InputError(f"{self.job.folder}: the checkpoint belongs to another run", "Run journeyman run --redo")
+            raise StaleArtifact(
+                f"{self.job.folder}: the checkpoint belongs to another run", "Run journeyman run --redo"
+            )
         mine = self.engine.identity()
         if state.engine not in ("", mine):
-            raise InputError(
+            raise StaleArtifact(
                 f"{self.job.folder}: the checkpoint was made by the engine '{state.engine}', this one is '{mine}'",
                 "Go on where that engine is, or run journeyman run --redo",
             )
