@@ -9,7 +9,6 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import jsonschema
@@ -22,7 +21,7 @@ from journeyman.config import CurateConfig
 from journeyman.curation.examine import finding_of
 from journeyman.errors import InputError
 from journeyman.manifests import RolePrompt
-from journeyman.models.gguf_file import GgufFile
+from journeyman.models.base import BaseRef
 from journeyman.records import (
     Example,
     Finding,
@@ -70,9 +69,9 @@ class RenderWorker:
     """
 
     def __init__(
-        self, base: Path, config: CurateConfig, prompts: Mapping[str, RolePrompt], tools: Mapping[str, Any]
+        self, base: BaseRef, config: CurateConfig, prompts: Mapping[str, RolePrompt], tools: Mapping[str, Any]
     ) -> None:
-        self.renderer = Renderer(GgufFile(base))
+        self.renderer = Renderer(base.open())
         self.config, self.prompts, self.tools = config, prompts, tools
 
 
