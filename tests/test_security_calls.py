@@ -45,7 +45,7 @@ ALLOWED: dict[tuple[str, str], str] = {
     ("inference/engine.py", "ctypes.CDLL"): "prctl: the engine ends with its parent",
     ("reasoning.py", "re.compile of a variable"): "our own markers, each through re.escape",
     ("rendering/control.py", "re.compile of a variable"): "the base's control tokens, each through re.escape",
-    ("scoring/check_names.py", "ast.parse"): "the person's own checks, whose names are looked up; runs nothing",
+    ("scoring/check_names.py", "ast.parse"): "the user's checks, to find a function's name; runs nothing",
     ("scoring/inside.py", "subprocess.Popen"): "the sandbox itself",
     ("scoring/jail/__main__.py", "os.fork"): "judge and answer, inside the sandbox",
     ("scoring/jail/answering.py", "compile"): "the answer, inside the sandbox: what it is for",
