@@ -24,7 +24,6 @@ from journeyman.config import LoraConfig
 from journeyman.inference.answers import Answers
 from journeyman.inference.asking import Progress, ask_all
 from journeyman.inference.llama import EngineSettings, running_engine
-from journeyman.models.geometry import geometry_of
 from journeyman.models.gguf_file import GgufFile
 from journeyman.ports import Question, SilentReporter
 from journeyman.records import Message
@@ -80,7 +79,7 @@ def main() -> None:
     path = given.folder / "qwen2.5-7b-text.gguf"
     if not path.is_file():
         write_base(path, given.layers, vocabulary())
-    geometry = geometry_of(GgufFile(path))
+    geometry = GgufFile(path).geometry
     adapter = Adapter(geometry, LoraConfig(rank=8, targets=["q_proj", "k_proj", "v_proj", "o_proj"]), seed=0)
     write_gguf(adapter, given.folder / "adapter.gguf")
     threads = given.threads or psutil.cpu_count(logical=False)

@@ -24,7 +24,7 @@ from pathlib import Path
 from journeyman.inference.answers import Answers
 from journeyman.inference.asking import Progress, ask_all
 from journeyman.inference.llama import EngineSettings, running_engine
-from journeyman.models.base import find_base
+from journeyman.models.opening import find_base
 from journeyman.ports import Question, SilentReporter
 from journeyman.records import Message
 from journeyman.scoring.contracts import Answer, Limits

@@ -28,7 +28,6 @@ import torch
 from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
 
 from journeyman.config import TrainConfig
-from journeyman.models.geometry import geometry_of
 from journeyman.models.gguf_file import GgufFile
 from journeyman.models.weights import load_decoder
 from journeyman.ports import SilentReporter
@@ -131,7 +130,7 @@ def train(path: Path, arguments: argparse.Namespace) -> None:
     keep_freed_memory()
     use_threads(None)
     file = GgufFile(path)
-    geometry, dtype = geometry_of(file), compute_dtype("auto")
+    geometry, dtype = file.geometry, compute_dtype("auto")
     config = TrainConfig.model_validate({
         "lora": {"rank": arguments.rank, "targets": ["q_proj", "k_proj", "v_proj", "o_proj"]},
         "epochs": 1, "batch_size": arguments.rows, "max_memory_gb": arguments.memory, "checkpoint_s": 1e9,

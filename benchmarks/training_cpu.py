@@ -29,8 +29,8 @@ import psutil
 import torch
 
 from journeyman.config import LoraConfig
-from journeyman.models.base import find_base
 from journeyman.models.gguf_file import GgufFile
+from journeyman.models.opening import find_base
 from journeyman.models.weights import load_decoder
 from journeyman.records import Example, Message
 from journeyman.rendering.renderer import Rendered, Renderer

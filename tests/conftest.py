@@ -20,8 +20,8 @@ import pytest
 from gguf import GGMLQuantizationType
 from tokenizers.pre_tokenizers import ByteLevel
 
-from journeyman.models.base import find_base
 from journeyman.models.gguf_file import GgufFile
+from journeyman.models.opening import find_base
 from journeyman.ports import SilentReporter
 from journeyman.records import Example, Message
 from journeyman.rendering.renderer import Renderer

@@ -290,7 +290,7 @@ _OTHER_WAYS = {
     "cli/say.py": "the way itself",
     "inference/engine.py": "the engine's child: JSON of ours on a pipe",
     "scoring/jail/walls.py": "runs in the sandbox: its output is read with a bound",
-    "models/base.py": "one sentence of ours with a path of the person's own",
+    "models/opening.py": "one sentence of ours with a path of the person's own",
 }
 
 

@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from pydantic import ValidationError
+
 from journeyman.artifacts import MANIFEST
 from journeyman.errors import ChangedArtifact
 from journeyman.evidence import LOOKS, difference, place_to_read
@@ -86,5 +88,16 @@ def _of_manifest(path: Path, data: dict[str, Any], sealed: str, dataset: str) ->
         of_these, looks = result["sealed_sha256"] == sealed, result.get("looks")
     if not of_these or not isinstance(looks, int):
         return None
-    records = [EvidenceFile.model_validate(one) for one in result.get("evidence", [])]
-    return Told(path, looks, next((one for one in records if one.file == LOOKS), None))
+    return Told(path, looks, _record_of_looks(result.get("evidence")))
+
+
+def _record_of_looks(listed: object) -> EvidenceFile | None:
+    """The record in a manifest; None where it has none, or one that another version wrote in another form."""
+    for one in listed if isinstance(listed, list) else ():
+        try:
+            record = EvidenceFile.model_validate(one)
+        except ValidationError:
+            continue
+        if record.file == LOOKS:
+            return record
+    return None

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from pydantic import BaseModel
 
-from journeyman.artifacts import MANIFEST, expanded, hash_of_file
+from journeyman.artifacts import MANIFEST, expanded
 from journeyman.config import Config
 from journeyman.errors import InputError, UsageError
 from journeyman.lineage import check_files, find_by_hash, read_manifest, refuse_link
@@ -26,7 +26,7 @@ from journeyman.manifests import (
 )
 
 if TYPE_CHECKING:
-    from journeyman.models.gguf_file import GgufFile
+    from journeyman.models.base import Base
     from journeyman.rendering.renderer import Renderer
     from journeyman.sources.files import Source
 
@@ -104,18 +104,17 @@ class Run:
         return self.folder(stage)
 
     @cached_property
-    def base(self) -> GgufFile:
-        """The base model's open GGUF file."""
-        from journeyman.models.geometry import geometry_of
-        from journeyman.models.gguf_file import GgufFile
+    def base(self) -> Base:
+        """The base model, open."""
+        from journeyman.models.opening import open_base
 
-        file = GgufFile(self._base_path())
-        geometry_of(file)  # one that cannot be trained on is refused before anything is spent
-        return file
+        base = open_base(self._base_path())
+        _ = base.geometry  # one that cannot be trained on is refused before anything is spent
+        return base
 
     def _base_path(self) -> Path:
         """Where base.model says; of a run that was moved, a file of that name and of the recorded hash beside it."""
-        from journeyman.models.base import find_base
+        from journeyman.models.opening import find_base
 
         try:
             return find_base(self.config.base.model, self.root)
@@ -130,12 +129,12 @@ class Run:
 
     @property
     def base_sha256(self) -> str:
-        return hash_of_file(self.base.path)
+        return self.base.sha256
 
     @cached_property
     def bases(self) -> list[Path]:
         """The files of the base that may ship: the one that is trained on, then evaluate.quantizations."""
-        from journeyman.models.base import same_geometry
+        from journeyman.models.opening import same_geometry
 
         others = [self.root / expanded(name) for name in self.config.evaluate.quantizations]
         return [self.base.path, *(same_geometry(path, self.base) for path in others)]

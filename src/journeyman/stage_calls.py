@@ -49,11 +49,10 @@ def run_curate(run: Run, out: Path, fingerprint: str, reporter: Reporter) -> Bas
 
 
 def run_plan(run: Run, out: Path, fingerprint: str, reporter: Reporter) -> BaseModel:
-    from journeyman.models.geometry import geometry_of
     from journeyman.stages.plan import plan
 
     dataset = run.result("curate", DatasetManifest)
-    return plan(dataset, run.config, run.bases, run.base_sha256, geometry_of(run.base), out, reporter)
+    return plan(dataset, run.config, run.bases, run.base_sha256, run.base.geometry, out, reporter)
 
 
 def run_train(run: Run, out: Path, fingerprint: str, reporter: Reporter) -> BaseModel:

@@ -85,7 +85,7 @@ def _checks_of_data(run: Run) -> Settings:
 
 
 def _own_checks(run: Run) -> Settings:
-    """The hashes of the files that hold checks of the person's own."""
+    """The hashes of the files that hold the user's checks."""
     from journeyman.scoring.checks import own_files
 
     names = {name for section in run.config.roles.values() for name in (*section.checks, *section.weights)}

@@ -12,6 +12,7 @@ from journeyman.config import Config
 from journeyman.curation.rules import Candidate, control_tokens
 from journeyman.errors import InputError
 from journeyman.inference.survey import Inputs, Survey
+from journeyman.models.base import TokenizerData
 from journeyman.models.gguf_file import GgufFile
 from journeyman.ports import SilentReporter
 from journeyman.reasons.curation import ControlToken
@@ -113,7 +114,7 @@ def test_evaluation_asks_no_row_that_holds_one(place: str, tools_renderer: Rende
 
 def test_tokens_that_only_the_engine_takes_as_control_tokens_are_found() -> None:
     tokens = ["<unk>", "a", "<|fim_prefix|>", "<div>", "<tool_call>", " ", "[EOT]"]
-    control = ControlTokens({"tokenizer.ggml.tokens": tokens, "tokenizer.ggml.token_type": [2, 1, 1, 1, 4, 4, 1]})
+    control = ControlTokens(TokenizerData("gpt2", "gpt-2", tokens, [2, 1, 1, 1, 4, 4, 1], []))
     assert control.texts == ["<unk>", "<|fim_prefix|>", "<tool_call>", "[EOT]"]
     assert control.in_text("a <div> b") is None and control.in_text("x [EOT]") == "[EOT]"
 

@@ -19,6 +19,7 @@ from journeyman.evidence import LOOKS, RESPONSES
 from journeyman.inference.answers import Answers
 from journeyman.inference.looks import count_look
 from journeyman.lineage import result_hash
+from journeyman.look_history import fewer_looks
 from journeyman.pipeline import STAGES, Run, read_result
 from journeyman.verifying import NOT_COVERED, verify
 from test_pipeline import call
@@ -166,6 +167,31 @@ def test_a_run_with_the_old_names_goes_on_and_its_looks_count(run: Path) -> None
     assert (made["look"], made["looks"]) == (2, 2) and not (run / ".looks").exists() and not (run / ".answers").exists()
     assert [one["file"] for one in made["evidence"]] == [LOOKS, RESPONSES]
     assert made["evidence"][0]["lines"] == 2 and made["evidence"][0]["sha256"] == hash_of_file(run / LOOKS)
+
+
+@pytest.mark.parametrize("written", ["", "{", "[]", '{"stamp": {"stage": "evaluate", "inputs": {}}, "result": 3}'])
+def test_a_superseded_manifest_that_cannot_be_read_stops_nothing(written: str, run: Path) -> None:
+    """It was set aside because it was damaged."""
+    place = run / "superseded" / "05-evaluation-20260101T000000000000"
+    place.mkdir(parents=True)
+    (place / MANIFEST).write_text(written)
+    assert verify(run).findings == [] and fewer_looks(run) == ""
+
+
+@pytest.mark.parametrize(
+    "listed", [None, 3, [{"file": LOOKS, "bytes": 1}], [{"file": RESPONSES, "lines": 1, "sha256": ""}]]
+)
+def test_a_superseded_manifest_counts_whatever_else_it_holds(listed: object, run: Path) -> None:
+    data = read_json(run / "05-evaluation" / MANIFEST)
+    data["result"] |= {"looks": 2, "evidence": listed}
+    del data["stamp"]["sha256"]
+    place = run / "superseded" / "05-evaluation-20260101T000000000000"
+    place.mkdir(parents=True)
+    (place / MANIFEST).write_text(json.dumps(data))
+    assert "superseded/05-evaluation-20260101T000000000000/manifest.json tells of 2" in fewer_looks(run)
+    data["result"]["sealed_sha256"] = "0" * 64
+    (place / MANIFEST).write_text(json.dumps(data))
+    assert fewer_looks(run) == "", "other sealed rows"
 
 
 def test_what_an_older_version_counted_beside_the_new_record_is_taken_over(tmp_path: Path) -> None:

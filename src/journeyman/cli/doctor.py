@@ -49,7 +49,7 @@ def _processor() -> str:
 
 
 def _base() -> str:
-    from journeyman.models.base import find_base
+    from journeyman.models.opening import find_base
 
     return str(find_base(EMBEDDED, Path()))
 

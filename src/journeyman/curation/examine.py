@@ -7,7 +7,6 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,7 +18,7 @@ from journeyman.curation.columns import ROW, U4, Names, Rows, hash_text
 from journeyman.curation.duplicates import bands_of, words_of
 from journeyman.curation.rules import RULES, Candidate, CheckFault, bad_check, fences
 from journeyman.errors import InputError
-from journeyman.models.gguf_file import GgufFile
+from journeyman.models.base import BaseRef
 from journeyman.reasons import Reason
 from journeyman.reasons import curation as why
 from journeyman.records import Finding, Interaction, Message, ToolCall, split_system, system_text, tool_name
@@ -75,9 +74,9 @@ class Examined:
 class Examiner:
     """A worker's state."""
 
-    def __init__(self, base: Path, config: CurateConfig, check_fault: CheckFault | None = None) -> None:
+    def __init__(self, base: BaseRef, config: CurateConfig, check_fault: CheckFault | None = None) -> None:
         self.check_fault = check_fault
-        self.renderer = Renderer(GgufFile(base))
+        self.renderer = Renderer(base.open())
         self.config = config
         actions = [config.rules.action(rule.__name__) for rule in RULES]
         self.asked = [

@@ -25,6 +25,7 @@ from journeyman.curation.render import Chosen, RenderWorker, render
 from journeyman.curation.rules import CheckFault
 from journeyman.errors import Interrupted
 from journeyman.manifests import RolePrompt
+from journeyman.models.base import BaseRef
 from journeyman.outputs import Outputs
 from journeyman.parallel import HERE, LOCAL, Executor
 from journeyman.ports import Reporter
@@ -41,7 +42,7 @@ Counts = dict[str, Counter[tuple[str, str]]]
 def first_pass(
     interactions: Path,
     config: CurateConfig,
-    base: Path,
+    base: BaseRef,
     scratch: Path,
     reporter: Reporter,
     check_fault: CheckFault | None = None,
@@ -153,7 +154,7 @@ def second_pass(
     prompts: Mapping[str, RolePrompt],
     tools: Mapping[str, Any],
     config: CurateConfig,
-    base: Path,
+    base: BaseRef,
     scratch: Path,
     reporter: Reporter,
     executor: Executor = LOCAL,

@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import jsonschema
@@ -21,7 +20,7 @@ from journeyman.curation.choose import Ruling, Trigger
 from journeyman.curation.examine import finding_of
 from journeyman.errors import InputError
 from journeyman.manifests import RolePrompt
-from journeyman.models.gguf_file import GgufFile
+from journeyman.models.base import BaseRef
 from journeyman.reasons import Reason
 from journeyman.reasons import curation as why
 from journeyman.records import (
@@ -71,9 +70,9 @@ class RenderWorker:
     """
 
     def __init__(
-        self, base: Path, config: CurateConfig, prompts: Mapping[str, RolePrompt], tools: Mapping[str, Any]
+        self, base: BaseRef, config: CurateConfig, prompts: Mapping[str, RolePrompt], tools: Mapping[str, Any]
     ) -> None:
-        self.renderer = Renderer(GgufFile(base))
+        self.renderer = Renderer(base.open())
         self.config, self.prompts, self.tools = config, prompts, tools
 
 

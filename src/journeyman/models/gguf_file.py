@@ -13,6 +13,7 @@ import mmap
 import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,12 @@ import numpy as np
 from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
 from gguf.quants import dequantize
 
+from journeyman.artifacts import hash_of_file
 from journeyman.errors import InputError
 from journeyman.foreign import plain
+from journeyman.models.base import BaseRef, TokenizerData
+from journeyman.models.geometry import Geometry
+from journeyman.models.gguf_geometry import geometry_of
 
 _MAGIC = b"GGUF"
 _MAX_ENTRIES = 1 << 20
@@ -48,7 +53,7 @@ class TensorInfo:
 
 
 class GgufFile:
-    """A GGUF file opened for reading.
+    """A GGUF file opened for reading: a Base.
 
     Attributes:
         metadata: every key of the header; arrays are lists.
@@ -67,6 +72,39 @@ class GgufFile:
             raise InputError(f"{path}: an empty file, not GGUF", "Download or copy the file again")
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
             self.metadata, self.kinds, self.tensors = _read_header(_Cursor(mapped, path))
+
+    @property
+    def sha256(self) -> str:
+        return hash_of_file(self.path)
+
+    @cached_property
+    def geometry(self) -> Geometry:
+        """See geometry_of."""
+        return geometry_of(self)
+
+    @property
+    def tokenizer(self) -> TokenizerData:
+        found = self.metadata.get
+        return TokenizerData(
+            kind=found("tokenizer.ggml.model"),
+            split=found("tokenizer.ggml.pre", "gpt-2"),
+            tokens=found("tokenizer.ggml.tokens"),
+            types=found("tokenizer.ggml.token_type"),
+            merges=found("tokenizer.ggml.merges"),
+            begin_id=found("tokenizer.ggml.bos_token_id"),
+            end_id=found("tokenizer.ggml.eos_token_id"),
+            adds_begin=bool(found("tokenizer.ggml.add_bos_token")),
+            chat_template=found("tokenizer.chat_template"),
+        )
+
+    def ref(self) -> BaseRef:
+        return BaseRef(self.path)
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        return self.info(name).shape
+
+    def storage(self, name: str) -> str:
+        return self.info(name).kind.name
 
     def info(self, name: str) -> TensorInfo:
         """Where a tensor lies; an InputError where the file has none of that name."""

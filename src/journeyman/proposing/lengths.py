@@ -10,9 +10,7 @@ from pathlib import Path
 
 from journeyman.config import EMBEDDED
 from journeyman.errors import InputError
-from journeyman.models.base import base_at_hand
-from journeyman.models.geometry import geometry_of
-from journeyman.models.gguf_file import GgufFile
+from journeyman.models.opening import base_at_hand, open_base
 from journeyman.proposing.checks import answer_text
 from journeyman.records import Interaction
 from journeyman.rendering.renderer import Renderer
@@ -145,8 +143,8 @@ def _renderer(path: Path | None) -> tuple[Renderer | None, str, int]:
     if path is None:
         return None, "", _SPARE_CONTEXT
     try:
-        file = GgufFile(path)
-        return Renderer(file), path.name, geometry_of(file).context
+        base = open_base(path)
+        return Renderer(base), path.name, base.geometry.context
     except InputError:  # said by the stage that needs the base
         return None, "", _SPARE_CONTEXT
 

@@ -23,7 +23,7 @@ from starlette.routing import Route
 from journeyman.foreign import plain
 from journeyman.inference.llama import ONE_SHOT, LlamaEngine
 from journeyman.manifests import BundleManifest, RolePrompt
-from journeyman.models.gguf_file import GgufFile
+from journeyman.models.opening import open_base
 from journeyman.records import Message
 from journeyman.redaction.redactor import Conversation, Redactor
 from journeyman.serving.answering import Answering
@@ -116,7 +116,7 @@ def make_app(
     Raises:
         InputError: a system prompt of the bundle holds a control token of the base.
     """
-    prompts = prompts or PromptCheck(GgufFile(engine.settings.base))
+    prompts = prompts or PromptCheck(open_base(engine.settings.base))
     frames = {role: f"{one.begins} {one.ends}" for role, one in bundle.prompts.items()}
     prompts.check_system_prompts(frames | bundle.system_prompts)
     started = int(time.time())

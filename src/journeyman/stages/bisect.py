@@ -20,8 +20,8 @@ from journeyman.config import Config
 from journeyman.errors import InputError
 from journeyman.inference.llama import EngineSettings, running_engine
 from journeyman.manifests import AdapterManifest, BisectLink, BisectResult
+from journeyman.models.base import Base
 from journeyman.models.geometry import GGUF_MODULE_NAMES
-from journeyman.models.gguf_file import GgufFile
 from journeyman.models.weights import load_decoder
 from journeyman.ports import Reporter
 from journeyman.records import EVERY_ROLE, Example, Prediction
@@ -44,7 +44,7 @@ def bisect(
     sealed: Path,
     adapter: AdapterManifest,
     adapter_folder: Path,
-    base: GgufFile,
+    base: Base,
     config: Config,
     renderer: Renderer,
     reporter: Reporter,
@@ -111,7 +111,7 @@ def _texts(
     return role, texts
 
 
-def _adapter(base: GgufFile, folder: Path, config: Config) -> Adapter:
+def _adapter(base: Base, folder: Path, config: Config) -> Adapter:
     decoder = load_decoder(base, torch.float32, stream=True)
     adapter = Adapter(decoder.geometry, config.train.lora, config.train.seed)
     adapter.load(load_file(folder / "adapter_model.safetensors"))
@@ -120,7 +120,7 @@ def _adapter(base: GgufFile, folder: Path, config: Config) -> Adapter:
 
 @torch.no_grad()
 def _by_torch(
-    base: GgufFile, folder: Path, config: Config, dtype: torch.dtype, texts: Sequence[tuple[Ids, int]]
+    base: Base, folder: Path, config: Config, dtype: torch.dtype, texts: Sequence[tuple[Ids, int]]
 ) -> LogProbabilities:
     decoder, lora = load_decoder(base, dtype), _adapter(base, folder, config).layers()
     found = []
@@ -141,9 +141,9 @@ def _by_engine(
         return [engine.next_tokens(ids, 4 * _LIKELIEST) for ids, _ in texts]
 
 
-def _kind_of(base: GgufFile) -> GGMLQuantizationType:
+def _kind_of(base: Base) -> GGMLQuantizationType:
     """The base's own format where it can be made here (K quantizations cannot), else Q8_0."""
-    kind = base.info(f"blk.0.{GGUF_MODULE_NAMES['up_proj']}.weight").kind
+    kind = GGMLQuantizationType[base.storage(f"blk.0.{GGUF_MODULE_NAMES['up_proj']}.weight")]
     try:
         quantize(base.rows("output_norm.weight", 0, 1), kind)
     except (NotImplementedError, ValueError):

@@ -27,7 +27,7 @@ from journeyman.curation.separate import separate
 from journeyman.curation.split import NAMES, TRAIN, Splits
 from journeyman.errors import InputError
 from journeyman.manifests import DatasetManifest
-from journeyman.models.gguf_file import GgufFile
+from journeyman.models.base import Base
 from journeyman.parallel import LOCAL, Executor
 from journeyman.ports import Reporter
 from journeyman.rendering.renderer import Renderer
@@ -38,7 +38,7 @@ _SPLIT_FILES = {"train": "train.jsonl", "val": "val.jsonl", "test": "sealed/test
 
 
 def curate(
-    interactions: Path, config: Config, base: GgufFile, out: Path, reporter: Reporter, executor: Executor = LOCAL
+    interactions: Path, config: Config, base: Base, out: Path, reporter: Reporter, executor: Executor = LOCAL
 ) -> DatasetManifest:
     """Filters, removes repeats, renders and splits.
 
@@ -52,7 +52,7 @@ def curate(
     scratch = out / "scratch"
     scratch.mkdir(parents=True, exist_ok=True)
     faults = RowFaults({role: (*one.checks, *one.weights) for role, one in config.roles.items()})
-    state = first_pass(interactions, config.curate, base.path, scratch, reporter, faults, executor)
+    state = first_pass(interactions, config.curate, base.ref(), scratch, reporter, faults, executor)
     rows = mapped_array(scratch / "rows", ROW)
     words = Words(scratch / "words.u4", np.asarray(rows["words"]))
     log = Log(rows, words, state["roles"], state["files"], {int(k): v for k, v in state["prompts"].items()})
@@ -65,7 +65,7 @@ def curate(
     prompts |= {role: made for role, made in left.items() if made.kind == prompts[role].kind}
     tools = _drifted(state["tools"])
     counts = second_pass(
-        interactions, log, choice, prompts, tools, config.curate, base.path, scratch, reporter, executor
+        interactions, log, choice, prompts, tools, config.curate, base.ref(), scratch, reporter, executor
     )
     examples = mapped_array(scratch / "examples", EXAMPLE)
     if not len(examples):

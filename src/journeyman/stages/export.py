@@ -17,7 +17,7 @@ from journeyman.manifests import (
     EvaluationManifest,
     PlanManifest,
 )
-from journeyman.models.gguf_file import GgufFile
+from journeyman.models.opening import open_base
 from journeyman.records import EVERY_ROLE
 
 BASE_FILE = "base.gguf"
@@ -87,7 +87,7 @@ def export(
     if hash_of_file(out / BASE_FILE) != file.sha256:
         raise InputChanged(f"{base}: changed while it was copied into the bundle", "Run it again")
     write_json(out / "prompts.json", prompts)
-    template = GgufFile(base).metadata.get("tokenizer.chat_template")
+    template = open_base(base).tokenizer.chat_template
     write_json(out / "base.json", {"sha256": file.sha256, "source": file.path, "chat_template": template})
     without = _write_modelfiles(bundle, out)
     write_atomic(out / "llama-server.sh", _command_line(bundle).encode())

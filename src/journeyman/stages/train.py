@@ -13,7 +13,7 @@ from journeyman.artifacts import ADAPTER_FILE, read_rows
 from journeyman.config import TrainConfig
 from journeyman.foreign import file_part
 from journeyman.manifests import AdapterManifest, PlanManifest, TrainedAdapter
-from journeyman.models.gguf_file import GgufFile
+from journeyman.models.base import Base
 from journeyman.models.weights import load_decoder
 from journeyman.ports import Reporter
 from journeyman.records import EVERY_ROLE, Example
@@ -31,7 +31,7 @@ def train(
     val_rows: Path,
     plan: PlanManifest,
     config: TrainConfig,
-    base: GgufFile,
+    base: Base,
     fingerprint: str,
     out: Path,
     reporter: Reporter,
