@@ -9,6 +9,8 @@ import pytest
 from journeyman.cli.show import with_sentences
 from journeyman.manifests import DatasetManifest, PlanManifest, RoutingQuality
 from journeyman.reasons import Reason, ReasonRecord, Text, curation, dataset, kinds, planning
+from journeyman.reasons.files import NotJson, RowTooLong
+from journeyman.reasons.sources import HISTORY_CAUSES, HistoryBroken, WrongType
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,30 @@ def test_text_of_older_runs_opens_as_it_was():
 def test_a_code_of_a_newer_version_is_shown_with_its_details():
     assert ReasonRecord(code="not_known_yet", details={"rows": 3}).sentence() == "not_known_yet (rows = 3)"
     assert ReasonRecord(code="test_example", details={"tokens": 3}).sentence() == "test_example (tokens = 3)"
+
+
+def test_details_of_other_types_are_shown_as_they_are():
+    """A file that was edited by hand must not end what shows it."""
+    record = ReasonRecord(code="test_example", details={"tokens": "many", "limit": None})
+    assert record.sentence() == "test_example (tokens = many, limit = None)"
+
+
+def test_a_reason_within_a_row_names_every_place_on_the_way():
+    reason = WrongType("output", "list", "text").within("spans[3]").within("element 0")
+    assert reason.sentence() == "element 0: spans[3]: output is list, not text"
+    assert reason.record().reason() == reason and "at" not in WrongType("x", "list", "text").record().details
+
+
+def test_what_a_damaged_document_cost_is_said_with_its_reason():
+    assert NotJson("cut", 4).sentence() == "not JSON: cut at column 4"
+    assert NotJson("cut", lost=1_200).sentence() == "not JSON: cut; 1,200 characters are passed over"
+    assert RowTooLong(16, lost=7, rest=True).sentence().endswith("the rest of the file is lost (7 characters)")
+
+
+@pytest.mark.parametrize("cause", HISTORY_CAUSES)
+def test_every_cause_of_a_broken_history_names_its_place(cause: str):
+    told = HistoryBroken(cause, "line 33").sentence()
+    assert ("line 33" in told) == ("{place}" in HISTORY_CAUSES[cause]) and "{" not in told
 
 
 def test_a_code_names_one_reason():

@@ -15,7 +15,7 @@ from journeyman.curation.rules import RULES, rule_numbers
 from journeyman.errors import UsageError
 from journeyman.ruleset import RULESET, rules_of
 
-SOURCE = Path(__file__).parents[1] / "src/journeyman"
+SOURCE = Path(__file__).parents[2] / "src/journeyman"
 
 
 def test_every_rule_of_a_row_has_its_function_and_they_are_asked_in_the_order_of_the_table() -> None:

@@ -29,7 +29,7 @@ from journeyman.sources.files import log_sources, require_logs, sources_of
 from journeyman.sources.nearby import NoLogFound
 from journeyman.sources.sample import MOST_FILES, sampled
 
-DEMO = Path(__file__).parents[1] / "src/journeyman/demo/interactions.jsonl"
+DEMO = Path(__file__).parents[2] / "src/journeyman/demo/interactions.jsonl"
 WORDS = ["amber", "birch", "cedar", "delta", "ember", "fjord", "grove", "heath", "islet", "jetty", "knoll", "larch"]
 
 

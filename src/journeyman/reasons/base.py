@@ -78,9 +78,10 @@ class ReasonRecord(BaseModel):
             return Text(_unknown(self.code, self.details))
 
     def sentence(self) -> str:
+        """What a user reads; code and details if their types are not those that the reason declares."""
         try:
             return self.reason().sentence()
-        except (TypeError, ValueError):  # details of another type than the sentence formats
+        except (ValueError, TypeError, AttributeError):
             return _unknown(self.code, self.details)
 
 
