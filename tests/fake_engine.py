@@ -10,8 +10,9 @@ from pathlib import Path
 from threading import Thread
 from typing import Any
 
-from journeyman.inference.llama import EngineSettings
+from journeyman.engine_identity import EngineIdentity
 from journeyman.manifests import BundleManifest
+from journeyman.ports import EngineSettings
 
 PATH = "/home/someone/models/base.gguf"
 ROLE = "coder"
@@ -31,6 +32,9 @@ class FakeEngine:
     """
 
     def __init__(self, base: Path, address: str) -> None:
+        self.engine_identity = EngineIdentity(
+            name="fake", version="1", build={"commit": "abc"}, settings={"n_batch": 8}
+        )
         self.settings = EngineSettings(base, {}, 512, 1, 0.0)
         self.address, self.headers = address, {"Authorization": "Bearer k"}
         self.asked: list[dict[str, Any]] = []

@@ -22,10 +22,10 @@ from journeyman.inference.answers import Answers
 from journeyman.inference.arms import timed_rows
 from journeyman.inference.asking import Progress, ask_all
 from journeyman.inference.endpoint import Endpoint
-from journeyman.inference.llama import EngineSettings, running_engine
+from journeyman.inference.engines import running_engine
 from journeyman.inference.looks import confidence_of_look, count_look
 from journeyman.manifests import CheckRule
-from journeyman.ports import Question, SilentReporter
+from journeyman.ports import EngineSettings, Question, SilentReporter
 from journeyman.probes import KINDS, read_probes
 from journeyman.records import Message, Prediction, ProbeAnswer
 from journeyman.scoring.checks import Answer, Checks, judge

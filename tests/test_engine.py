@@ -26,7 +26,9 @@ from hypothesis import strategies as st
 from conftest import write_tiny_gguf
 from journeyman.errors import EngineError
 from journeyman.inference.chat import events_of
-from journeyman.inference.llama import EngineSettings, LlamaEngine, running_engine
+from journeyman.inference.engines import running_engine
+from journeyman.inference.llama import LlamaEngine
+from journeyman.ports import EngineSettings
 from journeyman.redaction.redactor import Conversation, Redactor
 from journeyman.serving import engine as kept_module
 from journeyman.serving.app import engine_request
@@ -200,7 +202,7 @@ def test_an_engine_that_cannot_be_started_is_given_up(long_gguf: Path, monkeypat
     async def give_up(engine: LlamaEngine) -> str:
         done = asyncio.Event()
         async with kept_engine(engine, said.append, done.set) as kept:
-            monkeypatch.setattr(kept_module, "LlamaEngine", fails)
+            monkeypatch.setattr(kept_module, "start_engine", fails)
             engine.kill()
             await asyncio.wait_for(done.wait(), 30)
             assert kept.ready() is None

@@ -21,10 +21,10 @@ from journeyman.artifacts import read_json, read_rows, sha256_of
 from journeyman.cli.app import app, main
 from journeyman.cli.serve import _listen, serve_bundle
 from journeyman.errors import InputError, UsageError
-from journeyman.inference.llama import EngineSettings, running_engine
+from journeyman.inference.engines import running_engine
 from journeyman.manifests import BundleManifest
 from journeyman.pipeline import STAGES, Run, read_result
-from journeyman.ports import Question
+from journeyman.ports import EngineSettings, Question
 from journeyman.records import Message, Verdict
 from journeyman.sealed_lines import sealed
 from journeyman.serving.app import conversation_of, engine_request, ignored_of, make_app

@@ -9,6 +9,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from journeyman.engine_identity import EngineIdentity
+
 VerdictName = Literal["deploy", "iterate", "abort", "insufficient"]
 
 
@@ -377,7 +379,7 @@ class JudgeAgreement(Manifest):
 
 
 class EvaluationManifest(Manifest):
-    engine: str
+    engine: EngineIdentity = Field(description="which engine answered; of older versions a name alone")
     sandbox: str = Field(description="what stood between model-written code and the machine; '' where none was run")
     adapter_sha256: dict[str, str] = Field(description="'all' or role → SHA-256 of its adapter")
     rows: int
@@ -448,3 +450,4 @@ class BundleManifest(Manifest):
     prompts: dict[str, RolePrompt] = Field({}, description="role → how its system prompts vary")
     redact: dict[str, bool] = Field(description="what is replaced in requests, as it was in training")
     settings: dict[str, Any]
+    engine: EngineIdentity | None = Field(None, description="the engine that was evaluated; None: an older version's")

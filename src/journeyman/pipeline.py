@@ -78,6 +78,7 @@ class Run:
     root: Path
     config: Config
     override: str | None = None
+    allow_other_engine: bool = False
 
     def __post_init__(self) -> None:
         from journeyman.scoring.checks import Checks
@@ -331,6 +332,16 @@ def _own_checks(run: Run) -> Mapping[str, Any]:
     return {f"check {file}": hash_of_file(run.root / file) for file in own_files(names)}
 
 
+def _engine(run: Run) -> Mapping[str, Any]:
+    """The serving engine; the recorded one where another is allowed."""
+    from journeyman.inference.engines import ENGINE, engine_inputs
+
+    if run.allow_other_engine and (run.folder("evaluate") / MANIFEST).is_file():
+        recorded = read_result(run.root, "evaluate")[0].inputs
+        return {key: value for key, value in recorded.items() if key.startswith(ENGINE)}
+    return engine_inputs(run.config.evaluate)
+
+
 def _flat(prefix: str, value: Mapping[str, Any]) -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for key, inner in value.items():
@@ -372,7 +383,7 @@ STAGES: Sequence[Stage] = (
     ),
     Stage(
         "evaluate", "05-evaluation", 5, ("curate", "plan", "train"),
-        lambda run: {"base": run.base_sha256, **_flat("evaluate", run.config.evaluate.model_dump())},
+        lambda run: {"base": run.base_sha256, **_flat("evaluate", run.config.evaluate.model_dump()), **_engine(run)},
         _evaluate, resumable=True, costly=True,
     ),
     Stage(

@@ -12,10 +12,11 @@ from journeyman.cli.say import say
 from journeyman.config import CONFIG_NAME, ServeConfig, load_config
 from journeyman.errors import EngineError, UsageError
 from journeyman.foreign import named
-from journeyman.inference.llama import EngineSettings, LlamaEngine, running_engine
+from journeyman.inference.engines import running_engine
 from journeyman.lineage import check_files
 from journeyman.manifests import BundleManifest
 from journeyman.pipeline import read_result, stage_named, typed_result
+from journeyman.ports import EngineSettings, ServedEngine
 from journeyman.serving.app import conversation_of, make_app
 from journeyman.serving.origin import Door
 from journeyman.serving.server import BoundedServer
@@ -61,7 +62,7 @@ def serve_bundle(folder: Path, port: int | None, allow_hosts: Sequence[str] = ()
 
 def _run(
     bundle: BundleManifest,
-    engine: LlamaEngine,
+    engine: ServedEngine,
     listener: socket.socket,
     told: Callable[[str], None],
     hosts: Sequence[str] = (),

@@ -17,7 +17,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from journeyman.inference.llama import LlamaEngine
+from journeyman.ports import ServedEngine
 from journeyman.redaction.redactor import Conversation
 from journeyman.serving.answers import named
 from journeyman.serving.engine import KeptEngine
@@ -63,7 +63,7 @@ class Answering:
     def _no_answer(self, status: int) -> Response:
         return JSONResponse(error_object(self.kept.why_not()), status_code=status, headers={"retry-after": _AGAIN_S})
 
-    async def _ask(self, engine: LlamaEngine, asked: dict[str, Any]) -> httpx.Response:
+    async def _ask(self, engine: ServedEngine, asked: dict[str, Any]) -> httpx.Response:
         """The engine's response. A connection that it drops before it has read the request is made again, once."""
         made = self.client.build_request("POST", engine.address + _PATH, headers=engine.headers, json=asked)
         streamed = bool(asked.get("stream"))

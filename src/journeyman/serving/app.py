@@ -21,9 +21,10 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from journeyman.foreign import plain
-from journeyman.inference.llama import ONE_SHOT, LlamaEngine
+from journeyman.inference.llama import ONE_SHOT
 from journeyman.manifests import BundleManifest, RolePrompt
 from journeyman.models.gguf_file import GgufFile
+from journeyman.ports import ServedEngine
 from journeyman.records import Message
 from journeyman.redaction.redactor import Conversation, Redactor
 from journeyman.serving.answering import Answering
@@ -99,7 +100,7 @@ def ignored_of(bundle: BundleManifest, asked: Asked) -> dict[str, str]:
 
 def make_app(
     bundle: BundleManifest,
-    engine: LlamaEngine,
+    engine: ServedEngine,
     prompts: PromptCheck | None = None,
     say: Callable[[str], None] = lambda text: None,
     given_up: Callable[[], None] = lambda: None,

@@ -13,7 +13,8 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 
 from journeyman.errors import EngineError
-from journeyman.inference.llama import EngineSettings, LlamaEngine
+from journeyman.inference.engines import start_engine
+from journeyman.ports import EngineSettings, ServedEngine
 
 _LOOK_EVERY_S = 0.1
 _STEADY_S = 60.0
@@ -24,7 +25,7 @@ _WAITS_S = (0.0, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0, 30.0, 30.0)
 class KeptEngine:
     """The engine that answers now. Use `kept_engine`, which watches it."""
 
-    def __init__(self, engine: LlamaEngine, say: Callable[[str], None], given_up: Callable[[], None]) -> None:
+    def __init__(self, engine: ServedEngine, say: Callable[[str], None], given_up: Callable[[], None]) -> None:
         self.settings: EngineSettings = engine.settings
         self._engine, self._say, self._given_up = engine, say, given_up
         self._started = time.monotonic()
@@ -32,7 +33,7 @@ class KeptEngine:
         self.stopping = False
         self.failed = False
 
-    def ready(self) -> LlamaEngine | None:
+    def ready(self) -> ServedEngine | None:
         """The engine to ask; None while there is none."""
         return self._engine if self._engine.alive and not self.stopping else None
 
@@ -88,7 +89,7 @@ class KeptEngine:
         def work() -> None:
             failed: BaseException | None = None
             try:
-                self._take(LlamaEngine(self.settings))
+                self._take(start_engine(self.settings))
             except BaseException as error:
                 failed = error
             with suppress(RuntimeError):  # the loop was closed meanwhile
@@ -97,7 +98,7 @@ class KeptEngine:
         threading.Thread(target=work, name="engine start", daemon=True).start()
         await done
 
-    def _take(self, engine: LlamaEngine) -> None:
+    def _take(self, engine: ServedEngine) -> None:
         with self._lock:
             if not self.stopping:
                 old, self._engine, self._started = self._engine, engine, time.monotonic()
@@ -113,7 +114,7 @@ class KeptEngine:
 
 @asynccontextmanager
 async def kept_engine(
-    engine: LlamaEngine, say: Callable[[str], None], given_up: Callable[[], None]
+    engine: ServedEngine, say: Callable[[str], None], given_up: Callable[[], None]
 ) -> AsyncIterator[KeptEngine]:
     """The engine, started again whenever it ends while this is open; the last one is stopped at the end.
 

@@ -18,12 +18,12 @@ from safetensors.torch import load_file
 from journeyman.artifacts import ADAPTER_FILE, read_rows
 from journeyman.config import Config
 from journeyman.errors import InputError
-from journeyman.inference.llama import EngineSettings, running_engine
+from journeyman.inference.engines import running_engine
 from journeyman.manifests import AdapterManifest, BisectLink, BisectResult
 from journeyman.models.geometry import GGUF_MODULE_NAMES
 from journeyman.models.gguf_file import GgufFile
 from journeyman.models.weights import load_decoder
-from journeyman.ports import Reporter
+from journeyman.ports import EngineSettings, Reporter
 from journeyman.records import Example, Prediction
 from journeyman.rendering.renderer import Renderer
 from journeyman.training.lora import Adapter
