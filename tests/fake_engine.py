@@ -24,6 +24,11 @@ BUNDLE = BundleManifest(
 )  # fmt: skip
 
 
+ENGINE = EngineIdentity(
+    name="fake", version="1", build={"commit": "abc"}, settings={"n_batch": 8}, processor="one", cpu_features=["AVX2"]
+)
+
+
 class FakeEngine:
     """What the application needs of an engine, and the requests that reached it.
 
@@ -32,9 +37,7 @@ class FakeEngine:
     """
 
     def __init__(self, base: Path, address: str) -> None:
-        self.engine_identity = EngineIdentity(
-            name="fake", version="1", build={"commit": "abc"}, settings={"n_batch": 8}
-        )
+        self.engine_identity = ENGINE
         self.settings = EngineSettings(base, {}, 512, 1, 0.0)
         self.address, self.headers = address, {"Authorization": "Bearer k"}
         self.asked: list[dict[str, Any]] = []

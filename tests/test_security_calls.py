@@ -42,6 +42,7 @@ ALLOWED: dict[tuple[str, str], str] = {
     ("inference/endpoint.py", "httpx.Client"): "to the URL of the person's own toml",
     ("inference/llama.py", "httpx.Client"): "to the engine, on loopback",
     ("inference/llama.py", "subprocess.Popen"): "the engine: our own module with files that the person named",
+    ("inference/llama.py", "subprocess.run"): "the same module, which prints which engine it is and ends",
     ("inference/engine.py", "ctypes.CDLL"): "prctl: the engine ends with its parent",
     ("reasoning.py", "re.compile of a variable"): "our own markers, each through re.escape",
     ("rendering/control.py", "re.compile of a variable"): "the base's control tokens, each through re.escape",

@@ -6,6 +6,7 @@ import shlex
 import shutil
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from journeyman.artifacts import disk_error, remove_quietly, write_model
@@ -30,19 +31,47 @@ from journeyman.manifests import (
 from journeyman.pipeline import SEALED, STDIN, STDIN_FILE, Run, locked, run_pipeline, stage_named, typed_result
 
 
-def run_stages(
-    folder: Path,
-    until: str,
-    overrides: list[str],
-    *,
-    redo: bool = False,
-    override: str | None = None,
-    command: str = "",
-) -> None:
-    """Runs the pipeline in `folder` up to `until`, with progress on stderr."""
-    run = Run(folder, load_config(folder / CONFIG_NAME, overrides), override)
+@dataclass(frozen=True)
+class Invocation:
+    """What a command does, and the command line that does it again."""
+
+    folder: Path
+    until: str
+    settings: Sequence[str] = ()
+    override: str | None = None
+    other_engine: bool = False
+    bisect: bool = False
+
+    def arguments(self) -> list[str]:
+        """What follows `journeyman`."""
+        command = ["evaluate", "--bisect"] if self.bisect else ["run", "--until", self.until]
+        settings = [part for one in self.settings for part in ("--set", one)]
+        override = [] if self.override is None else ["--override", self.override]
+        return [
+            *command,
+            "--dir",
+            str(self.folder),
+            *settings,
+            *override,
+            *["--allow-other-engine"] * self.other_engine,
+        ]
+
+    def line(self) -> str:
+        """For a shell."""
+        return shlex.join(["journeyman", *self.arguments()])
+
+
+def run_stages(what: Invocation, *, redo: bool = False, command: str = "") -> None:
+    """Runs the pipeline in a folder up to a stage, with progress on stderr.
+
+    Args:
+        command: what goes on from an interruption, where that is another command.
+    """
+    folder, until = what.folder, what.until
+    config = load_config(folder / CONFIG_NAME, list(what.settings))
+    run = Run(folder, config, what.override, what.other_engine)
     keep_piped(folder, run.config)
-    again = command or shlex.join(["journeyman", *run_arguments(folder, until, overrides)])
+    again = command or what.line()
     with terminal_reporter(folder, again) as reporter:
         try:
             for outcome in run_pipeline(run, until, reporter, redo=redo):
@@ -55,14 +84,18 @@ def run_stages(
             raise Interrupted(stop.what, f"The same command goes on from here: {again}") from stop
 
 
-def run_bisect(folder: Path, overrides: Sequence[str]) -> None:
-    """Compares the links of the tuned model, prints them, and writes bisect.json beside the toml."""
-    from journeyman.stages.bisect import bisect
+def run_bisect(what: Invocation) -> None:
+    """Compares the links of the tuned model, prints them, and writes bisect.json beside the config file.
 
-    run = Run(folder, load_config(folder / CONFIG_NAME, list(overrides)))
-    with terminal_reporter(
-        folder, shlex.join(["journeyman", "evaluate", "--bisect", "--dir", str(folder)])
-    ) as reporter:
+    Raises:
+        Interrupted: asked to stop; it begins anew.
+        UsageError: another journeyman is at work in the folder.
+    """
+    folder = what.folder
+    run = Run(folder, load_config(folder / CONFIG_NAME, list(what.settings)))
+    with terminal_reporter(folder, what.line()) as reporter, locked(folder):
+        from journeyman.stages.bisect import bisect  # torch: seconds in which the folder counts as at work
+
         result = bisect(
             run.file("evaluate", "predictions.jsonl"),
             run.file("curate", SEALED),
@@ -73,13 +106,8 @@ def run_bisect(folder: Path, overrides: Sequence[str]) -> None:
             run.renderer,
             reporter,
         )
-    write_model(folder / "bisect.json", result)
+        write_model(folder / "bisect.json", result)
     print_bisect(result_console(), result)
-
-
-def run_arguments(folder: Path, until: str, overrides: Sequence[str]) -> list[str]:
-    """What follows `journeyman` on the command line that does this again."""
-    return ["run", "--until", until, "--dir", str(folder), *(part for one in overrides for part in ("--set", one))]
 
 
 def keep_piped(folder: Path, config: Config) -> None:

@@ -28,6 +28,7 @@ class KeptEngine:
     def __init__(self, engine: ServedEngine, say: Callable[[str], None], given_up: Callable[[], None]) -> None:
         self.settings: EngineSettings = engine.settings
         self._engine, self._say, self._given_up = engine, say, given_up
+        self._identity = engine.engine_identity
         self._started = time.monotonic()
         self._lock = threading.RLock()  # a signal may come while it is held
         self.stopping = False
@@ -89,7 +90,7 @@ class KeptEngine:
         def work() -> None:
             failed: BaseException | None = None
             try:
-                self._take(start_engine(self.settings))
+                self._take(self._same(start_engine(self.settings)))
             except BaseException as error:
                 failed = error
             with suppress(RuntimeError):  # the loop was closed meanwhile
@@ -97,6 +98,15 @@ class KeptEngine:
 
         threading.Thread(target=work, name="engine start", daemon=True).start()
         await done
+
+    def _same(self, engine: ServedEngine) -> ServedEngine:
+        """The engine, unless its package was replaced while the server ran: what answers now would be unevaluated."""
+        if found := self._identity.differences(engine.engine_identity):
+            engine.stop()
+            raise EngineError(
+                f"the engine was replaced while the server ran: {'; '.join(found)}", "Restart journeyman serve"
+            )
+        return engine
 
     def _take(self, engine: ServedEngine) -> None:
         with self._lock:

@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 
 from journeyman.artifacts import ADAPTER_FILE, read_rows
 from journeyman.config import Config
-from journeyman.errors import InputError
+from journeyman.errors import InputError, Interrupted
 from journeyman.inference.engines import running_engine
 from journeyman.manifests import AdapterManifest, BisectLink, BisectResult
 from journeyman.models.geometry import GGUF_MODULE_NAMES
@@ -56,6 +56,7 @@ def bisect(
 
     Raises:
         InputError: no role with an adapter has a sealed row with an answer.
+        Interrupted: asked to stop.
     """
     keep_freed_memory()
     use_threads(config.train.threads)
@@ -86,6 +87,8 @@ def bisect(
         links: list[BisectLink] = []
         found: list[LogProbabilities] = []
         for name, ask in ways.items():
+            if reporter.stop_requested:
+                raise Interrupted(f"stopped before the link {name!r}", "Run it again: it begins anew")
             found.append(ask())
             links.append(_compared(name, found[0], found[-2] if len(found) > 1 else found[0], found[-1]))
             reporter.advance(len(links), name)
