@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
+from fake_http import Asked, Reply, events_reply, fake_http, json_reply
 from journeyman.engine_identity import EngineIdentity
 from journeyman.manifests import BundleManifest
 from journeyman.ports import EngineSettings
@@ -59,37 +57,15 @@ def _answer(name: str, said: dict[str, Any]) -> dict[str, Any]:
 def fake_engine(base: Path) -> Iterator[FakeEngine]:
     """A server on loopback that answers as llama.cpp's does."""
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            engine.asked.append(body)
-            if engine.fails:
-                self._send(engine.fails[0], json.dumps({"error": {"message": engine.fails[1]}}), "application/json")
-            elif body.get("stream"):
-                events = [json.dumps(_answer("delta", {"content": "ok"})), "[DONE]"]
-                self._send(200, "".join(f"data: {one}\n\n" for one in events), "text/event-stream")
-            else:
-                said = {"role": "assistant", "content": "ok"}
-                self._send(200, json.dumps(_answer("message", said)), "application/json")
+    def reply(asked: Asked) -> Reply:
+        body = asked.json
+        engine.asked.append(body)
+        if engine.fails:
+            return json_reply({"error": {"message": engine.fails[1]}}, engine.fails[0])
+        if body.get("stream"):
+            return events_reply(_answer("delta", {"content": "ok"}))
+        return json_reply(_answer("message", {"role": "assistant", "content": "ok"}))
 
-        def _send(self, status: int, text: str, kind: str) -> None:
-            data = text.encode()
-            self.send_response(status)
-            self.send_header("Content-Type", kind)
-            self.send_header("Content-Length", str(len(data)))
-            self.end_headers()
-            self.wfile.write(data)
-
-        def log_message(self, *_: Any) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    engine = FakeEngine(base, f"http://127.0.0.1:{server.server_address[1]}")
-    thread = Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
+    with fake_http(reply) as server:
+        engine = FakeEngine(base, server.address)
         yield engine
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()

@@ -72,6 +72,9 @@ def run_stages(what: Invocation, *, redo: bool = False, command: str = "") -> No
     run = Run(folder, config, what.override, what.other_engine)
     keep_piped(folder, run.config)
     again = command or what.line()
+    from journeyman.inference.engines import engine_of
+    from journeyman.serving.evaluated import check_engine
+
     with terminal_reporter(folder, again) as reporter:
         try:
             for outcome in run_pipeline(run, until, reporter, redo=redo):
@@ -80,6 +83,10 @@ def run_stages(what: Invocation, *, redo: bool = False, command: str = "") -> No
                 reporter.say(f"{number} {outcome.stage:<9} {took}: {summary_line(outcome.result)}")
                 for warning in getattr(outcome.result, "warnings", []):
                     reporter.say(f"   warning: {warning}")
+            if what.other_engine:
+                evaluated = typed_result(folder, "evaluate", EvaluationManifest).engine
+                for line in check_engine(evaluated, engine_of(config.evaluate), folder, allow_other=True):
+                    reporter.say(line)
         except Interrupted as stop:
             raise Interrupted(stop.what, f"The same command goes on from here: {again}") from stop
 

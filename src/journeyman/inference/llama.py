@@ -22,6 +22,7 @@ from pydantic import ValidationError
 from journeyman.artifacts import hash_of_file
 from journeyman.engine_identity import EngineIdentity
 from journeyman.errors import EngineError
+from journeyman.http_client import ENGINE_DROPS, engine_client, with_retries
 from journeyman.inference.chat import conversation, events_of, read_answer, request_body
 from journeyman.inference.engine import IDENTITY
 from journeyman.ports import EngineSettings, Question
@@ -30,15 +31,12 @@ from journeyman.records import Message, Prediction
 _MODULE = "journeyman.inference.engine"
 _START_TIMEOUT_S = 300.0
 _REQUEST_TIMEOUT_S = 600.0
-_AGAIN_AFTER_S = (0.1, 0.5)
 _SPINS = "1000"
 """How often a thread looks for the others at a barrier of OpenMP before it sleeps; 300,000 is libgomp's own.
 
 Where another program wants one of the cores, all threads else spin while they wait for the one that has none: on two
 cores with a load of 6, the 135M base gave 1 to 2 tokens a second, and 16 to 31 with this. Undisturbed, 95 and 96.
 """
-ONE_SHOT = httpx.Limits(max_keepalive_connections=0)
-"""A connection a request: the server closes idle ones, and a request may meet one that is just closing."""
 
 
 class LlamaEngine:
@@ -60,9 +58,7 @@ class LlamaEngine:
         try:
             self.address, self.engine_identity = self._wait_for_address(key)
             headers = {"Authorization": f"Bearer {key}"}
-            self.http = httpx.Client(
-                base_url=self.address, headers=headers, timeout=_REQUEST_TIMEOUT_S, trust_env=False, limits=ONE_SHOT
-            )
+            self.http = engine_client(self.address, headers, _REQUEST_TIMEOUT_S)
             self.headers = headers
             self._wait_until_loaded()
             self.load_s = time.perf_counter() - start
@@ -194,11 +190,7 @@ class LlamaEngine:
 
     @contextmanager
     def _response(self, path: str, body: dict[str, Any]) -> Iterator[httpx.Response]:
-        """A response whose head is there.
-
-        Now and then the server drops a connection that it has just taken, before it has read a request (once in some
-        thousands, its process unharmed): such a request is sent again.
-        """
+        """A response whose head is there; a connection that was dropped before is made again."""
         response = self._send(path, body)
         try:
             if response.status_code != 200:
@@ -211,18 +203,13 @@ class LlamaEngine:
             response.close()
 
     def _send(self, path: str, body: dict[str, Any]) -> httpx.Response:
-        for again in (*_AGAIN_AFTER_S, None):
-            try:
-                return self.http.send(self.http.build_request("POST", path, json=body), stream=True)
-            except (httpx.RemoteProtocolError, httpx.ConnectError, httpx.ReadError, httpx.WriteError) as error:
-                if again is None:
-                    raise self._gone(error) from error
-                time.sleep(again)
-                if self._process.poll() is not None:
-                    raise self._gone(error) from error
-            except httpx.HTTPError as error:
-                raise self._gone(error) from error
-        raise AssertionError("the last try returns or raises")
+        def attempt() -> httpx.Response:
+            return self.http.send(self.http.build_request("POST", path, json=body), stream=True)
+
+        try:
+            return with_retries(attempt, ENGINE_DROPS, again=lambda: self.alive)
+        except httpx.HTTPError as error:
+            raise self._gone(error) from error
 
     def _gone(self, error: httpx.HTTPError) -> EngineError:
         code = self._process.poll()

@@ -13,7 +13,6 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
-import httpx
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -21,7 +20,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from journeyman.foreign import plain
-from journeyman.inference.llama import ONE_SHOT
+from journeyman.http_client import async_engine_client
 from journeyman.manifests import BundleManifest, RolePrompt
 from journeyman.models.gguf_file import GgufFile
 from journeyman.ports import ServedEngine
@@ -133,7 +132,7 @@ def make_app(
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         async with (
-            httpx.AsyncClient(timeout=None, trust_env=False, limits=ONE_SHOT) as client,
+            async_engine_client() as client,
             kept_engine(engine, say, given_up) as kept,
         ):
             app.state.kept, app.state.answering = kept, Answering(kept, client)
