@@ -10,16 +10,13 @@ import os
 import sys
 import traceback
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 import journeyman
 from journeyman.cli.say import prepare_streams, say, say_lines
 from journeyman.errors import JourneymanError
-
-if TYPE_CHECKING:
-    from journeyman.cli.running import Invocation
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -88,20 +85,13 @@ def _run(
     other_engine: bool = False,
     bisect: bool = False,
 ) -> None:
-    from journeyman.cli.flags import refuse_empty_reason, refuse_ignored
+    from journeyman.cli.flags import check_run_flags
+    from journeyman.cli.running import Invocation, detach_stages, print_results, run_bisect, run_stages
 
-    refuse_empty_reason(override)
-    if until != "export":
-        useless = {"--override": override, "--allow-other-engine": other_engine}
-        refuse_ignored(useless, f"with --until {until}", "They belong to export: journeyman run, or journeyman export")
-    if redo:
-        remedy = "--redo evaluates with the engine that is installed here: leave out one of the two"
-        refuse_ignored({"--allow-other-engine": other_engine}, "with --redo", remedy)
-    from journeyman.cli.running import Invocation, print_results, run_bisect, run_stages
-
+    check_run_flags(until, redo, override, other_engine)
     again = Invocation(folder, until, settings or [], override, other_engine, bisect)
     if detached:
-        _detach(again, redo)
+        detach_stages(again, redo=redo)
         return
     from journeyman.errors import NoGo, NotDeployable
     from journeyman.manifests import DecisionManifest
@@ -119,15 +109,6 @@ def _run(
         run_bisect(again)
     if until in ("decide", "export") and typed_result(folder, "decide", DecisionManifest).verdict != "deploy":
         raise typer.Exit(3)
-
-
-def _detach(again: Invocation, redo: bool) -> None:
-    from journeyman.cli.background import detach
-    from journeyman.cli.running import keep_piped
-    from journeyman.config import CONFIG_NAME, load_config
-
-    keep_piped(again.folder, load_config(again.folder / CONFIG_NAME, again.settings))
-    detach(again.folder, [*again.arguments(), *["--redo"] * redo])
 
 
 def _stage_verb(name: str, text: str) -> None:

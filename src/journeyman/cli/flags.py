@@ -22,7 +22,17 @@ def refuse_ignored(given: Mapping[str, object], because: str, remedy: str) -> No
         raise UsageError(f"{' and '.join(useless)}: no effect {because}", remedy)
 
 
-def refuse_empty_reason(override: str | None) -> None:
-    """Raises UsageError where --override gives no reason: it is recorded in the bundle for good."""
+def check_run_flags(until: str, redo: bool, override: str | None, other_engine: bool) -> None:
+    """The flags of commands that run stages.
+
+    Raises:
+        UsageError: a flag would have no effect, or the reason of --override, which is recorded for good, is empty.
+    """
     if override is not None and not override.strip():
         raise UsageError("--override: the reason is empty", 'Give one: --override "pilot with human review"')
+    if until != "export":
+        useless = {"--override": override, "--allow-other-engine": other_engine}
+        refuse_ignored(useless, f"with --until {until}", "They belong to export: journeyman run, or journeyman export")
+    if redo:
+        remedy = "--redo evaluates with the engine that is installed here: leave out one of the two"
+        refuse_ignored({"--allow-other-engine": other_engine}, "with --redo", remedy)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from journeyman.artifacts import disk_error, remove_quietly, write_model
+from journeyman.cli.background import detach
 from journeyman.cli.progress import terminal_reporter
 from journeyman.cli.say import result_console, say_on
 from journeyman.cli.tables import (
@@ -72,9 +73,6 @@ def run_stages(what: Invocation, *, redo: bool = False, command: str = "") -> No
     run = Run(folder, config, what.override, what.other_engine)
     keep_piped(folder, run.config)
     again = command or what.line()
-    from journeyman.inference.engines import engine_of
-    from journeyman.serving.evaluated import check_engine
-
     with terminal_reporter(folder, again) as reporter:
         try:
             for outcome in run_pipeline(run, until, reporter, redo=redo):
@@ -84,11 +82,25 @@ def run_stages(what: Invocation, *, redo: bool = False, command: str = "") -> No
                 for warning in getattr(outcome.result, "warnings", []):
                     reporter.say(f"   warning: {warning}")
             if what.other_engine:
-                evaluated = typed_result(folder, "evaluate", EvaluationManifest).engine
-                for line in check_engine(evaluated, engine_of(config.evaluate), folder, allow_other=True):
+                for line in _other_engine(folder, config):
                     reporter.say(line)
         except Interrupted as stop:
             raise Interrupted(stop.what, f"The same command goes on from here: {again}") from stop
+
+
+def _other_engine(folder: Path, config: Config) -> list[str]:
+    """What is to be said of an export that another engine than the one installed here was evaluated for."""
+    from journeyman.inference.engines import engine_of
+    from journeyman.serving.evaluated import check_engine
+
+    evaluated = typed_result(folder, "evaluate", EvaluationManifest).engine
+    return check_engine(evaluated, engine_of(config.evaluate), folder, allow_other=True)
+
+
+def detach_stages(what: Invocation, *, redo: bool = False) -> None:
+    """Does it in a process of its own; raises as background.detach does."""
+    keep_piped(what.folder, load_config(what.folder / CONFIG_NAME, list(what.settings)))
+    detach(what.folder, [*what.arguments(), *["--redo"] * redo])
 
 
 def run_bisect(what: Invocation) -> None:
