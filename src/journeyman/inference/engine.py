@@ -1,10 +1,9 @@
 """The engine process: llama.cpp's server (xllamacpp) with a base and an adapter, on a loopback port.
 
 Run as `python -m journeyman.inference.engine`; settings come as one JSON line on standard input. With the argument
-`identity` it only prints which engine it would be. When its input
-closes, or the parent is no longer the process that the settings name, the process ends at once, so it never
-outlives its parent, and the server's destructor, which can hang, is never called. The server's open defaults (any
-origin, web page, slots) are closed.
+`identity` it only prints which engine it would be. When its input closes, or the parent is no longer the process that
+the settings name, the process ends at once, so it never outlives its parent, and the server's destructor, which can
+hang, is never called. The server's open defaults (any origin, web page, slots) are closed.
 """
 
 from __future__ import annotations
