@@ -23,9 +23,9 @@ from tokenizers.pre_tokenizers import ByteLevel
 from journeyman.config import LoraConfig
 from journeyman.inference.answers import Answers
 from journeyman.inference.asking import Progress, ask_all
-from journeyman.inference.llama import EngineSettings, running_engine
+from journeyman.inference.engines import running_engine
 from journeyman.models.gguf_file import GgufFile
-from journeyman.ports import Question, SilentReporter
+from journeyman.ports import EngineSettings, Question, SilentReporter
 from journeyman.records import Message
 from journeyman.sizing.memory import serving_bytes
 from journeyman.training.export import write_gguf

@@ -23,9 +23,9 @@ from pathlib import Path
 
 from journeyman.inference.answers import Answers
 from journeyman.inference.asking import Progress, ask_all
-from journeyman.inference.llama import EngineSettings, running_engine
+from journeyman.inference.engines import running_engine
 from journeyman.models.opening import find_base
-from journeyman.ports import Question, SilentReporter
+from journeyman.ports import EngineSettings, Question, SilentReporter
 from journeyman.records import Message
 from journeyman.scoring.contracts import Answer, Limits
 from journeyman.scoring.python_tests import python_tests

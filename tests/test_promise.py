@@ -13,11 +13,12 @@ from safetensors.torch import load_file
 from conftest import REAL_LOG, example_of, write_tiny_gguf
 from journeyman.artifacts import read_rows
 from journeyman.config import LoraConfig
-from journeyman.inference.llama import EngineSettings, running_engine
+from journeyman.inference.engines import running_engine
 from journeyman.manifests import BundleManifest
 from journeyman.models.decoder import Decoder
 from journeyman.models.gguf_file import GgufFile
 from journeyman.models.weights import load_decoder
+from journeyman.ports import EngineSettings
 from journeyman.records import Message
 from journeyman.rendering.renderer import Renderer
 from journeyman.serving.app import conversation_of, served_messages

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
 
+from journeyman.engine_identity import EngineIdentity
 from journeyman.reasons import ReasonRecord
 from journeyman.reasons.scoring import of_old_text
 from journeyman.records import EVERY_ROLE
@@ -450,7 +451,7 @@ class EvidenceFile(Manifest):
 
 
 class EvaluationManifest(Manifest):
-    engine: str
+    engine: EngineIdentity = Field(description="which engine answered; of older versions a name alone")
     sandbox: Sandbox | None = Field(description="None where no check runs code")
     adapter_sha256: dict[str, str] = Field(description="'all' or role → SHA-256 of its adapter")
     rows: int
@@ -536,3 +537,4 @@ class BundleManifest(Manifest):
     prompts: dict[str, RolePrompt] = Field({}, description="role → how its system prompts vary")
     redact: dict[str, bool] = Field(description="what is replaced in requests, as it was in training")
     settings: dict[str, Any]
+    engine: EngineIdentity | None = Field(None, description="the engine that was evaluated; None: an older version's")

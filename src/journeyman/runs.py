@@ -62,6 +62,7 @@ class Run:
     root: Path
     config: Config
     override: str | None = None
+    allow_other_engine: bool = False
 
     def __post_init__(self) -> None:
         from journeyman.scoring.check_names import check_name

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from journeyman.artifacts import hash_of_file
-from journeyman.runs import SOURCE, Run
+from journeyman.artifacts import MANIFEST, hash_of_file
+from journeyman.runs import SOURCE, Run, read_result
 
 Settings = Mapping[str, Any]
 """Name of a setting or file → its value or hash, so that a difference can be named."""
@@ -49,7 +49,7 @@ def of_train(run: Run) -> Settings:
 
 
 def of_evaluate(run: Run) -> Settings:
-    return {"base": run.base_sha256, **_flat("evaluate", run.config.evaluate.model_dump())}
+    return {"base": run.base_sha256, **_flat("evaluate", run.config.evaluate.model_dump()), **_engine(run)}
 
 
 def of_decide(run: Run) -> Settings:
@@ -62,6 +62,16 @@ def of_export(run: Run) -> Settings:
         **_flat("evaluate", run.config.evaluate.model_dump()),
         **_flat("redact", run.config.redact.model_dump()),
     }
+
+
+def _engine(run: Run) -> Settings:
+    """The serving engine; the recorded one if another is allowed."""
+    from journeyman.inference.engines import ENGINE, engine_inputs
+
+    if run.allow_other_engine and (run.folder("evaluate") / MANIFEST).is_file():
+        recorded = read_result(run.root, "evaluate")[0].inputs
+        return {key: value for key, value in recorded.items() if key.startswith(ENGINE)}
+    return engine_inputs(run.config.evaluate)
 
 
 def _role_settings(run: Run, *names: str) -> Settings:

@@ -8,12 +8,12 @@ import subprocess
 import sys
 import threading
 import time
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from fake_http import Reply, fake_http
 from journeyman.errors import Interrupted, UsageError
 from journeyman.manifests import CheckRule
 from journeyman.ports import SilentReporter
@@ -68,31 +68,15 @@ def test_deep_answers_are_no_failure_of_the_check() -> None:
 
 
 def test_no_schema_reaches_the_network() -> None:
-    seen: list[str] = []
-
-    class Listening(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            seen.append(self.path)
-            self.send_response(200)
-            self.end_headers()
-            self.wfile.write(b"{}")
-
-        def log_message(self, *arguments: object) -> None: ...
-
-    server = HTTPServer(("127.0.0.1", 0), Listening)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        place = f"http://127.0.0.1:{server.server_port}/schema"
+    with fake_http(lambda _: Reply("{}")) as server:
+        place = f"{server.address}/schema"
         for schema in (
             {"$ref": place}, {"$schema": place, "$ref": place}, {"$id": place, "properties": {"a": {"$ref": "other"}}},
             {"$dynamicRef": place}, {"items": {"$schema": "http://json-schema.org/draft-07/schema#", "$ref": place}},
         ):  # fmt: skip
             found = said("json_schema", '{"a": 1}', {"schema": schema})
             assert found.outcome == "unscored" and isinstance(found.reason, SchemaReference)
-    finally:
-        server.shutdown()
-        server.server_close()
-    assert not seen
+    assert not server.asked
     of_itself = {"$id": "http://x/y", "$defs": {"a": {"type": "object"}}, "$ref": "#/$defs/a"}
     assert said("json_schema", "{}", {"schema": of_itself}).outcome == "pass"
     meta = {"$ref": "https://json-schema.org/draft/2020-12/schema"}

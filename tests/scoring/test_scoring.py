@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import re
-import threading
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fake_http import Asked, Reply, fake_http, json_reply
 from journeyman.config import JudgeConfig
 from journeyman.errors import UsageError
 from journeyman.manifests import CheckRule
@@ -281,28 +280,23 @@ def test_weights(text: str, data: dict[str, str], expected: str) -> None:
     assert (made.check, made.finding.outcome) == ("weights", expected)
 
 
-class _Judge(BaseHTTPRequestHandler):
+def _judging(likes: str) -> Callable[[Asked], Reply]:
     """Prefers answers that hold `likes`; with `likes` "first" it always prefers the first."""
 
-    likes = ""
-
-    def do_POST(self) -> None:
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+    def reply(asked: Asked) -> Reply:
         _, one, two, _ = re.split(
-            "===== (?:first answer|second answer|end) [0-9a-f]{32} =====", body["messages"][1]["content"]
+            "===== (?:first answer|second answer|end) [0-9a-f]{32} =====", asked.json["messages"][1]["content"]
         )
-        if self.likes == "first":
-            reply = "1"
-        elif self.likes == "nonsense":
-            reply = "I would rather not."
+        if likes == "first":
+            said = "1"
+        elif likes == "nonsense":
+            said = "I would rather not."
         else:
-            reply = "same" if (self.likes in one) == (self.likes in two) else "1" if self.likes in one else "Answer 2."
-        said = json.dumps({"choices": [{"message": {"content": reply}}]}).encode()
-        self.send_response(200 if self.headers["Authorization"] == "Bearer sesame" else 401)
-        self.end_headers()
-        self.wfile.write(said)
+            said = "same" if (likes in one) == (likes in two) else "1" if likes in one else "Answer 2."
+        status = 200 if asked.headers.get("authorization") == "Bearer sesame" else 401
+        return json_reply({"choices": [{"message": {"content": said}}]}, status)
 
-    def log_message(self, *arguments: object) -> None: ...
+    return reply
 
 
 @pytest.mark.parametrize(
@@ -319,11 +313,8 @@ def test_a_judge_is_asked_in_both_orders(
     likes: str, text: str, expected: str, why: Reason, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("JUDGE", "sesame")
-    monkeypatch.setattr(_Judge, "likes", likes)
-    server = HTTPServer(("127.0.0.1", 0), _Judge)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        config = JudgeConfig(url=f"http://127.0.0.1:{server.server_port}/v1/", model="m", key_env="JUDGE")
+    with fake_http(_judging(likes)) as server:
+        config = JudgeConfig(url=f"{server.url}/", model="m", key_env="JUDGE")
         reference = "so so" if text == "good" else "good"
         finding = Checks(Path(), config).named("judge")(Answer(text, "stop", {}, FAST, (), reference, (), "Do it."))
         assert (finding.outcome, finding.reason) == (expected, why)
@@ -334,10 +325,21 @@ def test_a_judge_is_asked_in_both_orders(
         monkeypatch.delenv("JUDGE")
         refused = Checks(Path(), config).named("judge")(Answer(text, "stop", {}, FAST, (), reference, (), "Do it."))
         assert refused.outcome == "unscored" and "401" in refused.told()
-    finally:
-        server.shutdown()
-        server.server_close()
     gone = Checks(Path(), config).named("judge")(Answer(text, "stop", {}, FAST, (), reference, (), "Do it."))
     assert gone.outcome == "unscored" and isinstance(gone.reason, JudgeUnusable)
     with pytest.raises(UsageError, match="needs a model to ask"):
         Checks(Path()).named("judge")
+
+
+def test_a_judge_that_is_busy_is_asked_again_and_one_that_stays_busy_decides_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("JUDGE", "sesame")
+    busy = Reply("slow down", 429, {"Retry-After": "0"})
+    answer = Answer("good", "stop", {}, FAST, (), "bad", (), "Do it.")
+    with fake_http(_judging("good"), [busy, Reply(status=503)]) as server:
+        check = Checks(Path(), JudgeConfig(url=server.url, model="m", key_env="JUDGE")).named("judge")
+        assert check(answer).outcome == "pass" and len(server.asked) == 4
+        server.first[:] = [busy] * 3
+        found = check(answer)
+        assert found.outcome == "unscored" and "429" in found.told() and len(server.asked) == 7

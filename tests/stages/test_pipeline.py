@@ -22,10 +22,10 @@ from journeyman.cli.app import app, main
 from journeyman.cli.serve import _listen, serve_bundle
 from journeyman.errors import InputError, UsageError
 from journeyman.evidence import RESPONSES
-from journeyman.inference.llama import EngineSettings, running_engine
+from journeyman.inference.engines import running_engine
 from journeyman.manifests import BundleManifest, PlanManifest
 from journeyman.pipeline import STAGES, Run, read_result, typed_result
-from journeyman.ports import Question
+from journeyman.ports import EngineSettings, Question
 from journeyman.reasons.planning import TooFewTestRows, WarmupNeverEnds
 from journeyman.records import Message, Verdict
 from journeyman.sealed_lines import sealed

@@ -8,7 +8,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from journeyman.artifacts import write_atomic
-from journeyman.cli.running import print_results, run_stages
+from journeyman.cli.running import Invocation, print_results, run_stages
 from journeyman.cli.say import say
 from journeyman.config import CONFIG_NAME
 from journeyman.errors import NoGo, NotDeployable, UsageError
@@ -28,7 +28,7 @@ def run_demo(folder: Path) -> None:
     start = time.perf_counter()
     command = f"journeyman demo {shlex.quote(str(folder))}"
     try:
-        run_stages(folder, "export", [], command=command)
+        run_stages(Invocation(folder, "export"), command=command)
     except NoGo:
         raise
     except NotDeployable as verdict:

@@ -9,7 +9,7 @@ from pathlib import Path
 import psutil
 
 from journeyman.cli.say import say
-from journeyman.config import EMBEDDED
+from journeyman.config import EMBEDDED, EvaluateConfig
 from journeyman.errors import JourneymanError
 
 
@@ -55,9 +55,10 @@ def _base() -> str:
 
 
 def _engine() -> str:
-    from importlib.metadata import version
+    from journeyman.inference.engines import engine_of
 
-    return f"llama.cpp through xllamacpp {version('xllamacpp')}"
+    engine = engine_of(EvaluateConfig())
+    return f"{engine.line()}, library {engine.build['library'][:12]}…, {' '.join(engine.cpu_features)}"
 
 
 def _sandbox() -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from journeyman.artifacts import hash_of_file
 from journeyman.config import EvaluateConfig
+from journeyman.engine_identity import EngineIdentity
 from journeyman.errors import EngineError, InputError, Interrupted
 from journeyman.foreign import plain
 from journeyman.inference.answers import Answers
@@ -22,9 +23,9 @@ from journeyman.inference.arms import (
 )
 from journeyman.inference.asking import Asked, Progress, ask_all
 from journeyman.inference.endpoint import open_endpoint
-from journeyman.inference.llama import EngineSettings, LlamaEngine, running_engine
+from journeyman.inference.engines import running_engine
 from journeyman.manifests import ServedFile
-from journeyman.ports import Question, Reporter
+from journeyman.ports import EngineSettings, Question, Reporter, ServingEngine
 from journeyman.probes import KINDS, MOST_TOKENS, Probe, ProbeRun, read_probes
 from journeyman.reasons import Reason
 from journeyman.reasons.deciding import TemplateWithoutTools
@@ -59,6 +60,17 @@ class Gathered:
     files: dict[str, ServedFile] = field(default_factory=dict)
     probes: dict[str, dict[str, ProbeRun]] = field(default_factory=dict)
     arms: list[str] = field(default_factory=list)
+    engine: EngineIdentity | None = None
+
+    def note_engine(self, engine: EngineIdentity) -> None:
+        """Called for each file that is asked.
+
+        Raises:
+            EngineError: it is another engine than the one that answered before.
+        """
+        if self.engine is not None and (found := self.engine.differences(engine)):
+            raise EngineError(f"the engine was replaced during the evaluation: {'; '.join(found)}", "Run it again")
+        self.engine = engine
 
 
 class Survey:
@@ -120,6 +132,7 @@ class Survey:
         )
         self._reporter.begin(f"load {base.name}", 1, "model")
         with running_engine(settings) as engine:
+            gathered.note_engine(engine.engine_identity)
             identical = self._prove_prompts(engine)
             arms = arms_of_base(self._shown) if base == trained_on else [ships]
             asked = [question for arm in arms for question in questions(arm, self._rows, settings, config, self._shown)]
@@ -150,10 +163,10 @@ class Survey:
         gathered.arms.append(name)
         gathered.predictions += answered.predictions
 
-    def _put(self, asked: Sequence[Question], engine: LlamaEngine, load: int) -> Asked:
+    def _put(self, asked: Sequence[Question], engine: ServingEngine, load: int) -> Asked:
         return ask_all(asked, engine, self._answers, load, self._progress)
 
-    def _prove_prompts(self, engine: LlamaEngine) -> int:
+    def _prove_prompts(self, engine: ServingEngine) -> int:
         """Every prompt must be the same token ids in the engine as in training."""
         for row in self._rows:
             if self._reporter.stop_requested:
@@ -183,7 +196,7 @@ class Survey:
                 askable[kind] = ([], TemplateWithoutTools())
         return askable
 
-    def _ask_probes(self, engine: LlamaEngine) -> dict[str, dict[str, ProbeRun]]:
+    def _ask_probes(self, engine: ServingEngine) -> dict[str, dict[str, ProbeRun]]:
         """adapter → kind → the answers. The base is asked once for all adapters."""
 
         def put(kind: str, probes: Sequence[Probe], adapter: str | None) -> list[Prediction]:

@@ -212,8 +212,8 @@ class Renderer:
         closed = self._template.render(turns, add_generation_prompt=False)
         if not closed.rstrip().endswith(self._terminator):
             raise InputError(
-                f"the chat template of {self._template.where} ends a turn with {closed[-20:]!r}, not with the terminator "
-                f"{self._terminator!r}",
+                f"the chat template of {self._template.where} ends a turn with {closed[-20:]!r}, not with the "
+                f"terminator {self._terminator!r}",
                 "Use a GGUF whose tokenizer.ggml.eos_token_id ends a chat turn",
             )
 

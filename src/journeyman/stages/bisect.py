@@ -17,13 +17,13 @@ from safetensors.torch import load_file
 
 from journeyman.artifacts import ADAPTER_FILE, read_rows
 from journeyman.config import Config
-from journeyman.errors import InputError
-from journeyman.inference.llama import EngineSettings, running_engine
+from journeyman.errors import InputError, Interrupted
+from journeyman.inference.engines import running_engine
 from journeyman.manifests import AdapterManifest, BisectLink, BisectResult
 from journeyman.models.base import Base
 from journeyman.models.geometry import GGUF_MODULE_NAMES
 from journeyman.models.weights import load_decoder
-from journeyman.ports import Reporter
+from journeyman.ports import EngineSettings, Reporter
 from journeyman.records import EVERY_ROLE, Example, Prediction
 from journeyman.rendering.renderer import Renderer
 from journeyman.training.lora import Adapter
@@ -56,6 +56,7 @@ def bisect(
 
     Raises:
         InputError: no role with an adapter has a sealed row with an answer.
+        Interrupted: asked to stop.
     """
     keep_freed_memory()
     use_threads(config.train.threads)
@@ -86,6 +87,8 @@ def bisect(
         links: list[BisectLink] = []
         found: list[LogProbabilities] = []
         for name, ask in ways.items():
+            if reporter.stop_requested:
+                raise Interrupted(f"stopped before the link {name!r}", "Run it again: it begins anew")
             found.append(ask())
             links.append(_compared(name, found[0], found[-2] if len(found) > 1 else found[0], found[-1]))
             reporter.advance(len(links), name)

@@ -73,8 +73,9 @@ def evaluate(
     write_rows(out / "probes.jsonl", answers)
     said = {(p.id, p.arm): (p.text, p.calls) for p in gathered.predictions}
     again = [p for p in gathered.timed if p.arm == TUNED]
+    assert gathered.engine is not None, "the base is always asked"
     return EvaluationManifest(
-        engine="llama.cpp (xllamacpp)",
+        engine=gathered.engine,
         sandbox=_sandbox(plan, config),
         adapter_sha256=hashes,
         rows=len(rows),

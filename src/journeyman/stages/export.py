@@ -80,6 +80,7 @@ def export(
             "threads": config.threads,
             "parallel": config.parallel,
         },
+        engine=evaluation.engine,
     )
     for name, copied in bundle.adapter_files.items():
         clone_or_copy(adapter_folder / adapter.adapters[name].folder / ADAPTER_FILE, out / copied)
@@ -191,7 +192,7 @@ def _model_card(
     decision: DecisionManifest,
     without_modelfile: Mapping[str, str],
 ) -> str:
-    rows = []
+    rows, engine = [], markdown(evaluation.engine.line())
     for role, summary in evaluation.roles.items():
         rates = [
             f"{arm.success.passed} of {arm.success.n} ({arm.success.low:.0%} to {arm.success.high:.0%})"
@@ -221,7 +222,7 @@ def _model_card(
                 else []
             ),
             *(_adapter_line(name, adapter, bundle) for name in bundle.adapter_files),
-            f"- evaluated on {evaluation.rows} sealed rows through {markdown(evaluation.engine)}, the same files",
+            f"- evaluated on {evaluation.rows} sealed rows through {engine}, the same files",
             "",
             "| role | base | tuned | verdict |",
             "| --- | --- | --- | --- |",
