@@ -17,6 +17,8 @@ from journeyman.cli.app import main
 from journeyman.cli.heartbeat import LOG, PROGRESS, Progress
 from journeyman.pipeline import is_at_work
 
+pytestmark = pytest.mark.slow  # whole runs
+
 MakeRun = Callable[..., Path]
 ENDLESS = ["--set", "train.epochs=100000", "--set", "train.patience=99999", "--set", "train.checkpoint_s=0.2"]
 
