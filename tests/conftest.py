@@ -35,6 +35,16 @@ CHATML = (
 )
 
 
+WHOLE_RUNS = {"make_run", "finished"}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A test that asks for a run folder takes it through stages: it is slow without being marked so."""
+    for item in items:
+        if WHOLE_RUNS & set(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.slow)
+
+
 @pytest.fixture(scope="session")
 def embedded() -> GgufFile:
     return GgufFile(find_base("embedded", Path()))

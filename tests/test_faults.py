@@ -54,6 +54,8 @@ from journeyman.training.metrics import LOG_NAME, Metrics
 sys.path.insert(0, str(Path(__file__).parents[1] / "tools"))
 import kill_every_stage
 
+pytestmark = pytest.mark.slow  # each starts, harms and resumes whole runs
+
 TOML = (
     "parallel = 1\nprobes = false\nfew_shot = 0\nthreads = 1\n[decide]\nmax_memory_gb = 64\n"
     "[roles.coder]\nchecks = ['slow.py:slow']\n"

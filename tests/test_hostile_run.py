@@ -38,6 +38,8 @@ from journeyman import __file__ as package
 from journeyman.artifacts import read_json, read_rows
 from journeyman.records import Example, Finding, Interaction, Rejected, Verdict
 
+pytestmark = pytest.mark.slow  # a whole run
+
 TOOL = Path(__file__).parents[1] / "tools" / "make_hostile_log.py"
 CHECKS = runpy.run_path(str(TOOL))["CHECKS"]
 TOML = """

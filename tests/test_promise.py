@@ -28,6 +28,8 @@ from journeyman.training.export import write_gguf, write_peft
 from journeyman.training.lora import Adapter
 from twin import transformers_twin
 
+pytestmark = pytest.mark.slow  # the embedded model, in three programs
+
 DEMO = Path(__file__).parents[1] / "src/journeyman/demo/interactions.jsonl"
 
 

@@ -18,6 +18,8 @@ from journeyman.locking import is_at_work
 from journeyman.supervision.heartbeat import PROGRESS, Progress
 from journeyman.supervision.log import LOG
 
+pytestmark = pytest.mark.slow  # whole runs
+
 MakeRun = Callable[..., Path]
 ENDLESS = ["--set", "train.epochs=100000", "--set", "train.patience=99999", "--set", "train.checkpoint_s=0.2"]
 

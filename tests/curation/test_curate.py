@@ -84,6 +84,7 @@ def test_no_test_row_is_near_a_training_row(demo: tuple[Path, DatasetManifest]) 
         assert max(jaccard(trigrams(words_of(row.messages[-1].content)), other) for other in train) < 0.7
 
 
+@pytest.mark.slow
 def test_the_demo_answers_pass_their_own_checks(demo: tuple[Path, DatasetManifest]) -> None:
     out, _ = demo
     config = load_config(DEMO / "journeyman.toml")
@@ -108,6 +109,7 @@ def test_the_demo_claims_no_teacher_and_no_duration() -> None:
         assert row["execution"]["duration_ms"] is None
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not REAL_LOG.is_file(), reason="the real log is not here")
 def test_the_real_log_splits_without_a_leak(tmp_path: Path, embedded: GgufFile) -> None:
     manifest = _curate(REAL_LOG, tmp_path, embedded)

@@ -343,6 +343,7 @@ def _run(rng: np.random.Generator, rates: Sequence[float], n: int, rules: Rules)
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("n", "threshold"), [(27, 0.5), (60, 0.9), (400, 0.98)])
 def test_wrong_deployments_stay_under_the_level_and_the_power_is_what_the_plan_says(n: int, threshold: float) -> None:
     """10,000 runs of four roles of known truth: all just below the threshold, then all at the plan's power_rate."""

@@ -40,6 +40,8 @@ from journeyman.serving.stream import served_stream
 from journeyman.serving.writing import PatientWriter
 from served import CONTEXT, tiny_bundle
 
+pytestmark = pytest.mark.slow  # each starts a server
+
 ASK = {"model": "coder", "messages": [{"role": "user", "content": "Task: x"}], "max_tokens": 4}
 ENDLESS = {**ASK, "max_tokens": 30_000}  # minutes
 SOON_S = 30

@@ -17,6 +17,8 @@ from journeyman.records import Verdict
 from journeyman.reporting.charts import latency_chart, loss_chart, memory_chart
 from journeyman.reporting.differences import marked_pair
 
+pytestmark = pytest.mark.slow  # a browser
+
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 FLAGS = (
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",

@@ -92,6 +92,7 @@ def test_patterns_that_decide_nothing(pattern: Any) -> None:
     assert apart.data_fault(["regex"], {"pattern": pattern})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "text", "data"),
     [
@@ -183,6 +184,7 @@ def odd(text, data): raise Odd
 """
 
 
+@pytest.mark.slow
 def test_code_of_ones_own_that_does_not_come_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "mine.py").write_text(OWN)
     monkeypatch.setenv("OWN_KEY", "sesame")
@@ -282,6 +284,7 @@ def test_the_child_has_neither_keys_nor_files_of_ours(monkeypatch: pytest.Monkey
             child._end()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_a_child_that_is_at_work_does_not_outlive_its_parent_for_long() -> None:
     parent = subprocess.Popen(

@@ -84,6 +84,7 @@ def short() -> Any:
         yield
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(check_table()))
 def test_no_data_and_no_answer_ends_a_check(name: str) -> None:
     @(CODE if name in RUNS_CODE else SLOW)

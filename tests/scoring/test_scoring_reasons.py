@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.test_decide import evaluation, summary
 
 from journeyman.deciding.rules import success
 from journeyman.manifests import (
@@ -41,6 +40,7 @@ from journeyman.scoring.inside import Inside
 from journeyman.scoring.sandbox import _result
 from journeyman.scoring.summary import Results
 from journeyman.stages.decide import _notes
+from test_decide import evaluation, summary
 
 LIMITS = Limits()
 PROBE = {"n": 0, "base": 0, "tuned": 0, "wins": 0, "losses": 0, "p_value": None}

@@ -73,6 +73,7 @@ def _damaged(value: Any, random_: random.Random, new: Any) -> Any:
     return new
 
 
+@pytest.mark.slow
 @given(seed=st.integers(0, 2**32), new=JSON)
 @settings(SETTINGS, max_examples=300 * FUZZ)
 def test_a_damaged_request_is_answered_or_refused_with_a_reason(client: TestClient, seed: int, new: Any) -> None:

@@ -182,6 +182,7 @@ def test_parallel_reading_gives_the_same(tmp_path: Path, monkeypatch: pytest.Mon
     assert rows == list(read_rows(one / "interactions.jsonl.zst", Interaction))
 
 
+@pytest.mark.slow
 def test_rejected_rows_that_are_alike_are_counted_and_not_all_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

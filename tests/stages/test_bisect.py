@@ -19,6 +19,8 @@ from journeyman.stages import bisect as stage
 from journeyman.training.export import write_gguf, write_peft
 from journeyman.training.lora import Adapter
 
+pytestmark = pytest.mark.slow  # the embedded model
+
 LORA = {"rank": 4, "alpha": 8, "targets": ["q_proj", "v_proj", "up_proj"]}
 
 

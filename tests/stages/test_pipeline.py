@@ -509,13 +509,15 @@ def test_serve_redacts_as_ingest_does_and_restores_the_answer(finished: Path) ->
     assert trained.messages[0].content == "You are a coder, ask <EMAIL_3>."
 
 
-def test_a_streamed_answer_is_restored(client: Any) -> None:
-    body = {**ASK, "messages": [{"role": "user", "content": "mail amy@corp.io"}], "stream": True}
-    streamed = client.post("/v1/chat/completions", json=body)
-    assert streamed.status_code == 200 and streamed.text.rstrip().endswith("data: [DONE]")
+def test_a_streamed_answer_says_what_the_whole_one_says(client: Any) -> None:
+    """That values come back in it is asserted in tests/serving, where the engine's words are known."""
+    body = {**ASK, "messages": [{"role": "user", "content": "mail amy@corp.io"}]}
+    whole = client.post("/v1/chat/completions", json=body).json()["choices"][0]["message"]["content"]
+    streamed = client.post("/v1/chat/completions", json={**body, "stream": True})
+    assert streamed.status_code == 200 and streamed.text.endswith("\n\ndata: [DONE]\n\n")
     events = [json.loads(line[6:]) for line in streamed.text.splitlines() if line.startswith("data: {")]
-    assert events and all("choices" in event for event in events)
-    assert "\n\ndata: " in streamed.text
+    said = "".join(event["choices"][0]["delta"].get("content") or "" for event in events if event["choices"])
+    assert said == whole and {event["model"] for event in events} == {"coder"}
 
 
 def test_junit_xml_tells_every_row_and_the_verdict(finished: Path) -> None:

@@ -29,6 +29,8 @@ from journeyman.training.lora import Adapter
 from quantized import KINDS
 from twin import transformers_twin
 
+pytestmark = pytest.mark.slow  # each trains beside transformers + peft
+
 STEPS, TOLERANCE, TOLERANCE_BFLOAT16 = 45, 1e-5, 5e-3
 CONFIG = {
     "epochs": 3, "batch_size": 4, "learning_rate": 2e-3, "warmup_steps": 5, "weight_decay": 0.01, "patience": 99,

