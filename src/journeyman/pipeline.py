@@ -57,8 +57,8 @@ class Stage:
         settings: the part of the config, and of the world, that its result depends on.
         run: does the work in the folder given and returns the result for the manifest.
         resumable: works in its final folder and can go on there after an interruption.
-        guard: refuses before anything is moved or made; called where the stage is not fresh.
         costly: what is unfinished is not thrown away without being asked, even if it no longer fits.
+        guard: refuses before anything is moved or made; called where the stage is not fresh.
     """
 
     name: str
