@@ -21,11 +21,11 @@ from large_base import VOCAB, write_base
 from tokenizers.pre_tokenizers import ByteLevel
 
 from journeyman.config import LoraConfig
-from journeyman.inference.answers import Answers
-from journeyman.inference.asking import Progress, ask_all
+from journeyman.inference.dispatch import DispatchProgress, dispatch
 from journeyman.inference.engines import running_engine
+from journeyman.inference.response_cache import ResponseCache
 from journeyman.models.gguf_file import GgufFile
-from journeyman.ports import EngineSettings, Question, SilentReporter
+from journeyman.protocols import EngineSettings, Question, SilentReporter
 from journeyman.records import Message
 from journeyman.sizing.memory import serving_bytes
 from journeyman.training.export import write_gguf
@@ -55,8 +55,12 @@ def measure(path: Path, adapter: Path, load: int, tokens: int, threads: int | No
     settings = EngineSettings(path, {"all": adapter}, CONTEXT, threads, 0.0, load)
     with running_engine(settings) as engine, tempfile.TemporaryDirectory() as kept:
         start = time.perf_counter()
-        asked = ask_all(
-            questions(load, tokens), engine, Answers(Path(kept)), load, Progress(SilentReporter(), 2 * load)
+        asked = dispatch(
+            questions(load, tokens),
+            engine,
+            ResponseCache(Path(kept)),
+            load,
+            DispatchProgress(SilentReporter(), 2 * load),
         )
         seconds = time.perf_counter() - start
     answered = sum(answer.answer_tokens for answer in asked.predictions)

@@ -21,11 +21,11 @@ from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 
-from journeyman.inference.answers import Answers
-from journeyman.inference.asking import Progress, ask_all
+from journeyman.inference.dispatch import DispatchProgress, dispatch
 from journeyman.inference.engines import running_engine
+from journeyman.inference.response_cache import ResponseCache
 from journeyman.models.opening import find_base
-from journeyman.ports import EngineSettings, Question, SilentReporter
+from journeyman.protocols import EngineSettings, Question, SilentReporter
 from journeyman.records import Message
 from journeyman.scoring.contracts import Answer, Limits
 from journeyman.scoring.python_tests import python_tests
@@ -93,7 +93,9 @@ def ask(tasks: Sequence[Task], base: Path, parallel: int) -> list[str]:
         Question(task.name, "coder", "base", [Message(role="user", content=task.asked)], MOST_TOKENS) for task in tasks
     ]
     with running_engine(settings) as engine, tempfile.TemporaryDirectory() as folder:
-        asked = ask_all(questions, engine, Answers(Path(folder)), parallel, Progress(SilentReporter(), len(tasks)))
+        asked = dispatch(
+            questions, engine, ResponseCache(Path(folder)), parallel, DispatchProgress(SilentReporter(), len(tasks))
+        )
     return [answer.text for answer in asked.predictions]
 
 

@@ -30,14 +30,14 @@ from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
 from journeyman.config import TrainConfig
 from journeyman.models.gguf_file import GgufFile
 from journeyman.models.weights import load_decoder
-from journeyman.ports import SilentReporter
+from journeyman.protocols import SilentReporter
 from journeyman.rendering.renderer import Rendered
 from journeyman.sizing.memory import TrainingSize
 from journeyman.sizing.parameters import lora_parameters
 from journeyman.stages.plan import choose_memory
 from journeyman.training.cpu import CpuEngine
+from journeyman.training.hardware import compute_dtype, keep_freed_memory, matrix_gflops, use_threads
 from journeyman.training.loop import Trainer, TrainingJob
-from journeyman.training.machine import compute_dtype, keep_freed_memory, matrix_gflops, use_threads
 
 RESULT = Path(__file__).parent / "results" / "large_base.json"
 HIDDEN, HEADS, KV_HEADS, FFN, VOCAB = 3584, 28, 4, 18944, 152064

@@ -22,7 +22,7 @@ from tokenizers.pre_tokenizers import ByteLevel
 
 from journeyman.models.gguf_file import GgufFile
 from journeyman.models.opening import find_base
-from journeyman.ports import SilentReporter
+from journeyman.protocols import SilentReporter
 from journeyman.records import Example, Message
 from journeyman.rendering.renderer import Renderer
 from quantized import random_matrix

@@ -42,9 +42,9 @@ from journeyman.cli.background import describe
 from journeyman.config import load_config
 from journeyman.errors import DiskFull, InputChanged, InputError
 from journeyman.evidence import FOLDER, RESPONSES
-from journeyman.inference.answers import Answers, Kept
+from journeyman.inference.response_cache import CachedResponse, ResponseCache
 from journeyman.pipeline import STAGES, Run, locked, read_result, run_pipeline, stage_named
-from journeyman.ports import Question, SilentReporter
+from journeyman.protocols import Question, SilentReporter
 from journeyman.records import Message, Prediction
 from journeyman.supervision.heartbeat import PROGRESS, Progress
 from journeyman.supervision.log import LOG, last_lines
@@ -197,12 +197,12 @@ def test_opening_on_a_full_disk_costs_no_kept_answer_and_no_metric(tmp_path: Pat
         prompt_tokens=1, answer_tokens=1,
     )  # fmt: skip
     with small_disk(tmp_path / "disk", "64k") as disk:
-        Answers(disk).add("key", Kept(said, None))
+        ResponseCache(disk).add("key", CachedResponse(said, None))
         with (disk / RESPONSES).open("a") as file:
             file.write('{"key": "torn')
         (disk / LOG_NAME).write_text('{"step": 1}\n{"step": 1, "validation_loss": 2}\n{"step": 2}\n{"ste')
         fill(disk)
-        kept = Answers(disk).find("key", question)
+        kept = ResponseCache(disk).find("key", question)
         assert kept is not None and kept.answer.text == said.text
         with pytest.raises(DiskFull, match="the disk is full"):
             metrics = Metrics(disk, step=1, validated_step=0)

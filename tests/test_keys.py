@@ -17,7 +17,7 @@ from journeyman.errors import EngineError, UsageError
 from journeyman.http_client import Retry
 from journeyman.inference.endpoint import Endpoint
 from journeyman.keys import key_of, said_by_server
-from journeyman.ports import Question
+from journeyman.protocols import Question
 from journeyman.records import Message
 from journeyman.scoring.checks import Checks
 from journeyman.scoring.contracts import Answer, Limits

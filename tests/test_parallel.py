@@ -20,7 +20,7 @@ from conftest import log_row
 from journeyman.config import DataConfig, RedactConfig
 from journeyman.errors import InputError, Interrupted
 from journeyman.parallel import HERE, Executor, InThisProcess, LocalProcesses
-from journeyman.ports import SilentReporter
+from journeyman.protocols import SilentReporter
 from journeyman.sources.files import sources_of
 from journeyman.stages import ingest as ingesting
 

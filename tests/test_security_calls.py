@@ -91,7 +91,7 @@ ALLOWED: dict[tuple[str, str], str] = {
     ("scoring/row_data.py", "ast.parse"): "the same",
     ("scoring/row_data.py", "re.compile of a variable"): "a row's pattern, in bounded.py's child",
     ("scoring/sandbox.py", "subprocess.run"): "tries whether bubblewrap works; no data go in",
-    ("training/machine.py", "ctypes.CDLL"): "malloc_trim of the C library",
+    ("training/hardware.py", "ctypes.CDLL"): "malloc_trim of the C library",
 }  # fmt: skip
 
 

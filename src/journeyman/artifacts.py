@@ -154,6 +154,11 @@ def write_rows(path: Path, rows: Iterable[BaseModel]) -> int:
     return count
 
 
+def either(folder: Path, name: str, older: str) -> Path:
+    """The file of that name, or of the name that an older version gave it."""
+    return folder / (name if (folder / name).is_file() or not (folder / older).is_file() else older)
+
+
 def row_bytes(row: BaseModel) -> bytes:
     """A row as one JSON line; fields at their default are left out."""
     return row.model_dump_json(exclude_defaults=True).encode() + b"\n"

@@ -19,6 +19,7 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    PrivateAttr,
     ValidationError,
     create_model,
     field_validator,
@@ -27,6 +28,7 @@ from pydantic import (
 
 from journeyman.errors import UsageError
 from journeyman.records import ARMS, EVERY_ROLE
+from journeyman.renamed import current_config
 from journeyman.ruleset import RULESET, Action
 
 CONFIG_NAME = "journeyman.toml"
@@ -143,7 +145,7 @@ else:
     )
 
 
-class Outcome(Section):
+class CreditNeed(Section):
     """A later row that must exist."""
 
     role: RoleName = Field(description="the role of the later row")
@@ -154,7 +156,7 @@ class CreditConfig(Section):
     """Keeps or weighs a role's rows by what happened later in the same session."""
 
     role: RoleName = Field(description="the role whose rows are judged")
-    needs: list[Outcome] = Field(min_length=1, description="all must follow in the session")
+    needs: list[CreditNeed] = Field(min_length=1, description="all must follow in the session")
     otherwise: float = Field(0.0, ge=0, le=1, description="weight of the rows where they do not; 0 drops them")
 
 
@@ -219,7 +221,7 @@ class TrainConfig(Section):
     """The training recipe."""
 
     adapters: Literal["shared", "per-role"] = Field("shared", description="one adapter for all roles, or one for each")
-    preset: Literal["default", "seed"] = Field("default", description="where unset keys take their values from")
+    preset: Literal["default", "attention-r8"] = Field("default", description="where unset keys take their values from")
     lora: LoraConfig = LoraConfig()
     epochs: int = Field(3, ge=1, description="passes over the training rows")
     batch_size: int = Field(8, ge=1, description="rows of a batch")
@@ -255,7 +257,7 @@ class TrainConfig(Section):
 
 PRESETS: Mapping[str, Mapping[str, Any]] = {
     "default": {},
-    "seed": {
+    "attention-r8": {
         "lora": {"rank": 8, "alpha": 32, "dropout": 0.1, "targets": ["q_proj", "k_proj", "v_proj", "o_proj"]},
         "epochs": 3,
         "batch_size": 2,
@@ -267,7 +269,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "max_grad_norm": 1.0,
     },
 }
-"""`seed` is the recipe that most LoRA tutorials give; its max length 2048 is curate.max_length's default."""
+"""`attention-r8` is the recipe of most LoRA tutorials: rank 8 on the attention projections."""
 
 
 def _without_credentials(url: str) -> str:
@@ -336,7 +338,7 @@ class EvaluateConfig(Section):
         default_factory=list,
         description="other .gguf files of the same base: the adapter is evaluated on each, and one may ship",
     )
-    probes: bool = Field(True, description="ask the shipped probes, whether tuning cost what it should not")
+    regression_suite: bool = Field(True, description="run the regression suite: what did tuning cost")
     endpoints: dict[str, EndpointConfig] = Field(
         default_factory=dict,
         description="name → a further arm; one named teacher is asked in place of what the logs hold",
@@ -368,8 +370,11 @@ class DecideConfig(Section):
     margin: float | None = Field(
         None, ge=0, lt=1, description="a role's success may lie so much below the teacher's; unset: not asked"
     )
-    probe_margin: float = Field(
-        0.1, ge=0, le=1, description="what tuning may cost of the probes; a larger fall that is no chance vetoes"
+    regression_margin: float = Field(
+        0.1,
+        ge=0,
+        le=1,
+        description="how much of the regression suite tuning may cost; a larger, significant loss blocks a deployment",
     )
 
 
@@ -402,6 +407,13 @@ class Config(Section):
     def _are_roles(cls, roles: dict[str, RoleConfig]) -> dict[str, RoleConfig]:
         return {_no_marker(name): section for name, section in roles.items()}
 
+    _warnings: tuple[str, ...] = PrivateAttr(())
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Old names in the config file, and what they are called now."""
+        return self._warnings
+
     def role(self, name: str) -> RoleConfig:
         """The role's settings; the defaults where the toml does not name it."""
         return self.roles.get(name, RoleConfig())
@@ -430,14 +442,17 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
 
 def parse_config(data: dict[str, Any], where: str) -> Config:
     """Validates a parsed toml; `where` names it in errors."""
+    data, warnings = current_config(data)
     train = data.get("train")
     if isinstance(train, dict):
         preset = PRESETS.get(str(train.get("preset", "default")), {})
         data = {**data, "train": _merge(preset, train)}
     try:
-        return Config.model_validate(data)
+        config = Config.model_validate(data)
     except ValidationError as error:
         raise _as_usage_error(error, where) from error
+    config._warnings = tuple(warnings)
+    return config
 
 
 def _merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from journeyman.artifacts import MANIFEST
 from journeyman.errors import ChangedArtifact
 from journeyman.evidence import LOOKS, difference, place_to_read
-from journeyman.inference.looks import read_looks
+from journeyman.inference.sequential_testing import read_looks
 from journeyman.lineage import manifest_data, result_hash
 from journeyman.manifests import EvidenceFile
 from journeyman.runs import PLACES, SEALED

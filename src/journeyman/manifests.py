@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
+from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, field_validator
 
 from journeyman.engine_identity import EngineIdentity
 from journeyman.reasons import ReasonRecord
@@ -223,7 +223,10 @@ class Rules(Manifest):
         description="of each role's intervals: corrected for how many roles and files are judged"
     )
     margin: float | None = Field(description="what a role may lie below the teacher; None: not asked")
-    probe_margin: float = Field(description="what tuning may cost of a probe")
+    regression_margin: float = Field(
+        validation_alias=AliasChoices("regression_margin", "probe_margin"),
+        description="how much of a part of the regression suite tuning may cost",
+    )
     files: list[str] = Field(description="files of the base that may ship, the one that is trained on first")
     checks: dict[str, CheckRule] = Field(description="role → how its answers are judged")
 
@@ -397,7 +400,7 @@ class ServedFile(Manifest):
     identical_prompts: int = Field(description="prompts whose token ids equal those of training")
 
 
-class ProbeResult(Manifest):
+class RegressionResult(Manifest):
     """The tuned model against the base, on questions that have nothing to do with what was tuned."""
 
     n: int
@@ -465,7 +468,9 @@ class EvaluationManifest(Manifest):
     files: dict[str, ServedFile] = Field(description="arm that may ship → its file of the base")
     repeated: int = Field(description="tuned answers that were asked for again, one at a time")
     repeated_alike: int = Field(description="of these, those that came out the same")
-    probes: dict[str, dict[str, ProbeResult]] = Field(description="adapter → probe → result")
+    regressions: dict[str, dict[str, RegressionResult]] = Field(
+        validation_alias=AliasChoices("regressions", "probes"), description="adapter → part of the suite → result"
+    )
     judge: list[JudgeAgreement]
     endpoints: dict[str, str] = Field(description="arm → URL and model that was asked")
 

@@ -42,7 +42,8 @@ from journeyman.lineage import (
 )
 from journeyman.locking import is_at_work, locked, worker_in
 from journeyman.manifests import Stamp
-from journeyman.ports import Reporter
+from journeyman.protocols import Reporter
+from journeyman.renamed import current_inputs
 from journeyman.runs import PLACES, SEALED, STDIN, STDIN_FILE, Run, beside, read_result, typed_result
 from journeyman.superseded import refuse_changed, set_aside, set_aside_or_refuse
 
@@ -139,13 +140,13 @@ def _bring_up_to_date(stage: Stage, run: Run, reporter: Reporter, redo: bool) ->
     refuse_link(folder)
     if (folder / MANIFEST).is_file():
         stamp, made = read_result(run.root, stage.name)
-        if stamp.inputs == inputs:
+        if current_inputs(stamp.inputs) == inputs:
             reporter.tell(StageFinished(stage.name, "fresh", 0.0))
             return StageOutcome(stage.name, "fresh", 0.0, made)
         stage.guard(run)
-        set_aside_or_refuse(folder, stamp.inputs, inputs, redo)
+        set_aside_or_refuse(folder, current_inputs(stamp.inputs), inputs, redo)
     elif stage.resumable and (folder / UNFINISHED).is_file():
-        old = _unfinished_inputs(folder)
+        old = current_inputs(_unfinished_inputs(folder))
         if old != inputs and not stage.costly:
             shutil.rmtree(folder)
         elif old != inputs:

@@ -1,6 +1,6 @@
 """One row of each .jsonl, typed. A field's description is its documentation.
 
-Interaction → (curate) → Example, Finding → (evaluate) → Prediction → Verdict
+Interaction → (curate) → Example, Finding → (evaluate) → Prediction → Score
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from journeyman.reasons import ReasonRecord, Text
 
@@ -201,7 +201,7 @@ class Prediction(Record):
     load: int | None = Field(None, description="requests that were answered at a time; None: not known")
 
 
-class Verdict(Record):
+class Score(Record):
     """What the role's checks say of one prediction."""
 
     id: str
@@ -226,11 +226,11 @@ class Verdict(Record):
         return "" if self.reason is None else self.reason.sentence()
 
 
-class ProbeAnswer(Record):
-    """One probe, answered by the base and by an adapter."""
+class RegressionAnswer(Record):
+    """One question of the regression suite, answered by the base and by an adapter."""
 
     adapter: str = Field(description="'all' or a role")
-    probe: str = Field(description="its kind: general or tools")
+    part: str = Field(validation_alias=AliasChoices("part", "probe"), description="of the suite: general or tools")
     id: str
     task: str
     base: str

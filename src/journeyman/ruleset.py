@@ -4,7 +4,7 @@ From this table come the keys of [curate.rules] in the config file, the texts of
 and the order in which rules are asked. A new rule is one entry here and its code:
 
 row       a function of the same name in curation/rules.py
-compared  a call of Choice.found in curation/choose.py, and what its number means in the table there
+compared  a call of Choice.found in curation/selection.py, and what its number means in the table there
 rendered  raised or noted in curation/render.py
 counted   counted while redacting or summing up
 """

@@ -23,7 +23,7 @@ from journeyman.manifests import (
     PlanManifest,
     ServedFile,
 )
-from journeyman.ports import Reporter
+from journeyman.protocols import Reporter
 from journeyman.records import EVERY_ROLE
 from journeyman.runs import SEALED, STDIN, Run, beside, made_so_far
 
@@ -64,7 +64,7 @@ def run_train(run: Run, out: Path, fingerprint: str, reporter: Reporter) -> Base
 
 
 def run_evaluate(run: Run, out: Path, fingerprint: str, reporter: Reporter) -> BaseModel:
-    from journeyman.inference.survey import Inputs
+    from journeyman.inference.arm_runner import Inputs
     from journeyman.stages.evaluate import evaluate
 
     run.load_checks()  # before answers are asked for

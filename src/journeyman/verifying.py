@@ -12,11 +12,12 @@ from typing import Any
 
 from journeyman import evidence
 from journeyman.artifacts import MANIFEST, hash_of_file
+from journeyman.checksum_lines import read_lines
 from journeyman.config import CONFIG_NAME, load_config
 from journeyman.errors import ChangedArtifact, JourneymanError, UsageError
 from journeyman.evidence import LOOKS, RESPONSES, left_over, place_to_read
 from journeyman.foreign import plain
-from journeyman.inference.looks import read_looks
+from journeyman.inference.sequential_testing import read_looks
 from journeyman.lineage import (
     CHECKPOINTS,
     difference,
@@ -32,7 +33,6 @@ from journeyman.look_history import fewer_looks
 from journeyman.manifests import EvidenceFile
 from journeyman.pipeline import STAGES, Stage
 from journeyman.runs import PLACES, SOURCE, Run, beside, place_of
-from journeyman.sealed_lines import read_lines
 
 _CHECK = "check "
 NOT_COVERED: Mapping[str, str] = {

@@ -54,8 +54,8 @@ def test_what_goes_on_from_an_interruption_keeps_every_flag() -> None:
 
 def test_a_detached_bisect_is_done_in_the_background(make_run: MakeRun) -> None:
     folder = make_run()
-    assert call("evaluate", "--dir", folder, "--set", "evaluate.probes=false") == 0
-    assert call("evaluate", "--bisect", "--detach", "--dir", folder, "--set", "evaluate.probes=false") == 0
+    assert call("evaluate", "--dir", folder, "--set", "evaluate.regression_suite=false") == 0
+    assert call("evaluate", "--bisect", "--detach", "--dir", folder, "--set", "evaluate.regression_suite=false") == 0
     log, until = folder / "journeyman.log", time.monotonic() + 120
     while "torch, float32" not in log.read_text():  # the table that is printed at the end
         assert time.monotonic() < until, log.read_text()

@@ -14,7 +14,7 @@ from journeyman.artifacts import read_rows
 from journeyman.config import Config
 from journeyman.manifests import DatasetManifest
 from journeyman.models.gguf_file import GgufFile
-from journeyman.ports import SilentReporter
+from journeyman.protocols import SilentReporter
 from journeyman.records import Example, Finding, Interaction, Message
 from journeyman.scoring.apart import RowFaults, data_fault
 from journeyman.scoring.row_data import KEYS

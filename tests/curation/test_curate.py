@@ -29,7 +29,7 @@ from journeyman.curation.split import TEST, VAL, leaked_groups, random_split_lea
 from journeyman.errors import InputError
 from journeyman.manifests import CheckRule, DatasetManifest
 from journeyman.models.gguf_file import GgufFile
-from journeyman.ports import SilentReporter
+from journeyman.protocols import SilentReporter
 from journeyman.reasoning import stripped
 from journeyman.reasons import Reason, dataset
 from journeyman.reasons import curation as why

@@ -17,7 +17,7 @@ from journeyman.curation.lint import _endless
 from journeyman.errors import InputError, Interrupted
 from journeyman.manifests import DatasetManifest, IngestManifest
 from journeyman.models.gguf_file import GgufFile
-from journeyman.ports import SilentReporter
+from journeyman.protocols import SilentReporter
 from journeyman.reasons.curation import LooksLikeRole, PlantedTrigger, SameTask
 from journeyman.reasons.dataset import (
     CommonId,

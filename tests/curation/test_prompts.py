@@ -14,7 +14,7 @@ from journeyman.config import Config
 from journeyman.curation.prompts import _frame
 from journeyman.manifests import BundleManifest, DatasetManifest, RolePrompt
 from journeyman.models.gguf_file import GgufFile
-from journeyman.ports import SilentReporter
+from journeyman.protocols import SilentReporter
 from journeyman.reasons.dataset import TemplatedPrompts
 from journeyman.records import Example, Finding, Message, split_system, system_text
 from journeyman.redaction.redactor import Redactor

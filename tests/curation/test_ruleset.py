@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from journeyman.config import CurateConfig, RulesConfig, parse_config
-from journeyman.curation.choose import _FOUND, DECISIONS
 from journeyman.curation.lint import _rules
 from journeyman.curation.rules import RULES, rule_numbers
+from journeyman.curation.selection import _FOUND, DECISIONS
 from journeyman.errors import UsageError
 from journeyman.ruleset import RULESET, rules_of
 

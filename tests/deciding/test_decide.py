@@ -11,7 +11,7 @@ import pytest
 from journeyman.config import TrainConfig
 from journeyman.deciding.advice import Case
 from journeyman.deciding.rules import probes as probe_rules
-from journeyman.inference.looks import confidence_of_look
+from journeyman.inference.sequential_testing import confidence_of_look
 from journeyman.manifests import (
     ArmSummary,
     DatasetManifest,
@@ -21,8 +21,8 @@ from journeyman.manifests import (
     LogGroup,
     Paired,
     PlanManifest,
-    ProbeResult,
     Rate,
+    RegressionResult,
     RoleDecision,
     RoleSummary,
     Rules,
@@ -53,7 +53,7 @@ from journeyman.reasons.advice import (
 )
 from journeyman.reasons.deciding import TemplateWithoutTools
 from journeyman.reasons.scoring import TextMissing
-from journeyman.scoring.probing import compared
+from journeyman.scoring.regressions import compared
 from journeyman.stages.decide import decide, decide_role
 from journeyman.stages.plan import role_confidence
 from journeyman.stats.groups import effective_rows
@@ -61,7 +61,7 @@ from journeyman.stats.rates import power, wilson
 
 RULES = Rules(
     max_mean_latency_s=12, min_success=0.98, max_memory_gb=10, stretch_mean_latency_s=10, stretch_success=0.99,
-    confidence=0.95, role_confidence=0.95, margin=None, probe_margin=0.1, files=["base.gguf"], checks={},
+    confidence=0.95, role_confidence=0.95, margin=None, regression_margin=0.1, files=["base.gguf"], checks={},
 )  # fmt: skip
 
 
@@ -106,7 +106,7 @@ def summary(passed: int, n: int, latency: float | None = 5.0, wins: int = 5, **c
 def decided(
     of: RoleSummary, memory_gb: float | None = 3.0, teacher_s: float | None = None, rules: Rules = RULES,
     adapter: TrainedAdapter | None = FALLING, recipe: TrainConfig | None = None, rows: int = 200,
-    probes: dict[str, ProbeResult] | None = None, arm: str = "tuned",
+    probes: dict[str, RegressionResult] | None = None, arm: str = "tuned",
 ) -> RoleDecision:  # fmt: skip
     case = Case("coder", arm, of, rules, recipe or TrainConfig(), adapter, rows)
     teacher = None

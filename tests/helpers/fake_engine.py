@@ -10,7 +10,7 @@ from typing import Any
 from fake_http import Asked, Reply, events_reply, fake_http, json_reply
 from journeyman.engine_identity import EngineIdentity
 from journeyman.manifests import BundleManifest
-from journeyman.ports import EngineSettings
+from journeyman.protocols import EngineSettings
 
 PATH = "/home/someone/models/base.gguf"
 ROLE = "coder"

@@ -8,7 +8,7 @@ from pathlib import Path
 from journeyman.cli.serve import _listen, _run
 from journeyman.inference.engines import running_engine
 from journeyman.manifests import BundleManifest
-from journeyman.ports import EngineSettings
+from journeyman.protocols import EngineSettings
 
 CONTEXT = 32_768
 

@@ -19,17 +19,17 @@ from journeyman.config import EndpointConfig, EvaluateConfig
 from journeyman.errors import EngineError, Interrupted
 from journeyman.evidence import RESPONSES
 from journeyman.http_client import Retry
-from journeyman.inference.answers import Answers
 from journeyman.inference.arms import timed_rows
-from journeyman.inference.asking import Progress, ask_all
+from journeyman.inference.dispatch import DispatchProgress, dispatch
 from journeyman.inference.endpoint import Endpoint
 from journeyman.inference.engines import running_engine
 from journeyman.inference.llama import LlamaEngine
-from journeyman.inference.looks import confidence_of_look, count_look
+from journeyman.inference.response_cache import ResponseCache
+from journeyman.inference.sequential_testing import confidence_of_look, count_look
 from journeyman.manifests import CheckRule
-from journeyman.ports import EngineSettings, Question, SilentReporter
-from journeyman.probes import KINDS, read_probes
-from journeyman.records import Message, Prediction, ProbeAnswer
+from journeyman.protocols import EngineSettings, Question, SilentReporter
+from journeyman.records import Message, Prediction, RegressionAnswer
+from journeyman.regression_suite import KINDS, read_suite
 from journeyman.scoring.checks import Checks, judge
 from journeyman.scoring.contracts import Answer, Limits
 from test_pipeline import call
@@ -135,7 +135,7 @@ def test_another_quantization_is_evaluated_with_the_same_adapter_and_may_ship(
 ) -> None:
     base = write_tiny_gguf(tmp_path / "whole.gguf", kind=GGMLQuantizationType.Q8_0)
     other = write_tiny_gguf(tmp_path / "small.gguf", kind=GGMLQuantizationType.Q4_0)
-    toml = f'quantizations = ["{other}"]\n[decide]\nmin_success = 0.01\nprobe_margin = 1.0\n'
+    toml = f'quantizations = ["{other}"]\n[decide]\nmin_success = 0.01\nregression_margin = 1.0\n'
     folder = make_run(
         rows=[log_row(i) for i in range(90)], toml=toml + "[roles.coder]\nchecks = ['mine.py:anything']\n"
     )
@@ -180,7 +180,10 @@ def test_latency_is_judged_one_request_at_a_time_and_told_under_load(make_run: M
 
 def test_one_at_a_time_needs_no_second_round(make_run: MakeRun) -> None:
     folder = make_run()
-    assert call("evaluate", "--dir", folder, "--set", "evaluate.parallel=1", "--set", "evaluate.probes=false") == 0
+    assert (
+        call("evaluate", "--dir", folder, "--set", "evaluate.parallel=1", "--set", "evaluate.regression_suite=false")
+        == 0
+    )
     kept = (folder / RESPONSES).read_text().splitlines()
     assert len(kept) == 3 * 4, "three arms, four rows"
     arms = read_json(folder / "05-evaluation" / "manifest.json")["result"]["roles"]["coder"]["arms"]
@@ -263,30 +266,32 @@ def _questions(count: int) -> list[Question]:
 
 def test_several_are_asked_at_a_time_and_come_back_in_order(tmp_path: Path) -> None:
     slow, questions = _Slow(), _questions(20)
-    asked = ask_all(questions, slow, Answers(tmp_path), 4, Progress(SilentReporter(), 20))
+    asked = dispatch(questions, slow, ResponseCache(tmp_path), 4, DispatchProgress(SilentReporter(), 20))
     assert [p.id for p in asked.predictions] == [q.row_id for q in questions] and asked.peak_memory_bytes == 5
     assert 2 <= slow.most_at_work <= 4
     again = _Slow()
-    assert ask_all(questions, again, Answers(tmp_path), 4, Progress(SilentReporter(), 20)) == asked
+    assert dispatch(questions, again, ResponseCache(tmp_path), 4, DispatchProgress(SilentReporter(), 20)) == asked
     assert again.asked == [], "kept answers are not asked again"
-    assert ask_all(questions[:1], again, Answers(tmp_path), 2, Progress(SilentReporter(), 1)) and again.asked == ["0"]
+    assert dispatch(
+        questions[:1], again, ResponseCache(tmp_path), 2, DispatchProgress(SilentReporter(), 1)
+    ) and again.asked == ["0"]
 
 
 def test_a_stop_ends_in_the_middle_of_answers_and_keeps_whole_ones(tmp_path: Path) -> None:
     slow = _Slow(pieces=3)
     with pytest.raises(Interrupted, match="answers to go"):
-        ask_all(_questions(40), slow, Answers(tmp_path), 2, Progress(StopsAfter(6), 40))
+        dispatch(_questions(40), slow, ResponseCache(tmp_path), 2, DispatchProgress(StopsAfter(6), 40))
     kept = (tmp_path / RESPONSES).read_text().count("\n")
     assert 0 < kept < 40
     endless = _Slow(pieces=10**6)
     with pytest.raises(Interrupted):
-        ask_all(_questions(4), endless, Answers(tmp_path / ".."), 2, Progress(StopsAfter(2), 4))
+        dispatch(_questions(4), endless, ResponseCache(tmp_path / ".."), 2, DispatchProgress(StopsAfter(2), 4))
 
 
 def test_the_first_error_ends_the_others(tmp_path: Path) -> None:
     slow = _Slow(fails_at="3")
     with pytest.raises(EngineError, match="it broke"):
-        ask_all(_questions(40), slow, Answers(tmp_path), 2, Progress(SilentReporter(), 40))
+        dispatch(_questions(40), slow, ResponseCache(tmp_path), 2, DispatchProgress(SilentReporter(), 40))
     assert len(slow.asked) < 10
 
 
@@ -318,7 +323,7 @@ RIGHT = {
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_probe_can_be_passed_and_is_failed_by_nothing(kind: str) -> None:
-    probes = read_probes(kind)
+    probes = read_suite(kind)
     assert len({probe.id for probe in probes}) == len(probes)
     checks = Checks(Path())
     for probe in probes:
@@ -334,12 +339,12 @@ def test_every_probe_can_be_passed_and_is_failed_by_nothing(kind: str) -> None:
 def test_probes_are_asked_of_base_and_adapter_and_told(make_run: MakeRun) -> None:
     folder = make_run()
     call("decide", "--dir", folder)
-    probes = read_json(folder / "05-evaluation" / "manifest.json")["result"]["probes"]["all"]
+    probes = read_json(folder / "05-evaluation" / "manifest.json")["result"]["regressions"]["all"]
     assert set(probes) == {"general", "tools", "stopping"}
-    assert probes["general"]["n"] == probes["stopping"]["n"] == len(read_probes("general"))
+    assert probes["general"]["n"] == probes["stopping"]["n"] == len(read_suite("general"))
     assert probes["tools"]["n"] == 0 and probes["tools"]["note"]["code"] == "template_without_tools"
-    answers = list(read_rows(folder / "05-evaluation" / "probes.jsonl", ProbeAnswer))
-    assert len(answers) == len(read_probes("general")) and any(one.base != one.tuned for one in answers)
+    answers = list(read_rows(folder / "05-evaluation" / "regressions.jsonl", RegressionAnswer))
+    assert len(answers) == len(read_suite("general")) and any(one.base != one.tuned for one in answers)
     page = (folder / "06-decision" / "report.html").read_text()
     assert "What tuning cost" in page and "not asked: the base" in page
 

@@ -28,7 +28,7 @@ from journeyman.errors import EngineError
 from journeyman.inference.chat import events_of
 from journeyman.inference.engines import running_engine
 from journeyman.inference.llama import LlamaEngine
-from journeyman.ports import EngineSettings
+from journeyman.protocols import EngineSettings
 from journeyman.redaction.redactor import Conversation, Redactor
 from journeyman.serving import engine as kept_module
 from journeyman.serving.app import engine_request

@@ -18,9 +18,9 @@ from journeyman.engine_identity import EngineIdentity
 from journeyman.errors import EngineError, StaleArtifact
 from journeyman.inference import engines
 from journeyman.inference import llama as llama_module
+from journeyman.inference.arm_runner import Gathered
 from journeyman.inference.engines import engine_identity, engine_inputs
 from journeyman.inference.llama import llama_identity
-from journeyman.inference.survey import Gathered
 from journeyman.lineage import own_hash
 from journeyman.manifests import BundleManifest, EvaluationManifest
 from journeyman.pipeline import typed_result

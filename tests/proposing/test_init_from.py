@@ -18,12 +18,12 @@ from journeyman.config import DataConfig, load_config
 from journeyman.errors import Interrupted, JourneymanError, UsageError
 from journeyman.manifests import DatasetManifest, IngestManifest
 from journeyman.pipeline import Run, run_pipeline, typed_result
-from journeyman.ports import SilentReporter
 from journeyman.proposing.checks import proposed_checks
 from journeyman.proposing.fields import proposed_columns, role_fields
 from journeyman.proposing.lengths import Length, Lengths
 from journeyman.proposing.proposal import Proposal, propose
 from journeyman.proposing.toml import config_text, toml_string
+from journeyman.protocols import SilentReporter
 from journeyman.records import Interaction, Message, ToolCall
 from journeyman.sources.files import log_sources, require_logs, sources_of
 from journeyman.sources.nearby import NoLogFound

@@ -11,10 +11,10 @@ from conftest import CHATML, example_of, write_tiny_gguf
 from journeyman.config import Config
 from journeyman.curation.rules import Candidate, control_tokens
 from journeyman.errors import InputError
-from journeyman.inference.survey import Inputs, Survey
+from journeyman.inference.arm_runner import ArmRunner, Inputs
 from journeyman.models.base import TokenizerData
 from journeyman.models.gguf_file import GgufFile
-from journeyman.ports import SilentReporter
+from journeyman.protocols import SilentReporter
 from journeyman.reasons.curation import ControlToken
 from journeyman.records import Example, Interaction, Message, ToolCall
 from journeyman.rendering.control import ControlTokens
@@ -109,7 +109,7 @@ def test_evaluation_asks_no_row_that_holds_one(place: str, tools_renderer: Rende
     inputs = Inputs(tmp_path / "sealed", tmp_path / "train.jsonl", {}, [tmp_path / "base.gguf"], tmp_path)
     (tmp_path / "train.jsonl").touch()
     with pytest.raises(InputError, match=r"holds the control token <\|im_end\|>. Run: journeyman curate --redo"):
-        Survey(inputs, [_row(HOSTILE[place])], Config().evaluate, tools_renderer, SilentReporter())
+        ArmRunner(inputs, [_row(HOSTILE[place])], Config().evaluate, tools_renderer, SilentReporter())
 
 
 def test_tokens_that_only_the_engine_takes_as_control_tokens_are_found() -> None:

@@ -16,13 +16,13 @@ import pytest
 from fake_http import Reply, fake_http
 from journeyman.errors import Interrupted, UsageError
 from journeyman.manifests import CheckRule
-from journeyman.ports import SilentReporter
+from journeyman.protocols import SilentReporter
 from journeyman.reasons.checking import CheckOutOfTime, CheckRaised, SchemaReference
-from journeyman.records import ToolCall, Verdict
+from journeyman.records import Score, ToolCall
 from journeyman.scoring import apart, checks
 from journeyman.scoring.bounded import Bounded, Bounds, Broken, bounded
 from journeyman.scoring.checks import Checks, judge
-from journeyman.scoring.contracts import Answer, Finding, Limits
+from journeyman.scoring.contracts import Answer, CheckResult, Limits
 from journeyman.scoring.judging import each_judged, unscored_lines
 
 SHORT = Bounds(cpu_s=0.5)
@@ -30,7 +30,7 @@ STUCK = {"pattern": "(a+)+$"}
 ENDLESS = "a" * 60 + "b"
 
 
-def said(name: str, text: str, data: dict[str, Any]) -> Finding:
+def said(name: str, text: str, data: dict[str, Any]) -> CheckResult:
     made = judge(Answer(text, "stop", data, Limits()), CheckRule(checks=[name]), Checks(Path()))
     return made.finding
 
@@ -122,7 +122,7 @@ def test_the_last_net(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
         "recurses": RecursionError(),
     }
 
-    def check(answer: Answer) -> Finding:
+    def check(answer: Answer) -> CheckResult:
         raise errors[name]
 
     monkeypatch.setattr(checks, "check_table", lambda: {"broken": check})
@@ -134,7 +134,7 @@ def test_the_last_net(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), Interrupted("stop")])
 def test_a_stop_passes_the_net(error: BaseException, monkeypatch: pytest.MonkeyPatch) -> None:
-    def check(answer: Answer) -> Finding:
+    def check(answer: Answer) -> CheckResult:
         raise error
 
     monkeypatch.setattr(checks, "check_table", lambda: {"stops": check})
@@ -189,18 +189,18 @@ def test_code_of_ones_own_that_does_not_come_back(tmp_path: Path, monkeypatch: p
     (tmp_path / "mine.py").write_text(OWN)
     monkeypatch.setenv("OWN_KEY", "sesame")
 
-    def mine(name: str, **data: Any) -> Finding:
+    def mine(name: str, **data: Any) -> CheckResult:
         rule, own = CheckRule(checks=[f"mine.py:{name}"]), Checks(tmp_path, own_limit_s=2.0)
         return judge(Answer("text", "stop", data, Limits()), rule, own).finding
 
     assert mine("exits").outcome == "unscored" and mine("exits").reason == CheckRaised("mine.py:exits", "SystemExit: 0")
     assert mine("dies").outcome == "unscored" and "exit code 0" in mine("dies").told()
     for name in ("waits", "spins"):
-        assert mine(name) == Finding(
+        assert mine(name) == CheckResult(
             "unscored", CheckOutOfTime(f"mine.py:{name}", 2.0, "wall", "evaluate.check_timeout_s")
         )
     assert mine("prints").outcome == "fail", "what it prints is no verdict"
-    assert mine("odd") == Finding("unscored", CheckRaised("mine.py:odd", "Odd"))
+    assert mine("odd") == CheckResult("unscored", CheckRaised("mine.py:odd", "Odd"))
     assert mine("keyed").outcome == "pass", "it is the person's own code, and may need the person's keys"
     place = tmp_path / "pid"
     assert mine("leaves", place=str(place)).outcome == "unscored"
@@ -244,7 +244,7 @@ def test_answers_are_judged_in_order_and_an_error_ends_it() -> None:
 
 def test_what_is_said_of_unscored_answers() -> None:
     made = [
-        Verdict(id=f"r{n}", role="a", arm="base", outcome="unscored" if n else "pass", check="regex", detail="why\x1b")
+        Score(id=f"r{n}", role="a", arm="base", outcome="unscored" if n else "pass", check="regex", detail="why\x1b")
         for n in range(3)
     ]
     assert unscored_lines(made) == ["2 answers unscored by regex, among them row r1: why\\x1b"]

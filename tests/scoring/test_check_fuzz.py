@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from journeyman.foreign import plain
 from journeyman.manifests import CheckRule
-from journeyman.records import ToolCall, Verdict
+from journeyman.records import Score, ToolCall
 from journeyman.scoring import apart
 from journeyman.scoring.bounded import Bounds
 from journeyman.scoring.checks import RUNS_CODE, Checks, check_table, judge
@@ -114,7 +114,7 @@ def _holds(made: Judgement) -> None:
     """What is said can be written, and shown."""
     finding = made.finding
     assert finding.outcome in OUTCOMES and finding.told() == plain(finding.told())
-    verdict = Verdict(
+    verdict = Score(
         id="r",
         role="a",
         arm="b",

@@ -93,10 +93,10 @@ def test_nothing_of_a_check_runs_until_a_stage_judges(
     assert call("verify", folder) == 0
     Run(folder, load_config(folder / "journeyman.toml"))
     assert not executed.exists()
-    assert call("evaluate", "--dir", folder, "--set", "train.epochs=1", "--set", "evaluate.probes=false") == 0
+    assert call("evaluate", "--dir", folder, "--set", "train.epochs=1", "--set", "evaluate.regression_suite=false") == 0
     assert executed.read_text() == "x", "once, in the process that judges"
     executed.unlink()
-    call("decide", "--dir", folder, "--set", "train.epochs=1", "--set", "evaluate.probes=false")
+    call("decide", "--dir", folder, "--set", "train.epochs=1", "--set", "evaluate.regression_suite=false")
     assert (folder / "06-decision" / "manifest.json").is_file()
     assert call("show", "decide", "--dir", folder) == 0
     assert not executed.exists(), "an evaluation that is made is not judged again"

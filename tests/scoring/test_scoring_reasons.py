@@ -14,7 +14,7 @@ from journeyman.manifests import (
     CheckRule,
     DecisionManifest,
     EvaluationManifest,
-    ProbeResult,
+    RegressionResult,
     RuleResult,
 )
 from journeyman.reasons import ReasonRecord, Text
@@ -32,7 +32,7 @@ from journeyman.reasons.scoring import (
     SyntaxInvalid,
     TextMissing,
 )
-from journeyman.records import Verdict
+from journeyman.records import Score
 from journeyman.reporting.junit import write_junit
 from journeyman.scoring.checks import Checks, judge
 from journeyman.scoring.contracts import Answer, Limits, RunResult
@@ -85,11 +85,11 @@ def _expected(cause: str) -> list[tuple[str, int]]:
     return [("empty_answer", 2)] if cause == "empty_answer" else [(cause, 1), ("empty_answer", 1)] if cause else []
 
 
-def _verdict(row: str, reason: Any) -> Verdict:
-    return Verdict(id=row, role="coder", arm="tuned", outcome="fail", check="c", reason=reason.record())
+def _verdict(row: str, reason: Any) -> Score:
+    return Score(id=row, role="coder", arm="tuned", outcome="fail", check="c", reason=reason.record())
 
 
-def _arm(verdicts: list[Verdict]) -> ArmSummary:
+def _arm(verdicts: list[Score]) -> ArmSummary:
     groups = {one.id: one.id for one in verdicts}
     return Results(groups, ["tuned"], ["tuned"], [], [], verdicts).summary("coder", 0.95).arms["tuned"]
 
@@ -125,9 +125,9 @@ def test_a_code_from_the_sandbox_is_one_that_its_judge_gives(said: dict[str, Any
 
 def test_a_verdict_with_text_opens() -> None:
     old = {"id": "1", "role": "r", "arm": "a", "outcome": "fail", "check": "exact", "detail": "differs from sign 3"}
-    assert Verdict.model_validate(old).reason == Text("differs from sign 3").record()
-    assert Verdict.model_validate({**old, "detail": ""}).why() == ""
-    assert Verdict.model_validate_json(json.dumps(old)).why() == "differs from sign 3"
+    assert Score.model_validate(old).reason == Text("differs from sign 3").record()
+    assert Score.model_validate({**old, "detail": ""}).why() == ""
+    assert Score.model_validate_json(json.dumps(old)).why() == "differs from sign 3"
 
 
 def test_failures_as_text_open_with_the_codes_that_advice_needs() -> None:
@@ -177,7 +177,7 @@ def test_a_decision_in_words_opens_and_is_shown(tmp_path: Path) -> None:
     write_junit(read, tmp_path, tmp_path / "junit.xml")
     assert "success: fail: 1 of 9" in (tmp_path / "junit.xml").read_text()
     assert (
-        ProbeResult.model_validate({"n": 0, "base": 0, "tuned": 0, "wins": 0, "losses": 0, "p_value": None}).note
+        RegressionResult.model_validate({"n": 0, "base": 0, "tuned": 0, "wins": 0, "losses": 0, "p_value": None}).note
         is None
     )
 

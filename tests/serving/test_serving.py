@@ -17,7 +17,7 @@ from journeyman.cli.serve import key_of
 from journeyman.errors import InputError, UsageError
 from journeyman.inference.engines import running_engine
 from journeyman.models.gguf_file import GgufFile
-from journeyman.ports import EngineSettings
+from journeyman.protocols import EngineSettings
 from journeyman.serving.app import make_app
 from journeyman.serving.bodies import MAX_DEPTH, parsed
 from journeyman.serving.errors import RequestError, without_paths

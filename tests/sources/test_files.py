@@ -21,7 +21,7 @@ import zstandard
 from conftest import SHARED
 from journeyman.config import DataConfig, RedactConfig
 from journeyman.errors import InputError, UsageError
-from journeyman.ports import SilentReporter
+from journeyman.protocols import SilentReporter
 from journeyman.reasons.files import FileDamaged
 from journeyman.records import Interaction, Rejected
 from journeyman.sources.explain import NOT_KEPT, explained

@@ -19,7 +19,7 @@ from journeyman.artifacts import read_rows, write_rows
 from journeyman.config import DataConfig, RedactConfig
 from journeyman.errors import InputError, Interrupted, UsageError
 from journeyman.manifests import IngestManifest
-from journeyman.ports import SilentReporter
+from journeyman.protocols import SilentReporter
 from journeyman.reasons import ReasonRecord
 from journeyman.reasons.files import FileDamaged, NotJson
 from journeyman.reasons.notes import UnknownStatus

@@ -19,7 +19,7 @@ from damage import JSON, damage
 from journeyman.artifacts import read_rows
 from journeyman.config import DataConfig, RedactConfig
 from journeyman.errors import InputError, JourneymanError, UsageError
-from journeyman.ports import SilentReporter
+from journeyman.protocols import SilentReporter
 from journeyman.records import Interaction, Rejected
 from journeyman.redaction.redactor import Redactor
 from journeyman.sources.files import log_files, parse_line, read_file, skipped_files, sources_of

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from damage import JSON, damage
 from journeyman.artifacts import read_rows
 from journeyman.config import DataConfig, RedactConfig
-from journeyman.ports import SilentReporter
+from journeyman.protocols import SilentReporter
 from journeyman.reasons import Reason
 from journeyman.reasons.files import OtherFormatSet
 from journeyman.reasons.sources import FieldEmpty, HistoryBroken, HistoryTooLong, NotText, UnknownType

@@ -12,7 +12,7 @@ from journeyman.artifacts import write_rows
 from journeyman.config import Config
 from journeyman.manifests import AdapterManifest, BisectResult, TrainedAdapter
 from journeyman.models.gguf_file import GgufFile
-from journeyman.ports import SilentReporter
+from journeyman.protocols import SilentReporter
 from journeyman.records import Message, Prediction
 from journeyman.rendering.renderer import Renderer
 from journeyman.stages import bisect as stage

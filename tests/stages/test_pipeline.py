@@ -18,6 +18,7 @@ from starlette.testclient import TestClient
 
 from conftest import log_row
 from journeyman.artifacts import read_json, read_rows, sha256_of
+from journeyman.checksum_lines import sealed
 from journeyman.cli.app import app, main
 from journeyman.cli.serve import _listen, serve_bundle
 from journeyman.errors import InputError, UsageError
@@ -25,10 +26,9 @@ from journeyman.evidence import RESPONSES
 from journeyman.inference.engines import running_engine
 from journeyman.manifests import BundleManifest, PlanManifest
 from journeyman.pipeline import STAGES, Run, read_result, typed_result
-from journeyman.ports import EngineSettings, Question
+from journeyman.protocols import EngineSettings, Question
 from journeyman.reasons.planning import TooFewTestRows, WarmupNeverEnds
-from journeyman.records import Message, Verdict
-from journeyman.sealed_lines import sealed
+from journeyman.records import Message, Score
 from journeyman.serving.app import conversation_of, engine_request, ignored_of, make_app
 from journeyman.serving.errors import RequestError
 from journeyman.serving.requests import read_request
@@ -523,7 +523,7 @@ def test_a_streamed_answer_says_what_the_whole_one_says(client: Any) -> None:
 def test_junit_xml_tells_every_row_and_the_verdict(finished: Path) -> None:
     suites = {suite.get("name"): suite for suite in ElementTree.parse(finished / "06-decision" / "junit.xml").getroot()}
     decision = read_json(finished / "06-decision" / "manifest.json")["result"]
-    verdicts = [row for row in read_rows(finished / "05-evaluation" / "verdicts.jsonl", Verdict) if row.arm == "tuned"]
+    verdicts = [row for row in read_rows(finished / "05-evaluation" / "scores.jsonl", Score) if row.arm == "tuned"]
     assert suites.keys() == decision["roles"].keys()
     for role, suite in suites.items():
         cases = {case.get("name"): [child.tag for child in case] for case in suite}

@@ -16,8 +16,8 @@ from journeyman.cli.serve import serve_bundle
 from journeyman.config import load_config
 from journeyman.errors import ChangedArtifact, InputError
 from journeyman.evidence import LOOKS, RESPONSES
-from journeyman.inference.answers import Answers
-from journeyman.inference.looks import count_look
+from journeyman.inference.response_cache import ResponseCache
+from journeyman.inference.sequential_testing import count_look
 from journeyman.lineage import result_hash
 from journeyman.look_history import fewer_looks
 from journeyman.pipeline import STAGES, Run, read_result
@@ -90,7 +90,7 @@ def test_one_byte_changed_in_any_file_is_found_and_only_that_file_is_named(run: 
 
 
 def test_missing_and_unexpected_files_are_found(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for name in ("05-evaluation/verdicts.jsonl", "07-bundle/prompts.json"):
+    for name in ("05-evaluation/scores.jsonl", "07-bundle/prompts.json"):
         (run / name).unlink()
         (run / f"{name}.old").write_text("x")
     (run / "03-plan" / "link").symlink_to(run)
@@ -222,7 +222,7 @@ READ = {
     "03-plan": [f"02-dataset/{MANIFEST}"],
     "04-adapter": ["02-dataset/train.jsonl", "02-dataset/val.jsonl", f"03-plan/{MANIFEST}"],
     "05-evaluation": ["02-dataset/sealed/test.jsonl", "04-adapter/adapter.gguf", f"04-adapter/{MANIFEST}"],
-    "06-decision": ["05-evaluation/verdicts.jsonl", "05-evaluation/predictions.jsonl", "04-adapter/metrics.jsonl"],
+    "06-decision": ["05-evaluation/scores.jsonl", "05-evaluation/predictions.jsonl", "04-adapter/metrics.jsonl"],
     "07-bundle": ["04-adapter/adapter.gguf", f"06-decision/{MANIFEST}", f"05-evaluation/{MANIFEST}"],
 }
 """The stage that is made → what it reads."""
@@ -358,9 +358,9 @@ def test_kept_answers_that_changed_are_dropped_and_counted(run: Path) -> None:
     path.write_bytes(
         lines[0] + edited + b"{}\nnull\n\xff\xfe\n" + b"[" * 99_999 + b"\n" + b"".join(lines[2:]) + b'{"ke'
     )
-    answers = Answers(run)
+    answers = ResponseCache(run)
     assert answers.damaged == 5 and path.read_bytes() == lines[0] + b"".join(lines[2:])
-    assert Answers(run).damaged == 0
+    assert ResponseCache(run).damaged == 0
 
 
 def test_answers_of_an_older_version_are_taken_once(run: Path) -> None:
@@ -369,9 +369,9 @@ def test_answers_of_an_older_version_are_taken_once(run: Path) -> None:
     lines = [json.loads(line) for line in whole.splitlines()]
     old = ["".join(json.dumps({k: v for k, v in one.items() if k != "sum"}) + "\n") for one in lines]
     path.write_text("".join(old))
-    assert Answers(run).damaged == 0 and path.read_bytes() == whole
+    assert ResponseCache(run).damaged == 0 and path.read_bytes() == whole
     path.write_bytes(whole + old[0].encode())
-    assert Answers(run).damaged == 1 and path.read_bytes() == whole
+    assert ResponseCache(run).damaged == 1 and path.read_bytes() == whole
 
 
 def test_looks_that_changed_are_refused(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from journeyman.config import TrainConfig
 from journeyman.models.decoder import Decoder
 from journeyman.models.gguf_file import GgufFile
 from journeyman.models.weights import load_decoder
-from journeyman.ports import SilentReporter
+from journeyman.protocols import SilentReporter
 from journeyman.rendering.renderer import Rendered
 from journeyman.training.batches import pack, rows_of_step
 from journeyman.training.cpu import CpuEngine

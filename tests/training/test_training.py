@@ -21,7 +21,7 @@ from journeyman.models.geometry import Geometry
 from journeyman.models.gguf_file import GgufFile
 from journeyman.models.loss import label_loss
 from journeyman.models.weights import load_decoder
-from journeyman.ports import Reporter, SilentReporter
+from journeyman.protocols import Reporter, SilentReporter
 from journeyman.reasons.planning import TrainingDoesNotFit
 from journeyman.rendering.renderer import Rendered
 from journeyman.sizing.memory import TrainingSize
@@ -29,7 +29,7 @@ from journeyman.stages.plan import MemoryChoice, choose_memory
 from journeyman.training.batches import pack, rows_of_step
 from journeyman.training.checkpoint import checkpoints, damaged_files, load_checkpoint
 from journeyman.training.cpu import CpuEngine
-from journeyman.training.gradients import Part, keep, loss_only, pack_loss, recompute
+from journeyman.training.gradients import AdaptedPack, keep, loss_only, pack_loss, recompute
 from journeyman.training.loop import Trainer, TrainingJob, learning_rate
 from journeyman.training.lora import Adapter
 from journeyman.training.metrics import Metrics
@@ -178,10 +178,10 @@ def test_each_way_of_using_memory_makes_the_same_gradients(
             for value in adapter.parameters.values():
                 value.add_(0.03)
         told: list[float] = []
-        parts = [Part(one, adapter.layers(f"0/{number}")) for number, one in enumerate(packs)]
+        parts = [AdaptedPack(one, adapter.layers(f"0/{number}")) for number, one in enumerate(packs)]
         loss = compute(decoder, parts, 100.0, told.append)
         assert told == sorted(told) and told[-1] == pytest.approx(sum(one.row_tokens for one in packs))
-        plain = loss_only(decoder, [Part(one, adapter.layers()) for one in packs], told.append)
+        plain = loss_only(decoder, [AdaptedPack(one, adapter.layers()) for one in packs], told.append)
         found.append((loss, plain, [value.grad for value in adapter.parameters.values()]))
     for loss, plain, gradients in found[1:]:
         assert (loss, plain) == found[0][:2]

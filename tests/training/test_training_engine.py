@@ -12,7 +12,7 @@ from journeyman.config import TrainConfig
 from journeyman.errors import InputError, Interrupted
 from journeyman.models.gguf_file import GgufFile
 from journeyman.models.weights import load_decoder
-from journeyman.ports import SilentReporter
+from journeyman.protocols import SilentReporter
 from journeyman.rendering.renderer import Rendered
 from journeyman.training.batches import pack
 from journeyman.training.checkpoint import load_checkpoint, save_checkpoint

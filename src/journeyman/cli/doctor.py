@@ -41,7 +41,7 @@ def _line(name: str, look: Callable[[], str]) -> bool:
 
 
 def _processor() -> str:
-    from journeyman.training.machine import compute_dtype, matrix_gflops, use_threads
+    from journeyman.training.hardware import compute_dtype, matrix_gflops, use_threads
 
     threads, dtype = use_threads(None), compute_dtype("auto")
     precision = str(dtype).removeprefix("torch.")

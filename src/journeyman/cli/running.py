@@ -78,6 +78,8 @@ def run_stages(what: Invocation, *, redo: bool = False, command: str = "") -> No
     keep_piped(folder, run.config)
     again = command or what.line()
     with terminal_reporter(folder, again) as reporter:
+        for warning in config.warnings:
+            reporter.say(f"warning: {warning}")
         try:
             for outcome in run_pipeline(run, until, reporter, redo=redo):
                 number = stage_named(outcome.stage).folder[:2]

@@ -15,7 +15,7 @@ from journeyman.foreign import named
 from journeyman.inference.engines import engine_identity, running_engine
 from journeyman.lineage import check_files
 from journeyman.manifests import BundleManifest
-from journeyman.ports import EngineSettings, ServedEngine
+from journeyman.protocols import EngineSettings, ServedEngine
 from journeyman.runs import place_of, read_result, typed_result
 from journeyman.serving.app import conversation_of, make_app
 from journeyman.serving.evaluated import check_engine

@@ -102,9 +102,9 @@ def print_verdict_table(console: PlainConsole, evaluation: EvaluationManifest, d
     say_on(console, f"peak memory of the serving process: {gigabytes_text(shipped.peak_memory_gb)}")
     for arm, roles in decision.others.items():
         say_on(console, f"{arm}: {', '.join(f'{named(role)} {verdict}' for role, verdict in roles.items())}")
-    for name, kinds in evaluation.probes.items():
+    for name, kinds in evaluation.regressions.items():
         told = ", ".join(f"{kind} {one.base} → {one.tuned} of {one.n}" for kind, one in kinds.items() if one.n)
-        say_on(console, f"probes{'' if name == EVERY_ROLE else f' of {named(name)}'}, base → tuned: {told}")
+        say_on(console, f"regression suite{'' if name == EVERY_ROLE else f' of {named(name)}'}, base → tuned: {told}")
     for note in decision.notes:
         say_on(console, f"note: {note.sentence()}")
 

@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from journeyman.config import Config
-from journeyman.curation.choose import Choice
 from journeyman.curation.log import Log
 from journeyman.curation.passes import Counts
 from journeyman.curation.rules import rule_numbers
+from journeyman.curation.selection import Choice
 from journeyman.curation.split import NAMES, TEST, TRAIN, Splits, random_split_leak
 from journeyman.manifests import (
     DatasetManifest,

@@ -15,20 +15,20 @@ from typing import Any
 
 import zstandard
 
+from journeyman.append_log import AppendLogs
 from journeyman.config import CurateConfig
-from journeyman.curation.choose import DECISIONS, Choice, Ruling, ruling
 from journeyman.curation.columns import Names
 from journeyman.curation.duplicates import BANDS
 from journeyman.curation.examine import Examined, Examiner, examine
 from journeyman.curation.log import Log
 from journeyman.curation.render import Chosen, RenderWorker, render
 from journeyman.curation.rules import CheckFault
+from journeyman.curation.selection import DECISIONS, Choice, Ruling, ruling
 from journeyman.errors import Interrupted
 from journeyman.manifests import RolePrompt
 from journeyman.models.base import BaseRef
-from journeyman.outputs import Outputs
 from journeyman.parallel import HERE, LOCAL, Executor
-from journeyman.ports import Reporter
+from journeyman.protocols import Reporter
 
 BAND_FILES = [f"band-{number:02}.u4" for number in range(BANDS)]
 _BATCH_BYTES = 1 << 20
@@ -63,7 +63,7 @@ def first_pass(
         "ids": {},
         "noted": [],
     }
-    with Outputs(scratch, names, ".first.json") as outputs:
+    with AppendLogs(scratch, names, ".first.json") as outputs:
         state: dict[str, Any] = outputs.state or empty
         if state["done"]:
             return state
@@ -109,7 +109,7 @@ class _Batches:
                 yield batch
 
 
-def _store(made: Examined, tables: Mapping[str, Names], outputs: Outputs) -> None:
+def _store(made: Examined, tables: Mapping[str, Names], outputs: AppendLogs) -> None:
     for column, table in (("role", "roles"), ("teacher", "teachers"), ("file", "files")):
         made.rows[column] = tables[table].translated(made.rows[column], getattr(made, table))
     outputs.write("rows", made.rows.tobytes())
@@ -163,7 +163,7 @@ def second_pass(
     size = interactions.stat().st_size
     reporter.begin("curate: render", size, "bytes")
     names = ["examples.jsonl", "examples", "dropped-2.jsonl", "noted-2.jsonl"]
-    with Outputs(scratch, names, ".second.json") as outputs:
+    with AppendLogs(scratch, names, ".second.json") as outputs:
         state = outputs.state or {"rows": 0, "dropped": [], "noted": []}
         counts: Counts = {k: Counter({(a, b): n for a, b, n in state[k]}) for k in ("dropped", "noted")}
         batches = _Batches(interactions, state["rows"])

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from journeyman import reasoning
 from journeyman.artifacts import row_bytes
 from journeyman.config import CurateConfig
-from journeyman.curation.choose import Ruling, Trigger
 from journeyman.curation.examine import finding_of
+from journeyman.curation.selection import Ruling, Trigger
 from journeyman.errors import InputError
 from journeyman.manifests import RolePrompt
 from journeyman.models.base import BaseRef

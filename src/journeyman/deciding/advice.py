@@ -13,7 +13,7 @@ from journeyman.config import TrainConfig
 from journeyman.manifests import ArmSummary, RoleSummary, RuleResult, Rules, TrainedAdapter, VerdictName
 from journeyman.reasons import Reason
 from journeyman.reasons import advice as do
-from journeyman.reasons.deciding import ProbeSeen
+from journeyman.reasons.deciding import RegressionSeen
 from journeyman.reasons.scoring import CutOff, RefusedAnswer
 from journeyman.records import FEW_SHOT, TEACHER
 
@@ -54,7 +54,7 @@ def next_steps(case: Case, verdict: VerdictName, rows_needed: int | None) -> lis
     if verdict == "deploy":
         return []
     if verdict == "insufficient":
-        return [do.MoreTestRows(rows_needed, case.summary.rows), *_faster_enough(case), *_of_probes(case)]
+        return [do.MoreTestRows(rows_needed, case.summary.rows), *_faster_enough(case), *_of_regressions(case)]
     if verdict == "abort":
         return [do.KeepTeacher(), *_of_failures(case)]
     advisers: Mapping[str, Callable[[Case], list[Reason]]] = {
@@ -64,7 +64,7 @@ def next_steps(case: Case, verdict: VerdictName, rows_needed: int | None) -> lis
         "memory": lambda one: [do.SmallerInMemory()],
     }
     steps = [step for rule, advise in advisers.items() if rule in case.failed for step in advise(case)]
-    return list(dict.fromkeys([*steps, *_of_probes(case)]))
+    return list(dict.fromkeys([*steps, *_of_regressions(case)]))
 
 
 def _faster_enough(case: Case) -> list[Reason]:
@@ -139,6 +139,6 @@ def _of_latency(case: Case) -> list[Reason]:
     return [*steps, do.FasterBase(speed.mean_s, speed.tokens_per_s)]
 
 
-def _of_probes(case: Case) -> list[Reason]:
-    lost = any(one.outcome == "fail" and one.reason.code == ProbeSeen.code for one in case.results)
+def _of_regressions(case: Case) -> list[Reason]:
+    lost = any(one.outcome == "fail" and one.reason.code == RegressionSeen.code for one in case.results)
     return [do.GentlerTuning(case.recipe.learning_rate, case.recipe.epochs)] if lost else []

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Literal
 
-from journeyman.manifests import ArmSummary, Paired, ProbeResult, RuleResult
+from journeyman.manifests import ArmSummary, Paired, RegressionResult, RuleResult
 from journeyman.reasons import Reason
 from journeyman.reasons import deciding as why
 
@@ -50,23 +50,23 @@ def not_inferior(paired: Paired | None, margin: float) -> RuleResult:
     return _result("teacher", outcome, why.AgainstTeacher(paired.difference, paired.low, paired.high, margin))
 
 
-def probes(results: Mapping[str, ProbeResult], margin: float, confidence: float) -> list[RuleResult]:
-    """A veto: failed where a probe fell by more than the margin, and by more than chance would have it.
+def regressions(results: Mapping[str, RegressionResult], margin: float, confidence: float) -> list[RuleResult]:
+    """A veto: failed where a part of the suite lost more than the margin, and more than chance explains.
 
-    Probes are few, so they cannot prove that nothing was lost; what they do not show is passed, with the figures.
+    So few questions cannot prove that nothing was lost; a loss that they do not show passes, with the figures.
     """
     return [
         _result(
-            f"probe {kind}",
+            f"regression {kind}",
             "fail" if _lost(one, margin, confidence) else "pass",
-            why.ProbeSeen(one.tuned, one.base, one.n, one.losses, one.wins, one.p_value, margin),
+            why.RegressionSeen(one.tuned, one.base, one.n, one.losses, one.wins, one.p_value, margin),
         )
         for kind, one in results.items()
         if one.n
     ]
 
 
-def _lost(one: ProbeResult, margin: float, confidence: float) -> bool:
+def _lost(one: RegressionResult, margin: float, confidence: float) -> bool:
     return one.fall > margin and one.p_value is not None and one.p_value < 1 - confidence
 
 

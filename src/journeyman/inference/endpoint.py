@@ -17,7 +17,7 @@ from journeyman.errors import EngineError
 from journeyman.http_client import PATIENT, BrokenAnswer, Refused, Retry, client, posted
 from journeyman.inference.chat import events_of, read_answer, request_body
 from journeyman.keys import bearer, key_of, said_by_server
-from journeyman.ports import Question
+from journeyman.protocols import Question
 from journeyman.records import Prediction
 
 _TIMEOUT_S = 600.0

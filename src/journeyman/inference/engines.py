@@ -9,7 +9,7 @@ from functools import cache
 from journeyman.config import EvaluateConfig
 from journeyman.engine_identity import EngineIdentity
 from journeyman.inference.llama import LlamaEngine, llama_identity
-from journeyman.ports import EngineSettings, ServingEngine
+from journeyman.protocols import EngineSettings, ServingEngine
 
 ENGINE = "engine."
 """What the names of the engine's inputs in a fingerprint begin with."""

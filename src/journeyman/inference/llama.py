@@ -25,7 +25,7 @@ from journeyman.errors import EngineError
 from journeyman.http_client import ENGINE_DROPS, engine_client, with_retries
 from journeyman.inference.chat import conversation, events_of, read_answer, request_body
 from journeyman.inference.engine import IDENTITY
-from journeyman.ports import EngineSettings, Question
+from journeyman.protocols import EngineSettings, Question
 from journeyman.records import Message, Prediction
 
 _MODULE = "journeyman.inference.engine"

@@ -155,7 +155,7 @@ class HigherRank(Reason, code="higher_rank"):
     best: float
 
 
-# --- speed, memory, probes ---
+# --- speed, memory, regressions ---
 
 
 @dataclass(frozen=True)
@@ -189,5 +189,5 @@ class GentlerTuning(Reason, code="gentler_tuning"):
         fewer = f"fewer epochs than {self.epochs}, " if self.epochs > 1 else ""
         return (
             f"a gentler tuning: a lower learning rate than {self.rate:g}, {fewer}fewer train.lora.targets, or other "
-            "kinds of rows among the training data: it cost what the probes ask for"
+            "kinds of rows among the training data: the regression suite lost too much"
         )

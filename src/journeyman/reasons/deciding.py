@@ -92,7 +92,7 @@ class NotComparedWithTeacher(Reason, code="not_compared_with_teacher"):
 
 
 @dataclass(frozen=True)
-class ProbeSeen(Reason, code="probe_seen"):
+class RegressionSeen(Reason, code="regression_seen"):
     """Answers that pass, tuned and base, and the share that may be lost; `p_value` is None where it is not known."""
 
     tuned: int

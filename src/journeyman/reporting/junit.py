@@ -9,15 +9,19 @@ from __future__ import annotations
 from pathlib import Path
 from xml.etree.ElementTree import Element, SubElement, tostring
 
-from journeyman.artifacts import read_rows, write_atomic
+from journeyman.artifacts import either, read_rows, write_atomic
 from journeyman.foreign import named, plain
 from journeyman.manifests import DecisionManifest
-from journeyman.records import Prediction, Verdict
+from journeyman.records import Prediction, Score
 
 
 def write_junit(decision: DecisionManifest, evaluation_folder: Path, out: Path) -> None:
     """Writes the cases of the arm that ships; a role that is not to be deployed has a failing case named "verdict"."""
-    verdicts = [one for one in read_rows(evaluation_folder / "verdicts.jsonl", Verdict) if one.arm == decision.ships]
+    verdicts = [
+        one
+        for one in read_rows(either(evaluation_folder, "scores.jsonl", "verdicts.jsonl"), Score)
+        if one.arm == decision.ships
+    ]
     seconds = {
         one.id: one.latency_s
         for one in read_rows(evaluation_folder / "predictions.jsonl", Prediction)

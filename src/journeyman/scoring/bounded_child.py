@@ -21,7 +21,7 @@ from journeyman.foreign import plain
 from journeyman.reasons import Reason
 from journeyman.records import ToolCall
 from journeyman.scoring.checks import plain_checks
-from journeyman.scoring.contracts import Answer, Check, Finding, Limits
+from journeyman.scoring.contracts import Answer, Check, CheckResult, Limits
 from journeyman.scoring.inspect_scorer import PREFIX, load_scorer
 from journeyman.scoring.own_function import load_check
 from journeyman.scoring.row_data import KEYS, fault_of
@@ -35,7 +35,7 @@ def check(request: Mapping[str, Any]) -> dict[str, Any]:
     name, data = request["name"], request["answer"]["data"]
     used = {key: data[key] for key in KEYS.get(name, {}) if key in data}
     if used and (fault := _fault(name, json.dumps(used, sort_keys=True))):
-        return _reply(Finding("unscored", fault))
+        return _reply(CheckResult("unscored", fault))
     return _said(plain_checks()[name], request)
 
 
@@ -84,7 +84,7 @@ def _said(made: Check, request: Mapping[str, Any]) -> dict[str, Any]:
     return _reply(made(Answer(**answer)))
 
 
-def _reply(finding: Finding) -> dict[str, Any]:
+def _reply(finding: CheckResult) -> dict[str, Any]:
     reason = finding.safe().reason
     return {"outcome": finding.outcome, "reason": None if reason is None else reason.record().model_dump()}
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 from journeyman.reasons.checking import DataMissing
 from journeyman.reasons.scoring import FailsOnRightCode, PassesOnWrongCode
 from journeyman.scoring.code_block import python_source
-from journeyman.scoring.contracts import Answer, Finding, RunResult
+from journeyman.scoring.contracts import Answer, CheckResult, RunResult
 from journeyman.scoring.sandbox import run_written_tests
 
 
-def catches_mutants(answer: Answer) -> Finding:
+def catches_mutants(answer: Answer) -> CheckResult:
     right, wrong = answer.data.get("right"), answer.data.get("wrong")
     if not isinstance(right, str) or not isinstance(wrong, list) or not wrong:
-        return Finding("unscored", DataMissing("right and check.wrong"))
+        return CheckResult("unscored", DataMissing("right and check.wrong"))
     tests = python_source(answer.text)
 
     def run(implementation: str) -> RunResult:
@@ -20,10 +20,10 @@ def catches_mutants(answer: Answer) -> Finding:
 
     result = run(right)
     if result.passed is None:
-        return Finding("unscored", result.reason)
+        return CheckResult("unscored", result.reason)
     if not result.passed:
-        return Finding("fail", FailsOnRightCode(result.reason.sentence() if result.reason else ""))
+        return CheckResult("fail", FailsOnRightCode(result.reason.sentence() if result.reason else ""))
     for number, mutant in enumerate(wrong, start=1):
         if run(mutant).passed:
-            return Finding("fail", PassesOnWrongCode(number, len(wrong)))
-    return Finding("pass")
+            return CheckResult("fail", PassesOnWrongCode(number, len(wrong)))
+    return CheckResult("pass")

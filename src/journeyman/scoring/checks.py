@@ -17,7 +17,7 @@ from journeyman.scoring.answered import answered
 from journeyman.scoring.apart import own_check, table_check
 from journeyman.scoring.catches_mutants import catches_mutants
 from journeyman.scoring.contains import contains
-from journeyman.scoring.contracts import Answer, Check, Finding, Judgement, Outcome
+from journeyman.scoring.contracts import Answer, Check, CheckResult, Judgement, Outcome
 from journeyman.scoring.exact import exact, normalized
 from journeyman.scoring.json_schema import json_schema
 from journeyman.scoring.judge import judge_check
@@ -116,7 +116,7 @@ def judge(answer: Answer, rule: CheckRule, checks: Checks) -> Judgement:
     if rule.weights:
         return _weighed(answer, rule, checks)
     outcomes: dict[str, Outcome] = {}
-    deciding, found = "", Finding("unscored", NoChecks())
+    deciding, found = "", CheckResult("unscored", NoChecks())
     for name in rule.checks:
         finding = _asked(name, checks.named(name), answer)
         if not deciding or found.outcome == "pass":
@@ -127,14 +127,14 @@ def judge(answer: Answer, rule: CheckRule, checks: Checks) -> Judgement:
     return Judgement(deciding, found, outcomes)
 
 
-def _asked(name: str, check: Check, answer: Answer) -> Finding:
+def _asked(name: str, check: Check, answer: Answer) -> CheckResult:
     """The last net: no row, answer or check ends a stage. What it says is safe to show."""
     try:
         return check(answer).safe()
     except (KeyboardInterrupt, Interrupted):
         raise
     except BaseException as error:
-        return Finding("unscored", CheckRaised(name, f"{type(error).__name__}: {error}")).safe()
+        return CheckResult("unscored", CheckRaised(name, f"{type(error).__name__}: {error}")).safe()
 
 
 def _weighed(answer: Answer, rule: CheckRule, checks: Checks) -> Judgement:
@@ -153,10 +153,10 @@ def _weighed(answer: Answer, rule: CheckRule, checks: Checks) -> Judgement:
     outcome: Outcome = "fail" if share("pass", "unscored") < rule.pass_at - 1e-9 else "unscored"
     if share("pass") >= rule.pass_at - 1e-9:
         outcome = "pass"
-    return Judgement("weights", Finding(outcome, reason).safe(), outcomes)
+    return Judgement("weights", CheckResult(outcome, reason).safe(), outcomes)
 
 
-def _cause(found: Mapping[str, Finding], weights: Mapping[str, float]) -> str:
+def _cause(found: Mapping[str, CheckResult], weights: Mapping[str, float]) -> str:
     """The code of the failed check that matters most: `answered`, without which nothing can pass, or the heaviest."""
     failed = [(name, one.reason) for name, one in found.items() if one.outcome == "fail" and one.reason is not None]
     first = min(failed, key=lambda pair: (pair[0] != answered.__name__, -weights[pair[0]]), default=None)

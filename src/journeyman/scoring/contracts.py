@@ -67,13 +67,13 @@ class Answer:
 
 
 @dataclass(frozen=True)
-class Finding:
+class CheckResult:
     """The outcome of one check. What the reason holds of answers and rows is as it was: see `safe`."""
 
     outcome: Outcome
     reason: Reason | None = None
 
-    def safe(self) -> Finding:
+    def safe(self) -> CheckResult:
         """The same, with every text of the reason cut and safe to show."""
         if self.reason is None:
             return self
@@ -85,7 +85,7 @@ class Finding:
         return "" if self.reason is None else self.reason.sentence()
 
 
-Check = Callable[[Answer], Finding]
+Check = Callable[[Answer], CheckResult]
 
 
 @dataclass(frozen=True)
@@ -93,5 +93,5 @@ class Judgement:
     """What a role's checks say together: the check that decides, its finding, and every outcome that was asked for."""
 
     check: str
-    finding: Finding
+    finding: CheckResult
     outcomes: Mapping[str, Outcome]

@@ -8,30 +8,30 @@ from jsonschema.exceptions import best_match
 
 from journeyman.reasons.checking import DataMissing, SchemaEndless
 from journeyman.reasons.scoring import AnswerNotJson, AnswerTooDeep, SchemaViolated
-from journeyman.scoring.contracts import Answer, Finding
+from journeyman.scoring.contracts import Answer, CheckResult
 from journeyman.scoring.row_data import BadData, too_deep, validator_of
 
 
-def json_schema(answer: Answer) -> Finding:
+def json_schema(answer: Answer) -> CheckResult:
     if "schema" not in answer.data:
-        return Finding("unscored", DataMissing("schema"))
+        return CheckResult("unscored", DataMissing("schema"))
     try:
         validator = validator_of(answer.data)
     except BadData as error:
-        return Finding("unscored", error.reason)
+        return CheckResult("unscored", error.reason)
     try:
         document = json.loads(_unfenced(answer.text))
     except (ValueError, RecursionError) as error:
-        return Finding("fail", AnswerNotJson(str(error)))
+        return CheckResult("fail", AnswerNotJson(str(error)))
     try:
         error_found = best_match(validator.iter_errors(document))
     except RecursionError:
         if too_deep(document):
-            return Finding("fail", AnswerTooDeep())
-        return Finding("unscored", SchemaEndless())
+            return CheckResult("fail", AnswerTooDeep())
+        return CheckResult("unscored", SchemaEndless())
     if error_found is None:
-        return Finding("pass")
-    return Finding("fail", SchemaViolated(error_found.json_path, error_found.message))
+        return CheckResult("pass")
+    return CheckResult("fail", SchemaViolated(error_found.json_path, error_found.message))
 
 
 def _unfenced(text: str) -> str:

@@ -15,7 +15,7 @@ from journeyman.config import JudgeConfig
 from journeyman.http_client import Retry, client, posted
 from journeyman.keys import bearer, key_of, said_by_server
 from journeyman.reasons.checking import JudgeContradicts, JudgeSays, JudgeUnusable, NothingToCompare
-from journeyman.scoring.contracts import Answer, Check, Finding
+from journeyman.scoring.contracts import Answer, Check, CheckResult
 
 _TIMEOUT_S = 120.0
 _RETRY = Retry(tries=3, most_wait_s=30.0)
@@ -39,23 +39,23 @@ _CONTROL = re.compile(
 def judge_check(config: JudgeConfig) -> Check:
     """The check that asks the endpoint of `config`."""
 
-    def judge(answer: Answer) -> Finding:
+    def judge(answer: Answer) -> CheckResult:
         import httpx  # only where a judge is asked: the table of checks is loaded by every command that opens a run
 
         reference = answer.expected_text()
         if not reference or not answer.task:
-            return Finding("unscored", NothingToCompare())
+            return CheckResult("unscored", NothingToCompare())
         try:
             first = _ask(config, answer.task, answer.text, reference)
             second = _ask(config, answer.task, reference, answer.text)
         except (httpx.HTTPError, ValueError, KeyError, IndexError, TypeError) as error:
             why = said_by_server(f"{type(error).__name__}: {error}", key_of(config.key_env), 250)
-            return Finding("unscored", JudgeUnusable(config.model, why))
+            return CheckResult("unscored", JudgeUnusable(config.model, why))
         points = {"1": 1, "same": 0, "2": -1}
         gained = [points[first], -points[second]]
         if gained[0] * gained[1] < 0:
-            return Finding("unscored", JudgeContradicts(config.model, first, second))
-        return Finding("pass" if sum(gained) >= 0 else "fail", JudgeSays(config.model, first, second))
+            return CheckResult("unscored", JudgeContradicts(config.model, first, second))
+        return CheckResult("pass" if sum(gained) >= 0 else "fail", JudgeSays(config.model, first, second))
 
     return judge
 

@@ -17,7 +17,7 @@ from typing import Any
 from journeyman.errors import UsageError
 from journeyman.reasons import Text
 from journeyman.reasons.checking import CheckGaveOther
-from journeyman.scoring.contracts import Answer, Check, Finding, Outcome
+from journeyman.scoring.contracts import Answer, Check, CheckResult, Outcome
 
 _OUTCOMES: Mapping[bool | None, Outcome] = {True: "pass", False: "fail", None: "unscored"}
 
@@ -30,12 +30,12 @@ def load_check(name: str, folder: Path) -> Check:
     """
     asked = load_function(name, folder, name)
 
-    def check(answer: Answer) -> Finding:
+    def check(answer: Answer) -> CheckResult:
         said = asked(answer.text, dict(answer.data))
         verdict, why = said if isinstance(said, tuple) and len(said) == 2 else (said, "")
         if verdict is not None and not isinstance(verdict, bool):
-            return Finding("unscored", CheckGaveOther(name, repr(verdict)))
-        return Finding(_OUTCOMES[verdict], Text(text) if (text := str(why)) else None)
+            return CheckResult("unscored", CheckGaveOther(name, repr(verdict)))
+        return CheckResult(_OUTCOMES[verdict], Text(text) if (text := str(why)) else None)
 
     return check
 

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from journeyman.manifests import ArmSummary, Failures, Paired, Rate, RoleSummary, Speed
-from journeyman.records import EVERY_ROLE, Prediction, Verdict
+from journeyman.records import EVERY_ROLE, Prediction, Score
 from journeyman.stats.describe import bootstrap_mean, mean, median, percentile
 from journeyman.stats.groups import effective_rows, group_sizes, sign_flip
 from journeyman.stats.rates import mcnemar, paired_difference, wilson
@@ -32,7 +32,7 @@ class Results:
         ships: Sequence[str],
         predictions: Sequence[Prediction],
         timed: Sequence[Prediction],
-        verdicts: Sequence[Verdict],
+        verdicts: Sequence[Score],
     ) -> None:
         self.groups, self.arms, self.ships = groups, arms, ships
         self._predictions, self._timed, self._verdicts = predictions, timed, verdicts
@@ -52,7 +52,7 @@ class Results:
             },
         )
 
-    def _arm(self, role: str, arm: str, verdicts: Sequence[Verdict], confidence: float) -> ArmSummary:
+    def _arm(self, role: str, arm: str, verdicts: Sequence[Score], confidence: float) -> ArmSummary:
         outcomes = [v.outcome for v in verdicts]
         scored = [v.id for v in verdicts if v.outcome != "unscored"]
         asked = [p for p in (*self._predictions, *self._timed) if p.arm == arm and role in (EVERY_ROLE, p.role)]
@@ -102,7 +102,7 @@ class Results:
         )
 
 
-def _failures(failed: Sequence[Verdict]) -> list[Failures]:
+def _failures(failed: Sequence[Score]) -> list[Failures]:
     """By check and code, each with the first one's reason as an example; most first."""
     kinds = [(v.check, "" if v.reason is None else str(v.reason.details.get("cause") or v.reason.code)) for v in failed]
     first = dict(zip(reversed(kinds), reversed(failed), strict=True))

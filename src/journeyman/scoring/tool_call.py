@@ -12,16 +12,16 @@ from typing import Any
 from journeyman.reasons import Reason
 from journeyman.reasons.checking import NothingExpected
 from journeyman.reasons.scoring import ArgumentDiffers, ArgumentsDiffer, CallMissing, CallsSomething, CallTooMany
-from journeyman.scoring.contracts import Answer, Finding
+from journeyman.scoring.contracts import Answer, CheckResult
 
 
-def tool_call(answer: Answer) -> Finding:
+def tool_call(answer: Answer) -> CheckResult:
     expected = _expected(answer)
     if expected is None:
-        return Finding("unscored", NothingExpected("calls"))
+        return CheckResult("unscored", NothingExpected("calls"))
     found = [(call.name, call.arguments) for call in answer.calls]
     if not expected:
-        return Finding("fail", CallsSomething(found[0][0])) if found else Finding("pass")
+        return CheckResult("fail", CallsSomething(found[0][0])) if found else CheckResult("pass")
     left = list(found)
     for name, arguments in expected:
         if (name, arguments) in left:
@@ -29,10 +29,10 @@ def tool_call(answer: Answer) -> Finding:
             continue
         same_name = next((other for other, _ in left if other == name), None)
         if same_name is None:
-            return Finding("fail", CallMissing(name, ", ".join(other for other, _ in found)))
+            return CheckResult("fail", CallMissing(name, ", ".join(other for other, _ in found)))
         given = next(values for other, values in left if other == name)
-        return Finding("fail", _difference(name, given, arguments))
-    return Finding("fail", CallTooMany(left[0][0])) if left else Finding("pass")
+        return CheckResult("fail", _difference(name, given, arguments))
+    return CheckResult("fail", CallTooMany(left[0][0])) if left else CheckResult("pass")
 
 
 def _expected(answer: Answer) -> list[tuple[str, Any]] | None:

@@ -18,7 +18,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from journeyman.http_client import Retry, with_retries_async
-from journeyman.ports import ServedEngine
+from journeyman.protocols import ServedEngine
 from journeyman.redaction.redactor import Conversation
 from journeyman.serving.answers import named
 from journeyman.serving.engine import KeptEngine

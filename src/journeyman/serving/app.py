@@ -23,7 +23,7 @@ from journeyman.foreign import plain
 from journeyman.http_client import async_engine_client
 from journeyman.manifests import BundleManifest, RolePrompt
 from journeyman.models.opening import open_base
-from journeyman.ports import ServedEngine
+from journeyman.protocols import ServedEngine
 from journeyman.records import Message
 from journeyman.redaction.redactor import Conversation, Redactor
 from journeyman.serving.answering import Answering

@@ -14,7 +14,7 @@ from contextlib import asynccontextmanager, suppress
 
 from journeyman.errors import EngineError
 from journeyman.inference.engines import start_engine
-from journeyman.ports import EngineSettings, ServedEngine
+from journeyman.protocols import EngineSettings, ServedEngine
 
 _LOOK_EVERY_S = 0.1
 _STEADY_S = 60.0

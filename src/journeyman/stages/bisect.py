@@ -23,11 +23,11 @@ from journeyman.manifests import AdapterManifest, BisectLink, BisectResult
 from journeyman.models.base import Base
 from journeyman.models.geometry import GGUF_MODULE_NAMES
 from journeyman.models.weights import load_decoder
-from journeyman.ports import EngineSettings, Reporter
+from journeyman.protocols import EngineSettings, Reporter
 from journeyman.records import EVERY_ROLE, Example, Prediction
 from journeyman.rendering.renderer import Renderer
+from journeyman.training.hardware import compute_dtype, keep_freed_memory, use_threads
 from journeyman.training.lora import Adapter
-from journeyman.training.machine import compute_dtype, keep_freed_memory, use_threads
 from journeyman.training.merge import write_merged
 
 _ROWS, _PLACES, _LIKELIEST = 6, 4, 10

@@ -15,21 +15,21 @@ from typing import Any
 import numpy as np
 
 from journeyman.config import Config
-from journeyman.curation.choose import choose
 from journeyman.curation.columns import ROW, mapped_array
 from journeyman.curation.duplicates import Words
+from journeyman.curation.leak_check import separate
 from journeyman.curation.lint import dropped_by_rule, lint
 from journeyman.curation.log import Log
 from journeyman.curation.passes import BAND_FILES, Counts, first_pass, second_pass
 from journeyman.curation.prompts import own_prompts, role_prompts
 from journeyman.curation.render import EXAMPLE
-from journeyman.curation.separate import separate
+from journeyman.curation.selection import choose
 from journeyman.curation.split import NAMES, TRAIN, Splits
 from journeyman.errors import InputError
 from journeyman.manifests import DatasetManifest
 from journeyman.models.base import Base
 from journeyman.parallel import LOCAL, Executor
-from journeyman.ports import Reporter
+from journeyman.protocols import Reporter
 from journeyman.rendering.renderer import Renderer
 from journeyman.scoring.apart import RowFaults
 

@@ -24,7 +24,7 @@ from journeyman.manifests import (
     EvaluationManifest,
     LogGroup,
     PlanManifest,
-    ProbeResult,
+    RegressionResult,
     RoleDecision,
     RuleResult,
     Rules,
@@ -33,7 +33,7 @@ from journeyman.manifests import (
 from journeyman.reasons import Reason, ReasonRecord
 from journeyman.reasons.deciding import JudgeAgrees, LookedBefore, Unprotected
 from journeyman.records import BASE, EVERY_ROLE, TEACHER
-from journeyman.scoring.probing import compared
+from journeyman.scoring.regressions import compared
 from journeyman.stats.rates import rows_needed
 
 
@@ -59,7 +59,7 @@ def decide(
                 Case(role, arm, summary, plan.rules, recipe, adapter.of(role), _train_rows(dataset, role)),
                 evaluation.files[arm].peak_memory_gb,
                 evaluation.role_confidence,
-                _probes(evaluation, role, arm),
+                _regressions(evaluation, role, arm),
                 teacher.get(role),
             )
             for role, summary in evaluation.roles.items()
@@ -89,10 +89,10 @@ def _train_rows(dataset: DatasetManifest, role: str) -> int:
     return sum(split.train for name, split in dataset.splits.items() if role in (EVERY_ROLE, name))
 
 
-def _probes(evaluation: EvaluationManifest, role: str, arm: str) -> dict[str, ProbeResult]:
-    """The probes of the role's adapter. Where all roles share one, the other roles' rows are a probe as well."""
-    name = role if role in evaluation.probes else EVERY_ROLE
-    found = dict(evaluation.probes.get(name, {}))
+def _regressions(evaluation: EvaluationManifest, role: str, arm: str) -> dict[str, RegressionResult]:
+    """The regressions of the role's adapter. If all roles share one, the other roles' rows count as well."""
+    name = role if role in evaluation.regressions else EVERY_ROLE
+    found = dict(evaluation.regressions.get(name, {}))
     if role != EVERY_ROLE and role not in evaluation.adapter_sha256:
         others = [one.versus[arm][BASE] for other, one in evaluation.roles.items() if other not in (EVERY_ROLE, role)]
         pairs = {
@@ -109,7 +109,7 @@ def decide_role(
     case: Case,
     peak_memory_gb: float | None,
     confidence: float,
-    probes: Mapping[str, ProbeResult],
+    regressions: Mapping[str, RegressionResult],
     teacher: LogGroup | None,
 ) -> RoleDecision:
     """The verdict of one role on one file, with a reason for every rule.
@@ -123,7 +123,7 @@ def decide_role(
         success,
         rule.latency(tuned, rules.max_mean_latency_s),
         rule.memory(peak_memory_gb, rules.max_memory_gb),
-        *rule.probes(probes, rules.probe_margin, rules.confidence),
+        *rule.regressions(regressions, rules.regression_margin, rules.confidence),
     ]
     if rules.margin is not None:
         results.append(rule.not_inferior(case.summary.versus[case.arm].get(TEACHER), rules.margin))

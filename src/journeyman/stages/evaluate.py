@@ -5,8 +5,8 @@ in its prompt. tuned: the adapter on the file that it was trained on. tuned@FILE
 Every endpoint of the toml is an arm as well.
 
 All arms answer as many requests at a time as serving does. Then some rows of each arm that may ship are asked once
-more, one at a time: those latencies are judged. Answers are kept one by one as they come (inference.answers), so an
-interrupted evaluation goes on where it stopped, and another check does not ask again.
+more, one at a time: those latencies are judged. Every answer enters the response cache as it comes, so an interrupted
+evaluation resumes where it stopped, and a change of checks asks nothing again.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from pathlib import Path
 from journeyman.artifacts import hash_of_file, read_rows, write_rows
 from journeyman.config import EvaluateConfig
 from journeyman.evidence import LOOKS, RESPONSES, recorded
-from journeyman.inference.looks import confidence_of_look, count_look
-from journeyman.inference.survey import Inputs, Survey
+from journeyman.inference.arm_runner import ArmRunner, Inputs
+from journeyman.inference.sequential_testing import confidence_of_look, count_look
 from journeyman.manifests import CheckRule, EvaluationManifest, PlanManifest, Sandbox
-from journeyman.ports import Reporter
-from journeyman.records import EVERY_ROLE, TUNED, Example, Prediction, ProbeAnswer, Verdict
+from journeyman.protocols import Reporter
+from journeyman.records import EVERY_ROLE, TUNED, Example, Prediction, RegressionAnswer, Score
 from journeyman.rendering.renderer import Renderer
 from journeyman.scoring.agreement import judge_agreement
 from journeyman.scoring.checks import RUNS_CODE, Checks, judge, own_files
 from journeyman.scoring.contracts import Answer, Limits
 from journeyman.scoring.judging import each_judged, unscored_lines
-from journeyman.scoring.probing import probe_answers, probe_results
+from journeyman.scoring.regressions import regression_answers, regression_results
 from journeyman.scoring.sandbox import sandbox_of
 from journeyman.scoring.summary import Results
 
@@ -49,14 +49,14 @@ def evaluate(
     """
     rows = list(read_rows(inputs.sealed, Example))
     hashes = {name: hash_of_file(path) for name, path in inputs.adapters.items()}
-    gathered = Survey(inputs, rows, config, renderer, reporter).ask()
+    gathered = ArmRunner(inputs, rows, config, renderer, reporter).ask()
     write_rows(out / "predictions.jsonl", gathered.predictions)
     write_rows(out / "timings.jsonl", gathered.timed)
     verdicts = _judge(rows, gathered.predictions, plan, config, inputs.folder, reporter)
     judged = {"adapters": hashes, **_judged(plan, config, inputs.folder, verdicts)}
     sealed = hash_of_file(inputs.sealed)
     look = count_look(inputs.folder, sealed, judged)  # before anyone can have seen them
-    write_rows(out / "verdicts.jsonl", verdicts)
+    write_rows(out / "scores.jsonl", verdicts)
     results = Results(
         {row.id: row.group for row in rows}, gathered.arms, list(gathered.files),
         gathered.predictions, gathered.timed, verdicts,
@@ -64,13 +64,13 @@ def evaluate(
     of_all, of_role = (
         confidence_of_look(one, look.number) for one in (plan.rules.confidence, plan.rules.role_confidence)
     )
-    answers: list[ProbeAnswer] = []
-    probes = {}
-    for adapter, runs in gathered.probes.items():
-        mine = [one for kind, run in runs.items() for one in probe_answers(adapter, kind, run)]
-        probes[adapter] = probe_results(runs, mine)
+    answers: list[RegressionAnswer] = []
+    regressions = {}
+    for adapter, runs in gathered.regressions.items():
+        mine = [one for kind, run in runs.items() for one in regression_answers(adapter, kind, run)]
+        regressions[adapter] = regression_results(runs, mine)
         answers += mine
-    write_rows(out / "probes.jsonl", answers)
+    write_rows(out / "regressions.jsonl", answers)
     said = {(p.id, p.arm): (p.text, p.calls) for p in gathered.predictions}
     again = [p for p in gathered.timed if p.arm == TUNED]
     assert gathered.engine is not None, "the base is always asked"
@@ -89,13 +89,13 @@ def evaluate(
         files=gathered.files,
         repeated=len(again),
         repeated_alike=sum(said[p.id, p.arm] == (p.text, p.calls) for p in again),
-        probes=probes,
+        regressions=regressions,
         judge=judge_agreement(verdicts, of_role),
         endpoints={name: f"{one.url} {one.model}" for name, one in config.endpoints.items()},
     )
 
 
-def _judged(plan: PlanManifest, config: EvaluateConfig, folder: Path, verdicts: Sequence[Verdict]) -> dict[str, object]:
+def _judged(plan: PlanManifest, config: EvaluateConfig, folder: Path, verdicts: Sequence[Score]) -> dict[str, object]:
     """What makes a look at the sealed rows another one, beside the adapters."""
     return {
         "rules": plan.rules.model_dump(),
@@ -116,16 +116,16 @@ def _judge(
     config: EvaluateConfig,
     folder: Path,
     reporter: Reporter,
-) -> list[Verdict]:
+) -> list[Score]:
     by_id = {row.id: row for row in rows}
     limits, checks = Limits(unsafe=config.unsafe_exec), Checks(folder, config.judge, config.check_timeout_s)
 
-    def judged(p: Prediction) -> Verdict:
+    def judged(p: Prediction) -> Score:
         row = by_id[p.id]
         asked = "\n\n".join(turn.content for turn in row.messages if turn.role != "system")
         answer = Answer(p.text, p.finish_reason, row.check, limits, p.calls, row.answer, row.answer_calls, asked)
         made = judge(answer, plan.rules.checks.get(p.role, _DEFAULT_RULE), checks)
-        return Verdict(
+        return Score(
             id=p.id, role=p.role, arm=p.arm, outcome=made.finding.outcome, check=made.check,
             reason=made.finding.reason and made.finding.reason.record(), checks=dict(made.outcomes),
         )  # fmt: skip

@@ -15,14 +15,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from journeyman.append_log import AppendLogs
 from journeyman.artifacts import read_rows, row_bytes
 from journeyman.config import DataConfig, RedactConfig
 from journeyman.errors import InputChanged, InputError, Interrupted, JourneymanError
 from journeyman.foreign import plain
 from journeyman.manifests import CountedReason, Durations, IngestManifest, LogGroup
-from journeyman.outputs import Outputs
 from journeyman.parallel import HERE, LOCAL, Executor
-from journeyman.ports import Reporter
+from journeyman.protocols import Reporter
 from journeyman.reasons import Detail, ReasonRecord, Text
 from journeyman.reasons.files import OtherReasons
 from journeyman.records import Interaction, Rejected
@@ -70,7 +70,7 @@ def ingest(
     Reader(data)  # a wrong setting shall stop here, not in a worker
     sizes = [source.path.stat().st_size if source.path.is_file() else 0 for source in sources]
     reporter.begin("ingest", sum(sizes), "bytes")
-    with Outputs(out, (_ROWS, _REJECTED)) as outputs:
+    with AppendLogs(out, (_ROWS, _REJECTED)) as outputs:
         start = outputs.state or {"source": 0, "rows": 0, "read": 0, "refused": {}}
         refused = _Refused(start["source"], start["refused"])
         tally = _restored(out, start) if outputs.state else _Tally()

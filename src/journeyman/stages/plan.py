@@ -13,14 +13,14 @@ from journeyman.errors import NoGo
 from journeyman.foreign import markdown, named
 from journeyman.manifests import CheckRule, DatasetManifest, PlanManifest, Rules
 from journeyman.models.geometry import Geometry
-from journeyman.ports import Reporter
+from journeyman.protocols import Reporter
 from journeyman.reasons import Reason, ReasonRecord, planning
 from journeyman.sizing.duration import training_seconds
 from journeyman.sizing.memory import MemoryWay, TrainingSize, serving_bytes, training_bytes
 from journeyman.sizing.parameters import lora_parameters
 from journeyman.stats.rates import power, rows_needed, wilson
 from journeyman.training.batches import PACK_TOKENS, steps_per_epoch
-from journeyman.training.machine import compute_dtype, free_memory_bytes, matrix_gflops, use_threads
+from journeyman.training.hardware import compute_dtype, free_memory_bytes, matrix_gflops, use_threads
 
 _FREE_SHARE = 0.9
 _MOST_GROUP = 8192
@@ -157,7 +157,7 @@ def _rules(dataset: DatasetManifest, config: Config, bases: Sequence[Path]) -> R
         confidence=decide.confidence,
         role_confidence=role_confidence(dataset, decide.confidence, len(bases)),
         margin=decide.margin,
-        probe_margin=decide.probe_margin,
+        regression_margin=decide.regression_margin,
         files=[base.name for base in bases],
         checks={role: _check_rule(config.role(role)) for role in dataset.splits},
     )
@@ -230,7 +230,7 @@ def plan_text(plan: PlanManifest, config: Config) -> str:
             if rules.margin is not None
             else []
         ),
-        f"- no probe lost: a fall of more than {rules.probe_margin:.0%} of a kind of probe that is no chance vetoes",
+        f"- no significant regression of more than {rules.regression_margin:.0%} in any part of the regression suite",
         "- each further look at the same sealed rows is judged at half the error of the one before",
         *(
             [

@@ -15,15 +15,15 @@ from journeyman.foreign import file_part
 from journeyman.manifests import AdapterManifest, PlanManifest, TrainedAdapter
 from journeyman.models.base import Base
 from journeyman.models.weights import load_decoder
-from journeyman.ports import Reporter
+from journeyman.protocols import Reporter
 from journeyman.records import EVERY_ROLE, Example
 from journeyman.rendering.mask import check_mask
 from journeyman.rendering.renderer import Rendered, Renderer
 from journeyman.training.cpu import CpuEngine
 from journeyman.training.export import write_gguf, write_peft
+from journeyman.training.hardware import compute_dtype, keep_freed_memory, use_threads
 from journeyman.training.loop import Trainer, TrainingJob
 from journeyman.training.lora import Adapter
-from journeyman.training.machine import compute_dtype, keep_freed_memory, use_threads
 
 
 def train(

@@ -16,7 +16,7 @@ from journeyman.models.decoder import Decoder
 from journeyman.models.geometry import Geometry
 from journeyman.training.batches import Pack
 from journeyman.training.engine import Heard, KeyedPack, LossSum
-from journeyman.training.gradients import Part, keep, loss_only, recompute
+from journeyman.training.gradients import AdaptedPack, keep, loss_only, recompute
 from journeyman.training.lora import Adapter
 
 _MOMENTS = ("step", "exp_avg", "exp_avg_sq")
@@ -47,7 +47,7 @@ class CpuEngine:
 
     def accumulate(self, packs: Sequence[KeyedPack], divisor: float, heard: Heard) -> LossSum:
         before = self._gradients()
-        parts = [Part(one.pack, self._adapter.layers(one.key)) for one in packs]
+        parts = [AdaptedPack(one.pack, self._adapter.layers(one.key)) for one in packs]
         try:
             loss = (recompute if self._recompute else keep)(self._decoder, parts, divisor, heard)
         except BaseException:
@@ -66,7 +66,7 @@ class CpuEngine:
 
     def evaluate(self, packs: Sequence[Pack], heard: Heard) -> LossSum:
         lora = self._adapter.layers()
-        loss = loss_only(self._decoder, [Part(one, lora) for one in packs], heard)
+        loss = loss_only(self._decoder, [AdaptedPack(one, lora) for one in packs], heard)
         return LossSum(loss, sum(one.label_weight for one in packs))
 
     def adapter(self) -> dict[str, Tensor]:

@@ -19,7 +19,7 @@ from torch import Tensor
 from journeyman.config import TrainConfig
 from journeyman.errors import Interrupted, StaleArtifact, TrainingDiverged
 from journeyman.manifests import ValidationPoint
-from journeyman.ports import Reporter
+from journeyman.protocols import Reporter
 from journeyman.rendering.renderer import Rendered
 from journeyman.training.batches import PACK_TOKENS, Pack, pack, rows_of_step, steps_per_epoch
 from journeyman.training.checkpoint import TrainingState, load_checkpoint, save_checkpoint

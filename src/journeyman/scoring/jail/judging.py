@@ -30,7 +30,7 @@ CLOSED = (
 
 
 def main(readable, writable, report):
-    verdict = Verdict(report)
+    verdict = JudgeReport(report)
     try:
         job = json.load(io.TextIOWrapper(io.FileIO(0, closefd=False), "utf-8"))
         os.dup2(os.open(os.devnull, os.O_RDWR), 0)
@@ -81,7 +81,7 @@ def told(error):
     return f"{type(error).__name__}: {lines[-1].strip()}" if lines else type(error).__name__
 
 
-class Verdict:
+class JudgeReport:
     """The one that counts is the first; with it this process ends."""
 
     def __init__(self, report):

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field, replace
 from queue import Empty, SimpleQueue
 
 from journeyman.errors import Interrupted
-from journeyman.inference.answers import Answers, Kept
-from journeyman.ports import Generator, Question, Reporter
+from journeyman.inference.response_cache import CachedResponse, ResponseCache
+from journeyman.protocols import Generator, Question, Reporter
 from journeyman.records import Prediction
 
 _LOOK_EVERY_S = 0.5
@@ -23,7 +23,7 @@ class Asked:
     peak_memory_bytes: int | None = None
 
 
-class Progress:
+class DispatchProgress:
     """How much of all questions is answered: whole answers and the beginnings of those at hand."""
 
     def __init__(self, reporter: Reporter, total: int) -> None:
@@ -50,8 +50,8 @@ class Progress:
         self.reporter.advance(min(done, self.total), note)
 
 
-def ask_all(
-    questions: Sequence[Question], generator: Generator, answers: Answers, load: int, progress: Progress
+def dispatch(
+    questions: Sequence[Question], generator: Generator, answers: ResponseCache, load: int, progress: DispatchProgress
 ) -> Asked:
     """Puts `load` questions at a time; what was answered before under the same circumstances is not asked again.
 
@@ -63,7 +63,7 @@ def ask_all(
     """
     questions = [replace(question, load=load) for question in questions]
     keys = [answers.key(question, generator) for question in questions]
-    found: dict[int, Kept] = {}
+    found: dict[int, CachedResponse] = {}
     for number, (key, question) in enumerate(zip(keys, questions, strict=True)):
         if (kept := answers.find(key, question)) is not None:
             found[number] = kept
@@ -75,7 +75,7 @@ def ask_all(
     )
     over = threading.Event()
 
-    def ask(number: int) -> Kept:
+    def ask(number: int) -> CachedResponse:
         question = questions[number]
 
         def heard(tokens: int) -> None:
@@ -83,7 +83,7 @@ def ask_all(
                 raise Interrupted("stopped in an answer")
             progress.heard(number, tokens / question.max_tokens, f"{question.role}, {question.arm}")
 
-        return Kept(generator.generate(question, heard), generator.peak_memory_bytes())
+        return CachedResponse(generator.generate(question, heard), generator.peak_memory_bytes())
 
     try:
         for number, kept in _in_threads(ask, waiting, load, over, progress):
@@ -97,14 +97,18 @@ def ask_all(
 
 
 def _in_threads(
-    ask: Callable[[int], Kept], numbers: Sequence[int], load: int, over: threading.Event, progress: Progress
-) -> Iterator[tuple[int, Kept]]:
+    ask: Callable[[int], CachedResponse],
+    numbers: Sequence[int],
+    load: int,
+    over: threading.Event,
+    progress: DispatchProgress,
+) -> Iterator[tuple[int, CachedResponse]]:
     """Runs `ask` in `load` threads and gives results as they come; raises the first error, or that it is to stop.
 
     The threads are daemons: one that waits for a slow server holds up neither a stop nor the end of the process.
     """
     todo: SimpleQueue[int] = SimpleQueue()
-    done: SimpleQueue[tuple[int, Kept | BaseException]] = SimpleQueue()
+    done: SimpleQueue[tuple[int, CachedResponse | BaseException]] = SimpleQueue()
     for number in numbers:
         todo.put(number)
 

@@ -4,7 +4,7 @@ Another check, another rule or another adapter for one role asks only what is ne
 key: the conversation as it was sent, the tools, the limit, the load, and what the generator says of itself (the hashes
 of base and adapter, engine and settings; or an endpoint and its model).
 
-Each line holds a checksum of itself (see sealed_lines): one that was damaged or edited is asked again. A file whose
+Each line holds a checksum of itself (see checksum_lines): one that was damaged or edited is asked again. A file whose
 lines hold none was written by version 0.4.0 or before: it is taken as it is, and written anew with checksums, once.
 """
 
@@ -18,21 +18,21 @@ from typing import Any
 from pydantic import ValidationError
 
 from journeyman.artifacts import disk_error, hash_of, write_atomic
+from journeyman.checksum_lines import Line, read_lines, sealed
 from journeyman.evidence import RESPONSES, left_over, place_to_write
-from journeyman.ports import Generator, Question
+from journeyman.protocols import Generator, Question
 from journeyman.records import Prediction
-from journeyman.sealed_lines import Line, read_lines, sealed
 
 
 @dataclass(frozen=True)
-class Kept:
+class CachedResponse:
     """An answer, and the peak memory of the process that gave it."""
 
     answer: Prediction
     peak_memory_bytes: int | None
 
 
-class Answers:
+class ResponseCache:
     """The answers kept in a run folder. A line that a kill cut short is dropped.
 
     Attributes:
@@ -68,15 +68,15 @@ class Answers:
             }
         )
 
-    def find(self, key: str, question: Question) -> Kept | None:
+    def find(self, key: str, question: Question) -> CachedResponse | None:
         line = self._lines.get(key)
         if line is None:
             return None
         # Two rows may ask the same; each keeps its own name.
         named = {"id": question.row_id, "role": question.role, "arm": question.arm}
-        return Kept(Prediction.model_validate({**line["answer"], **named}), line["peak_memory_bytes"])
+        return CachedResponse(Prediction.model_validate({**line["answer"], **named}), line["peak_memory_bytes"])
 
-    def add(self, key: str, kept: Kept) -> None:
+    def add(self, key: str, kept: CachedResponse) -> None:
         answer = kept.answer.model_dump(mode="json")
         line = {"key": key, "peak_memory_bytes": kept.peak_memory_bytes, "answer": answer}
         self._lines[key] = line

@@ -1,4 +1,4 @@
-"""The sealed rows put to every file that may ship and every endpoint, and the probes to base and adapters."""
+"""The sealed rows put to every file that may ship and every endpoint, and the questions to base and adapters."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from journeyman.config import EvaluateConfig
 from journeyman.engine_identity import EngineIdentity
 from journeyman.errors import EngineError, InputError, Interrupted
 from journeyman.foreign import plain
-from journeyman.inference.answers import Answers
 from journeyman.inference.arms import (
     arm_of_file,
     arms_of_base,
@@ -21,15 +20,16 @@ from journeyman.inference.arms import (
     teacher_predictions,
     timed_rows,
 )
-from journeyman.inference.asking import Asked, Progress, ask_all
+from journeyman.inference.dispatch import Asked, DispatchProgress, dispatch
 from journeyman.inference.endpoint import open_endpoint
 from journeyman.inference.engines import running_engine
+from journeyman.inference.response_cache import ResponseCache
 from journeyman.manifests import ServedFile
-from journeyman.ports import EngineSettings, Question, Reporter, ServingEngine
-from journeyman.probes import KINDS, MOST_TOKENS, Probe, ProbeRun, read_probes
+from journeyman.protocols import EngineSettings, Question, Reporter, ServingEngine
 from journeyman.reasons import Reason
 from journeyman.reasons.deciding import TemplateWithoutTools
 from journeyman.records import BASE, TEACHER, TUNED, Example, Prediction
+from journeyman.regression_suite import KINDS, MOST_TOKENS, SuiteQuestion, SuiteRun, read_suite
 from journeyman.rendering.renderer import Renderer
 
 
@@ -58,7 +58,7 @@ class Gathered:
     predictions: list[Prediction] = field(default_factory=list)
     timed: list[Prediction] = field(default_factory=list)
     files: dict[str, ServedFile] = field(default_factory=dict)
-    probes: dict[str, dict[str, ProbeRun]] = field(default_factory=dict)
+    regressions: dict[str, dict[str, SuiteRun]] = field(default_factory=dict)
     arms: list[str] = field(default_factory=list)
     engine: EngineIdentity | None = None
 
@@ -73,7 +73,7 @@ class Gathered:
         self.engine = engine
 
 
-class Survey:
+class ArmRunner:
     """Goes through files and endpoints, one after the other, so that never two models are in memory."""
 
     def __init__(
@@ -88,16 +88,16 @@ class Survey:
         self._shown = shown = few_shot_turns(inputs.train_rows, rows, config, renderer) if config.few_shot else {}
         self._refuse_control_tokens()
         self._timed = timed_rows(rows, config.timed_rows)
-        self._probes = self._askable_probes() if config.probes else {}
-        self._answers = Answers(inputs.folder)
+        self._suite = self._askable_suite() if config.regression_suite else {}
+        self._answers = ResponseCache(inputs.folder)
         if self._answers.damaged:
             reporter.say(f"{self._answers.damaged} kept answers were damaged or changed by hand: they are asked again")
         self._reporter = reporter
         arms = len(arms_of_base(shown)) + len(inputs.bases) - 1
         elsewhere = sum(len(endpoint_questions(name, rows, config)) for name in config.endpoints)
-        probes = sum(len(of_kind) for of_kind, _ in self._probes.values()) * (1 + len(inputs.adapters))
-        total = arms * len(rows) + len(inputs.bases) * len(self._timed) + elsewhere + probes
-        self._progress = Progress(reporter, total)
+        suite = sum(len(of_kind) for of_kind, _ in self._suite.values()) * (1 + len(inputs.adapters))
+        total = arms * len(rows) + len(inputs.bases) * len(self._timed) + elsewhere + suite
+        self._progress = DispatchProgress(reporter, total)
 
     def _refuse_control_tokens(self) -> None:
         """The engine would take such text of a row as its own tokens, and `curate` lets none through."""
@@ -140,7 +140,7 @@ class Survey:
             answered = self._put(asked, engine, config.parallel)
             timed = self._put(questions(ships, self._timed, settings, config, self._shown), engine, 1)
             if base == trained_on:
-                gathered.probes = self._ask_probes(engine)
+                gathered.regressions = self._ask_suite(engine)
         peak = max((one.peak_memory_bytes or 0 for one in (answered, timed)), default=0)
         gathered.arms += arms
         gathered.predictions += answered.predictions
@@ -159,12 +159,12 @@ class Survey:
         self._reporter.begin("evaluate", self._progress.total, "answers")
         with open_endpoint(name, self._config.endpoints[name], self._config.temperature) as endpoint:
             asked = endpoint_questions(name, self._rows, self._config)
-            answered = ask_all(asked, endpoint, self._answers, self._config.parallel, self._progress)
+            answered = dispatch(asked, endpoint, self._answers, self._config.parallel, self._progress)
         gathered.arms.append(name)
         gathered.predictions += answered.predictions
 
     def _put(self, asked: Sequence[Question], engine: ServingEngine, load: int) -> Asked:
-        return ask_all(asked, engine, self._answers, load, self._progress)
+        return dispatch(asked, engine, self._answers, load, self._progress)
 
     def _prove_prompts(self, engine: ServingEngine) -> int:
         """Every prompt must be the same token ids in the engine as in training."""
@@ -183,36 +183,36 @@ class Survey:
                 )
         return len(self._rows)
 
-    def _askable_probes(self) -> dict[str, tuple[list[Probe], Reason | None]]:
-        """kind → the probes that the base's chat template can put, and why not all."""
-        askable: dict[str, tuple[list[Probe], Reason | None]] = {}
+    def _askable_suite(self) -> dict[str, tuple[list[SuiteQuestion], Reason | None]]:
+        """kind → the questions that the base's chat template can put, and why not all."""
+        askable: dict[str, tuple[list[SuiteQuestion], Reason | None]] = {}
         for kind in KINDS:
-            probes = read_probes(kind)
+            questions = read_suite(kind)
             try:
-                for probe in probes:
-                    self._renderer.prompt_text(probe.messages, probe.tools)
-                askable[kind] = (probes, None)
+                for one in questions:
+                    self._renderer.prompt_text(one.messages, one.tools)
+                askable[kind] = (questions, None)
             except InputError:
                 askable[kind] = ([], TemplateWithoutTools())
         return askable
 
-    def _ask_probes(self, engine: ServingEngine) -> dict[str, dict[str, ProbeRun]]:
+    def _ask_suite(self, engine: ServingEngine) -> dict[str, dict[str, SuiteRun]]:
         """adapter → kind → the answers. The base is asked once for all adapters."""
 
-        def put(kind: str, probes: Sequence[Probe], adapter: str | None) -> list[Prediction]:
+        def put(kind: str, questions: Sequence[SuiteQuestion], adapter: str | None) -> list[Prediction]:
             arm = BASE if adapter is None else TUNED
             asked = [
-                Question(f"{kind}/{one.id}", f"probe {kind}", arm, one.messages, MOST_TOKENS, one.tools, adapter)
-                for one in probes
+                Question(f"{kind}/{one.id}", f"regression {kind}", arm, one.messages, MOST_TOKENS, one.tools, adapter)
+                for one in questions
             ]
             return self._put(asked, engine, self._config.parallel).predictions
 
-        base = {kind: put(kind, probes, None) for kind, (probes, _) in self._probes.items()}
+        base = {kind: put(kind, questions, None) for kind, (questions, _) in self._suite.items()}
         return {
             adapter: {
-                kind: ProbeRun(probes, base[kind], put(kind, probes, adapter), note)
-                for kind, (probes, note) in self._probes.items()
+                kind: SuiteRun(questions, base[kind], put(kind, questions, adapter), note)
+                for kind, (questions, note) in self._suite.items()
             }
             for adapter in self._inputs.adapters
-            if self._probes
+            if self._suite
         }

@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from journeyman.artifacts import hash_of, write_atomic
+from journeyman.checksum_lines import checksum, read_line, sealed
 from journeyman.errors import ChangedArtifact
 from journeyman.evidence import LOOKS, left_over, place_to_write
-from journeyman.sealed_lines import checksum, read_line, sealed
 
 
 class Look(NamedTuple):

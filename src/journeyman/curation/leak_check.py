@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from journeyman.config import CurateConfig
-from journeyman.curation.choose import Choice
 from journeyman.curation.columns import Indices
 from journeyman.curation.duplicates import near_neighbours
 from journeyman.curation.log import Log
+from journeyman.curation.selection import Choice
 from journeyman.curation.split import TEST, Splits, leaked_groups, split_rows
 from journeyman.errors import InputError
 from journeyman.reasons import Reason, dataset

@@ -21,7 +21,7 @@ KINDS = ("general", "tools")
 MOST_TOKENS = 96
 
 
-class Probe(Record):
+class SuiteQuestion(Record):
     """One question and what decides on its answers."""
 
     id: str
@@ -36,16 +36,16 @@ class Probe(Record):
 
 
 @dataclass(frozen=True)
-class ProbeRun:
-    """The answers of base and adapter to one kind of probe, in the probes' order; `note` where it was not asked."""
+class SuiteRun:
+    """The answers of base and adapter to one part of the suite, in its order; `note` if it was not asked."""
 
-    probes: Sequence[Probe]
+    questions: Sequence[SuiteQuestion]
     base: Sequence[Prediction]
     tuned: Sequence[Prediction]
     note: Reason | None = None
 
 
-def read_probes(name: str) -> list[Probe]:
+def read_suite(name: str) -> list[SuiteQuestion]:
     """The questions of one kind: one of KINDS."""
-    lines = files("journeyman.probes").joinpath(f"{name}.jsonl").read_text(encoding="utf-8").splitlines()
-    return [Probe.model_validate(json.loads(line)) for line in lines]
+    lines = files("journeyman.regression_suite").joinpath(f"{name}.jsonl").read_text(encoding="utf-8").splitlines()
+    return [SuiteQuestion.model_validate(json.loads(line)) for line in lines]

@@ -25,7 +25,7 @@ from journeyman.errors import InputError
 _COMMIT_EVERY_S = 5.0
 
 
-class Outputs:
+class AppendLogs:
     """Append-only files in a folder, committed together.
 
     Attributes:
@@ -110,7 +110,7 @@ class Outputs:
         """The stage is done: the files are final."""
         self._progress.unlink()
 
-    def __enter__(self) -> Outputs:
+    def __enter__(self) -> AppendLogs:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
