@@ -10,7 +10,7 @@ import pytest
 
 from journeyman.config import TrainConfig
 from journeyman.deciding.advice import Case
-from journeyman.deciding.rules import probes as probe_rules
+from journeyman.deciding.rules import regressions as regression_rules
 from journeyman.inference.sequential_testing import confidence_of_look
 from journeyman.manifests import (
     ArmSummary,
@@ -182,7 +182,7 @@ def test_a_probe_vetoes_where_it_fell_by_more_than_the_margin_and_by_more_than_c
     lost: int, won: int, kept: int, outcome: str
 ) -> None:
     result = compared([(True, False)] * lost + [(False, True)] * won + [(True, True)] * kept)
-    (rule,) = probe_rules({"general": result}, 0.1, 0.95)
+    (rule,) = regression_rules({"general": result}, 0.1, 0.95)
     assert rule.outcome == outcome, rule.reason
     made = decided(summary(400, 400), probes={"general": result})
     assert made.verdict == ("deploy" if outcome == "pass" else "iterate")
@@ -197,7 +197,7 @@ def test_a_role_without_rows_is_not_given_up_for_a_probe() -> None:
 
 
 def test_a_probe_that_was_not_asked_is_no_rule() -> None:
-    assert probe_rules({"tools": compared([], TemplateWithoutTools())}, 0.1, 0.95) == []
+    assert regression_rules({"tools": compared([], TemplateWithoutTools())}, 0.1, 0.95) == []
 
 
 # --- advice ---------------------------------------------------------------------------------------
@@ -280,7 +280,7 @@ def evaluation(roles: dict[str, RoleSummary], sizes: dict[str, float], **changes
     }  # fmt: skip
     values = {
         "engine": "e", "sandbox": None, "adapter_sha256": {"all": "0"}, "rows": 9, "look": 1, "confidence": 0.95,
-        "role_confidence": 0.95, "roles": roles, "files": files, "repeated": 0, "repeated_alike": 0, "probes": {},
+        "role_confidence": 0.95, "roles": roles, "files": files, "repeated": 0, "repeated_alike": 0, "regressions": {},
         "judge": [], "endpoints": {},
     }  # fmt: skip
     return EvaluationManifest(**{**values, **changes})

@@ -280,10 +280,10 @@ def test_help_does_not_load_torch_and_is_quick_to_import() -> None:
     assert app.info.help
 
 
-def test_the_seed_preset_is_the_documented_recipe(make_run: MakeRun) -> None:
+def test_the_attention_preset_is_the_documented_recipe(make_run: MakeRun) -> None:
     from journeyman.config import parse_config
 
-    train = parse_config({"train": {"preset": "seed", "epochs": 5}}, "toml").train
+    train = parse_config({"train": {"preset": "attention-r8", "epochs": 5}}, "toml").train
     lora = train.lora
     assert (lora.rank, lora.alpha, lora.dropout) == (8, 32, 0.1)
     assert lora.targets == ["q_proj", "k_proj", "v_proj", "o_proj"]
