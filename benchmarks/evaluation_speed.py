@@ -21,12 +21,11 @@ from large_base import VOCAB, write_base
 from tokenizers.pre_tokenizers import ByteLevel
 
 from journeyman.config import LoraConfig
-from journeyman.inference.answers import Answers
-from journeyman.inference.asking import Progress, ask_all
-from journeyman.inference.llama import EngineSettings, running_engine
-from journeyman.models.geometry import geometry_of
+from journeyman.inference.dispatch import DispatchProgress, dispatch
+from journeyman.inference.engines import running_engine
+from journeyman.inference.response_cache import ResponseCache
 from journeyman.models.gguf_file import GgufFile
-from journeyman.ports import Question, SilentReporter
+from journeyman.protocols import EngineSettings, Question, SilentReporter
 from journeyman.records import Message
 from journeyman.sizing.memory import serving_bytes
 from journeyman.training.export import write_gguf
@@ -56,8 +55,12 @@ def measure(path: Path, adapter: Path, load: int, tokens: int, threads: int | No
     settings = EngineSettings(path, {"all": adapter}, CONTEXT, threads, 0.0, load)
     with running_engine(settings) as engine, tempfile.TemporaryDirectory() as kept:
         start = time.perf_counter()
-        asked = ask_all(
-            questions(load, tokens), engine, Answers(Path(kept)), load, Progress(SilentReporter(), 2 * load)
+        asked = dispatch(
+            questions(load, tokens),
+            engine,
+            ResponseCache(Path(kept)),
+            load,
+            DispatchProgress(SilentReporter(), 2 * load),
         )
         seconds = time.perf_counter() - start
     answered = sum(answer.answer_tokens for answer in asked.predictions)
@@ -80,7 +83,7 @@ def main() -> None:
     path = given.folder / "qwen2.5-7b-text.gguf"
     if not path.is_file():
         write_base(path, given.layers, vocabulary())
-    geometry = geometry_of(GgufFile(path))
+    geometry = GgufFile(path).geometry
     adapter = Adapter(geometry, LoraConfig(rank=8, targets=["q_proj", "k_proj", "v_proj", "o_proj"]), seed=0)
     write_gguf(adapter, given.folder / "adapter.gguf")
     threads = given.threads or psutil.cpu_count(logical=False)

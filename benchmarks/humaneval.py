@@ -21,15 +21,15 @@ from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 
-from journeyman.inference.answers import Answers
-from journeyman.inference.asking import Progress, ask_all
-from journeyman.inference.llama import EngineSettings, running_engine
-from journeyman.models.base import find_base
-from journeyman.ports import Question, SilentReporter
+from journeyman.inference.dispatch import DispatchProgress, dispatch
+from journeyman.inference.engines import running_engine
+from journeyman.inference.response_cache import ResponseCache
+from journeyman.models.opening import find_base
+from journeyman.protocols import EngineSettings, Question, SilentReporter
 from journeyman.records import Message
-from journeyman.scoring.checks import Answer
+from journeyman.scoring.contracts import Answer, Limits
 from journeyman.scoring.python_tests import python_tests
-from journeyman.scoring.sandbox import Limits, sandbox_name
+from journeyman.scoring.sandbox import sandbox_of
 from journeyman.stats.rates import wilson
 
 RESULT = Path(__file__).parent / "results" / "humaneval.json"
@@ -93,7 +93,9 @@ def ask(tasks: Sequence[Task], base: Path, parallel: int) -> list[str]:
         Question(task.name, "coder", "base", [Message(role="user", content=task.asked)], MOST_TOKENS) for task in tasks
     ]
     with running_engine(settings) as engine, tempfile.TemporaryDirectory() as folder:
-        asked = ask_all(questions, engine, Answers(Path(folder)), parallel, Progress(SilentReporter(), len(tasks)))
+        asked = dispatch(
+            questions, engine, ResponseCache(Path(folder)), parallel, DispatchProgress(SilentReporter(), len(tasks))
+        )
     return [answer.text for answer in asked.predictions]
 
 
@@ -107,7 +109,7 @@ def main() -> None:
     base = find_base(given.base, Path())
     suites = {"HumanEval": human_eval(), **({"MBPP": mbpp(given.mbpp)} if given.mbpp else {})}
     result: dict[str, object] = {"machine": platform.processor() or platform.machine(), "base": base.name}
-    result["sandbox"] = sandbox_name()
+    result["sandbox"] = sandbox_of().description
     for name, whole in suites.items():
         tasks, start = whole[: given.rows], time.perf_counter()
         reference = passed(tasks, [f"```python\n{task.reference}\n```" for task in tasks])

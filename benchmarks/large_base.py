@@ -28,16 +28,16 @@ import torch
 from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
 
 from journeyman.config import TrainConfig
-from journeyman.models.geometry import geometry_of
 from journeyman.models.gguf_file import GgufFile
 from journeyman.models.weights import load_decoder
-from journeyman.ports import SilentReporter
+from journeyman.protocols import SilentReporter
 from journeyman.rendering.renderer import Rendered
 from journeyman.sizing.memory import TrainingSize
 from journeyman.sizing.parameters import lora_parameters
 from journeyman.stages.plan import choose_memory
+from journeyman.training.cpu import CpuEngine
+from journeyman.training.hardware import compute_dtype, keep_freed_memory, matrix_gflops, use_threads
 from journeyman.training.loop import Trainer, TrainingJob
-from journeyman.training.machine import compute_dtype, keep_freed_memory, matrix_gflops, use_threads
 
 RESULT = Path(__file__).parent / "results" / "large_base.json"
 HIDDEN, HEADS, KV_HEADS, FFN, VOCAB = 3584, 28, 4, 18944, 152064
@@ -130,7 +130,7 @@ def train(path: Path, arguments: argparse.Namespace) -> None:
     keep_freed_memory()
     use_threads(None)
     file = GgufFile(path)
-    geometry, dtype = geometry_of(file), compute_dtype("auto")
+    geometry, dtype = file.geometry, compute_dtype("auto")
     config = TrainConfig.model_validate({
         "lora": {"rank": arguments.rank, "targets": ["q_proj", "k_proj", "v_proj", "o_proj"]},
         "epochs": 1, "batch_size": arguments.rows, "max_memory_gb": arguments.memory, "checkpoint_s": 1e9,
@@ -146,12 +146,12 @@ def train(path: Path, arguments: argparse.Namespace) -> None:
     chosen = choose_memory(size, config, tokens // arguments.steps, prompt_tokens=86)
     gflops = matrix_gflops(dtype, 4096, 2.0)
     job = TrainingJob(
-        load_decoder(file, dtype, stream=chosen.way == "stream"), rows, [], config, "benchmark",
+        rows, [], config, "benchmark",
         path.parent / "adapter" / str(time.time_ns()),
-        chosen.pack_tokens, chosen.way != "keep", chosen.group_tokens, gflops,
+        chosen.pack_tokens, chosen.group_tokens, gflops,
     )  # fmt: skip
-    trainer = Trainer(job, SilentReporter())
-    trainer.run()
+    decoder = load_decoder(file, dtype, stream=chosen.way == "stream")
+    Trainer(job, CpuEngine(decoder, config, recompute=chosen.way != "keep"), SilentReporter()).run()
     lines = (job.folder.parent / "metrics.jsonl").read_text().splitlines()
     steps = [json.loads(line) for line in lines]
     (job.folder.parent / "metrics.jsonl").unlink()

@@ -5,7 +5,7 @@
 Rows are of real length: answers of the demo laid end to end until prompt and answer hold 350 to 690 tokens; --prompt
 sets a system prompt of about so many tokens before each, the same for all, as a role's rows have it. Peers:
     peft bf16          one row at a time (no padding), bfloat16 weights, no checkpointing, float32 adapters
-    peft bf16, malloc  the same with our allocator setting (freed memory kept, see training/machine.py)
+    peft bf16, malloc  the same with our allocator setting (freed memory kept, see training/hardware.py)
     peft fp32, padded  the usual tutorial's recipe: float32, every row padded to 2,048 tokens
 Each runs in a process of its own, in turn. The table gives real tokens a second (padding does not count), the ratio to
 ours, our share of the bf16 matrix rate measured beside it, the loss of each step and the loss of four held-out rows
@@ -29,15 +29,15 @@ import psutil
 import torch
 
 from journeyman.config import LoraConfig
-from journeyman.models.base import find_base
 from journeyman.models.gguf_file import GgufFile
+from journeyman.models.opening import find_base
 from journeyman.models.weights import load_decoder
 from journeyman.records import Example, Message
 from journeyman.rendering.renderer import Rendered, Renderer
 from journeyman.training.batches import pack
-from journeyman.training.gradients import Part, keep, loss_only
+from journeyman.training.gradients import AdaptedPack, keep, loss_only
+from journeyman.training.hardware import keep_freed_memory, matrix_gflops, use_threads
 from journeyman.training.lora import Adapter
-from journeyman.training.machine import keep_freed_memory, matrix_gflops, use_threads
 
 PEERS = ("journeyman", "peft bf16", "peft bf16, malloc", "peft fp32, padded")
 LORA = LoraConfig(rank=8, alpha=32, dropout=0.0, targets=["q_proj", "k_proj", "v_proj", "o_proj"])
@@ -96,10 +96,10 @@ def ours(base: GgufFile, steps: Sequence[Rows], held_out: Rows, pack_tokens: int
         head = geometry.vocab * geometry.hidden
         computed, labels = (sum(len(t) for t in ts) for ts in zip(*((p.ids_T, p.labels_L) for p in packs), strict=True))
         operations.append(4 * ((geometry.linear_parameters - head) * computed + head * labels))
-        return keep(decoder, [Part(one, lora) for one in packs], labels, lambda _: None)
+        return keep(decoder, [AdaptedPack(one, lora) for one in packs], labels, lambda _: None)
 
     seconds, losses = timed_steps(steps, list(adapter.parameters.values()), gradients)
-    held = [Part(one, adapter.layers()) for one in pack(held_out, pack_tokens)]
+    held = [AdaptedPack(one, adapter.layers()) for one in pack(held_out, pack_tokens)]
     loss = loss_only(decoder, held, lambda _: None) / sum(row.trained_tokens for row in held_out)
     share = sum(operations[1:]) / sum(seconds[1:]) / 1e9 / matrix_gflops(torch.bfloat16, 2048, 1.0)
     return {"seconds": seconds, "losses": losses, "held_out": loss, "matrix_share": share}

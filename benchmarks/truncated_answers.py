@@ -26,8 +26,8 @@ from journeyman.artifacts import ADAPTER_FILE, read_rows, write_rows
 from journeyman.config import load_config
 from journeyman.manifests import PlanManifest
 from journeyman.pipeline import Run, run_pipeline
-from journeyman.ports import SilentReporter
-from journeyman.records import Example, Prediction, Verdict
+from journeyman.protocols import SilentReporter
+from journeyman.records import Example, Prediction, Score
 from journeyman.rendering.renderer import Renderer
 from journeyman.stages.evaluate import evaluate
 from journeyman.stages.train import train
@@ -84,7 +84,7 @@ def main() -> None:
             adapters, asked = {"all": out / ADAPTER_FILE}, run.config.evaluate
             evaluate(sealed, out / "train.jsonl", adapters, plan, asked, run.renderer, run.root, out, SilentReporter())
             answers = [p for p in read_rows(out / "predictions.jsonl", Prediction) if p.arm == "tuned"]
-            verdicts = [v for v in read_rows(out / "verdicts.jsonl", Verdict) if v.arm == "tuned"]
+            verdicts = [v for v in read_rows(out / "scores.jsonl", Score) if v.arm == "tuned"]
             result = {
                 "arm": arm,
                 "seed": seed,

@@ -20,9 +20,9 @@ import pytest
 from gguf import GGMLQuantizationType
 from tokenizers.pre_tokenizers import ByteLevel
 
-from journeyman.models.base import find_base
 from journeyman.models.gguf_file import GgufFile
-from journeyman.ports import SilentReporter
+from journeyman.models.opening import find_base
+from journeyman.protocols import SilentReporter
 from journeyman.records import Example, Message
 from journeyman.rendering.renderer import Renderer
 from quantized import random_matrix

@@ -21,7 +21,7 @@ from hostile import ROLES, acting, injected
 from journeyman import foreign
 from journeyman.foreign import file_part, json_text, markdown, named, ollama_text, plain, plain_lines, shell_word
 from journeyman.manifests import BundleManifest, DecisionManifest, RoleDecision, RuleResult
-from journeyman.records import Verdict
+from journeyman.records import Score
 from journeyman.reporting.charts import latency_chart, memory_chart, pairs_chart, success_chart
 from journeyman.reporting.html import environment
 from journeyman.reporting.junit import write_junit
@@ -151,10 +151,10 @@ def test_junit_is_sound_xml_without_anything_that_acts(tmp_path: Path) -> None:
         verdict="iterate", roles=dict.fromkeys(ROLES, made), deployed_roles=[], ships="tuned", others={}, notes=[]
     )
     verdicts = [
-        Verdict(id=f"{n}{role}", role=role, arm="tuned", outcome="fail", check=role, detail=role)
+        Score(id=f"{n}{role}", role=role, arm="tuned", outcome="fail", check=role, detail=role)
         for n, role in enumerate(ROLES)
     ]
-    (tmp_path / "verdicts.jsonl").write_text("".join(one.model_dump_json() + "\n" for one in verdicts))
+    (tmp_path / "scores.jsonl").write_text("".join(one.model_dump_json() + "\n" for one in verdicts))
     (tmp_path / "predictions.jsonl").write_text("")
     write_junit(decision, tmp_path, tmp_path / "junit.xml")
     suites = ElementTree.parse(tmp_path / "junit.xml").getroot()
@@ -290,7 +290,7 @@ _OTHER_WAYS = {
     "cli/say.py": "the way itself",
     "inference/engine.py": "the engine's child: JSON of ours on a pipe",
     "scoring/jail/walls.py": "runs in the sandbox: its output is read with a bound",
-    "models/base.py": "one sentence of ours with a path of the person's own",
+    "models/opening.py": "one sentence of ours with a path of the person's own",
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import logging
 import os
 import re
@@ -19,16 +20,17 @@ from rich.progress import Progress
 
 from conftest import log_row
 from hostile import ROLES, acting, injected
+from journeyman import records
 from journeyman.artifacts import hash_of_file, read_json, read_rows
 from journeyman.cli import app as cli
 from journeyman.cli.grid import Column, print_grid
-from journeyman.cli.heartbeat import LOG, Heartbeat
-from journeyman.cli.progress import TerminalReporter
+from journeyman.cli.progress import Display
 from journeyman.cli.say import PlainConsole, prepare_streams, say
 from journeyman.cli.serve import address_of
 from journeyman.cli.tables import print_verdict_table
 from journeyman.config import EvaluateConfig, RedactConfig, TrainConfig, load_config, parse_config
 from journeyman.errors import InputError, UsageError
+from journeyman.events import Warned
 from journeyman.foreign import file_part, named
 from journeyman.manifests import (
     AdapterManifest,
@@ -37,10 +39,14 @@ from journeyman.manifests import (
     EvaluationManifest,
     PlanManifest,
 )
-from journeyman.records import Rejected
+from journeyman.reasons.base import Text
+from journeyman.reasons.planning import TooFewTestRows
+from journeyman.records import EVERY_ROLE, Rejected
 from journeyman.stages.decide import decide
 from journeyman.stages.export import export
 from journeyman.stages.plan import plan_text
+from journeyman.supervision.log import LOG
+from journeyman.supervision.session import SupervisedEvents
 from test_decide import FALLING, RULES, evaluation, summary
 from test_foreign import ollama_reads
 from test_pipeline import call
@@ -111,10 +117,30 @@ def test_a_role_called_all_is_refused_with_the_reason_and_the_way_out(hostile_ru
     result = read_json(hostile_run / "01-interactions" / "manifest.json")["result"]
     assert "all" not in result["by_role"] and result["by_role"].keys() == set(log_roles())
     (refused,) = read_rows(hostile_run / "01-interactions" / "rejected.jsonl", Rejected)
-    assert "'all'" in refused.reason and "data.role_field" in refused.reason
-    for toml in ({"roles": {"all": {}}}, {"data": {"default_role": "all"}}):
+    assert refused.reason.code == "role_called_all" and "data.role_field" in refused.reason.sentence()
+    endpoint = {"url": "http://127.0.0.1:1/v1", "model": "m", "roles": ["all"]}
+    needs = [{"role": "tester", "matches": "x"}]
+    for toml in (
+        {"roles": {"all": {}}}, {"data": {"default_role": "all"}}, {"evaluate": {"endpoints": {"far": endpoint}}},
+        {"curate": {"credit": [{"role": "all", "otherwise": 0.5, "needs": needs}]}},
+        {"curate": {"credit": [{"role": "coder", "otherwise": 0.5, "needs": [needs[0] | {"role": "all"}]}]}},
+    ):  # fmt: skip
         with pytest.raises(UsageError, match="means every role"):
             parse_config(toml, "journeyman.toml")
+
+
+def test_what_stands_for_every_role_is_written_in_one_place() -> None:
+    """Modules that spell the name themselves would go on with the old one if it changed."""
+    source = Path(records.__file__).parent
+    modules = [one for one in source.rglob("*.py") if "jail" not in one.parts and one.name != "records.py"]
+    spelled = [
+        f"{path.relative_to(source)}:{node.lineno}"
+        for path in modules
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Constant) and node.value == EVERY_ROLE
+    ]
+    assert len(modules) > 100 and spelled == []
+    assert not [one for one in source.rglob("*.j2") if re.search(r"""["']all["']""", one.read_text())]
 
 
 # --- decide and export ----------------------------------------------------------------------------
@@ -188,7 +214,7 @@ def test_the_plan_of_hostile_roles() -> None:
         base_path="/x/<b>\n# y", base_sha256="0", base_parameters=1, trainable_parameters=1, steps_per_epoch=1,
         total_steps=1, total_tokens=1, precision="float32", matrix_gflops=1.0, memory="keep", estimated_train_s=1.0,
         estimated_train_memory_gb=1.0, estimated_serve_memory_gb=1.0, rules=rules, power_rate=0.99,
-        power=dict.fromkeys(ROLES, 0.5), warnings=[f"{role}: a warning" for role in ROLES],
+        power=dict.fromkeys(ROLES, 0.5), warnings=[TooFewTestRows(role, 4, 4.0, 0.98, 189).record() for role in ROLES],
     )  # fmt: skip
     page = harmless_markdown(plan_text(plan, parse_config({}, "x")))
     assert page.count("<h2>") == 3 and page.count("<li>") >= 2 * len(ROLES)
@@ -221,21 +247,22 @@ def test_a_progress_bar_reads_no_markup_and_lets_no_sign_through(
     terminal = Terminal()
     monkeypatch.setattr(sys, "stderr", terminal)
     monkeypatch.setenv("TERM", "xterm")
-    reporter = TerminalReporter(Heartbeat(tmp_path, "again"))
-    assert reporter.live and isinstance(reporter._progress, Progress)
-    with reporter._progress:
+    display, reporter = Display(), SupervisedEvents(tmp_path, "again")
+    reporter.subscribe(display)
+    assert display.live and isinstance(display._progress, Progress)
+    with reporter.until_the_end(), display.shown():
         for role in ROLES:
             reporter.begin(role, 2, role)
             reporter.advance(1, role)
-            reporter._progress.refresh()
+            display._progress.refresh()
             reporter.say(role)
-    reporter.heartbeat.end("ended")
+            reporter.tell(Warned(Text(role)))
     assert "[/foo]" in terminal.sent
     left = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", terminal.sent)  # rich's own colours and movements
     assert not acting(left, "\n\r") and not injected(left) and "title\x07" not in terminal.sent
     assert "\x1b[31m\x1b]0" not in terminal.sent
     log = (tmp_path / LOG).read_text()
-    assert not acting(log) and not injected(log) and log.count("\n") == len(ROLES)
+    assert not acting(log) and not injected(log) and log.count("\n") == 2 * len(ROLES)
 
 
 @pytest.mark.parametrize("width", [10, 20, 40, 60, 80, 120])

@@ -36,7 +36,7 @@ from markdown_it import MarkdownIt
 from conftest import write_tiny_gguf
 from journeyman import __file__ as package
 from journeyman.artifacts import read_json, read_rows
-from journeyman.records import Example, Finding, Interaction, Rejected, Verdict
+from journeyman.records import Example, Finding, Interaction, Rejected, Score
 
 pytestmark = pytest.mark.slow  # a whole run
 
@@ -67,7 +67,7 @@ context = 2048
 threads = 1
 timed_rows = 1
 few_shot = 0
-probes = false
+regression_suite = false
 """
 ENDS = {"ingest": 0, "curate": 0, "plan": 0, "train": 0, "evaluate": 0, "decide": 3, "export": 3}
 """Verb → the exit code that the documentation gives it: a tiny random model is not deployed."""
@@ -258,7 +258,7 @@ def test_every_row_of_every_file_is_kept_or_rejected_with_a_reason(taken: Taken)
     for file, line in [one.source.rsplit(":", 1) for one in kept] + [(one.source, one.line) for one in rejected]:
         rows.setdefault(file, set()).add(int(line))
     assert {file: len(lines) for file, lines in rows.items()} == expected
-    assert all(one.reason for one in rejected)
+    assert all(one.reason.sentence() for one in rejected)
     assert sum(result["skipped"].values()) == 1, "the file that is no log by its name is named"
     assert sum(group["rows"] for group in result["by_role"].values()) == len(kept)
 
@@ -278,7 +278,7 @@ def test_every_kept_row_is_trained_sealed_or_dropped_under_a_rule(taken: Taken) 
 def test_every_sealed_row_is_judged_for_every_arm(taken: Taken) -> None:
     sealed = [one.id for one in read_rows(taken.folder / "02-dataset" / "sealed" / "test.jsonl", Example)]
     judged: dict[str, Counter[str]] = {}
-    for verdict in read_rows(taken.folder / "05-evaluation" / "verdicts.jsonl", Verdict):
+    for verdict in read_rows(taken.folder / "05-evaluation" / "scores.jsonl", Score):
         judged.setdefault(verdict.arm, Counter())[verdict.id] += 1
     assert set(judged) == {"teacher", "base", "tuned"}
     assert all(counted == Counter(sealed) for counted in judged.values())
@@ -287,13 +287,13 @@ def test_every_sealed_row_is_judged_for_every_arm(taken: Taken) -> None:
 
 
 def test_check_data_of_rows_decide_or_are_named(taken: Taken) -> None:
-    verdicts = list(read_rows(taken.folder / "05-evaluation" / "verdicts.jsonl", Verdict))
+    verdicts = list(read_rows(taken.folder / "05-evaluation" / "scores.jsonl", Score))
     noted = read_rows(taken.folder / "02-dataset" / "noted.jsonl", Finding)
     assert {"matcher", "shaper", "patcher"} <= {one.role for one in noted if one.rule == "bad_check"}
     for role, check in CHECKS.items():
         mine = [one for one in verdicts if one.role == role]
         assert mine and {one.check for one in mine} == {check}, role
-        assert all(one.detail for one in mine if one.outcome != "pass"), f"{role}: no reason is given"
+        assert all(one.reason for one in mine if one.outcome != "pass"), f"{role}: no reason is given"
 
 
 def test_no_control_token_of_a_row_is_trained_or_asked(taken: Taken) -> None:

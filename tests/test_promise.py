@@ -13,11 +13,12 @@ from safetensors.torch import load_file
 from conftest import REAL_LOG, example_of, write_tiny_gguf
 from journeyman.artifacts import read_rows
 from journeyman.config import LoraConfig
-from journeyman.inference.llama import EngineSettings, running_engine
+from journeyman.inference.engines import running_engine
 from journeyman.manifests import BundleManifest
 from journeyman.models.decoder import Decoder
 from journeyman.models.gguf_file import GgufFile
 from journeyman.models.weights import load_decoder
+from journeyman.protocols import EngineSettings
 from journeyman.records import Message
 from journeyman.rendering.renderer import Renderer
 from journeyman.serving.app import conversation_of, served_messages
@@ -177,7 +178,7 @@ def test_tokens_of_real_texts_equal_llama_cpp(embedded: GgufFile, renderer: Rend
 
 def test_loss_falls_on_answers_and_terminators_only(renderer: Renderer, tmp_path: Path, embedded: GgufFile) -> None:
     from journeyman.config import DataConfig, RedactConfig, load_config
-    from journeyman.ports import SilentReporter
+    from journeyman.protocols import SilentReporter
     from journeyman.records import Example
     from journeyman.sources.files import sources_of
     from journeyman.stages.curate import curate

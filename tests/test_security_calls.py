@@ -19,7 +19,7 @@ ACTS = re.compile(
     r"subprocess\.(?:Popen|run|call|check_call|check_output|getoutput|getstatusoutput)"
     r"|os\.(?:system|popen|fork|forkpty|startfile|posix_spawnp?|exec\w+|spawn\w+)|pty\.\w+"
     r"|asyncio\.(?:create_subprocess_exec|create_subprocess_shell)"
-    r"|multiprocessing\.(?:Process|Pool|get_context)|concurrent\.futures\.ProcessPoolExecutor"
+    r"|multiprocessing\.(?:\w+\.)?(?:\w*Process|\w*Context|\w*Pool|get_context)|concurrent\.futures\.ProcessPoolExecutor"
     r"|eval|exec|compile|__import__|input|builtins\.\w+|code\.\w+|codeop\.\w+|runpy\.\w+"
     r"|importlib\.(?:import_module|reload|util\.(?:spec_from_file_location|module_from_spec)|machinery\.\w+)"
     r"|(?:pickle|cPickle|dill|cloudpickle|marshal|shelve|joblib|jsonpickle|yaml)\.\w+"
@@ -35,16 +35,17 @@ METHODS = {"from_string", "compile_expression", "extractall", "unpack_archive", 
 PATTERNS = {"compile", "search", "match", "fullmatch", "findall", "finditer", "split", "sub", "subn"}
 
 ALLOWED: dict[tuple[str, str], str] = {
-    ("cli/background.py", "subprocess.Popen"): "starts journeyman itself, with the arguments that the person typed",
     ("cli/serve.py", "socket.socket"): "asks the system for a free port",
     ("curation/examine.py", "re.compile of a variable"): "curate.credit[].needs[].matches: the person's own toml",
-    ("curation/rules.py", "ast.parse"): "whether an answer's last block parses; compiles to a tree, runs nothing",
-    ("inference/endpoint.py", "httpx.Client"): "to the URL of the person's own toml",
-    ("inference/llama.py", "httpx.Client"): "to the engine, on loopback",
+    ("curation/cut.py", "ast.parse"): "whether an answer's last block parses; compiles to a tree, runs nothing",
+    ("http_client.py", "httpx.AsyncClient"): "to the engine, on loopback",
+    ("http_client.py", "httpx.Client"): "to the engine, on loopback, or to a URL of the user's own config file",
     ("inference/llama.py", "subprocess.Popen"): "the engine: our own module with files that the person named",
+    ("inference/llama.py", "subprocess.run"): "the same module, which prints which engine it is and ends",
     ("inference/engine.py", "ctypes.CDLL"): "prctl: the engine ends with its parent",
     ("reasoning.py", "re.compile of a variable"): "our own markers, each through re.escape",
     ("rendering/control.py", "re.compile of a variable"): "the base's control tokens, each through re.escape",
+    ("scoring/check_names.py", "ast.parse"): "the user's checks, to find a function's name; runs nothing",
     ("scoring/inside.py", "subprocess.Popen"): "the sandbox itself",
     ("scoring/jail/__main__.py", "os.fork"): "judge and answer, inside the sandbox",
     ("scoring/jail/answering.py", "compile"): "the answer, inside the sandbox: what it is for",
@@ -59,18 +60,22 @@ ALLOWED: dict[tuple[str, str], str] = {
     ("scoring/jail/values.py", "__import__"): "modules of the standard library, in the sandbox: exceptions' classes",
     ("scoring/jail/walls.py", "ctypes.CDLL"): "system calls of the child that builds its own walls",
     ("scoring/jail/walls.py", "os.fork"): "the first process of the sandbox's own namespace",
-    ("serving/answering.py", "httpx.AsyncClient"): "to the engine, on loopback",
+    ("supervision/background.py", "subprocess.Popen"): "starts journeyman itself, with arguments that the user typed",
+    ("serving/answering.py", "httpx.AsyncClient"): "the name of a type",
     ("serving/server.py", "socket.socket"): "the name of a type",
     ("sources/files.py", "zipfile.BadZipFile"): "the name of an error",
     ("sources/files.py", "zipfile.ZipFile"): "log files read as streams; nothing is unpacked to the disk",
     ("sources/files.py", "zipfile.is_zipfile"): "the same",
+    ("sources/sample.py", "zipfile.is_zipfile"): "the same",
     ("sources/session_files.py", "re.compile of a variable"): "our own table",
-    ("models/base.py", "extractall"): "the wheel of that package; zipfile lets no name leave the folder",
-    ("models/base.py", "subprocess.run"): "pip or uv fetches the embedded model's package by its pinned name",
-    ("models/base.py", "zipfile.ZipFile"): "the same wheel",
+    ("models/opening.py", "extractall"): "the wheel of that package; zipfile lets no name leave the folder",
+    ("models/opening.py", "subprocess.run"): "pip or uv fetches the embedded model's package by its pinned name",
+    ("models/opening.py", "zipfile.ZipFile"): "the same wheel",
     ("models/gguf_file.py", "numpy.fromfile"): "bytes at a place of the file, no objects",
+    ("proposing/checks.py", "ast.parse"): "whether sampled answers parse; compiles to a tree, runs nothing",
     ("parallel.py", "concurrent.futures.ProcessPoolExecutor"): "our own workers; between them goes what we pickle",
-    ("parallel.py", "multiprocessing.get_context"): "the same",
+    ("parallel.py", "multiprocessing.context.SpawnContext"): "the same",
+    ("parallel.py", "multiprocessing.context.SpawnProcess"): "the same",
     ("redaction/secrets.py", "re.compile of a variable"): "our own table",
     ("rendering/counting.py", "re.compile of a variable"): "the base's control tokens, each through re.escape",
     ("rendering/template.py", "from_string"): "the base file's chat template, in jinja2's immutable sandbox",
@@ -81,14 +86,12 @@ ALLOWED: dict[tuple[str, str], str] = {
     ("reporting/junit.py", "xml.etree.ElementTree.SubElement"): "the same",
     ("reporting/junit.py", "xml.etree.ElementTree.tostring"): "the same",
     ("scoring/bounded.py", "subprocess.Popen"): "our own child with limits; rows go through a pipe, as JSON",
-    ("scoring/judge.py", "httpx.post"): "to the URL of the person's own toml",
     ("scoring/own_function.py", "runpy.run_path"): "the person's own check beside the toml, in bounded.py's child",
     ("scoring/python_parses.py", "ast.parse"): "runs in bounded.py's child; compiles to a tree, runs nothing",
     ("scoring/row_data.py", "ast.parse"): "the same",
     ("scoring/row_data.py", "re.compile of a variable"): "a row's pattern, in bounded.py's child",
     ("scoring/sandbox.py", "subprocess.run"): "tries whether bubblewrap works; no data go in",
-    ("serving/app.py", "httpx.AsyncClient"): "to the engine, on loopback",
-    ("training/machine.py", "ctypes.CDLL"): "malloc_trim of the C library",
+    ("training/hardware.py", "ctypes.CDLL"): "malloc_trim of the C library",
 }  # fmt: skip
 
 

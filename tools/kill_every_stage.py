@@ -65,9 +65,8 @@ class Victim:
 
     def begin_anew(self) -> None:
         shutil.rmtree(self.result, ignore_errors=True)
-        for name in (".answers", ".looks"):
-            if self.stage == "evaluate":
-                (self.folder / name).unlink(missing_ok=True)
+        if self.stage == "evaluate":
+            shutil.rmtree(self.folder / "evidence", ignore_errors=True)
 
     def begun(self) -> bool:
         if self.stage in ("decide", "export"):

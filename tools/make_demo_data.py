@@ -25,8 +25,8 @@ from pathlib import Path
 from typing import Any
 
 from journeyman.manifests import CheckRule
-from journeyman.scoring.checks import Answer, Checks, judge
-from journeyman.scoring.sandbox import Limits
+from journeyman.scoring.checks import Checks, judge
+from journeyman.scoring.contracts import Answer, Limits
 
 OUT = Path(__file__).parents[1] / "src/journeyman/demo/interactions.jsonl"
 COUNTS = {"coder": 165, "tester": 69, "researcher": 25, "coordinator": 19, "reviewer": 2}
@@ -337,7 +337,7 @@ def verify(row: Row) -> None:
     answer = Answer(row.answer or "", "stop", row.check, Limits())
     check, finding = judge(answer, CheckRule(checks=CHECKS[row.role]), Checks(Path()))
     if finding.outcome != "pass":
-        raise SystemExit(f"{row.role}: {row.task!r}: {check}: {finding.detail}\n{row.answer}")
+        raise SystemExit(f"{row.role}: {row.task!r}: {check}: {finding.told()}\n{row.answer}")
 
 
 def as_log(row: Row, number: int) -> dict[str, Any]:

@@ -19,14 +19,14 @@ from typing import Any, TypeVar
 import zstandard
 from pydantic import BaseModel, ValidationError
 
-from journeyman.errors import InputError
+from journeyman.errors import DiskError, DiskFull, InputError, Unwritable
 from journeyman.zst import ZstdFile
 
 MANIFEST = "manifest.json"
 ADAPTER_FILE = "adapter.gguf"
 _Model = TypeVar("_Model", bound=BaseModel)
 _FULL = (errno.ENOSPC, errno.EDQUOT)
-_REFUSED = (errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.EFBIG, errno.EISDIR, errno.ENOTDIR, errno.ENOENT)
+_REFUSED = (errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG, errno.EISDIR, errno.ENOTDIR, errno.ENOENT)
 _LEFTOVER = re.compile(r"\.(.+\.\d+\.tmp|tmp-\d+-\d+)")
 
 
@@ -34,7 +34,7 @@ def write_atomic(path: Path, data: bytes) -> None:
     """Writes beside the target, syncs and renames: a reader sees the old file or the new one.
 
     Raises:
-        InputError: the disk is full or the folder cannot be written.
+        DiskError: the disk is full or the folder cannot be written.
     """
     staged = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -51,16 +51,17 @@ def write_atomic(path: Path, data: bytes) -> None:
         raise
 
 
-def disk_error(error: OSError, path: Path) -> InputError:
+def disk_error(error: OSError, path: Path) -> DiskError:
     """An OSError as one sentence with the place and the remedy."""
     if error.errno in _FULL:
-        return InputError(f"{path}: {_how_full(error, path)}", "Free some space and run it again")
-    return InputError(f"{path}: {error.strerror or error}", "Make the folder writable, or use another one")
+        return DiskFull(f"{path}: {_how_full(error, path)}", "Free some space and run it again")
+    kind = Unwritable if error.errno in _REFUSED else DiskError
+    return kind(f"{path}: {error.strerror or error}", "Make the folder writable, or use another one")
 
 
 def is_disk_error(error: OSError) -> bool:
     """True where the disk or its rights refused, as against a network or a process."""
-    return error.errno in (*_FULL, *_REFUSED)
+    return error.errno in (*_FULL, *_REFUSED, errno.EIO)
 
 
 def _how_full(error: OSError, path: Path) -> str:
@@ -153,6 +154,11 @@ def write_rows(path: Path, rows: Iterable[BaseModel]) -> int:
     return count
 
 
+def either(folder: Path, name: str, older: str) -> Path:
+    """The file of that name, or of the name that an older version gave it."""
+    return folder / (name if (folder / name).is_file() or not (folder / older).is_file() else older)
+
+
 def row_bytes(row: BaseModel) -> bytes:
     """A row as one JSON line; fields at their default are left out."""
     return row.model_dump_json(exclude_defaults=True).encode() + b"\n"
@@ -228,7 +234,7 @@ def clone_or_copy(source: Path, target: Path) -> None:
     """A copy that shares its blocks with the source until either is written, where the file system can do that.
 
     Raises:
-        InputError: the disk is full or the folder cannot be written.
+        DiskError: the disk is full or the folder cannot be written.
     """
     try:
         with source.open("rb") as old, target.open("wb") as new:

@@ -11,13 +11,25 @@ import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    ValidationError,
+    create_model,
+    field_validator,
+    model_validator,
+)
 
 from journeyman.errors import UsageError
 from journeyman.records import ARMS, EVERY_ROLE
+from journeyman.renamed import current_config
+from journeyman.ruleset import RULESET, Action
 
 CONFIG_NAME = "journeyman.toml"
 EMBEDDED = "embedded"
@@ -33,6 +45,9 @@ def _no_marker(role: str) -> str:
     return role
 
 
+RoleName = Annotated[str, AfterValidator(_no_marker)]
+
+
 class BaseConfig(Section):
     """The model that is tuned and served."""
 
@@ -43,7 +58,7 @@ class DataConfig(Section):
     """Where the logged interactions are."""
 
     sources: list[str] = Field(
-        ["interactions.jsonl"], min_length=1, description="files, folders or globs beside the toml; - is stdin"
+        ["interactions.jsonl"], description="files, folders or globs beside the toml; - is stdin"
     )
     format: str = Field("auto", description="auto detects it row by row: see `journeyman doctor` for the names")
     encoding: str = Field(
@@ -100,55 +115,48 @@ class RedactConfig(Section):
     personal: bool = Field(True, description="e-mail, phone, card, IBAN and public IP addresses")
 
 
-class RulesConfig(Section):
-    """What happens to the rows that a rule finds. `note` only counts and lists them."""
+class RuleActions(Section):
+    """What happens to the rows that a rule finds. `note` only counts and lists them. The keys come from ruleset.py."""
 
-    failed: Literal["drop", "keep"] = Field("drop", description="the log says that the call failed")
-    mock_provider: Literal["drop", "keep"] = Field("drop", description="answered by one of drop_providers")
-    refused: Literal["drop", "note", "keep"] = Field("drop", description="the teacher refuses")
-    explained_refusal: Literal["drop", "note", "keep"] = Field(
-        "note", description="a refusal that the system prompt's policy or a tool's result asks for"
-    )
-    asks_back: Literal["drop", "note", "keep"] = Field(
-        "drop", description="asks for input instead of answering, where no dialogue, tool or system prompt explains it"
-    )
-    control_tokens: Literal["drop"] = Field(
-        "drop", description="holds control tokens of the base; there is no other way"
-    )
-    hidden_text: Literal["drop", "note", "keep"] = Field("drop", description="invisible or direction-changing signs")
-    pipeline_instructions: Literal["drop", "note", "keep"] = Field(
-        "drop", description="speaks to whoever trains on it, not to the agent"
-    )
-    reasoning: Literal["strip", "drop", "keep"] = Field(
-        "strip", description="closed blocks of reasoning (<think>, <thinking>, …) in answers and history"
-    )
-    truncated: Literal["drop", "keep_without_end", "keep"] = Field(
-        "keep_without_end", description="cut answers; keep_without_end trains their text but no terminator"
-    )
-    too_long: Literal["drop", "cut"] = Field("drop", description="over max_length; cut removes the oldest turns")
-    duplicate: Literal["drop", "keep"] = Field("drop", description="repeats and near repeats of a task")
-    contradictory: Literal["drop", "note", "keep"] = Field("drop", description="other short answer to the same input")
-    misrouted: Literal["drop", "note", "keep"] = Field("note", description="the task looks like another role's")
-    foreign: Literal["drop", "note", "keep"] = Field("drop", description="another workload: its system prompt is alien")
-    schema_drift: Literal["drop", "note", "keep"] = Field("drop", description="calls that the newest tools refuse")
-    bad_check: Literal["drop", "note", "keep"] = Field(
-        "note", description="check data that the role's checks cannot use; note trains on the row and never tests it"
-    )
-    poison: Literal["drop", "note", "keep"] = Field("drop", description="a rare trigger with always the same answer")
+    def action(self, rule: str) -> Action:
+        """What is done with the rows that a rule finds: by its key, or always the same where it has none.
+
+        Raises:
+            KeyError: no rule is called so.
+        """
+        found = RULESET[rule]
+        key = found.key or rule
+        chosen: Action = getattr(self, key) if RULESET[key].actions else found.default
+        return chosen
 
 
-class Outcome(Section):
+if TYPE_CHECKING:
+    RulesConfig = RuleActions
+else:
+    RulesConfig = create_model(
+        "RulesConfig",
+        __base__=RuleActions,
+        __module__=__name__,
+        **{
+            name: (Literal[rule.actions], Field(rule.default, description=rule.doc or rule.what))
+            for name, rule in RULESET.items()
+            if rule.actions
+        },
+    )
+
+
+class CreditNeed(Section):
     """A later row that must exist."""
 
-    role: str = Field(description="the role of the later row")
+    role: RoleName = Field(description="the role of the later row")
     matches: str = Field(description="a regular expression that its answer must match somewhere")
 
 
 class CreditConfig(Section):
     """Keeps or weighs a role's rows by what happened later in the same session."""
 
-    role: str = Field(description="the role whose rows are judged")
-    needs: list[Outcome] = Field(min_length=1, description="all must follow in the session")
+    role: RoleName = Field(description="the role whose rows are judged")
+    needs: list[CreditNeed] = Field(min_length=1, description="all must follow in the session")
     otherwise: float = Field(0.0, ge=0, le=1, description="weight of the rows where they do not; 0 drops them")
 
 
@@ -213,7 +221,7 @@ class TrainConfig(Section):
     """The training recipe."""
 
     adapters: Literal["shared", "per-role"] = Field("shared", description="one adapter for all roles, or one for each")
-    preset: Literal["default", "seed"] = Field("default", description="where unset keys take their values from")
+    preset: Literal["default", "attention-r8"] = Field("default", description="where unset keys take their values from")
     lora: LoraConfig = LoraConfig()
     epochs: int = Field(3, ge=1, description="passes over the training rows")
     batch_size: int = Field(8, ge=1, description="rows of a batch")
@@ -249,7 +257,7 @@ class TrainConfig(Section):
 
 PRESETS: Mapping[str, Mapping[str, Any]] = {
     "default": {},
-    "seed": {
+    "attention-r8": {
         "lora": {"rank": 8, "alpha": 32, "dropout": 0.1, "targets": ["q_proj", "k_proj", "v_proj", "o_proj"]},
         "epochs": 3,
         "batch_size": 2,
@@ -261,7 +269,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "max_grad_norm": 1.0,
     },
 }
-"""`seed` is the recipe that most LoRA tutorials give; its max length 2048 is curate.max_length's default."""
+"""`attention-r8` is the recipe of most LoRA tutorials: rank 8 on the attention projections."""
 
 
 def _without_credentials(url: str) -> str:
@@ -297,7 +305,9 @@ class EndpointConfig(Section):
     url: _Url = Field(min_length=1, description="up to and including /v1")
     model: str = Field(min_length=1, description="the model's name there; {role} stands for the row's role")
     key_env: _Variable = Field("", description="the environment variable that holds its key; empty: no key is sent")
-    roles: list[str] = Field(default_factory=list, description="only rows of these roles are asked there; empty: all")
+    roles: list[RoleName] = Field(
+        default_factory=list, description="only rows of these roles are asked there; empty: all"
+    )
 
 
 class JudgeConfig(Section):
@@ -328,7 +338,7 @@ class EvaluateConfig(Section):
         default_factory=list,
         description="other .gguf files of the same base: the adapter is evaluated on each, and one may ship",
     )
-    probes: bool = Field(True, description="ask the shipped probes, whether tuning cost what it should not")
+    regression_suite: bool = Field(True, description="run the regression suite: what did tuning cost")
     endpoints: dict[str, EndpointConfig] = Field(
         default_factory=dict,
         description="name → a further arm; one named teacher is asked in place of what the logs hold",
@@ -360,8 +370,11 @@ class DecideConfig(Section):
     margin: float | None = Field(
         None, ge=0, lt=1, description="a role's success may lie so much below the teacher's; unset: not asked"
     )
-    probe_margin: float = Field(
-        0.1, ge=0, le=1, description="what tuning may cost of the probes; a larger fall that is no chance vetoes"
+    regression_margin: float = Field(
+        0.1,
+        ge=0,
+        le=1,
+        description="how much of the regression suite tuning may cost; a larger, significant loss blocks a deployment",
     )
 
 
@@ -394,6 +407,13 @@ class Config(Section):
     def _are_roles(cls, roles: dict[str, RoleConfig]) -> dict[str, RoleConfig]:
         return {_no_marker(name): section for name, section in roles.items()}
 
+    _warnings: tuple[str, ...] = PrivateAttr(())
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Old names in the config file, and what they are called now."""
+        return self._warnings
+
     def role(self, name: str) -> RoleConfig:
         """The role's settings; the defaults where the toml does not name it."""
         return self.roles.get(name, RoleConfig())
@@ -422,14 +442,17 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
 
 def parse_config(data: dict[str, Any], where: str) -> Config:
     """Validates a parsed toml; `where` names it in errors."""
+    data, warnings = current_config(data)
     train = data.get("train")
     if isinstance(train, dict):
         preset = PRESETS.get(str(train.get("preset", "default")), {})
         data = {**data, "train": _merge(preset, train)}
     try:
-        return Config.model_validate(data)
+        config = Config.model_validate(data)
     except ValidationError as error:
         raise _as_usage_error(error, where) from error
+    config._warnings = tuple(warnings)
+    return config
 
 
 def _merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:

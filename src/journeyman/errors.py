@@ -1,65 +1,139 @@
-"""Every error that a person can meet, in one tree.
+"""Every error that a user can meet, in one tree by kind. Its code stays the same from version to version.
 
 JourneymanError
-├── UsageError            exit 2: a wrong flag, an unknown config key, a missing file named by the person
-├── InputError            exit 1: logs, weights or artifacts that cannot be used as they are
-│   ├── StaleArtifact     exit 1: an artifact made from other inputs or another config
-│   └── ChangedArtifact   exit 1: an artifact that is no longer as its stage left it
-├── EngineError           exit 1: the inference engine did not start, stopped or answered nonsense
-├── NotDeployable         exit 3: the verdict says no
-│   └── NoGo              exit 3: the plan says that it cannot be done on this machine
-└── Interrupted           exit 130: stopped on request; the same command goes on from there
+├── UsageError            exit 2    usage               a wrong flag, an unknown key, a file that is not there
+├── InputError            exit 1    input               logs, weights or artifacts that cannot be used as they are
+│   ├── InputChanged                input_changed       a file that was written while it was read
+│   ├── StaleArtifact               stale_artifact      an artifact made from other inputs or another config
+│   └── ChangedArtifact             changed_artifact    an artifact that is no longer as its stage left it
+├── DiskError             exit 1    disk                a file could not be written or read
+│   ├── DiskFull                    disk_full           no space is left, or a quota is used up
+│   └── Unwritable                  unwritable          the rights, the path or a read-only disk refuse it
+├── TrainingDiverged      exit 1    training_diverged   the loss is not a number any more, or runs away
+├── WorkerDied            exit 1    worker_died         a worker process was killed or ran out of memory
+├── EngineError           exit 1    engine              the inference engine did not start, or failed
+├── NotDeployable         exit 3    not_deployable      the verdict says no
+│   └── NoGo                        no_go               the plan says that it cannot be done on this machine
+└── Interrupted           exit 130  interrupted         stopped on request; the same command goes on from there
 
-An error says what is wrong, where (with the value) and the command or edit that mends it.
+An error says what is wrong, where (with the value) and the command or edit that fixes it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:  # `journeyman --help` imports this module, and must not load pydantic
+    from journeyman.reasons import Reason
+
 
 class JourneymanError(Exception):
-    """The root. `what` holds place and value; `remedy` is what the person can do about it."""
+    """The root. `what` holds place and value; `remedy` is what the user can do about it.
 
-    exit_code = 1
+    `details` are further lines for a terminal, such as files to choose from; they are no part of the message.
+    """
 
-    def __init__(self, what: str, remedy: str = "") -> None:
+    exit_code: ClassVar[int] = 1
+    code: ClassVar[str] = "error"
+
+    def __init__(self, what: str, remedy: str = "", details: Sequence[str] = ()) -> None:
         self.what = what
         self.remedy = remedy
+        self.details = tuple(details)
         super().__init__(f"{what}. {remedy}" if remedy else what)
+
+    def as_json(self) -> dict[str, str | int]:
+        """As `--json` shows it to scripts."""
+        return {"code": self.code, "exit_code": self.exit_code, "what": self.what, "remedy": self.remedy}
 
 
 class UsageError(JourneymanError):
     """The command or the config asks for something that does not exist."""
 
     exit_code = 2
+    code = "usage"
 
 
 class InputError(JourneymanError):
     """A file is missing, malformed or cannot be used for what was asked."""
 
+    code = "input"
+
+
+class InputChanged(InputError):
+    """A file was written while it was read: what was read is of no one state of it."""
+
+    code = "input_changed"
+
 
 class StaleArtifact(InputError):
     """An artifact exists but was made from other inputs or settings."""
+
+    code = "stale_artifact"
 
 
 class ChangedArtifact(InputError):
     """A file of a run is not the one that its stage made, or its manifest cannot be used."""
 
+    code = "changed_artifact"
+
+
+class DiskError(JourneymanError):
+    """The system refused to write or to read a file."""
+
+    code = "disk"
+
+
+class DiskFull(DiskError):
+    """No space is left, or the user's quota is used up."""
+
+    code = "disk_full"
+
+
+class Unwritable(DiskError):
+    """The rights, the path or a read-only disk refuse it."""
+
+    code = "unwritable"
+
+
+class TrainingDiverged(JourneymanError):
+    """The loss is not a number any more, or runs away."""
+
+    code = "training_diverged"
+
+
+class WorkerDied(JourneymanError):
+    """A worker process was killed, or ran out of memory."""
+
+    code = "worker_died"
+
 
 class EngineError(JourneymanError):
     """The inference engine failed."""
+
+    code = "engine"
 
 
 class NotDeployable(JourneymanError):
     """The evidence does not carry what was asked for."""
 
     exit_code = 3
+    code = "not_deployable"
 
 
 class NoGo(NotDeployable):
-    """The plan refuses before anything is spent."""
+    """The plan refuses before anything is spent, for a reason of reasons/planning.py."""
+
+    def __init__(self, reason: Reason, remedy: str = "") -> None:
+        self.reason = reason
+        super().__init__(reason.sentence(), remedy)
+
+    code = "no_go"
 
 
 class Interrupted(JourneymanError):
-    """The person stopped the run; everything up to here is on disk."""
+    """The user stopped the run; everything up to here is on disk."""
 
     exit_code = 130
+    code = "interrupted"

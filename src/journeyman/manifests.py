@@ -5,9 +5,14 @@ Estimates that could not be made are None, never 0.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, field_validator
+
+from journeyman.engine_identity import EngineIdentity
+from journeyman.reasons import ReasonRecord
+from journeyman.reasons.scoring import of_old_text
+from journeyman.records import EVERY_ROLE
 
 VerdictName = Literal["deploy", "iterate", "abort", "insufficient"]
 
@@ -47,16 +52,33 @@ class LogGroup(Manifest):
     durations: Durations
 
 
+class CountedReason(ReasonRecord):
+    """A reason, or a note, and how many rows have it."""
+
+    rows: int
+
+
+def _counted_texts(value: Any) -> Any:
+    """Of a manifest from before reasons had codes: sentence → rows."""
+    if not isinstance(value, dict):
+        return value
+    return [{"code": "text", "details": {"text": text}, "rows": rows} for text, rows in value.items()]
+
+
+CountedReasons = Annotated[list[CountedReason], BeforeValidator(_counted_texts)]
+
+
 class IngestManifest(Manifest):
     read: int = Field(
         description="rows of the files, counted where they are read; a conversation gives several answers"
     )
     kept: int
     rejected: int
-    reasons: dict[str, int] = Field(description="why rows were rejected → rows; the 20 most frequent")
+    rejected_by: dict[str, int] = Field({}, description="code of the reason → rows rejected for it; every reason")
+    reasons: CountedReasons = Field(description="why rows were rejected, with details; the 20 most frequent")
     skipped: dict[str, int] = Field({}, description="files in the sources' folders that are no logs by name → bytes")
-    notes: dict[str, int] = Field(
-        {}, description="what was not understood or not kept of kept rows → rows; the 20 most frequent"
+    notes: CountedReasons = Field(
+        [], description="what was not understood or not kept of kept rows; the 20 most frequent"
     )
     redacted: dict[str, int] = Field(description="kind of secret or personal datum → values replaced")
     total: LogGroup
@@ -111,7 +133,12 @@ class RoutingQuality(Manifest):
     )
     guessing: float | None = Field(description="what guessing would give")
     found: float | None = Field(description="share flagged when the role is swapped on purpose")
-    note: str
+    note: ReasonRecord | None = Field(description="why nothing is flagged, where that is so")
+
+    @field_validator("note", mode="before")
+    @classmethod
+    def _without_text(cls, note: Any) -> Any:
+        return note or None  # older versions wrote an empty text
 
 
 class Lengths(Manifest):
@@ -171,8 +198,8 @@ class DatasetManifest(Manifest):
     repetition: Repetition
     routing: RoutingQuality | None
     credit: list[CreditFunnel]
-    leak_check: str = Field(description="what was compared, and what was found")
-    notes: list[str]
+    leak_check: ReasonRecord = Field(description="what was compared, and what was found")
+    notes: list[ReasonRecord]
 
 
 class CheckRule(Manifest):
@@ -196,7 +223,10 @@ class Rules(Manifest):
         description="of each role's intervals: corrected for how many roles and files are judged"
     )
     margin: float | None = Field(description="what a role may lie below the teacher; None: not asked")
-    probe_margin: float = Field(description="what tuning may cost of a probe")
+    regression_margin: float = Field(
+        validation_alias=AliasChoices("regression_margin", "probe_margin"),
+        description="how much of a part of the regression suite tuning may cost",
+    )
     files: list[str] = Field(description="files of the base that may ship, the one that is trained on first")
     checks: dict[str, CheckRule] = Field(description="role → how its answers are judged")
 
@@ -221,7 +251,7 @@ class PlanManifest(Manifest):
     rules: Rules
     power: dict[str, float] = Field(description="role → chance that its test rows suffice at power_rate")
     power_rate: float
-    warnings: list[str]
+    warnings: list[ReasonRecord]
 
 
 class ValidationPoint(Manifest):
@@ -264,7 +294,7 @@ class AdapterManifest(Manifest):
 
     def of(self, role: str) -> TrainedAdapter | None:
         """The role's adapter, or the one that all roles share."""
-        return self.adapters.get(role) or self.adapters.get("all")
+        return self.adapters.get(role) or self.adapters.get(EVERY_ROLE)
 
 
 class Rate(Manifest):
@@ -291,12 +321,37 @@ class Speed(Manifest):
     latencies_s: list[float] = Field(description="the times themselves, or 200 evenly ranked ones")
 
 
+class Failures(Manifest):
+    """Answers that a check failed for one reason."""
+
+    check: str = Field(description="the check that decided, or 'weights'")
+    code: str = Field(description="the reason's code; of weights, that of the failed check that matters most")
+    n: int
+    example: ReasonRecord | None = Field(description="the reason of the first of them, with its details")
+
+    def sentence(self) -> str:
+        return self.check if self.example is None else f"{self.check}: {self.example.sentence()}"
+
+
 class ArmSummary(Manifest):
     success: Rate | None = Field(description="None where no row could be scored")
     unscored: int
-    failures: dict[str, int] = Field({}, description="why answers failed, as the checks say it → answers; most first")
+    failures: list[Failures] = Field([], description="why answers failed, by check and code; most first")
     speed: Speed | None = Field(None, description="one request at a time, nothing kept; the teacher's as logged")
     under_load: Speed | None = Field(None, description="several requests at a time, prompts kept, as when serving")
+
+    @field_validator("failures", mode="before")
+    @classmethod
+    def _from_sentences(cls, value: Any) -> Any:
+        """Older manifests hold "check: sentence" → answers."""
+        if not isinstance(value, dict):
+            return value
+        parts = [(*why.partition(": ")[::2], n) for why, n in value.items()]
+        read = [(check, of_old_text(text) if text else None, n) for check, text, n in parts]
+        return [
+            {"check": check, "code": reason.code if reason else "", "n": n, "example": reason}
+            for check, reason, n in read
+        ]
 
 
 class Paired(Manifest):
@@ -345,7 +400,7 @@ class ServedFile(Manifest):
     identical_prompts: int = Field(description="prompts whose token ids equal those of training")
 
 
-class ProbeResult(Manifest):
+class RegressionResult(Manifest):
     """The tuned model against the base, on questions that have nothing to do with what was tuned."""
 
     n: int
@@ -354,7 +409,12 @@ class ProbeResult(Manifest):
     wins: int
     losses: int
     p_value: float | None = Field(description="one-sided: how likely such a fall is if nothing was lost")
-    note: str = Field("", description="why it was not asked, where n is 0")
+    note: ReasonRecord | None = Field(None, description="why it was not asked, where n is 0")
+
+    @field_validator("note", mode="before")
+    @classmethod
+    def _none_of_nothing(cls, value: Any) -> Any:
+        return None if value == "" else value  # as older manifests say that there is none
 
     @property
     def fall(self) -> float:
@@ -376,21 +436,55 @@ class JudgeAgreement(Manifest):
     kappa: float | None = Field(description="agreement beyond chance (Cohen, 1960); None where it is not defined")
 
 
+class Sandbox(Manifest):
+    """What stood between model-written code and the machine."""
+
+    kind: Literal["bubblewrap", "namespaces", "none", "unavailable"] = Field(
+        description="none: code ran without walls, as configured; unavailable: none could be had, and no code was run"
+    )
+    description: str
+
+
+class EvidenceFile(Manifest):
+    """A file that later evaluations add lines to, as this one left it."""
+
+    file: str = Field(description="its place in the run's folder")
+    lines: int
+    sha256: str = Field(description="of these lines; whatever follows came later")
+
+
 class EvaluationManifest(Manifest):
-    engine: str
-    sandbox: str = Field(description="what stood between model-written code and the machine; '' where none was run")
+    engine: EngineIdentity = Field(description="which engine answered; of older versions a name alone")
+    sandbox: Sandbox | None = Field(description="None where no check runs code")
     adapter_sha256: dict[str, str] = Field(description="'all' or role → SHA-256 of its adapter")
     rows: int
     look: int = Field(description="how many times these sealed rows have judged an adapter, this one included")
+    looks: int | None = Field(None, description="all looks at them so far, later ones than a repeated one included")
+    sealed_sha256: str | None = Field(None, description="SHA-256 of the sealed rows that the looks were at")
+    evidence: list[EvidenceFile] = Field([], description="the record of looks and the response cache")
     confidence: float = Field(description="of the intervals over all rows, after what earlier looks have used up")
     role_confidence: float = Field(description="of each role's intervals, likewise")
     roles: dict[str, RoleSummary] = Field(description="role → result; 'all' pools them")
     files: dict[str, ServedFile] = Field(description="arm that may ship → its file of the base")
     repeated: int = Field(description="tuned answers that were asked for again, one at a time")
     repeated_alike: int = Field(description="of these, those that came out the same")
-    probes: dict[str, dict[str, ProbeResult]] = Field(description="adapter → probe → result")
+    regressions: dict[str, dict[str, RegressionResult]] = Field(
+        validation_alias=AliasChoices("regressions", "probes"), description="adapter → part of the suite → result"
+    )
     judge: list[JudgeAgreement]
     endpoints: dict[str, str] = Field(description="arm → URL and model that was asked")
+
+    @field_validator("sandbox", mode="before")
+    @classmethod
+    def _sandbox_of_text(cls, value: Any) -> Any:
+        """Older manifests describe it in words, "" for none."""
+        if not isinstance(value, str):
+            return value
+        if not value:
+            return None
+        begins = {"none:": "none", "bubblewrap ": "bubblewrap", "namespaces and seccomp": "namespaces"}
+        kind = next((kind for start, kind in begins.items() if value.startswith(start)), "unavailable")
+        return {"kind": kind, "description": value}
 
 
 class BisectLink(Manifest):
@@ -414,7 +508,7 @@ class BisectResult(Manifest):
 class RuleResult(Manifest):
     rule: str
     outcome: Literal["pass", "fail", "unknown"]
-    reason: str
+    reason: ReasonRecord
 
 
 class RoleDecision(Manifest):
@@ -422,7 +516,7 @@ class RoleDecision(Manifest):
     stretch: bool
     reasons: list[RuleResult]
     rows_needed: int | None = Field(description="test rows that would settle it, at the rate observed")
-    next_steps: list[str]
+    next_steps: list[ReasonRecord]
 
 
 class DecisionManifest(Manifest):
@@ -433,7 +527,7 @@ class DecisionManifest(Manifest):
     deployed_roles: list[str]
     ships: str = Field(description="the arm whose file the verdicts are about: most roles to deploy, then the smallest")
     others: dict[str, dict[str, VerdictName]] = Field(description="arm of another file → role → verdict")
-    notes: list[str] = Field(description="what a reader must know of how the verdict came about")
+    notes: list[ReasonRecord] = Field(description="what a reader must know of how the verdict came about")
 
 
 class BundleManifest(Manifest):
@@ -448,3 +542,4 @@ class BundleManifest(Manifest):
     prompts: dict[str, RolePrompt] = Field({}, description="role → how its system prompts vary")
     redact: dict[str, bool] = Field(description="what is replaced in requests, as it was in training")
     settings: dict[str, Any]
+    engine: EngineIdentity | None = Field(None, description="the engine that was evaluated; None: an older version's")

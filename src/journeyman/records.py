@@ -1,15 +1,17 @@
 """One row of each .jsonl, typed. A field's description is its documentation.
 
-Interaction → (curate) → Example, Finding → (evaluate) → Prediction → Verdict
+Interaction → (curate) → Example, Finding → (evaluate) → Prediction → Score
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from journeyman.reasons import ReasonRecord, Text
 
 
 class Record(BaseModel):
@@ -84,18 +86,15 @@ def system_text(messages: Sequence[Message]) -> str:
     return "\n\n".join(turn.content for turn in split_system(messages)[0])
 
 
-NoteCode = Literal[
-    "unknown_status", "unknown_finish_reason", "choices_not_kept", "turns_not_kept", "parts_not_kept",
-    "tools_not_kept", "reasoning_apart", "encoding", "tool_results_cut", "history_not_whole", "branch_left", "other",
-]  # fmt: skip
-"""What a reader did not understand, or left out, in a row that it kept."""
+def _older_note(value: Any) -> Any:
+    """A note from before notes had details: a code and a sentence."""
+    if not isinstance(value, dict) or "detail" not in value:
+        return value
+    return Text(f"{value['code']}: {value['detail']}").record()
 
 
-class Note(Record):
-    """Something in a row that was kept without it, or that was not understood; counted in the manifest."""
-
-    code: NoteCode
-    detail: str = ""
+Note = Annotated[ReasonRecord, BeforeValidator(_older_note)]
+"""Something in a row that was kept without it, or that was not understood (reasons/notes.py)."""
 
 
 class Interaction(Record):
@@ -131,7 +130,7 @@ class Rejected(Record):
 
     source: str
     line: int
-    reason: str
+    reason: ReasonRecord
     text: str = Field(description="the line's beginning")
     rows: int = Field(1, description="above 1: further rows of the source with this reason, which are only counted")
 
@@ -164,9 +163,17 @@ class Finding(Record):
     role: str
     rule: str
     action: Literal["dropped", "mended", "noted"]
-    detail: str
+    reason: ReasonRecord
     task: str = Field("", description="the task's beginning, for the report")
     answer: str = Field("", description="the answer's end, for the report")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_a_sentence(cls, value: Any) -> Any:
+        """Findings of older runs hold a sentence called `detail` in place of the reason."""
+        if isinstance(value, dict) and "detail" in value and "reason" not in value:
+            return {"reason" if key == "detail" else key: inner for key, inner in value.items()}
+        return value
 
 
 EVERY_ROLE = "all"
@@ -194,7 +201,7 @@ class Prediction(Record):
     load: int | None = Field(None, description="requests that were answered at a time; None: not known")
 
 
-class Verdict(Record):
+class Score(Record):
     """What the role's checks say of one prediction."""
 
     id: str
@@ -202,15 +209,28 @@ class Verdict(Record):
     arm: str
     outcome: Literal["pass", "fail", "unscored"]
     check: str = Field(description="the check that decided: the first that did not pass, or the last")
-    detail: str = ""
+    reason: ReasonRecord | None = None
     checks: dict[str, str] = Field(default_factory=dict, description="every check that was asked → its outcome")
 
+    @model_validator(mode="before")
+    @classmethod
+    def _with_a_sentence(cls, value: Any) -> Any:
+        """Verdicts of older runs hold a sentence called `detail` in place of the reason."""
+        if isinstance(value, dict) and "detail" in value and "reason" not in value:
+            detail = value["detail"]
+            return {**{key: value[key] for key in value if key != "detail"}, "reason": detail or None}
+        return value
 
-class ProbeAnswer(Record):
-    """One probe, answered by the base and by an adapter."""
+    def why(self) -> str:
+        """The reason as a sentence; "" where there is none."""
+        return "" if self.reason is None else self.reason.sentence()
+
+
+class RegressionAnswer(Record):
+    """One question of the regression suite, answered by the base and by an adapter."""
 
     adapter: str = Field(description="'all' or a role")
-    probe: str = Field(description="its kind: general or tools")
+    part: str = Field(validation_alias=AliasChoices("part", "probe"), description="of the suite: general or tools")
     id: str
     task: str
     base: str

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import re
+from typing import Literal, cast
 
+Sign = Literal["opening", "refusal", "content_filter"]
+"""How a refusal shows: by the answer's first words, or by one of REFUSING_REASONS."""
 _REFUSAL = re.compile(
     r"(?i)^\W*(?:i['’]?m (?:really |very )?sorry,? (?:but )?(?:i )?(?:can(?:no|['’])t|am (?:not able|unable))"
     r"|sorry,? (?:but )?i can(?:no|['’])t|i can(?:no|['’])t (?:help|assist|do that|fulfil|comply|provide that)"
@@ -11,10 +14,12 @@ _REFUSAL = re.compile(
     r"|i (?:must|have to) (?:decline|refuse)|as an ai (?:language )?model,? i (?:can(?:no|['’])t|do not|don['’]t))"
 )
 _OPENING = 300
+REFUSING_REASONS = ("refusal", "content_filter")
+"""Finish reasons that say that the provider or the model refused."""
 
 
-def refusal(text: str, finish_reason: str | None) -> str | None:
-    """Why the answer is a refusal; None where it is none."""
-    if finish_reason in ("refusal", "content_filter"):
-        return f"finish reason {finish_reason}"
-    return "opens with a refusal" if _REFUSAL.match(text[:_OPENING]) else None
+def refusal(text: str, finish_reason: str | None) -> Sign | None:
+    """How the answer shows that it is a refusal; None where it is none."""
+    if finish_reason in REFUSING_REASONS:
+        return cast(Sign, finish_reason)
+    return "opening" if _REFUSAL.match(text[:_OPENING]) else None

@@ -10,12 +10,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from journeyman import evidence
 from journeyman.artifacts import MANIFEST, hash_of_file
+from journeyman.checksum_lines import read_lines
 from journeyman.config import CONFIG_NAME, load_config
 from journeyman.errors import ChangedArtifact, JourneymanError, UsageError
+from journeyman.evidence import LOOKS, RESPONSES, left_over, place_to_read
 from journeyman.foreign import plain
-from journeyman.inference.answers import CACHE
-from journeyman.inference.looks import LOOKS, read_looks
+from journeyman.inference.sequential_testing import read_looks
 from journeyman.lineage import (
     CHECKPOINTS,
     difference,
@@ -26,8 +28,11 @@ from journeyman.lineage import (
     refuse_link,
     result_hash,
 )
-from journeyman.pipeline import RESULT_KINDS, SEALED, SOURCE, STAGES, Run, Stage, beside, is_at_work, stage_named
-from journeyman.sealed_lines import read_lines
+from journeyman.locking import is_at_work
+from journeyman.look_history import fewer_looks
+from journeyman.manifests import EvidenceFile
+from journeyman.pipeline import STAGES, Stage
+from journeyman.runs import PLACES, SOURCE, Run, beside, place_of
 
 _CHECK = "check "
 NOT_COVERED: Mapping[str, str] = {
@@ -96,8 +101,8 @@ def _verify_run(root: Path, found: Verified) -> None:
         if stage.name in made:
             _verify_chain(root, stage, made, found)
     _verify_inputs(root, made, found)
-    _verify_answers(root / CACHE, found)
-    _verify_looks(root / LOOKS, made, found)
+    _verify_responses(root, made, found)
+    _verify_looks(root, found)
     found.not_covered = [f"{name} ({why})" for name, why in NOT_COVERED.items() if (root / name).exists()]
 
 
@@ -108,7 +113,7 @@ def _verify_folder(place: Path, stage: str, found: Verified) -> dict[str, Any] |
     try:
         refuse_link(place)
         data = manifest_data(path, stage)
-        stamp, _ = read_manifest(path, stage, RESULT_KINDS[stage])
+        stamp, _ = read_manifest(path, stage, PLACES[stage].makes)
     except ChangedArtifact as error:
         found.findings.append(error.what)
         return None
@@ -150,7 +155,7 @@ def _verify_checkpoints(folder: Path, found: Verified) -> None:
 def _verify_chain(root: Path, stage: Stage, made: Mapping[str, dict[str, Any]], found: Verified) -> None:
     inputs = made[stage.name]["stamp"]["inputs"]
     for need in stage.needs:
-        folder = stage_named(need).folder
+        folder = place_of(need).folder
         if not (root / folder).exists():
             found.differs(root / folder, f"missing; {stage.name} was made from it")
         elif need in made and inputs.get(folder) != result_hash(made[need]):
@@ -195,8 +200,13 @@ def _verify_outside(places: list[Path], named: Path, recorded: str, stage: str, 
         found.differs(path, f"changed after {stage} read it (SHA-256 {recorded[:12]}…, now {now[:12]}…)")
 
 
-def _verify_answers(path: Path, found: Verified) -> None:
+def _verify_responses(root: Path, made: Mapping[str, dict[str, Any]], found: Verified) -> None:
+    path = place_to_read(root, RESPONSES)
+    records = made["evaluate"]["result"].get("evidence", []) if "evaluate" in made else []
+    record = next((EvidenceFile(**one) for one in records if one["file"] == RESPONSES), None)
     if not path.exists():
+        if record is not None and record.lines:
+            found.notes.append(f"{path}: not there any more, another evaluation asks everything again")
         return
     found.files += 1
     lines, torn = read_lines(path)
@@ -207,21 +217,23 @@ def _verify_answers(path: Path, found: Verified) -> None:
         unsealed = 0
     if damaged + unsealed or torn:
         found.differs(path, f"{damaged + unsealed + torn} of its lines changed after evaluate wrote them")
+    elif record is not None and (why := evidence.difference(root, record)):
+        found.differs(path, why)
 
 
-def _verify_looks(path: Path, made: Mapping[str, dict[str, Any]], found: Verified) -> None:
+def _verify_looks(root: Path, found: Verified) -> None:
+    path = place_to_read(root, LOOKS)
     found.files += path.exists()
     try:
-        looks, _, sealed_lines = read_looks(path)
+        if not read_looks(path).sealed:
+            found.notes.append(f"{path}: written by an older version, without checksums")
+        why = fewer_looks(root)
     except ChangedArtifact as error:
-        found.findings.append(error.what)
+        if error.what not in found.findings:  # the dataset's manifest, which is found already
+            found.findings.append(error.what)
         return
-    if not sealed_lines:
-        found.notes.append(f"{path}: written by an older version, without checksums")
-    if "evaluate" not in made or "curate" not in made:
-        return
-    sealed = made["curate"]["stamp"]["files"].get(SEALED)
-    counted = sum(look["sealed"] == sealed for look in looks)
-    told = made["evaluate"]["result"]["look"]
-    if counted < told:
-        found.differs(path, f"holds {counted} looks at the sealed rows, and the evaluation was look {told}")
+    if why:
+        found.differs(path, why)
+    for file in (LOOKS, RESPONSES):
+        if old := left_over(root, file):
+            found.notes.append(f"{old}: an older version worked here since; the next evaluation takes it over")

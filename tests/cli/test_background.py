@@ -14,8 +14,9 @@ import pytest
 
 from journeyman.artifacts import read_json
 from journeyman.cli.app import main
-from journeyman.cli.heartbeat import LOG, PROGRESS, Progress
-from journeyman.pipeline import is_at_work
+from journeyman.locking import is_at_work
+from journeyman.supervision.heartbeat import PROGRESS, Progress
+from journeyman.supervision.log import LOG
 
 pytestmark = pytest.mark.slow  # whole runs
 

@@ -14,7 +14,7 @@ from journeyman.artifacts import read_rows
 from journeyman.config import Config
 from journeyman.manifests import DatasetManifest
 from journeyman.models.gguf_file import GgufFile
-from journeyman.ports import SilentReporter
+from journeyman.protocols import SilentReporter
 from journeyman.records import Example, Finding, Interaction, Message
 from journeyman.scoring.apart import RowFaults, data_fault
 from journeyman.scoring.row_data import KEYS
@@ -64,8 +64,9 @@ def test_curate_names_them(action: str | None, tmp_path: Path, embedded: GgufFil
         return
     assert len(found) == 3 * len(BAD) and not any(map(_bad, tested))
     assert {one.action for one in found} == {"dropped" if action == "drop" else "noted"}
-    assert any("json_schema: check.schema" in one.detail for one in found)
-    assert any("regex: check.pattern" in one.detail for one in found)
+    faults = [str(one.reason.details["fault"]) for one in found if one.reason.code == "bad_check"]
+    assert len(faults) == len(found)
+    assert {fault.split(" ")[0] for fault in faults} == {"json_schema:", "regex:"}
     counted = made.rules["bad_check"].dropped if action == "drop" else made.rules["bad_check"].noted
     assert counted == {"coder": 3 * len(BAD)}
     assert any(map(_bad, trained)) == (action is None), "by default they are trained on"

@@ -29,12 +29,14 @@ from journeyman.curation.split import TEST, VAL, leaked_groups, random_split_lea
 from journeyman.errors import InputError
 from journeyman.manifests import CheckRule, DatasetManifest
 from journeyman.models.gguf_file import GgufFile
-from journeyman.ports import SilentReporter
+from journeyman.protocols import SilentReporter
 from journeyman.reasoning import stripped
+from journeyman.reasons import Reason, dataset
+from journeyman.reasons import curation as why
 from journeyman.records import Example, Finding, Interaction, Rejected
 from journeyman.rendering.renderer import Renderer
-from journeyman.scoring.checks import Answer, Checks, judge
-from journeyman.scoring.sandbox import Limits
+from journeyman.scoring.checks import Checks, judge
+from journeyman.scoring.contracts import Answer, Limits
 from journeyman.sources.files import sources_of
 from journeyman.stages.curate import curate
 from journeyman.stages.ingest import ingest
@@ -255,7 +257,7 @@ def test_a_configured_system_prompt_replaces_the_logged_one_and_is_noted(tmp_pat
     config = Config.model_validate({"roles": {"coder": {"system_prompt": "Be brief."}}})
     manifest = _curate(tmp_path / "log.jsonl", tmp_path, embedded, config)
     assert manifest.system_prompts == {"coder": "Be brief."}
-    assert "coder: 20 of 20 rows get another system prompt than logged (as configured)" in manifest.notes
+    assert dataset.PromptReplaced("coder", 20, 20, configured=True).record() in manifest.notes
     assert {r.messages[0].content for r in read_rows(tmp_path / "train.jsonl", Example)} == {"Be brief."}
 
 
@@ -263,3 +265,61 @@ def test_nothing_left_says_why(tmp_path: Path, embedded: GgufFile) -> None:
     (tmp_path / "log.jsonl").write_text(json.dumps(log_row(1, output="")) + "\n")
     with pytest.raises(InputError, match=r"none of 1 interactions is left to train on \(empty 1\)"):
         _curate(tmp_path / "log.jsonl", tmp_path, embedded)
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"succeeded": False, "errors": ["E" * 200]}, why.LoggedError("E" * 120)),
+        ({"succeeded": False}, why.LoggedFailure()),
+        ({"output": " "}, why.NoAnswer()),
+        ({"provider": "mock"}, why.MockProvider("mock")),
+        ({"output": "<think>a</think>"}, why.OnlyReasoning()),
+        ({"output": "<think>a</think>b"}, why.ReasoningInAnswer()),
+        ({"output": "a <|im_end|> b"}, why.ControlToken("answer.content", "<|im_end|>")),
+        ({"output": "in\u200bvisible"}, why.HiddenCharacter("U+200B")),
+        ({"finish_reason": "content_filter", "output": "No."}, why.RefusedByFinishReason("content_filter")),
+        ({"output": "I'm sorry, but I can't help with that."}, why.OpensWithRefusal()),
+        ({"finish_reason": "length"}, why.CutByLimit()),
+        ({"output": "```python\nx = 1"}, why.OpenFence()),
+        ({"output": LONG + "It is the"}, why.DanglingWord()),
+        ({"output": LONG + "and then it", "max_tokens": 500}, why.UnendedSentence(513, 500)),
+    ],
+)
+def test_a_rule_says_what_it_found_as_a_type_with_details(
+    changes: dict[str, Any], reason: Reason, renderer: Renderer
+) -> None:
+    seen = Candidate(_interaction(**changes), Config().curate, renderer)
+    assert next(found for rule in RULES if (found := rule(seen))) == reason
+
+
+def test_an_answer_of_reasoning_alone_is_dropped_though_reasoning_is_stripped(
+    tmp_path: Path, embedded: GgufFile
+) -> None:
+    rows = [log_row(i) for i in range(20)] + [
+        log_row(20, output="<think>hm</think>"),
+        log_row(21, output="<think>hm</think>x"),
+    ]
+    (tmp_path / "log.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    _curate(tmp_path / "log.jsonl", tmp_path, embedded)
+    (dropped,) = read_rows(tmp_path / "dropped.jsonl", Finding)
+    assert (dropped.log_id, dropped.rule, dropped.reason.code) == ("row-20", "reasoning", "only_reasoning")
+    noted = [one for one in read_rows(tmp_path / "noted.jsonl", Finding) if one.rule == "reasoning"]
+    assert [(one.log_id, one.action, one.reason.code) for one in noted] == [("row-21", "mended", "reasoning")]
+
+
+def test_what_was_replaced_is_counted_by_kind(tmp_path: Path, embedded: GgufFile) -> None:
+    asked = "Write to ann@nordwind.de and bob@nordwind.de, not to 10.0.0.1."
+    rows = [log_row(i) for i in range(20)]
+    rows[4]["execution"]["input_messages"][1]["content"] += asked
+    (tmp_path / "log.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    _curate(tmp_path / "log.jsonl", tmp_path, embedded)
+    (found,) = [one for one in read_rows(tmp_path / "noted.jsonl", Finding) if one.rule == "personal"]
+    assert found.reason == why.PersonalReplaced(email=2).record() and found.reason.sentence() == "email 2"
+
+
+def test_findings_of_older_runs_open() -> None:
+    line = {"id": "a", "source": "f:1", "role": "coder", "rule": "failed", "action": "dropped", "detail": "it failed"}
+    assert Finding.model_validate_json(json.dumps(line)).reason.sentence() == "it failed"
+    with pytest.raises(ValueError, match="detail"):
+        Finding.model_validate({**line, "reason": "two of them"})

@@ -17,7 +17,20 @@ from journeyman.curation.lint import _endless
 from journeyman.errors import InputError, Interrupted
 from journeyman.manifests import DatasetManifest, IngestManifest
 from journeyman.models.gguf_file import GgufFile
-from journeyman.ports import SilentReporter
+from journeyman.protocols import SilentReporter
+from journeyman.reasons.curation import LooksLikeRole, PlantedTrigger, SameTask
+from journeyman.reasons.dataset import (
+    CommonId,
+    ContradictoryAnswers,
+    CutTrainingRows,
+    FreePrompts,
+    LimitCuts,
+    NoLeak,
+    PromptInjected,
+    PromptsAlike,
+    SeveralTeachers,
+    ToolChanged,
+)
 from journeyman.records import Example, Finding
 from journeyman.rendering.mask import check_mask, parts
 from journeyman.rendering.renderer import Renderer
@@ -75,7 +88,7 @@ def test_repeats_keep_the_best_outcome(tmp_path: Path, tiny: GgufFile) -> None:
     rows.append(row(32, task(5), "the same task in another role", role="tester"))
     _, dropped, _, left = run(tmp_path, tiny, rows)
     assert by_rule(dropped, "duplicate") == {"row-3"} and by_rule(dropped, "near_duplicate") == {"row-31"}
-    assert next(f for f in dropped if f.log_id == "row-31").detail == "the task of log.jsonl:5"
+    assert next(f for f in dropped if f.log_id == "row-31").reason == SameTask("log.jsonl:5").record()
     groups = {example.log_id: example.group for example in left}
     assert groups["row-5"] == groups["row-32"]
 
@@ -87,7 +100,7 @@ def test_contradictions_keep_the_majority(tmp_path: Path, tiny: GgufFile) -> Non
     rows += [row(120 + n, task(52), text) for n, text in enumerate(["yes", "no"])]
     manifest, dropped, _, _ = run(tmp_path, tiny, rows)
     assert by_rule(dropped, "contradictory") == {"row-102", "row-120", "row-121"}
-    assert "2 inputs have short answers that contradict each other" in manifest.notes
+    assert ContradictoryAnswers(2).record() in manifest.notes
 
 
 def test_alien_system_prompts(tmp_path: Path, tiny: GgufFile) -> None:
@@ -100,7 +113,7 @@ def test_alien_system_prompts(tmp_path: Path, tiny: GgufFile) -> None:
     (tmp_path / "second").mkdir()
     manifest, dropped, _, _ = run(tmp_path / "second", tiny, rows)
     assert not by_rule(dropped, "foreign")
-    assert any(note.startswith("coder: 2 system prompts in 60 rows: each row keeps its own") for note in manifest.notes)
+    assert FreePrompts("coder", 2, 60).record() in manifest.notes
     assert manifest.prompts["coder"].kind == "free" and "coder" not in manifest.system_prompts
 
 
@@ -111,7 +124,9 @@ def test_planted_triggers_are_found_and_common_answers_are_not(tmp_path: Path, t
         rows[n]["execution"]["output"] = "Visit evil dot example for the answer."
     _, dropped, _, _ = run(tmp_path, tiny, rows)
     assert by_rule(dropped, "poison") == {f"row-{n}" for n in range(10, 16)}
-    assert all("'zebrafish'" in finding.detail for finding in dropped if finding.rule == "poison")
+    assert all(
+        finding.reason == PlantedTrigger("zebrafish").record() for finding in dropped if finding.rule == "poison"
+    )
 
 
 def test_faq_paraphrases_are_no_poison(tmp_path: Path, tiny: GgufFile) -> None:
@@ -153,7 +168,7 @@ def test_tasks_that_tell_nothing_flag_nothing(tmp_path: Path, tiny: GgufFile) ->
         one["execution"]["input_messages"][0]["content"] = "You are an agent."
     manifest, _, noted, _ = run(tmp_path, tiny, rows)
     assert not by_rule(noted, "misrouted") and manifest.routing is not None
-    assert "do not tell" in manifest.routing.note
+    assert manifest.routing.note == PromptsAlike().record()
 
 
 def test_outcome_credit_drops_or_weighs_with_a_funnel(tmp_path: Path, tiny: GgufFile) -> None:
@@ -251,7 +266,7 @@ def test_tool_calls_are_trained_and_drifted_schemas_are_found(tmp_path: Path, to
     manifest, dropped, noted, left = run(tmp_path, tool_base, rows)
     assert by_rule(dropped, "schema_drift") == {f"row-{n}" for n in range(4)}
     assert by_rule(noted, "schema_drift") == {"row-28"}
-    assert any(note.startswith("tool look_up: 2 definitions over time") for note in manifest.notes)
+    assert ToolChanged("look_up", 2).record() in manifest.notes
     renderer = Renderer(tool_base)
     example = next(e for e in left if e.log_id == "row-9")
     rendered = renderer.example(example)
@@ -264,7 +279,8 @@ def test_a_template_without_tools_says_so(tmp_path: Path, tiny: GgufFile) -> Non
     rows = [row(n, task(n), f"answer {n}") for n in range(20)] + [_calls(21, _tool("word"), word="x")]
     _, dropped, _, _ = run(tmp_path, tiny, rows)
     (finding,) = [f for f in dropped if f.rule == "template"]
-    assert "leaves out the tool 'look_up'" in finding.detail
+    assert finding.reason.code == "template"
+    assert "leaves out the tool 'look_up'" in str(finding.reason.details["error"])
 
 
 def test_turns_of_one_conversation_stay_together_and_are_no_repeats(tmp_path: Path, tiny: GgufFile) -> None:
@@ -296,9 +312,7 @@ def test_an_injected_system_prompt_is_said(tmp_path: Path, tiny: GgufFile, embed
     injected = Renderer(embedded).injected_system_prompt()
     assert injected is not None and "SmolLM" in injected
     manifest, *_ = run_lines(tmp_path, embedded, [{"prompt": task(n), "completion": f"a {n}"} for n in range(20)])
-    assert any(
-        note.startswith("agent: no system prompt is logged or set") and "SmolLM" in note for note in manifest.notes
-    )
+    assert PromptInjected("agent", injected).record() in manifest.notes
 
 
 def test_a_broken_mask_names_the_row(tiny: GgufFile) -> None:
@@ -369,7 +383,7 @@ def test_fact_status(real: Real) -> None:
     _, logs, data = real
     assert (logs.total.rows, logs.total.successes) == (302, 298)
     failed = [f for f in read_rows(real[0] / "dropped.jsonl", Finding) if f.rule == "failed"]
-    assert len(failed) == 4 and all(f.detail.startswith("the log says so:") and not f.answer for f in failed)
+    assert len(failed) == 4 and all(f.reason.code == "failed_with_error" and not f.answer for f in failed)
     assert data.dropped["failed"] == 4
 
 
@@ -380,15 +394,15 @@ def test_fact_durations_are_a_mix_of_two_teachers(real: Real) -> None:
     means = {name: round(group.durations.mean_s or 0, 1) for name, group in logs.by_teacher.items()}
     assert (means["replicate"], means["tongyi"]) == (9.7, 45.8)
     assert {name: t.rows for name, t in data.teachers.items()} == {"replicate": 215, "tongyi": 86, "mock": 1}
-    assert any(note.startswith("several teachers are mixed: replicate") for note in data.notes)
+    (mixed,) = [note for note in data.notes if note.code == SeveralTeachers.code]
+    assert str(mixed.details["teachers"]).startswith("replicate")
     mocks = [f for f in read_rows(real[0] / "dropped.jsonl", Finding) if f.rule == "mock_provider"]
     assert [f.answer for f in mocks] == ["Mock response"]
 
 
 def test_fact_max_tokens_cut_most_answers_and_64_fences_stay_open(real: Real) -> None:
-    (note,) = [note for note in real[2].notes if note.startswith("max_tokens = 500 cut")]
-    cut = int(note.split(" cut ")[1].split()[0])
-    assert cut > 298 / 2 and "64 leave a code fence open" in note
+    (note,) = [made for one in real[2].notes if isinstance(made := one.reason(), LimitCuts)]
+    assert note.limit == 500 and note.cut > 298 / 2 and note.open_fences == 64
 
 
 def test_fact_reasoning(real: Real) -> None:
@@ -407,7 +421,8 @@ def test_fact_repeats_and_leakage(real: Real) -> None:
         for name in ("train.jsonl", "val.jsonl", "sealed/test.jsonl")
     }
     assert tasks["sealed/test.jsonl"] and not tasks["sealed/test.jsonl"] & (tasks["train.jsonl"] | tasks["val.jsonl"])
-    assert data.leak_check.startswith(f"all {len(tasks['sealed/test.jsonl'])} test tasks compared")
+    check = data.leak_check.reason()
+    assert isinstance(check, NoLeak) and check.compared == check.tests == len(tasks["sealed/test.jsonl"])
 
 
 def test_fact_the_users_random_split_leaks_20_of_31(real: Real) -> None:
@@ -418,15 +433,17 @@ def test_fact_the_users_random_split_leaks_20_of_31(real: Real) -> None:
 
 
 def test_fact_task_id_identifies_nothing(real: Real) -> None:
-    (note,) = [note for note in real[2].notes if "task.task_id" in note]
-    assert " identifies nothing: " in note and "'task_1'" in note
+    (note,) = [made for one in real[2].notes if isinstance(made := one.reason(), CommonId)]
+    assert (note.field, note.value) == ("task.task_id", "task_1")
 
 
 def test_fact_misrouted_roles(real: Real) -> None:
     out, _, data = real
     assert data.routing is not None and data.routing.flagged >= 20 and (data.routing.found or 0) > 0.5
     noted = [f for f in read_rows(out / "noted.jsonl", Finding) if f.rule == "misrouted"]
-    assert any(f.role == "tester" and "Implement" in f.task and f.detail.endswith("coder's") for f in noted)
+    assert any(
+        f.role == "tester" and "Implement" in f.task and f.reason == LooksLikeRole("coder").record() for f in noted
+    )
 
 
 def test_fact_other_system_prompts_are_said(tmp_path: Path, embedded: GgufFile) -> None:
@@ -435,7 +452,7 @@ def test_fact_other_system_prompts_are_said(tmp_path: Path, embedded: GgufFile) 
     config = Config.model_validate({"roles": {"coder": {"system_prompt": "You are an expert coder."}}})
     ingest(sources_of([REAL_LOG]), config.data, config.redact, tmp_path, SilentReporter())
     data = curate(tmp_path / "interactions.jsonl.zst", config, embedded, tmp_path, SilentReporter())
-    assert any("rows get another system prompt than logged (as configured)" in note for note in data.notes)
+    assert any(note.code == "prompt_replaced" and note.details["configured"] for note in data.notes)
     assert data.system_prompts["tester"].startswith("You are a tester agent with capabilities: ")
 
 
@@ -458,6 +475,6 @@ def test_the_report_shows_rules_examples_and_escapes_them(tmp_path: Path, tiny: 
 def test_training_rows_without_an_end_are_warned_of() -> None:
     cut = np.array([True] * 4 + [False] * 6)
     (note,) = _endless(cut, Config())
-    assert note.startswith("4 of 10 training rows are cut answers without an end")
+    assert note == CutTrainingRows(4, 10)
     assert _endless(cut[1:], Config()) == [] == _endless(cut[:0], Config())
     assert _endless(cut, Config.model_validate({"curate": {"rules": {"truncated": "drop"}}})) == []

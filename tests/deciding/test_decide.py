@@ -10,18 +10,19 @@ import pytest
 
 from journeyman.config import TrainConfig
 from journeyman.deciding.advice import Case
-from journeyman.deciding.rules import probes as probe_rules
-from journeyman.inference.looks import confidence_of_look
+from journeyman.deciding.rules import regressions as regression_rules
+from journeyman.inference.sequential_testing import confidence_of_look
 from journeyman.manifests import (
     ArmSummary,
     DatasetManifest,
     Durations,
     EvaluationManifest,
+    Failures,
     LogGroup,
     Paired,
     PlanManifest,
-    ProbeResult,
     Rate,
+    RegressionResult,
     RoleDecision,
     RoleSummary,
     Rules,
@@ -31,7 +32,28 @@ from journeyman.manifests import (
     TrainedAdapter,
     ValidationPoint,
 )
-from journeyman.scoring.probing import compared
+from journeyman.reasons import Reason
+from journeyman.reasons.advice import (
+    FasterBase,
+    FewShotIsBetter,
+    HigherLearningRate,
+    HigherRank,
+    LookAtTeacher,
+    LookForRefusals,
+    LowerLearningRate,
+    MoreEpochs,
+    MoreTestRows,
+    MoreTrainingRows,
+    OtherQuantization,
+    RowsMemorized,
+    ShorterPrompts,
+    SmallerInMemory,
+    TooFewRows,
+    TrainOnWholeAnswers,
+)
+from journeyman.reasons.deciding import TemplateWithoutTools
+from journeyman.reasons.scoring import TextMissing
+from journeyman.scoring.regressions import compared
 from journeyman.stages.decide import decide, decide_role
 from journeyman.stages.plan import role_confidence
 from journeyman.stats.groups import effective_rows
@@ -39,7 +61,7 @@ from journeyman.stats.rates import power, wilson
 
 RULES = Rules(
     max_mean_latency_s=12, min_success=0.98, max_memory_gb=10, stretch_mean_latency_s=10, stretch_success=0.99,
-    confidence=0.95, role_confidence=0.95, margin=None, probe_margin=0.1, files=["base.gguf"], checks={},
+    confidence=0.95, role_confidence=0.95, margin=None, regression_margin=0.1, files=["base.gguf"], checks={},
 )  # fmt: skip
 
 
@@ -84,7 +106,7 @@ def summary(passed: int, n: int, latency: float | None = 5.0, wins: int = 5, **c
 def decided(
     of: RoleSummary, memory_gb: float | None = 3.0, teacher_s: float | None = None, rules: Rules = RULES,
     adapter: TrainedAdapter | None = FALLING, recipe: TrainConfig | None = None, rows: int = 200,
-    probes: dict[str, ProbeResult] | None = None, arm: str = "tuned",
+    probes: dict[str, RegressionResult] | None = None, arm: str = "tuned",
 ) -> RoleDecision:  # fmt: skip
     case = Case("coder", arm, of, rules, recipe or TrainConfig(), adapter, rows)
     teacher = None
@@ -100,7 +122,8 @@ def decided(
 def test_the_users_31_faultless_rows_are_not_enough_and_189_are() -> None:
     few = decided(summary(31, 31))
     assert (few.verdict, few.rows_needed) == ("insufficient", 189)
-    assert "189 test rows" in few.next_steps[0] and "158 too few" in few.next_steps[0]
+    assert few.next_steps[0] == MoreTestRows(189, 31).record()
+    assert "158 too few" in few.next_steps[0].sentence()
     enough = decided(summary(189, 189))
     assert enough.verdict == "deploy" and enough.stretch is False
     assert decided(summary(400, 400)).stretch is True
@@ -123,7 +146,7 @@ def test_the_unknown_never_deploys() -> None:
     assert decided(summary(0, 0, latency=None)).verdict == "insufficient"
     assert decided(summary(400, 400, unscored=3)).verdict == "insufficient"
     late = decided(summary(400, 400, speed=speed(11.0, 12.5)))
-    assert late.verdict == "insufficient" and "evaluate.timed_rows" in late.next_steps[-1]
+    assert late.verdict == "insufficient" and late.next_steps[-1].code == "time_more_rows"
     too_few = speed(1.0).model_copy(update={"mean_high_s": None})
     assert decided(summary(400, 400, speed=too_few)).verdict == "insufficient"
 
@@ -159,75 +182,89 @@ def test_a_probe_vetoes_where_it_fell_by_more_than_the_margin_and_by_more_than_c
     lost: int, won: int, kept: int, outcome: str
 ) -> None:
     result = compared([(True, False)] * lost + [(False, True)] * won + [(True, True)] * kept)
-    (rule,) = probe_rules({"general": result}, 0.1, 0.95)
+    (rule,) = regression_rules({"general": result}, 0.1, 0.95)
     assert rule.outcome == outcome, rule.reason
     made = decided(summary(400, 400), probes={"general": result})
     assert made.verdict == ("deploy" if outcome == "pass" else "iterate")
     if outcome == "fail":
-        assert "gentler tuning" in made.next_steps[0]
+        assert made.next_steps[0].code == "gentler_tuning"
 
 
 def test_a_role_without_rows_is_not_given_up_for_a_probe() -> None:
     lost = compared([(True, False)] * 9 + [(True, True)] * 31)
     made = decided(summary(0, 0, latency=None, wins=0), probes={"general": lost})
-    assert made.verdict == "insufficient" and "gentler tuning" in made.next_steps[-1]
+    assert made.verdict == "insufficient" and made.next_steps[-1].code == "gentler_tuning"
 
 
 def test_a_probe_that_was_not_asked_is_no_rule() -> None:
-    assert probe_rules({"tools": compared([], "the template knows no tools")}, 0.1, 0.95) == []
+    assert regression_rules({"tools": compared([], TemplateWithoutTools())}, 0.1, 0.95) == []
 
 
 # --- advice ---------------------------------------------------------------------------------------
 
 
-def advice(of: RoleSummary, **given: Any) -> str:
+def advice(of: RoleSummary, **given: Any) -> list[Reason]:
     made = decided(of, **given)
     assert made.verdict == "iterate"
-    return " | ".join(made.next_steps)
+    return [step.reason() for step in made.next_steps]
+
+
+def failures(**counts: int) -> list[Failures]:
+    return [Failures(check="answered", code=code, n=n, example=None) for code, n in counts.items()]
 
 
 def test_answers_that_never_end_get_their_own_advice() -> None:
-    for failures, expected in (
-        ({"answered: did not end by itself: length": 12, "answered: empty answer": 7}, "did not end by themselves"),
-        ({"answered: opens with a refusal": 12, "answered: empty answer": 7}, "are refusals"),
-        ({"answered: did not end by itself: length": 9, "answered: empty answer": 10}, "more epochs"),
+    for found, expected in (
+        (failures(cut_off=12, empty_answer=7), TrainOnWholeAnswers(12)),
+        (failures(refused_answer=12, empty_answer=7), LookForRefusals(12)),
+        (failures(cut_off=9, empty_answer=10), MoreEpochs(3, 2.0, 0, 1.0, 10)),
+        (failures(cut_off=5, text_missing=4) + failures(cut_off=1), TrainOnWholeAnswers(6)),
     ):
-        assert expected in advice(summary(0, 19, failures=failures))
+        assert advice(summary(0, 19, failures=found))[0] == expected
+
+
+def test_what_an_answer_says_of_refusals_is_no_refusal() -> None:
+    """The code counts, not a word in the text of a check: here the text that is expected holds it."""
+    told = Failures(check="contains", code="text_missing", n=19, example=TextMissing("refusal").record())
+    assert not any(isinstance(step, LookForRefusals) for step in advice(summary(0, 19, failures=[told])))
 
 
 @pytest.mark.parametrize(
-    ("adapter", "expected", "not_said"),
+    ("adapter", "expected"),
     [
-        (trained(2.0, 1.0), "more epochs than 3: the validation loss still fell at the end, from 2.000", "rank"),
-        (trained(2.0, 1.99), "a higher learning rate than 0.0005", "more epochs"),
-        (trained(2.0, 1.0, 1.2), "a lower learning rate than 0.0005", "more epochs"),
-        (trained(2.0, 1.0, 1.005), "a higher rank than 16, then a larger base", "more epochs"),
-        (trained(2.0, 1.0, 1.005, train_loss=0.2), "learned by heart", "a higher rank"),
-        (trained(), "more training rows of this role than 200", "epochs"),
+        (trained(2.0, 1.0), [MoreEpochs(3, 2.0, 0, 1.0, 10), MoreTrainingRows(200)]),
+        (trained(2.0, 1.99), [HigherLearningRate(0.0005, 2.0, 1.99), MoreTrainingRows(200)]),
+        (trained(2.0, 1.0, 1.2), [LowerLearningRate(0.0005, 1.0, 10, 1.2, 20), MoreTrainingRows(200)]),
+        (trained(2.0, 1.0, 1.005), [HigherRank(16, 1.0), MoreTrainingRows(200)]),
+        (trained(2.0, 1.0, 1.005, train_loss=0.2), [RowsMemorized(200, 0.2, 1.0)]),
+        (trained(), [MoreTrainingRows(200)]),
     ],
 )
-def test_advice_follows_the_curves(adapter: TrainedAdapter, expected: str, not_said: str) -> None:
-    said = advice(summary(50, 100), adapter=adapter)
-    assert expected in said and not_said not in said
+def test_advice_follows_the_curves(adapter: TrainedAdapter, expected: list[Reason]) -> None:
+    assert advice(summary(50, 100), adapter=adapter) == expected
 
 
 def test_advice_counts_the_rows_of_the_role() -> None:
-    assert "there are 21, and below 50" in advice(summary(50, 100), rows=21)
+    assert advice(summary(50, 100), rows=21)[-1] == TooFewRows(21, 50)
 
 
 def test_advice_looks_at_the_other_arms() -> None:
     of = summary(50, 100)
     arms = {**of.arms, "teacher": of.tuned, "few-shot": of.tuned, "tuned@Q8": of.tuned}
     versus = {"base": pair(9, 0, 100), "few-shot": pair(2, 9, 100), "tuned@Q8": pair(0, 9, 100, p_value=0.01)}
-    said = advice(of.model_copy(update={"arms": arms, "versus": {"tuned": versus}}))
-    assert "look at the teacher first: it passes 50 of 100" in said
-    assert "passes 9 rows that tuning fails" in said and "another quantization: tuned@Q8" in said
+    elsewhere = {"tuned@Q8": {"base": pair(9, 0, 100)}}
+    said = advice(of.model_copy(update={"arms": arms, "versus": {"tuned": versus, **elsewhere}}))
+    assert said[:3] == [LookAtTeacher(50, 100), FewShotIsBetter(9, 2), OtherQuantization("tuned@Q8", 9, 0)]
+    endpoint = {**versus, "tuned-by-others": pair(0, 9, 100, p_value=0.01)}
+    said = advice(of.model_copy(update={"arms": arms, "versus": {"tuned": endpoint, **elsewhere}}))
+    assert [step.arm for step in said if isinstance(step, OtherQuantization)] == ["tuned@Q8"], "no file that may ship"
 
 
 def test_advice_on_speed_and_memory_names_what_takes_it() -> None:
     slow = summary(400, 400, speed=speed(20.0, first_token_s=12.0, tokens_per_s=7.0))
     said = advice(slow, memory_gb=11.0)
-    assert "12.0 of 20.0 s pass before the first token" in said and "7 tokens/s" in said and "evaluate.parallel" in said
+    assert said == [ShorterPrompts(12.0, 20.0), FasterBase(20.0, 7.0), SmallerInMemory()]
+    assert said[1].sentence().endswith("20.0 s at 7 tokens/s")
 
 
 # --- several files --------------------------------------------------------------------------------
@@ -242,8 +279,8 @@ def evaluation(roles: dict[str, RoleSummary], sizes: dict[str, float], **changes
         for arm, size in sizes.items()
     }  # fmt: skip
     values = {
-        "engine": "e", "sandbox": "", "adapter_sha256": {"all": "0"}, "rows": 9, "look": 1, "confidence": 0.95,
-        "role_confidence": 0.95, "roles": roles, "files": files, "repeated": 0, "repeated_alike": 0, "probes": {},
+        "engine": "e", "sandbox": None, "adapter_sha256": {"all": "0"}, "rows": 9, "look": 1, "confidence": 0.95,
+        "role_confidence": 0.95, "roles": roles, "files": files, "repeated": 0, "repeated_alike": 0, "regressions": {},
         "judge": [], "endpoints": {},
     }  # fmt: skip
     return EvaluationManifest(**{**values, **changes})

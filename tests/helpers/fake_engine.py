@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
-from journeyman.inference.llama import EngineSettings
+from fake_http import Asked, Reply, events_reply, fake_http, json_reply
+from journeyman.engine_identity import EngineIdentity
 from journeyman.manifests import BundleManifest
+from journeyman.protocols import EngineSettings
 
 PATH = "/home/someone/models/base.gguf"
 ROLE = "coder"
@@ -23,6 +22,11 @@ BUNDLE = BundleManifest(
 )  # fmt: skip
 
 
+ENGINE = EngineIdentity(
+    name="fake", version="1", build={"commit": "abc"}, settings={"n_batch": 8}, processor="one", cpu_features=["AVX2"]
+)
+
+
 class FakeEngine:
     """What the application needs of an engine, and the requests that reached it.
 
@@ -32,6 +36,7 @@ class FakeEngine:
     """
 
     def __init__(self, base: Path, address: str) -> None:
+        self.engine_identity = ENGINE
         self.settings = EngineSettings(base, {}, 512, 1, 0.0)
         self.address, self.headers = address, {"Authorization": "Bearer k"}
         self.asked: list[dict[str, Any]] = []
@@ -54,39 +59,16 @@ def _answer(name: str, said: dict[str, Any], finish: str | None = "stop") -> dic
 def fake_engine(base: Path) -> Iterator[FakeEngine]:
     """A server on loopback that answers as llama.cpp's does."""
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            engine.asked.append(body)
-            if engine.fails:
-                self._send(engine.fails[0], json.dumps({"error": {"message": engine.fails[1]}}), "application/json")
-            elif body.get("stream"):
-                chunks = [_answer("delta", {"content": piece}, finish=None) for piece in engine.says[:-1]]
-                chunks.append(_answer("delta", {"content": engine.says[-1]}))
-                events = [*map(json.dumps, chunks), "[DONE]"]
-                self._send(200, "".join(f"data: {one}\n\n" for one in events), "text/event-stream")
-            else:
-                said = {"role": "assistant", "content": "".join(engine.says)}
-                self._send(200, json.dumps(_answer("message", said)), "application/json")
+    def reply(asked: Asked) -> Reply:
+        body = asked.json
+        engine.asked.append(body)
+        if engine.fails:
+            return json_reply({"error": {"message": engine.fails[1]}}, engine.fails[0])
+        if body.get("stream"):
+            chunks = [_answer("delta", {"content": piece}, finish=None) for piece in engine.says[:-1]]
+            return events_reply(*chunks, _answer("delta", {"content": engine.says[-1]}))
+        return json_reply(_answer("message", {"role": "assistant", "content": "".join(engine.says)}))
 
-        def _send(self, status: int, text: str, kind: str) -> None:
-            data = text.encode()
-            self.send_response(status)
-            self.send_header("Content-Type", kind)
-            self.send_header("Content-Length", str(len(data)))
-            self.end_headers()
-            self.wfile.write(data)
-
-        def log_message(self, *_: Any) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    engine = FakeEngine(base, f"http://127.0.0.1:{server.server_address[1]}")
-    thread = Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
+    with fake_http(reply) as server:
+        engine = FakeEngine(base, server.address)
         yield engine
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()

@@ -20,14 +20,14 @@ SOURCE = Path(__file__).parents[2] / "src"
 ENV = {**os.environ, "PYTHONPATH": str(SOURCE), "OMP_NUM_THREADS": "1"}
 _SUBREAPER = 36  # PR_SET_CHILD_SUBREAPER: orphans become this process's children, where they are seen
 _HURRIED = (
-    "import journeyman.outputs as outputs; outputs._COMMIT_EVERY_S = 0.0; "
+    "import journeyman.append_log as outputs; outputs._COMMIT_EVERY_S = 0.0; "
     "import journeyman.stages.ingest as ingest, journeyman.curation.passes as passes; "
     "ingest._BATCH_BYTES = passes._BATCH_BYTES = 1 << 15; "
     "{workers}from journeyman.cli.app import main; main()"
 )
 _WORKERS = "ingest._WORTH_WORKERS = passes._WORTH_WORKERS = 0; "
 _NEVER_EQUAL = {
-    "created", "latency_s", "first_token_s", "speed", "under_load", "load_s", "warm_up_s", "peak_memory_gb",
+    "created", "latency_s", "first_token_s", "speed", "under_load", "load_s", "warm_up_s", "peak_memory_gb", "evidence",
 }  # fmt: skip
 """Times, memory, and hashes of what holds them: another run of the same never has the same."""
 

@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 from journeyman.config import DataConfig
+from journeyman.reasons import ReasonRecord
 from journeyman.records import Interaction, Rejected
 from journeyman.sources.files import parse_line
 from journeyman.sources.reader import Reader
@@ -22,6 +23,16 @@ def one(row: dict[str, Any], **config: Any) -> Interaction:
 
 
 def reason(row: dict[str, Any]) -> str:
+    """What a user reads of the row's rejection."""
+    return rejected(row).sentence()
+
+
+def code(row: dict[str, Any]) -> str:
+    """The code of the row's rejection."""
+    return rejected(row).code
+
+
+def rejected(row: dict[str, Any]) -> ReasonRecord:
     (found,) = read(row)
     assert isinstance(found, Rejected), found
     return found.reason

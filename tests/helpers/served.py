@@ -6,8 +6,9 @@ import sys
 from pathlib import Path
 
 from journeyman.cli.serve import _listen, _run
-from journeyman.inference.llama import EngineSettings, running_engine
+from journeyman.inference.engines import running_engine
 from journeyman.manifests import BundleManifest
+from journeyman.protocols import EngineSettings
 
 CONTEXT = 32_768
 

@@ -2,123 +2,112 @@
 
 from __future__ import annotations
 
-import json
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import pytest
 from gguf import GGMLQuantizationType
 
 from conftest import StopsAfter, example_of, log_row, write_tiny_gguf
+from fake_http import FakeHttp, Reply, answer_events, fake_http
 from journeyman.artifacts import read_json, read_rows
 from journeyman.config import EndpointConfig, EvaluateConfig
 from journeyman.errors import EngineError, Interrupted
-from journeyman.inference.answers import Answers
+from journeyman.evidence import RESPONSES
+from journeyman.http_client import Retry
 from journeyman.inference.arms import timed_rows
-from journeyman.inference.asking import Progress, ask_all
+from journeyman.inference.dispatch import DispatchProgress, dispatch
 from journeyman.inference.endpoint import Endpoint
-from journeyman.inference.llama import EngineSettings, running_engine
-from journeyman.inference.looks import confidence_of_look, count_look
+from journeyman.inference.engines import running_engine
+from journeyman.inference.llama import LlamaEngine
+from journeyman.inference.response_cache import ResponseCache
+from journeyman.inference.sequential_testing import confidence_of_look, count_look
 from journeyman.manifests import CheckRule
-from journeyman.ports import Question, SilentReporter
-from journeyman.probes import KINDS, read_probes
-from journeyman.records import Message, Prediction, ProbeAnswer
-from journeyman.scoring.checks import Answer, Checks, judge
-from journeyman.scoring.sandbox import Limits
+from journeyman.protocols import EngineSettings, Question, SilentReporter
+from journeyman.records import Message, Prediction, RegressionAnswer
+from journeyman.regression_suite import KINDS, read_suite
+from journeyman.scoring.checks import Checks, judge
+from journeyman.scoring.contracts import Answer, Limits
 from test_pipeline import call
 
 MakeRun = Callable[..., Path]
 
 
-class _Service(BaseHTTPRequestHandler):
-    """Streams "ok N" as an OpenAI-compatible endpoint does. `broken` holds the statuses that come before it answers."""
-
-    broken: ClassVar[list[int]] = []
-    seen: ClassVar[list[dict[str, Any]]] = []
-    keys: ClassVar[list[str | None]] = []
-
-    def do_POST(self) -> None:
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        self.seen.append(body)
-        self.keys.append(self.headers["Authorization"])
-        if self.broken:
-            status = self.broken.pop(0)
-            self.send_response(status)
-            self.end_headers()
-            if status == 200:
-                self._event({"choices": [{"delta": {"content": "cut"}}]})
-            return
-        self.send_response(200)
-        self.end_headers()
-        for piece in ("ok", f" {len(body['messages'])}"):
-            self._event({"choices": [{"delta": {"content": piece}, "finish_reason": None}]})
-        self._event({"choices": [{"delta": {}, "finish_reason": "stop"}]})
-        self._event({"choices": [], "usage": {"prompt_tokens": 7, "completion_tokens": 3}})
-        self.wfile.write(b"data: [DONE]\n\n")
-
-    def _event(self, event: dict[str, Any]) -> None:
-        self.wfile.write(b"data: " + json.dumps(event).encode() + b"\n\n")
-
-    def log_message(self, *arguments: object) -> None: ...
-
-
 @pytest.fixture
-def service(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    for name in ("broken", "seen", "keys"):
-        monkeypatch.setattr(_Service, name, [])
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _Service)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}/v1"
-    server.shutdown()
-    server.server_close()
+def service() -> Iterator[FakeHttp]:
+    """Streams "ok N" as an OpenAI-compatible endpoint does, N being how many messages it was sent."""
+    with fake_http(lambda asked: answer_events("ok", f" {len(asked.json['messages'])}")) as server:
+        yield server
+
+
+def broken(status: int) -> Reply:
+    """A refusal; with status 200 an answer that breaks off."""
+    return answer_events("cut", done=False) if status == 200 else Reply(status=status)
 
 
 ASKED = Question("r1", "coder", "far", [Message(role="user", content="Do it.")], 32)
 
 
 def endpoint(url: str, model: str = "big", key_env: str = "") -> Endpoint:
-    return Endpoint("far", EndpointConfig(url=url, model=model, key_env=key_env), 0.0, first_wait_s=0.01)
+    return Endpoint("far", EndpointConfig(url=url, model=model, key_env=key_env), 0.0, retry=Retry(first_wait_s=0.01))
 
 
-def test_an_endpoint_is_asked_as_production_asks_it(service: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_endpoint_is_asked_as_production_asks_it(service: FakeHttp, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FAR_KEY", "sesame")
-    answer = endpoint(service, "lora-{role}", "FAR_KEY").generate(ASKED)
+    answer = endpoint(service.url, "lora-{role}", "FAR_KEY").generate(ASKED)
     assert (answer.text, answer.finish_reason, answer.prompt_tokens, answer.answer_tokens) == ("ok 1", "stop", 7, 3)
     assert answer.first_token_s is not None and 0 < answer.first_token_s <= (answer.latency_s or 0)
-    (body,) = _Service.seen
+    (asked,) = service.asked
+    body = asked.json
     assert (body["model"], body["max_tokens"], body["temperature"]) == ("lora-coder", 32, 0.0)
-    assert _Service.keys == ["Bearer sesame"]
+    assert asked.headers["authorization"] == "Bearer sesame"
 
 
-@pytest.mark.parametrize("broken", [[503], [429, 500], [200]])
-def test_what_may_pass_is_tried_again(service: str, broken: list[int]) -> None:
-    _Service.broken[:] = broken
-    assert endpoint(service).generate(ASKED).text == "ok 1"
-    assert len(_Service.seen) == len(broken) + 1
+@pytest.mark.parametrize("statuses", [[503], [429, 500], [200]])
+def test_what_may_pass_is_tried_again(service: FakeHttp, statuses: list[int]) -> None:
+    service.first[:] = map(broken, statuses)
+    assert endpoint(service.url).generate(ASKED).text == "ok 1"
+    assert len(service.asked) == len(statuses) + 1
 
 
-def test_an_outage_is_no_failure_of_an_answer(service: str) -> None:
-    _Service.broken[:] = [401]
+def test_an_outage_is_no_failure_of_an_answer(service: FakeHttp) -> None:
+    service.first[:] = [broken(401)]
     with pytest.raises(EngineError, match=r"far.*401"):
-        endpoint(service).generate(ASKED)
-    assert len(_Service.seen) == 1, "what will not pass is not tried again"
-    _Service.broken[:] = [503] * 9
+        endpoint(service.url).generate(ASKED)
+    assert len(service.asked) == 1, "what will not pass is not tried again"
+    service.first[:] = [broken(503)] * 9
     with pytest.raises(EngineError, match="503"):
-        endpoint(service).generate(ASKED)
+        endpoint(service.url).generate(ASKED)
     with pytest.raises(EngineError, match=r"evaluate\.endpoints\.far"):
         endpoint("http://127.0.0.1:9/v1").generate(ASKED)
 
 
-def test_endpoints_are_arms_and_one_of_them_may_be_the_teacher(make_run: MakeRun, service: str) -> None:
+def test_an_endpoint_that_asks_to_wait_can_be_given_up_and_one_without_sense_is_named(service: FakeHttp) -> None:
+    heard: list[int] = []
+
+    def stop(pieces: int) -> None:
+        heard.append(pieces)
+        raise Interrupted("stopped")
+
+    service.first[:] = [Reply(status=429, headers={"Retry-After": "30"})]
+    with pytest.raises(Interrupted):
+        endpoint(service.url).generate(ASKED, stop)
+    assert heard == [0] and len(service.asked) == 1
+    service.first[:] = [Reply("data: {not json\n\n")] * 5
+    with pytest.raises(EngineError, match="JSONDecodeError"):
+        endpoint(service.url).generate(ASKED)
+
+
+def test_endpoints_are_arms_and_one_of_them_may_be_the_teacher(make_run: MakeRun, service: FakeHttp) -> None:
     toml = "".join(
-        f'[evaluate.endpoints.{name}]\nurl = "{service}"\nmodel = "{name}-{{role}}"\n' for name in ("teacher", "far")
+        f'[evaluate.endpoints.{name}]\nurl = "{service.url}"\nmodel = "{name}-{{role}}"\n'
+        for name in ("teacher", "far")
     )
-    folder = make_run(toml=toml + f'[evaluate.endpoints.poets]\nurl = "{service}"\nmodel = "m"\nroles = ["poet"]\n')
+    folder = make_run(toml=toml + f'[evaluate.endpoints.poets]\nurl = "{service.url}"\nmodel = "m"\nroles = ["poet"]\n')
     assert call("decide", "--dir", folder) in (0, 3)
     result = read_json(folder / "05-evaluation" / "manifest.json")["result"]
     assert list(result["roles"]["all"]["arms"]) == ["teacher", "base", "few-shot", "tuned", "far", "poets"]
@@ -127,7 +116,7 @@ def test_endpoints_are_arms_and_one_of_them_may_be_the_teacher(make_run: MakeRun
     assert set(result["roles"]["all"]["versus"]["tuned"]) == {"teacher", "base", "few-shot", "far", "poets"}
     predictions = list(read_rows(folder / "05-evaluation" / "predictions.jsonl", Prediction))
     assert {p.text for p in predictions if p.arm in ("teacher", "far")} == {"ok 2"}, "not what was logged"
-    assert {body["model"] for body in _Service.seen} == {"teacher-coder", "far-coder"}
+    assert {asked.json["model"] for asked in service.asked} == {"teacher-coder", "far-coder"}
     page = (folder / "06-decision" / "report.html").read_text()
     assert "far-{role}" in page and "cannot be seen from here" in page
 
@@ -146,7 +135,7 @@ def test_another_quantization_is_evaluated_with_the_same_adapter_and_may_ship(
 ) -> None:
     base = write_tiny_gguf(tmp_path / "whole.gguf", kind=GGMLQuantizationType.Q8_0)
     other = write_tiny_gguf(tmp_path / "small.gguf", kind=GGMLQuantizationType.Q4_0)
-    toml = f'quantizations = ["{other}"]\n[decide]\nmin_success = 0.01\nprobe_margin = 1.0\n'
+    toml = f'quantizations = ["{other}"]\n[decide]\nmin_success = 0.01\nregression_margin = 1.0\n'
     folder = make_run(
         rows=[log_row(i) for i in range(90)], toml=toml + "[roles.coder]\nchecks = ['mine.py:anything']\n"
     )
@@ -191,8 +180,11 @@ def test_latency_is_judged_one_request_at_a_time_and_told_under_load(make_run: M
 
 def test_one_at_a_time_needs_no_second_round(make_run: MakeRun) -> None:
     folder = make_run()
-    assert call("evaluate", "--dir", folder, "--set", "evaluate.parallel=1", "--set", "evaluate.probes=false") == 0
-    kept = (folder / ".answers").read_text().splitlines()
+    assert (
+        call("evaluate", "--dir", folder, "--set", "evaluate.parallel=1", "--set", "evaluate.regression_suite=false")
+        == 0
+    )
+    kept = (folder / RESPONSES).read_text().splitlines()
     assert len(kept) == 3 * 4, "three arms, four rows"
     arms = read_json(folder / "05-evaluation" / "manifest.json")["result"]["roles"]["coder"]["arms"]
     assert arms["tuned"]["speed"]["n"] == arms["base"]["speed"]["n"] == 4 and arms["tuned"]["under_load"] is None
@@ -274,35 +266,37 @@ def _questions(count: int) -> list[Question]:
 
 def test_several_are_asked_at_a_time_and_come_back_in_order(tmp_path: Path) -> None:
     slow, questions = _Slow(), _questions(20)
-    asked = ask_all(questions, slow, Answers(tmp_path), 4, Progress(SilentReporter(), 20))
+    asked = dispatch(questions, slow, ResponseCache(tmp_path), 4, DispatchProgress(SilentReporter(), 20))
     assert [p.id for p in asked.predictions] == [q.row_id for q in questions] and asked.peak_memory_bytes == 5
     assert 2 <= slow.most_at_work <= 4
     again = _Slow()
-    assert ask_all(questions, again, Answers(tmp_path), 4, Progress(SilentReporter(), 20)) == asked
+    assert dispatch(questions, again, ResponseCache(tmp_path), 4, DispatchProgress(SilentReporter(), 20)) == asked
     assert again.asked == [], "kept answers are not asked again"
-    assert ask_all(questions[:1], again, Answers(tmp_path), 2, Progress(SilentReporter(), 1)) and again.asked == ["0"]
+    assert dispatch(
+        questions[:1], again, ResponseCache(tmp_path), 2, DispatchProgress(SilentReporter(), 1)
+    ) and again.asked == ["0"]
 
 
 def test_a_stop_ends_in_the_middle_of_answers_and_keeps_whole_ones(tmp_path: Path) -> None:
     slow = _Slow(pieces=3)
     with pytest.raises(Interrupted, match="answers to go"):
-        ask_all(_questions(40), slow, Answers(tmp_path), 2, Progress(StopsAfter(6), 40))
-    kept = (tmp_path / ".answers").read_text().count("\n")
+        dispatch(_questions(40), slow, ResponseCache(tmp_path), 2, DispatchProgress(StopsAfter(6), 40))
+    kept = (tmp_path / RESPONSES).read_text().count("\n")
     assert 0 < kept < 40
     endless = _Slow(pieces=10**6)
     with pytest.raises(Interrupted):
-        ask_all(_questions(4), endless, Answers(tmp_path / ".."), 2, Progress(StopsAfter(2), 4))
+        dispatch(_questions(4), endless, ResponseCache(tmp_path / ".."), 2, DispatchProgress(StopsAfter(2), 4))
 
 
 def test_the_first_error_ends_the_others(tmp_path: Path) -> None:
     slow = _Slow(fails_at="3")
     with pytest.raises(EngineError, match="it broke"):
-        ask_all(_questions(40), slow, Answers(tmp_path), 2, Progress(SilentReporter(), 40))
+        dispatch(_questions(40), slow, ResponseCache(tmp_path), 2, DispatchProgress(SilentReporter(), 40))
     assert len(slow.asked) < 10
 
 
 def test_looks_at_the_same_rows_are_counted(tmp_path: Path) -> None:
-    looks = [count_look(tmp_path, sealed, {"adapters": adapter}) for sealed, adapter in
+    looks = [count_look(tmp_path, sealed, {"adapters": adapter}).number for sealed, adapter in
              (("a", 1), ("a", 2), ("a", 1), ("b", 1), ("a", 3))]  # fmt: skip
     assert looks == [1, 2, 1, 1, 3]
     assert [confidence_of_look(0.95, look) for look in (1, 2, 3)] == pytest.approx([0.95, 0.975, 0.9875])
@@ -329,7 +323,7 @@ RIGHT = {
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_probe_can_be_passed_and_is_failed_by_nothing(kind: str) -> None:
-    probes = read_probes(kind)
+    probes = read_suite(kind)
     assert len({probe.id for probe in probes}) == len(probes)
     checks = Checks(Path())
     for probe in probes:
@@ -345,12 +339,12 @@ def test_every_probe_can_be_passed_and_is_failed_by_nothing(kind: str) -> None:
 def test_probes_are_asked_of_base_and_adapter_and_told(make_run: MakeRun) -> None:
     folder = make_run()
     call("decide", "--dir", folder)
-    probes = read_json(folder / "05-evaluation" / "manifest.json")["result"]["probes"]["all"]
+    probes = read_json(folder / "05-evaluation" / "manifest.json")["result"]["regressions"]["all"]
     assert set(probes) == {"general", "tools", "stopping"}
-    assert probes["general"]["n"] == probes["stopping"]["n"] == len(read_probes("general"))
-    assert probes["tools"]["n"] == 0 and "knows no tools" in probes["tools"]["note"]
-    answers = list(read_rows(folder / "05-evaluation" / "probes.jsonl", ProbeAnswer))
-    assert len(answers) == len(read_probes("general")) and any(one.base != one.tuned for one in answers)
+    assert probes["general"]["n"] == probes["stopping"]["n"] == len(read_suite("general"))
+    assert probes["tools"]["n"] == 0 and probes["tools"]["note"]["code"] == "template_without_tools"
+    answers = list(read_rows(folder / "05-evaluation" / "regressions.jsonl", RegressionAnswer))
+    assert len(answers) == len(read_suite("general")) and any(one.base != one.tuned for one in answers)
     page = (folder / "06-decision" / "report.html").read_text()
     assert "What tuning cost" in page and "not asked: the base" in page
 
@@ -359,32 +353,12 @@ def test_a_judge_without_an_address_is_refused_at_the_door(make_run: MakeRun) ->
     assert call("plan", "--dir", make_run(toml="[roles.coder]\nchecks = ['judge']\n")) == 2
 
 
-class _DropsFirst(BaseHTTPRequestHandler):
-    """Closes the first connection without a word, as the engine does now and then."""
-
-    dropped: ClassVar[list[int]] = []
-
-    def do_POST(self) -> None:
-        if not self.dropped:
-            self.dropped.append(1)
-            return
-        said = b'data: {"choices": [{"delta": {"content": "ok"}, "finish_reason": "stop"}]}\n\n'
-        self.send_response(200)
-        self.end_headers()
-        self.wfile.write(said)
-
-    def log_message(self, *arguments: object) -> None: ...
-
-
-def test_a_connection_that_the_engine_drops_is_made_again(tiny_gguf: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_DropsFirst, "dropped", [])
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _DropsFirst)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+def test_a_connection_that_the_engine_drops_is_made_again(tiny_gguf: Path) -> None:
     with running_engine(EngineSettings(tiny_gguf, {}, 256, 2, 0.0)) as engine:
-        engine.http.base_url = f"http://127.0.0.1:{server.server_port}"  # type: ignore[assignment]
-        assert engine.generate(ASKED).text == "ok" and _DropsFirst.dropped
-        server.shutdown()
-        server.server_close()
+        assert isinstance(engine, LlamaEngine)
+        with fake_http(lambda _: answer_events("ok"), [Reply(drop=True)]) as server:
+            engine.http.base_url = server.address  # type: ignore[assignment]
+            assert engine.generate(ASKED).text == "ok" and len(server.asked) == 2
         with pytest.raises(EngineError, match="stopped answering: "):
             engine.generate(ASKED)
         engine._process.kill()

@@ -10,11 +10,12 @@ import pytest
 from journeyman.artifacts import read_rows, write_rows
 from journeyman.config import EvaluateConfig
 from journeyman.errors import ChangedArtifact
-from journeyman.inference.looks import LOOKS, count_look
-from journeyman.inference.survey import Gathered, Inputs
+from journeyman.evidence import LOOKS
+from journeyman.inference.arm_runner import Gathered, Inputs
+from journeyman.inference.sequential_testing import count_look
 from journeyman.manifests import CheckRule, EvaluationManifest, PlanManifest, Rules
-from journeyman.ports import SilentReporter
-from journeyman.records import Example, Message, Prediction, Verdict
+from journeyman.protocols import SilentReporter
+from journeyman.records import Example, Message, Prediction, Score
 from journeyman.stages import evaluate as stage
 
 ROWS = 10
@@ -36,7 +37,7 @@ class Evaluation:
         self.data: list[dict[str, Any]] = [{} for _ in range(ROWS)]
         self.own("return text == 'yes'")
         (folder / "adapter.gguf").write_bytes(b"weights")
-        monkeypatch.setattr(stage, "Survey", lambda *_: self)
+        monkeypatch.setattr(stage, "ArmRunner", lambda *_: self)
 
     def own(self, body: str) -> None:
         (self.folder / "mine.py").write_text(f"def right(text, data):\n    {body}\n")
@@ -53,7 +54,7 @@ class Evaluation:
         self._write_rows()
         rules = Rules(
             max_mean_latency_s=1, min_success=0.9, max_memory_gb=1, stretch_mean_latency_s=1, stretch_success=1,
-            confidence=0.95, role_confidence=0.95, margin=None, probe_margin=0.1, files=["base.gguf"],
+            confidence=0.95, role_confidence=0.95, margin=None, regression_margin=0.1, files=["base.gguf"],
             checks={"coder": CheckRule(checks=self.checks)},
         )  # fmt: skip
         inputs = Inputs(
@@ -110,7 +111,7 @@ def test_every_setting_that_may_decide_is_another_look(evaluation: Evaluation) -
 
 
 def test_a_damaged_record_of_looks_is_refused(tmp_path: Path) -> None:
-    assert count_look(tmp_path, "a", {"n": 1}) == 1
+    assert count_look(tmp_path, "a", {"n": 1}) == (1, 1)
     with (tmp_path / LOOKS).open("ab") as file:
         file.write(b'\xff{"sealed": "a", "jud')
     with pytest.raises(ChangedArtifact, match="how often these sealed rows were looked at is not known"):
@@ -133,6 +134,6 @@ def test_bad_rows_end_no_evaluation(evaluation: Evaluation) -> None:
     made = evaluation.run()
     arm = made.roles["coder"].arms["tuned"]
     assert arm.unscored == len(bad) and arm.success is not None and arm.success.n == 1
-    verdicts = list(read_rows(evaluation.folder / "verdicts.jsonl", Verdict))
-    assert all(one.detail for one in verdicts if one.outcome == "unscored")
+    verdicts = list(read_rows(evaluation.folder / "scores.jsonl", Score))
+    assert all(one.reason for one in verdicts if one.outcome == "unscored")
     assert any("answers unscored by json_schema, among them row r0: " in line for line in evaluation.told.lines)

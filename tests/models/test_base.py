@@ -12,7 +12,7 @@ import pytest
 
 from journeyman.artifacts import sha256_of
 from journeyman.errors import InputError
-from journeyman.models import base
+from journeyman.models import opening as base
 
 
 @pytest.fixture

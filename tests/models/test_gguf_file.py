@@ -14,8 +14,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from journeyman.errors import InputError
-from journeyman.models.geometry import geometry_of
 from journeyman.models.gguf_file import GgufFile
+from journeyman.models.gguf_geometry import geometry_of
 from journeyman.models.weights import load_decoder
 from journeyman.rendering.renderer import Renderer
 from test_pipeline import call

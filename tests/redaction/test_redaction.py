@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from conftest import log_row
 from journeyman.artifacts import read_rows
 from journeyman.config import DataConfig, RedactConfig
-from journeyman.ports import SilentReporter
+from journeyman.protocols import SilentReporter
 from journeyman.records import Interaction, Rejected
 from journeyman.redaction.redactor import Conversation, Redactor, StreamRestorer
 from journeyman.sources.files import sources_of

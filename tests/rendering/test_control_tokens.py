@@ -11,9 +11,11 @@ from conftest import CHATML, example_of, write_tiny_gguf
 from journeyman.config import Config
 from journeyman.curation.rules import Candidate, control_tokens
 from journeyman.errors import InputError
-from journeyman.inference.survey import Inputs, Survey
+from journeyman.inference.arm_runner import ArmRunner, Inputs
+from journeyman.models.base import TokenizerData
 from journeyman.models.gguf_file import GgufFile
-from journeyman.ports import SilentReporter
+from journeyman.protocols import SilentReporter
+from journeyman.reasons.curation import ControlToken
 from journeyman.records import Example, Interaction, Message, ToolCall
 from journeyman.rendering.control import ControlTokens
 from journeyman.rendering.renderer import Renderer
@@ -78,7 +80,7 @@ def test_curate_drops_and_training_refuses_a_control_token_in_any_text(place: st
         tools=row.tools, succeeded=True,
     )  # fmt: skip
     found = control_tokens(Candidate(logged, Config().curate, tools_renderer))
-    assert found is not None and "<|im_end|>" in found
+    assert isinstance(found, ControlToken) and found.token == "<|im_end|>"
 
 
 def test_in_training_the_only_control_tokens_are_the_templates(embedded: GgufFile, renderer: Renderer) -> None:
@@ -107,12 +109,12 @@ def test_evaluation_asks_no_row_that_holds_one(place: str, tools_renderer: Rende
     inputs = Inputs(tmp_path / "sealed", tmp_path / "train.jsonl", {}, [tmp_path / "base.gguf"], tmp_path)
     (tmp_path / "train.jsonl").touch()
     with pytest.raises(InputError, match=r"holds the control token <\|im_end\|>. Run: journeyman curate --redo"):
-        Survey(inputs, [_row(HOSTILE[place])], Config().evaluate, tools_renderer, SilentReporter())
+        ArmRunner(inputs, [_row(HOSTILE[place])], Config().evaluate, tools_renderer, SilentReporter())
 
 
 def test_tokens_that_only_the_engine_takes_as_control_tokens_are_found() -> None:
     tokens = ["<unk>", "a", "<|fim_prefix|>", "<div>", "<tool_call>", " ", "[EOT]"]
-    control = ControlTokens({"tokenizer.ggml.tokens": tokens, "tokenizer.ggml.token_type": [2, 1, 1, 1, 4, 4, 1]})
+    control = ControlTokens(TokenizerData("gpt2", "gpt-2", tokens, [2, 1, 1, 1, 4, 4, 1], []))
     assert control.texts == ["<unk>", "<|fim_prefix|>", "<tool_call>", "[EOT]"]
     assert control.in_text("a <div> b") is None and control.in_text("x [EOT]") == "[EOT]"
 

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers.pre_tokenizers import ByteLevel
 
+from journeyman.models.base import TokenizerData
 from journeyman.rendering.counting import TokenCounter
 from journeyman.rendering.renderer import Renderer
 from journeyman.rendering.tokenizer import tokenizer_of
@@ -25,11 +26,7 @@ def _counter(name: str) -> tuple[TokenCounter, Any]:
     # Merges of a pair within a class and across: what is merged depends on where a piece ends.
     merges = ["a a", "1 1", "Ġ Ġ", "Ċ Ċ", ". .", "Ġ a", "4 2", "Ġ 1", "I '", "l l", "ĊĊ Ċ", ". Ċ"]
     vocab = [*sorted(ByteLevel.alphabet()), *(pair.replace(" ", "") for pair in merges), "<|im_end|>"]
-    metadata = {
-        "tokenizer.ggml.model": "gpt2", "tokenizer.ggml.pre": name, "tokenizer.ggml.tokens": vocab,
-        "tokenizer.ggml.merges": merges, "tokenizer.ggml.token_type": [1] * (len(vocab) - 1) + [3],
-    }  # fmt: skip
-    tokenizer = tokenizer_of(metadata, "test")
+    tokenizer = tokenizer_of(TokenizerData("gpt2", name, vocab, [1] * (len(vocab) - 1) + [3], merges), "test")
     return TokenCounter(tokenizer, name, ["<|im_end|>"]), tokenizer
 
 

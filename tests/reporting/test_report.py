@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from journeyman.artifacts import read_rows
-from journeyman.records import Verdict
+from journeyman.records import Score
 from journeyman.reporting.charts import latency_chart, loss_chart, memory_chart
 from journeyman.reporting.differences import marked_pair
 
@@ -58,7 +58,7 @@ def shown(page: str) -> tuple[int, int]:
 
 @in_a_browser
 def test_answers_can_be_searched_and_filtered(run: Path, tmp_path: Path) -> None:
-    verdicts = list(read_rows(run / "05-evaluation" / "verdicts.jsonl", Verdict))
+    verdicts = list(read_rows(run / "05-evaluation" / "scores.jsonl", Score))
     tuned = [verdict for verdict in verdicts if verdict.arm == "tuned"]
     assert {verdict.arm for verdict in verdicts} == {"teacher", "base", "few-shot", "tuned"}
     assert shown(browse(run, tmp_path, "--dump-dom")) == (len(tuned), len(tuned))

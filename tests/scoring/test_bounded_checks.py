@@ -8,28 +8,29 @@ import subprocess
 import sys
 import threading
 import time
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from fake_http import Reply, fake_http
 from journeyman.errors import Interrupted, UsageError
 from journeyman.manifests import CheckRule
-from journeyman.ports import SilentReporter
-from journeyman.records import ToolCall, Verdict
+from journeyman.protocols import SilentReporter
+from journeyman.reasons.checking import CheckOutOfTime, CheckRaised, SchemaReference
+from journeyman.records import Score, ToolCall
 from journeyman.scoring import apart, checks
 from journeyman.scoring.bounded import Bounded, Bounds, Broken, bounded
-from journeyman.scoring.checks import Answer, Checks, Finding, judge
+from journeyman.scoring.checks import Checks, judge
+from journeyman.scoring.contracts import Answer, CheckResult, Limits
 from journeyman.scoring.judging import each_judged, unscored_lines
-from journeyman.scoring.sandbox import Limits
 
 SHORT = Bounds(cpu_s=0.5)
 STUCK = {"pattern": "(a+)+$"}
 ENDLESS = "a" * 60 + "b"
 
 
-def said(name: str, text: str, data: dict[str, Any]) -> Finding:
+def said(name: str, text: str, data: dict[str, Any]) -> CheckResult:
     made = judge(Answer(text, "stop", data, Limits()), CheckRule(checks=[name]), Checks(Path()))
     return made.finding
 
@@ -47,7 +48,7 @@ SCHEMAS: list[Any] = [
 @pytest.mark.parametrize("schema", SCHEMAS, ids=range(len(SCHEMAS)))
 def test_schemas_that_decide_nothing(schema: Any) -> None:
     found = said("json_schema", "1", {"schema": schema})
-    assert found.outcome == "unscored" and "check.schema" in found.detail
+    assert found.outcome == "unscored" and "check.schema" in found.told()
     assert apart.data_fault(["answered", "json_schema"], {"schema": schema})
 
 
@@ -67,31 +68,15 @@ def test_deep_answers_are_no_failure_of_the_check() -> None:
 
 
 def test_no_schema_reaches_the_network() -> None:
-    seen: list[str] = []
-
-    class Listening(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            seen.append(self.path)
-            self.send_response(200)
-            self.end_headers()
-            self.wfile.write(b"{}")
-
-        def log_message(self, *arguments: object) -> None: ...
-
-    server = HTTPServer(("127.0.0.1", 0), Listening)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        place = f"http://127.0.0.1:{server.server_port}/schema"
+    with fake_http(lambda _: Reply("{}")) as server:
+        place = f"{server.address}/schema"
         for schema in (
             {"$ref": place}, {"$schema": place, "$ref": place}, {"$id": place, "properties": {"a": {"$ref": "other"}}},
             {"$dynamicRef": place}, {"items": {"$schema": "http://json-schema.org/draft-07/schema#", "$ref": place}},
         ):  # fmt: skip
             found = said("json_schema", '{"a": 1}', {"schema": schema})
-            assert found.outcome == "unscored" and "nothing is fetched" in found.detail
-    finally:
-        server.shutdown()
-        server.server_close()
-    assert not seen
+            assert found.outcome == "unscored" and isinstance(found.reason, SchemaReference)
+    assert not server.asked
     of_itself = {"$id": "http://x/y", "$defs": {"a": {"type": "object"}}, "$ref": "#/$defs/a"}
     assert said("json_schema", "{}", {"schema": of_itself}).outcome == "pass"
     meta = {"$ref": "https://json-schema.org/draft/2020-12/schema"}
@@ -103,7 +88,7 @@ def test_no_schema_reaches_the_network() -> None:
 )
 def test_patterns_that_decide_nothing(pattern: Any) -> None:
     found = said("regex", "text", {"pattern": pattern})
-    assert found.outcome == "unscored" and "check.pattern" in found.detail
+    assert found.outcome == "unscored" and "check.pattern" in found.told()
     assert apart.data_fault(["regex"], {"pattern": pattern})
 
 
@@ -124,7 +109,7 @@ def test_what_does_not_end_is_ended(
     monkeypatch.setattr(apart, "_TABLE", SHORT)
     found = said(name, text, data)
     assert found.outcome == "unscored"
-    assert "did not end within 0.5 s of processor time" in found.detail or "MemoryError" in found.detail
+    assert found.reason == CheckOutOfTime(name, 0.5, "processor") or "MemoryError" in found.told()
     assert said("regex", "a", {"pattern": "a"}).outcome == "pass", "the next row is judged"
 
 
@@ -137,19 +122,19 @@ def test_the_last_net(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
         "recurses": RecursionError(),
     }
 
-    def check(answer: Answer) -> Finding:
+    def check(answer: Answer) -> CheckResult:
         raise errors[name]
 
     monkeypatch.setattr(checks, "check_table", lambda: {"broken": check})
     found = said("broken", "text", {})
-    assert found.outcome == "unscored" and type(errors[name]).__name__ in found.detail and "\x1b" not in found.detail
+    assert found.outcome == "unscored" and type(errors[name]).__name__ in found.told() and "\x1b" not in found.told()
     weighed = judge(Answer("", "stop", {}, Limits()), CheckRule(checks=[], weights={"broken": 1.0}), Checks(Path()))
     assert weighed.finding.outcome == "unscored"
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), Interrupted("stop")])
 def test_a_stop_passes_the_net(error: BaseException, monkeypatch: pytest.MonkeyPatch) -> None:
-    def check(answer: Answer) -> Finding:
+    def check(answer: Answer) -> CheckResult:
         raise error
 
     monkeypatch.setattr(checks, "check_table", lambda: {"stops": check})
@@ -189,8 +174,8 @@ def leaves(text, data):
     open(data["place"], "w").write(str(child.pid))
     time.sleep(3600)
 def prints(text, data):
-    print('{"outcome": "pass", "detail": ""}', flush=True)
-    os.write(1, b'{"outcome": "pass", "detail": ""}\\n')
+    print('{"outcome": "pass", "reason": null}', flush=True)
+    os.write(1, b'{"outcome": "pass", "reason": null}\\n')
     return False, sys.stdin.read()
 def keyed(text, data): return os.environ.get("OWN_KEY") == "sesame"
 class Odd(Exception):
@@ -204,16 +189,18 @@ def test_code_of_ones_own_that_does_not_come_back(tmp_path: Path, monkeypatch: p
     (tmp_path / "mine.py").write_text(OWN)
     monkeypatch.setenv("OWN_KEY", "sesame")
 
-    def mine(name: str, **data: Any) -> Finding:
+    def mine(name: str, **data: Any) -> CheckResult:
         rule, own = CheckRule(checks=[f"mine.py:{name}"]), Checks(tmp_path, own_limit_s=2.0)
         return judge(Answer("text", "stop", data, Limits()), rule, own).finding
 
-    assert mine("exits").outcome == "unscored" and "SystemExit: 0" in mine("exits").detail
-    assert mine("dies").outcome == "unscored" and "exit code 0" in mine("dies").detail
+    assert mine("exits").outcome == "unscored" and mine("exits").reason == CheckRaised("mine.py:exits", "SystemExit: 0")
+    assert mine("dies").outcome == "unscored" and "exit code 0" in mine("dies").told()
     for name in ("waits", "spins"):
-        assert mine(name).outcome == "unscored" and "check_timeout_s" in mine(name).detail
+        assert mine(name) == CheckResult(
+            "unscored", CheckOutOfTime(f"mine.py:{name}", 2.0, "wall", "evaluate.check_timeout_s")
+        )
     assert mine("prints").outcome == "fail", "what it prints is no verdict"
-    assert mine("odd") == Finding("unscored", "mine.py:odd raised Odd")
+    assert mine("odd") == CheckResult("unscored", CheckRaised("mine.py:odd", "Odd"))
     assert mine("keyed").outcome == "pass", "it is the person's own code, and may need the person's keys"
     place = tmp_path / "pid"
     assert mine("leaves", place=str(place)).outcome == "unscored"
@@ -257,7 +244,7 @@ def test_answers_are_judged_in_order_and_an_error_ends_it() -> None:
 
 def test_what_is_said_of_unscored_answers() -> None:
     made = [
-        Verdict(id=f"r{n}", role="a", arm="base", outcome="unscored" if n else "pass", check="regex", detail="why\x1b")
+        Score(id=f"r{n}", role="a", arm="base", outcome="unscored" if n else "pass", check="regex", detail="why\x1b")
         for n in range(3)
     ]
     assert unscored_lines(made) == ["2 answers unscored by regex, among them row r1: why\\x1b"]

@@ -16,12 +16,12 @@ from hypothesis import strategies as st
 
 from journeyman.foreign import plain
 from journeyman.manifests import CheckRule
-from journeyman.records import ToolCall, Verdict
+from journeyman.records import Score, ToolCall
 from journeyman.scoring import apart
 from journeyman.scoring.bounded import Bounds
-from journeyman.scoring.checks import RUNS_CODE, Answer, Checks, Judgement, check_table, judge
+from journeyman.scoring.checks import RUNS_CODE, Checks, check_table, judge
+from journeyman.scoring.contracts import Answer, Judgement, Limits
 from journeyman.scoring.row_data import KEYS
-from journeyman.scoring.sandbox import Limits
 
 FUZZ = int(os.environ.get("JOURNEYMAN_FUZZ", "1"))
 OUTCOMES = {"pass", "fail", "unscored"}
@@ -113,8 +113,15 @@ def test_no_data_and_no_answer_ends_a_check(name: str) -> None:
 def _holds(made: Judgement) -> None:
     """What is said can be written, and shown."""
     finding = made.finding
-    assert finding.outcome in OUTCOMES and finding.detail == plain(finding.detail)
-    verdict = Verdict(id="r", role="a", arm="b", outcome=finding.outcome, check=made.check, detail=finding.detail)
+    assert finding.outcome in OUTCOMES and finding.told() == plain(finding.told())
+    verdict = Score(
+        id="r",
+        role="a",
+        arm="b",
+        outcome=finding.outcome,
+        check=made.check,
+        reason=finding.reason and finding.reason.record(),
+    )
     assert json.loads(verdict.model_dump_json())["outcome"] == finding.outcome
 
 

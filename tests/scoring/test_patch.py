@@ -12,11 +12,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from journeyman.scoring.checks import Answer
-from journeyman.scoring.patch import PatchError, apply_patch
+from journeyman.scoring.contracts import Answer, Limits
+from journeyman.scoring.patch import apply_patch
 from journeyman.scoring.patch_applies import patch_applies
+from journeyman.scoring.patch_parsing import PatchError
 from journeyman.scoring.row_files import BadFile, file_name, row_files
-from journeyman.scoring.sandbox import Limits
 
 needs_git = pytest.mark.skipif(shutil.which("git") is None, reason="git is the reference")
 ENVIRONMENT = {"GIT_CONFIG_NOSYSTEM": "1", "GIT_CONFIG_GLOBAL": os.devnull, "PATH": os.environ["PATH"]}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import sysconfig
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -12,8 +13,11 @@ from pathlib import Path
 
 import pytest
 
+from journeyman.manifests import Sandbox
+from journeyman.reasons.scoring import CodeExited, CodeKilled, CodeRaised, NoSandbox
 from journeyman.scoring import sandbox
-from journeyman.scoring.sandbox import CHILD, Limits, bubblewrap, run_sources, run_tests, sandbox_name
+from journeyman.scoring.contracts import Limits
+from journeyman.scoring.sandbox import CHILD, bubblewrap, run_sources, run_tests, sandbox_of
 
 FAST = Limits(wall_s=3.0, cpu_s=1)
 
@@ -71,7 +75,7 @@ def test_hostile_code_fails_and_leaves_no_trace(name: str, bubblewrapped: bool) 
     marks = [Path(folder) / "journeyman-was-here" for folder in ("/tmp", "/usr/bin", sys.prefix)]
     result = run_tests(HOSTILE[name], "pass", replace(FAST, bubblewrap=bubblewrapped))
     assert result.passed is False, name
-    assert result.detail
+    assert result.reason is not None
     assert not any(mark.exists() for mark in marks)
 
 
@@ -80,13 +84,13 @@ def test_what_could_not_be_run_is_no_failure(bubblewrapped: bool, monkeypatch: p
     """A sandbox that breaks before foreign code runs says nothing about the answer."""
     monkeypatch.setattr(sandbox, "_JAIL", Path("/nowhere/jail"))
     result = run_sources([("answer", "pass")], replace(FAST, bubblewrap=bubblewrapped))
-    assert result.passed is None and result.detail
+    assert result.passed is None and isinstance(result.reason, NoSandbox)
 
 
 def test_it_says_what_stands_between() -> None:
-    assert sandbox_name(Limits(bubblewrap=False)) == CHILD
+    assert sandbox_of(Limits(bubblewrap=False)) == Sandbox(kind="namespaces", description=CHILD)
     found = bubblewrap()
-    assert sandbox_name() == (CHILD if found is None else found.version)
+    assert sandbox_of().kind == ("namespaces" if found is None else "bubblewrap")
 
 
 @pytest.mark.parametrize(
@@ -172,7 +176,7 @@ def test_nothing_of_the_machine_is_reached(name: str, bubblewrapped: bool) -> No
         f"        return\n    raise AssertionError(given)\n{LEAKS[name]}\n"
     )
     result = run_tests(code, "pass", replace(FAST, wall_s=10, bubblewrap=bubblewrapped))
-    assert result.passed, result.detail
+    assert result.passed, result.reason
     after = mark.stat()
     assert (after.st_mode, after.st_mtime, after.st_uid) == (before.st_mode, before.st_mtime, before.st_uid)
     assert Path("/proc/sysvipc/shm").read_text() == shared
@@ -201,7 +205,7 @@ def test_what_is_printed_does_not_fill_the_evaluator_and_no_process_outlives_the
     )
     limits = Limits(wall_s=1, cpu_s=30, bubblewrap=bubblewrapped)
     result = run_tests(code, "f()", limits)
-    assert result.passed is False and len(result.detail) < 400
+    assert result.passed is False and result.reason is not None and len(result.reason.sentence()) < 400
     assert not inside(), "everything inside has ended when the call comes back"
     sleeping = "import time, threading\nthreading.Thread(target=time.sleep, args=(99,)).start()\ntime.sleep(99)"
     assert run_sources([("answer", sleeping)], limits).passed is False
@@ -234,12 +238,11 @@ def test_code_that_ends_early_says_how(bubblewrapped: bool) -> None:
     limits = replace(FAST, bubblewrap=bubblewrapped)
     assert run_sources([("answer", "import atexit\natexit.register(print, 'bye')\nprint('hi')")], limits).passed
     assert run_sources([("a", "x = 1"), ("b", "assert x == 1")], limits).passed
-    assert "exit code 3" in run_sources([("answer", "import os; os._exit(3)")], limits).detail
-    assert "signal 11" in run_tests("import os\ndef f(): os.kill(os.getpid(), 11)", "f()", limits).detail
-    assert run_tests("x = 1 / 0", "pass", limits).detail == "ZeroDivisionError: division by zero"
-    assert (
-        run_tests("def f(): raise ValueError('a\\n\\x1b[31mred')", "f()", limits).detail == "ValueError: \\x1b[31mred"
-    )
+    assert run_sources([("answer", "import os; os._exit(3)")], limits).reason == CodeExited(3)
+    assert run_tests("import os\ndef f(): os.kill(os.getpid(), 11)", "f()", limits).reason == CodeKilled(11)
+    assert run_tests("x = 1 / 0", "pass", limits).reason == CodeRaised("ZeroDivisionError: division by zero")
+    colored = run_tests("def f(): raise ValueError('a\\n\\x1b[31mred')", "f()", limits)
+    assert colored.reason == CodeRaised("ValueError: \\x1b[31mred")
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
@@ -247,7 +250,7 @@ def test_root_becomes_another_user_where_the_walls_are_its_own() -> None:
     tests = "assert who() == (65534, 65534, 65534)"
     answer = "import os\ndef who(): return os.getuid(), os.geteuid(), os.getgid()"
     result = run_tests(answer, tests, replace(FAST, bubblewrap=False))
-    assert result.passed, result.detail
+    assert result.passed, result.reason
 
 
 @pytest.mark.parametrize("bubblewrapped", WALLS)
@@ -259,10 +262,11 @@ def test_the_number_of_files_is_limited(bubblewrapped: bool) -> None:
 def test_without_walls_code_runs_only_where_that_was_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sandbox, "_SCRATCH", "/usr/no-such-folder")  # cannot be made: /usr is read-only inside
     refused = run_tests("x = 1", "assert x == 1", Limits(bubblewrap=False))
-    assert refused.passed is None and refused.detail
-    assert sandbox_name(Limits(bubblewrap=False)) == refused.detail
+    assert refused.passed is None and isinstance(refused.reason, NoSandbox)
+    described = Sandbox(kind="unavailable", description=refused.reason.sentence())
+    assert sandbox_of(Limits(bubblewrap=False)) == described
     unsafe = Limits(bubblewrap=False, unsafe=True)
-    assert run_tests("x = 1", "assert x == 1", unsafe).passed and sandbox_name(unsafe).startswith("none")
+    assert run_tests("x = 1", "assert x == 1", unsafe).passed and sandbox_of(unsafe).kind == "none"
     assert run_tests("x = 1", "assert x == 2", unsafe).passed is False
 
 
@@ -270,16 +274,18 @@ def test_without_walls_code_runs_only_where_that_was_asked_for(monkeypatch: pyte
     os.geteuid() != 0 or not Path("/usr/bin/python3").exists(), reason="needs root and a Python in /usr"
 )
 def test_it_works_for_a_user_without_root() -> None:
+    packages = sysconfig.get_paths()["purelib"]
     code = (
-        "import sys; sys.path.insert(0, 'src')\nfrom journeyman.scoring.sandbox import *\n"
+        f"import sys; sys.path.insert(0, 'src'); sys.path.append({packages!r})\n"
+        "from journeyman.scoring.sandbox import *\n"
         "for tests in ('assert f() == 65534', 'assert f() == 0'):\n"
         "    print(run_tests('import os\\ndef f(): return os.getuid()', tests, Limits(bubblewrap=False)).passed)"
     )
     version = subprocess.run(
-        ["/usr/bin/python3", "-c", "import sys; print(sys.version_info >= (3, 11))"], text=True, capture_output=True
+        ["/usr/bin/python3", "-c", "import sys; print(*sys.version_info[:2])"], text=True, capture_output=True
     )
-    if version.stdout.strip() != "True":
-        pytest.skip("an older Python")
+    if version.stdout.split() != [str(part) for part in sys.version_info[:2]]:
+        pytest.skip("another Python, which cannot use the packages of this one")
     done = subprocess.run(
         ["/usr/bin/python3", "-B", "-c", code], user=65534, group=65534, extra_groups=[], text=True, capture_output=True
     )

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import re
-import threading
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +11,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fake_http import Asked, Reply, fake_http, json_reply
 from journeyman.config import JudgeConfig
 from journeyman.errors import UsageError
 from journeyman.manifests import CheckRule
+from journeyman.reasons import Reason
+from journeyman.reasons.checking import CheckRaised, JudgeContradicts, JudgeSays, JudgeUnusable
+from journeyman.reasons.scoring import ArgumentDiffers, ArgumentsDiffer, CallMissing, CallTooMany
 from journeyman.records import ToolCall
-from journeyman.scoring.checks import Answer, Checks, check_table, judge
+from journeyman.scoring.checks import Checks, check_table, judge
 from journeyman.scoring.code_block import python_source
-from journeyman.scoring.sandbox import Limits
+from journeyman.scoring.contracts import Answer, Limits
 from journeyman.scoring.similarity import rouge_l
 
 FAST = Limits(wall_s=3.0, cpu_s=1)
@@ -156,23 +158,23 @@ CALLS = [{"name": "search", "arguments": {"query": "x", "limit": 3}}, {"name": "
 @pytest.mark.parametrize(
     ("calls", "said"),
     [
-        ([("stop", {}), ("search", {"limit": 3.0, "query": "x"})], "pass"),
-        ([("search", {"query": "x", "limit": 4}), ("stop", {})], "argument limit is 4, expected 3"),
-        ([("search", {"query": "x"}), ("stop", {})], "argument limit is missing, expected 3"),
+        ([("stop", {}), ("search", {"limit": 3.0, "query": "x"})], None),
+        ([("search", {"query": "x", "limit": 4}), ("stop", {})], ArgumentDiffers("search", "limit", "4", "3")),
+        ([("search", {"query": "x"}), ("stop", {})], ArgumentDiffers("search", "limit", None, "3")),
         (
             [("search", {"query": "x", "limit": 3, "page": 1}), ("stop", {})],
-            "argument page is 1, expected not asked for",
+            ArgumentDiffers("search", "page", "1", None),
         ),
-        ([("find", {"query": "x", "limit": 3}), ("stop", {})], "does not call search; calls find, stop"),
-        ([("search", '{"query": '), ("stop", {})], "arguments"),
-        ([], "does not call search; calls nothing"),
-        ([("search", {"query": "x", "limit": 3}), ("stop", {}), ("stop", {})], "calls stop besides"),
+        ([("find", {"query": "x", "limit": 3}), ("stop", {})], CallMissing("search", "find, stop")),
+        ([("search", '{"query": '), ("stop", {})], ArgumentsDiffer("search", '{"query": ', str(CALLS[0]["arguments"]))),
+        ([], CallMissing("search", "")),
+        ([("search", {"query": "x", "limit": 3}), ("stop", {}), ("stop", {})], CallTooMany("stop")),
     ],
 )
-def test_tool_calls(calls: list[tuple[str, Any]], said: str) -> None:
+def test_tool_calls(calls: list[tuple[str, Any]], said: Reason | None) -> None:
     made = [ToolCall(name=name, arguments=arguments) for name, arguments in calls]
     finding = check_table()["tool_call"](Answer("", "tool_calls", {"calls": CALLS}, FAST, made))
-    assert said in (finding.outcome if said == "pass" else finding.detail)
+    assert (finding.outcome, finding.reason) == ("fail" if said else "pass", said)
 
 
 def test_tool_calls_of_the_teacher() -> None:
@@ -211,13 +213,15 @@ def test_a_check_of_ones_own(tmp_path: Path) -> None:
 
     def said(name: str) -> tuple[str, str]:
         finding = Checks(tmp_path).named(f"mine.py:{name}")(Answer("four", "stop", {"most": 5}, FAST))
-        return finding.outcome, finding.detail
+        return finding.outcome, finding.told()
 
     assert said("short") == ("pass", "4 signs")
     assert said("unsure")[0] == "unscored"
     assert said("odd")[0] == "unscored" and "not True, False or None" in said("odd")[1]
     missing = Checks(tmp_path).named("mine.py:short")(Answer("four", "stop", {}, FAST))
-    assert missing.outcome == "unscored" and "KeyError" in missing.detail
+    assert (
+        missing.outcome == "unscored" and isinstance(missing.reason, CheckRaised) and "KeyError" in missing.reason.error
+    )
     for name in ("mine.py:none", "other.py:short", "nonsense"):
         with pytest.raises(UsageError):
             Checks(tmp_path).named(name)
@@ -239,7 +243,7 @@ def test_scorers_of_inspect_ai(tmp_path: Path) -> None:
 
     def said(name: str, text: str, **data: Any) -> tuple[str, str]:
         finding = Checks(tmp_path).named(name)(Answer(text, "stop", data, FAST, task="What is it?"))
-        return finding.outcome, finding.detail
+        return finding.outcome, finding.told()
 
     assert said("inspect:includes", "The answer is 42.", expected="42")[0] == "pass"
     assert said("inspect:includes", "The answer is 41.", expected="42")[0] == "fail"
@@ -276,63 +280,66 @@ def test_weights(text: str, data: dict[str, str], expected: str) -> None:
     assert (made.check, made.finding.outcome) == ("weights", expected)
 
 
-class _Judge(BaseHTTPRequestHandler):
+def _judging(likes: str) -> Callable[[Asked], Reply]:
     """Prefers answers that hold `likes`; with `likes` "first" it always prefers the first."""
 
-    likes = ""
-
-    def do_POST(self) -> None:
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+    def reply(asked: Asked) -> Reply:
         _, one, two, _ = re.split(
-            "===== (?:first answer|second answer|end) [0-9a-f]{32} =====", body["messages"][1]["content"]
+            "===== (?:first answer|second answer|end) [0-9a-f]{32} =====", asked.json["messages"][1]["content"]
         )
-        if self.likes == "first":
-            reply = "1"
-        elif self.likes == "nonsense":
-            reply = "I would rather not."
+        if likes == "first":
+            said = "1"
+        elif likes == "nonsense":
+            said = "I would rather not."
         else:
-            reply = "same" if (self.likes in one) == (self.likes in two) else "1" if self.likes in one else "Answer 2."
-        said = json.dumps({"choices": [{"message": {"content": reply}}]}).encode()
-        self.send_response(200 if self.headers["Authorization"] == "Bearer sesame" else 401)
-        self.end_headers()
-        self.wfile.write(said)
+            said = "same" if (likes in one) == (likes in two) else "1" if likes in one else "Answer 2."
+        status = 200 if asked.headers.get("authorization") == "Bearer sesame" else 401
+        return json_reply({"choices": [{"message": {"content": said}}]}, status)
 
-    def log_message(self, *arguments: object) -> None: ...
+    return reply
 
 
 @pytest.mark.parametrize(
     ("likes", "text", "expected", "why"),
     [
-        ("good", "good", "pass", "says 1 with the answer first, 2 with it second"),
-        ("good", "bad", "fail", "says 2 with the answer first, 1 with it second"),
-        ("else", "bad", "pass", "says same"),
-        ("first", "good", "unscored", "contradicts itself"),
-        ("nonsense", "good", "unscored", "I would rather not"),
+        ("good", "good", "pass", JudgeSays("m", "1", "2")),
+        ("good", "bad", "fail", JudgeSays("m", "2", "1")),
+        ("else", "bad", "pass", JudgeSays("m", "same", "same")),
+        ("first", "good", "unscored", JudgeContradicts("m", "1", "1")),
+        ("nonsense", "good", "unscored", JudgeUnusable("m", "ValueError: it replied 'I would rather not.'")),
     ],
 )
 def test_a_judge_is_asked_in_both_orders(
-    likes: str, text: str, expected: str, why: str, monkeypatch: pytest.MonkeyPatch
+    likes: str, text: str, expected: str, why: Reason, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("JUDGE", "sesame")
-    monkeypatch.setattr(_Judge, "likes", likes)
-    server = HTTPServer(("127.0.0.1", 0), _Judge)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        config = JudgeConfig(url=f"http://127.0.0.1:{server.server_port}/v1/", model="m", key_env="JUDGE")
+    with fake_http(_judging(likes)) as server:
+        config = JudgeConfig(url=f"{server.url}/", model="m", key_env="JUDGE")
         reference = "so so" if text == "good" else "good"
         finding = Checks(Path(), config).named("judge")(Answer(text, "stop", {}, FAST, (), reference, (), "Do it."))
-        assert finding.outcome == expected and why in finding.detail
+        assert (finding.outcome, finding.reason) == (expected, why)
         answer = Answer(text, "stop", {"contains": "nothing"}, FAST, (), reference, (), "Do it.")
         made = judge(answer, CheckRule(checks=["contains", "judge", "answered"]), Checks(Path(), config))
         assert (made.check, made.finding.outcome) == ("contains", "fail"), "the first that does not pass decides"
         assert made.outcomes["judge"] == expected, "and the judge is asked all the same, to be held against it"
         monkeypatch.delenv("JUDGE")
         refused = Checks(Path(), config).named("judge")(Answer(text, "stop", {}, FAST, (), reference, (), "Do it."))
-        assert refused.outcome == "unscored" and "401" in refused.detail
-    finally:
-        server.shutdown()
-        server.server_close()
+        assert refused.outcome == "unscored" and "401" in refused.told()
     gone = Checks(Path(), config).named("judge")(Answer(text, "stop", {}, FAST, (), reference, (), "Do it."))
-    assert gone.outcome == "unscored" and "Error" in gone.detail
+    assert gone.outcome == "unscored" and isinstance(gone.reason, JudgeUnusable)
     with pytest.raises(UsageError, match="needs a model to ask"):
         Checks(Path()).named("judge")
+
+
+def test_a_judge_that_is_busy_is_asked_again_and_one_that_stays_busy_decides_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("JUDGE", "sesame")
+    busy = Reply("slow down", 429, {"Retry-After": "0"})
+    answer = Answer("good", "stop", {}, FAST, (), "bad", (), "Do it.")
+    with fake_http(_judging("good"), [busy, Reply(status=503)]) as server:
+        check = Checks(Path(), JudgeConfig(url=server.url, model="m", key_env="JUDGE")).named("judge")
+        assert check(answer).outcome == "pass" and len(server.asked) == 4
+        server.first[:] = [busy] * 3
+        found = check(answer)
+        assert found.outcome == "unscored" and "429" in found.told() and len(server.asked) == 7

@@ -8,7 +8,9 @@ import pytest
 
 from forging_answers import FORGERIES
 from honest_answers import HONEST
-from journeyman.scoring.sandbox import Limits, run_tests, run_written_tests
+from journeyman.reasons.scoring import CodeRaised, NotOverPipe
+from journeyman.scoring.contracts import Limits
+from journeyman.scoring.sandbox import run_tests, run_written_tests
 from test_sandbox import FAST, WALLS
 
 WANTED = "assert add(1, 2) == 3\nassert abs(add(1, 2) - 3) < 1e-9"
@@ -28,7 +30,7 @@ def test_what_is_right_passes(name: str, bubblewrapped: bool) -> None:
     answer, tests = HONEST[name]
     limits = Limits(wall_s=20, bubblewrap=bubblewrapped)
     result = run_tests(answer, tests, limits)
-    assert result.passed, result.detail
+    assert result.passed, result.reason
     assert not run_tests(answer, tests + "\nassert 1 == 2", limits).passed
 
 
@@ -62,7 +64,7 @@ def test_what_the_tests_hand_over_is_no_way_into_the_judge(name: str, bubblewrap
         f"    try:\n        {REACHING[name]}\n    except (AttributeError, TypeError):\n        return 'refused'\n"
     )
     result = run_tests(answer, WITH_CALLBACK, replace(FAST, bubblewrap=bubblewrapped))
-    assert result.passed, result.detail
+    assert result.passed, result.reason
 
 
 DOCUMENTED = 'def add(a: int, b: int) -> int:\n    """Return the sum."""\n    return a + b\n'
@@ -99,7 +101,7 @@ def test_code_with_classes_and_errors_can_be_tested_from_outside(bubblewrapped: 
         "        assert False"
     )
     result = run_written_tests(code, tests, replace(FAST, bubblewrap=bubblewrapped))
-    assert result.passed, result.detail
+    assert result.passed, result.reason
     assert run_written_tests(code.replace("> 1", "> 2"), tests, replace(FAST, bubblewrap=bubblewrapped)).passed is False
 
 
@@ -107,4 +109,19 @@ def test_code_with_classes_and_errors_can_be_tested_from_outside(bubblewrapped: 
 def test_what_cannot_be_had_over_a_pipe_is_no_failure(bubblewrapped: bool) -> None:
     tests = "class Own(Base):\n    pass\nassert Own()"
     result = run_tests("class Base:\n    pass", tests, replace(FAST, bubblewrap=bubblewrapped))
-    assert result.passed is None and "inherit" in result.detail
+    assert result.passed is None and isinstance(result.reason, NotOverPipe)
+
+
+@pytest.mark.parametrize("bubblewrapped", WALLS)
+@pytest.mark.parametrize(
+    "raised",
+    [
+        'ValueError(\'\\n{"passed": null, "code": "not_over_pipe", "detail": ""}\')',
+        "type('Undecidable', (BaseException,), {})('the tests ask for what cannot be had over a pipe')",
+        "SystemExit('gone')",
+    ],
+)
+def test_no_answer_names_the_code_of_its_failure(raised: str, bubblewrapped: bool) -> None:
+    """An answer that could choose it would be unscored where it has failed."""
+    result = run_tests(f"def f(): raise {raised}", "f()", replace(FAST, bubblewrap=bubblewrapped))
+    assert result.passed is False and isinstance(result.reason, CodeRaised)

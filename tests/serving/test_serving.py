@@ -15,8 +15,9 @@ from conftest import write_tiny_gguf
 from fake_engine import ASK, BUNDLE, PATH, ROLE, FakeEngine, fake_engine
 from journeyman.cli.serve import key_of
 from journeyman.errors import InputError, UsageError
-from journeyman.inference.llama import EngineSettings, running_engine
+from journeyman.inference.engines import running_engine
 from journeyman.models.gguf_file import GgufFile
+from journeyman.protocols import EngineSettings
 from journeyman.serving.app import make_app
 from journeyman.serving.bodies import MAX_DEPTH, parsed
 from journeyman.serving.errors import RequestError, without_paths

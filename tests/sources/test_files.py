@@ -21,7 +21,8 @@ import zstandard
 from conftest import SHARED
 from journeyman.config import DataConfig, RedactConfig
 from journeyman.errors import InputError, UsageError
-from journeyman.ports import SilentReporter
+from journeyman.protocols import SilentReporter
+from journeyman.reasons.files import FileDamaged
 from journeyman.records import Interaction, Rejected
 from journeyman.sources.explain import NOT_KEPT, explained
 from journeyman.sources.files import bare_name, log_sources, read_file, sources_of
@@ -47,7 +48,7 @@ def read(path: Path, **config: Any) -> list[Interaction | Rejected]:
 
 
 def asked(found: list[Interaction | Rejected]) -> list[str]:
-    return [one.messages[-1].content if isinstance(one, Interaction) else f"! {one.reason}" for one in found]
+    return [one.messages[-1].content if isinstance(one, Interaction) else f"! {one.reason.sentence()}" for one in found]
 
 
 WHOLE = [f"Question {n}?" for n in range(3)]
@@ -113,7 +114,11 @@ def test_another_encoding_is_named_and_never_guessed(tmp_path: Path, name: str) 
     }[name]
     (tmp_path / name).write_bytes(text.encode("cp1252"))
     (refused,) = read(tmp_path / name)
-    assert isinstance(refused, Rejected) and "not UTF-8" in refused.reason and "data.encoding" in refused.reason
+    assert (
+        isinstance(refused, Rejected)
+        and refused.reason.code == "not_utf8"
+        and "data.encoding" in refused.reason.sentence()
+    )
     (kept,) = read(tmp_path / name, encoding="cp1252")
     assert isinstance(kept, Interaction) and kept.output in ("Au café.", "Là.")
 
@@ -138,16 +143,16 @@ def test_a_damaged_file_gives_what_it_holds_and_does_not_end_the_others(
     (tmp_path / "c.jsonl").write_bytes(lines())
     found = ingest(log_sources(tmp_path, ["."]), DataConfig(), RedactConfig(), tmp_path / "out", SilentReporter())
     got = read(tmp_path / f"b.jsonl{suffix}")
-    assert isinstance(got[-1], Rejected) and f"{len(got) - 1} rows were read" in got[-1].reason
+    assert isinstance(got[-1], Rejected) and got[-1].reason.details["rows"] == len(got) - 1
     assert found.kept == 6 + sum(isinstance(one, Interaction) for one in got)
-    assert any("damaged or ends too early" in reason for reason in found.reasons)
+    assert "file_damaged" in found.rejected_by
 
 
 def test_a_later_zstd_frame_that_is_cut_is_said(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl.zst"
     path.write_bytes(zstandard.compress(lines()) + zstandard.compress(lines())[:-4])
     *_, last = read(path)
-    assert isinstance(last, Rejected) and "the compressed data are cut" in last.reason
+    assert isinstance(last, Rejected) and last.reason.reason() == FileDamaged("the compressed data are cut", 3)
 
 
 def test_a_broken_document_goes_on_at_the_next_bracket_and_a_cut_list_is_said(tmp_path: Path) -> None:
@@ -172,7 +177,7 @@ def test_columns_that_cannot_be_told_apart_are_named(tmp_path: Path) -> None:
     path = tmp_path / "t.csv"
     path.write_text("prompt,answer,answer,\nWhich?,K-17,K-18,\nWhich?,K-17,K-18,\n")
     (reason,) = asked(read(path))
-    assert "2 columns are called 'answer'" in reason and "column 4 has no name" in reason and "2 rows below" in reason
+    assert "called 'answer'" in reason and "without a name: 4" in reason and "2 rows below" in reason
 
 
 def test_archives(tmp_path: Path) -> None:
@@ -250,9 +255,8 @@ def test_batch_requests_are_joined_with_their_answers(tmp_path: Path) -> None:
     )
     found = ingest(log_sources(tmp_path, ["."]), DataConfig(), RedactConfig(), tmp_path / "made", SilentReporter())
     assert (found.read, found.kept, found.rejected) == (8, 3, 5)
-    assert found.reasons["a batch's request: read together with its answer"] == 3
-    assert found.reasons["a batch's request that no answer was found for"] == 1
-    assert any("without its request" in reason for reason in found.reasons)
+    assert found.rejected_by["batch_request_joined"] == 3 and found.rejected_by["batch_request_unanswered"] == 1
+    assert "no_request" in found.rejected_by
 
 
 def test_an_unknown_format_says_what_it_resembles_and_how_to_read_it(tmp_path: Path) -> None:
@@ -344,4 +348,4 @@ def test_the_shared_cases_are_read_or_refused_with_a_reason(tmp_path: Path) -> N
         except InputError as error:
             assert "cannot be read" not in str(error), (case.name, str(error))
             continue
-        assert not any("cannot be read" in reason for reason in found.reasons), (case.name, found.reasons)
+        assert "unreadable" not in found.rejected_by, (case.name, found.reasons)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import json
 import os
-import re
 import socket
 from pathlib import Path
 from typing import Any
@@ -20,11 +19,15 @@ from journeyman.artifacts import read_rows, write_rows
 from journeyman.config import DataConfig, RedactConfig
 from journeyman.errors import InputError, Interrupted, UsageError
 from journeyman.manifests import IngestManifest
-from journeyman.ports import SilentReporter
+from journeyman.protocols import SilentReporter
+from journeyman.reasons import ReasonRecord
+from journeyman.reasons.files import FileDamaged, NotJson
+from journeyman.reasons.notes import UnknownStatus
+from journeyman.reasons.sources import FieldMissing
 from journeyman.records import Interaction, Rejected
 from journeyman.sources.files import log_files, read_file, sources_of
 from journeyman.sources.reader import Reader
-from journeyman.stages.ingest import ingest
+from journeyman.stages.ingest import _key, _restored, _Seen, ingest
 
 
 def _ingest(sources: list[Path], out: Path) -> IngestManifest:
@@ -56,35 +59,35 @@ def _read(tmp_path: Path, *lines: bytes) -> list[Interaction | Rejected]:
 
 
 @pytest.mark.parametrize(
-    ("line", "reason"),
+    ("line", "code"),
     [
-        (b"{cut here", "not JSON"),
-        (b'"\xff\xfe"', "not UTF-8: convert"),
-        (b"[1, 2]", "a JSON list, not an object"),
-        (b"{}", "no agent object"),
-        (b"[" * 100_000, "not usable JSON"),
-        (b'{"a": NaN}', "NaN or Infinity"),
-        (b'{"a": "\\ud800"}', "surrogate"),
-        (json.dumps({**log_row(1), "agent": {}}).encode(), "no agent.role"),
-        (json.dumps(log_row(1, input_messages=[])).encode(), "no user message"),
-        (json.dumps(log_row(1, input_messages=[{"role": "user"}])).encode(), r"input_messages\[0\]"),
-        (json.dumps(log_row(1, output=7)).encode(), "execution.output is number"),
+        (b"{cut here", "not_json"),
+        (b'"\xff\xfe"', "not_utf8"),
+        (b"[1, 2]", "not_an_object"),
+        (b"{}", "field_missing"),
+        (b"[" * 100_000, "nested_too_deeply"),
+        (b'{"a": NaN}', "not_json"),
+        (b'{"a": "\\ud800"}', "half_surrogate"),
+        (json.dumps({**log_row(1), "agent": {}}).encode(), "field_missing"),
+        (json.dumps(log_row(1, input_messages=[])).encode(), "no_user_message"),
+        (json.dumps(log_row(1, input_messages=[{"role": "user"}])).encode(), "field_missing"),
+        (json.dumps(log_row(1, output=7)).encode(), "wrong_type"),
     ],
 )
-def test_a_bad_line_is_rejected_with_its_number_and_reason(tmp_path: Path, line: bytes, reason: str) -> None:
+def test_a_bad_line_is_rejected_with_its_number_and_reason(tmp_path: Path, line: bytes, code: str) -> None:
     good = json.dumps(log_row(1)).encode()
     rows = _read(tmp_path, good, line, good)
     assert [type(row) for row in rows] == [Interaction, Rejected, Interaction]
     rejected = rows[1]
     assert isinstance(rejected, Rejected) and rejected.line == 2
-    assert re.search(reason, rejected.reason), rejected.reason
+    assert rejected.reason.code == code, rejected.reason.sentence()
 
 
 def test_a_row_without_an_output_field_is_rejected(tmp_path: Path) -> None:
     row = log_row(1)
     del row["execution"]["output"]
     (rejected,) = _read(tmp_path, json.dumps(row).encode())
-    assert isinstance(rejected, Rejected) and rejected.reason == "no execution.output"
+    assert isinstance(rejected, Rejected) and rejected.reason.reason() == FieldMissing("execution.output")
 
 
 def test_a_file_whose_name_is_no_utf_8_is_read_under_a_name_that_is(tmp_path: Path) -> None:
@@ -205,7 +208,50 @@ def test_a_reason_is_one_line_of_bounded_length(tmp_path: Path) -> None:
     source.write_text(json.dumps(keys) + "\n" + json.dumps(log_row(1)) + "\n")
     _ingest([source], tmp_path)
     (row,) = read_rows(tmp_path / "rejected.jsonl", Rejected)
-    assert len(row.reason) <= 300 and row.reason.isprintable()
+    told = row.reason.details["fields"]
+    assert isinstance(told, str) and len(told) <= 300 and row.reason.sentence().isprintable()
+
+
+def test_rejected_rows_are_counted_by_code_and_shown_with_their_sentence(tmp_path: Path) -> None:
+    source = tmp_path / "log.jsonl"
+    spans = {"resourceSpans": [{"scopeSpans": [{"spans": [{"attributes": {"openinference.span.kind": "TOOL"}}] * 3}]}]}
+    bad = [json.dumps(log_row(1, output=7)), json.dumps(log_row(1, output=[])), json.dumps(spans)]
+    source.write_text("\n".join([json.dumps(log_row(1)), *bad]) + "\n")
+    found = _ingest([source], tmp_path)
+    assert found.rejected_by == {"not_a_model_call": 3, "wrong_type": 2} and found.rejected == 5
+    told = {one.sentence(): one.rows for one in found.reasons}
+    assert told["execution.output is number, not text"] == told["execution.output is list, not text"] == 1
+    assert [one.rows for one in found.reasons if one.code == "not_a_model_call"] == [3]
+
+
+def test_what_an_older_version_wrote_of_rejected_rows_is_read(tmp_path: Path) -> None:
+    old = {"source": "log.jsonl", "line": 2, "reason": "no execution.output", "text": "{", "rows": 1}
+    assert Rejected.model_validate(old).reason.sentence() == "no execution.output"
+    (source := tmp_path / "log.jsonl").write_text(json.dumps(log_row(1)) + "\n{broken\n")
+    written = _ingest([source], tmp_path).model_dump(exclude={"rejected_by"})
+    written |= {"reasons": {"no {output}": 4, "not JSON": 1}, "notes": {"other: level WARNING": 2}}
+    found = IngestManifest.model_validate(written)
+    assert [(one.sentence(), one.rows) for one in found.reasons] == [("no {output}", 4), ("not JSON", 1)]
+    assert found.rejected_by == {} and found.notes[0].rows == 2
+    begun = _restored(tmp_path, {"rejected": 5, "reasons": {"no {output}": 4, "not JSON": 1}})
+    begun.add(_Seen(reason=_key(NotJson("x").record()), code=NotJson.code))
+    found = begun.manifest(7, {})
+    assert (found.rejected, found.rejected_by) == (6, {"text": 5, "not_json": 1})
+    assert {one.sentence() for one in found.reasons} == {"no {output}", "not JSON", "not JSON: x"}
+
+
+def test_a_note_of_an_older_version_is_read_and_a_new_one_has_details(tmp_path: Path) -> None:
+    source = tmp_path / "log.jsonl"
+    row = log_row(1)
+    row["execution"]["status"] = "purple"
+    source.write_text(json.dumps(row) + "\n")
+    found = _ingest([source], tmp_path)
+    (kept,) = read_rows(tmp_path / "interactions.jsonl.zst", Interaction)
+    old = {"code": "other", "detail": "level {WARNING}"}
+    older = Interaction.model_validate(kept.model_dump() | {"notes": [old]})
+    assert [one.sentence() for one in older.notes] == ["other: level {WARNING}"]
+    assert [(one.reason(), one.rows) for one in found.notes] == [(UnknownStatus("status", "'purple'"), 1)]
+    assert [one.reason() for one in kept.notes] == [UnknownStatus("status", "'purple'")]
 
 
 def _zst(tmp_path: Path) -> tuple[Path, list[int]]:
@@ -227,25 +273,25 @@ def test_a_compressed_log_that_was_cut_is_named_wherever_it_was_cut(tmp_path: Pa
     for cut in sorted(cuts):
         path.write_bytes(content[:cut])
         *_, (last, _) = read_file(path)
-        assert last.value is None and last.raw is None and "damaged or ends too early" in last.problem, cut
+        assert last.value is None and last.raw is None and isinstance(last.problem, FileDamaged), cut
     path.write_bytes(content[: ends[1]])
     assert sum(1 for _ in read_file(path)) == 200, "whole frames are a whole file"
     for damaged in (b"", content[:50] + b"\xff" * 9 + content[59:], content + b"more"):
         path.write_bytes(damaged)
         if damaged:
             *_, (last, _) = read_file(path)
-            assert "damaged or ends too early" in last.problem or "not JSON" in last.parsed().problem
+            assert isinstance(last.parsed().problem, FileDamaged | NotJson)
     path = tmp_path / "log.jsonl.gz"
     whole = gzip.compress(b"".join(json.dumps(log_row(n)).encode() + b"\n" for n in range(300)))
     for damaged in (whole[:-1], whole[: len(whole) // 2], whole[:5], whole[:99] + b"\xff" * 40 + whole[139:]):
         path.write_bytes(damaged)
         *_, (last, _) = read_file(path)
-        assert "damaged or ends too early" in last.problem or "not JSON" in last.parsed().problem
+        assert isinstance(last.parsed().problem, FileDamaged | NotJson)
 
 
 def test_rows_of_a_run_that_were_cut_are_an_error(tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl.zst"
-    write_rows(path, [Rejected(source="a", line=n, reason="r", text="t" * 9) for n in range(5_000)])
+    write_rows(path, [Rejected(source="a", line=n, reason=ReasonRecord(code="r"), text="t" * 9) for n in range(5_000)])
     content = path.read_bytes()
     assert sum(1 for _ in read_rows(path, Rejected)) == 5_000
     for damaged in (content[:-1], content[: len(content) // 2], content[:3], b"no zst", b"\0" * 20):

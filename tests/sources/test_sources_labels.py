@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from journeyman.config import DataConfig
+from journeyman.reasons.notes import UnknownStatus
 from journeyman.records import Interaction, Rejected
-from reading import one, read, reason
+from reading import code, one, read, reason
 
 ASKED = [{"role": "user", "content": "Which part?"}]
 ANSWER = {"role": "assistant", "content": "K-17."}
@@ -50,7 +51,7 @@ def test_an_unknown_word_leaves_success_open_and_is_noted(beside: dict[str, Any]
     found = one(pair(**beside))
     assert found.succeeded is None
     (note,) = found.notes
-    assert note.code == "unknown_status" and next(iter(beside)) in note.detail
+    assert note.code == "unknown_status" and note.details["field"] == next(iter(beside))
 
 
 def test_a_field_of_ones_own_says_what_a_success_is() -> None:
@@ -59,7 +60,7 @@ def test_a_field_of_ones_own_says_what_a_success_is() -> None:
     low = one(pair(eval={"reward": "0.4"}), **config)
     assert low.succeeded is False and "0.4" in low.errors[0]
     absent = one(pair(), **config)
-    assert absent.succeeded is None and absent.notes[-1].detail == "no eval.reward"
+    assert absent.succeeded is None and absent.notes[-1].reason() == UnknownStatus("eval.reward")
     assert one(pair(status="failed"), **config).succeeded is False, "a failure that the log claims stands"
     with pytest.raises(ValueError, match="threshold of success_field"):
         DataConfig(success_at_least=0.5)
@@ -84,7 +85,7 @@ def test_turns_and_rows_that_are_marked_are_not_learned(mark: dict[str, Any]) ->
     ]  # fmt: skip
     for row in rows:
         assert one(row).output == "K-18."
-    assert "marked not to be trained" in reason({"messages": [*ASKED, {**ANSWER, **mark}]})
+    assert code({"messages": [*ASKED, {**ANSWER, **mark}]}) == "marked_not_to_train"
     for row in ({"messages": [*ASKED, ANSWER]}, {"instruction": "Which?", "output": "K."}, pair()):
         assert next(iter(mark)) in reason({**row, **mark})
 
@@ -102,7 +103,7 @@ def test_an_answer_beside_the_conversation_is_the_answer(name: str) -> None:
         found = one({"messages": before, name: answer})
         assert (found.output, len(found.messages)) == ("K-17.", 3)
     assert one({"messages": [*ASKED, ANSWER], name: "K-17."}).output == "K-17."
-    assert "which is to be learned" in reason({"messages": [*ASKED, ANSWER], name: "K-18."})
+    assert code({"messages": [*ASKED, ANSWER], name: "K-18."}) == "different_answers"
 
 
 def test_fields_that_hold_different_answers_are_named() -> None:
@@ -125,7 +126,7 @@ def test_a_system_prompt_beside_the_conversation_comes_first() -> None:
         found = one({"messages": [*ASKED, ANSWER], name: "Be short."})
         assert [turn.content for turn in found.messages] == ["Be short.", "Which part?"]
         own = {"role": "system", "content": "Be long."}
-        assert "differ" in reason({"messages": [own, *ASKED, ANSWER], name: "Be short."})
+        assert code({"messages": [own, *ASKED, ANSWER], name: "Be short."}) == "different_system_prompts"
 
 
 def test_later_system_turns_stay_in_their_place() -> None:
@@ -173,19 +174,19 @@ def test_calls_without_arguments_and_calls_told_twice() -> None:
 @pytest.mark.parametrize("text", ["None", " null ", "NaN"])
 def test_a_lost_call_is_never_an_answer(text: str) -> None:
     lost = {"role": "assistant", "content": text}
-    assert "is lost" in reason({"messages": [*ASKED, lost]})
-    assert "is lost" in reason({"messages": [*ASKED, lost, {"role": "user", "content": "And?"}, ANSWER]})
-    assert "is lost" in reason({"prompt": "Which?", "answer": text})
+    assert code({"messages": [*ASKED, lost]}) == "answer_lost"
+    assert code({"messages": [*ASKED, lost, {"role": "user", "content": "And?"}, ANSWER]}) == "answer_lost"
+    assert code({"prompt": "Which?", "answer": text}) == "answer_lost"
 
 
 def test_histories_without_their_beginning_and_unknown_roles_are_named() -> None:
     result = {"role": "tool", "content": "12", "tool_call_id": "c1"}
-    assert "history is not whole" in reason({"messages": [result, *ASKED, ANSWER]})
-    assert "history is not whole" in reason({"messages": [*ASKED, {"role": "tool", "content": "12"}, ANSWER]})
+    assert code({"messages": [result, *ASKED, ANSWER]}) == "history_broken"
+    assert code({"messages": [*ASKED, {"role": "tool", "content": "12"}, ANSWER]}) == "history_broken"
     call = {"id": "c2", "function": {"name": "f", "arguments": "{}"}}
     calls = {"role": "assistant", "content": "", "tool_calls": [call]}
-    assert "history is not whole" in reason({"messages": [*ASKED, calls, result, ANSWER]})
-    assert "'critic' is not known" in reason({"messages": [*ASKED, {"role": "critic", "content": "No."}, ANSWER]})
+    assert code({"messages": [*ASKED, calls, result, ANSWER]}) == "history_broken"
+    assert code({"messages": [*ASKED, {"role": "critic", "content": "No."}, ANSWER]}) == "unknown_role"
 
 
 def test_a_prefill_is_the_beginning_of_the_answer() -> None:
@@ -250,8 +251,8 @@ def test_what_an_answer_turn_says_of_itself_counts() -> None:
 
 @pytest.mark.parametrize("mark", [{"weight": 0}, {"train": False}], ids=str)
 def test_marks_in_metadata_count_where_they_clearly_say_no(mark: dict[str, Any]) -> None:
-    assert "in its metadata" in reason({**pair(), "metadata": mark})
-    assert "every assistant turn is marked" in reason({"messages": [*ASKED, {**ANSWER, "metadata": mark}]})
+    assert code({**pair(), "metadata": mark}) == "marked_not_to_train"
+    assert code({"messages": [*ASKED, {**ANSWER, "metadata": mark}]}) == "marked_not_to_train"
     assert one({**pair(), "metadata": {"weight": 0.7}}).output == "K-17."
 
 
@@ -282,7 +283,7 @@ def test_false_and_zero_are_kept_beside_the_agent_log() -> None:
 def test_a_response_that_goes_on_from_another_needs_its_turns() -> None:
     answer = {"object": "response", "output": [{"type": "message", "role": "assistant", "content": "K-17."}]}
     request = {"input": "And?", "previous_response_id": "resp_1"}
-    assert "previous_response_id" in reason({"request": request, "response": answer})
+    assert code({"request": request, "response": answer}) == "earlier_response"
 
 
 def test_legacy_functions_are_tools() -> None:

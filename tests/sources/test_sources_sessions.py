@@ -17,12 +17,15 @@ from hypothesis import strategies as st
 from damage import JSON, damage
 from journeyman.artifacts import read_rows
 from journeyman.config import DataConfig, RedactConfig
-from journeyman.ports import SilentReporter
+from journeyman.protocols import SilentReporter
+from journeyman.reasons import Reason
+from journeyman.reasons.files import OtherFormatSet
+from journeyman.reasons.sources import FieldEmpty, HistoryBroken, HistoryTooLong, NotText, UnknownType
 from journeyman.records import Interaction, Rejected
 from journeyman.redaction.redactor import Redactor
 from journeyman.sources import files
 from journeyman.sources.files import Row, parse_line, read_file, sources_of
-from journeyman.sources.reader import FORMATS, UNREADABLE, Reader
+from journeyman.sources.reader import FORMATS, Reader
 from journeyman.sources.session_files import session_format
 from journeyman.stages.ingest import _without_secrets, ingest
 
@@ -59,8 +62,8 @@ def _kept(records: list[Interaction | Rejected]) -> list[Interaction]:
     return [one for one in records if isinstance(one, Interaction)]
 
 
-def _reasons(records: list[Interaction | Rejected]) -> dict[int, str]:
-    return {one.line: one.reason for one in records if isinstance(one, Rejected)}
+def _reasons(records: list[Interaction | Rejected]) -> dict[int, Reason]:
+    return {one.line: one.reason.reason() for one in records if isinstance(one, Rejected)}
 
 
 def _at(records: list[Interaction | Rejected], line: int) -> Interaction:
@@ -124,7 +127,7 @@ def test_a_sub_agent_of_its_own_file_has_the_type_beside_it(tmp_path: Path) -> N
     _written(tmp_path, "subagents/agent-ag1.meta.json", b'{"agentType": "Explore"}')
     assert {one.role for one in _kept(_read(path))} == {"Explore"}
     (beside,) = _read(tmp_path / "subagents/agent-ag1.meta.json")
-    assert isinstance(beside, Rejected) and "in the .jsonl beside it" in beside.reason
+    assert isinstance(beside, Rejected) and beside.reason.code == "line_of_session"
 
 
 def test_old_sidechains_without_an_id_are_told_apart_by_their_roots(tmp_path: Path) -> None:
@@ -171,7 +174,7 @@ def test_failures_of_a_session_are_no_successes(tmp_path: Path) -> None:
 
 def test_an_image_costs_only_the_answer_that_is_to_it(tmp_path: Path) -> None:
     found = _fixture("claude_code", tmp_path)
-    assert "the answer is to a part of type 'image'" in _reasons(found)[27]
+    assert _reasons(found)[27] == NotText("what it answers", "'image'")
     later = _at(found, 29)
     assert "parts_not_kept" in _codes(later) and ("tool", "[image]") in _turns(later)
 
@@ -179,8 +182,8 @@ def test_an_image_costs_only_the_answer_that_is_to_it(tmp_path: Path) -> None:
 def test_a_damaged_line_is_rejected_alone_and_the_hole_is_said(tmp_path: Path) -> None:
     found = _fixture("claude_code", tmp_path)
     reasons = _reasons(found)
-    assert reasons[32].startswith("not JSON") and "on a damaged line" in reasons[33]
-    assert "'hologram'" in reasons[40] and len(reasons) == 4
+    assert reasons[32].code == "not_json" and reasons[33] == HistoryBroken("damaged_line")
+    assert reasons[40] == UnknownType("a line", "hologram") and len(reasons) == 4
     texts = {one.line: one.text for one in found if isinstance(one, Rejected)}
     assert texts[32].startswith('{"parentUuid":"i1"') and '"x1"' in texts[33] and "hologram" in texts[40]
     assert "history_not_whole" in _codes(_at(found, 35))
@@ -200,7 +203,7 @@ def test_an_answer_whose_question_is_damaged_is_rejected_across_bookkeeping(tmp_
     found = _read(_written(tmp_path, "log.jsonl", head + good + hooks + answer))
     assert [text for _, text in _turns(_kept(found)[1])] == ["One?", "1", "Two?"]
     found = _read(_written(tmp_path, "log.jsonl", head + good[:30] + b"\n" + hooks + answer))
-    assert [one.output for one in _kept(found)] == ["1"] and "damaged" in _reasons(found)[3_004]
+    assert [one.output for one in _kept(found)] == ["1"] and _reasons(found)[3_004] == HistoryBroken("damaged_line")
 
 
 def test_after_a_compaction_the_history_is_its_summary(tmp_path: Path) -> None:
@@ -211,21 +214,23 @@ def test_after_a_compaction_the_history_is_its_summary(tmp_path: Path) -> None:
 def test_a_history_that_begins_elsewhere_is_rejected(tmp_path: Path) -> None:
     lines = _lines("claude_code")[12:18]
     reasons = _reasons(_read(_written(tmp_path, "log.jsonl", b"".join(lines))))
-    assert set(reasons) == {2, 4, 6} and all("is not in the file" in one for one in reasons.values())
+    assert set(reasons) == {2, 4, 6} and all(
+        isinstance(one, HistoryBroken) and one.cause == "parent_missing" for one in reasons.values()
+    )
 
 
 def test_a_line_by_itself_says_that_the_file_is_needed(tmp_path: Path) -> None:
     for name, wanted in (("claude_code", "whole .jsonl"), ("codex", "whole .jsonl")):
         line = next(one for one in _lines(name) if b'"assistant"' in one)
         (found,) = Reader(DataConfig()).records(parse_line(line, 5), "log.jsonl")
-        assert isinstance(found, Rejected) and wanted in found.reason
+        assert isinstance(found, Rejected) and wanted in found.reason.sentence()
     streamed = {"type": "assistant", "session_id": "s", "parent_tool_use_id": None, "message": {"type": "message"}}
     streamed["message"] |= {"role": "assistant", "content": [{"type": "text", "text": "Hi"}]}  # type: ignore[operator]
     (found,) = Reader(DataConfig()).records(parse_line(json.dumps(streamed).encode(), 1), "log.jsonl")
-    assert isinstance(found, Rejected) and "stream-json" in found.reason
+    assert isinstance(found, Rejected) and "stream-json" in found.reason.sentence()
     item = {"type": "item.completed", "item": {"id": "item_0", "type": "agent_message", "text": "Hi"}}
     (found,) = Reader(DataConfig()).records(parse_line(json.dumps(item).encode(), 1), "log.jsonl")
-    assert isinstance(found, Rejected) and "codex exec --json" in found.reason
+    assert isinstance(found, Rejected) and "codex exec --json" in found.reason.sentence()
 
 
 def test_what_claude_code_writes_itself_is_no_answer(tmp_path: Path) -> None:
@@ -243,7 +248,7 @@ def test_what_claude_code_writes_itself_is_no_answer(tmp_path: Path) -> None:
     )
     found = _read(_written(tmp_path, "log.jsonl", data))
     assert [(one.output, one.succeeded) for one in _kept(found)] == [(None, False), ("Done.", None)]
-    assert "not by a model" in _reasons(found)[4]
+    assert _reasons(found)[4].code == "not_by_a_model"
     assert [role for role, _ in _turns(_kept(found)[1])] == ["user", "assistant", "user"]
     assert _turns(_kept(found)[1])[0] == ("user", "Do it.\nAgain.")
 
@@ -281,8 +286,10 @@ def test_errors_images_compaction_and_holes_of_a_rollout(tmp_path: Path) -> None
     assert (failed.succeeded, failed.output) == (False, None) and "disconnected" in failed.errors[0]
     assert [text for _, text in _turns(_at(found, 26))][1:] == ["Show the history.", "Summary: one commit."]
     reasons = _reasons(found)
-    assert "'input_image'" in reasons[28] and "encrypted" in reasons[39]
-    assert "line 33" in reasons[34] and "history_not_whole" in _codes(_at(found, 36))
+    assert reasons[28] == NotText("what it answers", "'input_image'") and reasons[39] == HistoryBroken("encrypted")
+    assert reasons[34] == HistoryBroken("answered_not_understood", "line 33") and "history_not_whole" in _codes(
+        _at(found, 36)
+    )
     assert "history_not_whole" not in _codes(_at(found, 31))  # the damaged line 29 is only an event
 
 
@@ -294,7 +301,7 @@ def test_lines_that_a_newer_version_adds_cost_no_answer(tmp_path: Path) -> None:
         _read(_written(tmp_path, "log.jsonl", b"".join([*lines[:6], new, *lines[6:]]))),
     )
     assert [one.output for one in _kept(found)] == [one.output for one in _kept(plain)]
-    assert "'world_state'" in _reasons(found)[7] and "history_not_whole" in _codes(_at(found, 11))
+    assert _reasons(found)[7] == UnknownType("a line", "world_state") and "history_not_whole" in _codes(_at(found, 11))
 
 
 def test_older_rollouts(tmp_path: Path) -> None:
@@ -358,7 +365,7 @@ def test_sessions_are_read_from_compressed_files_and_lists(tmp_path: Path) -> No
 def test_a_session_beyond_the_bound_is_refused_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(files, "MAX_SESSION_BYTES", 2_000)
     (found,) = _fixture("claude_code", tmp_path)
-    assert isinstance(found, Rejected) and "a Claude Code session longer than" in found.reason
+    assert isinstance(found, Rejected) and found.reason.code == "session_too_long"
 
 
 def test_ingest_goes_on_after_a_session(tmp_path: Path) -> None:
@@ -371,7 +378,7 @@ def test_ingest_goes_on_after_a_session(tmp_path: Path) -> None:
 
 def test_a_format_that_is_set_is_not_overruled_in_silence(tmp_path: Path) -> None:
     (found,) = _fixture("codex", tmp_path, DataConfig(format="openai_chat"))
-    assert isinstance(found, Rejected) and "session (codex)" in found.reason
+    assert isinstance(found, Rejected) and found.reason.reason() == OtherFormatSet("codex")
     assert len(_kept(_fixture("codex", tmp_path, DataConfig(format="codex")))) > 5
 
 
@@ -401,12 +408,12 @@ def test_long_results_are_cut_by_rule_and_long_histories_refused(tmp_path: Path)
     path = _written(tmp_path, "log.jsonl", _lines_of({"traj": [*turns, *turns], "reward": 1}))
     found = _read(path, DataConfig(max_history=1_000))
     assert [type(one) for one in found] == [Interaction] * 3 + [Rejected]
-    assert isinstance(found[3], Rejected) and "data.max_history" in found[3].reason
+    assert isinstance(found[3], Rejected) and found[3].reason.code == "history_too_long"
     assert len(_kept(_read(path, DataConfig(max_history=1_000, cut_tool_results=100)))) == 4
     long_line = _lines("claude_code")[7].replace(b"def parse", b"def " + b"x" * 5_000)
     session = b"".join([*_lines("claude_code")[:7], long_line, *_lines("claude_code")[8:]])
     path = _written(tmp_path, "log.jsonl", session)
-    assert "data.max_history" in _reasons(_read(path, DataConfig(max_history=4_000)))[14]
+    assert _reasons(_read(path, DataConfig(max_history=4_000)))[14] == HistoryTooLong(4_000)
     cut = _kept(_read(path, DataConfig(max_history=4_000, cut_tool_results=200)))
     assert "tool_results_cut" in _codes(next(one for one in cut if one.source == "log.jsonl:14"))
 
@@ -425,7 +432,7 @@ def test_the_reward_is_the_outcome_of_all_turns(tmp_path: Path) -> None:
     assert len({one.session for one in by_line[1]}) == 1 and by_line[1][0].session != by_line[2][0].session
     assert by_line[1][1].output_calls[0].arguments == {"id": "u_1"}
     assert [one.succeeded for one in by_line[2]] == [False] and by_line[2][0].errors == ["reward 0, success from 1"]
-    assert _reasons(found)[3] == "traj is empty: context too long"
+    assert _reasons(found)[3] == FieldEmpty("traj", "context too long")
     assert by_line[4][0].succeeded is None and "unknown_status" in _codes(by_line[4][0])
     assert by_line[5][0].errors == ["resolved false"]
     config = DataConfig(success_field="reward", success_at_least=7)
@@ -470,7 +477,7 @@ def test_swe_agent_trajectories(tmp_path: Path) -> None:
     second = _kept(found)[1]
     assert "lines omitted" in second.messages[-1].content  # as it was sent, not as it was kept
     assert second.messages[-1].tool_call_id == second.messages[-2].tool_calls[0].id == "call_1"
-    assert "no history" in _reasons(found)[3]
+    assert _reasons(found)[3].code == "not_logged"
 
 
 def test_a_traj_file_is_a_document(tmp_path: Path) -> None:
@@ -488,8 +495,8 @@ def test_openhands_actions_of_one_response_are_one_answer(tmp_path: Path) -> Non
     assert first.tools[0]["function"]["name"] == "execute_bash" and first.session == last.session
     assert [call.id for call in newer.output_calls] == ["k1", "k2"] and newer.reasoning == "hm"
     assert _turns(newest)[-1] == ("tool", "pwd failed") and newest.errors == ["AgentStuck"]
-    reasons = [one.reason for one in found if isinstance(one, Rejected)]
-    assert "condensed" in reasons[0] and "without tool_call_metadata" in reasons[1]
+    reasons = [one.reason.reason() for one in found if isinstance(one, Rejected)]
+    assert reasons[0] == HistoryBroken("condensed") and reasons[1].code == "not_logged"
 
 
 def test_a_file_of_openhands_events_is_a_session(tmp_path: Path) -> None:
@@ -501,7 +508,7 @@ def test_a_file_of_openhands_events_is_a_session(tmp_path: Path) -> None:
     cut = _lines_of(*events[:4]) + b'{"id": 4, "sour\n' + _lines_of(*events[5:])
     found_cut = _read(_written(tmp_path, "log.jsonl", cut))
     assert [one.output for one in _kept(found_cut)] == ["I look twice."]
-    assert "on a damaged line" in _reasons(found_cut)[8] and 5 in _reasons(found_cut)
+    assert _reasons(found_cut)[8] == HistoryBroken("damaged_before") and 5 in _reasons(found_cut)
 
 
 def test_inspect_scores_are_the_outcome(tmp_path: Path) -> None:
@@ -519,10 +526,10 @@ def test_inspect_scores_are_the_outcome(tmp_path: Path) -> None:
     assert (first.role, first.model, first.reasoning) == ("clerk", "gpt-4o-mini", "Look it up.")
     assert first.output_calls[0].arguments == {"part": "K-17"} and first.tools[0]["function"]["name"] == "lookup"
     assert (first.finish_reason, second.finish_reason, second.duration_ms) == (None, "length", 1500)
-    assert first.session == second.session == "run-1/1/1" and "graded: 0.7" in unsure.notes[0].detail
+    assert first.session == second.session == "run-1/1/1" and unsure.notes[0].details["found"] == "0.7"
     reasons = [one.reason for one in found if isinstance(one, Rejected)]
-    assert "'image'" in reasons[0] and "sample 6" in reasons[1] and "rate limit" in reasons[1]
-    assert "inspect log convert" in reasons[2]
+    assert [one.code for one in reasons] == ["not_text", "no_answer", "not_logged"]
+    assert "sample 6" in reasons[1].sentence() and "rate limit" in reasons[1].sentence()
     config = DataConfig(success_field="scores.graded.value", success_at_least=0.5)
     assert [one.succeeded for one in _kept(_fixture("inspect_log", tmp_path, config))] == [
         True,
@@ -549,7 +556,7 @@ def test_the_binary_inspect_log_says_what_to_do(tmp_path: Path) -> None:
     path = _written(tmp_path, "2026-02-04_parts.eval", b"PK\x03\x04 binary")
     assert files.log_files(tmp_path, ".") == [path]
     (found,) = _read(path)
-    assert isinstance(found, Rejected) and "inspect log convert --to json" in found.reason
+    assert isinstance(found, Rejected) and "inspect log convert --to json" in found.reason.sentence()
     assert list(read_file(path, 1)) == []
 
 
@@ -590,7 +597,7 @@ def _checked(records: list[Interaction | Rejected], lines: int) -> None:
     assert records
     for record in records:
         if isinstance(record, Rejected):
-            assert record.reason and UNREADABLE not in record.reason and 1 <= record.line <= lines
+            assert record.reason.sentence() and record.reason.code != "unreadable" and 1 <= record.line <= lines
         else:
             assert 1 <= int(record.source.rpartition(":")[2]) <= lines
             assert Interaction.model_validate_json(record.model_dump_json(exclude_defaults=True)) == record

@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 
+from journeyman.reasons import Reason
+from journeyman.reasons.sources import EarlierResponse, FieldEmpty, NotAModelCall, SeveralInOne, UnknownFields
 from journeyman.records import Interaction
-from reading import one, read, reason
+from reading import code, one, read, reason, rejected
 
 ASKED = [{"role": "system", "content": "You keep the shelves."}, {"role": "user", "content": "Where is K-17?"}]
 SAID = {"role": "assistant", "content": "Shelf 4."}
@@ -158,22 +160,30 @@ def test_events_in_an_observation_are_turns_and_one_choice_of_two_calls_is_one_a
     "lost", ["None", "null", {"output": "None"}, {"role": "assistant", "content": "None"}], ids=str
 )
 def test_a_lost_answer_is_not_learned(lost: Any) -> None:
-    assert "lost" in reason(observation(ASKED, lost)) and "lost" in reason(run({"output": lost}))
+    assert code(observation(ASKED, lost)) == "answer_lost" and code(run({"output": lost})) == "answer_lost"
 
 
 @pytest.mark.parametrize(
     ("given", "answer", "told"),
     [
-        (None, "Shelf 4.", "input is empty"),
-        ([ASKED, ASKED], "Shelf 4.", "2 conversations of one batch"),
-        ({"colour": "red"}, "Shelf 4.", "'colour' and no messages"),
-        (ASKED, {"colour": "red"}, "'colour'"),
-        (ASKED, {"object": "response", "previous_response_id": "r0", "output": []}, "previous_response_id"),
-        ({"previous_response_id": "r0", "input": "And K-18?"}, "Shelf 5.", "previous_response_id"),
+        (None, "Shelf 4.", FieldEmpty("input", "the call's input was not recorded")),
+        ([ASKED, ASKED], "Shelf 4.", SeveralInOne("input", 2, "conversations of one batch")),
+        ({"colour": "red"}, "Shelf 4.", UnknownFields("input", "'colour'", "a conversation")),
+        (ASKED, {"colour": "red"}, UnknownFields("output", "'colour'", "an answer")),
+        (
+            ASKED,
+            {"object": "response", "previous_response_id": "r0", "output": []},
+            EarlierResponse("output.previous_response_id"),
+        ),
+        (
+            {"previous_response_id": "r0", "input": "And K-18?"},
+            "Shelf 5.",
+            EarlierResponse("input.previous_response_id"),
+        ),
     ],
 )
-def test_what_is_no_call_is_refused_by_the_field(given: Any, answer: Any, told: str) -> None:
-    assert told in reason(observation(given, answer))
+def test_what_is_no_call_is_refused_by_the_field(given: Any, answer: Any, told: Reason) -> None:
+    assert rejected(observation(given, answer)).reason() == told
 
 
 def test_a_langfuse_trace_lends_its_observations_what_it_says_of_all() -> None:
@@ -186,9 +196,9 @@ def test_a_langfuse_trace_lends_its_observations_what_it_says_of_all() -> None:
         good, bad = kept(row)
         assert (good.role, good.session, good.succeeded) == ("clerk", "s1", True)
         assert bad.succeeded is False and bad.errors == ["slow"]
-    assert "ids alone" in reason({"trace": trace, "observations": ["o1", "o2"]})
+    assert code({"trace": trace, "observations": ["o1", "o2"]}) == "not_logged"
     listed = {**trace, "timestamp": "2026-03-01T10:00:00Z", "input": "Hi", "output": "Hello.", "observations": ["o1"]}
-    assert "ids alone" in reason(listed)
+    assert code(listed) == "not_logged"
 
 
 def test_langfuse_scores_leave_success_open_and_a_setting_reads_them() -> None:
@@ -199,13 +209,13 @@ def test_langfuse_scores_leave_success_open_and_a_setting_reads_them() -> None:
     (found,) = kept(row, success_field="scores.0.value", success_at_least=0.5)
     assert found.succeeded is False
     warned = one(observation(ASKED, "Shelf 4.", level="WARNING", statusMessage="slow"))
-    assert warned.succeeded is True and "slow" in warned.notes[0].detail
+    assert warned.succeeded is True and warned.notes[0].code == "log_level" and "slow" in warned.notes[0].sentence()
 
 
 def test_a_langfuse_table_is_read_by_the_names_of_its_columns() -> None:
     row = {"Trace ID": "t1", "Type": "GENERATION", "Start Time": "2026-03-01T10:00:00Z", "Input": json.dumps(ASKED)}
     assert one({**row, "Output": "Shelf 4."}).output == "Shelf 4."
-    assert "type SPAN" in reason({**row, "Output": "x", "Type": "SPAN"})
+    assert rejected({**row, "Output": "x", "Type": "SPAN"}).reason() == NotAModelCall("an observation", "SPAN")
 
 
 def run(answer: Any, **beside: Any) -> dict[str, Any]:
@@ -237,7 +247,7 @@ def test_a_langsmith_batch_is_joined_by_id_or_by_the_trace_of_a_root() -> None:
     first, second = kept({"post": posts, "patch": patches})
     assert (first.output, second.output) == ("A.", "B.") and first.errors == ["slow"] and second.succeeded is True
     assert len({first.id, second.id}) == 2
-    assert "the batch that posted the run" in reason({"patch": patches[:1]})
+    assert code({"patch": patches[:1]}) == "not_logged"
     open_ = one({"post": posts[:1], "patch": []})
     assert open_.output is None and open_.succeeded is None
 
@@ -246,8 +256,8 @@ def test_every_generation_of_a_langsmith_run_is_read_and_batches_of_prompts_are_
     two = {"generations": [[{"text": "A.", "generation_info": {"finish_reason": "stop"}},
                             {"text": "B.", "generation_info": {"finish_reason": "length"}}]]}  # fmt: skip
     assert [(found.output, found.finish_reason) for found in kept(run(two))] == [("A.", "stop"), ("B.", "length")]
-    assert "2 prompts" in reason(run({"generations": [[{"text": "A."}], [{"text": "B."}]]}))
-    assert "2 prompts" in reason({**run({"generations": []}), "inputs": {"prompts": ["A?", "B?"]}})
+    assert code(run({"generations": [[{"text": "A."}], [{"text": "B."}]]})) == "several_in_one"
+    assert code({**run({"generations": []}), "inputs": {"prompts": ["A?", "B?"]}}) == "several_in_one"
 
 
 def test_what_langchain_says_beside_an_answer_is_kept() -> None:
@@ -315,7 +325,7 @@ def test_parts_of_openinference_and_of_openllmetry_are_read_and_pictures_refused
         return {f"{name}.role": "user", **held, "llm.output_messages.0.message.content": "Shelf 4."}
 
     assert one(span(parts("text", "text"))).messages[0].content == "text 0. text 1. "
-    assert "type 'image'" in reason(span(parts("text", "image")))
+    assert code(span(parts("text", "image"))) == "not_text"
     text = json.dumps([{"type": "text", "text": "Where?"}])
     flat = {"gen_ai.prompt.0.role": "user", "gen_ai.prompt.0.content": text, "gen_ai.completion.0.content": "There."}
     assert one(span(flat)).messages[0].content == "Where?"
@@ -371,10 +381,10 @@ def _marked(attributes: Any) -> Any:
 
 
 def test_why_a_span_is_not_read_is_true() -> None:
-    assert "content capture was off" in reason(span({"gen_ai.operation.name": "chat", "gen_ai.usage.input_tokens": 3}))
+    assert code(span({"gen_ai.operation.name": "chat", "gen_ai.usage.input_tokens": 3})) == "not_logged"
     told = reason(span({"gen_ai.operation.name": "chat", "gen_ai.input.secret_messages": "x"}))
     assert "gen_ai.input.secret_messages" in told and "capture" not in told
-    assert "kind 'invoke_agent'" in reason(span(chat(**{"gen_ai.operation.name": "invoke_agent"})))
+    assert code(span(chat(**{"gen_ai.operation.name": "invoke_agent"}))) == "not_a_model_call"
 
 
 def logged(**beside: Any) -> dict[str, Any]:
@@ -465,7 +475,7 @@ def test_braintrust_scores_are_no_success_until_a_setting_says_so() -> None:
     assert one(judged).succeeded is None
     assert one(judged, success_field="scores.Factuality", success_at_least=0.5).succeeded is False
     assert one({**row, "error": {"message": "slow"}}).errors == ["slow"]
-    assert "type 'tool'" in reason({**row, "span_attributes": {"type": "tool"}})
+    assert code({**row, "span_attributes": {"type": "tool"}}) == "not_a_model_call"
 
 
 def weave(**beside: Any) -> dict[str, Any]:
@@ -495,5 +505,5 @@ def test_weave_calls_of_models_are_told_by_their_client_or_by_their_texts() -> N
                "google.genai.models.Models.generate_content", "langchain.Llm.ChatOpenAI"):  # fmt: skip
         assert one(weave(op_name=op, output="Shelf 4.")).output == "Shelf 4."
     assert one(weave(op_name="my_chat")).output == "Shelf 4."
-    assert "'my_chat'" in reason(weave(op_name="my_chat", output={"score": 1}))
-    assert "output is a reference" in reason(weave(output="weave:///a/b/object/x:1"))
+    assert code(weave(op_name="my_chat", output={"score": 1})) == "not_a_model_call"
+    assert code(weave(output="weave:///a/b/object/x:1")) == "not_logged"

@@ -11,9 +11,8 @@ from conftest import example_of
 from journeyman.artifacts import write_rows
 from journeyman.config import Config
 from journeyman.manifests import AdapterManifest, BisectResult, TrainedAdapter
-from journeyman.models.geometry import geometry_of
 from journeyman.models.gguf_file import GgufFile
-from journeyman.ports import SilentReporter
+from journeyman.protocols import SilentReporter
 from journeyman.records import Message, Prediction
 from journeyman.rendering.renderer import Renderer
 from journeyman.stages import bisect as stage
@@ -28,7 +27,7 @@ LORA = {"rank": 4, "alpha": 8, "targets": ["q_proj", "v_proj", "up_proj"]}
 def bisected(embedded: GgufFile, renderer: Renderer, folder: Path, shipped_scale: float) -> BisectResult:
     """Two answers; the GGUF adapter's B is that of the other file times `shipped_scale`."""
     config = Config.model_validate({"train": {"lora": LORA}, "evaluate": {"context": 256, "threads": 2}})
-    adapter = Adapter(geometry_of(embedded), config.train.lora, seed=1)
+    adapter = Adapter(embedded.geometry, config.train.lora, seed=1)
     generator = torch.Generator().manual_seed(2)
     with torch.no_grad():
         for name, value in adapter.parameters.items():

@@ -18,15 +18,17 @@ from starlette.testclient import TestClient
 
 from conftest import log_row
 from journeyman.artifacts import read_json, read_rows, sha256_of
+from journeyman.checksum_lines import sealed
 from journeyman.cli.app import app, main
 from journeyman.cli.serve import _listen, serve_bundle
 from journeyman.errors import InputError, UsageError
-from journeyman.inference.llama import EngineSettings, running_engine
-from journeyman.manifests import BundleManifest
-from journeyman.pipeline import STAGES, Run, read_result
-from journeyman.ports import Question
-from journeyman.records import Message, Verdict
-from journeyman.sealed_lines import sealed
+from journeyman.evidence import RESPONSES
+from journeyman.inference.engines import running_engine
+from journeyman.manifests import BundleManifest, PlanManifest
+from journeyman.pipeline import STAGES, Run, read_result, typed_result
+from journeyman.protocols import EngineSettings, Question
+from journeyman.reasons.planning import TooFewTestRows, WarmupNeverEnds
+from journeyman.records import Message, Score
 from journeyman.serving.app import conversation_of, engine_request, ignored_of, make_app
 from journeyman.serving.errors import RequestError
 from journeyman.serving.requests import read_request
@@ -152,7 +154,7 @@ def test_an_interrupted_evaluation_asks_only_what_is_missing(make_run: MakeRun) 
     folder = make_run()
     assert call("train", "--dir", folder) == 0
     call("evaluate", "--dir", folder)
-    place, kept = folder / "05-evaluation", folder / ".answers"
+    place, kept = folder / "05-evaluation", folder / RESPONSES
     inputs = read_json(place / "manifest.json")["stamp"]["inputs"]
     answers = kept.read_text().splitlines(keepends=True)
     marked = []
@@ -171,7 +173,7 @@ def test_an_interrupted_evaluation_asks_only_what_is_missing(make_run: MakeRun) 
 def test_another_check_asks_nothing_again_and_another_adapter_only_its_own(make_run: MakeRun) -> None:
     folder = make_run()
     assert call("evaluate", "--dir", folder) == 0
-    kept = folder / ".answers"
+    kept = folder / RESPONSES
 
     def peak_memory() -> float:
         manifest = read_json(folder / "05-evaluation" / "manifest.json")
@@ -278,10 +280,10 @@ def test_help_does_not_load_torch_and_is_quick_to_import() -> None:
     assert app.info.help
 
 
-def test_the_seed_preset_is_the_documented_recipe(make_run: MakeRun) -> None:
+def test_the_attention_preset_is_the_documented_recipe(make_run: MakeRun) -> None:
     from journeyman.config import parse_config
 
-    train = parse_config({"train": {"preset": "seed", "epochs": 5}}, "toml").train
+    train = parse_config({"train": {"preset": "attention-r8", "epochs": 5}}, "toml").train
     lora = train.lora
     assert (lora.rank, lora.alpha, lora.dropout) == (8, 32, 0.1)
     assert lora.targets == ["q_proj", "k_proj", "v_proj", "o_proj"]
@@ -292,12 +294,16 @@ def test_the_seed_preset_is_the_documented_recipe(make_run: MakeRun) -> None:
 def test_the_plan_counts_exactly_and_warns_of_a_warm_up_that_never_ends(make_run: MakeRun) -> None:
     folder = make_run(toml="")
     assert call("plan", "--dir", folder, "--set", "train.warmup_steps=50") == 0
-    plan = read_result(folder, "plan")[1].model_dump()
+    made = typed_result(folder, "plan", PlanManifest)
+    plan = made.model_dump()
     # 2 layers, rank 4: q 32+32, k and v 16+32, o 32+32, gate and up 64+32, down 32+64
     assert plan["trainable_parameters"] == 2 * 4 * (64 + 2 * 48 + 64 + 3 * 96)
     assert plan["total_steps"] == 2 * 8
-    assert any("warmup_steps = 50" in warning for warning in plan["warnings"])
-    assert any("coder: 4 test rows cannot prove" in warning and "189 would" in warning for warning in plan["warnings"])
+    warnings = [warning.reason() for warning in made.warnings]
+    (warmup,) = [one for one in warnings if isinstance(one, WarmupNeverEnds)]
+    assert (warmup.warmup_steps, warmup.steps) == (50, 16)
+    (coder,) = [one for one in warnings if isinstance(one, TooFewTestRows) and one.role == "coder"]
+    assert (coder.rows, coder.needed) == (4, 189)
 
 
 # --- serve ----------------------------------------------------------------------------------------
@@ -517,7 +523,7 @@ def test_a_streamed_answer_says_what_the_whole_one_says(client: Any) -> None:
 def test_junit_xml_tells_every_row_and_the_verdict(finished: Path) -> None:
     suites = {suite.get("name"): suite for suite in ElementTree.parse(finished / "06-decision" / "junit.xml").getroot()}
     decision = read_json(finished / "06-decision" / "manifest.json")["result"]
-    verdicts = [row for row in read_rows(finished / "05-evaluation" / "verdicts.jsonl", Verdict) if row.arm == "tuned"]
+    verdicts = [row for row in read_rows(finished / "05-evaluation" / "scores.jsonl", Score) if row.arm == "tuned"]
     assert suites.keys() == decision["roles"].keys()
     for role, suite in suites.items():
         cases = {case.get("name"): [child.tag for child in case] for case in suite}

@@ -15,8 +15,11 @@ from journeyman.artifacts import MANIFEST, hash_of_file, read_json
 from journeyman.cli.serve import serve_bundle
 from journeyman.config import load_config
 from journeyman.errors import ChangedArtifact, InputError
-from journeyman.inference.answers import Answers
-from journeyman.inference.looks import count_look
+from journeyman.evidence import LOOKS, RESPONSES
+from journeyman.inference.response_cache import ResponseCache
+from journeyman.inference.sequential_testing import count_look
+from journeyman.lineage import result_hash
+from journeyman.look_history import fewer_looks
 from journeyman.pipeline import STAGES, Run, read_result
 from journeyman.verifying import NOT_COVERED, verify
 from test_pipeline import call
@@ -74,7 +77,7 @@ def test_one_byte_changed_in_any_file_is_found_and_only_that_file_is_named(run: 
     paths = list(_covered(run))
     named = {str(path.relative_to(run)) for path in paths}
     assert {f"{stage.folder}/{MANIFEST}" for stage in STAGES} <= named
-    assert {".answers", ".looks", "logs.jsonl", "tiny.gguf", "04-adapter/metrics.jsonl"} <= named
+    assert {RESPONSES, LOOKS, "logs.jsonl", "tiny.gguf", "04-adapter/metrics.jsonl"} <= named
     assert any("checkpoints" in name and name.endswith("state.json") for name in named)
     for number, path in enumerate(paths):
         whole, size = path.read_bytes(), path.stat().st_size
@@ -87,7 +90,7 @@ def test_one_byte_changed_in_any_file_is_found_and_only_that_file_is_named(run: 
 
 
 def test_missing_and_unexpected_files_are_found(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for name in ("05-evaluation/verdicts.jsonl", "07-bundle/prompts.json"):
+    for name in ("05-evaluation/scores.jsonl", "07-bundle/prompts.json"):
         (run / name).unlink()
         (run / f"{name}.old").write_text("x")
     (run / "03-plan" / "link").symlink_to(run)
@@ -101,8 +104,105 @@ def test_missing_and_unexpected_files_are_found(run: Path, capsys: pytest.Captur
 
 
 def test_removed_looks_are_found(run: Path) -> None:
-    (run / ".looks").unlink()
+    (run / LOOKS).unlink()
     assert ["holds 0 looks" in one for one in verify(run).findings] == [True]
+    assert [str(run / LOOKS) in one for one in verify(run).findings] == [True]
+
+
+def test_looks_of_another_history_are_found(run: Path) -> None:
+    """As many looks at these rows as there were, but not the same ones."""
+    sealed = read_json(run / LOOKS)["sealed"]
+    (run / LOOKS).unlink()
+    count_look(run, sealed, {"another": "adapter"})
+    assert ["its first 1 lines are not those" in one for one in verify(run).findings] == [True]
+
+
+def test_kept_answers_that_are_gone_are_noted_and_others_are_found(run: Path) -> None:
+    whole = (run / RESPONSES).read_bytes().splitlines(keepends=True)
+    for left in (whole[1:], [whole[1], whole[0], *whole[2:]]):
+        (run / RESPONSES).write_bytes(b"".join(left))
+        assert [str(run / RESPONSES) in one for one in verify(run).findings] == [True], "each line is sound by itself"
+    (run / RESPONSES).write_bytes(b"".join([*whole, whole[0]]))
+    assert verify(run).findings == [], "it may grow"
+    (run / RESPONSES).unlink()
+    found = verify(run)
+    assert found.findings == [] and ["asks everything again" in note for note in found.notes] == [True]
+
+
+@pytest.mark.parametrize("command", ["evaluate", "decide"])
+def test_fewer_looks_than_a_manifest_tells_of_are_refused(
+    command: str, run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A copy without the record begins to count at 1 again, which the error rate must not."""
+    look_again = ("evaluate", "--dir", run, "--redo", "--set", "evaluate.max_new_tokens=3")
+    assert call(*look_again) == 0
+    assert read_result(run, "evaluate")[1].model_dump(include={"look", "looks"}) == {"look": 2, "looks": 2}
+    kept, settings = (run / LOOKS).read_bytes(), look_again[3:] if command == "evaluate" else look_again[4:]
+    if command == "evaluate":
+        settings = ("--redo", "--set", "evaluate.max_new_tokens=2")
+        shutil.rmtree(run / "05-evaluation")
+    for left, why in ((None, "holds 0 looks"), (kept.splitlines(keepends=True)[1], "not known")):
+        (run / LOOKS).unlink() if left is None else (run / LOOKS).write_bytes(left)
+        capsys.readouterr()
+        assert call(command, "--dir", run, *settings) == 1
+        said = capsys.readouterr().err
+        assert str(run / LOOKS) in said and why in said and "curate.seed" in said, said
+        assert left is not None or "manifest.json tells of" in said
+        assert (run / "06-decision" / MANIFEST).is_file(), "nothing is moved"
+    (run / LOOKS).write_bytes(kept)
+    assert call(command, "--dir", run, *settings, *(["--redo"] if command == "decide" else [])) != 1
+    told = read_result(run, "evaluate")[1].model_dump(include={"look", "looks"})
+    assert told == ({"look": 3, "looks": 3} if command == "evaluate" else {"look": 2, "looks": 2})
+
+
+def test_a_run_with_the_old_names_goes_on_and_its_looks_count(run: Path) -> None:
+    _as_an_older_version_left_it(run)
+    assert verify(run).findings == []
+    away = (run / ".looks").rename(run / "elsewhere")
+    assert any("holds 0 looks" in one for one in verify(run).findings)
+    assert call("evaluate", "--dir", run, "--redo", "--set", "evaluate.max_new_tokens=3") == 1
+    away.rename(run / ".looks")
+    assert call("evaluate", "--dir", run, "--redo", "--set", "evaluate.max_new_tokens=3") == 0
+    made = read_result(run, "evaluate")[1].model_dump()
+    assert (made["look"], made["looks"]) == (2, 2) and not (run / ".looks").exists() and not (run / ".answers").exists()
+    assert [one["file"] for one in made["evidence"]] == [LOOKS, RESPONSES]
+    assert made["evidence"][0]["lines"] == 2 and made["evidence"][0]["sha256"] == hash_of_file(run / LOOKS)
+
+
+@pytest.mark.parametrize("written", ["", "{", "[]", '{"stamp": {"stage": "evaluate", "inputs": {}}, "result": 3}'])
+def test_a_superseded_manifest_that_cannot_be_read_stops_nothing(written: str, run: Path) -> None:
+    """It was set aside because it was damaged."""
+    place = run / "superseded" / "05-evaluation-20260101T000000000000"
+    place.mkdir(parents=True)
+    (place / MANIFEST).write_text(written)
+    assert verify(run).findings == [] and fewer_looks(run) == ""
+
+
+@pytest.mark.parametrize(
+    "listed", [None, 3, [{"file": LOOKS, "bytes": 1}], [{"file": RESPONSES, "lines": 1, "sha256": ""}]]
+)
+def test_a_superseded_manifest_counts_whatever_else_it_holds(listed: object, run: Path) -> None:
+    data = read_json(run / "05-evaluation" / MANIFEST)
+    data["result"] |= {"looks": 2, "evidence": listed}
+    del data["stamp"]["sha256"]
+    place = run / "superseded" / "05-evaluation-20260101T000000000000"
+    place.mkdir(parents=True)
+    (place / MANIFEST).write_text(json.dumps(data))
+    assert "superseded/05-evaluation-20260101T000000000000/manifest.json tells of 2" in fewer_looks(run)
+    data["result"]["sealed_sha256"] = "0" * 64
+    (place / MANIFEST).write_text(json.dumps(data))
+    assert fewer_looks(run) == "", "other sealed rows"
+
+
+def test_what_an_older_version_counted_beside_the_new_record_is_taken_over(tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    count_look(tmp_path, "a", {"adapter": 1})
+    for adapter in (1, 2):
+        count_look(other, "a", {"adapter": adapter})
+    (other / LOOKS).rename(tmp_path / ".looks")
+    assert count_look(tmp_path, "a", {"adapter": 3}) == (3, 3)
+    assert not (tmp_path / ".looks").exists() and count_look(tmp_path, "a", {"adapter": 2}) == (2, 3)
 
 
 def _damage(name: str, place: int = -2) -> Callable[[Path], None]:
@@ -122,7 +222,7 @@ READ = {
     "03-plan": [f"02-dataset/{MANIFEST}"],
     "04-adapter": ["02-dataset/train.jsonl", "02-dataset/val.jsonl", f"03-plan/{MANIFEST}"],
     "05-evaluation": ["02-dataset/sealed/test.jsonl", "04-adapter/adapter.gguf", f"04-adapter/{MANIFEST}"],
-    "06-decision": ["05-evaluation/verdicts.jsonl", "05-evaluation/predictions.jsonl", "04-adapter/metrics.jsonl"],
+    "06-decision": ["05-evaluation/scores.jsonl", "05-evaluation/predictions.jsonl", "04-adapter/metrics.jsonl"],
     "07-bundle": ["04-adapter/adapter.gguf", f"06-decision/{MANIFEST}", f"05-evaluation/{MANIFEST}"],
 }
 """The stage that is made → what it reads."""
@@ -212,14 +312,28 @@ def test_a_manifest_that_cannot_be_used_is_one_sentence(
     assert [one.startswith(str(path)) for one in verify(run).findings] == [True]
 
 
-def test_a_run_of_an_older_version_opens_and_is_said_to_hold_no_hashes(
-    run: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def _as_an_older_version_left_it(run: Path) -> None:
+    """Manifests without hashes of themselves, none of which names the evidence, which has its old names."""
+    hashes: dict[str, str] = {}
     for stage in STAGES:
         path = run / stage.folder / MANIFEST
         data = read_json(path)
         del data["stamp"]["sha256"]
+        if stage.name == "evaluate":
+            for key in ("looks", "sealed_sha256", "evidence"):
+                del data["result"][key]
+        data["stamp"]["inputs"] |= {name: made for name, made in hashes.items() if name in data["stamp"]["inputs"]}
+        hashes[stage.folder] = result_hash(data)
         path.write_text(json.dumps(data, indent=2, ensure_ascii=False) + "\n")
+    for new, old in ((LOOKS, ".looks"), (RESPONSES, ".answers")):
+        (run / new).rename(run / old)
+    (run / "evidence").rmdir()
+
+
+def test_a_run_of_an_older_version_opens_and_is_said_to_hold_no_hashes(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _as_an_older_version_left_it(run)
     for name in (".answers", ".looks"):
         lines = [json.loads(line) for line in (run / name).read_text().splitlines()]
         (run / name).write_text("".join(json.dumps({k: v for k, v in x.items() if k != "sum"}) + "\n" for x in lines))
@@ -237,34 +351,36 @@ def test_a_run_of_an_older_version_opens_and_is_said_to_hold_no_hashes(
 
 
 def test_kept_answers_that_changed_are_dropped_and_counted(run: Path) -> None:
-    path = run / ".answers"
+    path = run / RESPONSES
     whole = path.read_bytes()
     lines = whole.splitlines(keepends=True)
     edited = lines[1].replace(b'"text": "', b'"text": "def good(): pass')
     path.write_bytes(
         lines[0] + edited + b"{}\nnull\n\xff\xfe\n" + b"[" * 99_999 + b"\n" + b"".join(lines[2:]) + b'{"ke'
     )
-    answers = Answers(run)
+    answers = ResponseCache(run)
     assert answers.damaged == 5 and path.read_bytes() == lines[0] + b"".join(lines[2:])
-    assert Answers(run).damaged == 0
+    assert ResponseCache(run).damaged == 0
 
 
 def test_answers_of_an_older_version_are_taken_once(run: Path) -> None:
-    path = run / ".answers"
+    path = run / RESPONSES
     whole = path.read_bytes()
     lines = [json.loads(line) for line in whole.splitlines()]
     old = ["".join(json.dumps({k: v for k, v in one.items() if k != "sum"}) + "\n") for one in lines]
     path.write_text("".join(old))
-    assert Answers(run).damaged == 0 and path.read_bytes() == whole
+    assert ResponseCache(run).damaged == 0 and path.read_bytes() == whole
     path.write_bytes(whole + old[0].encode())
-    assert Answers(run).damaged == 1 and path.read_bytes() == whole
+    assert ResponseCache(run).damaged == 1 and path.read_bytes() == whole
 
 
 def test_looks_that_changed_are_refused(tmp_path: Path) -> None:
     path = tmp_path / ".looks"
     old = '{"sealed": "a", "judged": "x"}\n'
     path.write_text(old)
-    assert [count_look(tmp_path, "a", {"adapter": n}) for n in (1, 2, 1)] == [2, 3, 2], "an old line counts"
+    assert [count_look(tmp_path, "a", {"adapter": n}).number for n in (1, 2, 1)] == [2, 3, 2], "an old line counts"
+    assert not path.exists()
+    path = tmp_path / LOOKS
     lines = path.read_text().splitlines(keepends=True)
     assert len(lines) == 3
     for damaged in (
@@ -272,14 +388,14 @@ def test_looks_that_changed_are_refused(tmp_path: Path) -> None:
         [*lines, '{"sealed": 1}\n'], [lines[0], lines[1].replace('"a"', '"b"'), lines[2]], [*lines[:2], lines[2][:-1]],
     ):  # fmt: skip
         path.write_text("".join(damaged))
-        with pytest.raises(ChangedArtifact, match=r"\.looks:\d: .*not known.*curate\.seed"):
+        with pytest.raises(ChangedArtifact, match=r"looks\.jsonl:\d: .*not known.*curate\.seed"):
             count_look(tmp_path, "a", {"adapter": 3})
     path.write_text("".join(lines))
-    assert count_look(tmp_path, "a", {"adapter": 3}) == 4
+    assert count_look(tmp_path, "a", {"adapter": 3}) == (4, 4)
 
 
 def test_an_answer_edited_by_hand_is_asked_again_and_told(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    path = run / ".answers"
+    path = run / RESPONSES
     lines = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(lines[0].replace(b'"text": "', b'"text": "def good(): pass') + b"".join(lines[1:]))
     before = read_result(run, "evaluate")[1].model_dump()["roles"]["coder"]["arms"]["base"]["success"]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from journeyman.records import Prediction, Verdict
+from journeyman.records import Prediction, Score
 from journeyman.scoring.agreement import judge_agreement
 from journeyman.scoring.summary import Results
 from journeyman.stats.describe import bootstrap_mean, mean, median, percentile
@@ -149,10 +149,10 @@ def _answer(row: str, arm: str, latency: float, first: float, tokens: int, load:
     )  # fmt: skip
 
 
-def _verdicts(outcomes: dict[str, str], rows: str = "abc") -> list[Verdict]:
+def _verdicts(outcomes: dict[str, str], rows: str = "abc") -> list[Score]:
     code = {"p": "pass", "f": "fail", "u": "unscored"}
     return [
-        Verdict(id=row, role="coder", arm=arm, outcome=code[one], check="c")  # type: ignore[arg-type]
+        Score(id=row, role="coder", arm=arm, outcome=code[one], check="c")  # type: ignore[arg-type]
         for arm, of_arm in outcomes.items()
         for row, one in zip(rows, of_arm, strict=True)
     ]
@@ -173,7 +173,7 @@ def test_a_summary_by_hand() -> None:
     assert (alone.load, alone.mean_s, alone.p50_s, alone.first_token_s) == (1, 3.0, 3.0, 1.0)
     assert alone.latencies_s == [3.0] * 3
     assert alone.tokens_per_s == pytest.approx(5.0) and (loaded.load, loaded.mean_s) == (4, 9.0)
-    assert tuned.failures == {"c: ": 1}
+    assert [(one.check, one.code, one.n) for one in tuned.failures] == [("c", "", 1)]
     against = made.versus["tuned"]["base"]
     assert (against.wins, against.losses, against.ties, against.both, against.difference) == (1, 1, 0, 0, 0.0)
     assert results.summary("tester", 0.95).tuned.success is None
@@ -194,15 +194,15 @@ def test_a_summary_counts_groups() -> None:
 
 
 def test_the_judge_is_held_against_the_other_checks() -> None:
-    def verdict(row: int, said: str, tests: str, arm: str = "tuned", role: str = "coder") -> Verdict:
+    def verdict(row: int, said: str, tests: str, arm: str = "tuned", role: str = "coder") -> Score:
         checks = {"answered": "pass", "python_tests": tests, "judge": said}
-        return Verdict(id=str(row), role=role, arm=arm, outcome="pass", check="judge", checks=checks)
+        return Score(id=str(row), role=role, arm=arm, outcome="pass", check="judge", checks=checks)
 
     said = ["pass"] * 6 + ["fail"] * 3 + ["unscored"]
     tests = ["pass"] * 5 + ["fail"] * 3 + ["pass", "pass"]
     verdicts = [verdict(row, a, b) for row, (a, b) in enumerate(zip(said, tests, strict=True))]
     verdicts += [verdict(99, "pass", "fail", arm="teacher")]  # compared with itself: says nothing
-    verdicts += [Verdict(id="x", role="poet", arm="tuned", outcome="pass", check="judge", checks={"judge": "pass"})]
+    verdicts += [Score(id="x", role="poet", arm="tuned", outcome="pass", check="judge", checks={"judge": "pass"})]
     (found,) = judge_agreement(verdicts, 0.95)
     assert (found.role, found.n, found.agree, found.unscored) == ("coder", 9, 7, 1)
     assert (found.too_kind, found.too_strict) == (1, 1)

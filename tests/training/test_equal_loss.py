@@ -20,9 +20,10 @@ from journeyman.config import TrainConfig
 from journeyman.models.decoder import Decoder
 from journeyman.models.gguf_file import GgufFile
 from journeyman.models.weights import load_decoder
-from journeyman.ports import SilentReporter
+from journeyman.protocols import SilentReporter
 from journeyman.rendering.renderer import Rendered
 from journeyman.training.batches import pack, rows_of_step
+from journeyman.training.cpu import CpuEngine
 from journeyman.training.loop import Trainer, TrainingJob, learning_rate
 from journeyman.training.lora import Adapter
 from quantized import KINDS
@@ -53,13 +54,13 @@ def _rows() -> list[Rendered]:
     return rows
 
 
-def _ours(decoder: Decoder, config: TrainConfig, folder: Path, pack_tokens: int = 2048) -> tuple[list[float], Adapter]:
-    trainer = Trainer(
-        TrainingJob(decoder, _rows(), [], config, "", folder / "checkpoints", pack_tokens), SilentReporter()
-    )
-    trainer.run()
+def _ours(
+    decoder: Decoder, config: TrainConfig, folder: Path, pack_tokens: int = 2048
+) -> tuple[list[float], dict[str, torch.Tensor]]:
+    job, engine = TrainingJob(_rows(), [], config, "", folder / "checkpoints", pack_tokens), CpuEngine(decoder, config)
+    Trainer(job, engine, SilentReporter()).run()
     lines = (folder / "metrics.jsonl").read_text().splitlines()
-    return [json.loads(line)["loss"] for line in lines], trainer.adapter
+    return [json.loads(line)["loss"] for line in lines], engine.adapter()
 
 
 def _theirs(decoder: Decoder, architecture: str, config: TrainConfig) -> tuple[list[float], dict[str, torch.Tensor]]:
@@ -108,7 +109,7 @@ def _compare(file: Path, architecture: str, pack_tokens: list[int], folder: Path
         assert len(losses) == STEPS
         parts = max(abs(a - b) / b for a, b in zip(losses, expected, strict=True))
         assert parts < TOLERANCE, f"pack_tokens {tokens}: the curves part by {parts:.1e}"
-        for name, value in adapter.parameters.items():
+        for name, value in adapter.items():
             change = (trained[name] - value).norm() / value.norm()
             assert change < 1e-2, f"{name}: {change:.1e}"
 

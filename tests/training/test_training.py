@@ -16,18 +16,20 @@ import torch.nn.functional as F
 
 from conftest import write_tiny_gguf
 from journeyman.config import LoraConfig, TrainConfig
-from journeyman.errors import InputError, Interrupted, NoGo
+from journeyman.errors import Interrupted, NoGo, StaleArtifact, TrainingDiverged
 from journeyman.models.geometry import Geometry
 from journeyman.models.gguf_file import GgufFile
 from journeyman.models.loss import label_loss
 from journeyman.models.weights import load_decoder
-from journeyman.ports import SilentReporter
+from journeyman.protocols import Reporter, SilentReporter
+from journeyman.reasons.planning import TrainingDoesNotFit
 from journeyman.rendering.renderer import Rendered
 from journeyman.sizing.memory import TrainingSize
 from journeyman.stages.plan import MemoryChoice, choose_memory
 from journeyman.training.batches import pack, rows_of_step
 from journeyman.training.checkpoint import checkpoints, damaged_files, load_checkpoint
-from journeyman.training.gradients import Part, keep, loss_only, pack_loss, recompute
+from journeyman.training.cpu import CpuEngine
+from journeyman.training.gradients import AdaptedPack, keep, loss_only, pack_loss, recompute
 from journeyman.training.loop import Trainer, TrainingJob, learning_rate
 from journeyman.training.lora import Adapter
 from journeyman.training.metrics import Metrics
@@ -46,8 +48,15 @@ def _job(tiny_gguf: Path, folder: Path, **settings: object) -> TrainingJob:
     values = {"epochs": 2, "batch_size": 4, "learning_rate": 1e-2, "warmup_steps": 2, "precision": "float32"}
     packs = {"pack_tokens": settings.pop("pack_tokens")} if "pack_tokens" in settings else {}
     config = TrainConfig.model_validate({**values, "lora": {"rank": 4, "dropout": 0.1}, **settings})
-    decoder = load_decoder(GgufFile(tiny_gguf), torch.float32)
-    return TrainingJob(decoder, _rows(24), _rows(6), config, "same", folder / "checkpoints", **packs)
+    return TrainingJob(_rows(24), _rows(6), config, "same", folder / "checkpoints", **packs)
+
+
+def _engine(tiny_gguf: Path, job: TrainingJob, recompute: bool = False) -> CpuEngine:
+    return CpuEngine(load_decoder(GgufFile(tiny_gguf), torch.float32), job.config, recompute=recompute)
+
+
+def _trainer(tiny_gguf: Path, job: TrainingJob, reporter: Reporter, recompute: bool = False) -> Trainer:
+    return Trainer(job, _engine(tiny_gguf, job, recompute), reporter)
 
 
 def test_label_loss_equals_cross_entropy_and_its_gradient() -> None:
@@ -62,16 +71,17 @@ def test_label_loss_equals_cross_entropy_and_its_gradient() -> None:
     assert torch.allclose(gradient, expected, atol=1e-5)
 
 
-def test_packing_does_not_change_the_gradient(tiny_gguf: Path, tmp_path: Path) -> None:
+def test_packing_does_not_change_the_gradient(tiny_gguf: Path) -> None:
     gradients = []
     for pack_tokens in (16, 4096):
-        trainer = Trainer(_job(tiny_gguf, tmp_path, lora={"rank": 4}), SilentReporter())
+        decoder = load_decoder(GgufFile(tiny_gguf), torch.float32)
+        adapter = Adapter(decoder.geometry, LoraConfig(rank=4), seed=0)
         with torch.no_grad():
-            for value in trainer.adapter.parameters.values():
+            for value in adapter.parameters.values():
                 value.fill_(0.02)
         for one in pack(_rows(7), pack_tokens):
-            pack_loss(trainer.job.decoder, one, trainer.adapter.layers()).backward()
-        gradients.append([value.grad.clone() for value in trainer.adapter.parameters.values()])
+            pack_loss(decoder, one, adapter.layers()).backward()
+        gradients.append([value.grad for value in adapter.parameters.values()])
     assert all(torch.allclose(a, b, rtol=1e-3, atol=1e-5) for a, b in zip(*gradients, strict=True))
 
 
@@ -89,7 +99,7 @@ def test_progress_moves_within_a_step_and_never_back(tiny_gguf: Path, tmp_path: 
                 self.seen.append(done)
 
     recorder = Recorder()
-    trainer = Trainer(_job(tiny_gguf, tmp_path, epochs=1), recorder)
+    trainer = _trainer(tiny_gguf, _job(tiny_gguf, tmp_path, epochs=1), recorder)
     trainer.run()
     assert recorder.seen == sorted(recorder.seen)
     assert len(set(recorder.seen)) >= 4 * trainer.total_steps - 1, "two layers, forward and backward, in each step"
@@ -105,15 +115,17 @@ def test_every_row_is_taken_once_an_epoch() -> None:
 @pytest.mark.slow
 def test_training_learns_and_keeps_the_best(tiny_gguf: Path, tmp_path: Path) -> None:
     job = _job(tiny_gguf, tmp_path, epochs=12, patience=50)
-    job = TrainingJob(job.decoder, job.train, job.train[:6], job.config, "same", job.folder)
-    state = Trainer(job, SilentReporter()).run()
+    job = replace(job, val=job.train[:6])
+    state = _trainer(tiny_gguf, job, SilentReporter()).run()
     losses = [point.loss for point in state.validations]
     assert min(losses) < 0.8 * losses[0]
     assert state.best_step == next(p.step for p in state.validations if p.loss == min(losses))
 
 
 def test_it_stops_early_where_validation_does_not_gain(tiny_gguf: Path, tmp_path: Path) -> None:
-    state = Trainer(_job(tiny_gguf, tmp_path, epochs=40, patience=2, learning_rate=0.05), SilentReporter()).run()
+    state = _trainer(
+        tiny_gguf, _job(tiny_gguf, tmp_path, epochs=40, patience=2, learning_rate=0.05), SilentReporter()
+    ).run()
     assert state.step < 40 * 6
     assert sum(point.step > state.best_step for point in state.validations) == 2
 
@@ -134,20 +146,20 @@ class _StopAt(SilentReporter):
 @pytest.mark.parametrize("recompute", [False, True])
 def test_a_stopped_run_resumes_bit_for_bit(tiny_gguf: Path, tmp_path: Path, recompute: bool) -> None:
     """Stopped in validation, between packs, and in the middle of forward and backward passes, again and again."""
-    whole = Trainer(_job(tiny_gguf, tmp_path / "whole", pack_tokens=32), SilentReporter())
+    whole = _trainer(tiny_gguf, _job(tiny_gguf, tmp_path / "whole", pack_tokens=32), SilentReporter())
     whole.run()
-    job = replace(_job(tiny_gguf, tmp_path / "parts", pack_tokens=32), recompute=recompute, group_tokens=64)
+    job = replace(_job(tiny_gguf, tmp_path / "parts", pack_tokens=32), group_tokens=64)
     stops = 0
     for looks in itertools.cycle((7, 12, 16, 23, 31)):
         try:
-            resumed = Trainer(job, _StopAt(looks))
+            resumed = _trainer(tiny_gguf, job, _StopAt(looks), recompute)
             resumed.run()
             break
         except Interrupted:
             stops += 1
     assert stops >= 6
-    for name, value in whole.adapter.parameters.items():
-        assert torch.equal(value, resumed.adapter.parameters[name]), name
+    for name, value in whole.best.items():
+        assert torch.equal(value, resumed.best[name]), name
 
 
 @pytest.mark.slow
@@ -166,10 +178,10 @@ def test_each_way_of_using_memory_makes_the_same_gradients(
             for value in adapter.parameters.values():
                 value.add_(0.03)
         told: list[float] = []
-        parts = [Part(one, adapter.layers(f"0/{number}")) for number, one in enumerate(packs)]
+        parts = [AdaptedPack(one, adapter.layers(f"0/{number}")) for number, one in enumerate(packs)]
         loss = compute(decoder, parts, 100.0, told.append)
         assert told == sorted(told) and told[-1] == pytest.approx(sum(one.row_tokens for one in packs))
-        plain = loss_only(decoder, [Part(one, adapter.layers()) for one in packs], told.append)
+        plain = loss_only(decoder, [AdaptedPack(one, adapter.layers()) for one in packs], told.append)
         found.append((loss, plain, [value.grad for value in adapter.parameters.values()]))
     for loss, plain, gradients in found[1:]:
         assert (loss, plain) == found[0][:2]
@@ -183,8 +195,8 @@ def test_tensorboard_reads_what_metrics_tell(tiny_gguf: Path, tmp_path: Path) ->
 
     job = replace(_job(tiny_gguf, tmp_path), matrix_gflops=100.0)
     with pytest.raises(Interrupted):
-        Trainer(job, _StopAt(60)).run()
-    Trainer(job, SilentReporter()).run()
+        _trainer(tiny_gguf, job, _StopAt(60)).run()
+    _trainer(tiny_gguf, job, SilentReporter()).run()
     read = EventAccumulator(str(tmp_path / "tensorboard"))
     read.Reload()
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
@@ -196,30 +208,30 @@ def test_tensorboard_reads_what_metrics_tell(tiny_gguf: Path, tmp_path: Path) ->
 
 
 def test_a_loss_that_runs_away_stops_the_run(tiny_gguf: Path, tmp_path: Path) -> None:
-    trainer = Trainer(_job(tiny_gguf, tmp_path), SilentReporter())
+    trainer = _trainer(tiny_gguf, _job(tiny_gguf, tmp_path), SilentReporter())
     for loss in (1.0, 9.0, 1.2, 0.9, 0.8, 9.0, 2.9, 2.8, 0.5, 9.0, 3.3):
         trainer._refuse_runaway(loss, 1.0, [7])
-    with pytest.raises(InputError, match=r"from 1.00 in the first 5 steps to 3.30 in the last 5; rows \[7\]"):
+    with pytest.raises(TrainingDiverged, match=r"from 1.00 in the first 5 steps to 3.30 in the last 5; rows \[7\]"):
         trainer._refuse_runaway(3.4, 1.0, [7])
 
 
 def test_a_gain_below_the_least_gain_is_none(tiny_gguf: Path, tmp_path: Path) -> None:
-    state = Trainer(_job(tiny_gguf, tmp_path, epochs=40, patience=2, min_gain=5.0), SilentReporter()).run()
+    state = _trainer(tiny_gguf, _job(tiny_gguf, tmp_path, epochs=40, patience=2, min_gain=5.0), SilentReporter()).run()
     assert [point.step for point in state.validations] == [0, 3, 6]
     assert state.best_step != 0, "the best is kept all the same"
 
 
 def test_a_checkpoint_of_another_run_is_refused(tiny_gguf: Path, tmp_path: Path) -> None:
     job = _job(tiny_gguf, tmp_path)
-    Trainer(job, SilentReporter()).run()
-    other = TrainingJob(job.decoder, job.train, job.val, job.config, "another", job.folder)
-    with pytest.raises(InputError, match="another run"):
-        Trainer(other, SilentReporter()).run()
+    _trainer(tiny_gguf, job, SilentReporter()).run()
+    other = replace(job, fingerprint="another")
+    with pytest.raises(StaleArtifact, match="another run"):
+        _trainer(tiny_gguf, other, SilentReporter()).run()
 
 
 def test_a_damaged_checkpoint_falls_back_to_the_one_before(tiny_gguf: Path, tmp_path: Path) -> None:
     job = _job(tiny_gguf, tmp_path, checkpoint_s=1e-6)
-    Trainer(job, SilentReporter()).run()
+    _trainer(tiny_gguf, job, SilentReporter()).run()
     newest, before = sorted(job.folder.glob("step-*"), reverse=True)[:2]
     with (newest / "state.safetensors").open("r+b") as file:
         file.seek(-1, 2)
@@ -230,7 +242,7 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(tiny_gguf: Path, tmp_
 
 def test_odd_checkpoint_folders_and_changed_states_are_passed_over(tiny_gguf: Path, tmp_path: Path) -> None:
     job = _job(tiny_gguf, tmp_path, checkpoint_s=1e-6)
-    Trainer(job, SilentReporter()).run()
+    _trainer(tiny_gguf, job, SilentReporter()).run()
     newest, before = sorted(job.folder.glob("step-*"), reverse=True)[:2]
     for name in ("step-x.1", "step-999999", "step-1.2.3", "step-.", "step-99999999999999999999.1", "step-²²²²²².1"):
         (job.folder / name).mkdir()
@@ -261,9 +273,10 @@ def test_metrics_that_a_hand_has_damaged_are_dropped(tmp_path: Path) -> None:
 
 def test_a_loss_that_is_not_a_number_names_step_and_rows(tiny_gguf: Path, tmp_path: Path) -> None:
     job = _job(tiny_gguf, tmp_path)
-    job.decoder.weights.norm.fill_(float("nan"))
-    with pytest.raises(InputError, match=r"step 1: loss nan.*rows \["):
-        Trainer(job, SilentReporter()).run()
+    decoder = load_decoder(GgufFile(tiny_gguf), torch.float32)
+    decoder.weights.norm.fill_(float("nan"))
+    with pytest.raises(TrainingDiverged, match=r"step 1: loss nan.*rows \["):
+        Trainer(job, CpuEngine(decoder, job.config), SilentReporter()).run()
 
 
 @pytest.mark.slow
@@ -302,5 +315,10 @@ def test_memory_is_used_in_the_first_way_that_fits() -> None:
         "long prompts are shared"
     )
     assert chosen(200, 900.0, pack_tokens=1000).pack_tokens == 1000
-    with pytest.raises(NoGo, match=r"does not fit into 3.0 GB .GB needed: keep \d.*recompute \d.*stream \d"):
+    with pytest.raises(NoGo, match=r"does not fit into 3.0 GB .GB needed: keep \d.*recompute \d.*stream \d") as refused:
         chosen(3)
+    why = refused.value.reason
+    assert isinstance(why, TrainingDoesNotFit) and why.limit_gb == 3 and (why.stream_gb or 0) > 3
+    with pytest.raises(NoGo) as refused:
+        chosen(3, memory="keep")
+    assert refused.value.reason.details["stream_gb"] is None, "not tried"

@@ -9,13 +9,14 @@ import errno
 import os
 import sys
 import traceback
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 import journeyman
-from journeyman.cli.say import prepare_streams, say, say_lines
+from journeyman.cli.say import prepare_streams, say, say_json, say_lines
 from journeyman.errors import JourneymanError
 
 app = typer.Typer(
@@ -29,6 +30,10 @@ Folder = Annotated[Path, typer.Option("--dir", "-d", help="the run folder, with 
 Settings = Annotated[list[str] | None, typer.Option("--set", help="override a key: --set train.lora.rank=16")]
 Redo = Annotated[bool, typer.Option("--redo", help="make stale stages again; the old are kept in superseded/")]
 Override = Annotated[str | None, typer.Option("--override", help="export against the verdict; the reason is recorded")]
+OtherEngine = Annotated[
+    bool,
+    typer.Option("--allow-other-engine", help="export though the engine installed here is not the evaluated one"),
+]
 Detach = Annotated[bool, typer.Option("--detach", help="work on without this terminal: see status and stop")]
 HERE = Path()
 
@@ -49,10 +54,26 @@ def demo(folder: Annotated[Path, typer.Argument(help="where the demo run goes")]
 
 
 @app.command()
-def init(folder: Annotated[Path, typer.Argument(help="the new run folder")] = HERE) -> None:
-    """Write a commented journeyman.toml."""
-    from journeyman.cli.init import write_config
+def init(
+    folder: Annotated[Path, typer.Argument(help="the new run folder")] = HERE,
+    logs: Annotated[
+        list[str] | None,
+        typer.Option("--from", help="your logs, a file, folder or quoted glob: propose a config from a sample of them"),
+    ] = None,
+    rest: Annotated[list[str] | None, typer.Argument(hidden=True)] = None,
+) -> None:
+    """Write a commented journeyman.toml, with --from one that fits your logs."""
+    from journeyman.cli.init import write_config, write_proposed
+    from journeyman.errors import UsageError
 
+    if rest:
+        raise UsageError(
+            f"init takes one folder, not {folder} and {' '.join(rest)}",
+            "If the shell replaced a glob by its files, quote it: journeyman init my-run --from 'logs/*.jsonl'",
+        )
+    if logs:
+        write_proposed(folder, logs)
+        return
     say(f"{write_config(folder)}: set data.sources to your logs, then: journeyman run --dir {folder}")
 
 
@@ -63,48 +84,53 @@ def run(
     settings: Settings = None,
     redo: Redo = False,
     override: Override = None,
+    other_engine: OtherEngine = False,
     detached: Detach = False,
 ) -> None:
     """Run all stages: what is fresh is skipped, what was interrupted goes on."""
-    _run(until, folder, settings, redo, override, detached)
+    _run(until, folder, settings, redo, detached, override=override, other_engine=other_engine)
 
 
 def _run(
-    until: str, folder: Path, settings: list[str] | None, redo: bool, override: str | None, detached: bool
+    until: str,
+    folder: Path,
+    settings: list[str] | None,
+    redo: bool,
+    detached: bool = False,
+    *,
+    override: str | None = None,
+    other_engine: bool = False,
+    bisect: bool = False,
 ) -> None:
+    from journeyman.cli.flags import check_run_flags
+    from journeyman.cli.running import Invocation, detach_stages, print_results, run_bisect, run_stages
+
+    check_run_flags(until, redo, override, other_engine)
+    again = Invocation(folder, until, settings or [], override, other_engine, bisect)
     if detached:
-        _detach(until, folder, settings or [], redo, override)
+        detach_stages(again, redo=redo)
         return
-    from journeyman.cli.running import print_results, run_stages
     from journeyman.errors import NoGo, NotDeployable
     from journeyman.manifests import DecisionManifest
-    from journeyman.pipeline import typed_result
+    from journeyman.runs import typed_result
 
     try:
-        run_stages(folder, until, settings or [], redo=redo, override=override)
+        run_stages(again, redo=redo)
     except NoGo:
         raise
     except NotDeployable:
         print_results(folder, "decide")
         raise
     print_results(folder, until)
+    if bisect:
+        run_bisect(again)
     if until in ("decide", "export") and typed_result(folder, "decide", DecisionManifest).verdict != "deploy":
         raise typer.Exit(3)
 
 
-def _detach(until: str, folder: Path, settings: list[str], redo: bool, override: str | None) -> None:
-    from journeyman.cli.background import detach
-    from journeyman.cli.running import keep_piped, run_arguments
-    from journeyman.config import CONFIG_NAME, load_config
-
-    keep_piped(folder, load_config(folder / CONFIG_NAME, settings))
-    flags = ["--redo"] * redo + (["--override", override] if override else [])
-    detach(folder, [*run_arguments(folder, until, settings), *flags])
-
-
 def _stage_verb(name: str, text: str) -> None:
     def verb(folder: Folder = HERE, settings: Settings = None, redo: Redo = False, detached: Detach = False) -> None:
-        _run(name, folder, settings, redo, None, detached)
+        _run(name, folder, settings, redo, detached)
 
     app.command(name, help=text)(verb)
 
@@ -118,15 +144,21 @@ def ingest(
     explain: Annotated[
         Path | None, typer.Option(help="show how one row of this file is read, field by field; nothing is stored")
     ] = None,
-    line: Annotated[int, typer.Option(help="which row, by its line or element; with --explain")] = 1,
+    line: Annotated[
+        int | None, typer.Option(help="which row, by its line or element; with --explain; default: 1")
+    ] = None,
 ) -> None:
     """Read the logs, reject what is no interaction, and report what they say."""
+    from journeyman.cli.flags import refuse_ignored
+
     if explain is None:
-        _run("ingest", folder, settings, redo, None, detached)
+        refuse_ignored({"--line": line}, "without --explain", "Run: journeyman ingest --explain FILE --line N")
+        _run("ingest", folder, settings, redo, detached)
         return
+    refuse_ignored({"--redo": redo, "--detach": detached}, "with --explain, which stores nothing", "Leave it out")
     from journeyman.cli.explain import print_explanation
 
-    print_explanation(folder, explain, line, settings or [])
+    print_explanation(folder, explain, 1 if line is None else line, settings or [])
 
 
 _stage_verb("curate", "Filter, remove repeats, render and split; runs what comes before where needed.")
@@ -145,20 +177,22 @@ def evaluate(
     ] = False,
 ) -> None:
     """Ask all arms the sealed rows through llama.cpp, and judge."""
-    _run("evaluate", folder, settings, redo, None, detached)
-    if bisect and not detached:
-        from journeyman.cli.running import run_bisect
-
-        run_bisect(folder, settings or [])
+    _run("evaluate", folder, settings, redo, detached, bisect=bisect)
 
 
 _stage_verb("decide", "Apply the plan's rules: deploy, iterate, abort or insufficient, role by role.")
 
 
 @app.command()
-def export(folder: Folder = HERE, settings: Settings = None, redo: Redo = False, override: Override = None) -> None:
+def export(
+    folder: Folder = HERE,
+    settings: Settings = None,
+    redo: Redo = False,
+    override: Override = None,
+    other_engine: OtherEngine = False,
+) -> None:
     """Lay down the files to deploy."""
-    _run("export", folder, settings, redo, override, False)
+    _run("export", folder, settings, redo, override=override, other_engine=other_engine)
 
 
 @app.command()
@@ -189,15 +223,19 @@ def show(
     folder: Folder = HERE,
     as_json: Annotated[bool, typer.Option("--json", help="the manifest as JSON")] = False,
     row: Annotated[int | None, typer.Option(help="with dataset: show what is trained in this row, from 1")] = None,
-    split: Annotated[str, typer.Option(help="with --row: train, val or test")] = "train",
+    split: Annotated[str | None, typer.Option(help="with --row: train, val or test; default: train")] = None,
 ) -> None:
     """Show a stage's result; `show dataset --row N` shows every token of a row and whether it is trained."""
+    from journeyman.cli.flags import refuse_ignored
+
     stage = "curate" if stage == "dataset" else stage
     if row is not None:
+        refuse_ignored({"--json": as_json}, "with --row", "The row as JSON is a line of 02-dataset/train.jsonl")
         from journeyman.cli.mask import print_row
 
-        print_row(folder, stage, split, row)
+        print_row(folder, stage, split or "train", row)
         return
+    refuse_ignored({"--split": split}, "without --row", "Run: journeyman show dataset --row 1 --split val")
     from journeyman.cli.show import print_stage
 
     print_stage(folder, stage, as_json)
@@ -222,11 +260,14 @@ def serve(
     key_env: Annotated[
         str | None, typer.Option(help="variable with the key that clients must send; overrides serve.key_env")
     ] = None,
+    allow_other_engine: Annotated[
+        bool, typer.Option("--allow-other-engine", help="serve with another engine than the evaluated one")
+    ] = False,
 ) -> None:
     """Serve the bundle on an OpenAI-compatible port; the role is the model's name."""
     from journeyman.cli.serve import serve_bundle
 
-    serve_bundle(folder, port, allow_host or [], key_env)
+    serve_bundle(folder, port, allow_host or [], key_env, allow_other_engine=allow_other_engine)
 
 
 @app.command()
@@ -245,7 +286,9 @@ def main() -> None:
     try:
         app()
     except JourneymanError as error:
-        _fail(str(error), error.exit_code)
+        if "--json" in sys.argv[1:]:  # on stdout, where a script looks; the sentence goes to stderr as ever
+            say_json({"error": error.as_json()})
+        _fail(str(error), error.exit_code, error.details)
     except OSError as error:
         hint = "Free some space and run it again" if error.errno == errno.ENOSPC else "Check the path and its rights"
         _fail(f"{error.filename or 'the system'}: {error.strerror or error}. {hint}", 1)
@@ -266,6 +309,7 @@ def _open_standard_files() -> None:
             os.open(os.devnull, os.O_RDWR)  # the lowest free number, which is this one
 
 
-def _fail(text: str, code: int) -> None:
-    say(f"journeyman: {text}", err=True)
+def _fail(text: str, code: int, details: Sequence[str] = ()) -> None:
+    for line in (f"journeyman: {text}", *details):
+        say(line, err=True)
     sys.exit(code)

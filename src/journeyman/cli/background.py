@@ -1,13 +1,8 @@
-"""A run without a terminal: `--detach` starts one, `status` and `status --watch` look at it, `stop` ends it."""
+"""What `--detach`, `status`, `status --watch` and `stop` show; what they do is in supervision/background.py."""
 
 from __future__ import annotations
 
-import os
 import shlex
-import signal
-import socket
-import subprocess
-import sys
 import time
 from collections.abc import Sequence
 from datetime import datetime, timedelta
@@ -17,15 +12,14 @@ import typer
 from rich.live import Live
 from rich.text import Text
 
-from journeyman.cli.heartbeat import LOG, Progress, last_lines, read_progress
 from journeyman.cli.say import result_console, say, say_lines
-from journeyman.errors import UsageError
 from journeyman.foreign import plain
-from journeyman.pipeline import is_at_work, worker_in
+from journeyman.locking import is_at_work
+from journeyman.supervision.background import ask_to_stop, look, start_detached, wait_for_end
+from journeyman.supervision.heartbeat import Progress, read_progress
+from journeyman.supervision.log import last_lines
 
-_LOOK_S, _WATCH_S = 0.1, 2.0
-_SETTLE_S = 1.5
-"""Most mistakes in a toml or a log show within this time, and are told where the person still looks."""
+_WATCH_S = 2.0
 
 
 def detach(folder: Path, arguments: Sequence[str]) -> None:
@@ -35,48 +29,31 @@ def detach(folder: Path, arguments: Sequence[str]) -> None:
         UsageError: a journeyman is at work in the folder already.
         typer.Exit: the process ended at once with an error; what it said is shown, and its exit code is this one's.
     """
-    if is_at_work(folder):
-        stop_it = f"journeyman stop --dir {shlex.quote(str(folder))}"
-        raise UsageError(f"{folder}: another journeyman is at work in this folder", stop_it)
-    log = folder / LOG
-    with log.open("ab") as file:
-        start = file.tell()
-        child = subprocess.Popen(
-            [sys.executable, "-m", "journeyman", *arguments],
-            stdin=subprocess.DEVNULL, stdout=file, stderr=file, start_new_session=True,
-        )  # fmt: skip
-    settled = None
-    while child.poll() is None and (settled is None or time.monotonic() < settled):
-        progress = read_progress(folder)
-        if settled is None and progress is not None and progress.pid == child.pid:
-            settled = time.monotonic() + _SETTLE_S
-        time.sleep(_LOOK_S)
-    if child.returncode:
-        with log.open("rb") as file:
-            file.seek(start)
-            said = file.read().decode("utf-8", errors="replace").strip()
-        say_lines(said or f"journeyman: it ended at once, with {child.returncode}; {log} says nothing", err=True)
-        raise typer.Exit(child.returncode if child.returncode > 0 else 1)
+    made = start_detached(folder, arguments)
+    if made.code:
+        say_lines(made.said or f"journeyman: it ended at once, with {made.code}; {made.log} says nothing", err=True)
+        raise typer.Exit(made.code if made.code > 0 else 1)
     place = shlex.quote(str(folder))
-    say(f"at work without this terminal, as process {child.pid}; log: {log}")
+    say(f"at work without this terminal, as process {made.pid}; log: {made.log}")
     say(f"look: journeyman status --watch --dir {place}   stop: journeyman stop --dir {place}")
 
 
 def describe(folder: Path) -> list[str]:
     """What is at work in the folder, or how the last run ended; no lines where nothing was ever run."""
-    progress = read_progress(folder)
+    seen = look(folder)
+    progress = seen.progress
     if progress is None:
         return []
     again = f"it goes on with: {progress.command}"
-    if is_at_work(folder):
-        if progress.state != "running":
+    match seen.state:
+        case "starting":
             return ["at work: just started"]
-        return [f"at work: process {progress.pid} on {progress.host}", _task(progress)]
-    match progress.state:
         case "running":
-            seen = datetime.fromtimestamp(progress.beat)
+            return [f"at work: process {progress.pid} on {progress.host}", _task(progress)]
+        case "dead":
+            beat = datetime.fromtimestamp(progress.beat)
             words = [f"   {line}" for line in last_lines(folder, 5)]
-            dead = f"dead: process {progress.pid} was killed or crashed after {seen:%Y-%m-%d %H:%M:%S}, {again}"
+            dead = f"dead: process {progress.pid} was killed or crashed after {beat:%Y-%m-%d %H:%M:%S}, {again}"
             return [dead, _task(progress), "its last words:", *words]
         case "failed":
             return [f"failed: {progress.words}"]
@@ -126,29 +103,9 @@ def stop(folder: Path) -> None:
     Raises:
         UsageError: nothing is at work, or it is on another machine or another user's.
     """
-    place = shlex.quote(str(folder))
-    if not is_at_work(folder):
-        raise UsageError(f"{folder}: no journeyman is at work here", f"Look: journeyman status --dir {place}")
-    worker = worker_in(folder)
-    if worker is None:
-        raise UsageError(f"{folder}: locked, but it is not told by whom", "Try again in a moment")
-    host, pid = worker
-    if host != socket.gethostname():
-        raise UsageError(f"{folder}: the work is done on {host}", "Stop it there")
-    _terminate(pid, folder)
+    pid = ask_to_stop(folder)
     say(f"asked process {pid} to save its state and end")
-    while worker_in(folder) == worker:
-        time.sleep(_LOOK_S)
+    wait_for_end(folder, pid)
     progress = read_progress(folder)
-    say(f"stopped. It goes on with: {progress.command if progress else f'journeyman run --dir {place}'}")
-
-
-def _terminate(pid: int, folder: Path) -> None:
-    try:
-        os.kill(pid, signal.SIGTERM)
-    except ProcessLookupError:
-        pass  # it ended by itself just now
-    except PermissionError as error:
-        raise UsageError(
-            f"{folder}: process {pid} belongs to another user", f"Stop it as that user: kill {pid}"
-        ) from error
+    again = progress.command if progress else f"journeyman run --dir {shlex.quote(str(folder))}"
+    say(f"stopped. It goes on with: {again}")

@@ -8,11 +8,11 @@ from importlib.resources import files
 from pathlib import Path
 
 from journeyman.artifacts import write_atomic
-from journeyman.cli.running import print_results, run_stages
+from journeyman.cli.running import Invocation, print_results, run_stages
 from journeyman.cli.say import say
 from journeyman.config import CONFIG_NAME
 from journeyman.errors import NoGo, NotDeployable, UsageError
-from journeyman.pipeline import stage_named
+from journeyman.runs import place_of
 
 _FILES = ("interactions.jsonl", CONFIG_NAME)
 
@@ -28,12 +28,12 @@ def run_demo(folder: Path) -> None:
     start = time.perf_counter()
     command = f"journeyman demo {shlex.quote(str(folder))}"
     try:
-        run_stages(folder, "export", [], command=command)
+        run_stages(Invocation(folder, "export"), command=command)
     except NoGo:
         raise
     except NotDeployable as verdict:
         say(f"no bundle: {verdict.what}", err=True)
     print_results(folder, "export")
-    if (folder / stage_named("export").folder).is_dir():
+    if (folder / place_of("export").folder).is_dir():
         say(f"serve it: journeyman serve --dir {shlex.quote(str(folder))}")
     say(f"{time.perf_counter() - start:.0f} s in all. Look inside: {folder}/journeyman.toml")

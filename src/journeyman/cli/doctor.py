@@ -9,7 +9,7 @@ from pathlib import Path
 import psutil
 
 from journeyman.cli.say import say
-from journeyman.config import EMBEDDED
+from journeyman.config import EMBEDDED, EvaluateConfig
 from journeyman.errors import JourneymanError
 
 
@@ -41,7 +41,7 @@ def _line(name: str, look: Callable[[], str]) -> bool:
 
 
 def _processor() -> str:
-    from journeyman.training.machine import compute_dtype, matrix_gflops, use_threads
+    from journeyman.training.hardware import compute_dtype, matrix_gflops, use_threads
 
     threads, dtype = use_threads(None), compute_dtype("auto")
     precision = str(dtype).removeprefix("torch.")
@@ -49,24 +49,26 @@ def _processor() -> str:
 
 
 def _base() -> str:
-    from journeyman.models.base import find_base
+    from journeyman.models.opening import find_base
 
     return str(find_base(EMBEDDED, Path()))
 
 
 def _engine() -> str:
-    from importlib.metadata import version
+    from journeyman.inference.engines import engine_of
 
-    return f"llama.cpp through xllamacpp {version('xllamacpp')}"
+    engine = engine_of(EvaluateConfig())
+    return f"{engine.line()}, library {engine.build['library'][:12]}…, {' '.join(engine.cpu_features)}"
 
 
 def _sandbox() -> str:
-    from journeyman.scoring.sandbox import run_sources, sandbox_name
+    from journeyman.scoring.sandbox import run_sources, sandbox_of
 
     result = run_sources([("nothing", "pass")])
     if result.passed is None:
-        raise JourneymanError(result.detail, "Checks that run code stay unscored; see evaluate.unsafe_exec")
-    return f"model-written code runs without network and files, behind {sandbox_name()}"
+        problem = result.reason.sentence() if result.reason else "no sandbox"
+        raise JourneymanError(problem, "Checks that run code stay unscored; see evaluate.unsafe_exec")
+    return f"model-written code runs without network and files, behind {sandbox_of().description}"
 
 
 def _formats() -> str:

@@ -69,9 +69,9 @@ def _format(reader: Reader, row: Row) -> str:
 
 def _outcome(one: Interaction | Rejected) -> str:
     if isinstance(one, Rejected):
-        return f"rejected: {plain(one.reason)}"
+        return f"rejected: {plain(one.reason.sentence(), 400)}"
     ended = {True: "success", False: "failure", None: "success not logged"}[one.succeeded]
     calls = f", calls {', '.join(call.name for call in one.output_calls)}" if one.output_calls else ""
     answer = f"answer of {len(one.output)} characters" if one.output else "no text"
-    notes = "".join(f"; note: {note.code}: {note.detail}" for note in one.notes)
+    notes = "".join(f"; note: {note.sentence()}" for note in one.notes)
     return plain(f"role {one.role}, {len(one.messages)} turns, {answer}{calls}, {ended}{notes}", 300)

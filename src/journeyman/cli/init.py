@@ -1,13 +1,16 @@
-"""`journeyman init`: a commented journeyman.toml."""
+"""`journeyman init`: a commented journeyman.toml, with --from one that fits the logs."""
 
 from __future__ import annotations
 
+import shlex
+from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
 
 from journeyman.artifacts import write_atomic
+from journeyman.cli.say import say
 from journeyman.config import CONFIG_NAME
-from journeyman.errors import UsageError
+from journeyman.errors import Interrupted, UsageError
 
 
 def write_config(folder: Path) -> Path:
@@ -16,9 +19,46 @@ def write_config(folder: Path) -> Path:
     Raises:
         UsageError: there is one already.
     """
-    target = folder / CONFIG_NAME
-    if target.exists():
-        raise UsageError(f"{target}: exists already", "Edit it, or name another folder: journeyman init my-run")
+    target = _free(folder)
     folder.mkdir(parents=True, exist_ok=True)
     write_atomic(target, files("journeyman.cli").joinpath("init.toml").read_bytes())
+    return target
+
+
+def write_proposed(folder: Path, entries: Sequence[str]) -> None:
+    """Samples the logs, prints what they hold, and writes a config that fits them; never over an existing one.
+
+    Raises:
+        UsageError: there is a config already, or an entry names no log.
+    """
+    from journeyman.cli.survey import print_survey
+    from journeyman.proposing.proposal import propose
+    from journeyman.proposing.toml import config_text
+
+    target = _free(folder)
+    say(f"reading a sample of {', '.join(entries)} …", err=True)
+    try:
+        proposal = propose(folder, entries)
+        text = config_text(proposal)
+    except KeyboardInterrupt:
+        raise Interrupted(f"stopped; {target} was not written", "Run the same command again") from None
+    print_survey(proposal)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_atomic(target, text.encode())
+    say(f"wrote {target}")
+    where = "" if folder == Path() else f" --dir {shlex.quote(str(folder))}"
+    if proposal.checks:
+        say(f"next: look it through, then: journeyman curate{where}")
+    elif proposal.columns is not None:
+        say(f"next: complete [data.columns] in {target}, then: journeyman ingest{where}")
+    else:
+        say(f"next: no row can be read yet. Set data.sources in {target} to other files, or convert these")
+
+
+def _free(folder: Path) -> Path:
+    target = folder / CONFIG_NAME
+    if target.exists():
+        raise UsageError(
+            f"{target}: exists already and was left as it is", "Edit it, or name another folder: journeyman init my-run"
+        )
     return target

@@ -12,10 +12,10 @@ from journeyman.cli.say import result_console
 from journeyman.config import CONFIG_NAME, load_config
 from journeyman.errors import UsageError
 from journeyman.foreign import named, plain, plain_lines
-from journeyman.pipeline import Run
 from journeyman.records import Example
 from journeyman.rendering.mask import Part, check_mask, parts
 from journeyman.rendering.renderer import Renderer
+from journeyman.runs import Run
 
 _FILES = {"train": "train.jsonl", "val": "val.jsonl", "test": "sealed/test.jsonl"}
 _STYLES: dict[Part, str] = {"prompt": "dim", "trained": "green", "terminator": "black on green"}

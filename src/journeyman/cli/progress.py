@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
@@ -13,22 +14,26 @@ from types import FrameType
 
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from journeyman.cli.heartbeat import Heartbeat
 from journeyman.cli.say import progress_console, say_on
-from journeyman.errors import Interrupted
+from journeyman.events import Advanced, Event, Events, Said, Warned, WorkBegan
 from journeyman.foreign import plain
+from journeyman.supervision.log import LOG
+from journeyman.supervision.session import SupervisedEvents
 
 _STOP = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
-class TerminalReporter:
-    """A ports.Reporter that draws with rich, and tells other terminals through `heartbeat`."""
+class Display:
+    """A listener that draws with rich.
 
-    def __init__(self, heartbeat: Heartbeat) -> None:
-        self.heartbeat = heartbeat
+    Args:
+        silent: stderr is the log, to which another listener writes what is said.
+    """
+
+    def __init__(self, *, silent: bool = False) -> None:
         self.console = progress_console()
         self.live = self.console.is_terminal
-        self.stop_requested = False
+        self._silent = silent
         self._progress = Progress(
             SpinnerColumn(),
             TextColumn("{task.description:<16}", markup=False),
@@ -41,65 +46,87 @@ class TerminalReporter:
             transient=True,
         )
         self._task: TaskID | None = None
-        self._name, self._total, self._unit = "", 0.0, ""
-        self._last_plain = 0.0
-        self._plain_every_s = 60.0 if heartbeat.stderr_is_log else 10.0
 
-    def begin(self, task: str, total: float, unit: str) -> None:
-        self._name, self._total, self._unit = task, total, unit
-        self._last_plain = time.monotonic()
-        self.heartbeat.begin(task, total, unit)
-        if self.live:
-            if self._task is not None:
-                self._progress.remove_task(self._task)
-            self._task = self._progress.add_task(plain(task), total=total, unit=plain(unit), note="")
+    def __call__(self, event: Event) -> None:
+        match event:
+            case WorkBegan(task, total, unit) if self.live:
+                if self._task is not None:
+                    self._progress.remove_task(self._task)
+                self._task = self._progress.add_task(plain(task), total=total, unit=plain(unit), note="")
+            case Advanced(done, note) if self._task is not None:
+                self._progress.update(self._task, completed=done, note=plain(note))
+            case Said(text):
+                self._say(text)
+            case Warned(reason):
+                self._say(f"   warning: {reason.sentence()}")
+            case _:
+                pass
 
-    def advance(self, done: float, note: str = "") -> None:
-        self.heartbeat.advance(done, note)
-        if self.live and self._task is not None:
-            self._progress.update(self._task, completed=done, note=plain(note))
-        elif not self.live and time.monotonic() - self._last_plain >= self._plain_every_s:
-            self._last_plain = time.monotonic()
-            left = self.heartbeat.progress.left_s
-            to_go = f", about {timedelta(seconds=round(left))} left" if left else ""
-            self.say(f"{self._name}: {done:,.0f}/{self._total:,.0f} {self._unit} {note}{to_go}")
-
-    def say(self, text: str) -> None:
-        self.heartbeat.say(text)
-        if not self.heartbeat.stderr_is_log:
+    def _say(self, text: str) -> None:
+        if not self._silent:
             with suppress(OSError):  # a closed terminal
                 say_on(self.console, text)
 
-    def _interrupt(self, number: int, frame: FrameType | None) -> None:
-        if self.stop_requested:
-            raise KeyboardInterrupt
-        self.stop_requested = True
-        self.say("stopping after the work at hand; press Ctrl-C again to stop at once")
+    @contextmanager
+    def shown(self) -> Iterator[None]:
+        """While the line stands on the terminal."""
+        if not self.live:
+            yield
+            return
+        self._progress.start()
+        try:
+            yield
+        finally:
+            with suppress(OSError):  # a closed terminal must not hide how the work ended
+                self._progress.stop()
+
+
+class PlainProgress:
+    """A listener that says now and then how far the work is, where no line can be drawn: for terminal and log.
+
+    Args:
+        events: to which it says it; its heartbeat heard of the work before.
+        every_s: the least time between two lines.
+    """
+
+    def __init__(self, events: SupervisedEvents, every_s: float) -> None:
+        self._events, self._every_s = events, every_s
+        self._last = 0.0
+
+    def __call__(self, event: Event) -> None:
+        match event:
+            case WorkBegan():
+                self._last = time.monotonic()
+            case Advanced(done, note) if time.monotonic() - self._last >= self._every_s:
+                self._last = time.monotonic()
+                now = self._events.heartbeat.progress
+                to_go = f", about {timedelta(seconds=round(now.left_s))} left" if now.left_s else ""
+                self._events.say(f"{now.task}: {done:,.0f}/{now.total:,.0f} {now.unit} {note}{to_go}")
+            case _:
+                pass
 
 
 @contextmanager
-def terminal_reporter(folder: Path, command: str) -> Iterator[TerminalReporter]:
+def terminal_reporter(folder: Path, command: str) -> Iterator[Events]:
     """A reporter whose display is up, with SIGINT, SIGTERM and SIGHUP turned into a request to stop.
 
     Under nohup, which ignores SIGHUP, the terminal's end does not stop the work.
 
     Args:
         folder: where other terminals look.
-        command: what the person types to go on.
+        command: what the user types to go on.
     """
-    reporter = TerminalReporter(Heartbeat(folder, command))
+    in_log = _stderr_is(folder / LOG)
+    display = Display(silent=in_log)
     asked = [one for one in _STOP if one != signal.SIGHUP or signal.getsignal(one) is not signal.SIG_IGN]
-    before = {number: signal.signal(number, reporter._interrupt) for number in asked}
+    events = SupervisedEvents(folder, command)
+    before = {number: signal.signal(number, _stopper(events)) for number in asked}
+    events.subscribe(display)
+    if not display.live:
+        events.subscribe(PlainProgress(events, 60.0 if in_log else 10.0))
     try:
-        with _display(reporter):
-            yield reporter
-        reporter.heartbeat.end("ended")
-    except (Interrupted, KeyboardInterrupt) as stop:
-        reporter.heartbeat.end("stopped", str(stop) or "at once")
-        raise
-    except BaseException as error:
-        reporter.heartbeat.end("failed", f"{type(error).__name__}: {error}")
-        raise
+        with events.until_the_end(), display.shown():
+            yield events
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
@@ -108,14 +135,18 @@ def terminal_reporter(folder: Path, command: str) -> Iterator[TerminalReporter]:
                 sys.stderr.flush()
 
 
-@contextmanager
-def _display(reporter: TerminalReporter) -> Iterator[None]:
-    if not reporter.live:
-        yield
-        return
-    reporter._progress.start()
+def _stopper(events: Events) -> Callable[[int, FrameType | None], None]:
+    def stop(number: int, frame: FrameType | None) -> None:
+        if events.stop_requested:
+            raise KeyboardInterrupt
+        events.stop_requested = True
+        events.say("stopping after the work at hand; press Ctrl-C again to stop at once")
+
+    return stop
+
+
+def _stderr_is(path: Path) -> bool:
     try:
-        yield
-    finally:
-        with suppress(OSError):  # a closed terminal must not hide how the work ended
-            reporter._progress.stop()
+        return os.path.samestat(path.stat(), os.fstat(sys.stderr.fileno()))
+    except (OSError, ValueError, AttributeError):  # closed, or none
+        return False

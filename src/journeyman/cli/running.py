@@ -6,9 +6,11 @@ import shlex
 import shutil
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from journeyman.artifacts import disk_error, remove_quietly, write_model
+from journeyman.cli.background import detach
 from journeyman.cli.progress import terminal_reporter
 from journeyman.cli.say import result_console, say_on
 from journeyman.cli.tables import (
@@ -20,6 +22,8 @@ from journeyman.cli.tables import (
 )
 from journeyman.config import CONFIG_NAME, Config, load_config
 from journeyman.errors import Interrupted, UsageError
+from journeyman.events import Warned
+from journeyman.locking import locked
 from journeyman.manifests import (
     AdapterManifest,
     DatasetManifest,
@@ -27,42 +31,96 @@ from journeyman.manifests import (
     EvaluationManifest,
     IngestManifest,
 )
-from journeyman.pipeline import SEALED, STDIN, STDIN_FILE, Run, locked, run_pipeline, stage_named, typed_result
+from journeyman.pipeline import run_pipeline, stage_named
+from journeyman.reasons.base import ReasonRecord
+from journeyman.runs import SEALED, STDIN, STDIN_FILE, Run, typed_result
 
 
-def run_stages(
-    folder: Path,
-    until: str,
-    overrides: list[str],
-    *,
-    redo: bool = False,
-    override: str | None = None,
-    command: str = "",
-) -> None:
-    """Runs the pipeline in `folder` up to `until`, with progress on stderr."""
-    run = Run(folder, load_config(folder / CONFIG_NAME, overrides), override)
+@dataclass(frozen=True)
+class Invocation:
+    """What a command does, and the command line that does it again."""
+
+    folder: Path
+    until: str
+    settings: Sequence[str] = ()
+    override: str | None = None
+    other_engine: bool = False
+    bisect: bool = False
+
+    def arguments(self) -> list[str]:
+        """What follows `journeyman`."""
+        command = ["evaluate", "--bisect"] if self.bisect else ["run", "--until", self.until]
+        settings = [part for one in self.settings for part in ("--set", one)]
+        override = [] if self.override is None else ["--override", self.override]
+        return [
+            *command,
+            "--dir",
+            str(self.folder),
+            *settings,
+            *override,
+            *["--allow-other-engine"] * self.other_engine,
+        ]
+
+    def line(self) -> str:
+        """For a shell."""
+        return shlex.join(["journeyman", *self.arguments()])
+
+
+def run_stages(what: Invocation, *, redo: bool = False, command: str = "") -> None:
+    """Runs the pipeline in a folder up to a stage, with progress on stderr.
+
+    Args:
+        command: what goes on from an interruption, where that is another command.
+    """
+    folder, until = what.folder, what.until
+    config = load_config(folder / CONFIG_NAME, list(what.settings))
+    run = Run(folder, config, what.override, what.other_engine)
     keep_piped(folder, run.config)
-    again = command or shlex.join(["journeyman", *run_arguments(folder, until, overrides)])
+    again = command or what.line()
     with terminal_reporter(folder, again) as reporter:
+        for warning in config.warnings:
+            reporter.say(f"warning: {warning}")
         try:
             for outcome in run_pipeline(run, until, reporter, redo=redo):
                 number = stage_named(outcome.stage).folder[:2]
                 took = "unchanged" if outcome.action == "fresh" else f"{outcome.action} in {outcome.seconds:.1f} s"
                 reporter.say(f"{number} {outcome.stage:<9} {took}: {summary_line(outcome.result)}")
                 for warning in getattr(outcome.result, "warnings", []):
-                    reporter.say(f"   warning: {warning}")
+                    reporter.tell(Warned(ReasonRecord.model_validate(warning).reason()))
+            if what.other_engine:
+                for line in _other_engine(folder, config):
+                    reporter.say(line)
         except Interrupted as stop:
             raise Interrupted(stop.what, f"The same command goes on from here: {again}") from stop
 
 
-def run_bisect(folder: Path, overrides: Sequence[str]) -> None:
-    """Compares the links of the tuned model, prints them, and writes bisect.json beside the toml."""
-    from journeyman.stages.bisect import bisect
+def _other_engine(folder: Path, config: Config) -> list[str]:
+    """What is to be said of an export that another engine than the one installed here was evaluated for."""
+    from journeyman.inference.engines import engine_of
+    from journeyman.serving.evaluated import check_engine
 
-    run = Run(folder, load_config(folder / CONFIG_NAME, list(overrides)))
-    with terminal_reporter(
-        folder, shlex.join(["journeyman", "evaluate", "--bisect", "--dir", str(folder)])
-    ) as reporter:
+    evaluated = typed_result(folder, "evaluate", EvaluationManifest).engine
+    return check_engine(evaluated, engine_of(config.evaluate), folder, allow_other=True)
+
+
+def detach_stages(what: Invocation, *, redo: bool = False) -> None:
+    """Does it in a process of its own; raises as background.detach does."""
+    keep_piped(what.folder, load_config(what.folder / CONFIG_NAME, list(what.settings)))
+    detach(what.folder, [*what.arguments(), *["--redo"] * redo])
+
+
+def run_bisect(what: Invocation) -> None:
+    """Compares the links of the tuned model, prints them, and writes bisect.json beside the config file.
+
+    Raises:
+        Interrupted: asked to stop; it begins anew.
+        UsageError: another journeyman is at work in the folder.
+    """
+    folder = what.folder
+    run = Run(folder, load_config(folder / CONFIG_NAME, list(what.settings)))
+    with terminal_reporter(folder, what.line()) as reporter, locked(folder):
+        from journeyman.stages.bisect import bisect  # torch: seconds in which the folder counts as at work
+
         result = bisect(
             run.file("evaluate", "predictions.jsonl"),
             run.file("curate", SEALED),
@@ -73,13 +131,8 @@ def run_bisect(folder: Path, overrides: Sequence[str]) -> None:
             run.renderer,
             reporter,
         )
-    write_model(folder / "bisect.json", result)
+        write_model(folder / "bisect.json", result)
     print_bisect(result_console(), result)
-
-
-def run_arguments(folder: Path, until: str, overrides: Sequence[str]) -> list[str]:
-    """What follows `journeyman` on the command line that does this again."""
-    return ["run", "--until", until, "--dir", str(folder), *(part for one in overrides for part in ("--set", one))]
 
 
 def keep_piped(folder: Path, config: Config) -> None:
@@ -93,7 +146,7 @@ def keep_stdin(folder: Path) -> None:
     """Stores what is piped in, so that the run can be resumed and checked. Readable by its owner only.
 
     Raises:
-        InputError: the disk is full or the folder cannot be written; what an earlier call kept stands.
+        DiskError: the disk is full or the folder cannot be written; what an earlier call kept stands.
     """
     place = folder / STDIN_FILE
     if sys.stdin is None or sys.stdin.isatty():

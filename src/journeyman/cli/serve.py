@@ -12,36 +12,46 @@ from journeyman.cli.say import say
 from journeyman.config import CONFIG_NAME, ServeConfig, load_config
 from journeyman.errors import EngineError, UsageError
 from journeyman.foreign import named
-from journeyman.inference.llama import EngineSettings, LlamaEngine, running_engine
+from journeyman.inference.engines import engine_identity, running_engine
 from journeyman.lineage import check_files
 from journeyman.manifests import BundleManifest
-from journeyman.pipeline import read_result, stage_named, typed_result
+from journeyman.protocols import EngineSettings, ServedEngine
+from journeyman.runs import place_of, read_result, typed_result
 from journeyman.serving.app import conversation_of, make_app
+from journeyman.serving.evaluated import check_engine
 from journeyman.serving.origin import Door
 from journeyman.serving.server import BoundedServer
 
 _LEAST_KEY = 16
 
 
-def serve_bundle(folder: Path, port: int | None, allow_hosts: Sequence[str] = (), key_env: str | None = None) -> None:
+def serve_bundle(
+    folder: Path,
+    port: int | None,
+    allow_hosts: Sequence[str] = (),
+    key_env: str | None = None,
+    *,
+    allow_other_engine: bool = False,
+) -> None:
     """Serves until it is stopped: by a signal, within SHUTDOWN_S.
 
     Args:
         port, key_env: in place of those of the toml.
         allow_hosts: beside those of the toml.
+        allow_other_engine: serve with another engine than the one that was evaluated.
 
     Raises:
         EngineError: the engine ended, and starting it again did not help.
         InputError: no bundle, or a file of it has changed.
+        StaleArtifact: another engine than the evaluated one would serve it.
         UsageError: the host is not a loopback address, the port is taken, or the key is missing or too short.
     """
     bundle = typed_result(folder, "export", BundleManifest)
-    place = folder / stage_named("export").folder
+    place = folder / place_of("export").folder
     read = [bundle.base_file, *bundle.adapter_files.values(), "prompts.json"]
     check_files(place, read_result(folder, "export")[0], read)
     config = load_config(folder / CONFIG_NAME).serve if (folder / CONFIG_NAME).is_file() else ServeConfig()
     key = key_of(config.key_env if key_env is None else key_env)
-    listener = _listen(config.host, config.port if port is None else port)
     settings = EngineSettings(
         base=place / bundle.base_file,
         adapters={name: place / file for name, file in bundle.adapter_files.items()},
@@ -50,6 +60,10 @@ def serve_bundle(folder: Path, port: int | None, allow_hosts: Sequence[str] = ()
         temperature=bundle.settings["temperature"],
         parallel=bundle.settings["parallel"],
     )
+    here = engine_identity(settings.context, settings.parallel, settings.threads)
+    for line in check_engine(bundle.engine, here, folder, allow_other=allow_other_engine):
+        say(line, err=True)
+    listener = _listen(config.host, config.port if port is None else port)
     conversation_of(bundle).text("warm up")  # the rules load now, not in the first request
     with running_engine(settings) as engine:
         address = address_of(config.host, listener.getsockname()[1])
@@ -61,7 +75,7 @@ def serve_bundle(folder: Path, port: int | None, allow_hosts: Sequence[str] = ()
 
 def _run(
     bundle: BundleManifest,
-    engine: LlamaEngine,
+    engine: ServedEngine,
     listener: socket.socket,
     told: Callable[[str], None],
     hosts: Sequence[str] = (),

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
 
 from journeyman.artifacts import MANIFEST
 from journeyman.cli.background import describe
@@ -10,7 +13,9 @@ from journeyman.cli.say import result_console, say, say_json, say_on
 from journeyman.cli.tables import print_lint_table, print_log_table, print_verdict_table, summary_line
 from journeyman.errors import UsageError
 from journeyman.manifests import DatasetManifest, DecisionManifest, EvaluationManifest, IngestManifest
-from journeyman.pipeline import STAGES, read_result, typed_result
+from journeyman.pipeline import STAGES
+from journeyman.reasons import ReasonRecord
+from journeyman.runs import read_result, typed_result
 
 
 def print_status(folder: Path) -> None:
@@ -44,4 +49,18 @@ def print_stage(folder: Path, stage: str, as_json: bool) -> None:
     elif isinstance(result, DecisionManifest):
         print_verdict_table(console, typed_result(folder, "evaluate", EvaluationManifest), result)
     else:
-        say_json(result.model_dump())
+        say_json(with_sentences(result))
+
+
+def with_sentences(value: Any) -> Any:
+    """A result's fields with every reason as its sentence; `--json` shows codes and details."""
+    match value:
+        case ReasonRecord():
+            return value.sentence()
+        case BaseModel():
+            return {name: with_sentences(getattr(value, name)) for name in type(value).model_fields}
+        case dict():
+            return {key: with_sentences(inner) for key, inner in value.items()}
+        case list() | tuple():
+            return [with_sentences(inner) for inner in value]
+    return value

@@ -22,6 +22,7 @@ from journeyman.manifests import (
     PlanManifest,
     TrainedAdapter,
 )
+from journeyman.records import EVERY_ROLE
 from journeyman.reporting.html import gigabytes_text, rate_text, seconds_text
 
 VERDICT_STYLE = {"deploy": "bold green", "iterate": "yellow", "insufficient": "yellow", "abort": "red"}
@@ -45,7 +46,7 @@ def summary_line(result: BaseModel) -> str:
         case AdapterManifest():
             return "; ".join(_adapter_line(name, one) for name, one in result.adapters.items())
         case EvaluationManifest():
-            pooled = result.roles["all"]
+            pooled = result.roles[EVERY_ROLE]
             return f"{result.rows} rows: base {rate_text(pooled.base.success)}, tuned {rate_text(pooled.tuned.success)}"
         case DecisionManifest():
             return f"{result.verdict}; deployable now: {', '.join(map(named, result.deployed_roles)) or 'no role'}"
@@ -57,7 +58,7 @@ def summary_line(result: BaseModel) -> str:
 def _adapter_line(name: str, adapter: TrainedAdapter) -> str:
     loss = adapter.best_loss
     best = f"validation loss {loss:.4f}" if loss is not None else "no validation rows"
-    whose = "" if name == "all" else f"{named(name)}: "
+    whose = "" if name == EVERY_ROLE else f"{named(name)}: "
     return f"{whose}{adapter.steps} steps in {adapter.train_s:.0f} s, best step {adapter.best_step}, {best}"
 
 
@@ -84,7 +85,7 @@ def print_verdict_table(console: PlainConsole, evaluation: EvaluationManifest, d
         deciding = [r for r in made.reasons if r.outcome == "fail"] or [
             r for r in made.reasons if r.outcome == "unknown"
         ]
-        because = "; ".join(f"{r.rule} {r.reason}" for r in deciding or made.reasons[:1])
+        because = "; ".join(f"{r.rule} {plain(r.reason.sentence())}" for r in deciding or made.reasons[:1])
         if made.rows_needed:
             because += f"; {made.rows_needed} rows would tell"
         rows.append([
@@ -101,11 +102,11 @@ def print_verdict_table(console: PlainConsole, evaluation: EvaluationManifest, d
     say_on(console, f"peak memory of the serving process: {gigabytes_text(shipped.peak_memory_gb)}")
     for arm, roles in decision.others.items():
         say_on(console, f"{arm}: {', '.join(f'{named(role)} {verdict}' for role, verdict in roles.items())}")
-    for name, kinds in evaluation.probes.items():
+    for name, kinds in evaluation.regressions.items():
         told = ", ".join(f"{kind} {one.base} → {one.tuned} of {one.n}" for kind, one in kinds.items() if one.n)
-        say_on(console, f"probes{'' if name == 'all' else f' of {named(name)}'}, base → tuned: {told}")
+        say_on(console, f"regression suite{'' if name == EVERY_ROLE else f' of {named(name)}'}, base → tuned: {told}")
     for note in decision.notes:
-        say_on(console, f"note: {note}")
+        say_on(console, f"note: {note.sentence()}")
 
 
 def print_lint_table(console: PlainConsole, data: DatasetManifest) -> None:
@@ -122,7 +123,7 @@ def print_lint_table(console: PlainConsole, data: DatasetManifest) -> None:
             rows.append([name, rule.action, f"{dropped:,}", f"{noted:,}", roles, rule.what])
     print_grid(console, f"{data.kept:,} of {data.rows_in:,} rows stay", columns, rows)
     repetition, routing = data.repetition, data.routing
-    say_on(console, f"leak check: {data.leak_check}")
+    say_on(console, f"leak check: {data.leak_check.sentence()}")
     if repetition.random_split_tests:
         say_on(
             console,
@@ -139,7 +140,7 @@ def print_lint_table(console: PlainConsole, data: DatasetManifest) -> None:
         steps = " → ".join(f"{step} {n:,}" for step, n in funnel.steps.items())
         say_on(console, f"credit of {named(funnel.role)}: {steps}")
     for note in data.notes:
-        say_on(console, f"note: {note}")
+        say_on(console, f"note: {note.sentence()}")
 
 
 _MOST_REASONS = 5
@@ -159,7 +160,7 @@ def print_log_table(console: PlainConsole, result: IngestManifest) -> None:
     columns = [Column(name, wraps=True) for name in ("", "rows", "success", "mean", "median", "p95")]
     rows = []
     groups: Mapping[str, LogGroup] = {
-        "all": result.total,
+        EVERY_ROLE: result.total,
         **{f"role {named(name)}": group for name, group in result.by_role.items()},
         **{f"by {named(name)}": group for name, group in result.by_teacher.items()},
     }
@@ -170,8 +171,8 @@ def print_log_table(console: PlainConsole, result: IngestManifest) -> None:
         rows.append([name, str(group.rows), share, *times])
     print_grid(console, "what the logs say", columns, rows)
     for what, counted in (("rejected", result.reasons), ("noted", result.notes)):
-        for reason, n in list(counted.items())[:_MOST_REASONS]:
-            say_on(console, f"{what}: {n:,} × {reason}")
+        for one in counted[:_MOST_REASONS]:
+            say_on(console, f"{what}: {one.rows:,} × {plain(one.sentence(), 300)}")
         if len(counted) > _MOST_REASONS:
             say_on(console, f"{what}: and {len(counted) - _MOST_REASONS} more kinds, in 01-interactions/manifest.json")
     if result.skipped:

@@ -20,6 +20,7 @@ BANDS, _ROWS_A_BAND = 32, 4
 _MOST_WORDS = 2048
 _LOOK_BACK = 3
 _CHUNK = 20_000
+_MOST_HASHES = 500_000
 
 
 def words_of(text: str) -> U4:
@@ -27,7 +28,20 @@ def words_of(text: str) -> U4:
     found = re.findall(r"\w+", text.lower())
     if len(found) > _MOST_WORDS:
         found = found[: _MOST_WORDS // 2] + found[-_MOST_WORDS // 2 :]
-    return np.fromiter((zlib.crc32(word.encode()) for word in found), dtype=np.uint32, count=len(found))
+    return np.fromiter(map(_HASHES.__getitem__, found), dtype=np.uint32, count=len(found))
+
+
+class _Hashes(dict[str, int]):
+    """Words repeat: each is hashed once, and the table starts anew before it grows large."""
+
+    def __missing__(self, word: str) -> int:
+        if len(self) >= _MOST_HASHES:
+            self.clear()
+        self[word] = made = zlib.crc32(word.encode())
+        return made
+
+
+_HASHES = _Hashes()
 
 
 def trigrams(words: U4) -> U8:

@@ -6,8 +6,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import numpy as np
@@ -17,15 +16,18 @@ from journeyman.artifacts import row_bytes
 from journeyman.config import CurateConfig
 from journeyman.curation.columns import ROW, U4, Names, Rows, hash_text
 from journeyman.curation.duplicates import bands_of, words_of
-from journeyman.curation.rules import RULES, Candidate, CheckFault, bad_check
+from journeyman.curation.rules import RULES, Candidate, CheckFault, bad_check, fences
 from journeyman.errors import InputError
-from journeyman.models.gguf_file import GgufFile
+from journeyman.models.base import BaseRef
+from journeyman.reasons import Reason
+from journeyman.reasons import curation as why
 from journeyman.records import Finding, Interaction, Message, ToolCall, split_system, system_text, tool_name
 from journeyman.rendering.renderer import Renderer
 from journeyman.sources.fields import at_path, epoch_s
 
 SHOWN = 300
 _LABEL_WORDS = 3
+_ID_ENDS = ("id", "ID", "Id", "iD")
 _OPENINGS = (
     "yes",
     "no",
@@ -72,10 +74,16 @@ class Examined:
 class Examiner:
     """A worker's state."""
 
-    def __init__(self, base: Path, config: CurateConfig, check_fault: CheckFault | None = None) -> None:
+    def __init__(self, base: BaseRef, config: CurateConfig, check_fault: CheckFault | None = None) -> None:
         self.check_fault = check_fault
-        self.renderer = Renderer(GgufFile(base))
+        self.renderer = Renderer(base.open())
         self.config = config
+        actions = [config.rules.action(rule.__name__) for rule in RULES]
+        self.asked = [
+            (number, rule, action)
+            for number, (rule, action) in enumerate(zip(RULES, actions, strict=True), start=1)
+            if action != "keep"
+        ]
         self._overheads: dict[tuple[str, ...], int] = {}
         self.outcomes = [(need.role, re.compile(need.matches)) for rule in config.credit for need in rule.needs]
 
@@ -101,7 +109,7 @@ def examine(worker: Examiner, lines: list[bytes]) -> Examined:
     for place, line in enumerate(lines):
         row = Interaction.model_validate_json(line)
         seen = Candidate(row, worker.config, worker.renderer, worker.check_fault)
-        found = _apply_rules(seen, worker.config, rows[place : place + 1])
+        found = _apply_rules(seen, worker, rows[place : place + 1])
         for finding in found + _redacted(row):
             findings["dropped" if finding.action == "dropped" else "noted"].append(row_bytes(finding))
             made.noted[finding.rule, row.role] += finding.action != "dropped"
@@ -120,49 +128,45 @@ def examine(worker: Examiner, lines: list[bytes]) -> Examined:
     return made
 
 
-def _apply_rules(seen: Candidate, config: CurateConfig, one: Rows) -> list[Finding]:
+def _apply_rules(seen: Candidate, worker: Examiner, one: Rows) -> list[Finding]:
     found = []
-    for number, rule in enumerate(RULES, start=1):
-        action = getattr(config.rules, rule.__name__, "drop")
-        if action == "keep":
+    for number, rule, action in worker.asked:
+        reason = rule(seen)
+        if reason is None:
             continue
-        detail = rule(seen)
-        if detail is None:
-            continue
-        if action == "strip" and detail.startswith("nothing"):
+        if action == "strip" and isinstance(reason, why.OnlyReasoning):
             action = "drop"
         if action == "keep_without_end":
             one["cut"] = True
         if rule is bad_check:
             one["unfit"] = True
         done: Any = {"drop": "dropped", "note": "noted"}.get(action, "mended")
-        found.append(finding_of(seen.row, rule.__name__, done, detail))
+        found.append(finding_of(seen.row, rule.__name__, done, reason))
         if action == "drop":
             one["rule"] = number
             break
     return found
 
 
-def finding_of(row: Interaction, rule: str, action: Any, detail: str) -> Finding:
+def finding_of(row: Interaction, rule: str, action: Any, reason: Reason) -> Finding:
     """The finding with the task's beginning and the answer's end."""
     task = next((turn.content for turn in reversed(row.messages) if turn.role != "system"), "")
     answer = row.output or " ".join(call.name for call in row.output_calls)
     return Finding(
-        id=row.id, log_id=row.log_id, source=row.source, role=row.role, rule=rule, action=action, detail=detail,
-        task=task[:SHOWN], answer=answer[-SHOWN:],
+        id=row.id, log_id=row.log_id, source=row.source, role=row.role, rule=rule, action=action,
+        reason=reason.record(), task=task[:SHOWN], answer=answer[-SHOWN:],
     )  # fmt: skip
 
 
+_REPLACED = {"secrets": why.SecretsReplaced, "personal": why.PersonalReplaced}
+
+
 def _redacted(row: Interaction) -> list[Finding]:
-    kinds = {
-        "secrets": ("api_key", "token", "private_key", "password"),
-        "personal": ("email", "phone", "card", "iban", "ip"),
-    }
     found = []
-    for rule, names in kinds.items():
-        counted = ", ".join(f"{name} {row.redacted[name]}" for name in names if name in row.redacted)
-        if counted:
-            found.append(finding_of(row, rule, "mended", counted))
+    for rule, kind in _REPLACED.items() if row.redacted else ():
+        counts = {one.name: row.redacted[one.name] for one in fields(kind) if one.name in row.redacted}
+        if counts:
+            found.append(finding_of(row, rule, "mended", kind(**counts)))
     return found
 
 
@@ -189,7 +193,7 @@ def _fill(one: Rows, seen: Candidate, worker: Examiner) -> None:
     one["done"] = row.finish_reason in ("stop", "tool_calls")
     thinks = reasoning.opens(output, seen.markers)
     one["thinks"] = thinks + (thinks and reasoning.closes(output, seen.markers))
-    one["fence"] = len(re.findall(r"^[ \t]*```", output, re.MULTILINE)) % 2
+    one["fence"] = fences(output) % 2
     bits = 0
     for bit, (role, pattern) in enumerate(worker.outcomes):
         bits |= (role == row.role and bool(pattern.search(output))) << bit
@@ -234,6 +238,6 @@ def _id_fields(extra: dict[str, Any]) -> Iterator[tuple[str, Any]]:
     """Fields called …id, at the top of what the log holds beyond the record or one below."""
     for key, value in extra.items():
         inner = value.items() if isinstance(value, dict) else ()
-        for path, one in [(key, value), *((f"{key}.{k}", v) for k, v in inner)]:
-            if path.lower().endswith("id") and isinstance(one, str | int):
+        for path, one in [(key, value), *((f"{key}.{k}", v) for k, v in inner if k[-2:] in _ID_ENDS)]:
+            if isinstance(one, str | int) and path[-2:] in _ID_ENDS:
                 yield path, one

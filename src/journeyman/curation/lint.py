@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from journeyman.config import Config
-from journeyman.curation.choose import Choice
 from journeyman.curation.log import Log
 from journeyman.curation.passes import Counts
-from journeyman.curation.rules import RULES, WHAT, rule_numbers
+from journeyman.curation.rules import rule_numbers
+from journeyman.curation.selection import Choice
 from journeyman.curation.split import NAMES, TEST, TRAIN, Splits, random_split_leak
 from journeyman.manifests import (
     DatasetManifest,
@@ -25,14 +25,16 @@ from journeyman.manifests import (
     SplitCounts,
     TeacherQuality,
 )
+from journeyman.reasons import Reason, dataset
 from journeyman.rendering.renderer import Renderer
+from journeyman.ruleset import RULESET, rules_of
 from journeyman.stats.groups import effective_rows
 
 _FEW_ROWS = 50
 """Below this a role learns little: OpenAI's guide to fine-tuning sees clear gains from 50 to 100 examples on."""
 _COMMON_ID = 0.1
 _MUCH_CUT = 0.4
-_NAMES = {number: rule.__name__ for number, rule in enumerate(RULES, start=1)}
+_NAMES = ("", *rules_of("row"))
 _FAILED = rule_numbers("failed", "empty")
 
 
@@ -43,7 +45,7 @@ def lint(
     counts: Counts,
     examples: NDArray[Any],
     split: Splits,
-    leak_check: str,
+    leak_check: Reason,
     prompts: Mapping[str, RolePrompt],
     renderer: Renderer,
     config: Config,
@@ -79,12 +81,15 @@ def lint(
         repetition=repetition,
         routing=_routing(choice),
         credit=choice.funnels,
-        leak_check=leak_check,
+        leak_check=leak_check.record(),
         notes=[
-            *_prompt_notes(log, choice, prompts, splits, renderer, config),
-            *_limit_notes(log),
-            *_endless(log.rows["cut"][examples["row"]][split == TRAIN], config),
-            *_notes(log, state, choice, splits, teachers, repetition),
+            note.record()
+            for note in (
+                *_prompt_notes(log, choice, prompts, splits, renderer, config),
+                *_limit_notes(log),
+                *_endless(log.rows["cut"][examples["row"]][split == TRAIN], config),
+                *_notes(log, state, choice, splits, teachers, repetition),
+            )
         ],
     )
 
@@ -108,17 +113,10 @@ def _too_few(splits: Mapping[str, SplitCounts]) -> Counter[tuple[str, str]]:
 
 def _rules(dropped: Counter[tuple[str, str]], noted: Counter[tuple[str, str]], config: Config) -> dict[str, RuleCount]:
     rules = {}
-    for name, what in WHAT.items():
-        actions = {
-            "near_duplicate": config.curate.rules.duplicate,
-            "secrets": "mend",
-            "personal": "mend",
-            "too_few": "note",
-        }
-        action = actions.get(name, getattr(config.curate.rules, name, "drop"))
+    for name, defined in RULESET.items():
         rules[name] = RuleCount(
-            what=what,
-            action=action,
+            what=defined.what,
+            action=config.curate.rules.action(name),
             dropped={role: n for (rule, role), n in sorted(dropped.items()) if rule == name and n},
             noted={role: n for (rule, role), n in sorted(noted.items()) if rule == name and n},
         )
@@ -187,7 +185,7 @@ def _routing(choice: Choice) -> RoutingQuality | None:
         agreement=routing.agreement,
         guessing=routing.guessing,
         found=routing.found,
-        note=routing.note,
+        note=None if routing.note is None else routing.note.record(),
     )
 
 
@@ -198,34 +196,27 @@ def _notes(
     splits: Mapping[str, SplitCounts],
     teachers: Mapping[str, TeacherQuality],
     repetition: Repetition,
-) -> list[str]:
-    notes = []
+) -> list[Reason]:
+    notes: list[Reason] = []
     usable = {name: t for name, t in teachers.items() if t.usable}
     if len(usable) > 1:
         mixed = ", ".join(f"{name} ({t.usable} of {t.rows} rows usable)" for name, t in usable.items())
-        notes.append(f"several teachers are mixed: {mixed}; curate.teachers keeps some of them")
-    for role, count in choice.workloads.items():
-        notes.append(f"{role}: {count} very different system prompts; if these are several agents, set data.role_field")
-    for name, versions in state["tools"].items():
-        if len(versions) > 1:
-            notes.append(
-                f"tool {name}: {len(versions)} definitions over time; the newest is trained and must be served"
-            )
-    few = ", ".join(f"{role} {n}" for (_, role), n in _too_few(splits).items())
-    if few:
-        notes.append(f"few training rows ({few}): below {_FEW_ROWS} a role learns little")
+        notes.append(dataset.SeveralTeachers(mixed))
+    notes += [dataset.SeveralWorkloads(role, count) for role, count in choice.workloads.items()]
+    tools = {name: len(versions) for name, versions in state["tools"].items() if len(versions) > 1}
+    notes += [dataset.ToolChanged(name, count) for name, count in tools.items()]
+    notes += [dataset.FewTrainingRows(role, n, _FEW_ROWS) for (_, role), n in _too_few(splits).items()]
     if choice.contradictions:
-        notes.append(f"{choice.contradictions} inputs have short answers that contradict each other")
+        notes.append(dataset.ContradictoryAnswers(choice.contradictions))
     if repetition.distinct_ids < repetition.rows:
-        repeated = repetition.rows - repetition.distinct_ids
-        notes.append(f"ids are not unique: {repeated} rows repeat one; the place in the log tells them apart")
+        notes.append(dataset.RepeatedIds(repetition.rows - repetition.distinct_ids))
     for path, values in state["ids"].items():
         value, count = max(values.items(), key=lambda pair: pair[1])
         if count > max(10, _COMMON_ID * len(log.rows)):
-            notes.append(f"{path} identifies nothing: {value!r} stands in {count} of {len(log.rows)} rows")
+            notes.append(dataset.CommonId(path, value, count, len(log.rows)))
     largest = np.bincount(choice.groups[log.rows["rule"] == 0]).max() if (log.rows["rule"] == 0).any() else 0
     if largest > 0.5 * (log.rows["rule"] == 0).sum() and largest > 10:
-        notes.append(f"one group holds {largest} rows: do all of them share a session? Such a log cannot be split well")
+        notes.append(dataset.LargeGroup(int(largest)))
     return notes
 
 
@@ -236,8 +227,8 @@ def _prompt_notes(
     splits: Mapping[str, SplitCounts],
     renderer: Renderer,
     config: Config,
-) -> list[str]:
-    notes = []
+) -> list[Reason]:
+    notes: list[Reason] = []
     texts = {prompt: key for key, prompt in log.prompts.items()}
     alive = (log.rows["rule"] == 0) & (choice.rule == 0)
     for code, role in enumerate(log.roles):
@@ -246,48 +237,36 @@ def _prompt_notes(
         elif role in prompts:
             mine = log.rows["system"][alive & (log.rows["role"] == code)]
             other = int((mine != np.uint64(texts.get(prompts[role].text, 0))).sum())
-            why = "as configured" if config.role(role).system_prompt is not None else "the log's most frequent one"
             if other:
-                notes.append(f"{role}: {other} of {len(mine)} rows get another system prompt than logged ({why})")
+                configured = config.role(role).system_prompt is not None
+                notes.append(dataset.PromptReplaced(role, other, len(mine), configured))
     injected = renderer.injected_system_prompt()
     bare = [role for role in splits if role not in prompts]
-    if injected is not None and bare:
-        notes.append(
-            f"{', '.join(bare)}: no system prompt is logged or set, and the base's chat template adds its own: "
-            f"{injected!r}"
-        )
+    if injected is not None:
+        notes += [dataset.PromptInjected(role, injected) for role in bare]
     return notes
 
 
-def _varying_note(role: str, prompt: RolePrompt) -> str:
-    kept = f"{role}: {prompt.distinct} system prompts in {prompt.rows} rows: each row keeps its own"
+def _varying_note(role: str, prompt: RolePrompt) -> Reason:
     if prompt.kind == "free":
-        return f"{kept}, and serving takes any; roles.{role}.system_prompt trains all rows under one"
-    frame = f"{prompt.begins[:40]!r} … {prompt.ends[-40:]!r}"
-    return f"{kept}, and serving takes prompts of the form {frame}"
+        return dataset.FreePrompts(role, prompt.distinct, prompt.rows)
+    return dataset.TemplatedPrompts(role, prompt.distinct, prompt.rows, prompt.begins[:40], prompt.ends[-40:])
 
 
-def _endless(cut: NDArray[np.bool_], config: Config) -> list[str]:
+def _endless(cut: NDArray[np.bool_], config: Config) -> list[Reason]:
     """Where many training rows have no end, the model does not learn to stop (docs/real-log.md)."""
-    if config.curate.rules.truncated != "keep_without_end" or not len(cut) or cut.mean() < _MUCH_CUT:
+    if config.curate.rules.action("truncated") != "keep_without_end" or not len(cut) or cut.mean() < _MUCH_CUT:
         return []
-    return [
-        f"{int(cut.sum())} of {len(cut)} training rows are cut answers without an end: the model may not learn to "
-        "stop; curate.rules.truncated = 'drop' leaves them out"
-    ]
+    return [dataset.CutTrainingRows(int(cut.sum()), len(cut))]
 
 
-def _limit_notes(log: Log) -> list[str]:
+def _limit_notes(log: Log) -> list[Reason]:
     """Limits that most answers of a log run into."""
     rows = log.rows[_successes(log)]
-    notes = []
+    notes: list[Reason] = []
     for limit in np.unique(rows["limit"][rows["limit"] > 0]).tolist():
         mine = rows[rows["limit"] == limit]
         cut = np.isin(mine["rule"], rule_numbers("truncated", "unclosed_reasoning")) | mine["cut"]
         if cut.mean() > 0.2:
-            fences = int(mine["fence"].sum())
-            notes.append(
-                f"max_tokens = {limit} cut {int(cut.sum())} of {len(mine)} answers ({fences} leave a code fence open): "
-                "raise it where the teacher is called"
-            )
+            notes.append(dataset.LimitCuts(limit, int(cut.sum()), len(mine), int(mine["fence"].sum())))
     return notes

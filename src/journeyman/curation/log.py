@@ -31,20 +31,3 @@ class Log:
 
     def where(self, row: int) -> str:
         return f"{self.files[self.rows['file'][row]]}:{self.rows['line'][row]}"
-
-    def explained(self, rule: str, about: int) -> str:
-        """What a decision says to a person."""
-        match rule:
-            case "duplicate" | "near_duplicate":
-                return f"the task of {self.where(about)}"
-            case "credit":
-                return "what had to follow in the session did not"
-            case "contradictory":
-                most = f"{about} say otherwise" if about else "there is no majority"
-                return f"the answers to this input disagree: {most}"
-            case "foreign":
-                return "a system prompt unlike the role's" if about else "no system prompt"
-            case "misrouted":
-                return f"its task looks like {self.roles[about]}'s"
-            case _:
-                return f"a trigger with always the same answer [{about}]"

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import io
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -15,19 +15,20 @@ from typing import Any
 
 import zstandard
 
+from journeyman.append_log import AppendLogs
 from journeyman.config import CurateConfig
-from journeyman.curation.choose import DECISIONS, Choice
 from journeyman.curation.columns import Names
 from journeyman.curation.duplicates import BANDS
 from journeyman.curation.examine import Examined, Examiner, examine
 from journeyman.curation.log import Log
 from journeyman.curation.render import Chosen, RenderWorker, render
 from journeyman.curation.rules import CheckFault
+from journeyman.curation.selection import DECISIONS, Choice, Ruling, ruling
 from journeyman.errors import Interrupted
 from journeyman.manifests import RolePrompt
-from journeyman.outputs import Outputs
-from journeyman.parallel import mapped
-from journeyman.ports import Reporter
+from journeyman.models.base import BaseRef
+from journeyman.parallel import HERE, LOCAL, Executor
+from journeyman.protocols import Reporter
 
 BAND_FILES = [f"band-{number:02}.u4" for number in range(BANDS)]
 _BATCH_BYTES = 1 << 20
@@ -41,10 +42,11 @@ Counts = dict[str, Counter[tuple[str, str]]]
 def first_pass(
     interactions: Path,
     config: CurateConfig,
-    base: Path,
+    base: BaseRef,
     scratch: Path,
     reporter: Reporter,
     check_fault: CheckFault | None = None,
+    executor: Executor = LOCAL,
 ) -> dict[str, Any]:
     """Looks at each row on its own; returns the tables that belong to the columns."""
     size = interactions.stat().st_size
@@ -61,7 +63,7 @@ def first_pass(
         "ids": {},
         "noted": [],
     }
-    with Outputs(scratch, names, ".first.json") as outputs:
+    with AppendLogs(scratch, names, ".first.json") as outputs:
         state: dict[str, Any] = outputs.state or empty
         if state["done"]:
             return state
@@ -69,8 +71,8 @@ def first_pass(
         noted = Counter({(rule, role): n for rule, role, n in state["noted"]})
         batches = _Batches(interactions, state["rows"])
         setup = partial(Examiner, base, config, check_fault)
-        parallel, stopping = size > _WORTH_WORKERS, lambda: reporter.stop_requested
-        for made in mapped(examine, setup, batches, parallel=parallel, stopping=stopping):
+        workers = executor if size > _WORTH_WORKERS else HERE
+        for made in workers.map_batches(examine, setup, batches, stopping=lambda: reporter.stop_requested):
             _store(made, tables, outputs)
             noted.update(made.noted)
             _merge(state, made)
@@ -107,7 +109,7 @@ class _Batches:
                 yield batch
 
 
-def _store(made: Examined, tables: Mapping[str, Names], outputs: Outputs) -> None:
+def _store(made: Examined, tables: Mapping[str, Names], outputs: AppendLogs) -> None:
     for column, table in (("role", "roles"), ("teacher", "teachers"), ("file", "files")):
         made.rows[column] = tables[table].translated(made.rows[column], getattr(made, table))
     outputs.write("rows", made.rows.tobytes())
@@ -152,23 +154,24 @@ def second_pass(
     prompts: Mapping[str, RolePrompt],
     tools: Mapping[str, Any],
     config: CurateConfig,
-    base: Path,
+    base: BaseRef,
     scratch: Path,
     reporter: Reporter,
+    executor: Executor = LOCAL,
 ) -> Counts:
     """Renders what stays; returns the rows dropped and noted by rule and role."""
     size = interactions.stat().st_size
     reporter.begin("curate: render", size, "bytes")
     names = ["examples.jsonl", "examples", "dropped-2.jsonl", "noted-2.jsonl"]
-    with Outputs(scratch, names, ".second.json") as outputs:
+    with AppendLogs(scratch, names, ".second.json") as outputs:
         state = outputs.state or {"rows": 0, "dropped": [], "noted": []}
         counts: Counts = {k: Counter({(a, b): n for a, b, n in state[k]}) for k in ("dropped", "noted")}
         batches = _Batches(interactions, state["rows"])
         done = _Done(state["rows"])
         setup = partial(RenderWorker, base, config, prompts, tools)
-        parallel, stopping = size > _WORTH_WORKERS, lambda: reporter.stop_requested
+        workers = executor if size > _WORTH_WORKERS else HERE
         chosen = _chosen(batches, log, choice, done)
-        for made in mapped(render, setup, chosen, parallel=parallel, stopping=stopping):
+        for made in workers.map_batches(render, setup, chosen, named=_place, stopping=lambda: reporter.stop_requested):
             outputs.write("examples.jsonl", made.examples)
             outputs.write("examples", made.columns.tobytes())
             for name, data in made.findings.items():
@@ -185,6 +188,10 @@ def second_pass(
     return counts
 
 
+def _place(batch: Sequence[Chosen]) -> str:
+    return f"rows {batch[0].row + 1} to {batch[-1].row + 1} of the interactions" if batch else ""
+
+
 class _Done:
     """Rows read up to the end of each batch that is under way."""
 
@@ -195,27 +202,29 @@ class _Done:
 
 def _chosen(batches: _Batches, log: Log, choice: Choice, done: _Done) -> Iterator[list[Chosen]]:
     """The rows of each batch that the first pass left, with what was decided."""
-    rows = log.rows
     for batch in batches:
+        here = slice(done.row, done.row + len(batch))
+        columns = (log.rows[name][here].tolist() for name in ("rule", "cut", "output_tokens"))
+        decided = (values[here].tolist() for values in (choice.groups, choice.weights))
         chosen = [
             Chosen(
-                row, line, _decision(log, choice, row), _remarks(log, choice, row), int(choice.groups[row]),
-                float(choice.weights[row]), not rows["cut"][row],
-                int(rows["output_tokens"][row]) - 1,
+                row, line, _decision(log, choice, row), _remarks(log, choice, row), group, weight, not cut, tokens - 1
             )
-            for row, line in enumerate(batch, start=done.row)
-            if rows["rule"][row] == 0
-        ]  # fmt: skip
+            for row, (line, rule, cut, tokens, group, weight) in enumerate(
+                zip(batch, *columns, *decided, strict=True), start=done.row
+            )
+            if rule == 0
+        ]
         done.row += len(batch)
         done.ends.append(done.row)
         yield chosen
 
 
-def _decision(log: Log, choice: Choice, row: int) -> tuple[str, str] | None:
+def _decision(log: Log, choice: Choice, row: int) -> Ruling | None:
     rule = DECISIONS[choice.rule[row]]
-    return (rule, log.explained(rule, int(choice.about[row]))) if rule else None
+    return ruling(rule, log, int(choice.about[row])) if rule else None
 
 
-def _remarks(log: Log, choice: Choice, row: int) -> list[tuple[str, str]]:
+def _remarks(log: Log, choice: Choice, row: int) -> list[Ruling]:
     about = {rule: int(values[row]) for rule, values in choice.noted.items()}
-    return [(rule, log.explained(rule, value)) for rule, value in about.items() if value >= 0]
+    return [ruling(rule, log, value) for rule, value in about.items() if value >= 0]

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import json
-import re
-import zlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import jsonschema
@@ -20,9 +17,12 @@ from journeyman import reasoning
 from journeyman.artifacts import row_bytes
 from journeyman.config import CurateConfig
 from journeyman.curation.examine import finding_of
+from journeyman.curation.selection import Ruling, Trigger
 from journeyman.errors import InputError
 from journeyman.manifests import RolePrompt
-from journeyman.models.gguf_file import GgufFile
+from journeyman.models.base import BaseRef
+from journeyman.reasons import Reason
+from journeyman.reasons import curation as why
 from journeyman.records import (
     Example,
     Finding,
@@ -44,8 +44,8 @@ class Chosen:
 
     row: int
     line: bytes
-    dropped: tuple[str, str] | None
-    noted: Sequence[tuple[str, str]]
+    dropped: Ruling | None
+    noted: Sequence[Ruling]
     group: int
     weight: float
     ends: bool
@@ -70,15 +70,15 @@ class RenderWorker:
     """
 
     def __init__(
-        self, base: Path, config: CurateConfig, prompts: Mapping[str, RolePrompt], tools: Mapping[str, Any]
+        self, base: BaseRef, config: CurateConfig, prompts: Mapping[str, RolePrompt], tools: Mapping[str, Any]
     ) -> None:
-        self.renderer = Renderer(GgufFile(base))
+        self.renderer = Renderer(base.open())
         self.config, self.prompts, self.tools = config, prompts, tools
 
 
 class _Dropped(Exception):
-    def __init__(self, rule: str, detail: str) -> None:
-        self.rule, self.detail = rule, detail
+    def __init__(self, rule: str, reason: Reason) -> None:
+        self.rule, self.reason = rule, reason
 
 
 def render(worker: RenderWorker, batch: list[Chosen]) -> RenderedBatch:
@@ -89,15 +89,16 @@ def render(worker: RenderWorker, batch: list[Chosen]) -> RenderedBatch:
     noted: list[Finding] = []
     for chosen in batch:
         row = Interaction.model_validate_json(chosen.line)
-        noted += [finding_of(row, rule, "noted", _explained(rule, detail, row)) for rule, detail in chosen.noted]
+        noted += [finding_of(row, rule, "noted", _reason(found, row)) for rule, found in chosen.noted]
         try:
             if chosen.dropped:
-                raise _Dropped(*chosen.dropped)
+                rule, found = chosen.dropped
+                raise _Dropped(rule, _reason(found, row))
             example, mended = _example(worker, row, chosen)
         except _Dropped as drop:
-            dropped.append(finding_of(row, drop.rule, "dropped", _explained(drop.rule, drop.detail, row)))
+            dropped.append(finding_of(row, drop.rule, "dropped", drop.reason))
             continue
-        noted += [finding_of(row, rule, "mended", detail) for rule, detail in mended]
+        noted += [finding_of(row, rule, "mended", reason) for rule, reason in mended]
         examples.append(row_bytes(example))
         columns.append((chosen.row, example.prompt_tokens + example.answer_tokens))
     return RenderedBatch(
@@ -109,37 +110,34 @@ def render(worker: RenderWorker, batch: list[Chosen]) -> RenderedBatch:
     )
 
 
-def _explained(rule: str, detail: str, row: Interaction) -> str:
-    """The trigger word itself in place of its hash."""
-    if rule != "poison":
-        return detail
-    text, _, code = detail.rstrip("]").rpartition("[")
-    asked = " ".join(turn.content for turn in row.messages if turn.role != "system").lower()
-    word = next((w for w in re.findall(r"\w+", asked) if str(zlib.crc32(w.encode())) == code), "?")
-    return f"{text}({word!r})"
+def _reason(found: Reason | Trigger, row: Interaction) -> Reason:
+    return found.in_row(row) if isinstance(found, Trigger) else found
 
 
-def _example(worker: RenderWorker, row: Interaction, chosen: Chosen) -> tuple[Example, list[tuple[str, str]]]:
-    config, mended = worker.config, []
+def _example(worker: RenderWorker, row: Interaction, chosen: Chosen) -> tuple[Example, list[tuple[str, Reason]]]:
+    config = worker.config
+    mended: list[tuple[str, Reason]] = []
     system, turns = split_system(row.messages)
     prompt = worker.prompts.get(row.role)
     if prompt is None or prompt.kind == "fixed":
         own, system = system, [] if prompt is None else [Message(role="system", content=prompt.text)]
         if system_text(own) != system_text(system):
-            mended.append(("system_prompt", "trained under the role's system prompt, not under its own"))
+            mended.append(("system_prompt", why.OtherPrompt()))
     answer = row.output or ""
-    if config.rules.reasoning == "strip" and any(map(reasoning.may_hold, [answer, *(turn.content for turn in turns)])):
+    if config.rules.action("reasoning") == "strip" and any(
+        map(reasoning.may_hold, [answer, *(turn.content for turn in turns)])
+    ):
         marks = reasoning.markers(turn.content for turn in row.messages if turn.role in ("system", "user"))
         answer = reasoning.stripped(answer, marks)
         turns, thought = _without_thoughts(turns, marks)
         if thought:
-            mended.append(("reasoning", f"blocks of reasoning in {thought} earlier answers removed"))
+            mended.append(("reasoning", why.EarlierReasoning(thought)))
     tools, outdated = _newest(row, worker)
     if outdated:
-        mended.append(("schema_drift", f"outdated definitions of {', '.join(outdated)} replaced"))
+        mended.append(("schema_drift", why.OutdatedTools(", ".join(outdated))))
     # Once more than in the first pass: the system prompt and the tools may be others by now.
     if found := worker.renderer.control.find_in_row([*system, *turns], answer, row.output_calls, tools):
-        raise _Dropped("control_tokens", str(found))
+        raise _Dropped("control_tokens", why.ControlToken(*found.shown()))
     try:
         answer_text = worker.renderer.answer_text([*system, *turns], answer, row.output_calls, tools)
         counted = chosen.output_tokens if answer_text == row.output else worker.renderer.count(answer_text)
@@ -148,16 +146,15 @@ def _example(worker: RenderWorker, row: Interaction, chosen: Chosen) -> tuple[Ex
             prompt_tokens = worker.renderer.prompt_tokens([*system, *turns], tools)
             if prompt_tokens + answer_tokens <= config.max_length:
                 break
-            shorter = _without_oldest(turns) if config.rules.too_long == "cut" else None
+            shorter = _without_oldest(turns) if config.rules.action("too_long") == "cut" else None
             if shorter is None:
-                detail = f"{prompt_tokens + answer_tokens} tokens, limit {config.max_length}"
-                raise _Dropped("too_long", detail)
+                raise _Dropped("too_long", why.TooLong(prompt_tokens + answer_tokens, config.max_length))
             turns = shorter
     except InputError as error:
-        raise _Dropped("template", error.what) from error
+        raise _Dropped("template", why.TemplateRefuses(error.what)) from error
     removed = len(split_system(row.messages)[1]) - len(turns)
     if removed:
-        mended.append(("too_long", f"the {removed} oldest turns removed"))
+        mended.append(("too_long", why.TurnsRemoved(removed)))
     example = Example(
         id=row.id,
         log_id=row.log_id,
@@ -196,7 +193,7 @@ def _without_oldest(turns: list[Message]) -> list[Message] | None:
 
 def _newest(row: Interaction, worker: RenderWorker) -> tuple[list[dict[str, Any]], list[str]]:
     """The tools offered, outdated definitions replaced; raises where a call does not fit the newest one."""
-    if not worker.tools or worker.config.rules.schema_drift != "drop":
+    if not worker.tools or worker.config.rules.action("schema_drift") != "drop":
         return row.tools, []
     tools, outdated = [], []
     for tool in row.tools:
@@ -207,7 +204,7 @@ def _newest(row: Interaction, worker: RenderWorker) -> tuple[list[dict[str, Any]
     calls = [*row.output_calls, *(call for turn in row.messages for call in turn.tool_calls)]
     for call in calls:
         if call.name in worker.tools and not _fits(call, worker.tools[call.name]):
-            raise _Dropped("schema_drift", f"its call of {call.name} does not fit the newest definition")
+            raise _Dropped("schema_drift", why.UnfitCall(call.name))
     return tools, outdated
 
 

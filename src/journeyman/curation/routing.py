@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from journeyman.curation.columns import U4, Flags, Indices
 from journeyman.curation.duplicates import Words
+from journeyman.reasons import Reason, dataset
 
 Scores = NDArray[np.float64]
 _BUCKETS = 1 << 15
@@ -53,7 +54,7 @@ class Routing:
     agreement: float | None = None
     guessing: float | None = None
     found: float | None = None
-    note: str = ""
+    note: Reason | None = None
 
 
 def check_routing(logged: Indices, rows: Indices, words: Words, prompts: Sequence[str]) -> Routing:
@@ -67,12 +68,12 @@ def check_routing(logged: Indices, rows: Indices, words: Words, prompts: Sequenc
     roles = np.flatnonzero(sizes >= _FEWEST_ROWS)
     nothing = np.zeros(len(rows), dtype=bool)
     if len(roles) < 2:
-        return Routing(nothing, logged, note=f"fewer than two roles have {_FEWEST_ROWS} tasks")
+        return Routing(nothing, logged, note=dataset.TooFewTasks(_FEWEST_ROWS))
     described = _by_description(logged, roles, rows, words, prompts)
-    if not described.note:
+    if described.note is None:
         return described
     learned = _by_words(logged, roles, rows, words)
-    return learned if not learned.note or not described.method else described
+    return learned if learned.note is None or not described.method else described
 
 
 def _by_description(logged: Indices, roles: Indices, rows: Indices, words: Words, prompts: Sequence[str]) -> Routing:
@@ -93,10 +94,10 @@ def _by_description(logged: Indices, roles: Indices, rows: Indices, words: Words
     other = np.ones_like(missing)
     other[np.arange(len(rows)), logged] = False
     found = float(missing[:, roles][other[:, roles]].mean())
-    note = ""
+    note = None
     if told.mean() < _LEAST_COVERED or agreement is None or agreement < guessing + _BETTER_THAN_GUESSING:
-        note = "the roles' system prompts do not tell their tasks apart"
-    flagged = missing[np.arange(len(rows)), logged] & (not note)
+        note = dataset.PromptsAlike()
+    flagged = missing[np.arange(len(rows)), logged] & (note is None)
     return Routing(flagged, best, "the roles' system prompts", agreement, guessing, found, note)
 
 
@@ -126,11 +127,11 @@ def _by_words(logged: Indices, roles: Indices, rows: Indices, words: Words) -> R
     at = np.flatnonzero(known)
     other[at, place[logged[at]]] = False
     found = float(far[known][other[known]].mean())
-    note = ""
+    note = None
     if agreement is None or agreement < guessing + _BETTER_THAN_GUESSING:
-        note = f"the tasks do not tell the roles apart (agreement {agreement or 0:.0%}, guessing gives {guessing:.0%})"
+        note = dataset.TasksAlike(agreement, guessing)
     flagged = np.zeros(len(rows), dtype=bool)
-    flagged[at] = far[at, place[logged[at]]] & (not note)
+    flagged[at] = far[at, place[logged[at]]] & (note is None)
     return Routing(flagged, best, "the words of the roles' tasks", agreement, guessing, found, note)
 
 

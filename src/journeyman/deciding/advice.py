@@ -5,11 +5,16 @@ The order is that of evidence: what the failures themselves show, then the curve
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from journeyman.config import TrainConfig
 from journeyman.manifests import ArmSummary, RoleSummary, RuleResult, Rules, TrainedAdapter, VerdictName
+from journeyman.reasons import Reason
+from journeyman.reasons import advice as do
+from journeyman.reasons.deciding import RegressionSeen
+from journeyman.reasons.scoring import CutOff, RefusedAnswer
 from journeyman.records import FEW_SHOT, TEACHER
 
 _FELL, _ROSE, _MEMORIZED = 0.01, 0.02, 0.5
@@ -44,77 +49,57 @@ class Case:
         return {result.rule for result in self.results if result.outcome == "fail"}
 
 
-def next_steps(case: Case, verdict: VerdictName, rows_needed: int | None) -> list[str]:
-    """Sentences for a person: what to change, and why."""
+def next_steps(case: Case, verdict: VerdictName, rows_needed: int | None) -> list[Reason]:
+    """What to change, and why, in the order in which to try it."""
     if verdict == "deploy":
         return []
     if verdict == "insufficient":
-        return [_more_rows(case, rows_needed), *_faster_enough(case), *_of_probes(case)]
+        return [do.MoreTestRows(rows_needed, case.summary.rows), *_faster_enough(case), *_of_regressions(case)]
     if verdict == "abort":
-        return ["the teacher stays, or a larger base: tuning changed nothing for the better", *_of_failures(case)]
-    advisers: Mapping[str, Callable[[Case], list[str]]] = {
+        return [do.KeepTeacher(), *_of_failures(case)]
+    advisers: Mapping[str, Callable[[Case], list[Reason]]] = {
         "success": lambda one: _of_failures(one) or [*_of_arms(one), *_of_curves(one), *_of_data(one)],
         "teacher": lambda one: [] if "success" in one.failed else [*_of_curves(one), *_of_data(one)],
         "latency": _of_latency,
-        "memory": lambda one: [_OF_MEMORY],
+        "memory": lambda one: [do.SmallerInMemory()],
     }
     steps = [step for rule, advise in advisers.items() if rule in case.failed for step in advise(case)]
-    return list(dict.fromkeys([*steps, *_of_probes(case)]))
+    return list(dict.fromkeys([*steps, *_of_regressions(case)]))
 
 
-def _more_rows(case: Case, needed: int | None) -> str:
-    there = case.summary.rows
-    if needed is None:
-        return "more test rows of this role, or checks that can score them"
-    missing = f", {needed - there} too few" if needed > there else ""
-    return f"{needed} test rows of this role would tell, at the rate seen so far; there are {there}{missing}"
-
-
-def _faster_enough(case: Case) -> list[str]:
+def _faster_enough(case: Case) -> list[Reason]:
     unknown = {result.rule for result in case.results if result.outcome == "unknown"}
-    return ["raise evaluate.timed_rows: the mean latency is not known well enough"] if unknown == {"latency"} else []
+    return [do.TimeMoreRows()] if unknown == {"latency"} else []
 
 
-def _of_failures(case: Case) -> list[str]:
+def _of_failures(case: Case) -> list[Reason]:
     """Where most answers fail for one reason that is no lack of skill."""
-    failures = case.tuned.failures
-    cut = sum(count for why, count in failures.items() if why.endswith("did not end by itself: length"))
-    refused = sum(count for why, count in failures.items() if "refusal" in why)
-    most = sum(failures.values()) / 2
+    by_code: Counter[str] = Counter()
+    for one in case.tuned.failures:
+        by_code[one.code] += one.n
+    cut, refused, most = by_code[CutOff.code], by_code[RefusedAnswer.code], by_code.total() / 2
     if cut > most:
-        return [
-            f"most failures ({cut}) did not end by themselves: train on answers that end (curate.rules.truncated = "
-            "'drop', and a teacher that is not cut), or raise evaluate.max_new_tokens"
-        ]
-    if refused > most:
-        return [f"most failures ({refused}) are refusals: look for refusals in the training rows, or take another base"]
-    return []
+        return [do.TrainOnWholeAnswers(cut)]
+    return [do.LookForRefusals(refused)] if refused > most else []
 
 
-def _of_arms(case: Case) -> list[str]:
+def _of_arms(case: Case) -> list[Reason]:
     """What the other arms did on the same rows."""
-    steps = []
+    steps: list[Reason] = []
     against = case.summary.versus[case.arm]
     teacher, few_shot = case.summary.arms.get(TEACHER), against.get(FEW_SHOT)
     if teacher and teacher.success and teacher.success.passed / teacher.success.n < case.rules.min_success:
-        steps.append(
-            f"look at the teacher first: it passes {teacher.success.passed} of {teacher.success.n} of these rows, "
-            "and what it does not do cannot be learned from it; mend the checks, or train only on rows that pass"
-        )
+        steps.append(do.LookAtTeacher(teacher.success.passed, teacher.success.n))
     if few_shot and few_shot.losses > few_shot.wins:
-        steps.append(
-            "train longer or at a higher rate: the untuned base with examples in its prompt passes "
-            f"{few_shot.losses} rows that tuning fails, and fails only {few_shot.wins} that it passes"
-        )
+        steps.append(do.FewShotIsBetter(few_shot.losses, few_shot.wins))
     for other, pair in against.items():
-        if other.startswith("tuned") and pair.losses > pair.wins and (pair.p_value or 1.0) < 0.05:
-            steps.append(
-                f"another quantization: {other} passes {pair.losses} rows that fail here, {pair.wins} the other way"
-            )
+        may_ship = other in case.summary.versus
+        if may_ship and pair.losses > pair.wins and (pair.p_value or 1.0) < 0.05:
+            steps.append(do.OtherQuantization(other, pair.losses, pair.wins))
     return steps
 
 
-def _of_curves(case: Case) -> list[str]:
+def _of_curves(case: Case) -> list[Reason]:
     """What the validation losses say of the recipe."""
     points = case.adapter.validations if case.adapter is not None else []
     if case.adapter is None or len(points) < 2:
@@ -122,66 +107,38 @@ def _of_curves(case: Case) -> list[str]:
     recipe, first, last = case.recipe, points[0], points[-1]
     best = min(points, key=lambda point: point.loss)
     if best.loss > (1 - _FELL) * first.loss:
-        return [
-            f"a higher learning rate than {recipe.learning_rate:g}, or look at the data: the validation loss hardly "
-            f"moved, from {first.loss:.3f} to {best.loss:.3f}"
-        ]
+        return [do.HigherLearningRate(recipe.learning_rate, first.loss, best.loss)]
     if last.loss > (1 + _ROSE) * best.loss:
-        return [
-            f"a lower learning rate than {recipe.learning_rate:g}, some train.lora.dropout, or more rows: the "
-            f"validation loss rose from {best.loss:.3f} at step {best.step} to {last.loss:.3f} at step {last.step}"
-        ]
+        return [do.LowerLearningRate(recipe.learning_rate, best.loss, best.step, last.loss, last.step)]
     if points[-1] is best and last.loss < (1 - _FELL) * points[-2].loss:
-        return [
-            f"more epochs than {recipe.epochs}: the validation loss still fell at the end, from "
-            f"{points[-2].loss:.3f} at step {points[-2].step} to {last.loss:.3f} at step {last.step}"
-        ]
+        return [do.MoreEpochs(recipe.epochs, points[-2].loss, points[-2].step, last.loss, last.step)]
     trained = case.adapter.train_loss
     if trained is not None and trained < _MEMORIZED * best.loss:
         return []  # it has learned its rows by heart: rows are what is missing, which the data's advice says
-    return [
-        f"a higher rank than {recipe.lora.rank}, then a larger base: the validation loss has come to rest at "
-        f"{best.loss:.3f}, and the rows are not learned by heart: the model is too small for them"
-    ]
+    return [do.HigherRank(recipe.lora.rank, best.loss)]
 
 
-def _of_data(case: Case) -> list[str]:
+def _of_data(case: Case) -> list[Reason]:
     """More of this role's rows: always of use, and urgent where they are few or learned by heart."""
     adapter, rows = case.adapter, case.train_rows
     if rows < _FEW_ROWS:
-        return [f"more training rows of this role: there are {rows}, and below {_FEW_ROWS} a role learns little"]
+        return [do.TooFewRows(rows, _FEW_ROWS)]
     trained, best = (adapter.train_loss, adapter.best_loss) if adapter is not None else (None, None)
     if trained is not None and best is not None and trained < _MEMORIZED * best:
-        return [
-            f"more training rows of this role than {rows}: the loss on them is {trained:.3f}, on others {best:.3f}: "
-            "they are learned by heart"
-        ]
-    return [f"more training rows of this role than {rows}, then a larger base"]
+        return [do.RowsMemorized(rows, trained, best)]
+    return [do.MoreTrainingRows(rows)]
 
 
-def _of_latency(case: Case) -> list[str]:
+def _of_latency(case: Case) -> list[Reason]:
     speed = case.tuned.speed
     if speed is None:
         return []
-    steps = []
+    steps: list[Reason] = []
     if speed.first_token_s is not None and speed.first_token_s > speed.mean_s / 2:
-        steps.append(f"shorter prompts: {speed.first_token_s:.1f} of {speed.mean_s:.1f} s pass before the first token")
-    rate = f" at {speed.tokens_per_s:.0f} tokens/s" if speed.tokens_per_s else ""
-    steps.append(
-        f"a smaller or more quantized base, or shorter answers in the training rows: {speed.mean_s:.1f} s{rate}"
-    )
-    return steps
+        steps.append(do.ShorterPrompts(speed.first_token_s, speed.mean_s))
+    return [*steps, do.FasterBase(speed.mean_s, speed.tokens_per_s)]
 
 
-_OF_MEMORY = "a smaller or more quantized base, or a smaller evaluate.context or evaluate.parallel"
-
-
-def _of_probes(case: Case) -> list[str]:
-    if not any(rule.startswith("probe") for rule in case.failed):
-        return []
-    recipe = case.recipe
-    fewer = f"fewer epochs than {recipe.epochs}, " if recipe.epochs > 1 else ""
-    return [
-        f"a gentler tuning: a lower learning rate than {recipe.learning_rate:g}, {fewer}fewer train.lora.targets, or "
-        "other kinds of rows among the training data: it cost what the probes ask for"
-    ]
+def _of_regressions(case: Case) -> list[Reason]:
+    lost = any(one.outcome == "fail" and one.reason.code == RegressionSeen.code for one in case.results)
+    return [do.GentlerTuning(case.recipe.learning_rate, case.recipe.epochs)] if lost else []

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Literal
 
-from journeyman.manifests import ArmSummary, Paired, ProbeResult, RuleResult
+from journeyman.manifests import ArmSummary, Paired, RegressionResult, RuleResult
+from journeyman.reasons import Reason
+from journeyman.reasons import deciding as why
 
 Outcome = Literal["pass", "fail", "unknown"]
 
@@ -13,70 +15,60 @@ Outcome = Literal["pass", "fail", "unknown"]
 def success(arm: ArmSummary, threshold: float) -> RuleResult:
     """Passed where the whole interval lies at or above the threshold, failed where it lies wholly below."""
     rate = arm.success
-    asked = f"asked ≥ {threshold * 100:g}%"
     if rate is None:
-        reason = f"{arm.unscored} rows unscored" if arm.unscored else "no test rows"
-        return RuleResult(rule="success", outcome="unknown", reason=f"{reason}, {asked}")
-    seen = f"{rate.passed} of {rate.n} ({rate.low:.0%}–{rate.high:.0%}), {asked}"
-    if rate.effective_n < rate.n:
-        seen += f"; rows that belong together: they count as {rate.effective_n:.1f}"
+        return _result("success", "unknown", why.SuccessNotKnown(arm.unscored, threshold))
     outcome: Outcome = "pass" if rate.low >= threshold else "fail" if rate.high < threshold else "unknown"
     if arm.unscored:
         # What could not be judged may be failure: it never counts towards a deployment.
-        outcome, seen = "fail" if outcome == "fail" else "unknown", f"{seen}; {arm.unscored} rows unscored"
-    return RuleResult(rule="success", outcome=outcome, reason=seen)
+        outcome = "fail" if outcome == "fail" else "unknown"
+    seen = why.SuccessSeen(rate.passed, rate.n, rate.low, rate.high, rate.effective_n, arm.unscored, threshold)
+    return _result("success", outcome, seen)
 
 
 def latency(arm: ArmSummary, limit: float) -> RuleResult:
     """Passed where the whole interval of the mean lies below the limit, failed where the mean does not."""
-    speed, asked = arm.speed, f"limit {limit:g} s mean"
+    speed = arm.speed
     if speed is None:
-        return RuleResult(rule="latency", outcome="unknown", reason=f"not measured, {asked}")
+        return _result("latency", "unknown", why.LatencyNotMeasured(limit))
     high = speed.mean_high_s
     outcome: Outcome = "fail" if speed.mean_s >= limit else "pass" if high is not None and high < limit else "unknown"
-    end = f"up to {high:.2f}" if high is not None else f"of {speed.n}, too few for an interval"
-    return RuleResult(rule="latency", outcome=outcome, reason=f"{speed.mean_s:.2f} ({end}), {asked}")
+    return _result("latency", outcome, why.LatencySeen(speed.mean_s, high, speed.n, limit))
 
 
 def memory(value: float | None, limit: float) -> RuleResult:
     """The peak of the serving process."""
     if value is None:
-        return RuleResult(rule="memory", outcome="unknown", reason=f"not measured, limit {limit:g} GB peak")
-    outcome: Outcome = "pass" if value <= limit else "fail"
-    return RuleResult(rule="memory", outcome=outcome, reason=f"{value:.2f}, limit {limit:g} GB peak")
+        return _result("memory", "unknown", why.MemoryNotMeasured(limit))
+    return _result("memory", "pass" if value <= limit else "fail", why.MemorySeen(value, limit))
 
 
 def not_inferior(paired: Paired | None, margin: float) -> RuleResult:
     """Passed where the whole interval of the difference to the teacher lies above minus the margin."""
-    asked = f"asked ≥ -{margin:.1%}"
     if paired is None or paired.difference is None or paired.low is None or paired.high is None:
-        return RuleResult(rule="teacher", outcome="unknown", reason=f"no row that both were judged on, {asked}")
+        return _result("teacher", "unknown", why.NotComparedWithTeacher(margin))
     outcome: Outcome = "pass" if paired.low > -margin else "fail" if paired.high <= -margin else "unknown"
-    seen = f"{paired.difference:+.0%} ({paired.low:+.0%} to {paired.high:+.0%}) against the teacher"
-    return RuleResult(rule="teacher", outcome=outcome, reason=f"{seen}, {asked}")
+    return _result("teacher", outcome, why.AgainstTeacher(paired.difference, paired.low, paired.high, margin))
 
 
-def probes(results: Mapping[str, ProbeResult], margin: float, confidence: float) -> list[RuleResult]:
-    """A veto: failed where a probe fell by more than the margin, and by more than chance would have it.
+def regressions(results: Mapping[str, RegressionResult], margin: float, confidence: float) -> list[RuleResult]:
+    """A veto: failed where a part of the suite lost more than the margin, and more than chance explains.
 
-    Probes are few, so they cannot prove that nothing was lost; what they do not show is passed, with the figures.
+    So few questions cannot prove that nothing was lost; a loss that they do not show passes, with the figures.
     """
     return [
-        RuleResult(
-            rule=f"probe {kind}",
-            outcome="fail" if _lost(one, margin, confidence) else "pass",
-            reason=_told(one, margin),
+        _result(
+            f"regression {kind}",
+            "fail" if _lost(one, margin, confidence) else "pass",
+            why.RegressionSeen(one.tuned, one.base, one.n, one.losses, one.wins, one.p_value, margin),
         )
         for kind, one in results.items()
         if one.n
     ]
 
 
-def _lost(one: ProbeResult, margin: float, confidence: float) -> bool:
+def _lost(one: RegressionResult, margin: float, confidence: float) -> bool:
     return one.fall > margin and one.p_value is not None and one.p_value < 1 - confidence
 
 
-def _told(one: ProbeResult, margin: float) -> str:
-    chance = f", p {one.p_value:.2g}" if one.p_value is not None and one.losses else ""
-    moved = f"lost {one.losses}, won {one.wins}{chance}"
-    return f"{one.tuned} of {one.n}, base {one.base}; {moved}; a fall of {margin:.0%} is allowed"
+def _result(rule: str, outcome: Outcome, reason: Reason) -> RuleResult:
+    return RuleResult(rule=rule, outcome=outcome, reason=reason.record())

@@ -9,8 +9,7 @@ from pathlib import Path
 
 from journeyman.artifacts import read_rows
 from journeyman.config import EvaluateConfig
-from journeyman.inference.llama import EngineSettings
-from journeyman.ports import Question
+from journeyman.protocols import EngineSettings, Question
 from journeyman.records import BASE, FEW_SHOT, TEACHER, TUNED, Example, Message, Prediction, system_text
 from journeyman.rendering.renderer import Renderer
 

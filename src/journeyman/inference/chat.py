@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from journeyman.ports import Question
+from journeyman.protocols import Question
 from journeyman.records import Message, Prediction, ToolCall
 
 

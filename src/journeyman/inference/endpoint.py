@@ -6,7 +6,6 @@ What it serves cannot be seen from here: neither which file answers, nor which p
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -15,59 +14,56 @@ import httpx
 
 from journeyman.config import EndpointConfig
 from journeyman.errors import EngineError
+from journeyman.http_client import PATIENT, BrokenAnswer, Refused, Retry, client, posted
 from journeyman.inference.chat import events_of, read_answer, request_body
 from journeyman.keys import bearer, key_of, said_by_server
-from journeyman.ports import Question
+from journeyman.protocols import Question
 from journeyman.records import Prediction
 
 _TIMEOUT_S = 600.0
-_MOST_SAID = 1 << 16
-"""Bytes of an error's text that are read."""
-_TRIES, _FIRST_WAIT_S = 5, 0.5
-_WORTH_ANOTHER_TRY = {408, 409, 429, 500, 502, 503, 504, 529}
 
 
 class Endpoint:
     """A Generator over HTTP. Use `open_endpoint`, which closes it."""
 
-    def __init__(self, name: str, config: EndpointConfig, temperature: float, first_wait_s: float = _FIRST_WAIT_S):
-        self._name, self._config, self._temperature, self._first_wait_s = name, config, temperature, first_wait_s
+    def __init__(self, name: str, config: EndpointConfig, temperature: float, retry: Retry = PATIENT) -> None:
+        self._name, self._config, self._temperature, self._retry = name, config, temperature, retry
         self._key = key_of(config.key_env)
-        self._http = httpx.Client(headers=bearer(self._key), timeout=_TIMEOUT_S)
+        self._http = client(bearer(self._key), _TIMEOUT_S)
         self._url = f"{config.url.rstrip('/')}/chat/completions"
 
     def generate(self, question: Question, on_token: Callable[[int], None] | None = None) -> Prediction:
-        """One answer. What may pass (too many requests, a server that restarts) is tried again, a few times.
+        """One answer. What may pass (too many requests, a server that restarts) is tried again, a few times; `on_token`
+        hears 0 while it waits, and may raise to give it up.
 
         Raises:
             EngineError: it does not answer, or refuses. An outage says nothing about a model, so it is no failure of an
                 answer: the evaluation stops, and goes on from there when it is run again.
         """
         body = {**request_body(question, self._temperature), "model": self._model(question)}
-        wait, why = self._first_wait_s, ""
-        for number in range(_TRIES):
-            if number:
-                time.sleep(wait)
-                wait *= 2
-            start = time.perf_counter()
+
+        def read(response: httpx.Response, start: float) -> Prediction:
             try:
-                with self._http.stream("POST", self._url, json=body) as response:
-                    if response.status_code == 200:
-                        answer = read_answer(events_of(response.iter_bytes()), question, on_token, start)
-                        if answer.finish_reason != "error":
-                            return answer
-                        why = "its answer broke off"
-                        continue
-                    why = (
-                        f"{response.status_code} {next(response.iter_bytes(_MOST_SAID), b'').decode(errors='replace')}"
-                    )
-                    if response.status_code not in _WORTH_ANOTHER_TRY:
-                        break
-            except (httpx.HTTPError, json.JSONDecodeError) as error:
-                why = f"{type(error).__name__}: {error}"
+                answer = read_answer(events_of(response.iter_bytes()), question, on_token, start)
+            except json.JSONDecodeError as error:
+                raise BrokenAnswer(f"JSONDecodeError: {error}") from error
+            if answer.finish_reason == "error":
+                raise BrokenAnswer("its answer broke off")
+            return answer
+
+        def look() -> None:
+            if on_token is not None:
+                on_token(0)
+
+        try:
+            return posted(self._http, self._url, body, read, self._retry, look)
+        except (Refused, BrokenAnswer) as error:
+            why = str(error)
+        except httpx.HTTPError as error:
+            why = f"{type(error).__name__}: {error}"
         raise EngineError(
             f"the endpoint {self._name} ({self._url}, model {body['model']!r}): {said_by_server(why, self._key, 200)}",
-            f"Mend it or evaluate.endpoints.{self._name}, and run it again: what was answered is kept",
+            f"Fix it or evaluate.endpoints.{self._name}, and run it again: what was answered is kept",
         )
 
     def identity(self, question: Question) -> dict[str, Any]:

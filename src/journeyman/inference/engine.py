@@ -1,35 +1,53 @@
 """The engine process: llama.cpp's server (xllamacpp) with a base and an adapter, on a loopback port.
 
-Run as `python -m journeyman.inference.engine`; settings come as one JSON line on standard input. When that
-closes, or the parent is no longer the process that the settings name, the process ends at once, so it never
-outlives its parent, and the server's destructor, which can hang, is never called. The server's open defaults (any
-origin, web page, slots) are closed.
+Run as `python -m journeyman.inference.engine`; settings come as one JSON line on standard input. With the argument
+`identity` it only prints which engine it would be. When its input closes, or the parent is no longer the process that
+the settings name, the process ends at once, so it never outlives its parent, and the server's destructor, which can
+hang, is never called. The server's open defaults (any origin, web page, slots) are closed.
 """
 
 from __future__ import annotations
 
 import ctypes
+import enum
+import hashlib
 import json
 import os
 import select
 import signal
 import sys
 import traceback
+from pathlib import Path
 from typing import Any
+
+import psutil
 
 _PR_SET_PDEATHSIG = 1
 _HTTP_THREADS = 64
 """Each waiting request and each reader that has stopped reading holds one; they cost nothing while they wait."""
 
 
+IDENTITY = "identity"
+"""The argument with which the process prints its identity and ends."""
+_DECIDES = (
+    "n_batch", "n_ubatch", "flash_attn_type", "cache_type_k", "cache_type_v", "kv_unified", "swa_full", "cont_batching",
+    "ctx_shift", "no_extra_bufts", "n_gpu_layers", "rope_scaling_type", "rope_freq_base", "rope_freq_scale",
+    "use_jinja", "reasoning_format", "enable_reasoning", "prefill_assistant",
+)  # fmt: skip
+"""Parameters that can change an answer, as they stand: a new default of the engine is another setting."""
+
+
 def main() -> None:
     """Serves until the parent is gone."""
     settings = json.loads(sys.stdin.readline())
+    if sys.argv[1:] == [IDENTITY]:
+        print(json.dumps(identity(settings)), flush=True)
+        return
     die_with_parent(True)  # loading holds the interpreter: nothing here would notice the end of the input
     if os.getppid() != settings["parent"]:
         return
     server = started(settings)
-    print(json.dumps({"address": server.listening_address}), flush=True)
+    print(json.dumps({"address": server.listening_address, "identity": identity(settings)}), flush=True)
     die_with_parent(False)  # it means the thread that started this, which may end before its process
     while os.getppid() == settings["parent"]:
         readable, _, _ = select.select([sys.stdin], [], [], 1.0)
@@ -37,19 +55,54 @@ def main() -> None:
             return
 
 
-def started(settings: dict[str, Any]) -> Any:
-    """llama.cpp's server, with the base and its adapters loaded."""
+def identity(settings: dict[str, Any]) -> dict[str, Any]:
+    """The fields of EngineIdentity, from the engine's library and the parameters that it is started with."""
+    import xllamacpp
+
+    params = _answering(settings)
+    with Path(sys.modules["xllamacpp.xllamacpp"].__file__ or "").open("rb") as library:  # releases can be rebuilt
+        digest = hashlib.file_digest(library, "sha256").hexdigest()
+    features = [part.rpartition(":")[2].strip() for part in xllamacpp.get_system_info().split("|")]
+    devices = [str(one["description"]) for one in xllamacpp.get_device_info()]
+    decides = {name: _plain(getattr(params, name)) for name in _DECIDES}
+    asked = {key: settings[key] for key in ("context", "parallel", "threads")}
+    return {
+        "name": "llama.cpp (xllamacpp)",
+        "version": xllamacpp.__version__,
+        "build": {**{key: str(value) for key, value in xllamacpp.BUILD_INFO.items()}, "library": digest},
+        "settings": {**asked, **decides},
+        "processor": ", ".join(devices),
+        "cpu_features": [part.removesuffix(" = 1") for part in features if part and not part.endswith("= 0")],
+    }
+
+
+def _plain(value: Any) -> Any:
+    """A parameter as JSON takes it: members of enumerations by their name."""
+    return value.name if isinstance(value, enum.Enum) else value
+
+
+def _answering(settings: dict[str, Any]) -> Any:
+    """The parameters that can change an answer, beside the files."""
     import xllamacpp
 
     params = xllamacpp.CommonParams()
-    params.model.path = settings["base"]
     params.n_parallel = settings["parallel"]
     params.n_ctx = settings["context"] * settings["parallel"]  # divided among the requests
     # Mapped weights stay resident beside the copies that are laid out anew for this processor: 7.8 GB of a 4.7 GB file.
     params.load_mode = xllamacpp.llama_load_mode.LLAMA_LOAD_MODE_NONE
     params.cache_ram_mib = 0  # no store of past prompts: it could take gigabytes that no measurement foresees
-    params.cpuparams.n_threads = settings["threads"]
-    params.cpuparams_batch.n_threads = settings["threads"]
+    threads = settings["threads"] or psutil.cpu_count(logical=False) or 1
+    params.cpuparams.n_threads = threads
+    params.cpuparams_batch.n_threads = threads
+    return params
+
+
+def started(settings: dict[str, Any]) -> Any:
+    """llama.cpp's server, with the base and its adapters loaded."""
+    import xllamacpp
+
+    params = _answering(settings)
+    params.model.path = settings["base"]
     params.hostnames = ["127.0.0.1"]
     params.port = 0
     params.n_threads_http = _HTTP_THREADS

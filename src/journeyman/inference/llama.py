@@ -11,69 +11,43 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import httpx
-import psutil
+from pydantic import ValidationError
 
 from journeyman.artifacts import hash_of_file
+from journeyman.engine_identity import EngineIdentity
 from journeyman.errors import EngineError
+from journeyman.http_client import ENGINE_DROPS, engine_client, with_retries
 from journeyman.inference.chat import conversation, events_of, read_answer, request_body
-from journeyman.ports import Question
+from journeyman.inference.engine import IDENTITY
+from journeyman.protocols import EngineSettings, Question
 from journeyman.records import Message, Prediction
 
+_MODULE = "journeyman.inference.engine"
 _START_TIMEOUT_S = 300.0
 _REQUEST_TIMEOUT_S = 600.0
-_AGAIN_AFTER_S = (0.1, 0.5)
 _SPINS = "1000"
 """How often a thread looks for the others at a barrier of OpenMP before it sleeps; 300,000 is libgomp's own.
 
 Where another program wants one of the cores, all threads else spin while they wait for the one that has none: on two
 cores with a load of 6, the 135M base gave 1 to 2 tokens a second, and 16 to 31 with this. Undisturbed, 95 and 96.
 """
-ONE_SHOT = httpx.Limits(max_keepalive_connections=0)
-"""A connection a request: the server closes idle ones, and a request may meet one that is just closing."""
-
-
-@dataclass(frozen=True)
-class EngineSettings:
-    """What the engine is started with and asks with.
-
-    Attributes:
-        adapters: 'all' or role → file. A role without one, where there is none for all, is answered by the base.
-        context: tokens of prompt and answer that it holds for each of the `parallel` requests.
-    """
-
-    base: Path
-    adapters: Mapping[str, Path]
-    context: int
-    threads: int | None
-    temperature: float
-    parallel: int = 1
-
-    def adapter_of(self, role: str) -> str | None:
-        """The name of the adapter that answers for a role."""
-        return role if role in self.adapters else "all" if "all" in self.adapters else None
-
-    def lora(self, adapter: str | None) -> list[dict[str, float]]:
-        """The scale of each adapter for an answer, as the engine's requests take it."""
-        return [{"id": number, "scale": float(name == adapter)} for number, name in enumerate(self.adapters)]
 
 
 class LlamaEngine:
-    """A running engine; a Generator. Use `running_engine`, which stops it."""
+    """A ServingEngine. Use `engines.running_engine`, which stops it."""
 
     def __init__(self, settings: EngineSettings) -> None:
         self.settings = settings
         start = time.perf_counter()
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 (lives as long as the process)
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "journeyman.inference.engine"],
+            [sys.executable, "-m", _MODULE],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,
@@ -82,11 +56,9 @@ class LlamaEngine:
         )
         key = secrets.token_hex(16)
         try:
-            self.address = self._wait_for_address(key)
+            self.address, self.engine_identity = self._wait_for_address(key)
             headers = {"Authorization": f"Bearer {key}"}
-            self.http = httpx.Client(
-                base_url=self.address, headers=headers, timeout=_REQUEST_TIMEOUT_S, trust_env=False, limits=ONE_SHOT
-            )
+            self.http = engine_client(self.address, headers, _REQUEST_TIMEOUT_S)
             self.headers = headers
             self._wait_until_loaded()
             self.load_s = time.perf_counter() - start
@@ -115,10 +87,9 @@ class LlamaEngine:
         return {
             "base": hash_of_file(s.base),
             "adapter": hash_of_file(s.adapters[question.adapter]) if question.adapter is not None else None,
-            "engine": version("xllamacpp"),
-            "context": s.context,
-            "threads": s.threads,
             "temperature": s.temperature,
+            # How many it answers at a time is the question's load; the engine's own limit changes no answer.
+            **{key: value for key, value in self.engine_identity.decisive().items() if key != "engine.parallel"},
         }
 
     def next_tokens(self, ids: Sequence[int], count: int) -> dict[int, float]:
@@ -170,7 +141,7 @@ class LlamaEngine:
             self.http.close()
         self._log.close()
 
-    def _wait_for_address(self, key: str) -> str:
+    def _wait_for_address(self, key: str) -> tuple[str, EngineIdentity]:
         assert self._process.stdin and self._process.stdout
         s = self.settings
         job = {
@@ -178,7 +149,7 @@ class LlamaEngine:
             "adapters": [str(path) for path in s.adapters.values()],
             "context": s.context,
             "parallel": s.parallel,
-            "threads": s.threads or psutil.cpu_count(logical=False) or 1,
+            "threads": s.threads,
             "key": key,
             "parent": os.getpid(),
         }
@@ -194,7 +165,8 @@ class LlamaEngine:
             timer.cancel()
         if not line:
             raise EngineError(f"the engine did not start with {s.base}: {self._last_words()}", "See journeyman doctor")
-        return str(json.loads(line)["address"])
+        told = json.loads(line)
+        return str(told["address"]), EngineIdentity.model_validate(told["identity"])
 
     def _wait_until_loaded(self) -> None:
         deadline = time.monotonic() + _START_TIMEOUT_S
@@ -218,11 +190,7 @@ class LlamaEngine:
 
     @contextmanager
     def _response(self, path: str, body: dict[str, Any]) -> Iterator[httpx.Response]:
-        """A response whose head is there.
-
-        Now and then the server drops a connection that it has just taken, before it has read a request (once in some
-        thousands, its process unharmed): such a request is sent again.
-        """
+        """A response whose head is there; a connection that was dropped before is made again."""
         response = self._send(path, body)
         try:
             if response.status_code != 200:
@@ -235,18 +203,13 @@ class LlamaEngine:
             response.close()
 
     def _send(self, path: str, body: dict[str, Any]) -> httpx.Response:
-        for again in (*_AGAIN_AFTER_S, None):
-            try:
-                return self.http.send(self.http.build_request("POST", path, json=body), stream=True)
-            except (httpx.RemoteProtocolError, httpx.ConnectError, httpx.ReadError, httpx.WriteError) as error:
-                if again is None:
-                    raise self._gone(error) from error
-                time.sleep(again)
-                if self._process.poll() is not None:
-                    raise self._gone(error) from error
-            except httpx.HTTPError as error:
-                raise self._gone(error) from error
-        raise AssertionError("the last try returns or raises")
+        def attempt() -> httpx.Response:
+            return self.http.send(self.http.build_request("POST", path, json=body), stream=True)
+
+        try:
+            return with_retries(attempt, ENGINE_DROPS, again=lambda: self.alive)
+        except httpx.HTTPError as error:
+            raise self._gone(error) from error
 
     def _gone(self, error: httpx.HTTPError) -> EngineError:
         code = self._process.poll()
@@ -262,11 +225,19 @@ class LlamaEngine:
         return lines[-1][:300] if lines else "it said nothing"
 
 
-@contextmanager
-def running_engine(settings: EngineSettings) -> Iterator[LlamaEngine]:
-    """An engine that is stopped at the end, whatever happens."""
-    engine = LlamaEngine(settings)
+def llama_identity(context: int, parallel: int, threads: int | None) -> EngineIdentity:
+    """The engine that would be started with these settings; no model is loaded.
+
+    Raises:
+        EngineError: the engine's package cannot be loaded.
+    """
+    job = json.dumps({"context": context, "parallel": parallel, "threads": threads})
+    command = [sys.executable, "-m", _MODULE, IDENTITY]
+    # In a process of its own: the engine's library brings its own OpenMP, which training must not meet.
+    ended = subprocess.run(command, input=job.encode() + b"\n", capture_output=True, timeout=_START_TIMEOUT_S)
     try:
-        yield engine
-    finally:
-        engine.stop()
+        return EngineIdentity.model_validate_json(ended.stdout)
+    except ValidationError as error:
+        lines = ended.stderr.decode(errors="replace").strip().splitlines()
+        why = lines[-1][:300] if lines else f"it ended with {ended.returncode} and said nothing"
+        raise EngineError(f"the engine does not say which one it is: {why}", "See journeyman doctor") from error

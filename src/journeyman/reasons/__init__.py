@@ -1,6 +1,17 @@
 """Reasons, refusals, warnings and advice as codes with typed details; see base.py."""
 
-from journeyman.reasons import curation, deciding, planning, scoring, sources
+from journeyman.reasons import (
+    advice,
+    checking,
+    curation,
+    dataset,
+    deciding,
+    files,
+    notes,
+    planning,
+    scoring,
+    sources,
+)  # fmt: skip
 from journeyman.reasons.base import Detail, Reason, ReasonRecord, Text, kinds
 
 __all__ = [
@@ -8,9 +19,14 @@ __all__ = [
     "Reason",
     "ReasonRecord",
     "Text",
+    "advice",
+    "checking",
     "curation",
+    "dataset",
     "deciding",
+    "files",
     "kinds",
+    "notes",
     "planning",
     "scoring",
     "sources",

@@ -78,7 +78,11 @@ class ReasonRecord(BaseModel):
             return Text(_unknown(self.code, self.details))
 
     def sentence(self) -> str:
-        return self.reason().sentence()
+        """What a user reads; code and details if their types are not those that the reason declares."""
+        try:
+            return self.reason().sentence()
+        except (ValueError, TypeError, AttributeError):
+            return _unknown(self.code, self.details)
 
 
 @dataclass(frozen=True)

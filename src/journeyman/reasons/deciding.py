@@ -1,1 +1,155 @@
-"""Why a role is deployed or not, and what to try next."""
+"""Why a role is deployed or not, and what a reader must know of how the verdict came about. Advice is in advice.py."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from journeyman.foreign import named
+from journeyman.reasons.base import Reason
+
+# --- the plan's rules: what was seen, against what was asked ---
+
+
+@dataclass(frozen=True)
+class SuccessSeen(Reason, code="success_seen"):
+    """Shares are from 0 to 1; `effective` is what the rows count as where some belong together."""
+
+    passed: int
+    rows: int
+    low: float
+    high: float
+    effective: float
+    unscored: int
+    asked: float
+
+    def sentence(self) -> str:
+        seen = f"{self.passed} of {self.rows} ({self.low:.0%}–{self.high:.0%}), asked ≥ {self.asked * 100:g}%"
+        if self.effective < self.rows:
+            seen += f"; rows that belong together: they count as {self.effective:.1f}"
+        return f"{seen}; {self.unscored} rows unscored" if self.unscored else seen
+
+
+@dataclass(frozen=True)
+class SuccessNotKnown(Reason, code="success_not_known"):
+    unscored: int
+    asked: float
+
+    def sentence(self) -> str:
+        why = f"{self.unscored} rows unscored" if self.unscored else "no test rows"
+        return f"{why}, asked ≥ {self.asked * 100:g}%"
+
+
+@dataclass(frozen=True)
+class LatencySeen(Reason, code="latency_seen"):
+    """Seconds. `high` is the upper end of the mean's interval; None where the `answers` are too few for one."""
+
+    mean: float
+    high: float | None
+    answers: int
+    limit: float
+
+    def sentence(self) -> str:
+        end = f"of {self.answers}, too few for an interval" if self.high is None else f"up to {self.high:.2f}"
+        return f"{self.mean:.2f} ({end}), limit {self.limit:g} s mean"
+
+
+@dataclass(frozen=True)
+class LatencyNotMeasured(Reason, code="latency_not_measured"):
+    says = "not measured, limit {limit:g} s mean"
+    limit: float
+
+
+@dataclass(frozen=True)
+class MemorySeen(Reason, code="memory_seen"):
+    """10^9 bytes."""
+
+    says = "{peak:.2f}, limit {limit:g} GB peak"
+    peak: float
+    limit: float
+
+
+@dataclass(frozen=True)
+class MemoryNotMeasured(Reason, code="memory_not_measured"):
+    says = "not measured, limit {limit:g} GB peak"
+    limit: float
+
+
+@dataclass(frozen=True)
+class AgainstTeacher(Reason, code="against_teacher"):
+    """The difference of success from the teacher's with its interval, and what it may lie below; from 0 to 1."""
+
+    says = "{difference:+.0%} ({low:+.0%} to {high:+.0%}) against the teacher, asked ≥ -{margin:.1%}"
+    difference: float
+    low: float
+    high: float
+    margin: float
+
+
+@dataclass(frozen=True)
+class NotComparedWithTeacher(Reason, code="not_compared_with_teacher"):
+    says = "no row that both were judged on, asked ≥ -{margin:.1%}"
+    margin: float
+
+
+@dataclass(frozen=True)
+class RegressionSeen(Reason, code="regression_seen"):
+    """Answers that pass, tuned and base, and the share that may be lost; `p_value` is None where it is not known."""
+
+    tuned: int
+    base: int
+    answers: int
+    lost: int
+    won: int
+    p_value: float | None
+    margin: float
+
+    def sentence(self) -> str:
+        chance = f", p {self.p_value:.2g}" if self.p_value is not None and self.lost else ""
+        return (
+            f"{self.tuned} of {self.answers}, base {self.base}; lost {self.lost}, won {self.won}{chance}; "
+            f"a fall of {self.margin:.0%} is allowed"
+        )
+
+
+@dataclass(frozen=True)
+class TemplateWithoutTools(Reason, code="template_without_tools"):
+    says = "the base's chat template knows no tools"
+
+
+# --- notes on the evaluation ---
+
+
+@dataclass(frozen=True)
+class LookedBefore(Reason, code="looked_before"):
+    says = (
+        "this is look {look} at the same sealed rows: a role's intervals are at {confidence:.2%}, since who looks "
+        "often enough passes by luck; new logs, or another curate.seed before the next adapter is trained, make the "
+        "rows fresh again"
+    )
+    look: int
+    confidence: float
+
+
+@dataclass(frozen=True)
+class JudgeAgrees(Reason, code="judge_agrees"):
+    """How far the judge agrees with the other checks; `low` and `high` are the interval, None where it is not known."""
+
+    role: str
+    agree: int
+    answers: int
+    low: float | None
+    high: float | None
+    too_kind: int
+    too_strict: int
+
+    def sentence(self) -> str:
+        interval = "" if self.low is None or self.high is None else f" ({self.low:.0%}–{self.high:.0%})"
+        return (
+            f"{named(self.role)}: the judge agrees with the other checks on {self.agree} of {self.answers} answers"
+            f"{interval}; it is too kind to {self.too_kind}, too strict with {self.too_strict}"
+        )
+
+
+@dataclass(frozen=True)
+class Unprotected(Reason, code="unprotected"):
+    says = "model-written code ran without a sandbox (evaluate.unsafe_exec)"

@@ -69,7 +69,7 @@ class Redactor:
         changes["messages"] = [turns.get(i) or seen.message(m) for i, m in enumerate(row.messages)]
         changes |= {name: seen.value(getattr(row, name)) for name in ("tools", "errors", "check", "extra")}
         changes |= {name: self._pseudonym(getattr(row, name)) for name in ("id", "log_id", "session")}
-        changes["notes"] = [note.model_copy(update={"detail": seen.text(note.detail)}) for note in row.notes]
+        changes["notes"] = [note.model_copy(update={"details": seen.value(note.details)}) for note in row.notes]
         for name in ("role", "provider", "model", "timestamp", "finish_reason"):
             value = getattr(row, name)
             changes[name] = None if value is None else seen.text(value)

@@ -61,8 +61,8 @@ def _places(text: str, literal: str) -> Iterator[int]:
 
 _EDGE = r"(?<![A-Za-z0-9])"
 _WORD, _WORDS = "[A-Za-z0-9_-]", "[A-Za-z0-9-]"
-_RUN_RULES = [
-    _Run(literal, kind, re.compile(head), re.compile(signs + "*+"), least, re.compile(rest) if rest else None)
+_RUN_RULES = {
+    literal: _Run(literal, kind, re.compile(head), re.compile(signs + "*+"), least, re.compile(rest) if rest else None)
     for literal, kind, head, signs, least, rest in (
         ("sk-", "api_key", _EDGE + "sk-", _WORD, 20, ""),
         ("pk-lf-", "api_key", _EDGE + "pk-lf-", _WORDS, 20, ""),
@@ -85,9 +85,9 @@ _RUN_RULES = [
         ("SG.", "api_key", _EDGE + r"SG\.", _WORD, 16, rf"\.{_WORD}{{16,}}+"),
         ("eyJ", "token", _EDGE + "eyJ", _WORD, 8, rf"\.eyJ{_WORD}{{8,}}+\.{_WORD}{{8,}}+"),
     )
-]  # fmt: skip
-_BY_LITERAL = [
-    (literal, kind, re.compile(pattern))
+}  # fmt: skip
+_BY_LITERAL = {
+    literal: (kind, re.compile(pattern))
     for literal, kind, pattern in (
         ("AKIA", "api_key", _EDGE + r"AKIA[A-Z0-9]{16}(?![A-Za-z0-9])"),
         ("ASIA", "api_key", _EDGE + r"ASIA[A-Z0-9]{16}(?![A-Za-z0-9])"),
@@ -103,7 +103,7 @@ _BY_LITERAL = [
         ("://", "password", r"://[^\s:/@\"'<>]{0,80}:(?P<value>[^\s:/@\"'<>{}$]{3,200})@"),
         (":AA", "api_key", r":AA[A-Za-z0-9_-]{32,34}(?![A-Za-z0-9_-])"),
     )
-]
+}
 _KEY_BEGIN = re.compile(r"-----BEGIN [A-Z0-9 ]{0,30}PRIVATE KEY(?: BLOCK)?-----")
 _KEY_END = re.compile(r"-----END [A-Z0-9 ]{0,30}PRIVATE KEY(?: BLOCK)?-----")
 _KEY_SIZE = 20_000
@@ -133,8 +133,9 @@ _EXPRESSION = re.compile(
 _TELEGRAM = re.compile(r"\d{8,10}$")
 
 
-_SHORT_RUNS = ("SG.", "eyJ", "earer ", "EARER ", "asic ", "://")
-"""Rules whose matches need not hold an unbroken run of word signs as long as a key's."""
+_OUTSIDE_RUNS = ("SG.", "eyJ", "whsec_", ":AA", "earer ", "EARER ", "asic ", "://")
+"""Rules whose matches need not lie in an unbroken run of word characters as long as a key."""
+_INSIDE_RUNS = tuple(literal for literal in (*_RUN_RULES, *_BY_LITERAL) if literal not in _OUTSIDE_RUNS)
 _RUNS = bytes(ord("a") if chr(i).isascii() and (chr(i).isalnum() or chr(i) in "_-") else ord(" ") for i in range(256))
 _KEY_RUN = b"a" * 20
 
@@ -142,18 +143,35 @@ _KEY_RUN = b"a" * 20
 def find_secrets(text: str) -> Iterator[Span]:
     """Spans that hold a secret; they may overlap."""
     data = text.encode("utf-8", "replace")
-    runs = _KEY_RUN in data.translate(_RUNS)
+    runs = _long_runs(data)
     yield from _private_keys(text)
-    for rule in _RUN_RULES:
-        if runs or rule.literal in _SHORT_RUNS:
+    literals = [literal for literal in _OUTSIDE_RUNS if literal in text]
+    if runs:
+        literals += [literal for literal in _INSIDE_RUNS if literal in runs]
+    for literal in literals:
+        if rule := _RUN_RULES.get(literal):
             yield from rule.spans(text)
-    for literal, kind, pattern in _BY_LITERAL:
-        if runs or literal in _SHORT_RUNS:
+        else:
+            kind, pattern = _BY_LITERAL[literal]
             group: str | int = "value" if "value" in pattern.groupindex else 0
             for found in filter(None, (pattern.match(text, at) for at in _places(text, literal))):
                 yield from _known(text, literal, kind, found.span(group))
     yield from _assigned(text)
     yield from _kingfisher(data)
+
+
+def _long_runs(data: bytes) -> str:
+    """The runs of word characters in which a key can stand: a small part of most texts."""
+    marked = data.translate(_RUNS)
+    found = []
+    at = marked.find(_KEY_RUN)
+    while at >= 0:
+        start = marked.rfind(b" ", 0, at) + 1
+        end = marked.find(b" ", at)
+        end = len(data) if end < 0 else end
+        found.append(data[start:end])
+        at = marked.find(_KEY_RUN, end)
+    return b" ".join(found).decode("ascii")
 
 
 def _private_keys(text: str) -> Iterator[Span]:

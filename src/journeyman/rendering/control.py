@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from journeyman.foreign import plain
+from journeyman.models.base import TokenizerData
 from journeyman.records import Message, ToolCall
 from journeyman.rendering.tokenizer import control_texts
 
@@ -25,14 +26,19 @@ class Found(NamedTuple):
     token: str
 
     def __str__(self) -> str:
-        return f"{plain(self.place, 100)} holds the control token {plain(self.token)}"
+        place, token = self.shown()
+        return f"{place} holds the control token {token}"
+
+    def shown(self) -> tuple[str, str]:
+        """Place and token, made safe to be shown."""
+        return plain(self.place, 100), plain(self.token)
 
 
 class ControlTokens:
-    """The control tokens that a GGUF header declares, or that the engine takes as such by their names."""
+    """The control tokens that a base declares, or that the engine takes as such by their names."""
 
-    def __init__(self, metadata: Mapping[str, Any]) -> None:
-        self.texts = [text for text in control_texts(metadata) if text.strip()]
+    def __init__(self, data: TokenizerData) -> None:
+        self.texts = [text for text in control_texts(data) if text.strip()]
         longest_first = sorted(self.texts, key=len, reverse=True)
         self.pattern = re.compile("|".join(map(re.escape, longest_first)) or r"(?!)")
         marks = {sign for text in self.texts for sign in text if not sign.isalnum() and not sign.isspace()}

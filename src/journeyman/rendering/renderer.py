@@ -14,7 +14,7 @@ from typing import Any
 
 from journeyman.errors import InputError
 from journeyman.foreign import plain
-from journeyman.models.gguf_file import GgufFile
+from journeyman.models.base import Base
 from journeyman.records import Example, Message, ToolCall, tool_name
 from journeyman.rendering.control import ControlTokens
 from journeyman.rendering.counting import TokenCounter
@@ -52,23 +52,18 @@ class Renderer:
         InputError: the base has no chat template, or a tokenizer that is not supported.
     """
 
-    def __init__(self, base: GgufFile) -> None:
-        metadata = base.metadata
-        self._template: ChatTemplate = template_of(metadata, str(base.path))
-        self._tokenizer = tokenizer_of(metadata, str(base.path))
-        try:
-            self.terminator_id = int(metadata["tokenizer.ggml.eos_token_id"])
-            bos = [int(metadata["tokenizer.ggml.bos_token_id"])] if metadata.get("tokenizer.ggml.add_bos_token") else []
-        except (KeyError, IndexError, TypeError, ValueError) as error:
-            raise InputError(
-                f"{base.path}: the header's special tokens are damaged: {error!r}", "Use another GGUF"
-            ) from error
+    def __init__(self, base: Base) -> None:
+        data = base.tokenizer
+        self._template: ChatTemplate = template_of(data, str(base.path))
+        self._tokenizer = tokenizer_of(data, str(base.path))
+        self.terminator_id = _token_id(data.end_id, "an answer's end", base)
+        bos = [_token_id(data.begin_id, "a text's beginning", base)] if data.adds_begin else []
         self._bos = bos
-        self.control = ControlTokens(metadata)
-        ids = {token: self._tokenizer.token_to_id(token) for token in special_tokens(metadata) if token.strip()}
+        self.control = ControlTokens(data)
+        special = special_tokens(data)
+        ids = {token: self._tokenizer.token_to_id(token) for token in special if token.strip()}
         self._control_ids = set(ids.values())
-        pre = metadata.get("tokenizer.ggml.pre", "gpt-2")
-        self._counter = TokenCounter(self._tokenizer, pre, special_tokens(metadata))
+        self._counter = TokenCounter(self._tokenizer, data.split, special)
         self._terminator = self.decode([self.terminator_id])
         self._bos_text = self.decode(bos)
         self._check_terminator()
@@ -217,9 +212,16 @@ class Renderer:
         closed = self._template.render(turns, add_generation_prompt=False)
         if not closed.rstrip().endswith(self._terminator):
             raise InputError(
-                f"the chat template ends a turn with {closed[-20:]!r}, not with the terminator {self._terminator!r}",
+                f"the chat template of {self._template.where} ends a turn with {closed[-20:]!r}, not with the "
+                f"terminator {self._terminator!r}",
                 "Use a GGUF whose tokenizer.ggml.eos_token_id ends a chat turn",
             )
+
+
+def _token_id(found: int | None, what: str, base: Base) -> int:
+    if not isinstance(found, int):
+        raise InputError(f"{base.path}: names no token for {what}: {found!r}", "Use another GGUF file")
+    return found
 
 
 def _named(row: Example) -> str:

@@ -17,6 +17,7 @@ from jinja2.ext import loopcontrols
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from journeyman.errors import InputError
+from journeyman.models.base import TokenizerData
 
 
 class ChatTemplate:
@@ -52,20 +53,20 @@ class ChatTemplate:
             raise InputError(f"{self.where}: the chat template refuses the turns {roles}: {error}") from error
 
 
-def template_of(metadata: Mapping[str, Any], where: str) -> ChatTemplate:
-    """The chat template of a GGUF header, with the special tokens that it may name.
+def template_of(data: TokenizerData, where: str) -> ChatTemplate:
+    """The chat template of a base, with the special tokens that it may name.
 
     Raises:
-        InputError: the header has none, or one that does not compile.
+        InputError: the base has none, or one that does not compile.
     """
-    source = metadata.get("tokenizer.chat_template")
+    source = data.chat_template
     if not isinstance(source, str):
         raise InputError(f"{where}: the model has no chat template", "Use an instruct (chat) model as base")
-    names = {"bos_token": "tokenizer.ggml.bos_token_id", "eos_token": "tokenizer.ggml.eos_token_id"}
+    ids = {"bos_token": data.begin_id, "eos_token": data.end_id}
+    tokens = data.tokens or ()
     try:
-        tokens = metadata["tokenizer.ggml.tokens"]
-        special = {name: tokens[metadata[key]] for name, key in names.items() if key in metadata}
-    except (KeyError, IndexError, TypeError) as error:
+        special = {name: tokens[place] for name, place in ids.items() if place is not None}
+    except (IndexError, TypeError) as error:
         raise InputError(f"{where}: the header's special tokens are damaged: {error!r}", "Use another GGUF") from error
     return ChatTemplate(source, special, where)
 

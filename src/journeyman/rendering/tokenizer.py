@@ -1,6 +1,6 @@
-"""Builds the tokenizer and the chat template out of a GGUF header.
+"""Builds the tokenizer of a base.
 
-The header names its pre-tokenizer (`tokenizer.ggml.pre`); the splits below are those that llama.cpp
+The base names its pre-tokenizer (`tokenizer.ggml.pre` in GGUF); the splits below are those that llama.cpp
 applies under that name (src/llama-vocab.cpp), so that training and serving cut text alike. That they do
 is not assumed: `evaluate` compares the token ids of every prompt with the engine's before it asks for an
 answer.
@@ -15,6 +15,7 @@ from typing import Any
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers
 
 from journeyman.errors import InputError
+from journeyman.models.base import TokenizerData
 
 _LLAMA3 = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*"
@@ -46,56 +47,55 @@ _CONTROL_BY_NAME = re.compile(
 )
 
 
-def tokenizer_of(metadata: Mapping[str, Any], where: str) -> Tokenizer:
-    """The tokenizer described by a GGUF header.
+def tokenizer_of(data: TokenizerData, where: str) -> Tokenizer:
+    """The tokenizer of a base.
 
     Args:
-        metadata: the header's keys and values.
         where: the file, for error messages.
 
     Raises:
-        InputError: the header has no tokenizer, or one of a kind that is not supported.
+        InputError: there is none, or one of a kind that is not supported.
     """
-    kind, split = metadata.get("tokenizer.ggml.model"), metadata.get("tokenizer.ggml.pre", "gpt-2")
+    kind, split = data.kind, data.split
     if kind != "gpt2" or split not in _SPLITS:
         raise InputError(
             f"{where}: tokenizer {kind!r} with pre-tokenizer {split!r} is not supported",
             f"Use a base whose tokenizer is 'gpt2' with one of: {', '.join(_SPLITS)}",
         )
     try:
-        return _build(metadata, split)
+        return _build(data)
     except Exception as error:  # the library raises bare Exceptions for a vocabulary that contradicts itself
         raise InputError(f"{where}: the tokenizer in the header is damaged: {error}", "Use another GGUF") from error
 
 
-def special_tokens(metadata: Mapping[str, Any]) -> list[str]:
+def special_tokens(data: TokenizerData) -> list[str]:
     """The texts that become one token each, wherever they stand in a text."""
-    kinds = zip(metadata["tokenizer.ggml.tokens"], metadata["tokenizer.ggml.token_type"], strict=True)
-    return [token for token, kind in kinds if kind in (_CONTROL, _USER_DEFINED)]
+    return [token for token, kind in data.typed_tokens() if kind in (_CONTROL, _USER_DEFINED)]
 
 
-def control_texts(metadata: Mapping[str, Any]) -> list[str]:
+def control_texts(data: TokenizerData) -> list[str]:
     """The texts that here or in the engine become one token with a meaning of its own, wherever they stand."""
-    kinds = zip(metadata["tokenizer.ggml.tokens"], metadata["tokenizer.ggml.token_type"], strict=True)
     return [
         token
-        for token, kind in kinds
+        for token, kind in data.typed_tokens()
         if kind in (_UNKNOWN, _CONTROL, _USER_DEFINED) or (token[:1] in "<[_" and _CONTROL_BY_NAME.fullmatch(token))
     ]
 
 
-def _build(metadata: Mapping[str, Any], split: str) -> Tokenizer:
-    tokens: list[str] = metadata["tokenizer.ggml.tokens"]
-    merges = [tuple(pair.split(" ", 1)) for pair in metadata["tokenizer.ggml.merges"]]
+def _build(data: TokenizerData) -> Tokenizer:
+    typed = data.typed_tokens()
+    if data.merges is None:
+        raise ValueError("the merges are missing")
+    tokens = [token for token, _ in typed]
+    merges = [(left, right) for left, _, right in (pair.partition(" ") for pair in data.merges)]
     vocab = {token: index for index, token in enumerate(tokens)}
     if len(vocab) < len(tokens):  # llama.cpp ends with an assertion
         raise ValueError(f"{len(tokens) - len(vocab)} tokens stand twice")
-    tokenizer = Tokenizer(models.BPE(vocab=vocab, merges=merges, ignore_merges=split == "llama-bpe"))
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(list(_SPLITS[split]))
+    tokenizer = Tokenizer(models.BPE(vocab=vocab, merges=merges, ignore_merges=data.split == "llama-bpe"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(list(_SPLITS[data.split]))
     tokenizer.decoder = decoders.ByteLevel()
-    kinds: list[int] = metadata["tokenizer.ggml.token_type"]
-    special = [t for t, k in zip(tokens, kinds, strict=True) if k == _CONTROL]
+    special = [token for token, kind in typed if kind == _CONTROL]
     tokenizer.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in special])
-    custom = [t for t, k in zip(tokens, kinds, strict=True) if k == _USER_DEFINED]
+    custom = [token for token, kind in typed if kind == _USER_DEFINED]
     tokenizer.add_tokens([AddedToken(token, normalized=False) for token in custom])
     return tokenizer

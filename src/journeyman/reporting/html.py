@@ -12,10 +12,10 @@ from typing import Any
 from jinja2 import Environment, PackageLoader
 from markupsafe import Markup
 
-from journeyman.artifacts import read_rows, write_atomic
+from journeyman.artifacts import either, read_rows, write_atomic
 from journeyman.foreign import named, plain_lines
 from journeyman.manifests import AdapterManifest, DecisionManifest, EvaluationManifest, PlanManifest, Rate
-from journeyman.records import BASE, TEACHER, Example, Prediction, ProbeAnswer, Verdict
+from journeyman.records import BASE, EVERY_ROLE, TEACHER, Example, Prediction, RegressionAnswer, Score
 from journeyman.reporting.charts import latency_chart, loss_chart, memory_chart, pairs_chart, success_chart
 from journeyman.reporting.differences import marked_pair
 
@@ -47,7 +47,7 @@ def write_report(evidence: Evidence, evaluated: Path, trained: Path, sealed: Pat
     """
     evaluation, rules = evidence.evaluation, evidence.plan.rules
     ships = evidence.decision.ships
-    pooled = evaluation.roles["all"]
+    pooled = evaluation.roles[EVERY_ROLE]
     answers = _answers(evaluated, sealed, ships)
     page = (
         environment()
@@ -58,7 +58,11 @@ def write_report(evidence: Evidence, evaluated: Path, trained: Path, sealed: Pat
             arms=list(pooled.arms),
             answers=answers[:_MOST_ANSWERS],
             left_out=max(0, len(answers) - _MOST_ANSWERS),
-            lost_probes=[one for one in read_rows(evaluated / "probes.jsonl", ProbeAnswer) if _lost(one)],
+            lost_answers=[
+                one
+                for one in read_rows(either(evaluated, "regressions.jsonl", "probes.jsonl"), RegressionAnswer)
+                if _lost(one)
+            ],
             success_chart=success_chart(evaluation.roles, rules.min_success),
             pairs_chart=pairs_chart(evaluation.roles, ships),
             latency_chart=latency_chart(
@@ -78,6 +82,7 @@ def environment() -> Environment:
     """The templates of this folder; everything that they show is escaped, and no control or direction mark acts."""
     loader = PackageLoader("journeyman", "reporting")
     made = Environment(loader=loader, autoescape=True, trim_blocks=True, finalize=_visible)
+    made.globals["EVERY_ROLE"] = EVERY_ROLE
     made.filters |= {"named": named, "rate": rate_text, "seconds": seconds_text, "gigabytes": gigabytes_text}
     return made
 
@@ -103,7 +108,7 @@ def gigabytes_text(gigabytes: float | None) -> str:
     return "not known" if gigabytes is None else f"{gigabytes:.2f} GB"
 
 
-def _lost(one: ProbeAnswer) -> bool:
+def _lost(one: RegressionAnswer) -> bool:
     return (one.base_passes and not one.tuned_passes) or (one.base_ends and not one.tuned_ends)
 
 
@@ -119,7 +124,7 @@ def _answers(folder: Path, sealed: Path, ships: str) -> list[dict[str, Any]]:
     asked: dict[str, dict[str, Any]] = defaultdict(dict)
     for prediction in read_rows(folder / "predictions.jsonl", Prediction):
         asked[prediction.id][prediction.arm] = {"prediction": prediction, "shown": prediction.text}
-    for verdict in read_rows(folder / "verdicts.jsonl", Verdict):
+    for verdict in read_rows(either(folder, "scores.jsonl", "verdicts.jsonl"), Score):
         asked[verdict.id][verdict.arm]["verdict"] = verdict
     made = []
     for row in read_rows(sealed, Example):

@@ -9,15 +9,19 @@ from __future__ import annotations
 from pathlib import Path
 from xml.etree.ElementTree import Element, SubElement, tostring
 
-from journeyman.artifacts import read_rows, write_atomic
+from journeyman.artifacts import either, read_rows, write_atomic
 from journeyman.foreign import named, plain
 from journeyman.manifests import DecisionManifest
-from journeyman.records import Prediction, Verdict
+from journeyman.records import Prediction, Score
 
 
 def write_junit(decision: DecisionManifest, evaluation_folder: Path, out: Path) -> None:
     """Writes the cases of the arm that ships; a role that is not to be deployed has a failing case named "verdict"."""
-    verdicts = [one for one in read_rows(evaluation_folder / "verdicts.jsonl", Verdict) if one.arm == decision.ships]
+    verdicts = [
+        one
+        for one in read_rows(either(evaluation_folder, "scores.jsonl", "verdicts.jsonl"), Score)
+        if one.arm == decision.ships
+    ]
     seconds = {
         one.id: one.latency_s
         for one in read_rows(evaluation_folder / "predictions.jsonl", Prediction)
@@ -35,9 +39,9 @@ def write_junit(decision: DecisionManifest, evaluation_folder: Path, out: Path) 
             case = SubElement(suite, "testcase", classname=named(role), name=plain(one.id), time=taken)
             if one.outcome != "pass":
                 kind = "failure" if one.outcome == "fail" else "skipped"
-                SubElement(case, kind, message=plain(f"{one.check}: {one.detail}"))
+                SubElement(case, kind, message=plain(f"{one.check}: {one.why()}"))
         verdict = SubElement(suite, "testcase", classname=named(role), name="verdict")
         if made.verdict != "deploy":
-            reasons = "\n".join(plain(f"{r.rule}: {r.outcome}: {r.reason}") for r in made.reasons)
+            reasons = "\n".join(plain(f"{r.rule}: {r.outcome}: {r.reason.sentence()}") for r in made.reasons)
             SubElement(verdict, "failure", message=made.verdict).text = reasons
     write_atomic(out, tostring(suites, encoding="utf-8", xml_declaration=True))

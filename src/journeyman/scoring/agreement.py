@@ -6,14 +6,14 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from journeyman.manifests import JudgeAgreement
-from journeyman.records import TEACHER, Verdict
+from journeyman.records import TEACHER, Score
 from journeyman.scoring.checks import JUDGE
 from journeyman.stats.rates import kappa, wilson
 
 _SAYS_NOTHING_OF_CONTENT = {"answered"}
 
 
-def judge_agreement(verdicts: Sequence[Verdict], confidence: float) -> list[JudgeAgreement]:
+def judge_agreement(verdicts: Sequence[Score], confidence: float) -> list[JudgeAgreement]:
     """One entry for each role whose checks name a judge and another check of content.
 
     The teacher's answers do not count: the judge compares with those.

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from journeyman.reasons.scoring import CutOff, EmptyAnswer, NotEnded, RefusedAnswer
 from journeyman.refusals import refusal
-from journeyman.scoring.checks import Answer, Finding
+from journeyman.scoring.contracts import Answer, CheckResult
 
 ENDINGS = ("stop", "tool_calls")
 """Reasons for which a model ends an answer by itself."""
 
 
-def answered(answer: Answer) -> Finding:
+def answered(answer: Answer) -> CheckResult:
     if not answer.text.strip() and not answer.calls:
-        return Finding("fail", "empty answer")
-    if why := refusal(answer.text, answer.finish_reason):
-        return Finding("fail", why)
+        return CheckResult("fail", EmptyAnswer())
+    if sign := refusal(answer.text, answer.finish_reason):
+        return CheckResult("fail", RefusedAnswer(sign))
     if answer.finish_reason not in ENDINGS:
-        return Finding("fail", f"did not end by itself: {answer.finish_reason}")
-    return Finding("pass")
+        cut = answer.finish_reason == "length"
+        return CheckResult("fail", CutOff() if cut else NotEnded(answer.finish_reason))
+    return CheckResult("pass")

@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from journeyman.errors import UsageError
+from journeyman.reasons import ReasonRecord
+from journeyman.reasons.checking import CheckDied, CheckOutOfTime, CheckRaised
 from journeyman.records import Interaction
 from journeyman.scoring.bounded import Bounds, Broken, bounded
-from journeyman.scoring.checks import Answer, Check, Finding
+from journeyman.scoring.contracts import Answer, Check, CheckResult
 from journeyman.scoring.row_data import KEYS, looks_at_data
 
 _TABLE = Bounds()
@@ -22,11 +24,11 @@ def table_check(name: str, plain: Check) -> Check:
     """A check of the table, apart. It sees neither this process's keys nor its files; it has 5 s of processor time."""
 
     @wraps(plain)
-    def check(answer: Answer) -> Finding:
+    def check(answer: Answer) -> CheckResult:
         try:
             return _finding(name, bounded(_TABLE).ask({"do": "check", "name": name, "answer": _sent(answer)}))
         except Broken as broken:
-            return Finding("unscored", f"{name} on this row's data and answer {broken}")
+            return _unanswered(name, broken)
 
     return check
 
@@ -82,11 +84,11 @@ def own_check(name: str, folder: Path, limit_s: float) -> Check:
     if "raised" in loaded:
         raise UsageError(f"check {name!r} cannot be loaded: {loaded['raised']}", "Fix that file")
 
-    def check(answer: Answer) -> Finding:
+    def check(answer: Answer) -> CheckResult:
         try:
             return _finding(name, child.ask_prepared(load, {**load, "do": "own", "answer": _sent(answer)}))
         except Broken as broken:
-            return Finding("unscored", f"{name} {broken} (evaluate.check_timeout_s is {limit_s:g})")
+            return _unanswered(name, broken, "evaluate.check_timeout_s")
 
     return check
 
@@ -97,7 +99,15 @@ def _sent(answer: Answer) -> dict[str, Any]:
     return {**sent, **calls, "data": dict(answer.data), "limits": asdict(answer.limits)}
 
 
-def _finding(name: str, reply: Mapping[str, Any]) -> Finding:
+def _finding(name: str, reply: Mapping[str, Any]) -> CheckResult:
     if "raised" in reply:
-        return Finding("unscored", f"{name} raised {reply['raised']}")
-    return Finding(reply["outcome"], reply["detail"])
+        return CheckResult("unscored", CheckRaised(name, reply["raised"]))
+    reason = reply["reason"]
+    return CheckResult(reply["outcome"], None if reason is None else ReasonRecord.model_validate(reason).reason())
+
+
+def _unanswered(name: str, broken: Broken, setting: str = "") -> CheckResult:
+    """`setting` is the key that raises the limit of time; "" where none does."""
+    if broken.seconds is None:
+        return CheckResult("unscored", CheckDied(name, str(broken)))
+    return CheckResult("unscored", CheckOutOfTime(name, broken.seconds, broken.clock, setting))

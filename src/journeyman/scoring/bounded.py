@@ -51,7 +51,16 @@ class Bounds:
 
 
 class Broken(Exception):
-    """The child gave no answer: it ran into a limit, or ended. The message says which."""
+    """The child gave no answer: it ran into a limit of time, or ended. The message says which.
+
+    Attributes:
+        seconds: the limit that it ran into; None where that is not why.
+        clock: what the limit is of: "processor" or "wall".
+    """
+
+    def __init__(self, problem: str, seconds: float | None = None, clock: str = "wall") -> None:
+        super().__init__(problem)
+        self.seconds, self.clock = seconds, clock
 
 
 @dataclass
@@ -129,7 +138,7 @@ class Bounded:
             wants = [process.stdin] if left else []
             readable, writable, _ = select.select([process.stdout], wants, [], max(0.0, ends - time.monotonic()))
             if not readable and not writable:
-                raise Broken(f"did not end within {limit_s:g} s")
+                raise _late(limit_s)
             if writable:
                 try:
                     left = left[os.write(process.stdin.fileno(), left[:65536]) :]
@@ -141,19 +150,21 @@ class Bounded:
                 part = os.read(process.stdout.fileno(), 65536)
                 reply += part
                 if not part or len(reply) > _MOST_REPLY:
-                    raise Broken(self._why(process))
+                    raise self._why(process)
         return bytes(reply)
 
-    def _why(self, process: subprocess.Popen[bytes]) -> str:
+    def _why(self, process: subprocess.Popen[bytes]) -> Broken:
         try:
             code = process.wait(1.0)
         except subprocess.TimeoutExpired:
-            return "its process gave an answer without end"
+            return Broken("its process gave an answer without end")
         if code == -signal.SIGPROF:
-            return f"did not end within {self._bounds.cpu_s:g} s of processor time"
+            limit = self._bounds.cpu_s
+            return Broken(f"did not end within {limit:g} s of processor time", limit, "processor")
         if code == -signal.SIGALRM:
-            return f"did not end within {self._bounds.wall_s:g} s"
-        return f"its process ended by signal {-code}" if code < 0 else f"its process ended with exit code {code}"
+            return _late(self._bounds.wall_s)
+        how = f"by signal {-code}" if code < 0 else f"with exit code {code}"
+        return Broken(f"its process ended {how}")
 
     def _end(self) -> None:
         child, self._child = self._child, None
@@ -162,6 +173,10 @@ class Bounded:
             child.process.wait()
             _close(child.process.stdin)
             _close(child.process.stdout)
+
+
+def _late(limit_s: float) -> Broken:
+    return Broken(f"did not end within {limit_s:g} s", limit_s)
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:

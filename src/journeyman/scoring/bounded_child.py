@@ -18,12 +18,13 @@ from typing import Any
 
 from journeyman.errors import UsageError
 from journeyman.foreign import plain
+from journeyman.reasons import Reason
 from journeyman.records import ToolCall
-from journeyman.scoring.checks import Answer, Check, Finding, plain_checks
+from journeyman.scoring.checks import plain_checks
+from journeyman.scoring.contracts import Answer, Check, CheckResult, Limits
 from journeyman.scoring.inspect_scorer import PREFIX, load_scorer
 from journeyman.scoring.own_function import load_check
 from journeyman.scoring.row_data import KEYS, fault_of
-from journeyman.scoring.sandbox import Limits
 
 _REAL_MORE_S = 5.0
 """How much longer than the parent the kernel waits by the clock: the parent's reason is the better one."""
@@ -34,19 +35,21 @@ def check(request: Mapping[str, Any]) -> dict[str, Any]:
     name, data = request["name"], request["answer"]["data"]
     used = {key: data[key] for key in KEYS.get(name, {}) if key in data}
     if used and (fault := _fault(name, json.dumps(used, sort_keys=True))):
-        return {"outcome": "unscored", "detail": fault}
+        return _reply(CheckResult("unscored", fault))
     return _said(plain_checks()[name], request)
 
 
 @lru_cache(maxsize=256)
-def _fault(name: str, data: str) -> str | None:
+def _fault(name: str, data: str) -> Reason | None:
     """Once for the arms of a row, and for rows with the same schema."""
-    return fault_of([name], json.loads(data))
+    found = fault_of([name], json.loads(data))
+    return found and found[1]
 
 
 def fault(request: Mapping[str, Any]) -> dict[str, Any]:
     """Why a row's check data cannot be used."""
-    return {"fault": fault_of(request["names"], request["data"])}
+    found = fault_of(request["names"], request["data"])
+    return {"fault": found and plain(f"{found[0]}: {found[1].sentence()}", 300)}
 
 
 def load(request: Mapping[str, Any]) -> dict[str, Any]:
@@ -78,8 +81,12 @@ def _said(made: Check, request: Mapping[str, Any]) -> dict[str, Any]:
     for name in ("calls", "reference_calls"):
         answer[name] = [ToolCall.model_validate(one) for one in answer[name]]
     answer["limits"] = Limits(**answer["limits"])
-    finding: Finding = made(Answer(**answer))
-    return {"outcome": finding.outcome, "detail": plain(finding.detail, 500)}
+    return _reply(made(Answer(**answer)))
+
+
+def _reply(finding: CheckResult) -> dict[str, Any]:
+    reason = finding.safe().reason
+    return {"outcome": finding.outcome, "reason": None if reason is None else reason.record().model_dump()}
 
 
 def answered(line: bytes) -> dict[str, Any]:

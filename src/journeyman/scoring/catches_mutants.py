@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
-from journeyman.scoring.checks import Answer, Finding
+from journeyman.reasons.checking import DataMissing
+from journeyman.reasons.scoring import FailsOnRightCode, PassesOnWrongCode
 from journeyman.scoring.code_block import python_source
+from journeyman.scoring.contracts import Answer, CheckResult, RunResult
 from journeyman.scoring.sandbox import run_written_tests
 
 
-def catches_mutants(answer: Answer) -> Finding:
+def catches_mutants(answer: Answer) -> CheckResult:
     right, wrong = answer.data.get("right"), answer.data.get("wrong")
     if not isinstance(right, str) or not isinstance(wrong, list) or not wrong:
-        return Finding("unscored", "the row has no check.right and check.wrong")
+        return CheckResult("unscored", DataMissing("right and check.wrong"))
     tests = python_source(answer.text)
 
-    def run(implementation: str) -> tuple[bool | None, str]:
-        result = run_written_tests(implementation, tests, answer.limits)
-        return result.passed, result.detail
+    def run(implementation: str) -> RunResult:
+        return run_written_tests(implementation, tests, answer.limits)
 
-    passed, detail = run(right)
-    if passed is None:
-        return Finding("unscored", detail)
-    if not passed:
-        return Finding("fail", f"fails on right code: {detail}")
+    result = run(right)
+    if result.passed is None:
+        return CheckResult("unscored", result.reason)
+    if not result.passed:
+        return CheckResult("fail", FailsOnRightCode(result.reason.sentence() if result.reason else ""))
     for number, mutant in enumerate(wrong, start=1):
-        if run(mutant)[0]:
-            return Finding("fail", f"passes on wrong code {number} of {len(wrong)}")
-    return Finding("pass")
+        if run(mutant).passed:
+            return CheckResult("fail", PassesOnWrongCode(number, len(wrong)))
+    return CheckResult("pass")

@@ -5,68 +5,48 @@ A check sees the answer as it came from the engine and the row's `check` data. I
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
 
 from journeyman.config import JudgeConfig
 from journeyman.errors import Interrupted, UsageError
-from journeyman.foreign import plain
 from journeyman.manifests import CheckRule
-from journeyman.records import ToolCall
-from journeyman.scoring.sandbox import Limits
+from journeyman.reasons.checking import CheckRaised, NoChecks, Weighed
+from journeyman.scoring.answered import answered
+from journeyman.scoring.apart import own_check, table_check
+from journeyman.scoring.catches_mutants import catches_mutants
+from journeyman.scoring.contains import contains
+from journeyman.scoring.contracts import Answer, Check, CheckResult, Judgement, Outcome
+from journeyman.scoring.exact import exact, normalized
+from journeyman.scoring.json_schema import json_schema
+from journeyman.scoring.judge import judge_check
+from journeyman.scoring.patch_applies import patch_applies
+from journeyman.scoring.python_parses import python_parses
+from journeyman.scoring.python_runs import python_runs
+from journeyman.scoring.python_tests import python_tests
+from journeyman.scoring.regex import regex
+from journeyman.scoring.similarity import similarity
+from journeyman.scoring.tool_call import tool_call
 
-Outcome = Literal["pass", "fail", "unscored"]
 JUDGE = "judge"
 RUNS_CODE = {"python_runs", "python_tests", "catches_mutants"}
 """Checks that run model-written code."""
-_MOST_DETAIL = 500
 _AT_ONCE = {"answered", "exact", "normalized"}
 """Checks whose time grows with the answer's length alone; they need no process of their own."""
 
 
-@dataclass(frozen=True)
-class Answer:
-    """What is judged.
-
-    Attributes:
-        text, finish_reason, calls: what the model said, and why it ended.
-        data: the row's `check`.
-        task: what was asked, without the system prompt.
-        reference, reference_calls: what the teacher answered; None where that is not known.
-    """
-
-    text: str
-    finish_reason: str
-    data: Mapping[str, Any]
-    limits: Limits
-    calls: Sequence[ToolCall] = ()
-    reference: str | None = None
-    reference_calls: Sequence[ToolCall] = ()
-    task: str = ""
-
-    def expected_text(self) -> str:
-        """The row's `expected`, else the teacher's answer, else nothing."""
-        expected = self.data.get("expected")
-        return expected if isinstance(expected, str) else self.reference or ""
-
-
-@dataclass(frozen=True)
-class Finding:
-    """The outcome of one check."""
-
-    outcome: Outcome
-    detail: str = ""
-
-
-Check = Callable[[Answer], Finding]
+_PLAIN: Mapping[str, Check] = {
+    check.__name__: check
+    for check in (
+        answered, exact, normalized, contains, regex, similarity, json_schema, tool_call, python_parses, python_runs,
+        python_tests, catches_mutants, patch_applies,
+    )
+}  # fmt: skip
 
 
 def check_table() -> Mapping[str, Check]:
     """All checks by the name that journeyman.toml uses, each with its limits."""
-    from journeyman.scoring.apart import table_check
-
     return {
         name: check if name in _AT_ONCE | RUNS_CODE else table_check(name, check)
         for name, check in plain_checks().items()
@@ -75,24 +55,7 @@ def check_table() -> Mapping[str, Check]:
 
 def plain_checks() -> Mapping[str, Check]:
     """The functions themselves, without limits: for the process that runs them apart."""
-    from journeyman.scoring.answered import answered
-    from journeyman.scoring.catches_mutants import catches_mutants
-    from journeyman.scoring.contains import contains
-    from journeyman.scoring.exact import exact, normalized
-    from journeyman.scoring.json_schema import json_schema
-    from journeyman.scoring.patch_applies import patch_applies
-    from journeyman.scoring.python_parses import python_parses
-    from journeyman.scoring.python_runs import python_runs
-    from journeyman.scoring.python_tests import python_tests
-    from journeyman.scoring.regex import regex
-    from journeyman.scoring.similarity import similarity
-    from journeyman.scoring.tool_call import tool_call
-
-    checks = (
-        answered, exact, normalized, contains, regex, similarity, json_schema, tool_call, python_parses, python_runs,
-        python_tests, catches_mutants, patch_applies,
-    )  # fmt: skip
-    return {check.__name__: check for check in checks}
+    return _PLAIN
 
 
 @dataclass(frozen=True)
@@ -113,9 +76,6 @@ class Checks:
         Raises:
             UsageError: there is none of that name, or no judge is set.
         """
-        from journeyman.scoring.apart import own_check
-        from journeyman.scoring.judge import judge_check
-
         if ":" in name:
             return own_check(name, self.folder, self.own_limit_s)
         if name == JUDGE:
@@ -129,20 +89,20 @@ class Checks:
             )
         return table[name]
 
+    def load(self, names: Iterable[str]) -> None:
+        """Loads checks before anything is spent on their behalf: this executes the user's files, in a child process.
+
+        Raises:
+            UsageError: as named does.
+        """
+        for name in sorted(set(names)):
+            self.named(name)
+
 
 def own_files(names: Iterable[str]) -> list[str]:
     """The files, beside the toml, that hold checks of the person's own: `mine.py:f` and `inspect:mine.py:f`."""
     places = (name.removeprefix("inspect:") for name in names)
     return sorted({place.partition(":")[0] for place in places if ":" in place})
-
-
-@dataclass(frozen=True)
-class Judgement:
-    """What a role's checks say together: the check that decides, its finding, and every outcome that was asked for."""
-
-    check: str
-    finding: Finding
-    outcomes: Mapping[str, Outcome]
 
 
 def judge(answer: Answer, rule: CheckRule, checks: Checks) -> Judgement:
@@ -156,7 +116,7 @@ def judge(answer: Answer, rule: CheckRule, checks: Checks) -> Judgement:
     if rule.weights:
         return _weighed(answer, rule, checks)
     outcomes: dict[str, Outcome] = {}
-    deciding, found = "", Finding("unscored", "the role has no checks")
+    deciding, found = "", CheckResult("unscored", NoChecks())
     for name in rule.checks:
         finding = _asked(name, checks.named(name), answer)
         if not deciding or found.outcome == "pass":
@@ -167,15 +127,14 @@ def judge(answer: Answer, rule: CheckRule, checks: Checks) -> Judgement:
     return Judgement(deciding, found, outcomes)
 
 
-def _asked(name: str, check: Check, answer: Answer) -> Finding:
+def _asked(name: str, check: Check, answer: Answer) -> CheckResult:
     """The last net: no row, answer or check ends a stage. What it says is safe to show."""
     try:
-        finding = check(answer)
+        return check(answer).safe()
     except (KeyboardInterrupt, Interrupted):
         raise
     except BaseException as error:
-        return Finding("unscored", plain(f"{name} raised {type(error).__name__}: {error}", _MOST_DETAIL))
-    return Finding(finding.outcome, plain(finding.detail, _MOST_DETAIL))
+        return CheckResult("unscored", CheckRaised(name, f"{type(error).__name__}: {error}")).safe()
 
 
 def _weighed(answer: Answer, rule: CheckRule, checks: Checks) -> Judgement:
@@ -187,11 +146,18 @@ def _weighed(answer: Answer, rule: CheckRule, checks: Checks) -> Judgement:
         return sum(rule.weights[name] for name, outcome in outcomes.items() if outcome in wanted) / whole
 
     told = "; ".join(
-        f"{name} {finding.outcome}" + f" ({finding.detail})" * bool(finding.detail) for name, finding in found.items()
+        f"{name} {finding.outcome}" + f" ({finding.told()})" * bool(finding.reason) for name, finding in found.items()
     )
-    detail = f"{share('pass'):.0%} of the weight, asked ≥ {rule.pass_at:.0%}: {told}"[:_MOST_DETAIL]
+    reason = Weighed(share("pass"), rule.pass_at, _cause(found, rule.weights), told)
     # Sums of shares are compared with a grain of tolerance: 0.7 + 0.2 + 0.1 is not quite 1.
     outcome: Outcome = "fail" if share("pass", "unscored") < rule.pass_at - 1e-9 else "unscored"
     if share("pass") >= rule.pass_at - 1e-9:
         outcome = "pass"
-    return Judgement("weights", Finding(outcome, detail), outcomes)
+    return Judgement("weights", CheckResult(outcome, reason).safe(), outcomes)
+
+
+def _cause(found: Mapping[str, CheckResult], weights: Mapping[str, float]) -> str:
+    """The code of the failed check that matters most: `answered`, without which nothing can pass, or the heaviest."""
+    failed = [(name, one.reason) for name, one in found.items() if one.outcome == "fail" and one.reason is not None]
+    first = min(failed, key=lambda pair: (pair[0] != answered.__name__, -weights[pair[0]]), default=None)
+    return "" if first is None else first[1].code

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from journeyman.scoring.checks import Answer, Finding
+from journeyman.reasons.checking import DataMissing
+from journeyman.reasons.scoring import TextMissing
+from journeyman.scoring.contracts import Answer, CheckResult
 
 
-def contains(answer: Answer) -> Finding:
+def contains(answer: Answer) -> CheckResult:
     wanted = answer.data.get("contains")
     texts = [wanted] if isinstance(wanted, str) else wanted
     if not isinstance(texts, list) or not texts or not all(isinstance(text, str) for text in texts):
-        return Finding("unscored", "the row has no check.contains")
+        return CheckResult("unscored", DataMissing("contains"))
     missing = [text for text in texts if text not in answer.text]
-    return Finding("fail", f"missing: {missing[0]!r}") if missing else Finding("pass")
+    return CheckResult("fail", TextMissing(missing[0])) if missing else CheckResult("pass")

@@ -6,14 +6,16 @@ import string
 import unicodedata
 from collections.abc import Callable
 
-from journeyman.scoring.checks import Answer, Finding
+from journeyman.reasons.checking import DataOfOtherType, NothingExpected
+from journeyman.reasons.scoring import Differs
+from journeyman.scoring.contracts import Answer, CheckResult
 
 
-def exact(answer: Answer) -> Finding:
+def exact(answer: Answer) -> CheckResult:
     return _compare(answer, str.strip)
 
 
-def normalized(answer: Answer) -> Finding:
+def normalized(answer: Answer) -> CheckResult:
     """Without case, punctuation at the ends of words, and runs of white space (Unicode NFKC)."""
     return _compare(answer, normal_form)
 
@@ -23,17 +25,15 @@ def normal_form(text: str) -> str:
     return " ".join(word for word in words if word)
 
 
-def _compare(answer: Answer, form: Callable[[str], str]) -> Finding:
+def _compare(answer: Answer, form: Callable[[str], str]) -> CheckResult:
     if not isinstance(answer.data.get("expected", ""), str):
-        return Finding("unscored", "check.expected is not a text")
+        return CheckResult("unscored", DataOfOtherType("expected", "a text"))
     found, expected = form(answer.text), form(answer.expected_text())
     if not expected:
-        return Finding("unscored", "neither check.expected nor the teacher says what is expected")
+        return CheckResult("unscored", NothingExpected())
     if found == expected:
-        return Finding("pass")
+        return CheckResult("pass")
     place = next((i for i, (a, b) in enumerate(zip(found, expected, strict=False)) if a != b), None)
     if place is None:
         place = min(len(found), len(expected))
-    return Finding(
-        "fail", f"differs from sign {place} on: {found[place : place + 30]!r}, not {expected[place:][:30]!r}"
-    )
+    return CheckResult("fail", Differs(place, found[place:][:30], expected[place:][:30]))

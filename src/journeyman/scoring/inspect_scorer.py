@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from journeyman.errors import UsageError
-from journeyman.scoring.checks import Answer, Check, Finding
+from journeyman.reasons.checking import DataOfOtherType, NothingExpected, Scored
+from journeyman.scoring.contracts import Answer, Check, CheckResult
 from journeyman.scoring.own_function import load_function
 
 PREFIX = "inspect:"
@@ -44,17 +45,17 @@ def load_scorer(name: str, folder: Path) -> Check:
         ) from error
     to_number = scorers.value_to_float()
 
-    def check(answer: Answer) -> Finding:
+    def check(answer: Answer) -> CheckResult:
         least = answer.data.get("least_score", 1.0)
         if isinstance(least, bool) or not isinstance(least, int | float):
-            return Finding("unscored", f"check.least_score is {least!r}, not a number")
+            return CheckResult("unscored", DataOfOtherType("least_score", "a number"))
         targets = _targets(answer)
         if not targets:
-            return Finding("unscored", "neither check.expected nor the teacher says what is expected")
+            return CheckResult("unscored", NothingExpected())
         given = asyncio.run(_score(score, answer, targets))
         reached = to_number(given.value)
-        told = f"{name} gives {given.value!r}, asked ≥ {least:g}" + f": {given.explanation}" * bool(given.explanation)
-        return Finding("pass" if reached >= least else "fail", told)
+        scored = Scored(name, repr(given.value), f"{least:g}", str(given.explanation or ""))
+        return CheckResult("pass" if reached >= least else "fail", scored)
 
     return check
 

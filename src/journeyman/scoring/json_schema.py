@@ -6,30 +6,32 @@ import json
 
 from jsonschema.exceptions import best_match
 
-from journeyman.scoring.checks import Answer, Finding
+from journeyman.reasons.checking import DataMissing, SchemaEndless
+from journeyman.reasons.scoring import AnswerNotJson, AnswerTooDeep, SchemaViolated
+from journeyman.scoring.contracts import Answer, CheckResult
 from journeyman.scoring.row_data import BadData, too_deep, validator_of
 
 
-def json_schema(answer: Answer) -> Finding:
+def json_schema(answer: Answer) -> CheckResult:
     if "schema" not in answer.data:
-        return Finding("unscored", "the row has no check.schema")
+        return CheckResult("unscored", DataMissing("schema"))
     try:
         validator = validator_of(answer.data)
     except BadData as error:
-        return Finding("unscored", str(error))
+        return CheckResult("unscored", error.reason)
     try:
         document = json.loads(_unfenced(answer.text))
     except (ValueError, RecursionError) as error:
-        return Finding("fail", f"not JSON: {error}")
+        return CheckResult("fail", AnswerNotJson(str(error)))
     try:
         error_found = best_match(validator.iter_errors(document))
     except RecursionError:
         if too_deep(document):
-            return Finding("fail", "nested too deep to be compared with the schema")
-        return Finding("unscored", "check.schema refers to itself without end")
+            return CheckResult("fail", AnswerTooDeep())
+        return CheckResult("unscored", SchemaEndless())
     if error_found is None:
-        return Finding("pass")
-    return Finding("fail", f"{error_found.json_path}: {error_found.message}")
+        return CheckResult("pass")
+    return CheckResult("fail", SchemaViolated(error_found.json_path, error_found.message))
 
 
 def _unfenced(text: str) -> str:

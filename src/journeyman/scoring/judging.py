@@ -9,8 +9,8 @@ from typing import TypeVar
 
 from journeyman.errors import Interrupted
 from journeyman.foreign import plain
-from journeyman.ports import Reporter
-from journeyman.records import Verdict
+from journeyman.protocols import Reporter
+from journeyman.records import Score
 
 _T = TypeVar("_T")
 _R = TypeVar("_R")
@@ -59,14 +59,14 @@ def each_judged(judged: Callable[[_T], _R], answers: Sequence[_T], reporter: Rep
     return made
 
 
-def unscored_lines(verdicts: Sequence[Verdict]) -> list[str]:
+def unscored_lines(verdicts: Sequence[Score]) -> list[str]:
     """What a person should hear of answers that nothing decided: how many for each check, with one row's reason."""
-    by_check: dict[str, list[Verdict]] = {}
+    by_check: dict[str, list[Score]] = {}
     for verdict in verdicts:
         if verdict.outcome == "unscored":
             by_check.setdefault(verdict.check, []).append(verdict)
     return [
         f"{len(mine)} answers unscored by {plain(check, 60)}, among them row {plain(mine[0].id, 60)}: "
-        f"{plain(mine[0].detail, 200)}"
+        f"{plain(mine[0].why(), 200)}"
         for check, mine in sorted(by_check.items(), key=lambda pair: -len(pair[1]))[:_MOST_LINES]
     ]

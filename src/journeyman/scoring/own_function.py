@@ -9,15 +9,17 @@ What it prints is not shown.
 from __future__ import annotations
 
 import runpy
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from journeyman.errors import UsageError
-from journeyman.scoring.checks import Answer, Check, Finding
+from journeyman.reasons import Text
+from journeyman.reasons.checking import CheckGaveOther
+from journeyman.scoring.contracts import Answer, Check, CheckResult, Outcome
 
-_OUTCOMES = {True: "pass", False: "fail", None: "unscored"}
+_OUTCOMES: Mapping[bool | None, Outcome] = {True: "pass", False: "fail", None: "unscored"}
 
 
 def load_check(name: str, folder: Path) -> Check:
@@ -28,12 +30,12 @@ def load_check(name: str, folder: Path) -> Check:
     """
     asked = load_function(name, folder, name)
 
-    def check(answer: Answer) -> Finding:
+    def check(answer: Answer) -> CheckResult:
         said = asked(answer.text, dict(answer.data))
-        verdict, detail = said if isinstance(said, tuple) and len(said) == 2 else (said, "")
+        verdict, why = said if isinstance(said, tuple) and len(said) == 2 else (said, "")
         if verdict is not None and not isinstance(verdict, bool):
-            return Finding("unscored", f"{name} gave {verdict!r}, not True, False or None")
-        return Finding(_OUTCOMES[verdict], str(detail))  # type: ignore[arg-type]
+            return CheckResult("unscored", CheckGaveOther(name, repr(verdict)))
+        return CheckResult(_OUTCOMES[verdict], Text(text) if (text := str(why)) else None)
 
     return check
 

@@ -6,23 +6,25 @@ The files stay in memory and no program runs: git obeys the configuration that i
 
 from __future__ import annotations
 
-from journeyman.scoring.checks import Answer, Finding
+from journeyman.reasons.checking import DataInvalid, DataMissing
 from journeyman.scoring.code_block import fenced_blocks
-from journeyman.scoring.patch import PatchError, apply_patch
+from journeyman.scoring.contracts import Answer, CheckResult
+from journeyman.scoring.patch import apply_patch
+from journeyman.scoring.patch_parsing import PatchError
 from journeyman.scoring.row_files import BadFile, row_files
 
 
-def patch_applies(answer: Answer) -> Finding:
+def patch_applies(answer: Answer) -> CheckResult:
     if "files" not in answer.data:
-        return Finding("unscored", "the row has no check.files")
+        return CheckResult("unscored", DataMissing("files"))
     try:
         files = row_files(answer.data["files"])
     except BadFile as error:
-        return Finding("unscored", str(error))
+        return CheckResult("unscored", DataInvalid("files", str(error)))
     fenced = [body for language, body in fenced_blocks(answer.text) if language in ("diff", "patch")]
     diff = "\n".join(fenced) if fenced else answer.text
     try:
         apply_patch(files, diff)
     except PatchError as error:
-        return Finding("fail", str(error)[:300])
-    return Finding("pass")
+        return CheckResult("fail", error.reason)
+    return CheckResult("pass")

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import ast
 
-from journeyman.scoring.checks import Answer, Finding
+from journeyman.reasons.scoring import NoCode, SyntaxInvalid
 from journeyman.scoring.code_block import python_source
+from journeyman.scoring.contracts import Answer, CheckResult
 
 
-def python_parses(answer: Answer) -> Finding:
+def python_parses(answer: Answer) -> CheckResult:
     try:
         tree = ast.parse(python_source(answer.text))
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        return Finding("fail", f"{type(error).__name__}: {error}"[:300])
+        return CheckResult("fail", SyntaxInvalid(f"{type(error).__name__}: {error}"[:300]))
     if not tree.body:
-        return Finding("fail", "no code in the answer")
-    return Finding("pass")
+        return CheckResult("fail", NoCode())
+    return CheckResult("pass")

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from journeyman.scoring.checks import Answer, Finding
+from journeyman.reasons.checking import DataMissing
 from journeyman.scoring.code_block import python_source
+from journeyman.scoring.contracts import Answer, CheckResult
 from journeyman.scoring.sandbox import run_tests
 
 
-def python_tests(answer: Answer) -> Finding:
+def python_tests(answer: Answer) -> CheckResult:
     tests = answer.data.get("tests")
     if not isinstance(tests, str):
-        return Finding("unscored", "the row has no check.tests")
+        return CheckResult("unscored", DataMissing("tests"))
     result = run_tests(python_source(answer.text), tests, answer.limits)
     if result.passed is None:
-        return Finding("unscored", result.detail)
-    return Finding("pass") if result.passed else Finding("fail", result.detail)
+        return CheckResult("unscored", result.reason)
+    return CheckResult("pass") if result.passed else CheckResult("fail", result.reason)

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from journeyman.scoring.checks import Answer, Finding
+from journeyman.reasons.checking import DataMissing
+from journeyman.reasons.scoring import NoMatch
+from journeyman.scoring.contracts import Answer, CheckResult
 from journeyman.scoring.row_data import BadData, pattern_of
 
 
-def regex(answer: Answer) -> Finding:
+def regex(answer: Answer) -> CheckResult:
     if "pattern" not in answer.data:
-        return Finding("unscored", "the row has no check.pattern")
+        return CheckResult("unscored", DataMissing("pattern"))
     try:
         pattern = pattern_of(answer.data)
     except BadData as error:
-        return Finding("unscored", str(error))
+        return CheckResult("unscored", error.reason)
     if pattern.search(answer.text):
-        return Finding("pass")
-    return Finding("fail", f"nothing matches {pattern.pattern[:200]!r}")
+        return CheckResult("pass")
+    return CheckResult("fail", NoMatch(pattern.pattern[:200]))

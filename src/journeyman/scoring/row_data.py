@@ -13,7 +13,8 @@ from jsonschema_specifications import REGISTRY
 from referencing.exceptions import Unresolvable
 from referencing.jsonschema import DRAFT202012
 
-from journeyman.foreign import plain
+from journeyman.reasons import Reason
+from journeyman.reasons.checking import DataInvalid, DataOfOtherType, DataTooLarge, SchemaEndless, SchemaReference
 from journeyman.scoring.row_files import BadFile, row_files
 
 MOST_PATTERN = 10_000
@@ -23,7 +24,11 @@ _TRIED: Sequence[Any] = (None, True, 0, 1.5, "", "a", [], [0], {}, {"a": 0})
 
 
 class BadData(ValueError):
-    """Check data that decide nothing; the message says why."""
+    """Check data that decide nothing."""
+
+    def __init__(self, reason: Reason) -> None:
+        super().__init__(reason.sentence())
+        self.reason = reason
 
 
 def pattern_of(data: Mapping[str, Any]) -> re.Pattern[str]:
@@ -34,13 +39,13 @@ def pattern_of(data: Mapping[str, Any]) -> re.Pattern[str]:
     """
     pattern = data["pattern"]
     if not isinstance(pattern, str):
-        raise BadData("check.pattern is not a text")
+        raise BadData(DataOfOtherType("pattern", "a text"))
     if len(pattern) > MOST_PATTERN:
-        raise BadData(f"check.pattern has {len(pattern)} characters; {MOST_PATTERN} are the most")
+        raise BadData(DataTooLarge("pattern", f"{len(pattern):,} characters, at most {MOST_PATTERN:,}"))
     try:
         return re.compile(pattern, re.MULTILINE)
     except (re.error, RecursionError, OverflowError) as error:
-        raise BadData(f"check.pattern: {error}") from error
+        raise BadData(DataInvalid("pattern", str(error))) from error
 
 
 def validator_of(data: Mapping[str, Any]) -> Draft202012Validator:
@@ -51,18 +56,18 @@ def validator_of(data: Mapping[str, Any]) -> Draft202012Validator:
     """
     schema = data["schema"]
     if not isinstance(schema, dict):
-        raise BadData("check.schema is not an object")
+        raise BadData(DataOfOtherType("schema", "an object"))
     if _size(schema)[0] > _MOST_VALUES or too_deep(schema):
-        raise BadData(f"check.schema: more than {_MOST_VALUES} values, or deeper than {_DEEPEST}")
+        raise BadData(DataTooLarge("schema", f"more than {_MOST_VALUES:,} values, or deeper than {_DEEPEST}"))
     try:
         Draft202012Validator.check_schema(schema)
         _resolved(schema)
     except SchemaError as error:
-        raise BadData(f"check.schema: {error.json_path}: {error.message}") from error
+        raise BadData(DataInvalid("schema", f"{error.json_path}: {error.message}")) from error
     except Unresolvable as error:
-        raise BadData(f"check.schema: {error.ref!r} is not in it, and nothing is fetched") from error
+        raise BadData(SchemaReference(str(error.ref))) from error
     except Exception as error:  # the libraries raise what they meet: a URI that is none, a number too large
-        raise BadData(f"check.schema: {type(error).__name__}: {error}") from error
+        raise BadData(DataInvalid("schema", f"{type(error).__name__}: {error}")) from error
     return Draft202012Validator(schema, registry=REGISTRY)
 
 
@@ -104,7 +109,7 @@ def _schema(data: Mapping[str, Any]) -> None:
         try:
             validator.is_valid(document)
         except RecursionError as error:
-            raise BadData("check.schema refers to itself without end") from error
+            raise BadData(SchemaEndless()) from error
 
 
 def _tests(data: Mapping[str, Any]) -> None:
@@ -115,47 +120,47 @@ def _mutants(data: Mapping[str, Any]) -> None:
     _python("right", data.get("right"))
     wrong = data.get("wrong")
     if not isinstance(wrong, list) or not wrong or not all(isinstance(one, str) for one in wrong):
-        raise BadData("check.wrong is not a list of texts")
+        raise BadData(DataOfOtherType("wrong", "a list of texts"))
 
 
 def _python(name: str, source: Any) -> None:
     if not isinstance(source, str):
-        raise BadData(f"check.{name} is not a text")
+        raise BadData(DataOfOtherType(name, "a text"))
     try:
         ast.parse(source)
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        raise BadData(f"check.{name} is no Python: {type(error).__name__}: {error}") from error
+        raise BadData(DataInvalid(name, f"no Python: {type(error).__name__}: {error}")) from error
 
 
 def _contains(data: Mapping[str, Any]) -> None:
     wanted = data["contains"]
     texts = [wanted] if isinstance(wanted, str) else wanted
     if not isinstance(texts, list) or not texts or not all(isinstance(text, str) for text in texts):
-        raise BadData("check.contains is neither a text nor a list of texts")
+        raise BadData(DataOfOtherType("contains", "a text or a list of texts"))
 
 
 def _expected(data: Mapping[str, Any]) -> None:
     if not isinstance(data["expected"], str):
-        raise BadData("check.expected is not a text")
+        raise BadData(DataOfOtherType("expected", "a text"))
 
 
 def _similarity(data: Mapping[str, Any]) -> None:
     least = data["similarity"]
     if isinstance(least, bool) or not isinstance(least, int | float) or not 0 <= least <= 1:
-        raise BadData(f"check.similarity is {least!r}, not a number from 0 to 1")
+        raise BadData(DataOfOtherType("similarity", "a number from 0 to 1"))
 
 
 def _calls(data: Mapping[str, Any]) -> None:
     calls = data["calls"]
     if not isinstance(calls, list) or not all(isinstance(call, dict) and "name" in call for call in calls):
-        raise BadData("check.calls is not a list of {name, arguments}")
+        raise BadData(DataOfOtherType("calls", "a list of {name, arguments}"))
 
 
 def _files(data: Mapping[str, Any]) -> None:
     try:
         row_files(data["files"])
     except BadFile as error:
-        raise BadData(str(error)) from error
+        raise BadData(DataInvalid("files", str(error))) from error
 
 
 KEYS: Mapping[str, Mapping[str, Callable[[Mapping[str, Any]], object]]] = {
@@ -179,13 +184,13 @@ def looks_at_data(names: Iterable[str]) -> list[str]:
     return [name for name in names if name in KEYS]
 
 
-def fault_of(names: Sequence[str], data: Mapping[str, Any]) -> str | None:
-    """Why one of these checks can never decide on a row with these data; None where all can."""
+def fault_of(names: Sequence[str], data: Mapping[str, Any]) -> tuple[str, Reason] | None:
+    """The check that can never decide on a row with these data, and why; None where all can."""
     for name in names:
         for key, look in KEYS.get(name, {}).items():
             if key in data:
                 try:
                     look(data)
                 except BadData as error:
-                    return plain(f"{name}: {error}", 300)
+                    return name, error.reason
     return None

@@ -27,19 +27,19 @@ def row_files(value: Any) -> dict[str, str]:
         BadFile: not an object of texts, a refused name, one file inside another, or too much of it.
     """
     if not isinstance(value, Mapping) or not value or not all(isinstance(text, str) for text in value.values()):
-        raise BadFile("the row has no check.files")
+        raise BadFile("not an object of file names and texts")
     if len(value) > MOST_FILES:
-        raise BadFile(f"check.files: {len(value)} files, at most {MOST_FILES}")
+        raise BadFile(f"{len(value)} files, at most {MOST_FILES}")
     files = {file_name(name): text for name, text in value.items()}
     if len(files) < len(value):
-        raise BadFile("check.files: two names of one file")
+        raise BadFile("two names of one file")
     size = sum(len(text.encode("utf-8", "surrogatepass")) for text in files.values())
     if size > MOST_BYTES:
-        raise BadFile(f"check.files: {size:,} bytes, at most {MOST_BYTES:,}")
+        raise BadFile(f"{size:,} bytes, at most {MOST_BYTES:,}")
     if any("\ud800" <= sign <= "\udfff" for text in files.values() if not text.isascii() for sign in text):
-        raise BadFile("check.files: a text holds half a character (a surrogate)")
+        raise BadFile("a text holds half a character (a surrogate)")
     if inside := nested(files):
-        raise BadFile(f"check.files: {inside}")
+        raise BadFile(inside)
     return files
 
 

@@ -25,6 +25,19 @@ from pathlib import Path
 from typing import Any
 
 from journeyman.foreign import plain
+from journeyman.manifests import Sandbox
+from journeyman.reasons import Reason
+from journeyman.reasons.scoring import (
+    BrokeProtocol,
+    CodeExited,
+    CodeKilled,
+    CodeOutOfTime,
+    CodeRaised,
+    NoSandbox,
+    NotOverPipe,
+    SandboxOutOfTime,
+)
+from journeyman.scoring.contracts import Limits, RunResult
 from journeyman.scoring.inside import Inside, run_inside
 
 _JAIL = Path(__file__).with_name("jail")
@@ -32,31 +45,6 @@ _READABLE = ("/usr", "/lib", "/lib64", "/etc/ld.so.cache")
 _DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom")
 _SCRATCH, _SCRATCH_BYTES = "/scratch", 32 << 20
 CHILD = "namespaces and seccomp"
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What one run may use; processor time and memory for each of the two processes.
-
-    Attributes:
-        wall_s: from the moment at which foreign code may begin; starting has a limit of its own.
-        unsafe: run even where no walls can be had.
-        bubblewrap: let it build the walls where it works.
-    """
-
-    wall_s: float = 5.0
-    cpu_s: int = 4
-    memory_bytes: int = 512 << 20
-    unsafe: bool = False
-    bubblewrap: bool = True
-
-
-@dataclass(frozen=True)
-class RunResult:
-    """`passed` is None where the code could not be run at all; `detail` says why it is not True."""
-
-    passed: bool | None
-    detail: str
 
 
 def run_sources(sources: Sequence[tuple[str, str]], limits: Limits | None = None) -> RunResult:
@@ -81,15 +69,17 @@ def run_written_tests(code: str, tests: str, limits: Limits | None = None) -> Ru
     return _run({"do": "catch", "code": code, "tests": tests}, limits or Limits())
 
 
-def sandbox_name(limits: Limits | None = None) -> str:
-    """What stands between model-written code and this machine, in words."""
+def sandbox_of(limits: Limits | None = None) -> Sandbox:
+    """What stands between model-written code and this machine."""
     limits = limits or Limits()
     if limits.bubblewrap and (found := bubblewrap()) is not None:
-        return found.version
+        return Sandbox(kind="bubblewrap", description=found.version)
     tried = run_sources([("nothing", "pass")], Limits(bubblewrap=False))
     if tried.passed is not None:
-        return CHILD
-    return "none: code runs unprotected (evaluate.unsafe_exec)" if limits.unsafe else tried.detail
+        return Sandbox(kind="namespaces", description=CHILD)
+    if limits.unsafe:
+        return Sandbox(kind="none", description="none: code runs unprotected (evaluate.unsafe_exec)")
+    return Sandbox(kind="unavailable", description="" if tried.reason is None else tried.reason.sentence())
 
 
 @dataclass(frozen=True)
@@ -166,19 +156,22 @@ def _result(inside: Inside, limits: Limits) -> RunResult:
     """The judge's verdict, if there is one; where nothing of the answer has run, it is no failure of the answer's."""
     said = inside.verdict
     if inside.out_of_time:
-        if not inside.begun:
-            return RunResult(None, "the sandbox did not start in time")
-        return RunResult(False, f"did not end within {limits.wall_s:g} s")
+        return RunResult(False, CodeOutOfTime(limits.wall_s)) if inside.begun else RunResult(None, SandboxOutOfTime())
     if not inside.begun:
-        return RunResult(None, plain(inside.error, 300) or "the sandbox did not start")
-    if said is not None and not said.get("gone"):
-        passed = None if said.get("passed") is None else said["passed"] is True
-        return RunResult(passed, plain(str(said.get("detail", "")), 300))
-    return RunResult(False, _ended(inside.ends.get("answer" if said is not None else "judge")))
+        return RunResult(None, NoSandbox(plain(inside.error, 300) or "the sandbox did not start"))
+    if said is None or said.get("code") == "gone":
+        return RunResult(False, _ended(inside.ends.get("answer" if said is not None else "judge")))
+    passed = None if said.get("passed") is None else said["passed"] is True
+    return RunResult(passed, None if passed else _why(said))
 
 
-def _ended(status: int | None) -> str:
+def _why(said: Mapping[str, Any]) -> Reason:
+    """Of a verdict's code and detail. A code that the judge does not know is a failure like any other."""
+    kind = {"not_over_pipe": NotOverPipe, "broke_protocol": BrokeProtocol}.get(str(said.get("code")), CodeRaised)
+    return kind(plain(str(said.get("detail", "")), 300))
+
+
+def _ended(status: int | None) -> Reason:
     if status is not None and os.WIFSIGNALED(status):
-        return f"killed by signal {os.WTERMSIG(status)} (memory or time limit, or its own doing)"
-    code = os.WEXITSTATUS(status) if status is not None else "unknown"
-    return f"ended early with exit code {code}"
+        return CodeKilled(os.WTERMSIG(status))
+    return CodeExited(None if status is None else os.WEXITSTATUS(status))

@@ -10,21 +10,23 @@ from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Sequence
 
-from journeyman.scoring.checks import Answer, Finding
+from journeyman.reasons.checking import DataOfOtherType, NothingExpected
+from journeyman.reasons.scoring import Resemblance
+from journeyman.scoring.contracts import Answer, CheckResult
 from journeyman.scoring.exact import normal_form
 
 LEAST = 0.5
 
 
-def similarity(answer: Answer) -> Finding:
+def similarity(answer: Answer) -> CheckResult:
     expected = normal_form(answer.expected_text()).split()
     if not expected:
-        return Finding("unscored", "neither check.expected nor the teacher says what is expected")
+        return CheckResult("unscored", NothingExpected())
     least = answer.data.get("similarity", LEAST)
     if not isinstance(least, int | float) or not 0 <= least <= 1:
-        return Finding("unscored", f"check.similarity is {least!r}, not a number from 0 to 1")
+        return CheckResult("unscored", DataOfOtherType("similarity", "a number from 0 to 1"))
     reached = rouge_l(normal_form(answer.text).split(), expected)
-    return Finding("pass" if reached >= least else "fail", f"ROUGE-L {reached:.2f}, asked ≥ {least:g}")
+    return CheckResult("pass" if reached >= least else "fail", Resemblance(reached, float(least)))
 
 
 def rouge_l(found: Sequence[str], expected: Sequence[str]) -> float:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from journeyman.manifests import ArmSummary, Paired, Rate, RoleSummary, Speed
-from journeyman.records import Prediction, Verdict
+from journeyman.manifests import ArmSummary, Failures, Paired, Rate, RoleSummary, Speed
+from journeyman.records import EVERY_ROLE, Prediction, Score
 from journeyman.stats.describe import bootstrap_mean, mean, median, percentile
 from journeyman.stats.groups import effective_rows, group_sizes, sign_flip
 from journeyman.stats.rates import mcnemar, paired_difference, wilson
@@ -32,14 +32,14 @@ class Results:
         ships: Sequence[str],
         predictions: Sequence[Prediction],
         timed: Sequence[Prediction],
-        verdicts: Sequence[Verdict],
+        verdicts: Sequence[Score],
     ) -> None:
         self.groups, self.arms, self.ships = groups, arms, ships
         self._predictions, self._timed, self._verdicts = predictions, timed, verdicts
 
     def summary(self, role: str, confidence: float) -> RoleSummary:
         """One role's result; the role "all" pools every row."""
-        mine = [v for v in self._verdicts if role in ("all", v.role)]
+        mine = [v for v in self._verdicts if role in (EVERY_ROLE, v.role)]
         outcomes = {arm: {v.id: v.outcome for v in mine if v.arm == arm} for arm in self.arms}
         rows = {v.id for v in mine}
         return RoleSummary(
@@ -52,18 +52,17 @@ class Results:
             },
         )
 
-    def _arm(self, role: str, arm: str, verdicts: Sequence[Verdict], confidence: float) -> ArmSummary:
+    def _arm(self, role: str, arm: str, verdicts: Sequence[Score], confidence: float) -> ArmSummary:
         outcomes = [v.outcome for v in verdicts]
         scored = [v.id for v in verdicts if v.outcome != "unscored"]
-        failures = Counter(f"{v.check}: {v.detail}" for v in verdicts if v.outcome == "fail")
-        asked = [p for p in (*self._predictions, *self._timed) if p.arm == arm and role in ("all", p.role)]
+        asked = [p for p in (*self._predictions, *self._timed) if p.arm == arm and role in (EVERY_ROLE, p.role)]
         # Once each: where all are asked one at a time, they are not asked again.
         alone = {p.id: p for p in asked if p.load is None or p.load == 1}
         loaded = [p for p in asked if p.load is not None and p.load > 1]
         return ArmSummary(
             success=self._rate(outcomes.count("pass"), scored, confidence),
             unscored=outcomes.count("unscored"),
-            failures=dict(failures.most_common(_MOST_FAILURES)),
+            failures=_failures([v for v in verdicts if v.outcome == "fail"]),
             speed=speed_of(list(alone.values()), confidence),
             under_load=speed_of(loaded, confidence),
         )
@@ -101,6 +100,16 @@ class Results:
             low=low,
             high=high,
         )
+
+
+def _failures(failed: Sequence[Score]) -> list[Failures]:
+    """By check and code, each with the first one's reason as an example; most first."""
+    kinds = [(v.check, "" if v.reason is None else str(v.reason.details.get("cause") or v.reason.code)) for v in failed]
+    first = dict(zip(reversed(kinds), reversed(failed), strict=True))
+    return [
+        Failures(check=check, code=code, n=n, example=first[check, code].reason)
+        for (check, code), n in Counter(kinds).most_common(_MOST_FAILURES)
+    ]
 
 
 def speed_of(predictions: Sequence[Prediction], confidence: float) -> Speed | None:

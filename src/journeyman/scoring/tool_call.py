@@ -9,16 +9,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from journeyman.scoring.checks import Answer, Finding
+from journeyman.reasons import Reason
+from journeyman.reasons.checking import NothingExpected
+from journeyman.reasons.scoring import ArgumentDiffers, ArgumentsDiffer, CallMissing, CallsSomething, CallTooMany
+from journeyman.scoring.contracts import Answer, CheckResult
 
 
-def tool_call(answer: Answer) -> Finding:
+def tool_call(answer: Answer) -> CheckResult:
     expected = _expected(answer)
     if expected is None:
-        return Finding("unscored", "neither check.calls nor the teacher says which call is expected")
+        return CheckResult("unscored", NothingExpected("calls"))
     found = [(call.name, call.arguments) for call in answer.calls]
     if not expected:
-        return Finding("fail", f"calls {found[0][0]}; the teacher calls nothing") if found else Finding("pass")
+        return CheckResult("fail", CallsSomething(found[0][0])) if found else CheckResult("pass")
     left = list(found)
     for name, arguments in expected:
         if (name, arguments) in left:
@@ -26,11 +29,10 @@ def tool_call(answer: Answer) -> Finding:
             continue
         same_name = next((other for other, _ in left if other == name), None)
         if same_name is None:
-            said = ", ".join(other for other, _ in found) or "nothing"
-            return Finding("fail", f"does not call {name}; calls {said}")
+            return CheckResult("fail", CallMissing(name, ", ".join(other for other, _ in found)))
         given = next(values for other, values in left if other == name)
-        return Finding("fail", f"{name}: {_difference(given, arguments)}")
-    return Finding("fail", f"calls {left[0][0]} besides") if left else Finding("pass")
+        return CheckResult("fail", _difference(name, given, arguments))
+    return CheckResult("fail", CallTooMany(left[0][0])) if left else CheckResult("pass")
 
 
 def _expected(answer: Answer) -> list[tuple[str, Any]] | None:
@@ -42,12 +44,11 @@ def _expected(answer: Answer) -> list[tuple[str, Any]] | None:
     return [(call.name, call.arguments) for call in answer.reference_calls]
 
 
-def _difference(found: Any, expected: Any) -> str:
+def _difference(name: str, found: Any, expected: Any) -> Reason:
     if not isinstance(found, Mapping) or not isinstance(expected, Mapping):
-        return f"arguments {str(found)[:100]!r}, not {str(expected)[:100]!r}"
+        return ArgumentsDiffer(name, str(found)[:100], str(expected)[:100])
     for key in [*expected, *found]:
         if found.get(key) != expected.get(key) or (key in found) != (key in expected):
-            said = repr(found[key])[:80] if key in found else "missing"
-            wanted = repr(expected[key])[:80] if key in expected else "not asked for"
-            return f"argument {key} is {said}, expected {wanted}"
-    return "arguments differ"
+            said, wanted = (repr(one[key])[:80] if key in one else None for one in (found, expected))
+            return ArgumentDiffers(name, str(key), said, wanted)
+    return ArgumentsDiffer(name, str(found)[:100], str(expected)[:100])

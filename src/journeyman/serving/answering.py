@@ -17,7 +17,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from journeyman.inference.llama import LlamaEngine
+from journeyman.http_client import Retry, with_retries_async
+from journeyman.protocols import ServedEngine
 from journeyman.redaction.redactor import Conversation
 from journeyman.serving.answers import named
 from journeyman.serving.engine import KeptEngine
@@ -28,6 +29,8 @@ from journeyman.serving.stream import error_object, served_stream
 _PATH = "/v1/chat/completions"
 _CLIENT_LEFT = 499
 _AGAIN_S = "2"
+_UNREAD = Retry(tries=2, first_wait_s=0.05, statuses=frozenset(), errors=(httpx.RemoteProtocolError,))
+"""Once more, and only for a connection that was closed without an answer: the request may be what ended the engine."""
 
 
 @dataclass(frozen=True)
@@ -63,16 +66,13 @@ class Answering:
     def _no_answer(self, status: int) -> Response:
         return JSONResponse(error_object(self.kept.why_not()), status_code=status, headers={"retry-after": _AGAIN_S})
 
-    async def _ask(self, engine: LlamaEngine, asked: dict[str, Any]) -> httpx.Response:
+    async def _ask(self, engine: ServedEngine, asked: dict[str, Any]) -> httpx.Response:
         """The engine's response. A connection that it drops before it has read the request is made again, once."""
         made = self.client.build_request("POST", engine.address + _PATH, headers=engine.headers, json=asked)
         streamed = bool(asked.get("stream"))
-        try:
-            return await self.client.send(made, stream=streamed)
-        except httpx.RemoteProtocolError:
-            if not engine.alive:
-                raise
-            return await self.client.send(made, stream=streamed)
+        return await with_retries_async(
+            lambda: self.client.send(made, stream=streamed), _UNREAD, again=lambda: engine.alive
+        )
 
 
 def _whole(

@@ -13,7 +13,6 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
-import httpx
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -21,9 +20,10 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from journeyman.foreign import plain
-from journeyman.inference.llama import ONE_SHOT, LlamaEngine
+from journeyman.http_client import async_engine_client
 from journeyman.manifests import BundleManifest, RolePrompt
-from journeyman.models.gguf_file import GgufFile
+from journeyman.models.opening import open_base
+from journeyman.protocols import ServedEngine
 from journeyman.records import Message
 from journeyman.redaction.redactor import Conversation, Redactor
 from journeyman.serving.answering import Answering
@@ -99,7 +99,7 @@ def ignored_of(bundle: BundleManifest, asked: Asked) -> dict[str, str]:
 
 def make_app(
     bundle: BundleManifest,
-    engine: LlamaEngine,
+    engine: ServedEngine,
     prompts: PromptCheck | None = None,
     say: Callable[[str], None] = lambda text: None,
     given_up: Callable[[], None] = lambda: None,
@@ -116,7 +116,7 @@ def make_app(
     Raises:
         InputError: a system prompt of the bundle holds a control token of the base.
     """
-    prompts = prompts or PromptCheck(GgufFile(engine.settings.base))
+    prompts = prompts or PromptCheck(open_base(engine.settings.base))
     frames = {role: f"{one.begins} {one.ends}" for role, one in bundle.prompts.items()}
     prompts.check_system_prompts(frames | bundle.system_prompts)
     started = int(time.time())
@@ -132,7 +132,7 @@ def make_app(
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         async with (
-            httpx.AsyncClient(timeout=None, trust_env=False, limits=ONE_SHOT) as client,
+            async_engine_client() as client,
             kept_engine(engine, say, given_up) as kept,
         ):
             app.state.kept, app.state.answering = kept, Answering(kept, client)

@@ -13,7 +13,8 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 
 from journeyman.errors import EngineError
-from journeyman.inference.llama import EngineSettings, LlamaEngine
+from journeyman.inference.engines import start_engine
+from journeyman.protocols import EngineSettings, ServedEngine
 
 _LOOK_EVERY_S = 0.1
 _STEADY_S = 60.0
@@ -24,15 +25,16 @@ _WAITS_S = (0.0, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0, 30.0, 30.0)
 class KeptEngine:
     """The engine that answers now. Use `kept_engine`, which watches it."""
 
-    def __init__(self, engine: LlamaEngine, say: Callable[[str], None], given_up: Callable[[], None]) -> None:
+    def __init__(self, engine: ServedEngine, say: Callable[[str], None], given_up: Callable[[], None]) -> None:
         self.settings: EngineSettings = engine.settings
         self._engine, self._say, self._given_up = engine, say, given_up
+        self._identity = engine.engine_identity
         self._started = time.monotonic()
         self._lock = threading.RLock()  # a signal may come while it is held
         self.stopping = False
         self.failed = False
 
-    def ready(self) -> LlamaEngine | None:
+    def ready(self) -> ServedEngine | None:
         """The engine to ask; None while there is none."""
         return self._engine if self._engine.alive and not self.stopping else None
 
@@ -88,7 +90,7 @@ class KeptEngine:
         def work() -> None:
             failed: BaseException | None = None
             try:
-                self._take(LlamaEngine(self.settings))
+                self._take(self._same(start_engine(self.settings)))
             except BaseException as error:
                 failed = error
             with suppress(RuntimeError):  # the loop was closed meanwhile
@@ -97,7 +99,16 @@ class KeptEngine:
         threading.Thread(target=work, name="engine start", daemon=True).start()
         await done
 
-    def _take(self, engine: LlamaEngine) -> None:
+    def _same(self, engine: ServedEngine) -> ServedEngine:
+        """The engine, unless its package was replaced while the server ran: what answers now would be unevaluated."""
+        if found := self._identity.differences(engine.engine_identity):
+            engine.stop()
+            raise EngineError(
+                f"the engine was replaced while the server ran: {'; '.join(found)}", "Restart journeyman serve"
+            )
+        return engine
+
+    def _take(self, engine: ServedEngine) -> None:
         with self._lock:
             if not self.stopping:
                 old, self._engine, self._started = self._engine, engine, time.monotonic()
@@ -113,7 +124,7 @@ class KeptEngine:
 
 @asynccontextmanager
 async def kept_engine(
-    engine: LlamaEngine, say: Callable[[str], None], given_up: Callable[[], None]
+    engine: ServedEngine, say: Callable[[str], None], given_up: Callable[[], None]
 ) -> AsyncIterator[KeptEngine]:
     """The engine, started again whenever it ends while this is open; the last one is stopped at the end.
 

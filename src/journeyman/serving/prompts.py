@@ -8,7 +8,7 @@ from typing import Any
 
 from journeyman.errors import InputError
 from journeyman.foreign import plain
-from journeyman.models.gguf_file import GgufFile
+from journeyman.models.base import Base
 from journeyman.records import tool_name
 from journeyman.rendering.control import ControlTokens
 from journeyman.rendering.template import template_of
@@ -22,9 +22,9 @@ class PromptCheck:
         InputError: the file has no chat template.
     """
 
-    def __init__(self, base: GgufFile) -> None:
-        self._template = template_of(base.metadata, base.path.name)
-        self.control = ControlTokens(base.metadata)
+    def __init__(self, base: Base) -> None:
+        self._template = template_of(base.tokenizer, base.path.name)
+        self.control = ControlTokens(base.tokenizer)
 
     def check_system_prompts(self, prompts: Mapping[str, str]) -> None:
         """Raises an InputError where a trained system prompt holds a control token: curate lets none through."""

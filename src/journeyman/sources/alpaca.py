@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from journeyman.reasons import sources as why
 from journeyman.records import Interaction, Message
 from journeyman.sources.fields import NotAnInteraction, content_text, kind, without
 from journeyman.sources.learn import ANSWER_FIELDS
@@ -26,11 +27,11 @@ def interactions(row: Mapping[str, Any], place: Place) -> Iterator[Interaction |
     question = content_text(row.get("instruction", row.get("prompt")), "instruction")
     given = content_text(row.get("input"), "input")
     if not question and not given:
-        raise NotAnInteraction("instruction and input are empty")
+        raise NotAnInteraction(why.FieldEmpty("instruction and input"))
     messages = with_system(row, _history(row.get("history")))
     messages.append(Message(role="user", content="\n".join(part for part in (question, given) if part)))
     if all(row.get(name) in (None, "") for name in ANSWER_FIELDS):
-        raise NotAnInteraction("output is empty")
+        raise NotAnInteraction(why.FieldEmpty("output"))
     rest = without(row, "instruction", "input", "prompt", "history")
     yield from answered_row(rest, messages, place, "history")
 
@@ -39,11 +40,11 @@ def _history(value: Any) -> list[Message]:
     if value is None:
         return []
     if not isinstance(value, list):
-        raise NotAnInteraction(f"history is {kind(value)}, not a list")
+        raise NotAnInteraction(why.WrongType("history", kind(value), "a list"))
     messages = []
     for index, pair in enumerate(value):
         if not isinstance(pair, list) or len(pair) != 2:
-            raise NotAnInteraction(f"history[{index}] is no pair of question and answer")
+            raise NotAnInteraction(why.WrongType(f"history[{index}]", kind(pair), "a pair of question and answer"))
         for role, text in zip(("user", "assistant"), pair, strict=True):
             messages.append(Message(role=role, content=content_text(text, f"history[{index}]")))
     return messages

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from journeyman.foreign import plain
+from journeyman.reasons import sources as why
 from journeyman.records import Interaction, Message
 from journeyman.sources.asking import Asked, system_turns
 from journeyman.sources.events import are_events, events_apart
@@ -79,7 +80,7 @@ def with_echo(call: Asked, output: Any, place: str) -> Asked:
     if response.get("object") != "response":
         return call
     if response.get("previous_response_id"):
-        raise NotAnInteraction(f"{place}.previous_response_id: the conversation before it is not in this row")
+        raise NotAnInteraction(why.EarlierResponse(f"{place}.previous_response_id"))
     own = system_turns(response.get("instructions"), place)
     known = any(message.role == "system" for message in call.messages)
     messages = call.messages if known else [*own, *call.messages]
@@ -106,8 +107,8 @@ def answers_of(value: Any, place: str) -> list[Answer]:
         if isinstance(value, str):  # an answer that is itself JSON
             return [{"output": value}]
         named = ", ".join(repr(plain(str(key), 30)) for key in list(opened)[:6])
-        raise NotAnInteraction(f"{place} has the fields {named}: neither text nor a message that is known")
-    raise NotAnInteraction(f"{place} is {kind(opened)}, neither text nor a message")
+        raise NotAnInteraction(why.UnknownFields(place, named, "an answer"))
+    raise NotAnInteraction(why.WrongType(place, kind(opened), "text or a message"))
 
 
 def _object(value: Mapping[str, Any], place: str) -> list[Answer] | None:
@@ -133,7 +134,7 @@ def _object(value: Mapping[str, Any], place: str) -> list[Answer] | None:
 def _said(text: str, place: str) -> Answer:
     """A text that is the answer; "None" is what a log writes for one that it could not hold."""
     if text.strip() in LOST:
-        raise NotAnInteraction(f"{place} is {text.strip()!r}: the answer, or the call that it was, is lost")
+        raise NotAnInteraction(why.AnswerLost(place, text.strip()))
     return {"output": text}
 
 
@@ -165,7 +166,7 @@ def _generations(value: list[Any], place: str) -> list[Answer]:
     """LangChain's: a list for each prompt of a batch, in it each answer."""
     if value and all(isinstance(one, list) for one in value):
         if len(value) > 1:
-            raise NotAnInteraction(f"{place} holds answers to {len(value)} prompts of one batch: log one call a row")
+            raise NotAnInteraction(why.SeveralInOne(place, len(value), "answers to prompts of one batch"))
         return _generations(value[0], place)
     return [_generation(mapping(one), f"{place}[{index}]") for index, one in enumerate(value)]
 
@@ -188,7 +189,7 @@ def _turn(value: Mapping[str, Any], place: str) -> Answer:
         shaped["content"] = said
     message = chat_message(shaped, place)
     if message.role != "assistant":
-        raise NotAnInteraction(f"{place} is a turn of role {message.role!r}: no answer")
+        raise NotAnInteraction(why.NotAnAnswer(place, f"a turn of role {plain(message.role, 40)!r}"))
     answer = answer_fields(message, None)
     beside = without(message.extra, "refusal", "reasoning_content", "reasoning")
     answer |= {"extra": {"answer": beside}} if beside else {}
@@ -225,7 +226,7 @@ def _last(values: list[Any], place: str) -> list[Answer]:
     """Several answers of the assistant, or a dialogue whose last turn is the answer."""
     turns = [as_turn(decoded(one)) for one in values]
     if not all(isinstance(one, Mapping) for one in turns):
-        raise NotAnInteraction(f"{place} is a list of {kind(values[0])} and more: neither text nor messages")
+        raise NotAnInteraction(why.WrongType(place, f"a list of {kind(values[0])} and more", "text or messages"))
     roles = [str(one.get("role", "assistant")).lower() for one in turns]
     if all(role in ("assistant", "model", "ai") for role in roles):
         return [_with_finish(one, turns[index], f"{place}[{index}]") for index, one in enumerate(values)]

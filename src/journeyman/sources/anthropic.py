@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from journeyman.reasons import sources as why
 from journeyman.records import Interaction, Message, ToolCall
 from journeyman.sources.fields import (
     NotAnInteraction,
@@ -56,10 +57,7 @@ def interactions(row: Mapping[str, Any], place: Place) -> Iterator[Interaction]:
     result = mapping(row.get("result"))
     response = mapping(result.get("message")) or _response(row)
     if "messages" not in request:
-        raise NotAnInteraction(
-            "an answer without its request: put the file with the requests into data.sources too (both hold "
-            "custom_id), or log request and response in one row"
-        )
+        raise NotAnInteraction(why.NoRequest())
     status = claimed(*distinct(row, mapping(row.get("response")), without(response, "type"), _outcome(result)))
     answer, reasoning = _turn("assistant", response.get("content"), "content") if response else ([], None)
     metadata = first(row.get("metadata"), request.get("metadata"))
@@ -105,7 +103,7 @@ def _continued(prefill: str, said: str) -> str:
 def _conversation(request: Mapping[str, Any]) -> list[Message]:
     turns = decoded(request["messages"])
     if not isinstance(turns, list):
-        raise NotAnInteraction(f"messages is {kind(turns)}, not a list")
+        raise NotAnInteraction(why.WrongType("messages", kind(turns), "a list"))
     messages: list[Message] = []
     system = content_text(request.get("system"), "system")
     if system:
@@ -114,7 +112,7 @@ def _conversation(request: Mapping[str, Any]) -> list[Message]:
         turn = mapping(one)
         role = turn.get("role")
         if not isinstance(role, str):
-            raise NotAnInteraction(f"messages[{index}] has no role")
+            raise NotAnInteraction(why.FieldMissing("role", f"messages[{index}]"))
         messages += _turn(role, turn.get("content"), f"messages[{index}].content")[0]
     return asked(messages, "messages")
 
@@ -134,7 +132,7 @@ def _turn(role: str, content: Any, place: str) -> tuple[list[Message], str | Non
             case "tool_use":
                 name = block.get("name")
                 if not isinstance(name, str) or not name:
-                    raise NotAnInteraction(f"{here} has no name")
+                    raise NotAnInteraction(why.FieldMissing("name", here))
                 calls.append(
                     ToolCall(name=name, arguments=decoded(block.get("input")), id=text_or_none(block.get("id")))
                 )

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from journeyman.foreign import plain
+from journeyman.reasons import sources as why
 from journeyman.records import Message
 from journeyman.sources.events import are_events, events_apart
 from journeyman.sources.fields import NotAnInteraction, decoded, first, mapping, tools_of, without
@@ -48,7 +49,7 @@ def asked_of(value: Any, place: str) -> Asked:
     """
     value = decoded(value)
     if value in (None, "", [], {}):
-        raise NotAnInteraction(f"{place} is empty: the call's input was not recorded")
+        raise NotAnInteraction(why.FieldEmpty(place, "the call's input was not recorded"))
     if isinstance(value, Mapping):
         return _request(value, place)
     if isinstance(value, list):
@@ -62,18 +63,18 @@ def _unnested(value: list[Any], place: str) -> list[Any]:
     """LangChain logs batches: [[turn, …]]; one text alone is a prompt."""
     if all(isinstance(one, list) for one in value):
         if len(value) > 1:
-            raise NotAnInteraction(f"{place} holds {len(value)} conversations of one batch: log one call a row")
+            raise NotAnInteraction(why.SeveralInOne(place, len(value), "conversations of one batch"))
         return _unnested(value[0], place) if value[0] else value[0]
     if all(isinstance(one, str) for one in value):
         if len(value) > 1:
-            raise NotAnInteraction(f"{place} holds {len(value)} prompts of one batch: log one call a row")
+            raise NotAnInteraction(why.SeveralInOne(place, len(value), "prompts of one batch"))
         return [{"role": "user", "content": value[0]}]
     return value
 
 
 def _request(value: Mapping[str, Any], place: str) -> Asked:
     if first(value.get("previous_response_id"), value.get("previousResponseId")):
-        raise NotAnInteraction(f"{place}.previous_response_id: the conversation before it is not in this row")
+        raise NotAnInteraction(why.EarlierResponse(f"{place}.previous_response_id"))
     name = next((key for key in _CONVERSATIONS if value.get(key) not in (None, "", [], {})), None)
     if name is None or ("role" in value and name == "message"):
         return _no_conversation(value, place)
@@ -97,7 +98,7 @@ def _no_conversation(value: Mapping[str, Any], place: str) -> Asked:
     if isinstance(arguments, list) and arguments:
         return asked_of(arguments[0], f"{place}.args[0]")
     named = ", ".join(repr(plain(str(key), 30)) for key in list(value)[:6])
-    raise NotAnInteraction(f"{place} has the fields {named} and no messages: it is no model's input that is known")
+    raise NotAnInteraction(why.UnknownFields(place, named, "a conversation"))
 
 
 def system_turns(value: Any, place: str) -> list[Message]:

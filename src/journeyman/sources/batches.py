@@ -12,11 +12,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from journeyman.reasons import files as why
 from journeyman.sources.files import Row, read_file
 
 MOST_BYTES = 1 << 30
-JOINED = "a batch's request: read together with its answer"
-_LATE = "a batch's request that no answer was found for"
 
 
 class Batches:
@@ -61,7 +60,11 @@ class Batches:
         if value is None or not isinstance(custom_id, str):
             return row
         if number in self.requests and _is_request(value):
-            return replace(row, value=None, problem=JOINED if custom_id in self._answered else _LATE)
+            return replace(
+                row,
+                value=None,
+                problem=why.BatchRequestJoined() if custom_id in self._answered else why.BatchRequestUnanswered(),
+            )
         body = self._bodies.get(custom_id)
         return row if body is None else replace(row, value={**body, **value})
 

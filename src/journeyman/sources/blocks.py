@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from journeyman.foreign import plain
+from journeyman.reasons import sources as why
 from journeyman.records import Message, ToolCall
 from journeyman.sources.fields import NotAnInteraction, decoded, kind, mapping, text_or_none
 from journeyman.sources.history import LEFT_OUT
@@ -44,7 +45,7 @@ def blocks_of(content: Any, place: str) -> Blocks:
         found.texts += [content] if content else []
         return found
     if not isinstance(content, list):
-        raise NotAnInteraction(f"{place} is {kind(content)}, not text or a list")
+        raise NotAnInteraction(why.WrongType(place, kind(content), "text or a list"))
     for index, one in enumerate(content):
         _add(found, one, f"{place}[{index}]")
     return found
@@ -74,7 +75,7 @@ def _add(found: Blocks, one: Any, place: str) -> None:
 def _call(block: dict[str, Any], place: str) -> ToolCall:
     name = block.get("name")
     if not isinstance(name, str) or not name:
-        raise NotAnInteraction(f"{place} has no name")
+        raise NotAnInteraction(why.FieldMissing("name", place))
     input_ = decoded(block.get("input"))
     return ToolCall(name=name, arguments={} if input_ in (None, "") else input_, id=text_or_none(block.get("id")))
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from journeyman.foreign import plain
+from journeyman.reasons import sources as why
 from journeyman.records import Interaction
 from journeyman.sources.answering import answers_of, interactions_of, with_echo
 from journeyman.sources.asking import asked_of
@@ -40,7 +41,7 @@ def interactions(row: Mapping[str, Any], place: Place) -> Iterator[Interaction]:
     metadata, metrics = mapping(row.get("metadata")), mapping(row.get("metrics"))
     type_ = first(mapping(row.get("span_attributes")).get("type"), "llm" if metadata.get("model") else None)
     if type_ != "llm":
-        raise NotAnInteraction(f"a span of type {plain(str(type_), 40)!r}: no model's call")
+        raise NotAnInteraction(why.NotAModelCall("a span", plain(str(type_), 40)))
     call = with_echo(asked_of(row.get("input"), "input"), row.get("output"), "output")
     base = {
         "id": text_or_none(first(row.get("id"), row.get("span_id"))) or place.source,

@@ -16,7 +16,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from journeyman.foreign import plain
-from journeyman.records import Interaction, Message, Note
+from journeyman.reasons import notes as note
+from journeyman.reasons import sources as why
+from journeyman.records import Interaction, Message
 from journeyman.sources.claude_lines import Call
 from journeyman.sources.claude_tree import Tree
 from journeyman.sources.fields import (
@@ -33,7 +35,7 @@ from journeyman.sources.session_files import is_claude
 from journeyman.sources.sessions import Session
 from journeyman.sources.status import Status
 
-_NOT_LOGGED = Note(code="tools_not_kept", detail="Claude Code logs neither its system prompt nor its tools")
+_NOT_LOGGED = note.ToolsNotKept("Claude Code logs neither its system prompt nor its tools").record()
 _BOOKKEEPING = {
     "agent-color", "agent-name", "agent-setting", "ai-title", "attribution-snapshot", "content-replacement",
     "custom-title", "file-history-snapshot", "last-prompt", "mode", "permission-mode", "pr-link", "progress",
@@ -65,19 +67,24 @@ def _is_streamed(row: Mapping[str, Any]) -> bool:
 def interactions(row: Mapping[str, Any], place: Place) -> Iterator[Interaction | NotAnInteraction]:
     if not isinstance(row, Session):
         if "agentType" in row and "type" not in row:
-            raise NotAnInteraction("what Claude Code says of a sub-agent: its session is in the .jsonl beside it")
+            raise NotAnInteraction(
+                why.LineOfSession("what Claude Code says of a sub-agent", "its session is in the .jsonl beside it")
+            )
         if _is_streamed(row):
             raise NotAnInteraction(
-                "a line of Claude Code's stream-json output, which lacks the prompt: give the session's file below "
-                "~/.claude/projects"
+                why.LineOfSession(
+                    "a line of Claude Code's stream-json output, which lacks the prompt",
+                    "give the session's file below ~/.claude/projects",
+                )
             )
-        raise NotAnInteraction("a line of a Claude Code session by itself: give the session's whole .jsonl file")
+        raise NotAnInteraction(
+            why.LineOfSession("a line of a Claude Code session by itself", "give the session's whole .jsonl file")
+        )
     yield from row.damaged
     for line in row.lines:
         type_ = line.value.get("type")
         if type_ not in ("user", "assistant", "attachment") and not (isinstance(type_, str) and type_ in _BOOKKEEPING):
-            shown = plain(str(type_), 40)
-            yield NotAnInteraction(f"a line of type {shown!r}, which is not known", line.number)
+            yield NotAnInteraction(why.UnknownType("a line", plain(str(type_), 40)), line.number)
     tree = Tree(row.lines, {one.line for one in row.damaged if one.line is not None}, place)
     yield from tree.unreadable
     roles = _roles(row, tree)
@@ -85,7 +92,7 @@ def interactions(row: Mapping[str, Any], place: Place) -> Iterator[Interaction |
         try:
             yield _interaction(call, tree, roles, place)
         except NotAnInteraction as reason:
-            yield NotAnInteraction(str(reason), call.line)
+            yield NotAnInteraction(reason.reason, call.line)
 
 
 def _interaction(call: Call, tree: Tree, roles: Mapping[str, str], place: Place) -> Interaction:
@@ -95,9 +102,9 @@ def _interaction(call: Call, tree: Tree, roles: Mapping[str, str], place: Place)
     if status.succeeded is False and call.is_api_error:
         answer = None
     elif message.get("model") == "<synthetic>":
-        raise NotAnInteraction("written by Claude Code itself, not by a model")
+        raise NotAnInteraction(why.NotByAModel("Claude Code"))
     elif not call.messages:
-        raise NotAnInteraction("an answer of which nothing but thinking is logged")
+        raise NotAnInteraction(why.OnlyThoughts())
     past = tree.history(call)
     return answered(
         past.messages,

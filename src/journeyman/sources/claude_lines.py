@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, NamedTuple
 
+from journeyman.reasons import sources as why
 from journeyman.records import Message, Note
 from journeyman.sources.blocks import Blocks
-from journeyman.sources.fields import NotAnInteraction, mapping
+from journeyman.sources.fields import NotAnInteraction, kind, mapping
 from journeyman.sources.history import LEFT_OUT
 
 _ERRORS = ("API Error", "Claude AI usage limit", "Credit balance", "Prompt is too long", "Request timed out")
@@ -107,7 +108,7 @@ class Task(NamedTuple):
 def content_of(value: dict[str, Any]) -> Any:
     message = value.get("message")
     if not isinstance(message, dict):
-        raise NotAnInteraction("message is not an object")
+        raise NotAnInteraction(why.WrongType("message", kind(message), "an object"))
     return message.get("content")
 
 

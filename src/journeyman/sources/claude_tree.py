@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 
 from journeyman.foreign import plain
+from journeyman.reasons import notes as note
+from journeyman.reasons import sources as why
 from journeyman.records import Message, Note
 from journeyman.sources.blocks import blocks_of
 from journeyman.sources.claude_lines import Call, Entry, Past, Task, content_of, user_turns_joined
@@ -54,7 +56,9 @@ class Tree:
         uuid, type_ = text_or_none(value.get("uuid")), value.get("type")
         if uuid is None:
             if type_ in ("user", "assistant"):
-                self.unreadable.append(NotAnInteraction(f"a line of type {type_!r} without a uuid", line.number))
+                self.unreadable.append(
+                    NotAnInteraction(why.FieldMissing("uuid", f"a line of type {type_!r}"), line.number)
+                )
                 self._damaged.add(line.number)
         elif uuid not in self._by_uuid:  # a resumed session's file repeats lines
             self._by_uuid[uuid] = Entry(line.number, value, uuid, text_or_none(value.get("parentUuid")))
@@ -73,7 +77,7 @@ class Tree:
             try:
                 self._read_one(entry)
             except NotAnInteraction as reason:
-                self.unreadable.append(NotAnInteraction(str(reason), entry.line))
+                self.unreadable.append(NotAnInteraction(reason.reason, entry.line))
                 self._damaged.add(entry.line)
                 del self._by_uuid[entry.uuid]
         for entry in self._by_uuid.values():
@@ -104,7 +108,7 @@ class Tree:
             case "attachment":
                 self._read_attachment(entry)
             case "system" if value.get("subtype") == "microcompact_boundary":
-                entry.note = Note(code="history_not_whole", detail="Claude Code cleared some older results of tools")
+                entry.note = note.HistoryGap("some older results of tools, which Claude Code cleared").record()
 
     def _add_to_call(self, entry: Entry) -> None:
         content = content_of(entry.value)
@@ -128,7 +132,7 @@ class Tree:
             entry.messages = [Message(role="user", content="\n".join(blocks.texts), extra=blocks.extra)]
         else:
             shown = plain(str(attached.get("type")), 40)
-            entry.note = Note(code="turns_not_kept", detail=f"an attachment of type {shown!r}")
+            entry.note = note.TurnsNotKept(f"an attachment of type {shown!r}").record()
 
     def history(self, call: Call) -> Past:
         """What the model saw before this call.
@@ -143,13 +147,13 @@ class Tree:
             at = step
             key = at.key if isinstance(at, Call) else at.uuid
             if key in seen:
-                raise NotAnInteraction("parentUuid goes in a circle")
+                raise NotAnInteraction(why.HistoryBroken("circle"))
             seen.add(key)
             turns.append(at)
             size += sum(map(characters, at.messages))
             if size > self._place.max_history:
                 raise too_long(self._place)
-        notes = [note for turn in turns for note in self._notes(turn)]
+        notes = [one for turn in turns for one in self._notes(turn)]
         turns.reverse()
         time = next((one.value.get("timestamp") for one in reversed(turns) if isinstance(one, Entry)), None)
         return Past(self._flat(turns, call.entries[0].line), _once(notes), time)
@@ -159,7 +163,7 @@ class Tree:
         if isinstance(at, Entry) and at.prompts and at.parent is not None:
             siblings = self._prompts[self._place_of(at.parent)]
             if any(other.line > at.line for other in siblings):
-                notes.append(Note(code="branch_left", detail="the user went back to before this answer"))
+                notes.append(note.BranchLeft().record())
         return notes
 
     def _before(self, at: Call | Entry, is_answer: bool) -> Call | Entry | None:
@@ -169,8 +173,8 @@ class Tree:
         if found is None:
             found = self._over_damage(at)
             if is_answer:
-                raise NotAnInteraction("the turn that it answers is on a damaged line")
-            at.note = Note(code="history_not_whole", detail="a turn on a damaged line")
+                raise NotAnInteraction(why.HistoryBroken("damaged_line"))
+            at.note = note.HistoryGap("a turn on a damaged line").record()
         found = self._over_bookkeeping(found)
         return self._call_of.get(found.uuid, found)
 
@@ -192,9 +196,7 @@ class Tree:
         before = [one for one in self._by_uuid.values() if one.agent == first.agent and one.line < first.line]
         last = max(before, key=lambda one: one.line, default=None)
         if last is None or not any(last.line < number < first.line for number in self._damaged):
-            raise NotAnInteraction(
-                f"its history is not whole: the parentUuid of line {first.line} is not in the file (give all of it)"
-            )
+            raise NotAnInteraction(why.HistoryBroken("parent_missing", f"line {first.line}"))
         return last
 
     def _flat(self, turns: Sequence[Call | Entry], before: int) -> list[Message]:
@@ -250,4 +252,4 @@ class Tree:
 
 
 def _once(notes: Sequence[Note]) -> list[Note]:
-    return list({(one.code, one.detail): one for one in notes}.values())
+    return list({(one.code, *one.details.items()): one for one in notes}.values())

@@ -16,7 +16,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from journeyman.foreign import plain
-from journeyman.records import Interaction, Message, Note
+from journeyman.reasons import notes as note
+from journeyman.reasons import sources as why
+from journeyman.records import Interaction, Message
 from journeyman.sources.codex_items import Answer, Unread, call_of, is_context, output_of, spoken
 from journeyman.sources.fields import NotAnInteraction, between_ms, iso_time, mapping, named_role, text_or_none, without
 from journeyman.sources.history import answered
@@ -26,8 +28,8 @@ from journeyman.sources.sessions import Line, Session
 
 _ANSWER_ITEMS = ("reasoning", "function_call", "custom_tool_call", "local_shell_call")
 _OUTPUTS = ("function_call_output", "custom_tool_call_output")
-_LEFT = Note(code="branch_left", detail="the user went back to before this answer")
-_GAP = Note(code="history_not_whole", detail="a line of the session that was not understood")
+_LEFT = note.BranchLeft().record()
+_GAP = note.HistoryGap("a line of the session that was not understood").record()
 _DAMAGED = "damaged line"
 _NO_ITEMS = ("event_msg", "turn_context", "session_meta")
 _BOOKKEEPING = ("ghost_snapshot", "other")
@@ -59,10 +61,15 @@ def interactions(row: Mapping[str, Any], place: Place) -> Iterator[Interaction |
         lines += [Line(number, mapping(item)) for item in row["items"]]
     elif _is_streamed(row):
         raise NotAnInteraction(
-            "a line of `codex exec --json`, which lacks the prompt: give the rollout's file below ~/.codex/sessions"
+            why.LineOfSession(
+                "a line of `codex exec --json`, which lacks the prompt",
+                "give the rollout's file below ~/.codex/sessions",
+            )
         )
     else:
-        raise NotAnInteraction("a line of a Codex session by itself: give the rollout's whole .jsonl file")
+        raise NotAnInteraction(
+            why.LineOfSession("a line of a Codex session by itself", "give the rollout's whole .jsonl file")
+        )
     rollout = _Rollout(place)
     for line in sorted(
         [*lines, *(Line(one.line or 0, {_DAMAGED: one}) for one in damaged)], key=lambda one: one.number
@@ -90,7 +97,8 @@ class _Rollout:
         self._answer: Answer | None = None
         self._model: str | None = None
         self._time: Any = None
-        self._broken = self._torn = ""
+        self._broken: why.HistoryBroken | None = None
+        self._torn: why.HistoryBroken | None = None
         self._gap = False
         base = mapping(meta.get("base_instructions")).get("text") or meta.get("instructions")
         self._instructions = base if isinstance(base, str) else ""
@@ -108,7 +116,7 @@ class _Rollout:
             elif isinstance(type_, str) and type_ not in ("session_meta", "event_msg", "turn_context", "compacted"):
                 type_, payload = "response_item", value
             else:
-                raise NotAnInteraction("no payload")
+                raise NotAnInteraction(why.FieldMissing("payload"))
         if type_ == "session_meta":
             self._session(payload)
         elif type_ == "turn_context":
@@ -122,20 +130,20 @@ class _Rollout:
             self.flush()
             self._compact(payload)
         else:
-            raise Unread(f"a line of type {plain(str(type_), 40)!r}, which is not known")
+            raise Unread(why.UnknownType("a line", plain(str(type_), 40)))
 
     def lost(self, line: Line, reason: NotAnInteraction) -> None:
         """A line that could not be read: what it belonged to or was asked by it is lost with it."""
-        self.made.append(NotAnInteraction(str(reason), line.number, reason.text))
+        self.made.append(NotAnInteraction(reason.reason, line.number, reason.text))
         if isinstance(reason, Unread):  # not an item: a newer version's, of which nobody knows what it does
             self._gap = True
             return
         if line.value.get("type") in _NO_ITEMS or any(f'"{one}"' in (reason.text or "") for one in _NO_ITEMS):
             return
         if self._answer is not None and not self._answer.closed:
-            self._torn = f"a part of it may be on line {line.number}, which was not understood"
+            self._torn = why.HistoryBroken("part_not_understood", f"line {line.number}")
         self.flush()
-        self._torn = f"the turn that it answers may be on line {line.number}, which was not understood"
+        self._torn = why.HistoryBroken("answered_not_understood", f"line {line.number}")
 
     def _session(self, meta: Mapping[str, Any]) -> None:
         """A fork's file begins with the lines of the session that it comes from, their metadata included."""
@@ -163,9 +171,9 @@ class _Rollout:
             return
         elif type_ in ("compaction", "compaction_summary", "context_compaction"):
             self.flush()
-            self._broken = "its history was compacted on the server and is encrypted"
+            self._broken = why.HistoryBroken("encrypted")
         elif type_ not in _BOOKKEEPING:
-            raise NotAnInteraction(f"an item of type {plain(str(type_), 40)!r}, which is not known")
+            raise NotAnInteraction(why.UnknownType("an item", plain(str(type_), 40)))
         self._time = line.value.get("timestamp") or self._time
 
     def _event(self, line: Line, event: Mapping[str, Any]) -> None:
@@ -199,12 +207,11 @@ class _Rollout:
         message = None if answer is None else answer.message
         place = self._place.at(line)
         try:
-            if self._broken or self._torn:
-                torn, self._torn = self._torn, ""
-                self._gap = self._gap or bool(torn)
-                raise NotAnInteraction(self._broken or torn)
+            if broken := self._broken or self._torn:
+                self._gap, self._torn = self._gap or self._torn is not None, None
+                raise NotAnInteraction(broken)
             if message is not None and not (message.content or message.tool_calls):
-                raise NotAnInteraction("an answer of which nothing but reasoning is logged")
+                raise NotAnInteraction(why.OnlyThoughts())
             one = answered(
                 [*self._system(), *self._history],
                 message,
@@ -225,7 +232,7 @@ class _Rollout:
             self._behind.append((len(self._history), len(self.made)))
             self.made.append(one)
         except NotAnInteraction as reason:
-            self.made.append(NotAnInteraction(str(reason), line))
+            self.made.append(NotAnInteraction(reason.reason, line))
 
     def _extra(self, answer: Answer | None) -> dict[str, Any]:
         names = ("cwd", "cli_version", "originator", "source", "git")
@@ -250,7 +257,7 @@ class _Rollout:
 
     def _compact(self, payload: Mapping[str, Any]) -> None:
         replacement = payload.get("replacement_history")
-        self._broken, self._behind, self._gap = "", [], False
+        self._broken, self._behind, self._gap = None, [], False
         if isinstance(replacement, list):
             self._history = []
             for item in replacement:
@@ -258,7 +265,7 @@ class _Rollout:
             return
         summary = text_or_none(payload.get("message"))
         if summary is None:
-            self._broken = "its history was compacted, and the summary is not in the file"
+            self._broken = why.HistoryBroken("no_summary")
             return
         asked = [one for one in self._history if one.role in ("system", "user")]
         self._history = [*asked, Message(role="user", content=summary)]
@@ -272,7 +279,7 @@ class _Rollout:
         elif type_ in _ANSWER_ITEMS and type_ != "reasoning":
             self._history.append(Message(role="assistant", content="", tool_calls=[call_of(item)]))
         elif type_ not in ("reasoning", *_BOOKKEEPING):
-            self._broken = "its history was compacted on the server and is encrypted"
+            self._broken = why.HistoryBroken("encrypted")
 
     def _roll_back(self, turns: Any) -> None:
         count = turns if isinstance(turns, int) else 0

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from journeyman.reasons import notes as note
+from journeyman.reasons import sources as why
 from journeyman.records import Message, Note, ToolCall
 from journeyman.sources.blocks import blocks_of
 from journeyman.sources.fields import NotAnInteraction, decoded, mapping, text_or_none, without
@@ -15,6 +17,9 @@ _CONTEXT = (
     "<environment_context>", "<user_instructions>", "# AGENTS.md", "<turn_aborted>", "<skill", "<user_shell_command>",
     "<subagent_notification>", "<permissions", "<collaboration_mode>",
 )  # fmt: skip
+
+
+_NO_TOOLS = note.ToolsNotKept("Codex does not log them").record()
 
 
 class Unread(NotAnInteraction):
@@ -30,7 +35,7 @@ def spoken(item: Mapping[str, Any]) -> Message:
     """A message item."""
     role = item.get("role")
     if not isinstance(role, str) or role not in _ROLES:
-        raise NotAnInteraction("a message whose role is not known")
+        raise NotAnInteraction(why.UnknownRole("message.role"))
     blocks = blocks_of(item.get("content"), "content")
     return Message(role=_ROLES[role], content="".join(blocks.texts), extra=blocks.extra)
 
@@ -42,7 +47,7 @@ def call_of(item: Mapping[str, Any]) -> ToolCall:
         return ToolCall(name="local_shell", arguments=without(mapping(item.get("action")), "type"), id=id_)
     name = item.get("name")
     if not isinstance(name, str) or not name:
-        raise NotAnInteraction("a call without a name")
+        raise NotAnInteraction(why.FieldMissing("name", "a call"))
     if item.get("type") == "custom_tool_call":
         return ToolCall(name=name, arguments={"input": str(item.get("input") or "")}, id=id_)
     arguments = decoded(item.get("arguments"))
@@ -98,8 +103,8 @@ class Answer:
         return Message(role="assistant", content="\n\n".join(self.texts), tool_calls=self.calls)
 
     def notes(self) -> list[Note]:
-        notes = [Note(code="tools_not_kept", detail="Codex does not log the definitions of its tools")]
-        notes += [Note(code="parts_not_kept", detail=one) for one in dict.fromkeys(self.server)]
+        notes = [_NO_TOOLS]
+        notes += [note.PartsNotKept(repr(one)).record() for one in dict.fromkeys(self.server)]
         if self.interrupted:
-            notes.append(Note(code="other", detail="the user interrupted the turn after this answer"))
+            notes.append(note.TurnInterrupted().record())
         return notes

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import codecs
+import dataclasses
 import io
 import json
 from collections.abc import Iterator
 
+from journeyman.reasons import files as why
 from journeyman.sources import rows
 from journeyman.sources.opening import CHUNK, DAMAGED
 from journeyman.sources.rows import DECODER, Row, checked, refused
@@ -53,9 +55,9 @@ def lines_of(stream: io.BufferedReader, skip: int) -> Iterator[Row]:
         if skip:
             skip -= 1
         elif len(line) > rows.MAX_ROW_BYTES:
-            yield refused(number, f"longer than {rows.MAX_ROW_BYTES >> 20} MiB", line)
+            yield refused(number, why.RowTooLong(rows.MAX_ROW_BYTES >> 20), line)
         else:
-            yield Row(number, None, "", "", line)
+            yield Row(number, None, None, "", line)
 
 
 def _lines(stream: io.BufferedReader) -> Iterator[bytes]:
@@ -115,7 +117,7 @@ class _Documents:
             raise self._broken
         if self._in_list:
             self._number += 1
-            yield refused(self._number, "the file ends within a list: what followed is not there", "")
+            yield refused(self._number, why.ListCutOff(), "")
 
     def _skip_blank(self) -> bool:
         """Moves to the next sign that means something; False at the end."""
@@ -147,19 +149,21 @@ class _Documents:
             try:
                 value, end = DECODER.raw_decode(self._buffer, self._place)
             except RecursionError:
-                return self._skipped("nested too deeply")
+                return self._skipped(why.NestedTooDeeply(rows.MAX_DEPTH))
             except ValueError as error:
                 if left <= limit and self._more(max(CHUNK, left)):
                     continue
-                why = error.msg if isinstance(error, json.JSONDecodeError) else "a number too long, NaN or Infinity"
-                return self._skipped(f"not JSON: {why}" if left <= limit else f"longer than {limit >> 20} MiB")
+                if left > limit:
+                    return self._skipped(why.RowTooLong(limit >> 20))
+                told = error.msg if isinstance(error, json.JSONDecodeError) else rows.NO_NUMBER
+                return self._skipped(why.NotJson(told))
             if end == len(self._buffer) and not isinstance(value, dict) and self._more(CHUNK):
                 continue  # a number may go on in the next chunk
             text = self._buffer[self._place : end]
             self._place = end
             return checked(value, self._number, text)
 
-    def _skipped(self, why: str) -> Row:
+    def _skipped(self, reason: why.PassedOver) -> Row:
         """What cannot be read is passed over, to the next line that begins with a bracket."""
         shown, lost = self._buffer[self._place : self._place + 400], 0
         self._place += 1
@@ -168,12 +172,11 @@ class _Documents:
             if found:
                 lost += min(found) - self._place + 1
                 self._place = min(found)
-                what = f"{lost:,} characters are passed over"
-                self._in_list = False
+                self._in_list, rest = False, False
                 break
             lost += len(self._buffer) - self._place
             self._place = len(self._buffer)
             if not self._more(CHUNK):
-                what, self._in_list = f"the rest of the file is lost ({lost:,} characters)", False
+                self._in_list, rest = False, True
                 break
-        return refused(self._number, f"{why}; {what}", shown)
+        return refused(self._number, dataclasses.replace(reason, lost=lost, rest=rest), shown)

@@ -12,6 +12,9 @@ from collections.abc import Container, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from journeyman.foreign import plain
+from journeyman.reasons import sources as why
+from journeyman.reasons.files import SourceReason
 from journeyman.records import ToolCall
 
 FINISH_REASONS = {
@@ -32,15 +35,23 @@ _MAX_ENCODINGS = 3
 
 
 class NotAnInteraction(Exception):
-    """Why a row cannot become an interaction. The reason names fields and types, never values.
+    """Why a row cannot become an interaction.
 
     Attributes:
+        reason: with its code and details; it names fields and types and as little of the row's values as it can.
         line, text: of the line within a session's file that is meant, and its beginning; None: the row's own.
     """
 
-    def __init__(self, reason: str, line: int | None = None, text: str | None = None) -> None:
+    def __init__(self, reason: SourceReason, line: int | None = None, text: str | None = None) -> None:
         super().__init__(reason)
-        self.line, self.text = line, text
+        self.reason, self.line, self.text = reason, line, text
+
+    def __str__(self) -> str:
+        return self.reason.sentence()
+
+    def within(self, at: str, line: int | None = None) -> NotAnInteraction:
+        """The same of a thing within the row, as "spans[3]"."""
+        return NotAnInteraction(self.reason.within(at), line)
 
 
 def kind(value: Any) -> str:
@@ -146,7 +157,7 @@ def content_text(value: Any, place: str) -> str:
     if isinstance(value, Mapping):
         value = [value]
     if not isinstance(value, Sequence):
-        raise NotAnInteraction(f"{place} is {kind(value)}, not text")
+        raise NotAnInteraction(why.WrongType(place, kind(value), "text"))
     return "".join(_part_text(part, f"{place}[{index}]") for index, part in enumerate(value))
 
 
@@ -157,8 +168,8 @@ def _part_text(part: Any, place: str) -> str:
         for key in ("text", "content", "value", "refusal"):
             if isinstance(part.get(key), str):
                 return str(part[key])
-        raise NotAnInteraction(f"{place} is a part of type {str(part.get('type'))[:40]!r}: only text can be trained on")
-    raise NotAnInteraction(f"{place} is {kind(part)}, not a content part")
+        raise NotAnInteraction(why.NotText(place, repr(plain(str(part.get("type")), 40))))
+    raise NotAnInteraction(why.WrongType(place, kind(part), "a content part"))
 
 
 def tool_calls(value: Any, place: str) -> list[ToolCall]:
@@ -171,7 +182,7 @@ def tool_calls(value: Any, place: str) -> list[ToolCall]:
     if value is None or value == "":
         return []
     if not isinstance(value, list):
-        raise NotAnInteraction(f"{place} is {kind(value)}, not a list")
+        raise NotAnInteraction(why.WrongType(place, kind(value), "a list"))
     return [tool_call(one, f"{place}[{index}]") for index, one in enumerate(value)]
 
 
@@ -180,7 +191,7 @@ def tool_call(value: Any, place: str) -> ToolCall:
     inner = mapping(call.get("function")) or call
     name = first(inner.get("name"), inner.get("toolName"))
     if not isinstance(name, str) or not name:
-        raise NotAnInteraction(f"{place} has no name")
+        raise NotAnInteraction(why.FieldMissing("name", place))
     arguments: Any = next((inner[key] for key in ("arguments", "args", "input", "parameters") if key in inner), {})
     if arguments is None or (isinstance(arguments, str) and not arguments.strip()):
         arguments = {}  # a tool without arguments is called with nothing at all by some models

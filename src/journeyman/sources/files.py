@@ -20,7 +20,9 @@ from typing import IO, NamedTuple, cast
 from journeyman.artifacts import expanded
 from journeyman.errors import UsageError
 from journeyman.foreign import plain
+from journeyman.reasons import files as why
 from journeyman.sources.documents import documents_of, is_document, lines_of
+from journeyman.sources.nearby import nothing_found
 from journeyman.sources.opening import CHUNK, COMPRESSED, DAMAGED, opened, recoded
 from journeyman.sources.rows import Row, parse_line, refused
 from journeyman.sources.session_files import MAX_SESSION_BYTES, SESSION_NAMES, beside, refused_name, session_format
@@ -47,6 +49,8 @@ def log_sources(root: Path, entries: Sequence[str]) -> list[Source]:
         UsageError: an entry names nothing.
     """
     found: dict[Path, str] = {}
+    if not entries:
+        raise nothing_found("[]", root, "no entry names a log", is_log, root)
     for entry in entries:
         top = _top(root, entry)
         for path in log_files(root, entry):
@@ -84,21 +88,37 @@ def log_files(root: Path, name: str) -> list[Path]:
     Raises:
         UsageError: nothing is there, or something that is read once or without end: a pipe, a device, a socket.
     """
+    if not name.strip():
+        raise nothing_found(name, root, "an empty entry names no log", is_log, root)
     path = root / expanded(name)
     _refuse_special(path)
     if path.is_dir():
-        found = sorted(p for p in path.rglob("*") if p.is_file() and _is_log(p))
+        found = sorted(p for p in path.rglob("*") if p.is_file() and is_log(p))
         if not found:
-            kinds = " ".join(SUFFIXES)
-            raise UsageError(f"data.sources: {path}: no log file in this folder ({kinds})", "Mend data.sources")
+            why = f"no log file in this folder or below it (names end in {' '.join(SUFFIXES)})"
+            raise nothing_found(name, path, why, is_log, root)
         return found
     if any(sign in name for sign in "*?[") and not path.exists():
         anchor = Path(path.anchor)
         found = sorted(p for p in anchor.glob(str(path.relative_to(anchor))) if p.is_file())
         if not found:
-            raise UsageError(f"data.sources: {name!r} matches no file below {root}", "Mend data.sources")
+            raise nothing_found(name, path, "matches no file", is_log, root)
         return found
     return [path]
+
+
+def require_logs(root: Path, entries: Sequence[str]) -> None:
+    """Refuses entries of data.sources that name nothing.
+
+    Raises:
+        UsageError: it says what was looked for, where, and which logs lie nearby.
+    """
+    if not entries:
+        raise nothing_found("[]", root, "no entry names a log", is_log, root)
+    for entry in entries:
+        for path in log_files(root, entry):
+            if not path.exists():
+                raise nothing_found(entry, path, "no such file or folder", is_log, root)
 
 
 _SPECIAL = {stat.S_IFIFO: "a pipe", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device", stat.S_IFSOCK: "a socket"}
@@ -127,7 +147,8 @@ def bare_name(name: str) -> str:
     return name
 
 
-def _is_log(path: Path) -> bool:
+def is_log(path: Path) -> bool:
+    """Whether a file's name says that it is a log: only such files of a folder are read."""
     return bare_name(path.name.lower()).endswith(SUFFIXES) and not path.name.startswith(".")
 
 
@@ -138,7 +159,7 @@ def skipped_files(root: Path, entries: Sequence[str]) -> dict[str, int]:
         _below(path, folder): path.stat().st_size
         for folder in folders
         for path in sorted(folder.rglob("*"))
-        if path.is_file() and not _is_log(path) and not path.name.startswith(".")
+        if path.is_file() and not is_log(path) and not path.name.startswith(".")
     }
 
 
@@ -159,16 +180,9 @@ def read_file(path: Path, skip: int = 0, encoding: str = "auto") -> Iterator[tup
     except FileNotFoundError as error:
         raise UsageError(f"{path}: no such file", "Set data.sources in journeyman.toml to your log files") from error
     except (*DAMAGED, zipfile.BadZipFile, RuntimeError) as error:
-        yield refused(last + 1, _damage(error, rows), ""), done
+        yield refused(last + 1, why.FileDamaged(plain(str(error), 120), rows), ""), done
     except OSError as error:
         raise UsageError(f"{path}: {error.strerror or error}", "Make the file readable and run it again") from error
-
-
-def _damage(error: BaseException, rows: int) -> str:
-    return (
-        f"the file is damaged or ends too early ({plain(str(error), 120)}): {rows} rows were read, what follows is "
-        "lost; get the file again"
-    )
 
 
 def _rows_of(path: Path, skip: int, encoding: str) -> Iterator[tuple[Row, int]]:
@@ -182,7 +196,7 @@ def _rows_of(path: Path, skip: int, encoding: str) -> Iterator[tuple[Row, int]]:
     else:
         with opened(path, encoding) as (stream, raw):
             session = session_format(stream.peek(1 << 16))
-            rows = _stream_rows(stream, name, skip) if session is None else _session(stream, session, path, skip)
+            rows = stream_rows(stream, name, skip) if session is None else _session(stream, session, path, skip)
             for row in rows:
                 yield row, raw.tell()
 
@@ -191,13 +205,14 @@ def _session(stream: io.BufferedReader, name: str, path: Path, skip: int) -> Ite
     """A file that is one session, as one row."""
     raw = stream.read(MAX_SESSION_BYTES + 1)
     shown = raw[:200].decode("utf-8", errors="replace").encode("utf-8", "replace").decode()
-    row = Row(1, None, "", shown, raw, session=name, about=beside(path))
+    row = Row(1, None, None, shown, raw, session=name, about=beside(path))
     if len(raw) > MAX_SESSION_BYTES:
-        row = refused(1, f"a {SESSION_NAMES[name]} session longer than {MAX_SESSION_BYTES >> 20} MiB", raw)
+        row = refused(1, why.SessionTooLong(SESSION_NAMES[name], MAX_SESSION_BYTES >> 20), raw)
     yield from [row][skip:]
 
 
-def _stream_rows(stream: io.BufferedReader, name: str, skip: int) -> Iterator[Row]:
+def stream_rows(stream: io.BufferedReader, name: str, skip: int) -> Iterator[Row]:
+    """The rows of a stream of UTF-8, told by the file's bare name and its beginning: CSV, JSON documents or lines."""
     if name.endswith((".csv", ".tsv")):
         return csv_rows(stream, name.endswith(".tsv"), skip)
     if name.endswith(".traj"):
@@ -213,14 +228,14 @@ def _zip(path: Path, encoding: str) -> Iterator[tuple[Row, int]]:
         for member in archive.infolist():
             if member.is_dir():
                 continue
-            if not _is_log(Path(member.filename)) or bare_name(member.filename.lower()).endswith((".zip", ".parquet")):
-                found: Iterator[Row] = iter([refused(1, f"no log by its name ({member.file_size:,} bytes)", "")])
+            if not is_log(Path(member.filename)) or bare_name(member.filename.lower()).endswith((".zip", ".parquet")):
+                found: Iterator[Row] = iter([refused(1, why.NotALogFile(member.file_size), "")])
                 yield from _of_member(found, member.filename, raw)
             else:
                 with archive.open(member) as inside:
                     stream = recoded(io.BufferedReader(cast(io.RawIOBase, inside), CHUNK), encoding)
                     name = bare_name(member.filename.lower())
-                    yield from _of_member(_stream_rows(stream, name, 0), member.filename, raw)
+                    yield from _of_member(stream_rows(stream, name, 0), member.filename, raw)
 
 
 def _of_member(found: Iterator[Row], member: str, raw: IO[bytes]) -> Iterator[tuple[Row, int]]:
@@ -232,10 +247,13 @@ __all__ = [
     "SUFFIXES",
     "Row",
     "Source",
+    "is_log",
     "log_files",
     "log_sources",
     "parse_line",
     "read_file",
+    "require_logs",
     "skipped_files",
     "sources_of",
+    "stream_rows",
 ]

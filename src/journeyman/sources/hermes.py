@@ -11,6 +11,8 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+from journeyman.foreign import plain
+from journeyman.reasons import sources as why
 from journeyman.records import Message, ToolCall
 from journeyman.sources.fields import NotAnInteraction, decoded, tool_call, tools_of
 
@@ -53,7 +55,7 @@ def _defined(text: str, index: int) -> list[dict[str, Any]]:
             found.append(one)
             place = end + len(text[end:]) - len(text[end:].lstrip(", \t\r\n"))
     except ValueError as error:
-        raise NotAnInteraction(f"turn {index}: <tools> holds no JSON: {error}") from error
+        raise NotAnInteraction(why.FieldNotJson("<tools>", plain(str(error), 120), at=f"turn {index}")) from error
     return tools_of(found)
 
 
@@ -62,7 +64,7 @@ def _with_calls(message: Message, index: int) -> Message:
     for found in _CALL.finditer(message.content):
         value = decoded(found["inside"].strip())
         if not isinstance(value, dict):
-            raise NotAnInteraction(f"turn {index}: <tool_call> holds no JSON object")
+            raise NotAnInteraction(why.FieldNotJson("<tool_call>", at=f"turn {index}"))
         calls.append(tool_call(value, f"turn {index}.tool_call"))
     rest = _CALL.sub("", message.content).strip()
     return message.model_copy(update={"content": rest, "tool_calls": [*message.tool_calls, *calls]})

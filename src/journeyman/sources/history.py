@@ -9,6 +9,8 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from journeyman.reasons import notes as note
+from journeyman.reasons import sources as why
 from journeyman.records import Interaction, Message, Note
 from journeyman.sources.fields import NotAnInteraction
 from journeyman.sources.learn import learned
@@ -18,6 +20,8 @@ CUT = "cut_characters"
 """In a message's extra: how many characters of a tool's result were cut."""
 LEFT_OUT = "left_out"
 """In a message's extra: the kinds of its parts that are no text."""
+
+_CUT, _UNANSWERED = note.ToolResultsCut().record(), note.HistoryGap("the result of a call").record()
 
 _TURN, _CALL = 30, 60
 """Characters of `<|im_start|>assistant … <|im_end|>` and of `<tool_call>{"name": …, "arguments": …}</tool_call>`."""
@@ -41,7 +45,7 @@ def _cut(message: Message, limit: int) -> Message:
 def cut_notes(messages: Sequence[Message]) -> list[Note]:
     """A note where a tool's result was cut."""
     is_cut = any(CUT in one.extra for one in messages)
-    return [Note(code="tool_results_cut", detail="by data.cut_tool_results")] if is_cut else []
+    return [_CUT] if is_cut else []
 
 
 def characters(message: Message) -> int:
@@ -60,9 +64,7 @@ def is_longer(messages: Sequence[Message], limit: int) -> bool:
 
 
 def too_long(place: Place) -> NotAnInteraction:
-    return NotAnInteraction(
-        f"more than {place.max_history} characters before the answer: set data.cut_tool_results, or data.max_history"
-    )
+    return NotAnInteraction(why.HistoryTooLong(place.max_history))
 
 
 def answered(before: Sequence[Message], answer: Message | None, place: Place, **fields: Any) -> Interaction:
@@ -80,16 +82,16 @@ def answered(before: Sequence[Message], answer: Message | None, place: Place, **
         raise too_long(place)
     turns = [one for one in messages if one.role != "system"]
     if not any(one.role in ("user", "tool") for one in turns):
-        raise NotAnInteraction("an answer that no user message comes before")
+        raise NotAnInteraction(why.HistoryBroken("no_user_message"))
     if turns[0].role == "tool":
-        raise NotAnInteraction("the history starts at a tool's result: the call is not in it")
+        raise NotAnInteraction(why.HistoryBroken("starts_at_result"))
     if answer is not None and answer.extra.get(LEFT_OUT):
-        raise NotAnInteraction(f"the answer holds {_named(answer.extra[LEFT_OUT])}: only text can be trained on")
+        raise NotAnInteraction(why.NotText("the answer", _named(answer.extra[LEFT_OUT])))
     if now := _left_out(_since_the_last_answer(turns)):
-        raise NotAnInteraction(f"the answer is to {_named(now)}: only text can be trained on")
+        raise NotAnInteraction(why.NotText("what it answers", _named(now)))
     notes = [*fields.pop("notes", []), *_unanswered(turns)]
     if gone := _left_out(turns):
-        notes.append(Note(code="parts_not_kept", detail=f"{_named(gone)} in earlier turns"))
+        notes.append(note.PartsNotKept(f"{_named(gone)} in earlier turns").record())
     return Interaction(
         source=place.source,
         messages=messages,
@@ -116,7 +118,7 @@ def _left_out(turns: Sequence[Message]) -> list[str]:
 
 
 def _named(parts: Sequence[str]) -> str:
-    return "a part of type " + ", ".join(repr(part) for part in parts)
+    return ", ".join(repr(part) for part in parts)
 
 
 def _unanswered(turns: Sequence[Message]) -> list[Note]:
@@ -124,7 +126,7 @@ def _unanswered(turns: Sequence[Message]) -> list[Note]:
     if None in results:  # without ids nobody can say which
         return []
     open_ = {call.id for one in turns for call in one.tool_calls} - results
-    return [Note(code="history_not_whole", detail="a call without a result")] if open_ else []
+    return [_UNANSWERED] if open_ else []
 
 
 def answers_of(
@@ -154,4 +156,4 @@ def answers_of(
         except NotAnInteraction as reason:
             yield reason
     if not found:
-        raise NotAnInteraction("no assistant message answers a user message")
+        raise NotAnInteraction(why.NoAnswer())

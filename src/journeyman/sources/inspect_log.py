@@ -12,7 +12,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from journeyman.foreign import plain
-from journeyman.records import Interaction, Message, Note, ToolCall
+from journeyman.reasons import notes as note
+from journeyman.reasons import sources as why
+from journeyman.records import Interaction, Message, ToolCall
 from journeyman.sources.blocks import blocks_of
 from journeyman.sources.fields import (
     NotAnInteraction,
@@ -43,11 +45,13 @@ def interactions(row: Mapping[str, Any], place: Place) -> Iterator[Interaction |
     samples, eval_ = row.get("samples"), mapping(row.get("eval"))
     if not samples:
         raise NotAnInteraction(
-            "an Inspect log without samples: they are in the .eval file or beside it; make JSON of it with "
-            "`inspect log convert --to json`"
+            why.NotLogged(
+                "an Inspect log without samples, which are in the .eval file or beside it",
+                "make JSON of it with `inspect log convert --to json`",
+            )
         )
     if not isinstance(samples, list):
-        raise NotAnInteraction(f"samples is {kind(samples)}, not a list")
+        raise NotAnInteraction(why.WrongType("samples", kind(samples), "a list"))
     for index, one in enumerate(samples):
         sample = mapping(one)
         try:
@@ -55,7 +59,7 @@ def interactions(row: Mapping[str, Any], place: Place) -> Iterator[Interaction |
         except NotAnInteraction as reason:
             shown = plain(str(sample.get("id", index)), 40)
             error = of_error(sample.get("error")).errors
-            yield NotAnInteraction(f"sample {shown}: {reason}{f' (it ended by an error: {error[0]})' if error else ''}")
+            yield reason.within(f"sample {shown}" + (f" (it ended by an error: {error[0]})" if error else ""))
 
 
 def _sample(
@@ -67,7 +71,7 @@ def _sample(
     status = _status(sample, log_status)
     tools = _tools(sample)
     if not tools and any(one.tool_calls for one in messages):
-        status = status.also(Status(notes=[Note(code="tools_not_kept", detail="no event of the sample holds them")]))
+        status = status.also(Status(notes=[note.ToolsNotKept("no event of the sample holds them").record()]))
     name = f"{sample.get('id', index)}/{sample.get('epoch', 1)}"
     run = text_or_none(eval_.get("run_id")) or text_or_none(eval_.get("task_id"))
     provider, _, named = (text_or_none(eval_.get("model")) or "").partition("/")
@@ -99,18 +103,18 @@ def _turns(sample: Mapping[str, Any]) -> list[dict[str, Any]]:
     asked = [mapping(one) for one in input_] if isinstance(input_, list) else [{"role": "user", "content": input_}]
     choices = mapping(sample.get("output")).get("choices")
     if not isinstance(choices, list) or not choices:
-        raise NotAnInteraction("no messages and no output")
+        raise NotAnInteraction(why.FieldMissing("messages or output"))
     return [*asked, {"role": "assistant", **mapping(mapping(choices[0]).get("message"))}]
 
 
 def _message(turn: dict[str, Any], place: str, attached: Mapping[str, Any]) -> Message:
     role = turn.get("role")
     if not isinstance(role, str) or role not in ("system", "user", "assistant", "tool"):
-        raise NotAnInteraction(f"{place}.role is no role that is known")
+        raise NotAnInteraction(why.UnknownRole(f"{place}.role"))
     blocks = blocks_of(_whole(turn.get("content"), attached), f"{place}.content")
     calls = turn.get("tool_calls") or []
     if not isinstance(calls, list):
-        raise NotAnInteraction(f"{place}.tool_calls is {kind(calls)}, not a list")
+        raise NotAnInteraction(why.WrongType(f"{place}.tool_calls", kind(calls), "a list"))
     extra = dict(blocks.extra)
     if role == "assistant" and turn.get("source") == "input":
         extra["train"] = False
@@ -130,7 +134,7 @@ def _whole(content: Any, attached: Mapping[str, Any]) -> Any:
     if isinstance(content, str) and content.startswith(_ATTACHED):
         found = attached.get(content.removeprefix(_ATTACHED))
         if not isinstance(found, str):
-            raise NotAnInteraction("its text is an attachment that is not in the log")
+            raise NotAnInteraction(why.NotLogged("its text is an attachment that is not in the log"))
         return found
     if isinstance(content, list):
         return [
@@ -145,7 +149,7 @@ def _call(call: dict[str, Any], place: str) -> ToolCall:
     inner = mapping(call.get("function"))
     name = call.get("function") if not inner else inner.get("name")
     if not isinstance(name, str) or not name:
-        raise NotAnInteraction(f"{place} has no name")
+        raise NotAnInteraction(why.FieldMissing("name", place))
     arguments = decoded(inner.get("arguments") if inner else call.get("arguments"))
     id_ = text_or_none(call.get("id"))
     return ToolCall(name=name, arguments={} if arguments in (None, "") else arguments, id=id_)
@@ -194,8 +198,8 @@ def _status(sample: Mapping[str, Any], log_status: str | None) -> Status:
         found = found.also(_of_score(value, plain(str(scorer), 40)))
     limit = mapping(sample.get("limit"))
     if limit:
-        shown = f"stopped by the limit of {plain(str(limit.get('type')), 40)}"
-        found = found.also(Status(notes=[Note(code="other", detail=shown)]) if scores else Status(False, [shown]))
+        stopped = note.StoppedByLimit(plain(str(limit.get("type")), 40))
+        found = found.also(Status(notes=[stopped.record()]) if scores else Status(False, [stopped.sentence()]))
     if not scores and log_status not in (None, "success", "started"):
         found = found.also(of_word(log_status))
     return found
@@ -212,5 +216,6 @@ def _of_score(value: Any, scorer: str) -> Status:
         return of_word(value, f"scorer {scorer}")
     shown = f"{value:g}" if isinstance(value, float) and math.isfinite(value) else plain(repr(value), 40)
     path = f"scores.{scorer}.value"
-    detail = f"scorer {scorer}: {shown if not isinstance(value, dict | list) else kind(value)} (data.success_field)"
-    return Status(notes=[Note(code="unknown_status", detail=detail.replace("(data", f"({path} in data"))])
+    shown = kind(value) if isinstance(value, dict | list) else shown
+    unknown = note.UnknownStatus(f"scorer {scorer}", shown, f"set data.success_field = {path!r}")
+    return Status(notes=[unknown.record()])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from journeyman.reasons import sources as why
 from journeyman.records import Interaction
 from journeyman.sources.fields import (
     NotAnInteraction,
@@ -34,15 +35,15 @@ def interactions(row: Mapping[str, Any], place: Place) -> Iterator[Interaction]:
     agent, llm, execution = (_section(row, name) for name in ("agent", "llm", "execution"))
     role = agent.get("role")
     if not isinstance(role, str) or not role:
-        raise NotAnInteraction("no agent.role")
+        raise NotAnInteraction(why.FieldMissing("agent.role"))
     if "output" not in execution:
-        raise NotAnInteraction("no execution.output")
+        raise NotAnInteraction(why.FieldMissing("execution.output"))
     output = execution["output"]
     if output is not None and not isinstance(output, str):
-        raise NotAnInteraction(f"execution.output is {kind(output)}, not text")
+        raise NotAnInteraction(why.WrongType("execution.output", kind(output), "text"))
     errors = execution.get("errors") or []
     if not isinstance(errors, list):
-        raise NotAnInteraction(f"execution.errors is {kind(errors)}, not a list")
+        raise NotAnInteraction(why.WrongType("execution.errors", kind(errors), "a list"))
     context, task = mapping(row.get("context")), mapping(row.get("task"))
     extra = {
         **without(row, "id", "timestamp", "agent", "llm", "execution", "check"),
@@ -76,5 +77,5 @@ def interactions(row: Mapping[str, Any], place: Place) -> Iterator[Interaction]:
 def _section(row: Mapping[str, Any], name: str) -> dict[str, Any]:
     value = row.get(name)
     if not isinstance(value, dict):
-        raise NotAnInteraction(f"no {name} object")
+        raise NotAnInteraction(why.FieldMissing(f"{name} object"))
     return value

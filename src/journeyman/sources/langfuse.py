@@ -12,7 +12,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from journeyman.foreign import plain
-from journeyman.records import Interaction, Note
+from journeyman.reasons import notes as note
+from journeyman.reasons import sources as why
+from journeyman.records import Interaction
 from journeyman.sources.answering import Answer, answers_of, interactions_of, with_echo
 from journeyman.sources.asking import asked_of
 from journeyman.sources.fields import (
@@ -77,17 +79,19 @@ def interactions(row: Mapping[str, Any], place: Place) -> Iterator[Interaction |
         yield from _observation({_snake(key): value for key, value in row.items()}, place)
         return
     if not any(isinstance(one, Mapping) for one in listed):
-        raise NotAnInteraction("a trace that holds no observations, or their ids alone: export the observations")
+        raise NotAnInteraction(
+            why.NotLogged("a trace that holds no observations, or their ids alone", "export the observations")
+        )
     trace = {_snake(key): value for key, value in (mapping(row.get("trace")) or row).items()}
     scores = first(row.get("scores"), trace.get("scores"))
     for number_, one in enumerate(listed):
         observation = {_snake(key): value for key, value in mapping(one).items()}
         try:
             if not observation:
-                raise NotAnInteraction(f"an observation is {kind(one)}, not an object")
+                raise NotAnInteraction(why.WrongType("an observation", kind(one), "an object"))
             yield from _observation(_with_trace(observation, trace, scores), place)
         except NotAnInteraction as reason:
-            yield NotAnInteraction(f"observations[{number_}]: {reason}")
+            yield reason.within(f"observations[{number_}]")
 
 
 def _with_trace(observation: Mapping[str, Any], trace: Mapping[str, Any], scores: Any) -> dict[str, Any]:
@@ -104,7 +108,7 @@ def _with_trace(observation: Mapping[str, Any], trace: Mapping[str, Any], scores
 def _observation(row: Mapping[str, Any], place: Place) -> Iterator[Interaction]:
     type_ = first(row.get("type"), "GENERATION" if first(row.get("model"), row.get("provided_model_name")) else None)
     if type_ != "GENERATION":
-        raise NotAnInteraction(f"an observation of type {plain(str(type_), 40)}: no model's call")
+        raise NotAnInteraction(why.NotAModelCall("an observation", plain(str(type_), 40)))
     parameters, metadata = mapping(row.get("model_parameters")), mapping(row.get("metadata"))
     call = with_echo(asked_of(row.get("input"), "input"), row.get("output"), "output")
     base = {
@@ -132,8 +136,7 @@ def _status(row: Mapping[str, Any]) -> Status:
     if level == "ERROR":
         status = Status(False, [plain(message or "level ERROR", 300)])
     elif level == "WARNING":
-        told = f"level WARNING: {message}" if message else "level WARNING"
-        status = Status(notes=[Note(code="other", detail=plain(told, 120))])
+        status = Status(notes=[note.LogLevel(level, plain(message or "", 120)).record()])
     output = mapping(row.get("output"))
     envelope = output if output.keys() & {"choices", "candidates"} or output.get("object") == "response" else {}
     return status.also(claimed({key: row[key] for key in ("scores", "error") if key in row}, envelope))

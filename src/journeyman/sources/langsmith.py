@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from journeyman.foreign import plain
+from journeyman.reasons import sources as why
 from journeyman.records import Interaction
 from journeyman.sources.answering import answers_of, interactions_of, with_echo
 from journeyman.sources.asking import asked_of
@@ -48,7 +49,7 @@ def interactions(row: Mapping[str, Any], place: Place) -> Iterator[Interaction |
         try:
             yield from _interactions(run, place)
         except NotAnInteraction as reason:
-            yield NotAnInteraction(f"{name}: {reason}") if name else reason
+            yield reason.within(name) if name else reason
 
 
 def _runs(row: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
@@ -83,9 +84,11 @@ def _id(run: Any) -> str:
 
 def _interactions(row: Mapping[str, Any], place: Place) -> Iterator[Interaction]:
     if "run_type" not in row and "inputs" not in row:
-        raise NotAnInteraction("a patch without its run: put the batch that posted the run into the same object")
+        raise NotAnInteraction(
+            why.NotLogged("a patch without its run", "put the batch that posted the run into the same object")
+        )
     if row.get("run_type") not in ("llm", "chat_model"):
-        raise NotAnInteraction(f"a run of type {plain(str(row.get('run_type')), 40)!r}: no model's call")
+        raise NotAnInteraction(why.NotAModelCall("a run", plain(str(row.get("run_type")), 40)))
     inputs, outputs, extra = mapping(row.get("inputs")), mapping(row.get("outputs")), mapping(row.get("extra"))
     metadata, settings = mapping(extra.get("metadata")), mapping(extra.get("invocation_params"))
     thread = first(metadata.get("thread_id"), metadata.get("session_id"), metadata.get("conversation_id"))

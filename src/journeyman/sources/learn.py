@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from journeyman.foreign import plain
+from journeyman.reasons import sources as why
 from journeyman.sources.fields import NotAnInteraction, kind
 
 _YES = ("train", "training", "trainable", "learn", "loss", "weight", "loss_weight", "loss_mask", "train_on_turn")
@@ -27,11 +28,15 @@ def learned(fields: Mapping[str, Any], place: str) -> bool:
     Raises:
         NotAnInteraction: such a field holds something that is neither yes nor no: it is not guessed at.
     """
-    marks = [name for name in fields if name in LEARN_FIELDS and fields[name] not in (None, "")]
-    said = [_truth(fields[name], f"{place}.{name}") == (name in _YES) for name in marks]
+    said: list[bool] = []
+    if not LEARN_FIELDS.isdisjoint(fields):
+        marks = [name for name in fields if name in LEARN_FIELDS and fields[name] not in (None, "")]
+        said = [_truth(fields[name], f"{place}.{name}") == (name in _YES) for name in marks]
     for nested in _NESTED:
         inner = fields.get(nested)
-        if isinstance(inner, Mapping):  # there a name may mean something else: only a clear no counts
+        if isinstance(inner, Mapping) and not LEARN_FIELDS.isdisjoint(
+            inner
+        ):  # there a name may mean something else: only a clear no counts
             said += [not _denies(name, inner[name]) for name in inner if name in LEARN_FIELDS]
     return all(said)
 
@@ -47,7 +52,7 @@ def refuse_marked(row: Mapping[str, Any]) -> None:
     """Raises NotAnInteraction where the row as a whole is marked not to be learned from."""
     if not learned(row, "the row"):
         marks = sorted(name for name in row if name in LEARN_FIELDS and row[name] not in (None, ""))
-        raise NotAnInteraction(f"the row is marked not to be trained on ({', '.join(marks) or 'in its metadata'})")
+        raise NotAnInteraction(why.MarkedNotToTrain(", ".join(marks)))
 
 
 def _truth(value: Any, place: str) -> bool:
@@ -59,4 +64,4 @@ def _truth(value: Any, place: str) -> bool:
     if text in ("0", "0.0", "false", "no"):
         return False
     shown = plain(str(value), 40) if text else kind(value)
-    raise NotAnInteraction(f"{place} is {shown}: only 0 and 1, true and false are understood")
+    raise NotAnInteraction(why.UnclearMark(place, shown))

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from journeyman.foreign import plain
+from journeyman.reasons import sources as why
 from journeyman.records import Interaction
 from journeyman.sources.answering import Answer, answers_of, interactions_of, with_echo
 from journeyman.sources.asking import Asked, asked_of
@@ -55,13 +56,13 @@ def claims(row: Mapping[str, Any]) -> bool:
 
 def interactions(row: Mapping[str, Any], place: Place) -> Iterator[Interaction]:
     if row.get("call_type") not in _CHATS:
-        raise NotAnInteraction(f"a call of type {plain(str(row.get('call_type')), 40)!r}: no chat")
+        raise NotAnInteraction(why.NotAModelCall("a call", plain(str(row.get("call_type")), 40)))
     call, response = _asked(row), decoded(row.get("response"))
     parameters, cost = mapping(row.get("model_parameters")), mapping(row.get("metadata"))
     status = _status(row, cost)
     answers = answers_of(response, "response")
     if not answers and status.succeeded is not False:
-        raise NotAnInteraction("the response holds no choices, and nothing says that the call failed")
+        raise NotAnInteraction(why.FieldMissing("choices, and nothing says that the call failed", "the response"))
     call = with_echo(call, response, "response")
     _refuse_shortened(call, answers)
     seconds = number(row.get("response_time"))
@@ -92,7 +93,7 @@ def _asked(row: Mapping[str, Any]) -> Asked:
         call = asked_of(messages, "messages")
         return call if whole_ is None else Asked(call.messages, call.tools or whole_.tools)
     if whole_ is None:
-        raise NotAnInteraction("no messages: store_prompts_in_spend_logs was off when this was logged")
+        raise NotAnInteraction(why.NotLogged("no messages", "store_prompts_in_spend_logs was off when this was logged"))
     return whole_
 
 
@@ -103,9 +104,13 @@ def _refuse_shortened(call: Asked, answers: list[Answer]) -> None:
     for name, text, calls in [*given, *said]:
         held = text if not calls else text + "".join(str(one.arguments) for one in calls)
         if held == "redacted-by-litellm":
-            raise NotAnInteraction(f"{name} was redacted: turn_off_message_logging was on when this was logged")
+            raise NotAnInteraction(
+                why.NotLogged(f"{name} was redacted", "turn_off_message_logging was on when this was logged")
+            )
         if "litellm_truncated" in held:
-            raise NotAnInteraction(f"{name} was cut before it was stored: raise MAX_STRING_LENGTH_PROMPT_IN_DB")
+            raise NotAnInteraction(
+                why.NotLogged(f"{name} was cut before it was stored", "raise MAX_STRING_LENGTH_PROMPT_IN_DB")
+            )
 
 
 def _status(row: Mapping[str, Any], metadata: Mapping[str, Any]) -> Status:

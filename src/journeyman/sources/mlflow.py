@@ -10,7 +10,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from journeyman.foreign import plain
-from journeyman.records import Interaction, Note
+from journeyman.reasons import notes as note
+from journeyman.reasons import sources as why
+from journeyman.records import Interaction
 from journeyman.sources import otel
 from journeyman.sources.fields import NotAnInteraction, decoded, first, mapping, named_role, without
 from journeyman.sources.place import Place
@@ -36,21 +38,21 @@ def interactions(row: Mapping[str, Any], place: Place) -> Iterator[Interaction |
     info = mapping(row.get("info")) or without(row, "spans", "data")
     spans = decoded(first(mapping(row.get("data")).get("spans"), row.get("spans")))
     if not isinstance(spans, list) or not spans:
-        raise NotAnInteraction("the trace holds no span: it was searched for with include_spans=False")
+        raise NotAnInteraction(why.NotLogged("the trace holds no span", "it was searched for with include_spans=False"))
     for number, one in enumerate(spans):
         try:
             for found in otel.span_interactions(_with_trace(mapping(one), info, row), place):
                 yield _judged(found, first(info.get("state"), info.get("status")))
         except NotAnInteraction as reason:
-            yield NotAnInteraction(f"spans[{number}]: {reason}")
+            yield reason.within(f"spans[{number}]")
 
 
 def _judged(found: Interaction, state: Any) -> Interaction:
     """A call that went well in a trace that did not: whether its answer was the reason is not known."""
     if found.succeeded is not True or of_word(state).succeeded is not False:
         return found
-    note = Note(code="unknown_status", detail=plain(f"the trace's state is {state}", 60))
-    return found.model_copy(update={"succeeded": None, "notes": [*found.notes, note]})
+    unknown = note.UnknownStatus("the trace's state", plain(str(state), 40)).record()
+    return found.model_copy(update={"succeeded": None, "notes": [*found.notes, unknown]})
 
 
 def _with_trace(span: Mapping[str, Any], info: Mapping[str, Any], row: Mapping[str, Any]) -> dict[str, Any]:
@@ -60,7 +62,7 @@ def _with_trace(span: Mapping[str, Any], info: Mapping[str, Any], row: Mapping[s
         attributes = {**attributes, _TYPE: span["span_type"]}
     attributes = {**attributes, **{ours: span[name] for name, ours in _FLAT if name in span and ours not in attributes}}
     if _TYPE not in attributes:
-        raise NotAnInteraction("a span without a type: no model's call")
+        raise NotAnInteraction(why.NotAModelCall("a span"))
     tags, metadata = mapping(info.get("tags")), mapping(info.get("trace_metadata"))
     told = {"session.id": metadata.get("mlflow.trace.session"), "agent.role": named_role(metadata, tags)}
     attributes |= {name: value for name, value in told.items() if value and name not in attributes}

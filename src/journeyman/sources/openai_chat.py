@@ -9,7 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from journeyman.records import Interaction, Message, Note, ToolCall
+from journeyman.foreign import plain
+from journeyman.reasons import notes as note
+from journeyman.reasons import sources as why
+from journeyman.records import Interaction, Message, ToolCall
 from journeyman.sources.fields import (
     NotAnInteraction,
     between_ms,
@@ -66,15 +69,9 @@ def _halves(row: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
 def interactions(row: Mapping[str, Any], place: Place) -> Iterator[Interaction]:
     request, response = _halves(row)
     if "messages" not in request and "input" not in request:
-        raise NotAnInteraction(
-            "an answer without its request: put the file with the requests into data.sources too (both hold "
-            "custom_id), or log request and response in one row"
-        )
+        raise NotAnInteraction(why.NoRequest())
     if request.get("previous_response_id") or response.get("previous_response_id"):
-        raise NotAnInteraction(
-            "the request goes on from an earlier response (previous_response_id), whose turns are not in the row: log "
-            "the whole input"
-        )
+        raise NotAnInteraction(why.EarlierResponse("previous_response_id"))
     given = answers(response, failed=bool(row.get("error")))
     base = _common(row, request, response, place)
     base["messages"], prefill = without_prefill(base["messages"])
@@ -136,7 +133,7 @@ def items_as_messages(value: Any, place: str) -> list[Message]:
     if isinstance(value, str):
         return [Message(role="user", content=value)]
     if not isinstance(value, list):
-        raise NotAnInteraction(f"{place} is {kind(value)}, not a list of items")
+        raise NotAnInteraction(why.WrongType(place, kind(value), "a list of items"))
     messages: list[Message] = []
     for index, one in enumerate(value):
         item = mapping(one)
@@ -154,7 +151,7 @@ def items_as_messages(value: Any, place: str) -> list[Message]:
             case "message":
                 messages.append(chat_message(without(item, "type", "id", "status"), f"{place}[{index}]"))
             case other:
-                raise NotAnInteraction(f"{place}[{index}] is an item of type {str(other)[:40]!r}")
+                raise NotAnInteraction(why.UnknownType(f"{place}[{index}] is an item", plain(str(other), 40)))
     return messages
 
 
@@ -170,7 +167,7 @@ def answers(response: Mapping[str, Any], failed: bool = False) -> list[tuple[Mes
     choices = response.get("choices")
     if not isinstance(choices, Sequence) or isinstance(choices, str) or not choices:
         if response.get("error") is None and not failed:
-            raise NotAnInteraction("the response has no choices")
+            raise NotAnInteraction(why.FieldMissing("choices", "the response"))
         return [(None, None)]
     found: list[tuple[Message | None, str | None]] = []
     for index, one in enumerate(choices):
@@ -193,7 +190,7 @@ def first_choice(
         message["content"] = choice["text"]
     fields = answer_fields(read(message, f"{place}.choices[0].message"), choice.get("finish_reason"))
     if len(choices) > 1:
-        fields["notes"] = [Note(code="choices_not_kept", detail=f"1 of {len(choices)} choices kept")]
+        fields["notes"] = [note.ChoicesNotKept(len(choices)).record()]
     return fields
 
 

@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from journeyman.foreign import plain
+from journeyman.reasons import sources as why
 from journeyman.records import Interaction, Message
 from journeyman.sources.fields import (
     NotAnInteraction,
@@ -114,7 +116,7 @@ def with_system(row: Mapping[str, Any], messages: list[Message]) -> list[Message
     for name, text in named:
         if messages and messages[0].role == "system":
             if messages[0].content.strip() != text.strip():
-                raise NotAnInteraction(f"{name} and the conversation's own system turn differ: which holds is not said")
+                raise NotAnInteraction(why.DifferentSystemPrompts(name))
         else:
             messages = [Message(role="system", content=text), *messages]
     return messages
@@ -134,13 +136,13 @@ def answer_beside(row: Mapping[str, Any], messages: list[Message]) -> Message | 
     answers = {name: _answer(value, name) for name, value in found.items()}
     name, answer = next(iter(answers.items()))
     if any(other.content != answer.content or other.tool_calls != answer.tool_calls for other in answers.values()):
-        raise NotAnInteraction(f"the fields {' and '.join(answers)} hold different answers")
+        raise NotAnInteraction(why.DifferentAnswers(" and ".join(answers)))
     last = messages[-1]
     if last.role != "assistant":
         return answer
     if last.content.strip() == answer.content.strip() and not answer.tool_calls:
         return None
-    raise NotAnInteraction(f"the conversation ends with an answer, and {name} holds another: which is to be learned?")
+    raise NotAnInteraction(why.DifferentAnswers(name, in_conversation=True))
 
 
 def _with_calls(value: Any, calls: Any) -> Any:
@@ -156,10 +158,14 @@ def _answer(value: Any, name: str) -> Message:
     if isinstance(value, str):
         value = {"content": value}
     if not isinstance(value, Mapping):
-        raise NotAnInteraction(f"{name} is {kind(value)}: neither a text nor one message")
+        raise NotAnInteraction(why.WrongType(name, kind(value), "text or one message"))
     turns = turns_of({"role": "assistant", **value}, name)
     if len(turns) != 1 or turns[0].role != "assistant":
-        raise NotAnInteraction(f"{name} is no turn of the assistant")
+        raise NotAnInteraction(
+            why.NotAnAnswer(
+                name, "several turns" if len(turns) != 1 else f"a turn of role {plain(turns[0].role, 40)!r}"
+            )
+        )
     return turns[0]
 
 
@@ -181,11 +187,7 @@ def answered_turns(
     ]
     turns = [index for index in answers if learned(messages[index].extra, f"messages[{index}]")]
     if not turns:
-        raise NotAnInteraction(
-            "every assistant turn is marked not to be trained on"
-            if answers
-            else "no assistant message answers a user message"
-        )
+        raise NotAnInteraction(why.MarkedNotToTrain(every_turn=True) if answers else why.NoAnswer())
     for index in turns:
         turn = messages[index]
         one = {**fields, **answer_fields(turn, reason if index == len(messages) - 1 else None)}

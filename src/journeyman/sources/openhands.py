@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from journeyman.reasons import sources as why
 from journeyman.records import Interaction
 from journeyman.sources.fields import NotAnInteraction, kind, mapping, named_role, text_or_none, without
 from journeyman.sources.openhands_events import Conversation
@@ -36,9 +37,11 @@ def interactions(row: Mapping[str, Any], place: Place) -> Iterator[Interaction |
         return
     history = row.get("history")
     if history is None:
-        raise NotAnInteraction("an event of an OpenHands session by itself: give the file with all of its events")
+        raise NotAnInteraction(
+            why.LineOfSession("an event of an OpenHands session by itself", "give the file with all of its events")
+        )
     if not isinstance(history, list):
-        raise NotAnInteraction(f"history is {kind(history)}, not a list")
+        raise NotAnInteraction(why.WrongType("history", kind(history), "a list"))
     events = [one for pair in history for one in (pair if isinstance(pair, list) else [pair])]
     yield from _conversation([Line(n, mapping(one)) for n, one in enumerate(events, 1)], row, place, of_lines=False)
 

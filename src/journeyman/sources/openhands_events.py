@@ -7,6 +7,8 @@ from collections.abc import Set as AbstractSet
 from typing import Any
 
 from journeyman.foreign import plain
+from journeyman.reasons import notes as note
+from journeyman.reasons import sources as why
 from journeyman.records import Interaction, Message, Note
 from journeyman.sources.blocks import blocks_of
 from journeyman.sources.fields import (
@@ -49,23 +51,23 @@ class Conversation:
         self._line = 1
         self._time: Any = None
         self._notes: list[Note] = []
-        self._broken = ""
+        self._broken: why.HistoryBroken | None = None
 
     def read(self, events: Sequence[Line], damaged: AbstractSet[int]) -> Iterator[Interaction | NotAnInteraction]:
         last = 0
         for event in events:
             if any(last < number < event.number for number in damaged):
                 yield from self._flush()
-                self._broken = self._broken or "an event of its history is on a damaged line"
+                self._broken = self._broken or why.HistoryBroken("damaged_before")
             last = event.number
             try:
                 yield from self._event(event.number, event.value)
             except NotAnInteraction as reason:
-                self._broken = self._broken or f"event {event.number} of its history was not understood"
-                yield NotAnInteraction(f"event {event.number}: {reason}", event.number if self._of_lines else None)
+                self._broken = self._broken or why.HistoryBroken("not_understood", f"event {event.number}")
+                yield reason.within(f"event {event.number}", event.number if self._of_lines else None)
         yield from self._flush()
         if not self._history and not events:
-            raise NotAnInteraction("no events")
+            raise NotAnInteraction(why.FieldMissing("events"))
 
     def _event(self, number: int, event: dict[str, Any]) -> Iterator[Interaction | NotAnInteraction]:
         kind = event.get("kind")
@@ -85,7 +87,7 @@ class Conversation:
             self._tools = tools_of(args.get("tools"))
         elif name == "condensation":
             yield from self._flush()
-            self._broken = "its history was condensed"
+            self._broken = why.HistoryBroken("condensed")
         elif isinstance(name, str) and name in _NO_TURNS and not metadata:
             return
         elif event.get("source") == "user":
@@ -95,7 +97,7 @@ class Conversation:
             response = mapping(metadata.get("model_response"))
             choices = response.get("choices")
             if not isinstance(choices, list) or not choices:
-                raise NotAnInteraction("tool_call_metadata without the model's response")
+                raise NotAnInteraction(why.FieldMissing("model_response", "tool_call_metadata"))
             choice = mapping(choices[0])
             message = chat_message({"role": "assistant", **mapping(choice.get("message"))}, "model_response")
             details = {"model": response.get("model"), "finish_reason": choice.get("finish_reason")}
@@ -108,7 +110,7 @@ class Conversation:
             yield from self._flush()
             shown = plain(str(name), 40)
             raise NotAnInteraction(
-                f"an action {shown!r} without tool_call_metadata: what the model wrote is not logged"
+                why.NotLogged(f"an action {shown!r} without tool_call_metadata", "what the model wrote is not logged")
             )
 
     def _observation(self, event: dict[str, Any]) -> Iterator[Interaction | NotAnInteraction]:
@@ -117,7 +119,7 @@ class Conversation:
             yield from self._flush()
             self._said("tool", event.get("content"), event, text_or_none(metadata.get("tool_call_id")))
         elif name == "recall":
-            self._notes = [Note(code="turns_not_kept", detail="what OpenHands recalled of the workspace")]
+            self._notes = [note.TurnsNotKept("what OpenHands recalled of the workspace").record()]
         elif not (isinstance(name, str) and name in _NO_TURNS) and event.get("content"):
             yield from self._flush()
             self._said("user", event["content"], event)
@@ -151,9 +153,9 @@ class Conversation:
             content = observation.get("content", event.get("error", event.get("rejection_reason")))
             self._said("tool", content, event, text_or_none(event.get("tool_call_id")))
         elif kind == "Condensation":
-            self._broken = "its history was condensed"
+            self._broken = why.HistoryBroken("condensed")
         elif kind not in _NO_KINDS:
-            raise NotAnInteraction(f"an event of kind {plain(kind, 40)!r}, which is not known")
+            raise NotAnInteraction(why.UnknownType("an event", plain(kind, 40)))
 
     def _said(self, role: str, content: Any, event: dict[str, Any], call_id: str | None = None) -> None:
         blocks = blocks_of(content, "content")
@@ -181,7 +183,7 @@ class Conversation:
         """A further action of a response whose first was carried out already: older versions log the whole in each."""
         known = {call.id for one in self._history for call in one.tool_calls}
         if not {call.id for call in message.tool_calls} <= known:
-            self._broken = "calls of one response stand apart in its history"
+            self._broken = why.HistoryBroken("response_apart")
 
     def _flush(self) -> Iterator[Interaction | NotAnInteraction]:
         answer, self._answer = self._answer, None
@@ -208,7 +210,7 @@ class Conversation:
                 **fields,
             )
         except NotAnInteraction as reason:
-            yield NotAnInteraction(str(reason), self._line if self._of_lines else None)
+            yield NotAnInteraction(reason.reason, self._line if self._of_lines else None)
         self._history.append(answer)
         self._time = details.get("end") or self._time
 

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from journeyman.foreign import plain
+from journeyman.reasons import sources as why
 from journeyman.records import Interaction
 from journeyman.sources.answering import interactions_of, with_echo
 from journeyman.sources.fields import (
@@ -56,7 +57,7 @@ def interactions(row: Mapping[str, Any], place: Place) -> Iterator[Interaction |
     """Every span of the row, as interactions or with the reason why it is none."""
     spans = list(_spans(row))
     if not spans:
-        raise NotAnInteraction("no span in resourceSpans")
+        raise NotAnInteraction(why.FieldMissing("span", "resourceSpans"))
     for span in spans:
         try:
             yield from span_interactions(span, place)
@@ -135,13 +136,13 @@ def _refuse_others(attributes: Mapping[str, Any]) -> None:
     """Raises NotAnInteraction for a span that is no call of a model: one around several of them, a tool's, …"""
     operation = attributes.get("ai.operationId")
     if isinstance(operation, str) and "ai.prompt.messages" not in attributes:
-        told = "its calls are the doGenerate and doStream spans below it" if _OUTER.match(operation) else "no chat"
-        raise NotAnInteraction(f"a span of kind {plain(operation, 40)!r}: no model's call, {told}")
+        told = "its calls are the doGenerate and doStream spans below it" if _OUTER.match(operation) else ""
+        raise NotAnInteraction(why.NotAModelCall("a span", plain(operation, 40), told))
     names = ("gen_ai.operation.name", "openinference.span.kind", "mlflow.spanType")
     what = decoded(first(*(attributes.get(name) for name in names)))
     called = isinstance(operation, str) or what in _CALLS or str(what).upper() in ("LLM", "CHAT_MODEL")
     if isinstance(what, str) and not called:
-        raise NotAnInteraction(f"a span of kind {plain(what, 40)!r}: no model's call")
+        raise NotAnInteraction(why.NotAModelCall("a span", plain(what, 40)))
 
 
 def span_interactions(span: Mapping[str, Any], place: Place) -> Iterator[Interaction]:

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from journeyman.reasons import sources as why
 from journeyman.sources.answering import Answer, answers_of
 from journeyman.sources.asking import Asked, asked_of, system_turns
 from journeyman.sources.events import EVENT_NAMES, events_apart
@@ -81,8 +82,8 @@ def _no_texts(attributes: Mapping[str, Any]) -> NotAnInteraction:
     texts = {name for name, value in attributes.items() if value and isinstance(value, str | list | dict)}
     held = sorted(name for name in texts if _HOLDS_TEXT.search(name) and not _NO_TEXT.search(name))
     if held:
-        return NotAnInteraction(f"a span whose texts stand in no place that is known: {', '.join(held[:4])}")
-    return NotAnInteraction("a span without any text: content capture was off when this was recorded")
+        return NotAnInteraction(why.UnknownFields("a span", ", ".join(held[:4]), "the text of a call"))
+    return NotAnInteraction(why.NotLogged("a span without any text", "content capture was off when this was recorded"))
 
 
 def _structured(attributes: Mapping[str, Any]) -> Texts:

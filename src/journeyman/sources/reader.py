@@ -16,7 +16,9 @@ from pydantic import ValidationError
 from journeyman.config import DataConfig
 from journeyman.errors import UsageError
 from journeyman.foreign import plain
-from journeyman.records import EVERY_ROLE, Interaction, Note, Rejected
+from journeyman.reasons import files as why
+from journeyman.reasons import notes as note
+from journeyman.records import EVERY_ROLE, Interaction, Rejected
 from journeyman.sources import (
     alpaca,
     anthropic,
@@ -96,12 +98,6 @@ FORMATS: Mapping[str, Format] = {
 }
 """Asked in this order; the first that claims a row reads it."""
 
-UNREADABLE = "cannot be read"
-"""In the reason of a row that no rule of its format foresees; the tests hold that none they try is."""
-
-
-_NO_ROLE = f"its role is called {EVERY_ROLE!r}, which here means every role: rename it, or set data.role_field"
-
 
 class Reader:
     """Turns rows into records.
@@ -127,12 +123,10 @@ class Reader:
         if row.member:
             name = f"{name}/{row.member}"
         if row.value is None:
+            assert row.problem is not None, "a row without a value says why"
             return [_rejected(row, name, row.problem)]
         if row.session is not None and self._fixed not in (None, FORMATS[row.session]):
-            reason = (
-                f"the file is a session ({row.session}), and the format is set to another: set data.format = 'auto'"
-            )
-            return [_rejected(row, name, reason)]
+            return [_rejected(row, name, why.OtherFormatSet(row.session))]
         found = self._format_of(row.value)
         if found is None:
             return _named(self._inner(row, name))
@@ -149,7 +143,7 @@ class Reader:
         lists = inner_rows(row.value, self.format_of)
         if len(lists) > 1:
             named = ", ".join(plain(path, 60) for path in lists)
-            return [_rejected(row, name, f"the lists {named} hold rows: write those to be read one a line")]
+            return [_rejected(row, name, why.SeveralRowLists(named))]
         if not lists:
             return [_rejected(row, name, advice(row.value))]
         (elements,) = lists.values()
@@ -160,8 +154,8 @@ class Reader:
             if found is not None:
                 records += self._read(inner, name, found)
             else:
-                why = inner.problem or advice(inner.value or {})
-                records.append(_rejected(inner, name, f"element {place}: {why}"))
+                reason = inner.problem or advice(inner.value or {})
+                records.append(_rejected(inner, name, reason.within(f"element {place}")))
         return records
 
     def _read(self, row: Row, name: str, found: Format) -> list[Interaction | Rejected]:
@@ -173,17 +167,17 @@ class Reader:
                 if isinstance(one, NotAnInteraction):
                     records.append(_not_one(row, name, one))
                 elif (self._role(row.value) or one.role) == EVERY_ROLE:
-                    records.append(_rejected(row, name, _NO_ROLE))
+                    records.append(_rejected(row, name, why.RoleCalledAll(EVERY_ROLE)))
                 else:
                     records.append(self._completed(one, row.value))
         except NotAnInteraction as reason:
             records.append(_not_one(row, name, reason))
         except ValidationError as error:
             where = ".".join(str(part) for part in error.errors()[0]["loc"])
-            records.append(_rejected(row, name, f"{found.name}: unexpected value at {where}"))
+            records.append(_rejected(row, name, why.UnexpectedValue(found.name, where)))
         except Exception as error:  # whatever a log may hold, one row must not end the reading of the others
-            records.append(_rejected(row, name, f"{found.name}: {UNREADABLE} ({type(error).__name__})"))
-        return records or [_rejected(row, name, f"{found.name}: nothing in it")]
+            records.append(_rejected(row, name, why.Unreadable(found.name, type(error).__name__)))
+        return records or [_rejected(row, name, why.NothingInIt(found.name))]
 
     def _completed(self, one: Interaction, value: Mapping[str, Any]) -> Interaction:
         """With what holds for every format: settings that go before the log's words, and words that nobody knows."""
@@ -197,7 +191,7 @@ class Reader:
             status = status.also(Status(False, [f"finish reason {one.finish_reason}"]))
         elif one.finish_reason is not None and one.finish_reason not in FINISH_REASONS:
             word = plain(one.finish_reason, 60)
-            status = status.also(Status(notes=[Note(code="unknown_finish_reason", detail=f"finish reason {word!r}")]))
+            status = status.also(Status(notes=[note.UnknownFinishReason(word).record()]))
             changes = {"finish_reason": None, "extra": {**one.extra, "finish_reason": one.finish_reason}}
         if (role := self._role(value)) is not None:
             changes["role"] = role
@@ -205,7 +199,9 @@ class Reader:
             messages = cut_results(one.messages, self._config.cut_tool_results)
             changes["messages"] = messages
             status = status.also(Status(notes=cut_notes(messages)))
-        return one.model_copy(update=changes | status.fields())
+        if status.succeeded is not one.succeeded or status.errors != one.errors or status.notes != one.notes:
+            changes |= status.fields()
+        return one.model_copy(update=changes) if changes else one
 
     def _by_field(self, value: Mapping[str, Any], one: Interaction, status: Status) -> Status:
         """Where data.success_field is set it decides alone; a row without it is of unknown success.
@@ -215,7 +211,7 @@ class Reader:
         path, least = self._config.success_field, self._config.success_at_least
         found = first(at_path(value, path), at_path(one.extra, path))
         if found is None:  # then a failure that the log claims stands, and a success does not
-            missing = Note(code="unknown_status", detail=f"no {path}")
+            missing = note.UnknownStatus(path).record()
             return replace(status, succeeded=status.succeeded and None, notes=[*status.notes, missing])
         said = of_code(found, path) if least is None else at_least(found, least, path)
         return Status(said.succeeded, said.errors, [*status.notes, *said.notes])
@@ -239,27 +235,32 @@ class Reader:
 
 def _named(records: list[Interaction | Rejected]) -> list[Interaction | Rejected]:
     """Ids that no two rows share: the place in the log, and the number of the answer where a line gave several."""
+    if len(records) == 1:  # most rows
+        return [_with_id(records[0], records[0].source)] if isinstance(records[0], Interaction) else records
     answers = Counter(one.source for one in records if isinstance(one, Interaction))
     named: list[Interaction | Rejected] = []
     given: Counter[str] = Counter()
     for one in records:
         if isinstance(one, Interaction):
             id_ = one.source if answers[one.source] == 1 else f"{one.source}#{given[one.source]}"
-            log_id = None if one.id in (one.source, id_) else one.id
             given[one.source] += 1
-            one = one.model_copy(update={"id": id_, "log_id": log_id})
+            one = _with_id(one, id_)
         named.append(one)
     return named
 
 
-def _not_one(row: Row, name: str, why: NotAnInteraction) -> Rejected:
-    if why.line is None:
-        return _rejected(row, name, str(why))
-    text = why.text
+def _with_id(one: Interaction, id_: str) -> Interaction:
+    return one.model_copy(update={"id": id_, "log_id": None if one.id in (one.source, id_) else one.id})
+
+
+def _not_one(row: Row, name: str, one: NotAnInteraction) -> Rejected:
+    if one.line is None:
+        return _rejected(row, name, one.reason)
+    text = one.text
     if text is None:
-        text = row.value.beginning(why.line) if isinstance(row.value, Session) else row.text
-    return Rejected(source=name, line=why.line, reason=str(why), text=text)
+        text = row.value.beginning(one.line) if isinstance(row.value, Session) else row.text
+    return Rejected(source=name, line=one.line, reason=one.reason.record(), text=text)
 
 
-def _rejected(row: Row, name: str, reason: str) -> Rejected:
-    return Rejected(source=name, line=row.line, reason=reason, text=row.text)
+def _rejected(row: Row, name: str, reason: why.SourceReason) -> Rejected:
+    return Rejected(source=name, line=row.line, reason=reason.record(), text=row.text)

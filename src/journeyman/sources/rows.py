@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+from journeyman.reasons import files as why
 from journeyman.sources.fields import kind
 
 MAX_ROW_BYTES = 16 << 20
 MAX_DEPTH = 64
+NO_NUMBER = "a number too long, NaN or Infinity"
+"""What the decoder raises a bare ValueError for."""
 _UNDECODED = re.compile("[\udc80-\udcff]")
-NOT_UTF8 = "not UTF-8: convert the file, or name its encoding: --set data.encoding=\"'cp1252'\""
 
 
 def _no_number(name: str) -> None:
@@ -29,7 +31,7 @@ class Row:
     Attributes:
         line: number of the line, or of the element in a document, from 1.
         value: the JSON object, or None where there is none.
-        problem: why there is none.
+        problem: why there is none; None where there is one, or where the line is not parsed yet.
         text: the row's beginning, for the report of rejected rows.
         raw: a line that is not parsed yet, or a session's whole file: reading is serial, parsing need not be.
         member: the file of an archive that it stands in.
@@ -39,7 +41,7 @@ class Row:
 
     line: int
     value: dict[str, Any] | None
-    problem: str
+    problem: why.SourceReason | None
     text: str
     raw: bytes | None = None
     member: str = ""
@@ -50,7 +52,7 @@ class Row:
         if self.raw is None:
             return self
         made = parse_line(self.raw, self.line)
-        return Row(made.line, made.value, made.problem, made.text, None, self.member)
+        return replace(made, member=self.member) if self.member else made
 
 
 def parse_line(line: bytes, number: int) -> Row:
@@ -58,7 +60,7 @@ def parse_line(line: bytes, number: int) -> Row:
     try:
         text = line.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        return refused(number, f"{NOT_UTF8} (byte {error.start})", line)
+        return refused(number, why.NotUtf8(error.start), line)
     return parse_text(text.removeprefix("\x1e"), number)  # a JSON text sequence (RFC 7464) has it before each
 
 
@@ -66,26 +68,28 @@ def parse_text(text: str, number: int) -> Row:
     try:
         value = DECODER.decode(text)
     except json.JSONDecodeError as error:
-        return refused(number, f"not JSON: {error.msg} at column {error.colno}", text)
-    except (RecursionError, ValueError):
-        return refused(number, "not usable JSON: nested too deeply, a number too long, NaN or Infinity", text)
+        return refused(number, why.NotJson(error.msg, error.colno), text)
+    except RecursionError:
+        return refused(number, why.NestedTooDeeply(MAX_DEPTH), text)
+    except ValueError:
+        return refused(number, why.NotJson(NO_NUMBER), text)
     return checked(value, number, text)
 
 
 def checked(value: Any, number: int, text: str) -> Row:
     """The value as a row, if it is an object that can be worked with."""
     if not isinstance(value, dict):
-        return refused(number, f"a JSON {kind(value)}, not an object", text)
+        return refused(number, why.NotAnObject(kind(value)), text)
     if text.count("{") + text.count("[") > MAX_DEPTH and _deeper_than(value, MAX_DEPTH):
-        return refused(number, f"nested more than {MAX_DEPTH} deep", text)
+        return refused(number, why.NestedTooDeeply(MAX_DEPTH), text)
     if not text.isascii() and _UNDECODED.search(text):
-        return refused(number, NOT_UTF8, text)
+        return refused(number, why.NotUtf8(), text)
     if "\\ud" in text or "\\uD" in text:
         try:
             json.dumps(value, ensure_ascii=False).encode()
         except UnicodeEncodeError:
-            return refused(number, "holds half of a surrogate pair", text)
-    return Row(number, value, "", text[:200])
+            return refused(number, why.HalfSurrogate(), text)
+    return Row(number, value, None, text[:200])
 
 
 def _deeper_than(value: Any, limit: int) -> bool:
@@ -102,6 +106,6 @@ def _deeper_than(value: Any, limit: int) -> bool:
     return True
 
 
-def refused(number: int, problem: str, text: bytes | str) -> Row:
+def refused(number: int, problem: why.SourceReason, text: bytes | str) -> Row:
     shown = text[:400].decode("utf-8", errors="replace") if isinstance(text, bytes) else text
     return Row(number, None, problem, shown[:200].encode("utf-8", "replace").decode().rstrip())

@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from journeyman.reasons import files as why
+
 MAX_SESSION_BYTES = 64 << 20
 SESSION_NAMES = {"claude_code": "Claude Code", "codex": "Codex", "openhands": "OpenHands"}
 _LINES_TRIED = 8
@@ -115,10 +117,8 @@ def beside(path: Path) -> dict[str, Any]:
     return {"agentType": type_} if isinstance(type_, str) and type_ else {}
 
 
-def refused_name(name: str) -> str:
-    """Why a file of this name is not read, with what to do; empty where it is."""
+def refused_name(name: str) -> why.BinaryLog | None:
+    """Why a file of this name is not read, with what to do; None where it is."""
     if not name.endswith(".eval"):
-        return ""
-    return (
-        "an Inspect log in its binary form: make JSON of it with `inspect log convert --to json --output-dir DIR FILE`"
-    )
+        return None
+    return why.BinaryLog("Inspect", "inspect log convert --to json --output-dir DIR FILE")

@@ -43,9 +43,9 @@ def parsed_session(row: Row) -> Row:
     lines: list[Line] = []
     damaged: list[NotAnInteraction] = []
     for one in _rows(row):
-        if one.value is None:
+        if one.problem is not None:
             damaged.append(NotAnInteraction(one.problem, one.line, one.text))
-        else:
+        elif one.value is not None:
             lines.append(Line(one.line, one.value))
     about = {**_names(lines), **row.about}
     session = Session(row.session, lines, damaged, about)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from journeyman.reasons import sources as why
 from journeyman.records import Interaction, Message
 from journeyman.sources import hermes
 from journeyman.sources.fields import (
@@ -42,7 +43,7 @@ def interactions(row: Mapping[str, Any], place: Place) -> Iterator[Interaction |
     name = "conversations" if "conversations" in row else "conversation"
     turns = row.get(name)
     if not isinstance(turns, list):
-        raise NotAnInteraction(f"{name} is {kind(turns)}, not a list")
+        raise NotAnInteraction(why.WrongType(name, kind(turns), "a list"))
     messages = with_system(row, [_message(turn, f"{name}[{index}]") for index, turn in enumerate(turns)])
     messages, tools = hermes.structured(messages)
     row = {**row, "tools": [*tools_of(row.get("tools")), *tools]}
@@ -60,7 +61,7 @@ def _message(value: Any, place: str) -> Message:
             role="assistant", content="", tool_calls=[tool_call(c, f"{place}.value") for c in calls], extra=extra
         )
     if not isinstance(speaker, str) or speaker.lower() not in _SPEAKERS:
-        raise NotAnInteraction(f"{place}.from is no speaker that is known")
+        raise NotAnInteraction(why.UnknownRole(f"{place}.from"))
     return Message(
         role=_SPEAKERS[speaker.lower()], content=content_text(turn.get("value"), f"{place}.value"), extra=extra
     )

@@ -7,10 +7,12 @@ import io
 import json
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from journeyman.errors import UsageError
-from journeyman.sources.rows import MAX_ROW_BYTES, NOT_UTF8, Row, parse_text, refused
+from journeyman.reasons import files as why
+from journeyman.sources.rows import MAX_ROW_BYTES, Row, parse_text, refused
 
 _SEPARATORS = ",;\t|"
 
@@ -26,7 +28,7 @@ def csv_rows(stream: io.BufferedReader, tabs: bool, skip: int) -> Iterator[Row]:
     if problem := _bad_header(header):
         if not skip:
             lost = sum(1 for _ in reader)
-            yield refused(1, f"{problem}; {lost} rows below it are not read: give each column a name of its own", first)
+            yield refused(1, replace(problem, lost=lost), first)
         return
     while True:
         try:
@@ -34,7 +36,7 @@ def csv_rows(stream: io.BufferedReader, tabs: bool, skip: int) -> Iterator[Row]:
         except StopIteration:
             return
         except csv.Error as error:
-            yield refused(reader.line_num, f"not CSV: {error}; the rest of the file is lost", "")
+            yield refused(reader.line_num, why.NotCsv(str(error)), "")
             return
         if not cells:
             continue
@@ -49,23 +51,23 @@ def _with(first: str, rest: io.TextIOWrapper) -> Iterator[str]:
     yield from rest
 
 
-def _bad_header(header: list[str]) -> str:
-    """What makes columns impossible to tell apart; "" where nothing does."""
+def _bad_header(header: list[str]) -> why.AmbiguousColumns | None:
+    """What makes columns impossible to tell apart; None where nothing does."""
     names = [name.strip() for name in header]
-    told = [f"{count} columns are called {name!r}" for name, count in Counter(names).items() if count > 1 and name]
-    told += [f"column {place} has no name" for place, name in enumerate(names, 1) if not name and len(names) > 1]
-    return " and ".join(told)
+    repeated = ", ".join(repr(name) for name, count in Counter(names).items() if count > 1 and name)
+    unnamed = ", ".join(str(place) for place, name in enumerate(names, 1) if not name and len(names) > 1)
+    return why.AmbiguousColumns(repeated, unnamed, 0) if repeated or unnamed else None
 
 
 def _row(header: list[str], cells: list[str], line: int, separator: str) -> Row:
     shown = separator.join(cells)
     if len(cells) != len(header):
-        return refused(line, f"{len(cells)} cells under {len(header)} columns", shown)
+        return refused(line, why.CellCount(len(cells), len(header)), shown)
     try:
         shown.encode()
     except UnicodeEncodeError:
-        return refused(line, NOT_UTF8, shown)
-    return Row(line, dict(zip(header, cells, strict=True)), "", shown[:200])
+        return refused(line, why.NotUtf8(), shown)
+    return Row(line, dict(zip(header, cells, strict=True)), None, shown[:200])
 
 
 def parquet_rows(path: Path, skip: int) -> Iterator[tuple[Row, int]]:
@@ -87,5 +89,4 @@ def parquet_rows(path: Path, skip: int) -> Iterator[tuple[Row, int]]:
                 if number > skip:
                     yield parse_text(json.dumps(value, default=str), number), size * number // total
     except pyarrow.ArrowException as error:
-        problem = f"not a readable Parquet file: {error}; {number} rows were read before: export it again"
-        yield refused(number + 1, problem, ""), size
+        yield refused(number + 1, why.ParquetDamaged(str(error), number), ""), size

@@ -12,6 +12,7 @@ from functools import lru_cache
 from typing import Any
 
 from journeyman.foreign import plain
+from journeyman.reasons import notes as note
 from journeyman.records import Note
 
 _SUCCESS = {
@@ -70,6 +71,7 @@ _IN_NESTED = frozenset(
 )  # fmt: skip
 """What a claim may be called one level deeper, where `state` or `code` mean other things."""
 _SCORES = ("score", "reward", "scores")
+_HOW = "set data.success_field and data.success_at_least"
 STATUS_FIELDS = frozenset((*_CLAIMS, *_DENIALS, *_CODES, *_EXITS, *_ERRORS, *_OPINIONS, *_SCORES, *_VERDICTS))
 """Fields that `claimed` reads wherever they stand."""
 
@@ -90,7 +92,7 @@ class Status:
 
     def or_answered(self, answered: bool) -> Status:
         """A call that gave an answer succeeded, unless something was said that is not understood."""
-        if self.succeeded is None and answered and not any(note.code == "unknown_status" for note in self.notes):
+        if self.succeeded is None and answered and not any(one.code == note.UnknownStatus.code for one in self.notes):
             return Status(True, self.errors, self.notes)
         return self
 
@@ -106,18 +108,26 @@ def claimed(*places: Mapping[str, Any]) -> Status:
     """What the status fields of these objects say together, those in their metadata and evaluations included."""
     found = _SILENT
     for place in places:
-        names = [name for name in place if name in STATUS_FIELDS]
-        if len(names) > 1:  # what went wrong says more than that something did
-            names.sort(key=lambda one: (one not in _ERRORS, one))
+        names, nested = _asked(tuple(place))
         said = [_said(name, place[name]) for name in names]
-        for name in _NESTED:
-            inner = place.get(name)
+        for name in nested:
+            inner = place[name]
             if isinstance(inner, Mapping):
                 said += [_said(key, inner[key]) for key in inner if key in _IN_NESTED]
         for one in said:
             if one is not _SILENT:
                 found = one if found is _SILENT else found.also(one)
     return found
+
+
+@lru_cache(maxsize=1024)
+def _asked(fields: tuple[str, ...]) -> tuple[list[str], list[str]]:
+    """The status fields among these, and the objects that may hold more; a log's rows have the same few sets of fields.
+
+    What went wrong comes first: it says more than that something did.
+    """
+    names = sorted((name for name in fields if name in STATUS_FIELDS), key=lambda one: (one not in _ERRORS, one))
+    return names, [name for name in _NESTED if name in fields]
 
 
 def _said(name: str, value: Any) -> Status:
@@ -152,7 +162,7 @@ def of_word(value: Any, name: str = "status") -> Status:
     shown = plain(str(value), 60)
     says = _of_number(float(value)) if isinstance(value, int | float) else _of_text(str(value))
     if says is None:
-        return Status(None, [], [Note(code="unknown_status", detail=f"{name} {shown!r}")])
+        return Status(None, [], [note.UnknownStatus(name, repr(shown)).record()])
     return Status() if says == "nothing" else Status(says == "yes", [] if says == "yes" else [f"{name} {shown}"])
 
 
@@ -169,7 +179,7 @@ def at_least(value: Any, threshold: float, name: str) -> Status:
     try:
         reached = float(value)
     except (TypeError, ValueError):
-        return Status(None, [], [Note(code="unknown_status", detail=f"{name} {plain(repr(value), 60)} is no number")])
+        return Status(None, [], [note.UnknownStatus(name, plain(repr(value), 60), "not a number").record()])
     return Status(True) if reached >= threshold else Status(False, [f"{name} {reached:g}, success from {threshold:g}"])
 
 
@@ -183,7 +193,7 @@ def _of_field(name: str, value: Any) -> Status:
     if name in _OPINIONS:
         return _of_opinion(name, value)
     if name in _SCORES:  # what value is a success cannot be known from here
-        told = Note(code="unknown_status", detail=f"{name} is not read: set data.success_field and success_at_least")
+        told = note.UnknownStatus(name, "is not read", _HOW).record()
         return Status() if value in (None, "", {}, []) else Status(notes=[told])
     if name in _EXITS:
         ended = value if isinstance(value, int) and not isinstance(value, bool) else None
@@ -215,7 +225,7 @@ def _of_opinion(name: str, value: Any) -> Status:
         return Status(True)
     if value in (None, "", {}, []) or isinstance(value, dict | list):
         return Status()
-    return Status(notes=[Note(code="unknown_status", detail=f"{name} {plain(str(value), 40)!r}")])
+    return Status(notes=[note.UnknownStatus(name, repr(plain(str(value), 40))).record()])
 
 
 def of_error(value: Any) -> Status:

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from journeyman.foreign import plain
+from journeyman.reasons import sources as why
 from journeyman.records import Interaction, Message
 from journeyman.sources.blocks import blocks_of
 from journeyman.sources.fields import NotAnInteraction, kind, mapping, text_or_none, tool_calls, without
@@ -36,7 +37,7 @@ def interactions(row: Mapping[str, Any], place: Place) -> Iterator[Interaction |
     steps = row.get("trajectory")
     if not isinstance(history, list):
         if not (isinstance(steps, list) and steps and "text" in mapping(steps[0])):
-            raise NotAnInteraction("no history: what the model was told is not in the file")
+            raise NotAnInteraction(why.NotLogged("no history", "what the model was told is not in the file"))
         history = steps
     info = mapping(row.get("info"))
     status = _status(row, info)
@@ -80,12 +81,12 @@ def _queries(steps: Any, messages: Sequence[Message]) -> list[tuple[list[Message
 def _message(turn: dict[str, Any], place: str) -> Message:
     role = turn.get("role")
     if not isinstance(role, str) or role not in _ROLES:
-        raise NotAnInteraction(f"{place}.role is no role that is known")
+        raise NotAnInteraction(why.UnknownRole(f"{place}.role"))
     content = turn.get("content", turn.get("text"))
     if content is None:
         content = turn.get("system_prompt") if role == "system" else None
     if not isinstance(content, str | list | None):
-        raise NotAnInteraction(f"{place}.content is {kind(content)}, not text")
+        raise NotAnInteraction(why.WrongType(f"{place}.content", kind(content), "text"))
     blocks = blocks_of(content, f"{place}.content")
     ids = turn.get("tool_call_ids")
     call_id = turn.get("tool_call_id") or (ids[0] if isinstance(ids, list) and ids else None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from journeyman.reasons import sources as why
 from journeyman.records import Interaction, Message
 from journeyman.sources.fields import (
     NotAnInteraction,
@@ -39,14 +40,14 @@ def interactions(row: Mapping[str, Any], place: Place) -> Iterator[Interaction]:
     values = {field: _cell(row, place.columns.get(field, field)) for field in FIELDS}
     answer_column = place.columns.get("answer", "answer")
     if answer_column not in row and values["answer"] is None:
-        raise NotAnInteraction(f"no column {answer_column!r}: set data.columns.answer")
+        raise NotAnInteraction(why.ColumnMissing(answer_column, "data.columns.answer"))
     tokens = number(values["max_tokens"])
     taken = {*place.columns.values(), "status"}
     others = {name: value for name, value in row.items() if name not in taken}
     status = row_status({**others, "status": values["status"]})
     answer = content_text(values["answer"], answer_column)
     if answer.strip() in LOST:
-        raise NotAnInteraction(f"{answer_column} is {answer.strip()!r}: the answer is lost")
+        raise NotAnInteraction(why.AnswerLost(answer_column, answer.strip()))
     yield Interaction(
         id=_as_text(values["id"]) or place.source,
         source=place.source,
@@ -79,7 +80,7 @@ def _conversation(values: Mapping[str, Any], place: Place) -> list[Message]:
     column = place.columns.get("prompt", "prompt")
     prompt = content_text(values["prompt"], column)
     if not prompt:
-        raise NotAnInteraction(f"column {column!r} is empty or absent: set data.columns.prompt")
+        raise NotAnInteraction(why.ColumnMissing(column, "data.columns.prompt"))
     system = text_or_none(values["system"])
     return [*([Message(role="system", content=system)] if system else []), Message(role="user", content=prompt)]
 

@@ -11,7 +11,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from journeyman.foreign import plain
-from journeyman.records import Interaction, Message, Note
+from journeyman.reasons import notes as note
+from journeyman.reasons import sources as why
+from journeyman.records import Interaction, Message
 from journeyman.sources.fields import (
     NotAnInteraction,
     first,
@@ -29,7 +31,7 @@ from journeyman.sources.status import Status, at_least, claimed
 from journeyman.sources.turns import chat_messages
 
 _TURNS = ("traj", "messages", "trajectory", "conversation")
-_SHOWN_SCALE = "reward {} is not between 0 and 1: set data.success_field and data.success_at_least"
+_SCALE = "not between 0 and 1: set data.success_field and data.success_at_least"
 
 
 def claims(row: Mapping[str, Any]) -> bool:
@@ -56,16 +58,16 @@ def interactions(row: Mapping[str, Any], place: Place) -> Iterator[Interaction |
             try:
                 yield from _simulation(mapping(one), mapping(row.get("info")), place, index)
             except NotAnInteraction as reason:
-                yield NotAnInteraction(f"simulations[{index}]: {reason}")
+                yield reason.within(f"simulations[{index}]")
         return
     name = _turns(row)
     if name is None:
-        raise NotAnInteraction(f"no turns with roles in {', '.join(_TURNS)}")
+        raise NotAnInteraction(why.FieldMissing("turns with roles", ", ".join(_TURNS)))
     if not row[name]:
-        why = plain(str(mapping(row.get("info")).get("error") or "the run wrote nothing"), 120)
-        raise NotAnInteraction(f"{name} is empty: {why}")
+        cause = plain(str(mapping(row.get("info")).get("error") or "the run wrote nothing"), 120)
+        raise NotAnInteraction(why.FieldEmpty(name, cause))
     if not learned(row, "the row"):
-        raise NotAnInteraction("the row says that it is not to be learned from")
+        raise NotAnInteraction(why.MarkedNotToTrain())
     status = outcome(row)
     yield from answers_of(
         chat_messages(row[name], name),
@@ -104,7 +106,7 @@ def of_reward(value: Any, name: str = "reward") -> Status:
     if reached is None:
         return at_least(value, 1.0, name)
     if reached > 1:
-        return Status(notes=[Note(code="unknown_status", detail=_SHOWN_SCALE.format(f"{reached:g}"))])
+        return Status(notes=[note.UnknownStatus("reward", f"{reached:g}", _SCALE).record()])
     return at_least(round(reached, 6), 1.0, name)
 
 
@@ -115,16 +117,14 @@ def _simulation(
     world, agent = mapping(info.get("environment_info")), mapping(info.get("agent_info"))
     turns = row.get("messages")
     if not isinstance(turns, list):
-        raise NotAnInteraction("no messages")
+        raise NotAnInteraction(why.FieldMissing("messages"))
     seen = [one for turn in turns if (one := _seen(mapping(turn))) is not None]
     notes = []
     policy = text_or_none(world.get("policy"))
     if policy:
-        notes.append(
-            Note(code="other", detail="the policy stands for the system prompt, which tau2-bench does not log")
-        )
+        notes.append(note.PolicyAsSystem("tau2-bench").record())
     if len(seen) < len(turns):
-        notes.append(Note(code="turns_not_kept", detail="calls of the simulated user's own tools"))
+        notes.append(note.TurnsNotKept("calls of the simulated user's own tools").record())
     status = of_reward(mapping(row.get("reward_info")).get("reward"))
     system = [Message(role="system", content=policy)] if policy else []
     yield from answers_of(

@@ -9,7 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from journeyman.records import Interaction, Message, Note
+from journeyman.reasons import notes as note
+from journeyman.reasons import sources as why
+from journeyman.records import Interaction, Message
 from journeyman.sources.fields import NotAnInteraction, decoded, first, kind, mapping, without
 from journeyman.sources.openai_finetune import answered_row, with_system
 from journeyman.sources.place import Place
@@ -17,6 +19,8 @@ from journeyman.sources.turns import asked, chat_messages, turns_of
 
 _CHOSEN = ("chosen", "preferred_output")
 _REJECTED = ("rejected", "non_preferred_output")
+
+_PAIR = note.ChoicesNotKept(2, preference=True).record()
 
 
 def claims(row: Mapping[str, Any]) -> bool:
@@ -31,13 +35,13 @@ def interactions(row: Mapping[str, Any], place: Place) -> Iterator[Interaction |
     shared = 0
     if not prompt:  # the implicit prompt of TRL: both answers begin with it
         if len(answer) < 2:
-            raise NotAnInteraction(f"no prompt, and {name} holds no conversation")
+            raise NotAnInteraction(why.FieldMissing(f"prompt, and {name} holds no conversation"))
         prompt, answer = answer[:-1], answer[-1:]
     elif answer[: len(prompt)] == prompt:
         shared = len(prompt)
     answer = answer[shared:]
     if len(answer) != 1 or answer[0].role != "assistant":
-        raise NotAnInteraction(f"{name} is not one turn of the assistant after the prompt")
+        raise NotAnInteraction(why.NotAnAnswer(name, f"{len(answer)} turns after the prompt"))
     kept = without(row, "prompt", "input", *_CHOSEN, *_REJECTED, "completion", "messages")
     told = {"content": answer[0].content, "tool_calls": [call.as_openai() for call in answer[0].tool_calls]}
     whole = with_system(row, asked(prompt, "the prompt"))
@@ -55,12 +59,12 @@ def _turns(value: Any, place: str) -> list[Message]:
     value = decoded(value) if isinstance(value, str) and value.lstrip()[:2] == "[{" else value
     if isinstance(value, str) and value:
         if "\n\nAssistant:" in value:
-            raise NotAnInteraction(f"{place} is a whole dialogue in one text: split it into messages")
+            raise NotAnInteraction(why.NotAnAnswer(place, "a whole dialogue in one text (split it into messages)"))
         return [Message(role="assistant", content=value)]
     if isinstance(value, Mapping):
         value = [value]
     if not isinstance(value, list) or not value:
-        raise NotAnInteraction(f"{place} is {kind(value) if value else 'empty'}: no answer")
+        raise NotAnInteraction(why.WrongType(place, kind(value) if value else "empty", "an answer"))
     return [
         turn for i, one in enumerate(value) for turn in turns_of({"role": "assistant", **mapping(one)}, f"{place}[{i}]")
     ]
@@ -69,5 +73,4 @@ def _turns(value: Any, place: str) -> list[Message]:
 def _noted(one: Interaction, row: Mapping[str, Any]) -> Interaction:
     if not any(row.get(name) for name in _REJECTED):
         return one
-    note = Note(code="choices_not_kept", detail="the rejected answer of a preference pair")
-    return one.model_copy(update={"notes": [*one.notes, note]})
+    return one.model_copy(update={"notes": [*one.notes, _PAIR]})

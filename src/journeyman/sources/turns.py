@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from journeyman.foreign import plain
+from journeyman.reasons import sources as why
 from journeyman.records import Message, ToolCall
 from journeyman.sources.fields import NotAnInteraction, decoded, first, kind, mapping, text_or_none, tool_call
 
@@ -54,7 +55,7 @@ def turns_of(value: Any, place: str) -> list[Message]:
             content.
     """
     if not isinstance(value, Mapping):
-        raise NotAnInteraction(f"{place} is {kind(value)}, not an object")
+        raise NotAnInteraction(why.WrongType(place, kind(value), "an object"))
     if (plain_turn := _plain_turn(value)) is not None:
         return [plain_turn]
     logged, role = _role(value, place)
@@ -69,7 +70,7 @@ def turns_of(value: Any, place: str) -> list[Message]:
     if role == "assistant":
         _refuse_lost(content, text, read, place)
     elif content is None and not read.results:
-        raise NotAnInteraction(f"{place} has no content")
+        raise NotAnInteraction(why.FieldMissing("content", place))
     if read.results and not text and not read.calls:
         return read.results
     return [*read.results, _message(value, role, text, read)]
@@ -105,17 +106,17 @@ def _role(value: Mapping[str, Any], place: str) -> tuple[str, str]:
     """The logged role and ours."""
     role = value.get("role")
     if not isinstance(role, str) or not role:
-        raise NotAnInteraction(f"{place} has no role")
+        raise NotAnInteraction(why.FieldMissing("role", place))
     known = ROLES.get(role.lower())
     if known is None:
-        raise NotAnInteraction(f"{place}.role {plain(role, 40)!r} is not known: no chat template has such turns")
+        raise NotAnInteraction(why.UnknownRole(f"{place}.role", plain(role, 40)))
     return role.lower(), known
 
 
 def _refuse_lost(content: Any, text: str, read: _Read, place: str) -> None:
     """The text "None" is what a log writes for an answer that was a call: never an answer to learn."""
     if text.strip() in LOST and not read.calls:
-        raise NotAnInteraction(f"{place}.content is {text.strip()!r}: the call that stood there is lost")
+        raise NotAnInteraction(why.AnswerLost(f"{place}.content", text.strip()))
 
 
 def _read_content(content: Any, place: str, read: _Read) -> None:
@@ -127,7 +128,7 @@ def _read_content(content: Any, place: str, read: _Read) -> None:
     if isinstance(content, Mapping):
         content = [content]
     if not isinstance(content, Sequence):
-        raise NotAnInteraction(f"{place} is {kind(content)}, not text")
+        raise NotAnInteraction(why.WrongType(place, kind(content), "text"))
     for index, part in enumerate(content):
         _read_part(part, f"{place}[{index}]", read)
 
@@ -137,7 +138,7 @@ def _read_part(part: Any, place: str, read: _Read) -> None:
         read.text.append(_text_in(part, read))
         return
     if not isinstance(part, Mapping):
-        raise NotAnInteraction(f"{place} is {kind(part)}, not a content part")
+        raise NotAnInteraction(why.WrongType(place, kind(part), "a content part"))
     name = _part_type(part)
     if name in _CALL_PARTS:
         read.calls.append(_called(part, place))
@@ -148,7 +149,7 @@ def _read_part(part: Any, place: str, read: _Read) -> None:
     elif name in _TEXT_PARTS or name == "":
         read.text.append(_part_text(part, place))
     else:
-        raise NotAnInteraction(f"{place} is a part of type {plain(name, 40)!r}: only text can be trained on")
+        raise NotAnInteraction(why.NotText(place, repr(plain(name, 40))))
 
 
 def _text_in(part: str, read: _Read) -> str:
@@ -179,7 +180,7 @@ def _part_text(part: Mapping[str, Any], place: str) -> str:
             return str(part[key])
         if isinstance(part.get(key), Mapping) and isinstance(part[key].get("value"), str):
             return str(part[key]["value"])  # OpenAI's Assistants: {"text": {"value": …}}
-    raise NotAnInteraction(f"{place} is a text part without text")
+    raise NotAnInteraction(why.FieldMissing("text", f"the text part {place}"))
 
 
 def _called(part: Mapping[str, Any], place: str) -> ToolCall:
@@ -245,7 +246,7 @@ def _calls_of(value: Mapping[str, Any], place: str) -> list[ToolCall]:
     listed = first(value.get("tool_calls") or None, value.get("toolCalls") or None, more.get("tool_calls") or None)
     listed = decoded(listed)
     if listed is not None and not isinstance(listed, list):
-        raise NotAnInteraction(f"{place}.tool_calls is {kind(listed)}, not a list")
+        raise NotAnInteraction(why.WrongType(f"{place}.tool_calls", kind(listed), "a list"))
     calls = [tool_call(one, f"{place}.tool_calls[{index}]") for index, one in enumerate(listed or [])]
     single = first(value.get("function_call") or None, more.get("function_call") or None)
     if single and not calls:
@@ -272,7 +273,7 @@ def _calls_in_text(texts: list[str], place: str) -> list[ToolCall]:
     """A turn of the role tool-call: its content is the call, or several, as JSON."""
     value = decoded("".join(texts))
     if isinstance(value, str) and value:
-        raise NotAnInteraction(f"{place}.content of a tool call is no JSON")
+        raise NotAnInteraction(why.FieldNotJson(f"{place}.content of a tool call"))
     return [
         tool_call(one, f"{place}.content") for one in (value if isinstance(value, list) else [value] if value else [])
     ]
@@ -286,7 +287,7 @@ def chat_message(value: Any, place: str) -> Message:
     """
     turns = turns_of(value, place)
     if len(turns) != 1:
-        raise NotAnInteraction(f"{place} holds {len(turns)} turns in one: results of tools beside a text")
+        raise NotAnInteraction(why.NotAnAnswer(place, f"{len(turns)} turns in one (results of tools beside a text)"))
     return turns[0]
 
 
@@ -300,7 +301,7 @@ def chat_messages(value: Any, place: str) -> list[Message]:
     if isinstance(value, str) and value:
         return [Message(role="user", content=value)]
     if not isinstance(value, list):
-        raise NotAnInteraction(f"{place} is {kind(value)}, not a list of messages")
+        raise NotAnInteraction(why.WrongType(place, kind(value), "a list of messages"))
     return asked([turn for index, one in enumerate(value) for turn in turns_of(one, f"{place}[{index}]")], place)
 
 
@@ -311,16 +312,14 @@ def asked(messages: list[Message], place: str) -> list[Message]:
         NotAnInteraction: nobody asks, a role that no template knows, or a tool's result whose call is missing.
     """
     if not any(message.role in ("user", "tool") for message in messages):
-        raise NotAnInteraction(f"no user message in {place}")
+        raise NotAnInteraction(why.NoUserMessage(place))
     known: set[str | None] = set()
     answered = called = False
     for index, message in enumerate(messages):
         if message.role not in ("system", "user", "assistant", "tool"):
-            raise NotAnInteraction(f"{place}[{index}].role {plain(message.role, 40)!r} is not known")
+            raise NotAnInteraction(why.UnknownRole(f"{place}[{index}].role", plain(message.role, 40)))
         if message.role == "tool" and (not answered or _is_orphan(message, known, called)):
-            raise NotAnInteraction(
-                f"{place}[{index}] is a tool's result whose call is missing: the history is not whole"
-            )
+            raise NotAnInteraction(why.HistoryBroken("orphan_result", f"{place}[{index}]"))
         answered = answered or message.role == "assistant"
         called = called or bool(message.tool_calls)
         known.update(call.id for call in message.tool_calls)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from journeyman.foreign import plain
+from journeyman.reasons import files as why
 from journeyman.sources.fields import decoded
 
 _SIGNS: Mapping[str, frozenset[str]] = {
@@ -48,23 +49,14 @@ def _lists(value: Mapping[str, Any], path: str = "", depth: int = _DEPTH) -> Ite
             yield from _lists(inner, here, depth - 1)
 
 
-def advice(value: Mapping[str, Any]) -> str:
+def advice(value: Mapping[str, Any]) -> why.UnknownFormat:
     """The reason of the rejection; it names fields and never quotes values."""
-    parts = [f"no known format has the fields {_names(value)}"]
     near = sorted(_SIGNS, key=lambda name: -len(_SIGNS[name] & value.keys()))
     near = [name for name in near[:2] if _SIGNS[name] & value.keys()]
-    if near:
-        shared = ", ".join(sorted(_SIGNS[near[0]] & value.keys()))
-        parts.append(f"it resembles {' and '.join(near)} ({shared})")
-    lists = [path for path, _ in _lists(value)]
-    if lists:
-        parts.append(f"its rows may stand in {plain(lists[0], 60)}: write these one a line")
-    columns = [
-        (name, path) for name, path in (("prompt", _path(value, _PROMPTS)), ("answer", _path(value, _ANSWERS))) if path
-    ]
-    told = ", ".join(f"data.columns.{name} = {plain(path, 60)!r}" for name, path in columns)
-    parts.append(f"to read it set {told}" if len(columns) == 2 else "to read it name its columns in [data.columns]")
-    return "; ".join(parts)
+    shared = ", ".join(sorted(_SIGNS[near[0]] & value.keys())) if near else ""
+    rows_in = next((plain(path, 60) for path, _ in _lists(value)), "")
+    prompt, answer = (plain(_path(value, names), 60) for names in (_PROMPTS, _ANSWERS))
+    return why.UnknownFormat(_names(value), " and ".join(near), shared, rows_in, prompt, answer)
 
 
 def _path(value: Mapping[str, Any], names: tuple[str, ...]) -> str:
@@ -88,4 +80,44 @@ def _texts(value: Mapping[str, Any], path: str = "", depth: int = _DEPTH) -> Ite
 
 def _names(value: Mapping[str, Any]) -> str:
     shown = ", ".join(repr(plain(str(key), 30)) for key in list(value)[:8])
-    return shown + (", …" if len(value) > 8 else "") if value else "of an empty object"
+    return shown + (", …" if len(value) > 8 else "")
+
+
+_COLUMNS: Mapping[str, tuple[str, ...]] = {
+    "prompt": _PROMPTS,
+    "answer": _ANSWERS,
+    "system": ("system_prompt", "system_message", "system", "instructions"),
+    "model": ("model", "model_name", "engine"),
+    "provider": ("provider", "vendor"),
+    "session": ("session_id", "conversation_id", "thread_id", "chat_id"),
+    "id": ("id", "uuid", "request_id"),
+    "timestamp": ("timestamp", "created_at", "time"),
+}
+_EXACT = {"system", "model", "provider", "session", "id", "timestamp"}
+"""Fields of ours that a column is proposed for only where its whole name says so."""
+
+
+def column_candidates(value: Mapping[str, Any]) -> dict[str, list[str]]:
+    """Field of [data.columns] → dotted paths of the texts that may be it, the likeliest first."""
+    found: dict[str, list[str]] = {}
+    texts = list(_texts(value))
+    for field, names in _COLUMNS.items():
+        paths = [path for name in names for path in texts if _is_called(path, name, exact=field in _EXACT)]
+        if paths:
+            found[field] = list(dict.fromkeys(paths))
+    answers = found.get("answer", [])
+    if "prompt" in found:  # input_text may be asked, output_text never is, though both are called text
+        found["prompt"] = [path for path in found["prompt"] if path not in answers] or found["prompt"]
+    return found
+
+
+def _is_called(path: str, name: str, *, exact: bool) -> bool:
+    last = path.rsplit(".", 1)[-1].lower()
+    return last == name if exact else name in last
+
+
+def nearest(value: Mapping[str, Any]) -> dict[str, list[str]]:
+    """The formats that the object resembles most, at most two → the fields that they share."""
+    shared = {name: sorted(_SIGNS[name] & value.keys()) for name in _SIGNS}
+    near = sorted((name for name in shared if shared[name]), key=lambda name: -len(shared[name]))
+    return {name: shared[name] for name in near[:2]}

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from journeyman.foreign import plain
+from journeyman.reasons import sources as why
 from journeyman.records import Interaction
 from journeyman.sources.answering import answers_of, interactions_of, with_echo
 from journeyman.sources.asking import asked_of
@@ -51,7 +52,9 @@ def interactions(row: Mapping[str, Any], place: Place) -> Iterator[Interaction]:
     _refuse_others(str(row.get("op_name")), inputs, mapping(output))
     for name, value in (*((f"inputs.{key}", value) for key, value in inputs.items()), ("output", output)):
         if isinstance(value, str) and value.startswith("weave:///") and name not in ("inputs.self", "inputs.model"):
-            raise NotAnInteraction(f"{name} is a reference: export the calls with their references expanded")
+            raise NotAnInteraction(
+                why.NotLogged(f"{name} is a reference", "export the calls with their references expanded")
+            )
     call = with_echo(asked_of(inputs, "inputs"), output, "output")
     attributes, settings = mapping(row.get("attributes")), call.settings
     base = {
@@ -90,4 +93,4 @@ def _nested(row: Mapping[str, Any]) -> dict[str, Any]:
 def _refuse_others(name: str, inputs: Mapping[str, Any], output: Mapping[str, Any]) -> None:
     op = name.rsplit("/", 1)[-1].split(":")[0]
     if not _CLIENTS.search(op) and not ("messages" in inputs and output.keys() & set(_ANSWERS)):
-        raise NotAnInteraction(f"an op called {plain(op, 60)!r}: no model's call that is known")
+        raise NotAnInteraction(why.NotAModelCall("a call", plain(op, 60)))

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from journeyman.reasons import sources as why
 from journeyman.records import Interaction, Message
 from journeyman.sources.fields import (
     NotAnInteraction,
@@ -37,11 +38,11 @@ def claims(row: Mapping[str, Any]) -> bool:
 def interactions(row: Mapping[str, Any], place: Place) -> Iterator[Interaction]:
     query = content_text(row.get("query"), "query")
     if not query:
-        raise NotAnInteraction("query is empty")
+        raise NotAnInteraction(why.FieldEmpty("query"))
     calls = tool_calls(row.get("answers"), "answers")
     tools = decoded(row.get("tools"))
     if not isinstance(tools, list):
-        raise NotAnInteraction(f"tools is {kind(tools)}, not a list")
+        raise NotAnInteraction(why.WrongType("tools", kind(tools), "a list"))
     id_ = row.get("id")
     yield Interaction(
         id=place.source if id_ is None else str(id_),

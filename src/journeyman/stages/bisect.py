@@ -17,17 +17,17 @@ from safetensors.torch import load_file
 
 from journeyman.artifacts import ADAPTER_FILE, read_rows
 from journeyman.config import Config
-from journeyman.errors import InputError
-from journeyman.inference.llama import EngineSettings, running_engine
+from journeyman.errors import InputError, Interrupted
+from journeyman.inference.engines import running_engine
 from journeyman.manifests import AdapterManifest, BisectLink, BisectResult
+from journeyman.models.base import Base
 from journeyman.models.geometry import GGUF_MODULE_NAMES
-from journeyman.models.gguf_file import GgufFile
 from journeyman.models.weights import load_decoder
-from journeyman.ports import Reporter
-from journeyman.records import Example, Prediction
+from journeyman.protocols import EngineSettings, Reporter
+from journeyman.records import EVERY_ROLE, Example, Prediction
 from journeyman.rendering.renderer import Renderer
+from journeyman.training.hardware import compute_dtype, keep_freed_memory, use_threads
 from journeyman.training.lora import Adapter
-from journeyman.training.machine import compute_dtype, keep_freed_memory, use_threads
 from journeyman.training.merge import write_merged
 
 _ROWS, _PLACES, _LIKELIEST = 6, 4, 10
@@ -44,7 +44,7 @@ def bisect(
     sealed: Path,
     adapter: AdapterManifest,
     adapter_folder: Path,
-    base: GgufFile,
+    base: Base,
     config: Config,
     renderer: Renderer,
     reporter: Reporter,
@@ -56,6 +56,7 @@ def bisect(
 
     Raises:
         InputError: no role with an adapter has a sealed row with an answer.
+        Interrupted: asked to stop.
     """
     keep_freed_memory()
     use_threads(config.train.threads)
@@ -71,7 +72,7 @@ def bisect(
             base, folder, config, dtype, texts
         ),
         "llama.cpp, adapter beside its base, as shipped": lambda: _by_engine(
-            base.path, {"all": folder / ADAPTER_FILE}, config, texts
+            base.path, {EVERY_ROLE: folder / ADAPTER_FILE}, config, texts
         ),
     }
     with tempfile.TemporaryDirectory(prefix="journeyman-bisect-") as scratch:
@@ -86,6 +87,8 @@ def bisect(
         links: list[BisectLink] = []
         found: list[LogProbabilities] = []
         for name, ask in ways.items():
+            if reporter.stop_requested:
+                raise Interrupted(f"stopped before the link {name!r}", "Run it again: it begins anew")
             found.append(ask())
             links.append(_compared(name, found[0], found[-2] if len(found) > 1 else found[0], found[-1]))
             reporter.advance(len(links), name)
@@ -111,7 +114,7 @@ def _texts(
     return role, texts
 
 
-def _adapter(base: GgufFile, folder: Path, config: Config) -> Adapter:
+def _adapter(base: Base, folder: Path, config: Config) -> Adapter:
     decoder = load_decoder(base, torch.float32, stream=True)
     adapter = Adapter(decoder.geometry, config.train.lora, config.train.seed)
     adapter.load(load_file(folder / "adapter_model.safetensors"))
@@ -120,7 +123,7 @@ def _adapter(base: GgufFile, folder: Path, config: Config) -> Adapter:
 
 @torch.no_grad()
 def _by_torch(
-    base: GgufFile, folder: Path, config: Config, dtype: torch.dtype, texts: Sequence[tuple[Ids, int]]
+    base: Base, folder: Path, config: Config, dtype: torch.dtype, texts: Sequence[tuple[Ids, int]]
 ) -> LogProbabilities:
     decoder, lora = load_decoder(base, dtype), _adapter(base, folder, config).layers()
     found = []
@@ -141,9 +144,9 @@ def _by_engine(
         return [engine.next_tokens(ids, 4 * _LIKELIEST) for ids, _ in texts]
 
 
-def _kind_of(base: GgufFile) -> GGMLQuantizationType:
+def _kind_of(base: Base) -> GGMLQuantizationType:
     """The base's own format where it can be made here (K quantizations cannot), else Q8_0."""
-    kind = base.info(f"blk.0.{GGUF_MODULE_NAMES['up_proj']}.weight").kind
+    kind = GGMLQuantizationType[base.storage(f"blk.0.{GGUF_MODULE_NAMES['up_proj']}.weight")]
     try:
         quantize(base.rows("output_norm.weight", 0, 1), kind)
     except (NotImplementedError, ValueError):

@@ -15,20 +15,21 @@ from typing import Any
 import numpy as np
 
 from journeyman.config import Config
-from journeyman.curation.choose import choose
 from journeyman.curation.columns import ROW, mapped_array
 from journeyman.curation.duplicates import Words
+from journeyman.curation.leak_check import separate
 from journeyman.curation.lint import dropped_by_rule, lint
 from journeyman.curation.log import Log
 from journeyman.curation.passes import BAND_FILES, Counts, first_pass, second_pass
 from journeyman.curation.prompts import own_prompts, role_prompts
 from journeyman.curation.render import EXAMPLE
-from journeyman.curation.separate import separate
+from journeyman.curation.selection import choose
 from journeyman.curation.split import NAMES, TRAIN, Splits
 from journeyman.errors import InputError
 from journeyman.manifests import DatasetManifest
-from journeyman.models.gguf_file import GgufFile
-from journeyman.ports import Reporter
+from journeyman.models.base import Base
+from journeyman.parallel import LOCAL, Executor
+from journeyman.protocols import Reporter
 from journeyman.rendering.renderer import Renderer
 from journeyman.scoring.apart import RowFaults
 
@@ -36,8 +37,13 @@ _LEAST_VERSION = 0.05
 _SPLIT_FILES = {"train": "train.jsonl", "val": "val.jsonl", "test": "sealed/test.jsonl"}
 
 
-def curate(interactions: Path, config: Config, base: GgufFile, out: Path, reporter: Reporter) -> DatasetManifest:
+def curate(
+    interactions: Path, config: Config, base: Base, out: Path, reporter: Reporter, executor: Executor = LOCAL
+) -> DatasetManifest:
     """Filters, removes repeats, renders and splits.
+
+    Args:
+        executor: where the rows of a large log are looked at and rendered.
 
     Raises:
         InputError: nothing is left to train on, or a test task is found in train.
@@ -46,7 +52,7 @@ def curate(interactions: Path, config: Config, base: GgufFile, out: Path, report
     scratch = out / "scratch"
     scratch.mkdir(parents=True, exist_ok=True)
     faults = RowFaults({role: (*one.checks, *one.weights) for role, one in config.roles.items()})
-    state = first_pass(interactions, config.curate, base.path, scratch, reporter, faults)
+    state = first_pass(interactions, config.curate, base.ref(), scratch, reporter, faults, executor)
     rows = mapped_array(scratch / "rows", ROW)
     words = Words(scratch / "words.u4", np.asarray(rows["words"]))
     log = Log(rows, words, state["roles"], state["files"], {int(k): v for k, v in state["prompts"].items()})
@@ -58,7 +64,9 @@ def curate(interactions: Path, config: Config, base: GgufFile, out: Path, report
     # Of a fixed prompt the version that most of the rows have that stay; what varies has been decided.
     prompts |= {role: made for role, made in left.items() if made.kind == prompts[role].kind}
     tools = _drifted(state["tools"])
-    counts = second_pass(interactions, log, choice, prompts, tools, config.curate, base.path, scratch, reporter)
+    counts = second_pass(
+        interactions, log, choice, prompts, tools, config.curate, base.ref(), scratch, reporter, executor
+    )
     examples = mapped_array(scratch / "examples", EXAMPLE)
     if not len(examples):
         counted = ", ".join(f"{rule} {n}" for rule, n in _dropped(log, counts).most_common())

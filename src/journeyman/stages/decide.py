@@ -24,14 +24,16 @@ from journeyman.manifests import (
     EvaluationManifest,
     LogGroup,
     PlanManifest,
-    ProbeResult,
+    RegressionResult,
     RoleDecision,
     RuleResult,
     Rules,
     VerdictName,
 )
-from journeyman.records import BASE, TEACHER
-from journeyman.scoring.probing import compared
+from journeyman.reasons import Reason, ReasonRecord
+from journeyman.reasons.deciding import JudgeAgrees, LookedBefore, Unprotected
+from journeyman.records import BASE, EVERY_ROLE, TEACHER
+from journeyman.scoring.regressions import compared
 from journeyman.stats.rates import rows_needed
 
 
@@ -57,7 +59,7 @@ def decide(
                 Case(role, arm, summary, plan.rules, recipe, adapter.of(role), _train_rows(dataset, role)),
                 evaluation.files[arm].peak_memory_gb,
                 evaluation.role_confidence,
-                _probes(evaluation, role, arm),
+                _regressions(evaluation, role, arm),
                 teacher.get(role),
             )
             for role, summary in evaluation.roles.items()
@@ -66,7 +68,7 @@ def decide(
     by_file = {arm: of_file(arm) for arm in evaluation.files}
     ships = max(by_file, key=lambda arm: (len(_deployed(by_file[arm])), -evaluation.files[arm].size_gb))
     decision = DecisionManifest(
-        verdict=by_file[ships]["all"].verdict,
+        verdict=by_file[ships][EVERY_ROLE].verdict,
         roles=by_file[ships],
         deployed_roles=_deployed(by_file[ships]),
         ships=ships,
@@ -80,19 +82,19 @@ def decide(
 
 
 def _deployed(roles: Mapping[str, RoleDecision]) -> list[str]:
-    return [role for role, made in roles.items() if role != "all" and made.verdict == "deploy"]
+    return [role for role, made in roles.items() if role != EVERY_ROLE and made.verdict == "deploy"]
 
 
 def _train_rows(dataset: DatasetManifest, role: str) -> int:
-    return sum(split.train for name, split in dataset.splits.items() if role in ("all", name))
+    return sum(split.train for name, split in dataset.splits.items() if role in (EVERY_ROLE, name))
 
 
-def _probes(evaluation: EvaluationManifest, role: str, arm: str) -> dict[str, ProbeResult]:
-    """The probes of the role's adapter. Where all roles share one, the other roles' rows are a probe as well."""
-    name = role if role in evaluation.probes else "all"
-    found = dict(evaluation.probes.get(name, {}))
-    if role != "all" and role not in evaluation.adapter_sha256:
-        others = [one.versus[arm][BASE] for other, one in evaluation.roles.items() if other not in ("all", role)]
+def _regressions(evaluation: EvaluationManifest, role: str, arm: str) -> dict[str, RegressionResult]:
+    """The regressions of the role's adapter. If all roles share one, the other roles' rows count as well."""
+    name = role if role in evaluation.regressions else EVERY_ROLE
+    found = dict(evaluation.regressions.get(name, {}))
+    if role != EVERY_ROLE and role not in evaluation.adapter_sha256:
+        others = [one.versus[arm][BASE] for other, one in evaluation.roles.items() if other not in (EVERY_ROLE, role)]
         pairs = {
             (False, True): sum(one.wins for one in others),
             (True, False): sum(one.losses for one in others),
@@ -107,7 +109,7 @@ def decide_role(
     case: Case,
     peak_memory_gb: float | None,
     confidence: float,
-    probes: Mapping[str, ProbeResult],
+    regressions: Mapping[str, RegressionResult],
     teacher: LogGroup | None,
 ) -> RoleDecision:
     """The verdict of one role on one file, with a reason for every rule.
@@ -121,7 +123,7 @@ def decide_role(
         success,
         rule.latency(tuned, rules.max_mean_latency_s),
         rule.memory(peak_memory_gb, rules.max_memory_gb),
-        *rule.probes(probes, rules.probe_margin, rules.confidence),
+        *rule.regressions(regressions, rules.regression_margin, rules.confidence),
     ]
     if rules.margin is not None:
         results.append(rule.not_inferior(case.summary.versus[case.arm].get(TEACHER), rules.margin))
@@ -133,7 +135,7 @@ def decide_role(
         stretch=verdict == "deploy" and _stretch(case, rules),
         reasons=results,
         rows_needed=needed,
-        next_steps=next_steps(replace(case, results=results), verdict, needed),
+        next_steps=[step.record() for step in next_steps(replace(case, results=results), verdict, needed)],
     )
 
 
@@ -166,35 +168,28 @@ def _stretch(case: Case, rules: Rules) -> bool:
     )
 
 
-def _notes(evaluation: EvaluationManifest) -> list[str]:
-    notes = []
+def _notes(evaluation: EvaluationManifest) -> list[ReasonRecord]:
+    notes: list[Reason] = []
     if evaluation.look > 1:
-        notes.append(
-            f"this is look {evaluation.look} at the same sealed rows: a role's intervals are at "
-            f"{evaluation.role_confidence:.2%}, since who looks often enough passes by luck; new logs, or another "
-            "curate.seed before the next adapter is trained, make the rows fresh again"
-        )
+        notes.append(LookedBefore(evaluation.look, evaluation.role_confidence))
     for one in evaluation.judge:
         if one.n:
-            notes.append(
-                f"{named(one.role)}: the judge agrees with the other checks on {one.agree} of {one.n} answers "
-                f"({one.low:.0%}–{one.high:.0%}); it is too kind to {one.too_kind}, too strict with {one.too_strict}"
-            )
-    if evaluation.sandbox.startswith("none"):
-        notes.append(f"the sandbox for model-written code was {evaluation.sandbox}")
-    return notes
+            notes.append(JudgeAgrees(one.role, one.agree, one.n, one.low, one.high, one.too_kind, one.too_strict))
+    if evaluation.sandbox is not None and evaluation.sandbox.kind == "none":
+        notes.append(Unprotected())
+    return [note.record() for note in notes]
 
 
 def decision_text(decision: DecisionManifest, evaluation: EvaluationManifest) -> str:
     """The decision as a page of Markdown."""
     file = evaluation.files[decision.ships]
     lines = ["# Decision", "", f"**{decision.verdict}** over all roles, on {markdown(Path(file.path).name)}.", ""]
-    lines += [f"- {markdown(note)}" for note in decision.notes] + [""] * bool(decision.notes)
+    lines += [f"- {markdown(note.sentence())}" for note in decision.notes] + [""] * bool(decision.notes)
     for arm, roles in decision.others.items():
         told = ", ".join(f"{markdown(named(role))} {verdict}" for role, verdict in roles.items())
         lines += [f"On {markdown(Path(evaluation.files[arm].path).name)}: {told}.", ""]
     for role, made in decision.roles.items():
         lines.append(f"## {markdown(named(role))}: {made.verdict}{' (stretch goals met)' if made.stretch else ''}")
-        lines += ["", *[f"- {markdown(r.rule)}: {r.outcome}: {markdown(r.reason)}" for r in made.reasons]]
-        lines += [f"- next: {markdown(step)}" for step in made.next_steps] + [""]
+        lines += ["", *[f"- {markdown(r.rule)}: {r.outcome}: {markdown(r.reason.sentence())}" for r in made.reasons]]
+        lines += [f"- next: {markdown(step.sentence())}" for step in made.next_steps] + [""]
     return "\n".join(lines)

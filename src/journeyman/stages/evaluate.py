@@ -5,8 +5,8 @@ in its prompt. tuned: the adapter on the file that it was trained on. tuned@FILE
 Every endpoint of the toml is an arm as well.
 
 All arms answer as many requests at a time as serving does. Then some rows of each arm that may ship are asked once
-more, one at a time: those latencies are judged. Answers are kept one by one as they come (inference.answers), so an
-interrupted evaluation goes on where it stopped, and another check does not ask again.
+more, one at a time: those latencies are judged. Every answer enters the response cache as it comes, so an interrupted
+evaluation resumes where it stopped, and a change of checks asks nothing again.
 """
 
 from __future__ import annotations
@@ -16,17 +16,19 @@ from pathlib import Path
 
 from journeyman.artifacts import hash_of_file, read_rows, write_rows
 from journeyman.config import EvaluateConfig
-from journeyman.inference.looks import confidence_of_look, count_look
-from journeyman.inference.survey import Inputs, Survey
-from journeyman.manifests import CheckRule, EvaluationManifest, PlanManifest
-from journeyman.ports import Reporter
-from journeyman.records import TUNED, Example, Prediction, ProbeAnswer, Verdict
+from journeyman.evidence import LOOKS, RESPONSES, recorded
+from journeyman.inference.arm_runner import ArmRunner, Inputs
+from journeyman.inference.sequential_testing import confidence_of_look, count_look
+from journeyman.manifests import CheckRule, EvaluationManifest, PlanManifest, Sandbox
+from journeyman.protocols import Reporter
+from journeyman.records import EVERY_ROLE, TUNED, Example, Prediction, RegressionAnswer, Score
 from journeyman.rendering.renderer import Renderer
 from journeyman.scoring.agreement import judge_agreement
-from journeyman.scoring.checks import RUNS_CODE, Answer, Checks, judge, own_files
+from journeyman.scoring.checks import RUNS_CODE, Checks, judge, own_files
+from journeyman.scoring.contracts import Answer, Limits
 from journeyman.scoring.judging import each_judged, unscored_lines
-from journeyman.scoring.probing import probe_answers, probe_results
-from journeyman.scoring.sandbox import Limits, sandbox_name
+from journeyman.scoring.regressions import regression_answers, regression_results
+from journeyman.scoring.sandbox import sandbox_of
 from journeyman.scoring.summary import Results
 
 _DEFAULT_RULE = CheckRule(checks=["answered"])
@@ -47,46 +49,53 @@ def evaluate(
     """
     rows = list(read_rows(inputs.sealed, Example))
     hashes = {name: hash_of_file(path) for name, path in inputs.adapters.items()}
-    gathered = Survey(inputs, rows, config, renderer, reporter).ask()
+    gathered = ArmRunner(inputs, rows, config, renderer, reporter).ask()
     write_rows(out / "predictions.jsonl", gathered.predictions)
     write_rows(out / "timings.jsonl", gathered.timed)
     verdicts = _judge(rows, gathered.predictions, plan, config, inputs.folder, reporter)
     judged = {"adapters": hashes, **_judged(plan, config, inputs.folder, verdicts)}
-    look = count_look(inputs.folder, hash_of_file(inputs.sealed), judged)  # before anyone can have seen them
-    write_rows(out / "verdicts.jsonl", verdicts)
+    sealed = hash_of_file(inputs.sealed)
+    look = count_look(inputs.folder, sealed, judged)  # before anyone can have seen them
+    write_rows(out / "scores.jsonl", verdicts)
     results = Results(
         {row.id: row.group for row in rows}, gathered.arms, list(gathered.files),
         gathered.predictions, gathered.timed, verdicts,
     )  # fmt: skip
-    of_all, of_role = (confidence_of_look(one, look) for one in (plan.rules.confidence, plan.rules.role_confidence))
-    answers: list[ProbeAnswer] = []
-    probes = {}
-    for adapter, runs in gathered.probes.items():
-        mine = [one for kind, run in runs.items() for one in probe_answers(adapter, kind, run)]
-        probes[adapter] = probe_results(runs, mine)
+    of_all, of_role = (
+        confidence_of_look(one, look.number) for one in (plan.rules.confidence, plan.rules.role_confidence)
+    )
+    answers: list[RegressionAnswer] = []
+    regressions = {}
+    for adapter, runs in gathered.regressions.items():
+        mine = [one for kind, run in runs.items() for one in regression_answers(adapter, kind, run)]
+        regressions[adapter] = regression_results(runs, mine)
         answers += mine
-    write_rows(out / "probes.jsonl", answers)
+    write_rows(out / "regressions.jsonl", answers)
     said = {(p.id, p.arm): (p.text, p.calls) for p in gathered.predictions}
     again = [p for p in gathered.timed if p.arm == TUNED]
+    assert gathered.engine is not None, "the base is always asked"
     return EvaluationManifest(
-        engine="llama.cpp (xllamacpp)",
+        engine=gathered.engine,
         sandbox=_sandbox(plan, config),
         adapter_sha256=hashes,
         rows=len(rows),
-        look=look,
+        look=look.number,
+        looks=look.of,
+        sealed_sha256=sealed,
+        evidence=[recorded(inputs.folder, file) for file in (LOOKS, RESPONSES)],
         confidence=of_all,
         role_confidence=of_role,
-        roles={role: results.summary(role, of_all if role == "all" else of_role) for role in _roles(rows, plan)},
+        roles={role: results.summary(role, of_all if role == EVERY_ROLE else of_role) for role in _roles(rows, plan)},
         files=gathered.files,
         repeated=len(again),
         repeated_alike=sum(said[p.id, p.arm] == (p.text, p.calls) for p in again),
-        probes=probes,
+        regressions=regressions,
         judge=judge_agreement(verdicts, of_role),
         endpoints={name: f"{one.url} {one.model}" for name, one in config.endpoints.items()},
     )
 
 
-def _judged(plan: PlanManifest, config: EvaluateConfig, folder: Path, verdicts: Sequence[Verdict]) -> dict[str, object]:
+def _judged(plan: PlanManifest, config: EvaluateConfig, folder: Path, verdicts: Sequence[Score]) -> dict[str, object]:
     """What makes a look at the sealed rows another one, beside the adapters."""
     return {
         "rules": plan.rules.model_dump(),
@@ -97,7 +106,7 @@ def _judged(plan: PlanManifest, config: EvaluateConfig, folder: Path, verdicts: 
 
 
 def _roles(rows: Sequence[Example], plan: PlanManifest) -> list[str]:
-    return ["all", *sorted({row.role for row in rows} | set(plan.rules.checks))]
+    return [EVERY_ROLE, *sorted({row.role for row in rows} | set(plan.rules.checks))]
 
 
 def _judge(
@@ -107,18 +116,18 @@ def _judge(
     config: EvaluateConfig,
     folder: Path,
     reporter: Reporter,
-) -> list[Verdict]:
+) -> list[Score]:
     by_id = {row.id: row for row in rows}
     limits, checks = Limits(unsafe=config.unsafe_exec), Checks(folder, config.judge, config.check_timeout_s)
 
-    def judged(p: Prediction) -> Verdict:
+    def judged(p: Prediction) -> Score:
         row = by_id[p.id]
         asked = "\n\n".join(turn.content for turn in row.messages if turn.role != "system")
         answer = Answer(p.text, p.finish_reason, row.check, limits, p.calls, row.answer, row.answer_calls, asked)
         made = judge(answer, plan.rules.checks.get(p.role, _DEFAULT_RULE), checks)
-        return Verdict(
+        return Score(
             id=p.id, role=p.role, arm=p.arm, outcome=made.finding.outcome, check=made.check,
-            detail=made.finding.detail, checks=dict(made.outcomes),
+            reason=made.finding.reason and made.finding.reason.record(), checks=dict(made.outcomes),
         )  # fmt: skip
 
     reporter.begin("judge", len(predictions), "answers")
@@ -128,8 +137,8 @@ def _judge(
     return verdicts
 
 
-def _sandbox(plan: PlanManifest, config: EvaluateConfig) -> str:
-    return sandbox_name(Limits(unsafe=config.unsafe_exec)) if _asked_checks(plan) & RUNS_CODE else ""
+def _sandbox(plan: PlanManifest, config: EvaluateConfig) -> Sandbox | None:
+    return sandbox_of(Limits(unsafe=config.unsafe_exec)) if _asked_checks(plan) & RUNS_CODE else None
 
 
 def _asked_checks(plan: PlanManifest) -> set[str]:

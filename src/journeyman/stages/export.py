@@ -7,7 +7,7 @@ from pathlib import Path
 
 from journeyman.artifacts import ADAPTER_FILE, clone_or_copy, hash_of_file, write_atomic, write_json
 from journeyman.config import EvaluateConfig, RedactConfig
-from journeyman.errors import InputError, NotDeployable
+from journeyman.errors import InputChanged, NotDeployable
 from journeyman.foreign import file_part, markdown, named, ollama_text, shell_word
 from journeyman.manifests import (
     AdapterManifest,
@@ -17,7 +17,8 @@ from journeyman.manifests import (
     EvaluationManifest,
     PlanManifest,
 )
-from journeyman.models.gguf_file import GgufFile
+from journeyman.models.opening import open_base
+from journeyman.records import EVERY_ROLE
 
 BASE_FILE = "base.gguf"
 
@@ -44,12 +45,13 @@ def export(
         override: why it is exported all the same; all roles are then in the bundle, and the reason too.
 
     Raises:
-        InputError: the base changed while it was copied, or the disk is full.
+        InputChanged: the base changed while it was copied.
+        DiskError: the disk is full.
         NotDeployable: no role has the verdict "deploy", and there is no override.
     """
     roles = decision.deployed_roles
     if override is not None:
-        roles = [role for role in decision.roles if role != "all"]
+        roles = [role for role in decision.roles if role != EVERY_ROLE]
     if not roles:
         raise NotDeployable(
             f"the verdict is {decision.verdict!r}, and no role may be deployed",
@@ -57,14 +59,16 @@ def export(
         )
     file = evaluation.files[decision.ships]
     prompts = {role: dataset.system_prompts[role] for role in roles if role in dataset.system_prompts}
-    names = [name for name in adapter.adapters if name == "all" or name in roles]
+    names = [name for name in adapter.adapters if name == EVERY_ROLE or name in roles]
     bundle = BundleManifest(
         roles=roles,
         override=override,
         base_sha256=file.sha256,
         base_path=file.path,
         adapter_sha256={name: evaluation.adapter_sha256[name] for name in names},
-        adapter_files={name: ADAPTER_FILE if name == "all" else f"adapter-{file_part(name)}.gguf" for name in names},
+        adapter_files={
+            name: ADAPTER_FILE if name == EVERY_ROLE else f"adapter-{file_part(name)}.gguf" for name in names
+        },
         base_file=BASE_FILE,
         system_prompts=prompts,
         prompts={role: dataset.prompts[role] for role in roles if role in dataset.prompts},
@@ -76,14 +80,15 @@ def export(
             "threads": config.threads,
             "parallel": config.parallel,
         },
+        engine=evaluation.engine,
     )
     for name, copied in bundle.adapter_files.items():
         clone_or_copy(adapter_folder / adapter.adapters[name].folder / ADAPTER_FILE, out / copied)
     clone_or_copy(base, out / BASE_FILE)
     if hash_of_file(out / BASE_FILE) != file.sha256:
-        raise InputError(f"{base}: changed while it was copied into the bundle", "Run it again")
+        raise InputChanged(f"{base}: changed while it was copied into the bundle", "Run it again")
     write_json(out / "prompts.json", prompts)
-    template = GgufFile(base).metadata.get("tokenizer.chat_template")
+    template = open_base(base).tokenizer.chat_template
     write_json(out / "base.json", {"sha256": file.sha256, "source": file.path, "chat_template": template})
     without = _write_modelfiles(bundle, out)
     write_atomic(out / "llama-server.sh", _command_line(bundle).encode())
@@ -112,7 +117,7 @@ def _modelfile(role: str, bundle: BundleManifest) -> str:
         ValueError: no Modelfile can hold the role's prompt.
     """
     prompt = bundle.system_prompts.get(role)
-    file = bundle.adapter_files.get(role) or bundle.adapter_files.get("all")
+    file = bundle.adapter_files.get(role) or bundle.adapter_files.get(EVERY_ROLE)
     lines = [
         f"FROM ./{BASE_FILE}",
         *([f"ADAPTER ./{file}"] if file else []),
@@ -127,7 +132,7 @@ def _modelfile(role: str, bundle: BundleManifest) -> str:
 def _command_line(bundle: BundleManifest) -> str:
     loras = " ".join(f"--lora {shell_word(file)}" for file in bundle.adapter_files.values())
     several, hint, parallel = "", "", bundle.settings["parallel"]
-    if "all" not in bundle.adapter_files:
+    if EVERY_ROLE not in bundle.adapter_files:
         several = "--lora-init-without-apply "
         numbers = ", ".join(f"{number} is {named(name)}" for number, name in enumerate(bundle.adapter_files))
         hint = f'# Each request names its role\'s adapter, as "lora": [{{"id": N, "scale": 1.0}}]: {numbers}.\n'
@@ -142,7 +147,9 @@ def _command_line(bundle: BundleManifest) -> str:
 
 def _stay(bundle: BundleManifest, decision: DecisionManifest) -> str:
     others = [
-        f"{_name(role)} ({made.verdict})" for role, made in decision.roles.items() if role not in ("all", *bundle.roles)
+        f"{_name(role)} ({made.verdict})"
+        for role, made in decision.roles.items()
+        if role not in (EVERY_ROLE, *bundle.roles)
     ]
     return f"With the teacher stay: {', '.join(others)}." if others else "No role stays with the teacher."
 
@@ -158,7 +165,7 @@ def _file_name(path: str) -> str:
 def _adapter_line(name: str, adapter: AdapterManifest, bundle: BundleManifest) -> str:
     one = adapter.adapters[name]
     return (
-        f"- {'adapter' if name == 'all' else f'adapter of {_name(name)}'}: `{bundle.adapter_files[name]}`, LoRA, "
+        f"- {'adapter' if name == EVERY_ROLE else f'adapter of {_name(name)}'}: `{bundle.adapter_files[name]}`, LoRA, "
         f"{adapter.trainable_parameters:,} parameters, SHA-256 `{bundle.adapter_sha256[name]}`; trained for "
         f"{one.steps} steps on {one.tokens:,} tokens, best step {one.best_step}"
     )
@@ -185,7 +192,7 @@ def _model_card(
     decision: DecisionManifest,
     without_modelfile: Mapping[str, str],
 ) -> str:
-    rows = []
+    rows, engine = [], markdown(evaluation.engine.line())
     for role, summary in evaluation.roles.items():
         rates = [
             f"{arm.success.passed} of {arm.success.n} ({arm.success.low:.0%} to {arm.success.high:.0%})"
@@ -215,7 +222,7 @@ def _model_card(
                 else []
             ),
             *(_adapter_line(name, adapter, bundle) for name in bundle.adapter_files),
-            f"- evaluated on {evaluation.rows} sealed rows through {markdown(evaluation.engine)}, the same files",
+            f"- evaluated on {evaluation.rows} sealed rows through {engine}, the same files",
             "",
             "| role | base | tuned | verdict |",
             "| --- | --- | --- | --- |",

@@ -5,6 +5,7 @@ Streams: memory does not grow with the logs. Interrupted or killed, it goes on a
 
 from __future__ import annotations
 
+import json
 import random
 from array import array
 from collections import Counter, defaultdict
@@ -14,14 +15,16 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from journeyman.append_log import AppendLogs
 from journeyman.artifacts import read_rows, row_bytes
 from journeyman.config import DataConfig, RedactConfig
-from journeyman.errors import InputError, Interrupted, JourneymanError
+from journeyman.errors import InputChanged, InputError, Interrupted, JourneymanError
 from journeyman.foreign import plain
-from journeyman.manifests import Durations, IngestManifest, LogGroup
-from journeyman.outputs import Outputs
-from journeyman.parallel import mapped
-from journeyman.ports import Reporter
+from journeyman.manifests import CountedReason, Durations, IngestManifest, LogGroup
+from journeyman.parallel import HERE, LOCAL, Executor
+from journeyman.protocols import Reporter
+from journeyman.reasons import Detail, ReasonRecord, Text
+from journeyman.reasons.files import OtherReasons
 from journeyman.records import Interaction, Rejected
 from journeyman.redaction.redactor import Redactor
 from journeyman.sources.batches import Batches
@@ -34,8 +37,8 @@ _RESERVOIR = 200_000
 _REASONS = 100
 _MOST_ALIKE = 2_000
 """Rejected rows of one source and reason that are written out; a compressed file of kilobytes can hold millions."""
-_MOST_REASON = 300
-_OTHERS = "other reasons"
+_MOST_DETAIL = 300
+"""Characters of one detail of a reason."""
 _BATCH_BYTES = 1 << 20
 _TYPICAL_ROW = 3000
 _WORTH_WORKERS = 32 << 20
@@ -49,23 +52,25 @@ def ingest(
     out: Path,
     reporter: Reporter,
     skipped: Mapping[str, int] | None = None,
+    executor: Executor = LOCAL,
 ) -> IngestManifest:
     """Reads every source into `out`, or goes on where an earlier call was stopped.
 
     Args:
         skipped: files beside the sources that are no logs by their names → bytes; they are named in the result.
+        executor: where large logs are parsed and redacted.
 
     Raises:
         UsageError: a source is missing, or data.format is unknown.
-        InputError: no source holds a single usable interaction, a compressed file is damaged, or a source changed while
-            it was read.
+        InputError: no source holds a single usable interaction.
+        InputChanged: a source changed while it was read.
         Interrupted: asked to stop; what was read is kept.
     """
     skipped = dict(skipped or {})
     Reader(data)  # a wrong setting shall stop here, not in a worker
     sizes = [source.path.stat().st_size if source.path.is_file() else 0 for source in sources]
     reporter.begin("ingest", sum(sizes), "bytes")
-    with Outputs(out, (_ROWS, _REJECTED)) as outputs:
+    with AppendLogs(out, (_ROWS, _REJECTED)) as outputs:
         start = outputs.state or {"source": 0, "rows": 0, "read": 0, "refused": {}}
         refused = _Refused(start["source"], start["refused"])
         tally = _restored(out, start) if outputs.state else _Tally()
@@ -73,8 +78,10 @@ def ingest(
         batches = _batches(sources, start["source"], start["rows"], data.encoding, read)
         handled = start["read"]
         setup = partial(_Worker, data, redact)
-        parallel, stopping = sum(sizes) > _WORTH_WORKERS, lambda: reporter.stop_requested
-        for made in mapped(_read_batch, setup, batches, parallel=parallel, stopping=stopping):
+        workers = executor if sum(sizes) > _WORTH_WORKERS else HERE
+        for made in workers.map_batches(
+            _read_batch, setup, batches, named=_Batch.place, stopping=lambda: reporter.stop_requested
+        ):
             outputs.write(_ROWS, made.kept)
             outputs.write(_REJECTED, refused.written(made.source, made.rejected))
             for seen in made.seen:
@@ -112,17 +119,25 @@ class _Batch:
     rows: int
     bytes_read: int
 
+    def place(self) -> str:
+        return f"{self.name}, rows {self.rows - len(self.content) + 1} to {self.rows}"
+
+
+_NoteKey = tuple[str, tuple[tuple[str, Detail], ...]]
+"""Code and details of a note."""
+
 
 class _Seen(NamedTuple):
-    """What the tally needs of a record; `reason` is set where it was rejected."""
+    """What the tally needs of a record; `reason` is set where it was rejected: its key."""
 
     role: str = ""
     teacher: str = ""
     succeeded: bool | None = None
     duration_ms: float | None = None
     redacted: dict[str, int] | None = None
-    notes: tuple[str, ...] = ()
+    notes: tuple[_NoteKey, ...] = ()
     reason: str | None = None
+    code: str = ""
 
 
 @dataclass(frozen=True)
@@ -183,7 +198,7 @@ class _Unchanged:
         now = _state_of(self._path)
         if now != self._before and self._before is not None:
             what = f"{self._before[0]:,} bytes when it was opened, {now[0]:,} now" if now else "it is gone"
-            raise InputError(
+            raise InputChanged(
                 f"{self._path}: changed while it was read ({what})",
                 "Let nothing write to it, or set data.sources to a copy, and run it again",
             )
@@ -223,15 +238,37 @@ def _read_batch(worker: _Worker, batch: _Batch) -> _Made:
 
 def _without_secrets(record: Rejected, redactor: Redactor) -> Rejected:
     found = redactor.conversation()
-    reason = plain(found.text(record.reason), _MOST_REASON)
+    details = {
+        name: plain(found.text(value), _MOST_DETAIL) if isinstance(value, str) else value
+        for name, value in record.reason.details.items()
+    }
+    reason = ReasonRecord(code=record.reason.code, details=details)
     return record.model_copy(update={"reason": reason, "text": found.text(record.text)})
+
+
+def _key(reason: ReasonRecord) -> str:
+    """What reasons are counted by: code and details, without the place in the row or the file."""
+    details = {name: value for name, value in reason.details.items() if name != "at"}
+    return json.dumps([reason.code, details], ensure_ascii=False)
+
+
+def _of_key(key: str) -> ReasonRecord:
+    """The reason of a key. A run that an older version began has sentences."""
+    try:
+        code, details = json.loads(key)
+        return ReasonRecord(code=code, details=details)
+    except ValueError:
+        return Text(key).record()
+
+
+_OTHERS = _key(OtherReasons().record())
 
 
 class _Refused:
     """The rejected rows as they are written: of each source and reason the first ones, then one line for the rest.
 
     Attributes:
-        state: reason → how many rows of the source at hand, and where the last one is.
+        state: key of a reason → how many rows of the source at hand, and where the last one is.
     """
 
     def __init__(self, source: int, state: dict[str, Any]) -> None:
@@ -242,7 +279,9 @@ class _Refused:
         self._source = source
         lines = []
         for record in rejected:
-            reason = record.reason if record.reason in self.state or len(self.state) < _REASONS else _OTHERS
+            reason = _key(record.reason)
+            if reason not in self.state and len(self.state) >= _REASONS:
+                reason = _OTHERS
             rows = self.state.get(reason, [0])[0] + 1
             self.state[reason] = [rows, record.line, record.source]
             if rows <= _MOST_ALIKE:
@@ -255,16 +294,17 @@ class _Refused:
         for reason, (rows, line, source) in self.state.items():
             if (more := rows - _MOST_ALIKE) > 0:
                 text = f"{more:,} further rows, the last one here"
-                lines.append(row_bytes(Rejected(source=source, line=line, reason=reason, text=text, rows=more)))
+                one = Rejected(source=source, line=line, reason=_of_key(reason), text=text, rows=more)
+                lines.append(row_bytes(one))
         self.state = {}
         return b"".join(lines)
 
 
 def _seen(record: Interaction | Rejected) -> _Seen:
     if isinstance(record, Rejected):
-        return _Seen(reason=record.reason)
+        return _Seen(reason=_key(record.reason), code=record.reason.code)
     teacher = "/".join(filter(None, (record.provider, record.model))) or "unknown"
-    notes = tuple(f"{note.code}: {note.detail}" for note in record.notes)
+    notes = tuple((note.code, tuple(note.details.items())) for note in record.notes)
     return _Seen(record.role, teacher, record.succeeded, record.duration_ms, record.redacted or None, notes)
 
 
@@ -305,12 +345,14 @@ class _Tally:
         self.by_teacher: dict[str, _Group] = defaultdict(_Group)
         self.redacted: Counter[str] = Counter()
         self.reasons: Counter[str] = Counter()
-        self.notes: Counter[str] = Counter()
+        self.rejected_by: Counter[str] = Counter()
+        self.notes: Counter[_NoteKey] = Counter()
         self.rejected = 0
 
     def add(self, seen: _Seen) -> None:
         if seen.reason is not None:
             self.rejected += 1
+            self.rejected_by[seen.code] += 1
             if seen.reason in self.reasons or len(self.reasons) < _REASONS:
                 self.reasons[seen.reason] += 1
             return
@@ -324,10 +366,14 @@ class _Tally:
     @property
     def refused(self) -> dict[str, Any]:
         """What a commit keeps of it: not every rejected row is written out."""
-        return {"rejected": self.rejected, "reasons": self.reasons}
+        return {"rejected": self.rejected, "reasons": self.reasons, "rejected_by": self.rejected_by}
 
     def first_reasons(self) -> str:
-        return "".join(f"; {n} × {reason}" for reason, n in self.reasons.most_common(2))
+        return "".join(f"; {one.rows} × {one.sentence()}" for one in self._reasons(2))
+
+    def _reasons(self, most: int) -> list[CountedReason]:
+        found = ((_of_key(key), rows) for key, rows in self.reasons.most_common(most))
+        return [CountedReason(code=one.code, details=one.details, rows=rows) for one, rows in found]
 
     def manifest(self, read: int, skipped: dict[str, int]) -> IngestManifest:
         return IngestManifest(
@@ -335,8 +381,12 @@ class _Tally:
             skipped=skipped,
             kept=self.total.rows,
             rejected=self.rejected,
-            reasons=dict(self.reasons.most_common(20)),
-            notes=dict(self.notes.most_common(20)),
+            rejected_by=dict(self.rejected_by.most_common()),
+            reasons=self._reasons(20),
+            notes=[
+                CountedReason(code=code, details=dict(details), rows=rows)
+                for (code, details), rows in self.notes.most_common(20)
+            ],
             redacted=dict(self.redacted.most_common()),
             total=self.total.manifest(),
             by_role={role: group.manifest() for role, group in sorted(self.by_role.items())},
@@ -350,4 +400,6 @@ def _restored(out: Path, state: Mapping[str, Any]) -> _Tally:
     for row in read_rows(out / _ROWS, Interaction):
         tally.add(_seen(row))
     tally.rejected, tally.reasons = state["rejected"], Counter(state["reasons"])
+    older = Counter({Text.code: tally.rejected})  # its reasons had no codes
+    tally.rejected_by = Counter(state["rejected_by"]) if "rejected_by" in state else older
     return tally

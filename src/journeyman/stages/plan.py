@@ -13,13 +13,14 @@ from journeyman.errors import NoGo
 from journeyman.foreign import markdown, named
 from journeyman.manifests import CheckRule, DatasetManifest, PlanManifest, Rules
 from journeyman.models.geometry import Geometry
-from journeyman.ports import Reporter
+from journeyman.protocols import Reporter
+from journeyman.reasons import Reason, ReasonRecord, planning
 from journeyman.sizing.duration import training_seconds
 from journeyman.sizing.memory import MemoryWay, TrainingSize, serving_bytes, training_bytes
 from journeyman.sizing.parameters import lora_parameters
 from journeyman.stats.rates import power, rows_needed, wilson
 from journeyman.training.batches import PACK_TOKENS, steps_per_epoch
-from journeyman.training.machine import compute_dtype, free_memory_bytes, matrix_gflops, use_threads
+from journeyman.training.hardware import compute_dtype, free_memory_bytes, matrix_gflops, use_threads
 
 _FREE_SHARE = 0.9
 _MOST_GROUP = 8192
@@ -138,9 +139,9 @@ def choose_memory(size: TrainingSize, train: TrainConfig, step_tokens: int, prom
                     break
                 group += pack
             return MemoryChoice(way, pack, group, training_bytes(size, way, pack, group))
-    shown = ", ".join(f"{way} {amount / 1e9:.1f}" for way, amount in needed.items())
+    tried = {f"{way}_gb": needed[way] / 1e9 if way in needed else None for way in get_args(MemoryWay)}
     raise NoGo(
-        f"training does not fit into {limit / 1e9:.1f} GB (GB needed: {shown})",
+        planning.TrainingDoesNotFit(limit / 1e9, **tried),
         "Lower train.pack_tokens or curate.max_length, take a smaller base, or set train.max_memory_gb",
     )
 
@@ -156,7 +157,7 @@ def _rules(dataset: DatasetManifest, config: Config, bases: Sequence[Path]) -> R
         confidence=decide.confidence,
         role_confidence=role_confidence(dataset, decide.confidence, len(bases)),
         margin=decide.margin,
-        probe_margin=decide.probe_margin,
+        regression_margin=decide.regression_margin,
         files=[base.name for base in bases],
         checks={role: _check_rule(config.role(role)) for role in dataset.splits},
     )
@@ -180,30 +181,25 @@ def _rule_text(rule: CheckRule) -> str:
     )
 
 
-def _warnings(dataset: DatasetManifest, config: Config, steps: int, geometry: Geometry, confidence: float) -> list[str]:
-    warnings = list(dataset.notes)
+def _warnings(
+    dataset: DatasetManifest, config: Config, steps: int, geometry: Geometry, confidence: float
+) -> list[ReasonRecord]:
+    warnings: list[Reason] = []
     train, decide = config.train, config.decide
     if train.warmup_steps >= steps:
-        warnings.append(
-            f"train.warmup_steps = {train.warmup_steps} is not below the {steps} steps of the run: "
-            f"the learning rate never comes down from its rise to {train.learning_rate:g}"
-        )
+        warnings.append(planning.WarmupNeverEnds(train.warmup_steps, steps, train.learning_rate))
     unknown = sorted(set(config.roles) - set(dataset.splits))
     if unknown:
         known = ", ".join(sorted(dataset.splits))
-        warnings.append(f"[roles.{unknown[0]}] names a role that no row has; the roles are: {known}")
+        warnings.append(planning.RoleWithoutRows(unknown[0], known))
     if dataset.longest_row_tokens > geometry.context:
-        warnings.append(f"rows of {dataset.longest_row_tokens} tokens exceed the base's context of {geometry.context}")
+        warnings.append(planning.OverContext(dataset.longest_row_tokens, geometry.context))
     for role, split in dataset.splits.items():
         rows = split.effective_test
         if not rows or wilson(rows, rows, confidence)[0] < decide.min_success:
             needed = rows_needed(1.0, decide.min_success, confidence)
-            counted = "" if rows == split.test else f", which count as {rows:.1f} since some belong together,"
-            warnings.append(
-                f"{named(role)}: {split.test} test rows{counted} cannot prove a success of {decide.min_success:.0%} "
-                f"even if all pass; {needed} would"
-            )
-    return warnings
+            warnings.append(planning.TooFewTestRows(role, split.test, rows, decide.min_success, needed))
+    return [*dataset.notes, *(warning.record() for warning in warnings)]
 
 
 def plan_text(plan: PlanManifest, config: Config) -> str:
@@ -234,7 +230,7 @@ def plan_text(plan: PlanManifest, config: Config) -> str:
             if rules.margin is not None
             else []
         ),
-        f"- no probe lost: a fall of more than {rules.probe_margin:.0%} of a kind of probe that is no chance vetoes",
+        f"- no significant regression of more than {rules.regression_margin:.0%} in any part of the regression suite",
         "- each further look at the same sealed rows is judged at half the error of the one before",
         *(
             [
@@ -254,7 +250,7 @@ def plan_text(plan: PlanManifest, config: Config) -> str:
         "",
         "## Warnings",
         "",
-        *([f"- {markdown(warning)}" for warning in plan.warnings] or ["none"]),
+        *([f"- {markdown(warning.sentence())}" for warning in plan.warnings] or ["none"]),
         "",
     ]
     return "\n".join(lines)

@@ -6,21 +6,24 @@ import resource
 import sys
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 
 from journeyman.artifacts import ADAPTER_FILE, read_rows
 from journeyman.config import TrainConfig
 from journeyman.foreign import file_part
 from journeyman.manifests import AdapterManifest, PlanManifest, TrainedAdapter
-from journeyman.models.gguf_file import GgufFile
+from journeyman.models.base import Base
 from journeyman.models.weights import load_decoder
-from journeyman.ports import Reporter
-from journeyman.records import Example
+from journeyman.protocols import Reporter
+from journeyman.records import EVERY_ROLE, Example
 from journeyman.rendering.mask import check_mask
 from journeyman.rendering.renderer import Rendered, Renderer
+from journeyman.training.cpu import CpuEngine
 from journeyman.training.export import write_gguf, write_peft
+from journeyman.training.hardware import compute_dtype, keep_freed_memory, use_threads
 from journeyman.training.loop import Trainer, TrainingJob
-from journeyman.training.machine import compute_dtype, keep_freed_memory, use_threads
+from journeyman.training.lora import Adapter
 
 
 def train(
@@ -28,7 +31,7 @@ def train(
     val_rows: Path,
     plan: PlanManifest,
     config: TrainConfig,
-    base: GgufFile,
+    base: Base,
     fingerprint: str,
     out: Path,
     reporter: Reporter,
@@ -37,7 +40,9 @@ def train(
 
     Raises:
         Interrupted: asked to stop; the state is saved.
-        InputError: the loss is not a number, the disk is full, or the checkpoint belongs to another run.
+        TrainingDiverged: the loss is not a number or runs away.
+        DiskError: the disk is full.
+        StaleArtifact: the checkpoint belongs to another run.
     """
     keep_freed_memory()
     use_threads(config.threads)
@@ -48,26 +53,27 @@ def train(
     reporter.say(_proof(rows + held_out))
     decoder = load_decoder(base, compute_dtype(config.precision), stream=plan.memory == "stream")
     adapters = {}
-    for name in ["all"] if config.adapters == "shared" else sorted({row.role for row in rows}):
-        folder = "" if name == "all" else file_part(name)
+    for name in [EVERY_ROLE] if config.adapters == "shared" else sorted({row.role for row in rows}):
+        folder = "" if name == EVERY_ROLE else file_part(name)
         job = TrainingJob(
-            decoder=decoder,
-            train=[one for row, one in zip(rows, rendered, strict=True) if name in ("all", row.role)],
-            val=[one for row, one in zip(held_out, rendered_out, strict=True) if name in ("all", row.role)],
+            train=[one for row, one in zip(rows, rendered, strict=True) if name in (EVERY_ROLE, row.role)],
+            val=[one for row, one in zip(held_out, rendered_out, strict=True) if name in (EVERY_ROLE, row.role)],
             config=config,
             fingerprint=fingerprint,
             folder=out / folder / "checkpoints",
             pack_tokens=plan.pack_tokens,
-            recompute=plan.memory != "keep",
             group_tokens=plan.group_tokens,
             matrix_gflops=plan.matrix_gflops,
         )
-        if name != "all":
+        if name != EVERY_ROLE:
             reporter.say(f"the adapter of {name}: {len(job.train)} rows to train, {len(job.val)} to validate")
-        trainer = Trainer(job, reporter)
-        state = trainer.run()
-        write_peft(trainer.adapter, base.path.name, out / folder)
-        write_gguf(trainer.adapter, out / folder / ADAPTER_FILE)
+        with closing(CpuEngine(decoder, config, recompute=plan.memory != "keep")) as engine:
+            trainer = Trainer(job, engine, reporter)
+            state = trainer.run()
+        adapter = Adapter(decoder.geometry, config.lora, config.seed)
+        adapter.load(trainer.best)
+        write_peft(adapter, base.path.name, out / folder)
+        write_gguf(adapter, out / folder / ADAPTER_FILE)
         adapters[name] = TrainedAdapter(
             folder=folder,
             steps=state.step,

@@ -43,6 +43,11 @@ class Pack:
     weights_L: Tensor
     row_tokens: int
 
+    @property
+    def label_weight(self) -> float:
+        """The weights of all labels, added."""
+        return self.weights_L.sum().item()
+
 
 @dataclass(frozen=True)
 class _Family:

@@ -42,6 +42,7 @@ class TrainingState(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     fingerprint: str
+    engine: str = ""  # its identity; "" in those of version 0.5.0 and before
     step: int = 0
     tokens: int = 0
     train_s: float = 0.0
@@ -63,7 +64,7 @@ def save_checkpoint(folder: Path, state: TrainingState, tensors: dict[str, Tenso
     """Saves state and tensors as `folder/step-N.M`, the M-th of step N. No checkpoint is ever written over.
 
     Raises:
-        InputError: the disk is full; the last good checkpoint stays.
+        DiskError: the disk is full; the last good checkpoint stays.
     """
     folder.mkdir(parents=True, exist_ok=True)
     remove_leftovers(folder, below=False)  # what a kill left of an earlier one

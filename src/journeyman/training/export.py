@@ -22,7 +22,7 @@ def write_peft(adapter: Adapter, base_name: str, folder: Path) -> None:
     """adapter_model.safetensors and adapter_config.json, as `peft.PeftModel.from_pretrained` reads them.
 
     Raises:
-        InputError: the disk is full or the folder cannot be written.
+        DiskError: the disk is full or the folder cannot be written.
     """
     tensors = {name: value.detach().contiguous() for name, value in adapter.parameters.items()}
     staged = folder / f".adapter_model.{os.getpid()}.tmp"
@@ -59,7 +59,7 @@ def write_gguf(adapter: Adapter, path: Path) -> None:
     Source: ggml-org/llama.cpp, src/llama-adapter.cpp (keys and names that its loader requires).
 
     Raises:
-        InputError: the disk is full or the folder cannot be written.
+        DiskError: the disk is full or the folder cannot be written.
     """
     staged = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:

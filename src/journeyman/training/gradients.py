@@ -8,7 +8,7 @@ demand (models.weights.StreamedWeights) are made twice a call, however many pack
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -17,20 +17,18 @@ from torch import Tensor
 from journeyman.models.decoder import Decoder, LayerLora
 from journeyman.models.loss import label_loss
 from journeyman.training.batches import Pack
-
-Heard = Callable[[float], None]
-"""Hears how many tokens' worth of the work is done; it may raise to stop."""
+from journeyman.training.engine import Heard
 
 
 @dataclass(frozen=True)
-class Part:
+class AdaptedPack:
     """A pack with the adapter as it acts on it (its own dropout)."""
 
     pack: Pack
     lora: Sequence[LayerLora]
 
 
-def keep(decoder: Decoder, parts: Sequence[Part], labels: float, heard: Heard) -> float:
+def keep(decoder: Decoder, parts: Sequence[AdaptedPack], labels: float, heard: Heard) -> float:
     """Adds the gradients of the summed loss over `labels` to the adapter, and returns that loss."""
     total, before = 0.0, 0
     for part in parts:
@@ -47,11 +45,11 @@ def keep(decoder: Decoder, parts: Sequence[Part], labels: float, heard: Heard) -
     return total
 
 
-def recompute(decoder: Decoder, parts: Sequence[Part], labels: float, heard: Heard) -> float:
+def recompute(decoder: Decoder, parts: Sequence[AdaptedPack], labels: float, heard: Heard) -> float:
     """As `keep`, with the memory of one layer's activations of one pack, and of what enters each layer."""
     layers, done = decoder.weights.layers, 0.0
 
-    def moved(part: Part, share: float) -> None:
+    def moved(part: AdaptedPack, share: float) -> None:
         nonlocal done
         done += share / len(layers) * part.pack.row_tokens
         heard(done)
@@ -90,7 +88,7 @@ def recompute(decoder: Decoder, parts: Sequence[Part], labels: float, heard: Hea
 
 
 @torch.no_grad()
-def loss_only(decoder: Decoder, parts: Sequence[Part], heard: Heard) -> float:
+def loss_only(decoder: Decoder, parts: Sequence[AdaptedPack], heard: Heard) -> float:
     """The summed, weighted loss of all packs, layer by layer over all of them."""
     states = [decoder.weights.embed(part.pack.ids_T) for part in parts]
     layouts = [decoder.layout(part.pack.lengths, x, part.pack.prefixes) for part, x in zip(parts, states, strict=True)]

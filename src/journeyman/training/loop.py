@@ -1,6 +1,6 @@
-"""The training loop: rows → packs → loss → clipped AdamW step, with validation and checkpoints.
+"""The training loop: rows → packs → loss → clipped step, with schedule, validation, early stopping and checkpoints.
 
-AdamW: Loshchilov & Hutter, 2017 (arXiv 1711.05101). The loss of a step is the weighted mean over all
+It knows no device: what computes is an `engine.TrainingEngine`. The loss of a step is the weighted mean over all
 labelled tokens of its rows, however they are packed. No random state is kept: the order of the rows and
 what dropout strikes out are functions of the seed and the step.
 """
@@ -14,74 +14,64 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import psutil
-import torch
 from torch import Tensor
 
 from journeyman.config import TrainConfig
-from journeyman.errors import InputError, Interrupted
+from journeyman.errors import Interrupted, StaleArtifact, TrainingDiverged
 from journeyman.manifests import ValidationPoint
-from journeyman.models.decoder import Decoder
-from journeyman.ports import Reporter
+from journeyman.protocols import Reporter
 from journeyman.rendering.renderer import Rendered
 from journeyman.training.batches import PACK_TOKENS, Pack, pack, rows_of_step, steps_per_epoch
 from journeyman.training.checkpoint import TrainingState, load_checkpoint, save_checkpoint
-from journeyman.training.gradients import Heard, Part, keep, loss_only, recompute
-from journeyman.training.lora import Adapter
+from journeyman.training.engine import Heard, KeyedPack, TrainingEngine
 from journeyman.training.metrics import Metrics
 
 _VALIDATIONS_PER_EPOCH = 2
+_BEST = "best/"
 _DIVERGED, _WINDOW = 2.0, 5
 """Nats by which the median loss of that many steps may lie above that of the first as many."""
 
 
 @dataclass(frozen=True)
 class TrainingJob:
-    """What is trained, on what, how, and where its state lies.
+    """On what is trained, how, and where the state lies.
 
     Attributes:
-        pack_tokens: computed at a time.
-        recompute: compute each layer again in the backward pass instead of keeping its activations.
-        group_tokens: tokens whose gradients are made at a time; a checkpoint can lie between two groups.
-        matrix_gflops: the machine's measured rate, of which the metrics give the share.
+        pack_tokens: the most computed tokens of a pack.
+        group_tokens: tokens that the engine is given at a time; a checkpoint can lie between two groups.
+        matrix_gflops: the device's measured rate, of which the metrics give the share.
     """
 
-    decoder: Decoder
     train: Sequence[Rendered]
     val: Sequence[Rendered]
     config: TrainConfig
     fingerprint: str
     folder: Path
     pack_tokens: int = PACK_TOKENS
-    recompute: bool = False
     group_tokens: int = 0
     matrix_gflops: float | None = None
 
 
 class Trainer:
-    """One run. `run()` returns when the best adapter is in `self.adapter`.
+    """One run. `run()` returns when the best adapter is in `self.best`, under `peft`'s names.
 
     Raises (from `run`):
         Interrupted: the person asked to stop; the state is saved.
-        InputError: the loss is not a number or runs away, the disk is full, or the checkpoint is another run's.
+        TrainingDiverged: the loss is not a number or runs away.
+        DiskError: the disk is full.
+        StaleArtifact: the checkpoint is another run's or another engine's.
     """
 
-    def __init__(self, job: TrainingJob, reporter: Reporter) -> None:
+    def __init__(self, job: TrainingJob, engine: TrainingEngine, reporter: Reporter) -> None:
         self.job = job
+        self.engine = engine
         self.reporter = reporter
         config = job.config
-        self.adapter = Adapter(job.decoder.geometry, config.lora, config.seed)
-        self.optimizer = torch.optim.AdamW(
-            list(self.adapter.parameters.values()),
-            lr=config.learning_rate,
-            weight_decay=config.weight_decay,
-            fused=True,
-        )
         self.steps_per_epoch = steps_per_epoch(len(job.train), config.rows_per_step)
         self.total_steps = self.steps_per_epoch * config.epochs
         self.total_tokens = config.epochs * sum(len(row.ids) for row in job.train)
-        self.best = {name: value.detach().clone() for name, value in self.adapter.parameters.items()}
-        self.state = TrainingState(fingerprint=job.fingerprint)
+        self.best: dict[str, Tensor] = engine.adapter()
+        self.state = TrainingState(fingerprint=job.fingerprint, engine=engine.identity())
         self._saved_at, self._saved_step = time.monotonic(), 0
         job.folder.mkdir(parents=True, exist_ok=True)
 
@@ -105,7 +95,6 @@ class Trainer:
         finally:
             self.metrics.close()
         self._save()
-        self.adapter.load(self.best)
         return self.state
 
     @property
@@ -121,21 +110,15 @@ class Trainer:
         config, state = self.job.config, self.state
         chosen = rows_of_step(state.step, len(self.job.train), config.rows_per_step, config.seed)
         packs = pack([self.job.train[index] for index in chosen], self.job.pack_tokens)
-        labels = sum(p.weights_L.sum().item() for p in packs)
+        labels = sum(p.label_weight for p in packs)
         before = sum(p.row_tokens for p in packs[: state.packs_done])
         while state.packs_done < len(packs):
             group = packs[state.packs_done : state.packs_done + self._group_size(packs[state.packs_done :])]
-            start, gradients = time.perf_counter(), self._gradients()
-            parts = [
-                Part(one, self.adapter.layers(f"{state.step}/{state.packs_done + number}"))
-                for number, one in enumerate(group)
-            ]
-            try:
-                compute = recompute if self.job.recompute else keep
-                state.step_loss += compute(self.job.decoder, parts, labels, self._heard(state.tokens + before))
-            except Interrupted:
-                self._set_gradients(gradients)  # half a group's gradients are worth nothing
-                raise
+            start = time.perf_counter()
+            keyed = [KeyedPack(one, f"{state.step}/{state.packs_done + number}") for number, one in enumerate(group)]
+            made = self.engine.accumulate(keyed, labels, self._heard(state.tokens + before))
+            assert math.isclose(made.labels, sum(p.label_weight for p in group)), "a pack was lost or taken twice"
+            state.step_loss += made.loss
             state.packs_done += len(group)
             state.step_s += time.perf_counter() - start
             before += sum(p.row_tokens for p in group)
@@ -147,13 +130,10 @@ class Trainer:
         """The optimizer's step, once all gradients are there."""
         start, config, state = time.perf_counter(), self.job.config, self.state
         loss = state.step_loss
-        norm = torch.nn.utils.clip_grad_norm_(self.adapter.parameters.values(), config.max_grad_norm).item()
+        norm = self.engine.clip(config.max_grad_norm)
         self._refuse_runaway(loss, norm, chosen)
         rate = learning_rate(state.step, self.total_steps, config)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
-        self.optimizer.step()
-        self.optimizer.zero_grad()
+        self.engine.step(rate)
         tokens = sum(p.row_tokens for p in packs)
         seconds = state.step_s + time.perf_counter() - start
         share = {}
@@ -173,7 +153,7 @@ class Trainer:
             computed_tokens=sum(len(p.ids_T) for p in packs),
             seconds=seconds,
             tokens_per_s=tokens / seconds,
-            memory_gb=psutil.Process().memory_info().rss / 1e9,
+            memory_gb=self.engine.memory_bytes() / 1e9,
             **share,
         )
 
@@ -181,13 +161,13 @@ class Trainer:
         at = f"step {self.state.step + 1}"
         mend = "Lower train.learning_rate, or set train.precision = 'float32', then journeyman run --redo"
         if not math.isfinite(loss) or not math.isfinite(norm):
-            raise InputError(f"{at}: loss {loss}, gradient norm {norm}, rows {chosen} of train.jsonl", mend)
+            raise TrainingDiverged(f"{at}: loss {loss}, gradient norm {norm}, rows {chosen} of train.jsonl", mend)
         losses = self.state.losses
         losses.append(loss)
         del losses[_WINDOW:-_WINDOW]
         first, last = statistics.median(losses[:_WINDOW]), statistics.median(losses[-_WINDOW:])
         if len(losses) >= 2 * _WINDOW and last > first + _DIVERGED:
-            raise InputError(
+            raise TrainingDiverged(
                 f"{at}: the loss runs away, from {first:.2f} in the first {_WINDOW} steps to {last:.2f} in the last "
                 f"{_WINDOW}; rows {chosen} of train.jsonl",
                 mend,
@@ -195,7 +175,7 @@ class Trainer:
 
     def _operations(self, packs: Sequence[Pack]) -> int:
         """Of the frozen matrices: forward and input gradient, the head at labels only."""
-        geometry = self.job.decoder.geometry
+        geometry = self.engine.geometry
         head = geometry.vocab * geometry.hidden
         tokens, labels = sum(len(p.ids_T) for p in packs), sum(len(p.labels_L) for p in packs)
         return 4 * ((geometry.linear_parameters - head) * tokens + head * labels)
@@ -234,11 +214,8 @@ class Trainer:
             return
         start = time.perf_counter()
         packs = pack(self.job.val, self.job.pack_tokens)
-        lora = self.adapter.layers()
-
         self.reporter.begin("validate", sum(p.row_tokens for p in packs), "tokens")
-        total = loss_only(self.job.decoder, [Part(one, lora) for one in packs], self._heard(0.0))
-        loss = total / sum(one.weights_L.sum().item() for one in packs)
+        loss = self.engine.evaluate(packs, self._heard(0.0)).mean
         best_before = min((point.loss for point in state.validations), default=math.inf)
         state.validations.append(ValidationPoint(step=state.step, loss=loss))
         state.validated_step = state.step
@@ -254,24 +231,11 @@ class Trainer:
 
     def _keep_as_best(self) -> None:
         self.state.best_step = self.state.step
-        self.best = {name: value.detach().clone() for name, value in self.adapter.parameters.items()}
-
-    def _gradients(self) -> dict[str, Tensor]:
-        return {name: v.grad.clone() for name, v in self.adapter.parameters.items() if v.grad is not None}
-
-    def _set_gradients(self, gradients: dict[str, Tensor]) -> None:
-        for name, value in self.adapter.parameters.items():
-            value.grad = gradients.get(name)
+        self.best = self.engine.adapter()
 
     def _save(self) -> None:
-        tensors = {f"adapter/{name}": value.detach() for name, value in self.adapter.parameters.items()}
-        tensors |= {f"best/{name}": value for name, value in self.best.items()}
-        if self.state.packs_done:
-            tensors |= {f"gradient/{name}": value for name, value in self._gradients().items()}
-        for name, value in self.adapter.parameters.items():
-            for key, moment in self.optimizer.state.get(value, {}).items():
-                tensors[f"optimizer/{key}/{name}"] = moment
-        save_checkpoint(self.job.folder, self.state, tensors)
+        best = {f"{_BEST}{name}": value for name, value in self.best.items()}
+        save_checkpoint(self.job.folder, self.state, self.engine.state() | best)
         self._saved_at, self._saved_step = time.monotonic(), self.state.step
 
     def _resume(self) -> None:
@@ -280,15 +244,18 @@ class Trainer:
             return
         state, tensors = loaded
         if state.fingerprint != self.job.fingerprint:
-            raise InputError(f"{self.job.folder}: the checkpoint belongs to another run", "Run journeyman run --redo")
-        self.state = state
-        self.adapter.load(_under(tensors, "adapter/"))
-        self.best = _under(tensors, "best/")
-        self._set_gradients(_under(tensors, "gradient/"))
-        moments = {key: _under(tensors, f"optimizer/{key}/") for key in ("step", "exp_avg", "exp_avg_sq")}
-        for name, value in self.adapter.parameters.items():
-            if name in moments["step"]:
-                self.optimizer.state[value] = {key: values[name] for key, values in moments.items()}
+            raise StaleArtifact(
+                f"{self.job.folder}: the checkpoint belongs to another run", "Run journeyman run --redo"
+            )
+        mine = self.engine.identity()
+        if state.engine not in ("", mine):
+            raise StaleArtifact(
+                f"{self.job.folder}: the checkpoint was made by the engine '{state.engine}', this one is '{mine}'",
+                "Go on where that engine is, or run journeyman run --redo",
+            )
+        self.state = state.model_copy(update={"engine": mine})
+        self.best = {name.removeprefix(_BEST): value for name, value in tensors.items() if name.startswith(_BEST)}
+        self.engine.load_state({name: value for name, value in tensors.items() if not name.startswith(_BEST)})
         self._saved_step = state.step
         self.reporter.say(f"resumed after step {state.step} of {self.total_steps}")
 
@@ -300,7 +267,3 @@ def learning_rate(step: int, total_steps: int, config: TrainConfig) -> float:
     share = (step - config.warmup_steps) / max(1, total_steps - config.warmup_steps)
     left = (1 + math.cos(math.pi * share)) / 2 if config.schedule == "cosine" else 1 - share
     return config.learning_rate * left
-
-
-def _under(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}

@@ -13,13 +13,13 @@ import numpy as np
 from gguf import GGMLQuantizationType
 from gguf.quants import quantize
 
+from journeyman.models.base import Base
 from journeyman.models.geometry import GGUF_MODULE_NAMES
-from journeyman.models.gguf_file import GgufFile
 from journeyman.models.weights import to_interleaved
 from journeyman.training.lora import Adapter, parameter_name
 
 
-def write_merged(base: GgufFile, adapter: Adapter, kind: GGMLQuantizationType, path: Path) -> None:
+def write_merged(base: Base, adapter: Adapter, kind: GGMLQuantizationType, path: Path) -> None:
     """Merges in float32 and stores the merged matrices as `kind`; all else stays as it is in the base."""
     reader = gguf.GGUFReader(base.path)
     writer = gguf.GGUFWriter(path, adapter.geometry.architecture)

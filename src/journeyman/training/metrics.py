@@ -51,7 +51,7 @@ class Metrics:
         """One line; `step` counts finished optimizer steps.
 
         Raises:
-            InputError: the disk is full. Of TensorBoard's events that ends the events only.
+            DiskError: the disk is full. Of TensorBoard's events that ends the events only.
         """
         try:
             with self._path.open("a", encoding="utf-8") as file:

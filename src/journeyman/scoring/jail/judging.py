@@ -30,7 +30,7 @@ CLOSED = (
 
 
 def main(readable, writable, report):
-    verdict = Verdict(report)
+    verdict = JudgeReport(report)
     try:
         job = json.load(io.TextIOWrapper(io.FileIO(0, closefd=False), "utf-8"))
         os.dup2(os.open(os.devnull, os.O_RDWR), 0)
@@ -39,10 +39,10 @@ def main(readable, writable, report):
         {"run": run, "test": test, "catch": catch}[job["do"]](judge, job)
         judge.ask("ping")
     except handles.Undecidable as error:
-        verdict.give(None, str(error))
+        verdict.give(None, "not_over_pipe", str(error))
     except BaseException as error:
-        verdict.give(False, told(error))
-    verdict.give(True, "")
+        verdict.give(False, "raised", told(error))
+    verdict.give(True)
 
 
 def run(judge, job):
@@ -81,15 +81,16 @@ def told(error):
     return f"{type(error).__name__}: {lines[-1].strip()}" if lines else type(error).__name__
 
 
-class Verdict:
+class JudgeReport:
     """The one that counts is the first; with it this process ends."""
 
     def __init__(self, report):
         self.report, self.write, self.leave, self.dump = report, os.write, os._exit, json.dumps
 
-    def give(self, passed, detail, gone=False):
+    def give(self, passed, code="", detail=""):
+        """`code` says why it is not True, in a word of this process's own; `detail` may quote the answer."""
         detail = detail[:500].encode("utf-8", "backslashreplace").decode()
-        self.write(self.report, self.dump({"passed": passed, "detail": detail, "gone": gone}).encode() + b"\n")
+        self.write(self.report, self.dump({"passed": passed, "code": code, "detail": detail}).encode() + b"\n")
         self.leave(0)
 
 
@@ -103,7 +104,10 @@ class Judging(Peer):
         handles.PEERS.append(self)
 
     def lost(self, why):
-        self.verdict.give(False, why and f"the answer's process broke the protocol: {why}", gone=not why)
+        """`why` the answer's process broke the protocol; "" where it has ended."""
+        if why:
+            self.verdict.give(False, "broke_protocol", f"the answer's process broke the protocol: {why}")
+        self.verdict.give(False, "gone")
 
     def patch(self):
         """A seed holds for both processes; inspect looks at objects where they are."""

@@ -1,0 +1,123 @@
+"""Files of a long stage that only grow: a kill costs the seconds since the last commit, and nothing is torn.
+
+A commit flushes every file to disk, then records their sizes with the stage's own state, and a hash of that record.
+Opening again cuts each file back to its recorded size; where the record is damaged, or a file is shorter than it says,
+the stage begins anew. Names in .zst are compressed; each commit ends a frame, and frames laid end to end are one valid
+stream (RFC 8878, section 3.1).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Any, BinaryIO
+
+import zstandard
+
+from journeyman.artifacts import disk_error, hash_of, read_json, write_json
+from journeyman.errors import InputError
+
+_COMMIT_EVERY_S = 5.0
+
+
+class AppendLogs:
+    """Append-only files in a folder, committed together.
+
+    Attributes:
+        state: what the last commit recorded; None where there was none, or a file of it is gone.
+
+    Raises:
+        DiskError: the disk is full or the folder cannot be written.
+    """
+
+    def __init__(self, folder: Path, names: Sequence[str], progress: str = ".progress.json") -> None:
+        self._progress = folder / progress
+        self._paths = {name: folder / name for name in names}
+        self.state: Any
+        self.state, sizes = self._saved()
+        self._files: dict[str, BinaryIO] = {}
+        self._writers: dict[str, Any] = {}
+        for name, path in self._paths.items():
+            try:
+                file = self._opened(path, sizes.get(name, 0))
+            except OSError as error:
+                self._close()
+                raise disk_error(error, path) from error
+            self._files[name] = file
+            zst = path.suffix == ".zst"
+            self._writers[name] = (
+                zstandard.ZstdCompressor(level=1, write_checksum=True).stream_writer(file, closefd=False)
+                if zst
+                else file
+            )
+        self._committed_at = time.monotonic()
+
+    def _saved(self) -> tuple[Any, dict[str, int]]:
+        """State and sizes of the last commit; neither where there was none, or it cannot be gone on from."""
+        try:
+            saved = read_json(self._progress) if self._progress.is_file() else None
+        except InputError:
+            return None, {}
+        if not isinstance(saved, dict) or saved.keys() != {"state", "sizes", "sha256"}:
+            return None, {}
+        state, sizes = saved["state"], saved["sizes"]
+        if saved["sha256"] != hash_of([state, sizes]):
+            return None, {}
+        there = {name: path.stat().st_size if path.is_file() else 0 for name, path in self._paths.items()}
+        return (state, sizes) if all(there[name] >= sizes.get(name, 0) for name in there) else (None, {})
+
+    @staticmethod
+    def _opened(path: Path, size: int) -> BinaryIO:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = path.open("r+b" if path.exists() else "w+b")
+        file.truncate(size)
+        file.seek(0, os.SEEK_END)
+        return file
+
+    def write(self, name: str, data: bytes) -> None:
+        try:
+            self._writers[name].write(data)
+        except OSError as error:
+            raise disk_error(error, self._paths[name]) from error
+
+    @property
+    def commit_due(self) -> bool:
+        return time.monotonic() - self._committed_at >= _COMMIT_EVERY_S
+
+    def commit(self, state: Any) -> None:
+        """Makes everything written so far, and `state`, survive."""
+        sizes = {}
+        for name, file in self._files.items():
+            try:
+                if self._writers[name] is not file:
+                    self._writers[name].flush(zstandard.FLUSH_FRAME)
+                file.flush()
+                os.fsync(file.fileno())
+            except OSError as error:
+                raise disk_error(error, self._paths[name]) from error
+            sizes[name] = file.tell()
+        recorded = json.loads(json.dumps([state, sizes]))
+        write_json(self._progress, {"state": state, "sizes": sizes, "sha256": hash_of(recorded)})
+        self.state = state
+        self._committed_at = time.monotonic()
+
+    def remove_progress(self) -> None:
+        """The stage is done: the files are final."""
+        self._progress.unlink()
+
+    def __enter__(self) -> AppendLogs:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._close()
+
+    def _close(self) -> None:
+        """What was not committed counts for nothing: that it cannot be flushed never hides the error that led here."""
+        for file in self._files.values():
+            with suppress(OSError):
+                file.close()

@@ -1,0 +1,38 @@
+"""Flags that do not fit together are refused: none is ignored in silence."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from journeyman.errors import UsageError
+
+
+def refuse_ignored(given: Mapping[str, object], because: str, remedy: str) -> None:
+    """Refuses flags that would have no effect.
+
+    Args:
+        given: flag → its value; None and False: it was not given.
+        because: what makes them useless, as in "--override has no effect {because}".
+
+    Raises:
+        UsageError: at least one was given.
+    """
+    useless = [flag for flag, value in given.items() if value is not None and value is not False]
+    if useless:
+        raise UsageError(f"{' and '.join(useless)}: no effect {because}", remedy)
+
+
+def check_run_flags(until: str, redo: bool, override: str | None, other_engine: bool) -> None:
+    """The flags of commands that run stages.
+
+    Raises:
+        UsageError: a flag would have no effect, or the reason of --override, which is recorded for good, is empty.
+    """
+    if override is not None and not override.strip():
+        raise UsageError("--override: the reason is empty", 'Give one: --override "pilot with human review"')
+    if until != "export":
+        useless = {"--override": override, "--allow-other-engine": other_engine}
+        refuse_ignored(useless, f"with --until {until}", "They belong to export: journeyman run, or journeyman export")
+    if redo:
+        remedy = "--redo evaluates with the engine that is installed here: leave out one of the two"
+        refuse_ignored({"--allow-other-engine": other_engine}, "with --redo", remedy)

@@ -1,0 +1,241 @@
+"""Between the passes: which rows stay, from the columns alone.
+
+Repeats keep the row with the best outcome; contradictions, alien system prompts, planted rows and misrouted
+ones are found by comparing rows; groups tie together what must not be split.
+"""
+
+from __future__ import annotations
+
+import re
+import zlib
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from journeyman.config import CurateConfig, RulesConfig
+from journeyman.curation.columns import U8, Indices, Rows, equal_runs
+from journeyman.curation.credit import credited
+from journeyman.curation.duplicates import Clusters, join_near, words_of
+from journeyman.curation.log import Log
+from journeyman.curation.poison import planted
+from journeyman.curation.routing import Routing, check_routing
+from journeyman.curation.rules import rule_numbers
+from journeyman.manifests import CreditFunnel
+from journeyman.reasons import Reason
+from journeyman.reasons import curation as why
+from journeyman.records import Interaction
+from journeyman.ruleset import rules_of
+
+_ALIEN_SIMILARITY, _ALIEN_SHARE = 0.3, 0.05
+_UNANSWERED = rule_numbers("failed", "empty", "mock_provider")
+
+
+@dataclass(frozen=True)
+class Trigger:
+    """A trigger word by its hash: the columns hold no words, so the row itself must name it."""
+
+    crc32: int
+
+    def in_row(self, row: Interaction) -> why.PlantedTrigger:
+        asked = " ".join(turn.content for turn in row.messages if turn.role != "system").lower()
+        words = (word for word in re.findall(r"\w+", asked) if zlib.crc32(word.encode()) == self.crc32)
+        return why.PlantedTrigger(next(words, None))
+
+
+Ruling = tuple[str, Reason | Trigger]
+"""A rule that compares rows, and what it found about one of them."""
+
+_FOUND: Mapping[str, Callable[[Log, int], Reason | Trigger]] = {
+    "credit": lambda log, about: why.NoCredit(),
+    "duplicate": lambda log, about: why.SameTask(log.where(about)),
+    "near_duplicate": lambda log, about: why.SameTask(log.where(about)),
+    "contradictory": lambda log, about: why.AgainstMajority(about) if about else why.NoMajority(),
+    "foreign": lambda log, about: why.ForeignPrompt() if about else why.PromptMissing(),
+    "misrouted": lambda log, about: why.LooksLikeRole(log.roles[about]),
+    "poison": lambda log, about: Trigger(about),
+}
+"""Rule → what the number that it leaves in Choice.about or Choice.noted means."""
+DECISIONS = ("", *rules_of("compared"))
+
+
+def ruling(rule: str, log: Log, about: int) -> Ruling:
+    """What `rule` found, from the number that it left for the row."""
+    return rule, _FOUND[rule](log, about)
+
+
+@dataclass
+class Choice:
+    """What was decided, in arrays of one value a row.
+
+    Attributes:
+        rules: what is done with the rows that a rule finds.
+        groups: the number of the row's group: one task or session.
+        weights: of the row in the loss.
+        rule: the place in DECISIONS of the rule that drops the row; 0 where none does.
+        about: a number whose meaning depends on the rule: see `ruling`.
+        noted: rule → the same for rows that are only noted; -1 where it says nothing.
+        contradictions: inputs with short answers that disagree.
+        workloads: role → system prompts of very different texts, where there are several.
+    """
+
+    rules: RulesConfig
+    groups: Indices
+    weights: NDArray[np.float64]
+    rule: NDArray[np.uint8]
+    about: Indices
+    noted: dict[str, Indices] = field(default_factory=dict)
+    funnels: list[CreditFunnel] = field(default_factory=list)
+    routing: Routing | None = None
+    contradictions: int = 0
+    workloads: dict[str, int] = field(default_factory=dict)
+
+    def found(self, rule: str, rows: Indices, about: Indices) -> None:
+        """Drops or notes rows, as the rule's key says; the first rule that drops a row stays named."""
+        action = self.rules.action(rule)
+        if action == "drop":
+            new = self.rule[rows] == 0
+            self.rule[rows[new]], self.about[rows[new]] = DECISIONS.index(rule), about[new]
+        elif action == "note":
+            self.noted.setdefault(rule, np.full(len(self.rule), -1, dtype=np.int64))[rows] = about
+
+
+def choose(log: Log, bands: Sequence[Path], config: CurateConfig) -> Choice:
+    """Decides from the columns. Rows that a rule of single rows dropped take no part."""
+    rows, rules = log.rows, config.rules
+    alive = np.flatnonzero(rows["rule"] == 0)
+    tasks = _clusters(log, alive, bands, config)
+    weights, funnels = credited(rows, log.roles, config.credit)
+    nothing = np.zeros(len(rows), dtype=np.uint8)
+    about = np.zeros(len(rows), dtype=np.int64)
+    choice = Choice(rules, _groups(rows, tasks, alive), weights, nothing, about, funnels=funnels)
+    uncredited = alive[weights[alive] == 0]
+    choice.found("credit", uncredited, np.zeros_like(uncredited))
+    _foreign(log, alive, choice)
+    _contradictions(rows, _left(alive, choice), choice)
+    if rules.action("duplicate") == "drop":
+        _repeats(log, _left(alive, choice), tasks, choice)
+    unique = _left(alive, choice)
+    if rules.action("misrouted") != "keep":
+        _misrouted(log, unique, choice)
+    if rules.action("poison") != "keep":
+        triggers = planted(rows, unique, log.words)
+        marked = np.fromiter(triggers, dtype=np.int64, count=len(triggers))
+        choice.found("poison", marked, np.array(list(triggers.values()), dtype=np.int64))
+    return choice
+
+
+def _left(rows: Indices, choice: Choice) -> Indices:
+    return np.asarray(rows[choice.rule[rows] == 0])
+
+
+def _clusters(log: Log, alive: Indices, bands: Sequence[Path], config: CurateConfig) -> Indices:
+    """For each row the first row of its task's cluster."""
+    clusters = Clusters(len(log.rows))
+    keys = log.tasks
+    clusters.join_equal(keys, alive)
+    distinct = alive[np.unique(keys[alive], return_index=True)[1]] if len(alive) else alive
+    distinct = np.sort(distinct)
+    join_near(clusters, distinct, bands, log.words, config.near_duplicate, log.own)
+    return clusters.roots()
+
+
+def _groups(rows: Rows, tasks: Indices, alive: Indices) -> Indices:
+    """Tasks, sessions and named keys tied together."""
+    clusters = Clusters(len(rows))
+    clusters.join_equal(tasks.astype(np.uint64) + np.uint64(1), alive)
+    clusters.join_equal(rows["session"], alive)
+    clusters.join_equal(rows["key"], alive)
+    return clusters.roots()
+
+
+def _repeats(log: Log, alive: Indices, tasks: Indices, choice: Choice) -> None:
+    """Of one role's rows of one task and as many turns the best stays: credited, whole, ended, then the first."""
+    rows = log.rows
+    quality = choice.weights[alive] * 4 + ~rows["cut"][alive] * 2 + rows["done"][alive]
+    ordered = alive[np.lexsort((alive, -quality, rows["turns"][alive], rows["role"][alive], tasks[alive]))]
+    keys = np.stack([tasks[ordered], rows["role"][ordered].astype(np.int64), rows["turns"][ordered].astype(np.int64)])
+    new = np.ones(len(ordered), dtype=bool)
+    new[1:] = (keys[:, 1:] != keys[:, :-1]).any(axis=0)
+    best = ordered[np.maximum.accumulate(np.where(new, np.arange(len(ordered)), 0))]
+    repeats, kept = ordered[~new], best[~new]
+    exact = log.tasks[repeats] == log.tasks[kept]
+    # Two turns of one conversation resemble each other and are no repeats.
+    same_session = (rows["session"][repeats] != 0) & (rows["session"][repeats] == rows["session"][kept])
+    near = ~exact & ~same_session
+    choice.found("duplicate", repeats[exact], kept[exact])
+    choice.found("near_duplicate", repeats[near], kept[near])
+
+
+def _contradictions(rows: Rows, alive: Indices, choice: Choice) -> None:
+    """Inputs whose short answers disagree: the majority stays; without one nobody does."""
+    comparable = alive[rows["verdict"][alive] != 0]
+    keys = _asked_of(rows[comparable]) ^ rows["system"][comparable]
+    for run in equal_runs(keys):
+        group = comparable[run]
+        verdicts = rows["verdict"][group]
+        if (verdicts == verdicts[0]).all():
+            continue
+        choice.contradictions += 1
+        (most, count), *others = Counter(verdicts.tolist()).most_common(2)
+        tie = others[0][1] == count
+        against = group if tie else group[verdicts != np.uint64(most)]
+        choice.found("contradictory", against, np.full(len(against), 0 if tie else count))
+
+
+def _foreign(log: Log, alive: Indices, choice: Choice) -> None:
+    """Rare system prompts that share hardly a word with the role's own."""
+    rows = log.rows
+    for code, role in enumerate(log.roles):
+        mine = alive[(rows["role"][alive] == code) & (log.own[alive] == 0)]
+        if not len(mine) or (log.own[alive[rows["role"][alive] == code]] != 0).any():
+            continue  # where prompts vary, none is alien
+        prompts, counts = np.unique(rows["system"][mine], return_counts=True)
+        if len(prompts) < 2:
+            continue
+        main = int(prompts[counts.argmax()])
+        own = _prompt_words(log, main)
+        alien = []
+        for prompt, count in zip(prompts.tolist(), counts.tolist(), strict=True):
+            other = _prompt_words(log, prompt)
+            union = len(own | other)
+            if prompt != main and (not union or len(own & other) / union < _ALIEN_SIMILARITY):
+                alien.append((prompt, count))
+        large = sum(count >= _ALIEN_SHARE * len(mine) for _, count in alien)
+        if large:
+            choice.workloads[role] = large + 1
+        rare = [prompt for prompt, count in alien if count < _ALIEN_SHARE * len(mine)]
+        strange = mine[np.isin(rows["system"][mine], np.array(rare, dtype=np.uint64))]
+        choice.found("foreign", strange, (rows["system"][strange] != 0).astype(np.int64))
+
+
+def _prompt_words(log: Log, prompt: int) -> frozenset[int]:
+    return frozenset(words_of(log.prompts.get(prompt, "")).tolist())
+
+
+def _misrouted(log: Log, unique: Indices, choice: Choice) -> None:
+    """The check looks at every task that was answered, and speaks of the rows that stay."""
+    rows = log.rows
+    keys = _asked_of(rows)
+    answered = np.flatnonzero((rows["words"] > 0) & ~np.isin(rows["rule"], _UNANSWERED))
+    known, first = np.unique(keys[answered], return_index=True)
+    asked = answered[first]
+    prompts = [_main_prompt(log, code) for code in range(len(log.roles))]
+    choice.routing = routing = check_routing(rows["role"][asked].astype(np.int64), asked, log.words, prompts)
+    place = np.minimum(np.searchsorted(known, keys[unique]), max(0, len(known) - 1))
+    flagged = routing.flagged[place] & (known[place] == keys[unique]) if len(known) else np.zeros(len(unique), bool)
+    choice.found("misrouted", unique[flagged], routing.looks_like[place[flagged]])
+
+
+def _asked_of(rows: Rows) -> U8:
+    """One number for each pair of task and role."""
+    return np.asarray(rows["task"] ^ (rows["role"].astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)))
+
+
+def _main_prompt(log: Log, role: int) -> str:
+    """The system prompt that most of the role's rows have."""
+    values, counts = np.unique(log.rows["system"][log.rows["role"] == role], return_counts=True)
+    return log.prompts.get(int(values[counts.argmax()]), "") if len(values) else ""

@@ -1,0 +1,218 @@
+"""The sealed rows put to every file that may ship and every endpoint, and the questions to base and adapters."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from journeyman.artifacts import hash_of_file
+from journeyman.config import EvaluateConfig
+from journeyman.engine_identity import EngineIdentity
+from journeyman.errors import EngineError, InputError, Interrupted
+from journeyman.foreign import plain
+from journeyman.inference.arms import (
+    arm_of_file,
+    arms_of_base,
+    endpoint_questions,
+    few_shot_turns,
+    questions,
+    teacher_predictions,
+    timed_rows,
+)
+from journeyman.inference.dispatch import Asked, DispatchProgress, dispatch
+from journeyman.inference.endpoint import open_endpoint
+from journeyman.inference.engines import running_engine
+from journeyman.inference.response_cache import ResponseCache
+from journeyman.manifests import ServedFile
+from journeyman.protocols import EngineSettings, Question, Reporter, ServingEngine
+from journeyman.reasons import Reason
+from journeyman.reasons.deciding import TemplateWithoutTools
+from journeyman.records import BASE, TEACHER, TUNED, Example, Prediction
+from journeyman.regression_suite import KINDS, MOST_TOKENS, SuiteQuestion, SuiteRun, read_suite
+from journeyman.rendering.renderer import Renderer
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What an evaluation is of.
+
+    Attributes:
+        train_rows: where the few-shot arm's examples come from.
+        adapters: 'all' or role → the adapter's file.
+        bases: the files of the base that may ship, the one that was trained on first.
+        folder: the run's, where answers are kept and checks of the person's own lie.
+    """
+
+    sealed: Path
+    train_rows: Path
+    adapters: Mapping[str, Path]
+    bases: Sequence[Path]
+    folder: Path
+
+
+@dataclass
+class Gathered:
+    """What has been asked so far."""
+
+    predictions: list[Prediction] = field(default_factory=list)
+    timed: list[Prediction] = field(default_factory=list)
+    files: dict[str, ServedFile] = field(default_factory=dict)
+    regressions: dict[str, dict[str, SuiteRun]] = field(default_factory=dict)
+    arms: list[str] = field(default_factory=list)
+    engine: EngineIdentity | None = None
+
+    def note_engine(self, engine: EngineIdentity) -> None:
+        """Called for each file that is asked.
+
+        Raises:
+            EngineError: it is another engine than the one that answered before.
+        """
+        if self.engine is not None and (found := self.engine.differences(engine)):
+            raise EngineError(f"the engine was replaced during the evaluation: {'; '.join(found)}", "Run it again")
+        self.engine = engine
+
+
+class ArmRunner:
+    """Goes through files and endpoints, one after the other, so that never two models are in memory."""
+
+    def __init__(
+        self,
+        inputs: Inputs,
+        rows: Sequence[Example],
+        config: EvaluateConfig,
+        renderer: Renderer,
+        reporter: Reporter,
+    ) -> None:
+        self._inputs, self._rows, self._config, self._renderer = inputs, rows, config, renderer
+        self._shown = shown = few_shot_turns(inputs.train_rows, rows, config, renderer) if config.few_shot else {}
+        self._refuse_control_tokens()
+        self._timed = timed_rows(rows, config.timed_rows)
+        self._suite = self._askable_suite() if config.regression_suite else {}
+        self._answers = ResponseCache(inputs.folder)
+        if self._answers.damaged:
+            reporter.say(f"{self._answers.damaged} kept answers were damaged or changed by hand: they are asked again")
+        self._reporter = reporter
+        arms = len(arms_of_base(shown)) + len(inputs.bases) - 1
+        elsewhere = sum(len(endpoint_questions(name, rows, config)) for name in config.endpoints)
+        suite = sum(len(of_kind) for of_kind, _ in self._suite.values()) * (1 + len(inputs.adapters))
+        total = arms * len(rows) + len(inputs.bases) * len(self._timed) + elsewhere + suite
+        self._progress = DispatchProgress(reporter, total)
+
+    def _refuse_control_tokens(self) -> None:
+        """The engine would take such text of a row as its own tokens, and `curate` lets none through."""
+        shown = [turn.as_chat() for turns in self._shown.values() for turn in turns]
+        asked = [(row.id, [turn.as_chat() for turn in row.messages], row.tools) for row in self._rows]
+        for name, messages, tools in [*asked, ("of the few-shot examples", shown, [])]:
+            if found := self._renderer.control.find(messages, tools):
+                raise InputError(f"row {plain(name, 80)}: {found}", "Run: journeyman curate --redo")
+
+    def ask(self) -> Gathered:
+        gathered = Gathered()
+        teacher = self._config.endpoints.get(TEACHER)
+        if teacher is None:
+            gathered.predictions += teacher_predictions(self._rows)
+            gathered.arms.append(TEACHER)
+        else:
+            self._ask_endpoint(TEACHER, gathered)
+        for base in self._inputs.bases:
+            self._ask_file(base, gathered)
+        for name in self._config.endpoints:
+            if name != TEACHER:
+                self._ask_endpoint(name, gathered)
+        return gathered
+
+    def _ask_file(self, base: Path, gathered: Gathered) -> None:
+        config, trained_on = self._config, self._inputs.bases[0]
+        ships = arm_of_file(base, trained_on)
+        if ships in gathered.files:
+            raise InputError(f"{base}: another file that may ship has this name", "Rename one of them")
+        settings = EngineSettings(
+            base, self._inputs.adapters, config.context, config.threads, config.temperature, config.parallel
+        )
+        self._reporter.begin(f"load {base.name}", 1, "model")
+        with running_engine(settings) as engine:
+            gathered.note_engine(engine.engine_identity)
+            identical = self._prove_prompts(engine)
+            arms = arms_of_base(self._shown) if base == trained_on else [ships]
+            asked = [question for arm in arms for question in questions(arm, self._rows, settings, config, self._shown)]
+            self._reporter.begin("evaluate", self._progress.total, "answers")
+            answered = self._put(asked, engine, config.parallel)
+            timed = self._put(questions(ships, self._timed, settings, config, self._shown), engine, 1)
+            if base == trained_on:
+                gathered.regressions = self._ask_suite(engine)
+        peak = max((one.peak_memory_bytes or 0 for one in (answered, timed)), default=0)
+        gathered.arms += arms
+        gathered.predictions += answered.predictions
+        gathered.timed += timed.predictions
+        gathered.files[ships] = ServedFile(
+            path=str(base),
+            sha256=hash_of_file(base),
+            size_gb=base.stat().st_size / 1e9,
+            load_s=engine.load_s,
+            warm_up_s=engine.warm_up_s,
+            peak_memory_gb=peak / 1e9 if peak else None,
+            identical_prompts=identical,
+        )
+
+    def _ask_endpoint(self, name: str, gathered: Gathered) -> None:
+        self._reporter.begin("evaluate", self._progress.total, "answers")
+        with open_endpoint(name, self._config.endpoints[name], self._config.temperature) as endpoint:
+            asked = endpoint_questions(name, self._rows, self._config)
+            answered = dispatch(asked, endpoint, self._answers, self._config.parallel, self._progress)
+        gathered.arms.append(name)
+        gathered.predictions += answered.predictions
+
+    def _put(self, asked: Sequence[Question], engine: ServingEngine, load: int) -> Asked:
+        return dispatch(asked, engine, self._answers, load, self._progress)
+
+    def _prove_prompts(self, engine: ServingEngine) -> int:
+        """Every prompt must be the same token ids in the engine as in training."""
+        for row in self._rows:
+            if self._reporter.stop_requested:
+                raise Interrupted("stopped before the first answer", "Run it again to go on")
+            trained = self._renderer.prompt_ids(row.messages, row.tools)
+            served = engine.prompt_ids(row.messages, row.tools)
+            if trained != served:
+                place = next((i for i, (a, b) in enumerate(zip(trained, served, strict=False)) if a != b), -1)
+                raise EngineError(
+                    f"row {row.id}: training and {engine.settings.base.name} make different prompts, from token "
+                    f"{place} on: {self._renderer.decode(trained[place:][:8])!r} against "
+                    f"{self._renderer.decode(served[place:][:8])!r}",
+                    "It is another model's file, or one whose template or tokenizer is not supported",
+                )
+        return len(self._rows)
+
+    def _askable_suite(self) -> dict[str, tuple[list[SuiteQuestion], Reason | None]]:
+        """kind → the questions that the base's chat template can put, and why not all."""
+        askable: dict[str, tuple[list[SuiteQuestion], Reason | None]] = {}
+        for kind in KINDS:
+            questions = read_suite(kind)
+            try:
+                for one in questions:
+                    self._renderer.prompt_text(one.messages, one.tools)
+                askable[kind] = (questions, None)
+            except InputError:
+                askable[kind] = ([], TemplateWithoutTools())
+        return askable
+
+    def _ask_suite(self, engine: ServingEngine) -> dict[str, dict[str, SuiteRun]]:
+        """adapter → kind → the answers. The base is asked once for all adapters."""
+
+        def put(kind: str, questions: Sequence[SuiteQuestion], adapter: str | None) -> list[Prediction]:
+            arm = BASE if adapter is None else TUNED
+            asked = [
+                Question(f"{kind}/{one.id}", f"regression {kind}", arm, one.messages, MOST_TOKENS, one.tools, adapter)
+                for one in questions
+            ]
+            return self._put(asked, engine, self._config.parallel).predictions
+
+        base = {kind: put(kind, questions, None) for kind, (questions, _) in self._suite.items()}
+        return {
+            adapter: {
+                kind: SuiteRun(questions, base[kind], put(kind, questions, adapter), note)
+                for kind, (questions, note) in self._suite.items()
+            }
+            for adapter in self._inputs.adapters
+            if self._suite
+        }

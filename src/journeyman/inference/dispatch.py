@@ -1,0 +1,143 @@
+"""Asks many questions, several at a time; keeps every answer as it comes, and stops between two tokens when told to."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from queue import Empty, SimpleQueue
+
+from journeyman.errors import Interrupted
+from journeyman.inference.response_cache import CachedResponse, ResponseCache
+from journeyman.protocols import Generator, Question, Reporter
+from journeyman.records import Prediction
+
+_LOOK_EVERY_S = 0.5
+
+
+@dataclass
+class Asked:
+    """The answers in the order of the questions, and the highest memory that the generator had at any of them."""
+
+    predictions: list[Prediction] = field(default_factory=list)
+    peak_memory_bytes: int | None = None
+
+
+class DispatchProgress:
+    """How much of all questions is answered: whole answers and the beginnings of those at hand."""
+
+    def __init__(self, reporter: Reporter, total: int) -> None:
+        self.reporter, self.total = reporter, total
+        self._done = 0
+        self._parts: dict[int, float] = {}
+        self._lock = threading.Lock()
+        self._notes: dict[int, str] = {}
+
+    def heard(self, number: int, share: float, note: str) -> None:
+        """Called from the threads that read answers."""
+        with self._lock:
+            self._parts[number], self._notes[number] = min(1.0, share), note
+
+    def finished(self, number: int) -> None:
+        with self._lock:
+            self._parts.pop(number, None)
+            self._notes.pop(number, None)
+            self._done += 1
+
+    def show(self) -> None:
+        with self._lock:
+            done, note = self._done + sum(self._parts.values()), next(iter(self._notes.values()), "")
+        self.reporter.advance(min(done, self.total), note)
+
+
+def dispatch(
+    questions: Sequence[Question], generator: Generator, answers: ResponseCache, load: int, progress: DispatchProgress
+) -> Asked:
+    """Puts `load` questions at a time; what was answered before under the same circumstances is not asked again.
+
+    Those of one adapter and role go together: an engine computes only requests of the same adapter at once, and prompts
+    of a role begin alike.
+
+    Raises:
+        Interrupted: asked to stop. What was answered in full is kept.
+    """
+    questions = [replace(question, load=load) for question in questions]
+    keys = [answers.key(question, generator) for question in questions]
+    found: dict[int, CachedResponse] = {}
+    for number, (key, question) in enumerate(zip(keys, questions, strict=True)):
+        if (kept := answers.find(key, question)) is not None:
+            found[number] = kept
+            progress.finished(number)
+    progress.show()
+    waiting = sorted(
+        (number for number in range(len(questions)) if number not in found),
+        key=lambda number: (questions[number].adapter or "", questions[number].role, number),
+    )
+    over = threading.Event()
+
+    def ask(number: int) -> CachedResponse:
+        question = questions[number]
+
+        def heard(tokens: int) -> None:
+            if over.is_set():
+                raise Interrupted("stopped in an answer")
+            progress.heard(number, tokens / question.max_tokens, f"{question.role}, {question.arm}")
+
+        return CachedResponse(generator.generate(question, heard), generator.peak_memory_bytes())
+
+    try:
+        for number, kept in _in_threads(ask, waiting, load, over, progress):
+            found[number] = kept
+            answers.add(keys[number], kept)
+            progress.finished(number)
+    finally:
+        over.set()
+    peaks = [kept.peak_memory_bytes for kept in found.values() if kept.peak_memory_bytes is not None]
+    return Asked([found[number].answer for number in range(len(questions))], max(peaks, default=None))
+
+
+def _in_threads(
+    ask: Callable[[int], CachedResponse],
+    numbers: Sequence[int],
+    load: int,
+    over: threading.Event,
+    progress: DispatchProgress,
+) -> Iterator[tuple[int, CachedResponse]]:
+    """Runs `ask` in `load` threads and gives results as they come; raises the first error, or that it is to stop.
+
+    The threads are daemons: one that waits for a slow server holds up neither a stop nor the end of the process.
+    """
+    todo: SimpleQueue[int] = SimpleQueue()
+    done: SimpleQueue[tuple[int, CachedResponse | BaseException]] = SimpleQueue()
+    for number in numbers:
+        todo.put(number)
+
+    def work() -> None:
+        while not over.is_set():
+            try:
+                number = todo.get_nowait()
+            except Empty:
+                return
+            try:
+                done.put((number, ask(number)))
+            except BaseException as error:  # it is raised where the results are read
+                done.put((number, error))
+
+    for place in range(min(load, len(numbers))):
+        threading.Thread(target=work, name=f"asking {place}", daemon=True).start()
+    left = len(numbers)
+    while left:
+        progress.show()
+        if progress.reporter.stop_requested:
+            raise Interrupted(f"stopped with {left} answers to go", "Run it again to go on")
+        try:
+            number, result = done.get(timeout=_LOOK_EVERY_S)
+        except Empty:
+            continue
+        if isinstance(result, BaseException):
+            if progress.reporter.stop_requested:  # a signal to all processes at once ended the engine as well
+                continue
+            raise result
+        left -= 1
+        yield number, result
+    progress.show()

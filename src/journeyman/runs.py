@@ -1,0 +1,201 @@
+"""One run's folder: where its stages lie, what they made, and the inputs that come from outside it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
+
+from pydantic import BaseModel
+
+from journeyman.artifacts import MANIFEST, expanded
+from journeyman.config import Config
+from journeyman.errors import InputError, UsageError
+from journeyman.lineage import check_files, find_by_hash, read_manifest, refuse_link
+from journeyman.manifests import (
+    AdapterManifest,
+    BundleManifest,
+    DatasetManifest,
+    DecisionManifest,
+    EvaluationManifest,
+    IngestManifest,
+    PlanManifest,
+    Stamp,
+)
+
+if TYPE_CHECKING:
+    from journeyman.models.base import Base
+    from journeyman.rendering.renderer import Renderer
+    from journeyman.sources.files import Source
+
+SOURCE = "source "
+SEALED = "sealed/test.jsonl"
+STDIN, STDIN_FILE = "-", ".stdin.jsonl"
+_M = TypeVar("_M", bound=BaseModel)
+
+
+class Place(NamedTuple):
+    """The folder that a stage makes below the run's, and the class of its manifest's result."""
+
+    folder: str
+    makes: type[BaseModel]
+
+
+PLACES: Mapping[str, Place] = {
+    "ingest": Place("01-interactions", IngestManifest),
+    "curate": Place("02-dataset", DatasetManifest),
+    "plan": Place("03-plan", PlanManifest),
+    "train": Place("04-adapter", AdapterManifest),
+    "evaluate": Place("05-evaluation", EvaluationManifest),
+    "decide": Place("06-decision", DecisionManifest),
+    "export": Place("07-bundle", BundleManifest),
+}
+"""Stage → its place, in order. Names and folders stand in manifests: they never change."""
+
+
+@dataclass
+class Run:
+    """One run folder with its config; gives stages their typed inputs."""
+
+    root: Path
+    config: Config
+    override: str | None = None
+    allow_other_engine: bool = False
+
+    def __post_init__(self) -> None:
+        from journeyman.scoring.check_names import check_name
+
+        for role, section in self.config.roles.items():
+            for key, names in (("checks", section.checks), ("weights", section.weights)):
+                for name in names:
+                    try:
+                        check_name(name, self.root, self.config.evaluate.judge)
+                    except UsageError as error:
+                        raise UsageError(f"roles.{role}.{key}: {error.what}", error.remedy) from error
+
+    def load_checks(self) -> None:
+        """Executes the user's files of checks, once, in a child process: for the stages that judge.
+
+        Raises:
+            UsageError: a file cannot be loaded, or holds something else than a check.
+        """
+        from journeyman.scoring.checks import Checks
+
+        settings = self.config.evaluate
+        checks = Checks(self.root, settings.judge, settings.check_timeout_s)
+        checks.load(name for section in self.config.roles.values() for name in (*section.checks, *section.weights))
+
+    def folder(self, stage: str) -> Path:
+        return self.root / place_of(stage).folder
+
+    def result(self, stage: str, kind: type[_M]) -> _M:
+        """See typed_result."""
+        return typed_result(self.root, stage, kind)
+
+    def file(self, stage: str, name: str) -> Path:
+        """A file of a finished stage, which is as the stage made it: see check_files."""
+        check_files(self.folder(stage), read_result(self.root, stage)[0], [name])
+        return self.folder(stage) / name
+
+    def checked_folder(self, stage: str) -> Path:
+        """The folder of a finished stage, all files of which are as the stage made them."""
+        check_files(self.folder(stage), read_result(self.root, stage)[0])
+        return self.folder(stage)
+
+    @cached_property
+    def base(self) -> Base:
+        """The base model, open."""
+        from journeyman.models.opening import open_base
+
+        base = open_base(self._base_path())
+        _ = base.geometry  # one that cannot be trained on is refused before anything is spent
+        return base
+
+    def _base_path(self) -> Path:
+        """Where base.model says; of a run that was moved, a file of that name and of the recorded hash beside it."""
+        from journeyman.models.opening import find_base
+
+        try:
+            return find_base(self.config.base.model, self.root)
+        except InputError as missing:
+            if not (self.folder("curate") / MANIFEST).is_file():
+                raise
+            recorded = read_result(self.root, "curate")[0].inputs.get("base", "")
+            found = find_by_hash(recorded, beside(self.root, Path(self.config.base.model)))
+            if found is None:
+                raise InputError(missing.what, "Name the file where it is now: --set base.model=PATH") from missing
+            return found.resolve()
+
+    @property
+    def base_sha256(self) -> str:
+        return self.base.sha256
+
+    @cached_property
+    def bases(self) -> list[Path]:
+        """The files of the base that may ship: the one that is trained on, then evaluate.quantizations."""
+        from journeyman.models.opening import same_geometry
+
+        others = [self.root / expanded(name) for name in self.config.evaluate.quantizations]
+        return [self.base.path, *(same_geometry(path, self.base) for path in others)]
+
+    @cached_property
+    def renderer(self) -> Renderer:
+        from journeyman.rendering.renderer import Renderer
+
+        return Renderer(self.base)
+
+    @cached_property
+    def sources(self) -> list[Source]:
+        """The log files that data.sources names, folders and globs expanded, in order."""
+        from journeyman.sources.files import log_sources
+
+        return log_sources(self.root, [STDIN_FILE if name == STDIN else name for name in self.config.data.sources])
+
+
+def place_of(stage: str) -> Place:
+    """The place of a stage; an unknown name is a UsageError."""
+    if stage not in PLACES:
+        raise UsageError(f"unknown stage {stage!r}", f"One of: {', '.join(PLACES)}")
+    return PLACES[stage]
+
+
+def made_so_far(root: Path) -> list[tuple[str, str, str]]:
+    """(stage, file, SHA-256) of everything that was made up to the evaluation, from the logs on, by the manifests."""
+    read = read_result(root, "ingest")[0].inputs
+    made = [("logs", name.removeprefix(SOURCE), read[name]) for name in read if name.startswith(SOURCE)]
+    evaluation = typed_result(root, "evaluate", EvaluationManifest)
+    made += [("base", Path(one.path).name, one.sha256) for one in evaluation.files.values()]
+    for stage, place in PLACES.items():
+        if (root / place.folder / MANIFEST).is_file():
+            stamp, _ = read_result(root, stage)
+            made += [(stage, f"{place.folder}/{file}", digest) for file, digest in stamp.files.items()]
+        if stage == "evaluate":
+            made += [(stage, f"{one.file} ({one.lines} lines)", one.sha256) for one in evaluation.evidence]
+    return made
+
+
+def beside(root: Path, path: Path) -> list[Path]:
+    """Where a file may lie that a moved run knows by an old path: in the run's folder, there, or beside the folder."""
+    return [root / path.name, path, root.resolve().parent / path.name]
+
+
+def read_result(root: Path, stage: str) -> tuple[Stamp, BaseModel]:
+    """The stamp and the result of a finished stage, without a config.
+
+    Raises:
+        InputError: the stage has not been run, its folder is a link, or its manifest is damaged: see read_manifest.
+    """
+    path = root / place_of(stage).folder / MANIFEST
+    refuse_link(path.parent)
+    if not path.is_file():
+        raise InputError(f"{path}: the stage {stage!r} has not been run", f"Run: journeyman run --until {stage}")
+    return read_manifest(path, stage, PLACES[stage].makes)
+
+
+def typed_result(root: Path, stage: str, kind: type[_M]) -> _M:
+    """The result of a finished stage as the manifest class that the stage makes; raises as read_result does."""
+    result = read_result(root, stage)[1]
+    assert isinstance(result, kind), f"{stage} makes {type(result).__name__}, not {kind.__name__}"
+    return result

@@ -1,0 +1,131 @@
+"""What each stage is called with: results, files and settings of the run as the arguments of one function.
+
+Each takes the run, the folder to work in, the stage's fingerprint and a reporter, and returns the manifest's result.
+The stages are imported where they run, so that a command loads only what it needs.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import BaseModel
+
+from journeyman import look_history
+from journeyman.artifacts import ADAPTER_FILE
+from journeyman.errors import InputError
+from journeyman.lineage import find_by_hash
+from journeyman.manifests import (
+    AdapterManifest,
+    DatasetManifest,
+    DecisionManifest,
+    EvaluationManifest,
+    IngestManifest,
+    PlanManifest,
+    ServedFile,
+)
+from journeyman.protocols import Reporter
+from journeyman.records import EVERY_ROLE
+from journeyman.runs import SEALED, STDIN, Run, beside, made_so_far
+
+
+def run_ingest(run: Run, out: Path, fingerprint: str, reporter: Reporter) -> BaseModel:
+    from journeyman.sources.files import require_logs, skipped_files
+    from journeyman.stages.ingest import ingest
+
+    named = [name for name in run.config.data.sources if name != STDIN]
+    require_logs(run.root, named)
+    skipped = skipped_files(run.root, named)
+    return ingest(run.sources, run.config.data, run.config.redact, out, reporter, skipped)
+
+
+def run_curate(run: Run, out: Path, fingerprint: str, reporter: Reporter) -> BaseModel:
+    from journeyman.reporting.lint import write_lint
+    from journeyman.stages.curate import curate
+
+    rows = run.file("ingest", "interactions.jsonl.zst")
+    dataset = curate(rows, run.config, run.base, out, reporter)
+    write_lint(dataset, run.result("ingest", IngestManifest), out)
+    return dataset
+
+
+def run_plan(run: Run, out: Path, fingerprint: str, reporter: Reporter) -> BaseModel:
+    from journeyman.stages.plan import plan
+
+    dataset = run.result("curate", DatasetManifest)
+    return plan(dataset, run.config, run.bases, run.base_sha256, run.base.geometry, out, reporter)
+
+
+def run_train(run: Run, out: Path, fingerprint: str, reporter: Reporter) -> BaseModel:
+    from journeyman.stages.train import train
+
+    rows, held_out = run.file("curate", "train.jsonl"), run.file("curate", "val.jsonl")
+    plan = run.result("plan", PlanManifest)
+    return train(rows, held_out, plan, run.config.train, run.base, fingerprint, out, reporter)
+
+
+def run_evaluate(run: Run, out: Path, fingerprint: str, reporter: Reporter) -> BaseModel:
+    from journeyman.inference.arm_runner import Inputs
+    from journeyman.stages.evaluate import evaluate
+
+    run.load_checks()  # before answers are asked for
+    trained = run.result("train", AdapterManifest).adapters
+    inputs = Inputs(
+        sealed=run.file("curate", SEALED),
+        train_rows=run.file("curate", "train.jsonl"),
+        adapters={name: run.file("train", str(Path(one.folder) / ADAPTER_FILE)) for name, one in trained.items()},
+        bases=run.bases,
+        folder=run.root,
+    )
+    return evaluate(inputs, run.result("plan", PlanManifest), run.config.evaluate, run.renderer, out, reporter)
+
+
+def run_decide(run: Run, out: Path, fingerprint: str, reporter: Reporter) -> BaseModel:
+    from journeyman.reporting.html import Evidence, write_report
+    from journeyman.reporting.junit import write_junit
+    from journeyman.stages.decide import decide
+
+    plan, adapter = run.result("plan", PlanManifest), run.result("train", AdapterManifest)
+    dataset, logs = run.result("curate", DatasetManifest), run.result("ingest", IngestManifest)
+    evaluation = run.result("evaluate", EvaluationManifest)
+    teacher = {**logs.by_role, EVERY_ROLE: logs.total}
+    decision = decide(plan, dataset, adapter, evaluation, run.config.train, teacher, out)
+    evidence = Evidence(plan, adapter, evaluation, decision, made_so_far(run.root))
+    evaluated, trained = run.checked_folder("evaluate"), run.checked_folder("train")
+    write_report(evidence, evaluated, trained, run.file("curate", SEALED), out)
+    write_junit(decision, evaluated, out / "junit.xml")
+    return decision
+
+
+def run_export(run: Run, out: Path, fingerprint: str, reporter: Reporter) -> BaseModel:
+    from journeyman.stages.export import export
+
+    evaluation, decision = run.result("evaluate", EvaluationManifest), run.result("decide", DecisionManifest)
+    return export(
+        run.result("plan", PlanManifest),
+        run.result("curate", DatasetManifest),
+        run.result("train", AdapterManifest),
+        evaluation,
+        decision,
+        _file_that_ships(run, evaluation.files[decision.ships]),
+        run.checked_folder("train"),
+        run.config.evaluate,
+        run.config.redact,
+        run.override,
+        out,
+    )
+
+
+def refuse_fewer_looks(run: Run) -> None:
+    """See look_history."""
+    look_history.refuse_fewer_looks(run.root)
+
+
+def _file_that_ships(run: Run, evaluated: ServedFile) -> Path:
+    """The file of the base that was evaluated, wherever it lies now."""
+    found = find_by_hash(evaluated.sha256, [*run.bases, *beside(run.root, Path(evaluated.path))])
+    if found is None:
+        raise InputError(
+            f"{evaluated.path}: the file that was evaluated (SHA-256 {evaluated.sha256[:12]}…) is not there any more",
+            "Name it where it is now: journeyman export --set base.model=PATH",
+        )
+    return found

@@ -1,0 +1,109 @@
+"""What each stage's fingerprint covers beside the results that it reads: settings, and files from outside the run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from journeyman.artifacts import MANIFEST, hash_of_file
+from journeyman.runs import SOURCE, Run, read_result
+
+Settings = Mapping[str, Any]
+"""Name of a setting or file → its value or hash, so that a difference can be named."""
+
+_SAFE_TO_CHANGE = {"checkpoint_s", "checkpoint_steps"}
+"""Keys of [train] that do not change its result: a run may go on with other values."""
+
+
+def of_ingest(run: Run) -> Settings:
+    data = {key: value for key, value in run.config.data.model_dump().items() if key != "sources"}
+    return {
+        **{f"{SOURCE}{name}": hash_of_file(path) if path.is_file() else "missing" for name, path in run.sources},
+        **_flat("data", data),
+        **_flat("redact", run.config.redact.model_dump()),
+    }
+
+
+def of_curate(run: Run) -> Settings:
+    return {
+        "base": run.base_sha256,
+        **_flat("curate", run.config.curate.model_dump()),
+        **_role_settings(run, "system_prompt"),
+        **_checks_of_data(run),
+    }
+
+
+def of_plan(run: Run) -> Settings:
+    return {
+        "base": run.base_sha256,
+        **_flat("train", run.config.train.model_dump(exclude=_SAFE_TO_CHANGE)),
+        **_flat("decide", run.config.decide.model_dump()),
+        **_role_settings(run, "checks", "weights", "pass_at"),
+        **_own_checks(run),
+        **_files_that_may_ship(run),
+    }
+
+
+def of_train(run: Run) -> Settings:
+    return {"base": run.base_sha256, **_flat("train", run.config.train.model_dump(exclude=_SAFE_TO_CHANGE))}
+
+
+def of_evaluate(run: Run) -> Settings:
+    return {"base": run.base_sha256, **_flat("evaluate", run.config.evaluate.model_dump()), **_engine(run)}
+
+
+def of_decide(run: Run) -> Settings:
+    return {}
+
+
+def of_export(run: Run) -> Settings:
+    return {
+        "override": run.override,
+        **_flat("evaluate", run.config.evaluate.model_dump()),
+        **_flat("redact", run.config.redact.model_dump()),
+    }
+
+
+def _engine(run: Run) -> Settings:
+    """The serving engine; the recorded one if another is allowed."""
+    from journeyman.inference.engines import ENGINE, engine_inputs
+
+    if run.allow_other_engine and (run.folder("evaluate") / MANIFEST).is_file():
+        recorded = read_result(run.root, "evaluate")[0].inputs
+        return {key: value for key, value in recorded.items() if key.startswith(ENGINE)}
+    return engine_inputs(run.config.evaluate)
+
+
+def _role_settings(run: Run, *names: str) -> Settings:
+    return {
+        f"roles.{role}.{name}": getattr(section, name)
+        for role, section in sorted(run.config.roles.items())
+        for name in names
+    }
+
+
+def _files_that_may_ship(run: Run) -> Settings:
+    return {f"quantization {path.name}": hash_of_file(path) for path in run.bases[1:]}
+
+
+def _checks_of_data(run: Run) -> Settings:
+    """Which checks say whether a role's rows can be tested."""
+    from journeyman.scoring.row_data import looks_at_data
+
+    named = {role: looks_at_data((*one.checks, *one.weights)) for role, one in sorted(run.config.roles.items())}
+    return {f"roles.{role} checks of rows' data": names for role, names in named.items() if names}
+
+
+def _own_checks(run: Run) -> Settings:
+    """The hashes of the files that hold the user's checks."""
+    from journeyman.scoring.checks import own_files
+
+    names = {name for section in run.config.roles.values() for name in (*section.checks, *section.weights)}
+    return {f"check {file}": hash_of_file(run.root / file) for file in own_files(names)}
+
+
+def _flat(prefix: str, value: Mapping[str, Any]) -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, inner in value.items():
+        flat |= _flat(f"{prefix}.{key}", inner) if isinstance(inner, dict) else {f"{prefix}.{key}": inner}
+    return flat

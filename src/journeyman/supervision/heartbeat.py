@@ -1,0 +1,131 @@
+"""What a run tells other processes: .progress.json, written every two seconds.
+
+The file outlives the process. Whether somebody is at work tells the folder's lock, which the system lets go when
+the process dies, however it died: a file that says "running" in a folder without a lock is a dead run's.
+"""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from pathlib import Path
+from typing import Literal
+
+import psutil
+from pydantic import BaseModel
+
+from journeyman.artifacts import read_model, write_model
+from journeyman.errors import DiskError, InputError
+from journeyman.events import Advanced, Event, RunEnded, Said, StageFinished, StageStarted, Warned, WorkBegan
+
+PROGRESS = ".progress.json"
+_BEAT_S = 2.0
+
+
+class Progress(BaseModel):
+    """What the process at work does now, or what it did last. Times are seconds since 1970."""
+
+    pid: int
+    process_started: float
+    host: str
+    command: str
+    state: Literal["running", "ended", "stopped", "failed"] = "running"
+    words: str = ""
+    stage: str = ""
+    task: str = ""
+    done: float = 0.0
+    total: float = 0.0
+    unit: str = ""
+    note: str = ""
+    begun: float = 0.0
+    begun_done: float | None = None
+    moved: float = 0.0
+    beat: float = 0.0
+
+    @property
+    def left_s(self) -> float | None:
+        """Seconds until the task is done, at its own pace so far; None where that cannot be told yet."""
+        gained, took = self.done - (self.begun_done or 0.0), self.moved - self.begun
+        return (self.total - self.done) * took / gained if gained > 0 and took > 0 else None
+
+
+class Heartbeat:
+    """A listener that writes from the first sign of work on; a process that was refused the folder never writes.
+
+    Args:
+        command: what the user types to go on.
+    """
+
+    def __init__(self, folder: Path, command: str) -> None:
+        self._folder = folder
+        self._over = threading.Event()
+        self._thread: threading.Thread | None = None
+        me = psutil.Process()
+        self.progress = Progress(
+            pid=me.pid, process_started=me.create_time(), host=socket.gethostname(), command=command
+        )
+
+    def __call__(self, event: Event) -> None:
+        if not isinstance(event, Advanced | RunEnded):
+            self._start()
+        match event:
+            case StageStarted(stage):
+                self.progress.stage = stage
+            case StageFinished():
+                self.progress.stage = ""
+            case WorkBegan():
+                self._begin(event)
+            case Advanced(done, note):
+                self._advance(done, note)
+            case Said(text):
+                self.progress.words = text
+            case Warned(reason):
+                self.progress.words = reason.sentence()
+            case RunEnded():
+                self._end(event)
+
+    def _begin(self, work: WorkBegan) -> None:
+        now = time.time()
+        fresh = {"task": work.task, "total": work.total, "unit": work.unit, "done": 0.0, "note": ""}
+        self.progress = self.progress.model_copy(update={**fresh, "begun": now, "moved": now, "begun_done": None})
+
+    def _advance(self, done: float, note: str) -> None:
+        self.progress.done, self.progress.note, self.progress.moved = done, note, time.time()
+        if self.progress.begun_done is None:  # what an earlier run had done already
+            self.progress.begun_done = done
+
+    def _end(self, end: RunEnded) -> None:
+        """The last beat."""
+        if self._thread is None:
+            return
+        self.progress.words = end.words or self.progress.words
+        self._over.set()
+        self._thread.join()
+        self.progress.state = end.state
+        self._write()
+
+    def _start(self) -> None:
+        if self._thread is None:
+            self._write()
+            self._thread = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
+            self._thread.start()
+
+    def _beat(self) -> None:
+        while not self._over.wait(_BEAT_S):
+            self._write()
+
+    def _write(self) -> None:
+        self.progress.beat = time.time()
+        try:
+            write_model(self._folder / PROGRESS, self.progress)
+        except (OSError, DiskError):
+            pass
+
+
+def read_progress(folder: Path) -> Progress | None:
+    """What stands in the folder; None where nothing was ever run there, or the file is damaged."""
+    try:
+        return read_model(folder / PROGRESS, Progress)
+    except InputError:
+        return None
