@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from journeyman.engine_identity import EngineIdentity
 from journeyman.events import Event
-from journeyman.records import Message, Prediction
+from journeyman.records import EVERY_ROLE, Message, Prediction
 
 
 class Reporter(Protocol):
@@ -87,7 +87,7 @@ class EngineSettings:
 
     def adapter_of(self, role: str) -> str | None:
         """The name of the adapter that answers for a role."""
-        return role if role in self.adapters else "all" if "all" in self.adapters else None
+        return role if role in self.adapters else EVERY_ROLE if EVERY_ROLE in self.adapters else None
 
     def lora(self, adapter: str | None) -> list[dict[str, float]]:
         """The scale of each adapter for an answer, as the engine's requests take it."""

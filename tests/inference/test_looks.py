@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from fake_engine import ENGINE
 from journeyman.artifacts import read_rows, write_rows
 from journeyman.config import EvaluateConfig
 from journeyman.errors import ChangedArtifact
@@ -48,7 +49,7 @@ class Evaluation:
                        first_token_s=0.1, prompt_tokens=1, answer_tokens=1)
             for n in range(ROWS) for arm in ("teacher", "tuned")
         ]  # fmt: skip
-        return Gathered(said, [], {}, {}, ["teacher", "tuned"])
+        return Gathered(said, [], {}, {}, ["teacher", "tuned"], engine=ENGINE)
 
     def run(self, **settings: Any) -> EvaluationManifest:
         self._write_rows()
