@@ -309,7 +309,7 @@ def test_a_child_that_is_at_work_does_not_outlive_its_parent_for_long() -> None:
 
 def test_a_reply_that_never_ends_or_never_comes(monkeypatch: pytest.MonkeyPatch) -> None:
     child = Bounded(Bounds(cpu_s=None, wall_s=1.0))
-    with pytest.raises(Broken, match="did not end within 1 s"):
+    with pytest.raises(Broken, match="did not finish within 1 s"):
         child.ask({"do": "check", "name": "regex", "answer": {"data": STUCK, "text": ENDLESS, "finish_reason": "stop",
                    "calls": [], "reference_calls": [], "reference": None, "task": "", "limits": {}}})  # fmt: skip
     assert child.ask({"do": "nothing"})["raised"].startswith("KeyError")

@@ -255,7 +255,7 @@ def test_scorers_of_inspect_ai(tmp_path: Path) -> None:
     assert said("inspect:mine.py:at_the_start", "it is 42", expected="42")[0] == "fail"
     assert said("inspect:mine.py:polite", "please", expected="x") == (
         "pass",
-        "inspect:mine.py:polite gives True, asked ≥ 1: What is it?",
+        "inspect:mine.py:polite gives True, required ≥ 1: What is it?",
     )
     assert said("inspect:mine.py:broken", "please", expected="x")[0] == "unscored"
     for name in ("inspect:nothing", "inspect:mine.py:nothing", "inspect:pattern"):
