@@ -230,7 +230,7 @@ def test_a_stop_is_heard_while_a_check_is_at_work(tmp_path: Path) -> None:
 
     threading.Timer(0.5, lambda: setattr(reporter, "stop_requested", True)).start()
     start = time.monotonic()
-    with pytest.raises(Interrupted, match="stopped with 2 answers to judge"):
+    with pytest.raises(Interrupted, match="stopped with 2 answers still to be scored"):
         each_judged(judged, ["a", "b"], reporter)
     assert time.monotonic() - start < 30, "a minute is the check's own limit"
     bounded(Bounds(cpu_s=None, wall_s=60.0, memory_bytes=None, own=True)).close()
@@ -247,7 +247,7 @@ def test_what_is_said_of_unscored_answers() -> None:
         Score(id=f"r{n}", role="a", arm="base", outcome="unscored" if n else "pass", check="regex", detail="why\x1b")
         for n in range(3)
     ]
-    assert unscored_lines(made) == ["2 answers unscored by regex, among them row r1: why\\x1b"]
+    assert unscored_lines(made) == ["2 answers unscored by regex, for example row r1: why\\x1b"]
 
 
 def _pid_of(child: Bounded) -> int:

@@ -327,7 +327,7 @@ def test_a_judge_is_asked_in_both_orders(
         assert refused.outcome == "unscored" and "401" in refused.told()
     gone = Checks(Path(), config).named("judge")(Answer(text, "stop", {}, FAST, (), reference, (), "Do it."))
     assert gone.outcome == "unscored" and isinstance(gone.reason, JudgeUnusable)
-    with pytest.raises(UsageError, match="needs a model to ask"):
+    with pytest.raises(UsageError, match="needs a model"):
         Checks(Path()).named("judge")
 
 

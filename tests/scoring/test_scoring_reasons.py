@@ -61,7 +61,7 @@ def judged(checks: list[str] | dict[str, float], text: str, finish_reason: str =
         ("answered", "1, 2, 3", "error", {}, NotEnded("error")),
         ("exact", "ab", "stop", {"expected": "ax"}, Differs(1, "b", "x")),
         ("contains", "a", "stop", {"contains": ["a", "\x1b[2J"]}, TextMissing("\\x1b[2J")),
-        ("contains", "a", "stop", {"contains": 5}, DataOfOtherType("contains", "a text or a list of texts")),
+        ("contains", "a", "stop", {"contains": 5}, DataOfOtherType("contains", "text or a list of strings")),
         ("python_parses", "(", "stop", {}, SyntaxInvalid("SyntaxError: '(' was never closed (<unknown>, line 1)")),
     ],
 )
