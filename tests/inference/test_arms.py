@@ -271,7 +271,7 @@ def test_several_are_asked_at_a_time_and_come_back_in_order(tmp_path: Path) -> N
     assert 2 <= slow.most_at_work <= 4
     again = _Slow()
     assert dispatch(questions, again, ResponseCache(tmp_path), 4, DispatchProgress(SilentReporter(), 20)) == asked
-    assert again.asked == [], "kept answers are not asked again"
+    assert again.asked == [], "cached answers are not asked again"
     assert dispatch(
         questions[:1], again, ResponseCache(tmp_path), 2, DispatchProgress(SilentReporter(), 1)
     ) and again.asked == ["0"]
@@ -310,7 +310,7 @@ def test_another_adapter_is_another_look_and_the_decision_says_so(make_run: Make
     second = read_json(folder / "05-evaluation" / "manifest.json")["result"]
     assert (first["look"], second["look"]) == (1, 2)
     assert (first["role_confidence"], second["role_confidence"]) == pytest.approx((0.95, 0.975))
-    assert "look 2 at the same sealed rows" in (folder / "06-decision" / "decision.md").read_text()
+    assert "look 2 at the same held-out test set" in (folder / "06-decision" / "decision.md").read_text()
 
 
 # --- probes ---------------------------------------------------------------------------------------
@@ -363,5 +363,5 @@ def test_a_connection_that_the_engine_drops_is_made_again(tiny_gguf: Path) -> No
             engine.generate(ASKED)
         engine._process.kill()
         engine._process.wait()
-        with pytest.raises(EngineError, match=r"its process ended with -9"):
+        with pytest.raises(EngineError, match=r"its process ended with code -9"):
             engine.generate(ASKED)

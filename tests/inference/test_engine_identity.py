@@ -48,7 +48,7 @@ def test_the_engine_says_which_one_it_is() -> None:
 
 def test_an_engine_that_cannot_be_loaded_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(llama_module, "_MODULE", "journeyman.no_such_module")
-    with pytest.raises(EngineError, match=r"does not say which one it is: .*no_such_module.*doctor"):
+    with pytest.raises(EngineError, match=r"does not report its identity: .*no_such_module.*doctor"):
         llama_identity(512, 1, None)
 
 
@@ -131,7 +131,7 @@ def test_a_server_starts_no_other_engine_than_its_first(tmp_path: Path, monkeypa
     monkeypatch.setattr(kept_module, "start_engine", start)
     asyncio.run(serve())
     assert stopped == ["newer"] and any(
-        "replaced while the server ran: engine.version: 1, not 2" in one for one in said
+        "replaced while the server was running: engine.version: 1, not 2" in one for one in said
     )
 
 

@@ -114,7 +114,7 @@ def test_a_damaged_record_of_looks_is_refused(tmp_path: Path) -> None:
     assert count_look(tmp_path, "a", {"n": 1}) == (1, 1)
     with (tmp_path / LOOKS).open("ab") as file:
         file.write(b'\xff{"sealed": "a", "jud')
-    with pytest.raises(ChangedArtifact, match="how often these sealed rows were looked at is not known"):
+    with pytest.raises(ChangedArtifact, match="the number of looks at this test set is not known"):
         count_look(tmp_path, "a", {"n": 2})
 
 
@@ -136,4 +136,4 @@ def test_bad_rows_end_no_evaluation(evaluation: Evaluation) -> None:
     assert arm.unscored == len(bad) and arm.success is not None and arm.success.n == 1
     verdicts = list(read_rows(evaluation.folder / "scores.jsonl", Score))
     assert all(one.reason for one in verdicts if one.outcome == "unscored")
-    assert any("answers unscored by json_schema, among them row r0: " in line for line in evaluation.told.lines)
+    assert any("answers unscored by json_schema, for example row r0: " in line for line in evaluation.told.lines)
