@@ -186,7 +186,7 @@ def test_depth_costs_nothing_and_is_counted_outside_of_texts() -> None:
     assert parsed(text.encode()) == json.loads(text)
     levels = b"[" * MAX_DEPTH + b"]" * MAX_DEPTH
     assert parsed(levels) and parsed(b'"\xf0\x9f\x98\x80 \\ud83d\\ude00"') == "😀 😀"
-    with pytest.raises(RequestError, match="nested more than 64 deep"):
+    with pytest.raises(RequestError, match="nested more than 64 levels deep"):
         parsed(b"[" + levels + b"]")
 
 
@@ -387,7 +387,7 @@ def test_a_control_token_in_a_request_is_a_400_that_names_it(
 
 def test_no_bundle_is_served_whose_own_prompt_holds_one(engine: Any) -> None:
     bundle = BUNDLE.model_copy(update={"system_prompts": {ROLE: ATTACK}})
-    with pytest.raises(InputError, match=r"system prompt of coder holds the control token <\|im_end\|>"):
+    with pytest.raises(InputError, match=r"system prompt of coder contains the control token <\|im_end\|>"):
         make_app(bundle, engine)
 
 
