@@ -1,4 +1,4 @@
-"""Renders each request with the base's chat template before the engine sees it, and refuses what it does not support."""
+"""Renders requests with the base's chat template before the engine sees them; refuses what it does not support."""
 
 from __future__ import annotations
 
