@@ -1,4 +1,4 @@
-"""What counts as another look at the sealed rows; and that one bad row ends no evaluation."""
+"""What counts as another look at the held-out test set; and that a bad row does not end an evaluation."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class _Told(SilentReporter):
 
 
 class Evaluation:
-    """A run's folder whose arms have answered; only the judging is real."""
+    """A run's folder whose arms have answered; only the scoring is real."""
 
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.folder, self.answer, self.checks, self.told = folder, "no", ["mine.py:right"], _Told()
@@ -76,7 +76,7 @@ def evaluation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Evaluation:
     return Evaluation(tmp_path, monkeypatch)
 
 
-def test_another_check_of_ones_own_is_another_look(evaluation: Evaluation) -> None:
+def test_a_changed_user_check_is_another_look(evaluation: Evaluation) -> None:
     assert evaluation.run().look == 1
     assert evaluation.run().look == 1, "the same again is the same look"
     evaluation.own("return text == 'yes'  # or not")
@@ -96,7 +96,7 @@ def test_another_file_of_an_inspect_scorer_is_another_look(evaluation: Evaluatio
     assert looks == [1, 2]
 
 
-def test_every_setting_that_may_decide_is_another_look(evaluation: Evaluation) -> None:
+def test_every_decisive_setting_is_another_look(evaluation: Evaluation) -> None:
     evaluation.checks = ["answered"]
     tries: list[dict[str, Any]] = [
         {}, {"temperature": 0.3}, {"temperature": 0.6}, {"max_new_tokens": 64}, {"context": 512},
@@ -118,8 +118,8 @@ def test_a_damaged_record_of_looks_is_refused(tmp_path: Path) -> None:
         count_look(tmp_path, "a", {"n": 2})
 
 
-def test_bad_rows_end_no_evaluation(evaluation: Evaluation) -> None:
-    """Schemas, patterns and files of rows that raised in version 0.4.0: each row is unscored, and the others count."""
+def test_bad_rows_do_not_end_an_evaluation(evaluation: Evaluation) -> None:
+    """Rows' schemas, patterns and files that raised in version 0.4.0: each such row is unscored, the others count."""
     evaluation.answer = "{}"
     evaluation.checks = ["json_schema", "regex", "patch_applies"]
     bad: list[dict[str, Any]] = [

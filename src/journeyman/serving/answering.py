@@ -114,7 +114,7 @@ class StreamedAnswer(StreamingResponse):
 
 
 async def while_connected(request: Request, work: Coroutine[Any, Any, httpx.Response]) -> httpx.Response | None:
-    """The result of `work`. If the client disconnects first, cancels it and returns None; its body must have been read."""
+    """The result of `work`; if the client disconnects first, cancels it and returns None. Read the body before."""
     task = asyncio.ensure_future(work)
     watch = asyncio.ensure_future(_disconnected(request))
     try:
