@@ -263,7 +263,7 @@ def test_advice_on_speed_and_memory_names_what_takes_it() -> None:
     slow = summary(400, 400, speed=speed(20.0, first_token_s=12.0, tokens_per_s=7.0))
     said = advice(slow, memory_gb=11.0)
     assert said == [ShorterPrompts(12.0, 20.0), FasterBase(20.0, 7.0), SmallerInMemory()]
-    assert said[1].sentence().endswith("20.0 s at 7 tokens/s")
+    assert said[1].sentence().endswith("20.0 s per answer at 7 tokens/s")
 
 
 # --- several files --------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ import pytest
 
 from journeyman.artifacts import read_rows, write_rows
 from journeyman.config import EvaluateConfig
+from journeyman.engine_identity import EngineIdentity
 from journeyman.errors import ChangedArtifact
 from journeyman.evidence import LOOKS
 from journeyman.inference.arm_runner import Gathered, Inputs
@@ -48,7 +49,7 @@ class Evaluation:
                        first_token_s=0.1, prompt_tokens=1, answer_tokens=1)
             for n in range(ROWS) for arm in ("teacher", "tuned")
         ]  # fmt: skip
-        return Gathered(said, [], {}, {}, ["teacher", "tuned"])
+        return Gathered(said, [], {}, {}, ["teacher", "tuned"], EngineIdentity(name="none"))
 
     def run(self, **settings: Any) -> EvaluationManifest:
         self._write_rows()

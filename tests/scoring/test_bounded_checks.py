@@ -48,7 +48,7 @@ SCHEMAS: list[Any] = [
 @pytest.mark.parametrize("schema", SCHEMAS, ids=range(len(SCHEMAS)))
 def test_unusable_schemas(schema: Any) -> None:
     found = said("json_schema", "1", {"schema": schema})
-    assert found.outcome == "unscored" and "check.schema" in found.told()
+    assert found.outcome == "unscored" and "check.schema" in found.why()
     assert apart.data_fault(["answered", "json_schema"], {"schema": schema})
 
 
@@ -88,7 +88,7 @@ def test_no_schema_reaches_the_network() -> None:
 )
 def test_unusable_patterns(pattern: Any) -> None:
     found = said("regex", "text", {"pattern": pattern})
-    assert found.outcome == "unscored" and "check.pattern" in found.told()
+    assert found.outcome == "unscored" and "check.pattern" in found.why()
     assert apart.data_fault(["regex"], {"pattern": pattern})
 
 
@@ -107,7 +107,7 @@ def test_endless_checks_are_killed(name: str, text: str, data: dict[str, Any], m
     monkeypatch.setattr(apart, "_TABLE", SHORT)
     found = said(name, text, data)
     assert found.outcome == "unscored"
-    assert found.reason == CheckOutOfTime(name, 0.5, "processor") or "MemoryError" in found.told()
+    assert found.reason == CheckOutOfTime(name, 0.5, "processor") or "MemoryError" in found.why()
     assert said("regex", "a", {"pattern": "a"}).outcome == "pass", "the next row is judged"
 
 
@@ -125,7 +125,7 @@ def test_any_exception_leaves_the_answer_unscored(name: str, monkeypatch: pytest
 
     monkeypatch.setattr(checks, "check_table", lambda: {"broken": check})
     found = said("broken", "text", {})
-    assert found.outcome == "unscored" and type(errors[name]).__name__ in found.told() and "\x1b" not in found.told()
+    assert found.outcome == "unscored" and type(errors[name]).__name__ in found.why() and "\x1b" not in found.why()
     weighed = judge(Answer("", "stop", {}, Limits()), CheckRule(checks=[], weights={"broken": 1.0}), Checks(Path()))
     assert weighed.finding.outcome == "unscored"
 
@@ -192,7 +192,7 @@ def test_user_code_that_never_returns(tmp_path: Path, monkeypatch: pytest.Monkey
         return judge(Answer("text", "stop", data, Limits()), rule, own).finding
 
     assert mine("exits").outcome == "unscored" and mine("exits").reason == CheckRaised("mine.py:exits", "SystemExit: 0")
-    assert mine("dies").outcome == "unscored" and "exit code 0" in mine("dies").told()
+    assert mine("dies").outcome == "unscored" and "exit code 0" in mine("dies").why()
     for name in ("waits", "spins"):
         assert mine(name) == CheckResult(
             "unscored", CheckOutOfTime(f"mine.py:{name}", 2.0, "wall", "evaluate.check_timeout_s")

@@ -113,7 +113,7 @@ def test_no_data_and_no_answer_ends_a_check(name: str) -> None:
 def _holds(made: Judgement) -> None:
     """The result can be stored and shown."""
     finding = made.finding
-    assert finding.outcome in OUTCOMES and finding.told() == plain(finding.told())
+    assert finding.outcome in OUTCOMES and finding.why() == plain(finding.why())
     verdict = Score(
         id="r",
         role="a",

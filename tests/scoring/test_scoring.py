@@ -213,7 +213,7 @@ def test_a_user_check(tmp_path: Path) -> None:
 
     def said(name: str) -> tuple[str, str]:
         finding = Checks(tmp_path).named(f"mine.py:{name}")(Answer("four", "stop", {"most": 5}, FAST))
-        return finding.outcome, finding.told()
+        return finding.outcome, finding.why()
 
     assert said("short") == ("pass", "4 signs")
     assert said("unsure")[0] == "unscored"
@@ -243,7 +243,7 @@ def test_scorers_of_inspect_ai(tmp_path: Path) -> None:
 
     def said(name: str, text: str, **data: Any) -> tuple[str, str]:
         finding = Checks(tmp_path).named(name)(Answer(text, "stop", data, FAST, task="What is it?"))
-        return finding.outcome, finding.told()
+        return finding.outcome, finding.why()
 
     assert said("inspect:includes", "The answer is 42.", expected="42")[0] == "pass"
     assert said("inspect:includes", "The answer is 41.", expected="42")[0] == "fail"
@@ -324,7 +324,7 @@ def test_a_judge_is_asked_in_both_orders(
         assert made.outcomes["judge"] == expected, "the judge is asked anyway, to be compared with the other check"
         monkeypatch.delenv("JUDGE")
         refused = Checks(Path(), config).named("judge")(Answer(text, "stop", {}, FAST, (), reference, (), "Do it."))
-        assert refused.outcome == "unscored" and "401" in refused.told()
+        assert refused.outcome == "unscored" and "401" in refused.why()
     gone = Checks(Path(), config).named("judge")(Answer(text, "stop", {}, FAST, (), reference, (), "Do it."))
     assert gone.outcome == "unscored" and isinstance(gone.reason, JudgeUnusable)
     with pytest.raises(UsageError, match="needs a model"):
@@ -342,4 +342,4 @@ def test_a_busy_judge_is_retried_and_one_that_stays_busy_leaves_answers_unscored
         assert check(answer).outcome == "pass" and len(server.asked) == 4
         server.first[:] = [busy] * 3
         found = check(answer)
-        assert found.outcome == "unscored" and "429" in found.told() and len(server.asked) == 7
+        assert found.outcome == "unscored" and "429" in found.why() and len(server.asked) == 7

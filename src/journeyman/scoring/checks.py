@@ -145,10 +145,10 @@ def _weighed(answer: Answer, rule: CheckRule, checks: Checks) -> Judgement:
     def share(*wanted: Outcome) -> float:
         return sum(rule.weights[name] for name, outcome in outcomes.items() if outcome in wanted) / whole
 
-    told = "; ".join(
-        f"{name} {finding.outcome}" + f" ({finding.told()})" * bool(finding.reason) for name, finding in found.items()
+    listed = "; ".join(
+        f"{name} {finding.outcome}" + f" ({finding.why()})" * bool(finding.reason) for name, finding in found.items()
     )
-    reason = Weighed(share("pass"), rule.pass_at, _cause(found, rule.weights), told)
+    reason = Weighed(share("pass"), rule.pass_at, _cause(found, rule.weights), listed)
     # Sums of shares are compared with a small tolerance: 0.7 + 0.2 + 0.1 is not exactly 1.
     outcome: Outcome = "fail" if share("pass", "unscored") < rule.pass_at - 1e-9 else "unscored"
     if share("pass") >= rule.pass_at - 1e-9:

@@ -80,7 +80,7 @@ class CheckResult:
         texts = {name: plain(text, _MOST_TEXT) for name, text in self.reason.details.items() if isinstance(text, str)}
         return replace(self, reason=replace(self.reason, **texts))
 
-    def told(self) -> str:
+    def why(self) -> str:
         """The reason as a sentence; "" if there is none."""
         return "" if self.reason is None else self.reason.sentence()
 
