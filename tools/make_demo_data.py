@@ -337,7 +337,7 @@ def verify(row: Row) -> None:
     answer = Answer(row.answer or "", "stop", row.check, Limits())
     check, finding = judge(answer, CheckRule(checks=CHECKS[row.role]), Checks(Path()))
     if finding.outcome != "pass":
-        raise SystemExit(f"{row.role}: {row.task!r}: {check}: {finding.told()}\n{row.answer}")
+        raise SystemExit(f"{row.role}: {row.task!r}: {check}: {finding.why()}\n{row.answer}")
 
 
 def as_log(row: Row, number: int) -> dict[str, Any]:
