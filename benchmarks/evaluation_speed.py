@@ -5,7 +5,8 @@
 The model has Qwen2.5-7B's geometry as Q4_K_M with random values (FOLDER/qwen2.5-7b-text.gguf, 4.7 GB, written if it is
 missing) and a rank-8 adapter on q, k, v, o. Prompts have 86 tokens, most of them shared by the role. A model of random
 values never ends its answers, so each answer uses all its tokens. The script measures answer tokens per second over all
-requests, and derives the time of a reference job: 31 rows of 500 tokens in three arms, 21 of them repeated one at a time.
+requests, and derives the time of a reference job: 31 rows of 500 tokens in three arms, and 21 rows repeated one at a
+time.
 """
 
 from __future__ import annotations

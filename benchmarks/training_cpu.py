@@ -9,7 +9,8 @@ puts a system prompt of about that many tokens before each row, the same for all
     peft fp32, padded  the usual tutorial's recipe: float32, every row padded to 2,048 tokens
 Each runs in a separate process, one after the other. The table has real tokens per second (without padding), the ratio
 to journeyman, the loss of each step, and the loss on four held-out rows after the last step; if the losses differ by
-more than rounding, the comparison is void. Below is journeyman's share of the bf16 matrix rate, measured in the same run.
+more than rounding, the comparison is void. The last line is journeyman's share of the bf16 matrix rate, measured in the
+same run.
 """
 
 from __future__ import annotations

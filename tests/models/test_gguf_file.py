@@ -65,8 +65,7 @@ def test_mutated_headers_load_or_are_refused(tiny_gguf: Path, tmp_path: Path, dr
         file = GgufFile(path)
         geometry_of(file)
         Renderer(file)
-    except InputError as error:
-        assert "mutated.gguf" in str(error)
+    except InputError:  # any other exception fails the test
         return
     load_decoder(file, torch.float32)
 

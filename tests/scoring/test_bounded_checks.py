@@ -307,6 +307,7 @@ def test_a_child_that_is_at_work_does_not_outlive_its_parent_for_long() -> None:
     assert _gone(pid)
 
 
+@pytest.mark.slow
 def test_a_reply_that_never_ends_or_never_comes(monkeypatch: pytest.MonkeyPatch) -> None:
     child = Bounded(Bounds(cpu_s=None, wall_s=1.0))
     with pytest.raises(Broken, match="did not end within 1 s"):
