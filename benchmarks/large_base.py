@@ -1,12 +1,12 @@
-"""A training step of a base that does not fit into memory: Qwen2.5-7B's geometry, Q4_K_M's mix of types, random values.
+"""A training step on a base that does not fit into memory: Qwen2.5-7B's geometry, Q4_K_M's types, random values.
 
     python benchmarks/large_base.py FOLDER [--layers 28] [--rows 16] [--steps 1] [--rank 8] [--memory 10]
 
-Writes FOLDER/qwen2.5-7b-28.gguf (4.7 GB) where it is not there yet, then trains in a process of its own on rows of
-real length (350 to 690 tokens), in the way that the plan chooses for the memory given. It prints the step's seconds,
-tokens a second, the share of the bf16 matrix rate measured beside it, the peak of resident memory, and what the seed's
-job (238 rows, 3 epochs) would take. The types stand as llama.cpp's Q4_K_M has them: Q6_K for the head, and for attn_v
-and ffn_down of half of the layers; Q4_K for the rest.
+Writes FOLDER/qwen2.5-7b-28.gguf (4.7 GB) if it is missing, then trains in a separate process on rows of realistic
+length (350 to 690 tokens), in the memory mode that the plan chooses for the given memory. Prints the seconds per step,
+tokens per second, the share of the bf16 matrix rate measured in the same run, the peak of resident memory, and the time
+of a reference job (238 rows, 3 epochs). The types are those of llama.cpp's Q4_K_M: Q6_K for the head and for attn_v and
+ffn_down in half of the layers, Q4_K for the rest.
 """
 
 from __future__ import annotations
@@ -50,10 +50,10 @@ Q4, Q6, F32 = GGMLQuantizationType.Q4_K, GGMLQuantizationType.Q6_K, GGMLQuantiza
 
 
 def write_base(path: Path, layers: int, vocabulary: Sequence[str] = ()) -> None:
-    """Blocks of random bits with scales that give weights of about 1/sqrt(in): finite, and of a real model's size.
+    """Writes blocks of random bits with scales that give weights of about 1/sqrt(in): finite, and as in a real model.
 
     Args:
-        vocabulary: the tokens, for an engine that wants to read and write text; training needs none.
+        vocabulary: the tokens, for an engine that reads and writes text; training needs none.
     """
     writer = gguf.GGUFWriter(path, "qwen2", use_temp_file=False)
     writer.add_context_length(32768)

@@ -1,15 +1,16 @@
-"""A training step of ours against transformers + peft: same rows, order, start, rank, targets, learning rate.
+"""A training step of journeyman against transformers + peft: same rows, order, start, rank, targets, learning rate.
 
     python benchmarks/training_cpu.py [--steps 3] [--rows 8] [--prompt 0]
 
-Rows are of real length: answers of the demo laid end to end until prompt and answer hold 350 to 690 tokens; --prompt
-sets a system prompt of about so many tokens before each, the same for all, as a role's rows have it. Peers:
+Rows have realistic lengths: answers of the demo, concatenated until prompt and answer have 350 to 690 tokens. --prompt
+puts a system prompt of about that many tokens before each row, the same for all, as in the rows of a role. Peers:
     peft bf16          one row at a time (no padding), bfloat16 weights, no checkpointing, float32 adapters
     peft bf16, malloc  the same with our allocator setting (freed memory kept, see training/hardware.py)
     peft fp32, padded  the usual tutorial's recipe: float32, every row padded to 2,048 tokens
-Each runs in a process of its own, in turn. The table gives real tokens a second (padding does not count), the ratio to
-ours, our share of the bf16 matrix rate measured beside it, the loss of each step and the loss of four held-out rows
-after the last: the same within rounding, or the comparison is void.
+Each runs in a separate process, one after the other. The table has real tokens per second (without padding), the ratio
+to journeyman, the loss of each step, and the loss on four held-out rows after the last step; if the losses differ by
+more than rounding, the comparison is void. The last line is journeyman's share of the bf16 matrix rate, measured in the
+same run.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ RATE, HELD_OUT, PADDED = 1e-3, 4, 2048
 RESULTS = Path(__file__).parent / "results"
 
 Rows = Sequence[Rendered]
-"""A step's rows."""
+"""The rows of a step."""
 
 
 def long_rows(renderer: Renderer, count: int, prompt_tokens: int) -> list[Rendered]:
@@ -74,7 +75,7 @@ def long_rows(renderer: Renderer, count: int, prompt_tokens: int) -> list[Render
 def timed_steps(
     steps: Sequence[Rows], trained: list[torch.Tensor], gradients: Callable[[Rows], float]
 ) -> tuple[list[float], list[float]]:
-    """Seconds and loss of each optimizer step; `gradients` makes those of one step's rows and returns their loss."""
+    """Seconds and loss of each optimizer step; `gradients` computes those of one step's rows and returns their loss."""
     optimizer = torch.optim.AdamW(trained, lr=RATE, weight_decay=0.0)
     seconds, losses = [], []
     for rows in steps:
@@ -155,7 +156,7 @@ def one_peer(name: str, steps: int, rows: int, prompt_tokens: int) -> None:
     held_out, made = made[:HELD_OUT], made[HELD_OUT:]
     batches = [made[step * rows : (step + 1) * rows] for step in range(steps)]
     if name == "journeyman":
-        # As the plan chooses: larger packs where prompts are long, so that more rows share them.
+        # As the plan chooses: larger packs if prompts are long, so that more rows share them.
         result = ours(base, batches, held_out, 8192 if prompt_tokens >= 512 else 2048)
     elif name == "peft fp32, padded":
         batches = [batch[:2] for batch in batches[:2]]
@@ -163,7 +164,7 @@ def one_peer(name: str, steps: int, rows: int, prompt_tokens: int) -> None:
     else:
         result = peft(base, batches, held_out, torch.bfloat16, None)
     tokens = [sum(len(row.ids) for row in batch) for batch in batches]
-    # The first step touches memory for the first time and is not counted.
+    # The first step allocates the memory and is not counted.
     speed = sum(tokens[1:]) / sum(result["seconds"][1:])
     print(json.dumps({"peer": name, "tokens_per_s": speed, **result}))
 
@@ -179,7 +180,7 @@ def main() -> None:
         one_peer(arguments.peer, arguments.steps, arguments.rows, arguments.prompt)
         return
     results = []
-    print(f"{'peer':<20} {'tokens/s':>9} {'ours is':>8} held out, then each step's loss")
+    print(f"{'peer':<20} {'tokens/s':>9} {'ratio':>8} held-out loss, then the loss of each step")
     for peer in PEERS:
         command = [sys.executable, *sys.argv, "--peer", peer]
         said = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
@@ -190,7 +191,7 @@ def main() -> None:
         print(
             f"{peer:<20} {result['tokens_per_s']:>9.0f} {ratio:>7.1f}× {result['held_out']:>9.4f}  {losses}", flush=True
         )
-    print(f"our share of the matrix rate: {results[0]['matrix_share']:.0%}")
+    print(f"journeyman's share of the matrix rate: {results[0]['matrix_share']:.0%}")
     RESULTS.mkdir(exist_ok=True)
     machine = {"cores": psutil.cpu_count(logical=False), "memory_gb": psutil.virtual_memory().total / 1e9}
     about = {"machine": machine, "torch": torch.__version__, "prompt_tokens": arguments.prompt}

@@ -1,14 +1,14 @@
-"""What to do with answers that were cut at max_tokens: drop them, or train them without their end?
+"""What to do with answers that were truncated at max_tokens: drop them, or train them without their end?
 
     python benchmarks/truncated_answers.py [--share 0.5] [--seeds 1] [--folder /tmp/journeyman-truncated]
 
-Takes the demo's data and cuts a share of the training answers at a random place. Then trains the demo's recipe on
-    whole              all answers as they were: what nobody has
-    drop               only the answers that were not cut
-    keep_without_end   the cut ones too, without a terminator
-    keep               the cut ones too, with a terminator after the cut: what happens where nobody looks
-and measures, on validation and test rows that were never cut, the validation loss, how many answers end by
-themselves and how many pass their checks through llama.cpp. Results: benchmarks/results/truncated_answers.json.
+Takes the demo's data and truncates a share of the training answers at a random place. Then trains the demo's recipe on
+    whole              all answers as they were: the unattainable ideal
+    drop               only the answers that were not truncated
+    keep_without_end   the truncated ones too, without a terminator
+    keep               the truncated ones too, with a terminator after the cut: what happens if nobody notices
+and measures, on validation and test rows that were never truncated, the validation loss, and through llama.cpp how many
+answers end on their own and how many pass their checks. Results: benchmarks/results/truncated_answers.json.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ RESULT = Path(__file__).parent / "results" / "truncated_answers.json"
 
 
 def cut(row: Example, renderer: Renderer, random_: random.Random, *, ends: bool) -> Example:
-    """The row with its answer cut to 30 to 80 % of its tokens."""
+    """The row with its answer truncated to 30 to 80 % of its tokens."""
     ids = renderer.encode(row.answer)
     answer = renderer.decode(ids[: max(1, round(len(ids) * random_.uniform(0.3, 0.8)))])
     tokens = len(renderer.encode(answer)) + ends

@@ -1,11 +1,11 @@
-"""Shared by the tests: the embedded model, and tiny models with random values for what must be fast."""
+"""Shared by the tests: the embedded model, and tiny models with random values for tests that must be fast."""
 
 from __future__ import annotations
 
 import os
 
-# Before torch is loaded. Threads of OpenMP spin at every barrier until all have come: where another program has one of
-# the cores, a test of seconds takes minutes. They sleep soon instead; what is computed, and by how many, is the same.
+# Before torch is loaded. OpenMP threads spin at every barrier until all have arrived; if another program uses one of
+# the cores, a test of seconds takes minutes. With these settings they soon sleep; the results are the same.
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 os.environ.setdefault("KMP_BLOCKTIME", "0")
 
@@ -39,7 +39,7 @@ WHOLE_RUNS = {"make_run", "finished"}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """A test that asks for a run folder takes it through stages: it is slow without being marked so."""
+    """Marks tests that use a run folder as slow, because they run stages."""
     for item in items:
         if WHOLE_RUNS & set(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.slow)
@@ -133,7 +133,7 @@ def tiny_gguf(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def example_of(messages: list[Message], answer: str, **changes: Any) -> Example:
-    """A row of a dataset whose token counts nobody looks at."""
+    """A row of a dataset whose token counts do not matter."""
     values = {"id": "a", "role": "coder", "group": "g", "prompt_tokens": 1, "answer_tokens": 2, **changes}
     return Example(messages=messages, answer=answer, **values)
 
@@ -142,7 +142,7 @@ DOCUMENT_QUESTIONS = ("How fast does it run?", "Which one is meant?", "Where doe
 
 
 def document_row(number: int, question: str) -> dict[str, Any]:
-    """A fine-tuning line whose system prompt carries the document that the answer is about."""
+    """A fine-tuning line whose system prompt contains the document that the answer is about."""
     document = f"This is about pump P-{number} in hall {number * 7}.\nIt makes {number * 13} litres a minute."
     turns = [("system", f"Answer from this document only.\n\n{document}"), ("user", question)]
     turns.append(("assistant", f"Pump P-{number}: {number * 13} litres, hall {number * 7}."))
@@ -173,7 +173,7 @@ def log_row(number: int, role: str = "coder", **changes: Any) -> dict[str, Any]:
 
 
 class StopsAfter(SilentReporter):
-    """Asks to stop once `calls` batches were reported."""
+    """Requests a stop after `calls` reported batches."""
 
     def __init__(self, calls: int) -> None:
         self.left = calls

@@ -1,4 +1,4 @@
-"""The documents say what the code does."""
+"""The documentation agrees with the code."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def test_the_reference_is_generated() -> None:
 
 
 def _keys_of_schema(schema: dict[str, Any], definitions: dict[str, Any], path: str) -> Iterator[str]:
-    """The keys of the config as pydantic's JSON Schema has them: another way than the generator's."""
+    """The keys of the config according to pydantic's JSON Schema, independently of the generator."""
     if name := schema.get("$ref"):
         yield from _keys_of_schema(definitions[name.rpartition("/")[2]], definitions, path)
     elif "properties" in schema:
@@ -48,7 +48,7 @@ def test_the_reference_names_every_key_once() -> None:
     table = text.partition("## journeyman.toml")[2].partition("\n## ")[0]
     listed = re.findall(r"^\| `([^`]+)` \|", table, re.MULTILINE)
     assert len(listed) == len(set(listed)) and wanted <= set(listed)
-    # Keys that hold sections have a line of their own beside those of the sections.
+    # Keys that contain sections have their own line in addition to those of the sections.
     assert set(listed) - wanted == {"evaluate.endpoints", "curate.credit", "curate.credit[].needs"}
 
 
@@ -64,12 +64,12 @@ def test_architecture_names_every_stage_and_package() -> None:
     assert all(f"{name}/" in text for name in packages)
 
 
-def test_every_verb_that_the_readme_names_exists() -> None:
+def test_every_command_that_the_readme_names_exists() -> None:
     import typer
 
     from journeyman.cli.app import app
 
-    verbs = set(typer.main.get_command(app).commands)  # type: ignore[attr-defined]
+    commands = set(typer.main.get_command(app).commands)  # type: ignore[attr-defined]
     code = re.findall(r"```\n(.*?)```|`([^`\n]+)`", (ROOT / "README.md").read_text(), re.DOTALL)
-    named = {verb for parts in code for part in parts for verb in re.findall(r"\bjourneyman ([a-z]+)\b", part)}
-    assert {"demo", "run", "serve"} <= named <= verbs
+    named = {command for parts in code for part in parts for command in re.findall(r"\bjourneyman ([a-z]+)\b", part)}
+    assert {"demo", "run", "serve"} <= named <= commands

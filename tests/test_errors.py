@@ -1,4 +1,4 @@
-"""The tree of errors: every kind has a code and an exit code of its own meaning, and disk errors are told apart."""
+"""The error classes: each has a code and an exit code with one meaning, and disk errors are distinguished."""
 
 from __future__ import annotations
 

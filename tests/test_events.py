@@ -1,4 +1,4 @@
-"""Events: told in order, heard by every listener, and what log, heartbeat and terminal make of them."""
+"""Events: sent in order to every listener, and what log, heartbeat and terminal make of them."""
 
 from __future__ import annotations
 

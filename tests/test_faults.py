@@ -1,4 +1,4 @@
-"""Full and read-only disks, signals, dead workers, changed logs, odd environments: one sentence, and nothing lost."""
+"""Full and read-only disks, signals, dead workers, changed logs, odd environments: one error, and nothing is lost."""
 
 from __future__ import annotations
 
@@ -54,23 +54,23 @@ from journeyman.training.metrics import LOG_NAME, Metrics
 sys.path.insert(0, str(Path(__file__).parents[1] / "tools"))
 import kill_every_stage
 
-pytestmark = pytest.mark.slow  # each starts, harms and resumes whole runs
+pytestmark = pytest.mark.slow  # each starts, disturbs and resumes whole runs
 
 TOML = (
-    "parallel = 1\nprobes = false\nfew_shot = 0\nthreads = 1\n[decide]\nmax_memory_gb = 64\n"
+    "parallel = 1\nregression_suite = false\nfew_shot = 0\nthreads = 1\n[decide]\nmax_memory_gb = 64\n"
     "[roles.coder]\nchecks = ['slow.py:slow']\n"
 )
 SLOW = (
     "import os, time\n\ndef slow(answer, check):\n    time.sleep(float(os.environ.get('SLOW_S', 0)))\n    return True\n"
 )
-ENV["SLOW_S"] = "0.3"  # of a check in the processes that the tests start; in this one it takes no time
+ENV["SLOW_S"] = "0.3"  # delays the check in the processes that the tests start, not in this one
 root_only = pytest.mark.skipif(os.geteuid() != 0, reason="mounts a disk, or becomes another user")
 Main = Callable[..., tuple[int, str]]
 
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run folder with every stage made. The tests copy it."""
+    """A run folder with all stages finished. The tests copy it."""
     place = tmp_path_factory.mktemp("whole")
     folder = write_run(place / "run", write_tiny_gguf(place / "tiny.gguf"), [log_row(i) for i in range(40)], TOML)
     (folder / "slow.py").write_text(SLOW)
@@ -81,7 +81,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Main:
-    """journeyman in this process: exit code and what it said on stderr."""
+    """Runs journeyman in this process; returns its exit code and stderr."""
 
     def called(*arguments: object) -> tuple[int, str]:
         monkeypatch.setattr(sys, "argv", ["journeyman", *map(str, arguments)])
@@ -96,7 +96,7 @@ def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) ->
 
 @pytest.fixture
 def nothing_survives() -> Iterator[None]:
-    """Every process that the test starts, workers and engines included, has ended when it is over."""
+    """Checks that every process the test starts, workers and engines included, has ended after the test."""
     with adopting():
         known = below()
         yield
@@ -104,7 +104,7 @@ def nothing_survives() -> Iterator[None]:
 
 
 def up_to(stage: str, whole: Path, place: Path) -> Path:
-    """A copy of the run in which `stage` is the next one to do."""
+    """A copy of the run in which `stage` is the next to run."""
     numbers = [one.folder for one in STAGES]
     later = numbers[numbers.index(stage_named(stage).folder) :]
     dropped = [*later, *([FOLDER] if stage != "decide" and stage != "export" else [])]
@@ -113,7 +113,7 @@ def up_to(stage: str, whole: Path, place: Path) -> Path:
 
 
 def one_sentence(said: str) -> str:
-    """The error, which is one line and no traceback."""
+    """The error message, after checking that it is one line without a traceback."""
     assert "Traceback" not in said, said
     errors = [line for line in said.splitlines() if line.startswith("journeyman: ")]
     assert len(errors) == 1, said
@@ -144,7 +144,7 @@ def test_a_full_disk_is_one_sentence_at_every_stage_and_the_run_goes_on(
 
 
 def may_differ(stage: str, name: str) -> bool:
-    """What holds paths of the run folder, times of training, or times of another evaluation."""
+    """Whether a file contains paths of the run folder or times, which differ between runs."""
     timed = {
         "plan": ["manifest.json", "plan.md"],
         "train": ["manifest.json", "metrics.jsonl"],
@@ -168,7 +168,7 @@ def test_a_full_disk_at_a_checkpoint_keeps_the_last_good_one(tmp_path: Path) -> 
 
 @root_only
 def test_training_goes_on_where_the_disk_was_full(whole: Path, tmp_path: Path, call: Main) -> None:
-    """Full in the middle of training, with TensorBoard's thread and the log at work."""
+    """The disk fills up in the middle of training, while TensorBoard's thread and the log are writing."""
     with small_disk(tmp_path / "disk", "16m") as disk:
         folder = up_to("train", whole, disk / "run")
         fast = ["--set", "train.checkpoint_steps=1"]
@@ -206,7 +206,7 @@ def test_opening_on_a_full_disk_costs_no_kept_answer_and_no_metric(tmp_path: Pat
         assert kept is not None and kept.answer.text == said.text
         with pytest.raises(DiskFull, match="the disk is full"):
             metrics = Metrics(disk, step=1, validated_step=0)
-            while True:  # the last block holds some more lines
+            while True:  # the last block has some more lines
                 metrics.write(2, loss=1.0)
         first = (disk / LOG_NAME).read_text().splitlines()[:2]
     assert first == ['{"step": 1}', '{"step": 2, "loss": 1.0}'], "a validation that the checkpoint does not know is cut"
@@ -224,7 +224,7 @@ def test_a_read_only_folder_is_one_sentence_and_can_be_looked_at(whole: Path, tm
 
 @root_only
 def test_what_may_not_be_written_or_read_is_one_sentence(whole: Path, tmp_path: Path) -> None:
-    """As root without root's rights: what the mode refuses is refused."""
+    """Runs as root without root's rights, so that file modes apply."""
     if shutil.which("setpriv") is None:
         pytest.skip("needs setpriv")
     folder = up_to("ingest", whole, tmp_path / "run")
@@ -251,7 +251,7 @@ def test_a_home_that_nobody_knows_is_one_sentence() -> None:
 
 
 class Writes(SilentReporter):
-    """Does something to a file once work was reported so many times."""
+    """Does something to a file after a given number of progress reports."""
 
     def __init__(self, after: int, what: Callable[[], Any]) -> None:
         self.left, self.what = after, what
@@ -271,7 +271,7 @@ class Writes(SilentReporter):
 def test_a_log_that_changes_while_it_is_read_is_refused_and_then_read_in_full(
     change: str, when: int, tmp_path: Path, tiny_gguf: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """At 1 the fingerprint is taken and the file not opened yet; at 3 it is being read."""
+    """At 1 the fingerprint is taken and the file is not opened yet; at 3 it is being read."""
     monkeypatch.setattr("journeyman.stages.ingest._BATCH_BYTES", 1000)
     folder = write_run(tmp_path / "run", tiny_gguf, [log_row(i) for i in range(4000)])
     log = folder / "logs.jsonl"
@@ -319,9 +319,9 @@ def test_a_second_process_is_refused_at_once_and_touches_nothing(
     kept.write_text("what the first one reads\n")
     monkeypatch.setattr(sys, "stdin", (tmp_path / "other").open("w+"))
     with locked(folder):
-        for verb in ("ingest", "run", "curate"):
-            piped = ["--set", 'data.sources=["-"]'] if verb != "curate" else []
-            code, said = call(verb, "--dir", folder, *piped)
+        for name in ("ingest", "run", "curate"):
+            piped = ["--set", 'data.sources=["-"]'] if name != "curate" else []
+            code, said = call(name, "--dir", folder, *piped)
             assert code == 2 and "another journeyman is at work" in one_sentence(said)
         assert call("run", "--detach", "--dir", folder)[0] == 2
         assert kept.read_text() == "what the first one reads\n"
@@ -336,8 +336,8 @@ def test_a_lock_that_is_no_file_is_one_sentence(whole: Path, tmp_path: Path, cal
     folder = up_to("curate", whole, tmp_path / "run")
     (folder / ".lock").unlink(missing_ok=True)
     (folder / ".lock").mkdir()
-    for verb in ("curate", "stop"):
-        code, said = call(verb, "--dir", folder)
+    for name in ("curate", "stop"):
+        code, said = call(name, "--dir", folder)
         assert code and ".lock: Is a directory" in one_sentence(said)
 
 
@@ -345,7 +345,7 @@ ODD = "a b'c\"d $HOME `x` ж文 -"
 
 
 def test_odd_places_and_environments_change_nothing(whole: Path, tmp_path: Path, tiny_gguf: Path) -> None:
-    """Every stage in a deep folder with signs of every kind, without HOME, TMPDIR, a locale or a time zone."""
+    """Every stage in a deep folder with unusual characters, without HOME, TMPDIR, a locale or a time zone."""
     shutil.copy(tiny_gguf, tmp_path / "tiny.gguf")
     deep = tmp_path / ODD / ("x" * 200)
     deep.mkdir(parents=True)
@@ -378,14 +378,14 @@ def test_closed_standard_files_lose_nothing(closed: str, whole: Path, tmp_path: 
 def test_a_deleted_working_folder_is_one_sentence(whole: Path, tmp_path: Path) -> None:
     folder = up_to("curate", whole, tmp_path / "run")
     line = 'mkdir "$2" && cd "$2" && rmdir "$2" && exec "$0" -m journeyman "$3" --dir "$1"'
-    for where, verb, code in ((str(folder), "curate", 0), (".", "run", 2), (".", "status", 0)):
+    for where, name, code in ((str(folder), "curate", 0), (".", "run", 2), (".", "status", 0)):
         done = subprocess.run(
-            ["sh", "-c", line, sys.executable, where, str(tmp_path / "gone"), verb],
+            ["sh", "-c", line, sys.executable, where, str(tmp_path / "gone"), name],
             env=ENV, capture_output=True, text=True, timeout=120,
         )  # fmt: skip
         assert "Traceback" not in done.stderr, done.stderr
         if code or where == ".":
-            assert done.returncode or verb == "status"
+            assert done.returncode or name == "status"
         else:
             assert done.returncode == 0, done.stderr
 
@@ -394,7 +394,7 @@ LONG = ["--redo", "--set", "train.epochs=100000", "--set", "train.patience=99999
 
 
 def in_the_middle(stage: str, whole: Path, place: Path) -> tuple[Path, list[str], Callable[[], bool]]:
-    """A folder, the command line that works on its stage for long, and what tells that it is in the middle of it."""
+    """A folder, a command line that works on its stage for a while, and a test for being in the middle of it."""
     folder = up_to(stage, whole, place)
     made = folder / stage_named(stage).folder
     arguments = hurried(stage, "--dir", folder, workers=stage == "ingest")
@@ -404,7 +404,7 @@ def in_the_middle(stage: str, whole: Path, place: Path) -> tuple[Path, list[str]
         return folder, arguments, (made / ".progress.json").is_file
     if stage == "train":
         return folder, [*arguments, *LONG], lambda: (made / LOG_NAME).is_file() and len(steps_of(folder)) > 3
-    return folder, arguments, (made / "predictions.jsonl").is_file  # it judges
+    return folder, arguments, (made / "predictions.jsonl").is_file  # it is judging
 
 
 @pytest.mark.parametrize(
@@ -417,7 +417,7 @@ def in_the_middle(stage: str, whole: Path, place: Path) -> tuple[Path, list[str]
 def test_signals_stop_every_stage_resumable_and_leave_no_process(
     stage: str, number: signal.Signals, to_all: bool, whole: Path, tmp_path: Path, nothing_survives: None
 ) -> None:
-    """`to_all`: as systemd does it, workers and engines get the signal as well."""
+    """`to_all`: workers and engines get the signal too, as under systemd."""
     folder, arguments, begun = in_the_middle(stage, whole, tmp_path / "run")
     child = start(arguments)
     wait_until(begun, child)
@@ -427,7 +427,7 @@ def test_signals_stop_every_stage_resumable_and_leave_no_process(
     assert child.returncode == 130, said
     assert "The same command goes on from here" in one_sentence(said)
     assert "stopped:" in "\n".join(describe(folder))
-    if stage != "train":  # which has tests of its own
+    if stage != "train":  # which has its own tests
         assert journeyman(stage, "--dir", folder).returncode == 0
         assert (folder / stage_named(stage).folder / "manifest.json").is_file()
 
@@ -490,7 +490,7 @@ def test_a_clock_that_jumps_and_a_huge_log_are_no_matter(tmp_path: Path) -> None
 
 
 def test_the_work_goes_on_where_nobody_hears_it(whole: Path, tmp_path: Path, nothing_survives: None) -> None:
-    """The terminal is gone and the process was started with nohup: stderr refuses every word."""
+    """The terminal is gone and the process was started with nohup: every write to stderr fails."""
     folder = up_to("curate", whole, tmp_path / "run")
     reading, writing = os.pipe()
     os.close(reading)

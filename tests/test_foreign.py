@@ -1,4 +1,4 @@
-"""Foreign text in every medium: what each function lets through, read back by the medium's own rules."""
+"""Foreign text in every medium: the output of each function, read back by the rules of the medium."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_two_names_never_look_alike_nor_share_a_file(one: str, other: str) -> No
     assert len(named(one)) <= 60
 
 
-def test_the_hostile_names_are_told_apart_everywhere() -> None:
+def test_the_hostile_names_stay_distinct_everywhere() -> None:
     assert len({named(name) for name in ROLES}) == len(ROLES)
     assert len({markdown(named(name)) for name in ROLES}) == len(ROLES)
     assert len({file_part(name).casefold() for name in ROLES}) == len(ROLES)
@@ -167,7 +167,7 @@ def test_junit_is_sound_xml_without_anything_that_acts(tmp_path: Path) -> None:
 
 
 def ollama_reads(text: str) -> list[tuple[str, str]]:
-    """The commands of a Modelfile, by the state machine of parser/parser.go in ollama/ollama."""
+    """The commands of a Modelfile, as parsed by the state machine of parser/parser.go in ollama/ollama."""
     commands, state, name, buffer = [], "nil", "", ""
 
     def value() -> str | None:
@@ -295,7 +295,7 @@ _OTHER_WAYS = {
 
 
 def _prints(tree: ast.AST) -> list[int]:
-    """Lines that write to a terminal without say.py."""
+    """Lines that write to the terminal without say.py."""
     found = []
     for node in ast.walk(tree):
         name = ast.unparse(node.func) if isinstance(node, ast.Call) else ""

@@ -1,4 +1,4 @@
-"""A log whose every name is hostile, from ingest to export: all that is printed and written is searched."""
+"""A log in which every name is hostile, from ingest to export: all output and all files are searched."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ def test_a_role_called_all_is_refused_with_the_reason_and_the_way_out(hostile_ru
 
 
 def test_what_stands_for_every_role_is_written_in_one_place() -> None:
-    """Modules that spell the name themselves would go on with the old one if it changed."""
+    """A module that spells out the name itself would keep the old one if it changed."""
     source = Path(records.__file__).parent
     modules = [one for one in source.rglob("*.py") if "jail" not in one.parts and one.name != "records.py"]
     spelled = [
@@ -224,7 +224,7 @@ def test_the_plan_of_hostile_roles() -> None:
 
 
 class Terminal:
-    """A stream that says it is a terminal, and keeps what it is sent."""
+    """A stream that claims to be a terminal and records its input."""
 
     encoding = "utf-8"
 
@@ -258,7 +258,7 @@ def test_a_progress_bar_reads_no_markup_and_lets_no_sign_through(
             reporter.say(role)
             reporter.tell(Warned(Text(role)))
     assert "[/foo]" in terminal.sent
-    left = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", terminal.sent)  # rich's own colours and movements
+    left = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", terminal.sent)  # rich's own colours and cursor movements
     assert not acting(left, "\n\r") and not injected(left) and "title\x07" not in terminal.sent
     assert "\x1b[31m\x1b]0" not in terminal.sent
     log = (tmp_path / LOG).read_text()
@@ -338,7 +338,7 @@ def test_an_ipv6_address_stands_in_brackets() -> None:
     assert address_of("::1", 80) == "http://[::1]:80/v1" and address_of("127.0.0.1", 80) == "http://127.0.0.1:80/v1"
 
 
-# --- a process of its own: encodings and readers that go away -------------------------------------
+# --- separate processes: encodings and readers that go away -------------------------------------
 
 
 @pytest.fixture

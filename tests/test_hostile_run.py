@@ -1,7 +1,7 @@
 r"""A log of hostile rows goes from `ingest` to `serve`: nothing executed, nothing printed raw, nothing lost.
 
-The logs are made by `tools/make_hostile_log.py`: what would run leaves a file `PROOF…`, what would act where it is
-shown carries the word RAW. Every verb is a process of its own; the engine, the sandbox and the port are the real ones.
+The logs are made by `tools/make_hostile_log.py`: whatever gets to run leaves a file `PROOF…`, whatever could act where
+it is shown contains the word RAW. Every command is a separate process; the engine, the sandbox and the port are real.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ regression_suite = false
 """
 ENDS = {"ingest": 0, "curate": 0, "plan": 0, "train": 0, "evaluate": 0, "decide": 3, "export": 3}
 """Verb → the exit code that the documentation gives it: a tiny random model is not deployed."""
-LOOKS = (["status"], *(["show", verb] for verb in ENDS), ["show", "dataset", "--row", "3"])
+LOOKS = (["status"], *(["show", command] for command in ENDS), ["show", "dataset", "--row", "3"])
 
 
 @dataclass
@@ -79,9 +79,9 @@ class Taken:
     """A hostile run after its export.
 
     Attributes:
-        proof: the folder where commands of rows would leave proofs.
+        proof: the folder in which commands of rows would leave files.
         around: the working directory, HOME and TMPDIR of every process.
-        said: command → how it ended, with what it printed.
+        said: command → how it ended, with its output.
     """
 
     folder: Path
@@ -97,7 +97,7 @@ class Taken:
 def environment(around: list[Path]) -> dict[str, str]:
     _, home, temporary = around
     kept = {name: os.environ[name] for name in ("PATH", "LD_LIBRARY_PATH") if name in os.environ}
-    source = str(Path(str(package)).parents[1])  # the code under test, wherever the process stands
+    source = str(Path(str(package)).parents[1])  # the code under test, whatever the working directory
     own = {"PYTHONPATH": source, "HOME": str(home), "TMPDIR": str(temporary), "LC_ALL": "C.UTF-8", "COLUMNS": "120"}
     return {**kept, **own, "OMP_NUM_THREADS": "1", "GOMP_SPINCOUNT": "1000"}
 
@@ -119,16 +119,16 @@ def taken(tmp_path_factory: pytest.TempPathFactory) -> Taken:
     (folder / "journeyman.toml").write_text(TOML.format(base=base) + roles)
     run = partial(journeyman, cwd=around[0], env=environment(around), timeout=300)
     said = {}
-    for verb in ENDS:
-        reason = ["--override", "a test"] if verb == "export" else []
-        said[verb] = run(verb, "--dir", str(folder), *reason)
+    for command in ENDS:
+        reason = ["--override", "a test"] if command == "export" else []
+        said[command] = run(command, "--dir", str(folder), *reason)
     for look in LOOKS:
         said[" ".join(look)] = run(*look, "--dir", str(folder))
     said["verify"] = run("verify", str(folder))
     return Taken(folder, proof, around, said)
 
 
-def test_every_verb_ends_as_documented(taken: Taken) -> None:
+def test_every_command_ends_as_documented(taken: Taken) -> None:
     for command, done in taken.said.items():
         printed = done.stderr.decode()
         assert done.returncode == ENDS.get(command, 0), f"{command}: {printed[-2000:]}"
@@ -153,7 +153,7 @@ def test_no_row_ran_a_command(taken: Taken) -> None:
 
 
 def test_the_traps_are_live(tmp_path: Path) -> None:
-    """Where git is let loose on a row's files, the proof is there: its absence above says something."""
+    """If git runs on a row's files, the proof appears, so its absence above means something."""
     tool = runpy.run_path(str(TOOL))
     row = next(tool["patch_rows"](tool["Writer"](tmp_path)))
     for name, content in row["check"]["files"].items():
@@ -184,7 +184,7 @@ def test_the_exported_script_starts_the_server_and_nothing_else(taken: Taken, tm
 
 
 def settings_of(modelfile: str) -> list[tuple[str, str]]:
-    """The commands of a Modelfile, read as Ollama reads them: a value in three quotes goes to the next three."""
+    """The commands of a Modelfile, read as Ollama reads them: a value in triple quotes ends at the next triple."""
     pattern = r'(\w+) +("""(?:.*?)"""|[^\n]*)\n'
     found = re.findall(pattern, modelfile, re.DOTALL)
     assert "".join(re.sub(pattern, "", modelfile, flags=re.DOTALL)).strip() == ""
@@ -224,13 +224,13 @@ def test_names_of_rows_lead_nowhere(taken: Taken) -> None:
 
 
 def packed_lines(data: bytes) -> int:
-    """Lines of a gzip stream that ends too early, and one row that says so."""
+    """The lines of a gzip stream that ends too early, plus one rejection that reports it."""
     lines = zlib.decompressobj(wbits=31).decompress(data).split(b"\n")
     return sum(bool(line.strip()) for line in lines) + 1
 
 
 def rows_by_file(logs: Path) -> dict[str, int]:
-    """Name of each log → the rows in it, counted without the project's code."""
+    """Name of each log → its number of rows, counted without the project's code."""
     counted = {}
     for path in logs.rglob("*"):
         if not stat.S_ISREG(path.stat().st_mode) or ".RAW\x1b" in path.name:
@@ -341,16 +341,16 @@ def test_no_sign_that_a_terminal_acts_on_is_printed(taken: Taken) -> None:
 
 def test_a_coloured_terminal_gets_no_sequence_but_colours(taken: Taken) -> None:
     colours = {"FORCE_COLOR": "1", "TERM": "xterm-256color"}
-    for verb in ENDS:
+    for command in ENDS:
         done = journeyman(
-            "show", verb, "--dir", str(taken.folder), cwd=taken.around[0], env=environment(taken.around) | colours
+            "show", command, "--dir", str(taken.folder), cwd=taken.around[0], env=environment(taken.around) | colours
         )
         printed = re.sub(r"\x1b\[[0-9;]*m", "", done.stdout.decode() + done.stderr.decode())
-        assert done.returncode == 0 and not acting(printed), verb
+        assert done.returncode == 0 and not acting(printed), command
 
 
 def test_no_text_file_holds_a_sign_that_acts(taken: Taken) -> None:
-    # Modelfiles hold the prompts as the model needs them: their frame has a test of its own.
+    # Modelfiles contain the prompts as the model needs them; another test covers how they are quoted.
     for file in files_like(taken, *TEXTS, "06-decision/*.xml"):
         assert not acting(file.read_text()), file
     for file in files_like(taken, "0?-*/*.html"):
@@ -358,7 +358,7 @@ def test_no_text_file_holds_a_sign_that_acts(taken: Taken) -> None:
 
 
 class Page(HTMLParser):
-    """What a browser would make of a page: its elements, and the text that it would run."""
+    """A page as a browser sees it: its elements, and the text that would run."""
 
     def __init__(self, text: str) -> None:
         super().__init__()

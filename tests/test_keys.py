@@ -1,4 +1,4 @@
-"""Keys stay out of what is said and written, and text of others out of the judge's frame."""
+"""Keys stay out of all output and files, and foreign text stays within the judge's delimiters."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ KEY = "sk-proj-0123456789abcdefghijKLMNOP"
 
 
 def _echo(status: int) -> Callable[[Asked], Reply]:
-    """Answers with this status and the key that it was sent."""
+    """Answers with this status and echoes the key that it received."""
 
     def reply(asked: Asked) -> Reply:
         key = asked.headers["authorization"]

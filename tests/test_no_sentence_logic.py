@@ -1,4 +1,4 @@
-"""No code decides by the English words of a sentence: reasons have codes and types for that."""
+"""No code bases a decision on the English words of a sentence: reasons have codes and types for that."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ FOREIGN = {
 
 
 def _decides_by_words(tree: ast.AST) -> Iterator[tuple[int, str]]:
-    """Line and text of what compares a phrase, or the sentence of a reason, with something."""
+    """Line and text of each comparison with a phrase or with the sentence of a reason."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Compare):
             operands = [node.left, *node.comparators]

@@ -1,4 +1,4 @@
-"""Executors: results in order, reading ahead bounded, state made once a worker, and a dead worker named."""
+"""Executors: ordered results, bounded read-ahead, state created once per worker, and a dead worker named."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ TWO = LocalProcesses(2)
 
 
 class Counter:
-    """What a worker keeps: who it is, and what it has done."""
+    """The state of a worker: who it is, and what it has done."""
 
     def __init__(self, start: int) -> None:
         self.made, self.sum = os.getpid(), start
 
 
 def add(state: Counter, batch: int) -> tuple[int, int, int]:
-    time.sleep(0.02 * (batch % 3))  # later batches are done earlier
+    time.sleep(0.02 * (batch % 3))  # later batches finish earlier
     state.sum += batch
     return batch, state.made, os.getpid()
 
@@ -118,7 +118,7 @@ def test_workers_that_end_with_the_run_are_no_error_of_theirs() -> None:
 
 
 class Elsewhere(InThisProcess):
-    """An executor that notes what it was given."""
+    """An executor that records what it was given."""
 
     def __init__(self) -> None:
         self.places: list[str] = []

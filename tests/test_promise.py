@@ -1,4 +1,4 @@
-"""The proof of the promise: what is trained is what is served, shown against independent references."""
+"""What is trained is what is served: proved against independent references."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def reference(embedded: GgufFile) -> Any:
 
 @pytest.fixture(scope="module")
 def adapter(decoder: Decoder) -> Adapter:
-    """An adapter whose update is felt: B random instead of zero."""
+    """An adapter that has an effect: B is random instead of zero."""
     made = Adapter(decoder.geometry, LoraConfig(rank=4, alpha=8), seed=1)
     generator = torch.Generator().manual_seed(2)
     with torch.no_grad():
@@ -71,7 +71,7 @@ def ids(renderer: Renderer) -> list[int]:
 def test_logits_equal_transformers(decoder: Decoder, reference: Any, ids: list[int]) -> None:
     theirs = reference(torch.tensor([ids])).logits[0]
     ours = decoder.logits(torch.tensor(ids), [len(ids)])
-    # Logits reach 30; float32 sums in another order differ in the sixth digit.
+    # Logits reach 30; float32 sums in a different order differ in the sixth digit.
     assert (ours - theirs).abs().max() < 2e-3
     assert torch.equal(ours.argmax(-1), theirs.argmax(-1))
 
@@ -115,10 +115,10 @@ def test_peft_loads_the_adapter_and_agrees(
 def test_llama_cpp_answers_as_the_torch_adapter_does(
     decoder: Decoder, adapter: Adapter, embedded: GgufFile, renderer: Renderer, tmp_path: Path
 ) -> None:
-    """llama.cpp rounds activations to 8 bits for a Q4_1 base, so log probabilities agree within that noise.
+    """llama.cpp rounds activations to 8 bits for a Q4_1 base, so log probabilities agree only within that noise.
 
     Tolerance: 0.5 on each of the ten likeliest tokens. Measured: the base alone differs by up to 0.32, and so
-    does the tuned model; that the adapter moves these tokens by more than twice that is asserted.
+    does the tuned model. The test asserts that the adapter moves these tokens by more than twice that.
     """
     write_gguf(adapter, tmp_path / "adapter.gguf")
     settings = EngineSettings(embedded.path, {"all": tmp_path / "adapter.gguf"}, 512, 2, 0.0)

@@ -1,4 +1,4 @@
-"""Reasons: codes on disk, sentences only when shown."""
+"""Reasons: codes on disk, sentences only for display."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_a_code_of_a_newer_version_is_shown_with_its_details():
 
 
 def test_details_of_other_types_are_shown_as_they_are():
-    """A file that was edited by hand must not end what shows it."""
+    """A file that was edited by hand must not crash the command that shows it."""
     record = ReasonRecord(code="test_example", details={"tokens": "many", "limit": None})
     assert record.sentence() == "test_example (tokens = many, limit = None)"
 
@@ -80,7 +80,7 @@ def test_every_reason_makes_its_sentence_from_its_own_details(code):
 
 
 def test_manifests_of_older_runs_open() -> None:
-    """Their notes, warnings and the note of the routing check are sentences, an empty one where nothing is said."""
+    """Their notes, warnings and the note of the routing check are sentences; an empty one means none."""
     routing = {"method": "", "tasks": 3, "flagged": 0, "agreement": None, "guessing": None, "found": None}
     assert RoutingQuality.model_validate({**routing, "note": ""}).note is None
     note = RoutingQuality.model_validate({**routing, "note": "fewer than two roles have 5 tasks"}).note

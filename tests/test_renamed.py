@@ -1,4 +1,4 @@
-"""Old names of config keys and inputs: read, with a warning, and no result becomes stale."""
+"""Old names of config keys and inputs are read with a warning, and no result becomes stale."""
 
 from __future__ import annotations
 

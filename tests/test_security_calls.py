@@ -1,7 +1,7 @@
-"""Every call in the source that starts a program, runs text as code, loads objects, compiles a template or a pattern
-that is no constant, or opens a connection stands on a list here, with the reason why no hostile bytes get far by it.
+"""Calls in the source that start a program, run text as code, load objects, compile a template or a non-constant
+pattern, or open a connection. Each must be listed here, with the reason why hostile bytes cannot get far through it.
 
-docs/security.md says who may be hostile. A new call fails this test until someone has written its reason down.
+docs/security.md says who may be hostile. A new call fails this test until someone has written down its reason.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ ALLOWED: dict[tuple[str, str], str] = {
 
 
 def calls(tree: ast.Module) -> Iterator[tuple[str, int]]:
-    """What acts in a module, called or handed on, by its full name, and the line."""
+    """Full name and line of each such function that a module calls or passes on."""
     names = _imported(tree)
     for node in ast.walk(tree):
         if isinstance(node, ast.Name | ast.Attribute) and isinstance(node.ctx, ast.Load):
@@ -120,7 +120,7 @@ _MODULES = {"os", "subprocess", "builtins", "importlib", "pickle", "socket", "ct
 
 
 def _imported(tree: ast.Module) -> dict[str, str]:
-    """Local name → what it stands for."""
+    """Local name → the full name that it stands for."""
     names: dict[str, str] = {}
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
@@ -146,7 +146,7 @@ def _full_name(node: ast.expr, names: dict[str, str]) -> str | None:
 
 
 def _constant(node: ast.expr) -> bool:
-    """A text that stands in the source: as it is, put together of such, or under a name of the module's constants."""
+    """Whether an expression is constant text: a literal, a combination of literals, or a constant of the module."""
     if isinstance(node, ast.BinOp):
         return _constant(node.left) and _constant(node.right)
     if isinstance(node, ast.JoinedStr):

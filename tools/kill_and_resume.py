@@ -1,10 +1,10 @@
-"""Kills training with `kill -9` at random moments, resumes it each time, and compares the end with an undisturbed run.
+"""Kills training with `kill -9` at random moments, resumes it, and compares the result with an undisturbed run.
 
     python tools/kill_and_resume.py [--kills 100] [--seed 0] [--memory recompute]
 
-On a tiny model with random values; the process, the checkpoints and the files are the real ones. Four kills in five
-fall into training, at any moment of a step, a validation or a checkpoint; one in five falls into the start, while a
-checkpoint is read. Exits with 1 where an adapter file differs in one bit or a step stands in metrics.jsonl twice.
+The model is tiny and has random values; the process, the checkpoints and the files are real. Four kills in five
+hit training, at any moment of a step, a validation or a checkpoint; one in five hits the start, while a checkpoint is
+read. Exits with 1 if an adapter file differs in one bit or a step is in metrics.jsonl twice.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ def make_run(folder: Path, settings: str) -> Path:
     return folder / "04-adapter"
 
 
-def command(verb: str, folder: Path) -> list[str]:
-    return [sys.executable, "-m", "journeyman", verb, "--dir", str(folder)]
+def command(name: str, folder: Path) -> list[str]:
+    return [sys.executable, "-m", "journeyman", name, "--dir", str(folder)]
 
 
 def kill_once(folder: Path, moment: random.Random) -> None:
-    """Starts training and kills it; it must not be done before."""
+    """Starts training and kills it before it is done."""
     checkpoints = folder / "04-adapter" / "checkpoints"
     before = set(checkpoints.glob("step-*"))
     with tempfile.TemporaryFile() as said:

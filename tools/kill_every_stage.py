@@ -1,11 +1,12 @@
-"""Kills every stage and the server with `kill -9` at random moments, goes on each time, and compares the end.
+"""Kills every stage and the server with `kill -9` at random moments, resumes each time, and compares the result.
 
     python tools/kill_every_stage.py [--kills 100] [--seed 0] [--stages ingest,curate,evaluate,decide,export,serve]
 
-Training has kill_and_resume.py. Each stage is killed in its work again and again until it comes to its end between
-two kills; that end is compared with an undisturbed one, and the stage begins anew until it got its share of the kills.
-Files must be equal byte for byte, with these exceptions: compressed rows are compared decompressed (frames tell when
-commits X begun and left, is a failure. Exits with 1 where anything differs.
+Training has kill_and_resume.py. Each stage is killed again and again while it works, until it finishes between two
+kills; its result is compared with that of an undisturbed run, and the stage starts over until it has had its share of
+the kills. Files must be equal byte for byte, with these exceptions: compressed rows are compared decompressed (their
+frames depend on when commits were made), and times and memory in JSON are ignored. A process that still runs, or a
+temporary file that was left behind, is a failure too. Exits with 1 if anything differs.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ FOLDERS = {
     "ingest": "01-interactions", "curate": "02-dataset", "evaluate": "05-evaluation", "decide": "06-decision",
     "export": "07-bundle",
 }  # fmt: skip
-TOML = "parallel = 1\nprobes = false\nthreads = 1\n[roles.coder]\nchecks = ['answered', 'slow.py:slow']\n"
+TOML = "parallel = 1\nregression_suite = false\nthreads = 1\n[roles.coder]\nchecks = ['answered', 'slow.py:slow']\n"
 SLOW = "import time\n\ndef slow(answer, check):\n    time.sleep(0.05)\n    return True\n"
 
 
@@ -43,8 +44,8 @@ class Victim:
 
     Attributes:
         workers: whether ingest and curate start worker processes.
-        wanted: the files of an undisturbed end that are compared.
-        took_s: how long the stage takes from its first sign; within that time it is killed.
+        wanted: the files of an undisturbed run, to compare with.
+        took_s: how long the stage takes after its first trace on disk; it is killed within that time.
     """
 
     stage: str
@@ -79,7 +80,7 @@ class Victim:
             raise SystemExit(f"{self.stage} ended with {done.returncode}: {done.stderr}")
 
     def measure(self) -> None:
-        """An undisturbed run, to compare with."""
+        """Runs the stage undisturbed, for its files and its duration."""
         self.begin_anew()
         child = start(self.command())
         while not self.begun() and child.poll() is None:
@@ -92,7 +93,7 @@ class Victim:
         self.wanted = comparable(self.result)
 
     def kill_once(self, moment: random.Random) -> list[str]:
-        """Starts the stage and kills it; what is wrong afterwards."""
+        """Starts the stage and kills it; returns what is wrong afterwards."""
         known, child = below(), start(self.command())
         if moment.random() < 0.8:
             while not self.begun() and child.poll() is None:
@@ -101,7 +102,7 @@ class Victim:
         child.kill()
         child.communicate()
         self.kills += child.returncode == -9
-        if child.returncode != -9:  # too late: the machine was busier when it was measured
+        if child.returncode != -9:  # too late: the machine was busier when took_s was measured
             self.took_s *= 0.8
         wrong = [f"still running: {one}" for one in survivors(known)]
         if (self.result / "manifest.json").is_file() and not (self.result / "unfinished.json").is_file():
@@ -114,13 +115,13 @@ class Victim:
         found = comparable(self.result)
         wrong = [f"{self.stage}: {name} differs" for name, one in self.wanted.items() if found.get(name) != one]
         wrong += [
-            f"{self.stage}: {name} is too many" for name in found if name not in self.wanted and ".html" not in name
+            f"{self.stage}: {name} is unexpected" for name in found if name not in self.wanted and ".html" not in name
         ]
         return wrong + [f"left: {one}" for one in leftovers(self.result)]
 
 
 def kill_stage(victim: Victim, kills: int, moment: random.Random) -> list[str]:
-    """Kills a stage so many times, then lets it end; what was wrong."""
+    """Kills a stage `kills` times, then lets it finish; returns what was wrong."""
     if not victim.wanted:
         victim.measure()
     victim.begin_anew()
@@ -131,12 +132,12 @@ def kill_stage(victim: Victim, kills: int, moment: random.Random) -> list[str]:
     wrong += victim.compare()
     kept = [one for one in leftovers(victim.folder) if ".staged" not in one or victim.stage in ("decide", "export")]
     wrong += [f"left: {one}" for one in kept]
-    print(f"{victim.stage}: {victim.kills} kills, {victim.ends} ends compared, {len(wrong)} faults", flush=True)
+    print(f"{victim.stage}: {victim.kills} kills, {victim.ends} results compared, {len(wrong)} faults", flush=True)
     return wrong
 
 
 def kill_server(folder: Path, kills: int, moment: random.Random) -> list[str]:
-    """Kills the server while it loads and while it answers; each next one must give the same answer."""
+    """Kills the server while it loads and while it answers; every server must give the same answer."""
     wrong, answers, done = [], set(), 0
     while done < kills:
         known = below()
@@ -162,7 +163,7 @@ def kill_server(folder: Path, kills: int, moment: random.Random) -> list[str]:
 
 
 def _answer(address: str, moment: random.Random) -> str:
-    """The answer to one question; '' where the moment to kill comes before it."""
+    """The answer to one question; '' if the moment to kill comes before it."""
     body = {"model": "coder", "messages": [{"role": "user", "content": "Task: amber1"}], "max_tokens": 8}
     patience = 60.0 if moment.random() < 0.5 else 0.02
     until = time.monotonic() + 60
@@ -172,7 +173,7 @@ def _answer(address: str, moment: random.Random) -> str:
             break
         except httpx.TimeoutException:
             return ""
-        except httpx.ConnectError:  # it says where it will listen before it does
+        except httpx.ConnectError:  # it prints its address before it listens
             if time.monotonic() > until:
                 raise
             time.sleep(0.02)
@@ -180,7 +181,7 @@ def _answer(address: str, moment: random.Random) -> str:
 
 
 def make_victims(place: Path) -> Callable[[str], Victim]:
-    """Two run folders: one with many rows for what reads them, one that is run to its end for the rest."""
+    """Two run folders: one with many rows for ingest and curate, one that is run to its end for the other stages."""
     base = write_tiny_gguf(place / "tiny.gguf")
     many = write_run(place / "many", base, [log_row(i, role=f"role{i % 3}") for i in range(4000)])
     few = write_run(place / "few", base, [log_row(i) for i in range(40)], TOML)

@@ -1,9 +1,9 @@
-r"""Writes logs whose every row tries something: to run a command, to leave a folder, to act in a text, to end a stage.
+r"""Writes logs in which every row attacks: it tries to run a command, leave a folder, act in a text, or end a stage.
 
     python tools/make_hostile_log.py FOLDER PROOF
 
-Beside them are enough harmless rows that a tiny model can be trained. What would run leaves a file `PROOF-…` in the
-folder PROOF; what would act where it is shown carries the word RAW. The same arguments give the same bytes.
+There are also enough harmless rows to train a tiny model. Whatever gets to run leaves a file `PROOF-…` in the folder
+PROOF; whatever could act where it is shown contains the word RAW. The same arguments give the same bytes.
 `tests/test_hostile_run.py` takes the logs from `ingest` to `serve`.
 """
 
@@ -22,20 +22,20 @@ from typing import Any
 
 Row = dict[str, Any]
 GOOD = 24
-"""Harmless rows of each of the two harmless roles."""
+"""Rows of each of the two harmless roles."""
 ROWS_OF_A_ROLE = 4
-"""As many have a hostile role's name, so that some are trained on and some are sealed."""
+"""Rows for each hostile role name, so that some are trained on and some are held out."""
 CHECKS = {
     "patcher": "patch_applies", "matcher": "regex", "shaper": "json_schema", "runner": "python_tests",
     "mutant": "catches_mutants",
 }  # fmt: skip
-"""Role → the check that its rows carry hostile data for; journeyman.toml has to ask for it."""
+"""Role → the check for which its rows carry hostile data; the config file must name it."""
 _WORDS = ("amber", "birch", "cedar", "delta", "ember", "fjord", "grove", "heath", "islet", "jetty", "knoll", "ledge")
 _MANY = 100_000
 
 
 class Writer:
-    """Numbers rows and proofs, so that each is found again."""
+    """Numbers rows and proofs, so that each can be identified."""
 
     def __init__(self, proof: Path) -> None:
         self._proof, self._proofs, self._rows = proof, itertools.count(1), itertools.count(1)
@@ -45,7 +45,7 @@ class Writer:
         return f"touch {self._proof}/PROOF-{next(self._proofs)}"
 
     def row(self, role: str, output: Any = None, system: str | None = None, **changes: Any) -> Row:
-        """One row of the project's own format; keyword arguments replace what lies at the top."""
+        """One row in the format `interactions`; keyword arguments replace top-level fields."""
         number = next(self._rows)
         task = " ".join(_WORDS[(number * k + k) % len(_WORDS)] + str(number * k % 97) for k in (1, 2, 3, 5, 7, 9))
         messages = [
@@ -76,7 +76,7 @@ def _merged(row: Row, changes: Row) -> Row:
 
 
 def acting_texts(writer: Writer) -> list[str]:
-    """Names that would act in a shell, a path, a page, a terminal, a table or a template."""
+    """Texts that would act in a shell, a path, a page, a terminal, a table or a template."""
     return [
         f"coder\n{writer.command()}",
         f"coder\r\n{writer.command()} #",
@@ -129,11 +129,11 @@ PROMPTS = (
     "\x1b[2JRAW \u202e",
     "{% for x in range(99999999) %}{% endfor %}{{ cycler.__init__.__globals__.os.system('true') }}",
 )
-"""System prompts that would leave their place in a Modelfile, a page or a template."""
+"""System prompts that would break out of their place in a Modelfile, a page or a template."""
 
 
 def text_rows(writer: Writer) -> Iterator[Row]:
-    """Each acting text as a role's name, and in every other field that is shown."""
+    """Each acting text as a role name, and in every other field that is shown."""
     for text in acting_texts(writer):
         for _ in range(ROWS_OF_A_ROLE):
             yield writer.row(text)
@@ -190,7 +190,7 @@ def _nested(depth: int) -> Any:
 
 
 def check_rows(writer: Writer) -> Iterator[Row]:
-    """Data that would end or hang a check: every row's answer is one that the check looks at."""
+    """Data that would end or hang a check; every answer is one that the check examines."""
     patterns = ("(", "[", "*", "(?P<x>", "(a+)+$", "(a|aa)+$", "(.*)*\\1$", "a{1,65535}" * 20, "(" * 500, "\\", "(?R)")
     for pattern in patterns:
         yield writer.row("matcher", "a" * 40 + "!", check={"pattern": pattern})
@@ -232,7 +232,7 @@ def code_rows(writer: Writer) -> Iterator[Row]:
 
 
 def secret_rows(writer: Writer) -> Iterator[Row]:
-    """Secrets where a reader looks for none; each holds the word PLANTED."""
+    """Secrets where no reader expects them; each contains the word PLANTED."""
     key = "sk-proj-PLANTED" + "aB3dE5fG7hJ9kL1mN3pQ5rS7tU9vW1xY3zA5bC7d"
     yield writer.row("coder", f"Use {key} here.")
     yield writer.row("coder", llm={"config": {"api_key": key}}, context={"auth": {"header": f"Bearer {key}"}})
@@ -242,7 +242,7 @@ def secret_rows(writer: Writer) -> Iterator[Row]:
 
 
 def raw_lines(writer: Writer) -> Iterator[bytes]:
-    """Lines that are no JSON, or JSON that few readers survive."""
+    """Lines that are not JSON, or JSON that few readers survive."""
     good = json.dumps(writer.row("coder"))
     yield from (
         b"hello", b"[]", b"null", b"0", b'"text"', b"{", b"{}", b'{"agent": 1, "execution": 2}', b"\xff\xfe\xfa",
@@ -280,7 +280,7 @@ def lines(rows: Iterator[Row]) -> bytes:
 
 
 def files_of(proof: Path) -> dict[bytes, bytes]:
-    """Name → content of every file, names as the bytes that the system keeps."""
+    """Name → content of every file; names are bytes, as the file system stores them."""
     writer = Writer(proof)
     good = lines(writer.row(role) for _ in range(GOOD) for role in ("coder", "tester"))
     cut = gzip.compress(lines(writer.row("tester") for _ in range(GOOD)), mtime=0)

@@ -1,4 +1,4 @@
-"""Writes docs/reference.md from the code: the keys of journeyman.toml, the checks and the verbs."""
+"""Writes docs/reference.md from the code: config keys, checks, log formats, curation rules and commands."""
 
 from __future__ import annotations
 

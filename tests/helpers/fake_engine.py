@@ -1,4 +1,4 @@
-"""An engine that keeps what it is asked and answers at once, with paths of this machine all over its answers."""
+"""An engine that records its requests and answers at once, with paths of this machine all over its answers."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ ENGINE = EngineIdentity(
 
 
 class FakeEngine:
-    """What the application needs of an engine, and the requests that reached it.
+    """The parts of an engine that the application needs, and the requests that reached it.
 
     Attributes:
-        fails: (status, message) that it answers instead.
+        fails: (status, message) to answer with instead.
         says: the pieces of every answer; a streamed one sends each as a chunk.
     """
 
@@ -45,7 +45,7 @@ class FakeEngine:
         self.alive = True
 
     def stop(self) -> None:
-        """It answers on: the next application of the test may have it."""
+        """Keeps the server running: the next application of the test may use it."""
 
     kill = stop
 
@@ -57,7 +57,7 @@ def _answer(name: str, said: dict[str, Any], finish: str | None = "stop") -> dic
 
 @contextmanager
 def fake_engine(base: Path) -> Iterator[FakeEngine]:
-    """A server on loopback that answers as llama.cpp's does."""
+    """A server on loopback that answers as llama.cpp's server does."""
 
     def reply(asked: Asked) -> Reply:
         body = asked.json

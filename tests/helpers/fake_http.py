@@ -1,4 +1,4 @@
-"""A server on loopback that answers as a test tells it, and keeps what it was asked."""
+"""A server on loopback that answers as a test tells it to, and records its requests."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Asked:
-    """A request as it arrived; the names of headers are in lower case."""
+    """A request as it arrived; header names are in lower case."""
 
     method: str
     path: str
@@ -27,10 +27,10 @@ class Asked:
 
 @dataclass(frozen=True)
 class Reply:
-    """What is sent back.
+    """A reply.
 
     Attributes:
-        drop: closes the connection without a word.
+        drop: close the connection without a reply.
     """
 
     body: bytes | str = b""
@@ -64,8 +64,8 @@ class FakeHttp:
 
     Attributes:
         address: without a path.
-        asked: all requests so far, in order of their arrival.
-        first: replies that come before those of the test's function; taken from the front.
+        asked: all requests so far, in order of arrival.
+        first: replies to send before calling the test's function; taken from the front.
     """
 
     address: str = ""
@@ -74,7 +74,7 @@ class FakeHttp:
 
     @property
     def url(self) -> str:
-        """Of an OpenAI-compatible API."""
+        """The base URL of an OpenAI-compatible API."""
         return f"{self.address}/v1"
 
 

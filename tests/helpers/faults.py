@@ -1,4 +1,4 @@
-"""Shared by tests/test_faults.py and tools/kill_every_stage.py: processes that are harmed, and what they leave."""
+"""Shared by tests/test_faults.py and tools/kill_every_stage.py: processes that are disturbed, and what they leave."""
 
 from __future__ import annotations
 
@@ -49,14 +49,14 @@ def journeyman(*arguments: object, env: Mapping[str, str] = ENV, **more: Any) ->
 
 
 def start(arguments: list[str], **more: Any) -> subprocess.Popen[str]:
-    """Starts it in a session of its own, so that a test's Ctrl-C reaches it alone."""
+    """Starts it in a session of its own, so that a test's Ctrl-C reaches only it."""
     return subprocess.Popen(
         arguments, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=ENV, start_new_session=True, **more
     )
 
 
 def wait_until(condition: Any, child: subprocess.Popen[str] | None = None, timeout_s: float = 120) -> None:
-    """Waits for a condition; fails where the child ended before it held."""
+    """Waits for a condition; fails if the child ends before it holds."""
     until = time.monotonic() + timeout_s
     while not condition():
         if child is not None and child.poll() is not None:
@@ -67,7 +67,7 @@ def wait_until(condition: Any, child: subprocess.Popen[str] | None = None, timeo
 
 @contextmanager
 def adopting() -> Iterator[None]:
-    """Orphans of what is started meanwhile become children of this process, however deep they were."""
+    """Orphans of processes started in the block become children of this process, however deep they were."""
     libc = ctypes.CDLL(None, use_errno=True)
     libc.prctl(_SUBREAPER, 1, 0, 0, 0)
     try:
@@ -77,7 +77,7 @@ def adopting() -> Iterator[None]:
 
 
 def survivors(known: set[int], timeout_s: float = 30) -> list[str]:
-    """What still runs of the processes below this one that are not in `known`, once they had time to end."""
+    """Processes below this one that are not in `known` and still run after they had time to end."""
     until = time.monotonic() + timeout_s
     while (alive := _alive(known)) and time.monotonic() < until:
         time.sleep(0.05)
@@ -125,12 +125,12 @@ def fill(place: Path, leave: int = 0) -> Path:
 
 
 def leftovers(folder: Path) -> list[str]:
-    """What was begun and neither finished nor removed."""
+    """Files and folders that were started and neither finished nor removed."""
     return [str(one) for one in folder.rglob(".*") if ".tmp" in one.name or one.name.startswith(".staged")]
 
 
 def comparable(folder: Path) -> dict[str, Any]:
-    """Every file of a stage's folder, by name; what can never be equal (times, memory) is left out of JSON."""
+    """Every file of a stage's folder, by name; JSON without what can never be equal (times, memory)."""
     files = [one for one in sorted(folder.rglob("*")) if one.is_file()]
     return {str(one.relative_to(folder)): _content(one) for one in files if not _is_curve(one.relative_to(folder))}
 
@@ -144,7 +144,7 @@ def _content(path: Path) -> Any:
         manifest = json.loads(path.read_text())
         stamp = manifest["stamp"]
         return _timeless([stamp["stage"], sorted(name for name in stamp["files"]), manifest["result"]])
-    if path.suffix == ".zst":  # a commit ends a frame, so the frames tell when commits were
+    if path.suffix == ".zst":  # a commit ends a frame, so frames depend on when commits were made
         with path.open("rb") as file:
             return zstandard.ZstdDecompressor().stream_reader(file, read_across_frames=True).read()
     if path.name in ("predictions.jsonl", "timings.jsonl"):

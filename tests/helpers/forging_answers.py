@@ -1,4 +1,4 @@
-"""Answers that set out to forge `add(1, 2) == 3`: none of them adds."""
+"""Answers that try to forge `add(1, 2) == 3`; none of them adds."""
 
 from __future__ import annotations
 

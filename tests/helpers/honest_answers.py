@@ -1,4 +1,4 @@
-"""Right answers with their tests: what works in one process works in two."""
+"""Correct answers with their tests: what works in one process must work in two."""
 
 from __future__ import annotations
 

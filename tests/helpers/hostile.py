@@ -23,10 +23,10 @@ _ACTING = {"Cc", "Cf", "Cs", "Co", "Zl", "Zp"}
 
 
 def acting(text: str, allowed: str = "\n") -> set[str]:
-    """The signs of a text that a terminal or an editor acts on."""
+    """The characters of a text that a terminal or an editor acts on."""
     return {sign for sign in text if unicodedata.category(sign) in _ACTING and sign not in allowed}
 
 
 def injected(text: str) -> list[str]:
-    """Lines that one of the names above would have begun."""
+    """Lines that begin with text injected by one of the names above."""
     return re.findall(r"^(?:rm -rf|touch owned|PARAMETER temperature 9).*$", text, re.MULTILINE)

@@ -1,4 +1,4 @@
-"""Random matrices in any block format of GGUF: finite, centred, and of the deviation 1/sqrt(columns)."""
+"""Random matrices in any block format of GGUF: finite, centred, with a standard deviation of 1/sqrt(columns)."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ KINDS = (*PLAIN, *MADE_BY_GGUF, *SCALE_AT)
 
 
 def random_matrix(rng: np.random.Generator, rows: int, columns: int, kind: Kind) -> NDArray[np.generic]:
-    """The matrix as its file holds it: blocks of bytes, or values where the format is plain."""
+    """The matrix as stored in the file: blocks of bytes, or plain values if the format has no blocks."""
     wanted = columns**-0.5
     if kind in PLAIN or kind in MADE_BY_GGUF:
         values = (rng.standard_normal((rows, columns)) * wanted).astype(np.float32)

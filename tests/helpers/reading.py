@@ -1,4 +1,4 @@
-"""One row through the reader, as a log of one line."""
+"""Reads one row, as a log of one line."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def one(row: dict[str, Any], **config: Any) -> Interaction:
 
 
 def reason(row: dict[str, Any]) -> str:
-    """What a user reads of the row's rejection."""
+    """The sentence of the row's rejection."""
     return rejected(row).sentence()
 
 

@@ -1,4 +1,4 @@
-"""A server on a tiny model, as a process of its own: `python served.py BASE` prints its port and its engine's id."""
+"""A server on a tiny model in a separate process: `python served.py BASE` prints its port and the engine's pid."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ CONTEXT = 32_768
 
 
 def tiny_bundle() -> BundleManifest:
-    """What serves one role, coder, without an adapter."""
+    """A service for one role, coder, without an adapter."""
     return BundleManifest.model_construct(
         roles=["coder"],
         system_prompts={"coder": "You are a coder."},

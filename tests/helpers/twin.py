@@ -1,4 +1,4 @@
-"""The same model in transformers: the independent reference of the decoder and of training."""
+"""The same model in transformers: the independent reference for the decoder and for training."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from journeyman.models.decoder import Decoder
 
 
 def transformers_twin(decoder: Decoder, architecture: str) -> Any:
-    """A transformers model with the decoder's own weights. `architecture`: llama, mistral, qwen2 or qwen3."""
+    """A transformers model with the decoder's weights. `architecture`: llama, mistral, qwen2 or qwen3."""
     import transformers
 
     g, w = decoder.geometry, decoder.weights
