@@ -44,3 +44,10 @@ def test_counts_of_rendered_prompts_equal_the_renderer(renderer: Renderer) -> No
 
     messages = [Message(role="system", content="Be brief."), Message(role="user", content="Sum 12 + 345?\n\nÜber—all")]
     assert renderer.prompt_tokens(messages) == len(renderer.prompt_ids(messages))
+
+
+def test_a_text_that_comes_again_has_the_count_of_the_first_time(embedded: GgufFile) -> None:
+    renderer = Renderer(embedded)
+    texts = ["You are a coder.", "naïve <|im_end|> text", "", "x " * 4000, "You are a coder."]
+    for text in [*texts, *texts]:
+        assert renderer.count_repeated(text) == renderer.count(text) == len(renderer.encode(text))

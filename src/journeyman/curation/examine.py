@@ -97,7 +97,10 @@ class Examiner:
                 self._overheads[roles] = self.renderer.prompt_tokens(bare) - len(roles) * self.renderer.count("x")
             except InputError:  # a template that refuses this order of roles; the second pass says so
                 self._overheads[roles] = 0
-        return self._overheads[roles] + sum(self.renderer.count(turn.content) for turn in row.messages)
+        count, repeated = self.renderer.count, self.renderer.count_repeated
+        return self._overheads[roles] + sum(
+            [repeated(turn.content) if turn.role == "system" else count(turn.content) for turn in row.messages]
+        )
 
 
 def examine(worker: Examiner, lines: list[bytes]) -> Examined:

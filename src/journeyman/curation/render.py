@@ -117,11 +117,11 @@ def _reason(found: Reason | Trigger, row: Interaction) -> Reason:
 def _example(worker: RenderWorker, row: Interaction, chosen: Chosen) -> tuple[Example, list[tuple[str, Reason]]]:
     config = worker.config
     mended: list[tuple[str, Reason]] = []
-    system, turns = split_system(row.messages)
+    system, turns = logged, asked = split_system(row.messages)
     prompt = worker.prompts.get(row.role)
     if prompt is None or prompt.kind == "fixed":
         own, system = system, [] if prompt is None else [Message(role="system", content=prompt.text)]
-        if system_text(own) != system_text(system):
+        if own != system and system_text(own) != system_text(system):
             mended.append(("system_prompt", why.OtherPrompt()))
     answer = row.output or ""
     if config.rules.action("reasoning") == "strip" and any(
@@ -135,8 +135,13 @@ def _example(worker: RenderWorker, row: Interaction, chosen: Chosen) -> tuple[Ex
     tools, outdated = _newest(row, worker)
     if outdated:
         mended.append(("schema_drift", why.OutdatedTools(", ".join(outdated))))
-    # Once more than in the first pass: the system prompt and the tools may be others by now.
-    if found := worker.renderer.control.find_in_row([*system, *turns], answer, row.output_calls, tools):
+    # The first pass looked at the row as logged: what is as it was needs no second look.
+    control, unchanged = worker.renderer.control, tools is row.tools and turns is asked and answer is row.output
+    if found := (
+        (None if system is logged else control.find_in_row(system, "", [], []))
+        if unchanged
+        else control.find_in_row([*system, *turns], answer, row.output_calls, tools)
+    ):
         raise _Dropped("control_tokens", why.ControlToken(*found.shown()))
     try:
         answer_text = worker.renderer.answer_text([*system, *turns], answer, row.output_calls, tools)

@@ -37,6 +37,7 @@ _SAFE_CUTS: Mapping[str, re.Pattern[str]] = {
     "qwen2": re.compile(r"(?<=\n)(?=\S)"),
 }
 _MOST_PIECES = 500_000
+_MOST_REPEATED, _LONGEST_REPEATED = 2_048, 4_096
 
 
 class TokenCounter:
@@ -56,6 +57,7 @@ class TokenCounter:
             re.compile("|".join(map(re.escape, sorted(special, key=len, reverse=True)))) if special else None
         )
         self._lengths = _Lengths(tokenizer)
+        self._repeated: dict[str, int] = {}
 
     def count(self, text: str) -> int:
         """How many ids `tokenizer.encode(text, add_special_tokens=False)` gives."""
@@ -64,7 +66,18 @@ class TokenCounter:
         if self._special is None or not self._special.search(text):
             return self._count(text)
         parts = self._special.split(text)
-        return len(parts) - 1 + sum(self._count(part) for part in parts if part)
+        return len(parts) - 1 + sum([self.count_repeated(part) for part in parts if part])
+
+    def count_repeated(self, text: str) -> int:
+        """`count` for texts that may come again, such as system prompts: the counts of short ones are kept."""
+        if len(text) > _LONGEST_REPEATED:
+            return self.count(text)
+        known = self._repeated.get(text)
+        if known is None:
+            if len(self._repeated) >= _MOST_REPEATED:
+                self._repeated.clear()
+            self._repeated[text] = known = self.count(text)
+        return known
 
     def _count(self, text: str) -> int:
         assert self._pieces is not None and self._cuts is not None

@@ -132,6 +132,10 @@ class Renderer:
         """`len(encode(text))`, several times faster."""
         return self._counter.count(text)
 
+    def count_repeated(self, text: str) -> int:
+        """`count` for texts that come again and again, such as system prompts."""
+        return self._counter.count_repeated(text)
+
     def injected_system_prompt(self) -> str | None:
         """The system prompt that the template adds where the conversation has none; None where it adds none."""
         asked, answered = Message(role="user", content="\x02"), Message(role="assistant", content="\x03")
