@@ -159,9 +159,9 @@ def test_a_broken_document_goes_on_at_the_next_bracket_and_a_cut_list_is_said(tm
     path = tmp_path / "a.json"
     path.write_bytes(json.dumps(chat(0), indent=1).encode() + b"\n{ broken,\n" + json.dumps(chat(1), indent=1).encode())
     first, broken, second = asked(read(path))
-    assert (first, second) == ("Question 0?", "Question 1?") and "characters are passed over" in broken
+    assert (first, second) == ("Question 0?", "Question 1?") and "characters are skipped" in broken
     path.write_bytes(json.dumps([chat(0), chat(1)], indent=1).encode()[:-1])
-    assert asked(read(path))[-1].startswith("! the file ends within a list")
+    assert asked(read(path))[-1].startswith("! the file ends in the middle of a list")
     path.write_bytes(b"[" + json.dumps(chat(0)).encode() + b", {broken")
     assert "the rest of the file is lost (7 characters)" in asked(read(path))[-1] or "lost" in asked(read(path))[-1]
 
