@@ -177,7 +177,7 @@ def test_columns_that_cannot_be_told_apart_are_named(tmp_path: Path) -> None:
     path = tmp_path / "t.csv"
     path.write_text("prompt,answer,answer,\nWhich?,K-17,K-18,\nWhich?,K-17,K-18,\n")
     (reason,) = asked(read(path))
-    assert "called 'answer'" in reason and "without a name: 4" in reason and "2 rows below" in reason
+    assert "called 'answer'" in reason and "without a name: 4" in reason and "2 rows are not read" in reason
 
 
 def test_archives(tmp_path: Path) -> None:
@@ -191,7 +191,7 @@ def test_archives(tmp_path: Path) -> None:
     sources = [one.source for one in found]
     assert sources[:3] == ["logs.zip/2026-03-01/chat.jsonl:1", "logs.zip/2026-03-01/chat.jsonl:2",
                            "logs.zip/2026-03-02/chat.jsonl:1"]  # fmt: skip
-    assert "no log by its name" in asked(found)[3]
+    assert "its name is not that of a log" in asked(found)[3]
     assert (
         asked([one for row, _ in read_file(path, 2) for one in Reader(DataConfig()).records(row, "z")])[0] == WHOLE[0]
     )
@@ -271,7 +271,7 @@ def test_an_unknown_format_says_what_it_resembles_and_how_to_read_it(tmp_path: P
     columns = {"prompt": "ticket.question", "answer": "ticket.final_reply"}
     assert asked(read(path, columns=columns)) == ["Which?"]
     path.write_text(json.dumps({"a": [chat(0)], "b": [chat(1)]}))
-    assert "the lists a, b hold rows" in asked(read(path))[0]
+    assert "the lists a, b contain rows" in asked(read(path))[0]
 
 
 def test_one_row_is_explained_field_by_field(tmp_path: Path) -> None:

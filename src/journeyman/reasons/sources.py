@@ -142,7 +142,7 @@ class NotByAModel(SourceReason, code="not_by_a_model"):
 
 @dataclass(frozen=True)
 class NotAModelCall(SourceReason, code="not_a_model_call"):
-    """Attributes: what: "a span", "a run"; type: its logged type, None if there is none; instead: where the calls are."""
+    """Attributes: what: "a span", "a run"; type: as logged, None if there is none; instead: where the calls are."""
 
     what: str
     type: str | None = None
