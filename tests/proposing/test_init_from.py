@@ -71,7 +71,7 @@ CHECKS: dict[str, tuple[Callable[[int], Interaction], list[str], str]] = {
     "calls in part": (lambda n: _answer(_prose(n), CALL if n % 2 else []), ["tool_call"], "6 of 12 answers"),
     "labels": (lambda n: _answer(("yes", "no")[n % 2]), ["exact"], "2 different ones"),
     "short answers": (lambda n: _answer(f"{n * 17} litres"), ["normalized"], "12 different ones"),
-    "diffs": (lambda n: _answer(DIFF.format(n, n + 1)), ["similarity"], "hold a diff"),
+    "diffs": (lambda n: _answer(DIFF.format(n, n + 1)), ["similarity"], "contain a diff"),
     "diffs with files": (
         lambda n: _answer(DIFF.format(n, n + 1), check={"files": {"pump.py": f"speed = {n}\n"}}),
         ["patch_applies"], "check.files",
@@ -168,7 +168,7 @@ def test_one_huge_value_is_not_read(tmp_path: Path) -> None:
     path = tmp_path / "log.json"
     path.write_text('{\n"rows": [' + '{"a": 1},\n' * 3_000_000 + '{"a": 1}]}')
     (found,) = sampled(sources_of([path]), DataConfig()).files
-    assert ["24 MiB" in row.problem for row in found.rows] == [True]
+    assert [row.problem is not None and "24 MiB" in row.problem.sentence() for row in found.rows] == [True]
 
 
 def test_of_many_files_some_of_each_kind_are_read(tmp_path: Path) -> None:

@@ -19,16 +19,16 @@ def hidden_character(text: str) -> str | None:
     if text.isascii() or not _HIDDEN.search(text):
         return None
     text = _FLAG.sub("", text).removeprefix("\ufeff")
-    right_to_left = any(unicodedata.bidirectional(sign) in ("R", "AL") for sign in text)
+    right_to_left = any(unicodedata.bidirectional(character) in ("R", "AL") for character in text)
     for found in _HIDDEN.finditer(text):
-        sign, place = found[0], found.start()
-        if sign in _DIRECTIONS and right_to_left and sign not in _OVERRIDES:
+        character, place = found[0], found.start()
+        if character in _DIRECTIONS and right_to_left and character not in _OVERRIDES:
             continue
-        if sign in "\u200b\u2060" and any(_unspaced(one) for one in text[max(0, place - 1) : place + 2]):
+        if character in "\u200b\u2060" and any(_unspaced(one) for one in text[max(0, place - 1) : place + 2]):
             continue
-        return sign
+        return character
     return None
 
 
-def _unspaced(sign: str) -> bool:
-    return unicodedata.name(sign, "").startswith(_NO_SPACES)
+def _unspaced(character: str) -> bool:
+    return unicodedata.name(character, "").startswith(_NO_SPACES)

@@ -68,9 +68,9 @@ def _frame(texts: list[str]) -> tuple[str, str]:
     rest = [text[len(begins) :] for text in texts]
     ends = _common_start([text[::-1] for text in rest])[::-1]
     if any(rest) and begins and not begins[-1].isspace():
-        begins = begins[: max((place for place, sign in enumerate(begins, 1) if sign.isspace()), default=0)]
+        begins = begins[: max((place for place, character in enumerate(begins, 1) if character.isspace()), default=0)]
     if ends and not ends[0].isspace():
-        ends = ends[min((place for place, sign in enumerate(ends) if sign.isspace()), default=len(ends)) :]
+        ends = ends[min((place for place, character in enumerate(ends) if character.isspace()), default=len(ends)) :]
     return begins, ends
 
 

@@ -197,8 +197,8 @@ def control_tokens(seen: Candidate) -> Reason | None:
 def hidden_text(seen: Candidate) -> Reason | None:
     """Invisible characters, except those that flags, right-to-left text and scripts without spaces need."""
     for text in (*(turn.content for turn in seen.row.messages), seen.output):
-        if sign := hidden_character(text):
-            return why.HiddenCharacter(f"U+{ord(sign):04X}")
+        if character := hidden_character(text):
+            return why.HiddenCharacter(f"U+{ord(character):04X}")
     return None
 
 
