@@ -152,7 +152,7 @@ def test_a_later_zstd_frame_that_is_cut_is_said(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl.zst"
     path.write_bytes(zstandard.compress(lines()) + zstandard.compress(lines())[:-4])
     *_, last = read(path)
-    assert isinstance(last, Rejected) and last.reason.reason() == FileDamaged("the compressed data are cut", 3)
+    assert isinstance(last, Rejected) and last.reason.reason() == FileDamaged("the compressed data is truncated", 3)
 
 
 def test_a_broken_document_goes_on_at_the_next_bracket_and_a_cut_list_is_said(tmp_path: Path) -> None:

@@ -155,8 +155,8 @@ class _Documents:
                     continue
                 if left > limit:
                     return self._skipped(why.RowTooLong(limit >> 20))
-                told = error.msg if isinstance(error, json.JSONDecodeError) else rows.NO_NUMBER
-                return self._skipped(why.NotJson(told))
+                message = error.msg if isinstance(error, json.JSONDecodeError) else rows.NO_NUMBER
+                return self._skipped(why.NotJson(message))
             if end == len(self._buffer) and not isinstance(value, dict) and self._more(CHUNK):
                 continue  # a number may continue in the next chunk
             text = self._buffer[self._place : end]

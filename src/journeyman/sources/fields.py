@@ -139,7 +139,7 @@ def between_ms(start: Any, end: Any) -> float | None:
 
 
 def finish_reason(value: Any) -> str | None:
-    """The finish reason in OpenAI's words, ignoring case; an unknown one is returned unchanged and noted by the reader."""
+    """The finish reason in OpenAI's words, ignoring case; unknown ones are unchanged, and noted by the reader."""
     if not isinstance(value, str):
         return None
     word = re.sub(r"[\s\-]+", "_", value.strip().lower()).rsplit(".", 1)[-1]  # "FinishReason.STOP", "tool-calls"

@@ -49,10 +49,10 @@ def as_turn(value: Any) -> Any:
 def finish_of(value: Any) -> Any:
     """The finish reason in a message's response_metadata."""
     one = _opened(value) if is_message(value) else mapping(value)
-    told = mapping(one.get("response_metadata"))
+    meta = mapping(one.get("response_metadata"))
     more = mapping(one.get("additional_kwargs"))
-    return first(told.get("finish_reason"), told.get("stop_reason"), told.get("finishReason"), told.get("stopReason"),
-                 told.get("done_reason"), more.get("finish_reason"), more.get("stop_reason"))  # fmt: skip
+    return first(meta.get("finish_reason"), meta.get("stop_reason"), meta.get("finishReason"), meta.get("stopReason"),
+                 meta.get("done_reason"), more.get("finish_reason"), more.get("stop_reason"))  # fmt: skip
 
 
 def _opened(value: Mapping[str, Any]) -> dict[str, Any]:

@@ -64,8 +64,8 @@ def _with_trace(span: Mapping[str, Any], info: Mapping[str, Any], row: Mapping[s
     if _TYPE not in attributes:
         raise NotAnInteraction(why.NotAModelCall("a span"))
     tags, metadata = mapping(info.get("tags")), mapping(info.get("trace_metadata"))
-    told = {"session.id": metadata.get("mlflow.trace.session"), "agent.role": named_role(metadata, tags)}
-    attributes |= {name: value for name, value in told.items() if value and name not in attributes}
+    inherited = {"session.id": metadata.get("mlflow.trace.session"), "agent.role": named_role(metadata, tags)}
+    attributes |= {name: value for name, value in inherited.items() if value and name not in attributes}
     scores = {"scores": info["assessments"]} if info.get("assessments") else {}
     trace = first(info.get("trace_id"), info.get("request_id"), span.get("trace_id"))
     return {**without(span, "inputs", "outputs"), "attributes": attributes, "trace_id": trace, **scores,

@@ -99,14 +99,14 @@ def _vercel(attributes: Mapping[str, Any]) -> Texts:
     call = asked_of(attributes["ai.prompt.messages"], "ai.prompt.messages")
     listed = decoded(attributes.get("ai.prompt.tools"))
     tools = tools_of([decoded(one) for one in listed] if isinstance(listed, list) else listed)
-    told = {name: first(attributes.get(f"ai.response.{name}"), attributes.get(f"ai.result.{name}"))
+    said = {name: first(attributes.get(f"ai.response.{name}"), attributes.get(f"ai.result.{name}"))
             for name in ("text", "toolCalls", "object", "reasoning", "finishReason")}  # fmt: skip
-    ended = first(told["finishReason"], attributes.get("ai.finishReason"))
-    if told["text"] is None and told["toolCalls"] is None:
-        return Asked(call.messages, tools), answers_of({"text": told["object"], "finishReason": ended}
-                                                       if told["object"] else None, "ai.response.object")  # fmt: skip
-    turn = {"role": "assistant", "content": told["text"] or "", "tool_calls": decoded(told["toolCalls"]),
-            "reasoning_content": told["reasoning"], "finish_reason": ended}  # fmt: skip
+    ended = first(said["finishReason"], attributes.get("ai.finishReason"))
+    if said["text"] is None and said["toolCalls"] is None:
+        return Asked(call.messages, tools), answers_of({"text": said["object"], "finishReason": ended}
+                                                       if said["object"] else None, "ai.response.object")  # fmt: skip
+    turn = {"role": "assistant", "content": said["text"] or "", "tool_calls": decoded(said["toolCalls"]),
+            "reasoning_content": said["reasoning"], "finish_reason": ended}  # fmt: skip
     return Asked(call.messages, tools), answers_of(turn, "ai.response")
 
 

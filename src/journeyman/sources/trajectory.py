@@ -83,8 +83,8 @@ def interactions(row: Mapping[str, Any], place: Place) -> Iterator[Interaction |
 
 def _session(row: Mapping[str, Any], place: Place) -> str:
     ids = [row.get(name) for name in ("instance_id", "traj_id", "task_id", "trial")]
-    told = "/".join(str(one) for one in ids if isinstance(one, str | int) and one != "")
-    return f"{place.source}/{told}" if told else place.source
+    joined_ids = "/".join(str(one) for one in ids if isinstance(one, str | int) and one != "")
+    return f"{place.source}/{joined_ids}" if joined_ids else place.source
 
 
 def outcome(row: Mapping[str, Any]) -> Status:

@@ -261,8 +261,8 @@ def _with_calls(known: list[ToolCall], more: list[ToolCall]) -> list[ToolCall]:
     same = [(call.name, json.dumps(call.arguments, sort_keys=True, default=str)) for call in known]
     new = []
     for call in more:
-        told = (call.name, json.dumps(call.arguments, sort_keys=True, default=str))
-        if call.id in ids or (told in same and not (call.id and ids)):
+        signature = (call.name, json.dumps(call.arguments, sort_keys=True, default=str))
+        if call.id in ids or (signature in same and not (call.id and ids)):
             continue
         new.append(call)
     return [*known, *new]
