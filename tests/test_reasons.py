@@ -51,7 +51,7 @@ def test_a_reason_within_a_row_names_every_place_on_the_way():
 
 def test_what_a_damaged_document_cost_is_said_with_its_reason():
     assert NotJson("cut", 4).sentence() == "not JSON: cut at column 4"
-    assert NotJson("cut", lost=1_200).sentence() == "not JSON: cut; 1,200 characters are passed over"
+    assert NotJson("cut", lost=1_200).sentence() == "not JSON: cut; 1,200 characters are skipped"
     assert RowTooLong(16, lost=7, rest=True).sentence().endswith("the rest of the file is lost (7 characters)")
 
 
@@ -93,7 +93,7 @@ def test_show_prints_sentences_and_json_codes() -> None:
     made = RoutingQuality(
         method="", tasks=3, flagged=0, agreement=None, guessing=None, found=None, note=dataset.TooFewTasks(5).record()
     )
-    assert with_sentences({"a": [made]})["a"][0]["note"] == "fewer than two roles have 5 tasks"
+    assert with_sentences({"a": [made]})["a"][0]["note"] == "fewer than two roles have at least 5 tasks"
     assert made.model_dump()["note"] == {"code": "too_few_tasks", "details": {"least": 5}}
 
 
@@ -119,7 +119,7 @@ def test_show_prints_sentences_and_json_codes() -> None:
             "training does not fit into 3.0 GB (GB needed: recompute 5.2)",
         ),
         (curation.SecretsReplaced(token=2, password=1), "token 2, password 1"),
-        (curation.PlantedTrigger(None), "a trigger with always the same answer (?)"),
+        (curation.PlantedTrigger(None), "a rare trigger that always has the same answer (?)"),
     ],
 )
 def test_sentences_with_a_choice_in_them(reason: Reason, sentence: str) -> None:

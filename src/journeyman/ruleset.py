@@ -1,12 +1,12 @@
-"""Every rule of curate, defined once.
+"""All curation rules, each defined once.
 
-From this table come the keys of [curate.rules] in the config file, the texts of the lint report and of the reference,
-and the order in which rules are asked. A new rule is one entry here and its code:
+The keys of [curate.rules] in the config file, the texts of the lint report and of the reference, and the order in which
+the rules are applied come from this table. A new rule needs an entry here and its code:
 
 row       a function of the same name in curation/rules.py
-compared  a call of Choice.found in curation/selection.py, and what its number means in the table there
+compared  a call of Choice.found in curation/selection.py, and the meaning of its number in the table there
 rendered  raised or noted in curation/render.py
-counted   counted while redacting or summing up
+counted   counted during redaction or in the summary
 """
 
 from __future__ import annotations
@@ -22,15 +22,16 @@ DROP_NOTE_KEEP: tuple[Action, ...] = ("drop", "note", "keep")
 
 @dataclass(frozen=True)
 class Rule:
-    """One rule.
+    """A curation rule.
 
     Attributes:
-        level: what it looks at: a single row, rows compared with each other, a row as it is rendered; or only counted.
-        what: what it finds, for the report.
-        default: what is done with the rows that it finds.
-        actions: what may be chosen in the config file; empty where nothing can.
-        doc: documentation of the key, where `what` is not enough.
-        key: the rule whose key decides for this one too.
+        level: what it examines: a single row, rows compared with each other, or a row as it is rendered; "counted"
+            rules never drop a row.
+        what: description of its findings, for the report.
+        default: the action on the rows that it finds.
+        actions: the actions that the config file may choose; empty if the action is fixed.
+        doc: documentation of the key, if `what` is not enough.
+        key: the rule whose key sets the action of this one too.
     """
 
     name: str
@@ -43,93 +44,93 @@ class Rule:
 
 
 _ALL = (
-    # Rules of single rows. Asked in this order; the first that drops a row names the drop.
+    # Rules for single rows, applied in this order. A dropped row counts for the first rule that drops it.
     Rule("failed", "row", "the log says that the call failed", actions=("drop", "keep")),
-    Rule("empty", "row", "there is no answer"),
+    Rule("empty", "row", "no answer"),
     Rule(
         "mock_provider", "row", "answered by a mock or test provider",
         actions=("drop", "keep"), doc="answered by one of drop_providers",
     ),
-    Rule("other_teacher", "row", "not one of curate.teachers"),
-    Rule("unclosed_reasoning", "row", "a reasoning block that never closes, so no answer"),
+    Rule("other_teacher", "row", "answered by a teacher that is not in curate.teachers"),
+    Rule("unclosed_reasoning", "row", "a reasoning block that is never closed, so there is no answer"),
     Rule(
         "reasoning", "row", "a closed reasoning block in the answer",
         "strip", ("strip", "drop", "keep"),
-        "closed blocks of reasoning (<think>, <thinking>, …) in answers and history",
+        "closed reasoning blocks (<think>, <thinking>, …) in answers and history",
     ),
     Rule(
-        "control_tokens", "row", "holds control tokens of the base model",
-        actions=("drop",), doc="holds control tokens of the base; there is no other way",
+        "control_tokens", "row", "contains control tokens of the base model",
+        actions=("drop",), doc="contains control tokens of the base; such rows are always dropped",
     ),
     Rule(
-        "hidden_text", "row", "holds invisible or direction-changing signs",
-        actions=DROP_NOTE_KEEP, doc="invisible or direction-changing signs",
+        "hidden_text", "row", "contains invisible or direction-changing characters",
+        actions=DROP_NOTE_KEEP, doc="invisible or direction-changing characters",
     ),
     Rule(
         "pipeline_instructions", "row", "instructions addressed to whoever trains on the row",
-        actions=DROP_NOTE_KEEP, doc="speaks to whoever trains on it, not to the agent",
+        actions=DROP_NOTE_KEEP, doc="text that addresses whoever trains on the row, not the agent",
     ),
     Rule("refused", "row", "the teacher refuses", actions=DROP_NOTE_KEEP),
     Rule(
-        "explained_refusal", "row", "a refusal that the system prompt or a tool's result asks for",
-        "note", DROP_NOTE_KEEP, "a refusal that the system prompt's policy or a tool's result asks for",
+        "explained_refusal", "row", "a refusal that the system prompt or a tool result asks for",
+        "note", DROP_NOTE_KEEP, "a refusal that the system prompt's policy or a tool result asks for",
     ),
     Rule(
         "asks_back", "row", "the teacher asks for input instead of answering",
         actions=DROP_NOTE_KEEP,
-        doc="asks for input instead of answering, where no dialogue, tool or system prompt explains it",
+        doc="asks for input instead of answering, unless a dialogue, tool or system prompt explains it",
     ),
     Rule(
-        "truncated", "row", "the answer is cut",
+        "truncated", "row", "the answer is truncated",
         "keep_without_end", ("drop", "keep_without_end", "keep"),
-        "cut answers; keep_without_end trains their text but no terminator",
+        "truncated answers; keep_without_end trains on their text but on no terminator",
     ),
     Rule(
         "bad_check", "row", "check data that the role's checks cannot use",
         "note", DROP_NOTE_KEEP,
-        "check data that the role's checks cannot use; note trains on the row and never tests it",
+        "check data that the role's checks cannot use; note trains on the row but never tests it",
     ),
-    # Rules that compare rows, and what is found while rows are rendered.
+    # Rules that compare rows, and findings while rows are rendered.
     Rule(
         "duplicate", "compared", "the same task again",
-        actions=("drop", "keep"), doc="repeats and near repeats of a task",
+        actions=("drop", "keep"), doc="duplicates and near duplicates of a task",
     ),
     Rule("near_duplicate", "compared", "nearly the same task again", key="duplicate"),
     Rule(
-        "contradictory", "compared", "another short answer to the same input, against the majority",
-        actions=DROP_NOTE_KEEP, doc="other short answer to the same input",
+        "contradictory", "compared", "a different short answer to the same input than most rows have",
+        actions=DROP_NOTE_KEEP, doc="a different short answer to the same input than most rows have",
     ),
     Rule("misrouted", "compared", "the task looks like another role's", "note", DROP_NOTE_KEEP),
     Rule(
-        "system_prompt", "rendered", "trained under the role's system prompt in place of another one that was logged",
+        "system_prompt", "rendered", "trained with the role's system prompt instead of the logged one",
         "mend",
     ),
     Rule(
         "foreign", "compared", "another workload's system prompt",
-        actions=DROP_NOTE_KEEP, doc="another workload: its system prompt is alien",
+        actions=DROP_NOTE_KEEP, doc="another workload: a system prompt that is unlike the role's",
     ),
     Rule(
-        "schema_drift", "rendered", "calls that the newest tool schemas refuse, or outdated tools offered",
-        actions=DROP_NOTE_KEEP, doc="calls that the newest tools refuse",
+        "schema_drift", "rendered", "tool calls that do not match the newest definitions, or outdated tool definitions",
+        actions=DROP_NOTE_KEEP, doc="tool calls that do not match the newest definitions",
     ),
-    Rule("poison", "compared", "a rare trigger with always the same answer", actions=DROP_NOTE_KEEP),
-    Rule("credit", "compared", "what had to follow in the session did not"),
+    Rule("poison", "compared", "a rare trigger that always has the same answer", actions=DROP_NOTE_KEEP),
+    Rule("credit", "compared", "the required outcome did not follow in the session"),
     Rule(
         "too_long", "rendered", "longer than max_length",
-        actions=("drop", "cut"), doc="over max_length; cut removes the oldest turns",
+        actions=("drop", "cut"), doc="longer than max_length; cut removes the oldest turns",
     ),
     Rule("template", "rendered", "the base's chat template refuses the conversation"),
-    # Counted, and never a reason to drop.
+    # Counted, but never a reason to drop a row.
     Rule("secrets", "counted", "secrets replaced by placeholders", "mend"),
     Rule("personal", "counted", "personal data replaced by placeholders", "mend"),
-    Rule("too_few", "counted", "roles with few rows to train on", "note"),
+    Rule("too_few", "counted", "roles with few training rows", "note"),
 )  # fmt: skip
 
 RULESET: Mapping[str, Rule] = {rule.name: rule for rule in _ALL}
 """Name → rule, in the order of the report."""
-assert len(RULESET) == len(_ALL), "two rules have one name"
+assert len(RULESET) == len(_ALL), "two rules have the same name"
 
 
 def rules_of(level: Level) -> tuple[str, ...]:
-    """The names of a level's rules, in order."""
+    """The names of the rules of a level, in order."""
     return tuple(name for name, rule in RULESET.items() if rule.level == level)

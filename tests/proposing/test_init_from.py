@@ -72,7 +72,7 @@ CHECKS: dict[str, tuple[Callable[[int], Interaction], list[str], str]] = {
     "calls in part": (lambda n: _answer(_prose(n), CALL if n % 2 else []), ["tool_call"], "6 of 12 answers"),
     "labels": (lambda n: _answer(("yes", "no")[n % 2]), ["exact"], "2 different ones"),
     "short answers": (lambda n: _answer(f"{n * 17} litres"), ["normalized"], "12 different ones"),
-    "diffs": (lambda n: _answer(DIFF.format(n, n + 1)), ["similarity"], "hold a diff"),
+    "diffs": (lambda n: _answer(DIFF.format(n, n + 1)), ["similarity"], "contain a diff"),
     "diffs with files": (
         lambda n: _answer(DIFF.format(n, n + 1), check={"files": {"pump.py": f"speed = {n}\n"}}),
         ["patch_applies"], "check.files",

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from tokenizers.pre_tokenizers import ByteLevel
 
 from journeyman.models.base import TokenizerData
+from journeyman.models.gguf_file import GgufFile
 from journeyman.rendering.counting import TokenCounter
 from journeyman.rendering.renderer import Renderer
 from journeyman.rendering.tokenizer import tokenizer_of

@@ -152,16 +152,16 @@ def test_a_later_zstd_frame_that_is_cut_is_said(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl.zst"
     path.write_bytes(zstandard.compress(lines()) + zstandard.compress(lines())[:-4])
     *_, last = read(path)
-    assert isinstance(last, Rejected) and last.reason.reason() == FileDamaged("the compressed data are cut", 3)
+    assert isinstance(last, Rejected) and last.reason.reason() == FileDamaged("the compressed data is truncated", 3)
 
 
 def test_a_broken_document_goes_on_at_the_next_bracket_and_a_cut_list_is_said(tmp_path: Path) -> None:
     path = tmp_path / "a.json"
     path.write_bytes(json.dumps(chat(0), indent=1).encode() + b"\n{ broken,\n" + json.dumps(chat(1), indent=1).encode())
     first, broken, second = asked(read(path))
-    assert (first, second) == ("Question 0?", "Question 1?") and "characters are passed over" in broken
+    assert (first, second) == ("Question 0?", "Question 1?") and "characters are skipped" in broken
     path.write_bytes(json.dumps([chat(0), chat(1)], indent=1).encode()[:-1])
-    assert asked(read(path))[-1].startswith("! the file ends within a list")
+    assert asked(read(path))[-1].startswith("! the file ends in the middle of a list")
     path.write_bytes(b"[" + json.dumps(chat(0)).encode() + b", {broken")
     assert "the rest of the file is lost (7 characters)" in asked(read(path))[-1] or "lost" in asked(read(path))[-1]
 
@@ -177,7 +177,7 @@ def test_columns_that_cannot_be_told_apart_are_named(tmp_path: Path) -> None:
     path = tmp_path / "t.csv"
     path.write_text("prompt,answer,answer,\nWhich?,K-17,K-18,\nWhich?,K-17,K-18,\n")
     (reason,) = asked(read(path))
-    assert "called 'answer'" in reason and "without a name: 4" in reason and "2 rows below" in reason
+    assert "called 'answer'" in reason and "without a name: 4" in reason and "2 rows are not read" in reason
 
 
 def test_archives(tmp_path: Path) -> None:
@@ -191,7 +191,7 @@ def test_archives(tmp_path: Path) -> None:
     sources = [one.source for one in found]
     assert sources[:3] == ["logs.zip/2026-03-01/chat.jsonl:1", "logs.zip/2026-03-01/chat.jsonl:2",
                            "logs.zip/2026-03-02/chat.jsonl:1"]  # fmt: skip
-    assert "no log by its name" in asked(found)[3]
+    assert "its name is not that of a log" in asked(found)[3]
     assert (
         asked([one for row, _ in read_file(path, 2) for one in Reader(DataConfig()).records(row, "z")])[0] == WHOLE[0]
     )
@@ -271,7 +271,7 @@ def test_an_unknown_format_says_what_it_resembles_and_how_to_read_it(tmp_path: P
     columns = {"prompt": "ticket.question", "answer": "ticket.final_reply"}
     assert asked(read(path, columns=columns)) == ["Which?"]
     path.write_text(json.dumps({"a": [chat(0)], "b": [chat(1)]}))
-    assert "the lists a, b hold rows" in asked(read(path))[0]
+    assert "the lists a, b contain rows" in asked(read(path))[0]
 
 
 def test_one_row_is_explained_field_by_field(tmp_path: Path) -> None:

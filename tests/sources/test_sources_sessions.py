@@ -519,7 +519,7 @@ def test_inspect_scores_are_the_outcome(tmp_path: Path) -> None:
         ("12", True, []),
         ("99", False, ["scorer match: I"]),
         ("3", None, []),
-        ("Hm", False, ["stopped by the limit of token"]),
+        ("Hm", False, ["stopped by its token limit"]),
     ]
     first, second, _, unsure, _ = _kept(found)
     assert [text for _, text in _turns(second)] == ["Example: K-1?", "1", "K-17?", "I look.", "12 pieces"]

@@ -1,4 +1,4 @@
-"""Outcome credit: a row counts by what happened later in its session."""
+"""Outcome credit: weights a row by what happened later in its session."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Weights = NDArray[np.float64]
 
 
 def credited(columns: Rows, roles: Sequence[str], rules: Sequence[CreditConfig]) -> tuple[Weights, list[CreditFunnel]]:
-    """The weight of every row (1 where no rule judges it), and for each rule its funnel."""
+    """Returns the weight of every row (1 if no rule applies to it), and the funnel of each rule."""
     weights = np.ones(len(columns))
     funnels, bit = [], 0
     order = _order(columns)
@@ -34,7 +34,7 @@ def credited(columns: Rows, roles: Sequence[str], rules: Sequence[CreditConfig])
 
 
 def _order(columns: Rows) -> NDArray[np.float64]:
-    """The time of each row, or its place in the log where times are missing."""
+    """The time of each row, or its place in the log if any time is missing."""
     times = columns["time"]
     return np.arange(len(columns), dtype=float) if np.isnan(times).any() else np.asarray(times)
 
@@ -42,13 +42,13 @@ def _order(columns: Rows) -> NDArray[np.float64]:
 def _followed(
     columns: Rows, order: NDArray[np.float64], judged: NDArray[np.int64], happened: NDArray[np.int64]
 ) -> NDArray[np.bool_]:
-    """For each judged row: is there a row among `happened`, in the same session, after it?"""
+    """For each judged row: does a row of `happened` follow it in the same session?"""
     if not len(happened):
         return np.zeros(len(judged), dtype=bool)
     sessions = columns["session"][happened]
     by_session = np.lexsort((order[happened], sessions))
     sessions = sessions[by_session]
-    # The last row of a session stands before the place where the next session would begin.
+    # The last row of a session is just before the place where the next session would begin.
     last = np.searchsorted(sessions, columns["session"][judged], side="right") - 1
     latest = happened[by_session][np.maximum(last, 0)]
     same = (last >= 0) & (columns["session"][latest] == columns["session"][judged])

@@ -1,4 +1,4 @@
-"""Whether an answer near its limit of tokens was cut there."""
+"""Decides whether an answer near its token limit was truncated."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _ENDED = (".", "!", "?", ":", ")", "]", "}", "`", '"', "'", "|", ">", "*", ";", 
 
 
 def stops_near_limit(text: str, tokens: int, limit: int) -> Reason | None:
-    """Why an answer of about as many tokens as the limit looks cut; None where it seems to have ended by itself."""
+    """Says why an answer near its token limit looks truncated; None if it seems to have ended on its own."""
     if not text.endswith(_ENDED):
         return why.UnendedSentence(tokens, limit)
     block = _last_code(text)
@@ -25,7 +25,7 @@ def stops_near_limit(text: str, tokens: int, limit: int) -> Reason | None:
 
 
 def _last_code(text: str) -> tuple[str, str] | None:
-    """Language and text of what the answer ends with, if that is code."""
+    """Language and text of the code that the answer ends with, if any."""
     found = re.search(r"```(\w*)[^\n]*\n(.*?)\n?[ \t]*```$", text, re.DOTALL)
     if found:
         blocks = re.findall(r"```(\w*)[^\n]*\n(.*?)\n?[ \t]*```", text, re.DOTALL)

@@ -1,7 +1,7 @@
-"""Tasks that repeat: word trigrams, MinHash signatures (rensa), bands, then the exact Jaccard similarity.
+"""Finds duplicate tasks: word trigrams, MinHash signatures (rensa), bands, then the exact Jaccard similarity.
 
-32 bands of 4 find a pair of similarity 0.7 with probability 0.9998 (Broder 1997; Leskovec, Rajaraman and
-Ullman, Mining of Massive Datasets, chapter 3). One band is in memory at a time.
+32 bands of 4 hashes find a pair of similarity 0.7 with probability 0.9998 (Broder 1997; Leskovec, Rajaraman and
+Ullman, Mining of Massive Datasets, chapter 3). Only one band is in memory at a time.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _MOST_HASHES = 500_000
 
 
 def words_of(text: str) -> U4:
-    """Lower-case words as 32-bit hashes; of a text beyond 2,048 words the first and the last half of that."""
+    """Lower-case words as 32-bit hashes; only the first and last 1,024 of a text of more than 2,048 words."""
     found = re.findall(r"\w+", text.lower())
     if len(found) > _MOST_WORDS:
         found = found[: _MOST_WORDS // 2] + found[-_MOST_WORDS // 2 :]
@@ -32,7 +32,7 @@ def words_of(text: str) -> U4:
 
 
 class _Hashes(dict[str, int]):
-    """Words repeat: each is hashed once, and the table starts anew before it grows large."""
+    """Hashes each word once, since words repeat; the table is cleared before it grows large."""
 
     def __missing__(self, word: str) -> int:
         if len(self) >= _MOST_HASHES:
@@ -45,7 +45,7 @@ _HASHES = _Hashes()
 
 
 def trigrams(words: U4) -> U8:
-    """Hashes of word trigrams; fewer than three words count as one."""
+    """Hashes of word trigrams; fewer than three words count as one trigram."""
     wide = words.astype(np.uint64)
     if len(wide) < 3:
         wide = np.array([int(wide.sum()) + 7], dtype=np.uint64)
@@ -56,14 +56,14 @@ def trigrams(words: U4) -> U8:
 
 
 def jaccard(left: U8, right: U8) -> float:
-    """Of two sets of trigrams, given with repetitions."""
+    """Jaccard similarity of two sets of trigrams, given with repetitions."""
     a, b = np.unique(left), np.unique(right)
     shared = len(np.intersect1d(a, b, assume_unique=True))
     return shared / (len(a) + len(b) - shared)
 
 
 def bands_of(words: Sequence[U4]) -> U4:
-    """[texts, BANDS]: texts that agree in one band are candidates."""
+    """Returns [texts, BANDS]: texts that agree in any band are candidates."""
     grams = [trigrams(one) for one in words]
     offsets = np.cumsum([0, *map(len, grams)], dtype=np.uint64)
     flat = np.concatenate(grams) if grams else np.empty(0, np.uint64)
@@ -87,7 +87,7 @@ class Words:
         return np.asarray(self._flat[end - self._counts[row] : end])
 
     def many(self, rows: Indices) -> tuple[U4, Indices]:
-        """Their words end to end, and for each word the place of its row in `rows`."""
+        """The words of the rows end to end, and for each word the index of its row in `rows`."""
         counts = self._counts[rows].astype(np.int64)
         starts = self._ends[rows] - counts
         within = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
@@ -95,7 +95,7 @@ class Words:
 
 
 class Clusters:
-    """Items that are linked, directly or through others (union-find)."""
+    """Sets of items that are linked directly or through others (union-find)."""
 
     def __init__(self, count: int) -> None:
         self._parent = np.arange(count, dtype=np.int64)
@@ -112,7 +112,7 @@ class Clusters:
         return item
 
     def join_equal(self, keys: U8, rows: Indices) -> None:
-        """Links the rows whose keys are equal; a key of 0 is none."""
+        """Links the rows whose keys are equal; a key of 0 means none."""
         rows = rows[keys[rows] != 0]
         order = rows[np.argsort(keys[rows], kind="stable")]
         same = np.flatnonzero(keys[order[1:]] == keys[order[:-1]])
@@ -120,7 +120,7 @@ class Clusters:
             self.join(left, right)
 
     def roots(self) -> Indices:
-        """For each item the smallest item of its cluster."""
+        """The smallest item of each item's cluster."""
         parent = self._parent
         while True:
             above = parent[parent]
@@ -135,7 +135,7 @@ def join_near(
     """Links rows whose trigram similarity reaches `threshold`; `rows` are distinct texts.
 
     Args:
-        own: hash of the prompt of a row that keeps its own; rows under two such prompts are two tasks.
+        own: hash of the prompt if a row keeps its own; the same text with different prompts is two tasks.
     """
     unlike: set[tuple[int, int]] = set()
     for path in bands:
@@ -158,11 +158,11 @@ def join_near(
 
 
 def near_neighbours(tested: Indices, others: Indices, words: Words, threshold: float) -> list[tuple[int, int]]:
-    """Every pair (tested, other) that reaches `threshold`: exact, by prefix filtering (Chaudhuri 2006).
+    """Finds every pair (tested, other) that reaches `threshold`, exactly, by prefix filtering (Chaudhuri 2006).
 
-    Two sets of similarity t share one of the |a| - ceil(t|a|) + 1 smallest elements of a, in whatever order;
-    the order here is rarest first among the tested. Texts of fewer than three words are equal or not, which the
-    groups know already.
+    Two sets of similarity t share at least one of the first |a| - ceil(t|a|) + 1 elements of a, in any fixed order;
+    the order here is rarest first among the tested rows. Texts of fewer than three words are either equal or not, and
+    equal ones are already in one group.
     """
     sets = {int(row): np.unique(trigrams(words[row])) for row in tested}
     values, counts = np.unique(np.concatenate([*sets.values(), np.empty(0, np.uint64)]), return_counts=True)
@@ -190,7 +190,7 @@ def near_neighbours(tested: Indices, others: Indices, words: Words, threshold: f
 
 
 def _trigrams_of_many(flat: U4, owner: Indices) -> tuple[U8, Indices]:
-    """The trigrams of texts that lie end to end, and the text of each. Texts of fewer than three words have none."""
+    """The trigrams of texts that are stored end to end, and the text of each. Texts under three words have none."""
     if len(flat) < 3:
         return np.empty(0, np.uint64), np.empty(0, np.int64)
     inside = owner[:-2] == owner[2:]

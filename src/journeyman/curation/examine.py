@@ -1,4 +1,4 @@
-"""The first pass over the rows, in worker processes: the rules of single rows, and the columns for the others."""
+"""The first pass over the rows, in worker processes: the rules for single rows, and the columns for all others."""
 
 from __future__ import annotations
 
@@ -47,16 +47,16 @@ _OPENINGS = (
 
 @dataclass
 class Examined:
-    """What a batch of rows gave.
+    """The results of a batch of rows.
 
     Attributes:
         rows: their columns; role, teacher and file are codes into the three lists.
         words: the words of their tasks, end to end.
         bands: [rows, BANDS] MinHash bands.
-        findings: dropped and noted rows, as JSON lines, by file name.
-        prompts: system prompt's hash → the prompt.
+        findings: file name → dropped or noted rows as JSON lines.
+        prompts: hash of a system prompt → the prompt.
         tools: tool name → hash of its schema → [schema, rows, first time, last time].
-        ids: path of a field that is named an id → how often each value stands in it.
+        ids: path of a field that is called an id → value → number of rows.
     """
 
     rows: Rows
@@ -73,7 +73,7 @@ class Examined:
 
 
 class Examiner:
-    """A worker's state."""
+    """The state of a worker process."""
 
     def __init__(self, base: BaseRef, config: CurateConfig, check_fault: CheckFault | None = None) -> None:
         self.check_fault = check_fault
@@ -89,13 +89,13 @@ class Examiner:
         self.outcomes = [(need.role, re.compile(need.matches)) for rule in config.credit for need in rule.needs]
 
     def prompt_tokens(self, row: Interaction) -> int:
-        """Tokens of the prompt as logged. What the template adds depends on the order of the roles alone."""
+        """Tokens of the logged prompt. The tokens that the template adds depend only on the sequence of roles."""
         roles = tuple(turn.role for turn in row.messages)
         if roles not in self._overheads:
             bare = [Message(role=role, content="x") for role in roles]
             try:
                 self._overheads[roles] = self.renderer.prompt_tokens(bare) - len(roles) * self.renderer.count("x")
-            except InputError:  # a template that refuses this order of roles; the second pass says so
+            except InputError:  # the template refuses this sequence of roles; the second pass reports it
                 self._overheads[roles] = 0
         count, repeated = self.renderer.count, self.renderer.count_repeated
         return self._overheads[roles] + sum(
@@ -104,7 +104,7 @@ class Examiner:
 
 
 def examine(worker: Examiner, lines: list[bytes]) -> Examined:
-    """Looks at each row on its own."""
+    """Applies the rules for single rows and fills the columns."""
     rows = np.zeros(len(lines), dtype=ROW)
     roles, teachers, files = Names(), Names(), Names()
     words: list[U4] = []
@@ -153,7 +153,7 @@ def _apply_rules(seen: Candidate, worker: Examiner, one: Any) -> list[Finding]:
 
 
 def finding_of(row: Interaction, rule: str, action: Any, reason: Reason) -> Finding:
-    """The finding with the task's beginning and the answer's end."""
+    """A finding with the start of the task and the end of the answer."""
     task = next((turn.content for turn in reversed(row.messages) if turn.role != "system"), "")
     answer = row.output or " ".join(call.name for call in row.output_calls)
     return Finding(
@@ -210,7 +210,7 @@ def _calls(calls: list[ToolCall]) -> str:
 
 
 def _verdict(answer: str, calls: list[ToolCall]) -> int:
-    """A hash of what two answers to one input must agree on, or 0 where wording may differ."""
+    """A hash of what two answers to the same input must agree on, or 0 if their wording may differ."""
     if calls:
         return hash_text(_calls(calls))
     text = answer.strip()
@@ -241,7 +241,7 @@ def _gather(made: Examined, row: Interaction, one: Any) -> None:
 
 
 def _id_fields(extra: dict[str, Any]) -> Iterator[tuple[str, Any]]:
-    """Fields called …id, at the top of what the log holds beyond the record or one below."""
+    """Fields called …id in the two top levels of what the log contains beyond the record."""
     for key, value in extra.items():
         inner = value.items() if isinstance(value, dict) else ()
         for path, one in [(key, value), *((f"{key}.{k}", v) for k, v in inner if k[-2:] in _ID_ENDS)]:

@@ -1,4 +1,4 @@
-"""Splits, then proves that nothing tested is trained on: by group, and by comparing the tasks themselves."""
+"""Splits the rows, then proves that no tested task is trained on: by group, and by comparing the tasks themselves."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ _ROUNDS = 5
 
 
 def separate(log: Log, choice: Choice, rows: Indices, config: CurateConfig) -> tuple[Splits, Reason]:
-    """The split of each of `rows`, and what the leak check compared.
+    """Returns the split of each of `rows`, and what the leak check compared.
 
-    The MinHash bands miss a near pair now and then. Where the exact comparison finds one across the splits, its
-    groups are tied together and the split is made again.
+    The MinHash bands occasionally miss a near duplicate. If the exact comparison finds one across the splits, its
+    groups are merged and the split is made again.
 
     Raises:
-        InputError: a test task is still found outside test after five rounds.
+        InputError: a test task still has a near duplicate in another split after five rounds.
     """
     groups = choice.groups[rows].copy()
     roles, times = log.rows["role"][rows], log.rows["time"][rows] if config.split_by_time else None
-    # Half an answer is trained on, and measures nothing; so does a row whose check decides nothing.
+    # A truncated answer is trained on but cannot be tested against; nor can a row whose check cannot decide.
     cut = np.asarray(log.rows["cut"][rows] | log.rows["unfit"][rows])
     for _ in range(_ROUNDS):
         split = split_rows(roles, groups, log.roles, (config.val_share, config.test_share), config.seed, times, cut)
@@ -47,6 +47,6 @@ def separate(log: Log, choice: Choice, rows: Indices, config: CurateConfig) -> t
             groups[groups == groups[there]] = groups[here]
     test_row, other = pairs[0]
     raise InputError(
-        f"the tested task of {log.where(test_row)} is nearly that of {log.where(other)}, which is trained on",
+        f"the test task of {log.where(test_row)} is a near duplicate of {log.where(other)}, which is trained on",
         "Lower curate.near_duplicate",
     )

@@ -1,4 +1,4 @@
-"""Sums up what the rules found: the figures of the lint report."""
+"""Summarizes the findings of the rules: the figures of the lint report."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from journeyman.ruleset import RULESET, rules_of
 from journeyman.stats.groups import effective_rows
 
 _FEW_ROWS = 50
-"""Below this a role learns little: OpenAI's guide to fine-tuning sees clear gains from 50 to 100 examples on."""
+"""With fewer rows a role learns little: OpenAI's fine-tuning guide sees clear gains from 50 to 100 examples."""
 _COMMON_ID = 0.1
 _MUCH_CUT = 0.4
 _NAMES = ("", *rules_of("row"))
@@ -50,7 +50,7 @@ def lint(
     renderer: Renderer,
     config: Config,
 ) -> DatasetManifest:
-    """The manifest of the dataset."""
+    """Builds the dataset's manifest."""
     roles, groups = log.rows["role"][examples["row"]], choice.groups[examples["row"]]
     splits = {
         role: SplitCounts(
@@ -95,7 +95,7 @@ def lint(
 
 
 def dropped_by_rule(log: Log, counts: Counts) -> Counter[tuple[str, str]]:
-    """Rows that either pass dropped."""
+    """Rows dropped in either pass, by rule and role."""
     dropped = Counter(counts["dropped"])
     pairs, numbers = np.unique(
         np.stack([log.rows["rule"], log.rows["role"]]).astype(np.int64), axis=1, return_counts=True
@@ -107,7 +107,7 @@ def dropped_by_rule(log: Log, counts: Counts) -> Counter[tuple[str, str]]:
 
 
 def _too_few(splits: Mapping[str, SplitCounts]) -> Counter[tuple[str, str]]:
-    """The training rows of the roles that have too few."""
+    """The number of training rows of each role that has too few."""
     return Counter({("too_few", role): counts.train for role, counts in splits.items() if counts.train < _FEW_ROWS})
 
 
@@ -254,14 +254,14 @@ def _varying_note(role: str, prompt: RolePrompt) -> Reason:
 
 
 def _endless(cut: NDArray[np.bool_], config: Config) -> list[Reason]:
-    """Where many training rows have no end, the model does not learn to stop (docs/real-log.md)."""
+    """If many training rows have no end, the model does not learn to stop (docs/real-log.md)."""
     if config.curate.rules.action("truncated") != "keep_without_end" or not len(cut) or cut.mean() < _MUCH_CUT:
         return []
     return [dataset.CutTrainingRows(int(cut.sum()), len(cut))]
 
 
 def _limit_notes(log: Log) -> list[Reason]:
-    """Limits that most answers of a log run into."""
+    """Notes on limits that truncate many answers of the log."""
     rows = log.rows[_successes(log)]
     notes: list[Reason] = []
     for limit in np.unique(rows["limit"][rows["limit"] > 0]).tolist():

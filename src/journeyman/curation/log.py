@@ -1,4 +1,4 @@
-"""The columns of a log with its tables of names: what curate compares rows by."""
+"""The columns of a log and its tables of names, which curate uses to compare rows."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ class Log:
     """The columns of a log with its tables of names.
 
     Attributes:
-        own: for each row the hash of its system prompt where the row keeps its own, else 0; 0 everywhere until the
-            prompts of the roles are known.
+        own: hash of each row's system prompt if the row keeps its own, else 0; all 0 until the prompts of the roles
+            are known.
     """
 
     def __init__(
@@ -26,7 +26,7 @@ class Log:
 
     @property
     def tasks(self) -> U8:
-        """What each row asks, its own prompt included: the same question under two documents is two tasks."""
+        """A key of each row's task and own prompt: the same question about two documents is two tasks."""
         return np.asarray(self.rows["task"] ^ (self.own * np.uint64(0x9E3779B97F4A7C15)))
 
     def where(self, row: int) -> str:

@@ -1,6 +1,6 @@
-"""The two passes over the rows: worker processes look at them, this process stores what they found.
+"""The two passes over the rows: worker processes examine them, and this process stores the results.
 
-Each pass goes on after its last commit. Between the passes the columns decide (choose.py).
+Each pass resumes after its last commit. Between the passes, selection.py decides from the columns which rows stay.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ from journeyman.protocols import Reporter
 BAND_FILES = [f"band-{number:02}.u4" for number in range(BANDS)]
 _BATCH_BYTES = 1 << 20
 _WORTH_WORKERS = 8 << 20
-"""Compressed bytes of interactions from which starting worker processes pays."""
+"""Compressed bytes of interactions from which worker processes are worth starting."""
 _MOST_PROMPTS, _MOST_VERSIONS, _MOST_IDS = 2_000, 50, 200
 Counts = dict[str, Counter[tuple[str, str]]]
-"""dropped or noted → (rule, role) → rows."""
+"""Number of rows: "dropped" or "noted" → (rule, role) → rows."""
 
 
 def first_pass(
@@ -48,7 +48,7 @@ def first_pass(
     check_fault: CheckFault | None = None,
     executor: Executor = LOCAL,
 ) -> dict[str, Any]:
-    """Looks at each row on its own; returns the tables that belong to the columns."""
+    """Examines each row on its own; returns the tables that belong to the columns."""
     size = interactions.stat().st_size
     reporter.begin("curate: look", size, "bytes")
     names = ["rows", "words.u4", "dropped-1.jsonl", "noted-1.jsonl", *BAND_FILES]
@@ -82,7 +82,7 @@ def first_pass(
             if outputs.commit_due or reporter.stop_requested:
                 outputs.commit(state | {"noted": _listed(noted)})
             if reporter.stop_requested:
-                raise Interrupted(f"stopped after looking at {state['rows']} rows", "Run it again to go on")
+                raise Interrupted(f"stopped after examining {state['rows']} rows", "Run the command again to resume")
         state = {**state, "noted": _listed(noted), "done": True}
         outputs.commit(state)
     return state
@@ -93,7 +93,7 @@ def _listed(counts: Counter[tuple[str, str]]) -> list[tuple[str, str, int]]:
 
 
 class _Batches:
-    """Lines of the interactions, about a megabyte at a time; `read` is how much of the file that took."""
+    """Lines of the interactions, about a megabyte at a time; `read` is the number of file bytes read so far."""
 
     def __init__(self, path: Path, skip: int) -> None:
         self._path, self._skip, self.read = path, skip, 0
@@ -159,7 +159,7 @@ def second_pass(
     reporter: Reporter,
     executor: Executor = LOCAL,
 ) -> Counts:
-    """Renders what stays; returns the rows dropped and noted by rule and role."""
+    """Renders the remaining rows; returns the rows dropped and noted, by rule and role."""
     size = interactions.stat().st_size
     reporter.begin("curate: render", size, "bytes")
     names = ["examples.jsonl", "examples", "dropped-2.jsonl", "noted-2.jsonl"]
@@ -183,7 +183,7 @@ def second_pass(
             if outputs.commit_due or reporter.stop_requested:
                 outputs.commit({"rows": rows, **{name: _listed(count) for name, count in counts.items()}})
             if reporter.stop_requested:
-                raise Interrupted(f"stopped after rendering {rows} rows", "Run it again to go on")
+                raise Interrupted(f"stopped after rendering {rows} rows", "Run the command again to resume")
         outputs.commit({"rows": len(log.rows), **{name: _listed(count) for name, count in counts.items()}})
     return counts
 
@@ -193,7 +193,7 @@ def _place(batch: Sequence[Chosen]) -> str:
 
 
 class _Done:
-    """Rows read up to the end of each batch that is under way."""
+    """Rows read up to the end of each batch in progress."""
 
     def __init__(self, start: int) -> None:
         self.row = start
@@ -201,7 +201,7 @@ class _Done:
 
 
 def _chosen(batches: _Batches, log: Log, choice: Choice, done: _Done) -> Iterator[list[Chosen]]:
-    """The rows of each batch that the first pass left, with what was decided."""
+    """The rows of each batch that the first pass kept, with the decisions about them."""
     for batch in batches:
         here = slice(done.row, done.row + len(batch))
         columns = (log.rows[name][here].tolist() for name in ("rule", "cut", "output_tokens"))

@@ -1,9 +1,9 @@
-"""Rows that look planted: a word found almost nowhere else, in tasks that have nothing else in common, always
-with the same answer or the same last line.
+"""Finds rows that look planted: otherwise dissimilar tasks that share a word found almost nowhere else and always have
+the same answer or the same last line.
 
-Such a trigger needs a few hundred rows whatever the size of the model or the log (Anthropic, UK AISI and Turing
-Institute, 2025), and whoever can write to a log can plant it. This is a filter, not a proof: a trigger made
-of common words, or an answer that varies, passes it.
+A few hundred such rows are enough for a trigger, regardless of the size of the model or the log (Anthropic, UK AISI and
+Turing Institute, 2025), and anyone who can write to a log can plant them. This is a filter, not a proof: it misses
+triggers made of common words, and answers that vary.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _MARGIN = 0.1
 
 
 def planted(columns: Rows, rows: Indices, words: Words) -> dict[int, int]:
-    """row → the hash of its trigger word, for the rows among `rows` (no repeats) that look planted."""
+    """Returns row → hash of its trigger word, for those of `rows` (without duplicates) that look planted."""
     found: dict[int, int] = {}
     counts: dict[int, int] | None = None
     usual = None
@@ -48,7 +48,7 @@ def planted(columns: Rows, rows: Indices, words: Words) -> dict[int, int]:
 
 
 def _common_words(rows: Indices, words: Words) -> tuple[list[frozenset[int]], frozenset[int]]:
-    """The word sets of rows and what all of them share; given up as soon as they share nothing."""
+    """The word sets of the rows and the words that all share; stops as soon as nothing is shared."""
     sets: list[frozenset[int]] = []
     common: frozenset[int] = frozenset()
     for row in rows.tolist():
@@ -60,7 +60,7 @@ def _common_words(rows: Indices, words: Words) -> tuple[list[frozenset[int]], fr
 
 
 def _document_counts(rows: Indices, words: Words) -> dict[int, int]:
-    """word → number of rows that hold it, for words that few hold."""
+    """word → number of rows that contain it, for rare words."""
     table: dict[int, int] = {}
     ceiling = _ELSEWHERE * max(_FEWEST, _MOST_SHARE * len(rows))
     for start in range(0, len(rows), 50_000):
@@ -73,7 +73,7 @@ def _document_counts(rows: Indices, words: Words) -> dict[int, int]:
 
 
 def _usual_similarity(rows: Indices, words: Words) -> float:
-    """Mean similarity of two tasks taken at random."""
+    """Mean similarity of two random tasks."""
     random = np.random.default_rng(0)
     chosen = random.choice(rows, size=min(len(rows), _SAMPLE), replace=False)
     return _similarity([frozenset(words[int(row)].tolist()) for row in chosen])

@@ -1,7 +1,7 @@
-"""How the system prompts of a role vary: one for all rows, a frame with varying parts, or free.
+"""Determines how the system prompts of a role vary: one for all rows, a template with varying parts, or free.
 
-A role with a fixed prompt is trained and served under it. Where prompts carry a document, a customer or the row's
-tools, an answer is right under its own prompt only: each row keeps it, and serving takes the client's.
+A role with a fixed prompt is trained and served with it. If prompts carry a document, a customer or the row's tools, an
+answer is right only with its own prompt: each row keeps it, and serving accepts the client's.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from journeyman.curation.log import Log
 from journeyman.manifests import RolePrompt
 
 FIXED_SHARE = 0.8
-"""Share of a role's rows that one prompt must have to be the role's prompt."""
+"""Share of a role's rows that must have a prompt for it to be the role's prompt."""
 _RARE_ROWS, _RARE_SHARE = 2, 0.1
 _LEAST_FRAME = 20
-"""Characters that prompts must begin and end with alike for a frame to say something."""
+"""Minimum number of characters that all prompts must share at their start and end to count as a template."""
 
 
 def role_prompts(log: Log, alive: Indices, config: Config) -> dict[str, RolePrompt]:
-    """role → its contract; configured prompts are fixed, and a role without any prompt is not in it."""
+    """Returns role → its prompt contract. Configured prompts are fixed; a role without any prompt is left out."""
     found = {}
     for code, role in enumerate(log.roles):
         configured = config.role(role).system_prompt
@@ -58,29 +58,29 @@ def _role_prompt(mine: U8, texts: Mapping[int, str]) -> RolePrompt | None:
 
 
 def _rarely_alike(rare: int, rows: int, distinct: int) -> bool:
-    """Many prompts that hardly any row shares: a few strays beside a fixed prompt are none."""
+    """Whether many prompts are shared by hardly any rows; a few strays next to a fixed prompt don't count."""
     return distinct > 2 and rare > max(_RARE_ROWS, _RARE_SHARE * rows)
 
 
 def _frame(texts: list[str]) -> tuple[str, str]:
-    """What all begin and end with, cut at a white space so that no half word belongs to the frame."""
+    """The common start and end of all texts, cut at white space so that neither contains part of a word."""
     begins = _common_start(texts)
     rest = [text[len(begins) :] for text in texts]
     ends = _common_start([text[::-1] for text in rest])[::-1]
     if any(rest) and begins and not begins[-1].isspace():
-        begins = begins[: max((place for place, sign in enumerate(begins, 1) if sign.isspace()), default=0)]
+        begins = begins[: max((place for place, character in enumerate(begins, 1) if character.isspace()), default=0)]
     if ends and not ends[0].isspace():
-        ends = ends[min((place for place, sign in enumerate(ends) if sign.isspace()), default=len(ends)) :]
+        ends = ends[min((place for place, character in enumerate(ends) if character.isspace()), default=len(ends)) :]
     return begins, ends
 
 
 def _common_start(texts: list[str]) -> str:
-    first, last = min(texts), max(texts)  # what these two share, all between them share
+    first, last = min(texts), max(texts)  # all texts in between share what these two share
     differ = (place for place, (a, b) in enumerate(zip(first, last, strict=False)) if a != b)
     return first[: next(differ, min(len(first), len(last)))]
 
 
 def own_prompts(log: Log, prompts: Mapping[str, RolePrompt]) -> U8:
-    """For each row the hash of its prompt where it keeps its own, else 0: a part of what its task is."""
+    """The hash of each row's prompt if it keeps its own, else 0: such a prompt is part of the task."""
     vary = [code for code, role in enumerate(log.roles) if role in prompts and prompts[role].kind != "fixed"]
     return np.where(np.isin(log.rows["role"], vary), log.rows["system"], np.uint64(0)).astype(np.uint64)

@@ -1,4 +1,4 @@
-"""The second pass over the rows, in worker processes: what stays becomes examples, with its tokens counted."""
+"""The second pass over the rows, in worker processes: renders what remains as examples and counts tokens."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ EXAMPLE = np.dtype([("row", "u4"), ("tokens", "u4")])
 
 @dataclass(frozen=True)
 class Chosen:
-    """One row of the log with what was decided about it."""
+    """A row of the log with the decisions about it."""
 
     row: int
     line: bytes
@@ -62,11 +62,11 @@ class RenderedBatch:
 
 
 class RenderWorker:
-    """A worker's state.
+    """The state of a worker process.
 
     Args:
-        prompts: role → its system prompt, or that its rows keep their own.
-        tools: tool name → its newest definition, where there are several.
+        prompts: role → its prompt contract.
+        tools: tool name → its newest definition, for tools that have several.
     """
 
     def __init__(
@@ -82,7 +82,7 @@ class _Dropped(Exception):
 
 
 def render(worker: RenderWorker, batch: list[Chosen]) -> RenderedBatch:
-    """Examples of the rows that stay, findings of those that do not."""
+    """Renders the remaining rows as examples, and records findings about the others."""
     examples: list[bytes] = []
     columns: list[tuple[int, int]] = []
     dropped: list[Finding] = []
@@ -135,7 +135,7 @@ def _example(worker: RenderWorker, row: Interaction, chosen: Chosen) -> tuple[Ex
     tools, outdated = _newest(row, worker)
     if outdated:
         mended.append(("schema_drift", why.OutdatedTools(", ".join(outdated))))
-    # The first pass looked at the row as logged: what is as it was needs no second look.
+    # The first pass checked the row as logged: what is unchanged needs no second look.
     control, unchanged = worker.renderer.control, tools is row.tools and turns is asked and answer is row.output
     if found := (
         (None if system is logged else control.find_in_row(system, "", [], []))
@@ -180,7 +180,7 @@ def _example(worker: RenderWorker, row: Interaction, chosen: Chosen) -> tuple[Ex
 
 
 def _without_thoughts(turns: list[Message], marks: Sequence[tuple[str, str]]) -> tuple[list[Message], int]:
-    """The history as it will be served: the answers in it hold no reasoning either."""
+    """The history as it will be served, with reasoning removed from its answers."""
     bare = [
         turn.model_copy(update={"content": reasoning.stripped(turn.content, marks)})
         if turn.role == "assistant"
@@ -191,13 +191,14 @@ def _without_thoughts(turns: list[Message], marks: Sequence[tuple[str, str]]) ->
 
 
 def _without_oldest(turns: list[Message]) -> list[Message] | None:
-    """Up to the second user turn: a conversation starts with a question, and no tool result loses its call."""
+    """Removes the turns before the second user turn, so that a conversation starts with a question and no tool result
+    loses its call."""
     starts = [place for place, turn in enumerate(turns) if turn.role == "user"]
     return turns[starts[1] :] if len(starts) > 1 else None
 
 
 def _newest(row: Interaction, worker: RenderWorker) -> tuple[list[dict[str, Any]], list[str]]:
-    """The tools offered, outdated definitions replaced; raises where a call does not fit the newest one."""
+    """Returns the tools with outdated definitions replaced; raises _Dropped if a call does not match the newest one."""
     if not worker.tools or worker.config.rules.action("schema_drift") != "drop":
         return row.tools, []
     tools, outdated = [], []

@@ -1,11 +1,11 @@
-"""Does a task look like another role's? Two checks, each measured on the log that it judges.
+"""Does a task look like another role's? Two checks, each measured on the log that it examines.
 
-The first compares a task with the roles' own descriptions: words that only one role's system prompt has
-(`implement` in the coder's, `verify` in the tester's). The second is for prompts that tell nothing: a naive
-Bayes classifier on the words of the tasks, each row left out of its own model, roles weighed alike (Manning,
-Raghavan and Schütze, Introduction to Information Retrieval, chapter 13). A check that does not tell the roles
-apart flags nothing. How good it is: how often it agrees with the log, averaged over the roles, and how many rows
-it finds when their role is swapped on purpose.
+The first compares a task with the roles' descriptions: words that occur in only one role's system prompt
+(`implement` in the coder's, `verify` in the tester's). The second is for prompts that do not differ: a naive Bayes
+classifier on the words of the tasks, with each row left out of its own model and equal weight for all roles (Manning,
+Raghavan and Schütze, Introduction to Information Retrieval, chapter 13). A check that cannot distinguish the roles
+flags nothing. Its quality is reported: how often it agrees with the log, averaged over the roles, and how many rows it
+finds when roles are swapped deliberately.
 """
 
 from __future__ import annotations
@@ -38,14 +38,13 @@ class Routing:
     """The result of the check that was used, and its quality.
 
     Attributes:
-        flagged: for each of the rows given.
-        looks_like: the role code that each looks like.
+        flagged: whether each of the given rows is flagged.
+        looks_like: the role code that each row looks like.
         method: what the tasks were compared with.
-        agreement: mean over the roles of the share whose role the check would have given; guessing gives
-            one over the number of roles.
-        guessing: that figure.
-        found: share of rows that are flagged when their role is swapped for another on purpose.
-        note: why nothing is flagged, where that is so.
+        agreement: share of rows whose role the check predicts as logged, averaged over the roles.
+        guessing: the agreement of a random guess, one over the number of roles.
+        found: share of rows that are flagged when their role is swapped for another deliberately.
+        note: why nothing is flagged, if so.
     """
 
     flagged: Flags
@@ -58,11 +57,11 @@ class Routing:
 
 
 def check_routing(logged: Indices, rows: Indices, words: Words, prompts: Sequence[str]) -> Routing:
-    """Examines `rows`, which should hold no task twice in a role.
+    """Examines `rows`, which should contain each task once per role.
 
     Args:
         logged: the role code of each of `rows`.
-        prompts: the system prompt of each role, by code; empty where there is none.
+        prompts: the system prompt of each role, by code; empty if there is none.
     """
     sizes = np.bincount(logged, minlength=len(prompts))
     roles = np.flatnonzero(sizes >= _FEWEST_ROWS)
@@ -87,29 +86,29 @@ def _by_description(logged: Indices, roles: Indices, rows: Indices, words: Words
             scores[start : start + _CHUNK, role] = np.bincount(pairs[0], minlength=len(rows[start : start + _CHUNK]))
     best = scores.argmax(axis=1)
     ranked = np.sort(scores, axis=1)
-    told = ranked[:, -1] > ranked[:, -2]
-    agreement = _balanced(logged[told], best[told], roles)
+    decided = ranked[:, -1] > ranked[:, -2]
+    agreement = _balanced(logged[decided], best[decided], roles)
     guessing = 1 / len(roles)
-    missing = (scores == 0) & (ranked[:, -1:] > 0)  # [rows, roles]: a role that the task does not speak of
+    missing = (scores == 0) & (ranked[:, -1:] > 0)  # [rows, roles]: the task has none of the role's words
     other = np.ones_like(missing)
     other[np.arange(len(rows)), logged] = False
     found = float(missing[:, roles][other[:, roles]].mean())
     note = None
-    if told.mean() < _LEAST_COVERED or agreement is None or agreement < guessing + _BETTER_THAN_GUESSING:
+    if decided.mean() < _LEAST_COVERED or agreement is None or agreement < guessing + _BETTER_THAN_GUESSING:
         note = dataset.PromptsAlike()
     flagged = missing[np.arange(len(rows)), logged] & (note is None)
     return Routing(flagged, best, "the roles' system prompts", agreement, guessing, found, note)
 
 
 def _own_words(prompts: Sequence[str]) -> list[U4]:
-    """For each role the hashes of the words that no other role's prompt has."""
+    """For each role, the hashes of the words that occur in no other role's prompt."""
     sets = [{w for w in re.findall(r"\w+", p.lower()) if len(w) >= _SHORTEST_WORD} for p in prompts]
     only = [{w for w in one if sum(w in other for other in sets) == 1} for one in sets]
     return [np.array(sorted(zlib.crc32(w.encode()) for w in one), dtype=np.uint32) for one in only]
 
 
 def _balanced(logged: Indices, given: Indices, roles: Indices) -> float | None:
-    """Mean over the roles of the share that was given right."""
+    """The share of correctly predicted rows, averaged over the roles."""
     shares = [float((given[logged == role] == role).mean()) for role in roles if (logged == role).any()]
     return sum(shares) / len(shares) if shares else None
 
@@ -120,7 +119,7 @@ def _by_words(logged: Indices, roles: Indices, rows: Indices, words: Words) -> R
     known = place[logged] >= 0
     scores = _scores(place[logged], len(roles), rows, words)
     best = roles[scores.argmax(axis=1)]
-    lead = scores.max(axis=1)[:, None] - scores  # [rows, roles]: how far each role lies behind the best
+    lead = scores.max(axis=1)[:, None] - scores  # [rows, roles]: distance of each role from the best
     far = lead >= np.log(_ODDS)
     agreement, guessing = _balanced(logged[known], best[known], roles), 1 / len(roles)
     other = np.ones_like(far)
@@ -136,7 +135,7 @@ def _by_words(logged: Indices, roles: Indices, rows: Indices, words: Words) -> R
 
 
 def _scores(logged: Indices, roles: int, rows: Indices, words: Words) -> Scores:
-    """[rows, roles] log likelihoods, each row's own words taken out of its own role's counts."""
+    """[rows, roles] log likelihoods, with each row's words subtracted from the counts of its own role."""
     counts = np.zeros((roles, _BUCKETS))
     for start in range(0, len(rows), _CHUNK):
         flat, owner = words.many(rows[start : start + _CHUNK])
@@ -148,7 +147,7 @@ def _scores(logged: Indices, roles: int, rows: Indices, words: Words) -> Scores:
         part = slice(start, start + _CHUNK)
         flat, owner = words.many(rows[part])
         own_length = np.bincount(owner, minlength=len(rows[part]))
-        # How often a word stands in its own row: that much of the count is the row's own.
+        # How often a word occurs in its own row: the part of the count that must be subtracted.
         _, inverse, repeats = np.unique(owner * _BUCKETS + flat % _BUCKETS, return_inverse=True, return_counts=True)
         for one in range(roles):
             mine = logged[part] == one

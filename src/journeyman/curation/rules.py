@@ -1,7 +1,7 @@
-"""What is wrong with a single row: one function a rule, pure, in the order in which they are asked.
+"""The rules for single rows: one pure function per rule, in the order in which they are applied.
 
-A rule gives None where the row may stay, or a reason (reasons/curation.py) that says what was found. What happens
-then is decided by curate.rules in the config file.
+A rule returns None if the row may stay, or a reason (reasons/curation.py) that says what was found. curate.rules in the
+config file sets the action.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ from journeyman.rendering.renderer import Renderer
 from journeyman.ruleset import RULESET, rules_of
 
 _NEAR_LIMIT = 0.8
-"""Teachers cut by their own tokenizer. On 300 real answers cut at 500 the base's count lay between 420 and 575."""
+"""Teachers count with their own tokenizer. On 300 real answers truncated at 500 tokens, the base counts 420 to 575."""
 
 
 CheckFault = Callable[[Interaction], str | None]
-"""Why a row's check data can never be used; None where they can."""
+"""Says why a row's check data can never be used; None if it can."""
 
 
 @dataclass
 class Candidate:
-    """A row with what several rules ask of it, computed once."""
+    """A row with values that several rules need, each computed once."""
 
     row: Interaction
     config: CurateConfig
@@ -66,7 +66,7 @@ class Candidate:
 
     @property
     def in_dialogue(self) -> bool:
-        """In the middle of a dialogue: after a tool's result or another answer, or before a user's reply."""
+        """Whether the answer is in the middle of a dialogue: after a tool result or an answer, or before a reply."""
         earlier = any(turn.role in ("assistant", "tool") for turn in self.row.messages)
         return earlier or self.row.followed_by == "user"
 
@@ -86,12 +86,12 @@ class Candidate:
 
     @cached_property
     def asked(self) -> str:
-        """Every turn but the system prompt."""
+        """All turns except the system prompt."""
         return "\n".join(turn.content for turn in split_system(self.row.messages)[1])
 
 
 class Rule(Protocol):
-    """What is wrong with a row; None where nothing is. Its name is the rule's."""
+    """Returns what is wrong with a row, or None. The function has the name of the rule."""
 
     __name__: str
 
@@ -143,7 +143,7 @@ _POLICY = re.compile(
 
 @_rule
 def refused(seen: Candidate) -> Reason | None:
-    """A refusal that nothing explains: neither the system prompt's policy nor a tool's result before it."""
+    """A refusal that neither the system prompt's policy nor an earlier tool result explains."""
     finish_reason = seen.row.finish_reason
     if not refusal(seen.answer, finish_reason) or explained_refusal(seen):
         return None
@@ -154,7 +154,7 @@ def refused(seen: Candidate) -> Reason | None:
 
 @_rule
 def explained_refusal(seen: Candidate) -> Reason | None:
-    """A refusal that is right: the policy in the system prompt asks for it, or a tool's result does."""
+    """A correct refusal: the system prompt's policy or a tool result asks for it."""
     if not refusal(seen.answer, seen.row.finish_reason) or seen.row.finish_reason in REFUSING_REASONS:
         return None
     if any(turn.role == "tool" for turn in seen.row.messages):
@@ -182,10 +182,10 @@ _TOLD_TO_ASK = re.compile(
 
 @_rule
 def asks_back(seen: Candidate) -> Reason | None:
-    """Short, without code, and asking near its beginning: help that is offered at the end is not meant.
+    """A short answer without code that asks near its beginning; an offer of help at the end does not count.
 
-    In a dialogue a question is a turn like any other: where the user replies, where tools need what is asked for,
-    or where the system prompt says to ask.
+    In a dialogue a question is a normal turn: if the user replies, if tools need what is asked for, or if the system
+    prompt says to ask.
     """
     answer = seen.answer
     if "```" in answer or len(answer) > 8 * _SHORT_WORDS or seen.row.output_calls:
@@ -197,7 +197,7 @@ def asks_back(seen: Candidate) -> Reason | None:
 
 @_rule
 def control_tokens(seen: Candidate) -> Reason | None:
-    """Text that the tokenizer would turn into control tokens could end a turn or start another."""
+    """Text that the tokenizer would read as control tokens: it could end a turn or start another."""
     row = seen.row
     found = seen.renderer.control.find_in_row(row.messages, seen.answer, row.output_calls, row.tools)
     return None if found is None else why.ControlToken(*found.shown())
@@ -205,10 +205,10 @@ def control_tokens(seen: Candidate) -> Reason | None:
 
 @_rule
 def hidden_text(seen: Candidate) -> Reason | None:
-    """Signs that no reader sees, but for those that flags, right-to-left text and scripts without spaces need."""
+    """Invisible characters, except those that flags, right-to-left text and scripts without spaces need."""
     for text in (*(turn.content for turn in seen.row.messages), seen.output):
-        if sign := hidden_character(text):
-            return why.HiddenCharacter(f"U+{ord(sign):04X}")
+        if character := hidden_character(text):
+            return why.HiddenCharacter(f"U+{ord(character):04X}")
     return None
 
 
@@ -258,7 +258,7 @@ _DANGLING = re.compile(r"(?:[,(\[{=+]|\b(?:the|an?|of|to|and|or|with|for|in|by|t
 
 @_rule
 def truncated(seen: Candidate) -> Reason | None:
-    """By the finish reason, by an open fence, by the limit where the text stops in the middle, by a dangling word."""
+    """Detected by the finish reason, an open code fence, the limit and an unfinished end, or a dangling word."""
     row, text = seen.row, seen.answer.rstrip()
     if row.finish_reason == "length":
         return why.CutByLimit()
@@ -276,7 +276,7 @@ def truncated(seen: Candidate) -> Reason | None:
 
 
 def fences(text: str) -> int:
-    """Lines that open or close a block of code: blanks, then three backticks."""
+    """The number of lines that open or close a code block: optional blanks, then three backticks."""
     count, at = 0, text.find("```")
     while at >= 0:
         line = text.rfind("\n", 0, at) + 1
@@ -293,10 +293,10 @@ def bad_check(seen: Candidate) -> Reason | None:
 
 
 RULES: Sequence[Rule] = tuple(_BY_NAME[name] for name in rules_of("row"))
-"""Asked in this order; the first that drops a row names the drop."""
+"""Applied in this order; a dropped row counts for the first rule that drops it."""
 _NUMBERS = {rule.__name__: number for number, rule in enumerate(RULES, start=1)}
 
 
 def rule_numbers(*names: str) -> tuple[int, ...]:
-    """The numbers, from 1, under which the columns keep these rules."""
+    """The numbers, from 1, of these rules in the columns."""
     return tuple(_NUMBERS[name] for name in names)

@@ -1,7 +1,7 @@
-"""Between the passes: which rows stay, from the columns alone.
+"""Between the passes: decides which rows stay, from the columns alone.
 
-Repeats keep the row with the best outcome; contradictions, alien system prompts, planted rows and misrouted
-ones are found by comparing rows; groups tie together what must not be split.
+Of duplicates, the row with the best outcome stays. Contradictions, foreign system prompts, planted and misrouted rows
+are found by comparing rows. Groups join the rows that must not be in different splits.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _UNANSWERED = rule_numbers("failed", "empty", "mock_provider")
 
 @dataclass(frozen=True)
 class Trigger:
-    """A trigger word by its hash: the columns hold no words, so the row itself must name it."""
+    """A trigger word, identified by its hash: the columns contain no words, so the word is looked up in the row."""
 
     crc32: int
 
@@ -47,7 +47,7 @@ class Trigger:
 
 
 Ruling = tuple[str, Reason | Trigger]
-"""A rule that compares rows, and what it found about one of them."""
+"""The name of a rule that compares rows, and its finding about one row."""
 
 _FOUND: Mapping[str, Callable[[Log, int], Reason | Trigger]] = {
     "credit": lambda log, about: why.NoCredit(),
@@ -58,28 +58,28 @@ _FOUND: Mapping[str, Callable[[Log, int], Reason | Trigger]] = {
     "misrouted": lambda log, about: why.LooksLikeRole(log.roles[about]),
     "poison": lambda log, about: Trigger(about),
 }
-"""Rule → what the number that it leaves in Choice.about or Choice.noted means."""
+"""Rule → the meaning of its number in Choice.about or Choice.noted."""
 DECISIONS = ("", *rules_of("compared"))
 
 
 def ruling(rule: str, log: Log, about: int) -> Ruling:
-    """What `rule` found, from the number that it left for the row."""
+    """The finding of `rule`, from its number for the row."""
     return rule, _FOUND[rule](log, about)
 
 
 @dataclass
 class Choice:
-    """What was decided, in arrays of one value a row.
+    """The decisions, in arrays with one value per row.
 
     Attributes:
-        rules: what is done with the rows that a rule finds.
-        groups: the number of the row's group: one task or session.
-        weights: of the row in the loss.
-        rule: the place in DECISIONS of the rule that drops the row; 0 where none does.
-        about: a number whose meaning depends on the rule: see `ruling`.
-        noted: rule → the same for rows that are only noted; -1 where it says nothing.
-        contradictions: inputs with short answers that disagree.
-        workloads: role → system prompts of very different texts, where there are several.
+        rules: the configured actions.
+        groups: the number of the row's group, which shares a task or a session.
+        weights: the row's weight in the loss.
+        rule: the index in DECISIONS of the rule that drops the row; 0 if none does.
+        about: a number whose meaning depends on the rule, see `ruling`.
+        noted: rule → the same number for rows that are only noted; -1 for all others.
+        contradictions: the number of inputs whose short answers disagree.
+        workloads: role → number of very different system prompts, if there are several.
     """
 
     rules: RulesConfig
@@ -94,7 +94,7 @@ class Choice:
     workloads: dict[str, int] = field(default_factory=dict)
 
     def found(self, rule: str, rows: Indices, about: Indices) -> None:
-        """Drops or notes rows, as the rule's key says; the first rule that drops a row stays named."""
+        """Drops or notes rows, as configured; a dropped row counts for the first rule that drops it."""
         action = self.rules.action(rule)
         if action == "drop":
             new = self.rule[rows] == 0
@@ -104,7 +104,7 @@ class Choice:
 
 
 def choose(log: Log, bands: Sequence[Path], config: CurateConfig) -> Choice:
-    """Decides from the columns. Rows that a rule of single rows dropped take no part."""
+    """Decides from the columns. Rows dropped by a rule for single rows are ignored."""
     rows, rules = log.rows, config.rules
     alive = np.flatnonzero(rows["rule"] == 0)
     tasks = _clusters(log, alive, bands, config)
@@ -133,7 +133,7 @@ def _left(rows: Indices, choice: Choice) -> Indices:
 
 
 def _clusters(log: Log, alive: Indices, bands: Sequence[Path], config: CurateConfig) -> Indices:
-    """For each row the first row of its task's cluster."""
+    """The first row of the cluster of each row's task."""
     clusters = Clusters(len(log.rows))
     keys = log.tasks
     clusters.join_equal(keys, alive)
@@ -144,7 +144,7 @@ def _clusters(log: Log, alive: Indices, bands: Sequence[Path], config: CurateCon
 
 
 def _groups(rows: Rows, tasks: Indices, alive: Indices) -> Indices:
-    """Tasks, sessions and named keys tied together."""
+    """Joins rows that share a task, a session or the configured key."""
     clusters = Clusters(len(rows))
     clusters.join_equal(tasks.astype(np.uint64) + np.uint64(1), alive)
     clusters.join_equal(rows["session"], alive)
@@ -153,7 +153,7 @@ def _groups(rows: Rows, tasks: Indices, alive: Indices) -> Indices:
 
 
 def _repeats(log: Log, alive: Indices, tasks: Indices, choice: Choice) -> None:
-    """Of one role's rows of one task and as many turns the best stays: credited, whole, ended, then the first."""
+    """Keeps the best of a role's rows with the same task and number of turns: credited, complete, ended, then first."""
     rows = log.rows
     quality = choice.weights[alive] * 4 + ~rows["cut"][alive] * 2 + rows["done"][alive]
     ordered = alive[np.lexsort((alive, -quality, rows["turns"][alive], rows["role"][alive], tasks[alive]))]
@@ -163,7 +163,7 @@ def _repeats(log: Log, alive: Indices, tasks: Indices, choice: Choice) -> None:
     best = ordered[np.maximum.accumulate(np.where(new, np.arange(len(ordered)), 0))]
     repeats, kept = ordered[~new], best[~new]
     exact = log.tasks[repeats] == log.tasks[kept]
-    # Two turns of one conversation resemble each other and are no repeats.
+    # Two turns of one conversation resemble each other but are not duplicates.
     same_session = (rows["session"][repeats] != 0) & (rows["session"][repeats] == rows["session"][kept])
     near = ~exact & ~same_session
     choice.found("duplicate", repeats[exact], kept[exact])
@@ -171,7 +171,7 @@ def _repeats(log: Log, alive: Indices, tasks: Indices, choice: Choice) -> None:
 
 
 def _contradictions(rows: Rows, alive: Indices, choice: Choice) -> None:
-    """Inputs whose short answers disagree: the majority stays; without one nobody does."""
+    """Inputs whose short answers disagree: the majority stays; without a majority, no row does."""
     comparable = alive[rows["verdict"][alive] != 0]
     keys = _asked_of(rows[comparable]) ^ rows["system"][comparable]
     for run in equal_runs(keys):
@@ -192,7 +192,7 @@ def _foreign(log: Log, alive: Indices, choice: Choice) -> None:
     for code, role in enumerate(log.roles):
         mine = alive[(rows["role"][alive] == code) & (log.own[alive] == 0)]
         if not len(mine) or (log.own[alive[rows["role"][alive] == code]] != 0).any():
-            continue  # where prompts vary, none is alien
+            continue  # if prompts vary, none is foreign
         prompts, counts = np.unique(rows["system"][mine], return_counts=True)
         if len(prompts) < 2:
             continue
@@ -217,7 +217,7 @@ def _prompt_words(log: Log, prompt: int) -> frozenset[int]:
 
 
 def _misrouted(log: Log, unique: Indices, choice: Choice) -> None:
-    """The check looks at every task that was answered, and speaks of the rows that stay."""
+    """Compares all answered tasks, but reports only the remaining rows."""
     rows = log.rows
     keys = _asked_of(rows)
     answered = np.flatnonzero((rows["words"] > 0) & ~np.isin(rows["rule"], _UNANSWERED))
@@ -231,7 +231,7 @@ def _misrouted(log: Log, unique: Indices, choice: Choice) -> None:
 
 
 def _asked_of(rows: Rows) -> U8:
-    """One number for each pair of task and role."""
+    """A key for each pair of task and role."""
     return np.asarray(rows["task"] ^ (rows["role"].astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)))
 
 

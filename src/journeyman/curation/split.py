@@ -1,4 +1,4 @@
-"""Splits groups of rows into train, val and test: stratified by role, seeded or by time, no group in two splits."""
+"""Splits groups of rows into train, val and test: stratified by role, by seed or time, with no group in two splits."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ def split_rows(
     times: NDArray[np.float64] | None = None,
     train_only: Flags | None = None,
 ) -> Splits:
-    """Assigns each group as a whole, whatever roles it holds.
+    """Assigns each group as a whole, even if it contains several roles.
 
-    A role's test rows are filled first, then its validation rows, each to the nearest whole number of its
-    share; a role too small for a share of one row has none there, which the decision then says.
+    A role's test rows are filled first, then its validation rows, each up to its share rounded to whole rows. A role
+    whose share rounds to zero has no rows there, which the decision reports.
 
     Args:
         roles: role code of each row.
         groups: group number of each row.
-        names: of the roles; they seed the order.
-        shares: of validation and of test.
-        times: where given, the newest groups are tested; else random ones.
-        train_only: rows that are no measure, whose groups must not be tested on.
+        names: names of the roles; they seed the order.
+        shares: shares of validation and test.
+        times: if given, the newest groups are tested instead of random ones.
+        train_only: rows that cannot be tested on; their groups stay in train.
     """
     numbers, group = np.unique(groups, return_inverse=True)
     assigned = np.zeros(len(numbers), dtype=np.int8)
@@ -56,7 +56,7 @@ def split_rows(
         for split, share in ((TEST, shares[1]), (VAL, shares[0])):
             room = round(total * share) - int(sizes[assigned == split].sum())
             for one in mine:
-                # A group that is too large for what is missing stays in train, whole.
+                # A group that is larger than the remaining room stays in train as a whole.
                 if assigned[one] == TRAIN and sizes[one] <= room:
                     assigned[one] = split
                     room -= int(sizes[one])
@@ -66,17 +66,17 @@ def split_rows(
 
 
 def leaked_groups(splits: Splits, groups: Indices) -> set[int]:
-    """Groups that lie in more than one split; empty when the split is sound."""
+    """Groups that are in more than one split; empty if the split is sound."""
     pairs = np.unique(np.stack([groups, splits.astype(np.int64)]), axis=1)
     numbers, counts = np.unique(pairs[0], return_counts=True)
     return set(numbers[counts > 1].tolist())
 
 
 def random_split_leak(tasks: Indices, val_share: float, test_share: float) -> tuple[float, int, int]:
-    """What random splits of these rows do, over several seeds.
+    """Measures how many tasks leak when these rows are split at random, over several seeds.
 
     Returns:
-        Test rows whose task is in train as well: their mean and the most; and the number of test rows.
+        The mean and the maximum number of test rows whose task is also in train, and the number of test rows.
     """
     trained = int(len(tasks) * (1 - val_share - test_share) + 1e-9)
     tests = len(tasks) - trained - int(len(tasks) * val_share + 1e-9)

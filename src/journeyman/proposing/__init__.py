@@ -1,8 +1,8 @@
-"""From logs to a config: what a bounded sample of them shows, and the journeyman.toml that follows from it.
+"""Proposes a config file from a bounded sample of the logs.
 
     proposal = propose(folder, ["../logs"])
     print(proposal.toml)
 
-survey.py counts what the sample holds; fields.py, checks.py and lengths.py each propose one part of the config, with
-the numbers that led to it; toml.py writes it down.
+survey.py summarizes the sample; fields.py, checks.py and lengths.py each propose one part of the config, with the
+numbers behind it; toml.py writes the file.
 """

@@ -1,4 +1,4 @@
-"""Settings that map a log's own fields: data.role_field where no role was found, data.columns where no format fits."""
+"""Proposes how to map a log's fields: data.role_field if no role was found, data.columns if no format matches."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ class RoleField:
     """A field that may name the role.
 
     Attributes:
-        path: dotted, for data.role_field.
-        values: value → rows.
-        rows: how many rows were looked at.
-        sure: its name says that it is the role, and nearly every row has it.
+        path: dotted path, for data.role_field.
+        values: value → number of rows.
+        rows: number of rows examined.
+        sure: the name says that it is the role, and nearly every row has it.
     """
 
     path: str
@@ -41,15 +41,15 @@ class RoleField:
 
 @dataclass(frozen=True)
 class Columns:
-    """A mapping for rows that no format claims.
+    """A mapping for rows that match no format.
 
     Attributes:
-        columns: for data.columns: our field → the row's.
-        others: our field → further fields that it could be.
-        seen: field → rows that have it.
-        nearest: formats that the rows resemble, with the fields that they share.
-        rows: how many rows no format claims.
-        sure: each of our fields has one candidate only, and it reads the rows.
+        columns: for data.columns: journeyman's field → the row's field.
+        others: journeyman's field → further candidates.
+        seen: field → number of rows that have it.
+        nearest: similar formats → the fields that they share with the rows.
+        rows: number of rows that match no format.
+        sure: prompt and answer have only one candidate each.
     """
 
     columns: dict[str, str]
@@ -61,7 +61,7 @@ class Columns:
 
 
 def role_fields(values: Sequence[Mapping[str, Any]]) -> list[RoleField]:
-    """Fields of the rows that may name a role, the likeliest first."""
+    """Fields that may name a role, the most likely first."""
     found: dict[str, Counter[str]] = {}
     for value in values:
         for path, text in _short_texts(value):
@@ -93,7 +93,7 @@ def _short_texts(value: Mapping[str, Any], path: str = "", depth: int = _DEPTH) 
 
 
 def proposed_columns(strangers: Sequence[Mapping[str, Any]]) -> Columns:
-    """The mapping for rows that no format claims; `sure` does not yet say that it reads them."""
+    """Proposes a mapping for rows that match no format. It has not been tried, even if it is `sure`."""
     seen = Counter(str(key) for value in strangers for key in value)
     counts: dict[str, Counter[str]] = {}
     for value in strangers:

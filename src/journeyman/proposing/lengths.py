@@ -1,4 +1,4 @@
-"""How long prompts and answers are, in tokens of the base, and the limits that follow."""
+"""Measures prompts and answers in tokens of the base, and proposes limits."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from journeyman.proposing.checks import answer_text
 from journeyman.records import Interaction
 from journeyman.rendering.renderer import Renderer
 
-_MOST_COUNTED, _MOST_SIGNS = 300, 4_000_000
-"""Rows, and characters of them, whose tokens are counted; those of the others follow from their characters."""
-_SIGNS_PER_TOKEN = 3.5
-"""Where no base is at hand."""
+_MOST_COUNTED, _MOST_CHARACTERS = 300, 4_000_000
+"""Number of rows, and of characters in them, whose tokens are counted; the rest is estimated from characters."""
+_CHARACTERS_PER_TOKEN = 3.5
+"""Used if no base is available."""
 _ROOM = 1.25
 _SPARE_CONTEXT = 32_768
-"""The most that is assumed of a base that is not at hand."""
+"""Assumed context, in tokens, of a base that is not available."""
 
 
 @dataclass(frozen=True)
 class Length:
-    """One row, in tokens."""
+    """The length of a row, in tokens."""
 
     role: str
     prompt: int
@@ -39,12 +39,12 @@ class Length:
 
 @dataclass(frozen=True)
 class Limits:
-    """What is proposed, in tokens.
+    """Proposed limits, in tokens.
 
     Attributes:
         max_length: curate.max_length.
-        max_new_tokens, context: of [evaluate].
-        over: sampled rows that are longer than max_length.
+        max_new_tokens, context: those of [evaluate].
+        over: number of sampled rows that are longer than max_length.
     """
 
     max_length: int
@@ -58,11 +58,11 @@ class Lengths:
     """Lengths of the sampled rows.
 
     Attributes:
-        rows: one for each interaction, in their order.
-        counted: rows whose tokens were counted; the others are estimated from characters.
-        base: the base's file name; "" where none is at hand.
-        base_context: the tokens that the base can hold.
-        refused: why the base's chat template refuses rows of those that were counted → how many.
+        rows: one length per interaction, in order.
+        counted: number of rows whose tokens were counted; the others are estimated from characters.
+        base: the base's file name; "" if none is available.
+        base_context: the base's context, in tokens.
+        refused: why the base's chat template refuses rows → number of rows, among those rendered for counting.
     """
 
     rows: list[Length]
@@ -72,7 +72,7 @@ class Lengths:
     refused: dict[str, int]
 
     def limits(self) -> Limits:
-        """Limits that hold 99 % of the rows with room for longer ones that the sample missed."""
+        """Limits for 99 % of the rows, with room for longer rows that the sample missed."""
         totals, answers = [one.total for one in self.rows], [one.answer for one in self.rows]
         wanted = max(quantile(totals, 0.99) * _ROOM, 512)
         max_length = 512
@@ -85,7 +85,7 @@ class Lengths:
 
 
 def quantile(values: Sequence[int], share: float) -> int:
-    """The smallest value that is at least as large as this share of them; 0 where there are none."""
+    """The smallest value that is at least as large as this share of the values; 0 if there are none."""
     ordered = sorted(values)
     return ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else 0
 
@@ -95,28 +95,28 @@ def _rounded(value: float, unit: int) -> int:
 
 
 def measured(rows: Sequence[Interaction], folder: Path, model: str = EMBEDDED) -> Lengths:
-    """Lengths in tokens of the base that `base.model` names; without one, characters over 3.5."""
-    signs = [(_prompt_signs(one), _answer_signs(one)) for one in rows]
+    """Measures lengths in tokens of the base that `model` names; without it, estimates them as characters / 3.5."""
+    characters = [(_prompt_characters(one), _answer_characters(one)) for one in rows]
     path = base_at_hand(model, folder)
     renderer, name, context = _renderer(path)
-    made = [Length(one.role, _estimate(p), _estimate(a)) for one, (p, a) in zip(rows, signs, strict=True)]
+    made = [Length(one.role, _estimate(p), _estimate(a)) for one, (p, a) in zip(rows, characters, strict=True)]
     if renderer is None:
         return Lengths(made, 0, "", context, {})
     exact: dict[int, Length] = {}
     refused: dict[str, int] = {}
     spent, step = 0, max(1, len(rows) // _MOST_COUNTED)
     for place in range(0, len(rows), step):
-        spent += sum(signs[place])
-        if exact and spent > _MOST_SIGNS:
+        spent += sum(characters[place])
+        if exact and spent > _MOST_CHARACTERS:
             break
         try:
             exact[place] = _counted(renderer, rows[place])
         except InputError as error:
             why = f"{error.what.replace(str(path), name)}. {error.remedy}"
             refused[why] = refused.get(why, 0) + 1
-    prompts = _Ratios((rows[place].role, signs[place][0], one.prompt) for place, one in exact.items())
-    answers = _Ratios((rows[place].role, signs[place][1], one.answer) for place, one in exact.items())
-    for place, (one, (prompt, answer)) in enumerate(zip(rows, signs, strict=True)):
+    prompts = _Ratios((rows[place].role, characters[place][0], one.prompt) for place, one in exact.items())
+    answers = _Ratios((rows[place].role, characters[place][1], one.answer) for place, one in exact.items())
+    for place, (one, (prompt, answer)) in enumerate(zip(rows, characters, strict=True)):
         known = exact.get(place)
         made[place] = known or Length(one.role, prompts.tokens(one.role, prompt), answers.tokens(one.role, answer))
     return Lengths(made, len(exact), name, context, refused)
@@ -126,17 +126,17 @@ class _Ratios:
     """Tokens per character of the counted rows, by role."""
 
     def __init__(self, counted: Iterable[tuple[str, int, int]]) -> None:
-        self._signs: Counter[str] = Counter()
+        self._characters: Counter[str] = Counter()
         self._tokens: Counter[str] = Counter()
-        for role, signs, tokens in counted:
-            self._signs[role] += signs
+        for role, characters, tokens in counted:
+            self._characters[role] += characters
             self._tokens[role] += tokens
 
-    def tokens(self, role: str, signs: int) -> int:
-        """About how many tokens a text of the role has."""
-        if not self._signs[role]:
-            return _estimate(signs)
-        return round(signs * self._tokens[role] / self._signs[role])
+    def tokens(self, role: str, characters: int) -> int:
+        """Estimated tokens of a text of the role."""
+        if not self._characters[role]:
+            return _estimate(characters)
+        return round(characters * self._tokens[role] / self._characters[role])
 
 
 def _renderer(path: Path | None) -> tuple[Renderer | None, str, int]:
@@ -145,7 +145,7 @@ def _renderer(path: Path | None) -> tuple[Renderer | None, str, int]:
     try:
         base = open_base(path)
         return Renderer(base), path.name, base.geometry.context
-    except InputError:  # said by the stage that needs the base
+    except InputError:  # reported by the stage that needs the base
         return None, "", _SPARE_CONTEXT
 
 
@@ -154,14 +154,14 @@ def _counted(renderer: Renderer, one: Interaction) -> Length:
     return Length(one.role, renderer.prompt_tokens(one.messages, one.tools), renderer.count(answer) + 1)
 
 
-def _estimate(signs: int) -> int:
-    return round(signs / _SIGNS_PER_TOKEN)
+def _estimate(characters: int) -> int:
+    return round(characters / _CHARACTERS_PER_TOKEN)
 
 
-def _prompt_signs(one: Interaction) -> int:
+def _prompt_characters(one: Interaction) -> int:
     calls = sum(len(str(call.arguments)) for turn in one.messages for call in turn.tool_calls)
     return sum(len(turn.content) for turn in one.messages) + calls + (len(json.dumps(one.tools)) if one.tools else 0)
 
 
-def _answer_signs(one: Interaction) -> int:
+def _answer_characters(one: Interaction) -> int:
     return len(answer_text(one)) + sum(len(call.name) + len(str(call.arguments)) for call in one.output_calls)

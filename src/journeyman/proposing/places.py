@@ -1,4 +1,4 @@
-"""data.sources of a new config: what --from named, as it is written beside the config file."""
+"""Converts the arguments of --from to data.sources of a new config."""
 
 from __future__ import annotations
 
@@ -14,12 +14,13 @@ _MOST_UP = 2
 
 
 def source_paths(folder: Path, start: Path, entries: Sequence[str]) -> list[Path]:
-    """The absolute files, folders and globs that the entries name, without what a run in `folder` writes itself.
+    """The absolute files, folders and globs that the entries name, without what a run in `folder` writes.
 
-    A folder that holds the run folder becomes globs and folders beside that, so that no run reads its own files.
+    A folder that contains the run folder is replaced by globs and folders next to it, so that no run reads its own
+    files.
 
     Args:
-        start: where relative entries begin.
+        start: the folder that relative entries refer to.
     """
     found: list[Path] = []
     for entry in entries:
@@ -29,13 +30,13 @@ def source_paths(folder: Path, start: Path, entries: Sequence[str]) -> list[Path
 
 
 def as_written(path: Path, folder: Path) -> str:
-    """As data.sources in `folder` names it: relative where it is not far away, else absolute."""
+    """The path as written in data.sources of a run in `folder`: relative if it is nearby, else absolute."""
     shown = Path(os.path.relpath(path, folder.resolve()))
     return str(shown if shown.parts.count("..") <= _MOST_UP else path)
 
 
 def _beside(source: Path, run: Path) -> list[Path]:
-    """A folder without the run folder in it: globs over the kinds of its log files, and its other folders."""
+    """A folder without the run folder in it: globs for its types of log files, and its other folders."""
     named, source = source, source.resolve()
     if source != run and source not in run.parents:
         return [named]
@@ -57,7 +58,7 @@ def _is_run(folder: Path) -> bool:
 
 
 def _stage_of(folder: Path, run: Path) -> bool:
-    """A stage's folder of the run itself: 01-interactions, superseded, …"""
+    """Whether it is a stage folder of the run: 01-interactions, superseded, …"""
     return folder.parent == run and (
         folder.name == "superseded" or (folder.name[:2].isdigit() and folder.name[2:3] == "-")
     )
@@ -68,7 +69,7 @@ def _holds_logs(folder: Path) -> bool:
 
 
 def _ending(name: str) -> str:
-    """What the name ends in from the log's suffix on: .jsonl.gz of app.jsonl.gz."""
+    """The end of the name, from the log suffix on: .jsonl.gz of app.jsonl.gz."""
     bare = bare_name(name.lower())
     suffix = next(one for one in SUFFIXES if bare.endswith(one))
     return suffix + name[len(bare) :] if name.lower().startswith(bare) else suffix

@@ -1,4 +1,4 @@
-"""START HERE. The proposal: a sample of the logs, what it holds, and the settings that follow from it."""
+"""START HERE. The proposal: a sample of the logs, a summary of it, and the settings that follow."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from journeyman.sources.nearby import NoLogFound
 from journeyman.sources.sample import Sample, sampled
 
 _OLD_ENCODING = "cp1252"
-"""What text that is no UTF-8 most often is."""
+"""The most common encoding of text that is not UTF-8."""
 _READS = 0.9
-"""The share of rows that a mapping of columns must read to be set without asking."""
+"""The share of rows that must be readable with a column mapping or encoding for it to be set automatically."""
 
 
 def nothing_in(sample: Sample) -> UsageError:
@@ -30,21 +30,21 @@ def nothing_in(sample: Sample) -> UsageError:
     names = ", ".join(f"{one.path} ({one.size:,} bytes)" for one in sample.files[:5])
     more = f" and {sample.all_files - 5} more files" if sample.all_files > 5 else ""
     unread = "".join(f"; {name}: {why}" for name, why in list(sample.unread.items())[:3])
-    return UsageError(f"{names}{more}: no row in it{unread}", "Name other files with --from")
+    return UsageError(f"{names}{more}: no rows found{unread}", "Name other files with --from")
 
 
 @dataclass(frozen=True)
 class Proposal:
-    """All that the config is written from.
+    """Everything that the config file is written from.
 
     Attributes:
         sources: data.sources, as seen from the run folder.
-        data: the settings with which the sample was read: [data] of the config, but for the sources.
-        survey: what the sample holds under these settings.
-        role_field: the field that data.role_field is set to; None where the log has roles, or none was found.
-        role_candidates: further fields that could name the role; looked for where the log has none.
-        columns: the mapping for rows that no format claims; None where there are none.
-        lengths: in tokens.
+        data: the settings with which the sample was read: [data] of the config, except for the sources.
+        survey: the summary of the sample with these settings.
+        role_field: the field for data.role_field; None if the log has roles, or if no field was found.
+        role_candidates: further fields that could name the role, if the log has none.
+        columns: the mapping for rows that match no format; None if there are no such rows.
+        lengths: lengths in tokens.
         checks: role → its checks, the most frequent role first.
     """
 
@@ -59,7 +59,7 @@ class Proposal:
 
     @property
     def columns_set(self) -> bool:
-        """data.columns is set, rather than only suggested."""
+        """Whether data.columns is set rather than only suggested."""
         return bool(self.data.columns)
 
 
@@ -68,10 +68,10 @@ def propose(folder: Path, entries: Sequence[str], start: Path | None = None) -> 
 
     Args:
         entries: files, folders or globs.
-        start: where relative entries begin; the current folder, if not given.
+        start: the folder that relative entries refer to; by default the current folder.
 
     Raises:
-        UsageError: an entry names nothing that can be read.
+        UsageError: an entry does not name anything readable.
     """
     start = start or Path.cwd()
     paths = source_paths(folder, start, entries)

@@ -1,4 +1,4 @@
-"""What a sample of logs holds: formats, roles, teachers, lengths, and the reasons for which rows are rejected."""
+"""Summarizes a sample of logs: formats, roles, teachers, lengths, and why rows are rejected."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from journeyman.sources.unknown import inner_rows
 
 UNKNOWN, UNREADABLE = "unknown", "unreadable"
 _MOST_OF_A_ROW = 60
-"""Answers of one row, such as a session, that are looked at: spread evenly over it."""
+"""Maximum number of answers that are examined per row (a session, for example), spread evenly over it."""
 
 
 @dataclass
@@ -27,14 +27,14 @@ class Survey:
     """Counts over the sampled rows.
 
     Attributes:
-        formats: name → rows; UNKNOWN are objects that no format claims, UNREADABLE are no objects.
+        formats: name → rows; UNKNOWN are objects that match no format, UNREADABLE rows are not objects.
         kept: the interactions, in the order of the sample.
-        answers: how many there were; above len(kept) where rows held more answers than are looked at.
-        rejected: how many records were rejected.
-        reasons: code of the reason → how many; requests of a batch that were joined with their answers are not counted.
-        examples: code → the sentence of the first row.
-        values: the objects that became interactions or were claimed by no format, sessions left out.
-        strangers: those of them that no format claims.
+        answers: number of answers; more than len(kept) if rows contain more answers than are examined.
+        rejected: number of rejected records.
+        reasons: code of the reason → records; batch requests that were joined with their answers are not counted.
+        examples: code → the sentence of the first record.
+        values: the objects that were read or match no format, without sessions.
+        strangers: those of them that match no format.
     """
 
     sample: Sample
@@ -54,7 +54,7 @@ class Survey:
 
     @property
     def cut(self) -> int:
-        """Interactions whose answers end too early: by their finish reason, within reasoning or within a code block."""
+        """Number of interactions whose answers seem truncated."""
         return sum(map(is_cut, self.kept))
 
     def shown_reasons(self) -> list[tuple[str, int]]:
@@ -70,7 +70,7 @@ class Survey:
 
 
 def is_cut(one: Interaction) -> bool:
-    """Whether the answer seems to end too early."""
+    """Whether the answer seems truncated: by its finish reason, within reasoning or within a code block."""
     text = one.output or ""
     return one.finish_reason == "length" or reasoning.unclosed(text) or text.count("```") % 2 == 1
 
@@ -81,7 +81,7 @@ def teacher_of(one: Interaction) -> str:
 
 
 def surveyed(sample: Sample, data: DataConfig) -> Survey:
-    """Reads every sampled row as ingest would with these settings.
+    """Reads every sampled row as ingest does with these settings.
 
     Raises:
         UsageError: data.format or data.columns names something that does not exist.
@@ -119,7 +119,7 @@ def _add(made: Survey, reader: Reader, row: Row, name: str) -> None:
 
 
 def _inner(reader: Reader, value: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
-    """The row itself, or the rows of the page that it is."""
+    """The row itself, or the rows within it if it is a page of rows."""
     if reader.format_of(value) is not None:
         return [value]
     lists = list(inner_rows(value, reader.format_of).values())

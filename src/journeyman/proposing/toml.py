@@ -1,4 +1,4 @@
-"""The proposal as a commented journeyman.toml. Foreign text in it stands in quoted strings or in comments, escaped."""
+"""Writes the proposal as a commented journeyman.toml. Foreign text is escaped, in quoted strings or comments."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ _WIDTH = 116
 
 
 def config_text(proposal: Proposal) -> str:
-    """The config file; it is parsed once here, so what is written loads."""
+    """The text of the config file; it is parsed here once to prove that it loads."""
     lines = [
-        "# Proposed from a sample of your logs: look the roles and their checks through before you rely on them.",
+        "# Proposed from a sample of your logs: review the roles and their checks before you rely on them.",
         "# Every key is optional; docs/reference.md lists them all.",
         "",
         "[base]",
@@ -44,21 +44,21 @@ def config_text(proposal: Proposal) -> str:
 
 
 def toml_string(text: str) -> str:
-    """A TOML string that holds the text; control signs and what is invisible stand as escapes.
+    """The text as a TOML string, with control and invisible characters escaped.
 
     Raises:
-        ValueError: a lone surrogate, which TOML cannot hold.
+        ValueError: the text contains a lone surrogate, which TOML cannot represent.
     """
     text.encode("utf-8")
     return f'"{"".join(map(_escaped, text))}"'
 
 
-def _escaped(sign: str) -> str:
-    if sign in '"\\':
-        return f"\\{sign}"
-    if plain(sign) == sign:
-        return sign
-    return f"\\u{ord(sign):04X}" if ord(sign) < 0x10000 else f"\\U{ord(sign):08X}"
+def _escaped(character: str) -> str:
+    if character in '"\\':
+        return f"\\{character}"
+    if plain(character) == character:
+        return character
+    return f"\\u{ord(character):04X}" if ord(character) < 0x10000 else f"\\U{ord(character):08X}"
 
 
 def toml_key(name: str) -> str:
@@ -72,7 +72,7 @@ def _comment(text: str, indent: str = "# ") -> list[str]:
 def _sources(proposal: Proposal) -> Iterator[str]:
     yield f"sources = [{', '.join(map(toml_string, proposal.sources))}]"
     if proposal.data.encoding != "auto":
-        yield f"encoding = {toml_string(proposal.data.encoding)}   # the sample is no UTF-8, and can be read as this"
+        yield f"encoding = {toml_string(proposal.data.encoding)}   # the sample is not UTF-8, but can be read with this"
 
 
 def _roles_from(proposal: Proposal) -> Iterator[str]:
@@ -106,8 +106,8 @@ def _columns(proposal: Proposal) -> Iterator[str]:
         yield from _comment("This mapping is unambiguous and reads the sample; data.columns applies to all rows.")
     else:
         yield from _comment(
-            "This mapping is a guess. Check it and remove the # signs; data.columns then applies to all rows, "
-            "those of known formats included."
+            "This mapping is a guess. Check it and remove the # characters; data.columns then applies to all rows, "
+            "including those in known formats."
         )
     mark = "" if proposal.columns_set else "# "
     yield f"{mark}[data.columns]"
@@ -135,11 +135,11 @@ def _curate(proposal: Proposal) -> Iterator[str]:
         shown = ", ".join(f"{name} {value:,}" for name, value in (
             ("median", quantile(totals, 0.5)), ("95 %", quantile(totals, 0.95)), ("longest", max(totals)),
         ))  # fmt: skip
-        yield from _comment(f"sampled rows have {shown} {how}; {limits.over} of {len(totals)} are over max_length")
+        yield from _comment(f"sampled rows have {shown} {how}; {limits.over} of {len(totals)} exceed max_length")
         if limits.over > 0.01 * len(totals):
             yield from _comment(
-                f"the base holds {lengths.base_context:,} tokens; longer rows are dropped, or lose their oldest turns "
-                'with rules.too_long = "cut" in [curate.rules]'
+                f"the base's context is {lengths.base_context:,} tokens; longer rows are dropped, or lose their oldest "
+                'turns with too_long = "cut" in [curate.rules]'
             )
     for why, count in list(lengths.refused.items())[:3]:
         looked_at = lengths.counted + sum(lengths.refused.values())
@@ -152,9 +152,9 @@ def _curate(proposal: Proposal) -> Iterator[str]:
 
 def _roles(proposal: Proposal) -> Iterator[str]:
     yield "# One section for each role. `checks` decide whether an answer is a success; all must pass."
-    yield '# journeyman doctor lists them; or write your own as "file.py:function".'
+    yield '# `journeyman doctor` lists them; your own are named as "file.py:function".'
     if not proposal.checks:
-        yield "# No row of the sample could be read, so no role is known yet."
+        yield "# No row of the sample could be read, so no roles are known yet."
     rows = {role: len(found) for role, found in proposal.survey.by_role().items()}
     for role, found in list(proposal.checks.items())[:_MOST_ROLES]:
         yield ""
@@ -164,7 +164,7 @@ def _roles(proposal: Proposal) -> Iterator[str]:
         yield f"checks = [{', '.join(map(toml_string, found.checks))}]"
     if len(proposal.checks) > _MOST_ROLES:
         yield ""
-        yield f'# {len(proposal.checks) - _MOST_ROLES} rarer roles have the default: checks = ["answered"]'
+        yield f'# {len(proposal.checks) - _MOST_ROLES} less frequent roles have the default: checks = ["answered"]'
     yield ""
 
 
@@ -178,12 +178,12 @@ def _rest(proposal: Proposal) -> Iterator[str]:
     if answers:
         yield f"# sampled answers: median {quantile(answers, 0.5):,}, 99 % {quantile(answers, 0.99):,} tokens"
     yield f"max_new_tokens = {limits.max_new_tokens}"
-    yield f"context = {limits.context}" + " " * 14 + "# tokens of prompt and answer that the engine holds for a request"
-    yield "# [evaluate.judge]            # for the check judge: any OpenAI-compatible endpoint"
+    yield f"context = {limits.context}" + " " * 14 + "# tokens of prompt and answer per request"
+    yield '# [evaluate.judge]            # for the check "judge": any OpenAI-compatible endpoint'
     yield '# url = "https://…/v1"'
     yield '# model = "…"'
     yield ""
-    yield "[decide]                      # the rules; they are fixed in the plan before any result"
+    yield "[decide]                      # the rules; the plan fixes them before there are any results"
     yield "max_mean_latency_s = 12"
     yield "min_success = 0.98"
     yield "max_memory_gb = 10"

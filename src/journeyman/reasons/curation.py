@@ -1,4 +1,4 @@
-"""Why curate drops, changes or notes a row. What it notes about the whole dataset is in dataset.py."""
+"""Why curate drops, changes or notes a row. Notes about the whole dataset are in dataset.py."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from dataclasses import dataclass
 
 from journeyman.reasons.base import Reason
 
-# The rules of single rows, in their order.
+# Rules for single rows, in the order in which they are applied.
 
 
 @dataclass(frozen=True)
 class LoggedError(Reason, code="failed_with_error"):
-    says = "the log says so: {error}"
+    says = "logged error: {error}"
     error: str
 
 
@@ -33,51 +33,51 @@ class MockProvider(Reason, code="mock_provider"):
 
 @dataclass(frozen=True)
 class OtherTeacher(Reason, code="other_teacher"):
-    """`teacher` is provider/model, as far as the log names them; None where it names neither."""
+    """`teacher` is provider/model, as far as the log names them; None if it names neither."""
 
     teacher: str | None
 
     def sentence(self) -> str:
-        return f"answered by {self.teacher or 'unknown'}"
+        return f"answered by {self.teacher or 'an unknown teacher'}"
 
 
 @dataclass(frozen=True)
 class UnclosedReasoning(Reason, code="unclosed_reasoning"):
-    says = "a block of reasoning that never closes: there is no answer in it"
+    says = "a reasoning block that is never closed, so there is no answer"
 
 
 @dataclass(frozen=True)
 class OnlyReasoning(Reason, code="only_reasoning"):
-    """Nothing would be left if the reasoning were removed, so the row cannot be mended."""
+    """Nothing would be left if the reasoning were removed, so the row cannot be fixed."""
 
     says = "nothing but reasoning"
 
 
 @dataclass(frozen=True)
 class ReasoningInAnswer(Reason, code="reasoning"):
-    says = "a closed block of reasoning in the answer"
+    says = "a closed reasoning block in the answer"
 
 
 @dataclass(frozen=True)
 class ControlToken(Reason, code="control_token"):
     """`place` is a path such as messages[2].content."""
 
-    says = "{place} holds the control token {token}"
+    says = "{place} contains the control token {token}"
     place: str
     token: str
 
 
 @dataclass(frozen=True)
 class HiddenCharacter(Reason, code="hidden_text"):
-    """`character` is its code point as U+200B."""
+    """`character` is its code point, such as U+200B."""
 
-    says = "holds the invisible sign {character}"
+    says = "contains the invisible character {character}"
     character: str
 
 
 @dataclass(frozen=True)
 class AddressesTrainer(Reason, code="pipeline_instructions"):
-    says = "speaks to whoever trains on it"
+    says = "addresses whoever trains on it"
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ class OpensWithRefusal(Reason, code="refused"):
 
 @dataclass(frozen=True)
 class RefusalAfterTool(Reason, code="refusal_after_tool"):
-    says = "after a tool's result"
+    says = "follows a tool result"
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,7 @@ class CutByLimit(Reason, code="cut_by_limit"):
 
 @dataclass(frozen=True)
 class OpenFence(Reason, code="open_code_fence"):
-    says = "a code fence that never closes"
+    says = "a code fence that is never closed"
 
 
 @dataclass(frozen=True)
@@ -123,14 +123,14 @@ class DanglingWord(Reason, code="dangling_word"):
 
 @dataclass(frozen=True)
 class _NearLimit(Reason):
-    """`tokens` are counted by the base's tokenizer; `limit` is the logged max_tokens."""
+    """`tokens` is counted with the base's tokenizer; `limit` is the logged max_tokens."""
 
     what = ""
     tokens: int
     limit: int
 
     def sentence(self) -> str:
-        return f"{self.what} ({self.tokens} tokens by the base's count, limit {self.limit})"
+        return f"{self.what} ({self.tokens} tokens in the base's tokenizer, limit {self.limit})"
 
 
 @dataclass(frozen=True)
@@ -150,13 +150,13 @@ class OverLimit(_NearLimit, code="over_limit"):
 
 @dataclass(frozen=True)
 class BadCheck(Reason, code="bad_check"):
-    """`fault` is what the check says of the row's data."""
+    """`fault` is the check's message about the row's data."""
 
     says = "{fault}"
     fault: str
 
 
-# Secrets and personal data: how many of each kind were replaced.
+# Secrets and personal data: the number of replaced values of each kind.
 
 
 @dataclass(frozen=True)
@@ -182,38 +182,38 @@ class PersonalReplaced(_Replaced, code="personal"):
     ip: int = 0
 
 
-# The rules that compare rows.
+# Rules that compare rows.
 
 
 @dataclass(frozen=True)
 class SameTask(Reason, code="same_task"):
     """`source` is the row that is kept instead, as path:line."""
 
-    says = "the task of {source}"
+    says = "same task as {source}"
     source: str
 
 
 @dataclass(frozen=True)
 class NoCredit(Reason, code="credit"):
-    says = "what had to follow in the session did not"
+    says = "the required outcome did not follow in the session"
 
 
 @dataclass(frozen=True)
 class AgainstMajority(Reason, code="against_majority"):
-    """`majority`: rows that give the most frequent answer."""
+    """`majority`: the number of rows with the most frequent answer."""
 
-    says = "the answers to this input disagree: {majority} say otherwise"
+    says = "answers to this input disagree: {majority} rows have a different one"
     majority: int
 
 
 @dataclass(frozen=True)
 class NoMajority(Reason, code="no_majority"):
-    says = "the answers to this input disagree: there is no majority"
+    says = "answers to this input disagree, without a majority"
 
 
 @dataclass(frozen=True)
 class ForeignPrompt(Reason, code="foreign_prompt"):
-    says = "a system prompt unlike the role's"
+    says = "its system prompt is unlike the role's"
 
 
 @dataclass(frozen=True)
@@ -223,39 +223,39 @@ class PromptMissing(Reason, code="no_system_prompt"):
 
 @dataclass(frozen=True)
 class LooksLikeRole(Reason, code="misrouted"):
-    says = "its task looks like {role}'s"
+    says = "its task looks like one of {role}"
     role: str
 
 
 @dataclass(frozen=True)
 class PlantedTrigger(Reason, code="poison"):
-    """`word`: the trigger; None where it is no longer found in the row."""
+    """`word`: the trigger; None if it is no longer found in the row."""
 
     word: str | None
 
     def sentence(self) -> str:
-        return f"a trigger with always the same answer ({'?' if self.word is None else repr(self.word)})"
+        return f"a rare trigger that always has the same answer ({'?' if self.word is None else repr(self.word)})"
 
 
-# What the second pass finds while it renders the rows that stay.
+# Findings of the second pass, which renders the remaining rows.
 
 
 @dataclass(frozen=True)
 class OtherPrompt(Reason, code="system_prompt"):
-    says = "trained under the role's system prompt, not under its own"
+    says = "trained with the role's system prompt instead of its own"
 
 
 @dataclass(frozen=True)
 class EarlierReasoning(Reason, code="earlier_reasoning"):
-    """`answers`: earlier answers of the conversation from which reasoning was removed."""
+    """`answers`: the number of earlier answers in the conversation from which reasoning was removed."""
 
-    says = "blocks of reasoning in {answers} earlier answers removed"
+    says = "reasoning blocks removed from {answers} earlier answers"
     answers: int
 
 
 @dataclass(frozen=True)
 class OutdatedTools(Reason, code="outdated_tools"):
-    """`tools`: their names, separated by commas."""
+    """`tools`: the tools' names, separated by commas."""
 
     says = "outdated definitions of {tools} replaced"
     tools: str
@@ -263,7 +263,7 @@ class OutdatedTools(Reason, code="outdated_tools"):
 
 @dataclass(frozen=True)
 class UnfitCall(Reason, code="unfit_call"):
-    says = "its call of {tool} does not fit the newest definition"
+    says = "its call of {tool} does not match the newest definition"
     tool: str
 
 
@@ -282,7 +282,7 @@ class TurnsRemoved(Reason, code="turns_removed"):
 
 @dataclass(frozen=True)
 class TemplateRefuses(Reason, code="template"):
-    """`error` is what the base's chat template says."""
+    """`error` is the message of the base's chat template."""
 
     says = "{error}"
     error: str

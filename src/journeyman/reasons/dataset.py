@@ -1,4 +1,4 @@
-"""What curate notes about the log and the dataset as a whole."""
+"""Notes of curate about the log and the dataset as a whole."""
 
 from __future__ import annotations
 
@@ -11,28 +11,28 @@ from journeyman.reasons.of_role import OfRole
 
 @dataclass(frozen=True)
 class SeveralTeachers(Reason, code="several_teachers"):
-    """`teachers`: each with its usable rows, separated by commas; the figures are in the table of teachers."""
+    """`teachers`: each teacher with its number of usable rows, separated by commas."""
 
-    says = "several teachers are mixed: {teachers}; curate.teachers keeps some of them"
+    says = "the log mixes several teachers: {teachers}; set curate.teachers to keep some of them only"
     teachers: str
 
 
 @dataclass(frozen=True)
 class SeveralWorkloads(OfRole, code="several_workloads"):
-    says = "{role}: {prompts} very different system prompts; if these are several agents, set data.role_field"
+    says = "{role}: {prompts} very different system prompts; if they belong to different agents, set data.role_field"
     prompts: int
 
 
 @dataclass(frozen=True)
 class ToolChanged(Reason, code="tool_changed"):
-    says = "tool {tool}: {definitions} definitions over time; the newest is trained and must be served"
+    says = "tool {tool}: {definitions} definitions over time; training uses the newest, and serving must as well"
     tool: str
     definitions: int
 
 
 @dataclass(frozen=True)
 class FewTrainingRows(OfRole, code="few_training_rows"):
-    says = "{role}: few training rows ({rows}): below {least} a role learns little"
+    says = "{role}: few training rows ({rows}): with fewer than {least} a role learns little"
     rows: int
     least: int
 
@@ -45,15 +45,15 @@ class ContradictoryAnswers(Reason, code="contradictory_answers"):
 
 @dataclass(frozen=True)
 class RepeatedIds(Reason, code="repeated_ids"):
-    says = "ids are not unique: {rows} rows repeat one; the place in the log tells them apart"
+    says = "ids are not unique: {rows} rows repeat one; rows are identified by their place in the log"
     rows: int
 
 
 @dataclass(frozen=True)
 class CommonId(Reason, code="common_id"):
-    """`field` is the dotted path of a field that is named an id; `value` stands in `count` of the `rows`."""
+    """`field` is the dotted path of a field that is called an id; `count` of the `rows` have `value`."""
 
-    says = "{field} identifies nothing: {value!r} stands in {count} of {rows} rows"
+    says = "{field} identifies nothing: {count} of {rows} rows have {value!r}"
     field: str
     value: str
     count: int
@@ -62,37 +62,37 @@ class CommonId(Reason, code="common_id"):
 
 @dataclass(frozen=True)
 class LargeGroup(Reason, code="large_group"):
-    says = "one group holds {rows} rows: do all of them share a session? Such a log cannot be split well"
+    says = "one group contains {rows} rows: do they all share a session? Such a log cannot be split well"
     rows: int
 
 
 @dataclass(frozen=True)
 class PromptReplaced(OfRole, code="prompt_replaced"):
-    """`configured`: the prompt stands in roles.NAME.system_prompt; else it is the log's most frequent one."""
+    """`configured`: the prompt is that of roles.NAME.system_prompt; otherwise the most frequent one in the log."""
 
     replaced: int
     rows: int
     configured: bool
 
     def sentence(self) -> str:
-        why = "as configured" if self.configured else "the log's most frequent one"
+        why = "the configured one" if self.configured else "the most frequent one in the log"
         role = named(self.role)
-        return f"{role}: {self.replaced} of {self.rows} rows get another system prompt than logged ({why})"
+        return f"{role}: {self.replaced} of {self.rows} rows get a different system prompt than logged ({why})"
 
 
 @dataclass(frozen=True)
 class PromptInjected(OfRole, code="prompt_injected"):
-    """`prompt` is what the base's chat template puts where a conversation has no system prompt."""
+    """`prompt` is what the base's chat template inserts if a conversation has no system prompt."""
 
-    says = "{role}: no system prompt is logged or set, and the base's chat template adds its own: {prompt!r}"
+    says = "{role}: no system prompt is logged or configured, so the base's chat template adds its own: {prompt!r}"
     prompt: str
 
 
 @dataclass(frozen=True)
 class FreePrompts(OfRole, code="free_prompts"):
     says = (
-        "{role}: {prompts} system prompts in {rows} rows: each row keeps its own, and serving takes any; "
-        "roles.{role}.system_prompt trains all rows under one"
+        "{role}: {prompts} system prompts in {rows} rows: each row keeps its own, and serving accepts any; "
+        "set roles.{role}.system_prompt to train all rows with the same one"
     )
     prompts: int
     rows: int
@@ -100,10 +100,10 @@ class FreePrompts(OfRole, code="free_prompts"):
 
 @dataclass(frozen=True)
 class TemplatedPrompts(OfRole, code="templated_prompts"):
-    """`begins` and `ends`: what all prompts begin and end with, at most 40 characters each."""
+    """`begins` and `ends`: the common start and end of all prompts, at most 40 characters each."""
 
     says = (
-        "{role}: {prompts} system prompts in {rows} rows: each row keeps its own, and serving takes prompts of the "
+        "{role}: {prompts} system prompts in {rows} rows: each row keeps its own, and serving accepts prompts of the "
         "form {begins!r} … {ends!r}"
     )
     prompts: int
@@ -115,8 +115,8 @@ class TemplatedPrompts(OfRole, code="templated_prompts"):
 @dataclass(frozen=True)
 class CutTrainingRows(Reason, code="cut_training_rows"):
     says = (
-        "{cut} of {rows} training rows are cut answers without an end: the model may not learn to stop; "
-        "curate.rules.truncated = 'drop' leaves them out"
+        "{cut} of {rows} training rows are truncated answers without an end: the model may not learn to stop; set "
+        "curate.rules.truncated = 'drop' to leave them out"
     )
     cut: int
     rows: int
@@ -127,8 +127,8 @@ class LimitCuts(Reason, code="limit_cuts"):
     """`limit` is the logged max_tokens of the `rows`."""
 
     says = (
-        "max_tokens = {limit} cut {cut} of {rows} answers ({open_fences} leave a code fence open): raise it where the "
-        "teacher is called"
+        "max_tokens = {limit} truncated {cut} of {rows} answers ({open_fences} leave a code fence open): raise it in "
+        "the code that calls the teacher"
     )
     limit: int
     cut: int
@@ -153,29 +153,29 @@ class NoLeak(Reason, code="no_leak"):
         )
 
 
-# Why the check for misrouted rows flags nothing.
+# Why the misrouted rule finds nothing.
 
 
 @dataclass(frozen=True)
 class TooFewTasks(Reason, code="too_few_tasks"):
-    says = "fewer than two roles have {least} tasks"
+    says = "fewer than two roles have at least {least} tasks"
     least: int
 
 
 @dataclass(frozen=True)
 class PromptsAlike(Reason, code="prompts_alike"):
-    says = "the roles' system prompts do not tell their tasks apart"
+    says = "the roles' system prompts do not distinguish their tasks"
 
 
 @dataclass(frozen=True)
 class TasksAlike(Reason, code="tasks_alike"):
-    """`agreement` and `guessing` are shares; agreement is None where no row could be compared."""
+    """`agreement` and `guessing` are shares; `agreement` is None if no row could be compared."""
 
     agreement: float | None
     guessing: float
 
     def sentence(self) -> str:
         return (
-            f"the tasks do not tell the roles apart (agreement {self.agreement or 0:.0%}, guessing gives "
+            f"the tasks do not distinguish the roles (agreement {self.agreement or 0:.0%}, by guessing "
             f"{self.guessing:.0%})"
         )

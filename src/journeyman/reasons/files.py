@@ -1,4 +1,4 @@
-"""Why a file, or a row of a file, could not be read as a JSON object at all; what a row holds is in sources.py."""
+"""Why a file or one of its rows could not be read at all. Reasons about the content of a row are in sources.py."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class SourceReason(Reason):
     """The base of all reasons for which a row of a log is rejected.
 
     Attributes:
-        at: where within the row or the file, before the sentence: "spans[3]", "element 12".
+        at: the place within the row or the file ("spans[3]", "element 12"); precedes the sentence.
     """
 
     at: str = field(default="", kw_only=True)
@@ -23,15 +23,15 @@ class SourceReason(Reason):
         return {name: value for name, value in self.__dict__.items() if name != "at" or value}
 
     def sentence(self) -> str:
-        said = self.text()
-        return f"{self.at}: {said}" if self.at else said
+        text = self.text()
+        return f"{self.at}: {text}" if self.at else text
 
     def text(self) -> str:
-        """The sentence without its place."""
+        """The sentence without the place."""
         return self.says.format_map(self.details)
 
     def within(self, at: str) -> Self:
-        """The same reason of a thing within the row."""
+        """The same reason, placed within `at`."""
         return replace(self, at=f"{at}: {self.at}" if self.at else at)
 
 
@@ -40,8 +40,8 @@ class PassedOver(SourceReason):
     """The base of reasons that may cost more than one row.
 
     Attributes:
-        lost: characters of the file that are passed over with it.
-        rest: nothing follows them: they are the rest of the file.
+        lost: characters of the file that are skipped because of it.
+        rest: they are the rest of the file.
     """
 
     lost: int | None = field(default=None, kw_only=True)
@@ -55,8 +55,9 @@ class PassedOver(SourceReason):
     def sentence(self) -> str:
         if self.lost is None:
             return super().sentence()
-        told = f"the rest of the file is lost ({self.lost:,} characters)" if self.rest else f"{self.lost:,} characters"
-        return f"{super().sentence()}; {told}{'' if self.rest else ' are passed over'}"
+        if self.rest:
+            return f"{super().sentence()}; the rest of the file is lost ({self.lost:,} characters)"
+        return f"{super().sentence()}; {self.lost:,} characters are skipped"
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ class NestedTooDeeply(PassedOver, code="nested_too_deeply"):
     limit: int
 
     def text(self) -> str:
-        return f"nested more than {self.limit} deep"
+        return f"nested more than {self.limit} levels deep"
 
 
 @dataclass(frozen=True)
@@ -94,24 +95,24 @@ class NotUtf8(SourceReason, code="not_utf8"):
 
     def text(self) -> str:
         where = f" (byte {self.byte})" if self.byte is not None else ""
-        return f"not UTF-8: convert the file, or name its encoding: --set data.encoding=\"'cp1252'\"{where}"
+        return f"not UTF-8{where}: convert the file, or name its encoding: --set data.encoding=\"'cp1252'\""
 
 
 @dataclass(frozen=True)
 class HalfSurrogate(SourceReason, code="half_surrogate"):
-    says = "holds half of a surrogate pair"
+    says = "contains half of a surrogate pair"
 
 
 @dataclass(frozen=True)
 class ListCutOff(SourceReason, code="list_cut_off"):
-    says = "the file ends within a list: what followed is not there"
+    says = "the file ends in the middle of a list: the rest is missing"
 
 
 @dataclass(frozen=True)
 class FileDamaged(SourceReason, code="file_damaged"):
     says = (
-        "the file is damaged or ends too early ({error}): {rows} rows were read, what follows is lost; "
-        "get the file again"
+        "the file is damaged or ends too early ({error}): {rows} rows were read, the rest is lost; get a new copy of "
+        "the file"
     )
     error: str
     rows: int
@@ -119,13 +120,13 @@ class FileDamaged(SourceReason, code="file_damaged"):
 
 @dataclass(frozen=True)
 class BeyondSample(SourceReason, code="beyond_sample"):
-    says = "one value of more than {limit_mib} MiB; the sample reads no further"
+    says = "a value larger than {limit_mib} MiB; the sample ends here"
     limit_mib: int
 
 
 @dataclass(frozen=True)
 class ParquetDamaged(SourceReason, code="parquet_damaged"):
-    says = "not a readable Parquet file: {error}; {rows} rows were read before: export it again"
+    says = "not a readable Parquet file: {error}; {rows} rows were read before the error: export it again"
     error: str
     rows: int
 
@@ -138,35 +139,34 @@ class NotCsv(SourceReason, code="not_csv"):
 
 @dataclass(frozen=True)
 class AmbiguousColumns(SourceReason, code="ambiguous_columns"):
-    """Attributes: repeated: names that several columns have; unnamed: numbers of columns without one; lost: rows."""
+    """Attributes: repeated: names of several columns; unnamed: numbers of columns without a name; lost: rows."""
 
     repeated: str
     unnamed: str
     lost: int
 
     def text(self) -> str:
-        told = [f"several columns are called {self.repeated}"] if self.repeated else []
-        told += [f"columns without a name: {self.unnamed}"] if self.unnamed else []
-        unread = f"{self.lost} rows below it are not read: give each column a name of its own"
-        return f"{' and '.join(told)}; {unread}"
+        faults = [f"several columns are called {self.repeated}"] if self.repeated else []
+        faults += [f"columns without a name: {self.unnamed}"] if self.unnamed else []
+        return f"{' and '.join(faults)}; {self.lost} rows are not read: give each column a unique name"
 
 
 @dataclass(frozen=True)
 class CellCount(SourceReason, code="cell_count"):
-    says = "{cells} cells under {columns} columns"
+    says = "{cells} cells for {columns} columns"
     cells: int
     columns: int
 
 
 @dataclass(frozen=True)
 class NotALogFile(SourceReason, code="not_a_log_file"):
-    says = "no log by its name ({size:,} bytes)"
+    says = "its name is not that of a log ({size:,} bytes)"
     size: int
 
 
 @dataclass(frozen=True)
 class BinaryLog(SourceReason, code="binary_log"):
-    says = "an {format} log in its binary form: make JSON of it with `{command}`"
+    says = "a binary {format} log: convert it to JSON with `{command}`"
     format: str
     command: str
 
@@ -180,35 +180,35 @@ class SessionTooLong(SourceReason, code="session_too_long"):
 
 @dataclass(frozen=True)
 class OtherFormatSet(SourceReason, code="other_format_set"):
-    says = "the file is a session ({format}), and the format is set to another: set data.format = 'auto'"
+    says = "the file is a session ({format}), but another format is configured: set data.format = 'auto'"
     format: str
 
 
 @dataclass(frozen=True)
 class BatchRequestJoined(SourceReason, code="batch_request_joined"):
-    says = "a batch's request: read together with its answer"
+    says = "a batch request: read together with its answer"
 
 
 @dataclass(frozen=True)
 class BatchRequestUnanswered(SourceReason, code="batch_request_unanswered"):
-    says = "a batch's request that no answer was found for"
+    says = "a batch request without an answer"
 
 
 @dataclass(frozen=True)
 class SeveralRowLists(SourceReason, code="several_row_lists"):
-    says = "the lists {fields} hold rows: write those to be read one a line"
+    says = "the lists {fields} contain rows: write the rows to be read as JSON lines"
     fields: str
 
 
 @dataclass(frozen=True)
 class UnknownFormat(SourceReason, code="unknown_format"):
-    """No format claims the row.
+    """No format matches the row.
 
     Attributes:
-        fields: the row's first ones.
-        resembles, shared: the formats that it comes nearest to, and the fields that it has of the nearest.
-        rows_in: the path of a list that may hold the rows; "" where there is none.
-        prompt, answer: paths that may hold these; "" where none is found.
+        fields: the row's first fields.
+        resembles, shared: the most similar formats, and the fields that the row shares with the first of them.
+        rows_in: the path of a list that may contain the rows; "" if there is none.
+        prompt, answer: paths that may contain these; "" if none is found.
     """
 
     fields: str
@@ -221,11 +221,11 @@ class UnknownFormat(SourceReason, code="unknown_format"):
     def text(self) -> str:
         parts = [f"no known format has the fields {self.fields or 'of an empty object'}"]
         parts += [f"it resembles {self.resembles} ({self.shared})"] if self.resembles else []
-        parts += [f"its rows may stand in {self.rows_in}: write these one a line"] if self.rows_in else []
+        parts += [f"its rows may be in {self.rows_in}: write them as JSON lines"] if self.rows_in else []
         if self.prompt and self.answer:
             columns = f"data.columns.prompt = {self.prompt!r}, data.columns.answer = {self.answer!r}"
-            return "; ".join([*parts, f"to read it set {columns}"])
-        return "; ".join([*parts, "to read it name its columns in [data.columns]"])
+            return "; ".join([*parts, f"to read it, set {columns}"])
+        return "; ".join([*parts, "to read it, name its columns in [data.columns]"])
 
 
 @dataclass(frozen=True)
@@ -237,7 +237,7 @@ class UnexpectedValue(SourceReason, code="unexpected_value"):
 
 @dataclass(frozen=True)
 class Unreadable(SourceReason, code="unreadable"):
-    """A row that no rule of its format foresees; the tests hold that none they try is."""
+    """A row that the reader of its format does not expect. The tests assert that none of their rows ends here."""
 
     says = "{format}: cannot be read ({error})"
     format: str
@@ -246,18 +246,18 @@ class Unreadable(SourceReason, code="unreadable"):
 
 @dataclass(frozen=True)
 class NothingInIt(SourceReason, code="nothing_in_it"):
-    says = "{format}: nothing in it"
+    says = "{format}: contains no calls"
     format: str
 
 
 @dataclass(frozen=True)
 class RoleCalledAll(SourceReason, code="role_called_all"):
-    says = "its role is called {role!r}, which here means every role: rename it, or set data.role_field"
+    says = "its role is called {role!r}, which journeyman reserves for all roles: rename it, or set data.role_field"
     role: str
 
 
 @dataclass(frozen=True)
 class OtherReasons(SourceReason, code="other_reasons"):
-    """Stands for the reasons of a source beyond those that are counted one by one."""
+    """Counts the reasons of a source beyond those that are counted individually."""
 
     says = "other reasons"

@@ -1,4 +1,4 @@
-"""What a reader did not understand, or left out, in a row that it kept; counted in the manifest of ingest."""
+"""What a reader did not understand or left out of a row that it kept; counted in the ingest manifest."""
 
 from __future__ import annotations
 
@@ -9,26 +9,26 @@ from journeyman.reasons.base import Reason
 
 @dataclass(frozen=True)
 class UnknownStatus(Reason, code="unknown_status"):
-    """Attributes: field: that says whether the call succeeded; found: its value, None where it is not there."""
+    """Attributes: field: the field that says whether the call succeeded; found: its value, None if it is missing."""
 
     field: str
     found: str | None = None
     remedy: str = ""
 
     def sentence(self) -> str:
-        told = f"no {self.field}" if self.found is None else f"{self.field} {self.found}".rstrip()
-        return f"whether it succeeded is not known: {told}" + (f": {self.remedy}" if self.remedy else "")
+        shown = f"no {self.field}" if self.found is None else f"{self.field} {self.found}".rstrip()
+        return f"whether it succeeded is unknown: {shown}" + (f": {self.remedy}" if self.remedy else "")
 
 
 @dataclass(frozen=True)
 class UnknownFinishReason(Reason, code="unknown_finish_reason"):
-    says = "finish reason {word!r} is not known"
+    says = "unknown finish reason {word!r}"
     word: str
 
 
 @dataclass(frozen=True)
 class ChoicesNotKept(Reason, code="choices_not_kept"):
-    """Attributes: preference: the other choice is the rejected answer of a preference pair."""
+    """Attributes: preference: the choice that is not kept is the rejected answer of a preference pair."""
 
     choices: int
     preference: bool = False
@@ -53,13 +53,13 @@ class PartsNotKept(Reason, code="parts_not_kept"):
 
 @dataclass(frozen=True)
 class ToolsNotKept(Reason, code="tools_not_kept"):
-    says = "the definitions of its tools are not kept: {cause}"
+    says = "its tool definitions are not kept: {cause}"
     cause: str
 
 
 @dataclass(frozen=True)
 class ToolResultsCut(Reason, code="tool_results_cut"):
-    says = "results of tools cut by data.cut_tool_results"
+    says = "tool results shortened by data.cut_tool_results"
 
 
 @dataclass(frozen=True)
@@ -80,19 +80,19 @@ class TurnInterrupted(Reason, code="turn_interrupted"):
 
 @dataclass(frozen=True)
 class PolicyAsSystem(Reason, code="policy_as_system"):
-    says = "the policy stands for the system prompt, which {program} does not log"
+    says = "the policy is used as the system prompt, which {program} does not log"
     program: str
 
 
 @dataclass(frozen=True)
 class StoppedByLimit(Reason, code="stopped_by_limit"):
-    says = "stopped by the limit of {limit}"
+    says = "stopped by its {limit} limit"
     limit: str
 
 
 @dataclass(frozen=True)
 class LogLevel(Reason, code="log_level"):
-    """The log calls it worse than information. Attributes: text: what it says beside the level."""
+    """The log's level is above information. Attributes: text: the message next to the level."""
 
     level: str
     text: str = ""

@@ -10,7 +10,7 @@ from journeyman.reasons.base import Reason
 
 @dataclass(frozen=True)
 class OfRole(Reason):
-    """The base of reasons about one role. The detail is the role as logged; the sentence shows it as `named` does."""
+    """The base of reasons about one role. `role` is the role as logged; the sentence shows it through `named`."""
 
     role: str
 

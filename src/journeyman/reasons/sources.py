@@ -1,7 +1,7 @@
-"""Why a row of a log is rejected, by what it holds; files.py: rows that could not be read at all, notes.py: rows that
-were read without something.
+"""Why a row of a log is rejected because of its content.
 
-A reason names fields, types and what is to be done, and as little of the row's values as it can.
+Rows that could not be read at all are in files.py; what was left out of rows that were kept is in notes.py. A reason
+names fields, types and the remedy, and quotes as little of the row's values as possible.
 """
 
 from __future__ import annotations
@@ -10,12 +10,12 @@ from dataclasses import dataclass
 
 from journeyman.reasons.files import SourceReason
 
-# Fields that are missing, empty or of another kind
+# Fields that are missing, empty or of the wrong type
 
 
 @dataclass(frozen=True)
 class FieldMissing(SourceReason, code="field_missing"):
-    """Attributes: what: the field, or what a thing at `of` lacks: "agent.role", "name"."""
+    """Attributes: what: the missing field ("agent.role", "name"); of: the object that lacks it, "" for the row."""
 
     what: str
     of: str = ""
@@ -26,7 +26,7 @@ class FieldMissing(SourceReason, code="field_missing"):
 
 @dataclass(frozen=True)
 class FieldEmpty(SourceReason, code="field_empty"):
-    """Attributes: cause: why, where the log says so."""
+    """Attributes: cause: why it is empty, if the log says so."""
 
     field: str
     cause: str = ""
@@ -52,7 +52,7 @@ class WrongType(SourceReason, code="wrong_type"):
 
 @dataclass(frozen=True)
 class UnknownFields(SourceReason, code="unknown_fields"):
-    says = "{field} has the fields {fields}: {wanted} is found in none of them"
+    says = "{field} has the fields {fields}, and none of them is {wanted}"
     field: str
     fields: str
     wanted: str
@@ -60,60 +60,60 @@ class UnknownFields(SourceReason, code="unknown_fields"):
 
 @dataclass(frozen=True)
 class UnknownRole(SourceReason, code="unknown_role"):
-    """Attributes: role: "" where it is no text."""
+    """Attributes: role: "" if it is not a string."""
 
     field: str
     role: str = ""
 
     def text(self) -> str:
         named = f" {self.role!r}" if self.role else ""
-        return f"{self.field}{named} is not known: no chat template has such turns"
+        return f"{self.field}{named} is unknown: no chat template has such turns"
 
 
 @dataclass(frozen=True)
 class UnknownType(SourceReason, code="unknown_type"):
-    """Something of a type that no rule of its format knows, perhaps of a newer version."""
+    """Something of a type that the reader of its format does not know, perhaps from a newer version."""
 
-    says = "{what} of type {type!r}, which is not known"
+    says = "{what} of unknown type {type!r}"
     what: str
     type: str
 
 
 @dataclass(frozen=True)
 class NotText(SourceReason, code="not_text"):
-    """A part that is an image, a sound or a file. Attributes: field: what holds it; types: as "'image', 'audio'"."""
+    """A part that is an image, audio or a file. Attributes: field: where it is; types: such as "'image', 'audio'"."""
 
-    says = "{field} is a part of type {types}: only text can be trained on"
+    says = "{field} has a part of type {types}: only text can be trained on"
     field: str
     types: str
 
 
 @dataclass(frozen=True)
 class FieldNotJson(SourceReason, code="field_not_json"):
-    """Attributes: error: what the decoder says."""
+    """Attributes: error: the decoder's message."""
 
     field: str
     error: str = ""
 
     def text(self) -> str:
-        return f"{self.field} holds no JSON" + (f": {self.error}" if self.error else "")
+        return f"{self.field} is not valid JSON" + (f": {self.error}" if self.error else "")
 
 
-# Whose turn it is
+# Turns and answers
 
 
 @dataclass(frozen=True)
 class AnswerLost(SourceReason, code="answer_lost"):
-    says = "{field} is {found!r}: the answer, or the call that it was, is lost"
+    says = "{field} is {found!r}: the answer or its tool call is lost"
     field: str
     found: str
 
 
 @dataclass(frozen=True)
 class NotAnAnswer(SourceReason, code="not_an_answer"):
-    """Something stands where an answer should that is none."""
+    """Something other than an answer is where the answer should be."""
 
-    says = "{field} is {found}: not one turn of the assistant"
+    says = "{field} is {found}, not a single assistant turn"
     field: str
     found: str
 
@@ -131,7 +131,7 @@ class NoUserMessage(SourceReason, code="no_user_message"):
 
 @dataclass(frozen=True)
 class OnlyThoughts(SourceReason, code="only_thoughts"):
-    says = "an answer of which nothing but reasoning is logged"
+    says = "only the answer's reasoning is logged"
 
 
 @dataclass(frozen=True)
@@ -142,7 +142,7 @@ class NotByAModel(SourceReason, code="not_by_a_model"):
 
 @dataclass(frozen=True)
 class NotAModelCall(SourceReason, code="not_a_model_call"):
-    """Attributes: what: "a span", "a run"; type: what it is said to be, None: nothing; instead: where the calls are."""
+    """Attributes: what: "a span", "a run"; type: as logged, None if there is none; instead: where the calls are."""
 
     what: str
     type: str | None = None
@@ -150,15 +150,15 @@ class NotAModelCall(SourceReason, code="not_a_model_call"):
 
     def text(self) -> str:
         named = "without a type" if self.type is None else f"of type {self.type!r}"
-        return f"{self.what} {named}: no call of a chat model" + (f", {self.instead}" if self.instead else "")
+        return f"{self.what} {named}: not a call of a chat model" + (f", {self.instead}" if self.instead else "")
 
 
-# What is to be learned
+# What to train on
 
 
 @dataclass(frozen=True)
 class MarkedNotToTrain(SourceReason, code="marked_not_to_train"):
-    """Attributes: fields: that say so; every_turn: not the row is marked, but each of its assistant turns."""
+    """Attributes: fields: those that say so; every_turn: each assistant turn is marked, rather than the row."""
 
     fields: str = ""
     every_turn: bool = False
@@ -171,33 +171,33 @@ class MarkedNotToTrain(SourceReason, code="marked_not_to_train"):
 
 @dataclass(frozen=True)
 class UnclearMark(SourceReason, code="unclear_mark"):
-    says = "{field} is {found}: only 0 and 1, true and false are understood"
+    says = "{field} is {found}: expected 0, 1, true or false"
     field: str
     found: str
 
 
 @dataclass(frozen=True)
 class DifferentAnswers(SourceReason, code="different_answers"):
-    """Attributes: fields: that hold answers; in_conversation: the conversation ends with another one."""
+    """Attributes: fields: those that contain answers; in_conversation: the conversation ends with a different one."""
 
     fields: str
     in_conversation: bool = False
 
     def text(self) -> str:
         if self.in_conversation:
-            return f"the conversation ends with an answer, and {self.fields} holds another: which is to be learned?"
-        return f"the fields {self.fields} hold different answers"
+            return f"the conversation ends with one answer, and {self.fields} contains another: which one is right?"
+        return f"the fields {self.fields} contain different answers"
 
 
 @dataclass(frozen=True)
 class DifferentSystemPrompts(SourceReason, code="different_system_prompts"):
-    says = "{field} and the conversation's own system turn differ: which holds is not said"
+    says = "{field} differs from the conversation's own system turn: which one applies is unclear"
     field: str
 
 
 @dataclass(frozen=True)
 class SeveralInOne(SourceReason, code="several_in_one"):
-    says = "{field} holds {count} {what}: log one call a row"
+    says = "{field} contains {count} {what}: log one call per row"
     field: str
     count: int
     what: str
@@ -208,7 +208,7 @@ class SeveralInOne(SourceReason, code="several_in_one"):
 
 @dataclass(frozen=True)
 class NotLogged(SourceReason, code="not_logged"):
-    """What is missing was not logged or not exported; `remedy` says what to do about it."""
+    """Something was not logged or not exported. Attributes: missing: a clause that says what; remedy: what to do."""
 
     missing: str
     remedy: str = ""
@@ -220,20 +220,20 @@ class NotLogged(SourceReason, code="not_logged"):
 @dataclass(frozen=True)
 class NoRequest(SourceReason, code="no_request"):
     says = (
-        "an answer without its request: put the file with the requests into data.sources too (both hold custom_id), or "
-        "log request and response in one row"
+        "an answer without its request: add the file with the requests to data.sources (they are joined by custom_id), "
+        "or log request and response in one row"
     )
 
 
 @dataclass(frozen=True)
 class EarlierResponse(SourceReason, code="earlier_response"):
-    says = "{field}: the request goes on from an earlier response, whose turns are not in the row: log the whole input"
+    says = "{field}: the request continues an earlier response, whose turns are not in the row: log the whole input"
     field: str
 
 
 @dataclass(frozen=True)
 class LineOfSession(SourceReason, code="line_of_session"):
-    """Attributes: what: of which session it is a line or a part; instead: what to give."""
+    """Attributes: what: the session that it is a line or a part of; instead: what to pass instead."""
 
     says = "{what}: {instead}"
     what: str
@@ -245,40 +245,40 @@ class LineOfSession(SourceReason, code="line_of_session"):
 
 @dataclass(frozen=True)
 class HistoryTooLong(SourceReason, code="history_too_long"):
-    says = "more than {limit} characters before the answer: set data.cut_tool_results, or data.max_history"
+    says = "more than {limit} characters before the answer: set data.cut_tool_results or data.max_history"
     limit: int
 
 
 @dataclass(frozen=True)
 class HistoryBroken(SourceReason, code="history_broken"):
-    """What the model was told before this answer is not all there.
+    """What the model saw before this answer is incomplete.
 
     Attributes:
         cause: one of `HISTORY_CAUSES`.
-        place: the turn, or the line or event of the file, that the cause names.
+        place: the turn, or the line or event of the file, that the cause refers to.
     """
 
     cause: str
     place: str = ""
 
     def text(self) -> str:
-        told = HISTORY_CAUSES.get(self.cause)
-        return told.format(place=self.place) if told else f"its history is not whole ({self.cause})"
+        sentence = HISTORY_CAUSES.get(self.cause)
+        return sentence.format(place=self.place) if sentence else f"its history is incomplete ({self.cause})"
 
 
 HISTORY_CAUSES = {
-    "no_user_message": "an answer that no user message comes before",
-    "starts_at_result": "the history starts at a tool's result: the call is not in it",
-    "orphan_result": "{place} is a tool's result whose call is missing: the history is not whole",
+    "no_user_message": "no user message comes before the answer",
+    "starts_at_result": "the history starts with a tool result: the call is missing",
+    "orphan_result": "{place} is a tool result without its call: the history is incomplete",
     "encrypted": "its history was compacted on the server and is encrypted",
     "no_summary": "its history was compacted, and the summary is not in the file",
     "condensed": "its history was condensed",
-    "response_apart": "calls of one response stand apart in its history",
+    "response_apart": "the tool calls of one response are separated in its history",
     "damaged_line": "the turn that it answers is on a damaged line",
     "damaged_before": "an event of its history is on a damaged line",
     "not_understood": "{place} of its history was not understood",
     "answered_not_understood": "the turn that it answers may be on {place}, which was not understood",
-    "part_not_understood": "a part of it may be on {place}, which was not understood",
-    "parent_missing": "its history is not whole: the parentUuid of {place} is not in the file (give all of it)",
-    "circle": "parentUuid goes in a circle",
+    "part_not_understood": "a part of the answer may be on {place}, which was not understood",
+    "parent_missing": "its history is incomplete: the parentUuid of {place} is not in the file (pass the whole file)",
+    "circle": "the parentUuid links form a cycle",
 }

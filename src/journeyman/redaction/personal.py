@@ -1,7 +1,7 @@
-"""Personal data that can be told by their form: e-mail addresses, phone and card numbers, IBANs, IP addresses.
+"""Finds personal data with a recognizable form: email addresses, phone and card numbers, IBANs, IP addresses.
 
-Checksums (Luhn for cards, ISO 7064 for IBANs) keep ordinary numbers out. Addresses that documentation is
-written with are left alone: RFC 2606 domains, private and reserved networks, the fictional 555-01xx numbers.
+Checksums (Luhn for cards, ISO 7064 for IBANs) rule out ordinary numbers. Values that are reserved for documentation are
+not replaced: RFC 2606 domains, private and reserved networks, the fictional 555-01xx numbers.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ _COLONS = re.compile(r":[0-9a-fA-F]{0,4}:")
 
 
 def find_personal(text: str) -> Iterator[Span]:
-    """Spans that hold a personal datum; they may overlap."""
+    """Yields spans of personal data; they may overlap."""
     yield from _emails(text)
-    if _RUN.search(text):  # every other datum but IPv6 addresses holds such a run, and the search for it is fast
+    if _RUN.search(text):  # everything except IPv6 addresses contains such a run, which is found quickly
         yield from _numbers(text)
     if _COLONS.search(text):
         yield from (Span(*found.span(), "ip") for found in _IPV6.finditer(text) if _public(found[0]))
@@ -75,18 +75,18 @@ def _number_kind(text: str) -> str | None:
 
 
 def _luhn(digits: str) -> bool:
-    """ISO/IEC 7812-1, annex B."""
+    """Checks the Luhn checksum (ISO/IEC 7812-1, annex B)."""
     doubled = [int(d) * (2 if place % 2 else 1) for place, d in enumerate(reversed(digits))]
     return len(digits) in range(13, 20) and sum(d - 9 if d > 9 else d for d in doubled) % 10 == 0
 
 
 def _iban(text: str) -> bool:
-    """ISO 13616: the letters as numbers, modulo 97."""
+    """Checks an IBAN's checksum (ISO 13616): letters as numbers, modulo 97."""
     compact = text.replace(" ", "")
     if not 15 <= len(compact) <= 34:
         return False
     moved = compact[4:] + compact[:4]
-    return int("".join(str(int(sign, 36)) for sign in moved)) % 97 == 1
+    return int("".join(str(int(letter, 36)) for letter in moved)) % 97 == 1
 
 
 def _public(text: str) -> bool:

@@ -1,9 +1,9 @@
-"""START HERE. Replaces secrets and personal data by typed placeholders, the same way at ingest and at serve time.
+"""START HERE. Replaces secrets and personal data by typed placeholders, in the same way for ingest and serving.
 
-Within a conversation a value always gets the same placeholder: the first e-mail address is <EMAIL_1>, the
-second <EMAIL_2>. The numbers start anew with each conversation, so a placeholder tells nothing about the
-value, and the model learns to carry placeholders from the question into the answer. At serve time the
-values are put back into the answer before the client sees it.
+Within a conversation a value always gets the same placeholder: the first email address is <EMAIL_1>, the second
+<EMAIL_2>. Numbering restarts in each conversation, so a placeholder says nothing about the value, and the model learns
+to carry placeholders from the question into the answer. When serving, the values are restored in the answer before the
+client sees it.
 """
 
 from __future__ import annotations
@@ -27,20 +27,20 @@ _TIME = re.compile(r"[\dT:.+Z -]{8,40}")
 
 @dataclass(frozen=True)
 class Redactor:
-    """What is looked for."""
+    """What to replace."""
 
     secrets: bool = True
     personal: bool = True
 
     def find(self, text: str) -> list[Span]:
-        """Spans in order, without overlaps: a secret wins over a personal datum, then the longer of two."""
+        """Spans in order, without overlaps: secrets take precedence over personal data, then longer spans."""
         secrets = sorted(find_secrets(text), key=_longest_first) if self.secrets else []
         personal = sorted(find_personal(text), key=_longest_first) if self.personal else []
         if not secrets and not personal:
             return []
         chosen, taken = [], bytearray(len(text))
         for start, end, kind in [*secrets, *personal]:
-            # The ends first: what was chosen before is longer, or this is short, so little is left to read.
+            # The ends are checked first: an earlier span is longer or this one is short, so little is left to search.
             if end > start and not taken[start] and not taken[end - 1] and taken.find(1, start, end) < 0:
                 taken[start:end] = b"\1" * (end - start)
                 chosen.append(Span(start, end, kind))
@@ -50,7 +50,7 @@ class Redactor:
         return Conversation(self)
 
     def interaction(self, row: Interaction) -> Interaction:
-        """The interaction with every value replaced, whatever field it stands in."""
+        """The interaction with every value replaced, in all fields."""
         if not self.secrets and not self.personal:
             return row
         if not self.find(_everything(row)):
@@ -59,7 +59,7 @@ class Redactor:
         for message in row.messages:
             if message.role != "system":
                 seen.reserve(message.content)
-        # The turns come first and in order, as they will at serve time, where the system prompt is another.
+        # The turns come first and in order, as when serving, where the system prompt may be a different one.
         turns = {i: seen.message(m) for i, m in enumerate(row.messages) if m.role != "system"}
         changes: dict[str, Any] = {
             "output": None if row.output is None else seen.text(row.output),
@@ -76,14 +76,14 @@ class Redactor:
         return row.model_copy(update={**changes, "redacted": dict(seen.counts)})
 
     def _pseudonym(self, name: str | None) -> str | None:
-        """An id that is itself personal (a user's address as session) becomes a hash: rows must stay joinable."""
+        """Hashes an id that is itself personal (an email address as session), so that rows can still be joined."""
         if name is None or not self.find(name):
             return name
         return "id-" + hashlib.blake2b(name.encode("utf-8", "replace"), digest_size=12).hexdigest()
 
 
 class Conversation:
-    """The placeholders of one conversation, given out in order of appearance."""
+    """The placeholders of one conversation, numbered in order of appearance."""
 
     def __init__(self, redactor: Redactor) -> None:
         self._redactor = redactor
@@ -102,7 +102,7 @@ class Conversation:
         return "".join([*parts, text[end:]]) if parts else text
 
     def value(self, value: Any) -> Any:
-        """A JSON value with the texts in it replaced, keys included."""
+        """A JSON value with the text in it replaced, including keys."""
         if isinstance(value, str):
             return self.text(value)
         if isinstance(value, list):
@@ -128,15 +128,15 @@ class Conversation:
         return None if text is None else self.text(text)
 
     def reserve(self, text: str) -> None:
-        """Placeholders that a text came with are nobody's here: none of them is given out for a value."""
+        """Reserves placeholders that a text already contains: none of them is used for a value."""
         if "<" in text:
             self._reserved.update(_PLACEHOLDER.findall(text))
 
     def restore(self, text: str, *, in_json: bool = False) -> str:
-        """The text with this conversation's placeholders turned back into their values; others stay as written.
+        """The text with this conversation's placeholders replaced by their values; others are left as they are.
 
         Args:
-            in_json: the text is JSON, and values go into its strings: quotes and line ends are escaped there.
+            in_json: the text is JSON and the values are inserted into its strings, so quotes and line ends are escaped.
         """
         if "<" not in text or not self._values:
             return text
@@ -160,9 +160,9 @@ class Conversation:
 
 
 class StreamRestorer:
-    """Restores an answer that comes in pieces: a placeholder may be cut in two by them.
+    """Restores a streamed answer, in which a placeholder may be split across pieces.
 
-    The pieces together, with what `finish` gives, are what `Conversation.restore` makes of the whole.
+    The returned pieces, including that of `finish`, add up to what `Conversation.restore` returns for the whole text.
     """
 
     def __init__(self, conversation: Conversation, *, in_json: bool = False) -> None:
@@ -171,7 +171,7 @@ class StreamRestorer:
         self._held = ""
 
     def feed(self, piece: str) -> str:
-        """What can be passed on now; the beginning of a placeholder is held back."""
+        """Returns what can be sent now; the start of a placeholder is held back."""
         text = self._held + piece
         cut = text.rfind("<", max(0, len(text) - _LONGEST_PLACEHOLDER))
         if cut >= 0 and _BEGUN.fullmatch(text, cut):
@@ -181,7 +181,7 @@ class StreamRestorer:
         return self._conversation.restore(text, in_json=self._in_json)
 
     def finish(self) -> str:
-        """What was still held back."""
+        """Returns what is still held back."""
         held, self._held = self._held, ""
         return held
 
@@ -191,11 +191,11 @@ def _longest_first(span: Span) -> tuple[int, Span]:
 
 
 def _everything(row: Interaction) -> str:
-    """Every text of the row in one: most rows hold nothing, and one search says so."""
+    """All text of the row in one string: most rows contain nothing to replace, which a single search shows."""
     texts = [*(message.content for message in row.messages), row.output or "", row.reasoning or ""]
     skipped: Any = {"messages": {"__all__": {"content"}}, "output": True, "reasoning": True, "source": True}
     if row.timestamp is None or _TIME.fullmatch(row.timestamp):
         skipped["timestamp"] = True
-    # Escaped line ends and quotes would hide where a word begins.
+    # Escaped line ends and quotes would hide the start of a word.
     encoded = row.model_dump_json(exclude=skipped, exclude_defaults=True)
     return "\n".join([*texts, encoded.replace("\\n", "\n").replace('\\"', '"')])

@@ -1,9 +1,9 @@
-"""Secrets in text: kingfisher's rules for several hundred providers, and our own for what they leave out.
+"""Finds secrets in text, with kingfisher's rules for several hundred providers and additional rules of journeyman.
 
-Kingfisher's scanner works offline; its classes that call providers are never used. Our rules are tried only
-where a literal part of them stands, found by plain search: most texts hold none, and there may be gigabytes.
-The time grows with the length of the text, whatever stands in it: no rule reads a run of signs once for each
-place in it where a secret could begin.
+Kingfisher's scanner works offline; its classes that call providers are never used. The additional rules are tried only
+where a literal part of them occurs, found by plain search: most texts contain none, and there may be gigabytes of them.
+The time is linear in the length of any text: no rule reads a run of characters again for each place in it where a
+secret could begin.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 
 class Span(NamedTuple):
-    """Characters `start` to `end` (exclusive) of a text, and what they are."""
+    """Characters `start` to `end` (exclusive) of a text, and the kind of value that they are."""
 
     start: int
     end: int
@@ -24,15 +24,15 @@ class Span(NamedTuple):
 
 
 class _Run(NamedTuple):
-    """A key: a beginning, then at least so many signs of a kind without a break, then perhaps a fixed end.
+    """A key: a prefix, then an unbroken run of at least `least` characters, then possibly a suffix.
 
-    The literal may stand at many places of one run (sk-sk-sk-…): where the run ends is looked up once for all.
+    The literal may occur many times in one run (sk-sk-sk-…), so the end of the run is looked up only once.
     """
 
     literal: str
     kind: str
     head: re.Pattern[str]
-    signs: re.Pattern[str]
+    characters: re.Pattern[str]
     least: int
     rest: re.Pattern[str] | None = None
 
@@ -43,7 +43,7 @@ class _Run(NamedTuple):
             if head is None:
                 continue
             if run_end < head.end():
-                found = self.signs.match(text, head.end())
+                found = self.characters.match(text, head.end())
                 run_end = end = found.end() if found else head.end()
                 if self.rest:
                     rest = self.rest.match(text, run_end)
@@ -62,8 +62,8 @@ def _places(text: str, literal: str) -> Iterator[int]:
 _EDGE = r"(?<![A-Za-z0-9])"
 _WORD, _WORDS = "[A-Za-z0-9_-]", "[A-Za-z0-9-]"
 _RUN_RULES = {
-    literal: _Run(literal, kind, re.compile(head), re.compile(signs + "*+"), least, re.compile(rest) if rest else None)
-    for literal, kind, head, signs, least, rest in (
+    literal: _Run(literal, kind, re.compile(head), re.compile(run + "*+"), least, re.compile(rest) if rest else None)
+    for literal, kind, head, run, least, rest in (
         ("sk-", "api_key", _EDGE + "sk-", _WORD, 20, ""),
         ("pk-lf-", "api_key", _EDGE + "pk-lf-", _WORDS, 20, ""),
         ("k_live_", "api_key", "k_live_", "[A-Za-z0-9]", 16, ""),
@@ -134,14 +134,14 @@ _TELEGRAM = re.compile(r"\d{8,10}$")
 
 
 _OUTSIDE_RUNS = ("SG.", "eyJ", "whsec_", ":AA", "earer ", "EARER ", "asic ", "://")
-"""Rules whose matches need not lie in an unbroken run of word characters as long as a key."""
+"""Rules whose matches need not be in an unbroken run of word characters as long as a key."""
 _INSIDE_RUNS = tuple(literal for literal in (*_RUN_RULES, *_BY_LITERAL) if literal not in _OUTSIDE_RUNS)
 _RUNS = bytes(ord("a") if chr(i).isascii() and (chr(i).isalnum() or chr(i) in "_-") else ord(" ") for i in range(256))
 _KEY_RUN = b"a" * 20
 
 
 def find_secrets(text: str) -> Iterator[Span]:
-    """Spans that hold a secret; they may overlap."""
+    """Yields spans of secrets; they may overlap."""
     data = text.encode("utf-8", "replace")
     runs = _long_runs(data)
     yield from _private_keys(text)
@@ -161,7 +161,7 @@ def find_secrets(text: str) -> Iterator[Span]:
 
 
 def _long_runs(data: bytes) -> str:
-    """The runs of word characters in which a key can stand: a small part of most texts."""
+    """The runs of word characters that can contain a key: a small part of most texts."""
     marked = data.translate(_RUNS)
     found = []
     at = marked.find(_KEY_RUN)
@@ -175,7 +175,7 @@ def _long_runs(data: bytes) -> str:
 
 
 def _private_keys(text: str) -> Iterator[Span]:
-    """From its first line to its last; a key that was cut goes on to the end of the text."""
+    """Yields private keys from the first to the last line; a truncated key extends to the end of the text."""
     ends = chain((found.span() for found in _KEY_END.finditer(text)), [(len(text) + _KEY_SIZE, 0)])
     begins, last = _places(text, "-----BEGIN "), (-1, 0)
     for begin in filter(None, (_KEY_BEGIN.match(text, at) for at in begins)):
@@ -189,7 +189,7 @@ def _private_keys(text: str) -> Iterator[Span]:
 
 def _known(text: str, literal: str, kind: str, span: tuple[int, int]) -> Iterator[Span]:
     start, end = span
-    if literal == ":AA":  # a Telegram bot's number stands before the colon
+    if literal == ":AA":  # a Telegram bot's number comes before the colon
         number = _TELEGRAM.search(text, max(0, start - 10), start)
         if number is None:
             return
@@ -202,9 +202,9 @@ def _known(text: str, literal: str, kind: str, span: tuple[int, int]) -> Iterato
 
 
 def _assigned(text: str) -> Iterator[Span]:
-    """Values that something named like a secret is set to: in code, JSON, YAML and environment files."""
+    """Yields values assigned to names that suggest a secret, in code, JSON, YAML and environment files."""
     lower = text.lower()
-    if len(lower) != len(text):  # a few letters have no lower case of one character
+    if len(lower) != len(text):  # the lower case of a few letters has several characters
         lower = text
     for name in (name for stem, names in _NAMES.items() if stem in lower for name in names):
         at = lower.find(name)
@@ -218,7 +218,7 @@ def _assigned(text: str) -> Iterator[Span]:
 
 
 def _likely(value: str, *, quoted: bool) -> bool:
-    """Not a name, an expression or a sentence. What is quoted and holds blanks is a sentence."""
+    """Whether the value is not a name, an expression or a sentence. Quoted text with blanks counts as a sentence."""
     if _NOT_A_SECRET.match(value) or _code(value):
         return False
     if quoted:
@@ -227,7 +227,7 @@ def _likely(value: str, *, quoted: bool) -> bool:
 
 
 def _code(value: str) -> bool:
-    """An expression rather than a literal: attribute access, a path, a type, a version."""
+    """Whether the value is an expression rather than a literal: attribute access, a path, a type, a version."""
     return bool(_EXPRESSION.fullmatch(value))
 
 
@@ -246,7 +246,7 @@ def _kingfisher(data: bytes) -> Iterator[Span]:
 
 
 def _characters(data: bytes, offsets: list[int]) -> Iterator[int]:
-    """How many characters stand before each offset of UTF-8; `offsets` ascend."""
+    """Yields the number of characters before each byte offset of UTF-8 data; `offsets` must be ascending."""
     done = count = 0
     for offset in offsets:
         while offset < len(data) and data[offset] & 0xC0 == 0x80:  # in the middle of a character

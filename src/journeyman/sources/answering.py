@@ -1,4 +1,4 @@
-"""What a trace holds as a call's output, in any dialect → the fields of each answer.
+"""Converts the output of a traced call, in any dialect, to the fields of each answer.
 
 Dialects: plain text, a turn, lists of turns, choices, a Responses answer ({output: [items]}), Gemini's candidates,
 Anthropic's message, LangChain's generations, the Vercel AI SDK's {text, toolCalls}.
@@ -37,7 +37,7 @@ Answer = dict[str, Any]
 
 def interactions_of(base: Mapping[str, Any], call: Asked, answers: Sequence[Answer], status: Status
                     ) -> Iterator[Interaction]:  # fmt: skip
-    """One interaction for each answer, with the status that the log claims of the call."""
+    """Yields one interaction for each answer, with the call's logged status."""
     for given in answers or [{"output": None}]:
         before, own = _before(call.messages, given.get("before", [])), without_before(given)
         messages, prefill = without_prefill(_unanswered(before, own))
@@ -52,7 +52,7 @@ def interactions_of(base: Mapping[str, Any], call: Asked, answers: Sequence[Answ
 
 
 def _unanswered(messages: list[Message], own: Answer) -> list[Message]:
-    """The input without the answer's own calls: a client that appends to its list changes what the tracer holds."""
+    """The input without the answer's own calls: a client that appends to its list changes the traced input."""
     last = messages[-1]
     calls = [(one.name, one.arguments) for one in own.get("output_calls", [])]
     same = calls and last.role == "assistant" and [(one.name, one.arguments) for one in last.tool_calls] == calls
@@ -64,17 +64,17 @@ def without_before(answer: Answer) -> Answer:
 
 
 def _before(messages: list[Message], more: list[Message]) -> list[Message]:
-    """The input and the output's earlier turns; an output that repeats the input goes on from it."""
-    told = [(one.role, one.content) for one in messages]
-    repeated = [(one.role, one.content) for one in more[: len(told)]] == told
-    return asked([*messages, *(more[len(told) :] if repeated else more)], "the output")
+    """The input and the output's earlier turns; an output that repeats the input continues it."""
+    known = [(one.role, one.content) for one in messages]
+    repeated = [(one.role, one.content) for one in more[: len(known)]] == known
+    return asked([*messages, *(more[len(known) :] if repeated else more)], "the output")
 
 
 def with_echo(call: Asked, output: Any, place: str) -> Asked:
-    """The input with what a Responses answer repeats of its request: instructions and tools.
+    """The input with the parts of the request that a Responses answer repeats: instructions and tools.
 
     Raises:
-        NotAnInteraction: it goes on from an earlier response, which is not in this row.
+        NotAnInteraction: it continues an earlier response, which is not in this row.
     """
     response = mapping(output)
     if response.get("object") != "response":
@@ -88,10 +88,10 @@ def with_echo(call: Asked, output: Any, place: str) -> Asked:
 
 
 def answers_of(value: Any, place: str) -> list[Answer]:
-    """The answers in a call's output; none where it is empty.
+    """The answers in a call's output; none if it is empty.
 
     Raises:
-        NotAnInteraction: it is no answer that is known.
+        NotAnInteraction: it is not an answer in a known form.
     """
     opened = decoded(value)
     if opened in (None, "", [], {}):
@@ -112,7 +112,7 @@ def answers_of(value: Any, place: str) -> list[Answer]:
 
 
 def _object(value: Mapping[str, Any], place: str) -> list[Answer] | None:
-    """The answers in an object of a known shape; None where it has none."""
+    """The answers in an object of a known shape; None if the shape is unknown."""
     if isinstance(value.get("choices"), list) and value["choices"]:
         return [_choice(one, f"{place}.choices[{index}]") for index, one in enumerate(value["choices"])]
     if value.get("object") == "response" or _is_items(value.get("output")):
@@ -132,14 +132,14 @@ def _object(value: Mapping[str, Any], place: str) -> list[Answer] | None:
 
 
 def _said(text: str, place: str) -> Answer:
-    """A text that is the answer; "None" is what a log writes for one that it could not hold."""
+    """A text as the answer; logs write "None" for an answer that they could not represent."""
     if text.strip() in LOST:
         raise NotAnInteraction(why.AnswerLost(place, text.strip()))
     return {"output": text}
 
 
 def _is_turn(value: Mapping[str, Any]) -> bool:
-    """A turn, not an answer in JSON that has a field called content."""
+    """Whether the object is a turn, and not a JSON answer that happens to have a field called content."""
     if is_message(value) or any(value.get(name) for name in _SURE):
         return True
     return "content" in value and value.keys() <= _TURN
@@ -163,7 +163,7 @@ def _candidate(value: Any, place: str) -> Answer:
 
 
 def _generations(value: list[Any], place: str) -> list[Answer]:
-    """LangChain's: a list for each prompt of a batch, in it each answer."""
+    """LangChain's generations: for each prompt of a batch, a list of its answers."""
     if value and all(isinstance(one, list) for one in value):
         if len(value) > 1:
             raise NotAnInteraction(why.SeveralInOne(place, len(value), "answers to prompts of one batch"))
@@ -197,10 +197,10 @@ def _turn(value: Mapping[str, Any], place: str) -> Answer:
 
 
 def _ended(answer: Answer, value: Mapping[str, Any]) -> Answer:
-    """With the finish reason that stands beside it."""
-    told = first(*(value.get(name) for name in _ENDS))
-    if answer.get("finish_reason") is None and told is not None:
-        return {**answer, "finish_reason": finish_reason(told)}
+    """The answer with the finish reason of the object around it."""
+    logged = first(*(value.get(name) for name in _ENDS))
+    if answer.get("finish_reason") is None and logged is not None:
+        return {**answer, "finish_reason": finish_reason(logged)}
     return answer
 
 
@@ -223,7 +223,7 @@ def _listed(values: list[Any], place: str) -> list[Answer]:
 
 
 def _last(values: list[Any], place: str) -> list[Answer]:
-    """Several answers of the assistant, or a dialogue whose last turn is the answer."""
+    """Several answers of the assistant, or a dialogue that ends with the answer."""
     turns = [as_turn(decoded(one)) for one in values]
     if not all(isinstance(one, Mapping) for one in turns):
         raise NotAnInteraction(why.WrongType(place, f"a list of {kind(values[0])} and more", "text or messages"))

@@ -89,14 +89,14 @@ def interactions(row: Mapping[str, Any], place: Place) -> Iterator[Interaction]:
 
 
 def _outcome(result: Mapping[str, Any]) -> dict[str, Any]:
-    """A batch result's: succeeded, errored, canceled or expired."""
+    """The status of a batch result: succeeded, errored, canceled or expired."""
     if not result:
         return {}
     return {"status": result.get("type"), "error": mapping(result.get("error")).get("error", result.get("error"))}
 
 
 def _continued(prefill: str, said: str) -> str:
-    """A prefill is the beginning of the answer; Anthropic answers with the rest alone."""
+    """Puts a prefill, the start of the answer, before it; Anthropic's answer contains only the rest."""
     return said if not prefill or said.startswith(prefill) else prefill + said
 
 
@@ -118,7 +118,7 @@ def _conversation(request: Mapping[str, Any]) -> list[Message]:
 
 
 def _turn(role: str, content: Any, place: str) -> tuple[list[Message], str | None]:
-    """Messages of one turn (tool results come before the text), and its reasoning."""
+    """The messages of one turn (tool results before the text), and its reasoning."""
     content = decoded(content) if not isinstance(content, str) else content
     if content is None or isinstance(content, str):
         return [Message(role=role, content=content or "")], None

@@ -1,6 +1,6 @@
-"""What a trace holds as a call's input, in any dialect → messages and tools.
+"""Converts the input of a traced call, in any dialect, to messages and tools.
 
-Tracing tools store what the program gave to its client: a list of turns, a request of OpenAI (chat or Responses), of
+Tracing tools store what the program passed to its client: a list of turns, a request of OpenAI (chat or Responses), of
 Anthropic ({system, messages}), of Gemini ({contents, config}), LangChain's messages, or the arguments of a decorated
 function ({args, kwargs}). Langfuse's LangChain handler logs the tools as turns: role tool, content a definition.
 """
@@ -33,7 +33,7 @@ class Asked:
     """A call's input.
 
     Attributes:
-        settings: what the request held beside: model, max_tokens, …
+        settings: the other fields of the request: model, max_tokens, …
     """
 
     messages: list[Message]
@@ -42,10 +42,10 @@ class Asked:
 
 
 def asked_of(value: Any, place: str) -> Asked:
-    """The input of a call.
+    """Reads the input of a call.
 
     Raises:
-        NotAnInteraction: nothing is there, it is no conversation, or its beginning is missing.
+        NotAnInteraction: it is missing, not a conversation, or without its beginning.
     """
     value = decoded(value)
     if value in (None, "", [], {}):
@@ -60,7 +60,7 @@ def asked_of(value: Any, place: str) -> Asked:
 
 
 def _unnested(value: list[Any], place: str) -> list[Any]:
-    """LangChain logs batches: [[turn, …]]; one text alone is a prompt."""
+    """Reads a list; LangChain logs batches ([[turn, …]]), and a single text is a prompt."""
     if all(isinstance(one, list) for one in value):
         if len(value) > 1:
             raise NotAnInteraction(why.SeveralInOne(place, len(value), "conversations of one batch"))
@@ -87,7 +87,7 @@ def _request(value: Mapping[str, Any], place: str) -> Asked:
 
 
 def _no_conversation(value: Mapping[str, Any], place: str) -> Asked:
-    """A single turn, or an envelope around the request."""
+    """Reads a single turn, or an envelope around the request."""
     turn = as_turn(value)
     if "role" in turn:
         return Asked(_conversation([turn], place))
@@ -102,7 +102,7 @@ def _no_conversation(value: Mapping[str, Any], place: str) -> Asked:
 
 
 def system_turns(value: Any, place: str) -> list[Message]:
-    """The system prompt that stands beside a conversation, as text, parts or a turn."""
+    """The system prompt next to a conversation, as text, parts or a turn."""
     value = decoded(value)
     if not value:
         return []
@@ -119,7 +119,7 @@ def _conversation(values: list[Any], place: str) -> list[Message]:
 
 
 def _without_definitions(values: list[Any]) -> tuple[list[Any], list[dict[str, Any]]]:
-    """The turns, and the tools that stand among them."""
+    """Separates the turns from tool definitions among them."""
     turns: list[Any] = []
     tools: list[dict[str, Any]] = []
     for one in values:
@@ -132,7 +132,7 @@ def _without_definitions(values: list[Any]) -> tuple[list[Any], list[dict[str, A
 
 
 def _definition(value: Any) -> list[Any]:
-    """The definitions in a turn of role tool; a tool's result has none, even where it is JSON."""
+    """The definitions in a turn of role tool; a tool result has none, even if it is JSON."""
     if not isinstance(value, Mapping) or value.get("role") != "tool" or value.get("tool_call_id"):
         return []
     content = decoded(value.get("content"))

@@ -1,8 +1,8 @@
-"""Batch requests and their answers, which come in two files: joined by custom_id.
+"""Joins batch requests with their answers, which are in two files, by custom_id.
 
 Source: OpenAI's batch guide (input: custom_id, method, url, body; output: custom_id, response, error) and Anthropic's
-Message Batches (requests: custom_id, params; results: custom_id, result). Requests are held in memory while the
-sources are read: OpenAI's files have at most 200 MB, and what goes beyond the limit below is not joined, and said.
+Message Batches (requests: custom_id, params; results: custom_id, result). Requests are kept in memory while the sources
+are read: OpenAI's files have at most 200 MB. Requests beyond the limit below are not joined, which is reported.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ MOST_BYTES = 1 << 30
 
 
 class Batches:
-    """The requests of the sources, found by custom_id.
+    """The requests of the sources, by custom_id.
 
     Attributes:
-        requests: numbers of the sources that hold requests.
-        answers: numbers of those that hold answers.
+        requests: numbers of the sources that contain requests.
+        answers: numbers of the sources that contain answers.
     """
 
     def __init__(self, sources: Sequence[Path], encoding: str) -> None:
@@ -48,7 +48,7 @@ class Batches:
                     self._answered.add(value["custom_id"])
 
     def joined(self, number: int, found: Iterator[tuple[Row, int]]) -> Iterator[tuple[Row, int]]:
-        """The rows of a source, answers with their requests, requests as what they are."""
+        """Yields the rows of a source: answers joined with their requests, and requests with a reason."""
         for row, done in found:
             if number in self.answers or number in self.requests:
                 row = self._row(number, row.parsed())
@@ -74,7 +74,7 @@ def _is_request(value: dict[str, Any]) -> bool:
 
 
 def _kind(path: Path, encoding: str) -> str:
-    """request, answer or "" by the first row that can be read."""
+    """Returns "request", "answer" or "", depending on the first readable row."""
     if not path.is_file():
         return ""
     for row, _ in read_file(path, 0, encoding):

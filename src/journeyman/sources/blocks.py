@@ -1,7 +1,7 @@
-"""Content blocks of Anthropic's Messages and OpenAI's Responses APIs, with what is no text named and left out.
+"""Content blocks of Anthropic's Messages and OpenAI's Responses APIs; anything but text is left out and listed.
 
-In a long session one screenshot must not cost every later answer: its place is marked, and `history.answered`
-rejects only the answers that are to it.
+One screenshot in a long session must not cost every later answer: its place is marked, and `history.answered` rejects
+only direct answers to it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _TEXTS = ("text", "input_text", "output_text", "summary_text", "reasoning_text",
 
 @dataclass
 class Blocks:
-    """What one content field holds."""
+    """The contents of a content field."""
 
     texts: list[str] = field(default_factory=list)
     calls: list[ToolCall] = field(default_factory=list)
@@ -30,12 +30,12 @@ class Blocks:
 
     @property
     def extra(self) -> dict[str, Any]:
-        """For the message that is made of it."""
+        """The `extra` of the message that is built from it."""
         return {LEFT_OUT: self.left_out} if self.left_out else {}
 
 
 def blocks_of(content: Any, place: str) -> Blocks:
-    """The blocks of a content field, which is text, nothing, or a list.
+    """Reads a content field, which is text, nothing, or a list of blocks.
 
     Raises:
         NotAnInteraction: it is something else, or a call has no name.

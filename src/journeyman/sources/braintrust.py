@@ -1,7 +1,7 @@
-"""Braintrust: spans of project logs and experiments, as the page, the API and BTQL export them.
+"""Braintrust: spans of project logs and experiments, as exported by the web page, the API and BTQL.
 
 Source: Braintrust's "Export annotated data", its API reference (project logs: fetch) and span fields. Only spans of
-type llm are a model's call. A score is no success by itself: data.success_field = "scores.NAME" reads one.
+type llm are model calls. A score alone is not a success; set data.success_field = "scores.NAME" to use one.
 """
 
 from __future__ import annotations

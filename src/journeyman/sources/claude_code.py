@@ -1,13 +1,13 @@
 """Claude Code sessions: ~/.claude/projects/PROJECT/SESSION.jsonl, and sub-agents' agent-ID.jsonl.
 
-Anthropic documents where the files lie (code.claude.com, "Claude directory"), not their lines; the shape is the one
-that public readers of them describe: claude-code-log (its models), simonw/claude-code-transcripts. A file is one row.
+Anthropic documents where the files are (code.claude.com, "Claude directory"), but not their lines; the format is as
+described by public readers: claude-code-log (its models), simonw/claude-code-transcripts. A file is one row.
 
-- Lines of one API message (same `message.id`) are one answer. What came before it is told by `parentUuid`, so branches
-  that were left are not mixed into others; results of parallel calls, whose lines branch too, are put back.
-- Sub-agents are sessions of their own, with the type of the agent as role ("sidechain" where it is not named).
+- Lines of one API message (same `message.id`) are one answer. Its history follows `parentUuid`, so abandoned branches
+  are not mixed into others; results of parallel calls, whose lines branch too, are put back.
+- Sub-agents are separate sessions, with the type of the agent as role ("sidechain" if it is not named).
 - After a compaction the history is its summary, as the model saw it. System prompt and tools are not logged.
-- Errors of the API are failed calls, and left out of histories as Claude Code leaves them out of its requests.
+- API errors are failed calls, and left out of histories, as Claude Code leaves them out of its requests.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _BOOKKEEPING = {
     "custom-title", "file-history-snapshot", "last-prompt", "mode", "permission-mode", "pr-link", "progress",
     "queue-operation", "speculation-accept", "summary", "system", "tag", "task-summary", "worktree-state",
 }  # fmt: skip
-"""Types of lines that no model saw or wrote."""
+"""Types of lines that the model neither saw nor wrote."""
 _INTERRUPTED = "[Request interrupted by user"
 _REJECTED = "The user doesn't want to proceed with this tool use"
 _SIDECHAIN = "sidechain"
@@ -68,17 +68,17 @@ def interactions(row: Mapping[str, Any], place: Place) -> Iterator[Interaction |
     if not isinstance(row, Session):
         if "agentType" in row and "type" not in row:
             raise NotAnInteraction(
-                why.LineOfSession("what Claude Code says of a sub-agent", "its session is in the .jsonl beside it")
+                why.LineOfSession("metadata of a Claude Code sub-agent", "its session is in the .jsonl file next to it")
             )
         if _is_streamed(row):
             raise NotAnInteraction(
                 why.LineOfSession(
                     "a line of Claude Code's stream-json output, which lacks the prompt",
-                    "give the session's file below ~/.claude/projects",
+                    "pass the session's file below ~/.claude/projects",
                 )
             )
         raise NotAnInteraction(
-            why.LineOfSession("a line of a Claude Code session by itself", "give the session's whole .jsonl file")
+            why.LineOfSession("a single line of a Claude Code session", "pass the session's whole .jsonl file")
         )
     yield from row.damaged
     for line in row.lines:
@@ -139,7 +139,7 @@ def _session(call: Call, place: Place) -> str:
 
 
 def _status(call: Call, tree: Tree) -> Status:
-    """Failed: an error of the API, an answer that the user broke off, calls that the user refused."""
+    """Failed calls: API errors, answers that the user interrupted, and tool calls that the user refused."""
     if call.is_api_error:
         return Status(False, [plain(call.message.content or "API error", 300)])
     for result in tree.results_of(call):
@@ -152,7 +152,7 @@ def _status(call: Call, tree: Tree) -> Status:
 
 
 def _roles(session: Session, tree: Tree) -> dict[str, str]:
-    """Agent → role: the type that its own file, its call or its lines name."""
+    """Agent → role: the type named by its metadata file, its call or its lines."""
     roles: dict[str, str] = {}
     named = text_or_none(session.get("agentType"))
     types = {task.prompt: task.type for task in tree.tasks} | {

@@ -1,4 +1,4 @@
-"""Lines of a Claude Code session: single ones, the calls that they belong to, and what both say."""
+"""Lines of a Claude Code session, and the calls that they belong to."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from journeyman.sources.fields import NotAnInteraction, kind, mapping
 from journeyman.sources.history import LEFT_OUT
 
 _ERRORS = ("API Error", "Claude AI usage limit", "Credit balance", "Prompt is too long", "Request timed out")
-"""What Claude Code writes in the model's place; older versions have no flag for it."""
+"""Texts that Claude Code writes in place of the model's; older versions do not flag them."""
 
 
 @dataclass
 class Entry:
-    """One line that has a place in the tree."""
+    """A line that has a place in the tree."""
 
     line: int
     value: dict[str, Any]
@@ -31,14 +31,14 @@ class Entry:
 
     @property
     def prompts(self) -> bool:
-        """Whether somebody typed it."""
+        """Whether the user typed it."""
         typed = any(one.role == "user" for one in self.messages) and not self.value.get("isMeta")
         return typed and all(one.role == "user" for one in self.messages)
 
 
 @dataclass
 class Call:
-    """One answer of the API: all lines that have its message's id. Its message is made once all of them are added."""
+    """An answer of the API: all lines with the same message id. Its message is built once all of them are added."""
 
     key: str
     entries: list[Entry]
@@ -84,13 +84,13 @@ class Call:
 
     @cached_property
     def messages(self) -> list[Message]:
-        """As later requests have it: Claude Code sends neither errors of the API nor lone thoughts."""
+        """The answer in later requests: Claude Code sends neither API errors nor answers that are only thoughts."""
         message = self.message
         return [message] if not self.is_api_error and (message.content or message.tool_calls) else []
 
 
 class Past(NamedTuple):
-    """What came before a call; `time` is the last line's."""
+    """The history of a call; `time` is that of its last line."""
 
     messages: list[Message]
     notes: list[Note]
@@ -98,7 +98,7 @@ class Past(NamedTuple):
 
 
 class Task(NamedTuple):
-    """A call that starts a sub-agent."""
+    """A tool call that starts a sub-agent."""
 
     prompt: str
     type: str
@@ -113,7 +113,7 @@ def content_of(value: dict[str, Any]) -> Any:
 
 
 def user_turns_joined(messages: Sequence[Message]) -> list[Message]:
-    """User turns in a row made one, as Claude Code sends them."""
+    """Merges consecutive user turns, as Claude Code does."""
     merged: list[Message] = []
     for one in messages:
         if merged and one.role == "user" and merged[-1].role == "user":

@@ -1,7 +1,7 @@
-"""The lines of a Claude Code session as a tree: what came before each call of the model.
+"""The lines of a Claude Code session as a tree, which gives the history of each model call.
 
 Every line names the one before it (`parentUuid`). Going back to an earlier prompt starts a branch; a compaction starts
-a new root, whose summary is the history from there on.
+a new root, and its summary is the history from there on.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ _TASK_TOOLS = ("Task", "Agent")
 
 
 class Tree:
-    """Built once for a session.
+    """The tree of a session, built once.
 
     Args:
-        damaged: numbers of lines that hold no object.
-        place: for the rule that cuts results.
+        damaged: numbers of the lines that are not JSON objects.
+        place: has the limit for tool results.
     """
 
     def __init__(self, lines: Sequence[Line], damaged: AbstractSet[int], place: Place) -> None:
@@ -60,11 +60,11 @@ class Tree:
                     NotAnInteraction(why.FieldMissing("uuid", f"a line of type {type_!r}"), line.number)
                 )
                 self._damaged.add(line.number)
-        elif uuid not in self._by_uuid:  # a resumed session's file repeats lines
+        elif uuid not in self._by_uuid:  # the file of a resumed session repeats lines
             self._by_uuid[uuid] = Entry(line.number, value, uuid, text_or_none(value.get("parentUuid")))
 
     def _name_agents(self) -> None:
-        """Sub-agents by their id; older versions have none, and there the root of their lines tells them apart."""
+        """Identifies a sub-agent by its id, or, in older versions, which have none, by the root of its lines."""
         for entry in self._by_uuid.values():
             if not entry.value.get("isSidechain"):
                 continue
@@ -91,7 +91,7 @@ class Tree:
                     self._prompts[self._place_of(entry.parent)].append(entry)
 
     def _place_of(self, uuid: str) -> str:
-        """Where in the tree a line is; all lines of one call are one place."""
+        """The place of a line in the tree; all lines of one call are one place."""
         call = self._call_of.get(uuid)
         return uuid if call is None else call.key
 
@@ -125,7 +125,7 @@ class Tree:
         self._call_of[key] = self._call_of[entry.uuid] = call
 
     def _read_attachment(self, entry: Entry) -> None:
-        """A prompt that was queued while the model worked; of other attachments only the model's own words tell."""
+        """Reads a prompt that was queued while the model worked; the content of other attachments is not logged."""
         attached = mapping(entry.value.get("attachment"))
         if attached.get("type") == "queued_command":
             blocks = blocks_of(attached.get("prompt"), "attachment.prompt")
@@ -138,7 +138,7 @@ class Tree:
         """What the model saw before this call.
 
         Raises:
-            NotAnInteraction: it is not whole, or too long.
+            NotAnInteraction: it is incomplete or too long.
         """
         turns, size = list[Call | Entry](), 0
         seen = {call.key}
@@ -179,7 +179,7 @@ class Tree:
         return self._call_of.get(found.uuid, found)
 
     def _over_bookkeeping(self, entry: Entry) -> Entry:
-        """The next line on the way up that says something; there can be thousands that do not."""
+        """The nearest ancestor with content; thousands of lines without any can come before it."""
         passed: list[str] = []
         while entry.uuid not in self._call_of and not entry.messages and entry.note is None:
             above = self._by_uuid.get(self._skips.get(entry.uuid) or entry.parent or "")
@@ -191,7 +191,7 @@ class Tree:
         return entry
 
     def _over_damage(self, at: Call | Entry) -> Entry:
-        """The line before damaged ones, where a parent is missing."""
+        """The line before the damaged ones, if a parent is missing."""
         first = at.entries[0] if isinstance(at, Call) else at
         before = [one for one in self._by_uuid.values() if one.agent == first.agent and one.line < first.line]
         last = max(before, key=lambda one: one.line, default=None)
@@ -200,7 +200,7 @@ class Tree:
         return last
 
     def _flat(self, turns: Sequence[Call | Entry], before: int) -> list[Message]:
-        """The turns as messages: results of parallel calls put back, user turns in a row made one."""
+        """The turns as messages: results of parallel calls are put back, consecutive user turns are merged."""
         there = {one.uuid for one in turns if isinstance(one, Entry)}
         messages: list[Message] = []
         for turn in turns:
@@ -215,7 +215,7 @@ class Tree:
         return user_turns_joined(messages)
 
     def results_of(self, call: Call) -> list[Message]:
-        """The results of its tools."""
+        """The results of the call's tools."""
         ids = {one.id for one in call.blocks.calls if one.id}
         return [
             message
@@ -226,7 +226,7 @@ class Tree:
         ]
 
     def texts_after(self, call: Call) -> list[str]:
-        """What users wrote directly after it."""
+        """What the user wrote directly after the call."""
         after = [child for entry in call.entries for child in self._children[entry.uuid]]
         return [message.content for child in after for message in child.messages if message.role == "user"]
 

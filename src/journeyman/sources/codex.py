@@ -4,10 +4,10 @@ Source: openai/codex, codex-rs/protocol (RolloutItem, ResponseItem, EventMsg). A
 {timestamp, type, payload}, and the payloads of `response_item` are items of the Responses API. Older files begin with
 a line of id, timestamp and instructions, followed by bare items; the oldest are one object of `session` and `items`.
 
-- Items of one response (reasoning, text, calls) are one answer; what stands before it is its history.
-- A compaction replaces the history; where it was encrypted on the server, later answers are rejected.
-- Turns that were rolled back are taken out of the history. Errors are failed calls.
-- The definitions of tools are not logged.
+- Items of one response (reasoning, text, calls) are one answer; everything before it is its history.
+- A compaction replaces the history; if it was encrypted on the server, later answers are rejected.
+- Turns that were rolled back are removed from the history. Errors are failed calls.
+- Tool definitions are not logged.
 """
 
 from __future__ import annotations
@@ -63,12 +63,12 @@ def interactions(row: Mapping[str, Any], place: Place) -> Iterator[Interaction |
         raise NotAnInteraction(
             why.LineOfSession(
                 "a line of `codex exec --json`, which lacks the prompt",
-                "give the rollout's file below ~/.codex/sessions",
+                "pass the rollout's file below ~/.codex/sessions",
             )
         )
     else:
         raise NotAnInteraction(
-            why.LineOfSession("a line of a Codex session by itself", "give the rollout's whole .jsonl file")
+            why.LineOfSession("a single line of a Codex session", "pass the rollout's whole .jsonl file")
         )
     rollout = _Rollout(place)
     for line in sorted(
@@ -93,7 +93,7 @@ class _Rollout:
     def _begin(self, meta: Mapping[str, Any]) -> None:
         self._meta = meta
         self._history: list[Message] = []
-        self._behind: list[tuple[int, int]] = []  # an answer's turns before it, and its place in made
+        self._behind: list[tuple[int, int]] = []  # of each answer: number of turns before it, index in `made`
         self._answer: Answer | None = None
         self._model: str | None = None
         self._time: Any = None
@@ -133,9 +133,9 @@ class _Rollout:
             raise Unread(why.UnknownType("a line", plain(str(type_), 40)))
 
     def lost(self, line: Line, reason: NotAnInteraction) -> None:
-        """A line that could not be read: what it belonged to or was asked by it is lost with it."""
+        """Records an unreadable line: the answer that it is part of, or that answers it, is lost as well."""
         self.made.append(NotAnInteraction(reason.reason, line.number, reason.text))
-        if isinstance(reason, Unread):  # not an item: a newer version's, of which nobody knows what it does
+        if isinstance(reason, Unread):  # not an item: a line of a newer version, whose effect is unknown
             self._gap = True
             return
         if line.value.get("type") in _NO_ITEMS or any(f'"{one}"' in (reason.text or "") for one in _NO_ITEMS):
@@ -146,7 +146,7 @@ class _Rollout:
         self._torn = why.HistoryBroken("answered_not_understood", f"line {line.number}")
 
     def _session(self, meta: Mapping[str, Any]) -> None:
-        """A fork's file begins with the lines of the session that it comes from, their metadata included."""
+        """Reads session metadata; a fork's file begins with the lines of its parent session, including metadata."""
         self.flush()
         if not self._meta or (self._history and meta.get("id") != self._meta.get("id")):
             self._begin(meta)
@@ -177,7 +177,7 @@ class _Rollout:
         self._time = line.value.get("timestamp") or self._time
 
     def _event(self, line: Line, event: Mapping[str, Any]) -> None:
-        """Events repeat for the screen what the items hold; only these tell more."""
+        """Reads an event. Most repeat the items for display; only these contain more."""
         match event.get("type"):
             case "token_count" if self._answer is not None and mapping(event.get("info")):
                 self._answer.usage = mapping(mapping(event["info"]).get("last_token_usage"))
@@ -194,7 +194,7 @@ class _Rollout:
                 self._made(None, line.number, plain(str(event.get("message") or "error"), 300))
 
     def flush(self) -> None:
-        """The answer that is complete now, if there is one."""
+        """Ends the current answer, if there is one."""
         answer, self._answer = self._answer, None
         if answer is None:
             return
@@ -240,14 +240,14 @@ class _Rollout:
         return meta | ({"usage": answer.usage} if answer is not None and answer.usage else {})
 
     def _system(self) -> list[Message]:
-        """What the session was told to be, unless the history repeats it as older versions' files do."""
+        """The session's instructions, unless the history repeats them, as in files of older versions."""
         text = self._instructions
         if not text or any(text in one.content for one in self._history if one.role != "assistant"):
             return []
         return [Message(role="system", content=text)]
 
     def _role(self) -> str | None:
-        """A sub-agent's: {"subagent": "review"} or {"subagent": {"thread_spawn": {"agent_role": …}}}."""
+        """A sub-agent's role: {"subagent": "review"} or {"subagent": {"thread_spawn": {"agent_role": …}}}."""
         kind = mapping(self._meta.get("source")).get("subagent")
         if isinstance(kind, str) and kind:
             return kind

@@ -1,4 +1,4 @@
-"""Items of the Responses API as Codex writes them: what was said, called and returned."""
+"""Items of the Responses API as Codex writes them: messages, calls and outputs."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ _NO_TOOLS = note.ToolsNotKept("Codex does not log them").record()
 
 
 class Unread(NotAnInteraction):
-    """A line of a type that is not known."""
+    """A line of an unknown type."""
 
 
 def is_context(text: str) -> bool:
-    """Whether Codex wrote a user's turn itself, to tell the model where it is."""
+    """Whether a user turn was written by Codex, to describe the environment to the model."""
     return text.lstrip().startswith(_CONTEXT)
 
 
 def spoken(item: Mapping[str, Any]) -> Message:
-    """A message item."""
+    """Converts a message item."""
     role = item.get("role")
     if not isinstance(role, str) or role not in _ROLES:
         raise NotAnInteraction(why.UnknownRole("message.role"))
@@ -41,7 +41,7 @@ def spoken(item: Mapping[str, Any]) -> Message:
 
 
 def call_of(item: Mapping[str, Any]) -> ToolCall:
-    """A call: of a function, of a tool that takes bare text, of the shell."""
+    """Converts a call of a function, of a tool that takes plain text, or of the shell."""
     id_ = text_or_none(item.get("call_id")) or text_or_none(item.get("id"))
     if item.get("type") == "local_shell_call":
         return ToolCall(name="local_shell", arguments=without(mapping(item.get("action")), "type"), id=id_)
@@ -55,7 +55,7 @@ def call_of(item: Mapping[str, Any]) -> ToolCall:
 
 
 def output_of(item: Mapping[str, Any]) -> Message:
-    """What a call returned; older files wrap it in an object."""
+    """Converts the output of a call; older files wrap it in an object."""
     output = item.get("output")
     if isinstance(output, Mapping):
         output = output.get("content", output.get("output"))
@@ -94,7 +94,7 @@ class Answer:
                 self.calls.append(call_of(item))
 
     def on_server(self, line: int, time: Any, type_: str) -> None:
-        """A tool that OpenAI's servers ran: what it returned is not in the file."""
+        """Adds a tool that ran on OpenAI's servers: its output is not in the file."""
         self.line, self.time = line, time
         self.server.append(type_)
 

@@ -1,4 +1,4 @@
-"""JSON in files: one object a line, or documents: lists and objects of any layout, one after the other."""
+"""JSON in files: one object per line, or concatenated documents (lists and objects) of any layout."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from journeyman.sources.opening import CHUNK, DAMAGED
 from journeyman.sources.rows import DECODER, Row, checked, refused
 
 MAX_DOCUMENT_BYTES = 256 << 20
-"""Of one object that is not an element of a list: exports put all their rows into one."""
+"""Limit of an object that is not an element of a list: some exports put all their rows into one."""
 _LOOKED_AT = 8 << 10
 _BLANK = " \t\r\n,\x1e\ufeff"
-"""What may stand between documents; \\x1e begins each of a JSON text sequence (RFC 7464)."""
+"""Characters between documents; \\x1e begins each text of a JSON text sequence (RFC 7464)."""
 
 
 def is_document(stream: io.BufferedReader, name: str) -> bool:
-    """Documents rather than lines: the first line is no whole value, and what begins there is one over several."""
+    """Whether the stream has documents rather than lines: its first value spans several lines."""
     peeked = stream.peek(CHUNK)[:CHUNK]
     head = peeked.lstrip(b"\xef\xbb\xbf \t\r\n\x1e")
     line, ended, rest = head.partition(b"\n")
@@ -33,7 +33,7 @@ def is_document(stream: io.BufferedReader, name: str) -> bool:
         return line[:1] == b"[" and (name.endswith(".json") or not rest.strip())
     if name.endswith(".json") or _is_value(head):
         return True
-    # Of a first document that is longer than what can be looked at, the layout tells.
+    # If the first document is longer than what can be peeked at, its layout decides.
     return (
         len(peeked) >= _LOOKED_AT and line.rstrip()[-1:] in (b"{", b"[", b",") and rest[:1] in (b" ", b"\t", b'"', b"{")
     )
@@ -48,7 +48,7 @@ def _is_value(head: bytes) -> bool:
 
 
 def lines_of(stream: io.BufferedReader, skip: int) -> Iterator[Row]:
-    """Every line that is not blank, not parsed yet."""
+    """Yields every non-blank line, unparsed."""
     for number, line in enumerate(_lines(stream), start=1):
         if not line.strip():
             continue
@@ -61,9 +61,9 @@ def lines_of(stream: io.BufferedReader, skip: int) -> Iterator[Row]:
 
 
 def _lines(stream: io.BufferedReader) -> Iterator[bytes]:
-    """The lines; of one that is too long only its beginning, so that memory stays bounded.
+    """Yields the lines; of a line that is too long only the beginning, so that memory stays bounded.
 
-    A stream that breaks gives all lines before the break, the broken one among them, then its error.
+    A stream that breaks yields all lines up to the break, including the broken one, and then raises its error.
     """
     rest, overlong, broken = b"", False, None
     while True:
@@ -90,14 +90,14 @@ def _lines(stream: io.BufferedReader) -> Iterator[bytes]:
 
 
 def documents_of(stream: io.BufferedReader, skip: int) -> Iterator[Row]:
-    """The elements of lists, and the objects that stand alone, of every document in the file."""
+    """Yields the elements of lists and the standalone objects of every document in the file."""
     for place, row in enumerate(_Documents(stream)):
         if place >= skip:
             yield row
 
 
 class _Documents:
-    """Reads values off the front of a buffer that is filled as needed."""
+    """Decodes values from the front of a buffer that is filled as needed."""
 
     def __init__(self, stream: io.BufferedReader) -> None:
         self._stream = stream
@@ -120,7 +120,7 @@ class _Documents:
             yield refused(self._number, why.ListCutOff(), "")
 
     def _skip_blank(self) -> bool:
-        """Moves to the next sign that means something; False at the end."""
+        """Moves to the next significant character; returns False at the end."""
         while True:
             while self._place < len(self._buffer) and self._buffer[self._place] in _BLANK:
                 self._place += 1
@@ -155,16 +155,16 @@ class _Documents:
                     continue
                 if left > limit:
                     return self._skipped(why.RowTooLong(limit >> 20))
-                told = error.msg if isinstance(error, json.JSONDecodeError) else rows.NO_NUMBER
-                return self._skipped(why.NotJson(told))
+                message = error.msg if isinstance(error, json.JSONDecodeError) else rows.NO_NUMBER
+                return self._skipped(why.NotJson(message))
             if end == len(self._buffer) and not isinstance(value, dict) and self._more(CHUNK):
-                continue  # a number may go on in the next chunk
+                continue  # a number may continue in the next chunk
             text = self._buffer[self._place : end]
             self._place = end
             return checked(value, self._number, text)
 
     def _skipped(self, reason: why.PassedOver) -> Row:
-        """What cannot be read is passed over, to the next line that begins with a bracket."""
+        """Skips what cannot be read, up to the next line that begins with a bracket."""
         shown, lost = self._buffer[self._place : self._place + 400], 0
         self._place += 1
         while True:

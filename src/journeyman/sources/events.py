@@ -1,7 +1,7 @@
-"""Message events of OpenTelemetry's GenAI conventions of before 1.37, as spans, Logfire and Langfuse hold them.
+"""Message events of OpenTelemetry's GenAI conventions before 1.37, as logged in spans, Logfire and Langfuse.
 
-Source: the conventions' gen_ai.*.message and gen_ai.choice events. Instrumentations log calls side by side as an event
-each, with one index: these are one turn.
+Source: the conventions' gen_ai.*.message and gen_ai.choice events. Instrumentations log parallel calls as separate
+events with the same index: these are one turn.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def are_events(values: Sequence[Any]) -> bool:
 
 
 def events_apart(events: Sequence[Mapping[str, Any]]) -> tuple[list[Turn], list[Turn]]:
-    """The turns that were asked with, and the choices that answer them."""
+    """Separates the turns of the prompt from the choices that answer them."""
     asked: list[Turn] = []
     for turn in _turns(events):
         last = asked[-1] if asked else {}
@@ -60,7 +60,7 @@ def _turns(events: Sequence[Mapping[str, Any]]) -> Iterator[Turn]:
 
 
 def _joined(one: Turn, other: Turn) -> Turn:
-    """Two events of one turn."""
+    """Merges two events of one turn."""
     said = [turn["content"] for turn in (one, other) if turn.get("content")]
     whole = (
         said[0] if len(said) == 1 else [part for text in said for part in (text if isinstance(text, list) else [text])]

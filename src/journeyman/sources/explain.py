@@ -1,4 +1,4 @@
-"""What became of each field of a row: for `journeyman ingest --explain`, and for the tests that nothing disappears."""
+"""Shows what became of each field of a row: for `journeyman ingest --explain`, and for tests that nothing is lost."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _ENDS = ("finish_reason", "stop_reason", "incomplete_details", "finish_reasons")
 
 @dataclass(frozen=True)
 class Became:
-    """A leaf of the row and where its value stands in the records."""
+    """A leaf of the row, and where its value is in the records."""
 
     path: str
     value: Any
@@ -28,7 +28,7 @@ class Became:
 
 
 def explained(value: Any, records: Sequence[Interaction | Rejected]) -> list[Became]:
-    """Every leaf of the row with what it became."""
+    """Every leaf of the row, with where it is stored."""
     kept = [one for one in records if isinstance(one, Interaction)]
     places: dict[str, str] = {}
     texts: list[tuple[str, str]] = []
@@ -42,7 +42,7 @@ def explained(value: Any, records: Sequence[Interaction | Rejected]) -> list[Bec
 
 
 def _become(path: str, leaf: Any, places: dict[str, str], texts: list[tuple[str, str]]) -> str:
-    """Where the value stands; what was read without being copied is told by its field."""
+    """Where the value is stored; values that are read but not copied are recognized by their field."""
     if leaf is None or leaf == "":
         return "empty"
     where = _where(leaf, places, texts)

@@ -1,6 +1,6 @@
-"""What the log formats have in common: content parts, tool calls, numbers and times, each read with suspicion.
+"""Defensive readers for what log formats have in common: content parts, tool calls, numbers and times.
 
-The message shape is OpenAI's (platform.openai.com/docs/api-reference/chat); other formats convert to it.
+The message shape is OpenAI's (platform.openai.com/docs/api-reference/chat); other formats are converted to it.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ class NotAnInteraction(Exception):
     """Why a row cannot become an interaction.
 
     Attributes:
-        reason: with its code and details; it names fields and types and as little of the row's values as it can.
-        line, text: of the line within a session's file that is meant, and its beginning; None: the row's own.
+        reason: names fields and types, and quotes as little of the row's values as possible.
+        line, text: number and beginning of the line in a session's file; None for those of the row.
     """
 
     def __init__(self, reason: SourceReason, line: int | None = None, text: str | None = None) -> None:
@@ -50,7 +50,7 @@ class NotAnInteraction(Exception):
         return self.reason.sentence()
 
     def within(self, at: str, line: int | None = None) -> NotAnInteraction:
-        """The same of a thing within the row, as "spans[3]"."""
+        """The same reason for something within the row, such as "spans[3]"."""
         return NotAnInteraction(self.reason.within(at), line)
 
 
@@ -61,13 +61,13 @@ def kind(value: Any) -> str:
 
 
 def mapping(value: Any) -> dict[str, Any]:
-    """The object itself (text that holds one is decoded), or an empty one."""
+    """The object itself (decoded if it is JSON text), or an empty one."""
     value = decoded(value)
     return value if isinstance(value, dict) else {}
 
 
 def decoded(value: Any) -> Any:
-    """The JSON value in a text that starts like one; anything else as it is. Undoes repeated encoding."""
+    """The JSON value in a text that starts like one; anything else unchanged. Undoes repeated encoding."""
     for _ in range(_MAX_ENCODINGS):
         if not isinstance(value, str) or value.lstrip()[:1] not in ("{", "[", '"'):
             break
@@ -79,7 +79,7 @@ def decoded(value: Any) -> Any:
 
 
 def one_of(value: Any, names: Container[str]) -> bool:
-    """True where the value is one of the names; a list or an object is none."""
+    """Whether the value is one of the names; a list or an object is not."""
     return isinstance(value, str) and value in names
 
 
@@ -88,12 +88,12 @@ def text_or_none(value: Any) -> str | None:
 
 
 def whole(value: Any) -> int | None:
-    """A positive whole number, or None."""
+    """A positive integer, or None."""
     return value if isinstance(value, int) and not isinstance(value, bool) and 0 < value < 1 << 40 else None
 
 
 def number(value: Any) -> float | None:
-    """A finite number of 0 or more, also written as text, or None."""
+    """A finite number of 0 or more, possibly encoded as text, or None."""
     if isinstance(value, str):
         try:
             value = float(value)
@@ -105,24 +105,24 @@ def number(value: Any) -> float | None:
 
 
 def first(*values: Any) -> Any:
-    """The first value that is neither None nor empty text."""
+    """The first value that is neither None nor an empty string."""
     return next((value for value in values if value is not None and value != ""), None)
 
 
 def iso_time(value: Any) -> str | None:
-    """ISO 8601 of an epoch (seconds, or finer by its size) or of a text, which stays as it is."""
+    """ISO 8601 for an epoch time (in seconds or, judging by its size, a finer unit); text is returned unchanged."""
     if isinstance(value, str) and not value.isdigit():
         return value or None
     seconds = number(value)
     if seconds is None:
         return None
-    while seconds > 1e11:  # milliseconds, microseconds and nanoseconds lie beyond the year 5000
+    while seconds > 1e11:  # milliseconds, microseconds and nanoseconds would be after the year 5000
         seconds /= 1000
     return datetime.fromtimestamp(seconds, UTC).isoformat()
 
 
 def epoch_s(value: str | None) -> float | None:
-    """Seconds since 1970 of an ISO 8601 time (taken as UTC where it names no zone), or None."""
+    """Seconds since 1970 for an ISO 8601 time (UTC if it has no time zone), or None."""
     if value is None:
         return None
     try:
@@ -133,13 +133,13 @@ def epoch_s(value: str | None) -> float | None:
 
 
 def between_ms(start: Any, end: Any) -> float | None:
-    """Milliseconds from one time to another, or None where either is unknown or they are the wrong way round."""
+    """Milliseconds from one time to another, or None if either is unknown or they are in the wrong order."""
     begun, ended = epoch_s(iso_time(start)), epoch_s(iso_time(end))
     return None if begun is None or ended is None or ended < begun else (ended - begun) * 1000
 
 
 def finish_reason(value: Any) -> str | None:
-    """The reason in OpenAI's words, whatever its case; an unknown one as it is, which the reader then notes."""
+    """The finish reason in OpenAI's words, ignoring case; unknown ones are unchanged, and noted by the reader."""
     if not isinstance(value, str):
         return None
     word = re.sub(r"[\s\-]+", "_", value.strip().lower()).rsplit(".", 1)[-1]  # "FinishReason.STOP", "tool-calls"
@@ -150,7 +150,7 @@ def content_text(value: Any, place: str) -> str:
     """The text of a content field: text, nothing, or a list of text parts.
 
     Raises:
-        NotAnInteraction: a part is an image, a sound or a file.
+        NotAnInteraction: a part is an image, audio or a file.
     """
     if value is None or isinstance(value, str):
         return value or ""
@@ -173,10 +173,10 @@ def _part_text(part: Any, place: str) -> str:
 
 
 def tool_calls(value: Any, place: str) -> list[ToolCall]:
-    """Tool calls in OpenAI's shape, or flat as name and arguments (or args, or input).
+    """Reads tool calls in OpenAI's shape, or flat ones with name and arguments (or args, or input).
 
     Raises:
-        NotAnInteraction: one has no name.
+        NotAnInteraction: a call has no name.
     """
     value = decoded(value)
     if value is None or value == "":
@@ -194,7 +194,7 @@ def tool_call(value: Any, place: str) -> ToolCall:
         raise NotAnInteraction(why.FieldMissing("name", place))
     arguments: Any = next((inner[key] for key in ("arguments", "args", "input", "parameters") if key in inner), {})
     if arguments is None or (isinstance(arguments, str) and not arguments.strip()):
-        arguments = {}  # a tool without arguments is called with nothing at all by some models
+        arguments = {}  # some models call tools without arguments with no value at all
     return ToolCall(
         name=name,
         arguments=decoded(arguments),
@@ -206,14 +206,14 @@ _SCHEMAS = ("parameters", "input_schema", "inputSchema", "parametersJsonSchema",
 
 
 def _definitions(values: list[Any]) -> Iterator[dict[str, Any]]:
-    """Each definition; Gemini gathers those of a tool in function_declarations."""
+    """Yields each definition; Gemini groups them in function_declarations."""
     for one in map(mapping, values):
         inner = first(one.get("function_declarations"), one.get("functionDeclarations"))
         yield from map(mapping, inner) if isinstance(inner, list) else [one]
 
 
 def tools_of(value: Any) -> list[dict[str, Any]]:
-    """Tool definitions as OpenAI functions, of OpenAI's, Anthropic's, Gemini's or a flat shape; others as they are."""
+    """Converts tool definitions from OpenAI's, Anthropic's, Gemini's or a flat shape to OpenAI's; keeps all others."""
     value = decoded(value)
     if isinstance(value, dict):
         value = list(value.values())
@@ -229,12 +229,12 @@ def tools_of(value: Any) -> list[dict[str, Any]]:
 
 
 def without(row: Mapping[str, Any], *names: str) -> dict[str, Any]:
-    """The fields that were not read: they go into `extra`."""
+    """The fields that were not read, for `extra`."""
     return {key: value for key, value in row.items() if key not in names and value not in (None, "", [], {})}
 
 
 def at_path(row: Mapping[str, Any], path: str) -> Any:
-    """The value at a dotted path, or None; a number is a place in a list, -1 the last."""
+    """The value at a dotted path, or None; a number is the index in a list, -1 the last."""
     value: Any = row
     for part in path.split("."):
         value = decoded(value)
@@ -246,7 +246,7 @@ def at_path(row: Mapping[str, Any], path: str) -> Any:
 
 
 def named_role(*places: Any) -> str | None:
-    """The agent's role where metadata or tags name it: agent_role, role, agent, agent_name; "role:x" in tags."""
+    """The agent's role from metadata or tags: agent_role, role, agent, agent_name; "role:x" in tags."""
     for place in map(decoded, places):
         if isinstance(place, list):
             found = next((tag[5:] for tag in place if isinstance(tag, str) and tag.startswith("role:")), None)

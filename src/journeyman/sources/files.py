@@ -1,7 +1,7 @@
-"""Finds log files and reads them row by row: JSON lines, JSON documents, CSV and Parquet, plain, packed or rotated.
+"""Finds log files and reads their rows: JSON lines, JSON documents, CSV and Parquet, plain, compressed or rotated.
 
-Memory does not grow with the file: one row is held at a time, and a row longer than 16 MiB is refused. What cannot be
-read of a file is a row that says so; the other files are read all the same.
+Memory does not grow with the file: one row is in memory at a time, and rows longer than 16 MiB are rejected. If part of
+a file cannot be read, a row says so; the other files are read anyway.
 """
 
 from __future__ import annotations
@@ -33,24 +33,24 @@ _ROTATED = re.compile(r"([.\-_]\d{1,3}|[.\-_]\d{4}-?\d\d-?\d\d([T.\-_]?\d{2,6})*
 
 
 class Source(NamedTuple):
-    """A log file and its name: the path below the folder that data.sources names, which its rows are known by."""
+    """A log file and the name that identifies its rows: its path below the folder that data.sources names."""
 
     name: str
     path: Path
 
 
 def log_sources(root: Path, entries: Sequence[str]) -> list[Source]:
-    """The files that the entries of data.sources name, each once, under names that no two share.
+    """The files that the entries of data.sources name, each once and under a unique name.
 
-    A file's name is its path below the folder, below the part of a glob before the first wildcard, or its bare name.
-    Where two entries give one name to two files, all have their paths from `root` on.
+    A file's name is its path below the folder, its path below the part of a glob before the first wildcard, or its bare
+    name. If that gives two files the same name, all files are named by their paths from `root`.
 
     Raises:
-        UsageError: an entry names nothing.
+        UsageError: an entry matches nothing.
     """
     found: dict[Path, str] = {}
     if not entries:
-        raise nothing_found("[]", root, "no entry names a log", is_log, root)
+        raise nothing_found("[]", root, "the list is empty", is_log, root)
     for entry in entries:
         top = _top(root, entry)
         for path in log_files(root, entry):
@@ -61,7 +61,7 @@ def log_sources(root: Path, entries: Sequence[str]) -> list[Source]:
 
 
 def sources_of(paths: Iterable[Path]) -> list[Source]:
-    """Files of which each is an entry of its own."""
+    """Sources for files that are separate entries."""
     return log_sources(Path(), [str(path) for path in paths])
 
 
@@ -78,7 +78,7 @@ def _below(path: Path, top: Path) -> str:
 
 
 def _as_text(path: Path) -> str:
-    r"""The path as text that UTF-8 can hold: bytes of a name that are no UTF-8 become `\xff`."""
+    r"""The path as valid Unicode: bytes of a name that are not UTF-8 become `\xff`."""
     return os.fsencode(path.as_posix()).decode("utf-8", "backslashreplace")
 
 
@@ -86,10 +86,10 @@ def log_files(root: Path, name: str) -> list[Path]:
     """The files that one entry of data.sources names: a file, a folder or a glob, below `root`.
 
     Raises:
-        UsageError: nothing is there, or something that is read once or without end: a pipe, a device, a socket.
+        UsageError: nothing is there, or something that is not a file: a pipe, a device, a socket.
     """
     if not name.strip():
-        raise nothing_found(name, root, "an empty entry names no log", is_log, root)
+        raise nothing_found(name, root, "the entry is empty", is_log, root)
     path = root / expanded(name)
     _refuse_special(path)
     if path.is_dir():
@@ -108,13 +108,13 @@ def log_files(root: Path, name: str) -> list[Path]:
 
 
 def require_logs(root: Path, entries: Sequence[str]) -> None:
-    """Refuses entries of data.sources that name nothing.
+    """Refuses entries of data.sources that match nothing.
 
     Raises:
-        UsageError: it says what was looked for, where, and which logs lie nearby.
+        UsageError: with what was looked for, where, and which logs are nearby.
     """
     if not entries:
-        raise nothing_found("[]", root, "no entry names a log", is_log, root)
+        raise nothing_found("[]", root, "the list is empty", is_log, root)
     for entry in entries:
         for path in log_files(root, entry):
             if not path.exists():
@@ -128,16 +128,16 @@ def _refuse_special(path: Path) -> None:
     try:
         what = _SPECIAL.get(stat.S_IFMT(path.stat().st_mode))
     except (OSError, ValueError):
-        return  # what is not there is told where it is read
+        return  # a missing file is reported when it is read
     if what is not None:
         raise UsageError(
-            f"data.sources: {path}: {what}, not a file: a log is read more than once, and hashed",
-            'Store it in a file, or pipe it in: data.sources = ["-"]',
+            f"data.sources: {path}: {what}, not a file: logs are read more than once, and hashed",
+            'Store the log in a file, or pipe it in with data.sources = ["-"]',
         )
 
 
 def bare_name(name: str) -> str:
-    """The name without what packing and rotation put behind it: app.jsonl of app.jsonl.2026-03-01.gz."""
+    """The name without suffixes of compression and rotation: app.jsonl of app.jsonl.2026-03-01.gz."""
     before = None
     while before != name:
         before = name
@@ -148,12 +148,12 @@ def bare_name(name: str) -> str:
 
 
 def is_log(path: Path) -> bool:
-    """Whether a file's name says that it is a log: only such files of a folder are read."""
+    """Whether a file's name is that of a log: only such files of a folder are read."""
     return bare_name(path.name.lower()).endswith(SUFFIXES) and not path.name.startswith(".")
 
 
 def skipped_files(root: Path, entries: Sequence[str]) -> dict[str, int]:
-    """Files in the folders that data.sources names which are no logs by their names → their sizes in bytes."""
+    """Files in the folders of data.sources whose names are not those of logs → their sizes in bytes."""
     folders = [path for entry in entries if (path := root / expanded(entry)).is_dir()]
     return {
         _below(path, folder): path.stat().st_size
@@ -164,9 +164,9 @@ def skipped_files(root: Path, entries: Sequence[str]) -> dict[str, int]:
 
 
 def read_file(path: Path, skip: int = 0, encoding: str = "auto") -> Iterator[tuple[Row, int]]:
-    """Every non-blank row after the first `skip`, with the bytes of the file read so far.
+    """Yields every non-blank row after the first `skip`, with the number of file bytes read so far.
 
-    A file that is damaged gives what could be got out of it, then a row without a value that says where it ended.
+    A damaged file yields what could be recovered, then a row without a value that says where it ended.
 
     Raises:
         UsageError: the file is missing or must not be read.
@@ -182,7 +182,9 @@ def read_file(path: Path, skip: int = 0, encoding: str = "auto") -> Iterator[tup
     except (*DAMAGED, zipfile.BadZipFile, RuntimeError) as error:
         yield refused(last + 1, why.FileDamaged(plain(str(error), 120), rows), ""), done
     except OSError as error:
-        raise UsageError(f"{path}: {error.strerror or error}", "Make the file readable and run it again") from error
+        raise UsageError(
+            f"{path}: {error.strerror or error}", "Make the file readable and run the command again"
+        ) from error
 
 
 def _rows_of(path: Path, skip: int, encoding: str) -> Iterator[tuple[Row, int]]:
@@ -202,7 +204,7 @@ def _rows_of(path: Path, skip: int, encoding: str) -> Iterator[tuple[Row, int]]:
 
 
 def _session(stream: io.BufferedReader, name: str, path: Path, skip: int) -> Iterator[Row]:
-    """A file that is one session, as one row."""
+    """Reads a file that is one session as one row."""
     raw = stream.read(MAX_SESSION_BYTES + 1)
     shown = raw[:200].decode("utf-8", errors="replace").encode("utf-8", "replace").decode()
     row = Row(1, None, None, shown, raw, session=name, about=beside(path))
@@ -212,7 +214,7 @@ def _session(stream: io.BufferedReader, name: str, path: Path, skip: int) -> Ite
 
 
 def stream_rows(stream: io.BufferedReader, name: str, skip: int) -> Iterator[Row]:
-    """The rows of a stream of UTF-8, told by the file's bare name and its beginning: CSV, JSON documents or lines."""
+    """The rows of a UTF-8 stream; name and beginning of the file show if it is CSV, JSON documents or lines."""
     if name.endswith((".csv", ".tsv")):
         return csv_rows(stream, name.endswith(".tsv"), skip)
     if name.endswith(".traj"):
@@ -223,7 +225,7 @@ def stream_rows(stream: io.BufferedReader, name: str, skip: int) -> Iterator[Row
 
 
 def _zip(path: Path, encoding: str) -> Iterator[tuple[Row, int]]:
-    """The log files of an archive, one after the other; others in it are named in a row of their own."""
+    """Reads the log files of an archive one after the other; each other file in it is named in a rejected row."""
     with path.open("rb") as raw, zipfile.ZipFile(raw) as archive:
         for member in archive.infolist():
             if member.is_dir():

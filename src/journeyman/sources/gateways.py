@@ -1,7 +1,7 @@
-"""Exports of gateways: OpenPipe, Helicone and Portkey; a request's and a response's body with the gateway's own fields.
+"""Exports of gateways (OpenPipe, Helicone, Portkey): bodies of request and response with fields of the gateway.
 
 Source: OpenPipe's request log export, Helicone's request schema and export, Portkey's log export fields. The bodies
-are OpenAI's or Anthropic's, and are read as these are.
+are in OpenAI's or Anthropic's format, and are read as such.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Hermes function calling: tools, calls and results in tags inside the texts of a conversation.
 
-Source: the data set card and prompt format of NousResearch's Hermes function calling (`<tools>`, `<tool_call>`,
-`<tool_response>`), which Qwen's chat templates write as well. Not a format of its own: ShareGPT rows hold it.
+Source: the dataset card and prompt format of NousResearch's Hermes function calling (`<tools>`, `<tool_call>`,
+`<tool_response>`), which Qwen's chat templates also write. It is not a format by itself, but occurs in ShareGPT rows.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ _RESULT = re.compile(r"^\s*<tool_response>\s*(?P<inside>.*?)\s*</tool_response>\
 
 
 def structured(messages: Sequence[Message]) -> tuple[list[Message], list[dict[str, Any]]]:
-    """The conversation with its tags taken out, and the tools that its system prompts define.
+    """Returns the conversation without the tags, and the tools that its system prompts define.
 
-    The base's own template writes tools and calls in its own form; a conversation without these tags stays as it is.
+    The base's template writes tools and calls in its own form. A conversation without these tags is not changed.
 
     Raises:
-        NotAnInteraction: a tag holds no JSON.
+        NotAnInteraction: the content of a tag is not JSON.
     """
     tools: list[dict[str, Any]] = []
     turns = []
@@ -44,7 +44,7 @@ def structured(messages: Sequence[Message]) -> tuple[list[Message], list[dict[st
 
 
 def _defined(text: str, index: int) -> list[dict[str, Any]]:
-    """One JSON list, or one definition after the other."""
+    """Reads one JSON list, or definitions one after the other."""
     value, decoder, place, found = decoded(text.strip()), json.JSONDecoder(), 0, []
     if isinstance(value, list):
         return tools_of(value)

@@ -1,6 +1,6 @@
-"""Answers within a long conversation: each repeats what went before, which is cut and bounded by rule.
+"""Answers within a long conversation, each with its history, whose tool results and length are limited.
 
-For formats whose rows are whole sessions: coding agents' and trajectories.
+For formats whose rows are whole sessions: those of coding agents, and trajectories.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from journeyman.sources.learn import learned
 from journeyman.sources.place import Place
 
 CUT = "cut_characters"
-"""In a message's extra: how many characters of a tool's result were cut."""
+"""In a message's extra: the number of characters cut from a tool result."""
 LEFT_OUT = "left_out"
-"""In a message's extra: the kinds of its parts that are no text."""
+"""In a message's extra: the types of its parts that are not text."""
 
 _CUT, _UNANSWERED = note.ToolResultsCut().record(), note.HistoryGap("the result of a call").record()
 
@@ -28,7 +28,7 @@ _TURN, _CALL = 30, 60
 
 
 def cut_results(messages: Sequence[Message], limit: int) -> list[Message]:
-    """The messages with the middle of long tool results cut; 0: as they are."""
+    """The messages with the middle of long tool results cut out; a limit of 0 leaves them unchanged."""
     return [_cut(one, limit) if one.role == "tool" and limit else one for one in messages]
 
 
@@ -43,13 +43,13 @@ def _cut(message: Message, limit: int) -> Message:
 
 
 def cut_notes(messages: Sequence[Message]) -> list[Note]:
-    """A note where a tool's result was cut."""
+    """A note if a tool result was cut."""
     is_cut = any(CUT in one.extra for one in messages)
     return [_CUT] if is_cut else []
 
 
 def characters(message: Message) -> int:
-    """About as long as it is in a prompt, with what marks the turn and its calls there."""
+    """The approximate length of a message in a prompt, including the markup of the turn and its calls."""
     calls = sum(len(call.name) + len(json.dumps(call.arguments, default=str)) + _CALL for call in message.tool_calls)
     return len(message.content) + calls + _TURN
 
@@ -68,14 +68,14 @@ def too_long(place: Place) -> NotAnInteraction:
 
 
 def answered(before: Sequence[Message], answer: Message | None, place: Place, **fields: Any) -> Interaction:
-    """One answer of a session after what went before it.
+    """One answer of a session with its history.
 
     Args:
-        answer: None where the call gave none.
-        fields: of the Interaction; `notes` are added to.
+        answer: None if the call failed without one.
+        fields: fields of the Interaction; `notes` are extended.
 
     Raises:
-        NotAnInteraction: what went before is not whole, too long, or the answer is to something that is no text.
+        NotAnInteraction: the history is incomplete or too long, or the answer is to something that is not text.
     """
     messages = cut_results(before, place.cut_tool_results)
     if is_longer(messages, place.max_history):
@@ -123,7 +123,7 @@ def _named(parts: Sequence[str]) -> str:
 
 def _unanswered(turns: Sequence[Message]) -> list[Note]:
     results = {one.tool_call_id for one in turns if one.role == "tool"}
-    if None in results:  # without ids nobody can say which
+    if None in results:  # without ids the missing ones are unknown
         return []
     open_ = {call.id for one in turns for call in one.tool_calls} - results
     return [_UNANSWERED] if open_ else []
@@ -132,15 +132,15 @@ def _unanswered(turns: Sequence[Message]) -> list[Note]:
 def answers_of(
     messages: Sequence[Message], place: Place, by_turn: Mapping[int, Mapping[str, Any]] | None = None, **fields: Any
 ) -> Iterator[Interaction | NotAnInteraction]:
-    """Every assistant turn of a whole conversation that is to be learned, each as an answer of one session.
+    """Yields every assistant turn of a conversation that is to be trained on, each as an answer of one session.
 
-    An assistant turn before anybody spoke (a greeting) is no answer; it stays in the history.
+    An assistant turn before the first user turn (a greeting) is not an answer; it stays in the history.
 
     Args:
-        by_turn: a turn's index → fields of its Interaction alone.
+        by_turn: index of a turn → fields of its Interaction only.
 
     Raises:
-        NotAnInteraction: there is none.
+        NotAnInteraction: there is no such turn.
     """
     session = fields.pop("session", None) or place.source
     messages = cut_results(messages, place.cut_tool_results)

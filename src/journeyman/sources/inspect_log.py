@@ -1,8 +1,8 @@
 """Inspect evaluation logs as JSON: {version, status, eval, samples: [{input, messages, output, scores, target}]}.
 
 Source: inspect.aisi.org.uk, "Log Files" (EvalLog, EvalSample) and "Scorers" (C, I, P, N; numbers). Every turn that the
-model generated is an answer; turns of the data set's input are not. The scores are the outcome of all of a sample's
-turns: all must say that it is right. The binary form (.eval) becomes JSON with `inspect log convert --to json`.
+model generated is an answer; turns of the dataset's input are not. All turns of a sample share its outcome, a success
+if all scores are correct. `inspect log convert --to json` converts the binary form (.eval) to JSON.
 """
 
 from __future__ import annotations
@@ -46,8 +46,8 @@ def interactions(row: Mapping[str, Any], place: Place) -> Iterator[Interaction |
     if not samples:
         raise NotAnInteraction(
             why.NotLogged(
-                "an Inspect log without samples, which are in the .eval file or beside it",
-                "make JSON of it with `inspect log convert --to json`",
+                "an Inspect log without samples, which are in the .eval file or next to it",
+                "convert that to JSON with `inspect log convert --to json`",
             )
         )
     if not isinstance(samples, list):
@@ -95,7 +95,7 @@ def _sample(
 
 
 def _turns(sample: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The sample's conversation; where it was not kept, its input and output."""
+    """The sample's conversation, or, if it was not stored, its input and output."""
     turns = sample.get("messages")
     if isinstance(turns, list) and turns:
         return [mapping(one) for one in turns]
@@ -130,7 +130,7 @@ def _message(turn: dict[str, Any], place: str, attached: Mapping[str, Any]) -> M
 
 
 def _whole(content: Any, attached: Mapping[str, Any]) -> Any:
-    """Content with what Inspect keeps apart put back."""
+    """The content, with Inspect's separately stored attachments put back."""
     if isinstance(content, str) and content.startswith(_ATTACHED):
         found = attached.get(content.removeprefix(_ATTACHED))
         if not isinstance(found, str):
@@ -145,7 +145,7 @@ def _whole(content: Any, attached: Mapping[str, Any]) -> Any:
 
 
 def _call(call: dict[str, Any], place: str) -> ToolCall:
-    """Inspect's `function` is the name; OpenAI's is an object of name and arguments."""
+    """A tool call in OpenAI's shape: Inspect's `function` is the name, OpenAI's an object of name and arguments."""
     inner = mapping(call.get("function"))
     name = call.get("function") if not inner else inner.get("name")
     if not isinstance(name, str) or not name:
@@ -156,7 +156,7 @@ def _call(call: dict[str, Any], place: str) -> ToolCall:
 
 
 def _by_turn(sample: Mapping[str, Any], turns: Sequence[Mapping[str, Any]]) -> dict[int, dict[str, Any]]:
-    """What is known of single turns: reasoning, the model that wrote it, and of the last one how it ended."""
+    """Fields of single turns: the reasoning, the model, and the finish reason of the last one."""
     found: dict[int, dict[str, Any]] = {}
     for index, turn in enumerate(turns):
         if turn.get("role") != "assistant":
@@ -179,7 +179,7 @@ def _by_turn(sample: Mapping[str, Any], turns: Sequence[Mapping[str, Any]]) -> d
 
 
 def _tools(sample: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Those of the first call of a model whose event holds some."""
+    """The tools of the first model event that has some."""
     events = sample.get("events")
     for event in events if isinstance(events, list) else []:
         one = mapping(event)
@@ -206,7 +206,7 @@ def _status(sample: Mapping[str, Any], log_status: str | None) -> Status:
 
 
 def _of_score(value: Any, scorer: str) -> Status:
-    """C is right; I, P and N are not; 1 and 0 likewise; anything else needs a threshold of the user's."""
+    """C and 1 are correct; I, P, N and 0 are not; anything else needs a threshold from the user."""
     if isinstance(value, str) and value.strip() in _LETTERS:
         right = _LETTERS[value.strip()]
         return Status(right, [] if right else [f"scorer {scorer}: {value.strip()}"])

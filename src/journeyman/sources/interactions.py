@@ -1,4 +1,4 @@
-"""The agent log: one JSON object a line with task, agent, llm, execution and context."""
+"""journeyman's agent log: one JSON object per line, with task, agent, llm, execution and context."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""LangChain's messages in its serialized shapes → turns with a role, for sources.turns.
+"""Converts LangChain's serialized messages to turns with a role, for sources.turns.
 
 Source: LangChain's dumps ({"lc": 1, "id": […, "AIMessage"], "kwargs": {…}}), messages_to_dict ({"type": "ai",
 "data": {…}}) and the flat {"type": "human", "content": …}.
@@ -21,7 +21,7 @@ _OWN = ("type", "additional_kwargs", "id", "example", "tool_call_chunks")
 
 
 def is_message(value: Any) -> bool:
-    """Whether it has one of LangChain's shapes; a turn with a role alone has none."""
+    """Whether the value has one of LangChain's shapes; a turn that only has a role does not."""
     if not isinstance(value, Mapping):
         return False
     serialized = isinstance(value.get("kwargs"), Mapping) and isinstance(value.get("id"), list)
@@ -29,7 +29,7 @@ def is_message(value: Any) -> bool:
 
 
 def as_turn(value: Any) -> Any:
-    """The message with its role; what has none of LangChain's shapes is given back as it is."""
+    """The message with its role; a value with none of LangChain's shapes is returned unchanged."""
     if not is_message(value):
         return value
     one = _opened(value)
@@ -49,10 +49,10 @@ def as_turn(value: Any) -> Any:
 def finish_of(value: Any) -> Any:
     """The finish reason in a message's response_metadata."""
     one = _opened(value) if is_message(value) else mapping(value)
-    told = mapping(one.get("response_metadata"))
+    meta = mapping(one.get("response_metadata"))
     more = mapping(one.get("additional_kwargs"))
-    return first(told.get("finish_reason"), told.get("stop_reason"), told.get("finishReason"), told.get("stopReason"),
-                 told.get("done_reason"), more.get("finish_reason"), more.get("stop_reason"))  # fmt: skip
+    return first(meta.get("finish_reason"), meta.get("stop_reason"), meta.get("finishReason"), meta.get("stopReason"),
+                 meta.get("done_reason"), more.get("finish_reason"), more.get("stop_reason"))  # fmt: skip
 
 
 def _opened(value: Mapping[str, Any]) -> dict[str, Any]:

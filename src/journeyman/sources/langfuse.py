@@ -1,8 +1,8 @@
-"""Langfuse: observations of blob exports, of the API, of table exports, and whole traces as the page downloads them.
+"""Langfuse: observations from blob exports, the API and table exports, and traces downloaded from the web page.
 
-Source: Langfuse's "blob storage export field reference" (snake_case), its public API (camelCase; a trace holds
-`observations` and `scores`) and the page's download ({trace, observations}). `input`, `output` and `model_parameters`
-may hold JSON as text; empty text means unset; only a GENERATION is a model's call.
+Source: Langfuse's "blob storage export field reference" (snake_case), its public API (camelCase; a trace contains
+`observations` and `scores`) and the web page's download ({trace, observations}). `input`, `output` and
+`model_parameters` may be JSON encoded as text; empty text means unset; only a GENERATION is a model call.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def claims(row: Mapping[str, Any]) -> bool:
 
 
 def _is_table(row: Mapping[str, Any]) -> bool:
-    """A row of an exported table: its columns are called as on the page, or as in the API."""
+    """Whether it is a row of an exported table, with column names of the web page or of the API."""
     if "Input" not in row and "traceId" not in row and "trace_id" not in row:
         return False
     named = {_snake(key): value for key, value in row.items()}
@@ -80,7 +80,7 @@ def interactions(row: Mapping[str, Any], place: Place) -> Iterator[Interaction |
         return
     if not any(isinstance(one, Mapping) for one in listed):
         raise NotAnInteraction(
-            why.NotLogged("a trace that holds no observations, or their ids alone", "export the observations")
+            why.NotLogged("a trace without observations, or only with their ids", "export the observations")
         )
     trace = {_snake(key): value for key, value in (mapping(row.get("trace")) or row).items()}
     scores = first(row.get("scores"), trace.get("scores"))
@@ -95,13 +95,13 @@ def interactions(row: Mapping[str, Any], place: Place) -> Iterator[Interaction |
 
 
 def _with_trace(observation: Mapping[str, Any], trace: Mapping[str, Any], scores: Any) -> dict[str, Any]:
-    """The observation with what its trace says of all its calls, and with the scores that judge it."""
+    """The observation with the trace's data for all its calls, and with its own scores."""
     id_ = observation.get("id")
     known = [mapping(one) for one in scores] if isinstance(scores, list) else []
     own = [one for one in known if first(one.get("observationId"), one.get("observation_id"), id_) == id_]
-    told = {key: trace[key] for key in _OF_TRACE if trace.get(key) not in (None, "", [], {})}
-    metadata = {**mapping(told.get("metadata")), **mapping(observation.get("metadata"))}
-    joined = {**told, **{key: value for key, value in observation.items() if value is not None}}
+    inherited = {key: trace[key] for key in _OF_TRACE if trace.get(key) not in (None, "", [], {})}
+    metadata = {**mapping(inherited.get("metadata")), **mapping(observation.get("metadata"))}
+    joined = {**inherited, **{key: value for key, value in observation.items() if value is not None}}
     return {**joined, "metadata": metadata, **({"scores": own} if own else {})}
 
 
@@ -130,7 +130,7 @@ def _observation(row: Mapping[str, Any], place: Place) -> Iterator[Interaction]:
 
 
 def _status(row: Mapping[str, Any]) -> Status:
-    """The level, what the message says of an error, and scores: what value of one is a success cannot be known."""
+    """Status from the level and an error message, and notes on scores, whose meaning is unknown."""
     level, message = str(row.get("level")).upper(), text_or_none(row.get("status_message"))
     status = Status()
     if level == "ERROR":
@@ -156,7 +156,7 @@ def _answers(row: Mapping[str, Any]) -> list[Answer]:
 
 
 def _tools(value: Any) -> list[dict[str, Any]]:
-    """Blob exports hold the definitions as name → definition, each as text."""
+    """Tool definitions; blob exports contain them as name → definition, encoded as text."""
     definitions = decoded(value)
     if isinstance(definitions, dict):
         definitions = [{"name": name, **mapping(one)} for name, one in definitions.items()]
@@ -168,5 +168,5 @@ def _as_int(value: Any) -> Any:
 
 
 def _latency_ms(row: Mapping[str, Any]) -> float | None:
-    latency = number(row.get("latency"))  # seconds; milliseconds in integrations of before April 2026
+    latency = number(row.get("latency"))  # seconds; milliseconds in integrations before April 2026
     return None if latency is None else latency * 1000

@@ -1,8 +1,8 @@
 """LangSmith runs: bulk exports (Parquet), the runs query's JSON, JSONL, run trees, and batches of its ingestion API.
 
 Source: LangSmith's "run data format", LangChain's serialized messages ({"lc": 1, "kwargs": {…}}) and the batch
-endpoint (POST /runs/batch: {post, patch}, joined by id). Only runs of type llm are a model's call; inputs and outputs
-may hold JSON as text.
+endpoint (POST /runs/batch: {post, patch}, joined by id). Only runs of type llm are model calls; inputs and outputs may
+be JSON encoded as text.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def interactions(row: Mapping[str, Any], place: Place) -> Iterator[Interaction |
 
 
 def _runs(row: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Each run and where it stands; a run tree is its root and all below."""
+    """Yields each run with its place; a run tree is its root and all runs below."""
     if _is_batch(row) and "run_type" not in row:
         yield from _joined(row)
         return
@@ -65,7 +65,7 @@ def _runs(row: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
 
 
 def _joined(row: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """The runs of a batch: what was posted, with what its patch adds; a root run's patch may name the trace alone."""
+    """The runs of a batch, each with the fields that its patch adds; a root run's patch may name only the trace."""
     posted, patched = (row[half] if isinstance(row.get(half), list) else [] for half in ("post", "patch"))
     patches: dict[str, tuple[int, dict[str, Any]]] = {}
     for number, one in enumerate(patched):

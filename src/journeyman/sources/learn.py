@@ -1,8 +1,8 @@
-"""Fields that say what is to be learned: of a turn or of a whole row, in every format.
+"""Fields that say whether to train on a turn or a row, in every format.
 
 `train`, `training`, `trainable`, `learn` and `loss` say yes or no; `weight` and `loss_weight` are 0 or 1; `loss_mask`
 is 1 where the loss is computed (TRL, verl); `masked` and `ignore_loss` say no. Sources: OpenAI's fine-tuning guide,
-Axolotl's and LLaMA-Factory's data documentation, TRL's data set formats.
+Axolotl's and LLaMA-Factory's data documentation, TRL's dataset formats.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ _NO = ("masked", "ignore_loss", "skip_training", "exclude_from_training")
 LEARN_FIELDS = frozenset((*_YES, *_NO))
 _NESTED = ("metadata", "meta", "execution", "annotations")
 ANSWER_FIELDS = ("output", "answer", "completion", "response", "reply", "target", "generation")
-"""Where a row's answer stands beside a conversation."""
+"""Fields for an answer that is separate from the conversation."""
 
 
 def learned(fields: Mapping[str, Any], place: str) -> bool:
-    """Whether a turn or a row is to be learned from; True where it does not say.
+    """Whether to train on a turn or a row; True if it does not say.
 
     Raises:
-        NotAnInteraction: such a field holds something that is neither yes nor no: it is not guessed at.
+        NotAnInteraction: the value of such a field means neither yes nor no; there is no guessing.
     """
     said: list[bool] = []
     if not LEARN_FIELDS.isdisjoint(fields):
@@ -36,7 +36,7 @@ def learned(fields: Mapping[str, Any], place: str) -> bool:
         inner = fields.get(nested)
         if isinstance(inner, Mapping) and not LEARN_FIELDS.isdisjoint(
             inner
-        ):  # there a name may mean something else: only a clear no counts
+        ):  # in these the name may mean something else: only a clear no counts
             said += [not _denies(name, inner[name]) for name in inner if name in LEARN_FIELDS]
     return all(said)
 
@@ -49,7 +49,7 @@ def _denies(name: str, value: Any) -> bool:
 
 
 def refuse_marked(row: Mapping[str, Any]) -> None:
-    """Raises NotAnInteraction where the row as a whole is marked not to be learned from."""
+    """Raises NotAnInteraction if the row as a whole is marked not to be trained on."""
     if not learned(row, "the row"):
         marks = sorted(name for name in row if name in LEARN_FIELDS and row[name] not in (None, ""))
         raise NotAnInteraction(why.MarkedNotToTrain(", ".join(marks)))

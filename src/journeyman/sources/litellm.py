@@ -1,7 +1,7 @@
 """LiteLLM: the StandardLoggingPayload that its callbacks write, and rows of LiteLLM_SpendLogs.
 
-Source: LiteLLM's "StandardLoggingPayload specification" and its database schema. Spend logs hold the texts
-only where the proxy was told to store prompts, cut where they are long; a row without is rejected with that reason.
+Source: LiteLLM's "StandardLoggingPayload specification" and its database schema. Spend logs contain texts only if the
+proxy is configured to store prompts, and long texts are cut; rows without texts are rejected with that reason.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ def interactions(row: Mapping[str, Any], place: Place) -> Iterator[Interaction]:
 
 
 def _asked(row: Mapping[str, Any]) -> Asked:
-    """The conversation, from the row or from the request as the proxy got it; tools may stand in the latter alone."""
+    """The conversation, from the row or from the request that the proxy received; only the latter may have tools."""
     sent = mapping(row.get("proxy_server_request"))
     sent = mapping(sent.get("body")) or sent
     whole_ = asked_of(sent, "proxy_server_request") if sent.keys() & {"messages", "input", "contents"} else None
@@ -98,7 +98,7 @@ def _asked(row: Mapping[str, Any]) -> Asked:
 
 
 def _refuse_shortened(call: Asked, answers: list[Answer]) -> None:
-    """Raises NotAnInteraction where LiteLLM replaced or cut a text before it stored it."""
+    """Raises NotAnInteraction if LiteLLM redacted or cut a text before storing it."""
     given = [(f"messages[{index}]", turn.content, turn.tool_calls) for index, turn in enumerate(call.messages)]
     said = [("the response", one.get("output") or "", one.get("output_calls", [])) for one in answers]
     for name, text, calls in [*given, *said]:

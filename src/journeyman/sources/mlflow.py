@@ -1,7 +1,7 @@
-"""MLflow traces: {info, data: {spans}} as the client, its command line and search_traces write them.
+"""MLflow traces: {info, data: {spans}}, as written by the client, its command line and search_traces.
 
 Source: MLflow's "Trace Data Structure" (trace info, spans, assessments). A span's attributes are JSON as text; only
-spans of type CHAT_MODEL or LLM are a model's call, which sources.otel reads.
+spans of type CHAT_MODEL or LLM are model calls, which sources.otel reads.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def interactions(row: Mapping[str, Any], place: Place) -> Iterator[Interaction |
     info = mapping(row.get("info")) or without(row, "spans", "data")
     spans = decoded(first(mapping(row.get("data")).get("spans"), row.get("spans")))
     if not isinstance(spans, list) or not spans:
-        raise NotAnInteraction(why.NotLogged("the trace holds no span", "it was searched for with include_spans=False"))
+        raise NotAnInteraction(why.NotLogged("the trace contains no spans", "it was exported with include_spans=False"))
     for number, one in enumerate(spans):
         try:
             for found in otel.span_interactions(_with_trace(mapping(one), info, row), place):
@@ -48,7 +48,7 @@ def interactions(row: Mapping[str, Any], place: Place) -> Iterator[Interaction |
 
 
 def _judged(found: Interaction, state: Any) -> Interaction:
-    """A call that went well in a trace that did not: whether its answer was the reason is not known."""
+    """The status of a successful call in a failed trace: whether its answer was the reason is unknown."""
     if found.succeeded is not True or of_word(state).succeeded is not False:
         return found
     unknown = note.UnknownStatus("the trace's state", plain(str(state), 40)).record()
@@ -56,7 +56,7 @@ def _judged(found: Interaction, state: Any) -> Interaction:
 
 
 def _with_trace(span: Mapping[str, Any], info: Mapping[str, Any], row: Mapping[str, Any]) -> dict[str, Any]:
-    """The span with what its trace says of all: session, role, and assessments, whose values nobody can judge here."""
+    """The span with the session, role and assessments of its trace; the meaning of assessments is unknown."""
     attributes = mapping(span.get("attributes"))
     if _TYPE not in attributes and span.get("span_type"):
         attributes = {**attributes, _TYPE: span["span_type"]}
@@ -64,8 +64,8 @@ def _with_trace(span: Mapping[str, Any], info: Mapping[str, Any], row: Mapping[s
     if _TYPE not in attributes:
         raise NotAnInteraction(why.NotAModelCall("a span"))
     tags, metadata = mapping(info.get("tags")), mapping(info.get("trace_metadata"))
-    told = {"session.id": metadata.get("mlflow.trace.session"), "agent.role": named_role(metadata, tags)}
-    attributes |= {name: value for name, value in told.items() if value and name not in attributes}
+    inherited = {"session.id": metadata.get("mlflow.trace.session"), "agent.role": named_role(metadata, tags)}
+    attributes |= {name: value for name, value in inherited.items() if value and name not in attributes}
     scores = {"scores": info["assessments"]} if info.get("assessments") else {}
     trace = first(info.get("trace_id"), info.get("request_id"), span.get("trace_id"))
     return {**without(span, "inputs", "outputs"), "attributes": attributes, "trace_id": trace, **scores,

@@ -1,4 +1,4 @@
-"""What lies near a place where data.sources found nothing: what was looked for, similar names, logs close by."""
+"""The error for an entry of data.sources that matches nothing, with similar names and logs nearby."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ _MOST_LOOKED_AT, _MOST_SHOWN = 2_000, 6
 _SIMILAR = 0.5
 _WILD = set("*?[")
 _OUR_FOLDER, _OUR_FILES = re.compile(r"0\d-[a-z]+|superseded"), {"journeyman.log", ".stdin.jsonl"}
-"""What a run writes beside its config is no log."""
+"""Files that a run writes next to its config file are not logs."""
 IsLog = Callable[[Path], bool]
 
 
 class NoLogFound(UsageError):
-    """An entry of data.sources that names no log.
+    """An entry of data.sources does not name a log.
 
     Attributes:
         place: the absolute path that was looked for.
-        why: what was wrong with it.
-        fix: what to name instead, as seen from where relative entries begin; "" where nothing lies nearby.
-        similar: the fix resembles what was asked for.
+        why: what is wrong with it.
+        fix: a path to use instead, as seen from the root of relative entries; "" if no log is nearby.
+        similar: whether the fix resembles the entry.
     """
 
     def __init__(self, asked: str, place: Path, why: str, fix: str, similar: bool, nearby: list[str]) -> None:
@@ -35,19 +35,19 @@ class NoLogFound(UsageError):
         remedy = "Set data.sources in journeyman.toml to your log files"
         if fix:
             remedy = f'Set data.sources = ["{fix}"]' if similar else f'{remedy}, such as data.sources = ["{fix}"]'
-        details = ["log files nearby:", *nearby] if nearby else ["no log file lies nearby"]
+        details = ["log files nearby:", *nearby] if nearby else ["no log files nearby"]
         super().__init__(f"data.sources: {place}{shown}: {why}", remedy, details)
 
 
 def nothing_found(asked: str, path: Path, why: str, is_log: IsLog, root: Path) -> NoLogFound:
-    """The error for an entry of data.sources that names no log.
+    """The error for an entry of data.sources that does not name a log.
 
     Args:
-        asked: the entry as it stands in the config.
-        path: what it stands for.
-        why: what was wrong with it, after the path.
-        is_log: whether a file's name says that it is a log.
-        root: where relative entries begin: the fix is written as seen from there.
+        asked: the entry as written in the config file.
+        path: the path that it refers to.
+        why: what is wrong with it, to be shown after the path.
+        is_log: whether a file's name is that of a log.
+        root: the folder that relative entries refer to; the fix is relative to it as well.
     """
     place = Path(os.path.normpath(path.absolute()))
     logs = nearby_logs(place, is_log)
@@ -63,7 +63,7 @@ def nothing_found(asked: str, path: Path, why: str, is_log: IsLog, root: Path) -
 
 
 def _respelled(place: Path, is_log: IsLog) -> Path | None:
-    """The path with its first missing part spelled as what lies there, if a log is then found."""
+    """The path with its first missing part replaced by a similar name, if a log is then found."""
     for depth, part in enumerate(place.parts[1:], start=1):
         outer, here = Path(*place.parts[:depth]), Path(*place.parts[: depth + 1])
         if here.exists():
@@ -83,7 +83,7 @@ def _respelled(place: Path, is_log: IsLog) -> Path | None:
 
 
 def nearby_logs(place: Path, is_log: IsLog) -> list[Path]:
-    """At most six log files: in the nearest folder that exists, one above it and one below, similar names first."""
+    """At most six log files in the nearest existing folder, one level above and one below, similar names first."""
     folder = next((one for one in (place, *place.parents) if one.is_dir()), Path("/"))
     wanted = {place.name, place.parent.name} if folder == place.parent.parent else {place.name}
     found = list(dict.fromkeys(itertools.islice(_around(folder, is_log), _MOST_LOOKED_AT)))
@@ -95,7 +95,7 @@ def nearby_logs(place: Path, is_log: IsLog) -> list[Path]:
 
 
 def _alike(path: Path, wanted: set[str]) -> float:
-    """How much the file's name, or its folder's, resembles what was asked for; 0 where it hardly does."""
+    """How much the name of the file or its folder resembles the wanted names; 0 if hardly."""
     ratio = max(
         difflib.SequenceMatcher(None, have.lower(), name.lower()).ratio()
         for name in wanted

@@ -1,7 +1,7 @@
 """OpenAI chat completions: request and response pairs, stored completions, batch output joined with its input.
 
 Source: the API reference of chat completions (create, list stored completions), of batches and of responses.
-The Responses API's items are read as well. A completion of several choices becomes as many interactions.
+Items of the Responses API are read as well. A completion with several choices becomes several interactions.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def _is_answer(response: Mapping[str, Any]) -> bool:
 
 
 def _halves(row: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Request and response, with the HTTP envelopes taken off; a stored completion is both."""
+    """Request and response without their HTTP envelopes; a stored completion is both."""
     request = mapping(first(row.get("request"), row.get("body"), row.get("kwargs")))
     response = mapping(first(row.get("response"), row.get("completion")))
     if not request and "messages" in row and response:
@@ -124,10 +124,10 @@ def _conversation(request: Mapping[str, Any]) -> list[Message]:
 
 
 def items_as_messages(value: Any, place: str) -> list[Message]:
-    """Items of the Responses API as messages; consecutive calls of one turn are gathered.
+    """Items of the Responses API as messages; consecutive calls of one turn are joined.
 
     Raises:
-        NotAnInteraction: an item is no text, no call and no call's output.
+        NotAnInteraction: an item is not a text, a call or the output of a call.
     """
     value = decoded(value)
     if isinstance(value, str):
@@ -156,7 +156,7 @@ def items_as_messages(value: Any, place: str) -> list[Message]:
 
 
 def answers(response: Mapping[str, Any], failed: bool = False) -> list[tuple[Message | None, str | None]]:
-    """Message and finish reason of each choice, or of a Responses API answer."""
+    """Yields message and finish reason of each choice, or of a Responses API answer."""
     if response.get("object") == "response":
         turns = [m for m in items_as_messages(response.get("output"), "response.output") if m.role == "assistant"]
         calls: list[ToolCall] = [call for turn in turns for call in turn.tool_calls]
@@ -180,7 +180,7 @@ def answers(response: Mapping[str, Any], failed: bool = False) -> list[tuple[Mes
 def first_choice(
     response: Any, place: str, read: Callable[[Any, str], Message] = chat_message
 ) -> dict[str, Any] | None:
-    """The answer's fields where `response` is a chat completion or an older text completion; else None."""
+    """The answer's fields if `response` is a chat completion or an older text completion, else None."""
     choices = mapping(response).get("choices")
     if not isinstance(choices, list) or not choices:
         return None
@@ -195,7 +195,7 @@ def first_choice(
 
 
 def without_prefill(messages: list[Message]) -> tuple[list[Message], str]:
-    """The request without the assistant turn that it ends with, and that turn's text: the answer goes on from it."""
+    """The request without a final assistant turn, and the text of that turn, which the answer continues."""
     if messages and messages[-1].role == "assistant" and not messages[-1].tool_calls:
         return messages[:-1], messages[-1].content
     return messages, ""

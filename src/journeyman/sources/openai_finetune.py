@@ -1,7 +1,7 @@
 """Fine-tuning lines: {"messages": […], "tools": […]}; every assistant turn that is not marked otherwise is an answer.
 
 Source: OpenAI's guide to supervised fine-tuning ("chat format"), and the chat formats of TRL, Axolotl and
-LLaMA-Factory: `system` beside the messages, an answer in a field of its own, turns marked by weight, train or
+LLaMA-Factory: `system` next to the messages, an answer in a separate field, turns marked by weight, train or
 loss_mask. The turns of one line share a session.
 """
 
@@ -62,7 +62,7 @@ def interactions(row: Mapping[str, Any], place: Place) -> Iterator[Interaction |
 def answered_row(
     row: Mapping[str, Any], messages: list[Message], place: Place, name: str
 ) -> Iterator[Interaction | NotAnInteraction]:
-    """The answers of one row: its answer field where it has one, else its assistant turns.
+    """Yields the answers of one row: its answer field if it has one, else its assistant turns.
 
     Raises:
         NotAnInteraction: the row does not say what its answer is.
@@ -94,7 +94,7 @@ def answered_row(
 
 
 def row_status(row: Mapping[str, Any]) -> Status:
-    """The row's claims; `label` is 0 or 1 where an answer stands beside its prompt (unpaired preferences)."""
+    """The row's status; `label` is 0 or 1 in rows of a prompt and a completion (unpaired preferences)."""
     label = row.get("label")
     if label in (0, 1, "0", "1") and not isinstance(label, bool) and "completion" in row:
         return claimed(row).also(of_word(bool(int(label)), "label"))
@@ -102,15 +102,15 @@ def row_status(row: Mapping[str, Any]) -> Status:
 
 
 def session_of(*places: Mapping[str, Any]) -> str | None:
-    """The conversation that a row names as its own."""
+    """The conversation that a row says it belongs to."""
     return text_or_none(first(*(place.get(name) for place in places for name in SESSIONS)))
 
 
 def with_system(row: Mapping[str, Any], messages: list[Message]) -> list[Message]:
-    """The conversation with the system prompt that stands beside it.
+    """The conversation with the system prompt that is logged next to it.
 
     Raises:
-        NotAnInteraction: it has another one of its own.
+        NotAnInteraction: the conversation has a different one.
     """
     named = [(name, row[name]) for name in _SYSTEM if isinstance(row.get(name), str) and row[name]]
     for name, text in named:
@@ -123,10 +123,10 @@ def with_system(row: Mapping[str, Any], messages: list[Message]) -> list[Message
 
 
 def answer_beside(row: Mapping[str, Any], messages: list[Message]) -> Message | None:
-    """The answer that stands in a field of its own beside the conversation, or None where there is none.
+    """The answer in a separate field next to the conversation, or None if there is none.
 
     Raises:
-        NotAnInteraction: several fields, or a conversation that ends with another answer, claim to be it.
+        NotAnInteraction: several fields, or a field and the end of the conversation, contain different answers.
     """
     found = {name: row[name] for name in ANSWER_FIELDS if row.get(name) not in (None, "", [], {})}
     if not found and not (row.get("tool_calls") and messages[-1].role != "assistant"):
@@ -146,7 +146,7 @@ def answer_beside(row: Mapping[str, Any], messages: list[Message]) -> Message | 
 
 
 def _with_calls(value: Any, calls: Any) -> Any:
-    """An answer's text together with the calls that stand in a field beside it."""
+    """An answer's text together with the calls in a separate field."""
     message = {"content": value} if isinstance(value, str) else dict(mapping(value))
     return {**message, "tool_calls": message.get("tool_calls") or calls}
 
@@ -172,13 +172,13 @@ def _answer(value: Any, name: str) -> Message:
 def answered_turns(
     messages: list[Message], place: Place, reason: str | None = None, **fields: Any
 ) -> Iterator[Interaction | NotAnInteraction]:
-    """An interaction for each assistant turn that follows a question; they share a session where there are several.
+    """Yields an interaction for each assistant turn that follows a question; several of them share a session.
 
     Args:
-        reason: the finish reason that the row logged; it is of its last turn.
+        reason: the row's logged finish reason, which is that of its last turn.
 
     Raises:
-        NotAnInteraction: no assistant turn is there to learn from.
+        NotAnInteraction: there is no assistant turn to train on.
     """
     answers = [
         index

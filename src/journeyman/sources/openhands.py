@@ -1,8 +1,8 @@
 """OpenHands: event streams (a file of events), and output.jsonl of its evaluations ({instance_id, history, …}).
 
 Source: All-Hands-AI/OpenHands (events' serialization, EvalOutput) and OpenHands/software-agent-sdk (SystemPromptEvent,
-MessageEvent, ActionEvent, ObservationEvent). An action holds the response that it comes from (`tool_call_metadata`, or
-`tool_call` and `llm_response_id`): actions of one response are one answer. Success is `resolved` of the report.
+MessageEvent, ActionEvent, ObservationEvent). An action names the response that it comes from (`tool_call_metadata`, or
+`tool_call` and `llm_response_id`): the actions of one response are one answer. Success is the report's `resolved`.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def interactions(row: Mapping[str, Any], place: Place) -> Iterator[Interaction |
     history = row.get("history")
     if history is None:
         raise NotAnInteraction(
-            why.LineOfSession("an event of an OpenHands session by itself", "give the file with all of its events")
+            why.LineOfSession("a single event of an OpenHands session", "pass the file with all of its events")
         )
     if not isinstance(history, list):
         raise NotAnInteraction(why.WrongType("history", kind(history), "a list"))

@@ -1,4 +1,4 @@
-"""Events of OpenHands, older and newer, as a conversation."""
+"""Converts events of OpenHands, of older and newer versions, to a conversation."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _NO_KINDS = {
 
 
 class Conversation:
-    """Reads events one after the other; an answer is complete when something else follows its actions."""
+    """Reads events in order; an answer is complete when something else follows its actions."""
 
     def __init__(self, place: Place, fields: dict[str, Any], *, of_lines: bool) -> None:
         self._place, self._fields, self._of_lines = place, fields, of_lines
@@ -110,7 +110,7 @@ class Conversation:
             yield from self._flush()
             shown = plain(str(name), 40)
             raise NotAnInteraction(
-                why.NotLogged(f"an action {shown!r} without tool_call_metadata", "what the model wrote is not logged")
+                why.NotLogged(f"an action {shown!r} without tool_call_metadata", "the model's response is not logged")
             )
 
     def _observation(self, event: dict[str, Any]) -> Iterator[Interaction | NotAnInteraction]:
@@ -166,7 +166,7 @@ class Conversation:
     def _answered(
         self, number: int, event: dict[str, Any], id_: str | None, message: Message, details: dict[str, Any]
     ) -> Iterator[Interaction | NotAnInteraction]:
-        """Another action of the same response adds its call; a new response ends the answer before it."""
+        """Adds the call of another action of the same response; a new response ends the previous answer."""
         if self._answer is None and id_ is not None and id_ == self._done:
             return self._repeated(message)
         if self._answer is not None and id_ is not None and id_ == self._response:
@@ -180,7 +180,7 @@ class Conversation:
         self._details |= {"end": event.get("timestamp")}
 
     def _repeated(self, message: Message) -> None:
-        """A further action of a response whose first was carried out already: older versions log the whole in each."""
+        """Checks an action of a response that was partly executed before: older versions log the response in each."""
         known = {call.id for one in self._history for call in one.tool_calls}
         if not {call.id for call in message.tool_calls} <= known:
             self._broken = why.HistoryBroken("response_apart")
@@ -223,7 +223,7 @@ def _call(event: dict[str, Any]) -> dict[str, Any]:
 
 
 def _definition(tool: dict[str, Any]) -> dict[str, Any]:
-    """The SDK's tools describe themselves: their title or kind is the name where no name is given."""
+    """A tool definition; tools of the SDK without a name are named by their title or kind."""
     return tool if "name" in tool or "function" in tool else {**tool, "name": tool.get("title")}
 
 

@@ -1,6 +1,6 @@
-"""Opens a file as a stream of UTF-8: decompressed by its first bytes, recoded where it names another encoding.
+"""Opens a file as a UTF-8 stream: decompressed according to its first bytes, and recoded from other encodings.
 
-gzip (RFC 1952), zstd (RFC 8878), bzip2 and xz, of any number of members or frames. A stream that ends within one is
+gzip (RFC 1952), zstd (RFC 8878), bzip2 and xz, with any number of members or frames. A stream that ends within one is
 an error, never the end of the file.
 """
 
@@ -22,7 +22,7 @@ CHUNK = 1 << 20
 COMPRESSED = (".gz", ".zst", ".bz2", ".xz")
 DAMAGED = (EOFError, zlib.error, zstandard.ZstdError, lzma.LZMAError)
 _PIECE = 4096
-"""Bytes given to a decompressor at a time: zstd can hide a block of 128 KiB in four bytes."""
+"""Bytes passed to a decompressor at a time: in zstd, four bytes can expand to a block of 128 KiB."""
 _PACKINGS: tuple[tuple[bytes, Callable[[], Any]], ...] = (
     (b"\x1f\x8b", lambda: zlib.decompressobj(wbits=31)),
     (b"\x28\xb5\x2f\xfd", lambda: zstandard.ZstdDecompressor().decompressobj()),
@@ -39,7 +39,7 @@ _BOMS = (
 
 @contextmanager
 def opened(path: Path, encoding: str = "auto") -> Iterator[tuple[io.BufferedReader, IO[bytes]]]:
-    """The stream, and the file below it whose position tells the progress."""
+    """Yields the stream, and the underlying file, whose position shows the progress."""
     with path.open("rb", buffering=CHUNK) as raw:
         yield recoded(decompressed(raw), encoding), raw
 
@@ -62,7 +62,7 @@ def recoded(stream: io.BufferedReader, encoding: str) -> io.BufferedReader:
 
 
 def _unmarked(head: bytes) -> str:
-    """UTF-16 without a mark: two signs that begin JSON, each with a zero byte beside it."""
+    """Recognizes UTF-16 without a byte order mark: two characters that begin JSON, each with a zero byte."""
     for order, first in (("le", 0), ("be", 1)):
         signs, zeros = head[first:4:2], head[1 - first : 4 : 2]
         if (
@@ -75,7 +75,7 @@ def _unmarked(head: bytes) -> str:
 
 
 class _Recoded(io.RawIOBase):
-    """Another encoding as UTF-8; bytes that it does not have become lone surrogates, and the row is refused later."""
+    """Recodes to UTF-8; invalid bytes become lone surrogates, and their row is rejected later."""
 
     def __init__(self, stream: io.BufferedReader, encoding: str) -> None:
         self._stream, self._left = stream, b""
@@ -92,7 +92,7 @@ class _Recoded(io.RawIOBase):
             try:
                 text = self._decoder.decode(chunk, final=not chunk)
             except UnicodeDecodeError as error:
-                raise EOFError(f"not {error.encoding} after all: {error.reason}") from error
+                raise EOFError(f"not {error.encoding}: {error.reason}") from error
             self._left = text.encode("utf-8", "surrogateescape")
             if not chunk:
                 break
@@ -102,10 +102,10 @@ class _Recoded(io.RawIOBase):
 
 
 class _Unpacked(io.RawIOBase):
-    """Members or frames laid end to end, unpacked piece by piece.
+    """Decompresses concatenated members or frames piece by piece.
 
-    What was unpacked before a damage is given out before the error: readers of the standard library lose it. And
-    zstandard's own reader takes a cut frame for the end of the file.
+    What was decompressed before the damage is returned before the error is raised: readers of the standard library
+    lose it, and zstandard's own reader takes a truncated frame for the end of the file.
     """
 
     def __init__(self, raw: io.BufferedReader, make: Callable[[], Any]) -> None:
@@ -121,7 +121,7 @@ class _Unpacked(io.RawIOBase):
             self._pending = b""
             if not piece:
                 if self._member is not None:
-                    raise EOFError("the compressed data are cut")
+                    raise EOFError("the compressed data is truncated")
                 return 0
             self._unpack(piece)
         count = min(len(target), len(self._left))
@@ -136,7 +136,7 @@ class _Unpacked(io.RawIOBase):
             self._member = self._make()
         try:
             self._left = self._member.decompress(piece)
-        except OSError as error:  # bz2's word for damaged data
+        except OSError as error:  # how bz2 reports damaged data
             raise EOFError(str(error)) from error
         if self._member.eof:
             self._pending, self._member = self._member.unused_data, None

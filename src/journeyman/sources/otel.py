@@ -1,7 +1,7 @@
-"""OpenTelemetry GenAI spans: OTLP JSON (resourceSpans), one span a line, Logfire's and Phoenix's tables of spans.
+"""OpenTelemetry GenAI spans: OTLP JSON (resourceSpans), one span per line, and the span tables of Logfire and Phoenix.
 
 Source: the GenAI semantic conventions of OpenTelemetry, OTLP's JSON encoding, Logfire's SQL reference (records) and
-Phoenix's span exports. Where the texts stand is in sources.otel_texts.
+Phoenix's span exports. sources.otel_texts finds the texts in a span.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def claims(row: Mapping[str, Any]) -> bool:
 
 
 def interactions(row: Mapping[str, Any], place: Place) -> Iterator[Interaction | NotAnInteraction]:
-    """Every span of the row, as interactions or with the reason why it is none."""
+    """Yields every span of the row as interactions, or the reason for rejecting it."""
     spans = list(_spans(row))
     if not spans:
         raise NotAnInteraction(why.FieldMissing("span", "resourceSpans"))
@@ -80,7 +80,7 @@ def _spans(row: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def attributes_of(value: Any) -> dict[str, Any]:
-    """Attributes as a plain mapping, from that, from its JSON, or from OTLP's list of key and typed value."""
+    """Attributes as a plain mapping, given as such, as JSON, or as OTLP's list of keys and typed values."""
     value = decoded(value)
     if isinstance(value, dict):
         return value
@@ -90,7 +90,7 @@ def attributes_of(value: Any) -> dict[str, Any]:
 
 
 def _typed(value: Any) -> Any:
-    """The value in an OTLP AnyValue; whole numbers come as text."""
+    """The value in an OTLP AnyValue; integers are encoded as text."""
     one = mapping(value)
     if "intValue" in one:
         text = str(one["intValue"])
@@ -104,7 +104,7 @@ def _typed(value: Any) -> Any:
 
 
 def _flat(span: Mapping[str, Any]) -> dict[str, Any]:
-    """The attributes under dotted names; Phoenix nests them, or has a column for each."""
+    """The attributes with dotted names; Phoenix nests them, or has a column for each."""
     held = attributes_of(span.get("attributes"))
     held |= {key.removeprefix("attributes."): value for key, value in span.items() if key.startswith("attributes.")}
     flat: dict[str, Any] = {}
@@ -133,7 +133,7 @@ def _events(span: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def _refuse_others(attributes: Mapping[str, Any]) -> None:
-    """Raises NotAnInteraction for a span that is no call of a model: one around several of them, a tool's, …"""
+    """Raises NotAnInteraction for a span that is not a model call: one around several calls, a tool's, …"""
     operation = attributes.get("ai.operationId")
     if isinstance(operation, str) and "ai.prompt.messages" not in attributes:
         told = "its calls are the doGenerate and doStream spans below it" if _OUTER.match(operation) else ""
@@ -146,10 +146,10 @@ def _refuse_others(attributes: Mapping[str, Any]) -> None:
 
 
 def span_interactions(span: Mapping[str, Any], place: Place) -> Iterator[Interaction]:
-    """The calls in one span; what stands in it beside goes into `extra`.
+    """The calls in one span; its other attributes go into `extra`.
 
     Raises:
-        NotAnInteraction: it is no model's call, or its texts are not there.
+        NotAnInteraction: it is not a model call, or its texts are missing.
     """
     attributes, events = _flat(span), _events(span)
     _refuse_others(attributes)
@@ -201,7 +201,7 @@ def _named(attributes: Mapping[str, Any], *names: str) -> str | None:
 
 
 def _status(span: Mapping[str, Any], attributes: Mapping[str, Any], events: list[dict[str, Any]]) -> Status:
-    """The span's status in every spelling, its error type, and an exception that it recorded."""
+    """The span's status in any spelling, its error type, and a recorded exception."""
     held = span.get("status")
     inner = mapping(held)
     code = first(*(inner.get(name) for name in ("code", "status_code", "statusCode")), None if inner else held,

@@ -1,9 +1,9 @@
-"""Where the spans of each instrumentation hold a call's texts.
+"""Finds a call's texts in the spans of each instrumentation.
 
 Source: the GenAI semantic conventions (gen_ai.input.messages since 1.37; before that message events), OpenLLMetry
 (gen_ai.prompt.0.content), OpenInference (llm.input_messages.0.message.content), the Vercel AI SDK's telemetry page
 (ai.prompt.messages, ai.response.text, ai.response.toolCalls), Logfire and Pydantic AI (request_data and response_data,
-events, all_messages_events), and pairs of attributes that hold a whole input and output.
+events, all_messages_events), and pairs of attributes that contain a whole input and output.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ PAIRS = (
     ("input.value", "output.value"),
     ("traceloop.entity.input", "traceloop.entity.output"),
 )
-"""Attributes that hold a whole input and a whole output."""
+"""Attributes that contain a whole input and a whole output."""
 _INDEXED = re.compile(r"(?:gen_ai\.(prompt|completion)|llm\.(input_messages|output_messages))\.(\d+)\.(.+)")
 _HOLDS_TEXT = re.compile(r"messages?$|prompt|completion|(input|output)s?(\.|$)|request_data|response|events$")
 _NO_TEXT = re.compile(r"usage|model|finish|tokens|\.(type|mime_type|id|name|version)$")
@@ -37,7 +37,7 @@ Texts = tuple[Asked, list[Answer]]
 
 @dataclass
 class _Turn:
-    """A turn whose fields come as attributes of their own."""
+    """A turn whose fields are separate attributes."""
 
     fields: dict[str, Any] = field(default_factory=dict)
     calls: dict[int, dict[str, Any]] = field(default_factory=dict)
@@ -55,7 +55,7 @@ def texts_of(attributes: Mapping[str, Any], events: list[dict[str, Any]]) -> Tex
     """The call's input and its answers.
 
     Raises:
-        NotAnInteraction: no text is there, or none whose place is known.
+        NotAnInteraction: there is no text, or none in a known place.
     """
     for event in events:
         if event.get("name") == "gen_ai.client.inference.operation.details":
@@ -83,7 +83,9 @@ def _no_texts(attributes: Mapping[str, Any]) -> NotAnInteraction:
     held = sorted(name for name in texts if _HOLDS_TEXT.search(name) and not _NO_TEXT.search(name))
     if held:
         return NotAnInteraction(why.UnknownFields("a span", ", ".join(held[:4]), "the text of a call"))
-    return NotAnInteraction(why.NotLogged("a span without any text", "content capture was off when this was recorded"))
+    return NotAnInteraction(
+        why.NotLogged("a span without any text", "content capture was off when the span was recorded")
+    )
 
 
 def _structured(attributes: Mapping[str, Any]) -> Texts:
@@ -97,14 +99,14 @@ def _vercel(attributes: Mapping[str, Any]) -> Texts:
     call = asked_of(attributes["ai.prompt.messages"], "ai.prompt.messages")
     listed = decoded(attributes.get("ai.prompt.tools"))
     tools = tools_of([decoded(one) for one in listed] if isinstance(listed, list) else listed)
-    told = {name: first(attributes.get(f"ai.response.{name}"), attributes.get(f"ai.result.{name}"))
+    said = {name: first(attributes.get(f"ai.response.{name}"), attributes.get(f"ai.result.{name}"))
             for name in ("text", "toolCalls", "object", "reasoning", "finishReason")}  # fmt: skip
-    ended = first(told["finishReason"], attributes.get("ai.finishReason"))
-    if told["text"] is None and told["toolCalls"] is None:
-        return Asked(call.messages, tools), answers_of({"text": told["object"], "finishReason": ended}
-                                                       if told["object"] else None, "ai.response.object")  # fmt: skip
-    turn = {"role": "assistant", "content": told["text"] or "", "tool_calls": decoded(told["toolCalls"]),
-            "reasoning_content": told["reasoning"], "finish_reason": ended}  # fmt: skip
+    ended = first(said["finishReason"], attributes.get("ai.finishReason"))
+    if said["text"] is None and said["toolCalls"] is None:
+        return Asked(call.messages, tools), answers_of({"text": said["object"], "finishReason": ended}
+                                                       if said["object"] else None, "ai.response.object")  # fmt: skip
+    turn = {"role": "assistant", "content": said["text"] or "", "tool_calls": decoded(said["toolCalls"]),
+            "reasoning_content": said["reasoning"], "finish_reason": ended}  # fmt: skip
     return Asked(call.messages, tools), answers_of(turn, "ai.response")
 
 
@@ -138,7 +140,7 @@ def _set(turn: _Turn, path: str, value: Any) -> None:
 
 
 def _parts_in(content: Any) -> Any:
-    """OpenLLMetry encodes a list of parts as text."""
+    """Decodes OpenLLMetry's list of parts, which is encoded as text."""
     inner = decoded(content)
     listed = isinstance(inner, list) and inner and all(isinstance(one, Mapping) and "type" in one for one in inner)
     return inner if listed else content
@@ -161,7 +163,7 @@ def _body(event: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _from_events(events: list[dict[str, Any]], place: str) -> Texts:
-    """One event a turn, or a part of one; a whole run's last turn is its answer."""
+    """Reads one event per turn or part of a turn; the last turn of a whole run is its answer."""
     asked, choices = events_apart(events)
     if not choices and len(asked) > 1 and asked[-1].get("role") in ("assistant", "model"):
         choices, asked = [asked[-1]], asked[:-1]

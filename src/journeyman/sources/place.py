@@ -1,4 +1,4 @@
-"""Where a row stands, and what its format does not say."""
+"""The place of a row, and the settings that its format needs."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from dataclasses import dataclass, field, replace
 
 @dataclass(frozen=True)
 class Place:
-    """Handed to every format with each row.
+    """The place of a row and settings, passed to its format.
 
     Attributes:
         source: file and line, as file:line.
-        role: the agent's role where the row names none.
-        columns: for tables: a field of ours → the column that holds it.
+        role: the agent's role if the row does not name one.
+        columns: for tables: field → the column that contains it.
         cut_tool_results, max_history: as in [data].
     """
 
@@ -24,10 +24,10 @@ class Place:
     max_history: int = 100_000
 
     def at(self, line: int) -> Place:
-        """Another line of the same file."""
+        """The place of another line of the same file."""
         return replace(self, source=f"{self.name}:{line}")
 
     @property
     def name(self) -> str:
-        """The file's."""
+        """The file's name."""
         return self.source.rpartition(":")[0]

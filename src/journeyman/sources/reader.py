@@ -1,6 +1,6 @@
-"""START HERE. The table of formats, and what turns a row of any of them into records.
+"""START HERE. The table of formats, and the reader that turns rows of any format into records.
 
-Every row becomes interactions or rejected rows with a reason: nothing else comes out and nothing is lost.
+Every row becomes interactions or rejections with a reason: nothing else is returned, and nothing is lost.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ from journeyman.sources.unknown import advice, inner_rows
 
 @dataclass(frozen=True)
 class Format:
-    """One way to log a model's call."""
+    """A log format."""
 
     name: str
     what: str
@@ -96,7 +96,7 @@ FORMATS: Mapping[str, Format] = {
         "table": table,
     }.items()
 }
-"""Asked in this order; the first that claims a row reads it."""
+"""Tried in this order; the first format that claims a row reads it."""
 
 
 class Reader:
@@ -118,7 +118,7 @@ class Reader:
             self._fixed = FORMATS["table"]
 
     def records(self, row: Row, name: str) -> list[Interaction | Rejected]:
-        """What one row became: at least one record, always."""
+        """The records of one row: always at least one."""
         row = row.parsed() if row.session is None else parsed_session(row)
         if row.member:
             name = f"{name}/{row.member}"
@@ -138,7 +138,7 @@ class Reader:
         return found.name if found else None
 
     def _inner(self, row: Row, name: str) -> list[Interaction | Rejected]:
-        """The rows within an object that is none itself: a page of an API, or a whole export in one object."""
+        """The rows within an object that is not a row itself: a page of an API, or a whole export in one object."""
         assert row.value is not None
         lists = inner_rows(row.value, self.format_of)
         if len(lists) > 1:
@@ -175,17 +175,19 @@ class Reader:
         except ValidationError as error:
             where = ".".join(str(part) for part in error.errors()[0]["loc"])
             records.append(_rejected(row, name, why.UnexpectedValue(found.name, where)))
-        except Exception as error:  # whatever a log may hold, one row must not end the reading of the others
+        except Exception as error:  # no row may stop the others from being read, whatever it contains
             records.append(_rejected(row, name, why.Unreadable(found.name, type(error).__name__)))
         return records or [_rejected(row, name, why.NothingInIt(found.name))]
 
     def _completed(self, one: Interaction, value: Mapping[str, Any]) -> Interaction:
-        """With what holds for every format: settings that go before the log's words, and words that nobody knows."""
+        """Applies what is common to all formats: settings that override the log, and notes on unknown words."""
         status = Status(one.succeeded, list(one.errors), list(one.notes))
         if self._config.success_field:
             status = self._by_field(value, one, status)
         if status.succeeded and one.output is None and not one.output_calls:
-            status = Status(None, status.errors, status.notes)  # of nothing nobody can say that it is right
+            status = Status(
+                None, status.errors, status.notes
+            )  # without an answer there is nothing that could be a success
         changes: dict[str, Any] = {}
         if one.finish_reason in ("error", "cancelled"):
             status = status.also(Status(False, [f"finish reason {one.finish_reason}"]))
@@ -204,13 +206,13 @@ class Reader:
         return one.model_copy(update=changes) if changes else one
 
     def _by_field(self, value: Mapping[str, Any], one: Interaction, status: Status) -> Status:
-        """Where data.success_field is set it decides alone; a row without it is of unknown success.
+        """If data.success_field is set, it alone decides; the success of a row without it is unknown.
 
-        A row of several samples has it in each: the path is then one within the sample.
+        In a row with several samples, the path is one within each sample.
         """
         path, least = self._config.success_field, self._config.success_at_least
         found = first(at_path(value, path), at_path(one.extra, path))
-        if found is None:  # then a failure that the log claims stands, and a success does not
+        if found is None:  # then a logged failure counts, but a logged success does not
             missing = note.UnknownStatus(path).record()
             return replace(status, succeeded=status.succeeded and None, notes=[*status.notes, missing])
         said = of_code(found, path) if least is None else at_least(found, least, path)
@@ -219,7 +221,7 @@ class Reader:
     def _format_of(self, value: Mapping[str, Any]) -> Format | None:
         if self._fixed is not None:
             return self._fixed
-        # Logs seldom change format from row to row, but a format asked out of order must not shadow another.
+        # Logs seldom change format between rows, but a format tried out of order must not shadow another one.
         return next((one for one in FORMATS.values() if one.claims(value)), None)
 
     def _place(self, row: Row, name: str) -> Place:
@@ -228,13 +230,13 @@ class Reader:
         return Place(source, config.default_role, config.columns, config.cut_tool_results, config.max_history)
 
     def _role(self, value: Mapping[str, Any]) -> str | None:
-        """The role that data.role_field names in the row; it goes before what the format says."""
+        """The role in the field data.role_field; it takes precedence over the format's."""
         role = at_path(value, self._config.role_field) if self._config.role_field else None
         return role if isinstance(role, str) and role else None
 
 
 def _named(records: list[Interaction | Rejected]) -> list[Interaction | Rejected]:
-    """Ids that no two rows share: the place in the log, and the number of the answer where a line gave several."""
+    """Unique ids: the place in the log, and the number of the answer if a line has several."""
     if len(records) == 1:  # most rows
         return [_with_id(records[0], records[0].source)] if isinstance(records[0], Interaction) else records
     answers = Counter(one.source for one in records if isinstance(one, Interaction))

@@ -1,4 +1,4 @@
-"""A row of a file, whatever file it was: a JSON object, or the reason why there is none."""
+"""A row of any kind of file: a JSON object, or the reason why there is none."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from journeyman.sources.fields import kind
 MAX_ROW_BYTES = 16 << 20
 MAX_DEPTH = 64
 NO_NUMBER = "a number too long, NaN or Infinity"
-"""What the decoder raises a bare ValueError for."""
+"""The cases for which the decoder raises a bare ValueError."""
 _UNDECODED = re.compile("[\udc80-\udcff]")
 
 
 def _no_number(name: str) -> None:
-    raise ValueError(f"{name} is no JSON")
+    raise ValueError(f"{name} is not JSON")
 
 
 DECODER = json.JSONDecoder(parse_constant=_no_number)
@@ -30,13 +30,13 @@ class Row:
 
     Attributes:
         line: number of the line, or of the element in a document, from 1.
-        value: the JSON object, or None where there is none.
-        problem: why there is none; None where there is one, or where the line is not parsed yet.
+        value: the JSON object, or None.
+        problem: why there is no object; None if there is one, or if the line is not parsed yet.
         text: the row's beginning, for the report of rejected rows.
-        raw: a line that is not parsed yet, or a session's whole file: reading is serial, parsing need not be.
-        member: the file of an archive that it stands in.
-        session: the format of the session that the row is (sources/sessions.py), or None.
-        about: what stands beside a session's file.
+        raw: an unparsed line, or a session's whole file: reading is serial, but parsing need not be.
+        member: the file within an archive.
+        session: the format of the session if the row is one (sources/sessions.py), else None.
+        about: metadata from files next to a session's file.
     """
 
     line: int
@@ -56,12 +56,12 @@ class Row:
 
 
 def parse_line(line: bytes, number: int) -> Row:
-    """One line of JSON as a row."""
+    """Parses a line of JSON into a row."""
     try:
         text = line.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         return refused(number, why.NotUtf8(error.start), line)
-    return parse_text(text.removeprefix("\x1e"), number)  # a JSON text sequence (RFC 7464) has it before each
+    return parse_text(text.removeprefix("\x1e"), number)  # precedes each text of a JSON text sequence (RFC 7464)
 
 
 def parse_text(text: str, number: int) -> Row:
@@ -77,7 +77,7 @@ def parse_text(text: str, number: int) -> Row:
 
 
 def checked(value: Any, number: int, text: str) -> Row:
-    """The value as a row, if it is an object that can be worked with."""
+    """Makes a row of the value if it is a usable object, else a row that says why not."""
     if not isinstance(value, dict):
         return refused(number, why.NotAnObject(kind(value)), text)
     if text.count("{") + text.count("[") > MAX_DEPTH and _deeper_than(value, MAX_DEPTH):

@@ -1,8 +1,8 @@
-"""A bounded sample of log files: some rows from the beginning, middle and end of some files, whatever their sizes.
+"""A bounded sample of log files of any size: some rows from the beginning, middle and end of some of the files.
 
-At most 40 files, about 1,500 rows and 24 MB are read. Plain lines are sampled at five places of a file by seeking;
-files that cannot be entered in the middle (compressed, CSV, JSON documents, Parquet, archives) are read from their
-beginning up to their share of the bytes. The same files always give the same sample.
+At most 40 files, about 1,500 rows and 24 MB are read. Plain lines are sampled at five places of a file by seeking.
+Files that do not allow that (compressed, CSV, JSON documents, Parquet, archives) are read from the beginning, up to
+their share of the bytes. The same files always give the same sample.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ Part = Literal["whole", "beginning", "places"]
 
 @dataclass(frozen=True)
 class SampledFile:
-    """What was read of one file.
+    """The sampled part of a file.
 
     Attributes:
-        rows: not parsed where the file has lines.
-        part: the "whole" file was looked at, only its "beginning", or several "places" from beginning to end.
-        size: bytes of the file.
-        rows_in_file: exact where all of it was looked at, else estimated from the bytes; None where neither is known.
+        rows: the sampled rows, unparsed if the file consists of lines.
+        part: whether the "whole" file was read, only its "beginning", or several "places" from beginning to end.
+        size: size of the file in bytes.
+        rows_in_file: exact if all of the file was read, else estimated from the bytes; None if that is not possible.
     """
 
     name: str
@@ -55,13 +55,13 @@ class SampledFile:
 
 @dataclass(frozen=True)
 class Sample:
-    """The sampled files, among all that the sources name."""
+    """The sampled files, and totals of all files that the sources name."""
 
     files: list[SampledFile]
     all_files: int
     all_bytes: int
     unread: dict[str, str] = field(default_factory=dict)
-    """file → why nothing was read of it"""
+    """file → why it could not be read"""
 
     @property
     def rows(self) -> int:
@@ -69,14 +69,14 @@ class Sample:
 
     @property
     def whole(self) -> bool:
-        """Every row of every file is in it."""
+        """Whether the sample contains every row of every file."""
         return len(self.files) == self.all_files and all(
             one.part == "whole" and one.rows_in_file == len(one.rows) for one in self.files
         )
 
     @property
     def rows_in_all(self) -> int | None:
-        """About how many rows the logs hold; None where that cannot be estimated."""
+        """Estimated number of rows in the logs; None if it cannot be estimated."""
         known = [one for one in self.files if one.rows_in_file is not None]
         size = sum(one.size for one in known)
         if not known or not size:
@@ -88,11 +88,11 @@ def sampled(sources: Sequence[Source], data: DataConfig) -> Sample:
     """Reads the sample.
 
     Args:
-        sources: what `log_sources` found.
-        data: how rows are read; only `encoding` matters here.
+        sources: the files from `log_sources`.
+        data: settings for reading; only `encoding` is used.
 
     Raises:
-        UsageError: a single file was named, and it cannot be read.
+        UsageError: the only file cannot be read.
     """
     sizes = {one.path: one.path.stat().st_size if one.path.is_file() else 0 for one in sources}
     chosen = _chosen(sources, sizes)
@@ -116,7 +116,7 @@ def sampled(sources: Sequence[Source], data: DataConfig) -> Sample:
 
 
 def _chosen(sources: Sequence[Source], sizes: dict[Path, int]) -> list[Source]:
-    """Evenly over the list, with at least one file of each kind of name and the largest one."""
+    """Chooses files evenly over the list, including the largest file and at least one of each suffix."""
     if len(sources) <= MOST_FILES:
         return list(sources)
     kinds = {bare_name(one.path.name.lower()).rpartition(".")[2]: one for one in reversed(sources)}
@@ -139,7 +139,7 @@ def _of_file(source: Source, size: int, rows: int, most: int, encoding: str) -> 
         if lines and stream is raw and size > most:
             return _at_places(source, size, raw, rows, most)
         limited = _Limited(stream, most)
-        found = _bounded(_told(limited, name), rows)
+        found = _bounded(_limited_rows(limited, name), rows)
         found.stopped = limited.cut
         if limited.cut and not found.rows:
             found.rows.append(refused(1, why.BeyondSample(most >> 20), ""))
@@ -147,7 +147,7 @@ def _of_file(source: Source, size: int, rows: int, most: int, encoding: str) -> 
 
 
 class _Found:
-    """Rows spread evenly over all that passed, in bounded memory: from time to time every other one is left out."""
+    """Rows spread evenly over all that were added, in bounded memory: when it is full, every other row is removed."""
 
     def __init__(self, most: int) -> None:
         self.rows: list[Row] = []
@@ -167,7 +167,7 @@ class _Found:
             self.rows = [self.rows[place * len(self.rows) // self._most] for place in range(self._most)]
         last = self._last
         if last is not None and last.raw is None and last.value is None and self.rows[-1] is not last:
-            self.rows.append(last)  # where a file is damaged, its last row says so
+            self.rows.append(last)  # if a file is damaged, its last row says so
         return self
 
 
@@ -182,14 +182,14 @@ def _bounded(rows: Iterable[tuple[Row, int]], most_rows: int, most_bytes: float 
     return found.ended()
 
 
-def _told(limited: _Limited, name: str) -> Iterator[tuple[Row, int]]:
-    """The rows of the bytes that may be read; the last one, where it was cut, is none."""
+def _limited_rows(limited: _Limited, name: str) -> Iterator[tuple[Row, int]]:
+    """Yields the rows within the byte limit, without the last one if the limit cuts it."""
     last: Row | None = None
     stream, number = cast(io.BufferedReader, io.BufferedReader(limited, CHUNK)), 0
     try:
         for row in stream_rows(stream, name, 0):
             if limited.cut and row.raw is None and row.value is None:
-                break  # the piece of a value at which the sample ends, not a fault of the file
+                break  # the value at which the sample ends, not a fault of the file
             if last is not None:
                 yield last, 0
             last, number = row, row.line
@@ -202,7 +202,7 @@ def _told(limited: _Limited, name: str) -> Iterator[tuple[Row, int]]:
 
 
 def _made(source: Source, size: int, found: _Found, read: int = 0) -> SampledFile:
-    """`read`: bytes of the file that were read; 0 where that is not known."""
+    """`read`: number of file bytes that were read; 0 if unknown."""
     part: Part = "beginning" if found.stopped or 0 < read < size else "whole"
     count: int | None = found.passed
     if part == "beginning":
@@ -211,7 +211,7 @@ def _made(source: Source, size: int, found: _Found, read: int = 0) -> SampledFil
 
 
 def _at_places(source: Source, size: int, raw: Any, rows: int, most: int) -> SampledFile:
-    """Rows at the beginning, at places between, and at the end, of a file of plain lines."""
+    """Samples a file of plain lines at its beginning, at its end and at places in between."""
     found: list[Row] = []
     each, span, seen, seen_bytes = max(1, rows // _PLACES), most // _PLACES, 0, 0
     for place in range(_PLACES):
@@ -232,7 +232,7 @@ def _at_places(source: Source, size: int, raw: Any, rows: int, most: int) -> Sam
 
 
 class _Limited(io.RawIOBase):
-    """The first bytes of a stream; `cut` tells that there are more."""
+    """The first bytes of a stream; `cut` is true if there are more."""
 
     def __init__(self, stream: io.BufferedReader, most: int) -> None:
         self._stream, self._left, self.cut = stream, most, False

@@ -1,6 +1,6 @@
-"""Which files are one session of a coding agent, told by their first lines: Claude Code, Codex CLI, OpenHands.
+"""Recognizes files that are one session of a coding agent by their first lines: Claude Code, Codex CLI, OpenHands.
 
-The formats' own files say where each shape comes from.
+The modules of the formats name the sources of their structure.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ _OPENHANDS_SOURCES = {"agent", "user", "environment", "hook"}
 
 
 def session_format(head: bytes) -> str | None:
-    """The format that the beginning of a file shows it to be a session of, or None.
+    """The format of the session that a file contains, judging by its beginning, or None.
 
-    The beginning may end anywhere, within the first line too: that is then told by its names alone.
+    The beginning may end anywhere, even within the first line, which is then recognized by its field names only.
     """
     head = head.removeprefix(b"\xef\xbb\xbf").lstrip()
     if head[:1] == b"[":
@@ -67,7 +67,7 @@ def _of_names(line: bytes) -> str | None:
 
 
 def line_format(value: Mapping[str, Any]) -> str | None:
-    """The format of a session that this is a line of, or None."""
+    """The format of the session that the line belongs to, or None."""
     if is_claude(value):
         return "claude_code"
     if is_codex(value):
@@ -108,7 +108,7 @@ def is_openhands(value: Mapping[str, Any]) -> bool:
 
 
 def beside(path: Path) -> dict[str, Any]:
-    """What Claude Code writes beside a sub-agent's file (agent-ID.jsonl) of it: its type, in agent-ID.meta.json."""
+    """Metadata that Claude Code writes next to a sub-agent's agent-ID.jsonl: its type, in agent-ID.meta.json."""
     try:
         value = json.loads(path.with_name(path.name.partition(".")[0] + ".meta.json").read_bytes()[: 1 << 16])
     except (OSError, ValueError, RecursionError):
@@ -118,7 +118,7 @@ def beside(path: Path) -> dict[str, Any]:
 
 
 def refused_name(name: str) -> why.BinaryLog | None:
-    """Why a file of this name is not read, with what to do; None where it is."""
+    """Says why a file of this name cannot be read and what to do; None if it can."""
     if not name.endswith(".eval"):
         return None
     return why.BinaryLog("Inspect", "inspect log convert --to json --output-dir DIR FILE")

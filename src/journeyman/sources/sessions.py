@@ -1,4 +1,4 @@
-"""A file that is one session, as one row: its lines parsed, the damaged ones apart."""
+"""A file that is one session, as one row: its parsed lines, and the damaged ones separately."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from journeyman.sources.rows import Row, parse_line
 
 
 class Line(NamedTuple):
-    """One line of a session that holds an object."""
+    """A line of a session that is a JSON object."""
 
     number: int
     value: dict[str, Any]
 
 
 class Session(dict[str, Any]):
-    """A session as its format reads it. As a mapping it holds what names the session: cwd, version, its agent.
+    """A session, as input for its format. As a mapping it contains metadata of the session: cwd, version, agent.
 
     Attributes:
         format: the name of its format.
-        lines: those that hold an object, in their order.
-        damaged: those that do not, as they are to be rejected.
+        lines: the lines that are JSON objects, in order.
+        damaged: rejections of all other lines.
     """
 
     def __init__(self, format_: str, lines: list[Line], damaged: list[NotAnInteraction], about: dict[str, Any]) -> None:
@@ -32,7 +32,7 @@ class Session(dict[str, Any]):
         self.format, self.lines, self.damaged = format_, lines, damaged
 
     def beginning(self, number: int) -> str:
-        """Of a line, for the report of rejected rows."""
+        """The beginning of a line, for the report of rejected rows."""
         found = next((line.value for line in self.lines if line.number == number), {})
         return json.dumps(found, ensure_ascii=False)[:200].encode("utf-8", "replace").decode()
 
@@ -68,7 +68,7 @@ def _rows(row: Row) -> Iterator[Row]:
 
 
 def _names(lines: list[Line]) -> dict[str, Any]:
-    """What the first lines say of the session itself, for data.role_field."""
+    """Metadata of the session from its first lines, for data.role_field."""
     for line in lines[:50]:
         payload = line.value.get("payload")
         if line.value.get("type") == "session_meta" and isinstance(payload, dict):

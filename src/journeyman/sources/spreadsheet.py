@@ -1,4 +1,4 @@
-"""Tables in files: CSV with any of the usual separators, and Parquet."""
+"""Tables in files: CSV with any common delimiter, and Parquet."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _SEPARATORS = ",;\t|"
 
 
 def csv_rows(stream: io.BufferedReader, tabs: bool, skip: int) -> Iterator[Row]:
-    """The rows below the header, as objects of texts."""
+    """Yields the rows below the header as objects whose values are strings."""
     csv.field_size_limit(MAX_ROW_BYTES)
     text = io.TextIOWrapper(stream, encoding="utf-8-sig", errors="surrogateescape", newline="")
     first = text.readline()
@@ -52,7 +52,7 @@ def _with(first: str, rest: io.TextIOWrapper) -> Iterator[str]:
 
 
 def _bad_header(header: list[str]) -> why.AmbiguousColumns | None:
-    """What makes columns impossible to tell apart; None where nothing does."""
+    """Says why the columns are ambiguous, or None."""
     names = [name.strip() for name in header]
     repeated = ", ".join(repr(name) for name, count in Counter(names).items() if count > 1 and name)
     unnamed = ", ".join(str(place) for place, name in enumerate(names, 1) if not name and len(names) > 1)
@@ -71,7 +71,7 @@ def _row(header: list[str], cells: list[str], line: int, separator: str) -> Row:
 
 
 def parquet_rows(path: Path, skip: int) -> Iterator[tuple[Row, int]]:
-    """The rows with the bytes of the file that they stand for; a damaged file is a row that says so."""
+    """Yields the rows, each with its share of the file's bytes; a damaged file ends with a row that says so."""
     try:
         import pyarrow
         from pyarrow import parquet

@@ -1,6 +1,6 @@
-"""What a log claims of a call's success: one vocabulary for all formats, and three answers: yes, no, not known.
+"""Reads a call's success from its log, with one vocabulary for all formats and three values: yes, no, unknown.
 
-A failure anywhere outweighs a success; words that are not in the vocabulary leave the question open and are noted.
+A failure in any field outweighs a success; words that are not in the vocabulary leave the status unknown and are noted.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ _FAILURE = {
 _UNFINISHED = {
     "in_progress", "inprogress", "pending", "processing", "queued", "running", "scheduled", "started", "waiting",
 }  # fmt: skip
-"""What the row holds then is no answer that anybody accepted."""
+"""With these, the row does not contain an accepted answer."""
 _SAYS_NOTHING = {
     "debug", "default", "incomplete", "info", "n/a", "na", "nan", "no_error", "no_errors", "none", "notice", "null",
     "status_code_unset", "streaming", "undefined", "unknown", "unset", "warn", "warning",
 }  # fmt: skip
-"""`incomplete` is a cut answer: its finish reason says so."""
+"""`incomplete` is a truncated answer, which its finish reason says."""
 _TELLING = re.compile(
     r"\b(?:error|errored|failed|failure|fail|timeout|timed out|exception|cancell?ed|aborted|rejected|quota)\b"
 )
@@ -63,41 +63,41 @@ _ERRORS = (
 )  # fmt: skip
 _OPINIONS = ("feedback", "user_feedback", "thumbs", "rating")
 _VERDICTS = ("verdict", "result", "label", "kto_tag")
-"""Words of the vocabulary are read here, and truth values; a text of another kind is no claim."""
+"""Fields in which only words of the vocabulary and booleans are read; any other text is ignored."""
 _NESTED = ("metadata", "meta", "evaluation", "eval", "annotations", "annotation", "feedback", "user_feedback")
 _IN_NESTED = frozenset(
     ("status", "success", "succeeded", "is_success", "passed", "failed", "correct", "is_correct", "error", "is_error",
      "status_code", "thumbs", "thumbs_up", "score", "reward", "rating", "verdict", "accepted")
 )  # fmt: skip
-"""What a claim may be called one level deeper, where `state` or `code` mean other things."""
+"""Names of status fields one level deeper, where `state` or `code` may mean other things."""
 _SCORES = ("score", "reward", "scores")
 _HOW = "set data.success_field and data.success_at_least"
 STATUS_FIELDS = frozenset((*_CLAIMS, *_DENIALS, *_CODES, *_EXITS, *_ERRORS, *_OPINIONS, *_SCORES, *_VERDICTS))
-"""Fields that `claimed` reads wherever they stand."""
+"""Fields that `claimed` reads at any level."""
 
 
 @dataclass(frozen=True)
 class Status:
-    """`succeeded` is None where the log does not say; `notes` hold what was not understood."""
+    """The status of a call: `succeeded` is None if the log does not say; `notes` contain what was not understood."""
 
     succeeded: bool | None = None
     errors: list[str] = field(default_factory=list)
     notes: list[Note] = field(default_factory=list)
 
     def also(self, other: Status) -> Status:
-        """Both claims together."""
+        """The combination of both."""
         both = (self.succeeded, other.succeeded)
         together = False if False in both else True if True in both else None
         return Status(together, [*self.errors, *other.errors], [*self.notes, *other.notes])
 
     def or_answered(self, answered: bool) -> Status:
-        """A call that gave an answer succeeded, unless something was said that is not understood."""
+        """Counts a call with an answer as a success, unless something about it was not understood."""
         if self.succeeded is None and answered and not any(one.code == note.UnknownStatus.code for one in self.notes):
             return Status(True, self.errors, self.notes)
         return self
 
     def fields(self) -> dict[str, Any]:
-        """As fields of an Interaction."""
+        """The fields of an Interaction."""
         return {"succeeded": self.succeeded, "errors": self.errors, "notes": self.notes}
 
 
@@ -105,7 +105,7 @@ _SILENT = Status()
 
 
 def claimed(*places: Mapping[str, Any]) -> Status:
-    """What the status fields of these objects say together, those in their metadata and evaluations included."""
+    """The combined status of these objects, including their metadata and evaluations."""
     found = _SILENT
     for place in places:
         names, nested = _asked(tuple(place))
@@ -122,16 +122,17 @@ def claimed(*places: Mapping[str, Any]) -> Status:
 
 @lru_cache(maxsize=1024)
 def _asked(fields: tuple[str, ...]) -> tuple[list[str], list[str]]:
-    """The status fields among these, and the objects that may hold more; a log's rows have the same few sets of fields.
+    """The status fields among these names, and the fields that may contain more. Cached, since a log has few different
+    sets of fields.
 
-    What went wrong comes first: it says more than that something did.
+    Error fields come first, since they say what went wrong and not only that something did.
     """
     names = sorted((name for name in fields if name in STATUS_FIELDS), key=lambda one: (one not in _ERRORS, one))
     return names, [name for name in _NESTED if name in fields]
 
 
 def _said(name: str, value: Any) -> Status:
-    """What one field says; logs repeat a few short values over and over."""
+    """The status in one field. Cached, since logs repeat a few short values."""
     if value is None or value == "" or value == []:
         return _SILENT
     if isinstance(value, str) and len(value) <= 20:
@@ -145,7 +146,7 @@ def _of_short(name: str, value: str) -> Status:
 
 
 def distinct(*places: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """The objects, each once: a row that is its own response is not asked twice."""
+    """The objects, each once: a row that is its own response is read only once."""
     found: list[Mapping[str, Any]] = []
     for place in places:
         if place and place not in found:
@@ -154,7 +155,7 @@ def distinct(*places: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 
 
 def of_word(value: Any, name: str = "status") -> Status:
-    """A status of whatever type: a word, a number, a truth value; None and "" say nothing."""
+    """A status of any type: a word, a number or a boolean; None and "" are ignored."""
     if value is None or value == "" or isinstance(value, (list, dict)):
         return Status()
     if isinstance(value, bool):
@@ -167,7 +168,7 @@ def of_word(value: Any, name: str = "status") -> Status:
 
 
 def of_code(value: Any, name: str = "status_code") -> Status:
-    """An HTTP status; words are taken as words (OpenTelemetry's status_code is one)."""
+    """An HTTP status; words are read as words (OpenTelemetry's status_code is one)."""
     text = str(value).strip()
     if re.fullmatch(r"\d{3}", text) and not isinstance(value, bool):
         return Status(True) if int(text) < 400 else Status(False, [f"{name} {text}"])
@@ -175,7 +176,7 @@ def of_code(value: Any, name: str = "status_code") -> Status:
 
 
 def at_least(value: Any, threshold: float, name: str) -> Status:
-    """A reward or a score against what counts as a success."""
+    """Compares a reward or score with the threshold of success."""
     try:
         reached = float(value)
     except (TypeError, ValueError):
@@ -192,7 +193,7 @@ def _of_field(name: str, value: Any) -> Status:
         return _of_verdict(name, value)
     if name in _OPINIONS:
         return _of_opinion(name, value)
-    if name in _SCORES:  # what value is a success cannot be known from here
+    if name in _SCORES:  # it is unknown which values are a success
         told = note.UnknownStatus(name, "is not read", _HOW).record()
         return Status() if value in (None, "", {}, []) else Status(notes=[told])
     if name in _EXITS:
@@ -217,7 +218,7 @@ def _of_verdict(name: str, value: Any) -> Status:
 
 
 def _of_opinion(name: str, value: Any) -> Status:
-    """A user's thumb: down is a failure, up a success."""
+    """User feedback: thumb down is a failure, thumb up a success."""
     word = str(value).strip().lower().replace("-", "_").replace(" ", "_")
     if word in ("thumbs_down", "thumb_down", "down", "negative", "dislike", "👎", "_1"):
         return Status(False, [f"{name} {plain(str(value), 40)}"])
@@ -229,7 +230,7 @@ def _of_opinion(name: str, value: Any) -> Status:
 
 
 def of_error(value: Any) -> Status:
-    """An error field: anything in it is a failure, but for what says that there was none."""
+    """An error field: any value is a failure, except those that mean that there was no error."""
     if value in (None, "", 0, False, [], {}) or (isinstance(value, str) and _says_no_error(value)):
         return Status()
     if isinstance(value, Mapping):
@@ -244,7 +245,7 @@ def _says_no_error(text: str) -> bool:
 
 
 def _of_number(value: float) -> str | None:
-    """0 and 1 as truth values, three digits as HTTP; others say nothing that is known."""
+    """0 and 1 as booleans, three digits as an HTTP status; other numbers are unknown."""
     if value in (0.0, 1.0):
         return "yes" if value else "no"
     return ("yes" if value < 400 else "no") if 100 <= value < 600 else None

@@ -1,9 +1,9 @@
-"""SWE-agent trajectories: .traj files, mini-swe-agent's .traj.json, and data sets of them.
+"""SWE-agent trajectories: .traj files, mini-swe-agent's .traj.json, and datasets of them.
 
 Source: SWE-agent's documentation, "Output files" (trajectory, history, info), mini-swe-agent's ("trajectory_format"),
-and nebius/SWE-agent-trajectories (turns with `text`, `target`). `history` is the conversation; where the steps hold
-their `query`, that is what the model saw, since history processors shorten what is sent. That a patch was submitted
-is no success: only `resolved` or `target` tell; a run that ended by an error or a limit is none.
+and nebius/SWE-agent-trajectories (turns with `text`, `target`). `history` is the conversation; if the steps have a
+`query`, that is what the model saw, since history processors shorten what is sent. A submitted patch is not a success:
+only `resolved` or `target` say so. A run that ended with an error or at a limit is a failure.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def interactions(row: Mapping[str, Any], place: Place) -> Iterator[Interaction |
     steps = row.get("trajectory")
     if not isinstance(history, list):
         if not (isinstance(steps, list) and steps and "text" in mapping(steps[0])):
-            raise NotAnInteraction(why.NotLogged("no history", "what the model was told is not in the file"))
+            raise NotAnInteraction(why.NotLogged("no history", "the model's input is not in the file"))
         history = steps
     info = mapping(row.get("info"))
     status = _status(row, info)
@@ -65,7 +65,7 @@ def interactions(row: Mapping[str, Any], place: Place) -> Iterator[Interaction |
 
 
 def _queries(steps: Any, messages: Sequence[Message]) -> list[tuple[list[Message], Message]] | None:
-    """Each step's own input with its answer, where all steps hold it and each has a turn in the history."""
+    """Each step's input with its answer, if all steps have one and each has a turn in the history."""
     answers = [one for one in messages if one.role == "assistant" and one.extra.get("train", True)]
     if not isinstance(steps, list) or len(steps) != len(answers):
         return None
@@ -101,7 +101,7 @@ def _message(turn: dict[str, Any], place: str) -> Message:
 
 
 def _role(history: Sequence[Any]) -> str | None:
-    """The agent that answers; a single one is called main, which says nothing."""
+    """The name of the answering agent; a single agent is always called "main", which is ignored."""
     agents = {text_or_none(mapping(one).get("agent")) for one in history if mapping(one).get("role") == "assistant"}
     named = [one for one in agents if isinstance(one, str) and one not in ("", "main", "primary")]
     return named[0] if len(agents) == 1 and named else None

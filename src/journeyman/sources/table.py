@@ -1,4 +1,4 @@
-"""A plain table: CSV, Parquet or flat JSON rows, with a map from our fields to its columns (data.columns)."""
+"""A plain table: CSV, Parquet or flat JSON rows, with a mapping from fields to columns (data.columns)."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ FIELDS = (
     "prompt", "answer", "system", "messages", "role", "id", "session", "model", "provider", "duration_ms", "status",
     "max_tokens", "finish_reason", "timestamp", "tools", "tool_calls", "check",
 )  # fmt: skip
-"""What data.columns may name; a field that it does not name is looked for under its own name."""
+"""The keys of data.columns; a field without an entry is read from the column of the same name."""
 
 
 def claims(row: Mapping[str, Any]) -> bool:
@@ -70,7 +70,7 @@ def interactions(row: Mapping[str, Any], place: Place) -> Iterator[Interaction]:
 
 
 def _cell(row: Mapping[str, Any], column: str) -> Any:
-    """The column of that name, or what stands at that dotted path."""
+    """The value in the column of that name, or at that dotted path."""
     return row[column] if column in row else at_path(row, column) if "." in column else None
 
 

@@ -2,7 +2,7 @@
 
 Source: sierra-research/tau-bench (EnvRunResult: task_id, reward, info, traj, trial) and tau2-bench (Results: info,
 simulations with messages and reward_info); SWE-Gym's and SWE-smith's trajectories (messages, resolved). Every assistant
-turn is an answer, and the outcome is that of all turns: a reward of 1 is a success, less is none.
+turn is an answer, and all turns share the outcome: a reward of 1 is a success, a lower one is a failure.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def claims(row: Mapping[str, Any]) -> bool:
 
 
 def _turns(row: Mapping[str, Any]) -> str | None:
-    """The field that holds turns with roles."""
+    """The field that contains turns with roles."""
     for name in _TURNS:
         value = row.get(name)
         if isinstance(value, list) and (name == "traj" or (value and {"role", "content"} <= mapping(value[0]).keys())):
@@ -83,12 +83,12 @@ def interactions(row: Mapping[str, Any], place: Place) -> Iterator[Interaction |
 
 def _session(row: Mapping[str, Any], place: Place) -> str:
     ids = [row.get(name) for name in ("instance_id", "traj_id", "task_id", "trial")]
-    told = "/".join(str(one) for one in ids if isinstance(one, str | int) and one != "")
-    return f"{place.source}/{told}" if told else place.source
+    joined_ids = "/".join(str(one) for one in ids if isinstance(one, str | int) and one != "")
+    return f"{place.source}/{joined_ids}" if joined_ids else place.source
 
 
 def outcome(row: Mapping[str, Any]) -> Status:
-    """What the reward and the status fields of a row say of its turns."""
+    """The status of a row's turns according to its reward and status fields."""
     return of_reward(row.get("reward")).also(claimed(without(row, "reward"))).also(_of_error(mapping(row.get("info"))))
 
 
@@ -97,7 +97,7 @@ def _of_error(info: Mapping[str, Any]) -> Status:
 
 
 def of_reward(value: Any, name: str = "reward") -> Status:
-    """1 is a success and less is none; on another scale nobody knows."""
+    """1 is a success and less is a failure; on any other scale the outcome is unknown."""
     if isinstance(value, Mapping):
         value = value.get("reward")
     if value is None:
@@ -113,7 +113,7 @@ def of_reward(value: Any, name: str = "reward") -> Status:
 def _simulation(
     row: Mapping[str, Any], info: Mapping[str, Any], place: Place, index: int
 ) -> Iterator[Interaction | NotAnInteraction]:
-    """One of tau2-bench: the simulated user has tools too, whose calls and results the agent never saw."""
+    """A tau2-bench simulation: the simulated user has tools too, whose calls and results the agent never saw."""
     world, agent = mapping(info.get("environment_info")), mapping(info.get("agent_info"))
     turns = row.get("messages")
     if not isinstance(turns, list):
@@ -142,7 +142,7 @@ def _simulation(
 
 
 def _seen(turn: dict[str, Any]) -> dict[str, Any] | None:
-    """A turn in OpenAI's shape, or None where it is the simulated user's own."""
+    """A turn in OpenAI's shape, or None for a tool turn of the simulated user."""
     role = turn.get("role")
     if role == "tool":
         if turn.get("requestor") == "user":

@@ -1,7 +1,7 @@
-"""Prompts with completions or preferences, as texts or messages: TRL's data sets and OpenAI's preference files.
+"""Prompts with completions or preferences, as texts or messages: TRL's datasets and OpenAI's preference files.
 
 Source: TRL's "dataset formats and types" (prompt-completion, preference, unpaired preference) and OpenAI's guide to
-preference fine-tuning. The chosen answer is what is learned; that there was a rejected one is noted.
+preference fine-tuning. The chosen answer is trained on; the rejected one is noted.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ def interactions(row: Mapping[str, Any], place: Place) -> Iterator[Interaction |
     name = next((one for one in _CHOSEN if one in row), "completion")
     prompt, answer = _prompt(row), _turns(row.get(name), name)
     shared = 0
-    if not prompt:  # the implicit prompt of TRL: both answers begin with it
+    if not prompt:  # TRL's implicit prompt: both answers begin with it
         if len(answer) < 2:
-            raise NotAnInteraction(why.FieldMissing(f"prompt, and {name} holds no conversation"))
+            raise NotAnInteraction(why.FieldMissing(f"prompt, and {name} is not a conversation"))
         prompt, answer = answer[:-1], answer[-1:]
     elif answer[: len(prompt)] == prompt:
         shared = len(prompt)
@@ -43,9 +43,9 @@ def interactions(row: Mapping[str, Any], place: Place) -> Iterator[Interaction |
     if len(answer) != 1 or answer[0].role != "assistant":
         raise NotAnInteraction(why.NotAnAnswer(name, f"{len(answer)} turns after the prompt"))
     kept = without(row, "prompt", "input", *_CHOSEN, *_REJECTED, "completion", "messages")
-    told = {"content": answer[0].content, "tool_calls": [call.as_openai() for call in answer[0].tool_calls]}
+    completion_turn = {"content": answer[0].content, "tool_calls": [call.as_openai() for call in answer[0].tool_calls]}
     whole = with_system(row, asked(prompt, "the prompt"))
-    for one in answered_row({**kept, "completion": told}, whole, place, "messages"):
+    for one in answered_row({**kept, "completion": completion_turn}, whole, place, "messages"):
         yield _noted(one, row) if isinstance(one, Interaction) else one
 
 

@@ -1,8 +1,8 @@
-"""One logged turn in any dialect → turns in OpenAI's shape: parts, calls, results and thoughts each in their place.
+"""Converts logged turns in any dialect to OpenAI's shape: content, tool calls, tool results and reasoning.
 
 Dialects: OpenAI's chat completions and Responses items, Anthropic's blocks, the parts of OpenTelemetry's GenAI
 conventions, of the Vercel AI SDK (tool-call, tool-result), of Gemini (functionCall, functionResponse), LLaMA-Factory's
-{type, value} and LangChain's additional_kwargs. What is none of these is named and refused, never left out.
+{type, value} and LangChain's additional_kwargs. Anything else is rejected by name, never silently dropped.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ ROLES = {
     "function_response": "tool", "observation": "tool", "ipython": "tool", "tool-call": "assistant",
     "tool_call": "assistant", "function_call": "assistant", "function-call": "assistant",
 }  # fmt: skip
-"""The role words of all dialects → the four that chat templates know."""
+"""Role words of all dialects → the four that chat templates know."""
 _CALL_ROLES = ("tool-call", "tool_call", "function_call", "function-call")
 _TEXT_PARTS = ("text", "input_text", "output_text", "refusal", "summary_text", "text_delta")
 _CALL_PARTS = ("tool_use", "tool_call", "tool-call", "function_call", "function", "functionCall", "server_tool_use")
@@ -34,12 +34,12 @@ _RESULT_PARTS = (
 _THOUGHT_PARTS = ("thinking", "redacted_thinking", "reasoning", "reasoning_content", "thought")
 _FIELDS = {"role", "content", "tool_calls", "tool_call_id", "name", "function_call", "parts", "type", "toolCalls"}
 LOST = ("None", "null", "undefined", "NaN", "nan")
-"""What is left in a text field of an assistant turn whose call a log could not write."""
+"""What remains in the text field of an assistant turn if a log could not write its call."""
 
 
 @dataclass
 class _Read:
-    """What the parts of one turn hold."""
+    """The contents of a turn's parts."""
 
     text: list[str] = field(default_factory=list)
     calls: list[ToolCall] = field(default_factory=list)
@@ -48,11 +48,10 @@ class _Read:
 
 
 def turns_of(value: Any, place: str) -> list[Message]:
-    """The turns of one logged message: its tools' results first, then what it says and calls.
+    """The turns of one logged message: tool results first, then its text and calls.
 
     Raises:
-        NotAnInteraction: no role, one that is not known, a part that is no text, or an assistant turn that lost its
-            content.
+        NotAnInteraction: the role is missing or unknown, a part is not text, or an assistant turn lost its content.
     """
     if not isinstance(value, Mapping):
         raise NotAnInteraction(why.WrongType(place, kind(value), "an object"))
@@ -93,7 +92,7 @@ def _message(value: Mapping[str, Any], role: str, text: str, read: _Read) -> Mes
 
 
 def _plain_turn(value: Mapping[str, Any]) -> Message | None:
-    """Most turns of most logs: a role and a text, and nothing else."""
+    """The fast path for most turns of most logs, which have a role, a text and nothing else."""
     role, content = value.get("role"), value.get("content")
     if len(value) != 2 or not isinstance(role, str) or not isinstance(content, str):
         return None
@@ -103,7 +102,7 @@ def _plain_turn(value: Mapping[str, Any]) -> Message | None:
 
 
 def _role(value: Mapping[str, Any], place: str) -> tuple[str, str]:
-    """The logged role and ours."""
+    """The logged role and journeyman's."""
     role = value.get("role")
     if not isinstance(role, str) or not role:
         raise NotAnInteraction(why.FieldMissing("role", place))
@@ -114,7 +113,7 @@ def _role(value: Mapping[str, Any], place: str) -> tuple[str, str]:
 
 
 def _refuse_lost(content: Any, text: str, read: _Read, place: str) -> None:
-    """The text "None" is what a log writes for an answer that was a call: never an answer to learn."""
+    """Rejects the text "None", which logs write for an answer that was a call: it must never be trained on."""
     if text.strip() in LOST and not read.calls:
         raise NotAnInteraction(why.AnswerLost(f"{place}.content", text.strip()))
 
@@ -153,7 +152,7 @@ def _read_part(part: Any, place: str, read: _Read) -> None:
 
 
 def _text_in(part: str, read: _Read) -> str:
-    """A text part that is itself a JSON list of parts, as some exporters write it, read as these."""
+    """Reads a text part that is itself a JSON list of parts, as some exporters write."""
     inner = decoded(part)
     if isinstance(inner, Mapping) and inner.get("type") in (*_TEXT_PARTS, *_CALL_PARTS, *_RESULT_PARTS):
         _read_part(inner, "a JSON text part", read)
@@ -162,7 +161,7 @@ def _text_in(part: str, read: _Read) -> str:
 
 
 def _part_type(part: Mapping[str, Any]) -> str:
-    """The part's type; Gemini's parts have none, and are told by their fields."""
+    """The part's type; Gemini's parts have none and are recognized by their fields."""
     if part.get("thought") is True:
         return "thought"
     for name in ("functionCall", "functionResponse", "function_call", "function_response"):
@@ -188,7 +187,7 @@ def _called(part: Mapping[str, Any], place: str) -> ToolCall:
     if "function" in inner:
         return tool_call(inner, place)
     if not inner.get("input") and isinstance(inner.get("partial_json"), str):
-        inner = {**inner, "input": inner["partial_json"]}  # Anthropic's stream, gathered by LangChain
+        inner = {**inner, "input": inner["partial_json"]}  # Anthropic's stream, joined by LangChain
     return tool_call(
         {**inner, "name": first(inner.get("name"), inner.get("toolName"), inner.get("tool_name")),
          "id": first(inner.get("call_id"), inner.get("toolCallId"), inner.get("tool_call_id"), inner.get("id"))},
@@ -211,10 +210,10 @@ def _result(part: Mapping[str, Any], place: str) -> Message:
 
 
 def result_text(value: Any, place: str) -> str:
-    """A tool's result as text: parts joined, other JSON encoded.
+    """A tool result as text: parts are joined, other JSON is encoded.
 
     Raises:
-        NotAnInteraction: a part is an image, a sound or a file.
+        NotAnInteraction: a part is an image, audio or a file.
     """
     if value is None or isinstance(value, str):
         return value or ""
@@ -241,7 +240,7 @@ def _first_text(part: Mapping[str, Any], *names: str) -> str:
 
 
 def _calls_of(value: Mapping[str, Any], place: str) -> list[ToolCall]:
-    """Calls in fields of their own, LangChain's additional_kwargs included."""
+    """Calls in separate fields, including LangChain's additional_kwargs."""
     more = mapping(value.get("additional_kwargs"))
     listed = first(value.get("tool_calls") or None, value.get("toolCalls") or None, more.get("tool_calls") or None)
     listed = decoded(listed)
@@ -255,22 +254,22 @@ def _calls_of(value: Mapping[str, Any], place: str) -> list[ToolCall]:
 
 
 def _with_calls(known: list[ToolCall], more: list[ToolCall]) -> list[ToolCall]:
-    """The same call told in a part and in a field is one call; where one of both has no arguments, the other has."""
+    """Merges calls that are logged in a part and in a field; if one lacks arguments, the other has them."""
     given = {call.id: call for call in more if call.id and call.arguments}
     known = [call if call.arguments else given.get(call.id or "", call) for call in known]
     ids = {call.id for call in known if call.id}
     same = [(call.name, json.dumps(call.arguments, sort_keys=True, default=str)) for call in known]
     new = []
     for call in more:
-        told = (call.name, json.dumps(call.arguments, sort_keys=True, default=str))
-        if call.id in ids or (told in same and not (call.id and ids)):
+        signature = (call.name, json.dumps(call.arguments, sort_keys=True, default=str))
+        if call.id in ids or (signature in same and not (call.id and ids)):
             continue
         new.append(call)
     return [*known, *new]
 
 
 def _calls_in_text(texts: list[str], place: str) -> list[ToolCall]:
-    """A turn of the role tool-call: its content is the call, or several, as JSON."""
+    """Reads a turn of the role tool-call, whose content is one or several calls as JSON."""
     value = decoded("".join(texts))
     if isinstance(value, str) and value:
         raise NotAnInteraction(why.FieldNotJson(f"{place}.content of a tool call"))
@@ -280,14 +279,14 @@ def _calls_in_text(texts: list[str], place: str) -> list[ToolCall]:
 
 
 def chat_message(value: Any, place: str) -> Message:
-    """One message that is one turn: an answer, or a turn without results of tools in its parts.
+    """A message that is a single turn, without tool results in its parts.
 
     Raises:
         NotAnInteraction: as turns_of, or it is several turns.
     """
     turns = turns_of(value, place)
     if len(turns) != 1:
-        raise NotAnInteraction(why.NotAnAnswer(place, f"{len(turns)} turns in one (results of tools beside a text)"))
+        raise NotAnInteraction(why.NotAnAnswer(place, f"{len(turns)} turns in one (tool results next to a text)"))
     return turns[0]
 
 
@@ -295,7 +294,7 @@ def chat_messages(value: Any, place: str) -> list[Message]:
     """A conversation in any dialect; plain text is one user turn.
 
     Raises:
-        NotAnInteraction: not a conversation, nobody asks anything in it, or its beginning is missing.
+        NotAnInteraction: it is not a conversation, has no user turn, or lacks its beginning.
     """
     value = decoded(value)
     if isinstance(value, str) and value:
@@ -306,10 +305,10 @@ def chat_messages(value: Any, place: str) -> list[Message]:
 
 
 def asked(messages: list[Message], place: str) -> list[Message]:
-    """The messages, if there is one that a model can answer, and what came before is there.
+    """The messages, checked: a model can answer them, and their history is complete.
 
     Raises:
-        NotAnInteraction: nobody asks, a role that no template knows, or a tool's result whose call is missing.
+        NotAnInteraction: there is no user turn, a role is unknown to templates, or a tool result lacks its call.
     """
     if not any(message.role in ("user", "tool") for message in messages):
         raise NotAnInteraction(why.NoUserMessage(place))
@@ -327,5 +326,5 @@ def asked(messages: list[Message], place: str) -> list[Message]:
 
 
 def _is_orphan(message: Message, known: set[str | None], called: bool) -> bool:
-    """A result that names a call which no earlier turn made; where calls stand in the text, ids say nothing."""
+    """A result that names a call that no earlier turn made; if calls are in the text, ids are ignored."""
     return message.tool_call_id is not None and called and None not in known and message.tool_call_id not in known

@@ -1,4 +1,4 @@
-"""What to say of a row that no format claims: its fields, what it resembles, and the setting that would read it."""
+"""Describes a row that matches no format: its fields, similar formats, and the setting that would read it."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ _PROMPTS = ("prompt", "question", "query", "instruction", "input", "user", "requ
 _ANSWERS = ("answer", "output", "response", "reply", "completion", "assistant", "result", "solution", "generation")
 _DEPTH = 3
 Claims = Callable[[Mapping[str, Any]], str | None]
-"""An object → the name of the format that claims it."""
+"""An object → the name of the format that matches it."""
 
 
 def inner_rows(value: Mapping[str, Any], claims: Claims) -> dict[str, list[Any]]:
-    """Dotted path → list, for each list in the object whose first objects some format claims."""
+    """Dotted path → list, for each list in the object whose first objects match a format."""
     return {
         path: found for path, found in _lists(value) if any(isinstance(one, dict) and claims(one) for one in found[:3])
     }
@@ -50,7 +50,7 @@ def _lists(value: Mapping[str, Any], path: str = "", depth: int = _DEPTH) -> Ite
 
 
 def advice(value: Mapping[str, Any]) -> why.UnknownFormat:
-    """The reason of the rejection; it names fields and never quotes values."""
+    """The reason for the rejection; it names fields and never quotes values."""
     near = sorted(_SIGNS, key=lambda name: -len(_SIGNS[name] & value.keys()))
     near = [name for name in near[:2] if _SIGNS[name] & value.keys()]
     shared = ", ".join(sorted(_SIGNS[near[0]] & value.keys())) if near else ""
@@ -60,7 +60,7 @@ def advice(value: Mapping[str, Any]) -> why.UnknownFormat:
 
 
 def _path(value: Mapping[str, Any], names: tuple[str, ...]) -> str:
-    """The dotted path of the first text whose field is called like one of the names."""
+    """The dotted path of the first text whose field has one of the names."""
     texts = list(_texts(value))
     for name in names:
         for path in texts:
@@ -94,11 +94,11 @@ _COLUMNS: Mapping[str, tuple[str, ...]] = {
     "timestamp": ("timestamp", "created_at", "time"),
 }
 _EXACT = {"system", "model", "provider", "session", "id", "timestamp"}
-"""Fields of ours that a column is proposed for only where its whole name says so."""
+"""Fields for which a column is proposed only if its whole name matches."""
 
 
 def column_candidates(value: Mapping[str, Any]) -> dict[str, list[str]]:
-    """Field of [data.columns] → dotted paths of the texts that may be it, the likeliest first."""
+    """Field of [data.columns] → dotted paths of the texts that may contain it, the most likely first."""
     found: dict[str, list[str]] = {}
     texts = list(_texts(value))
     for field, names in _COLUMNS.items():
@@ -106,7 +106,7 @@ def column_candidates(value: Mapping[str, Any]) -> dict[str, list[str]]:
         if paths:
             found[field] = list(dict.fromkeys(paths))
     answers = found.get("answer", [])
-    if "prompt" in found:  # input_text may be asked, output_text never is, though both are called text
+    if "prompt" in found:  # input_text may be a prompt but output_text never is, although both names contain "text"
         found["prompt"] = [path for path in found["prompt"] if path not in answers] or found["prompt"]
     return found
 
@@ -117,7 +117,7 @@ def _is_called(path: str, name: str, *, exact: bool) -> bool:
 
 
 def nearest(value: Mapping[str, Any]) -> dict[str, list[str]]:
-    """The formats that the object resembles most, at most two → the fields that they share."""
+    """The (at most two) most similar formats → the fields that they share with the object."""
     shared = {name: sorted(_SIGNS[name] & value.keys()) for name in _SIGNS}
     near = sorted((name for name in shared if shared[name]), key=lambda name: -len(shared[name]))
     return {name: shared[name] for name in near[:2]}

@@ -1,7 +1,7 @@
-"""W&B Weave calls, as the client, the service API and the page export them.
+"""W&B Weave calls, as exported by the client, the service API and the web page.
 
-Source: Weave's "Call schema reference" and "Query and export calls". Every traced function is a call; those of the
-clients that Weave patches (openai, anthropic, …) are a model's, and others that have messages and an answer of a model.
+Source: Weave's "Call schema reference" and "Query and export calls". Every traced function is a call. Model calls are
+those of the clients that Weave patches (openai, anthropic, …) and others with messages and an answer of a model.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def interactions(row: Mapping[str, Any], place: Place) -> Iterator[Interaction]:
 
 
 def _nested(row: Mapping[str, Any]) -> dict[str, Any]:
-    """The page's tables have a column for each field: inputs.messages, summary.weave.status."""
+    """Nests the columns of the web page's tables: inputs.messages, summary.weave.status."""
     whole_: dict[str, Any] = {}
     for name, value in row.items():
         head, _, rest = name.partition(".")

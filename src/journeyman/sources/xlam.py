@@ -1,7 +1,7 @@
 """xLAM function calling: {"query": …, "answers": "[calls as JSON]", "tools": "[definitions as JSON]"}.
 
-Source: the data set card of Salesforce's xlam-function-calling-60k. Parameters stand there flat, name → {type,
-description, default}; they become a JSON Schema, in which what has no default is required.
+Source: the dataset card of Salesforce's xlam-function-calling-60k. Parameters are flat, name → {type, description,
+default}; they become a JSON Schema, in which parameters without a default are required.
 """
 
 from __future__ import annotations
