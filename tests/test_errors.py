@@ -66,7 +66,7 @@ def _kill_oneself(state: Any, batch: int) -> int:
 def test_a_worker_that_is_killed_is_an_error_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(parallel.os, "sched_getaffinity", lambda _: {0, 1})
     with pytest.raises(WorkerDied, match="a worker process died") as died:
-        list(parallel.mapped(_kill_oneself, dict, [1, 2], parallel=True))
+        list(parallel.LOCAL.map_batches(_kill_oneself, dict, [1, 2]))
     assert died.value.code == "worker_died" and died.value.exit_code == 1
 
 

@@ -440,7 +440,7 @@ def test_stop_ends_an_evaluation_while_it_judges(whole: Path, tmp_path: Path, no
     assert stopped.returncode == 0 and "It goes on with: journeyman run --until evaluate" in stopped.stdout
     assert child.wait(60) == 130
     said = child.communicate()[0]
-    assert "answers to judge" in said
+    assert "answers still to be scored" in said
 
 
 def test_a_dead_worker_is_one_sentence_and_the_same_command_goes_on(

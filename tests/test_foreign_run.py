@@ -269,7 +269,7 @@ def test_a_progress_bar_reads_no_markup_and_lets_no_sign_through(
 def test_tables_are_readable_at_any_width(width: int, capsys: Captured) -> None:
     columns = [Column("role", wraps=True), Column("rows"), Column("verdict"), Column("because", wraps=True)]
     rows = [
-        ["coder", "1,234", "insufficient", "success 20 of 27 (55%–87%), asked ≥ 50%"],
+        ["coder", "1,234", "insufficient", "success 20 of 27 (55%–87%), required ≥ 50%"],
         ["[/foo]", "1", "deploy", "x"],
     ]
     print_grid(PlainConsole(width=width), "what the logs say", columns, rows)

@@ -64,7 +64,7 @@ def test_nor_one_that_the_judge_echoes(status: int) -> None:
     with fake_http(_echo(status)) as server:
         check = Checks(Path(), JudgeConfig(url=server.url, model="m", key_env="FAR_KEY")).named("judge")
         found = check(Answer("a", "stop", {}, Limits(), reference="b", task="Do it."))
-    assert found.outcome == "unscored" and not _tells(found.told())
+    assert found.outcome == "unscored" and not _tells(found.why())
 
 
 def test_a_key_that_no_header_can_carry_is_not_quoted(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,7 +18,7 @@ import pytest
 
 from conftest import log_row
 from journeyman.config import DataConfig, RedactConfig
-from journeyman.errors import InputError, Interrupted
+from journeyman.errors import InputError, Interrupted, WorkerDied
 from journeyman.parallel import HERE, Executor, InThisProcess, LocalProcesses
 from journeyman.protocols import SilentReporter
 from journeyman.sources.files import sources_of
@@ -107,7 +107,7 @@ def test_what_the_function_or_the_batches_raise_goes_through(executor: Executor)
     (0, lambda batch: "", "exit code 7, at batch 6"),
 ])  # fmt: skip
 def test_a_dead_worker_is_named_with_its_batch(how: int, named: Callable[[int], str], told: str) -> None:
-    with pytest.raises(InputError) as died:
+    with pytest.raises(WorkerDied) as died:
         list(TWO.map_batches(die_at_five, partial(kill_number, how), range(9), named=named))
     assert re.fullmatch(rf"a worker process died: process \d+, {told}", died.value.what)
 

@@ -1,4 +1,4 @@
-"""Files of JSON lines of which each holds a checksum of itself, so that damage and careless edits are noticed."""
+"""Files of JSON lines that contain their own checksums, so that damage and careless edits are detected."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ class Line:
     """One line of a file.
 
     Attributes:
-        content: what it says, without the checksum; None where it is no JSON object, or not what was written.
-        sealed: it holds a checksum.
+        content: the line's object without the checksum; None if it is not a JSON object, or was changed.
+        sealed: whether the line contains a checksum.
     """
 
     content: dict[str, Any] | None
@@ -31,7 +31,7 @@ def sealed(content: Mapping[str, Any], before: str = "") -> bytes:
     """A line with its checksum.
 
     Args:
-        before: the checksum of the line before, where the order of the lines matters.
+        before: the checksum of the line before, if the order of the lines matters.
     """
     line = {**content, _SUM: checksum(content, before)}
     return json.dumps(line, ensure_ascii=False).encode("utf-8", "surrogatepass") + b"\n"
@@ -42,9 +42,9 @@ def checksum(content: Mapping[str, Any], before: str = "") -> str:
 
 
 def read_lines(path: Path) -> tuple[list[Line], bool]:
-    """Every line of a file in which a line's checksum covers that line only; and whether the last one is cut short.
+    """All lines of a file whose checksums cover only their own lines, and whether the last line is cut short.
 
-    A line is what was written only if writing its content again gives the same bytes.
+    A line counts as unchanged only if writing its content again gives the same bytes.
     """
     if not path.is_file():
         return [], False
@@ -53,7 +53,7 @@ def read_lines(path: Path) -> tuple[list[Line], bool]:
 
 
 def read_line(line: bytes, before: str = "") -> Line:
-    """One line, without its end."""
+    """Parses one line without its line end; `before`: see sealed."""
     try:
         content = json.loads(line)
     except (ValueError, RecursionError):

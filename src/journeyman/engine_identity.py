@@ -1,8 +1,8 @@
-"""Which serving engine gave the answers: its version, its build, and the settings that can change an answer.
+"""The identity of the serving engine: its version, its build, and the settings that can change an answer.
 
-A quantized model's answers depend on the kernels that compute them. So the identity belongs to what was evaluated: an
-upgraded engine makes an evaluation stale, and `journeyman serve` refuses to run another engine than the evaluated one.
-The processor differs between machines for good reasons; it is recorded, and a difference is only a warning.
+A quantized model's answers depend on the kernels that compute them, so the identity is part of the evidence: an
+upgraded engine makes an evaluation stale, and `journeyman serve` refuses to run an engine other than the evaluated one.
+The processor legitimately differs between machines; it is recorded, and a difference is only a warning.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ UNKNOWN = ""
 
 
 class EngineIdentity(BaseModel):
-    """A serving engine as it reports itself."""
+    """The identity that a serving engine reports."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    name: str = Field(description="the engine and the package that brings it")
-    version: str = Field(UNKNOWN, description="of the package; '' where it is not known")
-    build: dict[str, str] = Field({}, description="commit, compiler and target as far as told; the library's SHA-256")
+    name: str = Field(description="the engine and the package that provides it")
+    version: str = Field(UNKNOWN, description="version of the package; '' if it is not known")
+    build: dict[str, str] = Field({}, description="commit, compiler and target if reported; the library's SHA-256")
     settings: dict[str, Setting] = Field(
-        {}, description="what the engine runs with, its own defaults included, where it can change an answer"
+        {}, description="the engine's settings that can change an answer, including its defaults"
     )
     processor: str = Field(UNKNOWN, description="the processor's model")
     cpu_features: list[str] = Field([], description="instruction sets and compile options that the engine reports")
@@ -32,12 +32,12 @@ class EngineIdentity(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _name_alone(cls, given: Any) -> Any:
-        """Manifests of version 0.5.0 and before hold a name and nothing else."""
+        """Manifests of version 0.5.0 and before contain only a name."""
         return {"name": given} if isinstance(given, str) else given
 
     @property
     def known(self) -> bool:
-        """False for what an older version recorded: a name, which can be compared with nothing."""
+        """False if an older version recorded only a name, which cannot be compared."""
         return self.version != UNKNOWN
 
     def line(self) -> str:
@@ -45,18 +45,18 @@ class EngineIdentity(BaseModel):
         return f"{self.name} {self.version}".strip()
 
     def decisive(self) -> dict[str, str]:
-        """What makes it another engine, by name: belongs to the fingerprint of an evaluation."""
+        """The values that identify the engine, by name; part of an evaluation's fingerprint."""
         values: dict[str, Setting] = {"engine.name": self.name, "engine.version": self.version}
         values |= {f"engine.build.{key}": value for key, value in self.build.items()}
         values |= {f"engine.{key}": value for key, value in self.settings.items()}
         return {key: value if isinstance(value, str) else repr(value) for key, value in values.items()}
 
     def differences(self, other: EngineIdentity) -> list[str]:
-        """Where `other` is another engine, as "key: this, not that"; empty where it is the same."""
+        """How `other` differs as an engine, as "key: this, not that"; empty if it is the same."""
         return _differences(self.decisive(), other.decisive())
 
     def machine_differences(self, other: EngineIdentity) -> list[str]:
-        """Where only the machine is another one."""
+        """How the machines differ, as "key: this, not that"."""
 
         def machine(one: EngineIdentity) -> dict[str, str]:
             return {"processor": one.processor, "CPU features": " ".join(sorted(one.cpu_features))}

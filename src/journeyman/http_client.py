@@ -1,8 +1,8 @@
-"""HTTP to the engine, to endpoints and to judges: one way to make a client, and one policy for asking again.
+"""HTTP to the engine, to endpoints and to judges: one way to create a client, and one retry policy.
 
-What is asked again must do no harm the second time. An answer that is made twice changes nothing on a server, so what
-failed before it was complete may be sent again. A server that has the request and only takes too long (a read timeout)
-is still at work on it: asking again would add to its load and be paid for twice.
+A retry must do no harm. Generating an answer twice changes nothing on a server, so a request that failed before its
+answer was complete may be sent again. But after a read timeout, the server is still working on the request: a retry
+would add to its load and be paid for twice.
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ _T = TypeVar("_T")
 _CONNECT_S = 30.0
 _LOOK_EVERY_S = 0.25
 _MOST_SAID = 1 << 16
-"""Bytes of an error's text that are read."""
+"""Bytes that are read of an error's text."""
 PASSING = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})
-"""Statuses that may pass: too many requests, a server that restarts."""
+"""Statuses of temporary failures: too many requests, a server that restarts."""
 DROPPED = (
     httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ReadError, httpx.WriteError,
     httpx.WriteTimeout, httpx.CloseError, httpx.RemoteProtocolError,
 )  # fmt: skip
-"""Failures of the connection. A read timeout is none of them: see above."""
+"""Failures of the connection. A read timeout is not one of them: see above."""
 
 
 class Refused(httpx.HTTPError):
-    """A status other than 200, with what the server says of it.
+    """A status other than 200, with the server's message.
 
     Attributes:
-        retry_after_s: how long the server asks to wait; None where it does not say.
+        retry_after_s: how long the server asks to wait; None if it does not say.
     """
 
     def __init__(self, response: httpx.Response, text: str) -> None:
@@ -48,21 +48,21 @@ class Refused(httpx.HTTPError):
 
 
 class BrokenAnswer(httpx.HTTPError):
-    """An answer that began and has no end, or is not what was asked for."""
+    """An answer that is incomplete or not in the requested form."""
 
 
 @dataclass(frozen=True)
 class Retry:
-    """When to ask again, and after how long.
+    """When to retry, and after how long.
 
     Attributes:
-        tries: in all, the first one included.
-        first_wait_s: before the second try; doubled before each further one. Between half of it and all of it, by
-            chance, is waited, so that many clients do not come back at the same moment.
-        most_wait_s: the longest wait. A server that asks for a longer one is not asked again.
-        statuses: those that are worth another try.
-        errors: failures that are worth another try.
-        chance: a number from 0 to 1.
+        tries: total number of tries, including the first.
+        first_wait_s: wait before the second try, doubled before each further one. The actual wait is a random time
+            between half of it and all of it, so that many clients do not return at the same moment.
+        most_wait_s: the longest wait. If a server asks for a longer one, the request is not retried.
+        statuses: statuses that are retried.
+        errors: errors that are retried.
+        chance: returns a random number from 0 to 1.
     """
 
     tries: int = 5
@@ -73,7 +73,7 @@ class Retry:
     chance: Callable[[], float] = random.random
 
     def wait_s(self, tried: int, error: httpx.HTTPError) -> float | None:
-        """Seconds to wait after `tried` tries, the last of which failed with `error`; None: do not ask again."""
+        """Seconds to wait after `tried` tries, the last of which failed with `error`; None: do not retry."""
         asked_to_wait: float | None = None
         if isinstance(error, Refused):
             worth, asked_to_wait = error.status in self.statuses, error.retry_after_s
@@ -88,10 +88,10 @@ class Retry:
 
 
 PATIENT = Retry()
-"""An endpoint that an evaluation asks: about 10 s in all, or as long as it asks to wait."""
+"""For an evaluation's endpoints: about 10 s in all, or as long as the endpoint asks to wait."""
 ENGINE_DROPS = Retry(tries=4, first_wait_s=0.1, statuses=frozenset(), errors=DROPPED)
-"""The engine on loopback. Now and then its server drops a connection that it has just taken, before it has read a
-request (once in some thousands, its process unharmed)."""
+"""For the engine on loopback. Its server occasionally (once in a few thousand requests) drops a connection that it has
+just accepted, before reading a request; its process keeps running."""
 
 
 def with_retries(
@@ -101,14 +101,14 @@ def with_retries(
     look: Callable[[], None] = lambda: None,
     again: Callable[[], bool] = lambda: True,
 ) -> _T:
-    """What `attempt` returns, at once or after other tries.
+    """Calls `attempt` until it succeeds, and returns its result.
 
     Args:
-        look: called several times a second while this waits; it raises to give up.
-        again: whether another try makes sense at all, asked after each wait.
+        look: called several times a second during waits; may raise to give up.
+        again: called after each wait; says whether another try makes sense.
 
     Raises:
-        httpx.HTTPError: as the last try did.
+        httpx.HTTPError: the error of the last try.
     """
     tried = 0
     while True:
@@ -127,7 +127,7 @@ def with_retries(
 async def with_retries_async(
     attempt: Callable[[], Awaitable[_T]], retry: Retry, *, again: Callable[[], bool] = lambda: True
 ) -> _T:
-    """As with_retries does; cancelling the task ends a try as well as a wait."""
+    """Async form of with_retries; cancelling the task ends both tries and waits."""
     tried = 0
     while True:
         try:
@@ -143,22 +143,23 @@ async def with_retries_async(
 
 
 def client(headers: Mapping[str, str], timeout_s: float) -> httpx.Client:
-    """A client for services elsewhere; proxies of the environment are used. The caller closes it."""
+    """A client for remote services, which uses the environment's proxies. The caller closes it."""
     return httpx.Client(headers=dict(headers), timeout=_timeout(timeout_s))
 
 
 _ONE_SHOT = httpx.Limits(max_keepalive_connections=0)
-"""A connection a request: the engine's server closes idle ones, and a request may meet one that is just closing."""
+"""One connection per request: the engine's server closes idle ones, and a request could hit one that is closing."""
 
 
 def engine_client(address: str, headers: Mapping[str, str], timeout_s: float) -> httpx.Client:
-    """A client for the engine on loopback: no proxies. The caller closes it."""
+    """A client for the engine on loopback, without proxies. The caller closes it."""
     made = dict(headers)
     return httpx.Client(base_url=address, headers=made, timeout=_timeout(timeout_s), trust_env=False, limits=_ONE_SHOT)
 
 
 def async_engine_client() -> httpx.AsyncClient:
-    """A client for the engine on loopback that waits as long as its own client does. The caller closes it."""
+    """A client for the engine on loopback without timeouts, because the server's client decides how long to wait. The
+    caller closes it."""
     return httpx.AsyncClient(timeout=None, trust_env=False, limits=_ONE_SHOT)
 
 
@@ -170,11 +171,11 @@ def posted(
     retry: Retry,
     look: Callable[[], None] = lambda: None,
 ) -> _T:
-    """Posts JSON and returns what `read` makes of the response, which is open and has status 200.
+    """Posts JSON and returns what `read` makes of the open response with status 200.
 
     Args:
-        read: gets the response and when its try began (perf_counter); called anew in
-            each try, it raises BrokenAnswer where the answer is not complete.
+        read: called in each try with the response and the try's start time (perf_counter); raises BrokenAnswer if the
+            answer is not complete.
         look: see with_retries.
 
     Raises:
@@ -204,7 +205,7 @@ def _wait(seconds: float, look: Callable[[], None]) -> None:
 
 
 def _retry_after_s(value: str) -> float | None:
-    """The header Retry-After, in seconds or as a date (RFC 9110, section 10.2.3); None where it is neither."""
+    """Seconds from the header Retry-After, a number or a date (RFC 9110, section 10.2.3); None if it is neither."""
     value = value.strip()
     if re.fullmatch(r"[0-9]{1,9}", value):
         return float(value)

@@ -1,7 +1,7 @@
-"""The record of looks held against the manifests of all evaluations, the superseded ones included.
+"""Compares the record of looks with the manifests of all evaluations, including superseded ones.
 
-Each further look at the same sealed rows is judged at half the error of the one before. A record that holds fewer looks
-than a manifest tells of, because a copy of the run left it behind or somebody removed it, would make that void.
+Each look at the same test set gets half the error rate of the one before. That fails if the record contains fewer looks
+than a manifest reports, because it was removed or not copied with the run.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from journeyman.runs import PLACES, SEALED
 from journeyman.superseded import SUPERSEDED
 
 
-class Told(NamedTuple):
-    """What the manifest of an evaluation says of the looks at the present sealed rows."""
+class ReportedLooks(NamedTuple):
+    """The looks at the current test set that an evaluation's manifest reports."""
 
     manifest: Path
     looks: int
@@ -31,21 +31,21 @@ class Told(NamedTuple):
 
 
 def refuse_fewer_looks(root: Path) -> None:
-    """Nothing, where the record holds every look that a manifest of this run tells of.
+    """Verifies that the record contains every look that a manifest of this run reports.
 
     Raises:
-        ChangedArtifact: it holds fewer, or others; or the record itself is damaged.
+        ChangedArtifact: looks are missing or different, or the record itself is damaged.
     """
     if why := fewer_looks(root):
         raise ChangedArtifact(
             f"{place_to_read(root, LOOKS)}: {why}",
-            f"Copy {LOOKS} (of a run that an older version made: .looks) from where the run came from; or take fresh "
-            "sealed rows with another curate.seed: journeyman run --redo",
+            f"Copy {LOOKS} (.looks in runs of older versions) from the original run; or set another curate.seed for a "
+            "fresh test set, and run: journeyman run --redo",
         )
 
 
 def fewer_looks(root: Path) -> str:
-    """Why the record lacks looks that a manifest tells of; "" where it lacks none.
+    """Which looks that a manifest reports are missing from the record; "" if none are.
 
     Raises:
         ChangedArtifact: the record is damaged.
@@ -57,42 +57,42 @@ def fewer_looks(root: Path) -> str:
     data = manifest_data(dataset, "curate")
     sealed = data["stamp"]["files"].get(SEALED)
     counted = sum(look["sealed"] == sealed for look in looks)
-    for told in _told(root, sealed, result_hash(data)):
-        place = told.manifest.relative_to(root)
-        if counted < told.looks:
-            return f"holds {counted} looks at the sealed rows, and {place} tells of {told.looks}"
-        if told.record is not None and (why := difference(root, told.record)):
+    for reported in _reported(root, sealed, result_hash(data)):
+        place = reported.manifest.relative_to(root)
+        if counted < reported.looks:
+            return f"contains {counted} looks at the test set, but {place} reports {reported.looks}"
+        if reported.record is not None and (why := difference(root, reported.record)):
             return f"{why} (recorded in {place})"
     return ""
 
 
-def _told(root: Path, sealed: str, dataset: str) -> Iterator[Told]:
+def _reported(root: Path, sealed: str, dataset: str) -> Iterator[ReportedLooks]:
     folder = PLACES["evaluate"].folder
     for path in (root / folder / MANIFEST, *sorted((root / SUPERSEDED).glob(f"{folder}-*/{MANIFEST}"))):
         try:
             data = manifest_data(path, "evaluate") if path.is_file() else None
-        except ChangedArtifact:  # set aside because it was damaged: what it said is not known
+        except ChangedArtifact:  # superseded because it was damaged; its content is not known
             continue
-        told = _of_manifest(path, data, sealed, dataset) if data else None
-        if told is not None:
-            yield told
+        reported = _of_manifest(path, data, sealed, dataset) if data else None
+        if reported is not None:
+            yield reported
 
 
-def _of_manifest(path: Path, data: dict[str, Any], sealed: str, dataset: str) -> Told | None:
+def _of_manifest(path: Path, data: dict[str, Any], sealed: str, dataset: str) -> ReportedLooks | None:
     result, inputs = data["result"], data["stamp"].get("inputs")
     if not isinstance(result, dict) or not isinstance(inputs, dict):
         return None
-    if result.get("sealed_sha256") is None:  # an older version: known by the dataset that it read
+    if result.get("sealed_sha256") is None:  # from an older version, which recorded only the dataset
         of_these, looks = inputs.get(PLACES["curate"].folder) == dataset, result.get("look")
     else:
         of_these, looks = result["sealed_sha256"] == sealed, result.get("looks")
     if not of_these or not isinstance(looks, int):
         return None
-    return Told(path, looks, _record_of_looks(result.get("evidence")))
+    return ReportedLooks(path, looks, _record_of_looks(result.get("evidence")))
 
 
 def _record_of_looks(listed: object) -> EvidenceFile | None:
-    """The record in a manifest; None where it has none, or one that another version wrote in another form."""
+    """The record in a manifest; None if it has none, or one in another version's form."""
     for one in listed if isinstance(listed, list) else ():
         try:
             record = EvidenceFile.model_validate(one)

@@ -1,4 +1,4 @@
-"""What the inner layers need of the outer ones, as protocols."""
+"""Protocols: what the inner layers need from the outer ones."""
 
 from __future__ import annotations
 
@@ -9,40 +9,40 @@ from typing import Any, Protocol
 
 from journeyman.engine_identity import EngineIdentity
 from journeyman.events import Event
-from journeyman.records import Message, Prediction
+from journeyman.records import EVERY_ROLE, Message, Prediction
 
 
 class Reporter(Protocol):
-    """Hears of work and its progress; see events.Events. Every method may be called often.
+    """Receives work and its progress; see events.Events. Every method may be called often.
 
-    `begin`, `advance` and `say` are short forms of `tell`.
+    `begin`, `advance` and `say` are shorthand for `tell`.
     """
 
     def tell(self, event: Event) -> None:
-        """Something happened."""
+        """Reports an event."""
 
     def begin(self, task: str, total: float, unit: str) -> None:
-        """A new piece of work of `total` units starts."""
+        """Starts a new task of `total` units."""
 
     def advance(self, done: float, note: str = "") -> None:
-        """`done` units (of the total, not since the last call) are finished."""
+        """Reports that `done` units are finished, in total and not since the last call."""
 
     def say(self, text: str) -> None:
-        """One line that stays."""
+        """Shows a permanent line."""
 
     @property
     def stop_requested(self) -> bool:
-        """True once the person asked to stop; long work then saves its state and raises Interrupted."""
+        """True once the user has asked to stop; long-running work then saves its state and raises Interrupted."""
 
 
 @dataclass(frozen=True)
 class Question:
-    """A row put to an arm.
+    """A row as a question for an arm.
 
     Attributes:
-        adapter: which of the generator's adapters answers, 'all' or a role; None: the base alone.
-        max_tokens: the answer's limit.
-        load: how many requests are answered at a time while this one is.
+        adapter: the generator's adapter that answers, 'all' or a role; None: the base alone.
+        max_tokens: limit of the answer's length.
+        load: number of requests that are answered concurrently.
     """
 
     row_id: str
@@ -56,25 +56,25 @@ class Question:
 
 
 class Generator(Protocol):
-    """Answers questions: an engine with a base model and adapters, or an endpoint elsewhere."""
+    """Answers questions: an engine with a base model and adapters, or a remote endpoint."""
 
     def generate(self, question: Question, on_token: Callable[[int], None] | None = None) -> Prediction:
-        """One answer; `on_token` hears how many pieces there are so far, and may raise to give it up."""
+        """One answer; `on_token` is called with the number of pieces so far, and may raise to cancel."""
 
     def identity(self, question: Question) -> dict[str, Any]:
-        """What the answer depends on beside the question: files by their hash, the engine and its settings."""
+        """Everything else that the answer depends on: files by their hashes, the engine and its settings."""
 
     def peak_memory_bytes(self) -> int | None:
-        """The serving process's highest resident memory so far; None where that cannot be known."""
+        """The serving process's highest resident memory so far; None if it cannot be known."""
 
 
 @dataclass(frozen=True)
 class EngineSettings:
-    """What a serving engine is started with and asks with.
+    """The settings with which a serving engine is started and used.
 
     Attributes:
-        adapters: 'all' or role → file. A role without one, where there is none for all, is answered by the base.
-        context: tokens of prompt and answer that it holds for each of the `parallel` requests.
+        adapters: 'all' or role → file. A role without an adapter is answered by the base, if there is none for 'all'.
+        context: tokens of prompt and answer for each of the `parallel` requests.
         threads: None: all physical cores.
     """
 
@@ -86,66 +86,66 @@ class EngineSettings:
     parallel: int = 1
 
     def adapter_of(self, role: str) -> str | None:
-        """The name of the adapter that answers for a role."""
-        return role if role in self.adapters else "all" if "all" in self.adapters else None
+        """The name of the adapter that answers for a role; None: the base."""
+        return role if role in self.adapters else EVERY_ROLE if EVERY_ROLE in self.adapters else None
 
     def lora(self, adapter: str | None) -> list[dict[str, float]]:
-        """The scale of each adapter for an answer, as the engine's requests take it."""
+        """The scale of each adapter for an answer, in the form of the engine's requests."""
         return [{"id": number, "scale": float(name == adapter)} for number, name in enumerate(self.adapters)]
 
 
 class ServedEngine(Protocol):
-    """What the server needs of an engine that runs: where it listens, whether it lives, and how to end it."""
+    """A running engine as the server uses it: its address, whether it is alive, and how to end it."""
 
     @property
     def settings(self) -> EngineSettings: ...
 
     @property
     def engine_identity(self) -> EngineIdentity:
-        """Which engine this is, as the running process reports it."""
+        """The engine's identity, as reported by the running process."""
 
     @property
     def address(self) -> str:
-        """The base URL of its OpenAI-compatible HTTP, without /v1."""
+        """The base URL of its OpenAI-compatible API, without /v1."""
 
     @property
     def headers(self) -> Mapping[str, str]:
-        """What each request must carry."""
+        """Headers that every request needs."""
 
     @property
     def alive(self) -> bool:
-        """Whether its process runs."""
+        """Whether its process is running."""
 
     def how_it_ended(self) -> str:
-        """For a user: exit code or signal, and the last line that it said."""
+        """For the user: exit code or signal, and the last line of its output."""
 
     def kill(self) -> None:
-        """Ends it at once, without waiting; every request that it has at hand fails."""
+        """Kills it without waiting; its current requests fail."""
 
     def stop(self) -> None:
-        """Ends it and waits until it is gone. Calling it again does no harm."""
+        """Ends it and waits until it has exited. May be called more than once."""
 
 
 class ServingEngine(Generator, ServedEngine, Protocol):
-    """A running engine with a base and its adapters: what an evaluation asks, and what serving serves."""
+    """A running engine with a base and its adapters, for evaluation and for serving."""
 
     @property
     def load_s(self) -> float:
-        """Seconds that loading took."""
+        """Loading time in seconds."""
 
     @property
     def warm_up_s(self) -> float:
-        """Seconds of the first request after loading."""
+        """Duration of the first request after loading, in seconds."""
 
     def prompt_ids(self, messages: Sequence[Message], tools: Sequence[dict[str, Any]] = ()) -> list[int]:
         """Token ids of the prompt, through the engine's own template and tokenizer."""
 
     def next_tokens(self, ids: Sequence[int], count: int) -> dict[int, float]:
-        """Log probabilities of the `count` likeliest tokens after `ids`; all adapters act."""
+        """Log probabilities of the `count` likeliest tokens after `ids`, with all adapters active."""
 
 
 class SilentReporter:
-    """A Reporter that shows nothing: for the library and for tests."""
+    """A Reporter that shows nothing, for use as a library and for tests."""
 
     stop_requested = False
 

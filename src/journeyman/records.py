@@ -77,7 +77,11 @@ class Message(Record):
 
 def split_system(messages: Sequence[Message]) -> tuple[list[Message], list[Message]]:
     """The system turns that a conversation begins with, and the turns after them."""
-    count = next((place for place, turn in enumerate(messages) if turn.role != "system"), len(messages))
+    count = 0
+    for turn in messages:
+        if turn.role != "system":
+            break
+        count += 1
     return list(messages[:count]), list(messages[count:])
 
 

@@ -1,4 +1,4 @@
-"""An answer that refuses: curate does not train on it, and no check of an answer lets it pass."""
+"""Recognizes refusals: curate does not train on such answers, and the check `answered` fails them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from typing import Literal, cast
 
 Sign = Literal["opening", "refusal", "content_filter"]
-"""How a refusal shows: by the answer's first words, or by one of REFUSING_REASONS."""
+"""How a refusal is recognized: by the answer's first words, or by one of REFUSING_REASONS."""
 _REFUSAL = re.compile(
     r"(?i)^\W*(?:i['’]?m (?:really |very )?sorry,? (?:but )?(?:i )?(?:can(?:no|['’])t|am (?:not able|unable))"
     r"|sorry,? (?:but )?i can(?:no|['’])t|i can(?:no|['’])t (?:help|assist|do that|fulfil|comply|provide that)"
@@ -15,11 +15,11 @@ _REFUSAL = re.compile(
 )
 _OPENING = 300
 REFUSING_REASONS = ("refusal", "content_filter")
-"""Finish reasons that say that the provider or the model refused."""
+"""Finish reasons of answers that the provider or the model refused."""
 
 
 def refusal(text: str, finish_reason: str | None) -> Sign | None:
-    """How the answer shows that it is a refusal; None where it is none."""
+    """How the answer is recognized as a refusal; None if it is not one."""
     if finish_reason in REFUSING_REASONS:
         return cast(Sign, finish_reason)
     return "opening" if _REFUSAL.match(text[:_OPENING]) else None

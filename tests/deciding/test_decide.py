@@ -1,4 +1,5 @@
-"""Verdicts: rules, advice, several files, looks; and simulated, that wrong deployments stay under the stated level."""
+"""Verdicts: rules, advice, several files, looks; and simulations showing that wrong deployments stay below the stated
+level."""
 
 from __future__ import annotations
 
@@ -106,14 +107,14 @@ def summary(passed: int, n: int, latency: float | None = 5.0, wins: int = 5, **c
 def decided(
     of: RoleSummary, memory_gb: float | None = 3.0, teacher_s: float | None = None, rules: Rules = RULES,
     adapter: TrainedAdapter | None = FALLING, recipe: TrainConfig | None = None, rows: int = 200,
-    probes: dict[str, RegressionResult] | None = None, arm: str = "tuned",
+    regressions: dict[str, RegressionResult] | None = None, arm: str = "tuned",
 ) -> RoleDecision:  # fmt: skip
     case = Case("coder", arm, of, rules, recipe or TrainConfig(), adapter, rows)
     teacher = None
     if teacher_s is not None:
         times = Durations(n=9, mean_s=teacher_s, median_s=teacher_s, p95_s=teacher_s)
         teacher = LogGroup(rows=9, successes=9, durations=times)
-    return decide_role(case, memory_gb, 0.95, probes or {}, teacher)
+    return decide_role(case, memory_gb, 0.95, regressions or {}, teacher)
 
 
 # --- rules ----------------------------------------------------------------------------------------
@@ -129,7 +130,7 @@ def test_the_users_31_faultless_rows_are_not_enough_and_189_are() -> None:
     assert decided(summary(400, 400)).stretch is True
 
 
-def test_a_failed_rule_iterates_where_something_improved_and_aborts_where_nothing_did() -> None:
+def test_a_failed_rule_iterates_if_something_improved_and_aborts_if_nothing_did() -> None:
     assert decided(summary(50, 100)).verdict == "iterate"
     assert decided(summary(50, 100, wins=0)).verdict == "abort"
     assert decided(summary(50, 100, wins=0), teacher_s=20.0).verdict == "iterate", "faster than the teacher"
@@ -151,7 +152,7 @@ def test_the_unknown_never_deploys() -> None:
     assert decided(summary(400, 400, speed=too_few)).verdict == "insufficient"
 
 
-def test_a_role_may_be_held_against_the_teacher() -> None:
+def test_a_role_may_be_compared_with_the_teacher() -> None:
     rules = RULES.model_copy(update={"margin": 0.05})
 
     def outcome(low: float | None, high: float | None) -> str:
@@ -173,30 +174,28 @@ def test_a_role_may_be_held_against_the_teacher() -> None:
         (0, 0, 40, "pass"),
         (4, 0, 36, "pass"),  # 10 %: not beyond the margin
         (6, 0, 34, "fail"),  # 15 %, p = 0.016
-        (12, 6, 22, "pass"),  # 15 %, p = 0.12: that may be chance
+        (12, 6, 22, "pass"),  # 15 %, p = 0.12: possibly chance
         (2, 0, 6, "pass"),  # 25 % of eight, p = 0.25
         (0, 9, 31, "pass"),
     ],
 )
-def test_a_probe_vetoes_where_it_fell_by_more_than_the_margin_and_by_more_than_chance(
-    lost: int, won: int, kept: int, outcome: str
-) -> None:
+def test_regressions_veto_if_they_exceed_the_margin_and_chance(lost: int, won: int, kept: int, outcome: str) -> None:
     result = compared([(True, False)] * lost + [(False, True)] * won + [(True, True)] * kept)
     (rule,) = regression_rules({"general": result}, 0.1, 0.95)
     assert rule.outcome == outcome, rule.reason
-    made = decided(summary(400, 400), probes={"general": result})
+    made = decided(summary(400, 400), regressions={"general": result})
     assert made.verdict == ("deploy" if outcome == "pass" else "iterate")
     if outcome == "fail":
         assert made.next_steps[0].code == "gentler_tuning"
 
 
-def test_a_role_without_rows_is_not_given_up_for_a_probe() -> None:
+def test_a_regression_does_not_abort_a_role_without_rows() -> None:
     lost = compared([(True, False)] * 9 + [(True, True)] * 31)
-    made = decided(summary(0, 0, latency=None, wins=0), probes={"general": lost})
+    made = decided(summary(0, 0, latency=None, wins=0), regressions={"general": lost})
     assert made.verdict == "insufficient" and made.next_steps[-1].code == "gentler_tuning"
 
 
-def test_a_probe_that_was_not_asked_is_no_rule() -> None:
+def test_a_skipped_part_of_the_suite_is_not_a_rule() -> None:
     assert regression_rules({"tools": compared([], TemplateWithoutTools())}, 0.1, 0.95) == []
 
 
@@ -223,8 +222,8 @@ def test_answers_that_never_end_get_their_own_advice() -> None:
         assert advice(summary(0, 19, failures=found))[0] == expected
 
 
-def test_what_an_answer_says_of_refusals_is_no_refusal() -> None:
-    """The code counts, not a word in the text of a check: here the text that is expected holds it."""
+def test_an_answer_about_refusals_is_not_a_refusal() -> None:
+    """The code counts, not a word in a check's text: here the expected text contains it."""
     told = Failures(check="contains", code="text_missing", n=19, example=TextMissing("refusal").record())
     assert not any(isinstance(step, LookForRefusals) for step in advice(summary(0, 19, failures=[told])))
 
@@ -264,7 +263,7 @@ def test_advice_on_speed_and_memory_names_what_takes_it() -> None:
     slow = summary(400, 400, speed=speed(20.0, first_token_s=12.0, tokens_per_s=7.0))
     said = advice(slow, memory_gb=11.0)
     assert said == [ShorterPrompts(12.0, 20.0), FasterBase(20.0, 7.0), SmallerInMemory()]
-    assert said[1].sentence().endswith("20.0 s at 7 tokens/s")
+    assert said[1].sentence().endswith("20.0 s per answer at 7 tokens/s")
 
 
 # --- several files --------------------------------------------------------------------------------
@@ -317,7 +316,7 @@ def test_the_file_with_most_roles_ships_and_the_smaller_one_of_equals(
     assert set(made.others) == {"tuned", "tuned@s"} - {ships}
 
 
-def test_where_roles_share_an_adapter_a_fall_of_the_others_vetoes(tmp_path: Any) -> None:
+def test_a_regression_of_other_roles_on_a_shared_adapter_vetoes(tmp_path: Any) -> None:
     roles = {role: summary(400, 400) for role in ("all", "coder")}
     hurt = summary(100, 400)
     roles["tester"] = hurt.model_copy(update={"versus": {"tuned": {"base": pair(0, 100, 400)}}})
@@ -336,7 +335,7 @@ def test_where_roles_share_an_adapter_a_fall_of_the_others_vetoes(tmp_path: Any)
 
 
 def _run(rng: np.random.Generator, rates: Sequence[float], n: int, rules: Rules) -> list[str]:
-    """The verdicts of one synthetic run: every role's rows drawn from its true rate, all else within its limits."""
+    """The verdicts of one simulated run: each role's rows are drawn with its true rate, all else is within limits."""
     return [
         decided(summary(passed, n, success=rate(passed, n, rules.role_confidence)), rules=rules).verdict
         for passed in rng.binomial(n, rates).tolist()
@@ -346,7 +345,7 @@ def _run(rng: np.random.Generator, rates: Sequence[float], n: int, rules: Rules)
 @pytest.mark.slow
 @pytest.mark.parametrize(("n", "threshold"), [(27, 0.5), (60, 0.9), (400, 0.98)])
 def test_wrong_deployments_stay_under_the_level_and_the_power_is_what_the_plan_says(n: int, threshold: float) -> None:
-    """10,000 runs of four roles of known truth: all just below the threshold, then all at the plan's power_rate."""
+    """10,000 runs of four roles with known rates: all just below the threshold, then all at the plan's power_rate."""
     runs, roles, confidence = 10_000, 4, 0.95
     of_roles = {f"role {i}": SplitCounts(train=9, val=9, test=n, effective_test=n) for i in range(roles)}
     corrected = 1 - (1 - confidence) / roles
@@ -361,7 +360,7 @@ def test_wrong_deployments_stay_under_the_level_and_the_power_is_what_the_plan_s
 
 
 def test_two_files_to_choose_from_do_not_raise_the_level() -> None:
-    """10,000 runs in which either of two independent files of four roles may pass: the plan halves each one's share."""
+    """10,000 runs of four roles in which either of two independent files may pass: the plan halves each error rate."""
     n, threshold, roles, files = 120, 0.9, 4, 2
     of_roles = {f"role {i}": SplitCounts(train=9, val=9, test=n, effective_test=n) for i in range(roles)}
     corrected = role_confidence(DatasetManifest.model_construct(splits=of_roles), 0.95, files)
@@ -370,8 +369,8 @@ def test_two_files_to_choose_from_do_not_raise_the_level() -> None:
     assert (drawn >= least).any(axis=1).mean() <= 0.05
 
 
-def test_rows_of_one_group_that_turn_out_alike_do_not_raise_the_level() -> None:
-    """10,000 runs of 40 sessions of 1 to 9 rows that pass or fail as one: counted as rows, far too many would pass."""
+def test_correlated_rows_of_a_group_do_not_raise_the_level() -> None:
+    """10,000 runs of 40 sessions whose 1 to 9 rows pass or fail together: counted as rows, far too many would pass."""
     rng, threshold = np.random.default_rng(6), 0.9
     sizes = rng.integers(1, 10, 40)
     n, effective = int(sizes.sum()), effective_rows(sizes.tolist())
@@ -383,7 +382,7 @@ def test_rows_of_one_group_that_turn_out_alike_do_not_raise_the_level() -> None:
 
 
 def test_looking_again_and_again_does_not_pass_by_luck() -> None:
-    """10,000 people train ten adapters, all just too bad, and look at the same rows with each: twice 5 % at most."""
+    """10,000 users evaluate ten adapters, all just too bad, on the same rows: at most twice 5 % deploy one."""
     n, threshold = 400, 0.98
     least = [
         next(k for k in range(n + 1) if wilson(k, n, confidence_of_look(0.95, look))[0] >= threshold or k == n)

@@ -1,4 +1,4 @@
-"""The arms of an evaluation: endpoints, other quantizations, load, probes, and what an interrupted one keeps."""
+"""The arms of an evaluation: endpoints, other quantizations, load, regression suite, and what an interruption keeps."""
 
 from __future__ import annotations
 
@@ -39,13 +39,13 @@ MakeRun = Callable[..., Path]
 
 @pytest.fixture
 def service() -> Iterator[FakeHttp]:
-    """Streams "ok N" as an OpenAI-compatible endpoint does, N being how many messages it was sent."""
+    """Streams "ok N" like an OpenAI-compatible endpoint; N is the number of messages received."""
     with fake_http(lambda asked: answer_events("ok", f" {len(asked.json['messages'])}")) as server:
         yield server
 
 
 def broken(status: int) -> Reply:
-    """A refusal; with status 200 an answer that breaks off."""
+    """A refusal; with status 200, an answer that breaks off."""
     return answer_events("cut", done=False) if status == 200 else Reply(status=status)
 
 
@@ -68,13 +68,13 @@ def test_an_endpoint_is_asked_as_production_asks_it(service: FakeHttp, monkeypat
 
 
 @pytest.mark.parametrize("statuses", [[503], [429, 500], [200]])
-def test_what_may_pass_is_tried_again(service: FakeHttp, statuses: list[int]) -> None:
+def test_temporary_failures_are_retried(service: FakeHttp, statuses: list[int]) -> None:
     service.first[:] = map(broken, statuses)
     assert endpoint(service.url).generate(ASKED).text == "ok 1"
     assert len(service.asked) == len(statuses) + 1
 
 
-def test_an_outage_is_no_failure_of_an_answer(service: FakeHttp) -> None:
+def test_an_outage_is_not_a_failed_answer(service: FakeHttp) -> None:
     service.first[:] = [broken(401)]
     with pytest.raises(EngineError, match=r"far.*401"):
         endpoint(service.url).generate(ASKED)
@@ -86,7 +86,7 @@ def test_an_outage_is_no_failure_of_an_answer(service: FakeHttp) -> None:
         endpoint("http://127.0.0.1:9/v1").generate(ASKED)
 
 
-def test_an_endpoint_that_asks_to_wait_can_be_given_up_and_one_without_sense_is_named(service: FakeHttp) -> None:
+def test_waiting_for_an_endpoint_can_be_stopped_and_a_nonsensical_one_is_named(service: FakeHttp) -> None:
     heard: list[int] = []
 
     def stop(pieces: int) -> None:
@@ -163,10 +163,10 @@ def test_a_file_of_another_model_is_refused_before_anything_is_spent(make_run: M
     assert not (folder / "03-plan" / "manifest.json").exists()
 
 
-# --- load, time, and what is kept -----------------------------------------------------------------
+# --- load, timing and the response cache ----------------------------------------------------------
 
 
-def test_latency_is_judged_one_request_at_a_time_and_told_under_load(make_run: MakeRun) -> None:
+def test_latency_is_judged_one_request_at_a_time_and_reported_under_load(make_run: MakeRun) -> None:
     folder = make_run(toml="")
     assert call("evaluate", "--dir", folder, "--set", "evaluate.timed_rows=3", "--set", "evaluate.parallel=3") == 0
     arms = read_json(folder / "05-evaluation" / "manifest.json")["result"]["roles"]["coder"]["arms"]
@@ -191,9 +191,9 @@ def test_one_at_a_time_needs_no_second_round(make_run: MakeRun) -> None:
 
 
 def test_base_and_adapter_do_not_mix_under_load(make_run: MakeRun, tiny_gguf: Path, tmp_path: Path) -> None:
-    """Base and tuned in turn, four at a time with kept prompts: the answers are those of one at a time.
+    """Base and tuned in turn, four at a time with cached prompts: the answers are the same as one at a time.
 
-    The model is in float32, where neither the load nor a kept prompt changes what comes out.
+    The model is in float32, in which neither load nor a cached prompt changes the result.
     """
     folder = make_run()
     assert call("train", "--dir", folder) == 0
@@ -225,7 +225,7 @@ def test_the_rows_to_time_are_the_same_for_every_arm_and_adapter() -> None:
 
 
 class _Slow:
-    """A generator that answers after `pieces` pieces; it may fail at a row, or wait for ever."""
+    """A generator that answers after `pieces` pieces; it can fail at a row, or wait forever."""
 
     def __init__(self, pieces: int = 3, fails_at: str = "") -> None:
         self.pieces, self.fails_at = pieces, fails_at
@@ -271,7 +271,7 @@ def test_several_are_asked_at_a_time_and_come_back_in_order(tmp_path: Path) -> N
     assert 2 <= slow.most_at_work <= 4
     again = _Slow()
     assert dispatch(questions, again, ResponseCache(tmp_path), 4, DispatchProgress(SilentReporter(), 20)) == asked
-    assert again.asked == [], "kept answers are not asked again"
+    assert again.asked == [], "cached answers are not asked again"
     assert dispatch(
         questions[:1], again, ResponseCache(tmp_path), 2, DispatchProgress(SilentReporter(), 1)
     ) and again.asked == ["0"]
@@ -310,10 +310,10 @@ def test_another_adapter_is_another_look_and_the_decision_says_so(make_run: Make
     second = read_json(folder / "05-evaluation" / "manifest.json")["result"]
     assert (first["look"], second["look"]) == (1, 2)
     assert (first["role_confidence"], second["role_confidence"]) == pytest.approx((0.95, 0.975))
-    assert "look 2 at the same sealed rows" in (folder / "06-decision" / "decision.md").read_text()
+    assert "look 2 at the same held-out test set" in (folder / "06-decision" / "decision.md").read_text()
 
 
-# --- probes ---------------------------------------------------------------------------------------
+# --- regression suite -----------------------------------------------------------------------------
 
 RIGHT = {
     "france": "It is Paris.", "json": '{"name": "Ada"}', "repeat": "lantern", "upper": "RIVER", "rhyme": "hat",
@@ -322,38 +322,38 @@ RIGHT = {
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_probe_can_be_passed_and_is_failed_by_nothing(kind: str) -> None:
-    probes = read_suite(kind)
-    assert len({probe.id for probe in probes}) == len(probes)
+def test_every_suite_question_can_be_passed_and_fails_non_answers(kind: str) -> None:
+    questions = read_suite(kind)
+    assert len({one.id for one in questions}) == len(questions)
     checks = Checks(Path())
-    for probe in probes:
-        rule = CheckRule(checks=probe.checks)
+    for one in questions:
+        rule = CheckRule(checks=one.checks)
         for text in ("", "I do not know.", "ok " * 30):
-            made = judge(Answer(text, "stop", probe.check, Limits(), task=probe.task), rule, checks)
-            assert made.finding.outcome == "fail", (probe.id, text)
-        if probe.id in RIGHT:
-            made = judge(Answer(RIGHT[probe.id], "stop", probe.check, Limits(), task=probe.task), rule, checks)
-            assert made.finding.outcome == "pass", probe.id
+            made = judge(Answer(text, "stop", one.check, Limits(), task=one.task), rule, checks)
+            assert made.finding.outcome == "fail", (one.id, text)
+        if one.id in RIGHT:
+            made = judge(Answer(RIGHT[one.id], "stop", one.check, Limits(), task=one.task), rule, checks)
+            assert made.finding.outcome == "pass", one.id
 
 
-def test_probes_are_asked_of_base_and_adapter_and_told(make_run: MakeRun) -> None:
+def test_the_suite_is_put_to_base_and_adapter_and_reported(make_run: MakeRun) -> None:
     folder = make_run()
     call("decide", "--dir", folder)
-    probes = read_json(folder / "05-evaluation" / "manifest.json")["result"]["regressions"]["all"]
-    assert set(probes) == {"general", "tools", "stopping"}
-    assert probes["general"]["n"] == probes["stopping"]["n"] == len(read_suite("general"))
-    assert probes["tools"]["n"] == 0 and probes["tools"]["note"]["code"] == "template_without_tools"
+    results = read_json(folder / "05-evaluation" / "manifest.json")["result"]["regressions"]["all"]
+    assert set(results) == {"general", "tools", "stopping"}
+    assert results["general"]["n"] == results["stopping"]["n"] == len(read_suite("general"))
+    assert results["tools"]["n"] == 0 and results["tools"]["note"]["code"] == "template_without_tools"
     answers = list(read_rows(folder / "05-evaluation" / "regressions.jsonl", RegressionAnswer))
     assert len(answers) == len(read_suite("general")) and any(one.base != one.tuned for one in answers)
     page = (folder / "06-decision" / "report.html").read_text()
     assert "What tuning cost" in page and "not asked: the base" in page
 
 
-def test_a_judge_without_an_address_is_refused_at_the_door(make_run: MakeRun) -> None:
+def test_a_judge_without_an_address_is_refused_at_the_start(make_run: MakeRun) -> None:
     assert call("plan", "--dir", make_run(toml="[roles.coder]\nchecks = ['judge']\n")) == 2
 
 
-def test_a_connection_that_the_engine_drops_is_made_again(tiny_gguf: Path) -> None:
+def test_a_connection_that_the_engine_drops_is_retried(tiny_gguf: Path) -> None:
     with running_engine(EngineSettings(tiny_gguf, {}, 256, 2, 0.0)) as engine:
         assert isinstance(engine, LlamaEngine)
         with fake_http(lambda _: answer_events("ok"), [Reply(drop=True)]) as server:
@@ -363,5 +363,5 @@ def test_a_connection_that_the_engine_drops_is_made_again(tiny_gguf: Path) -> No
             engine.generate(ASKED)
         engine._process.kill()
         engine._process.wait()
-        with pytest.raises(EngineError, match=r"its process ended with -9"):
+        with pytest.raises(EngineError, match=r"its process ended with code -9"):
             engine.generate(ASKED)

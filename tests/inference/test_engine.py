@@ -1,4 +1,4 @@
-"""The engine behind the port: what dies is noticed, what waits is released, what ends ends in time."""
+"""The engine behind the server: crashes are detected, waiting clients are released, shutdown is bounded."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ pytestmark = pytest.mark.slow  # each starts a server
 ASK = {"model": "coder", "messages": [{"role": "user", "content": "Task: x"}], "max_tokens": 4}
 ENDLESS = {**ASK, "max_tokens": 30_000}  # minutes
 SOON_S = 30
-"""Far above what it takes (0.1 s) and far below what the engine would work on."""
+"""Far more than it takes (0.1 s), and far less than the engine would need for the answer."""
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +54,7 @@ def long_gguf(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 class Served:
-    """A server in a process of its own."""
+    """A server in a separate process."""
 
     def __init__(self, base: Path) -> None:
         script = Path(__file__).parents[1] / "helpers" / "served.py"
@@ -86,7 +86,7 @@ class Served:
         return self.http.post("/v1/chat/completions", json=body)
 
     def send(self, body: dict[str, Any], read_buffer: int | None = None) -> socket.socket:
-        """A request on a connection of its own, whose answer nobody has read yet."""
+        """Sends a request on a new connection without reading the answer."""
         data = json.dumps(body).encode()
         head = (
             "POST /v1/chat/completions HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
@@ -118,7 +118,7 @@ class Served:
 
 
 def gone(process: psutil.Process) -> bool:
-    """Whether it ends within seconds. A zombie whose parent has died is only waiting for init."""
+    """Whether the process ends within seconds. A zombie whose parent has died is only waiting for init."""
     for _ in range(200):
         if not process.is_running() or process.status() == psutil.STATUS_ZOMBIE:
             return True
@@ -135,7 +135,7 @@ def served(long_gguf: Path) -> Iterator[Served]:
 
 @pytest.fixture
 def own(long_gguf: Path) -> Iterator[Served]:
-    """A server that a test may end."""
+    """A server that the test may stop."""
     made = Served(long_gguf)
     yield made
     made.close()
@@ -144,7 +144,7 @@ def own(long_gguf: Path) -> Iterator[Served]:
 # --- an engine that ends ---------------------------------------------------------------------------
 
 
-def test_an_engine_killed_under_load_fails_its_requests_and_is_started_again(served: Served) -> None:
+def test_an_engine_killed_under_load_fails_its_requests_and_is_restarted(served: Served) -> None:
     answers: list[httpx.Response] = []
 
     def ask(streamed: bool) -> None:
@@ -190,7 +190,7 @@ def test_health_and_requests_say_that_there_is_no_engine(long_gguf: Path, monkey
         engine._process.wait()
         assert client.get("/health").status_code == 503
         answer = client.post("/v1/chat/completions", json=ASK)
-        assert answer.status_code == 503 and "started again" in answer.json()["error"]["message"]
+        assert answer.status_code == 503 and "restarted" in answer.json()["error"]["message"]
         assert int(answer.headers["retry-after"]) > 0
 
 
@@ -213,8 +213,8 @@ def test_an_engine_that_cannot_be_started_is_given_up(long_gguf: Path, monkeypat
     said: list[str] = []
     monkeypatch.setattr(kept_module, "_WAITS_S", (0.0, 0.01, 0.02))
     with running_engine(EngineSettings(long_gguf, {}, 512, 1, 0.0)) as engine:
-        assert "not started again" in asyncio.run(give_up(engine))
-    assert len(tries) == 3 and "3 further starts did not help" in said[-1]
+        assert "not restarted" in asyncio.run(give_up(engine))
+    assert len(tries) == 3 and "3 restarts failed" in said[-1]
 
 
 def test_no_engine_outlives_a_server_that_was_killed(own: Served) -> None:
@@ -252,7 +252,7 @@ def test_no_engine_outlives_a_parent_whose_pipe_another_process_holds(long_gguf:
     parent.stdout.close()
 
 
-def test_the_engines_threads_do_not_spin_beside_other_work(long_gguf: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_engines_threads_do_not_spin_during_other_work(long_gguf: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("GOMP_SPINCOUNT", raising=False)
     with running_engine(EngineSettings(long_gguf, {}, 512, 1, 0.0)) as engine:
         assert int(psutil.Process(engine._process.pid).environ()["GOMP_SPINCOUNT"]) <= 2_000
@@ -261,11 +261,11 @@ def test_the_engines_threads_do_not_spin_beside_other_work(long_gguf: Path, monk
         assert psutil.Process(engine._process.pid).environ()["GOMP_SPINCOUNT"] == "7", "who sets it is obeyed"
 
 
-# --- a client that leaves, and one that does not read ------------------------------------------------
+# --- clients that disconnect or stop reading ---------------------------------------------------------
 
 
 @pytest.mark.parametrize("streamed", [False, True])
-def test_a_client_that_leaves_frees_the_engine(served: Served, streamed: bool) -> None:
+def test_a_client_that_disconnects_frees_the_engine(served: Served, streamed: bool) -> None:
     served.send({**ENDLESS, "stream": streamed}).close()
     left = served.send({**ENDLESS, "stream": streamed})
     time.sleep(1)
@@ -275,7 +275,7 @@ def test_a_client_that_leaves_frees_the_engine(served: Served, streamed: bool) -
     assert time.monotonic() - start < SOON_S
 
 
-def test_readers_that_do_not_read_hold_up_nobody(served: Served) -> None:
+def test_stalled_readers_delay_nobody(served: Served) -> None:
     long = {**ASK, "max_tokens": 2_000, "logprobs": True, "top_logprobs": 20}
     stalled = [served.send({**long, "stream": streamed}, read_buffer=4096) for streamed in (True, True, False)]
     time.sleep(1)
@@ -286,7 +286,7 @@ def test_readers_that_do_not_read_hold_up_nobody(served: Served) -> None:
         one.close()
 
 
-def test_a_reader_that_takes_nothing_loses_its_connection() -> None:
+def test_a_stalled_reader_is_disconnected() -> None:
     sent: list[dict[str, Any]] = []
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -326,10 +326,10 @@ def test_a_hostile_text_blocks_nobody_else(served: Served) -> None:
     assert slowest < 10, "it took minutes"
 
 
-# --- the end ---------------------------------------------------------------------------------------
+# --- shutdown --------------------------------------------------------------------------------------
 
 
-def test_the_server_ends_in_time_whoever_asks_sends_or_reads(own: Served) -> None:
+def test_the_server_shuts_down_in_time_whatever_clients_do(own: Served) -> None:
     half = socket.create_connection(("127.0.0.1", own.port))
     half.sendall(b"POST /v1/chat/completions HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 500\r\n\r\n{")
     headless = socket.create_connection(("127.0.0.1", own.port))
@@ -377,7 +377,7 @@ def test_an_engine_that_is_stopped_twice_and_one_that_died_do_no_harm(long_gguf:
 
 
 class Pieces(httpx.AsyncByteStream):
-    """A body that comes in pieces, and may break off."""
+    """A body that arrives in pieces and may break off."""
 
     def __init__(self, pieces: list[bytes], error: Exception | None = None) -> None:
         self._pieces, self._error = pieces, error
@@ -417,7 +417,7 @@ TEXTS = st.lists(st.sampled_from(PARTS), max_size=6)
 
 @given(content=TEXTS, thought=TEXTS, name=TEXTS, arguments=TEXTS, in_json=st.booleans(), data=st.data())
 @settings(max_examples=150, deadline=None)
-def test_a_stream_says_what_the_whole_answer_says(
+def test_a_stream_has_the_content_of_the_whole_answer(
     content: list[str], thought: list[str], name: list[str], arguments: list[str], in_json: bool, data: st.DataObject
 ) -> None:
     seen = talk()
@@ -475,7 +475,7 @@ def test_a_stream_that_breaks_off_ends_with_an_error_event(error: Exception | No
     assert b"[DONE]" not in streamed and b"/home/me" not in streamed
 
 
-def test_an_error_of_the_engine_within_a_stream_is_told_in_openais_form() -> None:
+def test_an_engine_error_within_a_stream_has_openais_form() -> None:
     told = b'data: {"error": {"code": 500, "message": "no\\u001b[31m more"}}\n\n'
     *_, last = events_of(iter([stream_of([chunk({"content": "a"}), told], talk())]))
     assert last["error"]["message"] == "the engine: no\\x1b[31m more" and last["error"]["type"] == "server_error"
@@ -491,7 +491,7 @@ def test_a_chunk_costs_little() -> None:
     assert min(taken) / 2_000 < 500e-6, "about 20 µs, where a token of a small model takes 10,000"
 
 
-# --- what is redacted --------------------------------------------------------------------------------
+# --- redaction ---------------------------------------------------------------------------------------
 
 
 def test_tools_schemas_and_stops_lose_their_secrets_too() -> None:
@@ -514,7 +514,7 @@ def test_a_placeholder_in_a_request_names_no_value_of_it() -> None:
     assert seen.restore("<EMAIL_1> <EMAIL_2>") == "<EMAIL_1> bob@corp.io"
 
 
-def test_arguments_nested_without_end_are_text() -> None:
+def test_arguments_nested_endlessly_are_text() -> None:
     deep = "[" * 100_000
     call = {"id": "a", "type": "function", "function": {"name": "f", "arguments": deep}}
     turns = [{"role": "assistant", "content": "", "tool_calls": [call]}]

@@ -1,4 +1,4 @@
-"""The engine's identity: in the fingerprint, in the evaluation, in the bundle, and held against what would serve."""
+"""The engine's identity: in the fingerprint, in the evaluation, in the bundle, and compared with the serving engine."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ MakeRun = Callable[..., Path]
 NEWER = ENGINE.model_copy(update={"version": "2"})
 
 
-def test_the_engine_says_which_one_it_is() -> None:
+def test_the_engine_reports_its_identity() -> None:
     here = llama_identity(512, 2, None)
     assert here.known and here.name == "llama.cpp (xllamacpp)" and len(here.build["library"]) == 64
     assert here.settings["context"] == 512 and here.settings["parallel"] == 2 and here.settings["threads"] is None
@@ -48,7 +48,7 @@ def test_the_engine_says_which_one_it_is() -> None:
 
 def test_an_engine_that_cannot_be_loaded_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(llama_module, "_MODULE", "journeyman.no_such_module")
-    with pytest.raises(EngineError, match=r"does not say which one it is: .*no_such_module.*doctor"):
+    with pytest.raises(EngineError, match=r"does not report its identity: .*no_such_module.*doctor"):
         llama_identity(512, 1, None)
 
 
@@ -72,7 +72,7 @@ def test_version_build_and_settings_make_another_engine_and_the_processor_does_n
     assert bool(ENGINE.machine_differences(other)) == (not names)
 
 
-def test_old_manifests_hold_a_name_alone() -> None:
+def test_old_manifests_contain_only_a_name() -> None:
     old = EngineIdentity.model_validate("llama.cpp (xllamacpp)")
     assert not old.known and old.line() == "llama.cpp (xllamacpp)"
     bundle = BundleManifest.model_construct()
@@ -81,7 +81,7 @@ def test_old_manifests_hold_a_name_alone() -> None:
         EngineIdentity.model_validate({"name": "x", "nonsense": 1})
 
 
-def test_what_serves_is_held_against_what_was_evaluated() -> None:
+def test_the_serving_engine_is_compared_with_the_evaluated_one() -> None:
     run = Path("/a run")
     assert check_engine(ENGINE, ENGINE, run, allow_other=False) == []
     moved = ENGINE.model_copy(update={"processor": "two", "cpu_features": ["NEON"]})
@@ -106,7 +106,7 @@ def test_an_engine_that_was_replaced_during_an_evaluation_is_refused() -> None:
         gathered.note_engine(NEWER)
 
 
-def test_a_server_starts_no_other_engine_than_its_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_does_not_restart_with_another_engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     stopped: list[str] = []
 
     class Dead(FakeEngine):
@@ -131,7 +131,7 @@ def test_a_server_starts_no_other_engine_than_its_first(tmp_path: Path, monkeypa
     monkeypatch.setattr(kept_module, "start_engine", start)
     asyncio.run(serve())
     assert stopped == ["newer"] and any(
-        "replaced while the server ran: engine.version: 1, not 2" in one for one in said
+        "replaced while the server was running: engine.version: 1, not 2" in one for one in said
     )
 
 
@@ -151,7 +151,7 @@ def upgrade(monkeypatch: pytest.MonkeyPatch) -> Callable[[], EngineIdentity]:
     return do
 
 
-def test_the_fingerprint_has_what_decides_and_nothing_twice() -> None:
+def test_the_fingerprint_has_every_decisive_value_once() -> None:
     inputs = engine_inputs(EvaluateConfig(context=256))
     assert {"engine.version", "engine.build.library", "engine.flash_attn_type"} <= inputs.keys()
     assert not {"engine.context", "engine.parallel", "engine.threads"} & inputs.keys(), "they are evaluate.*'s"

@@ -1,4 +1,4 @@
-"""What counts as another look at the sealed rows; and that one bad row ends no evaluation."""
+"""What counts as another look at the held-out test set; and that a bad row does not end an evaluation."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from fake_engine import ENGINE
 from journeyman.artifacts import read_rows, write_rows
 from journeyman.config import EvaluateConfig
 from journeyman.errors import ChangedArtifact
@@ -30,7 +31,7 @@ class _Told(SilentReporter):
 
 
 class Evaluation:
-    """A run's folder whose arms have answered; only the judging is real."""
+    """A run's folder whose arms have answered; only the scoring is real."""
 
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.folder, self.answer, self.checks, self.told = folder, "no", ["mine.py:right"], _Told()
@@ -48,7 +49,7 @@ class Evaluation:
                        first_token_s=0.1, prompt_tokens=1, answer_tokens=1)
             for n in range(ROWS) for arm in ("teacher", "tuned")
         ]  # fmt: skip
-        return Gathered(said, [], {}, {}, ["teacher", "tuned"])
+        return Gathered(said, [], {}, {}, ["teacher", "tuned"], engine=ENGINE)
 
     def run(self, **settings: Any) -> EvaluationManifest:
         self._write_rows()
@@ -76,7 +77,7 @@ def evaluation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Evaluation:
     return Evaluation(tmp_path, monkeypatch)
 
 
-def test_another_check_of_ones_own_is_another_look(evaluation: Evaluation) -> None:
+def test_a_changed_user_check_is_another_look(evaluation: Evaluation) -> None:
     assert evaluation.run().look == 1
     assert evaluation.run().look == 1, "the same again is the same look"
     evaluation.own("return text == 'yes'  # or not")
@@ -96,7 +97,7 @@ def test_another_file_of_an_inspect_scorer_is_another_look(evaluation: Evaluatio
     assert looks == [1, 2]
 
 
-def test_every_setting_that_may_decide_is_another_look(evaluation: Evaluation) -> None:
+def test_every_decisive_setting_is_another_look(evaluation: Evaluation) -> None:
     evaluation.checks = ["answered"]
     tries: list[dict[str, Any]] = [
         {}, {"temperature": 0.3}, {"temperature": 0.6}, {"max_new_tokens": 64}, {"context": 512},
@@ -114,12 +115,12 @@ def test_a_damaged_record_of_looks_is_refused(tmp_path: Path) -> None:
     assert count_look(tmp_path, "a", {"n": 1}) == (1, 1)
     with (tmp_path / LOOKS).open("ab") as file:
         file.write(b'\xff{"sealed": "a", "jud')
-    with pytest.raises(ChangedArtifact, match="how often these sealed rows were looked at is not known"):
+    with pytest.raises(ChangedArtifact, match="the number of looks at this test set is not known"):
         count_look(tmp_path, "a", {"n": 2})
 
 
-def test_bad_rows_end_no_evaluation(evaluation: Evaluation) -> None:
-    """Schemas, patterns and files of rows that raised in version 0.4.0: each row is unscored, and the others count."""
+def test_bad_rows_do_not_end_an_evaluation(evaluation: Evaluation) -> None:
+    """Rows' schemas, patterns and files that raised in version 0.4.0: each such row is unscored, the others count."""
     evaluation.answer = "{}"
     evaluation.checks = ["json_schema", "regex", "patch_applies"]
     bad: list[dict[str, Any]] = [
@@ -136,4 +137,4 @@ def test_bad_rows_end_no_evaluation(evaluation: Evaluation) -> None:
     assert arm.unscored == len(bad) and arm.success is not None and arm.success.n == 1
     verdicts = list(read_rows(evaluation.folder / "scores.jsonl", Score))
     assert all(one.reason for one in verdicts if one.outcome == "unscored")
-    assert any("answers unscored by json_schema, among them row r0: " in line for line in evaluation.told.lines)
+    assert any("answers unscored by json_schema, for example row r0: " in line for line in evaluation.told.lines)

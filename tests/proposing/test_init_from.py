@@ -24,6 +24,7 @@ from journeyman.proposing.lengths import Length, Lengths
 from journeyman.proposing.proposal import Proposal, propose
 from journeyman.proposing.toml import config_text, toml_string
 from journeyman.protocols import SilentReporter
+from journeyman.reasons.files import BeyondSample
 from journeyman.records import Interaction, Message, ToolCall
 from journeyman.sources.files import log_sources, require_logs, sources_of
 from journeyman.sources.nearby import NoLogFound
@@ -168,7 +169,7 @@ def test_one_huge_value_is_not_read(tmp_path: Path) -> None:
     path = tmp_path / "log.json"
     path.write_text('{\n"rows": [' + '{"a": 1},\n' * 3_000_000 + '{"a": 1}]}')
     (found,) = sampled(sources_of([path]), DataConfig()).files
-    assert ["24 MiB" in row.problem for row in found.rows] == [True]
+    assert [row.problem == BeyondSample(24) for row in found.rows] == [True]
 
 
 def test_of_many_files_some_of_each_kind_are_read(tmp_path: Path) -> None:

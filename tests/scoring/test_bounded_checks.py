@@ -1,4 +1,4 @@
-"""Checks against what rows, answers and code of one's own may do to them: each ends and says why, alone."""
+"""Checks with hostile rows, answers and user code: each ends within its limits, says why, and affects no other."""
 
 from __future__ import annotations
 
@@ -46,9 +46,9 @@ SCHEMAS: list[Any] = [
 
 
 @pytest.mark.parametrize("schema", SCHEMAS, ids=range(len(SCHEMAS)))
-def test_schemas_that_decide_nothing(schema: Any) -> None:
+def test_unusable_schemas(schema: Any) -> None:
     found = said("json_schema", "1", {"schema": schema})
-    assert found.outcome == "unscored" and "check.schema" in found.told()
+    assert found.outcome == "unscored" and "check.schema" in found.why()
     assert apart.data_fault(["answered", "json_schema"], {"schema": schema})
 
 
@@ -60,7 +60,7 @@ def test_a_schema_nested_too_deep() -> None:
     assert apart.data_fault(["json_schema"], {"schema": deep})
 
 
-def test_deep_answers_are_no_failure_of_the_check() -> None:
+def test_deep_answers_do_not_break_the_check() -> None:
     tree = {"items": {"$ref": "#"}}
     for depth in (30, 300, 100_000):
         found = said("json_schema", "[" * depth + "]" * depth, {"schema": tree})
@@ -86,9 +86,9 @@ def test_no_schema_reaches_the_network() -> None:
 @pytest.mark.parametrize(
     "pattern", ["(", "*", "(?P<a>.)(?P<a>.)", "x" * 10_001, "(" * 5_000 + ")" * 5_000, 5, None, ["a"]]
 )
-def test_patterns_that_decide_nothing(pattern: Any) -> None:
+def test_unusable_patterns(pattern: Any) -> None:
     found = said("regex", "text", {"pattern": pattern})
-    assert found.outcome == "unscored" and "check.pattern" in found.told()
+    assert found.outcome == "unscored" and "check.pattern" in found.why()
     assert apart.data_fault(["regex"], {"pattern": pattern})
 
 
@@ -103,18 +103,16 @@ def test_patterns_that_decide_nothing(pattern: Any) -> None:
         ("regex", "", {"pattern": "(?:(?:(?:(?:){999}){999}){999}){999}"}),
     ],
 )
-def test_what_does_not_end_is_ended(
-    name: str, text: str, data: dict[str, Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_endless_checks_are_killed(name: str, text: str, data: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(apart, "_TABLE", SHORT)
     found = said(name, text, data)
     assert found.outcome == "unscored"
-    assert found.reason == CheckOutOfTime(name, 0.5, "processor") or "MemoryError" in found.told()
+    assert found.reason == CheckOutOfTime(name, 0.5, "processor") or "MemoryError" in found.why()
     assert said("regex", "a", {"pattern": "a"}).outcome == "pass", "the next row is judged"
 
 
 @pytest.mark.parametrize("name", ["raises", "exits", "runs out", "recurses"])
-def test_the_last_net(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_any_exception_leaves_the_answer_unscored(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     errors = {
         "raises": ValueError("\x1b[2J"),
         "exits": SystemExit(0),
@@ -127,13 +125,13 @@ def test_the_last_net(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(checks, "check_table", lambda: {"broken": check})
     found = said("broken", "text", {})
-    assert found.outcome == "unscored" and type(errors[name]).__name__ in found.told() and "\x1b" not in found.told()
+    assert found.outcome == "unscored" and type(errors[name]).__name__ in found.why() and "\x1b" not in found.why()
     weighed = judge(Answer("", "stop", {}, Limits()), CheckRule(checks=[], weights={"broken": 1.0}), Checks(Path()))
     assert weighed.finding.outcome == "unscored"
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), Interrupted("stop")])
-def test_a_stop_passes_the_net(error: BaseException, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stop_is_not_caught(error: BaseException, monkeypatch: pytest.MonkeyPatch) -> None:
     def check(answer: Answer) -> CheckResult:
         raise error
 
@@ -158,7 +156,7 @@ def test_calls_nested_too_deep() -> None:
     "source",
     ["-" * 10**6 + "1", "(" * 10**6, "a" + ".a" * 10**5, "+".join(["1"] * 10**5), "x if y else " * 10**5 + "1", "\0"],
 )
-def test_text_that_troubles_the_parser(source: str) -> None:
+def test_text_that_breaks_the_parser(source: str) -> None:
     assert said("python_parses", source, {}).outcome in ("fail", "unscored")
 
 
@@ -185,7 +183,7 @@ def odd(text, data): raise Odd
 
 
 @pytest.mark.slow
-def test_code_of_ones_own_that_does_not_come_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_user_code_that_never_returns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "mine.py").write_text(OWN)
     monkeypatch.setenv("OWN_KEY", "sesame")
 
@@ -194,7 +192,7 @@ def test_code_of_ones_own_that_does_not_come_back(tmp_path: Path, monkeypatch: p
         return judge(Answer("text", "stop", data, Limits()), rule, own).finding
 
     assert mine("exits").outcome == "unscored" and mine("exits").reason == CheckRaised("mine.py:exits", "SystemExit: 0")
-    assert mine("dies").outcome == "unscored" and "exit code 0" in mine("dies").told()
+    assert mine("dies").outcome == "unscored" and "exit code 0" in mine("dies").why()
     for name in ("waits", "spins"):
         assert mine(name) == CheckResult(
             "unscored", CheckOutOfTime(f"mine.py:{name}", 2.0, "wall", "evaluate.check_timeout_s")
@@ -210,7 +208,7 @@ def test_code_of_ones_own_that_does_not_come_back(tmp_path: Path, monkeypatch: p
 @pytest.mark.parametrize(
     "source", ["import sys; sys.exit(0)", "def f(:", "raise KeyError('x')", "import none_such_module"]
 )
-def test_a_file_of_ones_own_that_cannot_be_loaded(source: str, tmp_path: Path) -> None:
+def test_a_user_file_that_cannot_be_loaded(source: str, tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(source)
     with pytest.raises(UsageError, match=r"mine.py:f.*(SystemExit|SyntaxError|KeyError|ModuleNotFoundError)"):
         Checks(tmp_path).named("mine.py:f")
@@ -220,7 +218,7 @@ class _Stopping(SilentReporter):
     stop_requested = False
 
 
-def test_a_stop_is_heard_while_a_check_is_at_work(tmp_path: Path) -> None:
+def test_a_stop_takes_effect_while_a_check_runs(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(OWN)
     reporter, own = _Stopping(), Checks(tmp_path)
     own.named("mine.py:waits")  # loaded before the clock runs
@@ -230,7 +228,7 @@ def test_a_stop_is_heard_while_a_check_is_at_work(tmp_path: Path) -> None:
 
     threading.Timer(0.5, lambda: setattr(reporter, "stop_requested", True)).start()
     start = time.monotonic()
-    with pytest.raises(Interrupted, match="stopped with 2 answers to judge"):
+    with pytest.raises(Interrupted, match="stopped with 2 answers still to be scored"):
         each_judged(judged, ["a", "b"], reporter)
     assert time.monotonic() - start < 30, "a minute is the check's own limit"
     bounded(Bounds(cpu_s=None, wall_s=60.0, memory_bytes=None, own=True)).close()
@@ -242,12 +240,12 @@ def test_answers_are_judged_in_order_and_an_error_ends_it() -> None:
         each_judged(lambda n: 1 // n, [1, 0], SilentReporter())
 
 
-def test_what_is_said_of_unscored_answers() -> None:
+def test_the_report_of_unscored_answers() -> None:
     made = [
         Score(id=f"r{n}", role="a", arm="base", outcome="unscored" if n else "pass", check="regex", detail="why\x1b")
         for n in range(3)
     ]
-    assert unscored_lines(made) == ["2 answers unscored by regex, among them row r1: why\\x1b"]
+    assert unscored_lines(made) == ["2 answers unscored by regex, for example row r1: why\\x1b"]
 
 
 def _pid_of(child: Bounded) -> int:
@@ -269,7 +267,7 @@ def _gone(pid: int, within_s: float = 60.0) -> bool:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-def test_the_child_has_neither_keys_nor_files_of_ours(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_child_has_neither_our_keys_nor_our_files(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "sk-secret")
     with (tmp_path / "open").open("w") as held:
         os.set_inheritable(held.fileno(), True)
@@ -286,7 +284,7 @@ def test_the_child_has_neither_keys_nor_files_of_ours(monkeypatch: pytest.Monkey
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-def test_a_child_that_is_at_work_does_not_outlive_its_parent_for_long() -> None:
+def test_a_busy_child_does_not_outlive_its_parent_for_long() -> None:
     parent = subprocess.Popen(
         [sys.executable, "-c", "import sys, threading, time\n"
          "from journeyman.scoring.bounded import Bounded, Bounds\n"
@@ -310,7 +308,7 @@ def test_a_child_that_is_at_work_does_not_outlive_its_parent_for_long() -> None:
 @pytest.mark.slow
 def test_a_reply_that_never_ends_or_never_comes(monkeypatch: pytest.MonkeyPatch) -> None:
     child = Bounded(Bounds(cpu_s=None, wall_s=1.0))
-    with pytest.raises(Broken, match="did not end within 1 s"):
+    with pytest.raises(Broken, match="did not finish within 1 s"):
         child.ask({"do": "check", "name": "regex", "answer": {"data": STUCK, "text": ENDLESS, "finish_reason": "stop",
                    "calls": [], "reference_calls": [], "reference": None, "task": "", "limits": {}}})  # fmt: skip
     assert child.ask({"do": "nothing"})["raised"].startswith("KeyError")

@@ -1,4 +1,4 @@
-"""Every check on random and hostile data of rows and answers: it never raises, it ends, it says one of three things.
+"""Every check with random and hostile rows and answers: it never raises, it ends, and it returns one of three outcomes.
 
 `make fuzz` tries forty times as many.
 """
@@ -78,7 +78,7 @@ CODE = settings(SLOW, max_examples=5 * FUZZ)
 
 @pytest.fixture(autouse=True, scope="module")
 def short() -> Any:
-    """One second of processor time is enough to tell what ends from what does not."""
+    """One second of processor time is enough to distinguish checks that finish from those that do not."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(apart, "_TABLE", SHORT)
         yield
@@ -111,9 +111,9 @@ def test_no_data_and_no_answer_ends_a_check(name: str) -> None:
 
 
 def _holds(made: Judgement) -> None:
-    """What is said can be written, and shown."""
+    """The result can be stored and shown."""
     finding = made.finding
-    assert finding.outcome in OUTCOMES and finding.told() == plain(finding.told())
+    assert finding.outcome in OUTCOMES and finding.why() == plain(finding.why())
     verdict = Score(
         id="r",
         role="a",

@@ -1,4 +1,4 @@
-"""Checks of the user's own are looked up by parsing their files; nothing of them runs before a stage that judges."""
+"""A user's own checks are looked up by parsing their files; none of that code runs before a stage that scores."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ OWN = "[roles.coder]\nchecks = ['mine.py:right']\n"
         "# -*- coding: latin-1 -*-\nright = '\xe9'",
     ],
 )
-def test_a_name_that_the_file_may_hold_is_taken(source: str, tmp_path: Path) -> None:
+def test_a_name_that_the_file_may_define_is_accepted(source: str, tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(source, encoding="latin-1")
     check_name("mine.py:right", tmp_path, NONE)
     assert not list(tmp_path.glob("__pycache__"))
@@ -63,7 +63,7 @@ def test_a_name_that_the_file_may_hold_is_taken(source: str, tmp_path: Path) -> 
         ("x = " + "(" * 5000 + ")" * 5000, "not valid Python"),
     ],
 )
-def test_a_name_that_it_cannot_hold_is_refused(source: str, why: str, tmp_path: Path) -> None:
+def test_a_name_that_the_file_cannot_define_is_refused(source: str, why: str, tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(source)
     with pytest.raises(UsageError, match=why) as raised:
         check_name("mine.py:right", tmp_path, NONE)

@@ -1,4 +1,4 @@
-"""The checks on tasks that everybody knows: every reference solution passes, an empty or unfinished one never does."""
+"""The checks on HumanEval: every reference solution passes, an empty or unfinished one never does."""
 
 from __future__ import annotations
 

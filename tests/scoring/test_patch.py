@@ -1,4 +1,4 @@
-"""Diffs applied in memory, against git itself on data of our own; and what rows and answers may not name."""
+"""Diffs applied in memory, compared with git itself; and file names that rows and answers may not use."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_diffs_of_git_apply_as_git_applies_them(
     diff = made.stdout.decode()
     if not diff.strip():
         return
-    # The lines before the hunk may have moved, as they do under a model's diff.
+    # The lines before the hunk may have moved, as happens with a model's diff.
     target = {name: "q\n" * shift + text for name, text in old.items()}
     laid(root / "t", target)
     theirs = git(root / "t", "apply", "--recount", "-", diff=diff)
@@ -86,7 +86,7 @@ def test_a_hunk_is_found_where_its_lines_have_moved_to() -> None:
         apply_patch({"f.py": BEFORE.replace("line 6", "line six")}, CHANGE)
 
 
-def test_wrong_counts_are_counted_again_and_prose_around_is_no_matter() -> None:
+def test_wrong_counts_are_corrected_and_surrounding_prose_is_ignored() -> None:
     diff = "Sure, here it is:\n" + CHANGE.replace("-5,3 +5,3", "-5,9 +5,2") + "\nThat is all.\n"
     assert "LINE 5\n" in apply_patch({"f.py": BEFORE}, diff)["f.py"]
 
@@ -103,7 +103,7 @@ def test_renames_copies_new_and_deleted_files() -> None:
     assert apply_patch({"f": ""}, new) == {"f": "", "n": "x"}
     gone = "diff --git a/f b/f\ndeleted file mode 100644\n--- a/f\n+++ /dev/null\n@@ -1 +0,0 @@\n-x\n"
     assert apply_patch({"f": "x\n"}, gone) == {}
-    with pytest.raises(PatchError, match=r"something of it is left|does not apply"):
+    with pytest.raises(PatchError, match=r"does not remove all|does not apply"):
         apply_patch({"f": "x\ny\n"}, gone)
 
 
@@ -113,7 +113,7 @@ def test_renames_copies_new_and_deleted_files() -> None:
         ("diff --git a/l b/l\nnew file mode 120000\n--- /dev/null\n+++ b/l\n@@ -0,0 +1 @@\n+/etc/passwd\n", "a link"),
         ("diff --git a/l b/l\nnew file mode 160000\n--- /dev/null\n+++ b/l\n@@ -0,0 +1 @@\n+x\n", "submodule"),
         ("diff --git a/b b/b\nGIT binary patch\nliteral 0\n", "binary"),
-        (CHANGE.replace("f.py", "../f.py"), "goes upwards"),
+        (CHANGE.replace("f.py", "../f.py"), "leads upwards"),
         ("--- /dev/null\n+++ b//etc/x\n@@ -0,0 +1 @@\n+x\n", "absolute"),
         ("--- /dev/null\n+++ b/.git/config\n@@ -0,0 +1 @@\n+x\n", "belongs to git"),
         ('--- /dev/null\n+++ "b/.gi\\164/hooks/x"\n@@ -0,0 +1 @@\n+x\n', "belongs to git"),
@@ -121,7 +121,7 @@ def test_renames_copies_new_and_deleted_files() -> None:
         ("nothing", "no patch"),
     ],
 )
-def test_what_no_diff_may_do(diff: str, why: str) -> None:
+def test_refused_diffs(diff: str, why: str) -> None:
     with pytest.raises(PatchError, match=why):
         apply_patch({"f.py": BEFORE}, diff)
 
@@ -133,7 +133,7 @@ BAD_NAMES = (
 
 
 @pytest.mark.parametrize("name", BAD_NAMES, ids=ascii)
-def test_names_that_no_row_may_give_a_file(name: str) -> None:
+def test_refused_file_names(name: str) -> None:
     with pytest.raises(BadFile):
         file_name(name)
     answer = Answer(CHANGE, "stop", {"files": {"f.py": BEFORE, name: "x"}}, Limits())
@@ -141,13 +141,13 @@ def test_names_that_no_row_may_give_a_file(name: str) -> None:
 
 
 @pytest.mark.parametrize("files", [None, [], {}, {"a": 1}, {1: "a"}, {"a": "", "a/b": ""}, {"a": "x" * (5 << 20)}])
-def test_files_that_are_none(files: object) -> None:
+def test_invalid_files(files: object) -> None:
     with pytest.raises(BadFile):
         row_files(files)
 
 
 def test_a_row_with_a_git_configuration_runs_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The attack of version 0.4.0: a filter of the row's own .git/config ran as the user who evaluates."""
+    """The attack on version 0.4.0: a filter in the row's own .git/config ran with the evaluating user's rights."""
     proof = tmp_path / "proof"
     files = {
         "f.py": BEFORE, ".git/HEAD": "ref: refs/heads/main\n", ".git/objects/.k": "", ".git/refs/.k": "",

@@ -80,14 +80,14 @@ def test_hostile_code_fails_and_leaves_no_trace(name: str, bubblewrapped: bool) 
 
 
 @pytest.mark.parametrize("bubblewrapped", WALLS)
-def test_what_could_not_be_run_is_no_failure(bubblewrapped: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_code_that_could_not_be_run_has_not_failed(bubblewrapped: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """A sandbox that breaks before foreign code runs says nothing about the answer."""
     monkeypatch.setattr(sandbox, "_JAIL", Path("/nowhere/jail"))
     result = run_sources([("answer", "pass")], replace(FAST, bubblewrap=bubblewrapped))
     assert result.passed is None and isinstance(result.reason, NoSandbox)
 
 
-def test_it_says_what_stands_between() -> None:
+def test_the_sandbox_is_described() -> None:
     assert sandbox_of(Limits(bubblewrap=False)) == Sandbox(kind="namespaces", description=CHILD)
     found = bubblewrap()
     assert sandbox_of().kind == ("namespaces" if found is None else "bubblewrap")
@@ -104,13 +104,13 @@ def test_it_says_what_stands_between() -> None:
     ],
 )
 @pytest.mark.parametrize("bubblewrapped", WALLS)
-def test_what_it_puts_in_place_does_not_hide_a_failing_test(code: str, bubblewrapped: bool) -> None:
+def test_what_the_code_replaces_does_not_hide_a_failing_test(code: str, bubblewrapped: bool) -> None:
     limits = replace(FAST, bubblewrap=bubblewrapped)
     assert run_tests(code, "assert False", limits).passed is False
 
 
 @pytest.mark.parametrize("bubblewrapped", WALLS)
-def test_what_an_honest_answer_prints_does_no_harm(bubblewrapped: bool) -> None:
+def test_output_of_an_honest_answer_is_harmless(bubblewrapped: bool) -> None:
     limits = replace(FAST, bubblewrap=bubblewrapped)
     assert run_tests("print('demo')", "print('ok')", limits).passed
     honest = "import json, re, math, collections, datetime, typing, dataclasses\nopen('f', 'w').write('x')"
@@ -124,7 +124,7 @@ def test_what_it_forks_dies_with_it(tmp_path: Path, bubblewrapped: bool) -> None
     assert not inside()
 
 
-LEAKS = {  # each ends without an error where the sandbox holds
+LEAKS = {  # each ends without an error if the sandbox works
     "other files": "for p in ABSENT:\n    assert not os.path.lexists(p), p",
     "metadata": (
         "for do in (lambda p: os.chmod(p, 0o777), lambda p: os.utime(p, (1, 1)), lambda p: os.chown(p, 1, 1),\n"
@@ -163,11 +163,11 @@ LEAKS = {  # each ends without an error where the sandbox holds
 
 @pytest.mark.parametrize("bubblewrapped", WALLS)
 @pytest.mark.parametrize("name", LEAKS)
-def test_nothing_of_the_machine_is_reached(name: str, bubblewrapped: bool) -> None:
+def test_the_machine_is_out_of_reach(name: str, bubblewrapped: bool) -> None:
     mark = Path(sys.prefix) / "pyvenv.cfg"
     before, shared = mark.stat(), Path("/proc/sysvipc/shm").read_text()
     absent = ["/etc/passwd", "/var", "/proc/1", "/sys", "/tmp", "/run", "/dev/shm", str(Path.home() / ".bashrc")]
-    # Python, its packages or this checkout may lie below one of these: then the folder is there, with that in it alone.
+    # Python, its packages or this checkout may be below one of these: then the folder exists and contains only that.
     seen = [Path(place).resolve() for place in (sys.prefix, sys.base_prefix, sandbox.__file__)]
     absent = [name for name in absent if not any(place.is_relative_to(name) for place in seen)]
     code = (
@@ -184,7 +184,7 @@ def test_nothing_of_the_machine_is_reached(name: str, bubblewrapped: bool) -> No
 
 
 def inside() -> list[str]:
-    """Processes of a sandbox of this checkout that still run."""
+    """Sandbox processes of this checkout that are still running."""
     found = []
     for process in Path("/proc").iterdir():
         try:
@@ -259,7 +259,7 @@ def test_the_number_of_files_is_limited(bubblewrapped: bool) -> None:
     assert run_sources([("answer", code)], Limits(wall_s=20, cpu_s=20, bubblewrap=bubblewrapped)).passed is False
 
 
-def test_without_walls_code_runs_only_where_that_was_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_sandbox_code_runs_only_if_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sandbox, "_SCRATCH", "/usr/no-such-folder")  # cannot be made: /usr is read-only inside
     refused = run_tests("x = 1", "assert x == 1", Limits(bubblewrap=False))
     assert refused.passed is None and isinstance(refused.reason, NoSandbox)

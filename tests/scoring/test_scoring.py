@@ -1,4 +1,4 @@
-"""The checks; what runs model-written code is in test_sandbox.py."""
+"""The checks; tests of running model-written code are in test_sandbox.py."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def test_judge_names_the_first_check_that_does_not_pass() -> None:
         Checks(Path()),
     )
     assert (made.check, made.finding.outcome) == ("python_parses", "fail")
-    assert made.outcomes == {"answered": "pass", "python_parses": "fail"}, "what comes after is not asked"
+    assert made.outcomes == {"answered": "pass", "python_parses": "fail"}, "later checks are skipped"
 
 
 def test_exact_and_normalized() -> None:
@@ -204,7 +204,7 @@ def test_patch_applies() -> None:
     assert outcome("patch_applies", PATCH) == "unscored" == outcome("patch_applies", PATCH, files={"../x": ""})
 
 
-def test_a_check_of_ones_own(tmp_path: Path) -> None:
+def test_a_user_check(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(
         "def short(text, data):\n    return len(text) < data['most'], f'{len(text)} signs'\n"
         "def unsure(text, data):\n    return None\n"
@@ -213,7 +213,7 @@ def test_a_check_of_ones_own(tmp_path: Path) -> None:
 
     def said(name: str) -> tuple[str, str]:
         finding = Checks(tmp_path).named(f"mine.py:{name}")(Answer("four", "stop", {"most": 5}, FAST))
-        return finding.outcome, finding.told()
+        return finding.outcome, finding.why()
 
     assert said("short") == ("pass", "4 signs")
     assert said("unsure")[0] == "unscored"
@@ -243,7 +243,7 @@ def test_scorers_of_inspect_ai(tmp_path: Path) -> None:
 
     def said(name: str, text: str, **data: Any) -> tuple[str, str]:
         finding = Checks(tmp_path).named(name)(Answer(text, "stop", data, FAST, task="What is it?"))
-        return finding.outcome, finding.told()
+        return finding.outcome, finding.why()
 
     assert said("inspect:includes", "The answer is 42.", expected="42")[0] == "pass"
     assert said("inspect:includes", "The answer is 41.", expected="42")[0] == "fail"
@@ -255,7 +255,7 @@ def test_scorers_of_inspect_ai(tmp_path: Path) -> None:
     assert said("inspect:mine.py:at_the_start", "it is 42", expected="42")[0] == "fail"
     assert said("inspect:mine.py:polite", "please", expected="x") == (
         "pass",
-        "inspect:mine.py:polite gives True, asked ≥ 1: What is it?",
+        "inspect:mine.py:polite gives True, required ≥ 1: What is it?",
     )
     assert said("inspect:mine.py:broken", "please", expected="x")[0] == "unscored"
     for name in ("inspect:nothing", "inspect:mine.py:nothing", "inspect:pattern"):
@@ -274,14 +274,14 @@ def test_scorers_of_inspect_ai(tmp_path: Path) -> None:
     ],
 )
 def test_weights(text: str, data: dict[str, str], expected: str) -> None:
-    """0.2 + 0.6 + 0.2, at least 0.8: what is unscored leaves it open only where it could tip the scale."""
+    """0.2 + 0.6 + 0.2, at least 0.8: unscored checks count as open only if they could change the outcome."""
     rule = CheckRule(checks=[], weights={"answered": 0.2, "contains": 0.6, "regex": 0.2}, pass_at=0.8)
     made = judge(Answer(text, "stop", data, FAST), rule, Checks(Path()))
     assert (made.check, made.finding.outcome) == ("weights", expected)
 
 
 def _judging(likes: str) -> Callable[[Asked], Reply]:
-    """Prefers answers that hold `likes`; with `likes` "first" it always prefers the first."""
+    """A judge that prefers answers containing `likes`; with `likes` "first", it always prefers the first."""
 
     def reply(asked: Asked) -> Reply:
         _, one, two, _ = re.split(
@@ -321,17 +321,17 @@ def test_a_judge_is_asked_in_both_orders(
         answer = Answer(text, "stop", {"contains": "nothing"}, FAST, (), reference, (), "Do it.")
         made = judge(answer, CheckRule(checks=["contains", "judge", "answered"]), Checks(Path(), config))
         assert (made.check, made.finding.outcome) == ("contains", "fail"), "the first that does not pass decides"
-        assert made.outcomes["judge"] == expected, "and the judge is asked all the same, to be held against it"
+        assert made.outcomes["judge"] == expected, "the judge is asked anyway, to be compared with the other check"
         monkeypatch.delenv("JUDGE")
         refused = Checks(Path(), config).named("judge")(Answer(text, "stop", {}, FAST, (), reference, (), "Do it."))
-        assert refused.outcome == "unscored" and "401" in refused.told()
+        assert refused.outcome == "unscored" and "401" in refused.why()
     gone = Checks(Path(), config).named("judge")(Answer(text, "stop", {}, FAST, (), reference, (), "Do it."))
     assert gone.outcome == "unscored" and isinstance(gone.reason, JudgeUnusable)
-    with pytest.raises(UsageError, match="needs a model to ask"):
+    with pytest.raises(UsageError, match="needs a model"):
         Checks(Path()).named("judge")
 
 
-def test_a_judge_that_is_busy_is_asked_again_and_one_that_stays_busy_decides_nothing(
+def test_a_busy_judge_is_retried_and_one_that_stays_busy_leaves_answers_unscored(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("JUDGE", "sesame")
@@ -342,4 +342,4 @@ def test_a_judge_that_is_busy_is_asked_again_and_one_that_stays_busy_decides_not
         assert check(answer).outcome == "pass" and len(server.asked) == 4
         server.first[:] = [busy] * 3
         found = check(answer)
-        assert found.outcome == "unscored" and "429" in found.told() and len(server.asked) == 7
+        assert found.outcome == "unscored" and "429" in found.why() and len(server.asked) == 7

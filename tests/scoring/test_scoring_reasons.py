@@ -1,4 +1,4 @@
-"""Reasons of checks: codes through processes, pipes, weights, summaries and the files of older versions."""
+"""Reasons of checks: codes across processes, pipes, weights, summaries and the files of older versions."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ from journeyman.stages.decide import _notes
 from test_decide import evaluation, summary
 
 LIMITS = Limits()
-PROBE = {"n": 0, "base": 0, "tuned": 0, "wins": 0, "losses": 0, "p_value": None}
+REGRESSION = {"n": 0, "base": 0, "tuned": 0, "wins": 0, "losses": 0, "p_value": None}
 
 
 def judged(checks: list[str] | dict[str, float], text: str, finish_reason: str = "stop", **data: Any) -> Any:
@@ -61,7 +61,7 @@ def judged(checks: list[str] | dict[str, float], text: str, finish_reason: str =
         ("answered", "1, 2, 3", "error", {}, NotEnded("error")),
         ("exact", "ab", "stop", {"expected": "ax"}, Differs(1, "b", "x")),
         ("contains", "a", "stop", {"contains": ["a", "\x1b[2J"]}, TextMissing("\\x1b[2J")),
-        ("contains", "a", "stop", {"contains": 5}, DataOfOtherType("contains", "a text or a list of texts")),
+        ("contains", "a", "stop", {"contains": 5}, DataOfOtherType("contains", "text or a list of strings")),
         ("python_parses", "(", "stop", {}, SyntaxInvalid("SyntaxError: '(' was never closed (<unknown>, line 1)")),
     ],
 )
@@ -74,7 +74,7 @@ def test_a_finding_names_its_reason(check: str, text: str, finish_reason: str, d
     [("no", "length", "cut_off"), ("no", "stop", "text_missing"), ("", "stop", "empty_answer"), ("yes", "stop", "")],
 )
 def test_weights_name_what_failed(text: str, finish_reason: str, cause: str) -> None:
-    """An answer that is none counts before what weighs more: nothing else could have passed."""
+    """`answered` is named as the cause before heavier checks, because without an answer none of them could pass."""
     made = judged({"answered": 0.1, "contains": 0.6, "exact": 0.3}, text, finish_reason, contains="yes", expected="yes")
     assert isinstance(made.finding.reason, Weighed) and made.finding.reason.cause == cause
     counted = _arm([_verdict("1", made.finding.reason), _verdict("2", EmptyAnswer())] if cause else [])
@@ -113,7 +113,7 @@ def test_failures_are_counted_by_code_and_show_one_of_them() -> None:
         ({"passed": False}, RunResult(False, CodeRaised(""))),
     ],
 )
-def test_a_code_from_the_sandbox_is_one_that_its_judge_gives(said: dict[str, Any], expected: RunResult) -> None:
+def test_codes_of_the_sandbox(said: dict[str, Any], expected: RunResult) -> None:
     inside = Inside(begun=True, ends={"judge": 0, "answer": 3 << 8})
     inside.take(json.dumps(said))
     inside.take(json.dumps({"passed": True, "code": "", "detail": ""}))
@@ -123,7 +123,7 @@ def test_a_code_from_the_sandbox_is_one_that_its_judge_gives(said: dict[str, Any
 # --- files of older versions ---
 
 
-def test_a_verdict_with_text_opens() -> None:
+def test_a_score_with_text_opens() -> None:
     old = {"id": "1", "role": "r", "arm": "a", "outcome": "fail", "check": "exact", "detail": "differs from sign 3"}
     assert Score.model_validate(old).reason == Text("differs from sign 3").record()
     assert Score.model_validate({**old, "detail": ""}).why() == ""
@@ -182,7 +182,7 @@ def test_a_decision_in_words_opens_and_is_shown(tmp_path: Path) -> None:
     )
 
 
-def test_json_holds_codes_and_details() -> None:
+def test_json_contains_codes_and_details() -> None:
     made = success(summary(5, 10).tuned, 0.9)
     shown = json.loads(RuleResult.model_validate(made).model_dump_json())
     assert shown["reason"]["code"] == "success_seen" and shown["reason"]["details"]["passed"] == 5

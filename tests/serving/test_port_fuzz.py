@@ -1,4 +1,4 @@
-"""Whatever a client sends is answered or refused with an error object that says why: the server never fails."""
+"""Every request is answered or refused with an error object that says why: the server never fails."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def _check(client: TestClient, data: bytes, **headers: str | bytes) -> None:
 
 
 def _damaged(value: Any, random_: random.Random, new: Any) -> Any:
-    """The value with one thing in it replaced, removed, doubled or added."""
+    """The value with one random part replaced, removed, duplicated or added."""
     if isinstance(value, dict) and value and random_.random() < 0.85:
         key = random_.choice(list(value))
         change = random_.random()
@@ -110,7 +110,7 @@ def test_any_header_is_answered_or_refused_with_a_reason(client: TestClient, nam
 
 @given(value=JSON)
 @settings(SETTINGS, max_examples=200 * FUZZ)
-def test_what_is_parsed_is_what_json_says_with_nothing_odd_in_it(value: Any) -> None:
+def test_parsed_values_equal_json_and_contain_nothing_unsafe(value: Any) -> None:
     try:
         read = parsed(json.dumps(value).encode())
     except RequestError:

@@ -1,4 +1,4 @@
-"""The port: whom it answers, what it refuses and by which name, and that nothing of the machine leaves it."""
+"""The server: whom it answers, what it refuses with which error, and that nothing about the machine leaks."""
 
 from __future__ import annotations
 
@@ -59,11 +59,11 @@ def refused(response: Any, status: int = 400) -> dict[str, Any]:
 
 
 def ask(client: TestClient, **changes: Any) -> Any:
-    data = json.dumps({**ASK, **changes})  # as a client that escapes; lone surrogates too
+    data = json.dumps({**ASK, **changes})  # escaped to ASCII, including lone surrogates
     return client.post(CHAT, content=data, headers={"content-type": "application/json"})
 
 
-# --- the door ---------------------------------------------------------------------------------------
+# --- access control ---------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -99,7 +99,7 @@ def test_pages_of_other_origins_are_not_answered(client: TestClient, engine: Fak
 
 
 @pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x"])
-def test_what_a_page_may_send_without_asking_is_refused(client: TestClient, engine: FakeEngine, kind: str) -> None:
+def test_requests_without_a_preflight_are_refused(client: TestClient, engine: FakeEngine, kind: str) -> None:
     before = len(engine.asked)
     refused(client.post(CHAT, content=json.dumps(ASK), headers={"content-type": kind}), 415)
     assert len(engine.asked) == before
@@ -107,7 +107,7 @@ def test_what_a_page_may_send_without_asking_is_refused(client: TestClient, engi
     assert fine.status_code == 200
 
 
-def test_a_key_is_asked_for_on_loopback_too(engine: Any) -> None:
+def test_a_key_is_required_on_loopback_too(engine: Any) -> None:
     with TestClient(Door(make_app(BUNDLE, engine), key=KEY), base_url=SELF) as client:
         for wrong in ({}, {"authorization": KEY}, {"authorization": "Bearer "}, {"authorization": f"Bearer {KEY}x"},
                       {"authorization": "Bearer \xe9"}, {"authorization": f"Basic {KEY}"}):  # fmt: skip
@@ -119,7 +119,7 @@ def test_a_key_is_asked_for_on_loopback_too(engine: Any) -> None:
         assert client.get("/health").json() == {"status": "ok"}
 
 
-def test_a_key_that_is_missing_or_weak_is_refused_and_never_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_or_weak_key_is_refused_and_never_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GOOD", KEY)
     monkeypatch.setenv("WEAK", "hunter2")
     assert key_of("") is None and key_of("GOOD") == KEY
@@ -171,12 +171,12 @@ BODIES: dict[str, tuple[bytes, str | None]] = {
 
 
 @pytest.mark.parametrize("name", BODIES)
-def test_a_body_that_is_no_sound_json_is_a_400(client: TestClient, name: str) -> None:
+def test_a_body_that_is_not_valid_json_is_a_400(client: TestClient, name: str) -> None:
     body, param = BODIES[name]
     assert refused(client.post(CHAT, content=body, headers={"content-type": "application/json"}))["param"] == param
 
 
-def test_depth_costs_nothing_and_is_counted_outside_of_texts() -> None:
+def test_depth_is_cheap_to_count_and_ignores_strings() -> None:
     begin = time.process_time()
     for deep in (b"[" * (4 << 20), b'{"a":' * 800_000, b'"' + b"\\" * (4 << 20), b'["\\"[",' * 500_000):
         with pytest.raises(RequestError):
@@ -186,11 +186,11 @@ def test_depth_costs_nothing_and_is_counted_outside_of_texts() -> None:
     assert parsed(text.encode()) == json.loads(text)
     levels = b"[" * MAX_DEPTH + b"]" * MAX_DEPTH
     assert parsed(levels) and parsed(b'"\xf0\x9f\x98\x80 \\ud83d\\ude00"') == "😀 😀"
-    with pytest.raises(RequestError, match="nested more than 64 deep"):
+    with pytest.raises(RequestError, match="nested more than 64 levels deep"):
         parsed(b"[" + levels + b"]")
 
 
-def test_a_body_over_the_bound_is_a_413(client: TestClient) -> None:
+def test_a_body_over_the_limit_is_a_413(client: TestClient) -> None:
     headers = {"content-type": "application/json"}
     assert refused(client.post(CHAT, content=b" " * (5 << 20), headers=headers), 413)["code"] == "request_too_large"
 
@@ -223,7 +223,7 @@ def _nested(levels: int) -> Any:
 
 
 def _doubled(levels: int) -> dict[str, Any]:
-    """Each definition is one of two that are the next: twice as many ways a level."""
+    """Each definition refers to the next one twice, so the expanded size doubles with every level."""
     made = {f"d{n}": {"anyOf": [{"$ref": f"#/$defs/d{n + 1}"}] * 2} for n in range(levels)}
     return {"$defs": {**made, f"d{levels}": {"type": "string"}}, "$ref": "#/$defs/d0"}
 
@@ -340,7 +340,7 @@ def test_what_clients_of_openai_send_is_served(client: TestClient, changes: dict
     assert answer.status_code == 200 and "journeyman-ignored" not in answer.headers, answer.text
 
 
-def test_nothing_is_ignored_in_silence(client: TestClient, engine: FakeEngine) -> None:
+def test_nothing_is_ignored_silently(client: TestClient, engine: FakeEngine) -> None:
     said = {"role": "assistant", "content": "a", "reasoning_content": "hm"}
     lie = {"role": "developer", "content": "Lie."}
     answer = ask(client, user="u", metadata={"a": "b"}, store=False, **_messages(lie, said), **_tool(strict=True))
@@ -352,7 +352,7 @@ def test_nothing_is_ignored_in_silence(client: TestClient, engine: FakeEngine) -
     assert [turn["content"] for turn in asked["messages"]] == ["You are a coder.", "a", "x"]
 
 
-def test_defaults_are_the_bundles_and_parts_are_joined_as_ingest_joins_them(
+def test_defaults_come_from_the_bundle_and_parts_are_joined_as_in_ingest(
     client: TestClient, engine: FakeEngine
 ) -> None:
     parts = [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]
@@ -385,13 +385,13 @@ def test_a_control_token_in_a_request_is_a_400_that_names_it(
     assert (error["param"], error["code"]) == (param, "control_token") and "<|im_end|>" in error["message"]
 
 
-def test_no_bundle_is_served_whose_own_prompt_holds_one(engine: Any) -> None:
+def test_a_bundle_whose_prompt_contains_a_control_token_is_not_served(engine: Any) -> None:
     bundle = BUNDLE.model_copy(update={"system_prompts": {ROLE: ATTACK}})
-    with pytest.raises(InputError, match=r"system prompt of coder holds the control token <\|im_end\|>"):
+    with pytest.raises(InputError, match=r"system prompt of coder contains the control token <\|im_end\|>"):
         make_app(bundle, engine)
 
 
-def test_what_the_template_refuses_or_leaves_out_is_a_400(engine: Any, tmp_path: Path) -> None:
+def test_what_the_template_refuses_or_omits_is_a_400(engine: Any, tmp_path: Path) -> None:
     template = (
         "{% if messages | length > 2 %}{{ raise_exception('two turns at most') }}{% endif %}{{ messages[0].content }}"
     )
@@ -402,7 +402,7 @@ def test_what_the_template_refuses_or_leaves_out_is_a_400(engine: Any, tmp_path:
         assert "two turns at most" in refused(ask(client, **_messages(ASK["messages"][0])))["message"]  # type: ignore[index]
 
 
-# --- what leaves the port ---------------------------------------------------------------------------
+# --- responses --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("content", ["x", "mail amy@corp.io"])
@@ -459,7 +459,7 @@ def test_paths_are_taken_out_and_nothing_else() -> None:
 
 
 def test_the_real_engine_reads_a_request_as_training_does(embedded: GgufFile, renderer: Any) -> None:
-    """By ids: the control tokens of what is asked are the template's; hostile text, tools and paths get no answer."""
+    """Compared by token ids: a request's control tokens come only from the template; hostile requests get no answer."""
     bundle = BUNDLE.model_copy(update={"redact": {}})
     names, kinds = (embedded.metadata[f"tokenizer.ggml.{name}"] for name in ("tokens", "token_type"))
     with (

@@ -105,7 +105,7 @@ def test_missing_and_unexpected_files_are_found(run: Path, capsys: pytest.Captur
 
 def test_removed_looks_are_found(run: Path) -> None:
     (run / LOOKS).unlink()
-    assert ["holds 0 looks" in one for one in verify(run).findings] == [True]
+    assert ["contains 0 looks" in one for one in verify(run).findings] == [True]
     assert [str(run / LOOKS) in one for one in verify(run).findings] == [True]
 
 
@@ -141,13 +141,13 @@ def test_fewer_looks_than_a_manifest_tells_of_are_refused(
     if command == "evaluate":
         settings = ("--redo", "--set", "evaluate.max_new_tokens=2")
         shutil.rmtree(run / "05-evaluation")
-    for left, why in ((None, "holds 0 looks"), (kept.splitlines(keepends=True)[1], "not known")):
+    for left, why in ((None, "contains 0 looks"), (kept.splitlines(keepends=True)[1], "not known")):
         (run / LOOKS).unlink() if left is None else (run / LOOKS).write_bytes(left)
         capsys.readouterr()
         assert call(command, "--dir", run, *settings) == 1
         said = capsys.readouterr().err
         assert str(run / LOOKS) in said and why in said and "curate.seed" in said, said
-        assert left is not None or "manifest.json tells of" in said
+        assert left is not None or "manifest.json reports" in said
         assert (run / "06-decision" / MANIFEST).is_file(), "nothing is moved"
     (run / LOOKS).write_bytes(kept)
     assert call(command, "--dir", run, *settings, *(["--redo"] if command == "decide" else [])) != 1
@@ -159,7 +159,7 @@ def test_a_run_with_the_old_names_goes_on_and_its_looks_count(run: Path) -> None
     _as_an_older_version_left_it(run)
     assert verify(run).findings == []
     away = (run / ".looks").rename(run / "elsewhere")
-    assert any("holds 0 looks" in one for one in verify(run).findings)
+    assert any("contains 0 looks" in one for one in verify(run).findings)
     assert call("evaluate", "--dir", run, "--redo", "--set", "evaluate.max_new_tokens=3") == 1
     away.rename(run / ".looks")
     assert call("evaluate", "--dir", run, "--redo", "--set", "evaluate.max_new_tokens=3") == 0
@@ -188,7 +188,7 @@ def test_a_superseded_manifest_counts_whatever_else_it_holds(listed: object, run
     place = run / "superseded" / "05-evaluation-20260101T000000000000"
     place.mkdir(parents=True)
     (place / MANIFEST).write_text(json.dumps(data))
-    assert "superseded/05-evaluation-20260101T000000000000/manifest.json tells of 2" in fewer_looks(run)
+    assert "superseded/05-evaluation-20260101T000000000000/manifest.json reports 2" in fewer_looks(run)
     data["result"]["sealed_sha256"] = "0" * 64
     (place / MANIFEST).write_text(json.dumps(data))
     assert fewer_looks(run) == "", "other sealed rows"
@@ -347,7 +347,7 @@ def test_a_run_of_an_older_version_opens_and_is_said_to_hold_no_hashes(
     assert all("recorded no hash" in note or "without checksums" in note for note in found.notes)
 
 
-# --- kept answers and looks --------------------------------------------------------------------------
+# --- response cache and looks --------------------------------------------------------------------------
 
 
 def test_kept_answers_that_changed_are_dropped_and_counted(run: Path) -> None:
@@ -402,7 +402,7 @@ def test_an_answer_edited_by_hand_is_asked_again_and_told(run: Path, capsys: pyt
     for folder in ("05-evaluation", "06-decision", "07-bundle"):
         shutil.rmtree(run / folder)
     assert call("evaluate", "--dir", run) == 0
-    assert "1 kept answers were damaged or changed by hand: they are asked again" in capsys.readouterr().err
+    assert "1 entries of the response cache were damaged or edited" in capsys.readouterr().err
     assert b"def good" not in path.read_bytes() and len(path.read_bytes().splitlines()) == len(lines)
     assert read_result(run, "evaluate")[1].model_dump()["roles"]["coder"]["arms"]["base"]["success"] == before
     assert b"def good" not in (run / "05-evaluation" / "predictions.jsonl").read_bytes()

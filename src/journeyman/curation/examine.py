@@ -16,7 +16,7 @@ from journeyman.artifacts import row_bytes
 from journeyman.config import CurateConfig
 from journeyman.curation.columns import ROW, U4, Names, Rows, hash_text
 from journeyman.curation.duplicates import bands_of, words_of
-from journeyman.curation.rules import RULES, Candidate, CheckFault, bad_check, fences
+from journeyman.curation.rules import RULES, Candidate, CheckFault, bad_check
 from journeyman.errors import InputError
 from journeyman.models.base import BaseRef
 from journeyman.reasons import Reason
@@ -27,6 +27,7 @@ from journeyman.sources.fields import at_path, epoch_s
 
 SHOWN = 300
 _LABEL_WORDS = 3
+_WORD = re.compile(r"\w+")
 _ID_ENDS = ("id", "ID", "Id", "iD")
 _OPENINGS = (
     "yes",
@@ -109,17 +110,17 @@ def examine(worker: Examiner, lines: list[bytes]) -> Examined:
     for place, line in enumerate(lines):
         row = Interaction.model_validate_json(line)
         seen = Candidate(row, worker.config, worker.renderer, worker.check_fault)
-        found = _apply_rules(seen, worker, rows[place : place + 1])
+        one = rows[place]  # a view: what is set in it is set in the array
+        found = _apply_rules(seen, worker, one)
         for finding in found + _redacted(row):
             findings["dropped" if finding.action == "dropped" else "noted"].append(row_bytes(finding))
             made.noted[finding.rule, row.role] += finding.action != "dropped"
         name, _, number = row.source.rpartition(":")
-        one = rows[place]
         one["role"], one["file"], one["line"] = roles.code(row.role), files.code(name), int(number)
         one["teacher"] = teachers.code("/".join(filter(None, (row.provider, row.model))) or "unknown")
         words.append(words_of(seen.asked))
         one["words"] = len(words[-1])
-        _fill(rows[place : place + 1], seen, worker)
+        _fill(one, seen, worker)
         _gather(made, row, one)
     made.words = np.concatenate(words) if words else made.words
     made.bands = bands_of(words)
@@ -128,7 +129,7 @@ def examine(worker: Examiner, lines: list[bytes]) -> Examined:
     return made
 
 
-def _apply_rules(seen: Candidate, worker: Examiner, one: Rows) -> list[Finding]:
+def _apply_rules(seen: Candidate, worker: Examiner, one: Any) -> list[Finding]:
     found = []
     for number, rule, action in worker.asked:
         reason = rule(seen)
@@ -170,7 +171,7 @@ def _redacted(row: Interaction) -> list[Finding]:
     return found
 
 
-def _fill(one: Rows, seen: Candidate, worker: Examiner) -> None:
+def _fill(one: Any, seen: Candidate, worker: Examiner) -> None:
     row, output = seen.row, seen.output
     system = system_text(row.messages)
     time = epoch_s(row.timestamp)
@@ -182,7 +183,8 @@ def _fill(one: Rows, seen: Candidate, worker: Examiner) -> None:
     one["system"] = hash_text(system) if system else 0
     one["session"] = hash_text(row.session) if row.session else 0
     one["key"] = hash_text(json.dumps(key, sort_keys=True)) if key not in (None, "") else 0
-    one["answer"] = hash_text(" ".join(seen.answer.lower().split()) + _calls(row.output_calls))
+    lower = seen.lower if seen.answer is output else seen.answer.lower()
+    one["answer"] = hash_text(" ".join(lower.split()) + _calls(row.output_calls))
     one["tail"] = hash_text(tail) if len(tail) >= 20 else 0
     one["verdict"] = _verdict(seen.answer, row.output_calls)
     one["turns"] = min(len(row.messages), 65535)
@@ -193,7 +195,7 @@ def _fill(one: Rows, seen: Candidate, worker: Examiner) -> None:
     one["done"] = row.finish_reason in ("stop", "tool_calls")
     thinks = reasoning.opens(output, seen.markers)
     one["thinks"] = thinks + (thinks and reasoning.closes(output, seen.markers))
-    one["fence"] = fences(output) % 2
+    one["fence"] = seen.open_fence
     bits = 0
     for bit, (role, pattern) in enumerate(worker.outcomes):
         bits |= (role == row.role and bool(pattern.search(output))) << bit
@@ -214,10 +216,11 @@ def _verdict(answer: str, calls: list[ToolCall]) -> int:
             return hash_text(json.dumps(json.loads(text), sort_keys=True))
         except (ValueError, RecursionError):
             return 0
-    words = re.findall(r"\w+", text[:400].lower())
-    if words and words[0] in _OPENINGS:
-        return hash_text(words[0])
-    return hash_text(" ".join(words)) if 0 < len(words) <= _LABEL_WORDS and len(text) < 100 else 0
+    first = _WORD.search(text, 0, 400)
+    if first and first[0].lower() in _OPENINGS:
+        return hash_text(first[0].lower())
+    words = _WORD.findall(text.lower()) if len(text) < 100 else []
+    return hash_text(" ".join(words)) if 0 < len(words) <= _LABEL_WORDS else 0
 
 
 def _gather(made: Examined, row: Interaction, one: Any) -> None:

@@ -71,6 +71,16 @@ class Candidate:
         return earlier or self.row.followed_by == "user"
 
     @cached_property
+    def lower(self) -> str:
+        """The output in lower case."""
+        return self.output.lower()
+
+    @cached_property
+    def open_fence(self) -> bool:
+        """A block of code in the output never closes."""
+        return fences(self.output) % 2 == 1
+
+    @cached_property
     def output_tokens(self) -> int:
         return self.renderer.count(self.output)
 
@@ -218,9 +228,12 @@ _TO_PIPELINE_STEMS = ("ignore", "disregard", "train", "tuned", "tuning", "distil
 @_rule
 def pipeline_instructions(seen: Candidate) -> Reason | None:
     for text in (seen.asked, seen.output):
-        lower = text.lower()
-        if any(stem in lower for stem in _TO_PIPELINE_STEMS) and _TO_PIPELINE.search(text):
-            return why.AddressesTrainer()
+        lower = seen.lower if text is seen.output else text.lower()
+        for stem in _TO_PIPELINE_STEMS:
+            if stem in lower:
+                if _TO_PIPELINE.search(text):
+                    return why.AddressesTrainer()
+                break
     return None
 
 
@@ -251,7 +264,7 @@ def truncated(seen: Candidate) -> Reason | None:
         return why.CutByLimit()
     if row.output_calls and not text:
         return None
-    if fences(text) % 2:
+    if seen.open_fence if seen.answer is seen.output else fences(text) % 2:
         return why.OpenFence()
     if row.finish_reason is not None:
         return None

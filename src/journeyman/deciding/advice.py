@@ -1,6 +1,6 @@
-"""What to try next where a role is not deployed: from its failures, curves, arms and speed, each with a reason.
+"""What to try next if a role is not deployed, based on its failures, loss curves, arms and speed.
 
-The order is that of evidence: what the failures themselves show, then the curves, then the usual.
+The strongest evidence comes first: the failures themselves, then the curves, then general advice.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ _FEW_ROWS = 50
 
 @dataclass(frozen=True)
 class Case:
-    """One role on one file, with all that advice can rest on.
+    """One role on one file, with everything that advice is based on.
 
     Attributes:
-        arm: the one that is judged, "tuned" or "tuned@FILE".
-        adapter: its training run; None where the role has none.
-        train_rows: of this role.
+        arm: the arm that the verdict is about, "tuned" or "tuned@FILE".
+        adapter: the role's training run; None if it has none.
+        train_rows: number of the role's training rows.
     """
 
     role: str
@@ -50,7 +50,7 @@ class Case:
 
 
 def next_steps(case: Case, verdict: VerdictName, rows_needed: int | None) -> list[Reason]:
-    """What to change, and why, in the order in which to try it."""
+    """What to change and why, in the order in which to try it."""
     if verdict == "deploy":
         return []
     if verdict == "insufficient":
@@ -73,7 +73,7 @@ def _faster_enough(case: Case) -> list[Reason]:
 
 
 def _of_failures(case: Case) -> list[Reason]:
-    """Where most answers fail for one reason that is no lack of skill."""
+    """Advice if most answers fail for one reason that has nothing to do with the model's ability."""
     by_code: Counter[str] = Counter()
     for one in case.tuned.failures:
         by_code[one.code] += one.n
@@ -84,7 +84,7 @@ def _of_failures(case: Case) -> list[Reason]:
 
 
 def _of_arms(case: Case) -> list[Reason]:
-    """What the other arms did on the same rows."""
+    """Advice from the other arms' results on the same rows."""
     steps: list[Reason] = []
     against = case.summary.versus[case.arm]
     teacher, few_shot = case.summary.arms.get(TEACHER), against.get(FEW_SHOT)
@@ -100,7 +100,7 @@ def _of_arms(case: Case) -> list[Reason]:
 
 
 def _of_curves(case: Case) -> list[Reason]:
-    """What the validation losses say of the recipe."""
+    """Advice on training settings from the validation losses."""
     points = case.adapter.validations if case.adapter is not None else []
     if case.adapter is None or len(points) < 2:
         return []
@@ -114,12 +114,12 @@ def _of_curves(case: Case) -> list[Reason]:
         return [do.MoreEpochs(recipe.epochs, points[-2].loss, points[-2].step, last.loss, last.step)]
     trained = case.adapter.train_loss
     if trained is not None and trained < _MEMORIZED * best.loss:
-        return []  # it has learned its rows by heart: rows are what is missing, which the data's advice says
+        return []  # it has memorized its rows, so it needs more of them: see _of_data
     return [do.HigherRank(recipe.lora.rank, best.loss)]
 
 
 def _of_data(case: Case) -> list[Reason]:
-    """More of this role's rows: always of use, and urgent where they are few or learned by heart."""
+    """More rows of this role: always useful, and urgent if there are few of them or they are memorized."""
     adapter, rows = case.adapter, case.train_rows
     if rows < _FEW_ROWS:
         return [do.TooFewRows(rows, _FEW_ROWS)]

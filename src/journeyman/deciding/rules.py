@@ -1,4 +1,4 @@
-"""The plan's rules, one function each: evidence → pass, fail or unknown, and the reason in figures."""
+"""The plan's rules, one function each: evidence → pass, fail or unknown, with the figures as the reason."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ Outcome = Literal["pass", "fail", "unknown"]
 
 
 def success(arm: ArmSummary, threshold: float) -> RuleResult:
-    """Passed where the whole interval lies at or above the threshold, failed where it lies wholly below."""
+    """Passes if the whole interval is at or above the threshold, fails if all of it is below."""
     rate = arm.success
     if rate is None:
         return _result("success", "unknown", why.SuccessNotKnown(arm.unscored, threshold))
     outcome: Outcome = "pass" if rate.low >= threshold else "fail" if rate.high < threshold else "unknown"
     if arm.unscored:
-        # What could not be judged may be failure: it never counts towards a deployment.
+        # Unscored answers may be wrong, so they never count in favor of a deployment.
         outcome = "fail" if outcome == "fail" else "unknown"
     seen = why.SuccessSeen(rate.passed, rate.n, rate.low, rate.high, rate.effective_n, arm.unscored, threshold)
     return _result("success", outcome, seen)
 
 
 def latency(arm: ArmSummary, limit: float) -> RuleResult:
-    """Passed where the whole interval of the mean lies below the limit, failed where the mean does not."""
+    """Passes if the mean's whole interval is below the limit, fails if the mean is not below it."""
     speed = arm.speed
     if speed is None:
         return _result("latency", "unknown", why.LatencyNotMeasured(limit))
@@ -36,14 +36,14 @@ def latency(arm: ArmSummary, limit: float) -> RuleResult:
 
 
 def memory(value: float | None, limit: float) -> RuleResult:
-    """The peak of the serving process."""
+    """Compares the serving process's peak memory in GB (10^9 bytes), `value`, with the limit."""
     if value is None:
         return _result("memory", "unknown", why.MemoryNotMeasured(limit))
     return _result("memory", "pass" if value <= limit else "fail", why.MemorySeen(value, limit))
 
 
 def not_inferior(paired: Paired | None, margin: float) -> RuleResult:
-    """Passed where the whole interval of the difference to the teacher lies above minus the margin."""
+    """Passes if the whole interval of the difference from the teacher is above minus the margin."""
     if paired is None or paired.difference is None or paired.low is None or paired.high is None:
         return _result("teacher", "unknown", why.NotComparedWithTeacher(margin))
     outcome: Outcome = "pass" if paired.low > -margin else "fail" if paired.high <= -margin else "unknown"
@@ -51,9 +51,9 @@ def not_inferior(paired: Paired | None, margin: float) -> RuleResult:
 
 
 def regressions(results: Mapping[str, RegressionResult], margin: float, confidence: float) -> list[RuleResult]:
-    """A veto: failed where a part of the suite lost more than the margin, and more than chance explains.
+    """A veto: fails if a part of the suite lost more than the margin, and more than chance explains.
 
-    So few questions cannot prove that nothing was lost; a loss that they do not show passes, with the figures.
+    The suite is too small to prove that nothing was lost. Losses that it does not show pass, with the figures.
     """
     return [
         _result(

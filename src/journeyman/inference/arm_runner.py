@@ -1,4 +1,5 @@
-"""The sealed rows put to every file that may ship and every endpoint, and the questions to base and adapters."""
+"""Puts the held-out test set to every file that may ship and every endpoint, and the regression suite to base and
+adapters."""
 
 from __future__ import annotations
 
@@ -35,13 +36,14 @@ from journeyman.rendering.renderer import Renderer
 
 @dataclass(frozen=True)
 class Inputs:
-    """What an evaluation is of.
+    """The inputs of an evaluation.
 
     Attributes:
-        train_rows: where the few-shot arm's examples come from.
+        sealed: file of the held-out test set.
+        train_rows: file of the training rows, the source of the few-shot arm's examples.
         adapters: 'all' or role → the adapter's file.
-        bases: the files of the base that may ship, the one that was trained on first.
-        folder: the run's, where answers are kept and checks of the person's own lie.
+        bases: the base's files that may ship; the first is the one that the adapters were trained on.
+        folder: the run's folder, with the response cache and the user's own checks.
     """
 
     sealed: Path
@@ -53,7 +55,7 @@ class Inputs:
 
 @dataclass
 class Gathered:
-    """What has been asked so far."""
+    """The results collected so far."""
 
     predictions: list[Prediction] = field(default_factory=list)
     timed: list[Prediction] = field(default_factory=list)
@@ -63,18 +65,21 @@ class Gathered:
     engine: EngineIdentity | None = None
 
     def note_engine(self, engine: EngineIdentity) -> None:
-        """Called for each file that is asked.
+        """Records the engine of each file.
 
         Raises:
-            EngineError: it is another engine than the one that answered before.
+            EngineError: the engine differs from the one that answered before.
         """
         if self.engine is not None and (found := self.engine.differences(engine)):
-            raise EngineError(f"the engine was replaced during the evaluation: {'; '.join(found)}", "Run it again")
+            raise EngineError(
+                f"the engine was replaced during the evaluation: {'; '.join(found)}",
+                "Run the same command again",
+            )
         self.engine = engine
 
 
 class ArmRunner:
-    """Goes through files and endpoints, one after the other, so that never two models are in memory."""
+    """Runs the arms of files and endpoints one after the other, so that only one model is in memory at a time."""
 
     def __init__(
         self,
@@ -91,7 +96,10 @@ class ArmRunner:
         self._suite = self._askable_suite() if config.regression_suite else {}
         self._answers = ResponseCache(inputs.folder)
         if self._answers.damaged:
-            reporter.say(f"{self._answers.damaged} kept answers were damaged or changed by hand: they are asked again")
+            reporter.say(
+                f"{self._answers.damaged} entries of the response cache were damaged or edited: their questions are "
+                "asked again"
+            )
         self._reporter = reporter
         arms = len(arms_of_base(shown)) + len(inputs.bases) - 1
         elsewhere = sum(len(endpoint_questions(name, rows, config)) for name in config.endpoints)
@@ -100,7 +108,7 @@ class ArmRunner:
         self._progress = DispatchProgress(reporter, total)
 
     def _refuse_control_tokens(self) -> None:
-        """The engine would take such text of a row as its own tokens, and `curate` lets none through."""
+        """Refuses rows with control tokens, which the engine would read as its own; `curate` lets none through."""
         shown = [turn.as_chat() for turns in self._shown.values() for turn in turns]
         asked = [(row.id, [turn.as_chat() for turn in row.messages], row.tools) for row in self._rows]
         for name, messages, tools in [*asked, ("of the few-shot examples", shown, [])]:
@@ -126,7 +134,9 @@ class ArmRunner:
         config, trained_on = self._config, self._inputs.bases[0]
         ships = arm_of_file(base, trained_on)
         if ships in gathered.files:
-            raise InputError(f"{base}: another file that may ship has this name", "Rename one of them")
+            raise InputError(
+                f"{base}: another file in evaluate.quantizations or base.model has the same name", "Rename one of them"
+            )
         settings = EngineSettings(
             base, self._inputs.adapters, config.context, config.threads, config.temperature, config.parallel
         )
@@ -167,24 +177,24 @@ class ArmRunner:
         return dispatch(asked, engine, self._answers, load, self._progress)
 
     def _prove_prompts(self, engine: ServingEngine) -> int:
-        """Every prompt must be the same token ids in the engine as in training."""
+        """Verifies that the engine makes the same token ids from every prompt as training did."""
         for row in self._rows:
             if self._reporter.stop_requested:
-                raise Interrupted("stopped before the first answer", "Run it again to go on")
+                raise Interrupted("stopped before the first answer", "Run the same command again to resume")
             trained = self._renderer.prompt_ids(row.messages, row.tools)
             served = engine.prompt_ids(row.messages, row.tools)
             if trained != served:
                 place = next((i for i, (a, b) in enumerate(zip(trained, served, strict=False)) if a != b), -1)
                 raise EngineError(
                     f"row {row.id}: training and {engine.settings.base.name} make different prompts, from token "
-                    f"{place} on: {self._renderer.decode(trained[place:][:8])!r} against "
-                    f"{self._renderer.decode(served[place:][:8])!r}",
-                    "It is another model's file, or one whose template or tokenizer is not supported",
+                    f"{place} on: {self._renderer.decode(trained[place:][:8])!r} in training, "
+                    f"{self._renderer.decode(served[place:][:8])!r} in the engine",
+                    "Use a file of the same model; if it is, its chat template or tokenizer is not supported",
                 )
         return len(self._rows)
 
     def _askable_suite(self) -> dict[str, tuple[list[SuiteQuestion], Reason | None]]:
-        """kind → the questions that the base's chat template can put, and why not all."""
+        """kind → the questions that the base's chat template supports, and the reason if it supports none."""
         askable: dict[str, tuple[list[SuiteQuestion], Reason | None]] = {}
         for kind in KINDS:
             questions = read_suite(kind)
@@ -197,7 +207,7 @@ class ArmRunner:
         return askable
 
     def _ask_suite(self, engine: ServingEngine) -> dict[str, dict[str, SuiteRun]]:
-        """adapter → kind → the answers. The base is asked once for all adapters."""
+        """adapter → kind → the answers. The base's answers are shared by all adapters."""
 
         def put(kind: str, questions: Sequence[SuiteQuestion], adapter: str | None) -> list[Prediction]:
             arm = BASE if adapter is None else TUNED

@@ -1,4 +1,4 @@
-"""Who is asked what: the arms of an evaluation and their questions, and the teacher's logged answers."""
+"""The arms of an evaluation, their questions, and the teacher's logged answers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from journeyman.rendering.renderer import Renderer
 
 
 def arm_of_file(base: Path, trained_on: Path) -> str:
-    """The arm that is the adapter on `base`: "tuned" on the file that it was trained on."""
+    """The name of the arm with the adapter on `base`: "tuned" for the file that it was trained on."""
     return TUNED if base == trained_on else f"{TUNED}@{base.name.removesuffix('.gguf')}"
 
 
@@ -26,10 +26,10 @@ def questions(
     config: EvaluateConfig,
     shown: Mapping[str, list[Message]],
 ) -> list[Question]:
-    """The rows as they are put to an arm of the engine.
+    """The rows as questions for an arm of the engine.
 
     Args:
-        shown: role → turns that the few-shot arm puts before the question; roles without any are not asked there.
+        shown: role → turns that the few-shot arm puts before the question; it skips roles without any.
     """
     tuned = arm.partition("@")[0] == TUNED
     return [
@@ -48,7 +48,7 @@ def questions(
 
 
 def endpoint_questions(arm: str, rows: Sequence[Example], config: EvaluateConfig) -> list[Question]:
-    """The rows as they are put to an endpoint, those of its roles."""
+    """The rows of an endpoint's roles as questions for it."""
     roles = config.endpoints[arm].roles
     return [
         Question(row.id, row.role, arm, row.messages, config.max_new_tokens, row.tools)
@@ -58,7 +58,7 @@ def endpoint_questions(arm: str, rows: Sequence[Example], config: EvaluateConfig
 
 
 def timed_rows(rows: Sequence[Example], most: int) -> list[Example]:
-    """Up to `most` rows of each role, chosen by the hash of their names: the same ones for every arm and adapter."""
+    """Up to `most` rows of each role, chosen by the hash of their ids, and so the same for every arm and adapter."""
     by_role: dict[str, list[Example]] = defaultdict(list)
     for row in sorted(rows, key=lambda row: hashlib.sha256(row.id.encode()).digest()):
         if len(by_role[row.role]) < most:
@@ -67,7 +67,7 @@ def timed_rows(rows: Sequence[Example], most: int) -> list[Example]:
 
 
 def teacher_predictions(rows: Sequence[Example]) -> list[Prediction]:
-    """What the logs hold, judged as the others are. Its time is what was logged, where it was."""
+    """The logged answers, to be scored like those of other arms. Their latency is the logged one, if any."""
     return [
         Prediction(
             id=row.id,
@@ -90,7 +90,7 @@ def few_shot_turns(
 ) -> dict[str, list[Message]]:
     """Role → turns of its first training rows that leave room for the longest test row in the context.
 
-    A role whose rows have system prompts of their own shows none: an example would stand under another's prompt.
+    A role whose rows have different system prompts gets none: an example would appear under another row's prompt.
     """
     shown: dict[str, list[Message]] = {}
     systems: dict[str, set[str]] = defaultdict(set)
@@ -111,7 +111,7 @@ def few_shot_turns(
 
 
 def arms_of_base(shown: Mapping[str, list[Message]]) -> list[str]:
-    """The arms that the file is asked in that was trained on."""
+    """The arms of the file that the adapters were trained on."""
     return [BASE, *([FEW_SHOT] if shown else []), TUNED]
 
 

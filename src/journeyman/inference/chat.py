@@ -1,4 +1,4 @@
-"""A chat completion over HTTP, streamed: what engine and endpoints have in common."""
+"""Streamed chat completions over HTTP, shared by the engine and endpoints."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from journeyman.records import Message, Prediction, ToolCall
 
 
 def conversation(messages: Sequence[Message], tools: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """The part of a request that says what is asked."""
+    """The part of a request that contains messages and tools."""
     asked: dict[str, Any] = {"messages": [message.as_openai() for message in messages]}
     return {**asked, "tools": list(tools)} if tools else asked
 
 
 def request_body(question: Question, temperature: float) -> dict[str, Any]:
-    """A streamed request with the limits of the question."""
+    """The body of a streaming request with the question's limits."""
     return {
         **conversation(question.messages, question.tools),
         "temperature": temperature,
@@ -32,7 +32,7 @@ def request_body(question: Question, temperature: float) -> dict[str, Any]:
 def read_answer(
     events: Iterator[dict[str, Any]], question: Question, on_token: Callable[[int], None] | None, start: float
 ) -> Prediction:
-    """Gathers the stream; `latency_s` runs from `start` (perf_counter) to its last event."""
+    """Collects a streamed answer; `latency_s` is the time from `start` (perf_counter) to the last event."""
     first: float | None = None
     text, finish, usage, count = [], "error", {"prompt_tokens": 0, "completion_tokens": 0}, 0
     calls: dict[int, dict[str, str]] = {}
@@ -66,16 +66,16 @@ def read_answer(
 
 
 class Lines:
-    """Cuts bytes that come in pieces into lines, at line feeds alone.
+    """Splits bytes that arrive in pieces into lines, at line feeds only.
 
-    Text has more signs that end a line (U+2028, U+0085); the JSON of an answer holds them as they are.
+    Text has other line separators (U+2028, U+0085), which an answer's JSON may contain unescaped.
     """
 
     def __init__(self) -> None:
         self._pending: list[bytes] = []
 
     def feed(self, piece: bytes) -> list[bytes]:
-        """The lines that are whole now, without their line feeds."""
+        """The lines that are now complete, without their line feeds."""
         first, *rest = piece.split(b"\n")
         self._pending.append(first)
         if not rest:
@@ -86,7 +86,7 @@ class Lines:
 
 
 def data_of(line: bytes) -> bytes | None:
-    """What a line of server-sent events says; None for comments, blank lines and other fields."""
+    """The data of a line of server-sent events; None for comments, blank lines and other fields."""
     return line[5:].strip() if line.startswith(b"data:") else None
 
 
@@ -101,7 +101,7 @@ def events_of(pieces: Iterator[bytes]) -> Iterator[dict[str, Any]]:
 
 
 def _gather_calls(calls: dict[int, dict[str, str]], pieces: Sequence[dict[str, Any]]) -> None:
-    """Adds a streamed piece of tool calls: the name comes first, the arguments bit by bit."""
+    """Adds a streamed piece of tool calls: the name comes first, then the arguments in pieces."""
     for piece in pieces:
         call = calls.setdefault(piece.get("index", 0), {"name": "", "arguments": ""})
         for key in call:

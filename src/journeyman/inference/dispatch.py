@@ -1,4 +1,4 @@
-"""Asks many questions, several at a time; keeps every answer as it comes, and stops between two tokens when told to."""
+"""Puts many questions, several at a time, caches each answer when it arrives, and can stop between two tokens."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ _LOOK_EVERY_S = 0.5
 
 @dataclass
 class Asked:
-    """The answers in the order of the questions, and the highest memory that the generator had at any of them."""
+    """The answers in the order of the questions, and the generator's peak memory over all of them."""
 
     predictions: list[Prediction] = field(default_factory=list)
     peak_memory_bytes: int | None = None
 
 
 class DispatchProgress:
-    """How much of all questions is answered: whole answers and the beginnings of those at hand."""
+    """The progress over all questions: complete answers, and the parts of those in progress."""
 
     def __init__(self, reporter: Reporter, total: int) -> None:
         self.reporter, self.total = reporter, total
@@ -53,13 +53,13 @@ class DispatchProgress:
 def dispatch(
     questions: Sequence[Question], generator: Generator, answers: ResponseCache, load: int, progress: DispatchProgress
 ) -> Asked:
-    """Puts `load` questions at a time; what was answered before under the same circumstances is not asked again.
+    """Puts `load` questions at a time. Questions whose answers are in the response cache are not put again.
 
-    Those of one adapter and role go together: an engine computes only requests of the same adapter at once, and prompts
-    of a role begin alike.
+    Questions of the same adapter and role are put together: an engine processes only requests of the same adapter at
+    once, and the prompts of a role share their beginning.
 
     Raises:
-        Interrupted: asked to stop. What was answered in full is kept.
+        Interrupted: a stop was requested. Complete answers are cached.
     """
     questions = [replace(question, load=load) for question in questions]
     keys = [answers.key(question, generator) for question in questions]
@@ -80,7 +80,7 @@ def dispatch(
 
         def heard(tokens: int) -> None:
             if over.is_set():
-                raise Interrupted("stopped in an answer")
+                raise Interrupted("stopped during an answer")
             progress.heard(number, tokens / question.max_tokens, f"{question.role}, {question.arm}")
 
         return CachedResponse(generator.generate(question, heard), generator.peak_memory_bytes())
@@ -103,9 +103,9 @@ def _in_threads(
     over: threading.Event,
     progress: DispatchProgress,
 ) -> Iterator[tuple[int, CachedResponse]]:
-    """Runs `ask` in `load` threads and gives results as they come; raises the first error, or that it is to stop.
+    """Runs `ask` in `load` threads and yields results as they arrive; raises the first error, or Interrupted.
 
-    The threads are daemons: one that waits for a slow server holds up neither a stop nor the end of the process.
+    The threads are daemons, so one that waits for a slow server delays neither a stop nor the end of the process.
     """
     todo: SimpleQueue[int] = SimpleQueue()
     done: SimpleQueue[tuple[int, CachedResponse | BaseException]] = SimpleQueue()
@@ -120,7 +120,7 @@ def _in_threads(
                 return
             try:
                 done.put((number, ask(number)))
-            except BaseException as error:  # it is raised where the results are read
+            except BaseException as error:  # raised again where the results are read
                 done.put((number, error))
 
     for place in range(min(load, len(numbers))):
@@ -129,13 +129,13 @@ def _in_threads(
     while left:
         progress.show()
         if progress.reporter.stop_requested:
-            raise Interrupted(f"stopped with {left} answers to go", "Run it again to go on")
+            raise Interrupted(f"stopped with {left} answers to go", "Run the same command again to resume")
         try:
             number, result = done.get(timeout=_LOOK_EVERY_S)
         except Empty:
             continue
         if isinstance(result, BaseException):
-            if progress.reporter.stop_requested:  # a signal to all processes at once ended the engine as well
+            if progress.reporter.stop_requested:  # a signal to the whole process group ended the engine too
                 continue
             raise result
         left -= 1

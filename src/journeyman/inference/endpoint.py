@@ -1,6 +1,6 @@
-"""An OpenAI-compatible endpoint as an arm: vLLM, Ollama, llama-server, a teacher asked anew.
+"""An OpenAI-compatible endpoint as an arm: vLLM, Ollama, llama-server, a teacher asked again.
 
-What it serves cannot be seen from here: neither which file answers, nor which prompt it makes, nor its memory.
+journeyman cannot see which file an endpoint serves, which prompt it makes, or how much memory it uses.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ class Endpoint:
         self._url = f"{config.url.rstrip('/')}/chat/completions"
 
     def generate(self, question: Question, on_token: Callable[[int], None] | None = None) -> Prediction:
-        """One answer. What may pass (too many requests, a server that restarts) is tried again, a few times; `on_token`
-        hears 0 while it waits, and may raise to give it up.
+        """One answer. Temporary failures (too many requests, a server that restarts) are retried a few times. During
+        the waits, `on_token` is called with 0; it may raise to cancel the request.
 
         Raises:
-            EngineError: it does not answer, or refuses. An outage says nothing about a model, so it is no failure of an
-                answer: the evaluation stops, and goes on from there when it is run again.
+            EngineError: the endpoint does not answer, or refuses. An outage says nothing about a model, so it is not
+                counted as a failed answer: the evaluation stops, and resumes when it is run again.
         """
         body = {**request_body(question, self._temperature), "model": self._model(question)}
 
@@ -48,7 +48,7 @@ class Endpoint:
             except json.JSONDecodeError as error:
                 raise BrokenAnswer(f"JSONDecodeError: {error}") from error
             if answer.finish_reason == "error":
-                raise BrokenAnswer("its answer broke off")
+                raise BrokenAnswer("the answer broke off")
             return answer
 
         def look() -> None:
@@ -63,7 +63,7 @@ class Endpoint:
             why = f"{type(error).__name__}: {error}"
         raise EngineError(
             f"the endpoint {self._name} ({self._url}, model {body['model']!r}): {said_by_server(why, self._key, 200)}",
-            f"Fix it or evaluate.endpoints.{self._name}, and run it again: what was answered is kept",
+            f"Fix the endpoint or evaluate.endpoints.{self._name}, then run the same command again: answers are cached",
         )
 
     def identity(self, question: Question) -> dict[str, Any]:
@@ -81,7 +81,7 @@ class Endpoint:
 
 @contextmanager
 def open_endpoint(name: str, config: EndpointConfig, temperature: float) -> Iterator[Endpoint]:
-    """An endpoint whose connections are closed at the end."""
+    """Opens an endpoint and closes its connections at the end."""
     endpoint = Endpoint(name, config, temperature)
     try:
         yield endpoint

@@ -1,9 +1,9 @@
-"""The engine process: llama.cpp's server (xllamacpp) with a base and an adapter, on a loopback port.
+"""The engine process: llama.cpp's server (xllamacpp) with a base and its adapters, on a loopback port.
 
-Run as `python -m journeyman.inference.engine`; settings come as one JSON line on standard input. With the argument
-`identity` it only prints which engine it would be. When its input closes, or the parent is no longer the process that
-the settings name, the process ends at once, so it never outlives its parent, and the server's destructor, which can
-hang, is never called. The server's open defaults (any origin, web page, slots) are closed.
+Run as `python -m journeyman.inference.engine`, with the settings as one JSON line on standard input. With the argument
+`identity`, it only prints its identity. When its input closes, or its parent is no longer the process named in the
+settings, it exits at once: so it never outlives its parent, and the server's destructor, which can hang, is never
+called. The server's permissive defaults (any origin, web page, slots) are turned off.
 """
 
 from __future__ import annotations
@@ -24,31 +24,31 @@ import psutil
 
 _PR_SET_PDEATHSIG = 1
 _HTTP_THREADS = 64
-"""Each waiting request and each reader that has stopped reading holds one; they cost nothing while they wait."""
+"""Each waiting request and each stalled reader occupies one; waiting threads cost nothing."""
 
 
 IDENTITY = "identity"
-"""The argument with which the process prints its identity and ends."""
+"""The argument that makes the process print its identity and exit."""
 _DECIDES = (
     "n_batch", "n_ubatch", "flash_attn_type", "cache_type_k", "cache_type_v", "kv_unified", "swa_full", "cont_batching",
     "ctx_shift", "no_extra_bufts", "n_gpu_layers", "rope_scaling_type", "rope_freq_base", "rope_freq_scale",
     "use_jinja", "reasoning_format", "enable_reasoning", "prefill_assistant",
 )  # fmt: skip
-"""Parameters that can change an answer, as they stand: a new default of the engine is another setting."""
+"""Parameters that can change an answer; their actual values count, so a new default of the engine is a change."""
 
 
 def main() -> None:
-    """Serves until the parent is gone."""
+    """Serves until the parent exits."""
     settings = json.loads(sys.stdin.readline())
     if sys.argv[1:] == [IDENTITY]:
         print(json.dumps(identity(settings)), flush=True)
         return
-    die_with_parent(True)  # loading holds the interpreter: nothing here would notice the end of the input
+    die_with_parent(True)  # loading holds the interpreter lock, so the end of the input would go unnoticed
     if os.getppid() != settings["parent"]:
         return
     server = started(settings)
     print(json.dumps({"address": server.listening_address, "identity": identity(settings)}), flush=True)
-    die_with_parent(False)  # it means the thread that started this, which may end before its process
+    die_with_parent(False)  # the kernel watches the thread that started this, which may end before its process
     while os.getppid() == settings["parent"]:
         readable, _, _ = select.select([sys.stdin], [], [], 1.0)
         if readable and not os.read(sys.stdin.fileno(), 1024):
@@ -56,7 +56,7 @@ def main() -> None:
 
 
 def identity(settings: dict[str, Any]) -> dict[str, Any]:
-    """The fields of EngineIdentity, from the engine's library and the parameters that it is started with."""
+    """The fields of EngineIdentity, from the engine's library and its start parameters."""
     import xllamacpp
 
     params = _answering(settings)
@@ -77,20 +77,20 @@ def identity(settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    """A parameter as JSON takes it: members of enumerations by their name."""
+    """A parameter as a JSON value: members of enumerations by their names."""
     return value.name if isinstance(value, enum.Enum) else value
 
 
 def _answering(settings: dict[str, Any]) -> Any:
-    """The parameters that can change an answer, beside the files."""
+    """The parameters, apart from the files, that can change an answer."""
     import xllamacpp
 
     params = xllamacpp.CommonParams()
     params.n_parallel = settings["parallel"]
     params.n_ctx = settings["context"] * settings["parallel"]  # divided among the requests
-    # Mapped weights stay resident beside the copies that are laid out anew for this processor: 7.8 GB of a 4.7 GB file.
+    # Mapped weights stay resident next to the copies repacked for this processor: 7.8 GB for a 4.7 GB file.
     params.load_mode = xllamacpp.llama_load_mode.LLAMA_LOAD_MODE_NONE
-    params.cache_ram_mib = 0  # no store of past prompts: it could take gigabytes that no measurement foresees
+    params.cache_ram_mib = 0  # no cache of past prompts: it could take gigabytes that the measurement does not show
     threads = settings["threads"] or psutil.cpu_count(logical=False) or 1
     params.cpuparams.n_threads = threads
     params.cpuparams_batch.n_threads = threads
@@ -116,14 +116,14 @@ def started(settings: dict[str, Any]) -> Any:
     adapters = []
     for path in settings["adapters"]:
         adapter = xllamacpp.CommonAdapterLoraInfo()
-        adapter.path, adapter.scale = path, 0.0  # every request says which it wants
+        adapter.path, adapter.scale = path, 0.0  # each request selects its adapter
         adapters.append(adapter)
     params.lora_adapters = adapters
     return xllamacpp.Server(params)
 
 
 def die_with_parent(on: bool) -> None:
-    """Whether the kernel kills this process when the thread that started it ends; Linux only."""
+    """Sets whether the kernel kills this process when the thread that started it ends; Linux only."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL if on else 0, 0, 0, 0)
 

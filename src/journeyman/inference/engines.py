@@ -1,4 +1,4 @@
-"""Which serving engine there is: the one place that names it. Everything else knows the protocols of `ports`."""
+"""The only place that names the serving engine. All other code uses the protocols of `journeyman.protocols`."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from journeyman.inference.llama import LlamaEngine, llama_identity
 from journeyman.protocols import EngineSettings, ServingEngine
 
 ENGINE = "engine."
-"""What the names of the engine's inputs in a fingerprint begin with."""
+"""Prefix of the engine's inputs in a fingerprint."""
 _SET = {"engine.context", "engine.parallel", "engine.threads"}
 
 
 def start_engine(settings: EngineSettings) -> ServingEngine:
-    """A running engine; whoever starts it stops it.
+    """Starts an engine; the caller stops it.
 
     Raises:
-        EngineError: it did not start.
+        EngineError: the engine did not start.
     """
     return LlamaEngine(settings)
 
 
 @contextmanager
 def running_engine(settings: EngineSettings) -> Iterator[ServingEngine]:
-    """An engine that is stopped at the end, whatever happens."""
+    """Starts an engine and always stops it at the end."""
     engine = start_engine(settings)
     try:
         yield engine
@@ -37,15 +37,15 @@ def running_engine(settings: EngineSettings) -> Iterator[ServingEngine]:
 
 @cache
 def engine_identity(context: int, parallel: int, threads: int | None) -> EngineIdentity:
-    """The engine that this machine would run, found out once in a process; raises as llama_identity does."""
+    """The engine that this machine would run, determined once per process; raises as llama_identity does."""
     return llama_identity(context, parallel, threads)
 
 
 def engine_inputs(config: EvaluateConfig) -> dict[str, str]:
-    """What an evaluation's fingerprint takes of the engine, beside what [evaluate] sets itself."""
+    """The engine's part of an evaluation's fingerprint, without the settings that [evaluate] contains itself."""
     return {key: value for key, value in engine_of(config).decisive().items() if key not in _SET}
 
 
 def engine_of(config: EvaluateConfig) -> EngineIdentity:
-    """The engine that an evaluation with these settings would ask."""
+    """The engine that an evaluation with these settings would use."""
     return engine_identity(config.context, config.parallel, config.threads)

@@ -1,4 +1,4 @@
-"""Starts the engine process and speaks its OpenAI-compatible HTTP."""
+"""Starts the engine process and talks to its OpenAI-compatible HTTP server."""
 
 from __future__ import annotations
 
@@ -32,10 +32,11 @@ _MODULE = "journeyman.inference.engine"
 _START_TIMEOUT_S = 300.0
 _REQUEST_TIMEOUT_S = 600.0
 _SPINS = "1000"
-"""How often a thread looks for the others at a barrier of OpenMP before it sleeps; 300,000 is libgomp's own.
+"""How many times a thread polls at an OpenMP barrier before it sleeps; libgomp's default is 300,000.
 
-Where another program wants one of the cores, all threads else spin while they wait for the one that has none: on two
-cores with a load of 6, the 135M base gave 1 to 2 tokens a second, and 16 to 31 with this. Undisturbed, 95 and 96.
+With that default, if another program takes one of the cores, all other threads spin while they wait for the one without
+a core. On two cores with a load of 6, the 135M base generated 1 to 2 tokens per second, and 16 to 31 with this value;
+on an idle machine, 95 and 96.
 """
 
 
@@ -75,7 +76,7 @@ class LlamaEngine:
         return list(self._post("/tokenize", asked)["tokens"])
 
     def generate(self, question: Question, on_token: Callable[[int], None] | None = None) -> Prediction:
-        """One answer, streamed. Alone it pays for its whole prompt; under load prompts are kept, as when serving."""
+        """One answer, streamed. Alone, it processes its whole prompt; under load, prompts are cached as in serving."""
         body = {**request_body(question, self.settings.temperature), "cache_prompt": question.load > 1}
         if self.settings.adapters:
             body["lora"] = self.settings.lora(question.adapter)
@@ -88,12 +89,12 @@ class LlamaEngine:
             "base": hash_of_file(s.base),
             "adapter": hash_of_file(s.adapters[question.adapter]) if question.adapter is not None else None,
             "temperature": s.temperature,
-            # How many it answers at a time is the question's load; the engine's own limit changes no answer.
+            # The number of concurrent requests is the question's load; the engine's limit changes no answer.
             **{key: value for key, value in self.engine_identity.decisive().items() if key != "engine.parallel"},
         }
 
     def next_tokens(self, ids: Sequence[int], count: int) -> dict[int, float]:
-        """Log probabilities of the `count` likeliest tokens after `ids`; all adapters act."""
+        """Log probabilities of the `count` likeliest tokens after `ids`, with all adapters active."""
         body = {
             "prompt": list(ids), "n_predict": 1, "n_probs": count, "temperature": 0.0, "cache_prompt": False,
             "lora": [{"id": number, "scale": 1.0} for number in range(len(self.settings.adapters))],
@@ -102,7 +103,7 @@ class LlamaEngine:
         return {one["id"]: one["logprob"] for one in likely["top_logprobs"]}
 
     def peak_memory_bytes(self) -> int | None:
-        """Highest resident memory of the engine process; None where the system does not tell."""
+        """Highest resident memory of the engine process; None if the system does not report it."""
         try:
             status = Path(f"/proc/{self._process.pid}/status").read_text()
         except OSError:
@@ -112,23 +113,23 @@ class LlamaEngine:
 
     @property
     def alive(self) -> bool:
-        """Whether the process runs. One that has ended is reaped by asking."""
+        """Whether the process is running. Reading this reaps a process that has ended."""
         return self._process.poll() is None
 
     def kill(self) -> None:
-        """Ends the process by signal, without waiting for it: every request that it has at hand fails."""
+        """Kills the process without waiting for it; its current requests fail."""
         self._process.kill()
 
     def how_it_ended(self) -> str:
-        """For a person: exit code or signal, and the last line that it said."""
+        """For the user: exit code or signal, and the last line of its output."""
         code = self._process.poll()
-        how = "runs" if code is None else f"ended by signal {-code}" if code < 0 else f"ended with {code}"
+        how = "is running" if code is None else f"ended by signal {-code}" if code < 0 else f"ended with code {code}"
         return f"{how}; {self._last_words()}"
 
     def stop(self) -> None:
-        """Ends the process, by its closed input, then by signal. Once is enough, twice does no harm."""
+        """Ends the process by closing its input, then by a signal. May be called more than once."""
         if self._process.stdin:
-            with suppress(OSError):  # it may have ended with something unread
+            with suppress(OSError):  # the process may have ended with unread input
                 self._process.stdin.close()
         try:
             self._process.wait(timeout=5)
@@ -164,9 +165,9 @@ class LlamaEngine:
         finally:
             timer.cancel()
         if not line:
-            raise EngineError(f"the engine did not start with {s.base}: {self._last_words()}", "See journeyman doctor")
-        told = json.loads(line)
-        return str(told["address"]), EngineIdentity.model_validate(told["identity"])
+            raise EngineError(f"the engine did not start with {s.base}: {self._last_words()}", "Run: journeyman doctor")
+        started = json.loads(line)
+        return str(started["address"]), EngineIdentity.model_validate(started["identity"])
 
     def _wait_until_loaded(self) -> None:
         deadline = time.monotonic() + _START_TIMEOUT_S
@@ -177,7 +178,7 @@ class LlamaEngine:
             except httpx.TransportError:
                 pass
             if self._process.poll() is not None or time.monotonic() > deadline:
-                raise EngineError(f"the engine ended while loading: {self._last_words()}", "See journeyman doctor")
+                raise EngineError(f"the engine ended while loading: {self._last_words()}", "Run: journeyman doctor")
             time.sleep(0.02)
 
     def _post(self, path: str, body: dict[str, Any]) -> Any:
@@ -190,12 +191,14 @@ class LlamaEngine:
 
     @contextmanager
     def _response(self, path: str, body: dict[str, Any]) -> Iterator[httpx.Response]:
-        """A response whose head is there; a connection that was dropped before is made again."""
+        """A response whose headers have arrived; a connection that was dropped before that is retried."""
         response = self._send(path, body)
         try:
             if response.status_code != 200:
                 text = response.read().decode(errors="replace")[:300]
-                raise EngineError(f"the engine refused {path}: {text}", "Is evaluate.context large enough?")
+                raise EngineError(
+                    f"the engine refused {path}: {text}", "If the prompt is too long, raise evaluate.context"
+                )
             yield response
         except httpx.HTTPError as error:
             raise self._gone(error) from error
@@ -213,8 +216,10 @@ class LlamaEngine:
 
     def _gone(self, error: httpx.HTTPError) -> EngineError:
         code = self._process.poll()
-        how = "" if code is None else f" (its process ended with {code})"
-        return EngineError(f"the engine stopped answering{how}: {error}; {self._last_words()}", "Run it again")
+        how = "" if code is None else f" (its process ended with code {code})"
+        return EngineError(
+            f"the engine stopped answering{how}: {error}; {self._last_words()}", "Run the same command again"
+        )
 
     def _last_words(self) -> str:
         if self._log.closed:
@@ -222,7 +227,7 @@ class LlamaEngine:
         self._log.seek(0, os.SEEK_END)
         self._log.seek(max(0, self._log.tell() - 2000))
         lines = [line for line in self._log.read().decode(errors="replace").splitlines() if line.strip()]
-        return lines[-1][:300] if lines else "it said nothing"
+        return lines[-1][:300] if lines else "it printed nothing"
 
 
 def llama_identity(context: int, parallel: int, threads: int | None) -> EngineIdentity:
@@ -233,11 +238,11 @@ def llama_identity(context: int, parallel: int, threads: int | None) -> EngineId
     """
     job = json.dumps({"context": context, "parallel": parallel, "threads": threads})
     command = [sys.executable, "-m", _MODULE, IDENTITY]
-    # In a process of its own: the engine's library brings its own OpenMP, which training must not meet.
+    # In a separate process, because the engine's library brings its own OpenMP, which must not be loaded for training.
     ended = subprocess.run(command, input=job.encode() + b"\n", capture_output=True, timeout=_START_TIMEOUT_S)
     try:
         return EngineIdentity.model_validate_json(ended.stdout)
     except ValidationError as error:
         lines = ended.stderr.decode(errors="replace").strip().splitlines()
-        why = lines[-1][:300] if lines else f"it ended with {ended.returncode} and said nothing"
-        raise EngineError(f"the engine does not say which one it is: {why}", "See journeyman doctor") from error
+        why = lines[-1][:300] if lines else f"it ended with code {ended.returncode} and printed nothing"
+        raise EngineError(f"the engine does not report its identity: {why}", "Run: journeyman doctor") from error

@@ -1,11 +1,11 @@
-"""Answers that were already paid for: one line each, found again by what was asked of which files.
+"""The response cache: one line for each answer, found by a hash of everything that the answer depends on.
 
-Another check, another rule or another adapter for one role asks only what is new. What an answer depends on is its
-key: the conversation as it was sent, the tools, the limit, the load, and what the generator says of itself (the hashes
-of base and adapter, engine and settings; or an endpoint and its model).
+After a change of checks, rules or one role's adapter, only new questions are asked. The key consists of the
+conversation as sent, the tools, the token limit, the load and the generator's identity (the hashes of base and adapter,
+engine and settings; or an endpoint and its model).
 
-Each line holds a checksum of itself (see checksum_lines): one that was damaged or edited is asked again. A file whose
-lines hold none was written by version 0.4.0 or before: it is taken as it is, and written anew with checksums, once.
+Each line contains its own checksum (see checksum_lines); questions of damaged or edited lines are asked again. A file
+without checksums was written by version 0.4.0 or before: it is accepted and rewritten with checksums once.
 """
 
 from __future__ import annotations
@@ -26,17 +26,18 @@ from journeyman.records import Prediction
 
 @dataclass(frozen=True)
 class CachedResponse:
-    """An answer, and the peak memory of the process that gave it."""
+    """An answer, and the peak memory of the process that generated it."""
 
     answer: Prediction
     peak_memory_bytes: int | None
 
 
 class ResponseCache:
-    """The answers kept in a run folder. A line that a kill cut short is dropped.
+    """The cached answers of a run folder. A line that was cut short by a kill is dropped.
 
     Attributes:
-        damaged: lines that were changed after they were written, and are gone: what they answered is asked again.
+        damaged: number of lines that were changed after they were written. They are dropped, and their questions are
+            asked again.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -52,7 +53,7 @@ class ResponseCache:
         self._lines: dict[str, dict[str, Any]] = {content["key"]: content for content in sound}
         if self.damaged or more or not all(line.sealed for line in lines):
             write_atomic(self._path, b"".join(map(sealed, sound)))
-        elif torn:  # in place: a full disk or a kill cannot cost the answers before
+        elif torn:  # truncated in place, so that a full disk or a kill cannot lose earlier answers
             os.truncate(self._path, self._path.read_bytes().rfind(b"\n") + 1)
         if old:
             old.unlink()
@@ -72,7 +73,7 @@ class ResponseCache:
         line = self._lines.get(key)
         if line is None:
             return None
-        # Two rows may ask the same; each keeps its own name.
+        # Two rows may ask the same question; each keeps its own id.
         named = {"id": question.row_id, "role": question.role, "arm": question.arm}
         return CachedResponse(Prediction.model_validate({**line["answer"], **named}), line["peak_memory_bytes"])
 

@@ -1,12 +1,11 @@
-"""How often the sealed rows of a folder have judged an adapter.
+"""Counts how often a run's held-out test set has been evaluated.
 
-Whoever looks at the same rows again and again, and deploys what passes at last, passes by luck in the end. So each
-further look is judged at half the error of the one before: over any number of looks the chance of a wrong deployment
-stays below twice the first one's.
+With enough looks at the same test set, some adapter passes by luck. Therefore each look gets half the error rate of the
+one before: over any number of looks, the chance of a wrong deployment stays below twice that of the first look.
 
-Each line holds a checksum of itself and of the line before: a file in which one was changed or taken out is refused,
-since a look that is not counted makes the guard void. Lines without a checksum, from version 0.4.0 and before, may
-stand at the file's beginning.
+Each line has a checksum that also covers the line before. A file in which a line was changed or removed is refused,
+because a look that is not counted defeats the correction. Lines without a checksum, from version 0.4.0 and before, may
+be at the beginning of the file.
 """
 
 from __future__ import annotations
@@ -22,21 +21,22 @@ from journeyman.evidence import LOOKS, left_over, place_to_write
 
 
 class Look(NamedTuple):
-    """Which look at the sealed rows this is, from 1, and how many there were so far: more where one is repeated."""
+    """The number of this look at the test set, from 1, and of all looks so far (more if this look is repeated)."""
 
     number: int
     of: int
 
 
 def count_look(folder: Path, sealed_sha256: str, judged: Mapping[str, object]) -> Look:
-    """The number of this look. What is judged alike in all is the same look, and is not counted twice.
+    """Records this look and returns its number. An identical evaluation is the same look and is not counted twice.
 
     Args:
-        judged: what makes a look another one: the adapters' hashes, the rules, the settings, the checks of one's own,
-            and every verdict, so that whatever else may change one counts as well.
+        sealed_sha256: hash of the held-out test set.
+        judged: everything that makes a look a new one: the adapters' hashes, the rules, the settings, the user's own
+            checks, and every score, so that any other cause of a change counts as well.
 
     Raises:
-        ChangedArtifact: the record of earlier looks is damaged or was changed by hand.
+        ChangedArtifact: the record of earlier looks is damaged or was edited.
     """
     path, here = place_to_write(folder, LOOKS), {"sealed": sealed_sha256, "judged": hash_of(dict(judged))}
     before = read_looks(path)
@@ -58,7 +58,7 @@ def count_look(folder: Path, sealed_sha256: str, judged: Mapping[str, object]) -
 
 
 class Looks(NamedTuple):
-    """The looks so far, the checksum of the last one, and whether it stands in the file."""
+    """The looks so far, the checksum of the last one, and whether the file contains that checksum."""
 
     looks: list[dict[str, str]]
     last: str
@@ -66,7 +66,7 @@ class Looks(NamedTuple):
 
 
 def read_looks(path: Path) -> Looks:
-    """Raises as count_look does."""
+    """Reads the record of looks; raises ChangedArtifact like count_look."""
     if not path.is_file():
         return Looks([], "", True)
     *lines, rest = path.read_bytes().split(b"\n")
@@ -85,11 +85,11 @@ def read_looks(path: Path) -> Looks:
 
 def _damaged(path: Path, number: int) -> ChangedArtifact:
     return ChangedArtifact(
-        f"{path}:{number}: changed after evaluate wrote it: how often these sealed rows were looked at is not known",
-        "Restore the file; or remove it and take fresh sealed rows with another curate.seed: journeyman run --redo",
+        f"{path}:{number}: changed after evaluate wrote it, so the number of looks at this test set is not known",
+        "Restore the file; or remove it, set another curate.seed for a fresh test set, and run: journeyman run --redo",
     )
 
 
 def confidence_of_look(confidence: float, look: int) -> float:
-    """The confidence of the intervals of the n-th look at the same rows."""
+    """The confidence level of the intervals at the n-th look at the same test set."""
     return float(1 - (1 - confidence) / 2 ** (look - 1))

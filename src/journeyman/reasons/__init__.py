@@ -1,4 +1,4 @@
-"""Reasons, refusals, warnings and advice as codes with typed details; see base.py."""
+"""Reasons, refusals, warnings and advice: codes with typed details; see base.py."""
 
 from journeyman.reasons import (
     advice,

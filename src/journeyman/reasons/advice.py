@@ -1,4 +1,4 @@
-"""What to try next where a role is not deployed, each with the figures that it rests on."""
+"""What to try next if a role is not deployed, with the figures that each suggestion is based on."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from journeyman.reasons.base import Reason
 
 @dataclass(frozen=True)
 class MoreTestRows(Reason, code="more_test_rows"):
-    """`needed` is None where no number of rows would tell: none can be scored."""
+    """`needed` is None if no number of rows would be enough, because none can be scored."""
 
     needed: int | None
     rows: int
@@ -21,18 +21,19 @@ class MoreTestRows(Reason, code="more_test_rows"):
             return "more test rows of this role, or checks that can score them"
         missing = f", {self.needed - self.rows} too few" if self.needed > self.rows else ""
         return (
-            f"{self.needed} test rows of this role would tell, at the rate seen so far; there are {self.rows}{missing}"
+            f"at the success rate seen so far, {self.needed} test rows of this role would be enough; "
+            f"there are {self.rows}{missing}"
         )
 
 
 @dataclass(frozen=True)
 class TimeMoreRows(Reason, code="time_more_rows"):
-    says = "raise evaluate.timed_rows: the mean latency is not known well enough"
+    says = "raise evaluate.timed_rows: the mean latency is not known precisely enough"
 
 
 @dataclass(frozen=True)
 class TooFewRows(Reason, code="too_few_training_rows"):
-    says = "more training rows of this role: there are {rows}, and below {least} a role learns little"
+    says = "more training rows of this role: there are {rows}, and with fewer than {least} a role learns little"
     rows: int
     least: int
 
@@ -40,8 +41,8 @@ class TooFewRows(Reason, code="too_few_training_rows"):
 @dataclass(frozen=True)
 class RowsMemorized(Reason, code="training_rows_memorized"):
     says = (
-        "more training rows of this role than {rows}: the loss on them is {train_loss:.3f}, on others "
-        "{validation_loss:.3f}: they are learned by heart"
+        "more training rows of this role than {rows}: they are memorized (training loss {train_loss:.3f}, validation "
+        "loss {validation_loss:.3f})"
     )
     rows: int
     train_loss: float
@@ -59,29 +60,29 @@ class MoreTrainingRows(Reason, code="more_training_rows"):
 
 @dataclass(frozen=True)
 class KeepTeacher(Reason, code="keep_teacher"):
-    says = "the teacher stays, or a larger base: tuning changed nothing for the better"
+    says = "keep the teacher, or try a larger base: tuning improved nothing"
 
 
 @dataclass(frozen=True)
 class TrainOnWholeAnswers(Reason, code="train_on_whole_answers"):
     says = (
-        "most failures ({answers}) did not end by themselves: train on answers that end (curate.rules.truncated = "
-        "'drop', and a teacher that is not cut), or raise evaluate.max_new_tokens"
+        "most failures ({answers}) are answers that were cut off: train only on complete answers "
+        "(curate.rules.truncated = 'drop', and a teacher with a higher token limit), or raise evaluate.max_new_tokens"
     )
     answers: int
 
 
 @dataclass(frozen=True)
 class LookForRefusals(Reason, code="look_for_refusals"):
-    says = "most failures ({answers}) are refusals: look for refusals in the training rows, or take another base"
+    says = "most failures ({answers}) are refusals: look for refusals in the training rows, or use another base"
     answers: int
 
 
 @dataclass(frozen=True)
 class LookAtTeacher(Reason, code="look_at_teacher"):
     says = (
-        "look at the teacher first: it passes {passed} of {rows} of these rows, and what it does not do cannot be "
-        "learned from it; fix the checks, or train only on rows that pass"
+        "look at the teacher first: it passes {passed} of these {rows} rows, and the model cannot learn what the "
+        "teacher cannot do; fix the checks, or train only on rows that pass"
     )
     passed: int
     rows: int
@@ -90,8 +91,8 @@ class LookAtTeacher(Reason, code="look_at_teacher"):
 @dataclass(frozen=True)
 class FewShotIsBetter(Reason, code="few_shot_is_better"):
     says = (
-        "train longer or at a higher rate: the untuned base with examples in its prompt passes {lost} rows that "
-        "tuning fails, and fails only {won} that it passes"
+        "train longer or at a higher learning rate: the untuned base with examples in its prompt passes {lost} rows "
+        "that the tuned model fails, and fails only {won} that the tuned model passes"
     )
     lost: int
     won: int
@@ -99,20 +100,20 @@ class FewShotIsBetter(Reason, code="few_shot_is_better"):
 
 @dataclass(frozen=True)
 class OtherQuantization(Reason, code="other_quantization"):
-    says = "another quantization: {arm} passes {lost} rows that fail here, {won} the other way"
+    says = "another quantization: {arm} passes {lost} rows that this one fails, and fails {won} that this one passes"
     arm: str
     lost: int
     won: int
 
 
-# --- what the curves show ---
+# --- what the loss curves show ---
 
 
 @dataclass(frozen=True)
 class HigherLearningRate(Reason, code="higher_learning_rate"):
     says = (
-        "a higher learning rate than {rate:g}, or look at the data: the validation loss hardly moved, from {first:.3f} "
-        "to {best:.3f}"
+        "a higher learning rate than {rate:g}, or better data: the validation loss hardly fell (from {first:.3f} to "
+        "{best:.3f})"
     )
     rate: float
     first: float
@@ -135,8 +136,8 @@ class LowerLearningRate(Reason, code="lower_learning_rate"):
 @dataclass(frozen=True)
 class MoreEpochs(Reason, code="more_epochs"):
     says = (
-        "more epochs than {epochs}: the validation loss still fell at the end, from {before:.3f} at step {before_step} "
-        "to {last:.3f} at step {last_step}"
+        "more epochs than {epochs}: the validation loss was still falling at the end, from {before:.3f} at step "
+        "{before_step} to {last:.3f} at step {last_step}"
     )
     epochs: int
     before: float
@@ -148,8 +149,8 @@ class MoreEpochs(Reason, code="more_epochs"):
 @dataclass(frozen=True)
 class HigherRank(Reason, code="higher_rank"):
     says = (
-        "a higher rank than {rank}, then a larger base: the validation loss has come to rest at {best:.3f}, and the "
-        "rows are not learned by heart: the model is too small for them"
+        "a higher rank than {rank}, then a larger base: the validation loss has leveled off at {best:.3f}, and the "
+        "rows are not memorized, so the model is too small for them"
     )
     rank: int
     best: float
@@ -160,7 +161,7 @@ class HigherRank(Reason, code="higher_rank"):
 
 @dataclass(frozen=True)
 class ShorterPrompts(Reason, code="shorter_prompts"):
-    says = "shorter prompts: {first_token_s:.1f} of {mean_s:.1f} s pass before the first token"
+    says = "shorter prompts: {first_token_s:.1f} of {mean_s:.1f} s are spent before the first token"
     first_token_s: float
     mean_s: float
 
@@ -172,7 +173,10 @@ class FasterBase(Reason, code="faster_base"):
 
     def sentence(self) -> str:
         rate = f" at {self.tokens_per_s:.0f} tokens/s" if self.tokens_per_s else ""
-        return f"a smaller or more quantized base, or shorter answers in the training rows: {self.mean_s:.1f} s{rate}"
+        return (
+            "a smaller or more quantized base, or shorter answers in the training rows: "
+            f"{self.mean_s:.1f} s per answer{rate}"
+        )
 
 
 @dataclass(frozen=True)
@@ -188,6 +192,6 @@ class GentlerTuning(Reason, code="gentler_tuning"):
     def sentence(self) -> str:
         fewer = f"fewer epochs than {self.epochs}, " if self.epochs > 1 else ""
         return (
-            f"a gentler tuning: a lower learning rate than {self.rate:g}, {fewer}fewer train.lora.targets, or other "
-            "kinds of rows among the training data: the regression suite lost too much"
+            f"gentler tuning: a lower learning rate than {self.rate:g}, {fewer}fewer train.lora.targets, or other "
+            "kinds of rows among the training data: too many answers of the regression suite got worse"
         )

@@ -1,9 +1,9 @@
-"""Every reason, refusal, warning and piece of advice: a code with typed details, and the sentence that shows it.
+"""Reasons, refusals, warnings and advice: each is a code with typed details and a sentence for the user.
 
-Code that decides something compares codes and details, never sentences. Each package declares its reasons in one
-module of this package (curation.py, scoring.py, …), the sentence beside the fields it needs, so a sentence can be
-reworded without changing what any program does. On disk and in `--json` a reason is a `ReasonRecord`: scripts may
-rely on its code.
+Code that makes decisions compares codes and details, never sentences. Each package declares its reasons in one module
+here (curation.py, scoring.py, …), with the sentence next to the fields that it uses, so that a sentence can be
+reworded without changing any behavior. On disk and in `--json`, a reason is a `ReasonRecord`: scripts may rely on its
+code.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _KINDS: dict[str, type[Reason]] = {}
 
 @dataclass(frozen=True)
 class Reason:
-    """The base of all reasons. A subclass names its code, its sentence and, as dataclass fields, its details.
+    """Base class of all reasons. A subclass declares its code, its sentence and, as dataclass fields, its details.
 
     Example:
         @dataclass(frozen=True)
@@ -33,11 +33,11 @@ class Reason:
 
     code: ClassVar[str]
     says: ClassVar[str]
-    """The sentence as a format string over the details; override `sentence` where a format string is not enough."""
+    """The sentence, a format string over the details; override `sentence` if a format string is not enough."""
 
     def __init_subclass__(cls, code: str = "", **options: Any) -> None:
         super().__init_subclass__(**options)
-        if not code:  # a base shared by several reasons
+        if not code:  # a base class of several reasons
             return
         assert code not in _KINDS, f"two reasons have the code {code!r}"
         cls.code = code
@@ -48,16 +48,16 @@ class Reason:
         return asdict(self)
 
     def sentence(self) -> str:
-        """What a user reads: one clause without a final period."""
+        """The text for the user: one clause without a final period."""
         return self.says.format_map(self.details)
 
     def record(self) -> ReasonRecord:
-        """As it is written to disk."""
+        """The form that is written to disk."""
         return ReasonRecord(code=self.code, details=self.details)
 
 
 class ReasonRecord(BaseModel):
-    """A reason on disk. Text from before reasons had codes is read as the code "text"."""
+    """A reason on disk. Plain text, written before reasons had codes, is read as the code "text"."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -70,7 +70,7 @@ class ReasonRecord(BaseModel):
         return {"code": Text.code, "details": {"text": value}} if isinstance(value, str) else value
 
     def reason(self) -> Reason:
-        """The typed reason; `Text` where this version does not know the code or its details."""
+        """The typed reason; `Text` if this version does not know the code or its details."""
         kind = _KINDS.get(self.code)
         try:
             return kind(**self.details) if kind else Text(_unknown(self.code, self.details))
@@ -78,7 +78,7 @@ class ReasonRecord(BaseModel):
             return Text(_unknown(self.code, self.details))
 
     def sentence(self) -> str:
-        """What a user reads; code and details if their types are not those that the reason declares."""
+        """The text for the user; code and details if the details do not have the types that the reason declares."""
         try:
             return self.reason().sentence()
         except (ValueError, TypeError, AttributeError):
@@ -87,7 +87,7 @@ class ReasonRecord(BaseModel):
 
 @dataclass(frozen=True)
 class Text(Reason, code="text"):
-    """A sentence that has no code: written by an older version, or by a user's own check."""
+    """A sentence without a code: from an older version, or from a user's own check."""
 
     says = "{text}"
     text: str
@@ -102,5 +102,5 @@ def _unknown(code: str, details: Mapping[str, Detail]) -> str:
 
 
 def kinds() -> Mapping[str, type[Reason]]:
-    """Code → class, for every module of reasons that has been imported."""
+    """Code → class, for all modules of reasons that have been imported."""
     return dict(_KINDS)

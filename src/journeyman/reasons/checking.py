@@ -1,4 +1,4 @@
-"""Why a check could not do its work: the row's data, the user's own code, the judge; and what weights add up to."""
+"""Why a check could not score an answer (the row's data, the user's own code, the judge), and weighted scores."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class DataOfOtherType(Reason, code="check_data_of_other_type"):
 
 @dataclass(frozen=True)
 class DataInvalid(Reason, code="check_data_invalid"):
-    """`error` is what the parser, the schema library or the rules for files say."""
+    """`error` is the message of the parser, of the schema library or of the rules for files."""
 
     says = "check.{key}: {error}"
     key: str
@@ -46,16 +46,16 @@ class DataTooLarge(Reason, code="check_data_too_large"):
 
 @dataclass(frozen=True)
 class SchemaReference(Reason, code="schema_reference"):
-    says = "check.schema: '{reference}' is not in it, and nothing is fetched"
+    says = "check.schema: '{reference}' is not defined in the schema, and references are never fetched"
     reference: str
 
 
 @dataclass(frozen=True)
 class SchemaEndless(Reason, code="schema_endless"):
-    says = "check.schema refers to itself without end"
+    says = "check.schema refers to itself endlessly"
 
 
-# --- checks that fail themselves ---
+# --- checks that break down ---
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class CheckRaised(Reason, code="check_raised"):
 
 @dataclass(frozen=True)
 class CheckOutOfTime(Reason, code="check_out_of_time"):
-    """`clock`: "processor" or "wall". `setting` is the key that raises the limit; "" where none does."""
+    """`clock`: "processor" or "wall". `setting` is the key that raises the limit; "" if there is none."""
 
     check: str
     seconds: float
@@ -82,7 +82,7 @@ class CheckOutOfTime(Reason, code="check_out_of_time"):
     def sentence(self) -> str:
         of = " of processor time" if self.clock == "processor" else ""
         key = f" ({self.setting})" if self.setting else ""
-        return f"{self.check} did not end within {self.seconds:g} s{of}{key}"
+        return f"{self.check} did not finish within {self.seconds:g} s{of}{key}"
 
 
 @dataclass(frozen=True)
@@ -94,14 +94,14 @@ class CheckDied(Reason, code="check_died"):
 
 @dataclass(frozen=True)
 class CheckGaveOther(Reason, code="check_gave_other"):
-    says = "{check} gave {value}, not True, False or None"
+    says = "{check} returned {value}, not True, False or None"
     check: str
     value: str
 
 
 @dataclass(frozen=True)
 class Scored(Reason, code="scored"):
-    """By a scorer of Inspect AI; `explanation` is its own, "" where it gives none."""
+    """By an Inspect AI scorer; `explanation` is the scorer's, "" if it gives none."""
 
     scorer: str
     value: str
@@ -109,8 +109,8 @@ class Scored(Reason, code="scored"):
     explanation: str
 
     def sentence(self) -> str:
-        told = f": {self.explanation}" if self.explanation else ""
-        return f"{self.scorer} gives {self.value}, asked ≥ {self.least}{told}"
+        explained = f": {self.explanation}" if self.explanation else ""
+        return f"{self.scorer} gives {self.value}, required ≥ {self.least}{explained}"
 
 
 # --- the judge ---
@@ -123,16 +123,16 @@ class NothingToCompare(Reason, code="nothing_to_compare"):
 
 @dataclass(frozen=True)
 class JudgeUnusable(Reason, code="judge_unusable"):
-    """It could not be reached, or replied with something else than was asked for."""
+    """The judge could not be reached, or its reply was not in the required form."""
 
-    says = "the judge {model}: {error}"
+    says = "judge {model}: {error}"
     model: str
     error: str
 
 
 @dataclass(frozen=True)
 class JudgeSays(Reason, code="judge_says"):
-    """`answer_first` and `answer_second`: "1", "2" or "same", with the answer in the first or the second place."""
+    """The judge's choices ("1", "2" or "same") with the answer in the first and in the second place."""
 
     says = "{model} says {answer_first} with the answer first, {answer_second} with it second"
     model: str
@@ -150,15 +150,16 @@ class JudgeContradicts(JudgeSays, code="judge_contradicts"):
 
 @dataclass(frozen=True)
 class Weighed(Reason, code="weighed"):
-    """Several checks by their weights.
+    """Several checks combined by their weights.
 
     Attributes:
-        share, asked: of the weight that passed, and that must pass, from 0 to 1.
-        cause: the code of the failed check that matters most; "" where none failed or it gave no reason.
-        told: each check with its outcome and reason.
+        share: of the weight that passed, from 0 to 1.
+        asked: the share of the weight that must pass.
+        cause: the code of the failed check with the largest weight; "" if none failed or it gave no reason.
+        told: each check with its outcome and reason, as text.
     """
 
-    says = "{share:.0%} of the weight, asked ≥ {asked:.0%}: {told}"
+    says = "{share:.0%} of the weight, required ≥ {asked:.0%}: {told}"
     share: float
     asked: float
     cause: str

@@ -1,4 +1,4 @@
-"""Why a role is deployed or not, and what a reader must know of how the verdict came about. Advice is in advice.py."""
+"""Why a role is deployed or not, and notes on how the verdict was reached. Advice is in advice.py."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from journeyman.foreign import named
 from journeyman.reasons.base import Reason
 
-# --- the plan's rules: what was seen, against what was asked ---
+# --- the plan's rules: measured and required values ---
 
 
 @dataclass(frozen=True)
 class SuccessSeen(Reason, code="success_seen"):
-    """Shares are from 0 to 1; `effective` is what the rows count as where some belong together."""
+    """`low`, `high` and `asked` (the required share) are from 0 to 1; `effective`: the rows' effective number."""
 
     passed: int
     rows: int
@@ -23,9 +23,9 @@ class SuccessSeen(Reason, code="success_seen"):
     asked: float
 
     def sentence(self) -> str:
-        seen = f"{self.passed} of {self.rows} ({self.low:.0%}–{self.high:.0%}), asked ≥ {self.asked * 100:g}%"
+        seen = f"{self.passed} of {self.rows} ({self.low:.0%}–{self.high:.0%}), required ≥ {self.asked * 100:g}%"
         if self.effective < self.rows:
-            seen += f"; rows that belong together: they count as {self.effective:.1f}"
+            seen += f"; some rows are related, so together they count as {self.effective:.1f}"
         return f"{seen}; {self.unscored} rows unscored" if self.unscored else seen
 
 
@@ -36,12 +36,12 @@ class SuccessNotKnown(Reason, code="success_not_known"):
 
     def sentence(self) -> str:
         why = f"{self.unscored} rows unscored" if self.unscored else "no test rows"
-        return f"{why}, asked ≥ {self.asked * 100:g}%"
+        return f"{why}, required ≥ {self.asked * 100:g}%"
 
 
 @dataclass(frozen=True)
 class LatencySeen(Reason, code="latency_seen"):
-    """Seconds. `high` is the upper end of the mean's interval; None where the `answers` are too few for one."""
+    """Seconds. `high` is the upper end of the mean's interval; None if there are too few `answers` for one."""
 
     mean: float
     high: float | None
@@ -49,7 +49,7 @@ class LatencySeen(Reason, code="latency_seen"):
     limit: float
 
     def sentence(self) -> str:
-        end = f"of {self.answers}, too few for an interval" if self.high is None else f"up to {self.high:.2f}"
+        end = f"{self.answers} answers, too few for an interval" if self.high is None else f"up to {self.high:.2f}"
         return f"{self.mean:.2f} ({end}), limit {self.limit:g} s mean"
 
 
@@ -76,9 +76,9 @@ class MemoryNotMeasured(Reason, code="memory_not_measured"):
 
 @dataclass(frozen=True)
 class AgainstTeacher(Reason, code="against_teacher"):
-    """The difference of success from the teacher's with its interval, and what it may lie below; from 0 to 1."""
+    """The difference from the teacher's success rate with its interval, and the margin allowed; from 0 to 1."""
 
-    says = "{difference:+.0%} ({low:+.0%} to {high:+.0%}) against the teacher, asked ≥ -{margin:.1%}"
+    says = "{difference:+.0%} ({low:+.0%} to {high:+.0%}) compared with the teacher, required ≥ -{margin:.1%}"
     difference: float
     low: float
     high: float
@@ -87,13 +87,13 @@ class AgainstTeacher(Reason, code="against_teacher"):
 
 @dataclass(frozen=True)
 class NotComparedWithTeacher(Reason, code="not_compared_with_teacher"):
-    says = "no row that both were judged on, asked ≥ -{margin:.1%}"
+    says = "no row was scored for both, required ≥ -{margin:.1%}"
     margin: float
 
 
 @dataclass(frozen=True)
 class RegressionSeen(Reason, code="regression_seen"):
-    """Answers that pass, tuned and base, and the share that may be lost; `p_value` is None where it is not known."""
+    """Passing answers of tuned and base, and the share that may be lost; `p_value` is None if it is not known."""
 
     tuned: int
     base: int
@@ -107,13 +107,13 @@ class RegressionSeen(Reason, code="regression_seen"):
         chance = f", p {self.p_value:.2g}" if self.p_value is not None and self.lost else ""
         return (
             f"{self.tuned} of {self.answers}, base {self.base}; lost {self.lost}, won {self.won}{chance}; "
-            f"a fall of {self.margin:.0%} is allowed"
+            f"allowed drop {self.margin:.0%}"
         )
 
 
 @dataclass(frozen=True)
 class TemplateWithoutTools(Reason, code="template_without_tools"):
-    says = "the base's chat template knows no tools"
+    says = "the base's chat template does not support tools"
 
 
 # --- notes on the evaluation ---
@@ -122,9 +122,9 @@ class TemplateWithoutTools(Reason, code="template_without_tools"):
 @dataclass(frozen=True)
 class LookedBefore(Reason, code="looked_before"):
     says = (
-        "this is look {look} at the same sealed rows: a role's intervals are at {confidence:.2%}, since who looks "
-        "often enough passes by luck; new logs, or another curate.seed before the next adapter is trained, make the "
-        "rows fresh again"
+        "this is look {look} at the same held-out test set; because repeated looks make a pass by luck more likely, "
+        "each role's intervals are at {confidence:.2%}; new logs, or another curate.seed before the next adapter is "
+        "trained, give a fresh test set"
     )
     look: int
     confidence: float
@@ -132,7 +132,7 @@ class LookedBefore(Reason, code="looked_before"):
 
 @dataclass(frozen=True)
 class JudgeAgrees(Reason, code="judge_agrees"):
-    """How far the judge agrees with the other checks; `low` and `high` are the interval, None where it is not known."""
+    """How often the judge agrees with the other checks; `low` and `high`: the interval, None if it is not known."""
 
     role: str
     agree: int
@@ -146,7 +146,7 @@ class JudgeAgrees(Reason, code="judge_agrees"):
         interval = "" if self.low is None or self.high is None else f" ({self.low:.0%}–{self.high:.0%})"
         return (
             f"{named(self.role)}: the judge agrees with the other checks on {self.agree} of {self.answers} answers"
-            f"{interval}; it is too kind to {self.too_kind}, too strict with {self.too_strict}"
+            f"{interval}; it is too lenient on {self.too_kind}, too strict on {self.too_strict}"
         )
 
 

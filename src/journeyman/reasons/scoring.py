@@ -1,6 +1,6 @@
 """Why a check passes, fails or cannot score an answer.
 
-What stands in these details comes from rows, answers and judges; `scoring.checks` makes it safe to show.
+The details contain text from rows, answers and judges; `scoring.checks` makes it safe to show.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from journeyman.reasons.base import Reason, ReasonRecord, Text
 
-# --- the answer as such ---
+# --- the answer as a whole ---
 
 
 @dataclass(frozen=True)
@@ -29,12 +29,12 @@ class RefusedAnswer(Reason, code="refused_answer"):
 
 @dataclass(frozen=True)
 class CutOff(Reason, code="cut_off"):
-    says = "did not end by itself: it reached the limit of tokens"
+    says = "cut off at the token limit"
 
 
 @dataclass(frozen=True)
 class NotEnded(Reason, code="not_ended"):
-    says = "did not end by itself: {finish_reason}"
+    says = "did not end on its own: {finish_reason}"
     finish_reason: str
 
 
@@ -43,9 +43,9 @@ class NotEnded(Reason, code="not_ended"):
 
 @dataclass(frozen=True)
 class Differs(Reason, code="differs"):
-    """From character `place` on, counted from 0 in the compared form; "" where one of the two ends there."""
+    """The texts differ from character `place` on, counted from 0 in the compared form; "" if one of them ends there."""
 
-    says = "differs from character {place} on: '{found}', not '{expected}'"
+    says = "differs from character {place} on: '{found}' instead of '{expected}'"
     place: int
     found: str
     expected: str
@@ -65,9 +65,9 @@ class NoMatch(Reason, code="no_match"):
 
 @dataclass(frozen=True)
 class Resemblance(Reason, code="resemblance"):
-    """`reached` and `least` are ROUGE-L, from 0 to 1."""
+    """`reached` and `least` are ROUGE-L scores, from 0 to 1."""
 
-    says = "ROUGE-L {reached:.2f}, asked ≥ {least:g}"
+    says = "ROUGE-L {reached:.2f}, required ≥ {least:g}"
     reached: float
     least: float
 
@@ -80,7 +80,7 @@ class AnswerNotJson(Reason, code="answer_not_json"):
 
 @dataclass(frozen=True)
 class AnswerTooDeep(Reason, code="answer_too_deep"):
-    says = "nested too deep to be compared with the schema"
+    says = "nested too deeply to be compared with the schema"
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ class CallsSomething(Reason, code="calls_something"):
 
 @dataclass(frozen=True)
 class CallMissing(Reason, code="call_missing"):
-    """`called` lists the names of the answer's calls; "" where it makes none."""
+    """`called` lists the names of the answer's calls; "" if it makes none."""
 
     call: str
     called: str
@@ -118,7 +118,7 @@ class CallTooMany(Reason, code="call_too_many"):
 
 @dataclass(frozen=True)
 class ArgumentsDiffer(Reason, code="arguments_differ"):
-    says = "{call}: arguments {found}, not {expected}"
+    says = "{call}: arguments {found}, expected {expected}"
     call: str
     found: str
     expected: str
@@ -126,7 +126,7 @@ class ArgumentsDiffer(Reason, code="arguments_differ"):
 
 @dataclass(frozen=True)
 class ArgumentDiffers(Reason, code="argument_differs"):
-    """`found` is None where the call lacks the argument, `expected` where none is expected."""
+    """`found` is None if the call lacks the argument, `expected` is None if the argument is not expected."""
 
     call: str
     argument: str
@@ -135,8 +135,8 @@ class ArgumentDiffers(Reason, code="argument_differs"):
 
     def sentence(self) -> str:
         found = "missing" if self.found is None else self.found
-        expected = "not asked for" if self.expected is None else self.expected
-        return f"{self.call}: argument {self.argument} is {found}, expected {expected}"
+        expected = "not expected" if self.expected is None else f"expected {self.expected}"
+        return f"{self.call}: argument {self.argument} is {found}, {expected}"
 
 
 # --- code and patches ---
@@ -155,7 +155,7 @@ class SyntaxInvalid(Reason, code="syntax_invalid"):
 
 @dataclass(frozen=True)
 class CodeRaised(Reason, code="code_raised"):
-    """`error` is the last line of the traceback: the answer's own words."""
+    """`error` is the last line of the traceback, written by the answer's code."""
 
     says = "{error}"
     error: str
@@ -163,24 +163,24 @@ class CodeRaised(Reason, code="code_raised"):
 
 @dataclass(frozen=True)
 class CodeOutOfTime(Reason, code="code_out_of_time"):
-    says = "did not end within {seconds:g} s"
+    says = "did not finish within {seconds:g} s"
     seconds: float
 
 
 @dataclass(frozen=True)
 class CodeKilled(Reason, code="code_killed"):
-    says = "killed by signal {signal} (memory or time limit, or its own doing)"
+    says = "killed by signal {signal} (memory limit, time limit or the code itself)"
     signal: int
 
 
 @dataclass(frozen=True)
 class CodeExited(Reason, code="code_exited"):
-    """`exit_code` is None where it is not known."""
+    """`exit_code` is None if it is not known."""
 
     exit_code: int | None
 
     def sentence(self) -> str:
-        return f"ended early with exit code {'unknown' if self.exit_code is None else self.exit_code}"
+        return f"exited early with exit code {'unknown' if self.exit_code is None else self.exit_code}"
 
 
 @dataclass(frozen=True)
@@ -191,7 +191,7 @@ class BrokeProtocol(Reason, code="broke_protocol"):
 
 @dataclass(frozen=True)
 class NotOverPipe(Reason, code="not_over_pipe"):
-    """The tests ask for something that two processes cannot give each other; it says nothing about the answer."""
+    """The tests need something that cannot cross between two processes; this says nothing about the answer."""
 
     says = "{problem}"
     problem: str
@@ -210,13 +210,13 @@ class SandboxOutOfTime(Reason, code="sandbox_out_of_time"):
 
 @dataclass(frozen=True)
 class FailsOnRightCode(Reason, code="fails_on_right_code"):
-    says = "fails on right code: {why}"
+    says = "fails on correct code: {why}"
     why: str
 
 
 @dataclass(frozen=True)
 class PassesOnWrongCode(Reason, code="passes_on_wrong_code"):
-    says = "passes on wrong code {number} of {wrong}"
+    says = "passes on faulty code {number} of {wrong}"
     number: int
     wrong: int
 
@@ -228,7 +228,7 @@ class NoPatch(Reason, code="no_patch"):
 
 @dataclass(frozen=True)
 class PatchNotRead(Reason, code="patch_not_read"):
-    """It is malformed, of a kind that is refused (binary, links), or makes files that are refused."""
+    """The patch is malformed, of a kind that is refused (binary, links), or creates files that are refused."""
 
     says = "{problem}"
     problem: str
@@ -256,12 +256,12 @@ class FileExists(Reason, code="patched_file_exists"):
 
 @dataclass(frozen=True)
 class FileNotEmptied(Reason, code="deleted_file_not_empty"):
-    says = "{file}: is deleted, but something of it is left"
+    says = "{file}: deleted, but the patch does not remove all of its lines"
     file: str
 
 
 def of_old_text(text: str) -> ReasonRecord:
-    """The reason of an answer's failure that versions without codes wrote as text; other text stays text."""
+    """The reason for a failed answer from text that versions without codes wrote; any other text stays text."""
     start, _, finish_reason = text.partition(": ")
     if start == "did not end by itself" and finish_reason:
         return (CutOff() if finish_reason == "length" else NotEnded(finish_reason)).record()

@@ -1,7 +1,8 @@
-"""Questions that have nothing to do with what is tuned: did tuning cost something that nobody looked at?
+"""Questions unrelated to the tuned roles, which show whether tuning cost general abilities.
 
-general.jsonl: short questions of everyday knowledge, arithmetic, reading and doing as told, which small models answer
-in part. tools.jsonl: questions that a tool answers. Each holds what decides, as logged rows do in `check`.
+general.jsonl: short questions on everyday knowledge, arithmetic, reading and following instructions; small models
+answer some of them. tools.jsonl: questions that require a tool call. Each contains its check data, as logged rows do in
+`check`.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ MOST_TOKENS = 96
 
 
 class SuiteQuestion(Record):
-    """One question and what decides on its answers."""
+    """One question with its checks and their data."""
 
     id: str
     task: str
@@ -37,7 +38,7 @@ class SuiteQuestion(Record):
 
 @dataclass(frozen=True)
 class SuiteRun:
-    """The answers of base and adapter to one part of the suite, in its order; `note` if it was not asked."""
+    """The base's and the adapter's answers to one part of the suite, in order; `note` says why it was skipped."""
 
     questions: Sequence[SuiteQuestion]
     base: Sequence[Prediction]
@@ -46,6 +47,6 @@ class SuiteRun:
 
 
 def read_suite(name: str) -> list[SuiteQuestion]:
-    """The questions of one kind: one of KINDS."""
+    """The questions of one of KINDS."""
     lines = files("journeyman.regression_suite").joinpath(f"{name}.jsonl").read_text(encoding="utf-8").splitlines()
     return [SuiteQuestion.model_validate(json.loads(line)) for line in lines]

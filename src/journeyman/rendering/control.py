@@ -67,9 +67,12 @@ class ControlTokens:
     ) -> Found | None:
         """The first control token in any text of a row."""
         if not calls and not tools and all(_is_plain(turn) for turn in messages):  # most rows of most logs
-            texts = [(f"messages[{index}].content", turn.content) for index, turn in enumerate(messages)]
-            found = ((place, self.in_text(text)) for place, text in [*texts, ("answer.content", answer)])
-            return next((Found(place, token) for place, token in found if token), None)
+            search = self.pattern.search
+            for index, turn in enumerate(messages):
+                if found := search(turn.content):
+                    return Found(f"messages[{index}].content", found[0])
+            found = search(answer)
+            return Found("answer.content", found[0]) if found else None
         said = Message.model_construct(role="assistant", content=answer, tool_calls=list(calls))
         return self.find([turn.as_chat() for turn in messages], tools, said.as_chat())
 

@@ -1,4 +1,4 @@
-"""How far a judge agrees with the checks that need no opinion, on answers where both decide."""
+"""How often a judge agrees with the objective checks, on the answers that both could score."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from journeyman.records import TEACHER, Score
 from journeyman.scoring.checks import JUDGE
 from journeyman.stats.rates import kappa, wilson
 
-_SAYS_NOTHING_OF_CONTENT = {"answered"}
+_NOT_ABOUT_CONTENT = {"answered"}
 
 
-def judge_agreement(verdicts: Sequence[Score], confidence: float) -> list[JudgeAgreement]:
-    """One entry for each role whose checks name a judge and another check of content.
+def judge_agreement(scores: Sequence[Score], confidence: float) -> list[JudgeAgreement]:
+    """One entry for each role whose checks include a judge and another check of the content.
 
-    The teacher's answers do not count: the judge compares with those.
+    The teacher's answers are left out, because the judge compares answers with them.
     """
     seen: dict[str, Counter[tuple[str, str]]] = {}
-    for verdict in verdicts:
-        if JUDGE in verdict.checks and verdict.arm != TEACHER and (others := _others(verdict.checks)) is not None:
-            seen.setdefault(verdict.role, Counter())[verdict.checks[JUDGE], others] += 1
+    for score in scores:
+        if JUDGE in score.checks and score.arm != TEACHER and (others := _others(score.checks)) is not None:
+            seen.setdefault(score.role, Counter())[score.checks[JUDGE], others] += 1
     return [_agreement(role, counts, confidence) for role, counts in sorted(seen.items())]
 
 
 def _others(checks: Mapping[str, str]) -> str | None:
-    """The other checks taken together; None where there is none that judges content, or one cannot decide."""
-    outcomes = [outcome for name, outcome in checks.items() if name not in {JUDGE, *_SAYS_NOTHING_OF_CONTENT}]
+    """The combined outcome of the other checks; None if none of them looks at the content, or one is unscored."""
+    outcomes = [outcome for name, outcome in checks.items() if name not in {JUDGE, *_NOT_ABOUT_CONTENT}]
     if not outcomes:
         return None
     return "fail" if "fail" in outcomes else None if "unscored" in outcomes else "pass"

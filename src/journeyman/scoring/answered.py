@@ -1,4 +1,4 @@
-"""answered: the model ended its answer by itself, there is one, and it is no refusal."""
+"""answered: the answer is not empty, the model ended it on its own, and it is not a refusal."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from journeyman.refusals import refusal
 from journeyman.scoring.contracts import Answer, CheckResult
 
 ENDINGS = ("stop", "tool_calls")
-"""Reasons for which a model ends an answer by itself."""
+"""Finish reasons of an answer that the model ended on its own."""
 
 
 def answered(answer: Answer) -> CheckResult:

@@ -1,4 +1,4 @@
-"""Checks that run apart from this process, in the children of bounded.py, as checks like any other."""
+"""Wraps the checks that run in a child process (see bounded.py), so that they are called like any other check."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _TABLE = Bounds()
 
 
 def table_check(name: str, plain: Check) -> Check:
-    """A check of the table, apart. It sees neither this process's keys nor its files; it has 5 s of processor time."""
+    """A built-in check, run in a child process without this process's keys and files, with 5 s of processor time."""
 
     @wraps(plain)
     def check(answer: Answer) -> CheckResult:
@@ -34,19 +34,19 @@ def table_check(name: str, plain: Check) -> Check:
 
 
 def data_fault(names: Sequence[str], data: Mapping[str, Any]) -> str | None:
-    """Why one of these checks can never decide on a row with these data; None where all can."""
+    """Why one of these checks can never score a row with this data; None if all of them can."""
     try:
         reply = bounded(_TABLE).ask({"do": "fault", "names": list(names), "data": dict(data)})
     except Broken as broken:
-        return f"looking at check: it {broken}"
+        return f"reading check: {broken}"
     except RecursionError:
-        return "check: nested too deep"
+        return "check: nested too deeply"
     return reply.get("raised", reply.get("fault"))  # type: ignore[no-any-return]
 
 
 @dataclass(frozen=True)
 class RowFaults:
-    """Why a row's check data can never decide, by the checks of its role. Goes along to worker processes.
+    """Finds out why the checks of a row's role can never use the row's check data. Can be sent to worker processes.
 
     Attributes:
         checks: role → the names of its checks.
@@ -62,23 +62,23 @@ class RowFaults:
 
 @lru_cache(maxsize=4096)
 def _fault(names: Sequence[str], data: str) -> str | None:
-    """Schemas and patterns are the same in many rows."""
+    """Cached because many rows have the same schemas and patterns."""
     return data_fault(names, json.loads(data))
 
 
 @cache
 def own_check(name: str, folder: Path, limit_s: float) -> Check:
-    """A check of the person's own, `file.py:function` or `inspect:SCORER`, with `limit_s` by the clock for each answer.
+    """A user's own check, `file.py:function` or `inspect:SCORER`, with `limit_s` of wall time for each answer.
 
     Raises:
-        UsageError: there is none, or it cannot be loaded.
+        UsageError: the check does not exist or cannot be loaded.
     """
     child = bounded(Bounds(cpu_s=None, wall_s=limit_s, memory_bytes=None, own=True))
     load = {"do": "load", "name": name, "folder": str(folder.resolve())}
     try:
         loaded = child.ask_prepared(load)
     except Broken as broken:
-        raise UsageError(f"check {name!r}: loading it: {broken}", "Fix that file and run the command again") from broken
+        raise UsageError(f"check {name!r} was not loaded: {broken}", "Fix that file, then run it again") from broken
     if "refused" in loaded:
         raise UsageError(*loaded["refused"])
     if "raised" in loaded:
@@ -107,7 +107,7 @@ def _finding(name: str, reply: Mapping[str, Any]) -> CheckResult:
 
 
 def _unanswered(name: str, broken: Broken, setting: str = "") -> CheckResult:
-    """`setting` is the key that raises the limit of time; "" where none does."""
+    """`setting` is the key that raises the time limit; "" if there is none."""
     if broken.seconds is None:
         return CheckResult("unscored", CheckDied(name, str(broken)))
     return CheckResult("unscored", CheckOutOfTime(name, broken.seconds, broken.clock, setting))

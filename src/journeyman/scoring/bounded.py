@@ -1,10 +1,10 @@
-"""Runs checks in a child process of ours that is ended at its limits: a pattern, a schema or code of one's own that
-does not end costs that time, and one answer its verdict.
+"""Runs checks in a child process that is killed at its limits. A pattern, a schema or a user's function that never
+finishes costs that much time and leaves one answer unscored, nothing more.
 
-A thread would not do: Python's `re` holds the interpreter's lock for as long as it searches. A linear-time engine would
-not do alone: schemas, parsers and comparisons are as open to hostile data, and its patterns mean other things (no look
-ahead, no back references) than those that rows hold. The child speaks plain JSON over two pipes. It is started once and
-used for all rows; after a limit, another one is started.
+A thread is not enough, because Python's `re` holds the interpreter lock while it searches. A linear-time regex engine
+is not enough either: schemas, parsers and comparisons are just as vulnerable to hostile data, and such an engine does
+not support the lookaheads and backreferences that rows may contain. The child speaks JSON over two pipes. It is started
+once and used for all rows; when it has hit a limit, a new one is started.
 """
 
 from __future__ import annotations
@@ -25,23 +25,23 @@ from pathlib import Path
 from typing import IO, Any
 
 START_S = 120.0
-"""What the child may take to start, or to load code of one's own, on a busy machine."""
+"""How long the child may take to start or to load a user's code, on a busy machine."""
 _SAFE_ENVIRONMENT = ("PATH", "PYTHONPATH", "LANG", "LC_ALL", "TZ", "VIRTUAL_ENV")
 _PACKAGES = str(Path(__file__).parents[2])
 _RUN = "import sys; sys.path.append(sys.argv[1]); from journeyman.scoring.bounded_child import main; main()"
-"""The package's place comes last: before the standard library, what lies beside it could stand in for that."""
+"""The package's folder comes last in the path: otherwise its neighbors could shadow the standard library."""
 _MOST_REPLY = 1 << 20
 
 
 @dataclass(frozen=True)
 class Bounds:
-    """What one request may use.
+    """Limits of one request.
 
     Attributes:
-        cpu_s: processor time, which a busy machine does not eat up; None: only the clock counts.
-        wall_s: time by the clock.
-        memory_bytes: of the whole child; None: as much as there is.
-        own: it runs code of the person's own, which sees this process's environment, with what keys there are in it.
+        cpu_s: processor time, which does not depend on how busy the machine is; None: only wall time counts.
+        wall_s: wall time.
+        memory_bytes: memory of the whole child; None: no limit.
+        own: the child runs a user's code, which sees this process's environment, including the keys in it.
     """
 
     cpu_s: float | None = 5.0
@@ -51,11 +51,11 @@ class Bounds:
 
 
 class Broken(Exception):
-    """The child gave no answer: it ran into a limit of time, or ended. The message says which.
+    """The child did not reply: it hit a time limit or ended. The message says which.
 
     Attributes:
-        seconds: the limit that it ran into; None where that is not why.
-        clock: what the limit is of: "processor" or "wall".
+        seconds: the time limit that it hit; None if there was another cause.
+        clock: the kind of time limit, "processor" or "wall".
     """
 
     def __init__(self, problem: str, seconds: float | None = None, clock: str = "wall") -> None:
@@ -78,7 +78,7 @@ class Bounded:
         self._lock = threading.Lock()
 
     def ask(self, request: Mapping[str, Any]) -> Any:
-        """The reply, as JSON has it.
+        """Sends a request and returns the decoded JSON reply.
 
         Raises:
             Broken: no reply within the limits.
@@ -87,8 +87,8 @@ class Bounded:
             return self._asked(request, self._bounds.wall_s)
 
     def ask_prepared(self, before: Mapping[str, Any], request: Mapping[str, Any] | None = None) -> Any:
-        """Like `ask`; `before` is put once to each child, without its time counting, and is what is replied to where
-        there is no request."""
+        """Like `ask`, after sending `before` once to each child, outside the time limit. Without a request, returns
+        the reply to `before`."""
         with self._lock:
             key, child = json.dumps(before), self._running()
             if key not in child.prepared:
@@ -96,7 +96,7 @@ class Bounded:
             return child.prepared[key] if request is None else self._asked(request, self._bounds.wall_s)
 
     def close(self) -> None:
-        """Ends the child, whatever it is doing. It may be asked again: another one is started."""
+        """Kills the child, even while it is working. The next request starts a new one."""
         if (child := self._child) is not None:
             _kill(child.process)
             child.process.wait()
@@ -130,7 +130,7 @@ class Bounded:
         )  # fmt: skip
 
     def _exchanged(self, process: subprocess.Popen[bytes], line: bytes, limit_s: float) -> bytes:
-        """Sends the line and reads one; neither end can hold the other up."""
+        """Sends a line and reads one; neither end can block the other."""
         assert process.stdin is not None and process.stdout is not None
         ends, reply, left = time.monotonic() + limit_s, bytearray(), memoryview(line)
         os.set_blocking(process.stdin.fileno(), False)
@@ -145,7 +145,7 @@ class Bounded:
                 except BlockingIOError:
                     pass
                 except BrokenPipeError:
-                    left = left[:0]  # it has ended; what it said last is read
+                    left = left[:0]  # the child has ended; its last output is still read
             if readable:
                 part = os.read(process.stdout.fileno(), 65536)
                 reply += part
@@ -157,10 +157,10 @@ class Bounded:
         try:
             code = process.wait(1.0)
         except subprocess.TimeoutExpired:
-            return Broken("its process gave an answer without end")
+            return Broken("its process sent a reply that is too long")
         if code == -signal.SIGPROF:
             limit = self._bounds.cpu_s
-            return Broken(f"did not end within {limit:g} s of processor time", limit, "processor")
+            return Broken(f"did not finish within {limit:g} s of processor time", limit, "processor")
         if code == -signal.SIGALRM:
             return _late(self._bounds.wall_s)
         how = f"by signal {-code}" if code < 0 else f"with exit code {code}"
@@ -176,14 +176,14 @@ class Bounded:
 
 
 def _late(limit_s: float) -> Broken:
-    return Broken(f"did not end within {limit_s:g} s", limit_s)
+    return Broken(f"did not finish within {limit_s:g} s", limit_s)
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:
     """With what code of one's own has started; the group outlives its leader."""
     try:
         os.killpg(process.pid, signal.SIGKILL)
-    except (ProcessLookupError, PermissionError):  # macOS says the second of a group that has ended
+    except (ProcessLookupError, PermissionError):  # macOS raises PermissionError for a group that has ended
         pass
 
 
@@ -197,7 +197,7 @@ def _close(pipe: IO[bytes] | None) -> None:
 
 @cache
 def bounded(bounds: Bounds) -> Bounded:
-    """The one child with these bounds; it ends with this process."""
+    """The only child with these bounds; it is killed when this process exits."""
     made = Bounded(bounds)
     atexit.register(made.close)
     return made

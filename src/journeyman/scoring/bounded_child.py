@@ -1,7 +1,7 @@
-"""The other end of bounded.py: a process that answers one request a line until its input ends.
+"""The child process of bounded.py: answers one request per line until its input ends.
 
-The kernel ends it at a request's limits, also where the interpreter is stuck and where the parent is gone. What it
-runs finds neither the pipes nor, where they are not its own, keys in the environment.
+The kernel kills it at a request's limits, even if the interpreter is stuck or the parent is gone. The code that it runs
+has no access to the pipes, and sees the keys in the environment only if it is the user's own.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from journeyman.scoring.own_function import load_check
 from journeyman.scoring.row_data import KEYS, fault_of
 
 _REAL_MORE_S = 5.0
-"""How much longer than the parent the kernel waits by the clock: the parent's reason is the better one."""
+"""How much longer than the parent the kernel waits, in wall time, because the parent reports a better reason."""
 
 
 def check(request: Mapping[str, Any]) -> dict[str, Any]:
-    """A check of the table. Data that it cannot use are unscored, whatever the answer and the teacher say."""
+    """Runs a built-in check. If it cannot use the row's data, the answer is unscored, regardless of its content."""
     name, data = request["name"], request["answer"]["data"]
     used = {key: data[key] for key in KEYS.get(name, {}) if key in data}
     if used and (fault := _fault(name, json.dumps(used, sort_keys=True))):
@@ -41,19 +41,19 @@ def check(request: Mapping[str, Any]) -> dict[str, Any]:
 
 @lru_cache(maxsize=256)
 def _fault(name: str, data: str) -> Reason | None:
-    """Once for the arms of a row, and for rows with the same schema."""
+    """Cached for all arms of a row and for rows with the same schema."""
     found = fault_of([name], json.loads(data))
     return found and found[1]
 
 
 def fault(request: Mapping[str, Any]) -> dict[str, Any]:
-    """Why a row's check data cannot be used."""
+    """Says why a row's check data cannot be used."""
     found = fault_of(request["names"], request["data"])
     return {"fault": found and plain(f"{found[0]}: {found[1].sentence()}", 300)}
 
 
 def load(request: Mapping[str, Any]) -> dict[str, Any]:
-    """Makes a check of the person's own ready; says why it cannot be had."""
+    """Loads a user's own check, or says why it cannot be loaded."""
     try:
         _own(request)
     except UsageError as error:
@@ -62,7 +62,7 @@ def load(request: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def own(request: Mapping[str, Any]) -> dict[str, Any]:
-    """A check of the person's own."""
+    """Runs a user's own check."""
     return _said(_own(request), request)
 
 
@@ -90,7 +90,7 @@ def _reply(finding: CheckResult) -> dict[str, Any]:
 
 
 def answered(line: bytes) -> dict[str, Any]:
-    """The reply to one request. Whatever it raises is a reply too: SystemExit, RecursionError, MemoryError."""
+    """The reply to one request. Every exception becomes a reply too: SystemExit, RecursionError, MemoryError."""
     try:
         request = json.loads(line)
         _arm(request["cpu_s"], request["wall_s"] + _REAL_MORE_S)
@@ -104,12 +104,12 @@ def answered(line: bytes) -> dict[str, Any]:
 def _message(error: BaseException) -> str:
     try:
         return plain(f"{type(error).__name__}: {error}", 300)
-    except BaseException:  # an error whose own text fails
+    except BaseException:  # str() of this error fails
         return plain(type(error).__name__, 300)
 
 
 def _arm(cpu_s: float | None, wall_s: float) -> None:
-    """The kernel ends this process when either is spent; 0 and None disarm."""
+    """Sets the timers at which the kernel kills this process; 0 and None disarm them."""
     for number, timer, limit in (
         (signal.SIGPROF, signal.ITIMER_PROF, cpu_s or 0),
         (signal.SIGALRM, signal.ITIMER_REAL, wall_s),
@@ -120,7 +120,7 @@ def _arm(cpu_s: float | None, wall_s: float) -> None:
 
 
 def main() -> None:
-    """Answers until the input ends; the last argument is the memory that it may take, in bytes, 0 for any."""
+    """Answers requests until the input ends. The last argument is the memory limit in bytes, 0 for none."""
     requests, replies = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
     nothing = os.open(os.devnull, os.O_RDWR)
     os.dup2(nothing, 0)
@@ -128,7 +128,7 @@ def main() -> None:
     if memory_bytes := int(sys.argv[-1]):
         import resource
 
-        with contextlib.suppress(ValueError, OSError):  # a system that knows no such limit
+        with contextlib.suppress(ValueError, OSError):  # a system without this limit
             resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
             resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     replies.write(b"{}\n")

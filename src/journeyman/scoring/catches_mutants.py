@@ -1,4 +1,4 @@
-"""catches_mutants: the answer's tests pass on the row's `right` code and fail on each of its `wrong` ones."""
+"""catches_mutants: the answer's tests pass on the row's `right` code and fail on each of its `wrong` variants."""
 
 from __future__ import annotations
 

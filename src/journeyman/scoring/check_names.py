@@ -1,7 +1,7 @@
-"""Whether the checks that journeyman.toml names exist, without running any of them.
+"""Verifies that the checks named in the config file exist, without running any of them.
 
-A check of the user's own is user code: reading a run must not execute it. Its file is parsed, not imported, and what
-goes wrong when it is imported (a missing package, say) is found where checks are loaded: see Checks.load.
+Opening a run must not execute user code, so the file of a user's own check is parsed, not imported. Errors that occur
+only on import, such as a missing package, are found when checks are loaded: see Checks.load.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from journeyman.errors import UsageError
 from journeyman.scoring.checks import JUDGE, plain_checks
 from journeyman.scoring.inspect_scorer import PREFIX
 
-_DEFINES_WHAT_IT_LIKES = {"globals", "exec", "eval", "setattr", "vars"}
-"""A file that calls one of these may define names that parsing does not show."""
+_DEFINES_DYNAMICALLY = {"globals", "exec", "eval", "setattr", "vars"}
+"""A file that calls one of these may define names that parsing does not find."""
 
 
 def check_name(name: str, folder: Path, judge: JudgeConfig) -> None:
     """Refuses the name of a check that cannot exist.
 
     Args:
-        name: a check of the table, `judge`, `file.py:function`, or `inspect:SCORER`.
-        folder: the run's, where the user's files lie.
+        name: a built-in check, `judge`, `file.py:function` or `inspect:SCORER`.
+        folder: the run's folder, which contains the user's files.
 
     Raises:
         UsageError: an unknown check, a judge without a model, no such file or function, or inspect-ai is missing.
@@ -38,16 +38,18 @@ def check_name(name: str, folder: Path, judge: JudgeConfig) -> None:
         _check_function(name, (folder / file).resolve(), function)
     elif name == JUDGE:
         if not judge.url or not judge.model:
-            raise UsageError("the check 'judge' needs a model to ask", "Set evaluate.judge.url and .model")
+            raise UsageError("the check 'judge' needs a model", "Set evaluate.judge.url and evaluate.judge.model")
     elif not name.startswith(PREFIX) and name not in (table := plain_checks()):
         raise UsageError(
-            f"unknown check {name!r}", f"One of: {', '.join(table)}, judge; or file.py:function, inspect:SCORER"
+            f"unknown check {name!r}", f"Use one of: {', '.join(table)}, judge, file.py:function, inspect:SCORER"
         )
 
 
 def _check_function(name: str, path: Path, function: str) -> None:
     if not path.is_file():
-        raise UsageError(f"check {name!r}: no file {path}", "Write it as file.py:function, beside journeyman.toml")
+        raise UsageError(
+            f"check {name!r}: no file {path}", "Use file.py:function, with file.py next to journeyman.toml"
+        )
     try:
         tree = ast.parse(path.read_bytes(), path.name)
     except OSError as error:
@@ -55,11 +57,13 @@ def _check_function(name: str, path: Path, function: str) -> None:
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         raise UsageError(f"check {name!r}: {path.name} is not valid Python: {error}", "Fix that file") from error
     if function not in set(_names_of(tree.body)) and not _may_define_more(tree):
-        raise UsageError(f"check {name!r}: {path.name} has no function {function!r}", "Write it as file.py:function")
+        raise UsageError(
+            f"check {name!r}: {path.name} has no function {function!r}", f"Define it in {path.name}, or fix the name"
+        )
 
 
 def _names_of(body: Iterable[ast.stmt]) -> Iterator[str]:
-    """The names that a module binds at its top level, in its branches as well."""
+    """The names that a module binds at its top level, including inside branches."""
     for node in body:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
             yield node.name
@@ -75,10 +79,10 @@ def _names_of(body: Iterable[ast.stmt]) -> Iterator[str]:
 
 
 def _may_define_more(tree: ast.Module) -> bool:
-    """Star imports and code that writes into the module's names: only executing the file would tell."""
+    """Whether it has star imports or code that writes to the module's namespace: only running the file would tell."""
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom) and any(one.name == "*" for one in node.names):
             return True
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in _DEFINES_WHAT_IT_LIKES:
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in _DEFINES_DYNAMICALLY:
             return True
     return False

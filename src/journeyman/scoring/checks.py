@@ -1,6 +1,6 @@
-"""The table of checks: name → function. One check per file; each says pass, fail or unscored, and why.
+"""The table of built-in checks: name → function. One check per file; each returns pass, fail or unscored, and why.
 
-A check sees the answer as it came from the engine and the row's `check` data. It never sees the arm.
+A check gets the answer as the engine returned it, and the row's `check` data. It never learns which arm answered.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ JUDGE = "judge"
 RUNS_CODE = {"python_runs", "python_tests", "catches_mutants"}
 """Checks that run model-written code."""
 _AT_ONCE = {"answered", "exact", "normalized"}
-"""Checks whose time grows with the answer's length alone; they need no process of their own."""
+"""Checks whose running time depends only on the answer's length; they need no child process."""
 
 
 _PLAIN: Mapping[str, Check] = {
@@ -46,7 +46,7 @@ _PLAIN: Mapping[str, Check] = {
 
 
 def check_table() -> Mapping[str, Check]:
-    """All checks by the name that journeyman.toml uses, each with its limits."""
+    """All built-in checks by their name in the config file, each with its limits."""
     return {
         name: check if name in _AT_ONCE | RUNS_CODE else table_check(name, check)
         for name, check in plain_checks().items()
@@ -54,16 +54,16 @@ def check_table() -> Mapping[str, Check]:
 
 
 def plain_checks() -> Mapping[str, Check]:
-    """The functions themselves, without limits: for the process that runs them apart."""
+    """The plain functions without limits, for the child process that runs them."""
     return _PLAIN
 
 
 @dataclass(frozen=True)
 class Checks:
-    """Where checks come from: the table, the person's files in the run's folder, and a judge.
+    """The source of checks: the table, the user's files in the run's folder, and a judge.
 
     Attributes:
-        own_limit_s: what a check of the person's own may take for one answer.
+        own_limit_s: the time limit of a user's own check for one answer.
     """
 
     folder: Path
@@ -71,36 +71,36 @@ class Checks:
     own_limit_s: float = 60.0
 
     def named(self, name: str) -> Check:
-        """A check of the table, `judge`, `file.py:function`, or a scorer of Inspect AI as `inspect:NAME`.
+        """A built-in check, `judge`, `file.py:function`, or an Inspect AI scorer as `inspect:NAME`.
 
         Raises:
-            UsageError: there is none of that name, or no judge is set.
+            UsageError: there is no check of that name, or no judge is configured.
         """
         if ":" in name:
             return own_check(name, self.folder, self.own_limit_s)
         if name == JUDGE:
             if not self.judge.url or not self.judge.model:
-                raise UsageError("the check 'judge' needs a model to ask", "Set evaluate.judge.url and .model")
+                raise UsageError("the check 'judge' needs a model", "Set evaluate.judge.url and evaluate.judge.model")
             return judge_check(self.judge)
         table = check_table()
         if name not in table:
             raise UsageError(
-                f"unknown check {name!r}", f"One of: {', '.join(table)}, judge; or file.py:function, inspect:SCORER"
+                f"unknown check {name!r}", f"Use one of: {', '.join(table)}, judge, file.py:function, inspect:SCORER"
             )
         return table[name]
 
     def load(self, names: Iterable[str]) -> None:
-        """Loads checks before anything is spent on their behalf: this executes the user's files, in a child process.
+        """Loads checks early, before any work depends on them. This executes the user's files, in a child process.
 
         Raises:
-            UsageError: as named does.
+            UsageError: see `named`.
         """
         for name in sorted(set(names)):
             self.named(name)
 
 
 def own_files(names: Iterable[str]) -> list[str]:
-    """The files, beside the toml, that hold checks of the person's own: `mine.py:f` and `inspect:mine.py:f`."""
+    """The files next to the config file that contain the user's own checks: `mine.py:f` and `inspect:mine.py:f`."""
     places = (name.removeprefix("inspect:") for name in names)
     return sorted({place.partition(":")[0] for place in places if ":" in place})
 
@@ -108,10 +108,10 @@ def own_files(names: Iterable[str]) -> list[str]:
 def judge(answer: Answer, rule: CheckRule, checks: Checks) -> Judgement:
     """Applies a role's checks.
 
-    Without weights all must pass, in order, and the first that does not decides; those after it are not asked, unless
-    there is a judge among them, whose agreement with the others is to be known. With weights all are asked, and the
-    share of the weight that passes must reach `pass_at`; what is unscored leaves it open where it could tip the scale.
-    A check that raises is unscored, whatever it raises.
+    Without weights, all checks must pass, in order, and the first one that does not pass decides. Later checks are then
+    skipped, unless one of the role's checks is a judge, because its agreement with the others is measured. With
+    weights, all checks run, and the share of the weight that passes must reach `pass_at`; if the unscored checks could
+    change the outcome, the answer is unscored. A check that raises any exception is unscored.
     """
     if rule.weights:
         return _weighed(answer, rule, checks)
@@ -128,7 +128,7 @@ def judge(answer: Answer, rule: CheckRule, checks: Checks) -> Judgement:
 
 
 def _asked(name: str, check: Check, answer: Answer) -> CheckResult:
-    """The last net: no row, answer or check ends a stage. What it says is safe to show."""
+    """Runs one check. Whatever it raises, the stage continues; the result is safe to show."""
     try:
         return check(answer).safe()
     except (KeyboardInterrupt, Interrupted):
@@ -145,11 +145,11 @@ def _weighed(answer: Answer, rule: CheckRule, checks: Checks) -> Judgement:
     def share(*wanted: Outcome) -> float:
         return sum(rule.weights[name] for name, outcome in outcomes.items() if outcome in wanted) / whole
 
-    told = "; ".join(
-        f"{name} {finding.outcome}" + f" ({finding.told()})" * bool(finding.reason) for name, finding in found.items()
+    listed = "; ".join(
+        f"{name} {finding.outcome}" + f" ({finding.why()})" * bool(finding.reason) for name, finding in found.items()
     )
-    reason = Weighed(share("pass"), rule.pass_at, _cause(found, rule.weights), told)
-    # Sums of shares are compared with a grain of tolerance: 0.7 + 0.2 + 0.1 is not quite 1.
+    reason = Weighed(share("pass"), rule.pass_at, _cause(found, rule.weights), listed)
+    # Sums of shares are compared with a small tolerance: 0.7 + 0.2 + 0.1 is not exactly 1.
     outcome: Outcome = "fail" if share("pass", "unscored") < rule.pass_at - 1e-9 else "unscored"
     if share("pass") >= rule.pass_at - 1e-9:
         outcome = "pass"
@@ -157,7 +157,7 @@ def _weighed(answer: Answer, rule: CheckRule, checks: Checks) -> Judgement:
 
 
 def _cause(found: Mapping[str, CheckResult], weights: Mapping[str, float]) -> str:
-    """The code of the failed check that matters most: `answered`, without which nothing can pass, or the heaviest."""
+    """The code of the most important failed check: `answered`, without which nothing can pass, or the heaviest."""
     failed = [(name, one.reason) for name, one in found.items() if one.outcome == "fail" and one.reason is not None]
     first = min(failed, key=lambda pair: (pair[0] != answered.__name__, -weights[pair[0]]), default=None)
     return "" if first is None else first[1].code

@@ -1,4 +1,4 @@
-"""Finds fenced blocks, and the Python source, in an answer. Linear in its length, whatever it holds."""
+"""Finds fenced blocks and Python source in an answer, in time linear in its length for any content."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _FENCE = "```"
 
 
 def fenced_blocks(text: str) -> Iterator[tuple[str, str]]:
-    """(language, body) of each fenced block; one that never closes goes on to the end."""
+    """(language, body) of each fenced block; an unclosed one extends to the end of the text."""
     at = 0
     while (start := text.find(_FENCE, at)) >= 0:
         line_end = text.find("\n", start)
@@ -25,7 +25,7 @@ def fenced_blocks(text: str) -> Iterator[tuple[str, str]]:
 
 
 def python_source(text: str) -> str:
-    """The fenced Python blocks joined, or all fenced blocks where none is named, or the whole text."""
+    """The fenced Python blocks, joined; without any, all fenced blocks; without those, the whole text."""
     blocks = list(fenced_blocks(text))
     python = [body for language, body in blocks if language in ("python", "py", "python3")]
     return "\n\n".join(python or [body for _, body in blocks] or [text])

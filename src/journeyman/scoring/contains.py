@@ -1,4 +1,4 @@
-"""contains: every text of the row's `contains` stands in the answer."""
+"""contains: every text in the row's `contains` occurs in the answer."""
 
 from __future__ import annotations
 

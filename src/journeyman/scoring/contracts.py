@@ -1,4 +1,4 @@
-"""What a check is, what it gets and what it returns. Every other module of this package builds on this one."""
+"""The types of checks, of their input and of their results. All other modules of this package build on this one."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ _MOST_TEXT = 500
 
 @dataclass(frozen=True)
 class Limits:
-    """What one run of model-written code may use; processor time and memory for each of the sandbox's two processes.
+    """Limits for one run of model-written code. Processor time and memory apply to each of the sandbox's two processes.
 
     Attributes:
-        wall_s: from the moment at which foreign code may begin; starting has a limit of its own.
-        unsafe: run even where no walls can be had.
-        bubblewrap: let it build the walls where it works.
+        wall_s: wall time from when foreign code may start; starting the sandbox has its own limit.
+        unsafe: run the code even if no sandbox is available.
+        bubblewrap: use bubblewrap if it works.
     """
 
     wall_s: float = 5.0
@@ -33,8 +33,8 @@ class Limits:
 
 @dataclass(frozen=True)
 class RunResult:
-    """What the sandbox returns. `passed` is None where the code could not be run at all; `reason` is why it is not
-    True."""
+    """The result of a run in the sandbox. `passed` is None if the code could not be run at all; `reason` explains any
+    value but True."""
 
     passed: bool | None
     reason: Reason | None = None
@@ -42,13 +42,13 @@ class RunResult:
 
 @dataclass(frozen=True)
 class Answer:
-    """What is judged.
+    """An answer to be scored.
 
     Attributes:
-        text, finish_reason, calls: what the model said, and why it ended.
+        text, finish_reason, calls: the model's answer and why it ended.
         data: the row's `check`.
-        task: what was asked, without the system prompt.
-        reference, reference_calls: what the teacher answered; None where that is not known.
+        task: the question, without the system prompt.
+        reference, reference_calls: the teacher's answer; `reference` is None if it is not known.
     """
 
     text: str
@@ -61,27 +61,27 @@ class Answer:
     task: str = ""
 
     def expected_text(self) -> str:
-        """The row's `expected`, else the teacher's answer, else nothing."""
+        """The row's `expected`, else the teacher's answer, else ""."""
         expected = self.data.get("expected")
         return expected if isinstance(expected, str) else self.reference or ""
 
 
 @dataclass(frozen=True)
 class CheckResult:
-    """The outcome of one check. What the reason holds of answers and rows is as it was: see `safe`."""
+    """The outcome of one check. The reason may quote answers and rows unchanged: see `safe`."""
 
     outcome: Outcome
     reason: Reason | None = None
 
     def safe(self) -> CheckResult:
-        """The same, with every text of the reason cut and safe to show."""
+        """The same result with every text of the reason shortened and made safe to show."""
         if self.reason is None:
             return self
         texts = {name: plain(text, _MOST_TEXT) for name, text in self.reason.details.items() if isinstance(text, str)}
         return replace(self, reason=replace(self.reason, **texts))
 
-    def told(self) -> str:
-        """The reason as a sentence; "" where there is none."""
+    def why(self) -> str:
+        """The reason as a sentence; "" if there is none."""
         return "" if self.reason is None else self.reason.sentence()
 
 
@@ -90,7 +90,7 @@ Check = Callable[[Answer], CheckResult]
 
 @dataclass(frozen=True)
 class Judgement:
-    """What a role's checks say together: the check that decides, its finding, and every outcome that was asked for."""
+    """The combined result of a role's checks: the deciding check, its result, and every outcome."""
 
     check: str
     finding: CheckResult

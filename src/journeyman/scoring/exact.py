@@ -1,4 +1,4 @@
-"""exact and normalized: the answer is the row's `expected` text, or the teacher's answer where the row names none."""
+"""exact and normalized: the answer equals the row's `expected` text, or the teacher's answer if the row has none."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def exact(answer: Answer) -> CheckResult:
 
 
 def normalized(answer: Answer) -> CheckResult:
-    """Without case, punctuation at the ends of words, and runs of white space (Unicode NFKC)."""
+    """Ignores case, punctuation at the ends of words, and differences in white space (Unicode NFKC)."""
     return _compare(answer, normal_form)
 
 
@@ -27,7 +27,7 @@ def normal_form(text: str) -> str:
 
 def _compare(answer: Answer, form: Callable[[str], str]) -> CheckResult:
     if not isinstance(answer.data.get("expected", ""), str):
-        return CheckResult("unscored", DataOfOtherType("expected", "a text"))
+        return CheckResult("unscored", DataOfOtherType("expected", "text"))
     found, expected = form(answer.text), form(answer.expected_text())
     if not expected:
         return CheckResult("unscored", NothingExpected())

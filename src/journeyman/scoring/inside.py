@@ -1,4 +1,4 @@
-"""Starts a sandbox, reads what is reported, with a bound on bytes and time, and leaves nothing running."""
+"""Starts a sandbox, reads its reports with limits on bytes and time, and leaves nothing running."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from pathlib import Path
 from typing import Any
 
 START_S = 30.0
-"""How long the walls may take on a machine that is busy with other work; the answer's own time begins after them."""
+"""How long building the sandbox may take on a busy machine; the answer's own time starts afterwards."""
 _MOST_BYTES = 64 << 10
 
 
 @dataclass
 class Inside:
-    """What came out.
+    """Everything that a sandbox reported.
 
     Attributes:
         begun: foreign code may have run.
-        verdict: the judge's, None where it gave none.
-        ends: how the processes `judge` and `answer` ended, as wait statuses.
+        outcome: what the judge's process reported; None if it reported nothing.
+        ends: wait statuses of the processes `judge` and `answer`.
         error: the last line that the sandbox itself wrote.
     """
 
     begun: bool = False
-    verdict: dict[str, Any] | None = None
+    outcome: dict[str, Any] | None = None
     ends: dict[str, int] = field(default_factory=dict)
     error: str = ""
     out_of_time: bool = False
@@ -50,16 +50,17 @@ class Inside:
             self.first_process = _handle_of(said["child-pid"], self.child)
         elif said.get("begun"):
             self.begun = True
-        elif "passed" in said and self.verdict is None:
-            self.verdict = said
+        elif "passed" in said and self.outcome is None:
+            self.outcome = said
         elif "judge" in said and "answer" in said:
             self.ends = said
 
 
 def run_inside(command: Sequence[str], job: bytes, wall_s: float) -> Inside:
-    """Runs the command, with `job` on its input and two handles of the pipe that it reports on.
+    """Runs the command, with `job` on its standard input and two handles of the pipe that it reports on.
 
-    `{report}` and `{info}` in it stand for their numbers: bubblewrap closes what it has used.
+    `{report}` and `{info}` in the command are replaced by their numbers. There are two because bubblewrap closes the
+    one that it has used.
     """
     readable, report = os.pipe()
     info = os.dup(report)
@@ -86,7 +87,7 @@ def run_inside(command: Sequence[str], job: bytes, wall_s: float) -> Inside:
 
 
 def _listen(inside: Inside, reports: int, errors: int, wall_s: float) -> None:
-    """Until both pipes are closed or time is up. What is too much is read and dropped: nobody inside is held up."""
+    """Reads until both pipes are closed or time is up. Excess output is read and dropped, so no writer blocks."""
     kept = {reports: bytearray(), errors: bytearray()}
     begun, deadline, taken = False, time.monotonic() + START_S, 0
     with selectors.DefaultSelector() as selector:
@@ -95,7 +96,7 @@ def _listen(inside: Inside, reports: int, errors: int, wall_s: float) -> None:
         while selector.get_map():
             ready = selector.select(max(0.0, deadline - time.monotonic()))
             if not ready:
-                inside.out_of_time = inside.verdict is None
+                inside.out_of_time = inside.outcome is None
                 break
             for key, _ in ready:
                 part = os.read(key.fd, 1 << 16)
@@ -113,7 +114,7 @@ def _listen(inside: Inside, reports: int, errors: int, wall_s: float) -> None:
 
 
 def _documents(data: bytearray) -> list[str]:
-    """One JSON object each; bubblewrap writes its own over several lines."""
+    """The text of each JSON object; bubblewrap's spans several lines."""
     text = data.decode("utf-8", "replace")
     decoder, found, at = json.JSONDecoder(), [], 0
     while (at := text.find("{", at)) >= 0:
@@ -127,7 +128,7 @@ def _documents(data: bytearray) -> list[str]:
 
 
 def _handle_of(pid: object, parent: int) -> int | None:
-    """A handle of the sandbox's first process: with that one all others end."""
+    """A handle to the sandbox's first process; when it ends, all the others do."""
     if not isinstance(pid, int) or not hasattr(os, "pidfd_open"):
         return None
     try:
@@ -141,7 +142,7 @@ def _handle_of(pid: object, parent: int) -> int | None:
 
 
 def _end(child: subprocess.Popen[bytes], first_process: int | None) -> None:
-    """Ends the first process inside, and waits for the one outside, which waits for it: then none is left."""
+    """Kills the first process inside and waits for the one outside, which waits for it: then none is left."""
     if first_process is not None:
         with contextlib.suppress(ProcessLookupError):
             signal.pidfd_send_signal(first_process, signal.SIGKILL)
@@ -150,7 +151,7 @@ def _end(child: subprocess.Popen[bytes], first_process: int | None) -> None:
             child.wait(timeout=10)
         except subprocess.TimeoutExpired:
             pass
-    # Without a first process, or where it does not end: what is left dies with the one outside.
+    # If the first process is not known or does not end, the rest dies with the one outside.
     with contextlib.suppress(ProcessLookupError):
         os.killpg(child.pid, signal.SIGKILL)
     child.wait()

@@ -1,8 +1,8 @@
-"""A scorer of Inspect AI as a check: `inspect:includes`, or one of the person's own as `inspect:file.py:function`.
+"""Inspect AI scorers as checks: `inspect:includes`, or a user's own as `inspect:file.py:function`.
 
-The scorer is made without arguments; one that needs some is wrapped in a function of one's own. Its target is the
-row's `expected` (a text or several), else the teacher's answer; its value must reach the row's `least_score`, or else
-1, which is Inspect's CORRECT. Needs the package inspect-ai (https://inspect.aisi.org.uk).
+The scorer is created without arguments; wrap one that needs arguments in a function. Its target is the row's `expected`
+(one text or several), else the teacher's answer. Its value must reach the row's `least_score`, by default 1, which is
+Inspect's CORRECT. Requires the package inspect-ai (https://inspect.aisi.org.uk).
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ PREFIX = "inspect:"
 
 @cache
 def load_scorer(name: str, folder: Path) -> Check:
-    """The check that `name` stands for, in this process.
+    """Loads the check `name` in this process.
 
     Raises:
-        UsageError: inspect-ai is not installed, or has no such scorer, or the file has no such function.
+        UsageError: inspect-ai is not installed or has no such scorer, or the file has no such function.
     """
     try:
         import inspect_ai.scorer as scorers
@@ -40,7 +40,7 @@ def load_scorer(name: str, folder: Path) -> Check:
         score = make()
     except TypeError as error:
         raise UsageError(
-            f"check {name!r}: it cannot be made without arguments: {error}",
+            f"check {name!r} cannot be created without arguments: {error}",
             "Wrap it in a function of your own: inspect:file.py:function",
         ) from error
     to_number = scorers.value_to_float()

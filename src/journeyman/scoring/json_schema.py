@@ -1,4 +1,4 @@
-"""json_schema: the answer is one JSON document that the row's `schema` accepts (JSON Schema 2020-12)."""
+"""json_schema: the answer is a single JSON document that is valid under the row's `schema` (JSON Schema 2020-12)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Judges answers one after the other in a thread of its own, so that a stop is heard while a check is at work."""
+"""Scores answers one after the other in a separate thread, so that a stop takes effect while a check is running."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ _MOST_LINES = 5
 
 
 def each_judged(judged: Callable[[_T], _R], answers: Sequence[_T], reporter: Reporter) -> list[_R]:
-    """`judged(answer)` for each, in order, with progress.
+    """Returns `judged(answer)` for each answer, in order, and reports progress.
 
     Raises:
-        Interrupted: asked to stop. The check at hand is left behind; its limits end it.
+        Interrupted: a stop was requested. The current check is abandoned; its limits end it.
     """
     done: SimpleQueue[tuple[_R | None, BaseException | None]] = SimpleQueue()
     over = threading.Event()
@@ -33,7 +33,7 @@ def each_judged(judged: Callable[[_T], _R], answers: Sequence[_T], reporter: Rep
                 return
             try:
                 done.put((judged(answer), None))
-            except BaseException as error:  # raised where the results are read
+            except BaseException as error:  # raised again where the results are read
                 done.put((None, error))
                 return
 
@@ -43,8 +43,8 @@ def each_judged(judged: Callable[[_T], _R], answers: Sequence[_T], reporter: Rep
         while len(made) < len(answers):
             if reporter.stop_requested:
                 raise Interrupted(
-                    f"stopped with {len(answers) - len(made)} answers to judge",
-                    "Run it again: no answer is asked twice",
+                    f"stopped with {len(answers) - len(made)} answers still to be scored",
+                    "Run the same command again to resume: cached answers are not requested again",
                 )
             try:
                 result, error = done.get(timeout=_LOOK_EVERY_S)
@@ -59,14 +59,14 @@ def each_judged(judged: Callable[[_T], _R], answers: Sequence[_T], reporter: Rep
     return made
 
 
-def unscored_lines(verdicts: Sequence[Score]) -> list[str]:
-    """What a person should hear of answers that nothing decided: how many for each check, with one row's reason."""
+def unscored_lines(scores: Sequence[Score]) -> list[str]:
+    """One line for each check that left answers unscored: how many, with one row's reason as an example."""
     by_check: dict[str, list[Score]] = {}
-    for verdict in verdicts:
-        if verdict.outcome == "unscored":
-            by_check.setdefault(verdict.check, []).append(verdict)
+    for score in scores:
+        if score.outcome == "unscored":
+            by_check.setdefault(score.check, []).append(score)
     return [
-        f"{len(mine)} answers unscored by {plain(check, 60)}, among them row {plain(mine[0].id, 60)}: "
+        f"{len(mine)} answers unscored by {plain(check, 60)}, for example row {plain(mine[0].id, 60)}: "
         f"{plain(mine[0].why(), 200)}"
         for check, mine in sorted(by_check.items(), key=lambda pair: -len(pair[1]))[:_MOST_LINES]
     ]

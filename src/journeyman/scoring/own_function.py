@@ -1,9 +1,8 @@
-"""A check of the person's own: `file.py:function` beside journeyman.toml.
+"""A user's own check: `file.py:function`, with file.py next to journeyman.toml.
 
-The function takes the answer's text and the row's `check` data, and gives True, False, None where it cannot tell,
-or one of these with a reason: (False, "too long"). It is the person's own code: it runs with the person's rights and
-environment, but in a child process (bounded.py), so that neither an exit nor a loop without end holds up the others.
-What it prints is not shown.
+The function takes the answer's text and the row's `check` data. It returns True, False, None if it cannot decide, or
+one of these with a reason: (False, "too long"). It runs with the user's rights and environment, but in a child process
+(bounded.py), so that an exit or an endless loop does not affect the other answers. Its output is not shown.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ _OUTCOMES: Mapping[bool | None, Outcome] = {True: "pass", False: "fail", None: "
 
 
 def load_check(name: str, folder: Path) -> Check:
-    """The check that `name` stands for, in this process.
+    """Loads the check `name` in this process.
 
     Raises:
         UsageError: no such file or function.
@@ -32,16 +31,16 @@ def load_check(name: str, folder: Path) -> Check:
 
     def check(answer: Answer) -> CheckResult:
         said = asked(answer.text, dict(answer.data))
-        verdict, why = said if isinstance(said, tuple) and len(said) == 2 else (said, "")
-        if verdict is not None and not isinstance(verdict, bool):
-            return CheckResult("unscored", CheckGaveOther(name, repr(verdict)))
-        return CheckResult(_OUTCOMES[verdict], Text(text) if (text := str(why)) else None)
+        passed, why = said if isinstance(said, tuple) and len(said) == 2 else (said, "")
+        if passed is not None and not isinstance(passed, bool):
+            return CheckResult("unscored", CheckGaveOther(name, repr(passed)))
+        return CheckResult(_OUTCOMES[passed], Text(text) if (text := str(why)) else None)
 
     return check
 
 
 def load_function(place: str, folder: Path, name: str) -> Callable[..., Any]:
-    """What `place`, a file.py:function below `folder`, stands for; `name` is the check in errors."""
+    """Loads the function `place` (file.py:function) in `folder`; errors call the check `name`."""
     file, _, function = place.partition(":")
     return _load((folder / file).resolve(), function, name)
 
@@ -49,8 +48,12 @@ def load_function(place: str, folder: Path, name: str) -> Callable[..., Any]:
 @cache
 def _load(path: Path, function: str, name: str) -> Callable[..., Any]:
     if not path.is_file():
-        raise UsageError(f"check {name!r}: no file {path}", "Write it as file.py:function, beside journeyman.toml")
+        raise UsageError(
+            f"check {name!r}: no file {path}", "Use file.py:function, with file.py next to journeyman.toml"
+        )
     found = runpy.run_path(str(path)).get(function)
     if not callable(found):
-        raise UsageError(f"check {name!r}: {path.name} has no function {function!r}", "Write it as file.py:function")
+        raise UsageError(
+            f"check {name!r}: {path.name} has no function {function!r}", f"Define it in {path.name}, or fix the name"
+        )
     return found  # type: ignore[no-any-return]

@@ -1,7 +1,7 @@
-"""Applies unified diffs to files in memory, as `git apply --recount` does, without git and its configuration.
+"""Applies unified diffs to files in memory like `git apply --recount`, but without git and its configuration.
 
-Context must match exactly, at the stated line or at an offset; nothing is fuzzed. A hunk that begins at line 1 must
-match the file's beginning, and one without context at its end must match the file's end. Files can be changed,
+Context must match exactly, at the stated line or at an offset; there is no fuzzy matching. A hunk that starts at line 1
+must match the beginning of the file, and one without trailing context must match its end. Files can be changed,
 created, deleted, renamed and copied.
 Source: git's documentation of git-apply.
 """
@@ -24,10 +24,10 @@ from journeyman.scoring.row_files import MOST_BYTES, nested
 
 
 def apply_patch(files: Mapping[str, str], diff: str) -> dict[str, str]:
-    """The files after the diff: path → content.
+    """The files after the diff is applied: path → content.
 
     Raises:
-        PatchError: it holds no patch, or one does not apply.
+        PatchError: the diff contains no patch, or one that does not apply.
     """
     after = dict(files)
     patches = parsed(diff)
@@ -65,7 +65,7 @@ def _apply(patch: FilePatch, files: dict[str, str]) -> None:
 
 
 def _place(lines: Sequence[str], done: Sequence[bool], hunk: Hunk) -> int | None:
-    """Where the hunk's old lines stand: nearest to the stated place, earlier before later."""
+    """Where the hunk's old lines are: the match nearest to the stated line, the earlier one of two equally near."""
     last = len(lines) - len(hunk.old)
     if last < 0:
         return None
@@ -87,7 +87,7 @@ def _place(lines: Sequence[str], done: Sequence[bool], hunk: Hunk) -> int | None
 
 
 def _lines(text: str) -> list[str]:
-    """Split at \\n alone: a carriage return belongs to its line."""
+    """Splits at \\n only: a carriage return belongs to its line."""
     lines = [line + "\n" for line in text.split("\n")]
     lines[-1] = lines[-1][:-1]
     return lines if lines[-1] else lines[:-1]

@@ -1,7 +1,7 @@
-"""patch_applies: the answer's diff applies to the row's `files` (path → content), as `git apply --check
---recount` has it: hunks whose counts are wrong are counted again.
+"""patch_applies: the answer's diff applies to the row's `files` (path → content), with the rules of `git apply --check
+--recount`: wrong line counts in hunks are corrected.
 
-The files stay in memory and no program runs: git obeys the configuration that it finds beside the files.
+The files stay in memory and no program runs, because git would obey configuration that it finds among the files.
 """
 
 from __future__ import annotations

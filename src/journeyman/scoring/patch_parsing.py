@@ -1,4 +1,4 @@
-"""Reads unified diffs, as git writes them or as `diff -u` does, into patches of single files.
+"""Parses unified diffs, in git's form or that of `diff -u`, into patches of single files.
 
 Modes are ignored; links, submodules and binary patches are refused. Source: git's documentation of its diff format.
 """
@@ -24,7 +24,7 @@ _HEADERS = (
 
 
 class PatchError(ValueError):
-    """Why a diff does not apply; what it quotes of the answer is one line."""
+    """A diff that cannot be read or applied; text quoted from the answer is a single line."""
 
     def __init__(self, reason: Reason) -> None:
         super().__init__(reason.sentence())
@@ -33,7 +33,7 @@ class PatchError(ValueError):
 
 @dataclass
 class Hunk:
-    """A place of a file, before and after. Lines keep their ends: "a\\n", or "a" where the file ends without one."""
+    """One change of a file. Lines keep their line ends: "a\\n", or "a" if the file ends without one."""
 
     start: int
     new_start: int
@@ -44,7 +44,7 @@ class Hunk:
 
 @dataclass
 class FilePatch:
-    """What happens to one file: `old` is None where it is created, `new` where it is deleted."""
+    """The changes of one file: `old` is None if it is created, `new` is None if it is deleted."""
 
     old: str | None
     new: str | None
@@ -53,10 +53,10 @@ class FilePatch:
 
 
 def parsed(diff: str) -> list[FilePatch]:
-    """The patches in a text, in their order; lines that belong to none are passed over.
+    """The patches in a text, in order; lines that belong to none are skipped.
 
     Raises:
-        PatchError: one cannot be read, or is of a kind that is refused.
+        PatchError: a patch cannot be read or is of a kind that is refused.
     """
     lines = diff.split("\n")
     patches: list[FilePatch] = []
@@ -115,7 +115,7 @@ def _from_headers(seen: Mapping[str, str], names: tuple[str, str] | None) -> Fil
         if header in seen:
             return _name(seen[header], strip=True)
         if names is None:
-            raise PatchError(PatchNotRead("a patch whose file names cannot be told"))
+            raise PatchError(PatchNotRead("a patch with ambiguous file names"))
         return _checked(names[fallback])
 
     if "rename to" in seen or "copy to" in seen:
@@ -139,7 +139,7 @@ def _traditional(old: str, new: str) -> FilePatch:
 
 
 def _names_of_header(line: str) -> tuple[str, str] | None:
-    """Both names of `diff --git a/x b/x`; None where a space in them makes it ambiguous."""
+    """Both names of `diff --git a/x b/x`; None if spaces or quotes in them make the line ambiguous."""
     rest = line[len("diff --git ") :].rstrip("\r")
     if rest.startswith('"'):
         return None
@@ -151,12 +151,12 @@ def _names_of_header(line: str) -> tuple[str, str] | None:
 
 
 def _name(text: str, strip: bool) -> str | None:
-    """A header's file name without its time stamp, its quotes and its first part; None for /dev/null."""
+    """A header's file name without timestamp, quotes and first path component; None for /dev/null."""
     text = text.rstrip("\r")
     if text.startswith('"'):
         end = re.match(r'"((?:[^"\\]|\\.)*)"', text)
         if end is None:
-            raise PatchError(PatchNotRead("a file name whose quotes do not close"))
+            raise PatchError(PatchNotRead("a file name with an unclosed quote"))
         raw = _QUOTED.sub(lambda found: chr(_ESCAPES.get(found[1]) or int(found[1], 8)), end[1])
         try:
             text = raw.encode("latin-1").decode()
@@ -166,7 +166,7 @@ def _name(text: str, strip: bool) -> str | None:
         text = text.split("\t")[0].rstrip()
     if text == "/dev/null":
         return None
-    # git strips one part of the path (-p1); a bare name has none to strip.
+    # git strips one component of the path (-p1); a bare name has none.
     return _checked(text.partition("/")[2] if strip and "/" in text else text)
 
 
@@ -190,7 +190,7 @@ def _read_hunks(lines: Sequence[str], place: int, patch: FilePatch) -> int:
 
 
 def _body(lines: Sequence[str], start: int) -> list[str]:
-    """The lines that may belong to the hunk: up to what can only be something else."""
+    """The lines that may belong to the hunk, up to the first one that cannot."""
     end = start
     while end < len(lines) and (not lines[end] or lines[end][0] in " +-\\") and not _is_traditional(lines, end):
         end += 1
@@ -198,12 +198,12 @@ def _body(lines: Sequence[str], start: int) -> list[str]:
 
 
 def _by_counts(body: Sequence[str], old: int, new: int) -> list[str] | None:
-    """As many lines as the header says; None where they are not there, and the lines themselves must tell."""
+    """As many lines as the header states; None if the counts do not fit, so that the lines themselves must decide."""
     for place, line in enumerate(body):
         if old == new == 0:
             rest = 1 if line.startswith(_NO_NEWLINE) else 0
             left = body[place + rest :]
-            # More changed lines after the count is used up: the header is wrong.
+            # Changed lines follow after the count is used up, so the header is wrong.
             return None if any(one[:1] in ("+", "-") for one in left) else list(body[: place + rest])
         sign = line[:1] or " "
         old -= sign in " -"

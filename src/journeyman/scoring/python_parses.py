@@ -1,4 +1,4 @@
-"""python_parses: the answer's Python is syntactically right and is not empty."""
+"""python_parses: the answer's Python code is valid syntax and not empty."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""python_runs: the answer's code runs to its end without an error, in the sandbox."""
+"""python_runs: the answer's code runs to its end in the sandbox without an error."""
 
 from __future__ import annotations
 

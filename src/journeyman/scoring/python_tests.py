@@ -1,4 +1,4 @@
-"""python_tests: the answer's code runs and passes the row's `tests`, a Python source of assertions."""
+"""python_tests: the answer's code runs and passes the row's `tests`, Python source with assertions."""
 
 from __future__ import annotations
 

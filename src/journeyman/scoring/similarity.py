@@ -1,7 +1,7 @@
-"""similarity: the words of the answer resemble those of the teacher's (or of the row's `expected`).
+"""similarity: the answer's words are similar to those of the teacher's answer (or of the row's `expected`).
 
-The measure is the F1 of the longest common subsequence of words: ROUGE-L (Lin, 2004). A row's `similarity`
-sets the least value that passes, from 0 to 1.
+The measure is ROUGE-L (Lin, 2004): the F1 score of the longest common subsequence of words. A row's `similarity` sets
+the lowest value that passes, from 0 to 1.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ def similarity(answer: Answer) -> CheckResult:
 
 
 def rouge_l(found: Sequence[str], expected: Sequence[str]) -> float:
-    """F1 of the longest common subsequence; 0 where either is empty."""
+    """The F1 score of the longest common subsequence; 0 if either is empty."""
     common = _common_subsequence(found, expected)
     return 2 * common / (len(found) + len(expected)) if common else 0.0
 
 
 def _common_subsequence(left: Sequence[str], right: Sequence[str]) -> int:
-    """Its length, by Hunt and Szymanski (1977): the longest rising chain of places that match."""
+    """Its length, by Hunt and Szymanski (1977): the longest increasing sequence of matching places."""
     places: dict[str, list[int]] = defaultdict(list)
     for place, word in enumerate(right):
         places[word].append(place)

@@ -1,4 +1,4 @@
-"""Sums up what the checks said: each arm of a role with its interval, and the arms row by row against each other."""
+"""Summarizes scores: each arm of a role with its interval, and the arms compared with each other on the same rows."""
 
 from __future__ import annotations
 
@@ -16,13 +16,12 @@ _MOST_LATENCIES = 200
 
 
 class Results:
-    """Everything that an evaluation asked, timed and judged.
+    """All answers, timings and scores of an evaluation.
 
     Attributes:
-        groups: row → its group; rows of one group may turn out alike.
-        arms: in the order in which they are shown.
+        groups: row → its group; outcomes of rows in the same group may be correlated.
+        arms: the arms in the order in which they are shown.
         ships: the arms that may ship, "tuned" first.
-        timed: answers that were asked for once more, alone.
     """
 
     def __init__(
@@ -32,37 +31,38 @@ class Results:
         ships: Sequence[str],
         predictions: Sequence[Prediction],
         timed: Sequence[Prediction],
-        verdicts: Sequence[Score],
+        scores: Sequence[Score],
     ) -> None:
+        """`timed`: answers that were requested once more, one at a time."""
         self.groups, self.arms, self.ships = groups, arms, ships
-        self._predictions, self._timed, self._verdicts = predictions, timed, verdicts
+        self._predictions, self._timed, self._scores = predictions, timed, scores
 
     def summary(self, role: str, confidence: float) -> RoleSummary:
-        """One role's result; the role "all" pools every row."""
-        mine = [v for v in self._verdicts if role in (EVERY_ROLE, v.role)]
-        outcomes = {arm: {v.id: v.outcome for v in mine if v.arm == arm} for arm in self.arms}
-        rows = {v.id for v in mine}
+        """One role's result; the role "all" covers all rows."""
+        mine = [one for one in self._scores if role in (EVERY_ROLE, one.role)]
+        outcomes = {arm: {one.id: one.outcome for one in mine if one.arm == arm} for arm in self.arms}
+        rows = {one.id for one in mine}
         return RoleSummary(
             rows=len(rows),
             groups=len({self.groups[row] for row in rows}),
-            arms={arm: self._arm(role, arm, [v for v in mine if v.arm == arm], confidence) for arm in self.arms},
+            arms={arm: self._arm(role, arm, [one for one in mine if one.arm == arm], confidence) for arm in self.arms},
             versus={
                 ship: {arm: self._pair(outcomes[ship], outcomes[arm], confidence) for arm in self.arms if arm != ship}
                 for ship in self.ships
             },
         )
 
-    def _arm(self, role: str, arm: str, verdicts: Sequence[Score], confidence: float) -> ArmSummary:
-        outcomes = [v.outcome for v in verdicts]
-        scored = [v.id for v in verdicts if v.outcome != "unscored"]
+    def _arm(self, role: str, arm: str, scores: Sequence[Score], confidence: float) -> ArmSummary:
+        outcomes = [one.outcome for one in scores]
+        scored = [one.id for one in scores if one.outcome != "unscored"]
         asked = [p for p in (*self._predictions, *self._timed) if p.arm == arm and role in (EVERY_ROLE, p.role)]
-        # Once each: where all are asked one at a time, they are not asked again.
+        # Each answer once: if all were requested one at a time anyway, none is requested again for its timing.
         alone = {p.id: p for p in asked if p.load is None or p.load == 1}
         loaded = [p for p in asked if p.load is not None and p.load > 1]
         return ArmSummary(
             success=self._rate(outcomes.count("pass"), scored, confidence),
             unscored=outcomes.count("unscored"),
-            failures=_failures([v for v in verdicts if v.outcome == "fail"]),
+            failures=_failures([one for one in scores if one.outcome == "fail"]),
             speed=speed_of(list(alone.values()), confidence),
             under_load=speed_of(loaded, confidence),
         )
@@ -103,8 +103,11 @@ class Results:
 
 
 def _failures(failed: Sequence[Score]) -> list[Failures]:
-    """By check and code, each with the first one's reason as an example; most first."""
-    kinds = [(v.check, "" if v.reason is None else str(v.reason.details.get("cause") or v.reason.code)) for v in failed]
+    """Failures counted by check and code, the most frequent first, each with the first one's reason as an example."""
+    kinds = [
+        (one.check, "" if one.reason is None else str(one.reason.details.get("cause") or one.reason.code))
+        for one in failed
+    ]
     first = dict(zip(reversed(kinds), reversed(failed), strict=True))
     return [
         Failures(check=check, code=code, n=n, example=first[check, code].reason)
@@ -113,7 +116,7 @@ def _failures(failed: Sequence[Score]) -> list[Failures]:
 
 
 def speed_of(predictions: Sequence[Prediction], confidence: float) -> Speed | None:
-    """How fast these answers came; None where none was timed."""
+    """The speed of these answers; None if none was timed."""
     timed = [p for p in predictions if p.latency_s is not None]
     latencies = sorted(p.latency_s for p in timed if p.latency_s is not None)
     if not latencies:

@@ -1,7 +1,7 @@
-"""tool_call: the answer calls the right tools with the right arguments.
+"""tool_call: the answer calls the expected tools with the expected arguments.
 
-Right are the row's `calls` (a list of {name, arguments}), or the teacher's. Arguments are compared as JSON
-values: neither the order of keys nor white space counts, and 1 is 1.0. The order of calls does not count.
+Expected are the row's `calls` (a list of {name, arguments}), or the teacher's. Arguments are compared as JSON values:
+the order of keys and white space do not matter, and 1 equals 1.0. The order of calls does not matter either.
 """
 
 from __future__ import annotations

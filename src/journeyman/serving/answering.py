@@ -1,6 +1,6 @@
-"""A request that was checked goes to the engine, and its answer to the client: whole or streamed.
+"""Sends validated requests to the engine and returns its answers, whole or streamed.
 
-A client that leaves takes its request along: the connection to the engine is closed, and the engine, which looks
+If a client disconnects, its request is cancelled: the connection to the engine is closed, and the engine, which watches
 for that, stops working on it.
 """
 
@@ -30,12 +30,12 @@ _PATH = "/v1/chat/completions"
 _CLIENT_LEFT = 499
 _AGAIN_S = "2"
 _UNREAD = Retry(tries=2, first_wait_s=0.05, statuses=frozenset(), errors=(httpx.RemoteProtocolError,))
-"""Once more, and only for a connection that was closed without an answer: the request may be what ended the engine."""
+"""A single retry, and only if the connection was closed without an answer: the request may have crashed the engine."""
 
 
 @dataclass(frozen=True)
 class Answering:
-    """Puts requests to the engine that runs now."""
+    """Sends requests to the currently running engine."""
 
     kept: KeptEngine
     client: httpx.AsyncClient
@@ -43,7 +43,7 @@ class Answering:
     async def answer(
         self, request: Request, asked: dict[str, Any], role: str, seen: Conversation, headers: Mapping[str, str]
     ) -> Response:
-        """The response to `asked`, the engine's form of a request for a role; values in `seen` are put back."""
+        """The response to `asked`, the engine's form of a request for a role, with the values of `seen` restored."""
         engine = self.kept.ready()
         if engine is None:
             return self._no_answer(503)
@@ -59,7 +59,7 @@ class Answering:
         if asked.get("stream") and upstream.status_code == 200:
             pieces = served_stream(upstream, role, seen, in_json=in_json, why=kept.why_not)
             return StreamedAnswer(upstream, pieces, headers)
-        await upstream.aread()  # a stream that the engine refuses is a whole answer
+        await upstream.aread()  # a refused stream arrives as a whole answer
         await upstream.aclose()
         return _whole(upstream, role, seen, in_json, headers)
 
@@ -67,7 +67,7 @@ class Answering:
         return JSONResponse(error_object(self.kept.why_not()), status_code=status, headers={"retry-after": _AGAIN_S})
 
     async def _ask(self, engine: ServedEngine, asked: dict[str, Any]) -> httpx.Response:
-        """The engine's response. A connection that it drops before it has read the request is made again, once."""
+        """The engine's response. A connection that it drops before reading the request is retried once."""
         made = self.client.build_request("POST", engine.address + _PATH, headers=engine.headers, json=asked)
         streamed = bool(asked.get("stream"))
         return await with_retries_async(
@@ -81,7 +81,7 @@ def _whole(
     try:
         answer = json.loads(upstream.content)
     except ValueError:
-        return error_response(502, "the engine answered something that is not JSON")
+        return error_response(502, "the engine's answer is not JSON")
     if upstream.status_code != 200:
         return _engine_error(upstream.status_code, answer)
     answer = named(answer, role)
@@ -91,16 +91,16 @@ def _whole(
 
 
 def _engine_error(status: int, answer: Any) -> Response:
-    """What the engine says of a request, without its paths; its failures are ours, its refusals the client's."""
+    """The engine's error without its paths. Its failures become 502; its refusals keep their status."""
     error = answer.get("error") if isinstance(answer, dict) else None
     message = error.get("message") if isinstance(error, dict) else None
     kind = error.get("type") if isinstance(error, dict) else None
     code = "context_length_exceeded" if kind == "exceed_context_size_error" else None
-    return error_response(status if status < 500 else 502, str(message or "the engine refuses"), code=code)
+    return error_response(status if status < 500 else 502, str(message or "the engine refused"), code=code)
 
 
 class StreamedAnswer(StreamingResponse):
-    """A stream that lets go of the engine however it ends: read to its end, left by its client, or cut."""
+    """A stream that closes the engine's connection however it ends: complete, abandoned by the client, or cut off."""
 
     def __init__(self, upstream: httpx.Response, content: Any, headers: Mapping[str, str]) -> None:
         super().__init__(content, media_type="text/event-stream", headers=dict(headers))
@@ -114,7 +114,7 @@ class StreamedAnswer(StreamingResponse):
 
 
 async def while_connected(request: Request, work: Coroutine[Any, Any, httpx.Response]) -> httpx.Response | None:
-    """What `work` returns; None, and the work cancelled, if the client of a request that was read leaves first."""
+    """The result of `work`; if the client disconnects first, cancels it and returns None. Read the body before."""
     task = asyncio.ensure_future(work)
     watch = asyncio.ensure_future(_disconnected(request))
     try:

@@ -1,4 +1,4 @@
-"""What the engine answers, as clients may see it: the role for the model's name, and nothing of this machine."""
+"""The engine's answers as clients see them: with the role as the model's name, and nothing about this machine."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _SHOWN = ("id", "object", "created", "choices", "usage", "timings")
 
 
 def named(answer: dict[str, Any], role: str) -> dict[str, Any]:
-    """An answer or a chunk of a stream with the role as its model; an error keeps its message without paths."""
+    """An answer or a chunk of a stream with the role as its model; an error's message is kept without paths."""
     if "error" in answer:
         error = answer["error"] if isinstance(answer["error"], dict) else {}
         message = without_paths(str(error.get("message", "the engine failed")))

@@ -1,7 +1,8 @@
 """An OpenAI-compatible server for one bundle: the role is the model's name.
 
-It stands in front of the engine: fields that are checked pass (serving.requests), what the base's template cannot take
-is refused (serving.prompts), and the system prompt is always the one that the role was trained and evaluated with.
+It runs in front of the engine. Validated fields are passed on (serving.requests), requests that the base's chat
+template does not support are refused (serving.prompts), and the system prompt is always the one with which the role was
+trained and evaluated.
 """
 
 from __future__ import annotations
@@ -41,19 +42,19 @@ _SMALL_BYTES, _LARGE_AT_A_TIME = 32 << 10, 2
 
 
 def conversation_of(bundle: BundleManifest) -> Conversation:
-    """A fresh set of placeholders, for what the training data had replaced."""
+    """A new set of placeholders for the kinds of values that were redacted in the training data."""
     return Redactor(bundle.redact.get("secrets", False), bundle.redact.get("personal", False)).conversation()
 
 
 def served_messages(
     bundle: BundleManifest, role: str, messages: Sequence[dict[str, Any]], seen: Conversation
 ) -> list[dict[str, Any]]:
-    """The conversation as it goes to the engine: under the role's trained system prompt, redacted as in training.
+    """The conversation for the engine: with the role's trained system prompt, redacted as in training.
 
-    Where the role was trained with prompts of its rows' own, the client's prompt is kept.
+    If the role was trained with varying system prompts, the client's is kept.
 
     Raises:
-        RequestError: the role's prompts have a frame, and the client's does not fit it.
+        RequestError: the role's system prompts have a fixed beginning and end that the client's does not match.
     """
     contract = bundle.prompts.get(role)
     places = [place for place, turn in enumerate(messages) if turn.get("role") not in SYSTEM]
@@ -70,13 +71,13 @@ def served_messages(
 
 def _unfit(role: str, contract: RolePrompt) -> str:
     return (
-        f"messages: {role!r} was trained under system prompts that begin with {contract.begins[:80]!r} and end with "
-        f"{contract.ends[-80:]!r}; send one of that form"
+        f"messages: {role!r} was trained with system prompts that begin with {contract.begins[:80]!r} and end with "
+        f"{contract.ends[-80:]!r}; send a system message of that form"
     )
 
 
 def engine_request(bundle: BundleManifest, asked: Asked, seen: Conversation) -> dict[str, Any]:
-    """The engine's request; `seen` gathers what was replaced in the client's."""
+    """The request for the engine; `seen` collects the values that are redacted in the client's."""
     request = dict(asked.options)
     request.setdefault("temperature", bundle.settings["temperature"])
     if "max_completion_tokens" not in request:
@@ -87,7 +88,7 @@ def engine_request(bundle: BundleManifest, asked: Asked, seen: Conversation) -> 
 
 
 def ignored_of(bundle: BundleManifest, asked: Asked) -> dict[str, str]:
-    """A header that names what the client sent and what changes nothing: system prompts before a fixed role's turns."""
+    """A header that lists everything in the request that has no effect, including replaced system prompts."""
     contract = bundle.prompts.get(asked.role)
     prompt = bundle.system_prompts.get(asked.role)
     replaced = contract is None or contract.kind == "fixed"
@@ -104,17 +105,17 @@ def make_app(
     say: Callable[[str], None] = lambda text: None,
     given_up: Callable[[], None] = lambda: None,
 ) -> Starlette:
-    """The ASGI application; the engine is started and stopped by the caller, and started again here if it ends.
+    """The ASGI application. The caller starts and stops the engine; the application restarts it if it ends.
 
-    `origin.Door` stands before it.
+    `origin.Door` wraps it.
 
     Args:
-        prompts: of the base that is served; None reads them out of the engine's file.
-        say: hears of an engine that ended, and that another answers.
-        given_up: called when starting it again has failed too often.
+        prompts: of the base that is served; None reads them from the engine's file.
+        say: called with a line of text when the engine ends and when it is running again.
+        given_up: called when restarting has failed too often.
 
     Raises:
-        InputError: a system prompt of the bundle holds a control token of the base.
+        InputError: a system prompt of the bundle contains a control token of the base.
     """
     prompts = prompts or PromptCheck(open_base(engine.settings.base))
     frames = {role: f"{one.begins} {one.ends}" for role, one in bundle.prompts.items()}
@@ -161,7 +162,7 @@ def make_app(
         body = await _read_body(request)
         if len(body) <= _SMALL_BYTES:
             wanted, asked, seen = engine_form(body)
-        else:  # so that the others' answers flow on; two at a time, since they share this process
+        else:  # in a thread, so that other answers are not delayed; at most two at a time, as all share this process
             async with request.app.state.large_requests:
                 wanted, asked, seen = await asyncio.to_thread(engine_form, body)
         answering: Answering = request.app.state.answering
@@ -175,7 +176,7 @@ def make_app(
     ]
     handlers: Any = {RequestError: _refused, HTTPException: _no_route, Exception: _failed}
     app = Starlette(routes=routes, lifespan=lifespan, exception_handlers=handlers)
-    app.router.redirect_slashes = False  # a redirect would name a host and carry no error object
+    app.router.redirect_slashes = False  # a redirect would name a host and contain no error object
     return app
 
 
@@ -186,12 +187,12 @@ async def _refused(request: Request, error: Exception) -> Response:
 
 async def _no_route(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    said = {404: "there is nothing at this path", 405: "this path does not take this method"}
+    said = {404: "no such path", 405: "this path does not support this method"}
     return error_response(error.status_code, said.get(error.status_code, error.detail), headers=error.headers)
 
 
 async def _failed(request: Request, error: Exception) -> Response:
-    return error_response(500, "the server failed; its terminal says why", code="internal_error")
+    return error_response(500, "the server failed; see its terminal", code="internal_error")
 
 
 async def _read_body(request: Request) -> bytes:

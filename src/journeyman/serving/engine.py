@@ -1,7 +1,7 @@
-"""Keeps an engine running while the port is open: one that ended is noticed, and another takes its place.
+"""Keeps an engine running while the server is up: an engine that ends is detected and replaced by a new one.
 
-Requests that the dead one had at hand fail, with an error that says so; what comes until the next one is ready
-is refused with 503. Asking again is the client's to decide: the request may be what killed it.
+Requests that the old engine was processing fail with an error that says so. Until the new one is ready, requests are
+refused with 503. Retrying is up to the client, because the request itself may have crashed the engine.
 """
 
 from __future__ import annotations
@@ -19,43 +19,43 @@ from journeyman.protocols import EngineSettings, ServedEngine
 _LOOK_EVERY_S = 0.1
 _STEADY_S = 60.0
 _WAITS_S = (0.0, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0, 30.0, 30.0)
-"""Before each further start. An engine that ran a minute begins anew; after the last one it is given up."""
+"""Waits before each restart. They begin anew once an engine has run for _STEADY_S; after the last, serving gives up."""
 
 
 class KeptEngine:
-    """The engine that answers now. Use `kept_engine`, which watches it."""
+    """The current engine. Use `kept_engine`, which watches it."""
 
     def __init__(self, engine: ServedEngine, say: Callable[[str], None], given_up: Callable[[], None]) -> None:
         self.settings: EngineSettings = engine.settings
         self._engine, self._say, self._given_up = engine, say, given_up
         self._identity = engine.engine_identity
         self._started = time.monotonic()
-        self._lock = threading.RLock()  # a signal may come while it is held
+        self._lock = threading.RLock()  # reentrant: a signal handler may run while it is held
         self.stopping = False
         self.failed = False
 
     def ready(self) -> ServedEngine | None:
-        """The engine to ask; None while there is none."""
+        """The running engine; None while there is none."""
         return self._engine if self._engine.alive and not self.stopping else None
 
     def why_not(self) -> str:
-        """What a client is told about an engine that does not answer."""
+        """The message for clients about an engine that does not answer."""
         if self.stopping:
             return "the server is shutting down"
         if self.failed:
-            return "the engine ended too often and is not started again"
+            return "the engine ended too often and is not restarted"
         if not self._engine.alive:
-            return "the engine ended; it is being started again"
+            return "the engine ended and is being restarted"
         return "the engine broke off before its answer was complete"
 
     def last_call(self) -> None:
-        """Ends the engine and whatever it has at hand; no other is started."""
+        """Kills the engine with its current requests; it is not restarted."""
         with self._lock:
             self.stopping = True
         self._engine.kill()
 
     async def keep(self) -> None:
-        """Waits for the engine's end and starts the next, until it is given up or this is cancelled."""
+        """Restarts the engine whenever it ends, until that has failed too often or this task is cancelled."""
         failures = 0
         while not self.stopping:
             if self._engine.alive:
@@ -66,20 +66,20 @@ class KeptEngine:
             how = self._engine.how_it_ended()
             if failures == len(_WAITS_S):
                 self.failed = True
-                self._say(f"the engine {how}; {failures} further starts did not help")
+                self._say(f"the engine {how}; {failures} restarts failed")
                 self._given_up()
                 break
-            self._say(f"the engine {how}; it is started again, try {failures + 1} of {len(_WAITS_S)}")
+            self._say(f"the engine {how}; restarting it, try {failures + 1} of {len(_WAITS_S)}")
             await asyncio.sleep(_WAITS_S[failures])
             failures += 1
             try:
                 await self._start()
-                self._say("the engine answers again")
+                self._say("the engine is running again")
             except (EngineError, OSError) as error:
                 self._say(str(error))
 
     async def _start(self) -> None:
-        """In a thread of its own: loading may take minutes, and the end of the server does not wait for it."""
+        """Starts an engine in its own thread: loading may take minutes, and a shutdown must not wait for it."""
         loop = asyncio.get_running_loop()
         done: asyncio.Future[None] = loop.create_future()
 
@@ -93,18 +93,18 @@ class KeptEngine:
                 self._take(self._same(start_engine(self.settings)))
             except BaseException as error:
                 failed = error
-            with suppress(RuntimeError):  # the loop was closed meanwhile
+            with suppress(RuntimeError):  # the loop has been closed in the meantime
                 loop.call_soon_threadsafe(settle, failed)
 
         threading.Thread(target=work, name="engine start", daemon=True).start()
         await done
 
     def _same(self, engine: ServedEngine) -> ServedEngine:
-        """The engine, unless its package was replaced while the server ran: what answers now would be unevaluated."""
+        """Returns the engine; refuses it if its package was replaced meanwhile, as its answers were not evaluated."""
         if found := self._identity.differences(engine.engine_identity):
             engine.stop()
             raise EngineError(
-                f"the engine was replaced while the server ran: {'; '.join(found)}", "Restart journeyman serve"
+                f"the engine was replaced while the server was running: {'; '.join(found)}", "Restart journeyman serve"
             )
         return engine
 
@@ -116,7 +116,7 @@ class KeptEngine:
         engine.stop()
 
     def stop(self) -> None:
-        """Ends the engine at hand, and one that is being started as soon as it is there."""
+        """Ends the current engine, and one that is still starting as soon as it has started."""
         with self._lock:
             self.stopping = True
         self._engine.stop()
@@ -126,11 +126,11 @@ class KeptEngine:
 async def kept_engine(
     engine: ServedEngine, say: Callable[[str], None], given_up: Callable[[], None]
 ) -> AsyncIterator[KeptEngine]:
-    """The engine, started again whenever it ends while this is open; the last one is stopped at the end.
+    """The engine, restarted whenever it ends while this context is open, and stopped at the end.
 
     Args:
-        say: hears what happens to it.
-        given_up: called once starting it again has failed too often.
+        say: called with a line of text whenever the engine ends or is running again.
+        given_up: called once restarting has failed too often.
     """
     kept = KeptEngine(engine, say, given_up)
     watching = asyncio.create_task(kept.keep())

@@ -1,4 +1,4 @@
-"""What the port says when it refuses or fails: always an OpenAI error object, never a path of this machine."""
+"""Error responses of the server: always an OpenAI error object, never a path of this machine."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ class RequestError(Exception):
     """A request that cannot be served.
 
     Attributes:
-        param: the field at fault, as `messages[2].content`; None where it is no field.
-        code: a word for programs; None takes that of the status.
+        param: the invalid field, such as `messages[2].content`; None if it is not about a field.
+        code: machine-readable code; None: the default for the status.
     """
 
     def __init__(self, status: int, message: str, param: str | None = None, code: str | None = None) -> None:
@@ -38,13 +38,13 @@ def error_response(
     code: str | None = None,
     headers: Mapping[str, str] | None = None,
 ) -> JSONResponse:
-    """The error object; one line of text that no terminal acts on, cut where it is long."""
+    """The error object; its message is one line, safe for terminals and of limited length."""
     kind = _TYPES.get(status, "invalid_request_error") if status < 500 else "server_error"
     code = code or (_CODES.get(status) if status < 500 else "engine_error")
-    told = {"message": plain(without_paths(message), _LONGEST), "type": kind, "param": param and plain(param, 200)}
-    return JSONResponse({"error": {**told, "code": code}}, status_code=status, headers=headers)
+    error = {"message": plain(without_paths(message), _LONGEST), "type": kind, "param": param and plain(param, 200)}
+    return JSONResponse({"error": {**error, "code": code}}, status_code=status, headers=headers)
 
 
 def without_paths(text: str) -> str:
-    """The text with absolute paths of the machine replaced; what an engine says of its files goes to no client."""
+    """The text with the machine's absolute paths replaced, so that clients do not learn about the engine's files."""
     return _PATH.sub("[path]", text[: 20 * _LONGEST])

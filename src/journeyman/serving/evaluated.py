@@ -1,4 +1,4 @@
-"""Serving runs the engine that was evaluated, or says loudly that it does not."""
+"""Verifies that serving runs the engine that was evaluated."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ def check_engine(evaluated: EngineIdentity | None, here: EngineIdentity, run: Pa
     """Compares the engine of a bundle with the one that would serve it.
 
     Args:
-        evaluated: as the bundle records it; None or a name alone in bundles of older versions.
+        evaluated: the engine recorded in the bundle; None or only a name in bundles of older versions.
         here: the engine on this machine, with the bundle's settings.
         run: the run's folder.
-        allow_other: goes on with another engine.
+        allow_other: serve with a different engine, with a warning.
 
     Returns:
-        Warnings to show before serving; none where engine and machine are those of the evaluation.
+        Warnings to show before serving; empty if engine and machine are those of the evaluation.
 
     Raises:
-        StaleArtifact: it is another engine, and `allow_other` is not set.
+        StaleArtifact: the engine is a different one, and `allow_other` is not set.
     """
     if evaluated is None or not evaluated.known:
         return [
             f"warning: the bundle does not record which engine it was evaluated with; this one is {here.line()}. "
-            f"To have it on record: {_again(run)}"
+            f"To record it: {_again(run)}"
         ]
     machine = [
-        f"warning: another machine than the evaluation's ({line}): latencies may differ, and answers in rare cases"
+        f"warning: this machine differs from the evaluation's ({line}): latencies may differ, and rarely also answers"
         for line in evaluated.machine_differences(here)
     ]
     found = evaluated.differences(here)
@@ -43,9 +43,9 @@ def check_engine(evaluated: EngineIdentity | None, here: EngineIdentity, run: Pa
         raise StaleArtifact(
             what,
             f"Evaluate with this engine: {_again(run)}; or install the evaluated engine; "
-            f"or serve unevaluated answers: journeyman serve {FLAG}",
+            f"or serve without an evaluation: journeyman serve {FLAG}",
         )
-    return [f"WARNING: {what}. The verdict says nothing about its answers ({FLAG} is set)", *machine]
+    return [f"WARNING: {what}. The verdict does not apply to its answers ({FLAG} is set)", *machine]
 
 
 def _again(run: Path) -> str:

@@ -1,4 +1,4 @@
-"""The conversation and the tools of a request, checked field by field and laid out as training laid them out."""
+"""Validates the messages and tools of a request field by field and converts them to the form used in training."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ SYSTEM = ("system", "developer")
 _ROLES = (*SYSTEM, "user", "assistant", "tool")
 _TURN = ("role", "content", "name", "tool_calls", "tool_call_id")
 _NOT_READ = ("refusal", "annotations", "reasoning_content", "reasoning", "audio", "function_call")
-"""What clients send back of an answer; a model that is served here was never trained on it."""
+"""Fields of earlier answers that clients send back; the served models were never trained on them."""
 _NAME = text(256)
 
 
 def read_messages(value: Any, ignored: list[str]) -> list[dict[str, Any]]:
-    """The turns with plain text as content, parts joined as ingest joins them; nulls are left out.
+    """The turns with plain text as content, with parts joined as in ingest, and without null fields.
 
     Args:
-        ignored: gets the names of fields that hold something and are not read.
+        ignored: the names of fields that are set but not used are added to it.
 
     Raises:
         RequestError: names the message and its field.
@@ -34,12 +34,12 @@ def read_messages(value: Any, ignored: list[str]) -> list[dict[str, Any]]:
     ]
     said = [turn["role"] for turn in turns if turn["role"] not in SYSTEM]
     if not said or said[-1] == "assistant":
-        raise RequestError(400, "messages must end with a user or tool message: there is nothing to answer", "messages")
+        raise RequestError(400, "messages must end with a user or tool message", "messages")
     return turns
 
 
 def read_tools(value: Any, ignored: list[str]) -> list[dict[str, Any]]:
-    """The tool definitions as they came, but for nulls and `strict`, which the engine does not do.
+    """The tool definitions without null fields and without `strict`, which the engine does not support.
 
     Raises:
         RequestError: names the tool and its field.
@@ -103,7 +103,7 @@ def _part(value: dict[str, Any], param: str) -> str:
     if kind not in ("text", "refusal"):
         shown = plain(kind, 40) if isinstance(kind, str) else "another type"
         raise RequestError(
-            400, f"{param}.type must be text, not {shown}: images, sounds and files are not supported",
+            400, f"{param}.type must be text, not {shown}: images, audio and files are not supported",
             f"{param}.type", "unsupported_parameter",
         )  # fmt: skip
     found = only(value, param, ("type", kind)).get(kind)
@@ -124,7 +124,7 @@ def _call(value: dict[str, Any], param: str) -> dict[str, Any]:
     function = only(value.get("function"), f"{param}.function", ("name", "arguments"))
     arguments = function.get("arguments")
     if not isinstance(arguments, str):
-        raise wrong(f"{param}.function.arguments", "text: JSON, encoded once", arguments)
+        raise wrong(f"{param}.function.arguments", "text (JSON, encoded once)", arguments)
     arguments = arguments if arguments.strip() else "{}"
     parsed(arguments.encode(), f"{param}.function.arguments")
     named = {"name": _NAME(function.get("name"), f"{param}.function.name"), "arguments": arguments}

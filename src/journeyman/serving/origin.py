@@ -1,8 +1,8 @@
-"""The door of the port: which names it answers to, for which pages, and with which key.
+"""Access control: the host names that the server answers to, the web pages that may use it, and its key.
 
-A browser sends any page's requests to loopback as well. A page whose own name points here (DNS rebinding) shows by
-`Host`; a page that asks across origins shows by `Origin` or `Sec-Fetch-Site`; what is sent without asking first (plain
-forms) shows by its content type. None of them is answered, and no answer carries a CORS header.
+A browser lets any page send requests to loopback addresses. A page whose own name resolves to this machine (DNS
+rebinding) is recognized by `Host`, cross-origin requests by `Origin` or `Sec-Fetch-Site`, and requests without a
+preflight (plain forms) by their content type. All of them are refused, and no response has a CORS header.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ class Door:
     """ASGI middleware in front of the application.
 
     Args:
-        hosts: names to answer to beside the loopback ones, with or without a port.
-        key: what clients must send as `Authorization: Bearer KEY`; None asks for none. `/health` never does.
+        hosts: names to answer to in addition to the loopback ones, with or without a port.
+        key: clients must send it as `Authorization: Bearer KEY`; None: no key is needed. `/health` never needs one.
     """
 
     def __init__(self, app: ASGIApp, hosts: Collection[str] = (), key: str | None = None) -> None:
@@ -40,7 +40,7 @@ class Door:
             return
         try:
             if scope["type"] != "http":
-                raise RequestError(403, "only HTTP is spoken here")
+                raise RequestError(403, "only HTTP is supported")
             self._check(scope["method"], scope["path"], Headers(scope=scope))
         except RequestError as refused:
             headers = {"WWW-Authenticate": "Bearer"} if refused.status == 401 else None
@@ -71,9 +71,9 @@ class Door:
     def _refuse_other_pages(self, host: str, headers: Headers) -> None:
         origins = headers.getlist("origin")
         if any(origin.lower() not in (f"http://{host}", f"https://{host}") for origin in origins):
-            raise RequestError(403, f"pages of {plain(origins[0], 80)!r} may not ask this server", "origin")
+            raise RequestError(403, f"pages of {plain(origins[0], 80)!r} may not use this server", "origin")
         if headers.get("sec-fetch-site", "none") not in ("none", "same-origin"):
-            raise RequestError(403, "pages of other sites may not ask this server", "sec-fetch-site")
+            raise RequestError(403, "pages of other sites may not use this server", "sec-fetch-site")
 
     def _check_key(self, headers: Headers) -> None:
         assert self._key is not None
@@ -84,7 +84,7 @@ class Door:
 
 
 def name_of(host: str) -> str:
-    """The name or address in a Host header, without its port and brackets; "" where it is none."""
+    """The name or address in a Host header, without port and brackets; "" if the header is invalid."""
     name, colon, port = host.rpartition(":")
     if not colon or host.endswith("]"):
         name, port = host, "0"

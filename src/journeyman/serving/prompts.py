@@ -1,4 +1,4 @@
-"""What the base's chat template makes of a request, before the engine sees it: the same template, the same refusals."""
+"""Renders requests with the base's chat template before the engine sees them; refuses what it does not support."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from journeyman.serving.errors import RequestError
 
 
 class PromptCheck:
-    """The chat template and the control tokens of the file that is served.
+    """The chat template and the control tokens of the served file.
 
     Raises:
         InputError: the file has no chat template.
@@ -27,25 +27,25 @@ class PromptCheck:
         self.control = ControlTokens(base.tokenizer)
 
     def check_system_prompts(self, prompts: Mapping[str, str]) -> None:
-        """Raises an InputError where a trained system prompt holds a control token: curate lets none through."""
+        """Raises an InputError if a trained system prompt contains a control token; curate lets none through."""
         for role, prompt in prompts.items():
             if token := self.control.in_text(prompt):
                 raise InputError(
-                    f"the system prompt of {plain(role, 80)} holds the control token {token}",
+                    f"the system prompt of {plain(role, 80)} contains the control token {token}",
                     "Run: journeyman curate --redo",
                 )
 
     def refuse_control_tokens(self, messages: Sequence[dict[str, Any]], tools: Sequence[dict[str, Any]]) -> None:
-        """Raises a RequestError where a text would become a token with which its writer could speak for others."""
+        """Raises a RequestError if a text would become a token with which its author could impersonate others."""
         if found := self.control.find(messages, tools):
             place = found.place.split(",")[0]
             raise RequestError(400, f"{found}, which only the chat template may write", place, "control_token")
 
     def refuse_lost(self, messages: Sequence[dict[str, Any]], tools: Sequence[dict[str, Any]]) -> None:
-        """Raises a RequestError where the template takes no such conversation or leaves its tools out.
+        """Raises a RequestError if the template does not support the conversation or omits its tools.
 
         Args:
-            messages: as they go to the engine, system prompt included.
+            messages: as sent to the engine, including the system prompt.
         """
         try:
             text = self._template.render(list(map(_decoded, messages)), add_generation_prompt=True, tools=tools)
@@ -55,13 +55,13 @@ class PromptCheck:
         for param, named in (("tools", tools), ("messages", calls)):
             if lost := next((name for name in map(tool_name, named) if name not in text), None):
                 raise RequestError(
-                    400, f"{param}: the base's chat template leaves out the tool {lost!r}; the model cannot see it",
+                    400, f"{param}: the base's chat template omits the tool {lost!r}, so the model cannot see it",
                     param, "unsupported_parameter",
                 )  # fmt: skip
 
 
 def _decoded(turn: dict[str, Any]) -> dict[str, Any]:
-    """The turn as chat templates take it: arguments of calls are values, not text."""
+    """The turn in the form that chat templates expect: arguments of calls are values, not text."""
     if not turn.get("tool_calls"):
         return turn
     calls = [

@@ -1,4 +1,4 @@
-"""Requests lose their secrets on the way in as the training data did, and answers get them back on the way out."""
+"""Redacts requests like the training data, and restores the redacted values in the answers."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ def without_secrets(messages: Sequence[dict[str, Any]], seen: Conversation) -> l
 
 
 def without_secrets_elsewhere(request: dict[str, Any], seen: Conversation) -> dict[str, Any]:
-    """The request with placeholders in tools, schemas and stops too; call it after the messages, as ingest does."""
+    """The request with placeholders in tools, schemas and stop texts; call it after the messages, as ingest does."""
     return {**request, **{key: seen.value(request[key]) for key in _SAYING if request.get(key) is not None}}
 
 
 def asks_for_json(request: dict[str, Any]) -> bool:
-    """Whether the answer's content is to be JSON."""
+    """Whether the request asks for JSON as the answer's content."""
     form = request.get("response_format")
     return isinstance(form, dict) and form.get("type") in ("json_object", "json_schema")
 
@@ -67,7 +67,7 @@ def _call(call: Any, seen: Conversation) -> Any:
     if isinstance(arguments, str):
         try:
             arguments = json.dumps(seen.value(json.loads(arguments)), ensure_ascii=False)
-        except (ValueError, RecursionError):  # not JSON, or nested deeper than can be read
+        except (ValueError, RecursionError):  # not JSON, or nested too deeply to be parsed
             arguments = seen.text(arguments)
     else:
         arguments = seen.value(arguments)
@@ -79,10 +79,10 @@ def _call(call: Any, seen: Conversation) -> Any:
 
 
 def restored_answer(message: Any, seen: Conversation, *, in_json: bool = False) -> Any:
-    """An answer's message with the values put back, as `served_stream` puts them back piece by piece.
+    """An answer's message with the values restored, as `served_stream` restores them piece by piece.
 
-    Values in a call's arguments, which are JSON, are escaped; so are those in the content of an answer that was asked
-    for as JSON. Log probabilities keep the tokens that the model wrote, placeholders included: a value has none.
+    Values are escaped within JSON: in a call's arguments, and in the content if JSON was requested. Log probabilities
+    keep the model's own tokens, including placeholders, because restored values have none.
     """
     if not isinstance(message, dict):
         return message

@@ -1,6 +1,7 @@
-"""From a client's JSON to what the engine is asked: every field is checked, done, named as ignored, or refused.
+"""Turns a client's JSON into a request for the engine: every field is validated and used, reported as ignored, or
+refused.
 
-Nothing is dropped in silence. A field that is null counts as absent, as OpenAI's clients mean it.
+Nothing is dropped silently. A null field counts as absent, as OpenAI's clients intend it.
 """
 
 from __future__ import annotations
@@ -19,24 +20,24 @@ IGNORED = (
     "user", "metadata", "store", "service_tier", "safety_identifier", "prompt_cache_key", "prompt_cache_retention",
     "reasoning_effort", "verbosity",
 )  # fmt: skip
-"""Fields that change no answer of a model that is served here; the response names those that came."""
+"""Fields that do not affect the answers of a model served here; the response lists those that were sent."""
 UNSUPPORTED = {
-    "functions": "give tools instead",
-    "function_call": "give tool_choice instead",
+    "functions": "use tools instead",
+    "function_call": "use tool_choice instead",
     "audio": "answers are text",
-    "prediction": "answers are not predicted",
-    "web_search_options": "nothing here reaches the network",
+    "prediction": "predicted outputs are not available",
+    "web_search_options": "the server does not access the network",
 }
 MAX_STOPS = 16
 
 
 @dataclass
 class Asked:
-    """A request that can be served.
+    """A valid request.
 
     Attributes:
-        options: fields that go to the engine as they are.
-        ignored: names of what was sent and changes nothing.
+        options: fields that are passed to the engine unchanged.
+        ignored: names of fields that were sent and have no effect.
     """
 
     role: str
@@ -51,10 +52,10 @@ class Asked:
 
 
 def read_request(body: Any, roles: Sequence[str], context: int) -> Asked:
-    """Checks a request's JSON.
+    """Validates a request's JSON.
 
     Args:
-        context: tokens of prompt and answer that the engine holds; no answer is longer.
+        context: the engine's limit for the tokens of prompt and answer; no answer is longer.
 
     Raises:
         RequestError: 404 for a role that is not served, else 400; it names the field.
@@ -63,10 +64,10 @@ def read_request(body: Any, roles: Sequence[str], context: int) -> Asked:
         raise RequestError(400, "the body must be a JSON object")
     role = body.get("model")
     if not isinstance(role, str):
-        raise wrong("model", "text, a role that is served", role)
+        raise wrong("model", "text, the name of a role", role)
     if role not in roles:
         known = plain(", ".join(roles), 200)
-        message = f"model {plain(role, 80)!r} is not served here; the roles served are: {known}"
+        message = f"model {plain(role, 80)!r} is not served here; roles: {known}"
         raise RequestError(404, message, "model", "model_not_found")
     given = {name: value for name, value in body.items() if value is not None}
     ignored = [name for name in IGNORED if name in given]
@@ -98,7 +99,7 @@ def _options(given: Mapping[str, Any], context: int) -> dict[str, Any]:
             raise RequestError(400, f"{name} is not supported: {UNSUPPORTED[name]}", name, "unsupported_parameter")
         elif name not in ("model", "messages", "tools", *IGNORED):
             shown = plain(name, 80)
-            raise RequestError(400, f"{shown!r} is not a field that is known here", shown, "unknown_parameter")
+            raise RequestError(400, f"unknown field {shown!r}", shown, "unknown_parameter")
     if options.get("response_format") == {"type": "text"}:
         del options["response_format"]
     return options
@@ -112,16 +113,18 @@ def _check_together(options: Mapping[str, Any], tools: Sequence[Any]) -> None:
         if name in options and not tools:
             raise RequestError(400, f"{name} needs tools", name)
     if "max_tokens" in options and "max_completion_tokens" in options:
-        raise RequestError(400, "max_tokens and max_completion_tokens are one thing: give one", "max_tokens")
+        raise RequestError(
+            400, "max_tokens and max_completion_tokens mean the same: send only one of them", "max_tokens"
+        )
     if tools and "response_format" in options:
-        raise RequestError(400, "response_format and tools do not go together", "response_format")
+        raise RequestError(400, "response_format and tools cannot be used together", "response_format")
 
 
 def _stop(value: Any, param: str) -> Any:
     if isinstance(value, str):
         return text(1000)(value, param)
     if not isinstance(value, list) or len(value) > MAX_STOPS:
-        raise RequestError(400, f"{param} must be text or a list of up to {MAX_STOPS} texts", param)
+        raise RequestError(400, f"{param} must be text or a list of at most {MAX_STOPS} texts", param)
     return [text(1000)(one, f"{param}[{index}]") for index, one in enumerate(value)]
 
 
@@ -146,7 +149,7 @@ def _response_format(value: Any, param: str) -> Any:
 def _tool_choice(value: Any, param: str) -> Any:
     if value not in ("auto", "none"):
         raise RequestError(
-            400, f"{param} must be auto or none: the engine does not make a model call a tool", param,
+            400, f"{param} must be auto or none: the engine cannot force a tool call", param,
             "unsupported_parameter",
         )  # fmt: skip
     return value
@@ -154,7 +157,7 @@ def _tool_choice(value: Any, param: str) -> Any:
 
 def _one_answer(value: Any, param: str) -> None:
     if value != 1 or isinstance(value, bool):
-        raise RequestError(400, f"{param} must be 1: one answer a request", param, "unsupported_parameter")
+        raise RequestError(400, f"{param} must be 1: one answer per request", param, "unsupported_parameter")
 
 
 def _no_bias(value: Any, param: str) -> None:

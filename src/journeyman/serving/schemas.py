@@ -1,9 +1,8 @@
-"""Bounds of the JSON schemas in a request: the engine turns each into a grammar, and its time grows with the square.
+"""Limits on the JSON schemas in a request: the engine turns each into a grammar, in time that grows quadratically.
 
-Seconds of processor that the engine of xllamacpp took for 16 tokens, 0.4 of them without a schema: 1.3 for 500 values
-of an enum (2,000 took 9 by the clock), 2.0 for 200 values of 200 characters, 1.2 for 300 properties that may be absent
-and 5.0 for 1,000, 6.3 for 50 integers between bounds. Two references to the next definition, thirty times over, did not
-end in 12 s.
+Processor time of xllamacpp's engine for 16 tokens, in seconds: 0.4 without a schema, 1.3 with an enum of 500 values
+(9 of wall time with 2,000), 2.0 with 200 values of 200 characters, 1.2 with 300 optional properties and 5.0 with 1,000,
+6.3 with 50 bounded integers. Two references to the next definition, repeated thirty times, did not finish in 12 s.
 """
 
 from __future__ import annotations
@@ -32,13 +31,13 @@ _DEFINITIONS = ("$defs", "definitions")
 
 
 def check_schemas(schemas: list[tuple[str, Any]]) -> None:
-    """Refuses schemas that are together more than a grammar can be made of in a few seconds.
+    """Refuses schemas that together are too large to be turned into a grammar in a few seconds.
 
     Args:
-        schemas: (field, schema) of everything that one request hands to the engine as a schema.
+        schemas: (field, schema) for all schemas in one request to the engine.
 
     Raises:
-        RequestError: names the field and the bound.
+        RequestError: names the field and the limit.
     """
     total = _Cost()
     for param, schema in schemas:
@@ -85,7 +84,7 @@ class _Cost:
 
 
 class _Expansion:
-    """How large a schema is with every reference into the same document put in; one to itself counts once."""
+    """The size of a schema with all references into the same document expanded; a recursive one counts once."""
 
     def __init__(self, root: dict[str, Any]) -> None:
         self._root = root
@@ -104,12 +103,12 @@ class _Expansion:
 
     def _referred(self, ref: str, depth: int) -> int:
         if ref not in self._known:
-            self._known[ref] = 1  # what it is while it is being looked at: a reference to itself
+            self._known[ref] = 1  # in effect while it is being expanded, for a reference to itself
             self._known[ref] = self.size_of(self._target(ref), depth + 1)
         return self._known[ref]
 
     def _target(self, ref: str) -> Any:
-        """What a reference names; None, which is small, for one that the engine will refuse."""
+        """The target of a reference; None, which counts as small, for one that the engine will refuse."""
         value: Any = self._root
         for part in ref.removeprefix("#").split("/")[1:]:
             value = value.get(part.replace("~1", "/").replace("~0", "~")) if isinstance(value, dict) else None
@@ -118,10 +117,10 @@ class _Expansion:
 
 def _check_counts(node: dict[str, Any], place: str) -> None:
     for key in _COUNTS:
-        # A property may be called maxItems: then it is a schema.
+        # If a property is called maxItems, the value is a schema.
         value = node.get(key)
         if isinstance(value, int | float) and not 0 <= value <= MAX_COUNT:
-            raise RequestError(400, f"{place}.{key} must lie between 0 and {MAX_COUNT}", f"{place}.{key}")
+            raise RequestError(400, f"{place}.{key} must be between 0 and {MAX_COUNT}", f"{place}.{key}")
 
 
 def _objects(value: Any, place: str) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -1,4 +1,4 @@
-"""The server's life: it ends when it is told to, within a bounded time, whoever still asks, sends or reads."""
+"""Shutdown of the server: it ends within a bounded time, no matter what its clients are still sending or reading."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from starlette.types import ASGIApp
 from journeyman.serving.writing import PatientWriter
 
 SHUTDOWN_S = 10
-"""From the first signal to the end of the process. A second signal ends it at once."""
+"""Time from the first signal to the end of the process. A second signal ends it at once."""
 _ANSWERS_S, _CONNECTIONS_S = 5, 7
 
 
 class BoundedServer(uvicorn.Server):
-    """Answers at hand get 5 s to finish, connections 7 s to close, everything 10 s."""
+    """A server that gives current answers 5 s to finish, connections 7 s to close, and everything together 10 s."""
 
     def __init__(self, app: ASGIApp, last_call: Callable[[], None]) -> None:
-        """`last_call` ends the engine: whatever still waits for it then fails, with an error that says why."""
+        """`last_call` ends the engine: requests that still wait for it then fail with an error that says why."""
         super().__init__(
             uvicorn.Config(
                 PatientWriter(app),
-                log_config=None,  # what it logs goes the way of all text to the terminal
+                log_config=None,  # its log lines take the same way to the terminal as all other text
                 log_level="warning",
                 access_log=False,
                 server_header=False,
@@ -37,7 +37,7 @@ class BoundedServer(uvicorn.Server):
         self._last_call = last_call
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """The first signal stops the server, the second the process; the kernel's alarm stops what hangs."""
+        """The first signal stops the server, the second one the process; the kernel's alarm ends a hanging shutdown."""
         if self.should_exit:
             self._last_call()
             os._exit(128 + sig)

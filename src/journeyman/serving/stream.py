@@ -1,7 +1,7 @@
-"""A streamed answer on its way from the engine to the client.
+"""Converts a streamed answer of the engine for the client.
 
-Each chunk gets the role as its `model` (the engine's is the path of its file), and the values back that redaction
-took; an engine that fails ends the stream with an error event in OpenAI's form, never without a word.
+Each chunk gets the role as its `model` (the engine's is the path of its file), and redacted values are restored. If the
+engine fails, the stream ends with an error event in OpenAI's form, never silently.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from journeyman.serving.errors import without_paths
 
 _DONE = b"data: [DONE]\n\n"
 _Place = tuple[str, int]
-"""A text of a choice that grows: its field, and which tool call it belongs to."""
+"""A text of a choice that arrives in pieces: its field and the index of its tool call."""
 
 
 def error_object(message: str) -> dict[str, Any]:
-    """An error of the engine's as OpenAI's API gives it."""
+    """An error of the engine in the form of OpenAI's API."""
     return {"error": {"message": message, "type": "server_error", "param": None, "code": "engine_error"}}
 
 
@@ -34,13 +34,13 @@ async def served_stream(
     seen: Conversation,
     *,
     in_json: bool = False,
-    why: Callable[[], str] = lambda: "the engine ended while it answered",
+    why: Callable[[], str] = lambda: "the engine ended during the answer",
 ) -> AsyncIterator[bytes]:
-    """The engine's server-sent events as the client gets them. It ends with [DONE], or with an error event.
+    """The engine's server-sent events, converted for the client. Ends with [DONE] or with an error event.
 
     Args:
-        in_json: the answer's text is JSON (a `response_format` asked for it), so values are escaped in it.
-        why: what the client is told where the engine breaks off.
+        in_json: the answer's text is JSON (because of `response_format`), so restored values are escaped.
+        why: returns the error message for an answer that breaks off.
     """
     restored, lines = _Restored(seen, in_json), Lines()
     try:
@@ -57,14 +57,14 @@ async def served_stream(
                         return
                     yield _event(restored.event(event, role))
     except (httpx.HTTPError, httpx.StreamError, ValueError):
-        pass  # what follows says it
+        pass  # reported by the error event below
     finally:
         await upstream.aclose()
     yield _event(error_object(why()))
 
 
 def _event(document: dict[str, Any]) -> bytes:
-    # Not ASCII alone: a surrogate, which has no UTF-8, is escaped as JSON has it.
+    # Non-ASCII text is sent unescaped, except for surrogates, which cannot be encoded as UTF-8.
     text = json.dumps(document, ensure_ascii=False, separators=(",", ":"))
     try:
         return b"data: " + text.encode() + b"\n\n"
@@ -78,7 +78,7 @@ def _refusal(error: Any) -> dict[str, Any]:
 
 
 class _Restored:
-    """The restorers of one stream: content, reasoning, and each call's name and arguments, choice by choice."""
+    """The restorers of one stream, for each choice: content, reasoning, and each call's name and arguments."""
 
     def __init__(self, seen: Conversation, in_json: bool) -> None:
         self._seen = seen
@@ -116,7 +116,7 @@ class _Restored:
 
 
 def _finish(restorers: dict[_Place, StreamRestorer], delta: dict[str, Any]) -> None:
-    """What began like a placeholder and is none goes out with the last chunk, as it was written."""
+    """Adds held-back text that only looked like the beginning of a placeholder to the last chunk, unchanged."""
     for (field, number), restorer in restorers.items():
         held = restorer.finish()
         if held and field in ("name", "arguments"):

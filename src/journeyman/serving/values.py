@@ -1,4 +1,4 @@
-"""One value of a request's field: what it must be, or a RequestError that names the field."""
+"""Validates single values of a request; errors are RequestErrors that name the field."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def number(low: float, high: float) -> Check:
         if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
             raise wrong(param, "a number", value)
         if not low <= value <= high:
-            raise RequestError(400, f"{param} must lie between {low:g} and {high:g}", param)
+            raise RequestError(400, f"{param} must be between {low:g} and {high:g}", param)
         return value
 
     return check
@@ -26,9 +26,9 @@ def number(low: float, high: float) -> Check:
 def whole(low: int, high: int) -> Check:
     def check(value: Any, param: str) -> Any:
         if isinstance(value, bool) or not isinstance(value, int):
-            raise wrong(param, "a whole number", value)
+            raise wrong(param, "an integer", value)
         if not low <= value <= high:
-            raise RequestError(400, f"{param} must lie between {low} and {high}", param)
+            raise RequestError(400, f"{param} must be between {low} and {high}", param)
         return value
 
     return check
@@ -63,17 +63,17 @@ def objects(value: Any, param: str, most: int, least: int = 1) -> list[dict[str,
 
 
 def only(value: Any, param: str, names: Collection[str]) -> dict[str, Any]:
-    """An object with no other fields than these."""
+    """Validates that the value is an object without fields other than these."""
     if not isinstance(value, dict):
         raise wrong(param, "an object", value)
     for name in value:
         if name not in names:
             at = f"{param}.{plain(name, 80)}"
-            raise RequestError(400, f"{at} is not known here; known: {', '.join(names)}", at, "unknown_parameter")
+            raise RequestError(400, f"unknown field {at}; known: {', '.join(names)}", at, "unknown_parameter")
     return value
 
 
 def wrong(param: str, wanted: str, value: Any) -> RequestError:
-    """The refusal of a value of another type."""
+    """The error for a value of the wrong type."""
     names = {dict: "an object", list: "a list", str: "text", bool: "true or false", type(None): "null"}
     return RequestError(400, f"{param} must be {wanted}, not {names.get(type(value), 'a number')}", param)

@@ -1,4 +1,4 @@
-"""A reader that has stopped reading: it holds back its own answer only, and only for a while."""
+"""Handles stalled readers: they delay only their own answers, and only for a limited time."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ _PIECE_BYTES = 64 << 10
 
 
 class PatientWriter:
-    """An ASGI application whose answers go out in pieces, each of which a reader has to take in time.
+    """An ASGI application that sends answers in pieces, each of which the client must accept in time.
 
-    The server writes no further piece while its buffer is full, and the engine's stream is read no faster than it is
-    written: what a slow reader costs is some buffers. One that takes nothing for `timeout_s` loses its connection.
+    The server writes no further piece while its buffer is full, and reads the engine's stream no faster than it writes,
+    so a slow reader costs only a few buffers. A client that accepts nothing for `timeout_s` is disconnected.
     """
 
     def __init__(self, app: ASGIApp, timeout_s: float = READER_TIMEOUT_S) -> None:
@@ -42,10 +42,10 @@ class PatientWriter:
 
         try:
             await self._app(scope, receive, patiently)
-        except asyncio.CancelledError:  # the server ends; it closes what is left open
+        except asyncio.CancelledError:  # the server is shutting down and closes the remaining connections
             if not begun:
-                told = JSONResponse(error_object("the server is shutting down"), 503, {"connection": "close"})
-                await told(scope, receive, send)
+                response = JSONResponse(error_object("the server is shutting down"), 503, {"connection": "close"})
+                await response(scope, receive, send)
         except Exception:
             if not stalled:
                 raise

@@ -31,7 +31,7 @@ _LEAST_ROWS, _LEAST_BYTES = 20, 512 << 10
 _PLACES = 5
 _WHOLE_FILES = (".zip", ".parquet", ".eval")
 
-Part = Literal["all", "beginning", "places"]
+Part = Literal["whole", "beginning", "places"]
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class SampledFile:
 
     Attributes:
         rows: not parsed where the file has lines.
-        part: "all" of it was looked at, only its "beginning", or several "places" from beginning to end.
+        part: the "whole" file was looked at, only its "beginning", or several "places" from beginning to end.
         size: bytes of the file.
         rows_in_file: exact where all of it was looked at, else estimated from the bytes; None where neither is known.
     """
@@ -71,7 +71,7 @@ class Sample:
     def whole(self) -> bool:
         """Every row of every file is in it."""
         return len(self.files) == self.all_files and all(
-            one.part == "all" and one.rows_in_file == len(one.rows) for one in self.files
+            one.part == "whole" and one.rows_in_file == len(one.rows) for one in self.files
         )
 
     @property
@@ -203,7 +203,7 @@ def _told(limited: _Limited, name: str) -> Iterator[tuple[Row, int]]:
 
 def _made(source: Source, size: int, found: _Found, read: int = 0) -> SampledFile:
     """`read`: bytes of the file that were read; 0 where that is not known."""
-    part: Part = "beginning" if found.stopped or 0 < read < size else "all"
+    part: Part = "beginning" if found.stopped or 0 < read < size else "whole"
     count: int | None = found.passed
     if part == "beginning":
         count = round(found.passed * size / read) if 0 < read < size else None

@@ -1,13 +1,13 @@
-"""The inside of the sandbox. Run by path with `python -I`; it imports nothing of journeyman.
+"""The inside of the sandbox. It is run by its path with `python -I` and imports nothing from journeyman.
 
     python -I -S -B JAIL SCRATCH MEMORY_BYTES CPU_S REPORT WALLS
 
-REPORT is the number of the pipe on which it says what happened; WALLS is `bubblewrap` where that has built them, `own`
-where they are to be built here, `none` where code may run without any.
+REPORT is the number of the pipe on which it reports what happened. WALLS is `bubblewrap` if bubblewrap has built them,
+`own` if they are to be built here, `none` if the code may run without any.
 
-One interpreter is started. Before any foreign code is loaded it forks twice: the answer's process, and the judge's,
-which alone reads the job on standard input and alone holds a pipe to the outside. The first one of the three waits for
-the judge, and ends every other process by its own end.
+One interpreter is started. Before any foreign code is loaded, it forks twice: into the answer's process, and the
+judge's, which alone reads the job from standard input and alone has a pipe to the outside. The first of the three waits
+for the judge; when it exits, every other process ends.
 """
 
 import os
@@ -50,13 +50,13 @@ def main():
     if kind != "none":
         watch(judging, answering, scratch)
     ended = os.waitpid(judging, 0)[1]
-    os.kill(answering, signal.SIGKILL)  # without effect where it has ended: then the status is its own
+    os.kill(answering, signal.SIGKILL)  # no effect if it has already ended: the status is then its own
     os.write(report, b'\n{"judge": %d, "answer": %d}\n' % (ended, os.waitpid(answering, 0)[1]))
     os._exit(0)
 
 
 def watch(judging, answering, scratch):
-    """Until the judge has ended. bubblewrap's scratch is limited in bytes; the number of files is limited here."""
+    """Waits until the judge has ended. bubblewrap limits the scratch folder's bytes; its files are limited here."""
     handle = os.pidfd_open(judging)
     while not select.select([handle], [], [], 0.05)[0]:
         room = os.statvfs(scratch)
@@ -67,7 +67,7 @@ def watch(judging, answering, scratch):
 
 
 def become(limits, handles, instead):
-    """What both processes are: no other handle, no word to the terminal, limits, no way to fork or to reach far."""
+    """Confines both processes: no other handles, no terminal output, limits, no way to fork or to reach the network."""
     memory_bytes, cpu_s = limits
     nothing = os.open(os.devnull, os.O_RDWR)
     for handle in {0, 1, 2} - set(handles):

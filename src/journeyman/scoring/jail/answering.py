@@ -1,4 +1,4 @@
-"""The answer's process: loads foreign code and does what the judge's asks for. Nothing that it says is proof."""
+"""The answer's process: loads foreign code and does what the judge's process asks. Nothing that it says is trusted."""
 
 import builtins
 import io
@@ -68,7 +68,7 @@ class Answering(Peer):
                 yield name, value
 
     def tests(self, names, source):
-        """Runs tests that a model wrote, on the code of the other process; how many there were."""
+        """Runs tests that a model wrote on the code of the other process; returns their number."""
         vars(self.module).update(dict(names))
         self.load(("answer", source))
         return run_all(dict(vars(self.module)))
@@ -92,7 +92,7 @@ class Answering(Peer):
             os.environ.update(news)
 
     def news(self):
-        """What was printed, and names that are bound to something else than when they were last told of."""
+        """The text printed, and the names that have been rebound since they were last reported."""
         printed = []
         for name, stream in self.streams.items():
             try:
@@ -129,7 +129,7 @@ def run_all(names):
 
 
 class Printed(io.RawIOBase):
-    """Keeps what is written until it is handed over, and no more than the judge would take."""
+    """Keeps written text until it is sent, up to the amount that the judge accepts."""
 
     def __init__(self):
         self.kept = bytearray()
@@ -148,7 +148,7 @@ class Printed(io.RawIOBase):
 
 
 class Typed(io.TextIOBase):
-    """Standard input: what the tests have put in its place, else nothing."""
+    """Standard input: whatever the tests have replaced it with, else empty."""
 
     def __init__(self, peer):
         self.peer = peer

@@ -1,8 +1,8 @@
-"""What stands for an object of the other side: every attribute and operator goes over the pipe.
+"""Handles for objects of the other side: every attribute access and operator goes over the pipe.
 
-What the other side says of its own objects is its own word. Where plain data meets such an object, this side decides:
-it is equal to no plain data except by the value that it carries, has no order among plain data, and what an operator
-makes of both is no number and no truth value.
+What the other side reports about its own objects cannot be verified. When such an object meets plain data, this side
+decides: the object equals plain data only through the value that it carries, has no order relative to plain data, and
+the result of an operator on both is neither a number nor a truth value.
 """
 
 import operator
@@ -26,12 +26,12 @@ OPERATORS = [
     if name not in ("get", "set", "hash", "instancecheck", "subclasscheck", "aiter", "anext")
 ]  # fmt: skip
 INNER = {"_peer", "_number", "_shape", "_times", "_mixed", "_hash"} | {
-    *("__copy__", "__deepcopy__", "__reduce_ex__", "__mro_entries__"),  # asked for as attributes by those who use them
+    *("__copy__", "__deepcopy__", "__reduce_ex__", "__mro_entries__"),  # looked up as attributes by their users
 }
 
 
 class Undecidable(BaseException):
-    """The tests ask for what cannot be had over a pipe: that says nothing about the answer."""
+    """The tests need something that cannot work over a pipe; this says nothing about the answer."""
 
 
 class Handle:
@@ -110,7 +110,7 @@ class Handle:
 
 
 class TypeOf(type):
-    """What makes `type(x)` the class of x where x is an object of the other side."""
+    """Makes `type(x)` return the class of x if x is an object of the other side."""
 
     def __call__(cls, *args, **kwargs):
         if cls is Type and len(args) == 1 and not kwargs:
@@ -141,7 +141,7 @@ def remote(thing):
 
 
 def ask_plain(handle, op, *args):
-    """A truth value of two objects of the other side; what is none stays an object."""
+    """The result of comparing two objects of the other side; if it is not a truth value, it stays an object."""
     return peer_of(handle).ask(op, handle, *args)
 
 
@@ -207,12 +207,12 @@ for _names, _make in (
 
 
 def handle(peer, number, shape, known_hash):
-    """The one handle of that object; a coroutine becomes one of this side's that runs to its end at once."""
+    """The only handle of that object; a coroutine becomes one of this side that runs to its end at once."""
     found = peer.proxies.get(number)
     if found is None:
         found = peer.proxies[number] = Handle(peer, number, shape)
     object.__setattr__(found, "_times", found._times + 1)
-    if known_hash is not None:  # as a key: no question may be asked while a message is being read
+    if known_hash is not None:  # needed for keys: no request may be sent while a message is being read
         object.__setattr__(found, "_hash", int(known_hash))
     if shape == "a":
 
@@ -239,7 +239,7 @@ def signature(function):
 
 
 class Mirror(type):
-    """The class of a class that stands for one of the other side's: exceptions, and subclasses of plain types."""
+    """The metaclass of classes that represent the other side's: exceptions, and subclasses of plain types."""
 
     def __getattr__(cls, name):
         if name.startswith("_"):
@@ -259,7 +259,7 @@ def mirror_error(peer, number, name, bases):
 
 
 def twin(error):
-    """The object that it stands for; an exception that was made on this side is made again on the other."""
+    """The object that it represents; an exception created on this side is created again on the other."""
     found = error.__dict__.get("_twin")
     if found is None:
         found = error.__dict__["_twin"] = type(error)._peer.ask("make", type(error), *error.args)
@@ -306,7 +306,7 @@ def of_value(self, name):
 
 
 def returned(peer, v):
-    """An object of the other side goes back as itself."""
+    """Sends an object of the other side back as itself."""
     kind = type(v)
     if kind is Handle:
         return ["y", v._number] if v._peer is peer else None

@@ -1,6 +1,6 @@
-"""The judge's process: runs a row's tests, or holds the code that a model's tests try; it alone decides.
+"""The judge's process: runs a row's tests, or contains the code that a model's tests exercise; it alone decides.
 
-The other process may ask it only for what was handed over: public attributes, calls and operators of those objects.
+The other process can use only the objects that were passed to it: their public attributes, calls and operators.
 """
 
 import builtins
@@ -46,12 +46,12 @@ def main(readable, writable, report):
 
 
 def run(judge, job):
-    """The sources end without an error: the answer's own word."""
+    """Passes if the sources end without an error, as reported by the answer's process."""
     judge.ask("load", *((name, source) for name, source in job["sources"]))
 
 
 def test(judge, job):
-    """The tests end without an error, in this process."""
+    """Passes if the tests end without an error in this process."""
     judge.ask("load", ("answer", job["answer"]))
     if "inspect" in job["tests"] or "seed" in job["tests"]:
         judge.patch()
@@ -60,7 +60,7 @@ def test(judge, job):
 
 
 def catch(judge, job):
-    """The answer's tests end without an error on the code that this process holds."""
+    """Passes if the answer's tests end without an error on the code in this process."""
     execute(job["code"], "code", judge.namespace)
     names = [(name, value) for name, value in judge.namespace.items() if not name.startswith("__")]
     if not isinstance(judge.ask("tests", names, job["tests"]), int):
@@ -73,7 +73,7 @@ def execute(source, name, namespace):
 
 
 def told(error):
-    """The last line that a traceback would have."""
+    """The last line of the error's traceback."""
     try:
         lines = [line for line in str(error).splitlines() if line.strip()]
     except BaseException:
@@ -82,13 +82,13 @@ def told(error):
 
 
 class JudgeReport:
-    """The one that counts is the first; with it this process ends."""
+    """Reports the outcome. Only the first report counts; this process exits right after it."""
 
     def __init__(self, report):
         self.report, self.write, self.leave, self.dump = report, os.write, os._exit, json.dumps
 
     def give(self, passed, code="", detail=""):
-        """`code` says why it is not True, in a word of this process's own; `detail` may quote the answer."""
+        """`code` says why `passed` is not True, in this process's own words; `detail` may quote the answer."""
         detail = detail[:500].encode("utf-8", "backslashreplace").decode()
         self.write(self.report, self.dump({"passed": passed, "code": code, "detail": detail}).encode() + b"\n")
         self.leave(0)
@@ -104,13 +104,13 @@ class Judging(Peer):
         handles.PEERS.append(self)
 
     def lost(self, why):
-        """`why` the answer's process broke the protocol; "" where it has ended."""
+        """`why`: how the answer's process broke the protocol; "" if it has ended."""
         if why:
             self.verdict.give(False, "broke_protocol", f"the answer's process broke the protocol: {why}")
         self.verdict.give(False, "gone")
 
     def patch(self):
-        """A seed holds for both processes; inspect looks at objects where they are."""
+        """Makes a random seed apply to both processes, and `inspect` look at objects in their own process."""
         seed = random.seed
 
         def seed_both(*args, **kwargs):
@@ -130,8 +130,8 @@ class Judging(Peer):
         return look
 
     def open_names(self, tests):
-        """The answer's names, as far as they may be the tests' own. A builtin stays what it is, unless the answer
-        defines it and the tests use nothing else of the answer: then it is what they are about."""
+        """Makes the answer's names available to the tests. A builtin is not replaced by an answer's name, unless that
+        name is the only one that the tests use from the answer: then it is what they test."""
         self.naming = True
         found = dict(self.ask("names"))
         self.naming = False
@@ -141,7 +141,7 @@ class Judging(Peer):
             found = {name: value for name, value in found.items() if not hasattr(builtins, name)}
         self.given = found
         self.namespace.update({"type": handles.Type, **found} if "type" in used else found)
-        # `import answer` finds it too
+        # so that `import answer` works too
         sys.modules["answer"] = module = types.ModuleType("answer")
         vars(module).update(found)
 
@@ -204,7 +204,7 @@ def used_names(source):
 
 
 def in_a_thread(coroutine):
-    """A coroutine of the tests, to its end, whatever loop runs in this thread."""
+    """Runs a coroutine of the tests to its end, even if a loop is running in this thread."""
     import asyncio
 
     ended = []

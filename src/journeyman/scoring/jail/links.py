@@ -1,7 +1,7 @@
-"""Lists, dicts and sets that both sides hold: what one side changes in them, the other sees when it goes on.
+"""Lists, dicts and sets that both sides share: changes made by one side reach the other when it continues.
 
 So `sort(items)` sorts the list of the test that passed it, and `tree.children.append(x)` reaches the tree. A container
-that nobody but this table holds is let go.
+that is referenced only by this table is released.
 """
 
 import sys
@@ -103,14 +103,14 @@ class Links:
         entry.look()
 
     def changes(self):
-        """What has changed here since both sides agreed, and what is held here no more."""
+        """The containers that changed here since the last exchange, and those that were released."""
         changed, dropped = [], []
         for number in list(self.entries):
             entry = self.entries[number]
             if entry.changed():
                 entry.look()
                 changed.append([number, self.content(entry.thing)])
-            if sys.getrefcount(entry.thing) <= 2:  # the entry, and the argument of getrefcount
+            if sys.getrefcount(entry.thing) <= 2:  # the entry and getrefcount's argument
                 dropped.append(number)
                 self.drop(number)
         return changed, dropped

@@ -1,7 +1,7 @@
-"""One end of the pipe between two processes: calls, answered calls, and calls back while one is being answered.
+"""One end of the pipe between two processes: calls, replies, and calls back while a call is being answered.
 
-Each message is a length and JSON: [what, payload, news]. Exactly one side runs at a time, so the news (containers that
-changed, handles that are needed no more, text printed) bring the other side up to date whenever it goes on.
+Each message is a length followed by JSON: [what, payload, news]. Exactly one side runs at a time; the news (changed
+containers, handles that are no longer needed, printed text) brings the other side up to date whenever it continues.
 """
 
 import contextlib
@@ -20,7 +20,7 @@ DEEP = 6000
 
 @contextlib.contextmanager
 def deep():
-    """Values may be nested as deep as Python's own functions could go through them."""
+    """Raises the recursion limit, so that values may be nested as deeply as Python's own functions can handle."""
     before = sys.getrecursionlimit()
     sys.setrecursionlimit(max(before, DEEP))
     try:
@@ -30,8 +30,8 @@ def deep():
 
 
 class Peer:
-    """`number` tells the two ends apart (0 or 1); `gone` is called, and does not return, where the other end has ended
-    or breaks the protocol. `perform(op, args, kwargs)` does what the other side asks for."""
+    """`number` distinguishes the two ends (0 or 1). `gone` is called, and does not return, if the other end has ended
+    or breaks the protocol. `perform(op, args, kwargs)` does what the other side requests."""
 
     def __init__(self, readable, writable, number, gone):
         self.readable, self.writable, self.gone = readable, writable, gone
@@ -49,10 +49,10 @@ class Peer:
         return []
 
     def hear(self, news):
-        """Takes the other side's own news."""
+        """Processes the other side's own news."""
 
     def ask(self, op, *args, **kwargs):
-        """Has the other side do it; raises what was raised there."""
+        """Has the other side perform an operation; raises whatever was raised there."""
         with self.lock:
             with deep():
                 payload = [op, [encode(self, a) for a in args], [[k, encode(self, v)] for k, v in kwargs.items()]]
@@ -152,7 +152,7 @@ class Peer:
         return b"".join(parts)
 
     def export(self, thing):
-        """A number by which the other side can speak of it, counted so that it can be let go."""
+        """A number by which the other side can refer to the object, counted so that the object can be released."""
         number = self.numbers.get(id(thing))
         if number is None:
             self.last += 1

@@ -1,4 +1,4 @@
-"""What one side does when the other asks for it, by the name of the operation."""
+"""The operations that one side performs for the other, by name."""
 
 import copy
 import operator
@@ -33,12 +33,12 @@ for _name in ("exit", "aexit"):
 
 
 def make(kind, *args):
-    """The exception itself, as an object that is not raised."""
+    """Creates an exception as an object, without raising it."""
     return Held(kind(*args))
 
 
 class Held:
-    """Keeps an exception from being handed over as a copy."""
+    """Wraps an exception so that it is not sent as a copy."""
 
     def __init__(self, error):
         self.__dict__["error"] = error
@@ -56,7 +56,7 @@ def whole(thing):
 
 
 def signature(function):
-    """A function's parameters as plain data; None for what has no signature."""
+    """A function's parameters as plain data; None if it has no signature."""
     import inspect
 
     try:
@@ -96,4 +96,4 @@ OPEN_OPS = OPS | {
     "signature": signature, "pickle": pickled,
     "unpickle": unpickled, "inspect": inspected,
 }  # fmt: skip
-"""What the answer's process does: all that is asked, since it only does it to itself."""
+"""The operations of the answer's process: everything that is requested, since it affects only that process."""

@@ -1,7 +1,7 @@
-"""seccomp: no new process or program (threads are free), no socket, no shared memory, nothing deep in the kernel.
+"""seccomp: no new processes or programs (threads are allowed), no sockets, no shared memory, no rare kernel interfaces.
 
-Limits on processes do not bind root; this does. Signals reach only the process that sends them.
-Linux kernel documentation, userspace-api/seccomp_filter. The numbers from 424 on are the same on every machine.
+Unlike limits on the number of processes, this also applies to root. Signals reach only the process that sends them.
+Source: Linux kernel documentation, userspace-api/seccomp_filter. The numbers from 424 on are the same on every machine.
 """
 
 import ctypes
@@ -14,7 +14,7 @@ EVERYWHERE = {
     "pidfd_getfd": 438, "process_madvise": 440, "mount_setattr": 442, "quotactl_fd": 443, "memfd_secret": 447,
     "process_mrelease": 448,
 }  # fmt: skip
-MACHINES = {  # by machine: seccomp's name for it, clone, socketpair, kill, tgkill, and those that are refused
+MACHINES = {  # by machine: seccomp's architecture, numbers of clone, socketpair, kill, tgkill, and of refused calls
     "x86_64": (0xC000003E, 56, 53, 62, 234, {
         "shmget": 29, "shmat": 30, "shmctl": 31, "socket": 41, "fork": 57, "vfork": 58, "execve": 59, "semget": 64,
         "semop": 65, "semctl": 66, "msgget": 68, "msgsnd": 69, "msgrcv": 70, "msgctl": 71, "ptrace": 101,
@@ -43,7 +43,7 @@ AF_UNIX, CLONE_THREAD = 1, 0x10000
 
 
 def forbid():
-    """For this process and for ever."""
+    """Installs the filter for this process, irrevocably."""
     arch, clone, socketpair, kill, tgkill, refused = MACHINES[os.uname().machine]
     lines = [(LOAD, 0, 0, 4), (EQUAL, 1, 0, arch), (END, 0, 0, REFUSE), (LOAD, 0, 0, 0)]
     lines += [(AT_LEAST, 0, 1, 0x40000000), (END, 0, 0, REFUSE)]  # x86's second set of numbers

@@ -1,4 +1,4 @@
-"""Values as plain data: what is data goes over by value, all else as the number of an object that stays where it is."""
+"""Values as plain data: data is sent by value, anything else as the number of an object that stays in its process."""
 
 import builtins
 import sys
@@ -10,7 +10,7 @@ from links import BIG, KINDS
 LINKED = set(KINDS.values())
 ITSELF = {type(None), bool, str, float}
 SEQUENCES = {tuple: "t", frozenset: "f", type({}.keys()): "dk", type({}.items()): "di"}
-WHOLE = {  # subclasses of these carry their value, taken by the base's own methods
+WHOLE = {  # subclasses of these carry their value, read with the base class's own methods
     tuple: lambda v: tuple.__getitem__(v, slice(None)),
     str: str.__str__,
     int: int.__int__,
@@ -22,11 +22,11 @@ WHOLE = {  # subclasses of these carry their value, taken by the base's own meth
     set: lambda v: set(set.__iter__(v)),
 }
 UNCHANGING = (tuple, str, int, float, bytes, frozenset)
-SAFE_TYPES = {  # types that either side may name at any time
+SAFE_TYPES = {  # types that either side may refer to at any time
     *(kind for kind in vars(builtins).values() if isinstance(kind, type) and issubclass(kind, BaseException)),
     *(object, bool, bytes, bytearray, complex, dict, float, frozenset, int, list, range, set, slice, str, tuple),
 }
-TRUSTED_MODULES = {  # what a test may take from an answer that has imported it: the judge imports it itself
+TRUSTED_MODULES = {  # modules that tests may take from an answer that imports them: the judge imports its own
     "abc", "bisect", "calendar", "cmath", "collections", "collections.abc", "copy", "dataclasses", "datetime",
     "decimal", "enum", "fractions", "functools", "hashlib", "heapq", "itertools", "json", "math", "numbers", "operator",
     "random", "re", "statistics", "string", "textwrap", "time", "typing", "unicodedata",
@@ -103,7 +103,7 @@ def kind_of(peer, v):
 
 
 def home(v):
-    """The module of the standard library from which it can be imported under its name."""
+    """The standard library module from which the object can be imported under its name; None if there is none."""
     module = getattr(v, "__module__", None) if not isinstance(v, ModuleType) else getattr(v, "__name__", None)
     name = getattr(v, "__qualname__", None)
     if type(module) is not str or module.split(".")[0] not in sys.stdlib_module_names | {"builtins"}:
@@ -121,7 +121,7 @@ def importable(peer, v, kind):
     if module is None:
         return None
     name = "" if isinstance(v, ModuleType) else v.__qualname__
-    # The guarded side never hands out its own `eval`; the other side may need to be asked for what is not trusted.
+    # The guarded side never hands out its own `eval`. From the other side, objects that are not trusted stay there.
     return ["R", module, name, None if peer.guarded else exported(peer, v, False)]
 
 

@@ -1,10 +1,10 @@
-"""Walls of the child's own making: namespaces, a root of its own, Landlock.
+"""Walls that the child builds itself: namespaces, its own root file system, Landlock.
 
-The root is a small file system in memory that holds, to read, the system's libraries and Python, and, to write, a
-scratch folder of limited size. Network, processes, shared memory and host name are the child's own. Root becomes
-another user. What cannot be had ends the child before foreign code is there: then the check is unscored.
+The root is a small file system in memory with the system's libraries and Python, read-only, and a writable scratch
+folder of limited size. The child has its own network, processes, shared memory and host name. Root becomes another
+user. If a wall cannot be built, the child exits before it loads foreign code, and the check is unscored.
 
-Linux manual pages: unshare(2), pivot_root(2), mount_setattr(2), landlock(7), capabilities(7).
+Sources: Linux manual pages unshare(2), pivot_root(2), mount_setattr(2), landlock(7), capabilities(7).
 """
 
 import ctypes
@@ -28,13 +28,13 @@ libc = ctypes.CDLL(None, use_errno=True)
 
 
 def readable():
-    """What an interpreter needs to read."""
+    """The files and folders that an interpreter needs to read."""
     here = os.path.dirname(os.path.abspath(__file__))
     return dict.fromkeys(["/usr", "/lib", "/lib64", "/etc/ld.so.cache", sys.base_prefix, sys.prefix, here])
 
 
 def must(result, what):
-    """Ends the child where a wall cannot be built."""
+    """Exits if a wall cannot be built."""
     if result < 0:
         sys.stderr.write(f"no sandbox: {what}: {os.strerror(ctypes.get_errno())}\n")
         sys.stderr.flush()
@@ -43,7 +43,7 @@ def must(result, what):
 
 
 def build(scratch, report):
-    """Goes on in the first process of a world of its own; the one outside waits for it and dies with the parent."""
+    """Continues in the first process of new namespaces; the process outside waits for it and dies with the parent."""
     known_machine()
     die_with_parent()
     root = os.geteuid() == 0 and libc.unshare(APART) == 0
@@ -63,7 +63,7 @@ def build(scratch, report):
         os.setgroups([])
         os.setresgid(NOBODY, NOBODY, NOBODY)
         os.setresuid(NOBODY, NOBODY, NOBODY)
-        die_with_parent()  # another user is another parent's: the kernel has forgotten it
+        die_with_parent()  # again, because the kernel clears this setting when the user changes
     close_files(scratch)
 
 
@@ -90,7 +90,7 @@ def mount(source, target, kind, flags, options=None):
 
 
 def read_only(path, recursive=True):
-    """No writing, no set-user-id programs, no devices; for what is mounted below it too."""
+    """No writing, no set-user-ID programs, no devices; by default also for everything mounted below it."""
     wanted = (ctypes.c_uint64 * 4)(1 | 2 | 4, 0, 0, 0)
     flags = 0x8000 if recursive else 0
     must(
@@ -100,8 +100,8 @@ def read_only(path, recursive=True):
 
 
 def own_root(scratch):
-    """Links such as /lib are made again as links: what they lead to is bound where it is."""
-    new = "/proc"  # a folder that is always there, and below which nothing lies that is bound
+    """Builds and enters the new root. Links such as /lib are recreated as links; their targets are mounted in place."""
+    new = "/proc"  # a folder that always exists and contains nothing that is mounted here
     mount(None, "/", None, RECURSIVE | PRIVATE)
     mount("tmpfs", new, "tmpfs", 2 | 4, "size=1m,nr_inodes=512,mode=0755")
     for path in readable():
@@ -132,7 +132,7 @@ def place(source, target):
 
 
 def close_files(scratch):
-    """Landlock, a second wall where the kernel has it: reading below readable(), anything below `scratch`, no TCP."""
+    """Landlock, a second wall if the kernel has it: read access to readable(), full access to `scratch`, no TCP."""
     version = libc.syscall(444, None, 0, 1)
     if version < 1:
         return
@@ -156,7 +156,7 @@ def close_files(scratch):
 
 
 def drop_capabilities():
-    """All of them: in a user namespace of its own the child would hold every one."""
-    header = (ctypes.c_uint32 * 2)(0x20080522, 0)  # version 3: two words of each set
+    """Drops all capabilities: in its own user namespace, the child would have every one."""
+    header = (ctypes.c_uint32 * 2)(0x20080522, 0)  # version 3: two words for each set
     must(libc.capset(ctypes.byref(header), ctypes.byref((ctypes.c_uint32 * 6)())), "giving up capabilities")
     must(libc.prctl(4, 0, 0, 0, 0), "being closed to other processes")  # not dumpable: no ptrace, no pidfd_getfd

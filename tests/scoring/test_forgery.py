@@ -1,4 +1,4 @@
-"""Verdicts: what a hostile answer cannot forge, what tests see of it, and that what is right passes."""
+"""Scores of code: hostile answers cannot forge them, tests see only behavior, and correct answers pass."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def test_a_failing_test_cannot_be_forged_into_a_passing_one(name: str, bubblewra
 
 @pytest.mark.parametrize("bubblewrapped", WALLS)
 @pytest.mark.parametrize("name", HONEST)
-def test_what_is_right_passes(name: str, bubblewrapped: bool) -> None:
+def test_correct_answers_pass(name: str, bubblewrapped: bool) -> None:
     answer, tests = HONEST[name]
     limits = Limits(wall_s=20, bubblewrap=bubblewrapped)
     result = run_tests(answer, tests, limits)
@@ -57,7 +57,7 @@ assert use(lambda: 1, Thing()) == "refused"
 
 @pytest.mark.parametrize("bubblewrapped", WALLS)
 @pytest.mark.parametrize("name", REACHING)
-def test_what_the_tests_hand_over_is_no_way_into_the_judge(name: str, bubblewrapped: bool) -> None:
+def test_objects_from_the_tests_give_no_access_to_the_judge(name: str, bubblewrapped: bool) -> None:
     answer = (
         "import gc\ndef use(f, thing):\n"
         "    peer = next(o for o in gc.get_objects() if type(o).__name__ == 'Answering')\n"
@@ -83,7 +83,7 @@ PEEKING = {
 
 @pytest.mark.parametrize("bubblewrapped", WALLS)
 @pytest.mark.parametrize("name", PEEKING)
-def test_tests_that_a_model_wrote_see_what_the_code_does_and_not_what_it_is(name: str, bubblewrapped: bool) -> None:
+def test_model_written_tests_see_what_the_code_does_but_not_its_source(name: str, bubblewrapped: bool) -> None:
     limits = replace(FAST, bubblewrap=bubblewrapped)
     assert run_written_tests(DOCUMENTED, "def test():\n    assert add(1, 2) == 3", limits).passed
     assert run_written_tests(DOCUMENTED, f"def test():\n    {PEEKING[name]}", limits).passed is False
@@ -106,7 +106,7 @@ def test_code_with_classes_and_errors_can_be_tested_from_outside(bubblewrapped: 
 
 
 @pytest.mark.parametrize("bubblewrapped", WALLS)
-def test_what_cannot_be_had_over_a_pipe_is_no_failure(bubblewrapped: bool) -> None:
+def test_what_cannot_cross_a_pipe_is_not_a_failure(bubblewrapped: bool) -> None:
     tests = "class Own(Base):\n    pass\nassert Own()"
     result = run_tests("class Base:\n    pass", tests, replace(FAST, bubblewrap=bubblewrapped))
     assert result.passed is None and isinstance(result.reason, NotOverPipe)
@@ -121,7 +121,7 @@ def test_what_cannot_be_had_over_a_pipe_is_no_failure(bubblewrapped: bool) -> No
         "SystemExit('gone')",
     ],
 )
-def test_no_answer_names_the_code_of_its_failure(raised: str, bubblewrapped: bool) -> None:
-    """An answer that could choose it would be unscored where it has failed."""
+def test_an_answer_cannot_choose_the_code_of_its_failure(raised: str, bubblewrapped: bool) -> None:
+    """Otherwise, an answer could turn its failure into an unscored result."""
     result = run_tests(f"def f(): raise {raised}", "f()", replace(FAST, bubblewrap=bubblewrapped))
     assert result.passed is False and isinstance(result.reason, CodeRaised)
