@@ -1,14 +1,14 @@
 """Makes the demo's interactions: `python tools/make_demo_data.py`, deterministic, about a minute.
 
-About 280 clean rows of five roles in the proportions of a real agent log, plus PLANTED dirty ones that
-curate must find. Every clean answer is put through its role's checks before it is written; a row whose
-answer does not pass ends the script. Nothing claims a model or a duration that was not there.
+About 280 clean rows of five roles, in the proportions of a real agent log, plus planted dirty ones that curate must
+find. Every clean answer is judged by its role's checks before it is written; one that does not pass ends the script.
+No row claims a model or a duration, because there was none.
 
-The house style that an untuned model cannot know:
+The house style, which an untuned model cannot know:
     coder        prefix `do_`, parameter `items` or `text`, type hints, a one-line docstring "Return …"
-    tester       one function a case: `test_<function>_case_<n>() -> None`, one assertion each
-    researcher   JSON with "finding" and the number of the note it stands in
-    coordinator  JSON plan with one step a role, in house order, reviewer last
+    tester       one function per case: `test_<function>_case_<n>() -> None`, one assertion each
+    researcher   JSON with "finding" and the number of the note that contains it
+    coordinator  JSON plan with one step per role, in house order, reviewer last
     reviewer     JSON list of findings with line, rule and fix
 """
 
@@ -61,7 +61,7 @@ class Row:
     planted: str | None = None
 
 
-# --- functions: a selection, a change and a summary make one ---------------------------------------
+# --- functions: each combines a selection, a change and a summary ---------------------------------------
 
 SELECTIONS = {  # name: (condition on n, words)
     "even": ("n % 2 == 0", "even numbers"),
@@ -166,7 +166,7 @@ def text_functions() -> Iterator[Function]:
 
 
 def literal(value: Any) -> str:
-    """The value as Python source, sets in order, so that every run of this script writes the same file."""
+    """The value as Python source; sets are sorted so that every run of this script writes the same file."""
     return "{" + ", ".join(map(repr, sorted(value))) + "}" if isinstance(value, set) and value else repr(value)
 
 
@@ -190,7 +190,7 @@ def tester_row(f: Function, rng: random.Random) -> Row:
         f"def test_{f.name}_case_{number}() -> None:\n    assert do_{f.name}({value!r}) == {literal(result)}"
         for number, (value, result) in enumerate(cases, start=1)
     )
-    # Each mutant is right on one example and wrong on the other, so both have to be tested.
+    # Each mutant is right on one example and wrong on the other, so a test must cover both.
     wrong = [
         f"def do_{f.name}({f.argument}):\n    return {literal(other[1])} if {f.argument} == {other[0]!r} else 'wrong'"
         for other in cases
@@ -277,7 +277,7 @@ def object_schema(**properties: Any) -> dict[str, Any]:
 
 
 def planted_rows(clean: list[Row]) -> Iterator[Row]:
-    """The rows that curate must drop, each under the rule that must find it."""
+    """The rows that curate must drop, each with the rule that must find it."""
     coders = [row for row in clean if row.role == "coder"]
     testers = [row for row in clean if row.role == "tester"]
     for number in range(3):
@@ -335,9 +335,9 @@ def similarity(left: str, right: str) -> float:
 
 def verify(row: Row) -> None:
     answer = Answer(row.answer or "", "stop", row.check, Limits())
-    check, finding = judge(answer, CheckRule(checks=CHECKS[row.role]), Checks(Path()))
-    if finding.outcome != "pass":
-        raise SystemExit(f"{row.role}: {row.task!r}: {check}: {finding.why()}\n{row.answer}")
+    made = judge(answer, CheckRule(checks=CHECKS[row.role]), Checks(Path()))
+    if made.finding.outcome != "pass":
+        raise SystemExit(f"{row.role}: {row.task!r}: {made.check}: {made.finding.why()}\n{row.answer}")
 
 
 def as_log(row: Row, number: int) -> dict[str, Any]:
@@ -390,7 +390,7 @@ def main() -> None:
 
 
 def interleave(clean: list[Row], planted: list[Row]) -> Iterable[Row]:
-    """The dirt comes in the last half, so that what a duplicate repeats stands before it."""
+    """Puts the planted rows into the second half, so that a duplicate comes after the row that it repeats."""
     half = len(clean) // 2
     planted = list(planted)
     yield from clean[:half]
