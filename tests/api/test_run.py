@@ -185,3 +185,7 @@ def test_a_run_is_taken_to_its_decision_and_bundle(tmp_path: Path, tiny_gguf: Pa
     bundle = run.export(override="a test")
     assert bundle.manifest.override == "a test" and run.status["export"] == "fresh"
     assert set(run.status.values()) == {"fresh"}
+    for shown in (decision, coder, evaluation, evaluation.scores, bundle, run, run.status, run.result("plan")):
+        page = shown._repr_html_()
+        assert page.count("<table>") == page.count("</table>") == 1
+    assert decision.verdict in decision._repr_html_() and 'font-weight:600">fresh<' in run._repr_html_()

@@ -8,7 +8,7 @@ from typing import Any
 from journeyman.api.columns import Kind
 from journeyman.errors import UsageError
 
-_PANDAS: Mapping[Kind, str] = {"text": "object", "int": "Int64", "float": "Float64", "bool": "boolean"}
+_PANDAS: Mapping[Kind, str] = {"text": "string", "int": "Int64", "float": "Float64", "bool": "boolean"}
 """The types of pandas that know missing values."""
 
 

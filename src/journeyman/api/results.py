@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Generic, Literal, TypeVar
+from typing import Any
 
-from pydantic import BaseModel
-
-from journeyman.api.rows import R, Rows
+from journeyman.api import html
+from journeyman.api.result import Action, Result
+from journeyman.api.rows import Rows
 from journeyman.api.scores import SummaryRow, summary_rows
-from journeyman.artifacts import either, read_rows
+from journeyman.artifacts import either
 from journeyman.errors import UsageError
-from journeyman.lineage import check_files
 from journeyman.manifests import (
     AdapterManifest,
     BundleManifest,
@@ -27,58 +25,7 @@ from journeyman.manifests import (
 )
 from journeyman.reasons.base import Reason, ReasonRecord
 from journeyman.records import Example, Finding, Interaction, Prediction, RegressionAnswer, Rejected, Score
-from journeyman.runs import SEALED, place_of, read_result
-
-M = TypeVar("M", bound=BaseModel)
-Action = Literal["fresh", "made", "resumed"]
-
-
-@dataclass(frozen=True, repr=False)
-class Result(Generic[M]):
-    """The result of a finished stage.
-
-    Attributes:
-        run_folder: the run's.
-        manifest: every figure, typed.
-        action: what was done now: nothing (fresh), all of it, or the rest of it; None if it was only read.
-        seconds: of work now.
-    """
-
-    stage: ClassVar[str]
-
-    run_folder: Path
-    manifest: M
-    action: Action | None = None
-    seconds: float = 0.0
-
-    @property
-    def folder(self) -> Path:
-        """The stage's folder."""
-        return self.run_folder / place_of(self.stage).folder
-
-    def facts(self) -> Mapping[str, Any]:
-        """The main figures, by name."""
-        return {}
-
-    def file(self, name: str) -> Path:
-        """A file of the stage.
-
-        Raises:
-            ChangedArtifact: it is not as the stage made it.
-        """
-        check_files(self.folder, read_result(self.run_folder, self.stage)[0], [name])
-        return self.folder / name
-
-    def _rows(self, kind: type[R], *names: str) -> Rows[R]:
-        def read() -> Any:
-            for name in names:
-                yield from read_rows(self.file(name), kind)
-
-        return Rows(kind, read)
-
-    def __repr__(self) -> str:
-        facts = ", ".join(f"{name} {value}" for name, value in self.facts().items())
-        return f"<{type(self).__name__} in {self.folder}: {facts}>"
+from journeyman.runs import SEALED, read_result
 
 
 class Logs(Result[IngestManifest]):
@@ -204,6 +151,9 @@ class Evaluation(Result[EvaluationManifest]):
         shown = {arm: "unknown" if rate is None else f"{rate.passed}/{rate.n}" for arm, rate in rates.items()}
         return {"rows": self.manifest.rows, **shown}
 
+    def _repr_html_(self) -> str:
+        return self.summary._repr_html_()
+
 
 class RoleVerdict:
     """The decision about one role.
@@ -239,6 +189,10 @@ class RoleVerdict:
         reasons = "; ".join(one.sentence() for one in self.failed)
         return f"<{self.role}: {self.verdict}{f' ({reasons})' if reasons else ''}>"
 
+    def _repr_html_(self) -> str:
+        rows = [(one.rule, one.outcome, one.reason.sentence()) for one in self.manifest.reasons]
+        return html.table(("rule", "outcome", "reason"), rows, f"{self.role}: {self.verdict}")
+
 
 class Decision(Result[DecisionManifest]):
     """What decide concluded."""
@@ -272,6 +226,12 @@ class Decision(Result[DecisionManifest]):
 
     def facts(self) -> Mapping[str, Any]:
         return {"verdict": self.verdict, **{name: one.verdict for name, one in self.roles.items()}}
+
+    def _repr_html_(self) -> str:
+        rows = [
+            (name, one.verdict, "; ".join(why.sentence() for why in one.failed)) for name, one in self.roles.items()
+        ]
+        return html.table(("role", "verdict", "why"), rows, f"Verdict: {self.verdict}")
 
 
 class Bundle(Result[BundleManifest]):

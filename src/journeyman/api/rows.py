@@ -9,8 +9,10 @@ from typing import Any, Generic, TypeVar
 from pydantic import BaseModel
 
 from journeyman.api.columns import columns_of, flat
+from journeyman.api.html import table
 
 R = TypeVar("R", bound=BaseModel)
+_MOST_SHOWN = 20
 
 
 class Rows(Generic[R]):
@@ -77,6 +79,12 @@ class Rows(Generic[R]):
         from journeyman.api.frames import polars_frame
 
         return polars_frame(self.records(), columns_of(self.kind))
+
+    def _repr_html_(self) -> str:
+        shown = [flat(row) for row in islice(self, _MOST_SHOWN)]
+        more = f"; the first {len(shown)} are shown" if len(self) > len(shown) else ""
+        rows = [list(row.values()) for row in shown]
+        return table(self.columns, rows, f"{len(self):,} rows of {self.kind.__name__}{more}")
 
     def __repr__(self) -> str:
         return f"<{len(self)} rows of {self.kind.__name__}: {', '.join(self.columns)}>"

@@ -8,7 +8,9 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, Literal, cast, overload
 
-from journeyman.api.results import Adapter, Bundle, Dataset, Decision, Evaluation, Logs, Plan, Result, result_of
+from journeyman.api.html import escaped
+from journeyman.api.result import Action, Result
+from journeyman.api.results import Adapter, Bundle, Dataset, Decision, Evaluation, Logs, Plan, result_of
 from journeyman.api.session import session
 from journeyman.api.settings import Settings, as_overrides, flattened
 from journeyman.api.status import Status
@@ -167,12 +169,15 @@ class Run:
         for outcome in run_pipeline(opened, until, events, redo=redo):
             for warning in getattr(outcome.result, "warnings", []):
                 events.tell(Warned(ReasonRecord.model_validate(warning).reason()))
-            action = cast(Literal["fresh", "made", "resumed"], outcome.action)
+            action = cast(Action, outcome.action)
             made = result_of(self.folder, outcome.stage, action, outcome.seconds)
         return made
 
     def _opened(self, override: str | None = None, allow_other_engine: bool = False) -> RunFolder:
         return RunFolder(self.folder, self.config, override, allow_other_engine)
+
+    def _repr_html_(self) -> str:
+        return f"<p>Run {escaped(self.folder)}</p>{self.status._repr_html_()}"
 
     def __repr__(self) -> str:
         return f"<Run {self.folder}>"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+from journeyman.api.html import table
 from journeyman.stage_states import StageState, State
 
 
@@ -36,6 +37,9 @@ class Status(Mapping[str, State]):
             )
             for one in self.stages.values()
         ]
+
+    def _repr_html_(self) -> str:
+        return table(("stage", "state", "made"), self.lines())
 
     def __repr__(self) -> str:
         return "\n".join(f"{stage:<9} {state:<10} {note}".rstrip() for stage, state, note in self.lines())
