@@ -10,6 +10,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from journeyman.api.checks import check
     from journeyman.api.creating import create
     from journeyman.api.opening import open
     from journeyman.api.results import Adapter, Bundle, Dataset, Decision, Evaluation, Logs, Plan
@@ -31,6 +32,7 @@ _MODULES = {
     "Plan": "api.results",
     "Rows": "api.rows",
     "Run": "api.run",
+    "check": "api.checks",
     "create": "api.creating",
     "open": "api.opening",
 }
@@ -49,6 +51,7 @@ __all__ = [
     "Rows",
     "Run",
     "__version__",
+    "check",
     "create",
     "open",
 ]

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from os import PathLike, fspath
 from pathlib import Path
 
+from journeyman.api.checks import refuse_while_loading
 from journeyman.api.run import Run
-from journeyman.api.settings import Settings, flattened, with_settings
+from journeyman.api.settings import RoleChecks, Settings, flattened, with_checks, with_settings, write_sources
 from journeyman.artifacts import write_atomic
 from journeyman.config import CONFIG_NAME, parse_config
 from journeyman.errors import UsageError
@@ -27,6 +28,7 @@ def create(
     *,
     from_logs: Places | None = None,
     settings: Settings | None = None,
+    checks: RoleChecks | None = None,
 ) -> Run:
     """Creates a run folder with a config file, and opens it.
 
@@ -37,10 +39,12 @@ def create(
             is written, as `journeyman init --from` does.
         settings: further keys of the config file, {"train.epochs": 1}. Paths in them are relative to the run
             folder, as in the file; a pathlib.Path is relative to the current folder.
+        checks: role → its checks, as roles.ROLE.checks: {"coder": ["answered", polite]}.
 
     Raises:
         UsageError: the folder has a config file, no log is found, or a setting is unknown or out of range.
     """
+    refuse_while_loading()
     target = Path(folder) / CONFIG_NAME
     if target.exists():
         raise UsageError(
@@ -55,9 +59,11 @@ def create(
     else:
         assert sources is not None
         text = _least_text(Path(folder), _named(sources))
-    text = with_settings(text, flattened(settings or {}))
+    flat, sources_of_checks = with_checks(flattened(settings or {}), checks, Path(folder))
+    text = with_settings(text, flat)
     parse_config(tomllib.loads(text), str(target))
     target.parent.mkdir(parents=True, exist_ok=True)
+    write_sources(sources_of_checks)
     write_atomic(target, text.encode())
     return Run(folder)
 

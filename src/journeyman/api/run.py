@@ -8,11 +8,12 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, Literal, cast, overload
 
+from journeyman.api.checks import refuse_while_loading
 from journeyman.api.html import escaped
 from journeyman.api.result import Action, Result
 from journeyman.api.results import Adapter, Bundle, Dataset, Decision, Evaluation, Logs, Plan, result_of
 from journeyman.api.session import session
-from journeyman.api.settings import Settings, as_overrides, flattened
+from journeyman.api.settings import RoleChecks, Settings, as_overrides, flattened, with_checks, write_sources
 from journeyman.api.status import Status
 from journeyman.config import CONFIG_NAME, Config, load_config
 from journeyman.errors import Interrupted
@@ -36,11 +37,21 @@ class Run:
         folder: the run's.
     """
 
-    def __init__(self, folder: str | PathLike[str] = ".", *, settings: Settings | None = None) -> None:
+    def __init__(
+        self,
+        folder: str | PathLike[str] = ".",
+        *,
+        settings: Settings | None = None,
+        checks: RoleChecks | None = None,
+    ) -> None:
         """See journeyman.open."""
+        refuse_while_loading()
         self.folder = Path(folder)
-        self._overrides: Sequence[str] = as_overrides(flattened(settings or {}))
+        flat, sources = with_checks(flattened(settings or {}), checks, self.folder)
+        self._overrides: Sequence[str] = as_overrides(flat)
         self._events: Events | None = None
+        _ = self.config
+        write_sources(sources)
         self._opened()
 
     @property

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from journeyman.api.checks import CheckFunction, found
+from journeyman.artifacts import write_atomic
 from journeyman.errors import UsageError
 from journeyman.proposing.toml import toml_key, toml_string
 
 Settings = Mapping[str, Any]
 """Config keys → values: {"train.epochs": 1} or {"train": {"epochs": 1}}."""
+RoleChecks = Mapping[str, Sequence[str | CheckFunction]]
+"""Role → its checks: names, or functions that journeyman.check registered."""
 Flat = dict[tuple[str, ...], Any]
 """The parts of a config key → its value."""
 
@@ -41,6 +45,45 @@ def _leaves(value: Mapping[str, Any], above: tuple[str, ...]) -> Iterator[tuple[
 def _is_value(path: tuple[str, ...]) -> bool:
     """Weights are one value: their keys are checks."""
     return path[0] == "roles" and len(path) == 3 and path[2] == "weights"
+
+
+def with_checks(flat: Flat, checks: RoleChecks | None, folder: Path) -> tuple[Flat, dict[Path, str]]:
+    """Settings in which registered checks stand as `file.py:function`, and the files that have to be written.
+
+    Args:
+        checks: role → its checks, in addition to those in `flat`.
+        folder: the run's.
+
+    Raises:
+        UsageError: a registered check cannot be named in a config.
+    """
+    files: dict[Path, str] = {}
+
+    def named(one: Any) -> Any:
+        check = found(one) if isinstance(one, str | CheckFunction) else None
+        if check is None:
+            return one
+        reference = check.reference(folder)
+        if reference.source is not None:
+            files[folder / reference.name.partition(":")[0]] = reference.source
+        return reference.name
+
+    made = flat | {("roles", role, "checks"): names for role, names in (checks or {}).items()}
+    for path, value in made.items():
+        if path[0] == "roles" and len(path) == 3 and path[2] in ("checks", "weights"):
+            if isinstance(value, Mapping):
+                made[path] = {named(one): weight for one, weight in value.items()}
+            elif isinstance(value, list | tuple):
+                made[path] = [named(one) for one in value]
+    return made, files
+
+
+def write_sources(files: Mapping[Path, str]) -> None:
+    """Writes the files of checks that differ from what is there."""
+    for path, source in files.items():
+        if not path.is_file() or path.read_text(encoding="utf-8") != source:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_atomic(path, source.encode())
 
 
 def as_overrides(flat: Flat) -> list[str]:

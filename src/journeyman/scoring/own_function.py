@@ -22,6 +22,10 @@ from journeyman.scoring.contracts import Answer, Check, CheckResult, Outcome
 _OUTCOMES: Mapping[bool | None, Outcome] = {True: "pass", False: "fail", None: "unscored"}
 
 
+CHECK_FILE = "journeyman_check_file"
+"""The __name__ of a file that is loaded for its checks."""
+
+
 def load_check(name: str, folder: Path) -> Check:
     """The check that `name` stands for, in this process.
 
@@ -43,14 +47,17 @@ def load_check(name: str, folder: Path) -> Check:
 def load_function(place: str, folder: Path, name: str) -> Callable[..., Any]:
     """What `place`, a file.py:function below `folder`, stands for; `name` is the check in errors."""
     file, _, function = place.partition(":")
-    return _load((folder / file).resolve(), function, name)
+    path = (folder / file).resolve()
+    if not path.is_file():
+        raise UsageError(f"check {name!r}: no file {path}", "Write it as file.py:function, beside journeyman.toml")
+    state = path.stat()
+    return _load(path, function, name, (state.st_ino, state.st_size, state.st_mtime_ns))
 
 
 @cache
-def _load(path: Path, function: str, name: str) -> Callable[..., Any]:
-    if not path.is_file():
-        raise UsageError(f"check {name!r}: no file {path}", "Write it as file.py:function, beside journeyman.toml")
-    found = runpy.run_path(str(path)).get(function)
+def _load(path: Path, function: str, name: str, state: tuple[int, ...]) -> Callable[..., Any]:
+    """`state` is the file's: a notebook that changes a check gets the new one from a process that has the old one."""
+    found = runpy.run_path(str(path), run_name=CHECK_FILE).get(function)
     if not callable(found):
         raise UsageError(f"check {name!r}: {path.name} has no function {function!r}", "Write it as file.py:function")
     return found  # type: ignore[no-any-return]
