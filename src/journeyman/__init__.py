@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from journeyman.api.results import Adapter, Bundle, Dataset, Decision, Evaluation, Logs, Plan
     from journeyman.api.rows import Rows
     from journeyman.api.run import Run
+    from journeyman.api.serving import Reply, Server
     from journeyman.errors import Interrupted, JourneymanError
 
 __version__ = "0.5.0"
@@ -30,8 +31,10 @@ _MODULES = {
     "JourneymanError": "errors",
     "Logs": "api.results",
     "Plan": "api.results",
+    "Reply": "api.serving",
     "Rows": "api.rows",
     "Run": "api.run",
+    "Server": "api.serving",
     "check": "api.checks",
     "create": "api.creating",
     "open": "api.opening",
@@ -48,8 +51,10 @@ __all__ = [
     "JourneymanError",
     "Logs",
     "Plan",
+    "Reply",
     "Rows",
     "Run",
+    "Server",
     "__version__",
     "check",
     "create",

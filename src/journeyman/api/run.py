@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
-from typing import Any, Literal, cast, overload
+from typing import TYPE_CHECKING, Any, Literal, cast, overload
 
 from journeyman.api.checks import refuse_while_loading
 from journeyman.api.html import escaped
@@ -22,6 +22,9 @@ from journeyman.pipeline import run_pipeline, stage_named
 from journeyman.reasons.base import ReasonRecord
 from journeyman.runs import Run as RunFolder
 from journeyman.stage_states import states_of
+
+if TYPE_CHECKING:
+    from journeyman.api.serving import Server
 
 Stage = Literal["ingest", "curate", "plan", "train", "evaluate", "decide", "export"]
 
@@ -127,6 +130,34 @@ class Run:
             JourneymanError: a stage failed; see journeyman.errors.
         """
         return self._run(until, on_event, redo, None, False)
+
+    def serve(
+        self,
+        port: int | None = None,
+        *,
+        allow_hosts: Sequence[str] = (),
+        key_env: str | None = None,
+        allow_other_engine: bool = False,
+    ) -> Server:
+        """Serves the exported bundle on an OpenAI-compatible port, in a thread of this program.
+
+        Args:
+            port: 0 takes a free one; None is serve.port of the config file.
+            allow_hosts: names in the Host header to answer to, in addition to those of the config file.
+            key_env: the environment variable with the key that clients must send; None is serve.key_env.
+            allow_other_engine: serve with another engine than the one that was evaluated.
+
+        Raises:
+            EngineError: the engine did not start.
+            InputError: there is no bundle, or a file of it has changed.
+            StaleArtifact: another engine than the evaluated one would serve it.
+            UsageError: the port is taken, or the key is missing or too short.
+        """
+        from journeyman.api.serving import Server
+
+        return Server(
+            self.folder, port, allow_hosts=allow_hosts, key_env=key_env, allow_other_engine=allow_other_engine
+        )
 
     def stop(self) -> None:
         """Asks the work that another thread does with this object to save its state and end; returns at once."""
