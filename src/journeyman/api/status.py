@@ -29,17 +29,15 @@ class Status(Mapping[str, State]):
 
     def lines(self) -> list[tuple[str, State, str]]:
         """(stage, state, when it was made and what has changed since)."""
-        return [
-            (
-                one.stage,
-                one.state,
-                ", ".join([one.created] * bool(one.created) + [f"changed: {c}" for c in one.changed]),
-            )
-            for one in self.stages.values()
-        ]
+        return [(one.stage, one.state, _note(one)) for one in self.stages.values()]
 
     def _repr_html_(self) -> str:
         return table(("stage", "state", "made"), self.lines())
 
     def __repr__(self) -> str:
         return "\n".join(f"{stage:<9} {state:<10} {note}".rstrip() for stage, state, note in self.lines())
+
+
+def _note(one: StageState) -> str:
+    changed = f"changed: {', '.join(one.changed)}" if one.changed else ""
+    return "; ".join(filter(None, (one.created, changed)))
