@@ -21,12 +21,12 @@ from rich.progress import Progress
 from conftest import log_row
 from hostile import ROLES, acting, injected
 from journeyman import records
+from journeyman.api.hosting import address_of
 from journeyman.artifacts import hash_of_file, read_json, read_rows
 from journeyman.cli import app as cli
 from journeyman.cli.grid import Column, print_grid
 from journeyman.cli.progress import Display
 from journeyman.cli.say import PlainConsole, prepare_streams, say
-from journeyman.cli.serve import address_of
 from journeyman.cli.tables import print_verdict_table
 from journeyman.config import EvaluateConfig, RedactConfig, TrainConfig, load_config, parse_config
 from journeyman.errors import InputError, UsageError

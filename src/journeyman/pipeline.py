@@ -133,7 +133,7 @@ def run_pipeline(run: Run, until: str, reporter: Reporter, *, redo: bool = False
 
 def _bring_up_to_date(stage: Stage, run: Run, reporter: Reporter, redo: bool) -> StageOutcome:
     folder, start = run.root / stage.folder, time.perf_counter()
-    inputs = _inputs(stage, run)
+    inputs = inputs_of(stage, run)
     action: Literal["made", "resumed"] = "made"
     if redo:
         _set_aside_if_changed(stage, run, reporter)
@@ -192,7 +192,7 @@ def _work(stage: Stage, run: Run, inputs: dict[str, str], reporter: Reporter) ->
         _prepare(stage, work, inputs)
         _note_old(stage, run, reporter)
         result = stage.run(run, work, fingerprint, reporter)
-        refuse_changed(inputs, _inputs(stage, run), stage.name)
+        refuse_changed(inputs, inputs_of(stage, run), stage.name)
         _finish(stage, work, final, inputs, result)
     except BaseException as error:
         if not stage.resumable:
@@ -245,7 +245,7 @@ def _placed(error: OSError, work: Path) -> DiskError:
     return disk_error(error, Path(named) if isinstance(named, str) else work)
 
 
-def _inputs(stage: Stage, run: Run) -> dict[str, str]:
+def inputs_of(stage: Stage, run: Run) -> dict[str, str]:
     """What the fingerprint covers, by name, so that a difference can be named."""
     values: dict[str, Any] = {"stage version": stage.version, **stage.settings(run)}
     for name in stage.needs:
@@ -270,6 +270,7 @@ __all__ = [
     "Run",
     "StageOutcome",
     "beside",
+    "inputs_of",
     "is_at_work",
     "locked",
     "read_result",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from journeyman.cli.serve import _listen, _run
+from journeyman.api.hosting import Host, open_listener
 from journeyman.inference.engines import running_engine
 from journeyman.manifests import BundleManifest
 from journeyman.protocols import EngineSettings
@@ -24,10 +24,10 @@ def tiny_bundle() -> BundleManifest:
 
 
 def main(base: Path) -> None:
-    listener = _listen("127.0.0.1", 0)
+    listener = open_listener("127.0.0.1", 0)
     with running_engine(EngineSettings(base, {}, CONTEXT, 1, 0.0)) as engine:
         print(listener.getsockname()[1], engine._process.pid, flush=True)
-        _run(tiny_bundle(), engine, listener, lambda text: print(text, file=sys.stderr, flush=True))
+        Host(tiny_bundle(), engine, listener, lambda text: print(text, file=sys.stderr, flush=True)).run()
 
 
 if __name__ == "__main__":

@@ -17,10 +17,11 @@ import pytest
 from starlette.testclient import TestClient
 
 from conftest import log_row
+from journeyman.api.hosting import open_listener
 from journeyman.artifacts import read_json, read_rows, sha256_of
 from journeyman.checksum_lines import sealed
 from journeyman.cli.app import app, main
-from journeyman.cli.serve import _listen, serve_bundle
+from journeyman.cli.serve import serve_bundle
 from journeyman.errors import InputError, UsageError
 from journeyman.evidence import RESPONSES
 from journeyman.inference.engines import running_engine
@@ -364,7 +365,7 @@ def test_only_known_fields_reach_the_engine_and_the_trained_prompt_is_served(fin
 
 def test_serve_refuses_a_changed_file_and_an_open_host(finished: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="not a loopback address"):
-        _listen("0.0.0.0", 0)
+        open_listener("0.0.0.0", 0)
     import shutil
 
     copy = tmp_path / "copy"

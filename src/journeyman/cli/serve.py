@@ -1,28 +1,13 @@
-"""`journeyman serve`: checks the bundle's files against their hashes, starts the engine, opens the port."""
+"""`journeyman serve`: a skin over api/hosting.py."""
 
 from __future__ import annotations
 
-import ipaddress
-import os
-import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
+from journeyman.api.hosting import hosted
 from journeyman.cli.say import say
-from journeyman.config import CONFIG_NAME, ServeConfig, load_config
-from journeyman.errors import EngineError, UsageError
 from journeyman.foreign import named
-from journeyman.inference.engines import engine_identity, running_engine
-from journeyman.lineage import check_files
-from journeyman.manifests import BundleManifest
-from journeyman.protocols import EngineSettings, ServedEngine
-from journeyman.runs import place_of, read_result, typed_result
-from journeyman.serving.app import conversation_of, make_app
-from journeyman.serving.evaluated import check_engine
-from journeyman.serving.origin import Door
-from journeyman.serving.server import BoundedServer
-
-_LEAST_KEY = 16
 
 
 def serve_bundle(
@@ -35,108 +20,14 @@ def serve_bundle(
 ) -> None:
     """Serves until it is stopped: by a signal, within SHUTDOWN_S.
 
-    Args:
-        port, key_env: in place of those of the toml.
-        allow_hosts: beside those of the toml.
-        allow_other_engine: serve with another engine than the one that was evaluated.
-
     Raises:
+        JourneymanError: as `hosted` does.
         EngineError: the engine ended, and starting it again did not help.
-        InputError: no bundle, or a file of it has changed.
-        StaleArtifact: another engine than the evaluated one would serve it.
-        UsageError: the host is not a loopback address, the port is taken, or the key is missing or too short.
     """
-    bundle = typed_result(folder, "export", BundleManifest)
-    place = folder / place_of("export").folder
-    read = [bundle.base_file, *bundle.adapter_files.values(), "prompts.json"]
-    check_files(place, read_result(folder, "export")[0], read)
-    config = load_config(folder / CONFIG_NAME).serve if (folder / CONFIG_NAME).is_file() else ServeConfig()
-    key = key_of(config.key_env if key_env is None else key_env)
-    settings = EngineSettings(
-        base=place / bundle.base_file,
-        adapters={name: place / file for name, file in bundle.adapter_files.items()},
-        context=bundle.settings["context"],
-        threads=bundle.settings["threads"],
-        temperature=bundle.settings["temperature"],
-        parallel=bundle.settings["parallel"],
-    )
-    here = engine_identity(settings.context, settings.parallel, settings.threads)
-    for line in check_engine(bundle.engine, here, folder, allow_other=allow_other_engine):
-        say(line, err=True)
-    listener = _listen(config.host, config.port if port is None else port)
-    conversation_of(bundle).text("warm up")  # the rules load now, not in the first request
-    with running_engine(settings) as engine:
-        address = address_of(config.host, listener.getsockname()[1])
-        listener.listen()  # the address is told once it takes connections
-        say(f"serving {', '.join(map(named, bundle.roles))} on {address} (Ctrl-C stops)", err=True)
-        hosts = [config.host, *config.allow_hosts, *allow_hosts]
-        _run(bundle, engine, listener, lambda text: say(text, err=True), hosts, key)
 
+    def told(text: str) -> None:
+        say(text, err=True)
 
-def _run(
-    bundle: BundleManifest,
-    engine: ServedEngine,
-    listener: socket.socket,
-    told: Callable[[str], None],
-    hosts: Sequence[str] = (),
-    key: str | None = None,
-) -> None:
-    """Until a signal, or until the engine is given up."""
-    failed = []
-
-    def give_up() -> None:
-        failed.append(True)
-        server.should_exit = True
-
-    def last_call() -> None:
-        if hasattr(app.state, "kept"):
-            app.state.kept.last_call()
-
-    app = make_app(bundle, engine, say=told, given_up=give_up)
-    server = BoundedServer(Door(app, hosts, key), last_call)
-    server.run(sockets=[listener])
-    if failed:
-        raise EngineError("the engine ended again and again, and was given up", "See journeyman doctor")
-
-
-def key_of(name: str) -> str | None:
-    """The key in the environment variable of this name; None where no name is given. Neither is ever told.
-
-    Raises:
-        UsageError: there is no such variable, or what it holds is short or not plain ASCII.
-    """
-    if not name:
-        return None
-    key = os.environ.get(name, "")
-    if len(key) < _LEAST_KEY or not key.isascii() or not key.isprintable() or key != key.strip():
-        raise UsageError(
-            f"serve.key_env (--key-env) names no environment variable with {_LEAST_KEY} or more plain characters",
-            "Set one: export JOURNEYMAN_KEY=$(openssl rand -hex 32), then: journeyman serve --key-env JOURNEYMAN_KEY",
-        )
-    return key
-
-
-def address_of(host: str, port: int) -> str:
-    """The base URL of the API; an IPv6 address stands in brackets (RFC 3986, section 3.2.2)."""
-    return f"http://[{host}]:{port}/v1" if ":" in host else f"http://{host}:{port}/v1"
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    try:
-        loopback = host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        loopback = False
-    if not loopback:
-        raise UsageError(
-            f"serve.host = {host!r} is not a loopback address", 'Set it to "127.0.0.1"; others need a proxy'
-        )
-    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((host, port))
-    except OSError as error:
-        listener.close()
-        raise UsageError(
-            f"port {port} on {host}: {error.strerror}", "Take another: journeyman serve --port 0"
-        ) from error
-    return listener
+    with hosted(folder, port, allow_hosts, key_env, allow_other_engine=allow_other_engine, told=told) as host:
+        told(f"serving {', '.join(map(named, host.bundle.roles))} on {host.address} (Ctrl-C stops)")
+        host.run()

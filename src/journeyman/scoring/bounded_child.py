@@ -73,6 +73,10 @@ REQUESTS: Mapping[str, Callable[[Mapping[str, Any]], dict[str, Any]]] = {
 
 def _own(request: Mapping[str, Any]) -> Check:
     name, folder = request["name"], Path(request["folder"])
+    file = name.removeprefix(PREFIX).partition(":")[0]
+    place = str((folder / file).resolve().parent)
+    if ":" in name.removeprefix(PREFIX) and place not in sys.path:
+        sys.path.append(place)  # a script imports the files next to it; last, so that they hide no other module
     return load_scorer(name, folder) if name.startswith(PREFIX) else load_check(name, folder)
 
 

@@ -21,6 +21,10 @@ from journeyman.scoring.contracts import Answer, Check, CheckResult, Outcome
 _OUTCOMES: Mapping[bool | None, Outcome] = {True: "pass", False: "fail", None: "unscored"}
 
 
+CHECK_FILE = "journeyman_check_file"
+"""The __name__ of a file that is loaded for its checks."""
+
+
 def load_check(name: str, folder: Path) -> Check:
     """Loads the check `name` in this process.
 
@@ -42,16 +46,19 @@ def load_check(name: str, folder: Path) -> Check:
 def load_function(place: str, folder: Path, name: str) -> Callable[..., Any]:
     """Loads the function `place` (file.py:function) in `folder`; errors call the check `name`."""
     file, _, function = place.partition(":")
-    return _load((folder / file).resolve(), function, name)
-
-
-@cache
-def _load(path: Path, function: str, name: str) -> Callable[..., Any]:
+    path = (folder / file).resolve()
     if not path.is_file():
         raise UsageError(
             f"check {name!r}: no file {path}", "Use file.py:function, with file.py next to journeyman.toml"
         )
-    found = runpy.run_path(str(path)).get(function)
+    state = path.stat()
+    return _load(path, function, name, (state.st_ino, state.st_size, state.st_mtime_ns))
+
+
+@cache
+def _load(path: Path, function: str, name: str, state: tuple[int, ...]) -> Callable[..., Any]:
+    """`state` is the file's: after an edit, a long-lived process loads the new version."""
+    found = runpy.run_path(str(path), run_name=CHECK_FILE).get(function)
     if not callable(found):
         raise UsageError(
             f"check {name!r}: {path.name} has no function {function!r}", f"Define it in {path.name}, or fix the name"

@@ -1,0 +1,170 @@
+"""A bundle behind its port: files checked against their hashes, the engine started, the port open. Prints nothing."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import socket
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from journeyman.config import CONFIG_NAME, ServeConfig, load_config
+from journeyman.errors import EngineError, UsageError
+from journeyman.inference.engines import engine_identity, running_engine
+from journeyman.lineage import check_files
+from journeyman.manifests import BundleManifest
+from journeyman.protocols import EngineSettings, ServedEngine
+from journeyman.runs import place_of, read_result, typed_result
+from journeyman.serving.app import conversation_of, make_app
+from journeyman.serving.evaluated import check_engine
+from journeyman.serving.origin import Door
+from journeyman.serving.server import BoundedServer
+
+_LEAST_KEY = 16
+
+
+class Host:
+    """One bundle, its engine and its port.
+
+    Attributes:
+        address: the base URL of the API, http://HOST:PORT/v1.
+        key: what clients must send; None if nothing.
+    """
+
+    def __init__(
+        self,
+        bundle: BundleManifest,
+        engine: ServedEngine,
+        listener: socket.socket,
+        told: Callable[[str], None],
+        hosts: Sequence[str] = (),
+        key: str | None = None,
+        address: str = "",
+    ) -> None:
+        self.bundle, self.address, self.key = bundle, address, key
+        self._listener, self._given_up = listener, False
+        app = make_app(bundle, engine, say=told, given_up=self._give_up)
+
+        def last_call() -> None:
+            if hasattr(app.state, "kept"):
+                app.state.kept.last_call()
+
+        self._server = BoundedServer(Door(app, hosts, key), last_call)
+
+    def run(self) -> None:
+        """Answers until a signal (in the main thread), `stop`, or the engine is given up.
+
+        Raises:
+            EngineError: the engine ended again and again.
+        """
+        self._server.run(sockets=[self._listener])
+        if self._given_up:
+            raise EngineError("the engine ended again and again, and was given up", "See journeyman doctor")
+
+    def stop(self) -> None:
+        """Asks `run` to return, within SHUTDOWN_S; from any thread."""
+        self._server.should_exit = True
+
+    def _give_up(self) -> None:
+        self._given_up = True
+        self.stop()
+
+
+@contextmanager
+def hosted(
+    folder: Path,
+    port: int | None,
+    allow_hosts: Sequence[str] = (),
+    key_env: str | None = None,
+    *,
+    allow_other_engine: bool = False,
+    told: Callable[[str], None] = lambda text: None,
+) -> Iterator[Host]:
+    """A host whose port takes connections; the engine is stopped at the end.
+
+    Args:
+        port, key_env: replace those of the config file.
+        allow_hosts: in addition to those of the config file.
+        allow_other_engine: serve with another engine than the one that was evaluated.
+        told: hears warnings, and of an engine that ended.
+
+    Raises:
+        EngineError: the engine did not start.
+        InputError: there is no bundle, or a file of it has changed.
+        StaleArtifact: another engine than the evaluated one would serve it.
+        UsageError: the host is not a loopback address, the port is taken, or the key is missing or too short.
+    """
+    bundle = typed_result(folder, "export", BundleManifest)
+    place = folder / place_of("export").folder
+    read = [bundle.base_file, *bundle.adapter_files.values(), "prompts.json"]
+    check_files(place, read_result(folder, "export")[0], read)
+    config = load_config(folder / CONFIG_NAME).serve if (folder / CONFIG_NAME).is_file() else ServeConfig()
+    key = key_of(config.key_env if key_env is None else key_env)
+    settings = EngineSettings(
+        base=place / bundle.base_file,
+        adapters={name: place / file for name, file in bundle.adapter_files.items()},
+        context=bundle.settings["context"],
+        threads=bundle.settings["threads"],
+        temperature=bundle.settings["temperature"],
+        parallel=bundle.settings["parallel"],
+    )
+    here = engine_identity(settings.context, settings.parallel, settings.threads)
+    for line in check_engine(bundle.engine, here, folder, allow_other=allow_other_engine):
+        told(line)
+    with open_listener(config.host, config.port if port is None else port) as listener:
+        conversation_of(bundle).text("warm up")  # the rules load now, not in the first request
+        with running_engine(settings) as engine:
+            address = address_of(config.host, listener.getsockname()[1])
+            hosts = [config.host, *config.allow_hosts, *allow_hosts]
+            host = Host(bundle, engine, listener, told, hosts, key, address)
+            listener.listen()  # the address is known to others once it takes connections
+            yield host
+
+
+def key_of(name: str) -> str | None:
+    """The key in the environment variable of this name; None if no name is given. Neither is ever shown.
+
+    Raises:
+        UsageError: there is no such variable, or its value is short or not plain ASCII.
+    """
+    if not name:
+        return None
+    key = os.environ.get(name, "")
+    if len(key) < _LEAST_KEY or not key.isascii() or not key.isprintable() or key != key.strip():
+        raise UsageError(
+            f"serve.key_env (--key-env) names no environment variable with {_LEAST_KEY} or more plain characters",
+            "Set one: export JOURNEYMAN_KEY=$(openssl rand -hex 32), then: journeyman serve --key-env JOURNEYMAN_KEY",
+        )
+    return key
+
+
+def address_of(host: str, port: int) -> str:
+    """The base URL of the API; an IPv6 address is in brackets (RFC 3986, section 3.2.2)."""
+    return f"http://[{host}]:{port}/v1" if ":" in host else f"http://{host}:{port}/v1"
+
+
+def open_listener(host: str, port: int) -> socket.socket:
+    """A socket bound to the port, which does not take connections yet.
+
+    Raises:
+        UsageError: the host is not a loopback address, or the port is taken.
+    """
+    try:
+        loopback = host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        loopback = False
+    if not loopback:
+        raise UsageError(
+            f"serve.host = {host!r} is not a loopback address", 'Set it to "127.0.0.1"; others need a proxy'
+        )
+    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError as error:
+        listener.close()
+        raise UsageError(
+            f"port {port} on {host}: {error.strerror}", "Take another: journeyman serve --port 0"
+        ) from error
+    return listener
