@@ -437,7 +437,7 @@ def test_stop_ends_an_evaluation_while_it_judges(whole: Path, tmp_path: Path, no
     child = start(arguments)
     wait_until(begun, child)
     stopped = journeyman("stop", "--dir", folder)
-    assert stopped.returncode == 0 and "It goes on with: journeyman run --until evaluate" in stopped.stdout
+    assert stopped.returncode == 0 and "Resume with: journeyman run --until evaluate" in stopped.stdout
     assert child.wait(60) == 130
     said = child.communicate()[0]
     assert "answers to judge" in said
@@ -484,7 +484,7 @@ def test_a_clock_that_jumps_and_a_huge_log_are_no_matter(tmp_path: Path) -> None
         file.seek(0, os.SEEK_END)
         file.write(b"\nthe last word\n")
     with locked(tmp_path):
-        assert describe(tmp_path)[0].startswith("at work: process")
+        assert describe(tmp_path)[0].startswith("running: process")
     assert describe(tmp_path)[0].startswith("dead: process")
     assert last_lines(tmp_path, 1) == ["the last word"]
 

@@ -48,7 +48,7 @@ def wait_for(condition: Callable[[], bool]) -> None:
 def test_detached_training_is_seen_and_stopped_and_goes_on(make_run: MakeRun) -> None:
     folder = make_run()
     started = journeyman("train", "--detach", "--dir", folder, *ENDLESS)
-    assert started.returncode == 0 and "at work without this terminal" in started.stdout
+    assert started.returncode == 0 and "running in the background" in started.stdout
     metrics = folder / "04-adapter" / "metrics.jsonl"
     wait_for(lambda: metrics.is_file() and metrics.read_text().count("\n") > 10)
     process = read_json(folder / PROGRESS)["pid"]
@@ -57,7 +57,7 @@ def test_detached_training_is_seen_and_stopped_and_goes_on(make_run: MakeRun) ->
 
     def is_seen_in_training() -> bool:  # a look may fall into a validation
         looks.append(journeyman("status", "--dir", folder).stdout)
-        return all(words in looks[-1] for words in (f"at work: process {process}", "train:", "step", "left"))
+        return all(words in looks[-1] for words in (f"running: process {process}", "train:", "step", "left"))
 
     wait_for(is_seen_in_training)
 
@@ -65,7 +65,7 @@ def test_detached_training_is_seen_and_stopped_and_goes_on(make_run: MakeRun) ->
     assert refused.returncode == 2 and "at work in this folder" in refused.stderr
 
     stopped = journeyman("stop", "--dir", folder)
-    assert stopped.returncode == 0 and "It goes on with: journeyman run --until train" in stopped.stdout
+    assert stopped.returncode == 0 and "Resume with: journeyman run --until train" in stopped.stdout
     assert list((folder / "04-adapter" / "checkpoints").glob("step-*"))
     after = journeyman("status", "--dir", folder).stdout
     assert "stopped: stopped before step" in after and "--set train.epochs=100000" in after

@@ -68,7 +68,7 @@ def test_a_finished_run_and_its_bundle_verify(finished: Path, capsys: pytest.Cap
     assert found.files > 40 and all(name in "".join(found.not_covered) for name in ("journeyman.toml", ".lock"))
     assert call("verify", finished) == 0
     printed = capsys.readouterr().out
-    assert "all are as they were made" in printed and "not covered: journeyman.toml" in printed
+    assert "files compared: unchanged" in printed and "not covered: journeyman.toml" in printed
     assert call("verify", finished / "07-bundle") == 0
     assert call("verify", finished / "07-bundle" / "nothing") == 2
 

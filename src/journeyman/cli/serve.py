@@ -1,4 +1,4 @@
-"""`journeyman serve`: checks the bundle's files against their hashes, starts the engine, opens the port."""
+"""`journeyman serve`: checks the bundle's files against their hashes, starts the engine and opens the port."""
 
 from __future__ import annotations
 
@@ -33,17 +33,17 @@ def serve_bundle(
     *,
     allow_other_engine: bool = False,
 ) -> None:
-    """Serves until it is stopped: by a signal, within SHUTDOWN_S.
+    """Serves until a signal arrives, and then ends within SHUTDOWN_S.
 
     Args:
-        port, key_env: in place of those of the toml.
-        allow_hosts: beside those of the toml.
-        allow_other_engine: serve with another engine than the one that was evaluated.
+        port, key_env: override those of the config file.
+        allow_hosts: in addition to those of the config file.
+        allow_other_engine: serve even if the engine is not the one that was evaluated.
 
     Raises:
-        EngineError: the engine ended, and starting it again did not help.
-        InputError: no bundle, or a file of it has changed.
-        StaleArtifact: another engine than the evaluated one would serve it.
+        EngineError: the engine ended, and restarting it did not help.
+        InputError: there is no bundle, or one of its files has changed.
+        StaleArtifact: the engine is not the one that was evaluated.
         UsageError: the host is not a loopback address, the port is taken, or the key is missing or too short.
     """
     bundle = typed_result(folder, "export", BundleManifest)
@@ -64,10 +64,10 @@ def serve_bundle(
     for line in check_engine(bundle.engine, here, folder, allow_other=allow_other_engine):
         say(line, err=True)
     listener = _listen(config.host, config.port if port is None else port)
-    conversation_of(bundle).text("warm up")  # the rules load now, not in the first request
+    conversation_of(bundle).text("warm up")  # loads the redaction rules before the first request
     with running_engine(settings) as engine:
         address = address_of(config.host, listener.getsockname()[1])
-        listener.listen()  # the address is told once it takes connections
+        listener.listen()  # before the address is printed, which means that it accepts connections
         say(f"serving {', '.join(map(named, bundle.roles))} on {address} (Ctrl-C stops)", err=True)
         hosts = [config.host, *config.allow_hosts, *allow_hosts]
         _run(bundle, engine, listener, lambda text: say(text, err=True), hosts, key)
@@ -77,11 +77,11 @@ def _run(
     bundle: BundleManifest,
     engine: ServedEngine,
     listener: socket.socket,
-    told: Callable[[str], None],
+    report: Callable[[str], None],
     hosts: Sequence[str] = (),
     key: str | None = None,
 ) -> None:
-    """Until a signal, or until the engine is given up."""
+    """Serves until a signal arrives, or until the engine has failed too often."""
     failed = []
 
     def give_up() -> None:
@@ -92,32 +92,32 @@ def _run(
         if hasattr(app.state, "kept"):
             app.state.kept.last_call()
 
-    app = make_app(bundle, engine, say=told, given_up=give_up)
+    app = make_app(bundle, engine, say=report, given_up=give_up)
     server = BoundedServer(Door(app, hosts, key), last_call)
     server.run(sockets=[listener])
     if failed:
-        raise EngineError("the engine ended again and again, and was given up", "See journeyman doctor")
+        raise EngineError("the engine ended repeatedly and is not restarted again", "Run: journeyman doctor")
 
 
 def key_of(name: str) -> str | None:
-    """The key in the environment variable of this name; None where no name is given. Neither is ever told.
+    """The key in the environment variable of this name; None if no name is given. Neither is ever printed.
 
     Raises:
-        UsageError: there is no such variable, or what it holds is short or not plain ASCII.
+        UsageError: there is no such variable, or its value is too short or not printable ASCII.
     """
     if not name:
         return None
     key = os.environ.get(name, "")
     if len(key) < _LEAST_KEY or not key.isascii() or not key.isprintable() or key != key.strip():
         raise UsageError(
-            f"serve.key_env (--key-env) names no environment variable with {_LEAST_KEY} or more plain characters",
+            f"serve.key_env (--key-env) names no environment variable with {_LEAST_KEY} or more printable characters",
             "Set one: export JOURNEYMAN_KEY=$(openssl rand -hex 32), then: journeyman serve --key-env JOURNEYMAN_KEY",
         )
     return key
 
 
 def address_of(host: str, port: int) -> str:
-    """The base URL of the API; an IPv6 address stands in brackets (RFC 3986, section 3.2.2)."""
+    """The base URL of the API; an IPv6 address is in brackets (RFC 3986, section 3.2.2)."""
     return f"http://[{host}]:{port}/v1" if ":" in host else f"http://{host}:{port}/v1"
 
 
@@ -128,7 +128,7 @@ def _listen(host: str, port: int) -> socket.socket:
         loopback = False
     if not loopback:
         raise UsageError(
-            f"serve.host = {host!r} is not a loopback address", 'Set it to "127.0.0.1"; others need a proxy'
+            f"serve.host = {host!r} is not a loopback address", 'Set it to "127.0.0.1"; for other hosts, use a proxy'
         )
     listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -137,6 +137,6 @@ def _listen(host: str, port: int) -> socket.socket:
     except OSError as error:
         listener.close()
         raise UsageError(
-            f"port {port} on {host}: {error.strerror}", "Take another: journeyman serve --port 0"
+            f"port {port} on {host}: {error.strerror}", "Use another one: journeyman serve --port 0"
         ) from error
     return listener
