@@ -322,13 +322,13 @@ def test_a_second_process_is_refused_at_once_and_touches_nothing(
         for verb in ("ingest", "run", "curate"):
             piped = ["--set", 'data.sources=["-"]'] if verb != "curate" else []
             code, said = call(verb, "--dir", folder, *piped)
-            assert code == 2 and "another journeyman is at work" in one_sentence(said)
+            assert code == 2 and "another journeyman is running" in one_sentence(said)
         assert call("run", "--detach", "--dir", folder)[0] == 2
         assert kept.read_text() == "what the first one reads\n"
         assert not (folder / PROGRESS).exists() or json.loads((folder / PROGRESS).read_text())["pid"] != os.getpid()
     assert call("stop", "--dir", folder) == (
         2,
-        f"journeyman: {folder}: no journeyman is at work here. Look: journeyman status --dir {folder}\n",
+        f"journeyman: {folder}: no journeyman is running here. See: journeyman status --dir {folder}\n",
     )
 
 
@@ -425,7 +425,7 @@ def test_signals_stop_every_stage_resumable_and_leave_no_process(
         one.send_signal(number)
     said = child.communicate(timeout=120)[0]
     assert child.returncode == 130, said
-    assert "The same command goes on from here" in one_sentence(said)
+    assert "The same command resumes from here" in one_sentence(said)
     assert "stopped:" in "\n".join(describe(folder))
     if stage != "train":  # which has tests of its own
         assert journeyman(stage, "--dir", folder).returncode == 0

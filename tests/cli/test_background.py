@@ -62,7 +62,7 @@ def test_detached_training_is_seen_and_stopped_and_goes_on(make_run: MakeRun) ->
     wait_for(is_seen_in_training)
 
     refused = journeyman("train", "--detach", "--dir", folder, *ENDLESS)
-    assert refused.returncode == 2 and "at work in this folder" in refused.stderr
+    assert refused.returncode == 2 and "running in this folder" in refused.stderr
 
     stopped = journeyman("stop", "--dir", folder)
     assert stopped.returncode == 0 and "Resume with: journeyman run --until train" in stopped.stdout
@@ -85,9 +85,9 @@ def test_a_killed_process_is_reported_as_dead_with_its_last_words(make_run: Make
     os.kill(read_json(folder / PROGRESS)["pid"], signal.SIGKILL)
     wait_for(lambda: "dead: process" in journeyman("status", "--dir", folder).stdout)
     seen = journeyman("status", "--watch", "--dir", folder).stdout
-    assert "its last words" in seen and "validation loss" in seen
+    assert "end of its log" in seen and "validation loss" in seen
     refused = journeyman("stop", "--dir", folder)
-    assert refused.returncode == 2 and "no journeyman is at work" in refused.stderr
+    assert refused.returncode == 2 and "no journeyman is running" in refused.stderr
 
 
 def test_an_error_at_the_start_is_shown_where_it_was_started(make_run: MakeRun) -> None:

@@ -144,7 +144,7 @@ def test_ctrl_c_in_training_saves_and_the_same_command_goes_on(make_run: MakeRun
     child.send_signal(signal.SIGINT)
     _, stderr = child.communicate(timeout=60)
     assert child.returncode == 130, stderr
-    assert b"The same command goes on from here" in stderr and b"Traceback" not in stderr
+    assert b"The same command resumes from here" in stderr and b"Traceback" not in stderr
     assert list((folder / "04-adapter" / "checkpoints").glob("step-*"))
     again = subprocess.run([*command[:4], "--set", "train.epochs=400", "--dir", str(folder)], capture_output=True)
     assert again.returncode == 1 and b"train.patience" in again.stderr, "other settings do not resume"

@@ -343,8 +343,8 @@ def test_a_run_of_an_older_version_opens_and_is_said_to_hold_no_hashes(
     shutil.rmtree(run / "07-bundle")
     capsys.readouterr()
     assert call("export", "--dir", run, "--override", "a test") == 3
-    assert "06-decision" in (told := capsys.readouterr().err) and "an edit of them is not noticed" in told
-    assert all("recorded no hash" in note or "without checksums" in note for note in found.notes)
+    assert "06-decision" in (told := capsys.readouterr().err) and "edits of them are not detected" in told
+    assert all("did not record a hash" in note or "without checksums" in note for note in found.notes)
 
 
 # --- kept answers and looks --------------------------------------------------------------------------
@@ -490,7 +490,7 @@ def test_logs_may_move(make_run: Callable[..., Path], capsys: pytest.CaptureFixt
     assert call("ingest", "--set", f"data.sources=['{tmp_path / 't'}']", "--dir", folder) == 0
     assert "unchanged" in capsys.readouterr().err
     found = verify(folder)
-    assert found.findings == [] and any("logs.jsonl: not there any more, not compared" in note for note in found.notes)
+    assert found.findings == [] and any("logs.jsonl: no longer there, not compared" in note for note in found.notes)
 
 
 def test_a_base_that_cannot_be_used_is_refused_before_the_logs_are_read(make_run: Callable[..., Path]) -> None:
