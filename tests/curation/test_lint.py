@@ -360,7 +360,7 @@ def test_an_interrupted_curate_goes_on_and_ends_the_same(
 
 
 def test_a_log_where_everything_is_tested_is_refused(tmp_path: Path, tiny: GgufFile) -> None:
-    with pytest.raises(InputError, match="none of 2 interactions is left to train on \\(failed 2\\)"):
+    with pytest.raises(InputError, match="none of 2 interactions remain to train on \\(failed 2\\)"):
         run(tmp_path, tiny, [log_row(n, status="failure") for n in range(2)])
 
 
