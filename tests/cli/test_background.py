@@ -106,7 +106,7 @@ def test_a_failure_is_told_by_status(
     with pytest.raises(SystemExit) as left:
         main()
     assert left.value.code == 3
-    assert "does not fit into 0.1 GB" in capsys.readouterr().err
+    assert "does not fit in 0.1 GB" in capsys.readouterr().err
     assert "failed: NoGo: training does not fit" in journeyman("status", "--dir", folder).stdout
 
 

@@ -118,7 +118,7 @@ def test_everything_that_was_asked_for_is_in_it(run: Path) -> None:
     assert page.index('class="verdict') < page.index("Success by role") < page.index("Reasons"), "the verdict first"
     charts = re.findall(r'<svg class="chart" role="img" aria-label="([^"]*)"', page)
     assert [chart.split()[0] for chart in charts] == ["Success", "Rows", "Share", "Peak", "Loss"]
-    for words in ("one at a time", "4 at a time", "as logged", "loads in", "first request", "What tuning cost"):
+    for words in ("one at a time", "4 at a time", "as logged", "load time", "first request", "What tuning cost"):
         assert words in page
     for stage in ("logs", "ingest", "curate", "plan", "train", "evaluate"):
         assert f"<tr><td>{stage}</td>" in page, "the lineage goes from the logs to the evaluation"

@@ -79,7 +79,7 @@ def test_the_bundle_serves_the_very_files_that_were_evaluated(finished: Path) ->
     assert sha256_of(bundle / "base.gguf") == stamp["base_sha256"]
     assert stamp["override"] == "a test"
     card = (bundle / "README.md").read_text()
-    assert "Exported against the verdict" in card and "a test" in card
+    assert "Exported despite the verdict" in card and "a test" in card
     modelfile = (bundle / "Modelfile.coder").read_text()
     assert "FROM ./base.gguf\nADAPTER ./adapter.gguf" in modelfile and "You are a coder." in modelfile
     assert "--lora adapter.gguf" in (bundle / "llama-server.sh").read_text()
@@ -434,7 +434,7 @@ def test_curate_prints_the_lint_and_writes_the_report(make_run: MakeRun, capsys:
     assert "replaced by placeholders: email 1" in capsys.readouterr().out
     assert call("curate", "--dir", folder) == 0
     printed = capsys.readouterr().out
-    assert "41 of 42 rows stay" in printed and "failed" in printed and "leak check: all" in printed
+    assert "41 of 42 rows are kept" in printed and "failed" in printed and "leak check: all" in printed
     assert (folder / "02-dataset" / "lint.html").is_file()
     for path in (p for p in folder.rglob("*") if p.is_file() and p.name != "logs.jsonl"):
         assert b"amy@corp.io" not in path.read_bytes()

@@ -315,7 +315,7 @@ def test_memory_is_used_in_the_first_way_that_fits() -> None:
         "long prompts are shared"
     )
     assert chosen(200, 900.0, pack_tokens=1000).pack_tokens == 1000
-    with pytest.raises(NoGo, match=r"does not fit into 3.0 GB .GB needed: keep \d.*recompute \d.*stream \d") as refused:
+    with pytest.raises(NoGo, match=r"does not fit in 3.0 GB .GB needed: keep \d.*recompute \d.*stream \d") as refused:
         chosen(3)
     why = refused.value.reason
     assert isinstance(why, TrainingDoesNotFit) and why.limit_gb == 3 and (why.stream_gb or 0) > 3
