@@ -111,8 +111,8 @@ def test_show_prints_sentences_and_json_codes() -> None:
         ),
         (
             planning.TooFewTestRows("coder", 4, 2.5, 0.98, None),
-            "coder: 4 test rows, which count as 2.5 because some belong together, cannot prove a success of 98% even if "
-            "all pass",
+            "coder: 4 test rows, which count as 2.5 because some belong together, cannot prove a success of 98% even "
+            "if all pass",
         ),
         (
             planning.TrainingDoesNotFit(3.0, None, 5.25, None),
