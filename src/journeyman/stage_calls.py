@@ -33,7 +33,8 @@ def run_ingest(run: Run, out: Path, fingerprint: str, reporter: Reporter) -> Bas
     from journeyman.stages.ingest import ingest
 
     named = [name for name in run.config.data.sources if name != STDIN]
-    require_logs(run.root, named)
+    if named or STDIN not in run.config.data.sources:
+        require_logs(run.root, named)
     skipped = skipped_files(run.root, named)
     return ingest(run.sources, run.config.data, run.config.redact, out, reporter, skipped)
 
