@@ -1,4 +1,4 @@
-"""Work without a terminal: detached, looked at, stopped, found dead."""
+"""Background runs: detached, watched, stopped, and reported as dead."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def journeyman(*arguments: object) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture(autouse=True)
 def nothing_is_left_behind(tmp_path: Path) -> Iterator[None]:
-    """Ends what a failed test left at work."""
+    """Ends processes that a failed test left running."""
     yield
     for place in tmp_path.glob(f"*/{PROGRESS}"):
         if is_at_work(place.parent):
@@ -55,7 +55,7 @@ def test_detached_training_is_seen_and_stopped_and_goes_on(make_run: MakeRun) ->
     assert os.getsid(process) == process, "a session of its own: the terminal's end does not reach it"
     looks: list[str] = []
 
-    def is_seen_in_training() -> bool:  # a look may fall into a validation
+    def is_seen_in_training() -> bool:  # training may be in a validation at the moment
         looks.append(journeyman("status", "--dir", folder).stdout)
         return all(words in looks[-1] for words in (f"running: process {process}", "train:", "step", "left"))
 

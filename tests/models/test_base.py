@@ -1,4 +1,4 @@
-"""Finding the base model: installed, in the cache, fetched, or one clear error."""
+"""Finding the base model: installed, cached, downloaded, or one clear error."""
 
 from __future__ import annotations
 

@@ -72,7 +72,7 @@ def test_mutated_headers_load_or_are_refused(tiny_gguf: Path, tmp_path: Path, dr
 
 
 def _set(key: str, form: str, value: object) -> Callable[[bytes], bytes]:
-    """Another value for a scalar key of the header."""
+    """Changes the value of a scalar key in the header."""
 
     def change(raw: bytes) -> bytes:
         at = raw.index(key.encode()) + len(key) + 4
@@ -95,7 +95,7 @@ def _type_of(key: str, kind: int) -> Callable[[bytes], bytes]:
 
 
 def _tensor(name: str, at: int, form: str, value: int) -> Callable[[bytes], bytes]:
-    """Another number in a tensor's entry, `at` bytes after its name: dimensions 4, sizes 8 each, type 4, offset 8."""
+    """Changes a number in a tensor's entry, `at` bytes after its name: dimensions 4, sizes 8 each, type 4, offset 8."""
 
     def change(raw: bytes) -> bytes:
         place = raw.index(struct.pack("<Q", len(name)) + name.encode()) + 8 + len(name) + at

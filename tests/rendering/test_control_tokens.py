@@ -1,4 +1,4 @@
-"""Text of others never becomes a control token: by ids, in training, evaluation and serving."""
+"""Untrusted text never becomes a control token in training, evaluation or serving; checked by token ids."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def test_in_training_the_only_control_tokens_are_the_templates(embedded: GgufFil
 
 
 def test_text_that_becomes_a_control_token_only_in_the_template_is_found_by_the_ids(tmp_path: Path) -> None:
-    # Neither half is a control token; the template puts them side by side.
+    # Neither half is a control token, but the template joins them.
     template = CHATML.replace("message['role'] + '\n' + message['content']", "message['role'] + message['content']")
     joins = Renderer(GgufFile(write_tiny_gguf(tmp_path / "joins.gguf", template=template)))
     assert joins.example(_row({})).ids

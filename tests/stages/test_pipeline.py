@@ -1,4 +1,4 @@
-"""The whole loop on a tiny model: skip, resume, refuse, redo; and what the verbs print."""
+"""The whole loop on a tiny model: skip, resume, refuse, redo; and what the commands print."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ MakeRun = Callable[..., Path]
 
 
 def call(*arguments: str | Path) -> int:
-    """Runs a verb in this process; its exit code."""
+    """Runs a command in this process and returns its exit code."""
     before = sys.argv
     sys.argv = ["journeyman", *map(str, arguments)]
     try:
@@ -51,7 +51,7 @@ def call(*arguments: str | Path) -> int:
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory, tiny_gguf: Path) -> Path:
-    """One run taken to its bundle, against the verdict: a tiny random model answers nothing."""
+    """A run with a bundle, exported despite the verdict: a tiny random model answers nothing."""
     folder = tmp_path_factory.mktemp("finished")
     (folder / "logs.jsonl").write_text("".join(json.dumps(log_row(i)) + "\n" for i in range(40)))
     (folder / "journeyman.toml").write_text(
