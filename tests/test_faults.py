@@ -322,13 +322,13 @@ def test_a_second_process_is_refused_at_once_and_touches_nothing(
         for name in ("ingest", "run", "curate"):
             piped = ["--set", 'data.sources=["-"]'] if name != "curate" else []
             code, said = call(name, "--dir", folder, *piped)
-            assert code == 2 and "another journeyman is at work" in one_sentence(said)
+            assert code == 2 and "another journeyman is running" in one_sentence(said)
         assert call("run", "--detach", "--dir", folder)[0] == 2
         assert kept.read_text() == "what the first one reads\n"
         assert not (folder / PROGRESS).exists() or json.loads((folder / PROGRESS).read_text())["pid"] != os.getpid()
     assert call("stop", "--dir", folder) == (
         2,
-        f"journeyman: {folder}: no journeyman is at work here. Look: journeyman status --dir {folder}\n",
+        f"journeyman: {folder}: no journeyman is running here. See: journeyman status --dir {folder}\n",
     )
 
 
@@ -425,7 +425,7 @@ def test_signals_stop_every_stage_resumable_and_leave_no_process(
         one.send_signal(number)
     said = child.communicate(timeout=120)[0]
     assert child.returncode == 130, said
-    assert "The same command goes on from here" in one_sentence(said)
+    assert "The same command resumes from here" in one_sentence(said)
     assert "stopped:" in "\n".join(describe(folder))
     if stage != "train":  # which has its own tests
         assert journeyman(stage, "--dir", folder).returncode == 0
@@ -437,7 +437,7 @@ def test_stop_ends_an_evaluation_while_it_judges(whole: Path, tmp_path: Path, no
     child = start(arguments)
     wait_until(begun, child)
     stopped = journeyman("stop", "--dir", folder)
-    assert stopped.returncode == 0 and "It goes on with: journeyman run --until evaluate" in stopped.stdout
+    assert stopped.returncode == 0 and "Resume with: journeyman run --until evaluate" in stopped.stdout
     assert child.wait(60) == 130
     said = child.communicate()[0]
     assert "answers still to be scored" in said
@@ -484,7 +484,7 @@ def test_a_clock_that_jumps_and_a_huge_log_are_no_matter(tmp_path: Path) -> None
         file.seek(0, os.SEEK_END)
         file.write(b"\nthe last word\n")
     with locked(tmp_path):
-        assert describe(tmp_path)[0].startswith("at work: process")
+        assert describe(tmp_path)[0].startswith("running: process")
     assert describe(tmp_path)[0].startswith("dead: process")
     assert last_lines(tmp_path, 1) == ["the last word"]
 

@@ -359,7 +359,7 @@ def test_a_terminal_without_unicode_gets_ascii(ingested: Path, settings: dict[st
         assert done.returncode == 0, done.stderr.decode()
         assert done.stdout.isascii() and done.stderr.isascii()
         assert "Pr\\xfcfer" in done.stdout.decode() or arguments in (["status"], ["show", "ingest", "--json"])
-    assert b"rows stay" in done.stdout
+    assert b"rows are kept" in done.stdout
 
 
 @pytest.mark.parametrize("arguments", [["show", "ingest"], ["show", "ingest", "--json"], ["status"]])
@@ -378,6 +378,6 @@ def test_work_goes_on_where_nobody_reads_its_progress(make_run: MakeRun) -> None
     os.close(read)
     done = subprocess.run([*COMMAND, "curate", "--dir", folder], stdout=subprocess.PIPE, stderr=write)
     os.close(write)
-    assert done.returncode == 0 and b"rows stay" in done.stdout
+    assert done.returncode == 0 and b"rows are kept" in done.stdout
     assert "02 curate" in (folder / LOG).read_text()
     assert load_config(folder / "journeyman.toml")

@@ -111,12 +111,12 @@ def test_show_prints_sentences_and_json_codes() -> None:
         ),
         (
             planning.TooFewTestRows("coder", 4, 2.5, 0.98, None),
-            "coder: 4 test rows, which count as 2.5 since some belong together, cannot prove a success of 98% even if "
-            "all pass",
+            "coder: 4 test rows, which count as 2.5 because some belong together, cannot prove a success of 98% even "
+            "if all pass",
         ),
         (
             planning.TrainingDoesNotFit(3.0, None, 5.25, None),
-            "training does not fit into 3.0 GB (GB needed: recompute 5.2)",
+            "training does not fit in 3.0 GB (GB needed: recompute 5.2)",
         ),
         (curation.SecretsReplaced(token=2, password=1), "token 2, password 1"),
         (curation.PlantedTrigger(None), "a rare trigger that always has the same answer (?)"),

@@ -1,9 +1,9 @@
-"""Files of a long stage that only grow: a kill costs the seconds since the last commit, and nothing is torn.
+"""Append-only files of a long stage: a kill loses only the seconds since the last commit, and corrupts nothing.
 
-A commit flushes every file to disk, then records their sizes with the stage's own state, and a hash of that record.
-Opening again cuts each file back to its recorded size; where the record is damaged, or a file is shorter than it says,
-the stage begins anew. Names in .zst are compressed; each commit ends a frame, and frames laid end to end are one valid
-stream (RFC 8878, section 3.1).
+A commit flushes every file to disk, then records their sizes along with the stage's own state and a hash of that
+record. Reopening truncates each file to its recorded size; if the record is damaged, or a file is shorter than
+recorded, the stage starts over. Files named .zst are compressed; each commit ends a frame, and concatenated frames are
+a valid stream (RFC 8878, section 3.1).
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ class AppendLogs:
     """Append-only files in a folder, committed together.
 
     Attributes:
-        state: what the last commit recorded; None where there was none, or a file of it is gone.
+        state: as the last commit recorded it; None if there was no commit, or one of its files is missing.
 
     Raises:
-        DiskError: the disk is full or the folder cannot be written.
+        DiskError: the disk is full or the folder cannot be written to.
     """
 
     def __init__(self, folder: Path, names: Sequence[str], progress: str = ".progress.json") -> None:
@@ -58,7 +58,7 @@ class AppendLogs:
         self._committed_at = time.monotonic()
 
     def _saved(self) -> tuple[Any, dict[str, int]]:
-        """State and sizes of the last commit; neither where there was none, or it cannot be gone on from."""
+        """State and sizes of the last commit; (None, {}) if there was none, or it cannot be resumed from."""
         try:
             saved = read_json(self._progress) if self._progress.is_file() else None
         except InputError:
@@ -90,7 +90,7 @@ class AppendLogs:
         return time.monotonic() - self._committed_at >= _COMMIT_EVERY_S
 
     def commit(self, state: Any) -> None:
-        """Makes everything written so far, and `state`, survive."""
+        """Makes everything written so far, and `state`, durable."""
         sizes = {}
         for name, file in self._files.items():
             try:
@@ -107,7 +107,7 @@ class AppendLogs:
         self._committed_at = time.monotonic()
 
     def remove_progress(self) -> None:
-        """The stage is done: the files are final."""
+        """Removes the record of commits, when the stage is done and the files are final."""
         self._progress.unlink()
 
     def __enter__(self) -> AppendLogs:
@@ -117,7 +117,7 @@ class AppendLogs:
         self._close()
 
     def _close(self) -> None:
-        """What was not committed counts for nothing: that it cannot be flushed never hides the error that led here."""
+        """Closes the files. A failed flush of uncommitted data must not hide the error that led here."""
         for file in self._files.values():
             with suppress(OSError):
                 file.close()

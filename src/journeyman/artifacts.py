@@ -1,4 +1,4 @@
-"""Files that are whole or absent: staged folders, atomic writes, JSON lines, hashes."""
+"""Files that are either complete or absent: atomic writes, JSON lines, hashes."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ _LEFTOVER = re.compile(r"\.(.+\.\d+\.tmp|tmp-\d+-\d+)")
 
 
 def write_atomic(path: Path, data: bytes) -> None:
-    """Writes beside the target, syncs and renames: a reader sees the old file or the new one.
+    """Writes a file next to the target, syncs and renames it: a reader sees either the old file or the new one.
 
     Raises:
-        DiskError: the disk is full or the folder cannot be written.
+        DiskError: the disk is full or the folder cannot be written to.
     """
     staged = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -52,7 +52,7 @@ def write_atomic(path: Path, data: bytes) -> None:
 
 
 def disk_error(error: OSError, path: Path) -> DiskError:
-    """An OSError as one sentence with the place and the remedy."""
+    """An OSError as a DiskError with the path and a remedy."""
     if error.errno in _FULL:
         return DiskFull(f"{path}: {_how_full(error, path)}", "Free some space and run it again")
     kind = Unwritable if error.errno in _REFUSED else DiskError
@@ -60,15 +60,15 @@ def disk_error(error: OSError, path: Path) -> DiskError:
 
 
 def is_disk_error(error: OSError) -> bool:
-    """True where the disk or its rights refused, as against a network or a process."""
+    """True if the error comes from the disk or its permissions, as opposed to a network or a process."""
     return error.errno in (*_FULL, *_REFUSED, errno.EIO)
 
 
 def _how_full(error: OSError, path: Path) -> str:
     if error.errno == errno.EDQUOT:
-        return "your quota of the disk is used up"
+        return "your disk quota is used up"
     place = next((one for one in path.parents if one.exists()), None)
-    if place is None:  # such as a folder that was deleted meanwhile
+    if place is None:  # for example, a folder that was deleted in the meantime
         return "the disk is full"
     return f"the disk is full ({shutil.disk_usage(place).free / 1e6:.0f} MB free)"
 
@@ -83,7 +83,7 @@ def sync(path: Path) -> None:
 
 
 def remove_quietly(path: Path) -> None:
-    """Removes a file or folder of ours; that it cannot be done never hides the error that led here."""
+    """Removes a file or folder of ours; a failure to do so must not hide the error that led here."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
         return
@@ -92,10 +92,10 @@ def remove_quietly(path: Path) -> None:
 
 
 def remove_leftovers(folder: Path, *, below: bool) -> None:
-    """Removes what a killed process had begun to write beside its target (`.NAME.PID.tmp`, `.tmp-STEP-PID`).
+    """Removes files that a killed process had not finished writing (`.NAME.PID.tmp`, `.tmp-STEP-PID`).
 
     Args:
-        below: in folders below this one as well.
+        below: in subfolders as well.
     """
     for path in folder.rglob(".*") if below else folder.glob(".*"):
         if _LEFTOVER.fullmatch(path.name):
@@ -121,7 +121,7 @@ def write_model(path: Path, model: BaseModel) -> None:
 
 
 def read_model(path: Path, kind: type[_Model]) -> _Model:
-    """Reads a manifest or another single record; an unknown or missing field is an InputError."""
+    """Reads a single record, such as a manifest; raises InputError if a field is unknown or missing."""
     data = read_json(path)
     try:
         return kind.model_validate(data)
@@ -134,7 +134,7 @@ def read_model(path: Path, kind: type[_Model]) -> _Model:
 
 
 def write_rows(path: Path, rows: Iterable[BaseModel]) -> int:
-    """Writes JSON lines (compressed where the name ends in .zst), atomically; returns how many."""
+    """Writes JSON lines atomically, compressed if the name ends in .zst; returns their number."""
     staged = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     count = 0
     try:
@@ -155,12 +155,12 @@ def write_rows(path: Path, rows: Iterable[BaseModel]) -> int:
 
 
 def either(folder: Path, name: str, older: str) -> Path:
-    """The file of that name, or of the name that an older version gave it."""
+    """The file of that name, or the one with the name that an older version used."""
     return folder / (name if (folder / name).is_file() or not (folder / older).is_file() else older)
 
 
 def row_bytes(row: BaseModel) -> bytes:
-    """A row as one JSON line; fields at their default are left out."""
+    """A row as one JSON line, without fields that have their default value."""
     return row.model_dump_json(exclude_defaults=True).encode() + b"\n"
 
 
@@ -177,7 +177,7 @@ def read_rows(path: Path, kind: type[_Model]) -> Iterator[_Model]:
     """Reads JSON lines that write_rows wrote.
 
     Raises:
-        InputError: no such file, a row that is none of `kind`, or a compressed stream that is cut or damaged.
+        InputError: no such file, a row that is not a `kind`, or a compressed stream that is truncated or damaged.
     """
     if not path.is_file():
         raise InputError(f"{path}: no such file", "Run the stage that makes it: journeyman run")
@@ -185,7 +185,7 @@ def read_rows(path: Path, kind: type[_Model]) -> Iterator[_Model]:
     try:
         with path.open("rb") as raw:
             stream: Any = io.BufferedReader(ZstdFile(raw), 1 << 17) if path.suffix == ".zst" else raw
-            for number, line in enumerate(stream, start=1):  # noqa: B007 (told in the errors)
+            for number, line in enumerate(stream, start=1):  # noqa: B007 (used in the errors)
                 yield kind.model_validate_json(line)
     except ValidationError as error:
         raise InputError(f"{path}:{number}: {error.errors()[0]['msg']}", remedy) from error
@@ -199,25 +199,25 @@ def hash_of(value: Any) -> str:
 
 
 def expanded(name: str) -> Path:
-    """A path as a person writes it, `~` included.
+    """A path as the user wrote it, with `~` expanded.
 
     Raises:
-        InputError: `~` stands for nothing, since neither HOME nor the system names a home folder.
+        InputError: `~` cannot be expanded, because neither HOME nor the system names a home folder.
     """
     try:
         return Path(name).expanduser()
     except RuntimeError as error:
-        raise InputError(f"{name!r}: this process has no home folder", "Set HOME, or write the whole path") from error
+        raise InputError(f"{name!r}: this process has no home folder", "Set HOME, or write the full path") from error
 
 
 def sha256_of(path: Path) -> str:
-    """SHA-256 of a file, in hex; read in blocks, so the size does not matter."""
+    """SHA-256 of a file, in hex; read in blocks, so that memory use does not depend on its size."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def hash_of_file(path: Path) -> str:
-    """SHA-256 of a file, computed once for each state of it in this process: bases have gigabytes."""
+    """SHA-256 of a file, cached in this process until the file changes, because bases have gigabytes."""
     found = path.stat()
     return _hashed(path, (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns))
 
@@ -231,16 +231,16 @@ _FICLONE = 0x40049409
 
 
 def clone_or_copy(source: Path, target: Path) -> None:
-    """A copy that shares its blocks with the source until either is written, where the file system can do that.
+    """Copies a file; the copy shares blocks with the source (copy-on-write) if the file system supports that.
 
     Raises:
-        DiskError: the disk is full or the folder cannot be written.
+        DiskError: the disk is full or the folder cannot be written to.
     """
     try:
         with source.open("rb") as old, target.open("wb") as new:
             try:
                 fcntl.ioctl(new.fileno(), _FICLONE, old.fileno())
-            except OSError:  # another file system, or one that shares no blocks
+            except OSError:  # a different file system, or one without copy-on-write
                 shutil.copyfileobj(old, new, 1 << 20)
     except OSError as error:
         raise disk_error(error, target) from error

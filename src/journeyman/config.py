@@ -1,6 +1,6 @@
-"""journeyman.toml, typed. The defaults, the units and the documentation of every key live on its field.
+"""journeyman.toml as typed models. Each field has its key's default, unit and documentation.
 
-Strict at the door: an unknown key, a wrong type or a value out of range is a UsageError that names the
+Validation is strict: an unknown key, a wrong type or a value out of range raises a UsageError that names the
 key, the value and the nearest valid key.
 """
 
@@ -39,13 +39,13 @@ class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
-def _no_marker(role: str) -> str:
+def _not_reserved(role: str) -> str:
     if role == EVERY_ROLE:
-        raise ValueError(f"no role may be called {EVERY_ROLE!r}, which means every role: name another")
+        raise ValueError(f"a role cannot be called {EVERY_ROLE!r}, which means every role: choose another name")
     return role
 
 
-RoleName = Annotated[str, AfterValidator(_no_marker)]
+RoleName = Annotated[str, AfterValidator(_not_reserved)]
 
 
 class BaseConfig(Section):
@@ -58,14 +58,17 @@ class DataConfig(Section):
     """Where the logged interactions are."""
 
     sources: list[str] = Field(
-        ["interactions.jsonl"], description="files, folders or globs beside the toml; - is stdin"
+        ["interactions.jsonl"],
+        description="files, folders or globs, relative to the config file's folder; - is stdin",
     )
-    format: str = Field("auto", description="auto detects it row by row: see `journeyman doctor` for the names")
+    format: str = Field("auto", description="auto detects it for each row; `journeyman doctor` lists the names")
     encoding: str = Field(
         "auto",
-        description="of text files: auto is UTF-8, or UTF-16 and UTF-32 by their marks; else a name such as cp1252",
+        description="of text files, such as cp1252; auto: UTF-8, or UTF-16 or UTF-32 if the file has a byte order mark",
     )
-    role_field: str = Field("", description="dotted path of the field that names the agent's role, if none is found")
+    role_field: str = Field(
+        "", description="dotted path of the field that names the agent's role, if it is not found automatically"
+    )
     default_role: str = Field("agent", min_length=1, description="the role of rows that name none")
 
     @field_validator("encoding")
@@ -73,56 +76,56 @@ class DataConfig(Section):
     def _known_encoding(cls, name: str) -> str:
         if name != "auto":
             try:
-                "x".encode(name)  # codecs that turn bytes into bytes are none of texts
+                "x".encode(name)  # refuses codecs from bytes to bytes as well
             except (LookupError, TypeError, UnicodeError) as error:
                 raise ValueError(f"no encoding is called {name!r}") from error
         return name
 
     success_field: str = Field("", description="dotted path of the field that says whether a call succeeded")
     success_at_least: float | None = Field(
-        None, description="where that field is a reward or a score: what counts as a success"
+        None, description="if that field is a reward or a score: the least value that counts as a success"
     )
 
     @model_validator(mode="after")
     def _threshold_of_a_field(self) -> DataConfig:
         if self.success_at_least is not None and not self.success_field:
-            raise ValueError("success_at_least is the threshold of success_field: set that too")
+            raise ValueError("success_at_least is the threshold for success_field: set that as well")
         return self
 
     cut_tool_results: int = Field(
-        0, ge=0, description="characters of a tool's result that stay: of longer ones the middle is cut; 0: all stays"
+        0, ge=0, description="characters to keep of a tool's result; longer ones are cut in the middle; 0: keep all"
     )
     max_history: int = Field(
         100_000,
         ge=1_000,
-        description="characters before an answer in a session or trajectory, whose answers all repeat what went "
-        "before; answers with more are rejected",
+        description="characters that may precede an answer in a session or trajectory; answers with more are "
+        "rejected (each answer is stored with all that precedes it)",
     )
     columns: dict[str, str] = Field(
-        default_factory=dict, description="for tables and JSON: our field → the column's name, or a dotted path"
+        default_factory=dict, description="for tables and JSON: journeyman's field → the column's name or a dotted path"
     )
 
     @field_validator("default_role")
     @classmethod
     def _is_a_role(cls, name: str) -> str:
-        return _no_marker(name)
+        return _not_reserved(name)
 
 
 class RedactConfig(Section):
-    """What is replaced by placeholders before anything is stored, and again at serve time."""
+    """What is replaced by placeholders, both before anything is stored and when serving."""
 
     secrets: bool = Field(True, description="API keys, tokens, private keys, passwords")
     personal: bool = Field(True, description="e-mail, phone, card, IBAN and public IP addresses")
 
 
 class RuleActions(Section):
-    """What happens to the rows that a rule finds. `note` only counts and lists them. The keys come from ruleset.py."""
+    """What happens to the rows that each rule finds; `note` only counts and lists them. ruleset.py defines the keys."""
 
     def action(self, rule: str) -> Action:
-        """What is done with the rows that a rule finds: by its key, or always the same where it has none.
+        """The action for the rows that a rule finds: the value of its key, or its default if it has no key.
 
         Raises:
-            KeyError: no rule is called so.
+            KeyError: there is no rule of that name.
         """
         found = RULESET[rule]
         key = found.key or rule
@@ -153,29 +156,37 @@ class CreditNeed(Section):
 
 
 class CreditConfig(Section):
-    """Keeps or weighs a role's rows by what happened later in the same session."""
+    """Keeps or weights a role's rows by what happened later in the same session."""
 
     role: RoleName = Field(description="the role whose rows are judged")
-    needs: list[CreditNeed] = Field(min_length=1, description="all must follow in the session")
-    otherwise: float = Field(0.0, ge=0, le=1, description="weight of the rows where they do not; 0 drops them")
+    needs: list[CreditNeed] = Field(min_length=1, description="rows that must all follow in the session")
+    otherwise: float = Field(0.0, ge=0, le=1, description="weight of rows for which they do not; 0 drops these rows")
 
 
 class CurateConfig(Section):
-    """What becomes training and test data."""
+    """How training and test data are selected."""
 
-    max_length: int = Field(2048, ge=16, description="tokens of prompt and answer; see rules.too_long")
-    drop_providers: list[str] = Field(["mock", "test"], description="answers of these providers are not learned")
-    teachers: list[str] = Field(
-        default_factory=list, description="learn from these only, as provider or provider/model; empty: from all"
+    max_length: int = Field(2048, ge=16, description="limit for prompt plus answer, in tokens; see rules.too_long")
+    drop_providers: list[str] = Field(
+        ["mock", "test"], description="providers whose answers are not used; see rules.mock_provider"
     )
-    near_duplicate: float = Field(0.7, gt=0, le=1, description="Jaccard similarity of task trigrams, from 0 to 1")
-    group_by: str = Field("", description="dotted path of a field in a row's extra; equal values share a split")
+    teachers: list[str] = Field(
+        default_factory=list, description="use only answers of these, as provider or provider/model; empty: of all"
+    )
+    near_duplicate: float = Field(
+        0.7, gt=0, le=1, description="Jaccard similarity of trigrams from which two tasks are near duplicates, 0 to 1"
+    )
+    group_by: str = Field(
+        "", description="dotted path of a field in a row's extra; rows with equal values share a split"
+    )
     val_share: float = Field(0.1, ge=0, lt=1, description="share of the rows for validation")
-    test_share: float = Field(0.1, ge=0, lt=1, description="share of the rows sealed for evaluation")
-    split_by_time: bool = Field(False, description="the newest groups are sealed, instead of random ones")
-    seed: int = Field(0, ge=0, description="of the split")
+    test_share: float = Field(0.1, ge=0, lt=1, description="share of the rows for the held-out test set")
+    split_by_time: bool = Field(False, description="hold out the newest groups for testing instead of random ones")
+    seed: int = Field(0, ge=0, description="random seed of the split")
     rules: RulesConfig = RulesConfig()
-    credit: list[CreditConfig] = Field(default_factory=list, description="outcome credit, as [[curate.credit]]")
+    credit: list[CreditConfig] = Field(
+        default_factory=list, description="rules that keep or weight rows by outcome, as [[curate.credit]]"
+    )
 
     @model_validator(mode="after")
     def _shares_leave_training_rows(self) -> CurateConfig:
@@ -187,13 +198,13 @@ class CurateConfig(Section):
 class RoleConfig(Section):
     """One agent role."""
 
-    system_prompt: str | None = Field(None, description="trained and served in place of the logged one")
+    system_prompt: str | None = Field(None, description="used in training and serving instead of the logged one")
     checks: list[str] = Field(
         ["answered"],
         min_length=1,
-        description="all must pass: see `journeyman doctor`; or your own as file.py:function",
+        description="all must pass; `journeyman doctor` lists them; your own: file.py:function",
     )
-    weights: dict[str, float] = Field(default_factory=dict, description="check → weight, in place of checks")
+    weights: dict[str, float] = Field(default_factory=dict, description="check → weight; replaces `checks`")
     pass_at: float = Field(1.0, gt=0, le=1, description="with weights: the share of the weight that must pass")
 
     @field_validator("weights")
@@ -205,11 +216,11 @@ class RoleConfig(Section):
 
 
 class LoraConfig(Section):
-    """Which layers get a low-rank update, and how large."""
+    """Which layers get a low-rank update, and its size."""
 
     rank: int = Field(16, ge=1, le=512, description="r, the inner dimension of the update")
     alpha: float = Field(32, gt=0, description="the update is scaled by alpha / rank")
-    dropout: float = Field(0.0, ge=0, lt=1, description="on the input of A, in training only")
+    dropout: float = Field(0.0, ge=0, lt=1, description="dropout on the input of A, in training only")
     targets: list[Literal["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]] = Field(
         ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"],
         min_length=1,
@@ -221,34 +232,42 @@ class TrainConfig(Section):
     """The training recipe."""
 
     adapters: Literal["shared", "per-role"] = Field("shared", description="one adapter for all roles, or one for each")
-    preset: Literal["default", "attention-r8"] = Field("default", description="where unset keys take their values from")
+    preset: Literal["default", "attention-r8"] = Field(
+        "default", description="defaults for the keys of [train] that are not set"
+    )
     lora: LoraConfig = LoraConfig()
     epochs: int = Field(3, ge=1, description="passes over the training rows")
-    batch_size: int = Field(8, ge=1, description="rows of a batch")
-    gradient_accumulation: int = Field(1, ge=1, description="batches of one optimizer step")
-    learning_rate: float = Field(5e-4, gt=0, description="peak; small bases take more (the demo: 1e-3)")
-    warmup_steps: int = Field(5, ge=0, description="optimizer steps from 0 to the peak")
-    schedule: Literal["cosine", "linear"] = Field("cosine", description="from the peak down to zero")
-    weight_decay: float = Field(0.0, ge=0, description="of AdamW, decoupled")
+    batch_size: int = Field(8, ge=1, description="rows per batch")
+    gradient_accumulation: int = Field(1, ge=1, description="batches per optimizer step")
+    learning_rate: float = Field(
+        5e-4, gt=0, description="peak learning rate; small bases tolerate more (the demo: 1e-3)"
+    )
+    warmup_steps: int = Field(
+        5, ge=0, description="optimizer steps in which the learning rate rises from 0 to the peak"
+    )
+    schedule: Literal["cosine", "linear"] = Field("cosine", description="decay of the learning rate from peak to zero")
+    weight_decay: float = Field(0.0, ge=0, description="decoupled weight decay of AdamW")
     max_grad_norm: float = Field(1.0, gt=0, description="gradients are clipped to this norm")
-    patience: int = Field(2, ge=1, description="validations without gain before the run ends early")
-    min_gain: float = Field(0.0, ge=0, description="nats by which the validation loss must fall to count as gain")
+    patience: int = Field(2, ge=1, description="validations without improvement after which training stops early")
+    min_gain: float = Field(0.0, ge=0, description="nats by which the validation loss must fall to count as improved")
     pack_tokens: int | None = Field(
-        None, ge=16, description="tokens computed at a time; unset: 2048, or up to 8192 where prompts are long"
+        None, ge=16, description="tokens per pack, computed at once; unset: 2048, or up to 8192 if prompts are long"
     )
     checkpoint_s: float = Field(60, gt=0, description="seconds between checkpoints")
-    checkpoint_steps: int = Field(100, ge=1, description="optimizer steps between checkpoints, if they come sooner")
+    checkpoint_steps: int = Field(100, ge=1, description="optimizer steps between checkpoints, if this comes sooner")
     memory: Literal["auto", "keep", "recompute", "stream"] = Field(
         "auto",
-        description="keep activations; or recompute them; or also stream the weights from the file, a layer at a time. "
-        "auto: the first that fits",
+        description="keep activations, recompute them, or also stream the weights from the file layer by layer; "
+        "auto: the first that fits in memory",
     )
     max_memory_gb: float | None = Field(
-        None, gt=0, description="what training may take, 10^9 bytes; unset: 90 % of what is free"
+        None, gt=0, description="memory limit for training, in 10^9 bytes; unset: 90 % of free memory"
     )
-    precision: Literal["auto", "float32", "bfloat16"] = Field("auto", description="auto: bfloat16 where it is fast")
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto", description="auto: bfloat16 if the processor computes it fast"
+    )
     threads: int | None = Field(None, ge=1, description="processor threads; unset: all physical cores")
-    seed: int = Field(0, ge=0, description="of the adapter's start, the order and the dropout")
+    seed: int = Field(0, ge=0, description="random seed of initialization, row order and dropout")
 
     @property
     def rows_per_step(self) -> int:
@@ -276,20 +295,20 @@ def _without_credentials(url: str) -> str:
     parts = urlsplit(url)
     if parts.username is not None or parts.password is not None or parts.query or parts.fragment:
         raise ValueError(
-            "it holds a user's name, a password or a query, and a URL is shown in reports; put the key into an "
-            "environment variable and name that in key_env"
+            "contains a user name, password or query, but URLs are shown in reports; put the key in an "
+            "environment variable and set key_env to the variable's name"
         )
     return url
 
 
 def _names_a_variable(name: str) -> str:
-    """A key written here by mistake would stand in every manifest."""
-    mixed = any(sign.islower() for sign in name) and any(sign.isdigit() for sign in name) and len(name) >= 16
+    """Refuses what may be a key: written here by mistake, it would end up in every manifest."""
+    mixed = any(char.islower() for char in name) and any(char.isdigit() for char in name) and len(name) >= 16
     solid = len(name) >= 20 and "_" not in name
     if name and (not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name) or mixed or solid):
         raise ValueError(
-            "not the name of an environment variable, and it may be a key; put the key into a variable (export NAME=…) "
-            "and write its NAME here"
+            "not the name of an environment variable; it may be a key: put that in a variable (export NAME=…) "
+            "and write NAME here"
         )
     return name
 
@@ -300,13 +319,13 @@ _NEVER_QUOTED = ("url", "key_env")
 
 
 class EndpointConfig(Section):
-    """An OpenAI-compatible endpoint that is asked the sealed rows, as an arm of its own."""
+    """An OpenAI-compatible endpoint that answers the held-out test set, as its own arm."""
 
-    url: _Url = Field(min_length=1, description="up to and including /v1")
-    model: str = Field(min_length=1, description="the model's name there; {role} stands for the row's role")
-    key_env: _Variable = Field("", description="the environment variable that holds its key; empty: no key is sent")
+    url: _Url = Field(min_length=1, description="base URL, up to and including /v1")
+    model: str = Field(min_length=1, description="the model's name there; {role} is replaced by the row's role")
+    key_env: _Variable = Field("", description="environment variable with its key; empty: no key is sent")
     roles: list[RoleName] = Field(
-        default_factory=list, description="only rows of these roles are asked there; empty: all"
+        default_factory=list, description="send only rows of these roles; empty: of all roles"
     )
 
 
@@ -314,40 +333,39 @@ class JudgeConfig(Section):
     """The model that the check `judge` asks."""
 
     url: _Url = Field(
-        "", description="an OpenAI-compatible endpoint, up to and including /v1; needed by the check judge"
+        "",
+        description="base URL of an OpenAI-compatible endpoint, up to and including /v1; required by the check `judge`",
     )
     model: str = Field("", description="the judge's name there")
-    key_env: _Variable = Field("JOURNEYMAN_JUDGE_KEY", description="the environment variable that holds its key")
+    key_env: _Variable = Field("JOURNEYMAN_JUDGE_KEY", description="environment variable with its key")
 
 
 class EvaluateConfig(Section):
-    """How the sealed rows are asked. The tuned role is served with the same values."""
+    """How answers are generated and scored. Serving uses the same values."""
 
-    max_new_tokens: int = Field(512, ge=1, description="the answer's limit, in tokens")
-    temperature: float = Field(0.0, ge=0, le=2, description="0 is greedy")
+    max_new_tokens: int = Field(512, ge=1, description="limit for the answer, in tokens")
+    temperature: float = Field(0.0, ge=0, le=2, description="sampling temperature; 0 is greedy")
     threads: int | None = Field(None, ge=1, description="processor threads; unset: all physical cores")
-    context: int = Field(4096, ge=128, description="tokens of prompt and answer that the engine holds for a request")
-    parallel: int = Field(
-        4, ge=1, le=64, description="requests that the engine answers at a time, here and when serving"
-    )
+    context: int = Field(4096, ge=128, description="context length of a request: prompt plus answer, in tokens")
+    parallel: int = Field(4, ge=1, le=64, description="requests answered concurrently, in evaluation and serving")
     timed_rows: int = Field(
-        10, ge=1, description="rows of each role that are asked once more, one at a time, to judge the latency"
+        10, ge=1, description="rows of each role that are repeated one at a time to measure latency"
     )
-    few_shot: int = Field(2, ge=0, description="training rows that the few-shot arm shows the base; 0: no such arm")
+    few_shot: int = Field(2, ge=0, description="training rows in the few-shot arm's prompt; 0: no such arm")
     quantizations: list[str] = Field(
         default_factory=list,
-        description="other .gguf files of the same base: the adapter is evaluated on each, and one may ship",
+        description="other .gguf files of the same base; the adapter is evaluated on each, and the best one ships",
     )
-    regression_suite: bool = Field(True, description="run the regression suite: what did tuning cost")
+    regression_suite: bool = Field(True, description="run the regression suite, which measures what tuning cost")
     endpoints: dict[str, EndpointConfig] = Field(
         default_factory=dict,
-        description="name → a further arm; one named teacher is asked in place of what the logs hold",
+        description="name → another arm; one named `teacher` replaces the logged answers",
     )
     judge: JudgeConfig = JudgeConfig()
     check_timeout_s: float = Field(
-        60.0, gt=0, le=3600, description="seconds that a check of your own may take for one answer; then it is unscored"
+        60.0, gt=0, le=3600, description="seconds that your own check may take per answer; after that it is unscored"
     )
-    unsafe_exec: bool = Field(False, description="run model-written code even where no sandbox can be had")
+    unsafe_exec: bool = Field(False, description="run code written by a model even if no sandbox is available")
 
     @field_validator("endpoints")
     @classmethod
@@ -359,34 +377,38 @@ class EvaluateConfig(Section):
 
 
 class DecideConfig(Section):
-    """The rules. They are fixed in the plan before any result is seen."""
+    """The rules of the decision. The plan fixes them before any result is seen."""
 
-    max_mean_latency_s: float = Field(12.0, gt=0, description="the mean answer must be faster")
-    min_success: float = Field(0.98, gt=0, le=1, description="the whole interval must reach it, from 0 to 1")
-    max_memory_gb: float = Field(10.0, gt=0, description="peak of the serving process, 10^9 bytes")
-    stretch_mean_latency_s: float = Field(10.0, gt=0, description="reported where it is met too")
-    stretch_success: float = Field(0.99, gt=0, le=1, description="reported where it is met too")
-    confidence: float = Field(0.95, gt=0.5, lt=1, description="of all roles' intervals together")
+    max_mean_latency_s: float = Field(
+        12.0, gt=0, description="limit for the mean latency, in seconds; the whole interval must be below"
+    )
+    min_success: float = Field(
+        0.98, gt=0, le=1, description="required success rate, 0 to 1; the whole interval must be at or above"
+    )
+    max_memory_gb: float = Field(10.0, gt=0, description="limit for the serving process's peak memory, in 10^9 bytes")
+    stretch_mean_latency_s: float = Field(10.0, gt=0, description="a stricter latency limit, for the report only")
+    stretch_success: float = Field(0.99, gt=0, le=1, description="a stricter success rate, for the report only")
+    confidence: float = Field(0.95, gt=0.5, lt=1, description="confidence level of all roles' intervals together")
     margin: float | None = Field(
-        None, ge=0, lt=1, description="a role's success may lie so much below the teacher's; unset: not asked"
+        None, ge=0, lt=1, description="how far a role's success may be below the teacher's; unset: not compared"
     )
     regression_margin: float = Field(
         0.1,
         ge=0,
         le=1,
-        description="how much of the regression suite tuning may cost; a larger, significant loss blocks a deployment",
+        description="share of the regression suite that tuning may cost; a larger, significant loss blocks deployment",
     )
 
 
 class ServeConfig(Section):
-    """The OpenAI-compatible port."""
+    """The OpenAI-compatible server."""
 
-    host: str = Field("127.0.0.1", description="a loopback address")
-    port: int = Field(8011, ge=0, le=65535, description="0 takes a free one")
+    host: str = Field("127.0.0.1", description="address to listen on; a loopback address")
+    port: int = Field(8011, ge=0, le=65535, description="0 picks a free one")
     allow_hosts: list[str] = Field(
-        default_factory=list, description="names in Host that are answered beside loopback's, as behind a proxy"
+        default_factory=list, description="Host names to accept in addition to loopback's, e.g. behind a proxy"
     )
-    key_env: str = Field("", description="environment variable with the key that clients must send; empty: none")
+    key_env: str = Field("", description="environment variable with the key that clients must send; empty: no key")
 
 
 class Config(Section):
@@ -405,17 +427,17 @@ class Config(Section):
     @field_validator("roles")
     @classmethod
     def _are_roles(cls, roles: dict[str, RoleConfig]) -> dict[str, RoleConfig]:
-        return {_no_marker(name): section for name, section in roles.items()}
+        return {_not_reserved(name): section for name, section in roles.items()}
 
     _warnings: tuple[str, ...] = PrivateAttr(())
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """Old names in the config file, and what they are called now."""
+        """Old names in the config file, with the current ones."""
         return self._warnings
 
     def role(self, name: str) -> RoleConfig:
-        """The role's settings; the defaults where the toml does not name it."""
+        """The role's settings; the defaults if the config file does not name it."""
         return self.roles.get(name, RoleConfig())
 
 
@@ -423,25 +445,25 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
     """Reads journeyman.toml.
 
     Args:
-        path: the toml file.
+        path: the config file.
         overrides: "section.key=value" strings; the value is TOML, or a bare string.
 
     Raises:
-        UsageError: no such file, not TOML, an unknown key, or a value out of range.
+        UsageError: the file is missing or not TOML, a key is unknown, or a value is out of range.
     """
     try:
         data = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise UsageError(f"{path}: no such file", "Make one: journeyman init") from error
+        raise UsageError(f"{path}: no such file", "Create one: journeyman init") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path}: not valid TOML: {error}", "Mend that line and run the command again") from error
+        raise UsageError(f"{path}: not valid TOML: {error}", "Fix that line and run the command again") from error
     for override in overrides:
         _apply_override(data, override)
     return parse_config(data, str(path))
 
 
 def parse_config(data: dict[str, Any], where: str) -> Config:
-    """Validates a parsed toml; `where` names it in errors."""
+    """Validates a parsed config file, which errors call `where`."""
     data, warnings = current_config(data)
     train = data.get("train")
     if isinstance(train, dict):
@@ -475,7 +497,7 @@ def _apply_override(data: dict[str, Any], override: str) -> None:
     for section in sections:
         data = data.setdefault(section, {})
         if not isinstance(data, dict):
-            raise UsageError(f"--set {key}: {section!r} is no section", "Write --set train.epochs=2")
+            raise UsageError(f"--set {key}: {section!r} is not a section", "Write --set train.epochs=2")
     data[last] = value
 
 
@@ -485,18 +507,20 @@ def _as_usage_error(error: ValidationError, where: str) -> UsageError:
     name = ".".join(place)
     if first["type"] == "extra_forbidden":
         near = difflib.get_close_matches(place[-1], _known_keys(place[:-1]), n=1)
-        hint = f"Did you mean {'.'.join([*place[:-1], near[0]])}?" if near else "See the reference for the valid keys"
+        hint = (
+            f"Did you mean {'.'.join([*place[:-1], near[0]])}?" if near else "See docs/reference.md for the valid keys"
+        )
         return UsageError(f"{where}: unknown key {name}", hint)
     value = (
         ""
         if isinstance(first["input"], dict) or place[-1:] in ([key] for key in _NEVER_QUOTED)
         else f" = {first['input']!r}"
     )
-    return UsageError(f"{where}: {name or 'config'}{value}: {first['msg']}", "Mend the value and run the command again")
+    return UsageError(f"{where}: {name or 'config'}{value}: {first['msg']}", "Fix the value and run the command again")
 
 
 def _known_keys(place: Sequence[str]) -> list[str]:
-    """The keys of the section at `place`; none where the parts are names that a person chooses."""
+    """The keys of the section at `place`; none if its parts are names that the user chooses."""
     section: type[BaseModel] = Config
     parts = iter(place)
     for part in parts:

@@ -1,22 +1,22 @@
-"""Every error that a user can meet, in one tree by kind. Its code stays the same from version to version.
+"""All errors that a user can see, in one tree by kind. Their codes stay the same from version to version.
 
 JourneymanError
-├── UsageError            exit 2    usage               a wrong flag, an unknown key, a file that is not there
+├── UsageError            exit 2    usage               a wrong flag, an unknown key, a missing file
 ├── InputError            exit 1    input               logs, weights or artifacts that cannot be used as they are
 │   ├── InputChanged                input_changed       a file that was written while it was read
-│   ├── StaleArtifact               stale_artifact      an artifact made from other inputs or another config
-│   └── ChangedArtifact             changed_artifact    an artifact that is no longer as its stage left it
+│   ├── StaleArtifact               stale_artifact      an artifact made from other inputs or settings
+│   └── ChangedArtifact             changed_artifact    an artifact that was changed after its stage made it
 ├── DiskError             exit 1    disk                a file could not be written or read
 │   ├── DiskFull                    disk_full           no space is left, or a quota is used up
-│   └── Unwritable                  unwritable          the rights, the path or a read-only disk refuse it
-├── TrainingDiverged      exit 1    training_diverged   the loss is not a number any more, or runs away
+│   └── Unwritable                  unwritable          permissions, the path or a read-only disk prevent it
+├── TrainingDiverged      exit 1    training_diverged   the loss became NaN or exploded
 ├── WorkerDied            exit 1    worker_died         a worker process was killed or ran out of memory
 ├── EngineError           exit 1    engine              the inference engine did not start, or failed
-├── NotDeployable         exit 3    not_deployable      the verdict says no
-│   └── NoGo                        no_go               the plan says that it cannot be done on this machine
-└── Interrupted           exit 130  interrupted         stopped on request; the same command goes on from there
+├── NotDeployable         exit 3    not_deployable      the verdict is not "deploy"
+│   └── NoGo                        no_go               the plan does not fit on this machine
+└── Interrupted           exit 130  interrupted         stopped on request; the same command resumes
 
-An error says what is wrong, where (with the value) and the command or edit that fixes it.
+An error says what is wrong, where (with the value), and which command or edit fixes it.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ if TYPE_CHECKING:  # `journeyman --help` imports this module, and must not load 
 
 
 class JourneymanError(Exception):
-    """The root. `what` holds place and value; `remedy` is what the user can do about it.
+    """The root of the tree. `what` includes place and value; `remedy` is what the user can do about it.
 
-    `details` are further lines for a terminal, such as files to choose from; they are no part of the message.
+    `details` are additional lines for a terminal, such as files to choose from; they are not part of the message.
     """
 
     exit_code: ClassVar[int] = 1
@@ -44,7 +44,7 @@ class JourneymanError(Exception):
         super().__init__(f"{what}. {remedy}" if remedy else what)
 
     def as_json(self) -> dict[str, str | int]:
-        """As `--json` shows it to scripts."""
+        """The error as `--json` prints it for scripts."""
         return {"code": self.code, "exit_code": self.exit_code, "what": self.what, "remedy": self.remedy}
 
 
@@ -56,13 +56,13 @@ class UsageError(JourneymanError):
 
 
 class InputError(JourneymanError):
-    """A file is missing, malformed or cannot be used for what was asked."""
+    """A file is missing, malformed or cannot be used as requested."""
 
     code = "input"
 
 
 class InputChanged(InputError):
-    """A file was written while it was read: what was read is of no one state of it."""
+    """A file was written to while it was being read, so what was read is inconsistent."""
 
     code = "input_changed"
 
@@ -74,7 +74,7 @@ class StaleArtifact(InputError):
 
 
 class ChangedArtifact(InputError):
-    """A file of a run is not the one that its stage made, or its manifest cannot be used."""
+    """A file of a run was changed after its stage made it, or its manifest cannot be used."""
 
     code = "changed_artifact"
 
@@ -92,13 +92,13 @@ class DiskFull(DiskError):
 
 
 class Unwritable(DiskError):
-    """The rights, the path or a read-only disk refuse it."""
+    """Permissions, the path or a read-only disk prevent writing."""
 
     code = "unwritable"
 
 
 class TrainingDiverged(JourneymanError):
-    """The loss is not a number any more, or runs away."""
+    """The loss became NaN or exploded."""
 
     code = "training_diverged"
 
@@ -116,14 +116,14 @@ class EngineError(JourneymanError):
 
 
 class NotDeployable(JourneymanError):
-    """The evidence does not carry what was asked for."""
+    """The evidence does not support a deployment."""
 
     exit_code = 3
     code = "not_deployable"
 
 
 class NoGo(NotDeployable):
-    """The plan refuses before anything is spent, for a reason of reasons/planning.py."""
+    """The plan refuses before training starts, for a reason in reasons/planning.py."""
 
     def __init__(self, reason: Reason, remedy: str = "") -> None:
         self.reason = reason
@@ -133,7 +133,7 @@ class NoGo(NotDeployable):
 
 
 class Interrupted(JourneymanError):
-    """The user stopped the run; everything up to here is on disk."""
+    """The user stopped the run; everything so far is on disk."""
 
     exit_code = 130
     code = "interrupted"

@@ -1,9 +1,9 @@
-"""What happens in a run, as typed events, and the one place that hands them to whoever listens.
+"""What happens in a run, as typed events, and the dispatcher that passes them to listeners.
 
-Stages tell of their work through ports.Reporter, of which `Events` is the real one. Listeners are plain functions: the
-terminal (cli/progress.py), the log file and the heartbeat (supervision/), a page that shows a run. A listener hears
-every event in the order in which it was told, in the thread that told it, so it must be quick; what it cannot do (a
-full disk, a closed terminal) it keeps to itself, for work does not end because nobody can watch it.
+Stages report through protocols.Reporter, which `Events` implements. Listeners are plain functions: the terminal
+(cli/progress.py), the log file and the heartbeat (supervision/), a page that shows a run. A listener receives every
+event in order, in the thread that reported it, so it must be quick. It must handle its own errors (a full disk, a
+closed terminal): work does not end because nobody can watch it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from journeyman.reasons.base import Reason
 
 @dataclass(frozen=True)
 class StageStarted:
-    """A stage is about to work; a stage that is fresh already never starts."""
+    """A stage starts to work; not sent for a fresh stage."""
 
     stage: str
     action: Literal["made", "resumed"]
@@ -28,7 +28,7 @@ class StageFinished:
     """A stage is up to date.
 
     Attributes:
-        seconds: of work now; 0 where it was fresh.
+        seconds: how long it worked; 0 if it was fresh.
     """
 
     stage: str
@@ -38,7 +38,7 @@ class StageFinished:
 
 @dataclass(frozen=True)
 class WorkBegan:
-    """A piece of work of `total` units starts, within a stage; the one before is over."""
+    """A task of `total` units starts within a stage; the previous task is over."""
 
     task: str
     total: float
@@ -47,7 +47,7 @@ class WorkBegan:
 
 @dataclass(frozen=True)
 class Advanced:
-    """`done` units of the work at hand are finished: of its total, not since the last event."""
+    """`done` units of the current task are finished, counted from its start, not since the last event."""
 
     done: float
     note: str = ""
@@ -55,14 +55,14 @@ class Advanced:
 
 @dataclass(frozen=True)
 class Said:
-    """One line for the user that stays."""
+    """A line for the user that remains visible."""
 
     text: str
 
 
 @dataclass(frozen=True)
 class Warned:
-    """Something that the user should know before going on."""
+    """Something that the user should know before continuing."""
 
     reason: Reason
 
@@ -72,7 +72,7 @@ class RunEnded:
     """The last event.
 
     Attributes:
-        words: why, where it stopped or failed.
+        words: why it stopped or failed.
     """
 
     state: Literal["ended", "stopped", "failed"]
@@ -84,10 +84,10 @@ Listener = Callable[[Event], None]
 
 
 class Events:
-    """A ports.Reporter that hands what it is told to its listeners, in the order in which they subscribed.
+    """A protocols.Reporter that passes events to its listeners, in the order in which they subscribed.
 
     Attributes:
-        stop_requested: set it, from a signal handler or another thread, to ask the work to save its state and end.
+        stop_requested: set this, from a signal handler or another thread, to make the work save its state and end.
     """
 
     def __init__(self, *listeners: Listener) -> None:
@@ -95,7 +95,7 @@ class Events:
         self.stop_requested = False
 
     def subscribe(self, listener: Listener) -> Callable[[], None]:
-        """Returns what ends the subscription. What was told before is not told again."""
+        """Adds a listener, which receives later events only; returns a function that removes it."""
         self._listeners.append(listener)
         return lambda: self._listeners.remove(listener)
 

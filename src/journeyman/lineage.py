@@ -1,7 +1,7 @@
-"""What was made is what is used: manifests that notice an edit of themselves, files compared with the hashes in them.
+"""Makes sure that files are used as they were made: manifests contain their own hash and the hashes of files.
 
-This is integrity against accident and careless edits. It is no signature: whoever sets out to forge a manifest can
-compute its hash as well.
+This protects against accidents and careless edits. It is not a signature: somebody who forges a manifest can compute
+its hash as well.
 """
 
 from __future__ import annotations
@@ -23,31 +23,31 @@ from journeyman.manifests import Stamp
 
 UNFINISHED = "unfinished.json"
 CHECKPOINTS = "checkpoints"
-"""Below a stage's folder; what lies there is not the stage's result, and checkpoints hold hashes of their own."""
+"""A subfolder of a stage's folder. It is not part of the stage's result, and checkpoints have their own hashes."""
 
 _M = TypeVar("_M", bound=BaseModel)
 
 
 def write_manifest(folder: Path, stamp: Stamp, result: BaseModel) -> None:
-    """Writes the folder's manifest with the hash of all that stands in it."""
+    """Writes the folder's manifest, including the hash of its content."""
     data = json.loads(json.dumps({"stamp": stamp.model_dump(exclude={"sha256"}), "result": result.model_dump()}))
     data["stamp"]["sha256"] = own_hash(data)
     write_atomic(folder / MANIFEST, manifest_bytes(data))
 
 
 def manifest_bytes(data: Mapping[str, Any]) -> bytes:
-    """A manifest as its file holds it."""
+    """The bytes of a manifest's file."""
     return (json.dumps(data, indent=2, ensure_ascii=False) + "\n").encode()
 
 
 def own_hash(data: Mapping[str, Any]) -> str:
-    """The hash of a manifest's content, without the place where it is kept."""
+    """The hash of a manifest's content, except for the hash itself."""
     stamp = {key: value for key, value in data["stamp"].items() if key != "sha256"}
     return hash_of({"stamp": stamp, "result": data["result"]})
 
 
 def result_hash(data: Mapping[str, Any]) -> str:
-    """What a later stage's fingerprint takes of a manifest: the hashes of the files, and the result."""
+    """The part of a manifest that enters a later stage's fingerprint: the hashes of the files, and the result."""
     return hash_of({"files": data["stamp"]["files"], "result": data["result"]})
 
 
@@ -55,26 +55,26 @@ def manifest_data(path: Path, stage: str) -> dict[str, Any]:
     """A manifest's JSON.
 
     Raises:
-        ChangedArtifact: it is cut, empty, another stage's, or was edited after it was made.
+        ChangedArtifact: it is truncated, empty, another stage's, or was edited after it was made.
     """
     try:
         data = json.loads(path.read_bytes())
     except (ValueError, RecursionError) as error:
-        why = "it is empty" if not path.stat().st_size else f"cut or damaged: {error}"
+        why = "it is empty" if not path.stat().st_size else f"truncated or damaged: {error}"
         raise _unusable(path, stage, why) from error
     if not isinstance(data, dict) or not isinstance(data.get("stamp"), dict) or "result" not in data:
-        raise _unusable(path, stage, "it holds no stamp and result")
+        raise _unusable(path, stage, "it contains no stamp and result")
     made_by = data["stamp"].get("stage")
     if made_by != stage:
         raise _unusable(path, stage, f"it is the manifest of {plain(str(made_by), 40)!r}")
     recorded = data["stamp"].get("sha256")
     if recorded is not None and recorded != own_hash(data):
-        raise _unusable(path, stage, f"it was changed after {stage} made it: its content has another hash")
+        raise _unusable(path, stage, f"it was changed after {stage} made it: the hash of its content differs")
     return data
 
 
 def read_manifest(path: Path, stage: str, kind: type[_M]) -> tuple[Stamp, _M]:
-    """Stamp and result of a finished stage; raises as manifest_data does, and where this version knows other fields."""
+    """Stamp and result of a finished stage; raises as manifest_data does, and if this version has other fields."""
     data = manifest_data(path, stage)
     try:
         return Stamp.model_validate(data["stamp"]), kind.model_validate(data["result"])
@@ -86,16 +86,16 @@ def read_manifest(path: Path, stage: str, kind: type[_M]) -> tuple[Stamp, _M]:
 
 
 def _unusable(path: Path, stage: str, why: str) -> ChangedArtifact:
-    return ChangedArtifact(f"{path}: not a manifest of {stage} that can be used: {why}", again(path.parent.parent))
+    return ChangedArtifact(f"{path}: not a usable manifest of {stage}: {why}", again(path.parent.parent))
 
 
 def again(root: Path) -> str:
-    """What to do about a file that has changed."""
-    return f"Restore it, or make it and what follows again: journeyman run --redo --dir {shlex.quote(str(root))}"
+    """The remedy for a file that has changed."""
+    return f"Restore it, or rerun its stage and the later ones: journeyman run --redo --dir {shlex.quote(str(root))}"
 
 
 def refuse_link(folder: Path) -> None:
-    """A stage's folder is renamed and removed as one: a link to another place is refused.
+    """Refuses a link in place of a stage's folder, which is renamed and removed as a whole.
 
     Raises:
         ChangedArtifact: it is a symbolic link.
@@ -104,15 +104,15 @@ def refuse_link(folder: Path) -> None:
         place, target = shlex.quote(str(folder)), shlex.quote(str(folder.readlink()))
         raise ChangedArtifact(
             f"{folder}: a link to {folder.readlink()}, not a folder; stages rename and remove their folders",
-            f"To keep a run on another disk move its whole folder; here: rm {place} && mv {target} {place}",
+            f"To keep a run on another disk, move its whole folder; here: rm {place} && mv {target} {place}",
         )
 
 
 def check_files(folder: Path, stamp: Stamp, names: Iterable[str] | None = None) -> None:
-    """Compares files of a finished stage with the hashes that it recorded; all of them where no names are given.
+    """Compares files of a finished stage with the hashes that it recorded; all of them if no names are given.
 
     Raises:
-        ChangedArtifact: the first file that is missing, has changed or was not made by the stage.
+        ChangedArtifact: a file is missing, has changed or was not made by the stage.
     """
     refuse_link(folder)
     for name in stamp.files if names is None else names:
@@ -122,13 +122,13 @@ def check_files(folder: Path, stamp: Stamp, names: Iterable[str] | None = None) 
 
 
 def difference(path: Path, recorded: str | None, stage: str) -> str:
-    """Why a file is not the one that the stage made; "" where it is."""
+    """Why a file is not as the stage made it; "" if it is."""
     if recorded is None:
         return f"not among the files that {stage} made"
     try:
         regular = stat.S_ISREG(path.lstat().st_mode)
         if not regular:
-            return f"not a plain file, as {stage} made it"
+            return f"not a regular file, which {stage} made"
         now = hash_of_file(path)
     except FileNotFoundError:
         return f"missing; {stage} made it"
@@ -138,7 +138,7 @@ def difference(path: Path, recorded: str | None, stage: str) -> str:
 
 
 def files_below(folder: Path) -> list[str]:
-    """What a stage's hashes cover: every file of its folder but the manifest, marks and checkpoints; links too."""
+    """The files that a stage's hashes cover, links included: all but the manifest, marks and checkpoints."""
     found = []
     for place, folders, names in os.walk(folder):
         here = Path(place).relative_to(folder)
@@ -149,5 +149,5 @@ def files_below(folder: Path) -> list[str]:
 
 
 def find_by_hash(sha256: str, places: Iterable[Path]) -> Path | None:
-    """The first of these files that has the content asked for."""
+    """The first of these files that has this hash."""
     return next((path for path in places if path.is_file() and hash_of_file(path) == sha256), None)

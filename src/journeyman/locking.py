@@ -1,4 +1,4 @@
-"""One journeyman a folder at a time: the lock of a run's folder, and who holds it."""
+"""The lock of a run's folder, which allows one journeyman at a time, and who holds it."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _LOCK = ".lock"
 
 @contextmanager
 def locked(root: Path) -> Iterator[None]:
-    """One journeyman a folder at a time. The lock names its holder: `host pid`.
+    """Locks the folder; the lock file names its holder as `host pid`.
 
     Raises:
-        UsageError: another one is at work in the folder, or its file system has no locks.
+        UsageError: another journeyman is running in the folder, or the file system has no locks.
     """
     root.mkdir(parents=True, exist_ok=True)
     with (root / _LOCK).open("a+") as lock:
@@ -27,13 +27,13 @@ def locked(root: Path) -> Iterator[None]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise UsageError(
-                f"{root}: another journeyman is at work in this folder", "Wait for it or stop it"
+                f"{root}: another journeyman is running in this folder", "Wait for it or stop it"
             ) from error
         except OSError as error:
             raise UsageError(
-                f"{lock.name}: cannot be locked ({error.strerror})", "Use a folder on a disk of this machine"
+                f"{lock.name}: cannot be locked ({error.strerror})", "Use a folder on a local disk"
             ) from error
-        with suppress(OSError):  # a full disk: the lock holds without the name
+        with suppress(OSError):  # on a full disk, the lock works without the name
             lock.truncate(0)
             lock.write(f"{socket.gethostname()} {os.getpid()}")
             lock.flush()
@@ -41,7 +41,7 @@ def locked(root: Path) -> Iterator[None]:
 
 
 def is_at_work(root: Path) -> bool:
-    """True while a journeyman works in the folder; a process that died holds nothing any more."""
+    """True while a journeyman is running in the folder; a process that has died no longer holds the lock."""
     try:
         with (root / _LOCK).open() as lock:
             fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -53,7 +53,7 @@ def is_at_work(root: Path) -> bool:
 
 
 def worker_in(root: Path) -> tuple[str, int] | None:
-    """Host and process of the journeyman at work in the folder; None where there is none, or it did not say."""
+    """Host and process id of the journeyman running in the folder; None if there is none, or the lock does not say."""
     if not is_at_work(root):
         return None
     host, _, pid = (root / _LOCK).read_text().rpartition(" ")

@@ -1,6 +1,6 @@
-"""What each stage hands to the next: the content of its manifest.json. READ SECOND.
+"""What each stage passes to the next: the content of its manifest.json. READ SECOND.
 
-Estimates that could not be made are None, never 0.
+An estimate that could not be made is None, never 0.
 """
 
 from __future__ import annotations
@@ -22,20 +22,22 @@ class Manifest(BaseModel):
 
 
 class Stamp(Manifest):
-    """How an artifact came to be."""
+    """How an artifact was made."""
 
     stage: str
     version: int
     journeyman: str
     fingerprint: str
-    inputs: dict[str, str] = Field(description="setting or input → its value or hash: what the fingerprint covers")
+    inputs: dict[str, str] = Field(
+        description="setting or input → its value or hash; the fingerprint covers all of them"
+    )
     created: str
     files: dict[str, str] = Field(description="file → SHA-256")
-    sha256: str | None = Field(None, description="of all else in this manifest; None: made by a version without")
+    sha256: str | None = Field(None, description="of everything else in this manifest; None: made by an older version")
 
 
 class Durations(Manifest):
-    """Seconds over the rows that logged a duration and no failure; None where none did."""
+    """Seconds, over the rows that logged a duration and no failure; None if there are none."""
 
     n: int
     mean_s: float | None
@@ -47,8 +49,8 @@ class LogGroup(Manifest):
     """One role, or one provider and model."""
 
     rows: int
-    successes: int = Field(description="rows that the log calls successes")
-    failures: int = Field(0, description="rows that it calls failures; of the rest it does not say")
+    successes: int = Field(description="rows that are successes according to the log")
+    failures: int = Field(0, description="rows that are failures according to the log, which may not know some rows")
     durations: Durations
 
 
@@ -59,7 +61,7 @@ class CountedReason(ReasonRecord):
 
 
 def _counted_texts(value: Any) -> Any:
-    """Of a manifest from before reasons had codes: sentence → rows."""
+    """Reads manifests of older versions, in which reasons had no codes: sentence → rows."""
     if not isinstance(value, dict):
         return value
     return [{"code": "text", "details": {"text": text}, "rows": rows} for text, rows in value.items()]
@@ -70,17 +72,17 @@ CountedReasons = Annotated[list[CountedReason], BeforeValidator(_counted_texts)]
 
 class IngestManifest(Manifest):
     read: int = Field(
-        description="rows of the files, counted where they are read; a conversation gives several answers"
+        description="rows of the files, counted when they are read; a conversation may give several answers"
     )
     kept: int
     rejected: int
-    rejected_by: dict[str, int] = Field({}, description="code of the reason → rows rejected for it; every reason")
-    reasons: CountedReasons = Field(description="why rows were rejected, with details; the 20 most frequent")
-    skipped: dict[str, int] = Field({}, description="files in the sources' folders that are no logs by name → bytes")
+    rejected_by: dict[str, int] = Field({}, description="code of the reason → rows rejected for it; all reasons")
+    reasons: CountedReasons = Field(description="why rows were rejected, with details; the 20 most frequent reasons")
+    skipped: dict[str, int] = Field({}, description="files in the sources' folders that are not logs by name → bytes")
     notes: CountedReasons = Field(
-        [], description="what was not understood or not kept of kept rows; the 20 most frequent"
+        [], description="what was not understood or not stored of kept rows; the 20 most frequent notes"
     )
-    redacted: dict[str, int] = Field(description="kind of secret or personal datum → values replaced")
+    redacted: dict[str, int] = Field(description="kind of secret or personal data → values replaced")
     total: LogGroup
     by_role: dict[str, LogGroup]
     by_teacher: dict[str, LogGroup] = Field(description="provider, or provider/model")
@@ -90,15 +92,15 @@ class SplitCounts(Manifest):
     train: int
     val: int
     test: int
-    effective_test: float = Field(description="what the test rows count as: see stats.groups")
+    effective_test: float = Field(description="how many independent rows the test rows count as: see stats.groups")
 
 
 class CreditFunnel(Manifest):
-    """How many rows of a role each step of a credit rule left."""
+    """How many rows of a role remain after each step of a credit rule."""
 
     role: str
     steps: dict[str, int]
-    otherwise: float = Field(description="weight of the rows that fell out; 0: they are dropped")
+    otherwise: float = Field(description="weight of the other rows; 0: they are dropped")
 
 
 class RuleCount(Manifest):
@@ -107,33 +109,33 @@ class RuleCount(Manifest):
     what: str
     action: str = Field(description="as configured")
     dropped: dict[str, int] = Field(description="role → rows")
-    noted: dict[str, int] = Field(description="role → rows that were mended or only noted")
+    noted: dict[str, int] = Field(description="role → rows that were fixed or only noted")
 
 
 class TeacherQuality(Manifest):
-    """One provider and model, by what the rules say of its rows. Shares are of `rows`."""
+    """One provider and model, by what the rules say about its rows."""
 
     rows: int
     failed: int
     truncated: int
     opens_reasoning: int
     never_closes_reasoning: int
-    usable: int = Field(description="rows that no rule of single rows dropped")
+    usable: int = Field(description="rows that no rule for single rows dropped")
     mean_output_tokens: float | None
 
 
 class RoutingQuality(Manifest):
-    """How well the check for misrouted roles works on this log; None where it could not be tried."""
+    """How well the check for misrouted roles works on this log; None if it could not be tried."""
 
     method: str = Field(description="what the tasks were compared with")
-    tasks: int = Field(description="distinct tasks that were answered, whatever became of the answers")
+    tasks: int = Field(description="distinct tasks that were answered, including dropped answers")
     flagged: int
     agreement: float | None = Field(
-        description="mean over the roles of the share that the check puts where the log has it"
+        description="share of tasks that the check assigns to their logged role; mean over the roles"
     )
-    guessing: float | None = Field(description="what guessing would give")
-    found: float | None = Field(description="share flagged when the role is swapped on purpose")
-    note: ReasonRecord | None = Field(description="why nothing is flagged, where that is so")
+    guessing: float | None = Field(description="the agreement that guessing would give")
+    found: float | None = Field(description="share flagged after swapping the role on purpose")
+    note: ReasonRecord | None = Field(description="why nothing is flagged, if so")
 
     @field_validator("note", mode="before")
     @classmethod
@@ -142,7 +144,7 @@ class RoutingQuality(Manifest):
 
 
 class Lengths(Manifest):
-    """Tokens of the successful rows, as logged, by the base's tokenizer."""
+    """Lengths of the successful rows as logged, in tokens of the base's tokenizer."""
 
     rows: int
     mean_prompt: float
@@ -153,27 +155,27 @@ class Lengths(Manifest):
 
 
 class Repetition(Manifest):
-    """How much the log repeats itself, over the successful rows."""
+    """How much the successful rows repeat each other."""
 
     rows: int
     distinct_tasks: int
     distinct_ids: int
-    random_split_leaks: float = Field(description="test rows of a random split whose task is in train as well; mean")
-    worst_random_split_leaks: int = Field(description="of the random splits that were tried")
+    random_split_leaks: float = Field(description="test rows whose task is in train as well; mean over random splits")
+    worst_random_split_leaks: int = Field(description="the most such rows in any random split that was tried")
     random_split_tests: int
 
 
 class RolePrompt(Manifest):
-    """What a role's system prompts have in common: what is trained, and what serving accepts."""
+    """What a role's system prompts have in common, which decides what is trained and what serving accepts."""
 
     kind: Literal["fixed", "templated", "free"] = Field(
-        description="fixed: one for all rows; templated: a frame around varying parts; free: each row's own"
+        description="fixed: the same for all rows; templated: a frame around varying parts; free: each row's own"
     )
-    text: str = Field(description="the fixed prompt; '' where the rows keep their own")
+    text: str = Field(description="the fixed prompt; '' if the rows keep their own")
     begins: str = Field(description="what every templated prompt begins with")
     ends: str = Field(description="what every templated prompt ends with")
     rows: int
-    distinct: int = Field(description="different prompts that the role's rows were logged with, none included")
+    distinct: int = Field(description="different prompts in the role's logged rows, counting no prompt as one")
 
     def fits(self, prompt: str) -> bool:
         """Whether a client's prompt is one that the role was trained for."""
@@ -190,7 +192,7 @@ class DatasetManifest(Manifest):
     train_tokens: int
     longest_row_tokens: int
     system_prompts: dict[str, str] = Field(
-        description="role → the one prompt that is trained and must be served; roles whose prompts vary have none"
+        description="role → its prompt in training and serving; absent for roles whose prompts vary"
     )
     prompts: dict[str, RolePrompt] = Field({}, description="role → how its system prompts vary")
     teachers: dict[str, TeacherQuality]
@@ -203,15 +205,15 @@ class DatasetManifest(Manifest):
 
 
 class CheckRule(Manifest):
-    """How a role's answers are judged."""
+    """How a role's answers are scored."""
 
     checks: list[str]
-    weights: dict[str, float] = Field({}, description="check → weight; where there are any, they stand for `checks`")
+    weights: dict[str, float] = Field({}, description="check → weight; if not empty, replaces `checks`")
     pass_at: float = Field(1.0, description="share of the weight that must pass")
 
 
 class Rules(Manifest):
-    """The decision rules, fixed before any result."""
+    """The rules of the decision, fixed before any result is seen."""
 
     max_mean_latency_s: float
     min_success: float
@@ -219,16 +221,14 @@ class Rules(Manifest):
     stretch_mean_latency_s: float
     stretch_success: float
     confidence: float
-    role_confidence: float = Field(
-        description="of each role's intervals: corrected for how many roles and files are judged"
-    )
-    margin: float | None = Field(description="what a role may lie below the teacher; None: not asked")
+    role_confidence: float = Field(description="of each role's intervals, corrected for the number of roles and files")
+    margin: float | None = Field(description="how far a role may be below the teacher; None: not compared")
     regression_margin: float = Field(
         validation_alias=AliasChoices("regression_margin", "probe_margin"),
-        description="how much of a part of the regression suite tuning may cost",
+        description="share of a part of the regression suite that tuning may cost",
     )
-    files: list[str] = Field(description="files of the base that may ship, the one that is trained on first")
-    checks: dict[str, CheckRule] = Field(description="role → how its answers are judged")
+    files: list[str] = Field(description="files of the base that may ship; the first is used in training")
+    checks: dict[str, CheckRule] = Field(description="role → how its answers are scored")
 
 
 class PlanManifest(Manifest):
@@ -242,14 +242,16 @@ class PlanManifest(Manifest):
     total_tokens: int
     precision: str
     matrix_gflops: float = Field(description="this machine's measured rate in the chosen precision")
-    memory: Literal["keep", "recompute", "stream"] = Field(description="how training uses memory: see train.memory")
-    pack_tokens: int = Field(description="tokens computed at a time")
-    group_tokens: int = Field(description="tokens whose gradients are made at a time")
+    memory: Literal["keep", "recompute", "stream"] = Field(description="memory mode of training: see train.memory")
+    pack_tokens: int = Field(description="tokens computed at once")
+    group_tokens: int = Field(description="tokens whose gradients are computed at once")
     estimated_train_s: float
     estimated_train_memory_gb: float
     estimated_serve_memory_gb: float
     rules: Rules
-    power: dict[str, float] = Field(description="role → chance that its test rows suffice at power_rate")
+    power: dict[str, float] = Field(
+        description="role → chance that its test rows are enough if its true success is power_rate"
+    )
     power_rate: float
     warnings: list[ReasonRecord]
 
@@ -262,13 +264,13 @@ class ValidationPoint(Manifest):
 class TrainedAdapter(Manifest):
     """One training run."""
 
-    folder: str = Field(description="below the stage's folder; '' is that folder itself")
+    folder: str = Field(description="relative to the stage's folder; '' is that folder itself")
     steps: int
     total_steps: int
     stopped_early: bool
     best_step: int
     validations: list[ValidationPoint]
-    train_loss: float | None = Field(None, description="over the last steps; None where no step was made")
+    train_loss: float | None = Field(None, description="over the last steps; None if no step was made")
     train_s: float
     tokens: int
 
@@ -298,52 +300,56 @@ class AdapterManifest(Manifest):
 
 
 class Rate(Manifest):
-    """A share with its Wilson interval."""
+    """A success rate with its Wilson interval."""
 
     passed: int
     n: int
     low: float
     high: float
-    effective_n: float = Field(description="what the rows count as: rows of one group say less than as many apart")
+    effective_n: float = Field(description="how many independent rows the rows count as: see stats.groups")
 
 
 class Speed(Manifest):
-    """How fast an arm answers, at one number of requests at a time."""
+    """How fast an arm answers at a given number of concurrent requests."""
 
     n: int = Field(description="answers that were timed")
-    load: int | None = Field(description="requests that were answered at a time; None: not known, as logged")
+    load: int | None = Field(
+        description="number of concurrent requests; None: not known, because the times were logged"
+    )
     mean_s: float
-    mean_high_s: float | None = Field(description="the upper end of the mean's bootstrap interval; None: too few")
+    mean_high_s: float | None = Field(description="upper end of the mean's bootstrap interval; None: too few values")
     p50_s: float
     p95_s: float
     first_token_s: float | None = Field(description="mean time to the first token")
-    tokens_per_s: float | None = Field(description="answer tokens a second of one answer, after the first")
-    latencies_s: list[float] = Field(description="the times themselves, or 200 evenly ranked ones")
+    tokens_per_s: float | None = Field(description="tokens per second of one answer, after its first token")
+    latencies_s: list[float] = Field(description="the individual times, or 200 evenly ranked ones")
 
 
 class Failures(Manifest):
-    """Answers that a check failed for one reason."""
+    """Answers that failed a check for the same reason."""
 
     check: str = Field(description="the check that decided, or 'weights'")
-    code: str = Field(description="the reason's code; of weights, that of the failed check that matters most")
+    code: str = Field(description="the reason's code; for weights, that of the failed check with the most weight")
     n: int
-    example: ReasonRecord | None = Field(description="the reason of the first of them, with its details")
+    example: ReasonRecord | None = Field(description="the first answer's reason, with its details")
 
     def sentence(self) -> str:
         return self.check if self.example is None else f"{self.check}: {self.example.sentence()}"
 
 
 class ArmSummary(Manifest):
-    success: Rate | None = Field(description="None where no row could be scored")
+    success: Rate | None = Field(description="None if no row could be scored")
     unscored: int
-    failures: list[Failures] = Field([], description="why answers failed, by check and code; most first")
-    speed: Speed | None = Field(None, description="one request at a time, nothing kept; the teacher's as logged")
-    under_load: Speed | None = Field(None, description="several requests at a time, prompts kept, as when serving")
+    failures: list[Failures] = Field([], description="why answers failed, by check and code; most frequent first")
+    speed: Speed | None = Field(
+        None, description="one request at a time, without prompt cache; the teacher's as logged"
+    )
+    under_load: Speed | None = Field(None, description="concurrent requests with prompt cache, as in serving")
 
     @field_validator("failures", mode="before")
     @classmethod
     def _from_sentences(cls, value: Any) -> Any:
-        """Older manifests hold "check: sentence" → answers."""
+        """Reads older manifests, which have "check: sentence" → answers."""
         if not isinstance(value, dict):
             return value
         parts = [(*why.partition(": ")[::2], n) for why, n in value.items()]
@@ -355,27 +361,23 @@ class ArmSummary(Manifest):
 
 
 class Paired(Manifest):
-    """An arm against another one, row by row; rows that either could not be judged on count in none of these."""
+    """An arm compared with another one row by row; only rows on which both were scored are counted."""
 
     wins: int = Field(description="rows that the arm passes and the other fails")
     losses: int = Field(description="rows that the other passes and the arm fails")
     ties: int
-    both: int = Field(description="rows that both pass: a part of the ties")
-    p_value: float | None = Field(
-        description="exact McNemar test of wins against losses; by groups where rows share one"
-    )
-    difference: float | None = Field(description="the arm's success less the other's, on rows judged for both")
-    low: float | None = Field(description="the interval of the difference")
+    both: int = Field(description="rows that both pass; these are ties")
+    p_value: float | None = Field(description="exact McNemar test of wins against losses; by groups if rows share one")
+    difference: float | None = Field(description="the arm's success minus the other's, on rows scored for both")
+    low: float | None = Field(description="lower end of the difference's interval")
     high: float | None
 
 
 class RoleSummary(Manifest):
     rows: int
-    groups: int = Field(description="of rows that belong together: a session, or nearly the same task")
-    arms: dict[str, ArmSummary] = Field(description="arm → result, in the order in which they are shown")
-    versus: dict[str, dict[str, Paired]] = Field(
-        description="arm that may ship → other arm → the one against the other"
-    )
+    groups: int = Field(description="groups of related rows: of one session, or with nearly the same task")
+    arms: dict[str, ArmSummary] = Field(description="arm → result, in display order")
+    versus: dict[str, dict[str, Paired]] = Field(description="arm that may ship → other arm → their comparison")
 
     @property
     def base(self) -> ArmSummary:
@@ -387,13 +389,13 @@ class RoleSummary(Manifest):
 
 
 class ServedFile(Manifest):
-    """A file of the base as it was evaluated: one that may ship."""
+    """A file of the base that may ship, as it was evaluated."""
 
     path: str
     sha256: str
     size_gb: float = Field(description="10^9 bytes")
     load_s: float
-    warm_up_s: float = Field(description="the first request after loading; counted nowhere else")
+    warm_up_s: float = Field(description="the first request after loading; not counted elsewhere")
     peak_memory_gb: float | None = Field(
         description="of the serving process, 10^9 bytes, at the load of the evaluation"
     )
@@ -401,73 +403,73 @@ class ServedFile(Manifest):
 
 
 class RegressionResult(Manifest):
-    """The tuned model against the base, on questions that have nothing to do with what was tuned."""
+    """The tuned model compared with the base on questions unrelated to the roles."""
 
     n: int
     base: int = Field(description="answers that pass")
     tuned: int
     wins: int
     losses: int
-    p_value: float | None = Field(description="one-sided: how likely such a fall is if nothing was lost")
-    note: ReasonRecord | None = Field(None, description="why it was not asked, where n is 0")
+    p_value: float | None = Field(description="one-sided: how likely such a loss is by chance")
+    note: ReasonRecord | None = Field(None, description="why the questions were not asked, if n is 0")
 
     @field_validator("note", mode="before")
     @classmethod
     def _none_of_nothing(cls, value: Any) -> Any:
-        return None if value == "" else value  # as older manifests say that there is none
+        return None if value == "" else value  # older manifests have "" for none
 
     @property
     def fall(self) -> float:
-        """The share that tuning cost; below 0 where it gained."""
+        """The share that tuning cost; negative if it gained."""
         return (self.losses - self.wins) / self.n if self.n else 0.0
 
 
 class JudgeAgreement(Manifest):
-    """A judge against the other checks of the same answers, where both decide."""
+    """A judge compared with the other checks on the answers that both decide."""
 
     role: str
     n: int
     agree: int
     too_kind: int = Field(description="passed by the judge, failed by another check")
     too_strict: int = Field(description="failed by the judge, passed by all other checks")
-    unscored: int = Field(description="answers on which the judge decides nothing")
-    low: float | None = Field(description="the interval of the share that agrees")
+    unscored: int = Field(description="answers that the judge could not decide")
+    low: float | None = Field(description="lower end of the interval of the agreement")
     high: float | None
-    kappa: float | None = Field(description="agreement beyond chance (Cohen, 1960); None where it is not defined")
+    kappa: float | None = Field(description="agreement beyond chance (Cohen, 1960); None if it is undefined")
 
 
 class Sandbox(Manifest):
-    """What stood between model-written code and the machine."""
+    """What isolated code written by models from the machine."""
 
     kind: Literal["bubblewrap", "namespaces", "none", "unavailable"] = Field(
-        description="none: code ran without walls, as configured; unavailable: none could be had, and no code was run"
+        description="none: code ran without a sandbox, as configured; unavailable: no sandbox worked, so no code ran"
     )
     description: str
 
 
 class EvidenceFile(Manifest):
-    """A file that later evaluations add lines to, as this one left it."""
+    """The state in which an evaluation left a file to which later evaluations append lines."""
 
-    file: str = Field(description="its place in the run's folder")
+    file: str = Field(description="its path in the run's folder")
     lines: int
-    sha256: str = Field(description="of these lines; whatever follows came later")
+    sha256: str = Field(description="of these lines, without later ones")
 
 
 class EvaluationManifest(Manifest):
-    engine: EngineIdentity = Field(description="which engine answered; of older versions a name alone")
-    sandbox: Sandbox | None = Field(description="None where no check runs code")
+    engine: EngineIdentity = Field(description="the engine that answered; older versions recorded only its name")
+    sandbox: Sandbox | None = Field(description="None if no check runs code")
     adapter_sha256: dict[str, str] = Field(description="'all' or role → SHA-256 of its adapter")
     rows: int
-    look: int = Field(description="how many times these sealed rows have judged an adapter, this one included")
-    looks: int | None = Field(None, description="all looks at them so far, later ones than a repeated one included")
-    sealed_sha256: str | None = Field(None, description="SHA-256 of the sealed rows that the looks were at")
+    look: int = Field(description="number of this look at the held-out test set, counted from 1")
+    looks: int | None = Field(None, description="all looks so far; more than `look` if an earlier look was repeated")
+    sealed_sha256: str | None = Field(None, description="SHA-256 of the held-out test set of these looks")
     evidence: list[EvidenceFile] = Field([], description="the record of looks and the response cache")
-    confidence: float = Field(description="of the intervals over all rows, after what earlier looks have used up")
+    confidence: float = Field(description="of the intervals over all rows, corrected for earlier looks")
     role_confidence: float = Field(description="of each role's intervals, likewise")
     roles: dict[str, RoleSummary] = Field(description="role → result; 'all' pools them")
     files: dict[str, ServedFile] = Field(description="arm that may ship → its file of the base")
-    repeated: int = Field(description="tuned answers that were asked for again, one at a time")
-    repeated_alike: int = Field(description="of these, those that came out the same")
+    repeated: int = Field(description="tuned answers that were repeated one at a time")
+    repeated_alike: int = Field(description="repeated answers that were identical")
     regressions: dict[str, dict[str, RegressionResult]] = Field(
         validation_alias=AliasChoices("regressions", "probes"), description="adapter → part of the suite → result"
     )
@@ -477,7 +479,7 @@ class EvaluationManifest(Manifest):
     @field_validator("sandbox", mode="before")
     @classmethod
     def _sandbox_of_text(cls, value: Any) -> Any:
-        """Older manifests describe it in words, "" for none."""
+        """Reads older manifests, which describe it in words, with "" for none."""
         if not isinstance(value, str):
             return value
         if not value:
@@ -488,13 +490,13 @@ class EvaluationManifest(Manifest):
 
 
 class BisectLink(Manifest):
-    """One way of computing the tuned model, at the same places of the same answers."""
+    """One way of computing the tuned model, evaluated at the same positions of the same answers as the others."""
 
     name: str
-    agreement: float = Field(description="share of the places where it chooses the token that the first link chooses")
-    mean_nats: float = Field(description="mean difference of log probabilities from the first link's")
+    agreement: float = Field(description="share of the positions at which it chooses the same token as the first link")
+    mean_nats: float = Field(description="mean difference of log probabilities from the first link")
     most_nats: float
-    step_agreement: float = Field(description="the same against the link before")
+    step_agreement: float = Field(description="like agreement, with the previous link")
     step_nats: float
 
 
@@ -502,7 +504,7 @@ class BisectResult(Manifest):
     role: str
     places: int
     links: list[BisectLink]
-    parts_at: str | None = Field(description="the first link that parts from the one before; None: none does")
+    parts_at: str | None = Field(description="the first link that differs from the previous one; None: none does")
 
 
 class RuleResult(Manifest):
@@ -520,14 +522,14 @@ class RoleDecision(Manifest):
 
 
 class DecisionManifest(Manifest):
-    """The verdicts on the file that is to ship, and beside it those on the others."""
+    """The verdicts on the file that ships, and on the other files."""
 
     verdict: VerdictName
     roles: dict[str, RoleDecision]
     deployed_roles: list[str]
-    ships: str = Field(description="the arm whose file the verdicts are about: most roles to deploy, then the smallest")
+    ships: str = Field(description="the arm whose file ships: the one with most deployable roles, then the smallest")
     others: dict[str, dict[str, VerdictName]] = Field(description="arm of another file → role → verdict")
-    notes: list[ReasonRecord] = Field(description="what a reader must know of how the verdict came about")
+    notes: list[ReasonRecord] = Field(description="what a reader must know about how the verdict was reached")
 
 
 class BundleManifest(Manifest):
@@ -537,9 +539,11 @@ class BundleManifest(Manifest):
     adapter_sha256: dict[str, str] = Field(description="'all' or role → SHA-256 of its adapter")
     adapter_files: dict[str, str] = Field(description="'all' or role → its adapter in the bundle")
     base_file: str
-    base_path: str = Field(description="where the base's file came from")
+    base_path: str = Field(description="the original path of the base's file")
     system_prompts: dict[str, str]
     prompts: dict[str, RolePrompt] = Field({}, description="role → how its system prompts vary")
-    redact: dict[str, bool] = Field(description="what is replaced in requests, as it was in training")
+    redact: dict[str, bool] = Field(description="what is replaced in requests, as in the training data")
     settings: dict[str, Any]
-    engine: EngineIdentity | None = Field(None, description="the engine that was evaluated; None: an older version's")
+    engine: EngineIdentity | None = Field(
+        None, description="the engine that was evaluated; None: made by an older version"
+    )

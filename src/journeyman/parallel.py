@@ -1,7 +1,7 @@
-"""One function over many batches, results in order: what an executor promises, and the two of this machine.
+"""Executors run one function over many batches and return the results in order.
 
-Local workers are fresh processes (spawned: the parent may hold threads, and forking those can hang). They ignore
-Ctrl-C, which is the parent's to handle, and end with the parent even where that is killed.
+Local workers are new processes (spawned, because forking a parent with threads can hang). They ignore Ctrl-C, which
+the parent handles, and end when the parent does, even if it is killed.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ _R = TypeVar("_R")
 _IN_FLIGHT = 3
 _MOST_WORKERS = 8
 _BEGAN = struct.Struct("qq")
-"""Process and batch: what a worker tells before each batch; so small that a pipe never tears it."""
+"""Process id and batch number, which a worker sends before each batch; small enough for atomic writes to a pipe."""
 _state: Any = None
-_told: Connection | None = None
+_sender: Connection | None = None
 
 
 class Executor(Protocol):
-    """Where batches of rows are worked on: in this process, in several of this machine, or elsewhere.
+    """Where batches of rows are processed: in this process, in several local ones, or elsewhere.
 
-    An executor elsewhere needs no more than this: everything that goes to its workers is picklable, and a worker keeps
-    nothing between batches but what `setup` made.
+    This is all that an executor on other machines needs: everything sent to workers is picklable, and workers keep
+    nothing between batches except what `setup` made.
     """
 
     def map_batches(
@@ -48,25 +48,25 @@ class Executor(Protocol):
         named: Callable[[_B], str] = lambda batch: "",
         stopping: Callable[[], bool] = lambda: False,
     ) -> Iterator[_R]:
-        """`function(state, batch)` for each batch, in the order of the batches.
+        """Yields `function(state, batch)` for each batch, in the order of the batches.
 
-        `batches` is read only a bounded number ahead of the results, in the calling thread. Closing the iterator gives
-        up what is under way. What `function` raises goes through.
+        `batches` is read in the calling thread, a bounded number ahead of the results. Closing the iterator abandons
+        pending batches. Exceptions of `function` propagate.
 
         Args:
             function: a module-level function.
             setup: picklable; makes each worker's `state` once.
-            named: what a user finds a batch by ("log.jsonl, rows 1 to 90"), for the error of a dead worker.
-            stopping: whether the user asked to stop: a signal to all processes at once ends the workers as well.
+            named: describes a batch to users ("log.jsonl, rows 1 to 90"), for the error about a dead worker.
+            stopping: whether the user asked to stop; a signal to the whole process group ends the workers too.
 
         Raises:
             WorkerDied: a worker died (out of memory, or killed); says which one, how, and at which batch.
-            Interrupted: the workers ended, and it was asked to stop.
+            Interrupted: the workers ended after the user asked to stop.
         """
 
 
 class InThisProcess:
-    """An Executor without workers: for work that is over before a worker has started, and for tests."""
+    """An Executor without workers, for tests and for work that takes less time than starting a worker."""
 
     def map_batches(
         self,
@@ -83,10 +83,10 @@ class InThisProcess:
 
 
 class LocalProcesses:
-    """An Executor with processes of this machine, which live as long as one call.
+    """An Executor with local processes, which live for one call.
 
     Args:
-        workers: how many; None: one for each core that this process may use, and at most eight.
+        workers: how many; None: one for each core that this process may use, at most eight.
     """
 
     def __init__(self, workers: int | None = None) -> None:
@@ -130,11 +130,11 @@ class LocalProcesses:
                 finally:
                     for future in waiting:
                         future.cancel()
-        except BrokenProcessPool as error:  # all processes have ended: only now have they exit codes
+        except BrokenProcessPool as error:  # exit codes exist only now that all processes have ended
             if stopping():
-                raise Interrupted("stopped, the workers too", "Run it again to go on") from error
+                raise Interrupted("stopped, including the workers", "Run it again to resume") from error
             raise WorkerDied(
-                f"a worker process died: {_death(context.made, at)}", "Free some memory and run it again: it goes on"
+                f"a worker process died: {_death(context.made, at)}", "Free some memory and run it again: it resumes"
             ) from error
 
 
@@ -143,7 +143,7 @@ HERE: Executor = InThisProcess()
 
 
 class _Context(SpawnContext):
-    """Spawns, and remembers the processes: the pool tells that one died, not which one."""
+    """Remembers the spawned processes, because the pool reports that one died, but not which one."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -156,10 +156,10 @@ class _Context(SpawnContext):
 
 
 class _Begun:
-    """Which batch each worker was at last, as the workers tell it.
+    """The batch that each worker started last, as the workers report it.
 
     Attributes:
-        names: of the batches whose results are not there yet.
+        names: descriptions of the pending batches.
     """
 
     def __init__(self, reader: Connection) -> None:
@@ -168,7 +168,7 @@ class _Begun:
         self.names: dict[int, str] = {}
 
     def hear(self, done: int = -1) -> None:
-        """Reads what was told, so that the pipe never fills; batch `done` needs its name no more."""
+        """Reads the reports, so that the pipe never fills up, and forgets the name of batch `done`."""
         self.names.pop(done, None)
         while self._reader.poll():
             process, batch = _BEGAN.unpack(self._reader.recv_bytes())
@@ -182,7 +182,7 @@ class _Begun:
 
 
 def _death(made: list[SpawnProcess], at: _Begun) -> str:
-    """Which worker died, how, and at what. The pool ends the others with SIGTERM."""
+    """Describes which worker died, how, and at which batch. The pool ends the others with SIGTERM."""
     codes = [(one.pid or 0, one.exitcode or 0) for one in made]
     died = [(pid, code) for pid, code in codes if code not in (0, -signal.SIGTERM)]
     if not died:
@@ -192,13 +192,13 @@ def _death(made: list[SpawnProcess], at: _Begun) -> str:
     return f"process {pid}, {how}, {at.of(pid)}"
 
 
-def _start(setup: Callable[[], Any], parent: int, told: Connection) -> None:
-    global _state, _told
+def _start(setup: Callable[[], Any], parent: int, sender: Connection) -> None:
+    global _state, _sender
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
-    _state, _told = setup(), told
-    # What the setup made stays; looking through it for garbage again and again costs a tenth of the time.
+    _state, _sender = setup(), sender
+    # What the setup made stays alive; scanning it for garbage repeatedly would take a tenth of the time.
     gc.freeze()
     gc.set_threshold(100_000)
 
@@ -210,6 +210,6 @@ def _end_with(parent: int) -> None:
 
 
 def _call(function: Callable[[Any, _B], _R], number: int, batch: _B) -> _R:
-    assert _told is not None
-    _told.send_bytes(_BEGAN.pack(os.getpid(), number))
+    assert _sender is not None
+    _sender.send_bytes(_BEGAN.pack(os.getpid(), number))
     return function(_state, batch)

@@ -1,8 +1,8 @@
-"""START HERE. The ordered STAGES, and what happens to each: skip what is fresh, resume, run, or refuse.
+"""START HERE. The ordered STAGES, and what happens to each: skip if fresh, resume, run, or refuse.
 
 A stage is a function from typed artifacts to one new folder. Its fingerprint covers the stage's version,
-the settings that it reads and the results that it builds on; `manifest.json` is written last, so a folder
-without one is unfinished. What a stage reads is compared with what an earlier one recorded: see lineage.
+the settings that it reads and the results that it builds on. `manifest.json` is written last, so a folder
+without one is unfinished. The files that a stage reads are compared with their recorded hashes: see lineage.
 """
 
 from __future__ import annotations
@@ -53,13 +53,13 @@ class Stage:
     """One row of STAGES.
 
     Attributes:
-        version: raised where the same inputs would give another result.
+        version: incremented when the same inputs give a different result.
         needs: earlier stages whose results it reads.
-        settings: the part of the config, and of the world, that its result depends on.
-        run: does the work in the folder given and returns the result for the manifest.
-        resumable: works in its final folder and can go on there after an interruption.
-        costly: what is unfinished is not thrown away without being asked, even if it no longer fits.
-        guard: refuses before anything is moved or made; called where the stage is not fresh.
+        settings: the parts of the config, and the outside files, that its result depends on.
+        run: does the work in the given folder and returns the result for the manifest.
+        resumable: works in its final folder and can resume there after an interruption.
+        costly: unfinished work is never discarded without the user's consent, even if it is stale.
+        guard: may refuse before anything is moved or made; called if the stage is not fresh.
     """
 
     name: str
@@ -111,19 +111,19 @@ class StageOutcome:
 
 
 def run_pipeline(run: Run, until: str, reporter: Reporter, *, redo: bool = False) -> Iterator[StageOutcome]:
-    """Brings every stage up to and including `until` up to date, in order.
+    """Brings all stages through `until` up to date, in order.
 
     Args:
-        redo: makes stale stages again; the old folders move to superseded/.
+        redo: rerun stale stages; their old folders move to superseded/.
 
     Raises:
         StaleArtifact: a stage was made from other inputs or settings, and `redo` is not set.
     """
     last = STAGES.index(stage_named(until))
     if last:
-        _ = run.base  # before the logs are read: one that cannot be used would end the run in the middle
+        _ = run.base  # a base that cannot be used should fail now, not after the logs have been read
     if last >= STAGES.index(stage_named("evaluate")) and (redo or not (run.folder("evaluate") / MANIFEST).is_file()):
-        run.load_checks()  # nor is a check that cannot be loaded found after the training
+        run.load_checks()  # likewise, a check that cannot be loaded should fail before training
     with locked(run.root):
         for place in (run.root, run.root / evidence.FOLDER):
             remove_leftovers(place, below=False)
@@ -154,7 +154,7 @@ def _bring_up_to_date(stage: Stage, run: Run, reporter: Reporter, redo: bool) ->
         else:
             action = "resumed"
     if reporter.stop_requested:
-        raise Interrupted(f"stopped before the stage {stage.name}", "Run it again to go on")
+        raise Interrupted(f"stopped before the stage {stage.name}", "Run it again to resume")
     stage.guard(run)
     reporter.tell(StageStarted(stage.name, action))
     result = _work(stage, run, inputs, reporter)
@@ -164,19 +164,19 @@ def _bring_up_to_date(stage: Stage, run: Run, reporter: Reporter, redo: bool) ->
 
 
 def _set_aside_if_changed(stage: Stage, run: Run, reporter: Reporter) -> None:
-    """What is no longer as the stage made it is not fresh, whatever its inputs."""
+    """Sets a stage's folder aside if a file in it was changed: then it is not fresh, even if its inputs are."""
     folder = run.root / stage.folder
     if not folder.is_symlink() and not (folder / MANIFEST).is_file():
         return
     try:
         check_files(folder, read_result(run.root, stage.name)[0])
     except ChangedArtifact as error:
-        reporter.say(f"{error.what}; it is made again, the old is kept in superseded/")
+        reporter.say(f"{error.what}; the stage is rerun, and its old folder moves to superseded/")
         set_aside(folder)
 
 
 def _unfinished_inputs(folder: Path) -> dict[str, str]:
-    """What an unfinished stage is being made from; nothing where the record is damaged, which fits no inputs."""
+    """The inputs of an unfinished stage; empty, which matches no inputs, if their record is damaged."""
     try:
         found = read_json(folder / UNFINISHED)
     except InputError:
@@ -216,13 +216,13 @@ def _note_old(stage: Stage, run: Run, reporter: Reporter) -> None:
     old = [run.folder(name).name for name in stage.needs if read_result(run.root, name)[0].sha256 is None]
     if old:
         reporter.say(
-            f"note: the manifests of {', '.join(old)} hold no hash of themselves (an older version made them): "
-            "an edit of them is not noticed"
+            f"note: the manifests of {', '.join(old)} were written by an older version, without their own hash: "
+            "edits of them are not detected"
         )
 
 
 def _finish(stage: Stage, work: Path, final: Path, inputs: dict[str, str], result: BaseModel) -> None:
-    """Writes the manifest, then takes the mark of unfinished work away: killed between the two, the stage is made."""
+    """Writes the manifest, then removes the mark of unfinished work; if killed in between, the stage is finished."""
     stamp = Stamp(
         stage=stage.name,
         version=stage.version,
@@ -240,13 +240,13 @@ def _finish(stage: Stage, work: Path, final: Path, inputs: dict[str, str], resul
 
 
 def _placed(error: OSError, work: Path) -> DiskError:
-    """What the system names is where it happened, except that a copy onto a full disk names what was copied."""
+    """The error at the path that the system reports; a failed copy reports its source, so its target is preferred."""
     named = error.filename2 or error.filename
     return disk_error(error, Path(named) if isinstance(named, str) else work)
 
 
 def inputs_of(stage: Stage, run: Run) -> dict[str, str]:
-    """What the fingerprint covers, by name, so that a difference can be named."""
+    """What the fingerprint covers, by name, so that a difference can be reported by name."""
     values: dict[str, Any] = {"stage version": stage.version, **stage.settings(run)}
     for name in stage.needs:
         folder = run.folder(name)
@@ -255,7 +255,7 @@ def inputs_of(stage: Stage, run: Run) -> dict[str, str]:
 
 
 def stage_named(name: str) -> Stage:
-    """The row of STAGES with that name; an unknown one is a UsageError."""
+    """The stage with that name; raises UsageError if there is none."""
     found = next((stage for stage in STAGES if stage.name == name), None)
     if found is None:
         raise UsageError(f"unknown stage {name!r}", f"One of: {', '.join(stage.name for stage in STAGES)}")

@@ -1,4 +1,4 @@
-"""One row of each .jsonl, typed. A field's description is its documentation.
+"""The typed rows of each .jsonl file. A field's description is its documentation.
 
 Interaction → (curate) → Example, Finding → (evaluate) → Prediction → Score
 """
@@ -15,7 +15,7 @@ from journeyman.reasons import ReasonRecord, Text
 
 
 class Record(BaseModel):
-    """Immutable, and strict at the door: an unknown key is an error."""
+    """An immutable record with strict validation: an unknown key is an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -24,16 +24,16 @@ class ToolCall(Record):
     """One call of a tool that the model asks for."""
 
     name: str
-    arguments: Any = Field(description="the decoded JSON value; text only where the log holds no valid JSON")
+    arguments: Any = Field(description="the decoded JSON value; text only if the log contains invalid JSON")
     id: str | None = None
 
     def as_chat(self) -> dict[str, Any]:
-        """As chat templates take it: the arguments stay structured."""
+        """The call in the form that chat templates take: with structured arguments."""
         call = {"type": "function", "function": {"name": self.name, "arguments": self.arguments}}
         return call if self.id is None else {"id": self.id, **call}
 
     def as_openai(self) -> dict[str, Any]:
-        """As the chat completions API takes it: the arguments encoded once, as JSON text."""
+        """The call in the form that the chat completions API takes: with arguments encoded as JSON text."""
         call = self.as_chat()
         if not isinstance(self.arguments, str):
             call["function"]["arguments"] = json.dumps(self.arguments, ensure_ascii=False)
@@ -41,7 +41,7 @@ class ToolCall(Record):
 
 
 def tool_name(tool: Mapping[str, Any]) -> str:
-    """The name in a tool's definition, OpenAI's shape or bare; "" where it has none."""
+    """The name in a tool's definition, in OpenAI's form or bare; "" if it has none."""
     function = tool.get("function")
     return str((function if isinstance(function, dict) else tool).get("name", ""))
 
@@ -51,17 +51,17 @@ class Message(Record):
 
     role: str
     content: str
-    tool_calls: list[ToolCall] = Field(default_factory=list, description="what an assistant turn calls")
+    tool_calls: list[ToolCall] = Field(default_factory=list, description="the tool calls of an assistant turn")
     tool_call_id: str | None = Field(None, description="the call that a tool turn answers")
     name: str | None = None
-    extra: dict[str, Any] = Field(default_factory=dict, description="what the log held beyond these fields")
+    extra: dict[str, Any] = Field(default_factory=dict, description="other fields of the log")
 
     def as_chat(self) -> dict[str, Any]:
-        """As chat templates take it."""
+        """The turn in the form that chat templates take."""
         return self._as(ToolCall.as_chat)
 
     def as_openai(self) -> dict[str, Any]:
-        """As the chat completions API takes it."""
+        """The turn in the form that the chat completions API takes."""
         return self._as(ToolCall.as_openai)
 
     def _as(self, call: Callable[[ToolCall], dict[str, Any]]) -> dict[str, Any]:
@@ -76,7 +76,7 @@ class Message(Record):
 
 
 def split_system(messages: Sequence[Message]) -> tuple[list[Message], list[Message]]:
-    """The system turns that a conversation begins with, and the turns after them."""
+    """Splits a conversation into its leading system turns and the turns after them."""
     count = 0
     for turn in messages:
         if turn.role != "system":
@@ -86,61 +86,67 @@ def split_system(messages: Sequence[Message]) -> tuple[list[Message], list[Messa
 
 
 def system_text(messages: Sequence[Message]) -> str:
-    """The system prompt of a conversation; "" where it has none."""
+    """The system prompt of a conversation; "" if it has none."""
     return "\n\n".join(turn.content for turn in split_system(messages)[0])
 
 
 def _older_note(value: Any) -> Any:
-    """A note from before notes had details: a code and a sentence."""
+    """Reads a note of an older version, which has a code and a sentence instead of details."""
     if not isinstance(value, dict) or "detail" not in value:
         return value
     return Text(f"{value['code']}: {value['detail']}").record()
 
 
 Note = Annotated[ReasonRecord, BeforeValidator(_older_note)]
-"""Something in a row that was kept without it, or that was not understood (reasons/notes.py)."""
+"""Something in a kept row that was not understood or not stored (reasons/notes.py)."""
 
 
 class Interaction(Record):
-    """One logged call of a model by an agent, whatever format it was logged in."""
+    """One logged call of a model by an agent, independent of the log's format."""
 
-    id: str = Field(description="unique: the source, and the number of the answer where a row gave several")
-    log_id: str | None = Field(None, description="the log's own id; nothing keeps logs from repeating it")
+    id: str = Field(description="unique: the source, plus the number of the answer if a row gave several")
+    log_id: str | None = Field(None, description="the log's own id, which may not be unique")
     source: str = Field(description="path below the source's root and line number, as path:line")
     role: str = Field(description="the agent's role: coder, tester, …")
-    messages: list[Message] = Field(description="the input, system prompt included")
-    output: str | None = Field(description="the answer; None where the call gave none")
+    messages: list[Message] = Field(description="the input, including the system prompt")
+    output: str | None = Field(description="the answer; None if the call gave none")
     output_calls: list[ToolCall] = Field(default_factory=list, description="the tool calls of the answer")
-    reasoning: str | None = Field(default=None, description="logged apart from the answer; never trained")
-    tools: list[dict[str, Any]] = Field(default_factory=list, description="the tools offered, as OpenAI functions")
+    reasoning: str | None = Field(
+        default=None, description="reasoning logged separately from the answer; never trained"
+    )
+    tools: list[dict[str, Any]] = Field(default_factory=list, description="the offered tools, as OpenAI functions")
     followed_by: str | None = Field(None, description="who speaks next in the log: user, tool or assistant; if known")
-    succeeded: bool | None = Field(None, description="what the log claims; None where it does not say")
-    notes: list[Note] = Field(default_factory=list, description="what was not understood or not kept")
+    succeeded: bool | None = Field(None, description="success according to the log; None if it does not say")
+    notes: list[Note] = Field(default_factory=list, description="what was not understood or not stored")
     errors: list[str] = Field(default_factory=list)
     provider: str | None = None
     model: str | None = None
-    duration_ms: float | None = Field(default=None, description="wall time of the call; None where not logged")
-    max_tokens: int | None = Field(default=None, description="the output limit that was asked for")
-    finish_reason: str | None = Field(default=None, description="stop, length, tool_calls, refusal, … as OpenAI says")
-    timestamp: str | None = Field(default=None, description="start of the call; ISO 8601 where the log allows it")
+    duration_ms: float | None = Field(default=None, description="wall time of the call; None if not logged")
+    max_tokens: int | None = Field(default=None, description="the requested limit for the output")
+    finish_reason: str | None = Field(
+        default=None, description="stop, length, tool_calls, refusal, … in OpenAI's terms"
+    )
+    timestamp: str | None = Field(default=None, description="start of the call, in ISO 8601 if the log allows it")
     session: str | None = Field(default=None, description="conversation, trace or session that the call belongs to")
-    redacted: dict[str, int] = Field(default_factory=dict, description="kind of secret or personal datum → replaced")
+    redacted: dict[str, int] = Field(
+        default_factory=dict, description="kind of secret or personal data → number replaced"
+    )
     check: dict[str, Any] = Field(default_factory=dict, description="what decides success: tests, a schema, …")
-    extra: dict[str, Any] = Field(default_factory=dict, description="what the log held beyond these fields")
+    extra: dict[str, Any] = Field(default_factory=dict, description="other fields of the log")
 
 
 class Rejected(Record):
-    """A line of a log that is no interaction."""
+    """A row of a log that could not become an interaction."""
 
     source: str
     line: int
     reason: ReasonRecord
-    text: str = Field(description="the line's beginning")
-    rows: int = Field(1, description="above 1: further rows of the source with this reason, which are only counted")
+    text: str = Field(description="the beginning of the row")
+    rows: int = Field(1, description="if above 1: more rows of the source with this reason, which are only counted")
 
 
 class Example(Record):
-    """A curated row: what may be trained on or tested with."""
+    """A curated row, for training or testing."""
 
     id: str
     log_id: str | None = Field(None, description="the log's own id")
@@ -149,17 +155,17 @@ class Example(Record):
     answer: str
     answer_calls: list[ToolCall] = Field(default_factory=list)
     tools: list[dict[str, Any]] = Field(default_factory=list)
-    group: str = Field(description="rows of one task or session share a group; a group lies in one split only")
+    group: str = Field(description="rows of one task or session share a group; a group is in one split only")
     prompt_tokens: int
-    answer_tokens: int = Field(description="the terminator included, where there is one")
-    ends: bool = Field(True, description="False: the answer is cut, and no terminator is trained")
+    answer_tokens: int = Field(description="including the terminator, if there is one")
+    ends: bool = Field(True, description="False: the answer is cut off, and no terminator is trained")
     weight: float = Field(1.0, description="of the row's loss; see curate.credit")
     duration_ms: float | None = None
     check: dict[str, Any] = Field(default_factory=dict)
 
 
 class Finding(Record):
-    """What a rule says of a row, and what was done about it."""
+    """What a curation rule found in a row, and what was done about it."""
 
     id: str
     log_id: str | None = Field(None, description="the log's own id")
@@ -174,39 +180,39 @@ class Finding(Record):
     @model_validator(mode="before")
     @classmethod
     def _with_a_sentence(cls, value: Any) -> Any:
-        """Findings of older runs hold a sentence called `detail` in place of the reason."""
+        """Reads findings of older runs, which have a sentence called `detail` instead of the reason."""
         if isinstance(value, dict) and "detail" in value and "reason" not in value:
             return {"reason" if key == "detail" else key: inner for key, inner in value.items()}
         return value
 
 
 EVERY_ROLE = "all"
-"""What stands for all roles together in manifests: no role may be called so."""
+"""The name of all roles together in manifests; no role may have it."""
 
 TEACHER, BASE, FEW_SHOT, TUNED = "teacher", "base", "few-shot", "tuned"
 ARMS = (TEACHER, BASE, FEW_SHOT, TUNED)
-"""Who answers: the logs, the untuned model, the same with examples in its prompt, the adapter. Beside these,
-`tuned@FILE` is the adapter on another quantization of the base, and every endpoint has an arm of its own name."""
+"""Who answers: the logs, the untuned model, the same with examples in its prompt, the adapter. In addition,
+`tuned@FILE` is the adapter on another quantization of the base, and every endpoint is an arm under its name."""
 
 
 class Prediction(Record):
-    """One answer of one arm to one sealed row."""
+    """One arm's answer to one test row."""
 
     id: str
     role: str
     arm: str = Field(description="one of ARMS, tuned@FILE, or an endpoint's name")
     text: str
-    calls: list[ToolCall] = Field(default_factory=list, description="the tool calls that the engine read out of it")
+    calls: list[ToolCall] = Field(default_factory=list, description="the tool calls that the engine parsed from it")
     finish_reason: str
     latency_s: float | None
     first_token_s: float | None
     prompt_tokens: int
     answer_tokens: int
-    load: int | None = Field(None, description="requests that were answered at a time; None: not known")
+    load: int | None = Field(None, description="number of concurrent requests; None: not known")
 
 
 class Score(Record):
-    """What the role's checks say of one prediction."""
+    """What the role's checks say about one prediction."""
 
     id: str
     role: str
@@ -214,19 +220,19 @@ class Score(Record):
     outcome: Literal["pass", "fail", "unscored"]
     check: str = Field(description="the check that decided: the first that did not pass, or the last")
     reason: ReasonRecord | None = None
-    checks: dict[str, str] = Field(default_factory=dict, description="every check that was asked → its outcome")
+    checks: dict[str, str] = Field(default_factory=dict, description="every check that was run → its outcome")
 
     @model_validator(mode="before")
     @classmethod
     def _with_a_sentence(cls, value: Any) -> Any:
-        """Verdicts of older runs hold a sentence called `detail` in place of the reason."""
+        """Reads scores of older runs, which have a sentence called `detail` instead of the reason."""
         if isinstance(value, dict) and "detail" in value and "reason" not in value:
             detail = value["detail"]
             return {**{key: value[key] for key in value if key != "detail"}, "reason": detail or None}
         return value
 
     def why(self) -> str:
-        """The reason as a sentence; "" where there is none."""
+        """The reason as a sentence; "" if there is none."""
         return "" if self.reason is None else self.reason.sentence()
 
 
@@ -234,12 +240,12 @@ class RegressionAnswer(Record):
     """One question of the regression suite, answered by the base and by an adapter."""
 
     adapter: str = Field(description="'all' or a role")
-    part: str = Field(validation_alias=AliasChoices("part", "probe"), description="of the suite: general or tools")
+    part: str = Field(validation_alias=AliasChoices("part", "probe"), description="part of the suite: general or tools")
     id: str
     task: str
     base: str
     tuned: str
     base_passes: bool
     tuned_passes: bool
-    base_ends: bool = Field(description="it ended its answer by itself")
+    base_ends: bool = Field(description="it ended its answer on its own")
     tuned_ends: bool

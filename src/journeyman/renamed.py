@@ -1,4 +1,4 @@
-"""Names that have changed: config keys, values and inputs that older versions wrote and this one still reads."""
+"""Renamed config keys, values and stage inputs, which are still read under their old names."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ VALUES = {("train.preset", "seed"): "attention-r8"}
 
 
 def current_config(data: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
-    """The config with today's names, and a warning for each old one.
+    """The config with the current names, and a warning for each old one.
 
-    Where old and new key are both set, the old one stays and is refused as unknown.
+    If both the old and the new key are set, the old one stays and is refused as unknown.
     """
     data = {name: dict(section) if isinstance(section, dict) else section for name, section in data.items()}
     warnings = []
@@ -34,7 +34,7 @@ def current_config(data: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
 
 
 def current_inputs(recorded: Mapping[str, str]) -> dict[str, str]:
-    """The inputs of a stage that an older version recorded, under today's names: a new name makes nothing stale."""
+    """A stage's inputs as an older version recorded them, under their current names: renaming makes nothing stale."""
     values = {(key, repr(old)): repr(new) for (key, old), new in VALUES.items()}
     values |= {(key, old): new for (key, old), new in VALUES.items()}
     named = {KEYS.get(key, key): value for key, value in recorded.items()}

@@ -1,4 +1,4 @@
-"""One run's folder: where its stages lie, what they made, and the inputs that come from outside it."""
+"""A run's folder: where its stages are, what they made, and the inputs from outside."""
 
 from __future__ import annotations
 
@@ -52,12 +52,12 @@ PLACES: Mapping[str, Place] = {
     "decide": Place("06-decision", DecisionManifest),
     "export": Place("07-bundle", BundleManifest),
 }
-"""Stage → its place, in order. Names and folders stand in manifests: they never change."""
+"""Stage → its place, in order. Names and folders are recorded in manifests, so they never change."""
 
 
 @dataclass
 class Run:
-    """One run folder with its config; gives stages their typed inputs."""
+    """A run's folder and config; gives stages their typed inputs."""
 
     root: Path
     config: Config
@@ -76,10 +76,10 @@ class Run:
                         raise UsageError(f"roles.{role}.{key}: {error.what}", error.remedy) from error
 
     def load_checks(self) -> None:
-        """Executes the user's files of checks, once, in a child process: for the stages that judge.
+        """Loads the user's own checks once, in a child process, to find errors before the stages that need them.
 
         Raises:
-            UsageError: a file cannot be loaded, or holds something else than a check.
+            UsageError: a file cannot be loaded, or what it defines is not a check.
         """
         from journeyman.scoring.checks import Checks
 
@@ -95,26 +95,26 @@ class Run:
         return typed_result(self.root, stage, kind)
 
     def file(self, stage: str, name: str) -> Path:
-        """A file of a finished stage, which is as the stage made it: see check_files."""
+        """A file of a finished stage, verified to be unchanged: see check_files."""
         check_files(self.folder(stage), read_result(self.root, stage)[0], [name])
         return self.folder(stage) / name
 
     def checked_folder(self, stage: str) -> Path:
-        """The folder of a finished stage, all files of which are as the stage made them."""
+        """The folder of a finished stage, with all files verified to be unchanged."""
         check_files(self.folder(stage), read_result(self.root, stage)[0])
         return self.folder(stage)
 
     @cached_property
     def base(self) -> Base:
-        """The base model, open."""
+        """The opened base model."""
         from journeyman.models.opening import open_base
 
         base = open_base(self._base_path())
-        _ = base.geometry  # one that cannot be trained on is refused before anything is spent
+        _ = base.geometry  # refuses a base that cannot be trained before any work is done
         return base
 
     def _base_path(self) -> Path:
-        """Where base.model says; of a run that was moved, a file of that name and of the recorded hash beside it."""
+        """The file that base.model names; if the run was moved, a nearby file with that name and the recorded hash."""
         from journeyman.models.opening import find_base
 
         try:
@@ -125,7 +125,7 @@ class Run:
             recorded = read_result(self.root, "curate")[0].inputs.get("base", "")
             found = find_by_hash(recorded, beside(self.root, Path(self.config.base.model)))
             if found is None:
-                raise InputError(missing.what, "Name the file where it is now: --set base.model=PATH") from missing
+                raise InputError(missing.what, "Give its current path: --set base.model=PATH") from missing
             return found.resolve()
 
     @property
@@ -134,7 +134,7 @@ class Run:
 
     @cached_property
     def bases(self) -> list[Path]:
-        """The files of the base that may ship: the one that is trained on, then evaluate.quantizations."""
+        """The base's files that may ship: the one used in training, then evaluate.quantizations."""
         from journeyman.models.opening import same_geometry
 
         others = [self.root / expanded(name) for name in self.config.evaluate.quantizations]
@@ -148,21 +148,21 @@ class Run:
 
     @cached_property
     def sources(self) -> list[Source]:
-        """The log files that data.sources names, folders and globs expanded, in order."""
+        """The log files that data.sources names, in order, with folders and globs expanded."""
         from journeyman.sources.files import log_sources
 
         return log_sources(self.root, [STDIN_FILE if name == STDIN else name for name in self.config.data.sources])
 
 
 def place_of(stage: str) -> Place:
-    """The place of a stage; an unknown name is a UsageError."""
+    """The place of a stage; raises UsageError if there is no such stage."""
     if stage not in PLACES:
         raise UsageError(f"unknown stage {stage!r}", f"One of: {', '.join(PLACES)}")
     return PLACES[stage]
 
 
 def made_so_far(root: Path) -> list[tuple[str, str, str]]:
-    """(stage, file, SHA-256) of everything that was made up to the evaluation, from the logs on, by the manifests."""
+    """(stage, file, SHA-256) of everything from the logs to the evaluation, as recorded in the manifests."""
     read = read_result(root, "ingest")[0].inputs
     made = [("logs", name.removeprefix(SOURCE), read[name]) for name in read if name.startswith(SOURCE)]
     evaluation = typed_result(root, "evaluate", EvaluationManifest)
@@ -177,7 +177,7 @@ def made_so_far(root: Path) -> list[tuple[str, str, str]]:
 
 
 def beside(root: Path, path: Path) -> list[Path]:
-    """Where a file may lie that a moved run knows by an old path: in the run's folder, there, or beside the folder."""
+    """Where to look for a file after a run was moved: in the run's folder, at the old path, or next to the folder."""
     return [root / path.name, path, root.resolve().parent / path.name]
 
 
@@ -185,7 +185,7 @@ def read_result(root: Path, stage: str) -> tuple[Stamp, BaseModel]:
     """The stamp and the result of a finished stage, without a config.
 
     Raises:
-        InputError: the stage has not been run, its folder is a link, or its manifest is damaged: see read_manifest.
+        InputError: the stage has not been run, its folder is a link, or its manifest is damaged (see read_manifest).
     """
     path = root / place_of(stage).folder / MANIFEST
     refuse_link(path.parent)
@@ -195,7 +195,7 @@ def read_result(root: Path, stage: str) -> tuple[Stamp, BaseModel]:
 
 
 def typed_result(root: Path, stage: str, kind: type[_M]) -> _M:
-    """The result of a finished stage as the manifest class that the stage makes; raises as read_result does."""
+    """The result of a finished stage as its manifest class; raises as read_result does."""
     result = read_result(root, stage)[1]
     assert isinstance(result, kind), f"{stage} makes {type(result).__name__}, not {kind.__name__}"
     return result

@@ -1,7 +1,7 @@
-"""What each stage is called with: results, files and settings of the run as the arguments of one function.
+"""Calls each stage's function with the results, files and settings of the run that it needs.
 
-Each takes the run, the folder to work in, the stage's fingerprint and a reporter, and returns the manifest's result.
-The stages are imported where they run, so that a command loads only what it needs.
+Each call takes the run, the folder to work in, the stage's fingerprint and a reporter, and returns the result for the
+manifest. Stages are imported in the calls, so that a command loads only what it needs.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def run_ingest(run: Run, out: Path, fingerprint: str, reporter: Reporter) -> Bas
     from journeyman.stages.ingest import ingest
 
     named = [name for name in run.config.data.sources if name != STDIN]
-    if named or not run.config.data.sources:
+    if named or STDIN not in run.config.data.sources:
         require_logs(run.root, named)
     skipped = skipped_files(run.root, named)
     return ingest(run.sources, run.config.data, run.config.redact, out, reporter, skipped)
@@ -68,7 +68,7 @@ def run_evaluate(run: Run, out: Path, fingerprint: str, reporter: Reporter) -> B
     from journeyman.inference.arm_runner import Inputs
     from journeyman.stages.evaluate import evaluate
 
-    run.load_checks()  # before answers are asked for
+    run.load_checks()  # fails before any question is asked
     trained = run.result("train", AdapterManifest).adapters
     inputs = Inputs(
         sealed=run.file("curate", SEALED),
@@ -117,16 +117,16 @@ def run_export(run: Run, out: Path, fingerprint: str, reporter: Reporter) -> Bas
 
 
 def refuse_fewer_looks(run: Run) -> None:
-    """See look_history."""
+    """Refuses a record of looks that is incomplete: see look_history."""
     look_history.refuse_fewer_looks(run.root)
 
 
 def _file_that_ships(run: Run, evaluated: ServedFile) -> Path:
-    """The file of the base that was evaluated, wherever it lies now."""
+    """The base's file that was evaluated, at its current place."""
     found = find_by_hash(evaluated.sha256, [*run.bases, *beside(run.root, Path(evaluated.path))])
     if found is None:
         raise InputError(
-            f"{evaluated.path}: the file that was evaluated (SHA-256 {evaluated.sha256[:12]}…) is not there any more",
-            "Name it where it is now: journeyman export --set base.model=PATH",
+            f"{evaluated.path}: the file that was evaluated (SHA-256 {evaluated.sha256[:12]}…) is no longer there",
+            "Give its current path: journeyman export --set base.model=PATH",
         )
     return found

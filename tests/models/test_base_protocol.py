@@ -1,4 +1,4 @@
-"""What everything but its reader knows of the base: a class that is no GgufFile serves as well, and workers open it."""
+"""The interface of the base: another class than GgufFile works as well, and workers can open it."""
 
 from __future__ import annotations
 

@@ -71,7 +71,7 @@ def test_mutated_headers_load_or_are_refused(tiny_gguf: Path, tmp_path: Path, dr
 
 
 def _set(key: str, form: str, value: object) -> Callable[[bytes], bytes]:
-    """Another value for a scalar key of the header."""
+    """Changes the value of a scalar key in the header."""
 
     def change(raw: bytes) -> bytes:
         at = raw.index(key.encode()) + len(key) + 4
@@ -94,7 +94,7 @@ def _type_of(key: str, kind: int) -> Callable[[bytes], bytes]:
 
 
 def _tensor(name: str, at: int, form: str, value: int) -> Callable[[bytes], bytes]:
-    """Another number in a tensor's entry, `at` bytes after its name: dimensions 4, sizes 8 each, type 4, offset 8."""
+    """Changes a number in a tensor's entry, `at` bytes after its name: dimensions 4, sizes 8 each, type 4, offset 8."""
 
     def change(raw: bytes) -> bytes:
         place = raw.index(struct.pack("<Q", len(name)) + name.encode()) + 8 + len(name) + at
@@ -109,8 +109,8 @@ UNFIT: dict[str, tuple[Callable[[bytes], bytes], str]] = {
     "cut in the middle": (lambda raw: raw[: len(raw) // 2], "bytes are missing"),
     "cut in the header": (lambda raw: raw[:3000], "header ends early"),
     "too long": (lambda raw: raw + b"x" * 40, "40 bytes follow the last one"),
-    "a shifted tensor": (_tensor("output_norm.weight", 16, "Q", 32), "not where the one before it ends"),
-    "a tensor that stands twice": (_replaced(b"blk.1.attn_k.weight", b"blk.1.attn_q.weight"), "stands twice"),
+    "a shifted tensor": (_tensor("output_norm.weight", 16, "Q", 32), "not at the end of the previous one"),
+    "a tensor that stands twice": (_replaced(b"blk.1.attn_k.weight", b"blk.1.attn_q.weight"), "appears twice"),
     "a tensor of another name": (_replaced(b"blk.1.attn_k.we", b"blk.9.attn_k.we"), "'blk.1.attn_k.weight' is missing"),
     "a tensor of another shape": (
         lambda raw: _tensor("blk.0.ffn_gate.weight", 4, "Q", 64)(_tensor("blk.0.ffn_gate.weight", 12, "Q", 32)(raw)),
@@ -118,8 +118,8 @@ UNFIT: dict[str, tuple[Callable[[bytes], bytes], str]] = {
     ),
     "a tensor of whole numbers": (_tensor("output_norm.weight", 12, "I", 26), "type I32, which cannot be read"),
     "a tensor without values": (_tensor("output_norm.weight", 4, "Q", 0), "has the shape"),
-    "a key that stands twice": (_replaced(b"attention.key_length", b"rope.dimension_count"), "stands twice"),
-    "fewer layers than tensors": (_set("llama.block_count", "I", 1), "none that the decoder computes"),
+    "a key that stands twice": (_replaced(b"attention.key_length", b"rope.dimension_count"), "appears twice"),
+    "fewer layers than tensors": (_set("llama.block_count", "I", 1), "is unknown to the decoder"),
     "more layers than tensors": (_set("llama.block_count", "I", 2**32 - 1), "4294967295 layers in"),
     "another width": (_set("llama.embedding_length", "I", 64), "has the shape"),
     "another feed-forward": (_set("llama.feed_forward_length", "I", 32), "has the shape"),
@@ -134,7 +134,7 @@ UNFIT: dict[str, tuple[Callable[[bytes], bytes], str]] = {
     "a base of another type": (_type_of("llama.rope.freq_base", 4), "rope.freq_base is"),
     "an end of another type": (_type_of("tokenizer.ggml.eos_token_id", 5), "of type i32, not u32"),
     "an end beyond the tokens": (_set("tokenizer.ggml.eos_token_id", "I", 9999), "special tokens are damaged"),
-    "a token that stands twice": (_replaced(_ONE + b'"', _ONE + b"!"), "1 tokens stand twice"),
+    "a token that stands twice": (_replaced(_ONE + b'"', _ONE + b"!"), "1 tokens are duplicates"),
 }  # fmt: skip
 
 
@@ -167,7 +167,7 @@ def test_a_file_that_is_cut_while_it_is_read_is_an_error(tiny_gguf: Path, tmp_pa
     file = GgufFile(path)
     with path.open("r+b") as changed:
         changed.truncate(50_000)
-    with pytest.raises(InputError, match="cut while it was read"):
+    with pytest.raises(InputError, match="truncated while being read"):
         load_decoder(file, torch.float32)
 
 

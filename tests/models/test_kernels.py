@@ -1,4 +1,4 @@
-"""Hand-written backward passes against autograd of the formula they stand for, in float64 and float32."""
+"""Compares hand-written backward passes with autograd of their formulas, in float64 and float32."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_attention_by_blocks_equals_attention_of_each_segment(lengths: list[int]
 def test_a_shared_prefix_is_as_good_as_one_in_each_row(
     shape: tuple[int, list[int], list[int]], on_grid: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Rows of two prefixes, and rows without: against every row laid down whole."""
+    """Rows with two different prefixes and rows without one, compared with every row computed whole."""
     if not on_grid:
         monkeypatch.setattr(attention, "LONGEST_ON_GRID", 0)
     prefix, following, alone = shape

@@ -344,7 +344,7 @@ def test_nothing_is_written_over_or_left_behind(tmp_path: Path, monkeypatch: pyt
     there = tmp_path / "run" / "journeyman.toml"
     there.parent.mkdir()
     there.write_text("# mine\n")
-    with pytest.raises(UsageError, match="exists already and was left as it is"):
+    with pytest.raises(UsageError, match="already exists and was not changed"):
         _init(tmp_path / "run", log)
     assert there.read_text() == "# mine\n"
 

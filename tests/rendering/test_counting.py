@@ -1,4 +1,4 @@
-"""Token counts without tokens: equal to the tokenizer, for every pre-tokenizer that is read."""
+"""Token counts without encoding equal those of the tokenizer, for every supported pre-tokenizer."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ PIECES = st.sampled_from(
 
 
 def _counter(name: str) -> tuple[TokenCounter, Any]:
-    # Merges of a pair within a class and across: what is merged depends on where a piece ends.
+    # Merges within and across character classes: which one applies depends on where a piece ends.
     merges = ["a a", "1 1", "Ġ Ġ", "Ċ Ċ", ". .", "Ġ a", "4 2", "Ġ 1", "I '", "l l", "ĊĊ Ċ", ". Ċ"]
     vocab = [*sorted(ByteLevel.alphabet()), *(pair.replace(" ", "") for pair in merges), "<|im_end|>"]
     tokenizer = tokenizer_of(TokenizerData("gpt2", name, vocab, [1] * (len(vocab) - 1) + [3], merges), "test")

@@ -1,4 +1,4 @@
-"""The report in a real browser: headless Chromium, where it is installed."""
+"""The report in a real browser: headless Chromium, if it is installed."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def browse(run: Path, tmp_path: Path, *flags: str, fragment: str = "", page: str
 
 
 def shown(page: str) -> tuple[int, int]:
-    """Answers that are shown, and all of them, as the page's own count says; held against the page itself."""
+    """Shown answers and all answers according to the page's counter, which is compared with the page itself."""
     count, whole = re.search(r'<output id="count">(\d+) of (\d+)</output>', page).groups()  # type: ignore[union-attr]
     answers = re.findall(r'<details class="answer"[^>]*>', page)
     assert len(answers) == int(whole)
@@ -80,7 +80,7 @@ def colours_of(picture_of: Path) -> set[tuple[int, ...]]:
 @in_a_browser
 @pytest.mark.parametrize("width", [500, 1200])
 def test_it_is_drawn_and_no_wider_than_the_window(run: Path, tmp_path: Path, width: int) -> None:
-    """A browser has no narrower window than 500; what is wider than that would be cut off on a phone."""
+    """A browser window cannot be narrower than 500 pixels; wider content would be cut off on a phone."""
     browse(run, tmp_path, f"--window-size={width},1600", f"--screenshot={tmp_path / 'page.png'}")
     colours = colours_of(tmp_path / "page.png")
     assert len(colours) > 100, "text and charts are drawn"
@@ -95,7 +95,7 @@ def test_it_is_drawn_and_no_wider_than_the_window(run: Path, tmp_path: Path, wid
 
 @in_a_browser
 def test_it_follows_the_dark_and_prints_light(run: Path, tmp_path: Path) -> None:
-    """Dark is what the page's own style sheet makes of the wish for it; nothing of the light one is left."""
+    """In dark mode, by the page's own style sheet, no color of light mode remains."""
     page = run / "06-decision" / "dark.html"
     light = page.with_name("report.html").read_text()
     page.write_text(light.replace("@media (prefers-color-scheme: dark)", "@media all"))
@@ -118,7 +118,7 @@ def test_everything_that_was_asked_for_is_in_it(run: Path) -> None:
     assert page.index('class="verdict') < page.index("Success by role") < page.index("Reasons"), "the verdict first"
     charts = re.findall(r'<svg class="chart" role="img" aria-label="([^"]*)"', page)
     assert [chart.split()[0] for chart in charts] == ["Success", "Rows", "Share", "Peak", "Loss"]
-    for words in ("one at a time", "4 at a time", "as logged", "loads in", "first request", "What tuning cost"):
+    for words in ("one at a time", "4 at a time", "as logged", "load time", "first request", "What tuning cost"):
         assert words in page
     for stage in ("logs", "ingest", "curate", "plan", "train", "evaluate"):
         assert f"<tr><td>{stage}</td>" in page, "the lineage goes from the logs to the evaluation"
@@ -141,7 +141,7 @@ def test_nothing_to_draw_is_no_chart() -> None:
 
 @in_a_browser
 def test_model_written_text_stays_text(run: Path, make_run: Callable[..., Path], tmp_path: Path) -> None:
-    """The teacher's answers are hostile here; none of them runs or breaks out of its place."""
+    """The teacher's answers are hostile here; none of them is executed or breaks the page."""
     from conftest import log_row
 
     evil = "</pre><img src=x onerror=document.title=1>{{7*7}}"  # short: near max_tokens it would count as cut

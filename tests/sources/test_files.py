@@ -280,7 +280,7 @@ def test_one_row_is_explained_field_by_field(tmp_path: Path) -> None:
     path.write_text(json.dumps(row) + "\n")
     command = [sys.executable, "-m", "journeyman", "ingest", "--explain", str(path), "--dir", str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "COLUMNS": "160"}, check=True)
-    assert "read as openai_finetune, which alone claims it" in done.stdout
+    assert "read as openai_finetune, the only match" in done.stdout
     assert "status 'purple'" in done.stdout and "messages[0].content" in done.stdout
     assert "\x1b" not in done.stdout.replace("\\x1b", "") and "every field is kept" in done.stdout
     assert not (tmp_path / "01-interactions").exists()

@@ -197,7 +197,7 @@ def test_rejected_rows_that_are_alike_are_counted_and_not_all_written(
     assert sum(row.rows for row in rows) == 35_004 and len(rows) < 4_100
     first = next(row for row in rows if row.rows > 1)
     assert (first.rows, first.line, first.source) == (28_000, 30_000, "bomb.jsonl.zst")
-    assert "28,000 further rows" in first.text and first.reason == rows[0].reason
+    assert "28,000 more rows" in first.text and first.reason == rows[0].reason
     assert [row.rows for row in rows if row.source == "other.jsonl"] == [1, 1, 1]
     assert (tmp_path / "rejected.jsonl").stat().st_size < 1_000_000
 

@@ -1,4 +1,4 @@
-"""The bisect on the embedded model: a sound adapter passes every link that ships, and a wrong file is named."""
+"""Bisect on the embedded model: a sound adapter passes all links that ship, and a wrong file is found."""
 
 from __future__ import annotations
 

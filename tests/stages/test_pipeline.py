@@ -1,4 +1,4 @@
-"""The whole loop on a tiny model: skip, resume, refuse, redo; and what the verbs print."""
+"""The whole loop on a tiny model: skip, resume, refuse, redo; and what the commands print."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ MakeRun = Callable[..., Path]
 
 
 def call(*arguments: str | Path) -> int:
-    """Runs a verb in this process; its exit code."""
+    """Runs a command in this process and returns its exit code."""
     before = sys.argv
     sys.argv = ["journeyman", *map(str, arguments)]
     try:
@@ -52,7 +52,7 @@ def call(*arguments: str | Path) -> int:
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory, tiny_gguf: Path) -> Path:
-    """One run taken to its bundle, against the verdict: a tiny random model answers nothing."""
+    """A run with a bundle, exported despite the verdict: a tiny random model answers nothing."""
     folder = tmp_path_factory.mktemp("finished")
     (folder / "logs.jsonl").write_text("".join(json.dumps(log_row(i)) + "\n" for i in range(40)))
     (folder / "journeyman.toml").write_text(
@@ -80,7 +80,7 @@ def test_the_bundle_serves_the_very_files_that_were_evaluated(finished: Path) ->
     assert sha256_of(bundle / "base.gguf") == stamp["base_sha256"]
     assert stamp["override"] == "a test"
     card = (bundle / "README.md").read_text()
-    assert "Exported against the verdict" in card and "a test" in card
+    assert "Exported despite the verdict" in card and "a test" in card
     modelfile = (bundle / "Modelfile.coder").read_text()
     assert "FROM ./base.gguf\nADAPTER ./adapter.gguf" in modelfile and "You are a coder." in modelfile
     assert "--lora adapter.gguf" in (bundle / "llama-server.sh").read_text()
@@ -145,7 +145,7 @@ def test_ctrl_c_in_training_saves_and_the_same_command_goes_on(make_run: MakeRun
     child.send_signal(signal.SIGINT)
     _, stderr = child.communicate(timeout=60)
     assert child.returncode == 130, stderr
-    assert b"The same command goes on from here" in stderr and b"Traceback" not in stderr
+    assert b"The same command resumes from here" in stderr and b"Traceback" not in stderr
     assert list((folder / "04-adapter" / "checkpoints").glob("step-*"))
     again = subprocess.run([*command[:4], "--set", "train.epochs=400", "--dir", str(folder)], capture_output=True)
     assert again.returncode == 1 and b"train.patience" in again.stderr, "other settings do not resume"
@@ -435,7 +435,7 @@ def test_curate_prints_the_lint_and_writes_the_report(make_run: MakeRun, capsys:
     assert "replaced by placeholders: email 1" in capsys.readouterr().out
     assert call("curate", "--dir", folder) == 0
     printed = capsys.readouterr().out
-    assert "41 of 42 rows stay" in printed and "failed" in printed and "leak check: all" in printed
+    assert "41 of 42 rows are kept" in printed and "failed" in printed and "leak check: all" in printed
     assert (folder / "02-dataset" / "lint.html").is_file()
     for path in (p for p in folder.rglob("*") if p.is_file() and p.name != "logs.jsonl"):
         assert b"amy@corp.io" not in path.read_bytes()

@@ -1,4 +1,4 @@
-"""What was made is what is used: every changed byte is found, by `verify` and by the stage that would read it."""
+"""Files are used as they were made: `verify` and the stage that reads a file find every changed byte."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ TOML = (
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory, tiny_gguf: Path) -> Path:
-    """A run taken to its bundle, with base and logs in its folder."""
+    """A run with a bundle, with base and logs in its folder."""
     folder = tmp_path_factory.mktemp("verified") / "run"
     folder.mkdir()
     shutil.copyfile(tiny_gguf, folder / "tiny.gguf")
@@ -44,7 +44,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory, tiny_gguf: Path) -> Path:
 
 @pytest.fixture
 def run(finished: Path, tmp_path: Path) -> Path:
-    """A copy of it, to be damaged."""
+    """A copy of the run, to be damaged."""
     return Path(shutil.copytree(finished, tmp_path / "a copy"))
 
 
@@ -68,7 +68,7 @@ def test_a_finished_run_and_its_bundle_verify(finished: Path, capsys: pytest.Cap
     assert found.files > 40 and all(name in "".join(found.not_covered) for name in ("journeyman.toml", ".lock"))
     assert call("verify", finished) == 0
     printed = capsys.readouterr().out
-    assert "all are as they were made" in printed and "not covered: journeyman.toml" in printed
+    assert "files compared: unchanged" in printed and "not covered: journeyman.toml" in printed
     assert call("verify", finished / "07-bundle") == 0
     assert call("verify", finished / "07-bundle" / "nothing") == 2
 
@@ -110,7 +110,7 @@ def test_removed_looks_are_found(run: Path) -> None:
 
 
 def test_looks_of_another_history_are_found(run: Path) -> None:
-    """As many looks at these rows as there were, but not the same ones."""
+    """The same number of looks at these rows, but different ones."""
     sealed = read_json(run / LOOKS)["sealed"]
     (run / LOOKS).unlink()
     count_look(run, sealed, {"another": "adapter"})
@@ -133,7 +133,7 @@ def test_kept_answers_that_are_gone_are_noted_and_others_are_found(run: Path) ->
 def test_fewer_looks_than_a_manifest_tells_of_are_refused(
     command: str, run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A copy without the record begins to count at 1 again, which the error rate must not."""
+    """A copy without the record would count from 1 again, which would void the error rate."""
     look_again = ("evaluate", "--dir", run, "--redo", "--set", "evaluate.max_new_tokens=3")
     assert call(*look_again) == 0
     assert read_result(run, "evaluate")[1].model_dump(include={"look", "looks"}) == {"look": 2, "looks": 2}
@@ -171,7 +171,7 @@ def test_a_run_with_the_old_names_goes_on_and_its_looks_count(run: Path) -> None
 
 @pytest.mark.parametrize("written", ["", "{", "[]", '{"stamp": {"stage": "evaluate", "inputs": {}}, "result": 3}'])
 def test_a_superseded_manifest_that_cannot_be_read_stops_nothing(written: str, run: Path) -> None:
-    """It was set aside because it was damaged."""
+    """The manifest was set aside because it was damaged."""
     place = run / "superseded" / "05-evaluation-20260101T000000000000"
     place.mkdir(parents=True)
     (place / MANIFEST).write_text(written)
@@ -225,7 +225,7 @@ READ = {
     "06-decision": ["05-evaluation/scores.jsonl", "05-evaluation/predictions.jsonl", "04-adapter/metrics.jsonl"],
     "07-bundle": ["04-adapter/adapter.gguf", f"06-decision/{MANIFEST}", f"05-evaluation/{MANIFEST}"],
 }
-"""The stage that is made → what it reads."""
+"""Stage → the files that it reads."""
 
 
 @pytest.mark.parametrize(("stage", "name"), [(stage, name) for stage, names in READ.items() for name in names])
@@ -313,7 +313,7 @@ def test_a_manifest_that_cannot_be_used_is_one_sentence(
 
 
 def _as_an_older_version_left_it(run: Path) -> None:
-    """Manifests without hashes of themselves, none of which names the evidence, which has its old names."""
+    """Manifests without their own hashes and without a record of the evidence, whose files have their old names."""
     hashes: dict[str, str] = {}
     for stage in STAGES:
         path = run / stage.folder / MANIFEST
@@ -343,8 +343,8 @@ def test_a_run_of_an_older_version_opens_and_is_said_to_hold_no_hashes(
     shutil.rmtree(run / "07-bundle")
     capsys.readouterr()
     assert call("export", "--dir", run, "--override", "a test") == 3
-    assert "06-decision" in (told := capsys.readouterr().err) and "an edit of them is not noticed" in told
-    assert all("recorded no hash" in note or "without checksums" in note for note in found.notes)
+    assert "06-decision" in (told := capsys.readouterr().err) and "edits of them are not detected" in told
+    assert all("did not record a hash" in note or "without checksums" in note for note in found.notes)
 
 
 # --- response cache and looks --------------------------------------------------------------------------
@@ -490,7 +490,7 @@ def test_logs_may_move(make_run: Callable[..., Path], capsys: pytest.CaptureFixt
     assert call("ingest", "--set", f"data.sources=['{tmp_path / 't'}']", "--dir", folder) == 0
     assert "unchanged" in capsys.readouterr().err
     found = verify(folder)
-    assert found.findings == [] and any("logs.jsonl: not there any more, not compared" in note for note in found.notes)
+    assert found.findings == [] and any("logs.jsonl: no longer there, not compared" in note for note in found.notes)
 
 
 def test_a_base_that_cannot_be_used_is_refused_before_the_logs_are_read(make_run: Callable[..., Path]) -> None:

@@ -1,4 +1,4 @@
-"""Intervals and tests against scipy; what groups, judges and latencies come to."""
+"""Compares intervals and tests with scipy; groups, judges and latencies."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_the_paired_interval_covers_the_truth() -> None:
 
 @pytest.mark.parametrize(("spread", "n", "most"), [(0.3, 10, 0.06), (0.3, 30, 0.045), (0.6, 10, 0.085)])
 def test_the_mean_lies_above_the_upper_end_as_rarely_as_is_said(spread: float, n: int, most: float) -> None:
-    """Skewed times, 2,000 draws; asked for 2.5 %. What few skewed values allow is said here, not hidden."""
+    """Skewed times, 2,000 draws, nominally 2.5 %. Documents how far off the interval is with few skewed values."""
     rng, truth = np.random.default_rng(2), float(np.exp(spread**2 / 2))
     missed = missed_by_percentiles = 0
     for _ in range(2_000):
@@ -128,7 +128,7 @@ def test_a_one_sided_test_of_losses_equals_scipy() -> None:
 
 
 def test_kappa_by_hand() -> None:
-    """The example that textbooks give: 20 and 15 alike, 5 and 10 apart, of 50."""
+    """The textbook example: of 50, both judges agree on 20 and 15, and differ on 5 and 10."""
     assert kappa(20, 15, 5, 10) == pytest.approx(0.4)
     assert kappa(50, 0, 0, 0) is None and kappa(0, 0, 0, 0) is None
 
@@ -159,7 +159,7 @@ def _verdicts(outcomes: dict[str, str], rows: str = "abc") -> list[Score]:
 
 
 def test_a_summary_by_hand() -> None:
-    """Three rows: won, lost, and one that could not be judged for the base."""
+    """Three rows: one won, one lost, and one unscored for the base."""
     asked = [_answer(row, arm, 9.0, 1.0, 2, load=4) for arm in ("base", "tuned") for row in "abc"]
     timed = [_answer(row, "tuned", 3.0, 1.0, 11) for row in "abc"]
     verdicts = _verdicts({"tuned": "pfp", "base": "fpu"})
@@ -180,7 +180,7 @@ def test_a_summary_by_hand() -> None:
 
 
 def test_a_summary_counts_groups() -> None:
-    """Nine rows of three sessions of three: intervals and the test are those of three, the counts are those of nine."""
+    """Nine rows in three sessions: intervals and the test are those of three rows, the counts those of nine."""
     rows = "abcdefghi"
     verdicts = _verdicts({"tuned": "ppppppfff", "base": "ffffffppp"}, rows)
     groups = {row: str(place // 3) for place, row in enumerate(rows)}
@@ -201,7 +201,7 @@ def test_the_judge_is_held_against_the_other_checks() -> None:
     said = ["pass"] * 6 + ["fail"] * 3 + ["unscored"]
     tests = ["pass"] * 5 + ["fail"] * 3 + ["pass", "pass"]
     verdicts = [verdict(row, a, b) for row, (a, b) in enumerate(zip(said, tests, strict=True))]
-    verdicts += [verdict(99, "pass", "fail", arm="teacher")]  # compared with itself: says nothing
+    verdicts += [verdict(99, "pass", "fail", arm="teacher")]  # compared with itself, which must not count
     verdicts += [Score(id="x", role="poet", arm="tuned", outcome="pass", check="judge", checks={"judge": "pass"})]
     (found,) = judge_agreement(verdicts, 0.95)
     assert (found.role, found.n, found.agree, found.unscored) == ("coder", 9, 7, 1)

@@ -29,7 +29,7 @@ from journeyman.training.lora import Adapter
 from quantized import KINDS
 from twin import transformers_twin
 
-pytestmark = pytest.mark.slow  # each trains beside transformers + peft
+pytestmark = pytest.mark.slow  # each test also trains with transformers + peft
 
 STEPS, TOLERANCE, TOLERANCE_BFLOAT16 = 45, 1e-5, 5e-3
 CONFIG = {
@@ -116,7 +116,7 @@ def _compare(file: Path, architecture: str, pack_tokens: list[int], folder: Path
 
 @pytest.mark.parametrize("architecture", ["llama", "mistral", "qwen2", "qwen3"])
 def test_loss_of_each_architecture_with_and_without_packing(architecture: str, tmp_path: Path) -> None:
-    name = "llama" if architecture == "mistral" else architecture  # GGUF files call both so
+    name = "llama" if architecture == "mistral" else architecture  # GGUF files have the same name for both
     _compare(write_tiny_gguf(tmp_path / "m.gguf", name), architecture, [16, 2048], tmp_path)
 
 

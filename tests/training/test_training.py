@@ -1,4 +1,4 @@
-"""The loop: gradients, packing, learning, and resumption bit for bit."""
+"""The training loop: gradients, packing, learning, and bit-identical resumption."""
 
 from __future__ import annotations
 
@@ -131,7 +131,7 @@ def test_it_stops_early_where_validation_does_not_gain(tiny_gguf: Path, tmp_path
 
 
 class _StopAt(SilentReporter):
-    """Asks to stop at the n-th look."""
+    """Requests a stop at the n-th check."""
 
     def __init__(self, looks: int) -> None:
         self.looks = looks
@@ -145,7 +145,7 @@ class _StopAt(SilentReporter):
 @pytest.mark.slow
 @pytest.mark.parametrize("recompute", [False, True])
 def test_a_stopped_run_resumes_bit_for_bit(tiny_gguf: Path, tmp_path: Path, recompute: bool) -> None:
-    """Stopped in validation, between packs, and in the middle of forward and backward passes, again and again."""
+    """Stopped repeatedly: in validation, between packs, and in the middle of forward and backward passes."""
     whole = _trainer(tiny_gguf, _job(tiny_gguf, tmp_path / "whole", pack_tokens=32), SilentReporter())
     whole.run()
     job = replace(_job(tiny_gguf, tmp_path / "parts", pack_tokens=32), group_tokens=64)
@@ -190,7 +190,7 @@ def test_each_way_of_using_memory_makes_the_same_gradients(
 
 @pytest.mark.slow
 def test_tensorboard_reads_what_metrics_tell(tiny_gguf: Path, tmp_path: Path) -> None:
-    """Written by two processes' worth of runs, stopped in between; read by TensorBoard's own reader."""
+    """Written by two consecutive runs, the first of which is stopped; read by TensorBoard's own reader."""
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     job = replace(_job(tiny_gguf, tmp_path), matrix_gflops=100.0)
@@ -296,7 +296,7 @@ def test_warm_up_rises_and_the_schedule_falls_to_zero() -> None:
 
 
 def test_memory_is_used_in_the_first_way_that_fits() -> None:
-    """Qwen2.5-7B: everything at hand with much memory, streamed with 10 GB, refused with 3."""
+    """Qwen2.5-7B: all weights in memory if there is enough, streamed with 10 GB, refused with 3."""
     geometry = Geometry(
         "qwen2", 28, 3584, 28, 4, 128, 18944, 152064, 32768, 1e6, 1e-6, tied_head=False, qkv_bias=True, qk_norm=False
     )
@@ -315,7 +315,7 @@ def test_memory_is_used_in_the_first_way_that_fits() -> None:
         "long prompts are shared"
     )
     assert chosen(200, 900.0, pack_tokens=1000).pack_tokens == 1000
-    with pytest.raises(NoGo, match=r"does not fit into 3.0 GB .GB needed: keep \d.*recompute \d.*stream \d") as refused:
+    with pytest.raises(NoGo, match=r"does not fit in 3.0 GB .GB needed: keep \d.*recompute \d.*stream \d") as refused:
         chosen(3)
     why = refused.value.reason
     assert isinstance(why, TrainingDoesNotFit) and why.limit_gb == 3 and (why.stream_gb or 0) > 3

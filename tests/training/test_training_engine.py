@@ -1,4 +1,4 @@
-"""The protocol between the loop and a device: sums that can be added, state that moves, and whose checkpoint it is."""
+"""The protocol between the loop and a device: additive sums, transferable state, and the identity of checkpoints."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def _engine(file: GgufFile, dtype: torch.dtype = torch.float32) -> CpuEngine:
 
 
 def _rows(count: int, start: int = 0) -> list[Rendered]:
-    """Rows that count upwards, of several lengths and weights."""
+    """Rows that count upwards, with various lengths and weights."""
     return [
         Rendered(
             [*((start + number * 11 + i + 3) % 200 + 3 for i in range(14 + number % 6)), 2],
@@ -67,7 +67,7 @@ def _gradients(engine: TrainingEngine) -> dict[str, torch.Tensor]:
 
 
 def test_it_trains_as_it_always_did(file: GgufFile, tmp_path: Path) -> None:
-    """Losses noted when the loop and the processor were one piece; the last digits are the processor's."""
+    """Reference losses from before the engine was separated; the last digits depend on the processor."""
     job = TrainingJob(_rows(20), _rows(4, 90), CONFIG, "f", tmp_path / "checkpoints", pack_tokens=48)
     trainer = Trainer(job, _engine(file), SilentReporter())
     state = trainer.run()
@@ -143,7 +143,7 @@ def test_a_checkpoint_goes_on_with_the_same_engine_only(file: GgufFile, tmp_path
 
 
 class _Forgets(CpuEngine):
-    """Takes one pack less than it is given."""
+    """Drops one of the packs that it is given."""
 
     def accumulate(self, packs, divisor, heard):  # type: ignore[no-untyped-def]
         return super().accumulate(packs[1:], divisor, heard)

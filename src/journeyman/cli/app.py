@@ -1,6 +1,6 @@
-"""The verbs. Each is a thin skin on the library; stdout is the result, stderr the progress.
+"""The commands, each a thin wrapper around the library. Results go to stdout, progress to stderr.
 
-Exit codes: 0 ok, 1 failed, 2 usage, 3 the verdict is not "deploy", 130 interrupted and resumable.
+Exit codes: 0 success, 1 failure, 2 usage error, 3 the verdict is not "deploy", 130 interrupted and resumable.
 """
 
 from __future__ import annotations
@@ -23,31 +23,33 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    help="Turns logged agent interactions into a small local model, with evidence.",
+    help="Turn logs of LLM agents into a small local model, with evidence that it can take over.",
 )
 
-Folder = Annotated[Path, typer.Option("--dir", "-d", help="the run folder, with journeyman.toml")]
-Settings = Annotated[list[str] | None, typer.Option("--set", help="override a key: --set train.lora.rank=16")]
-Redo = Annotated[bool, typer.Option("--redo", help="make stale stages again; the old are kept in superseded/")]
-Override = Annotated[str | None, typer.Option("--override", help="export against the verdict; the reason is recorded")]
+Folder = Annotated[Path, typer.Option("--dir", "-d", help="the run folder, which contains journeyman.toml")]
+Settings = Annotated[
+    list[str] | None, typer.Option("--set", help="override a config key, e.g. --set train.lora.rank=16")
+]
+Redo = Annotated[bool, typer.Option("--redo", help="rerun stale stages; the old results move to superseded/")]
+Override = Annotated[str | None, typer.Option("--override", help="export despite the verdict; the reason is recorded")]
 OtherEngine = Annotated[
     bool,
-    typer.Option("--allow-other-engine", help="export though the engine installed here is not the evaluated one"),
+    typer.Option("--allow-other-engine", help="export even if the installed engine is not the one that was evaluated"),
 ]
-Detach = Annotated[bool, typer.Option("--detach", help="work on without this terminal: see status and stop")]
+Detach = Annotated[bool, typer.Option("--detach", help="run in the background; see status and stop")]
 HERE = Path()
 
 
 @app.callback(invoke_without_command=True)
-def root(version: Annotated[bool, typer.Option("--version", help="print the version")] = False) -> None:
+def root(version: Annotated[bool, typer.Option("--version", help="print the version and exit")] = False) -> None:
     if version:
         say(f"journeyman {journeyman.__version__}")
         raise typer.Exit
 
 
 @app.command()
-def demo(folder: Annotated[Path, typer.Argument(help="where the demo run goes")] = Path("demo-run")) -> None:
-    """Run the whole loop on the shipped interactions and the embedded model, in a few minutes."""
+def demo(folder: Annotated[Path, typer.Argument(help="the folder to run the demo in")] = Path("demo-run")) -> None:
+    """Run the whole loop on the shipped data and the embedded model, in a few minutes."""
     from journeyman.cli.demo import run_demo
 
     run_demo(folder)
@@ -58,18 +60,18 @@ def init(
     folder: Annotated[Path, typer.Argument(help="the new run folder")] = HERE,
     logs: Annotated[
         list[str] | None,
-        typer.Option("--from", help="your logs, a file, folder or quoted glob: propose a config from a sample of them"),
+        typer.Option("--from", help="a log file, folder or quoted glob: propose a config based on a sample of it"),
     ] = None,
     rest: Annotated[list[str] | None, typer.Argument(hidden=True)] = None,
 ) -> None:
-    """Write a commented journeyman.toml, with --from one that fits your logs."""
+    """Write a commented journeyman.toml; with --from, one that fits your logs."""
     from journeyman.cli.init import write_config, write_proposed
     from journeyman.errors import UsageError
 
     if rest:
         raise UsageError(
             f"init takes one folder, not {folder} and {' '.join(rest)}",
-            "If the shell replaced a glob by its files, quote it: journeyman init my-run --from 'logs/*.jsonl'",
+            "If the shell expanded a glob, quote it: journeyman init my-run --from 'logs/*.jsonl'",
         )
     if logs:
         write_proposed(folder, logs)
@@ -87,7 +89,7 @@ def run(
     other_engine: OtherEngine = False,
     detached: Detach = False,
 ) -> None:
-    """Run all stages: what is fresh is skipped, what was interrupted goes on."""
+    """Run all stages; fresh ones are skipped, an interrupted one is resumed."""
     _run(until, folder, settings, redo, detached, override=override, other_engine=other_engine)
 
 
@@ -128,11 +130,11 @@ def _run(
         raise typer.Exit(3)
 
 
-def _stage_verb(name: str, text: str) -> None:
-    def verb(folder: Folder = HERE, settings: Settings = None, redo: Redo = False, detached: Detach = False) -> None:
+def _stage_command(name: str, text: str) -> None:
+    def command(folder: Folder = HERE, settings: Settings = None, redo: Redo = False, detached: Detach = False) -> None:
         _run(name, folder, settings, redo, detached)
 
-    app.command(name, help=text)(verb)
+    app.command(name, help=text)(command)
 
 
 @app.command()
@@ -142,13 +144,14 @@ def ingest(
     redo: Redo = False,
     detached: Detach = False,
     explain: Annotated[
-        Path | None, typer.Option(help="show how one row of this file is read, field by field; nothing is stored")
+        Path | None,
+        typer.Option(help="show how one row of this file is read, field by field, without storing anything"),
     ] = None,
     line: Annotated[
-        int | None, typer.Option(help="which row, by its line or element; with --explain; default: 1")
+        int | None, typer.Option(help="with --explain: the row's line or element number; default: 1")
     ] = None,
 ) -> None:
-    """Read the logs, reject what is no interaction, and report what they say."""
+    """Read the logs, reject what is not an interaction, and summarize the rest."""
     from journeyman.cli.flags import refuse_ignored
 
     if explain is None:
@@ -161,9 +164,9 @@ def ingest(
     print_explanation(folder, explain, 1 if line is None else line, settings or [])
 
 
-_stage_verb("curate", "Filter, remove repeats, render and split; runs what comes before where needed.")
-_stage_verb("plan", "State steps, memory and time, and fix the decision rules.")
-_stage_verb("train", "Train the adapter; goes on where it was interrupted.")
+_stage_command("curate", "Filter, deduplicate, render and split the rows; runs earlier stages if needed.")
+_stage_command("plan", "Estimate steps, memory and time, and fix the decision rules.")
+_stage_command("train", "Train the adapter; resumes where it was interrupted.")
 
 
 @app.command()
@@ -173,14 +176,14 @@ def evaluate(
     redo: Redo = False,
     detached: Detach = False,
     bisect: Annotated[
-        bool, typer.Option("--bisect", help="then show where torch, llama.cpp and merged files part, and by how much")
+        bool, typer.Option("--bisect", help="then show where torch, llama.cpp and merged files start to differ")
     ] = False,
 ) -> None:
-    """Ask all arms the sealed rows through llama.cpp, and judge."""
+    """Put the held-out test set to every arm and score the answers."""
     _run("evaluate", folder, settings, redo, detached, bisect=bisect)
 
 
-_stage_verb("decide", "Apply the plan's rules: deploy, iterate, abort or insufficient, role by role.")
+_stage_command("decide", "Apply the plan's rules to each role: deploy, iterate, abort or insufficient.")
 
 
 @app.command()
@@ -191,16 +194,16 @@ def export(
     override: Override = None,
     other_engine: OtherEngine = False,
 ) -> None:
-    """Lay down the files to deploy."""
+    """Build the bundle of files to deploy."""
     _run("export", folder, settings, redo, override=override, other_engine=other_engine)
 
 
 @app.command()
 def status(
     folder: Folder = HERE,
-    watching: Annotated[bool, typer.Option("--watch", help="keep looking until the work ends")] = False,
+    watching: Annotated[bool, typer.Option("--watch", help="keep updating until the run ends")] = False,
 ) -> None:
-    """Say what is at work, which stages are made, and what they found."""
+    """Show what is running, which stages are finished, and their results."""
     from journeyman.cli.background import watch
     from journeyman.cli.show import print_status
 
@@ -211,7 +214,7 @@ def status(
 
 @app.command()
 def stop(folder: Folder = HERE) -> None:
-    """Ask the journeyman at work in the folder to save its state and end, and wait for it."""
+    """Ask the journeyman running in the folder to save its state and exit, and wait for it."""
     from journeyman.cli.background import stop as stop_work
 
     stop_work(folder)
@@ -221,16 +224,18 @@ def stop(folder: Folder = HERE) -> None:
 def show(
     stage: Annotated[str, typer.Argument(help="ingest, curate (or dataset), plan, train, evaluate, decide or export")],
     folder: Folder = HERE,
-    as_json: Annotated[bool, typer.Option("--json", help="the manifest as JSON")] = False,
-    row: Annotated[int | None, typer.Option(help="with dataset: show what is trained in this row, from 1")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="print the manifest as JSON")] = False,
+    row: Annotated[
+        int | None, typer.Option(help="with dataset: show which tokens of this row are trained, counted from 1")
+    ] = None,
     split: Annotated[str | None, typer.Option(help="with --row: train, val or test; default: train")] = None,
 ) -> None:
-    """Show a stage's result; `show dataset --row N` shows every token of a row and whether it is trained."""
+    """Show a stage's result; `show dataset --row N` shows each token of a row and whether it is trained."""
     from journeyman.cli.flags import refuse_ignored
 
     stage = "curate" if stage == "dataset" else stage
     if row is not None:
-        refuse_ignored({"--json": as_json}, "with --row", "The row as JSON is a line of 02-dataset/train.jsonl")
+        refuse_ignored({"--json": as_json}, "with --row", "For the row as JSON, see 02-dataset/train.jsonl")
         from journeyman.cli.mask import print_row
 
         print_row(folder, stage, split or "train", row)
@@ -242,8 +247,8 @@ def show(
 
 
 @app.command()
-def verify(folder: Annotated[Path, typer.Argument(help="a run folder, or a bundle's")] = HERE) -> None:
-    """Compare every file of a run or a bundle with what was made: exit 0 if all are, 1 if any has changed."""
+def verify(folder: Annotated[Path, typer.Argument(help="the folder of a run or of a bundle")] = HERE) -> None:
+    """Check that no file of a run or bundle has changed since it was made; exit code 1 if one has."""
     from journeyman.cli.verify import print_verified
 
     if not print_verified(folder):
@@ -253,18 +258,19 @@ def verify(folder: Annotated[Path, typer.Argument(help="a run folder, or a bundl
 @app.command()
 def serve(
     folder: Folder = HERE,
-    port: Annotated[int | None, typer.Option(help="overrides serve.port; 0 takes a free one")] = None,
+    port: Annotated[int | None, typer.Option(help="overrides serve.port; 0 picks a free one")] = None,
     allow_host: Annotated[
-        list[str] | None, typer.Option(help="a name in Host to answer to beside loopback's; adds to serve.allow_hosts")
+        list[str] | None, typer.Option(help="a Host name to accept in addition to loopback and serve.allow_hosts")
     ] = None,
     key_env: Annotated[
-        str | None, typer.Option(help="variable with the key that clients must send; overrides serve.key_env")
+        str | None,
+        typer.Option(help="environment variable with the key that clients must send; overrides serve.key_env"),
     ] = None,
     allow_other_engine: Annotated[
-        bool, typer.Option("--allow-other-engine", help="serve with another engine than the evaluated one")
+        bool, typer.Option("--allow-other-engine", help="serve even if the engine is not the one that was evaluated")
     ] = False,
 ) -> None:
-    """Serve the bundle on an OpenAI-compatible port; the role is the model's name."""
+    """Serve the bundle on an OpenAI-compatible port; clients send the role as the model name."""
     from journeyman.cli.serve import serve_bundle
 
     serve_bundle(folder, port, allow_host or [], key_env, allow_other_engine=allow_other_engine)
@@ -272,7 +278,7 @@ def serve(
 
 @app.command()
 def doctor() -> None:
-    """Check the machine: processor, memory, base model, engine, sandbox; list the checks."""
+    """Check this machine: processor, memory, base model, engine, sandbox; list checks and log formats."""
     from journeyman.cli.doctor import examine
 
     if not examine():
@@ -280,28 +286,28 @@ def doctor() -> None:
 
 
 def main() -> None:
-    """The entry point: every error becomes one clear message and an exit code."""
+    """Entry point: turns every error into one clear message and an exit code."""
     _open_standard_files()
     prepare_streams()
     try:
         app()
     except JourneymanError as error:
-        if "--json" in sys.argv[1:]:  # on stdout, where a script looks; the sentence goes to stderr as ever
+        if "--json" in sys.argv[1:]:  # on stdout, where a script looks; the sentence goes to stderr as always
             say_json({"error": error.as_json()})
         _fail(str(error), error.exit_code, error.details)
     except OSError as error:
-        hint = "Free some space and run it again" if error.errno == errno.ENOSPC else "Check the path and its rights"
+        hint = "Free some space and run it again" if error.errno == errno.ENOSPC else "Check the path and permissions"
         _fail(f"{error.filename or 'the system'}: {error.strerror or error}. {hint}", 1)
     except KeyboardInterrupt:
-        _fail("stopped. The same command goes on from the last checkpoint", 130)
-    except Exception:  # a fault of ours: its traceback may quote a log
+        _fail("stopped. The same command resumes from the last checkpoint", 130)
+    except Exception:  # a bug of ours; its traceback may quote a log
         say_lines(traceback.format_exc(), err=True)
         sys.exit(1)
 
 
 def _open_standard_files() -> None:
-    """Where a caller closed stdin, stdout or stderr: else the next file opened takes the number, and what a library
-    says goes into it."""
+    """Reopen stdin, stdout or stderr if the caller closed it: otherwise the next file to be opened would get its
+    number, and a library's output would be written into that file."""
     for number in range(3):
         try:
             os.fstat(number)

@@ -1,4 +1,4 @@
-"""What `--detach`, `status`, `status --watch` and `stop` show; what they do is in supervision/background.py."""
+"""The output of `--detach`, `status`, `status --watch` and `stop`; their work is done in supervision/background.py."""
 
 from __future__ import annotations
 
@@ -23,38 +23,41 @@ _WATCH_S = 2.0
 
 
 def detach(folder: Path, arguments: Sequence[str]) -> None:
-    """Starts `journeyman ARGUMENTS` in a session of its own, and returns once it is at work.
+    """Starts `journeyman ARGUMENTS` in its own session, and returns once it is running.
 
     Raises:
-        UsageError: a journeyman is at work in the folder already.
-        typer.Exit: the process ended at once with an error; what it said is shown, and its exit code is this one's.
+        UsageError: a journeyman is already running in the folder.
+        typer.Exit: the process failed at once; its output is shown, and its exit code becomes this one's.
     """
     made = start_detached(folder, arguments)
     if made.code:
-        say_lines(made.said or f"journeyman: it ended at once, with {made.code}; {made.log} says nothing", err=True)
+        say_lines(
+            made.said or f"journeyman: it ended at once with exit code {made.code}; {made.log} contains nothing",
+            err=True,
+        )
         raise typer.Exit(made.code if made.code > 0 else 1)
     place = shlex.quote(str(folder))
-    say(f"at work without this terminal, as process {made.pid}; log: {made.log}")
-    say(f"look: journeyman status --watch --dir {place}   stop: journeyman stop --dir {place}")
+    say(f"running in the background as process {made.pid}; log: {made.log}")
+    say(f"watch: journeyman status --watch --dir {place}   stop: journeyman stop --dir {place}")
 
 
 def describe(folder: Path) -> list[str]:
-    """What is at work in the folder, or how the last run ended; no lines where nothing was ever run."""
+    """Lines that say what is running in the folder, or how the last run ended; none if nothing was ever run."""
     seen = look(folder)
     progress = seen.progress
     if progress is None:
         return []
-    again = f"it goes on with: {progress.command}"
+    again = f"resume with: {progress.command}"
     match seen.state:
         case "starting":
-            return ["at work: just started"]
+            return ["running: just started"]
         case "running":
-            return [f"at work: process {progress.pid} on {progress.host}", _task(progress)]
+            return [f"running: process {progress.pid} on {progress.host}", _task(progress)]
         case "dead":
             beat = datetime.fromtimestamp(progress.beat)
-            words = [f"   {line}" for line in last_lines(folder, 5)]
-            dead = f"dead: process {progress.pid} was killed or crashed after {beat:%Y-%m-%d %H:%M:%S}, {again}"
-            return [dead, _task(progress), "its last words:", *words]
+            lines = [f"   {line}" for line in last_lines(folder, 5)]
+            dead = f"dead: process {progress.pid} was killed or crashed after {beat:%Y-%m-%d %H:%M:%S}; {again}"
+            return [dead, _task(progress), "end of its log:", *lines]
         case "failed":
             return [f"failed: {progress.words}"]
         case "stopped":
@@ -75,11 +78,11 @@ def _task(progress: Progress) -> str:
 
 
 def watch(folder: Path) -> None:
-    """Shows what is at work until it ends; then how it ended. Ctrl-C ends the looking, not the work."""
+    """Shows progress until the run ends. Ctrl-C ends only the watching."""
     try:
         _watch(folder)
     except KeyboardInterrupt:
-        say("the work goes on")
+        say("stopped watching; the run continues")
 
 
 def _watch(folder: Path) -> None:
@@ -98,14 +101,14 @@ def _watch(folder: Path) -> None:
 
 
 def stop(folder: Path) -> None:
-    """Asks the process at work to save its state and end, and waits for it.
+    """Asks the running process to save its state and exit, and waits for it.
 
     Raises:
-        UsageError: nothing is at work, or it is on another machine or another user's.
+        UsageError: nothing is running, or the process is on another machine or belongs to another user.
     """
     pid = ask_to_stop(folder)
-    say(f"asked process {pid} to save its state and end")
+    say(f"asked process {pid} to save its state and exit")
     wait_for_end(folder, pid)
     progress = read_progress(folder)
     again = progress.command if progress else f"journeyman run --dir {shlex.quote(str(folder))}"
-    say(f"stopped. It goes on with: {again}")
+    say(f"stopped. Resume with: {again}")

@@ -1,4 +1,4 @@
-"""`journeyman demo`: the shipped interactions and toml into a folder, then the whole loop."""
+"""`journeyman demo`: copies the shipped data and config file to a folder and runs the whole loop."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ _FILES = ("interactions.jsonl", CONFIG_NAME)
 
 
 def run_demo(folder: Path) -> None:
-    """Exits normally whatever the verdict: the demo is about reaching one."""
+    """Runs the demo. Any verdict is a normal end: the demo is about reaching one."""
     if folder.exists() and not folder.is_dir():
-        raise UsageError(f"{folder}: is a file, not a folder", "Name another: journeyman demo my-folder")
+        raise UsageError(f"{folder}: is a file, not a folder", "Name another one: journeyman demo my-folder")
     folder.mkdir(parents=True, exist_ok=True)
     for name in _FILES:
         if not (folder / name).exists():
@@ -36,4 +36,4 @@ def run_demo(folder: Path) -> None:
     print_results(folder, "export")
     if (folder / place_of("export").folder).is_dir():
         say(f"serve it: journeyman serve --dir {shlex.quote(str(folder))}")
-    say(f"{time.perf_counter() - start:.0f} s in all. Look inside: {folder}/journeyman.toml")
+    say(f"{time.perf_counter() - start:.0f} s in total. Settings to try: {folder}/journeyman.toml")

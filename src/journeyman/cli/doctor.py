@@ -14,7 +14,7 @@ from journeyman.errors import JourneymanError
 
 
 def examine() -> bool:
-    """Prints what was found; False where something is missing."""
+    """Prints what was found; False if something is missing."""
     good = True
     for name, look in (
         ("processor", _processor),
@@ -68,7 +68,7 @@ def _sandbox() -> str:
     if result.passed is None:
         problem = result.reason.sentence() if result.reason else "no sandbox"
         raise JourneymanError(problem, "Checks that run code stay unscored; see evaluate.unsafe_exec")
-    return f"model-written code runs without network and files, behind {sandbox_of().description}"
+    return f"code written by a model runs without network or files, behind {sandbox_of().description}"
 
 
 def _formats() -> str:
@@ -81,8 +81,8 @@ def _secrets() -> str:
     from journeyman.redaction.redactor import Redactor
 
     if not Redactor().find("password = 'correct-horse-1'"):
-        raise JourneymanError("the scanner finds nothing", "Reinstall kingfisher-secret-scanner")
-    return "kingfisher's rules and our own find secrets and personal data"
+        raise JourneymanError("the scanner misses a known secret", "Reinstall kingfisher-secret-scanner")
+    return "found by the rules of kingfisher and of journeyman, along with personal data"
 
 
 def _checks() -> str:

@@ -1,4 +1,4 @@
-"""`journeyman ingest --explain FILE`: how one row of a file is read, and what became of each of its fields."""
+"""`journeyman ingest --explain FILE`: how one row of a file is read, and what each of its fields becomes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _SHOWN = 48
 
 
 def print_explanation(folder: Path, file: Path, line: int, settings: Sequence[str]) -> None:
-    """Reads with the run's [data] settings where the folder has a config file, else with the defaults.
+    """Reads with the run's [data] settings if the folder has a config file, otherwise with the defaults.
 
     Raises:
         UsageError: the file has no such row.
@@ -53,18 +53,20 @@ def _row(file: Path, line: int, data: DataConfig) -> Row:
         last = row.line
         if row.line >= line:
             return row if row.session is not None else row.parsed()
-    raise UsageError(f"{file}: no row {line}; the last one is {last}", "Name another one with --line")
+    raise UsageError(f"{file}: no row {line}; the last one is {last}", "Choose another one with --line")
 
 
 def _format(reader: Reader, row: Row) -> str:
     if row.value is None:
-        return "no JSON object"
+        return "not a JSON object"
     claims = [name for name, one in FORMATS.items() if one.claims(row.value)]
     chosen = reader.format_of(row.value)
     if chosen is None:
-        return "claimed by no format"
+        return "not recognized as any format"
     others = [name for name in claims if name != chosen]
-    return f"read as {chosen}" + (f", which goes before {', '.join(others)}" if others else ", which alone claims it")
+    return f"read as {chosen}" + (
+        f", which takes precedence over {', '.join(others)}" if others else ", the only match"
+    )
 
 
 def _outcome(one: Interaction | Rejected) -> str:

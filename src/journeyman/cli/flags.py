@@ -1,4 +1,4 @@
-"""Flags that do not fit together are refused: none is ignored in silence."""
+"""Refuses flags that don't go together, so that none is silently ignored."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ def refuse_ignored(given: Mapping[str, object], because: str, remedy: str) -> No
 
     Args:
         given: flag → its value; None and False: it was not given.
-        because: what makes them useless, as in "--override has no effect {because}".
+        because: why they are useless, as in "--override: no effect {because}".
 
     Raises:
         UsageError: at least one was given.
@@ -23,16 +23,16 @@ def refuse_ignored(given: Mapping[str, object], because: str, remedy: str) -> No
 
 
 def check_run_flags(until: str, redo: bool, override: str | None, other_engine: bool) -> None:
-    """The flags of commands that run stages.
+    """Checks the flags of commands that run stages.
 
     Raises:
-        UsageError: a flag would have no effect, or the reason of --override, which is recorded for good, is empty.
+        UsageError: a flag would have no effect, or the reason for --override, which is recorded permanently, is empty.
     """
     if override is not None and not override.strip():
         raise UsageError("--override: the reason is empty", 'Give one: --override "pilot with human review"')
     if until != "export":
         useless = {"--override": override, "--allow-other-engine": other_engine}
-        refuse_ignored(useless, f"with --until {until}", "They belong to export: journeyman run, or journeyman export")
+        refuse_ignored(useless, f"with --until {until}", "They apply to export: journeyman run, or journeyman export")
     if redo:
-        remedy = "--redo evaluates with the engine that is installed here: leave out one of the two"
+        remedy = "--redo evaluates with the installed engine: leave out one of the two"
         refuse_ignored({"--allow-other-engine": other_engine}, "with --redo", remedy)

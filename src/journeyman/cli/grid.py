@@ -1,4 +1,4 @@
-"""Tables that stay readable: boxes where the terminal is wide enough, else a block of "name: value" for each row."""
+"""Tables that stay readable: a grid if the terminal is wide enough, otherwise "name: value" lines for each row."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from journeyman.cli.say import PlainConsole, say_on
 from journeyman.foreign import plain
 
 _LEAST_WRAPPED = 20
-"""Cells that a column needs at least to wrap its text readably."""
+"""The least width, in cells, at which a column's wrapped text is readable."""
 
 
 @dataclass(frozen=True)
 class Column:
-    """A column of a table; `wraps`: its texts are long, and may go over several lines."""
+    """A column of a table. `wraps`: its texts are long and may take several lines."""
 
     name: str
     wraps: bool = False
@@ -29,7 +29,7 @@ class Column:
 def print_grid(
     console: PlainConsole, title: str, columns: Sequence[Column], rows: Sequence[Sequence[str | Text]]
 ) -> None:
-    """Prints a table, or blocks where it would have to cut its columns; no cell's text breaks its line."""
+    """Prints a table, or blocks if columns would be cut off; no cell's text can start a line of its own."""
     rows = [[plain(cell) if isinstance(cell, str) else cell for cell in row] for row in rows]
     if _needed(columns, rows) > console.width:
         _print_blocks(console, title, columns, rows)
@@ -44,7 +44,7 @@ def print_grid(
 
 
 def _needed(columns: Sequence[Column], rows: Sequence[Sequence[str | Text]]) -> int:
-    """The narrowest width, borders included, in which no cell is cut or squeezed."""
+    """The smallest width, borders included, in which no cell is cut off or squeezed."""
     width = 1
     for place, column in enumerate(columns):
         widest = max(cell_len(str(text)) for text in (column.name, *(row[place] for row in rows)))

@@ -1,4 +1,4 @@
-"""`journeyman init`: a commented journeyman.toml, with --from one that fits the logs."""
+"""`journeyman init`: a commented journeyman.toml; with --from, one that fits the logs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from journeyman.errors import Interrupted, UsageError
 
 
 def write_config(folder: Path) -> Path:
-    """Writes the toml; never over an existing one.
+    """Writes the config file; never overwrites one.
 
     Raises:
         UsageError: there is one already.
@@ -26,10 +26,10 @@ def write_config(folder: Path) -> Path:
 
 
 def write_proposed(folder: Path, entries: Sequence[str]) -> None:
-    """Samples the logs, prints what they hold, and writes a config that fits them; never over an existing one.
+    """Samples the logs, prints a summary, and writes a config file that fits them; never overwrites one.
 
     Raises:
-        UsageError: there is a config already, or an entry names no log.
+        UsageError: there is a config file already, or an entry names no log.
     """
     from journeyman.cli.survey import print_survey
     from journeyman.proposing.proposal import propose
@@ -48,17 +48,17 @@ def write_proposed(folder: Path, entries: Sequence[str]) -> None:
     say(f"wrote {target}")
     where = "" if folder == Path() else f" --dir {shlex.quote(str(folder))}"
     if proposal.checks:
-        say(f"next: look it through, then: journeyman curate{where}")
+        say(f"next: review it, then: journeyman curate{where}")
     elif proposal.columns is not None:
         say(f"next: complete [data.columns] in {target}, then: journeyman ingest{where}")
     else:
-        say(f"next: no row can be read yet. Set data.sources in {target} to other files, or convert these")
+        say(f"next: no row could be read. Set data.sources in {target} to other files, or convert these")
 
 
 def _free(folder: Path) -> Path:
     target = folder / CONFIG_NAME
     if target.exists():
         raise UsageError(
-            f"{target}: exists already and was left as it is", "Edit it, or name another folder: journeyman init my-run"
+            f"{target}: already exists and was not changed", "Edit it, or name another folder: journeyman init my-run"
         )
     return target

@@ -1,4 +1,4 @@
-"""`journeyman show dataset --row N`: every token of a row, and whether the loss falls on it."""
+"""`journeyman show dataset --row N`: every token of a row, and whether it carries loss."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ _MARKS: dict[Part, tuple[str, str]] = {"prompt": ("", ""), "trained": ("âŸ¦", "â
 
 
 def print_row(folder: Path, stage: str, split: str, number: int) -> None:
-    """Prints the row's tokens: a rule between tokens, colours by what they are, brackets where there is no colour.
+    """Prints the row's tokens, colored by kind and with visible boundaries; in brackets if there is no color.
 
     Raises:
         UsageError: not the dataset, no such split, or no such row.
-        InputError: the mask of the row is not sound.
+        InputError: the row's loss mask is wrong.
     """
     if stage != "curate":
         raise UsageError(f"--row shows a row of the dataset, not of {stage}", "Run: journeyman show dataset --row 1")
@@ -37,12 +37,14 @@ def print_row(folder: Path, stage: str, split: str, number: int) -> None:
     path = run.file("curate", _FILES[split])
     row = next(islice(read_rows(path, Example), max(0, number - 1), None), None) if number > 0 else None
     if row is None:
-        raise UsageError(f"{path}: has no row {number}", "Rows are counted from 1; status says how many there are")
+        raise UsageError(
+            f"{path}: has no row {number}", "Rows are counted from 1; journeyman status shows how many there are"
+        )
     console = result_console()
-    console.print(_painted(row, run.renderer, colour=console.is_terminal), soft_wrap=True)
+    console.print(_painted(row, run.renderer, color=console.is_terminal), soft_wrap=True)
 
 
-def _painted(row: Example, renderer: Renderer, *, colour: bool) -> Text:
+def _painted(row: Example, renderer: Renderer, *, color: bool) -> Text:
     rendered = renderer.example(row)
     check_mask(row, rendered, renderer.terminator_id)
     kinds = parts(rendered)
@@ -51,12 +53,12 @@ def _painted(row: Example, renderer: Renderer, *, colour: bool) -> Text:
     text.append(f"{counts['prompt']} prompt", _STYLES["prompt"]).append(", ")
     text.append(f"{counts['trained']} trained", _STYLES["trained"]).append(", ")
     text.append(f"{counts['terminator']} terminator", _STYLES["terminator"])
-    text.append("\n" if row.ends else " (the answer is cut: its end is not learned)\n")
+    text.append("\n" if row.ends else " (the answer is cut off: no terminator is trained)\n")
     for kind, run in groupby(zip(rendered.ids, kinds, strict=True), key=lambda pair: pair[1]):
         pieces = [plain_lines(renderer.decode([token])) for token, _ in run]
-        if colour:
+        if color:
             for index, piece in enumerate(pieces):
-                # Neighbouring tokens differ in underlining, so that every boundary is seen.
+                # Every other token is underlined, so that the boundaries are visible.
                 text.append(piece, f"{_STYLES[kind]}{' underline' if index % 2 else ''}")
         else:
             opening, closing = _MARKS[kind]

@@ -1,4 +1,4 @@
-"""One live progress line on stderr; plain lines where stderr is no terminal. Ctrl-C asks work to stop."""
+"""A live progress line on stderr, or plain lines if stderr is not a terminal. Ctrl-C requests a stop."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ _STOP = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Display:
-    """A listener that draws with rich.
+    """A listener that draws the progress with rich.
 
     Args:
-        silent: stderr is the log, to which another listener writes what is said.
+        silent: print no messages, because stderr is the log, to which another listener writes them.
     """
 
     def __init__(self, *, silent: bool = False) -> None:
@@ -69,7 +69,7 @@ class Display:
 
     @contextmanager
     def shown(self) -> Iterator[None]:
-        """While the line stands on the terminal."""
+        """Shows the progress line while the block runs."""
         if not self.live:
             yield
             return
@@ -82,11 +82,11 @@ class Display:
 
 
 class PlainProgress:
-    """A listener that says now and then how far the work is, where no line can be drawn: for terminal and log.
+    """A listener that reports progress at intervals, for logs and for output that is not a terminal.
 
     Args:
-        events: to which it says it; its heartbeat heard of the work before.
-        every_s: the least time between two lines.
+        events: receives the lines; its heartbeat has seen each event before this listener does.
+        every_s: the least number of seconds between two lines.
     """
 
     def __init__(self, events: SupervisedEvents, every_s: float) -> None:
@@ -108,13 +108,13 @@ class PlainProgress:
 
 @contextmanager
 def terminal_reporter(folder: Path, command: str) -> Iterator[Events]:
-    """A reporter whose display is up, with SIGINT, SIGTERM and SIGHUP turned into a request to stop.
+    """A reporter that shows progress and turns SIGINT, SIGTERM and SIGHUP into a request to stop.
 
-    Under nohup, which ignores SIGHUP, the terminal's end does not stop the work.
+    Under nohup, which ignores SIGHUP, closing the terminal does not stop the work.
 
     Args:
-        folder: where other terminals look.
-        command: what the user types to go on.
+        folder: the run folder, in which other terminals find the progress.
+        command: what the user types to resume.
     """
     in_log = _stderr_is(folder / LOG)
     display = Display(silent=in_log)
@@ -140,7 +140,7 @@ def _stopper(events: Events) -> Callable[[int, FrameType | None], None]:
         if events.stop_requested:
             raise KeyboardInterrupt
         events.stop_requested = True
-        events.say("stopping after the work at hand; press Ctrl-C again to stop at once")
+        events.say("stopping after the current step; press Ctrl-C again to stop at once")
 
     return stop
 

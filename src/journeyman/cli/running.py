@@ -1,4 +1,4 @@
-"""Shared by the verbs that run stages."""
+"""Shared by the commands that run stages."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ from journeyman.runs import SEALED, STDIN, STDIN_FILE, Run, typed_result
 
 @dataclass(frozen=True)
 class Invocation:
-    """What a command does, and the command line that does it again."""
+    """What a command does, and the command line that repeats it."""
 
     folder: Path
     until: str
@@ -62,7 +62,7 @@ class Invocation:
         ]
 
     def line(self) -> str:
-        """For a shell."""
+        """The whole command line, quoted for a shell."""
         return shlex.join(["journeyman", *self.arguments()])
 
 
@@ -70,7 +70,7 @@ def run_stages(what: Invocation, *, redo: bool = False, command: str = "") -> No
     """Runs the pipeline in a folder up to a stage, with progress on stderr.
 
     Args:
-        command: what goes on from an interruption, where that is another command.
+        command: the command that resumes after an interruption, if it is not the one that `what` gives.
     """
     folder, until = what.folder, what.until
     config = load_config(folder / CONFIG_NAME, list(what.settings))
@@ -91,11 +91,11 @@ def run_stages(what: Invocation, *, redo: bool = False, command: str = "") -> No
                 for line in _other_engine(folder, config):
                     reporter.say(line)
         except Interrupted as stop:
-            raise Interrupted(stop.what, f"The same command goes on from here: {again}") from stop
+            raise Interrupted(stop.what, f"The same command resumes from here: {again}") from stop
 
 
 def _other_engine(folder: Path, config: Config) -> list[str]:
-    """What is to be said of an export that another engine than the one installed here was evaluated for."""
+    """What to report about an export if the installed engine is not the one that was evaluated."""
     from journeyman.inference.engines import engine_of
     from journeyman.serving.evaluated import check_engine
 
@@ -104,22 +104,22 @@ def _other_engine(folder: Path, config: Config) -> list[str]:
 
 
 def detach_stages(what: Invocation, *, redo: bool = False) -> None:
-    """Does it in a process of its own; raises as background.detach does."""
+    """Runs the stages in a background process; raises as background.detach does."""
     keep_piped(what.folder, load_config(what.folder / CONFIG_NAME, list(what.settings)))
     detach(what.folder, [*what.arguments(), *["--redo"] * redo])
 
 
 def run_bisect(what: Invocation) -> None:
-    """Compares the links of the tuned model, prints them, and writes bisect.json beside the config file.
+    """Compares the tuned model at each step from training to a file, and writes bisect.json next to the config file.
 
     Raises:
-        Interrupted: asked to stop; it begins anew.
-        UsageError: another journeyman is at work in the folder.
+        Interrupted: asked to stop; the next run starts from the beginning.
+        UsageError: another journeyman is running in the folder.
     """
     folder = what.folder
     run = Run(folder, load_config(folder / CONFIG_NAME, list(what.settings)))
     with terminal_reporter(folder, what.line()) as reporter, locked(folder):
-        from journeyman.stages.bisect import bisect  # torch: seconds in which the folder counts as at work
+        from journeyman.stages.bisect import bisect  # imports torch: seconds in which the folder must count as busy
 
         result = bisect(
             run.file("evaluate", "predictions.jsonl"),
@@ -136,17 +136,18 @@ def run_bisect(what: Invocation) -> None:
 
 
 def keep_piped(folder: Path, config: Config) -> None:
-    """Stores what is piped in where data.sources names it, unless another journeyman is reading that."""
+    """Stores stdin if data.sources names it, unless another journeyman is reading the stored copy."""
     if STDIN in config.data.sources:
         with locked(folder):
             keep_stdin(folder)
 
 
 def keep_stdin(folder: Path) -> None:
-    """Stores what is piped in, so that the run can be resumed and checked. Readable by its owner only.
+    """Stores stdin in the run folder, so that the run can be resumed and checked. Readable by its owner only.
 
     Raises:
-        DiskError: the disk is full or the folder cannot be written; what an earlier call kept stands.
+        DiskError: the disk is full or the folder cannot be written to; a copy from an earlier call remains.
+        UsageError: nothing is piped in, and no earlier call stored anything.
     """
     place = folder / STDIN_FILE
     if sys.stdin is None or sys.stdin.isatty():
@@ -164,12 +165,12 @@ def keep_stdin(folder: Path) -> None:
         raise disk_error(error, place) from error
     finally:
         remove_quietly(staged)
-    if not place.exists():  # else: nothing was piped now, and what an earlier call kept stands
+    if not place.exists():  # otherwise nothing was piped in this time, and the copy from an earlier call is used
         raise UsageError("data.sources names -, but nothing was piped in", "journeyman ingest < log.jsonl")
 
 
 def print_results(folder: Path, until: str) -> None:
-    """On stdout: the logs' figures after ingest, the verdict table after decide."""
+    """Prints to stdout: the logs' statistics after ingest, findings after curate, verdicts after decide and export."""
     console = result_console()
     if until == "ingest":
         print_log_table(console, typed_result(folder, "ingest", IngestManifest))

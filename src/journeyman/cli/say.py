@@ -1,7 +1,8 @@
-"""The only way to the terminal. Whatever is printed here is plain: no text of a log, model or endpoint acts on it.
+"""The only code that writes to the terminal. It makes all text plain, so that no text of a log, model or endpoint can
+control the terminal.
 
 `say` prints one line, `say_lines` several; `result_console` and `progress_console` draw tables and bars.
-tests/test_foreign.py walks the code for any other way out.
+tests/test_foreign.py searches the code for any other output.
 """
 
 from __future__ import annotations
@@ -24,15 +25,15 @@ from journeyman.foreign import json_text, plain, plain_lines
 
 _PIPED_WIDTH = 120
 _BROKEN_PIPE = 141
-"""The exit code of a program whose reader has gone: 128 and SIGPIPE, as of any other command of a pipeline."""
+"""The exit code when the reader of a pipeline has gone: 128 + SIGPIPE, as for any other command."""
 _SPELLED = {"–": "-", "−": "-", "…": "...", "≥": ">=", "≤": "<=", "→": "->", "×": "x", "·": "-", "⟦": "[", "⟧": "]"}
 
 
 class PlainConsole(Console):
-    """A console that reads no markup, draws no emoji for words and lets no foreign sign through.
+    """A console that interprets no markup or emoji codes and lets no control characters through.
 
-    Rich's own colours and cursor movements pass. Texts are made plain before they are laid out, so that tables stand
-    straight, and everything once more as it goes out.
+    Rich's own colors and cursor movements pass. Texts are made plain before layout, so that tables stay aligned, and
+    everything once more before it is written.
     """
 
     def __init__(self, *, stderr: bool = False, width: int | None = None) -> None:
@@ -47,7 +48,7 @@ class PlainConsole(Console):
             yield segment if segment.control else segment._replace(text=self.spelled(plain_lines(segment.text)))
 
     def spelled(self, text: str) -> str:
-        """As the terminal's encoding can show it: `>=` for ≥ where it is ASCII, escapes for what it lacks."""
+        """The text in characters that the terminal's encoding has: `>=` for ≥ in ASCII, escapes for others."""
         try:
             text.encode(self.encoding)
         except UnicodeEncodeError:
@@ -55,7 +56,7 @@ class PlainConsole(Console):
         return text
 
     def on_broken_pipe(self) -> None:
-        """Nobody reads stdout any more: the end, without a word. Work goes on without a reader of its progress."""
+        """If nobody reads stdout any more, exits silently; if nobody reads the progress on stderr, work continues."""
         self.quiet = True
         _close(self.file)
         if not self.stderr:
@@ -63,34 +64,34 @@ class PlainConsole(Console):
 
 
 def result_console() -> PlainConsole:
-    """On stdout; where that is no terminal, as wide as COLUMNS says, or wide enough for the tables."""
+    """A console on stdout; if that is not a terminal, as wide as COLUMNS, or wide enough for the tables."""
     console = PlainConsole()
     return console if console.is_terminal or "COLUMNS" in os.environ else PlainConsole(width=_PIPED_WIDTH)
 
 
 def progress_console() -> PlainConsole:
-    """On stderr."""
+    """A console on stderr."""
     return PlainConsole(stderr=True)
 
 
 def say(text: str, *, err: bool = False) -> None:
-    """Prints one line, however many the text holds."""
+    """Prints the text as one line, even if it contains line breaks."""
     say_on(PlainConsole(stderr=err), text)
 
 
 def say_on(console: PlainConsole, text: str) -> None:
-    """As say, on a console that is there already."""
+    """Like `say`, on an existing console."""
     console.print(plain(text), soft_wrap=True)
 
 
 def say_lines(text: str, *, err: bool = False) -> None:
-    """Prints a text of several lines that is known to have them: a traceback, what another process said."""
+    """Prints a text that is meant to have several lines: a traceback, another process's output."""
     for line in text.rstrip("\n").split("\n"):
         PlainConsole(stderr=err).print(plain_lines(line), soft_wrap=True)
 
 
 def say_json(value: Any) -> None:
-    """Prints JSON on stdout: the true strings for whoever reads it, in ASCII."""
+    """Prints JSON on stdout, in ASCII: strings are escaped, not altered."""
     try:
         print(json_text(value), flush=True)
     except BrokenPipeError:
@@ -99,7 +100,7 @@ def say_json(value: Any) -> None:
 
 
 def prepare_streams() -> None:
-    """No sign that the encoding lacks ends the work; what libraries log and failed threads say is plain as well."""
+    """Makes characters that the encoding lacks harmless, and library logs and errors of threads plain as well."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="journeyman.spelled")
@@ -110,7 +111,7 @@ def prepare_streams() -> None:
 
 
 class _PlainLog(logging.Handler):
-    """What libraries log, uvicorn among them, may quote a request."""
+    """Makes log lines of libraries plain: uvicorn, for one, may quote a request."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
@@ -124,7 +125,7 @@ def _thread_failed(failed: threading.ExceptHookArgs) -> None:
 
 
 def _close(stream: TextIO | Any) -> None:
-    """What is still to be written, and whatever comes, goes nowhere: the interpreter's own last flush must not fail."""
+    """Sends pending and later output nowhere, so that the interpreter's final flush does not fail."""
     try:
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, stream.fileno())
@@ -136,8 +137,8 @@ def _close(stream: TextIO | Any) -> None:
 def _spell(error: UnicodeError) -> tuple[str, int]:
     if not isinstance(error, UnicodeEncodeError):
         raise error
-    signs = error.object[error.start : error.end]
-    spelled = (_SPELLED.get(sign) or sign.encode("ascii", "backslashreplace").decode() for sign in signs)
+    missing = error.object[error.start : error.end]
+    spelled = (_SPELLED.get(char) or char.encode("ascii", "backslashreplace").decode() for char in missing)
     return "".join(spelled), error.end
 
 

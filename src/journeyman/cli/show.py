@@ -19,7 +19,7 @@ from journeyman.runs import read_result, typed_result
 
 
 def print_status(folder: Path) -> None:
-    """One line a stage."""
+    """Prints what is running, and one line per stage."""
     if not folder.is_dir():
         raise UsageError(f"{folder}: no such folder", "Name the run folder: journeyman status --dir my-run")
     for line in describe(folder):
@@ -30,12 +30,12 @@ def print_status(folder: Path) -> None:
             stamp, result = read_result(folder, stage.name)
             text = f"made {stamp.created}: {summary_line(result)}"
         else:
-            text = "unfinished" if place.is_dir() else "not made"
+            text = "unfinished" if place.is_dir() else "not run yet"
         say(f"{stage.folder:<16} {text}")
 
 
 def print_stage(folder: Path, stage: str, as_json: bool) -> None:
-    """A stage's result: a table where there is one, else its fields."""
+    """Prints a stage's result: as a table if there is one for it, otherwise its fields."""
     stamp, result = read_result(folder, stage)
     if as_json:
         say_json({"stamp": stamp.model_dump(), "result": result.model_dump()})
@@ -53,7 +53,7 @@ def print_stage(folder: Path, stage: str, as_json: bool) -> None:
 
 
 def with_sentences(value: Any) -> Any:
-    """A result's fields with every reason as its sentence; `--json` shows codes and details."""
+    """A result's fields, with each reason as a sentence; `--json` gives codes and details instead."""
     match value:
         case ReasonRecord():
             return value.sentence()

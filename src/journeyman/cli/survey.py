@@ -1,4 +1,4 @@
-"""What `journeyman init --from` prints: the sample's figures, in short."""
+"""Prints the summary of the sample that `journeyman init --from` takes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _MOST_ROLES, _MOST_REASONS, _MOST_TEACHERS = 12, 4, 4
 
 
 def print_survey(proposal: Proposal) -> None:
-    """Files, formats, a table of roles with the proposed checks, and why rows would be rejected."""
+    """Prints files, formats, a table of roles with proposed checks, and why rows would be rejected."""
     console, survey = result_console(), proposal.survey
     _print_files(console, survey)
     if survey.kept:
@@ -25,7 +25,7 @@ def print_survey(proposal: Proposal) -> None:
     _print_role_field(console, proposal)
     if survey.cut:
         share = f"{survey.cut:,} of {len(survey.kept):,} answers"
-        say_on(console, f"note: at least {share} end too early (curate.rules.truncated says what happens to them)")
+        say_on(console, f"note: at least {share} end too early (see curate.rules.truncated)")
     refused = proposal.lengths.refused
     if refused:
         looked_at = proposal.lengths.counted + sum(refused.values())
@@ -40,11 +40,11 @@ def _print_files(console: PlainConsole, survey: Survey) -> None:
     about = "" if sample.whole else f" of about {sample.rows_in_all:,}" if sample.rows_in_all else ""
     files = f"{len(sample.files)} of {sample.all_files} files" if sample.all_files > 1 else "1 file"
     say_on(
-        console, f"sample: {counted(sample.rows, 'row')}{about}, from {files} ({size_text(sample.all_bytes)} in all)"
+        console, f"sample: {counted(sample.rows, 'row')}{about}, from {files} ({size_text(sample.all_bytes)} in total)"
     )
     partial = sum(one.part == "beginning" for one in sample.files)
     if partial:
-        say_on(console, f"note: {partial} files cannot be entered in the middle; only their beginnings were sampled")
+        say_on(console, f"note: {partial} files can only be read from the start; only their beginnings were sampled")
     for name, why in list(sample.unread.items())[:3]:
         say_on(console, f"not read: {plain(name, 60)}: {why}")
     formats = ", ".join(f"{name} {count:,}" for name, count in survey.formats.most_common() if count)
@@ -52,12 +52,12 @@ def _print_files(console: PlainConsole, survey: Survey) -> None:
 
 
 def counted(number: int, what: str) -> str:
-    """ "1 row", "2 rows"."""
+    """A number with its noun: "1 row", "2 rows"."""
     return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
 def size_text(size: int) -> str:
-    """Bytes as people read them."""
+    """A size in bytes, kB, MB or GB."""
     for unit, scale in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
         if size >= scale:
             return f"{size / scale:.1f} {unit}"
@@ -78,15 +78,15 @@ def _print_roles(console: PlainConsole, proposal: Proposal) -> None:
     rows = []
     for role, found in list(by_role.items())[:_MOST_ROLES]:
         teachers = Counter(map(teacher_of, found)).most_common()
-        told = ", ".join(f"{named(name)} {count}" for name, count in teachers[:_MOST_TEACHERS])
+        shown = ", ".join(f"{named(name)} {count}" for name, count in teachers[:_MOST_TEACHERS])
         more = f" and {len(teachers) - _MOST_TEACHERS} more" if len(teachers) > _MOST_TEACHERS else ""
         prompts = _range([one.prompt for one in lengths[role]])
         answers = _range([one.answer for one in lengths[role]])
         checks = ", ".join(proposal.checks[role].checks)
-        rows.append([named(role), f"{len(found):,}", told + more, prompts, answers, checks])
-    print_grid(console, "the sampled rows by role (lengths: median / 95 %)", columns, rows)
+        rows.append([named(role), f"{len(found):,}", shown + more, prompts, answers, checks])
+    print_grid(console, "sampled rows by role (lengths: median / 95th percentile)", columns, rows)
     if len(by_role) > _MOST_ROLES:
-        say_on(console, f"and {len(by_role) - _MOST_ROLES} rarer roles")
+        say_on(console, f"and {len(by_role) - _MOST_ROLES} less frequent roles")
 
 
 def _range(values: list[int]) -> str:
@@ -113,13 +113,13 @@ def _print_columns(console: PlainConsole, proposal: Proposal) -> None:
     say_on(console, f"{UNKNOWN} format: {counted(found.rows, 'row')} with the fields {names}")
     if found.nearest:
         say_on(console, f"  nearest known formats: {', '.join(found.nearest)}")
-    told = ", ".join(f"{name} = {plain(path, 60)}" for name, path in found.columns.items())
+    columns = ", ".join(f"{name} = {plain(path, 60)}" for name, path in found.columns.items())
     if proposal.columns_set:
-        say_on(console, f"  read with [data.columns]: {told}")
-    elif told:
-        say_on(console, f"  perhaps [data.columns]: {told} (a comment in the config; check it and remove the # signs)")
+        say_on(console, f"  read with [data.columns]: {columns}")
+    elif columns:
+        say_on(console, f"  possible [data.columns]: {columns} (commented out in the config file; check and uncomment)")
     else:
-        say_on(console, "  no field looks like a prompt or an answer: fill in [data.columns] in the config")
+        say_on(console, "  no field looks like a prompt or an answer: fill in [data.columns] in the config file")
 
 
 def _print_role_field(console: PlainConsole, proposal: Proposal) -> None:
@@ -127,5 +127,5 @@ def _print_role_field(console: PlainConsole, proposal: Proposal) -> None:
         say_on(console, f"roles: read from the field {plain(proposal.role_field.path)} (data.role_field)")
     elif set(proposal.checks) == {proposal.data.default_role}:
         perhaps = ", ".join(plain(one.path) for one in proposal.role_candidates[:4])
-        also = f"; fields that may name it: {perhaps} (see data.role_field in the config)" if perhaps else ""
+        also = f"; fields that may contain it: {perhaps} (see data.role_field in the config file)" if perhaps else ""
         say_on(console, f"roles: the log names none{also}")

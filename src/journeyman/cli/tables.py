@@ -1,4 +1,4 @@
-"""What a person reads at the end of a stage, and the closing table."""
+"""One-line summaries of stages, and the tables that commands print."""
 
 from __future__ import annotations
 
@@ -63,19 +63,23 @@ def _adapter_line(name: str, adapter: TrainedAdapter) -> str:
 
 
 def print_bisect(console: PlainConsole, result: BisectResult) -> None:
-    """Link by link, against the first one and against the one before."""
-    title = f"{named(result.role)}: the tuned model, link by link, at {result.places} places of its answers"
-    columns = [Column(name, wraps=True) for name in ("link", "same token", "mean nats", "most", "to the link before")]
+    """Prints each link compared with the first one and with the previous one."""
+    title = f"{named(result.role)}: the tuned model, link by link, at {result.places} positions of its answers"
+    columns = [
+        Column(name, wraps=True) for name in ("link", "same token", "mean nats", "max nats", "vs. previous link")
+    ]
     rows = []
     for link in result.links:
         step = f"{link.step_agreement:.0%}, {link.step_nats:.3f} nats"
         rows.append([link.name, f"{link.agreement:.0%}", f"{link.mean_nats:.3f}", f"{link.most_nats:.3f}", step])
     print_grid(console, title, columns, rows)
-    say_on(console, f"they part at: {result.parts_at}" if result.parts_at else "no link parts from the one before")
+    say_on(
+        console, f"first difference: {result.parts_at}" if result.parts_at else "no link differs from the previous one"
+    )
 
 
 def print_verdict_table(console: PlainConsole, evaluation: EvaluationManifest, decision: DecisionManifest) -> None:
-    """Role by role, base against what ships, with intervals, latency, the verdict and its reasons."""
+    """Prints for each role the base and what ships, with intervals, latency, the verdict and its reasons."""
     columns = [Column("role", wraps=True), *map(Column, ("base", decision.ships, "mean / p95", "verdict"))]
     rows: list[list[str | Text]] = []
     for role, summary in evaluation.roles.items():
@@ -87,7 +91,7 @@ def print_verdict_table(console: PlainConsole, evaluation: EvaluationManifest, d
         ]
         because = "; ".join(f"{r.rule} {plain(r.reason.sentence())}" for r in deciding or made.reasons[:1])
         if made.rows_needed:
-            because += f"; {made.rows_needed} rows would tell"
+            because += f"; {made.rows_needed} rows would be enough"
         rows.append([
             named(role),
             rate_text(summary.base.success),
@@ -96,21 +100,22 @@ def print_verdict_table(console: PlainConsole, evaluation: EvaluationManifest, d
             Text(made.verdict, VERDICT_STYLE[made.verdict]),
             because,
         ])  # fmt: skip
-    title = f"base against {decision.ships}, on the sealed rows"
+    title = f"base and {decision.ships} on the held-out test set"
     print_grid(console, title, [*columns, Column("because", wraps=True)], rows)
     shipped = evaluation.files[decision.ships]
     say_on(console, f"peak memory of the serving process: {gigabytes_text(shipped.peak_memory_gb)}")
     for arm, roles in decision.others.items():
         say_on(console, f"{arm}: {', '.join(f'{named(role)} {verdict}' for role, verdict in roles.items())}")
     for name, kinds in evaluation.regressions.items():
-        told = ", ".join(f"{kind} {one.base} → {one.tuned} of {one.n}" for kind, one in kinds.items() if one.n)
-        say_on(console, f"regression suite{'' if name == EVERY_ROLE else f' of {named(name)}'}, base → tuned: {told}")
+        changes = ", ".join(f"{kind} {one.base} → {one.tuned} of {one.n}" for kind, one in kinds.items() if one.n)
+        suite = f"regression suite{'' if name == EVERY_ROLE else f' of {named(name)}'}"
+        say_on(console, f"{suite}, base → tuned: {changes}")
     for note in decision.notes:
         say_on(console, f"note: {note.sentence()}")
 
 
 def print_lint_table(console: PlainConsole, data: DatasetManifest) -> None:
-    """What the rules found, by role, with the remarks that matter before training."""
+    """Prints what the rules found, by role, and the notes that matter before training."""
     columns = [
         Column("rule"), Column("action"), Column("dropped", right=True), Column("noted", right=True),
         Column("by role", wraps=True), Column("what it means", wraps=True),
@@ -121,20 +126,20 @@ def print_lint_table(console: PlainConsole, data: DatasetManifest) -> None:
         if dropped or noted:
             roles = ", ".join(f"{named(role)} {n:,}" for role, n in (rule.dropped or rule.noted).items())
             rows.append([name, rule.action, f"{dropped:,}", f"{noted:,}", roles, rule.what])
-    print_grid(console, f"{data.kept:,} of {data.rows_in:,} rows stay", columns, rows)
+    print_grid(console, f"{data.kept:,} of {data.rows_in:,} rows are kept", columns, rows)
     repetition, routing = data.repetition, data.routing
     say_on(console, f"leak check: {data.leak_check.sentence()}")
     if repetition.random_split_tests:
         say_on(
             console,
-            f"a random split would have put {repetition.random_split_leaks:.1f} of {repetition.random_split_tests} "
-            "test tasks into train as well",
+            f"a random split would have leaked {repetition.random_split_leaks:.1f} of {repetition.random_split_tests} "
+            "test tasks into the training rows",
         )
     if routing is not None and routing.flagged and routing.agreement is not None and routing.found is not None:
         say_on(
             console,
-            f"{routing.flagged} of {routing.tasks} tasks look like another role's, compared with {routing.method} "
-            f"(the check agrees with the log on {routing.agreement:.0%}, finds {routing.found:.0%} of swapped roles)",
+            f"{routing.flagged} of {routing.tasks} tasks look like another role's, by comparing with {routing.method} "
+            f"(it agrees with the log on {routing.agreement:.0%} and finds {routing.found:.0%} of swapped roles)",
         )
     for funnel in data.credit:
         steps = " → ".join(f"{step} {n:,}" for step, n in funnel.steps.items())
@@ -147,7 +152,7 @@ _MOST_REASONS = 5
 
 
 def _share(group: LogGroup) -> str:
-    """Successes among the rows of which the log says how they ended."""
+    """Successes among the rows whose outcome is logged."""
     known = group.successes + group.failures
     if not known:
         return "not logged"
@@ -156,7 +161,7 @@ def _share(group: LogGroup) -> str:
 
 
 def print_log_table(console: PlainConsole, result: IngestManifest) -> None:
-    """What the logs say, by role and by teacher."""
+    """Prints the logs' statistics by role and by teacher."""
     columns = [Column(name, wraps=True) for name in ("", "rows", "success", "mean", "median", "p95")]
     rows = []
     groups: Mapping[str, LogGroup] = {
@@ -169,7 +174,7 @@ def print_log_table(console: PlainConsole, result: IngestManifest) -> None:
         share = _share(group)
         times = [f"{value:.2f} s" if value is not None else "not logged" for value in (d.mean_s, d.median_s, d.p95_s)]
         rows.append([name, str(group.rows), share, *times])
-    print_grid(console, "what the logs say", columns, rows)
+    print_grid(console, "rows by role and teacher, as logged", columns, rows)
     for what, counted in (("rejected", result.reasons), ("noted", result.notes)):
         for one in counted[:_MOST_REASONS]:
             say_on(console, f"{what}: {one.rows:,} × {plain(one.sentence(), 300)}")
@@ -178,7 +183,7 @@ def print_log_table(console: PlainConsole, result: IngestManifest) -> None:
     if result.skipped:
         names = ", ".join(f"{plain(name, 60)} ({size:,} bytes)" for name, size in list(result.skipped.items())[:10])
         more = f" and {len(result.skipped) - 10} more" if len(result.skipped) > 10 else ""
-        say_on(console, f"not read, no log by its name: {names}{more}")
+        say_on(console, f"not read, because the names are not those of logs: {names}{more}")
     if result.redacted:
         counts = ", ".join(f"{kind} {n:,}" for kind, n in result.redacted.items())
         say_on(console, f"replaced by placeholders: {counts}")

@@ -1,4 +1,4 @@
-"""`journeyman verify`: what has changed since it was made, on stdout, one line each."""
+"""`journeyman verify`: prints what has changed since it was made, one line per finding."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from journeyman.verifying import verify
 
 
 def print_verified(folder: Path) -> bool:
-    """Prints what was found; True where every file that is covered is as it was made."""
+    """Prints what was found; True if every file that is covered is unchanged."""
     found = verify(folder)
     for finding in found.findings:
         say(finding)
@@ -17,6 +17,6 @@ def print_verified(folder: Path) -> bool:
         say(f"note: {note}")
     if found.not_covered:
         say(f"not covered: {', '.join(found.not_covered)}")
-    changed = f"{len(found.findings)} findings" if found.findings else "all are as they were made"
-    say(f"{found.files} files compared: {changed}")
+    count = f"{len(found.findings)} finding{'' if len(found.findings) == 1 else 's'}"
+    say(f"{found.files} files compared: {count if found.findings else 'unchanged'}")
     return not found.findings

@@ -1,12 +1,13 @@
-"""Causal attention of packed segments: each attends to itself, and to the prefix that it shares with others.
+"""Causal attention of packed segments: each attends to itself and to the prefix that it shares with others.
 
-Short segments go through plain batched matrix products on a padded grid, by blocks of queries that see no
-later key: on a CPU, forward and backward took 11 ms where `scaled_dot_product_attention` took 60 (13 segments
-of 150 tokens, 9 heads of 64, bf16, two Zen 4 cores; benchmarks/log.md). Long ones go through it one by one,
-because the grid's score table grows with the square of the length.
+Short segments use batched matrix products on a padded grid, in blocks of queries that skip later keys: on a CPU,
+forward and backward took 11 ms, compared with 60 ms for `scaled_dot_product_attention` (13 segments of 150 tokens, 9
+heads of 64, bf16, two Zen 4 cores; benchmarks/log.md). Long segments use the latter one by one, because the grid's
+scores grow with the square of the length.
 
-Rows that begin alike (one system prompt, the same tools) share a prefix: it is one segment, computed once, and
-what follows it in each row is a segment whose queries see the prefix's keys too. Exact, but for the order of sums.
+Rows with the same beginning (one system prompt, the same tools) share a prefix: a segment that is computed once. The
+rest of each row is a segment whose queries also attend to the prefix. The result is exact, except for the order of
+sums.
 """
 
 from __future__ import annotations
@@ -20,21 +21,21 @@ from torch import Tensor
 
 _MOST_BLOCKS, _SHORTEST_BLOCK = 8, 64
 LONGEST_ON_GRID = 1024
-"""Tokens of a segment; beyond this the score table of the grid costs more memory than it saves time."""
+"""Tokens of a segment; for longer ones, the grid's scores are not worth their memory."""
 _LONGEST_WITH_PREFIX = 2048
 
 
 class Packing:
-    """How segments lie in one packed row.
+    """The layout of segments in a pack.
 
     Attributes:
-        position_T: of each token in its own row, so that a segment with a prefix begins where that ends.
-        fields: what is computed together: the segments without a prefix first, then those of each prefix.
+        position_T: the position of each token in its row; a segment with a prefix starts where the prefix ends.
+        fields: groups that are computed together: first the segments without a prefix, then those of each prefix.
 
     Args:
-        lengths: tokens of each segment, in the order in which they lie.
-        prefixes: for each segment the number of the segment that it goes on from, or -1. Segments that go on from the
-            same one lie together, after all that go on from none.
+        lengths: tokens of each segment, in order.
+        prefixes: for each segment, the number of the segment that it continues, or -1. Segments with the same prefix
+            are adjacent, after all segments without one.
     """
 
     def __init__(
@@ -54,13 +55,13 @@ class Packing:
                 of_field = [n for n, other in zip(lengths, prefixes, strict=True) if other == prefix]
                 place = (starts[prefix], lengths[prefix]) if prefix >= 0 else None
                 self.fields.append(_Field(of_field, place, device))
-        assert sum(len(field.lengths) for field in self.fields) == len(lengths), "segments of a prefix lie together"
+        assert sum(len(field.lengths) for field in self.fields) == len(lengths), "segments of a prefix must be adjacent"
 
 
 class _Field:
-    """Segments that are computed together, padded to the longest on a grid of S segments times L places.
+    """Segments that are computed together, padded to the longest on a grid of S segments times L positions.
 
-    `prefix` is where the tokens lie that all of them go on from: start and length.
+    `prefix` is the start and length of the tokens that all of them continue.
     """
 
     def __init__(self, lengths: Sequence[int], prefix: tuple[int, int] | None, device: torch.device | None) -> None:
@@ -69,13 +70,13 @@ class _Field:
         starts_S = torch.tensor([0, *lengths[:-1]], device=device).cumsum(0)
         offset_L = torch.arange(self.longest, device=device)
         real_SL = offset_L[None] < torch.tensor(self.lengths, device=device)[:, None]
-        # A padded cell may point anywhere: no real query sees a later key, and no padded query is read back.
+        # Padded cells may point anywhere: no real query attends to a later key, and padded queries are discarded.
         self.cells = (starts_S[:, None] + offset_L[None]).where(real_SL, 0).flatten()
         self.real_cells_T = real_SL.flatten().nonzero()[:, 0]
 
     @property
     def is_full(self) -> bool:
-        """No cell is padded: the tokens are the grid."""
+        """Whether no cell is padded."""
         return self.tokens == len(self.lengths) * self.longest
 
     @property
@@ -115,7 +116,7 @@ def _on_grid(
         cells: Tensor = _ToGrid.apply(x, field)  # type: ignore[no-untyped-call]
         return cells.view(segments, longest, *x.shape[1:])
 
-    # Heads first: all segments' queries of a key/value head then lie together for the product with the prefix.
+    # Heads first, so that all queries of a key/value head are adjacent for the product with the prefix.
     q = grid(q_THE * size**-0.5).view(segments, longest, kv_heads, group, size).permute(2, 0, 3, 1, 4)
     q = q.reshape(kv_heads * segments, group, longest, size)
     k = grid(k_TKE).permute(2, 0, 1, 3).reshape(kv_heads * segments, longest, size)
@@ -128,7 +129,7 @@ def _on_grid(
 
 
 class _ToGrid(torch.autograd.Function):
-    """Tokens to cells. No real query sees a padded key, so what comes back to padded cells is nothing."""
+    """Tokens to cells. No real query attends to a padded key, so padded cells have no gradient."""
 
     @staticmethod
     def forward(ctx: Any, x_T: Tensor, field: _Field) -> Tensor:
@@ -162,10 +163,11 @@ def _tokens_of(cells: Tensor, field: _Field) -> Tensor:
 
 
 class _CausalBlocks(torch.autograd.Function):
-    """Causal attention by blocks of queries, each against the prefix and the keys up to its own end, no further.
+    """Causal attention in blocks of queries, each of which attends to the prefix and the keys up to its own end.
 
-    With n blocks the products are (n + 1) / 2n of the full square's. Shape letters: B batch (key/value heads times
-    segments), G query heads of each, L length, E head dimension, Q queries of a block, K key/value heads, P prefix.
+    With n blocks, the products are (n + 1) / 2n of the full square. Shape letters: B batch (key/value heads times
+    segments), G query heads per key/value head, L length, E head dimension, Q queries of a block, K key/value heads,
+    P prefix.
     """
 
     @staticmethod
@@ -215,7 +217,7 @@ class _CausalBlocks(torch.autograd.Function):
 
 
 def _with_prefix(own_BRL: Tensor, rows_BRE: Tensor, of_KPE: Tensor | None) -> Tensor:
-    """A block's products with its own segment, with those with the prefix before them: (B, R, P + L)."""
+    """A block's products with the prefix, followed by those with its own segment: (B, R, P + L)."""
     if of_KPE is None:
         return own_BRL
     joined = rows_BRE.view(len(of_KPE), -1, rows_BRE.shape[-1])
@@ -223,7 +225,7 @@ def _with_prefix(own_BRL: Tensor, rows_BRE: Tensor, of_KPE: Tensor | None) -> Te
 
 
 def _by_head(shares_BRP: Tensor, of_KPE: Tensor) -> Tensor:
-    """One product a head for all segments: (K, B/K · R, E)."""
+    """One product per head for all segments: (K, B/K · R, E)."""
     return torch.bmm(shares_BRP.reshape(len(of_KPE), -1, of_KPE.shape[1]), of_KPE)
 
 

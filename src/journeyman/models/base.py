@@ -1,7 +1,7 @@
-"""The model that is tuned and served, as everything but its own reader sees it.
+"""The interface of the base model, which is tuned and served.
 
-`opening.open_base` makes one from a file; GgufFile is the first implementation. Another format is another class with
-these members: training, rendering, curation and serving ask for nothing else.
+`opening.open_base` opens one from a file; GgufFile is the first implementation. Another format needs only another
+class with these members: training, rendering, curation and serving use nothing else.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from journeyman.models.geometry import Geometry
 
 @dataclass(frozen=True)
 class TokenizerData:
-    """What the tokenizer and the chat template are made of, as the base's file has it; nothing in it is checked.
+    """The data of tokenizer and chat template as stored in the base's file, unchecked.
 
     Attributes:
-        kind: of tokenizer: 'gpt2' is byte-level BPE.
+        kind: the kind of tokenizer: 'gpt2' is byte-level BPE.
         split: the name of the pre-tokenizer.
         tokens: the text of each id.
-        types: of each token: 1 normal, 2 unknown, 3 control, 4 user-defined, as GGUF numbers them.
-        merges: pairs of tokens with a blank between them, in the order in which they apply.
-        begin_id, end_id: of a text, and of an answer; None where the file names none.
+        types: the type of each token, in GGUF's numbers: 1 normal, 2 unknown, 3 control, 4 user-defined.
+        merges: pairs of tokens separated by a space, in the order in which they apply.
+        begin_id, end_id: tokens that begin a text and end an answer; None if the file names none.
         adds_begin: every prompt starts with `begin_id`.
-        chat_template: in Jinja; None where the file has none.
+        chat_template: in Jinja; None if the file has none.
     """
 
     kind: str | None
@@ -46,7 +46,7 @@ class TokenizerData:
         """(token, type) of every id.
 
         Raises:
-            ValueError: the file holds no tokens or types, or more of one than of the other.
+            ValueError: the file has no tokens or types, or not the same number of both.
         """
         if self.tokens is None or self.types is None:
             raise ValueError("the tokens or their types are missing")
@@ -54,7 +54,7 @@ class TokenizerData:
 
 
 class Base(Protocol):
-    """One base model, open for reading. Tensors have the names and the layout of GGUF (`blk.0.attn_q.weight`)."""
+    """A base model, opened for reading. Tensors have the names and the layout of GGUF (`blk.0.attn_q.weight`)."""
 
     @property
     def path(self) -> Path:
@@ -62,40 +62,40 @@ class Base(Protocol):
 
     @property
     def sha256(self) -> str:
-        """Of that file: the base's identity in manifests and fingerprints."""
+        """The hash of that file, which identifies the base in manifests and fingerprints."""
 
     @property
     def geometry(self) -> Geometry:
-        """The decoder's sizes; an InputError where it cannot be trained on."""
+        """The decoder's sizes; raises InputError if it cannot be trained."""
 
     @property
     def tokenizer(self) -> TokenizerData:
         """Its vocabulary and chat template."""
 
     def shape(self, name: str) -> tuple[int, ...]:
-        """A tensor's shape, (out_features, in_features) for a matrix; an InputError where none has that name."""
+        """A tensor's shape, (out_features, in_features) for a matrix; raises InputError if there is no such tensor."""
 
     def storage(self, name: str) -> str:
-        """The format in which a tensor is stored: F16, Q4_1 and the like."""
+        """The format in which a tensor is stored, such as F16 or Q4_1."""
 
     def tensor(self, name: str) -> NDArray[np.float32]:
         """A tensor's values, dequantized, in its shape."""
 
     def rows(self, name: str, start: int, stop: int) -> NDArray[np.float32]:
-        """Rows `start` to `stop` (of the last axis's length each) of a tensor, dequantized; threads may call it."""
+        """Rows `start` to `stop` (along the last axis) of a tensor, dequantized; thread-safe."""
 
     def ref(self) -> BaseRef:
-        """What another process opens it by."""
+        """A reference with which another process can open it."""
 
 
 @dataclass(frozen=True)
 class BaseRef:
-    """Names a base to a worker process, which opens it once for all its rows. Small and picklable, as a Base is not."""
+    """Refers to a base for worker processes, which open it once for all rows. Unlike a Base, small and picklable."""
 
     path: Path
 
     def open(self) -> Base:
-        """The base; raises as opening.open_base does."""
+        """Opens the base; raises as opening.open_base does."""
         from journeyman.models.opening import open_base
 
         return open_base(self.path)

@@ -1,8 +1,8 @@
 """The decoder of the Llama / Mistral / Qwen2 / Qwen3 family, for training.
 
-One packed row of tokens goes in: several segments laid end to end, each attending only to itself.
+Its input is one pack of tokens: several concatenated segments, each of which attends only to itself and its prefix.
 Shape letters: T tokens of the pack, D hidden, H heads, K key/value heads, E head dimension, R rank,
-V vocabulary. Checked against `transformers` logit by logit in tests/test_promise.py.
+V vocabulary. tests/test_promise.py compares its logits with those of `transformers`.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class LayerWeights:
 
 
 class Weights(Protocol):
-    """The frozen tensors of a decoder: all at hand, or made when they are asked for (models.weights)."""
+    """The frozen tensors of a decoder: resident, or loaded on demand (models.weights)."""
 
     def embed(self, ids_T: Tensor) -> Tensor:
         """The embeddings (T, D)."""
@@ -50,12 +50,12 @@ class Weights(Protocol):
 
     @property
     def head_VD(self) -> Tensor:
-        """The output matrix. Hold on to it while it is used: asking again may make it anew."""
+        """The output matrix. Keep it while using it: another access may load it again."""
 
 
 @dataclass(frozen=True)
 class Layout:
-    """How a pack's tokens stand: which attend to which, and their rotary tables (T, 1, E)."""
+    """The layout of a pack: which tokens attend to which, and their rotary tables (T, 1, E)."""
 
     packing: Packing
     cos_TE: Tensor
@@ -81,12 +81,12 @@ class Decoder:
         """Final normalized hidden states (T, D), or (L, D) at some positions only.
 
         Args:
-            ids_T: token ids of all segments, end to end, int64.
+            ids_T: token ids of all segments, concatenated, int64.
             lengths: tokens of each segment; they add up to T.
-            lora: one LayerLora a layer, or None for the base model.
-            on_progress: hears the share of forward and backward that is done, after every layer of either.
-            at_L: the positions wanted; unset: all.
-            prefixes: for each segment the number of the one that it goes on from, or -1 (models.attention).
+            lora: one LayerLora per layer, or None for the base model.
+            on_progress: called after every layer, forward and backward, with the share of both that is done.
+            at_L: the wanted positions; None: all.
+            prefixes: for each segment, the number of the one that it continues, or -1 (models.attention).
         """
         assert sum(lengths) == len(ids_T)
         x_TD, count = self.weights.embed(ids_T), self.geometry.layers
@@ -106,7 +106,7 @@ class Decoder:
     def block(
         self, x_TD: Tensor, layer: LayerWeights, adapters: LayerLora, layout: Layout, at_L: Tensor | None = None
     ) -> Tensor:
-        """One layer. With `at_L` (the last layer's) what follows the attention is computed at those positions only."""
+        """One layer. With `at_L` (in the last layer), what follows attention is computed at those positions only."""
         mixed_TQ = self._attention(self._norm(x_TD, layer.attention_norm), layer, adapters, layout)
         if at_L is not None:
             x_TD, mixed_TQ = x_TD[at_L], mixed_TQ[at_L]
@@ -117,7 +117,7 @@ class Decoder:
         return self._norm(x_TD, self.weights.norm)
 
     def logits(self, ids_T: Tensor, lengths: Sequence[int], lora: Sequence[LayerLora] | None = None) -> Tensor:
-        """Logits (T, V) at every position. Training uses `loss.label_loss`, which never builds this table."""
+        """Logits (T, V) at all positions. Training uses `loss.label_loss` instead, which never builds all of them."""
         return F.linear(self.hidden_states(ids_T, lengths, lora), self.weights.head_VD)
 
     def _attention(self, x_TD: Tensor, layer: LayerWeights, adapters: LayerLora, layout: Layout) -> Tensor:
@@ -146,7 +146,7 @@ class Decoder:
 
 
 def _tell_progress(x_TD: Tensor, index: int, layers: int, on_progress: Callable[[float], None]) -> None:
-    """Forward is the first half; in the second, a layer's output meets its gradient, the last layer's first."""
+    """Reports progress: the forward pass is the first half, the backward pass, from the last layer on, the second."""
     on_progress((index + 1) / (2 * layers))
     if x_TD.requires_grad:
         x_TD.register_hook(lambda _: on_progress(1 - (index + 1) / (2 * layers)))  # type: ignore[no-untyped-call]

@@ -1,6 +1,6 @@
-"""The shape of a decoder, and the tensors that it is made of.
+"""The shape of a decoder, and its tensors.
 
-The family covered: Llama (and Mistral, which GGUF files under the same name), Qwen2 and Qwen3.
+Supported architectures: Llama (and Mistral, which has the same name in GGUF), Qwen2 and Qwen3.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ MODULES = tuple(GGUF_MODULE_NAMES)
 
 @dataclass(frozen=True)
 class Geometry:
-    """Sizes of one decoder. All counts are in elements, not bytes."""
+    """The sizes of a decoder. All counts are in elements, not bytes."""
 
     architecture: str
     layers: int
@@ -42,7 +42,7 @@ class Geometry:
 
     @property
     def rotates_pairs(self) -> bool:
-        """True where GGUF stores q and k with interleaved rotary pairs (the Llama family)."""
+        """Whether GGUF stores q and k with interleaved rotary pairs (the Llama family)."""
         return self.architecture == "llama"
 
     def module_shape(self, module: str) -> tuple[int, int]:
@@ -60,7 +60,7 @@ class Geometry:
 
     @property
     def linear_parameters(self) -> int:
-        """Parameters of all matrix products of a token, the head included; the embedding look-up is not one."""
+        """Parameters in the matrix products of a token, including the head but not the embedding look-up."""
         per_layer = sum(rows * columns for rows, columns in map(self.module_shape, MODULES))
         return self.layers * per_layer + self.vocab * self.hidden
 
@@ -75,7 +75,7 @@ class Geometry:
 
 
 def tensor_shapes(geometry: Geometry) -> dict[str, tuple[int, ...]]:
-    """Every tensor of such a decoder → its shape, by the names of GGUF."""
+    """GGUF name → shape, for every tensor of a decoder with this geometry."""
     g, head = geometry, (geometry.head_dim,)
     shapes: dict[str, tuple[int, ...]] = {"token_embd.weight": (g.vocab, g.hidden), "output_norm.weight": (g.hidden,)}
     if not g.tied_head:

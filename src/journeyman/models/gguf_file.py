@@ -1,10 +1,10 @@
-"""Reads GGUF files: metadata and tensors, dequantized on request.
+"""Reads GGUF files: metadata, and tensors that are dequantized on request.
 
 Source: the GGUF specification, version 3 (ggml-org/ggml, docs/gguf.md). Version 2 has the same layout.
-The header is parsed here with every count bounded by the size of the file, because a hostile header
-must end in an error and not in an endless loop; the arithmetic of the block formats comes from the
-`gguf` package. What llama.cpp refuses (ggml/src/gguf.cpp) is refused here as well, since it serves the file:
-names that stand twice, an alignment that is no power of two, tensors that do not follow each other.
+The header is parsed here, with every count bounded by the file's size, because a hostile header must cause an error
+and not an endless loop; dequantization comes from the `gguf` package. Files that llama.cpp refuses (ggml/src/gguf.cpp)
+are refused here as well, because it serves them: duplicate names, an alignment that is not a power of two, tensors
+that are not contiguous.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _MOST_NAME = 63
 
 @dataclass(frozen=True)
 class TensorInfo:
-    """Where one tensor lies. `shape` is in row-major order: (out_features, in_features) for a matrix."""
+    """A tensor's place in the file. `shape` is in row-major order: (out_features, in_features) for a matrix."""
 
     name: str
     shape: tuple[int, ...]
@@ -53,15 +53,15 @@ class TensorInfo:
 
 
 class GgufFile:
-    """A GGUF file opened for reading: a Base.
+    """A GGUF file opened for reading; implements Base.
 
     Attributes:
         metadata: every key of the header; arrays are lists.
-        kinds: key → the type of its value: u32, str, [str] and the like.
+        kinds: key → the type of its value, such as u32, str or [str].
         tensors: name → TensorInfo, in file order.
 
     Raises:
-        InputError: the file is missing, is not GGUF, or its size is not what its header says.
+        InputError: the file is missing, is not GGUF, or does not have the size that its header implies.
     """
 
     def __init__(self, path: Path) -> None:
@@ -107,7 +107,7 @@ class GgufFile:
         return self.info(name).kind.name
 
     def info(self, name: str) -> TensorInfo:
-        """Where a tensor lies; an InputError where the file has none of that name."""
+        """A tensor's place in the file; raises InputError if there is no such tensor."""
         if name not in self.tensors:
             raise InputError(f"{self.path}: tensor {name!r} is missing", "Use a complete GGUF of a supported model")
         return self.tensors[name]
@@ -118,14 +118,14 @@ class GgufFile:
         return self.rows(name, 0, int(np.prod(shape[:-1]))).reshape(shape)
 
     def rows(self, name: str, start: int, stop: int) -> np.ndarray[Any, np.dtype[np.float32]]:
-        """Rows `start` to `stop` (of the last axis's length each) of a tensor as float32; threads may call it."""
+        """Rows `start` to `stop` (along the last axis) of a tensor as float32; thread-safe."""
         info = self.info(name)
         block, block_bytes = GGML_QUANT_SIZES[info.kind]
         row_bytes = info.shape[-1] // block * block_bytes
-        # Read, not mapped: pages of a mapped file would count as this process's memory.
+        # Read instead of mapped, because pages of a mapped file would count as this process's memory.
         raw = np.fromfile(self.path, np.uint8, (stop - start) * row_bytes, offset=info.offset + start * row_bytes)
         if raw.size != (stop - start) * row_bytes:
-            raise InputError(f"{self.path}: cut while it was read, in tensor {name!r}", "Copy the file again")
+            raise InputError(f"{self.path}: truncated while being read, in tensor {name!r}", "Copy the file again")
         try:
             values = dequantize(raw.reshape(-1, row_bytes), info.kind)
         except NotImplementedError as error:
@@ -137,7 +137,7 @@ class GgufFile:
 
 
 class _Cursor:
-    """Reads little-endian values; running past the end is an InputError."""
+    """Reads little-endian values; raises InputError at the end of the data."""
 
     def __init__(self, data: mmap.mmap, path: Path) -> None:
         self.data = data
@@ -160,7 +160,7 @@ class _Cursor:
         return self.take(size).decode("utf-8", errors="replace")
 
     def value(self) -> tuple[str, Any]:
-        """The type of the value that follows, and the value."""
+        """The type of the next value, and the value."""
         kind = self.scalar("I")
         if kind == _STRING:
             return "str", self.string()
@@ -185,7 +185,7 @@ class _Cursor:
     def _bound(self, count: int, item_bytes: int) -> None:
         if count > (self._size - self.at) // item_bytes:
             raise InputError(
-                f"{self.path}: an array of {count} items at byte {self.at} does not fit into the file",
+                f"{self.path}: an array of {count} items at byte {self.at} does not fit in the file",
                 "Download or copy the file again",
             )
 
@@ -204,7 +204,7 @@ def _read_header(cursor: _Cursor) -> tuple[Mapping[str, Any], Mapping[str, str],
         key = cursor.string()
         if key in metadata:
             raise InputError(
-                f"{cursor.path}: key {plain(key, 80)!r} stands twice in the header", "Use another GGUF file"
+                f"{cursor.path}: key {plain(key, 80)!r} appears twice in the header", "Use another GGUF file"
             )
         kinds[key], metadata[key] = cursor.value()
     heads = [_tensor_head(cursor) for _ in range(tensor_count)]
@@ -215,17 +215,17 @@ def _read_header(cursor: _Cursor) -> tuple[Mapping[str, Any], Mapping[str, str],
 
 
 def _placed(cursor: _Cursor, heads: Sequence[TensorInfo], alignment: int) -> dict[str, TensorInfo]:
-    """The tensors with their places in the file, one after the other from the header's end to that of the file."""
+    """The tensors with their places in the file; they must be contiguous from the header's end to the file's end."""
     start = -(-cursor.at // alignment) * alignment
     size, at, end = len(cursor.data), start, cursor.at
     tensors: dict[str, TensorInfo] = {}
     for head in heads:
         if head.name in tensors:
-            raise InputError(f"{cursor.path}: tensor {plain(head.name, 80)!r} stands twice", "Use another GGUF file")
+            raise InputError(f"{cursor.path}: tensor {plain(head.name, 80)!r} appears twice", "Use another GGUF file")
         if start + head.offset != at:
             raise InputError(
-                f"{cursor.path}: tensor {plain(head.name, 80)!r} lies at byte {start + head.offset}, not where the one "
-                f"before it ends, {at}",
+                f"{cursor.path}: tensor {plain(head.name, 80)!r} is at byte {start + head.offset}, not at the end of "
+                f"the previous one, {at}",
                 "Download or convert the file again",
             )
         tensors[head.name] = replace(head, offset=at)
@@ -234,14 +234,14 @@ def _placed(cursor: _Cursor, heads: Sequence[TensorInfo], alignment: int) -> dic
     if not end <= size <= max(at, end):
         short = f"{end - size:,} bytes are missing" if size < end else f"{size - at:,} bytes follow the last one"
         raise InputError(
-            f"{cursor.path}: {size:,} bytes, and its {len(tensors)} tensors need {end:,}: {short}",
+            f"{cursor.path}: {size:,} bytes, but its {len(tensors)} tensors need {end:,}: {short}",
             "Download or copy the file again",
         )
     return tensors
 
 
 def _tensor_head(cursor: _Cursor) -> TensorInfo:
-    """Name, shape and type of a tensor; `offset` is from the end of the header."""
+    """Name, shape and type of a tensor; `offset` counts from the end of the header."""
     name, dimensions = cursor.string(), cursor.scalar("I")
     shown = repr(plain(name, 80))
     if not 1 <= dimensions <= 4 or len(name.encode()) > _MOST_NAME:

@@ -1,4 +1,4 @@
-"""Reads the shape of a decoder from a GGUF header, and proves that the file holds just its tensors."""
+"""Reads the shape of a decoder from a GGUF header, and verifies that the file contains exactly its tensors."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _KINDS: Mapping[str, str] = {
     "rope.freq_base": "f32",
     "attention.layer_norm_rms_epsilon": "f32",
 }  # fmt: skip
-"""Key below the architecture's name → the type that llama.cpp reads it as; it refuses any other."""
+"""Key, without the architecture's name → the type that llama.cpp requires."""
 
 
 _OTHER_KINDS: Mapping[str, str] = {
@@ -40,11 +40,11 @@ _OTHER_KINDS: Mapping[str, str] = {
 
 
 def geometry_of(file: GgufFile) -> Geometry:
-    """Reads the geometry from a GGUF header, and proves that the file holds just the tensors of such a decoder.
+    """Reads the geometry from a GGUF header, and verifies that the file contains exactly such a decoder's tensors.
 
     Raises:
-        InputError: the architecture is not one of ARCHITECTURES, it uses what the decoder does not compute, or
-            tensors are missing, too many, of another shape or of a type that cannot be read.
+        InputError: the architecture is not one of ARCHITECTURES, it needs operations that the decoder does not have,
+            or tensors are missing, unknown, of the wrong shape or of a type that cannot be read.
     """
     metadata = file.metadata
     architecture = str(metadata.get("general.architecture"))
@@ -108,10 +108,10 @@ def _check_tensors(file: GgufFile, geometry: Geometry) -> None:
             raise InputError(f"{file.path}: tensor {name!r} has type {found.kind.name}, which cannot be read", remedy)
     unknown = next((name for name in file.tensors if name not in wanted), None)
     if unknown is not None:
-        raise InputError(f"{file.path}: tensor {plain(unknown, 80)!r} is none that the decoder computes", remedy)
+        raise InputError(f"{file.path}: tensor {plain(unknown, 80)!r} is unknown to the decoder", remedy)
     tokens = file.metadata.get("tokenizer.ggml.tokens")
     if isinstance(tokens, list) and len(tokens) != geometry.vocab:
-        raise InputError(f"{file.path}: {len(tokens)} tokens and embeddings of {geometry.vocab}", remedy)
+        raise InputError(f"{file.path}: {len(tokens)} tokens, but embeddings of {geometry.vocab}", remedy)
 
 
 @cache

@@ -1,13 +1,13 @@
 """Frozen linear layers that share an input, with their low-rank updates, as one operation.
 
-q, k and v (and gate and up) read the same x, so their A matrices are one product, and x gets one gradient
-instead of two for each layer. The update is added inside the product (addmm), and the backward pass keeps
-nothing but x and x·Aᵀ. Written out, for each layer i (Hu et al., 2021, arXiv 2106.09685):
+q, k and v (and gate and up) read the same x, so their A matrices are multiplied at once, and x gets one gradient
+instead of two for each layer. The update is added inside the product (addmm), and only x and x·Aᵀ are kept for the
+backward pass. For each layer i (Hu et al., 2021, arXiv 2106.09685):
 
     y_i = x W_iᵀ + b_i + s (x A_iᵀ) B_iᵀ
     dx = Σ g_i W_i + (s g_i B_i) A_i        dA_i = (s g_i B_i)ᵀ x        dB_i = s g_iᵀ (x A_iᵀ)
 
-With dropout each layer's A reads x with other elements struck out, and s is divided by the share that stays.
+With dropout, each layer's A reads x with different elements dropped, and s is divided by the share that is kept.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Dropout:
-    """Which elements are struck out: a function of the seed alone, so a recomputed layer strikes the same ones."""
+    """Which elements are dropped. It depends only on the seed, so a recomputed layer drops the same ones."""
 
     share: float
     seed: int
 
     def mask(self, shape: torch.Size) -> Tensor:
-        """True where an element stays. 16 random bits an element: shares are rounded to 1/65,536."""
+        """True for elements that are kept. With 16 random bits per element, shares are rounded to 1/65,536."""
         words = torch.empty(-(-shape.numel() // 4), dtype=torch.int64)
         words.random_(-(2**63), None, generator=torch.Generator().manual_seed(self.seed))
         return (words.view(torch.int16)[: shape.numel()] >= self._struck - 32768).view(shape)
@@ -54,7 +54,7 @@ class LoraPair:
 
     @property
     def factor(self) -> float:
-        """The scale, with what dropout takes away given back."""
+        """The scale, corrected for dropout."""
         return self.scale if self.dropout is None else self.scale / self.dropout.stays
 
 
@@ -67,7 +67,7 @@ class Frozen:
 
 
 def project(x_TI: Tensor, layers: Sequence[Frozen], pairs: Sequence[LoraPair | None]) -> list[Tensor]:
-    """The outputs of layers that read the same x, each with its update where it has one."""
+    """The outputs of layers that read the same x, each with its update if it has one."""
     if not any(pairs):
         return [F.linear(x_TI, one.weight_OI, one.bias_O) for one in layers]
     updates = [tensor for pair in pairs if pair is not None for tensor in (pair.a_RI, pair.b_OR)]
@@ -116,7 +116,7 @@ class _Project(torch.autograd.Function):
             if pair is not None:
                 part = slice(start, start + len(pair.a_RI))
                 torch.mm(g_TO, next(left), out=grad_low_TR[:, part])
-                # The wide matrix on the right: the other way round takes a third longer.
+                # With the wide matrix on the right; the other order takes a third longer.
                 grad_b.append((low_TR[:, part].T @ g_TO).T.float() * pair.factor)
                 start = part.stop
         ranks = [len(pair.a_RI) for pair in ctx.pairs if pair is not None]

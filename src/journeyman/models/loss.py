@@ -1,7 +1,7 @@
-"""Cross-entropy at the labelled positions only, without the table of all logits.
+"""Cross-entropy at the labeled positions only, without building all logits.
 
-The head is frozen, so its input gradient can be computed while the logits of a chunk are at hand: the
-backward pass is then one scaling, and at most `chunk_rows` rows of logits exist at a time.
+The head is frozen, so its input gradient can be computed while the logits of a chunk exist. The backward pass is then
+a single scaling, and at most `chunk_rows` rows of logits exist at a time.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _CHUNK_LOGITS = 1 << 25
 
 
 def chunk_rows(vocab: int) -> int:
-    """Rows of logits that exist at a time: fewer where the vocabulary is large."""
+    """Rows of logits that exist at a time: fewer for a large vocabulary."""
     return max(64, min(CHUNK, _CHUNK_LOGITS // vocab))
 
 
@@ -33,7 +33,7 @@ class _LabelLoss(torch.autograd.Function):
             logits = F.linear(hidden_LD[rows], head_VD).float()
             picked = logits.gather(1, labels_L[rows, None])[:, 0]
             largest = logits.amax(-1, keepdim=True)
-            # In place, and the exponentials once: they are the sum's terms and the gradient's probabilities.
+            # In place; the exponentials are both the terms of the sum and the probabilities of the gradient.
             terms = logits.sub_(largest).exp_()
             sums = terms.sum(-1, keepdim=True)
             total += ((sums.log() + largest)[:, 0] - picked).mul_(weights_L[rows]).sum()
@@ -50,13 +50,13 @@ class _LabelLoss(torch.autograd.Function):
 
 
 def label_loss(hidden_LD: Tensor, head_VD: Tensor, labels_L: Tensor, weights_L: Tensor | None = None) -> Tensor:
-    """The weighted sum (not the mean) of the cross-entropy at L labelled positions, a float32 scalar.
+    """The weighted sum (not the mean) of the cross-entropy at L labeled positions, a float32 scalar.
 
     Args:
         hidden_LD: final hidden states at the positions that predict the labels.
         head_VD: the frozen output matrix; it gets no gradient.
-        labels_L: the token ids to be predicted, int64.
-        weights_L: float32; all 1 where not given.
+        labels_L: the token ids to predict, int64.
+        weights_L: float32; None: all 1.
     """
     weights_L = torch.ones(len(labels_L)) if weights_L is None else weights_L
     loss: Tensor = _LabelLoss.apply(hidden_LD, head_VD, labels_L, weights_L)  # type: ignore[no-untyped-call]

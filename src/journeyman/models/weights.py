@@ -18,12 +18,12 @@ from journeyman.models.geometry import GGUF_MODULE_NAMES, MODULES, Geometry
 
 _READERS = min(4, os.cpu_count() or 1)
 _PIECE = 1 << 19
-"""Elements dequantized at a time: what this needs on the way stays in the processor's cache."""
+"""Elements dequantized at a time, so that intermediate values stay in the processor's cache."""
 
 
 @dataclass
 class ResidentWeights:
-    """All weights dequantized at once. `head_VD` is the embedding itself where the two are tied."""
+    """Weights that are all dequantized in memory. `head_VD` is the embedding itself if the two are tied."""
 
     embedding_VD: Tensor
     layers: Sequence[LayerWeights]
@@ -35,9 +35,9 @@ class ResidentWeights:
 
 
 class StreamedWeights:
-    """Weights that stay quantized in the file: a layer is dequantized when it is asked for.
+    """Weights that stay quantized in the file; a layer is dequantized when it is accessed.
 
-    For bases whose dequantized weights do not fit into memory; two layers are there at a time.
+    For bases whose dequantized weights do not fit in memory; two layers are in memory at a time.
     """
 
     def __init__(self, file: Base, geometry: Geometry, dtype: torch.dtype) -> None:
@@ -57,7 +57,7 @@ class StreamedWeights:
 
 
 class _LayersOnDemand(Sequence[LayerWeights]):
-    """Keeps the layer asked for last and makes its neighbour meanwhile: walks go up to the top and down again."""
+    """Keeps the layer accessed last and prefetches its neighbor: layers are accessed upwards, then downwards."""
 
     def __init__(self, load: Callable[[int], LayerWeights], count: int) -> None:
         self._load, self._count = load, count
@@ -85,7 +85,7 @@ def load_decoder(file: Base, dtype: torch.dtype, *, stream: bool = False) -> Dec
     """The decoder of a base, computing in `dtype`.
 
     Args:
-        stream: leave the weights quantized in the file and dequantize a layer at a time; the same values.
+        stream: leave the weights quantized in the file and dequantize them layer by layer; the values are the same.
     """
     geometry = file.geometry
     if stream:
@@ -101,7 +101,7 @@ def load_decoder(file: Base, dtype: torch.dtype, *, stream: bool = False) -> Dec
 
 
 def _read(file: Base, name: str, dtype: torch.dtype) -> Tensor:
-    """A tensor in `dtype`, dequantized piece by piece on several threads."""
+    """A tensor in `dtype`, dequantized in pieces by several threads."""
     shape = file.shape(name)
     if len(shape) == 1:
         return torch.from_numpy(file.tensor(name)).to(dtype)
@@ -146,7 +146,7 @@ def to_half_split(rows: Tensor, module: str, geometry: Geometry) -> Tensor:
 
 
 def to_interleaved(rows: Tensor, module: str, geometry: Geometry) -> Tensor:
-    """The inverse of `to_half_split`: what a GGUF adapter's B matrix needs."""
+    """The inverse of `to_half_split`, for the B matrices of a GGUF adapter."""
     heads = _rotary_heads(module, geometry)
     if heads == 0:
         return rows

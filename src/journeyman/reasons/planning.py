@@ -1,4 +1,4 @@
-"""What the plan warns of or refuses."""
+"""Reasons of the plan for a warning or a refusal."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from journeyman.reasons.of_role import OfRole
 @dataclass(frozen=True)
 class WarmupNeverEnds(Reason, code="warmup_never_ends"):
     says = (
-        "train.warmup_steps = {warmup_steps} is not below the {steps} steps of the run: the learning rate never comes "
-        "down from its rise to {learning_rate:g}"
+        "train.warmup_steps = {warmup_steps} is not below the run's {steps} steps: the learning rate never decays from "
+        "its peak of {learning_rate:g}"
     )
     warmup_steps: int
     steps: int
@@ -22,7 +22,7 @@ class WarmupNeverEnds(Reason, code="warmup_never_ends"):
 
 @dataclass(frozen=True)
 class RoleWithoutRows(OfRole, code="role_without_rows"):
-    """`known`: the roles that rows have, separated by commas."""
+    """`known`: the roles of the rows, separated by commas."""
 
     says = "[roles.{role}] names a role that no row has; the roles are: {known}"
     known: str
@@ -30,19 +30,19 @@ class RoleWithoutRows(OfRole, code="role_without_rows"):
 
 @dataclass(frozen=True)
 class OverContext(Reason, code="over_context"):
-    """`context`: the tokens that the base was trained for."""
+    """`context`: the context length of the base, in tokens."""
 
-    says = "rows of {tokens} tokens exceed the base's context of {context}"
+    says = "rows of {tokens} tokens exceed the base's context length of {context}"
     tokens: int
     context: int
 
 
 @dataclass(frozen=True)
 class TooFewTestRows(OfRole, code="too_few_test_rows"):
-    """Not even a success on all test rows would reach the rule.
+    """Even if all test rows pass, the rule cannot be reached.
 
-    `effective_rows`: what the rows count as, since rows that belong together say less; `min_success` is a share;
-    `needed`: independent rows that would do; None where no number that was tried does.
+    `effective_rows`: what the rows count as, given that related rows say less than independent ones; `min_success` is
+    a share; `needed`: independent rows that would be enough; None if no number that was tried is.
     """
 
     rows: int
@@ -51,7 +51,7 @@ class TooFewTestRows(OfRole, code="too_few_test_rows"):
     needed: int | None
 
     def sentence(self) -> str:
-        together = f", which count as {self.effective_rows:.1f} since some belong together,"
+        together = f", which count as {self.effective_rows:.1f} because some belong together,"
         counted = "" if self.effective_rows == self.rows else together
         return (
             f"{named(self.role)}: {self.rows} test rows{counted} cannot prove a success of {self.min_success:.0%} "
@@ -61,7 +61,7 @@ class TooFewTestRows(OfRole, code="too_few_test_rows"):
 
 @dataclass(frozen=True)
 class TrainingDoesNotFit(Reason, code="training_does_not_fit"):
-    """Gigabytes (10^9 bytes): the limit, and what each way of training needs; None where the way was not tried."""
+    """Gigabytes (10^9 bytes): the limit, and what each memory mode needs; None if the mode was not tried."""
 
     limit_gb: float
     keep_gb: float | None
@@ -70,5 +70,5 @@ class TrainingDoesNotFit(Reason, code="training_does_not_fit"):
 
     def sentence(self) -> str:
         tried = {"keep": self.keep_gb, "recompute": self.recompute_gb, "stream": self.stream_gb}
-        shown = ", ".join(f"{way} {needed:.1f}" for way, needed in tried.items() if needed is not None)
-        return f"training does not fit into {self.limit_gb:.1f} GB (GB needed: {shown})"
+        shown = ", ".join(f"{mode} {needed:.1f}" for mode, needed in tried.items() if needed is not None)
+        return f"training does not fit in {self.limit_gb:.1f} GB (GB needed: {shown})"

@@ -1,7 +1,7 @@
-"""Control tokens of the base in text that others wrote: what curate drops, evaluate refuses and serve answers with 400.
+"""Finds control tokens of the base in untrusted text: curate drops the row, evaluate refuses it, serve returns 400.
 
-A tokenizer reads such a token wherever its text stands, so whoever writes `<|im_end|>` into a message could end their
-turn and begin another's. Nothing here is encoded anyhow: training, evaluation and serving refuse the same texts.
+A tokenizer recognizes such a token anywhere in a text, so a message that contains `<|im_end|>` could end its turn and
+begin another one. Such text is never encoded in another way: training, evaluation and serving refuse the same texts.
 """
 
 from __future__ import annotations
@@ -20,32 +20,32 @@ _MOST_NESTED_JSON = 1 << 20
 
 
 class Found(NamedTuple):
-    """Where a control token stands: `messages[2].content`, `tools[0].function.name`."""
+    """A control token and its place, such as `messages[2].content` or `tools[0].function.name`."""
 
     place: str
     token: str
 
     def __str__(self) -> str:
         place, token = self.shown()
-        return f"{place} holds the control token {token}"
+        return f"{place} contains the control token {token}"
 
     def shown(self) -> tuple[str, str]:
-        """Place and token, made safe to be shown."""
+        """Place and token, made safe for display."""
         return plain(self.place, 100), plain(self.token)
 
 
 class ControlTokens:
-    """The control tokens that a base declares, or that the engine takes as such by their names."""
+    """The control tokens that a base declares, or that the engine recognizes by their names."""
 
     def __init__(self, data: TokenizerData) -> None:
         self.texts = [text for text in control_texts(data) if text.strip()]
         longest_first = sorted(self.texts, key=len, reverse=True)
         self.pattern = re.compile("|".join(map(re.escape, longest_first)) or r"(?!)")
-        marks = {sign for text in self.texts for sign in text if not sign.isalnum() and not sign.isspace()}
+        marks = {char for text in self.texts for char in text if not char.isalnum() and not char.isspace()}
         self._without_marks = str.maketrans(dict.fromkeys(marks, "x"))
 
     def in_text(self, text: str) -> str | None:
-        """The first control token of a text."""
+        """The first control token in a text, or None."""
         found = self.pattern.search(text)
         return found[0] if found else None
 
@@ -54,7 +54,7 @@ class ControlTokens:
     ) -> Found | None:
         """The first control token in any text of a conversation: contents, roles, names, ids, arguments, definitions.
 
-        Arguments that are JSON text are read as they are and decoded: escapes hide nothing.
+        Arguments that are JSON text are searched both as they are and decoded, so that escapes hide nothing.
         """
         for name, value in (("messages", messages), ("tools", tools), ("answer", answer)):
             for place, text in _texts(value, name):
@@ -65,8 +65,8 @@ class ControlTokens:
     def find_in_row(
         self, messages: Sequence[Message], answer: str, calls: Sequence[ToolCall], tools: Sequence[Any]
     ) -> Found | None:
-        """The first control token in any text of a row."""
-        if not calls and not tools and all(_is_plain(turn) for turn in messages):  # most rows of most logs
+        """The first control token in any text of a row, or None."""
+        if not calls and not tools and all(_is_plain(turn) for turn in messages):  # true for most rows of most logs
             search = self.pattern.search
             for index, turn in enumerate(messages):
                 if found := search(turn.content):
@@ -77,7 +77,7 @@ class ControlTokens:
         return self.find([turn.as_chat() for turn in messages], tools, said.as_chat())
 
     def harmless(self, value: Any) -> Any:
-        """The value with every sign of a control token (such as `<` and `|`) replaced by x, in all its texts."""
+        """The value with x in place of every punctuation character of control tokens (`<`, `|`, …) in all its texts."""
         if isinstance(value, str):
             return value.translate(self._without_marks)
         if isinstance(value, Mapping):
@@ -88,13 +88,13 @@ class ControlTokens:
 
 
 def _is_plain(turn: Message) -> bool:
-    """A role that templates know, and a text: nothing else of it reaches a prompt."""
+    """Whether the turn has only a known role and text, so that nothing else of it gets into a prompt."""
     known = turn.role in ("system", "user", "assistant", "tool")
     return known and not turn.tool_calls and turn.name is None and turn.tool_call_id is None
 
 
 def _texts(value: Any, place: str) -> Iterator[tuple[str, str]]:
-    """Every text of a JSON value with its place, keys included; as deep as it may be."""
+    """Every text in a JSON value of any depth, including keys, with its place."""
     waiting = [(place, value)]
     while waiting:
         place, value = waiting.pop()

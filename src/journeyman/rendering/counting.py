@@ -1,9 +1,9 @@
-"""Counts tokens without making them: several times faster than encoding, and equal to it.
+"""Counts tokens without encoding: several times faster, with the same result.
 
-Byte-level BPE works on one piece of the pre-tokenizer's split at a time, so the count of a text is the sum
-over its pieces, and pieces repeat. ASCII text is split by Python's `re` with the pre-tokenizer's expression
-narrowed to ASCII; other text goes through the tokenizer, cut where a piece must begin. Training renders every
-row with the tokenizer itself and refuses a count that differs.
+Byte-level BPE works on one piece of the pre-tokenizer's split at a time, so the count of a text is the sum over its
+pieces, and pieces repeat. ASCII text is split by Python's `re` with the pre-tokenizer's expression reduced to ASCII;
+other text is cut where a piece must begin and then encoded. Training renders every row with the tokenizer itself and
+refuses a count that differs.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ _LLAMA3 = (
 )
 _ASCII_SPLITS: Mapping[str, re.Pattern[str]] = {
     "gpt-2": re.compile(rf"{_SUFFIXES}| ?[A-Za-z]+| ?[0-9]+| ?{_OTHER}+|{_S}+(?!{_NOT_S})|{_S}+"),
-    # Digits are cut out first: white space before one stands at the end of its part.
+    # Digits are split off first, so white space before a digit is at the end of its part.
     "smollm": re.compile(rf"{_SUFFIXES}| ?[A-Za-z]+|[0-9]| ?{_OTHER}+|{_S}+(?![^\t\n\x0b\x0c\r 0-9])|{_S}+"),
     "llama-bpe": re.compile(_LLAMA3),
     "qwen2": re.compile(_LLAMA3.replace("{1,3}", "")),
 }
-# Where a new piece begins for certain, whatever stands around it. gpt-2 gives a line's first word the line
-# end before it as a piece of its own; llama-bpe keeps all line ends of a run together.
+# Where a new piece is certain to begin in any context. gpt-2 makes the line end before a line's first word a separate
+# piece; llama-bpe keeps consecutive line ends together.
 _SAFE_CUTS: Mapping[str, re.Pattern[str]] = {
     "gpt-2": re.compile(r"(?=\n\S)"),
     "smollm": re.compile(r"(?=\n[!-/:-~])"),  # not before a digit of any script
@@ -45,8 +45,8 @@ class TokenCounter:
 
     Args:
         tokenizer: the tokenizer itself.
-        name: its pre-tokenizer, as the GGUF header names it; an unknown one is counted by encoding.
-        special: texts of the control tokens, which are cut out before anything else.
+        name: its pre-tokenizer's name in the GGUF header; with an unknown one, texts are encoded to count.
+        special: texts of the control tokens, which are split off before anything else.
     """
 
     def __init__(self, tokenizer: Tokenizer, name: str, special: list[str]) -> None:
@@ -60,7 +60,7 @@ class TokenCounter:
         self._repeated: dict[str, int] = {}
 
     def count(self, text: str) -> int:
-        """How many ids `tokenizer.encode(text, add_special_tokens=False)` gives."""
+        """The number of ids that `tokenizer.encode(text, add_special_tokens=False)` gives."""
         if self._pieces is None:
             return len(self._tokenizer.encode(text, add_special_tokens=False).ids)
         if self._special is None or not self._special.search(text):

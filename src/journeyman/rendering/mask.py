@@ -1,4 +1,4 @@
-"""The proof that the loss falls where it should, row by row, before the first step."""
+"""Verifies the loss mask of every row before the first step."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Part = Literal["prompt", "trained", "terminator"]
 
 
 def parts(rendered: Rendered) -> list[Part]:
-    """What each token is: prompt (no loss), trained, or the trained terminator."""
+    """The kind of each token: prompt (no loss), trained, or the trained terminator."""
     trained = len(rendered.ids) - rendered.prompt_tokens - rendered.ends
     prompt: list[Part] = ["prompt"] * rendered.prompt_tokens
     answer: list[Part] = ["trained"] * trained
@@ -21,10 +21,10 @@ def parts(rendered: Rendered) -> list[Part]:
 
 
 def check_mask(row: Example, rendered: Rendered, terminator_id: int) -> None:
-    """No prompt token is trained, the terminator of every whole answer is, and something is trained at all.
+    """Checks that no prompt token is trained, that the terminator of a complete answer is, and some of the answer too.
 
     Raises:
-        InputError: with the row and what is wrong with it.
+        InputError: names the row and the problem.
     """
     problem = None
     if rendered.prompt_tokens != row.prompt_tokens:
@@ -38,7 +38,7 @@ def check_mask(row: Example, rendered: Rendered, terminator_id: int) -> None:
     elif rendered.ends and rendered.ids[-1] != terminator_id:
         problem = f"it ends with token {rendered.ids[-1]}, not with the terminator {terminator_id}"
     elif terminator_id in rendered.ids[rendered.prompt_tokens : len(rendered.ids) - rendered.ends]:
-        problem = "a terminator stands in the middle of the answer"
+        problem = "a terminator is in the middle of the answer"
     elif not 0 < rendered.weight <= 1:
         problem = f"its weight is {rendered.weight}"
     if problem is not None:

@@ -1,7 +1,7 @@
-"""Messages → token ids and loss mask: one truth for train, evaluate and serve.
+"""Messages → token ids and loss mask, in the same way for train, evaluate and serve.
 
-A rendered example is the prompt (everything up to and including the assistant's header), then the
-answer, then the terminator. The loss falls on the answer and its terminator, on nothing else.
+A rendered example is the prompt (everything up to and including the assistant's header), then the answer, then the
+terminator. Only the answer and its terminator carry loss.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from journeyman.rendering.template import ChatTemplate, template_of
 from journeyman.rendering.tokenizer import special_tokens, tokenizer_of
 
 Tools = Sequence[dict[str, Any]]
-_TELLING = 20
-"""Characters from which a text that two turns share is counted in the prompt; shorter ones stand there by chance."""
+_LEAST_COUNTED = 20
+"""If several turns share a text longer than this, its occurrences are counted; shorter ones may occur by chance."""
 
 
 @dataclass(frozen=True)
@@ -31,8 +31,8 @@ class Rendered:
     """Token ids of one example; `ids[prompt_tokens:]` are trained.
 
     Attributes:
-        ends: the last id is the terminator; False for an answer that was cut, whose end must not be learned.
-        weight: of each of its labels in the loss.
+        ends: the last id is the terminator; False for an answer that is cut off, whose end must not be learned.
+        weight: the weight of each of its labels in the loss.
     """
 
     ids: list[int]
@@ -81,12 +81,12 @@ class Renderer:
         return text
 
     def prompt_ids(self, messages: Sequence[Message], tools: Tools = ()) -> list[int]:
-        """The prompt as token ids: what is trained on, asked in evaluation, and served."""
+        """The prompt as token ids, identical in training, evaluation and serving."""
         ids = self.encode(self.prompt_text(messages, tools))
         return ids if self._bos and ids[:1] == self._bos else self._bos + ids
 
     def prompt_tokens(self, messages: Sequence[Message], tools: Tools = ()) -> int:
-        """`len(prompt_ids(…))`, without making them."""
+        """`len(prompt_ids(…))`, without encoding."""
         text = self.prompt_text(messages, tools)
         begun = bool(self._bos) and text.startswith(self._bos_text)
         return self._counter.count(text) + (len(self._bos) if not begun else 0)
@@ -94,10 +94,10 @@ class Renderer:
     def answer_text(
         self, messages: Sequence[Message], answer: str, calls: Sequence[ToolCall], tools: Tools = ()
     ) -> str:
-        """What the assistant writes between its header and the terminator: the answer, or the template's tool calls.
+        """What the assistant writes between header and terminator: the answer, with tool calls in the template's form.
 
         Raises:
-            InputError: the template has no form for tool calls.
+            InputError: the template does not support tool calls.
         """
         if not calls:
             return answer
@@ -116,10 +116,10 @@ class Renderer:
         return text
 
     def example(self, row: Example) -> Rendered:
-        """Prompt, answer and (unless the answer was cut) terminator, with the boundary of the loss.
+        """Renders prompt, answer and (unless the answer is cut off) terminator, with the loss mask.
 
         Raises:
-            InputError: the template refuses the row, or a control token in it is not the template's own.
+            InputError: the template refuses the row, or the row contains a control token that the template did not add.
         """
         self._refuse_control_tokens(row)
         prompt = self.prompt_ids(row.messages, row.tools)
@@ -137,7 +137,7 @@ class Renderer:
         return self._counter.count_repeated(text)
 
     def injected_system_prompt(self) -> str | None:
-        """The system prompt that the template adds where the conversation has none; None where it adds none."""
+        """The system prompt that the template adds to a conversation without one; None if it adds none."""
         asked, answered = Message(role="user", content="\x02"), Message(role="assistant", content="\x03")
         text = self.prompt_text([asked, answered, asked])
         before, between = text.split("\x02")[0], text.split("\x03")[1].split("\x02")[0]
@@ -162,23 +162,23 @@ class Renderer:
             raise InputError(f"row {_named(row)}: {found}", "Run: journeyman curate --redo")
 
     def _prove_control_tokens(self, row: Example, ids: Sequence[int]) -> None:
-        """The control tokens among a row's ids must be those of the same row with harmless texts: the template's."""
+        """Checks that a row's control tokens are the template's own: those of the same row with harmless texts."""
         bare = _harmless(row, self.control)
         answer = self.answer_text(bare.messages, bare.answer, bare.answer_calls, bare.tools)
         own = [*self.prompt_ids(bare.messages, bare.tools), *self.encode(answer)]
         if self._control_in(ids) != self._control_in(own):
             raise InputError(
-                f"row {_named(row)}: in the chat template what it says becomes control tokens",
-                "Drop the row from the log, then run: journeyman ingest --redo",
+                f"row {_named(row)}: the chat template turns its text into control tokens",
+                "Remove the row from the log, then run: journeyman ingest --redo",
             )
 
     def _control_in(self, ids: Sequence[int]) -> list[int]:
         return [token for token in ids if token in self._control_ids]
 
     def _inserted(self, messages: Sequence[Message], prompt: str, tools: Tools) -> str:
-        """What the template puts before every answer beyond the prompt: an empty block of reasoning, for some.
+        """Text that the template inserts between prompt and answer: an empty reasoning block, for some models.
 
-        Served is the prompt alone, and plain answers are trained without it, so calls are trained without it too.
+        Serving sends the prompt without it, and plain answers are trained without it, so calls are too.
         """
         mark = "\x03"
         turns = [*(m.as_chat() for m in messages), Message(role="assistant", content=mark).as_chat()]
@@ -186,7 +186,7 @@ class Renderer:
         return full[len(prompt) :].partition(mark)[0] if full.startswith(prompt) and mark in full else ""
 
     def _check_turns(self, text: str, messages: Sequence[Message]) -> None:
-        """Every turn's text stands in the prompt, as often as the conversation has it."""
+        """Checks that every turn's text is in the prompt, as often as in the conversation."""
         contents = [turn.content.strip() for turn in messages]
         if len(set(contents)) == len(contents) and all(map(text.__contains__, contents)):  # most conversations
             return
@@ -194,14 +194,14 @@ class Renderer:
             places = [place for place, turn in enumerate(messages) if turn.content.strip() == content]
             if content and content not in text and json.dumps(content, ensure_ascii=False)[1:-1] not in text:
                 lost = places[0]
-            elif times > 1 and len(content) > _TELLING and text.count(content) < times:
+            elif times > 1 and len(content) > _LEAST_COUNTED and text.count(content) < times:
                 lost = places[-1]
             else:
                 continue
             where, role = self._template.where, messages[lost].role
             raise InputError(
                 f"the chat template of {where} leaves out or changes turn {lost} ({role})",
-                "Use a base model whose template knows such turns",
+                "Use a base model whose template supports such turns",
             )
 
     def _check_tools(self, text: str, names: Sequence[str]) -> None:
@@ -209,12 +209,12 @@ class Renderer:
         if lost is not None:
             raise InputError(
                 f"the chat template of {self._template.where} leaves out the tool {lost!r}",
-                "Use a base model whose template knows tools",
+                "Use a base model whose template supports tools",
             )
 
     def _check_terminator(self) -> None:
-        # The template must end an assistant turn with the token at which the runtime stops; were it
-        # another, the model would learn to end with one and be stopped by the other.
+        # The template must end an assistant turn with the token at which the engine stops; otherwise the model would
+        # learn to end with a token that does not stop it.
         turns = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
         closed = self._template.render(turns, add_generation_prompt=False)
         if not closed.rstrip().endswith(self._terminator):
@@ -227,7 +227,7 @@ class Renderer:
 
 def _token_id(found: int | None, what: str, base: Base) -> int:
     if not isinstance(found, int):
-        raise InputError(f"{base.path}: names no token for {what}: {found!r}", "Use another GGUF file")
+        raise InputError(f"{base.path}: has no token for {what}: {found!r}", "Use another GGUF file")
     return found
 
 
@@ -236,7 +236,7 @@ def _named(row: Example) -> str:
 
 
 def _harmless(row: Example, control: ControlTokens) -> Example:
-    """The row as it would be if none of its texts could hold a control token; roles stay, since templates ask them."""
+    """The row with texts that cannot contain a control token; roles stay, because templates depend on them."""
 
     def call(one: ToolCall) -> ToolCall:
         return ToolCall.model_construct(

@@ -1,6 +1,6 @@
-"""Renders a conversation through the base model's own chat template.
+"""Renders a conversation with the base model's chat template.
 
-The environment follows what `transformers` documents for chat templates (apply_chat_template):
+The environment is the one that `transformers` documents for chat templates (apply_chat_template):
 sandboxed and immutable, blocks trimmed, `raise_exception`, `strftime_now`, and a `tojson` that keeps
 non-ASCII text.
 """
@@ -21,7 +21,7 @@ from journeyman.models.base import TokenizerData
 
 
 class ChatTemplate:
-    """A compiled chat template with the special tokens that it may name.
+    """A compiled chat template with the special tokens that it can use.
 
     Raises:
         InputError: the template does not compile.
@@ -39,7 +39,7 @@ class ChatTemplate:
         """The prompt text of `messages`.
 
         Raises:
-            InputError: the template refuses the conversation (two user turns in a row, say).
+            InputError: the template refuses the conversation, for example two consecutive user turns.
         """
         try:
             return self._template.render(
@@ -54,10 +54,10 @@ class ChatTemplate:
 
 
 def template_of(data: TokenizerData, where: str) -> ChatTemplate:
-    """The chat template of a base, with the special tokens that it may name.
+    """The chat template of a base, with the special tokens that it can use.
 
     Raises:
-        InputError: the base has none, or one that does not compile.
+        InputError: the base has no template, or it does not compile.
     """
     source = data.chat_template
     if not isinstance(source, str):

@@ -1,9 +1,8 @@
 """Builds the tokenizer of a base.
 
-The base names its pre-tokenizer (`tokenizer.ggml.pre` in GGUF); the splits below are those that llama.cpp
-applies under that name (src/llama-vocab.cpp), so that training and serving cut text alike. That they do
-is not assumed: `evaluate` compares the token ids of every prompt with the engine's before it asks for an
-answer.
+The base names its pre-tokenizer (`tokenizer.ggml.pre` in GGUF). The splits below are those that llama.cpp uses under
+that name (src/llama-vocab.cpp), so that training and serving split text in the same way. `evaluate` verifies this: it
+compares the token ids of every prompt with the engine's before it asks for an answer.
 """
 
 from __future__ import annotations
@@ -38,7 +37,7 @@ _SPLITS: Mapping[str, Sequence[Any]] = {
     ],
 }
 _UNKNOWN, _CONTROL, _USER_DEFINED = 2, 3, 4
-# llama.cpp takes tokens of these names as control tokens whatever the header says (src/llama-vocab.cpp).
+# llama.cpp treats tokens with these names as control tokens regardless of the header (src/llama-vocab.cpp).
 _CONTROL_BY_NAME = re.compile(
     r"<\|?(?:(?:fim|code)[-_](?:prefix|suffix|middle|pad|repo|sep)|repo_?name|file_sep|PRE|SUF|MID|EOT|return|call|calls"
     r"|flush|turn|end|im_end|eot|eot_id|eom|eom_id|endoftext|end_of_text|end_of_turn|end_of_utterance"
@@ -54,7 +53,7 @@ def tokenizer_of(data: TokenizerData, where: str) -> Tokenizer:
         where: the file, for error messages.
 
     Raises:
-        InputError: there is none, or one of a kind that is not supported.
+        InputError: there is none, or its kind is not supported.
     """
     kind, split = data.kind, data.split
     if kind != "gpt2" or split not in _SPLITS:
@@ -64,17 +63,17 @@ def tokenizer_of(data: TokenizerData, where: str) -> Tokenizer:
         )
     try:
         return _build(data)
-    except Exception as error:  # the library raises bare Exceptions for a vocabulary that contradicts itself
+    except Exception as error:  # the library raises plain Exceptions for an inconsistent vocabulary
         raise InputError(f"{where}: the tokenizer in the header is damaged: {error}", "Use another GGUF") from error
 
 
 def special_tokens(data: TokenizerData) -> list[str]:
-    """The texts that become one token each, wherever they stand in a text."""
+    """The texts that become a single token anywhere in a text."""
     return [token for token, kind in data.typed_tokens() if kind in (_CONTROL, _USER_DEFINED)]
 
 
 def control_texts(data: TokenizerData) -> list[str]:
-    """The texts that here or in the engine become one token with a meaning of its own, wherever they stand."""
+    """The texts that become a single token with a special meaning, here or in the engine, anywhere in a text."""
     return [
         token
         for token, kind in data.typed_tokens()
@@ -89,8 +88,8 @@ def _build(data: TokenizerData) -> Tokenizer:
     tokens = [token for token, _ in typed]
     merges = [(left, right) for left, _, right in (pair.partition(" ") for pair in data.merges)]
     vocab = {token: index for index, token in enumerate(tokens)}
-    if len(vocab) < len(tokens):  # llama.cpp ends with an assertion
-        raise ValueError(f"{len(tokens) - len(vocab)} tokens stand twice")
+    if len(vocab) < len(tokens):  # llama.cpp fails with an assertion
+        raise ValueError(f"{len(tokens) - len(vocab)} tokens are duplicates")
     tokenizer = Tokenizer(models.BPE(vocab=vocab, merges=merges, ignore_merges=data.split == "llama-bpe"))
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(list(_SPLITS[data.split]))
     tokenizer.decoder = decoders.ByteLevel()

@@ -1,6 +1,6 @@
-"""The charts of the report, drawn by matplotlib as SVG that stands in the page: it takes the page's font and colours.
+"""The charts of the report, drawn by matplotlib as inline SVG with the page's font and colors.
 
-Every function gives a whole <svg> element, or "" where there is nothing to draw.
+Every function returns a complete <svg> element, or "" if there is nothing to draw.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Colours that the page replaces by its own, which differ between light and dark.
+# Placeholder colors, replaced by the page's own, which differ between light and dark mode.
 _INK, _LINE, _LIMIT = "#010203", "#040506", "#b3261e"
 _OF_ARM = {TEACHER: "#4269d0", BASE: "#7d828b", FEW_SHOT: "#b07d2b", TUNED: "#1a7f5b"}
 _FURTHER = ("#9c4fb8", "#c2486b", "#2b8a9e", "#7a8a2b")
@@ -31,18 +31,18 @@ _P = ParamSpec("_P")
 _WON, _LOST = "#1a7f5a", "#b3261f"
 _OF_PAGE = {
     _INK: "var(--ink)", _LINE: "var(--line)", _LIMIT: "var(--bad)", _WON: "var(--good)", _LOST: "var(--bad)",
-    **{colour: f"var(--{arm})" for arm, colour in _OF_ARM.items()},
+    **{color: f"var(--{arm})" for arm, color in _OF_ARM.items()},
 }  # fmt: skip
 
 
-def colour_of(arm: str, arms: Sequence[str]) -> str:
-    """The arm's own colour; arms beyond the usual ones take the next in turn."""
+def color_of(arm: str, arms: Sequence[str]) -> str:
+    """The arm's own color; other arms get the next one of a fixed sequence."""
     further = [one for one in arms if one not in _OF_ARM]
     return _OF_ARM.get(arm) or _FURTHER[further.index(arm) % len(_FURTHER)]
 
 
 def _styled(draw: Callable[_P, str]) -> Callable[_P, str]:
-    """Draws in the report's style. matplotlib is loaded here: only whoever draws pays for it."""
+    """Draws in the report's style. matplotlib is imported here, so that other commands don't load it."""
 
     @wraps(draw)
     def styled(*args: _P.args, **kwargs: _P.kwargs) -> str:
@@ -55,7 +55,7 @@ def _styled(draw: Callable[_P, str]) -> Callable[_P, str]:
             "xtick.major.size": 0, "ytick.major.size": 0, "text.parse_math": False,
         }  # fmt: skip
         with mpl.rc_context(cast(Any, style)), warnings.catch_warnings():
-            # The page's font draws the text; that matplotlib's own lacks a sign matters to nobody.
+            # The page's font draws the text, so it does not matter if matplotlib's font lacks a character.
             warnings.filterwarnings("ignore", message="Glyph .* missing from", category=UserWarning)
             return draw(*args, **kwargs)
 
@@ -64,7 +64,7 @@ def _styled(draw: Callable[_P, str]) -> Callable[_P, str]:
 
 @_styled
 def success_chart(roles: Mapping[str, RoleSummary], threshold: float) -> str:
-    """A line for each role and arm: a dot at the rate, a bar over its interval; the threshold is dashed."""
+    """A line for each role and arm: a dot at the rate, a bar for its interval; the threshold is dashed."""
     arms = _arms(roles)
     gap = 0.8
     height = 0.19 * (len(arms) + gap) * len(roles) + 0.5
@@ -74,14 +74,14 @@ def success_chart(roles: Mapping[str, RoleSummary], threshold: float) -> str:
         top = index * (len(arms) + gap)
         ticks.append((top + (len(arms) - 1) / 2, role))
         for place, arm in enumerate(arms):
-            rate, colour = summary.arms[arm].success, colour_of(arm, arms)
+            rate, color = summary.arms[arm].success, color_of(arm, arms)
             if rate is None:
                 axes.text(0.01, top + place, f"{_label(arm)}: not known", va="center", color=_INK, alpha=0.6)
                 continue
             at, ends = [top + place] * 2, [rate.low, rate.high]
-            axes.plot(ends, at, color=colour, lw=5, alpha=0.35, solid_capstyle="round", clip_on=False)
-            axes.plot(rate.passed / rate.n, top + place, "o", color=colour, ms=6, clip_on=False)
-            axes.text(1.02, top + place, f"{rate.passed}/{rate.n} {_label(arm)}", va="center", color=colour)
+            axes.plot(ends, at, color=color, lw=5, alpha=0.35, solid_capstyle="round", clip_on=False)
+            axes.plot(rate.passed / rate.n, top + place, "o", color=color, ms=6, clip_on=False)
+            axes.text(1.02, top + place, f"{rate.passed}/{rate.n} {_label(arm)}", va="center", color=color)
     axes.axvline(threshold, color=_LIMIT, ls="--", lw=1)
     axes.set(xlim=(0, 1), ylim=(len(roles) * (len(arms) + gap) - 1.2, -0.9))
     axes.set_yticks([at for at, _ in ticks], [_label(role) for _, role in ticks])
@@ -93,7 +93,7 @@ def success_chart(roles: Mapping[str, RoleSummary], threshold: float) -> str:
 
 @_styled
 def pairs_chart(roles: Mapping[str, RoleSummary], ships: str) -> str:
-    """Rows won and lost against each other arm, role by role, as shares of the rows that both were judged on."""
+    """Rows won and lost against each other arm, by role, as shares of the rows scored for both."""
     bars = [
         (f"{_label(role)} against {_label(arm)}", pair)
         for role, summary in roles.items()
@@ -120,11 +120,11 @@ def pairs_chart(roles: Mapping[str, RoleSummary], ships: str) -> str:
 
 @_styled
 def latency_chart(speeds: Mapping[str, tuple[Speed | None, Speed | None]], limit_s: float) -> str:
-    """Arm → (one request at a time, under load): the share of answers that had come after so many seconds."""
+    """For each arm, one at a time and under load: the share of answers that were finished after a given time."""
     arms = [arm for arm, both in speeds.items() if any(both)]
     if not arms:
         return ""
-    figure, axes = _figure(2.9, "Share of answers that had come, by seconds")
+    figure, axes = _figure(2.9, "Share of answers finished, by seconds")
     latest = 0.0
     for arm in arms:
         for speed, style in zip(speeds[arm], ("-", ":"), strict=True):
@@ -134,7 +134,7 @@ def latency_chart(speeds: Mapping[str, tuple[Speed | None, Speed | None]], limit
             shares = [place / len(speed.latencies_s) for place in range(len(times))]
             how = "as logged" if speed.load is None else "alone" if speed.load == 1 else f"{speed.load} at a time"
             label = f"{_label(arm)}, {how}"
-            axes.step(times, shares, where="post", ls=style, color=colour_of(arm, arms), lw=1.8, label=label)
+            axes.step(times, shares, where="post", ls=style, color=color_of(arm, arms), lw=1.8, label=label)
             latest = max(latest, times[-1])
     if limit_s < 2.5 * latest:
         axes.axvline(limit_s, color=_LIMIT, ls="--", lw=1)
@@ -148,7 +148,7 @@ def latency_chart(speeds: Mapping[str, tuple[Speed | None, Speed | None]], limit
 
 @_styled
 def memory_chart(files: Mapping[str, ServedFile], training_gb: float | None, limit_gb: float) -> str:
-    """The peak of serving each file that may ship, beside the file's own size; and of training."""
+    """Peak memory of serving each file that may ship, along with the file's size; and of training."""
     bars = [(f"serving {_label(arm)}", one.peak_memory_gb, one.size_gb) for arm, one in files.items()]
     bars.append(("training", training_gb, 0.0))
     known = [(name, peak, size) for name, peak, size in bars if peak is not None]
@@ -172,7 +172,7 @@ def memory_chart(files: Mapping[str, ServedFile], training_gb: float | None, lim
 
 @_styled
 def loss_chart(trained: Sequence[tuple[int, float]], validations: Sequence[ValidationPoint]) -> str:
-    """Training loss step by step, and the validation losses."""
+    """The training loss of each step, and the validation losses."""
     if len(trained) < 2 and len(validations) < 2:
         return ""
     figure, axes = _figure(2.6, "Loss of training and validation over steps")
@@ -184,14 +184,14 @@ def loss_chart(trained: Sequence[tuple[int, float]], validations: Sequence[Valid
         for step, loss in zip(steps, losses, strict=True) if len(steps) <= 8 else ():
             axes.annotate(f"{loss:.3f}", (step, loss), (5, 6), textcoords="offset points", color=_INK)
     axes.set_ylim(0)
-    axes.set(xlabel="step", ylabel="nats a token")
+    axes.set(xlabel="step", ylabel="nats per token")
     axes.grid(color=_LINE)
     axes.legend(frameon=False, labelcolor=_INK)
     return _svg(figure)
 
 
 def _label(name: str) -> str:
-    """A name that the axes have room for. It is no mathematics (text.parse_math), and _ at its start hides it not."""
+    """A name, shortened to fit the axes. A leading _, which would hide it from the legend, is quoted."""
     return plain(f'"{name}"' if name.startswith("_") else named(name), _LONGEST_LABEL)
 
 
@@ -207,7 +207,7 @@ def _figure(height_in: float, title: str) -> tuple[Figure, Axes]:
 
 
 def _svg(figure: Figure) -> str:
-    """The element alone, with the page's colours and font, named for those who cannot see it."""
+    """The <svg> element with the page's colors and font, and a title for screen readers."""
     title, made = str(figure.get_label()), io.StringIO()
     nothing = {"Date": None, "Creator": None, "Format": None, "Type": None}
     figure.savefig(made, format="svg", transparent=True, bbox_inches="tight", pad_inches=0.03, metadata=nothing)
@@ -218,6 +218,6 @@ def _svg(figure: Figure) -> str:
     assert box is not None
     body = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>", "", body[head.end() :], flags=re.DOTALL)
     body = re.sub(r"font-family: [^;\"]*;?", "", body).replace("xlink:href", "href")
-    for colour, of_page in _OF_PAGE.items():
-        body = body.replace(colour, of_page)
+    for color, of_page in _OF_PAGE.items():
+        body = body.replace(color, of_page)
     return f'<svg class="chart" role="img" aria-label="{escape(title)}" {box[0]}><title>{escape(title)}</title>{body}'

@@ -1,4 +1,4 @@
-"""Where two answers differ, word by word, marked for the page."""
+"""Marks where two answers differ, word by word."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from difflib import SequenceMatcher
 from markupsafe import Markup, escape
 
 _WORDS = re.compile(r"\s+|\w+|[^\w\s]")
-_MOST_WORDS = 4000  # beyond, comparing takes seconds
+_MOST_WORDS = 4000  # comparing longer texts takes seconds
 
 
 def marked_pair(one: str, other: str) -> tuple[Markup, Markup]:
-    """Both texts, escaped: what stands in the first alone as <del>, what stands in the second alone as <ins>."""
+    """Both texts, escaped: <del> marks what only the first one has, <ins> what only the second one has."""
     left, right = _WORDS.findall(one), _WORDS.findall(other)
     if max(len(left), len(right)) > _MOST_WORDS:
         return escape(one), escape(other)

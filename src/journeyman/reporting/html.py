@@ -1,4 +1,4 @@
-"""The HTML report: one file without any network, the verdict first."""
+"""The HTML report: one file that needs no network, with the verdict first."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ _FIRST = {"fail": 0, "unscored": 1, "pass": 2}
 
 @dataclass(frozen=True)
 class Evidence:
-    """What a report is about.
+    """The content of a report.
 
     Attributes:
-        lineage: (stage, file, SHA-256) of everything that was made, from the logs on.
+        lineage: (stage, file, SHA-256) of every file from the logs on.
     """
 
     plan: PlanManifest
@@ -38,17 +38,17 @@ class Evidence:
     lineage: Sequence[tuple[str, str, str]]
 
 
-def write_report(evidence: Evidence, evaluated: Path, trained: Path, sealed: Path, out: Path) -> None:
-    """Renders report.html in `out`; answers are hostile text, so everything but our own charts is escaped.
+def write_report(evidence: Evidence, evaluated: Path, trained: Path, test_rows: Path, out: Path) -> None:
+    """Renders report.html in `out`. Answers are untrusted text, so everything except our own charts is escaped.
 
     Args:
         evaluated, trained: the folders of those stages.
-        sealed: the sealed rows.
+        test_rows: the held-out test set.
     """
     evaluation, rules = evidence.evaluation, evidence.plan.rules
     ships = evidence.decision.ships
     pooled = evaluation.roles[EVERY_ROLE]
-    answers = _answers(evaluated, sealed, ships)
+    answers = _answers(evaluated, test_rows, ships)
     page = (
         environment()
         .get_template("report.html.j2")
@@ -79,7 +79,7 @@ def write_report(evidence: Evidence, evaluated: Path, trained: Path, sealed: Pat
 
 
 def environment() -> Environment:
-    """The templates of this folder; everything that they show is escaped, and no control or direction mark acts."""
+    """The templates of this folder. All values are escaped, including control characters and direction marks."""
     loader = PackageLoader("journeyman", "reporting")
     made = Environment(loader=loader, autoescape=True, trim_blocks=True, finalize=_visible)
     made.globals["EVERY_ROLE"] = EVERY_ROLE
@@ -88,7 +88,7 @@ def environment() -> Environment:
 
 
 def _visible(value: Any) -> Any:
-    """What a template shows, before it is escaped; markup of ours stays markup."""
+    """A template's value with control characters made visible, before HTML is escaped; our own markup is kept."""
     if isinstance(value, Markup):
         return Markup(plain_lines(value))
     return plain_lines(value) if isinstance(value, str) else value
@@ -113,29 +113,29 @@ def _lost(one: RegressionAnswer) -> bool:
 
 
 def _training_losses(folder: Path) -> list[tuple[int, float]]:
-    """(step, loss) of a training run's own log."""
+    """(step, loss) pairs from a training run's metrics."""
     path = folder / "metrics.jsonl"
     lines = [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
     return [(line["step"], line["loss"]) for line in lines if "loss" in line]
 
 
-def _answers(folder: Path, sealed: Path, ships: str) -> list[dict[str, Any]]:
-    """Every sealed row with its arms' answers, failures first; those of the teacher and of what ships are compared."""
-    asked: dict[str, dict[str, Any]] = defaultdict(dict)
+def _answers(folder: Path, test_rows: Path, ships: str) -> list[dict[str, Any]]:
+    """Each test row with the arms' answers, failures first; differences of teacher and shipped arm are marked."""
+    answered: dict[str, dict[str, Any]] = defaultdict(dict)
     for prediction in read_rows(folder / "predictions.jsonl", Prediction):
-        asked[prediction.id][prediction.arm] = {"prediction": prediction, "shown": prediction.text}
-    for verdict in read_rows(either(folder, "scores.jsonl", "verdicts.jsonl"), Score):
-        asked[verdict.id][verdict.arm]["verdict"] = verdict
+        answered[prediction.id][prediction.arm] = {"prediction": prediction, "shown": prediction.text}
+    for score in read_rows(either(folder, "scores.jsonl", "verdicts.jsonl"), Score):
+        answered[score.id][score.arm]["score"] = score
     made = []
-    for row in read_rows(sealed, Example):
-        arms = asked[row.id]
+    for row in read_rows(test_rows, Example):
+        arms = answered[row.id]
         if ships not in arms:
             continue
         if TEACHER in arms:
             texts = (arms[one]["prediction"].text for one in (TEACHER, ships))
             arms[TEACHER]["shown"], arms[ships]["shown"] = marked_pair(*texts)
-        outcome = arms[ships]["verdict"].outcome
-        before = arms[BASE]["verdict"].outcome if BASE in arms else ""
+        outcome = arms[ships]["score"].outcome
+        before = arms[BASE]["score"].outcome if BASE in arms else ""
         against = {("pass", "fail"): "won", ("fail", "pass"): "lost"}.get((outcome, before), "")
         order = [TEACHER, ships, *(arm for arm in arms if arm not in (TEACHER, ships))]
         made.append(

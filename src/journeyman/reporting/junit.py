@@ -1,7 +1,7 @@
-"""The evaluation as JUnit XML, which CI systems show: a suite a role, a case a sealed row, and the role's verdict.
+"""The evaluation as JUnit XML, which CI systems show: a suite for each role, with its test rows and verdict as cases.
 
-Source: the schema that the JUnit plugin of Jenkins reads. What could not be judged is a skipped case.
-What plain lets through is what XML 1.0 knows (section 2.2).
+Source: the schema that the JUnit plugin of Jenkins reads. Unscored answers are skipped cases. The characters that
+`plain` lets through are all allowed in XML 1.0 (section 2.2).
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from journeyman.records import Prediction, Score
 
 
 def write_junit(decision: DecisionManifest, evaluation_folder: Path, out: Path) -> None:
-    """Writes the cases of the arm that ships; a role that is not to be deployed has a failing case named "verdict"."""
-    verdicts = [
+    """Writes the cases of the arm that ships; the case "verdict" of a role fails unless the role is deployed."""
+    scores = [
         one
         for one in read_rows(either(evaluation_folder, "scores.jsonl", "verdicts.jsonl"), Score)
         if one.arm == decision.ships
@@ -29,7 +29,7 @@ def write_junit(decision: DecisionManifest, evaluation_folder: Path, out: Path) 
     }
     suites = Element("testsuites", name="journeyman")
     for role, made in decision.roles.items():
-        mine = [one for one in verdicts if one.role == role]
+        mine = [one for one in scores if one.role == role]
         failed = sum(one.outcome == "fail" for one in mine) + (made.verdict != "deploy")
         skipped = sum(one.outcome == "unscored" for one in mine)
         counts = {"tests": len(mine) + 1, "failures": failed, "skipped": skipped, "errors": 0}

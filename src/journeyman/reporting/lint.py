@@ -1,4 +1,4 @@
-"""The lint report: what is in the log and what was done about it, as one page without any network."""
+"""The lint report: problems in the log and what was done about them, as one page that needs no network."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _EXAMPLES = 5
 
 
 def write_lint(data: DatasetManifest, logs: IngestManifest, folder: Path) -> None:
-    """Writes lint.html beside dropped.jsonl and noted.jsonl; logged text is hostile, so all of it is escaped."""
+    """Writes lint.html next to dropped.jsonl and noted.jsonl. Logged text is untrusted, so all of it is escaped."""
     found: dict[str, list[Finding]] = defaultdict(list)
     for name in ("dropped.jsonl", "noted.jsonl"):
         for row in read_rows(folder / name, Finding):

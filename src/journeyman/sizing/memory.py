@@ -1,6 +1,6 @@
-"""Peak memory of training and serving, in bytes: arithmetic over the geometry.
+"""Estimates peak memory of training and serving, in bytes, from the geometry.
 
-Held against measurements in benchmarks/log.md. Letters: D hidden, Q and K the widths of queries and keys,
+Compared with measurements in benchmarks/log.md. Letters: D hidden, Q and K the widths of queries and keys,
 F feed-forward, H heads, L row length, V vocabulary; c bytes of the compute type.
 """
 
@@ -13,18 +13,18 @@ from journeyman.models.geometry import MODULES, Geometry
 
 MemoryWay = Literal["keep", "recompute", "stream"]
 RUNTIME_BYTES = 450 << 20
-"""Python with torch loaded, before any weight; measured 430 to 460 MB."""
-_ADAPTER_BYTES = 24  # float32 master, gradient and its copy, two moments and the best so far, of each parameter
+"""Python with torch loaded, before any weights; measured: 430 to 460 MB."""
+_ADAPTER_BYTES = 24  # per parameter: float32 master, gradient and its copy, two moments, and the best so far
 _LOSS_LOGITS = 1 << 25
-_LONGEST_WITH_SCORES = 2048  # longer rows go through an attention that keeps no table of scores
+_LONGEST_WITH_SCORES = 2048  # longer rows use an attention that does not store scores
 _HEAP_SLACK = 1.6
-"""Freed memory is kept for speed, and steps of changing shapes leave gaps in it: 3.5 GB resident where the
-tensors of a 1,950-token step add up to 2.5 (benchmarks/log.md)."""
+"""Freed memory is kept for speed, and steps of varying shapes fragment it: 3.5 GB are resident when the tensors of a
+1,950-token step add up to 2.5 (benchmarks/log.md)."""
 
 
 @dataclass(frozen=True)
 class TrainingSize:
-    """What the memory of training depends on, beside the way in which it is done.
+    """What the memory of training depends on, besides the memory mode.
 
     Attributes:
         compute_bytes: of one element of weights and activations.
@@ -41,9 +41,9 @@ def training_bytes(size: TrainingSize, way: MemoryWay, pack_tokens: int, group_t
     """Peak of a training step.
 
     Args:
-        pack_tokens: computed at a time.
-        group_tokens: tokens whose gradients are made at a time (training.gradients); it matters for recompute
-            and stream, which hold what enters each layer for all of them.
+        pack_tokens: tokens computed at once.
+        group_tokens: tokens whose gradients are computed at once (training.gradients); matters for recompute and
+            stream, which keep the input of each layer for all of them.
     """
     geometry, c = size.geometry, size.compute_bytes
     layers_kept = geometry.layers if way == "keep" else 1
@@ -55,15 +55,15 @@ def training_bytes(size: TrainingSize, way: MemoryWay, pack_tokens: int, group_t
     if way == "stream":
         layer = sum(rows * columns for rows, columns in map(geometry.module_shape, MODULES))
         weights = (2 * layer + geometry.vocab * geometry.hidden) * c
-    # Loss and layers are not at work at the same time, but the heap keeps what either had.
+    # Loss and layers are not computed at the same time, but the heap keeps the memory of both.
     passing = int((activations + loss) * _HEAP_SLACK)
-    # Pieces on their way from the file, and the gaps that layers made and dropped leave behind.
+    # Pieces being read from the file, and fragmentation by layers that were loaded and dropped.
     streaming = int(0.15 * weights) if way == "stream" else 0
     return RUNTIME_BYTES + weights + streaming + size.trainable * _ADAPTER_BYTES + entering + passing
 
 
 def _layer_bytes_per_token(size: TrainingSize) -> int:
-    """What one layer keeps of a token for the backward pass."""
+    """Bytes per token that one layer keeps for the backward pass."""
     geometry, c = size.geometry, size.compute_bytes
     q, kv = geometry.heads * geometry.head_dim, geometry.kv_heads * geometry.head_dim
     norms = 2 * (4 + c) * geometry.hidden
@@ -74,7 +74,7 @@ def _layer_bytes_per_token(size: TrainingSize) -> int:
 
 
 def serving_bytes(base_file_bytes: int, geometry: Geometry, trainable: int, context: int) -> int:
-    """Resident memory of the engine: the file, the adapter in float32, an f16 cache, and its buffers."""
+    """Resident memory of the engine: the file, the adapter in float32, an f16 cache, and buffers."""
     cache = 2 * 2 * geometry.layers * geometry.kv_heads * geometry.head_dim * context
     buffers = 512 * (geometry.vocab + 4 * geometry.ffn) * 4
     return base_file_bytes + trainable * 4 + cache + buffers + (60 << 20)

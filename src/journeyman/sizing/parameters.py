@@ -1,4 +1,4 @@
-"""Trainable parameters of a LoRA adapter: exact arithmetic."""
+"""The exact number of trainable parameters of a LoRA adapter."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Protocol
 
 
 class HasModuleShapes(Protocol):
-    """What of a geometry is needed here; models.geometry.Geometry has it."""
+    """The part of models.geometry.Geometry that is needed here."""
 
     @property
     def layers(self) -> int: ...
@@ -16,5 +16,5 @@ class HasModuleShapes(Protocol):
 
 
 def lora_parameters(geometry: HasModuleShapes, rank: int, targets: Sequence[str]) -> int:
-    """rank · (in + out) for every target of every layer."""
+    """The sum of rank · (in + out) over all targets of all layers."""
     return geometry.layers * sum(rank * sum(geometry.module_shape(module)) for module in targets)

@@ -1,7 +1,7 @@
-"""bisect: the tuned model through every link from training to a merged and quantized file, and where they part.
+"""bisect: follows the tuned model through every link from training to a merged and quantized file.
 
-The same prompts and the same answers, token by token; at some places of each answer every link says how likely it finds
-the next tokens. The first link is the reference: torch in float32.
+All links get the same prompts and the same answers; at some positions of each answer, their probabilities of the next
+token are compared. The first link is the reference: torch in float32.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ from journeyman.training.merge import write_merged
 
 _ROWS, _PLACES, _LIKELIEST = 6, 4, 10
 PARTED_AGREEMENT, PARTED_NATS = 0.9, 0.5
-"""Links part where they would choose another token at more than one place in ten, or where the log probabilities of
-the likeliest tokens differ by this much on average. 8-bit activations of llama.cpp alone differ by 0.05 to 0.15."""
+"""Links differ if they choose different tokens at more than one position in ten, or if the log probabilities of the
+likeliest tokens differ by this much on average. The 8-bit activations of llama.cpp alone cause 0.05 to 0.15."""
 
 Ids = Sequence[int]
 LogProbabilities = Sequence[dict[int, float]]
@@ -52,10 +52,11 @@ def bisect(
     """Compares the links on a few of the tuned answers of an evaluation.
 
     Args:
-        base: the file that was trained on.
+        sealed: the held-out test set.
+        base: the file used in training.
 
     Raises:
-        InputError: no role with an adapter has a sealed row with an answer.
+        InputError: no role with an adapter has an answer.
         Interrupted: asked to stop.
     """
     keep_freed_memory()
@@ -88,7 +89,7 @@ def bisect(
         found: list[LogProbabilities] = []
         for name, ask in ways.items():
             if reporter.stop_requested:
-                raise Interrupted(f"stopped before the link {name!r}", "Run it again: it begins anew")
+                raise Interrupted(f"stopped before the link {name!r}", "Run it again; it starts from the beginning")
             found.append(ask())
             links.append(_compared(name, found[0], found[-2] if len(found) > 1 else found[0], found[-1]))
             reporter.advance(len(links), name)
@@ -99,7 +100,7 @@ def bisect(
 def _texts(
     predictions: Path, sealed: Path, adapter: AdapterManifest, renderer: Renderer
 ) -> tuple[str, list[tuple[Ids, int]]]:
-    """A role, and (prompt and answer so far, where the answer begins) at some places of its answers."""
+    """A role, and (token ids so far, where the answer begins) at some positions of its answers."""
     rows = {row.id: row for row in read_rows(sealed, Example)}
     answers = [p for p in read_rows(predictions, Prediction) if p.arm == "tuned" and p.text and adapter.of(p.role)]
     if not answers:
@@ -145,7 +146,7 @@ def _by_engine(
 
 
 def _kind_of(base: Base) -> GGMLQuantizationType:
-    """The base's own format where it can be made here (K quantizations cannot), else Q8_0."""
+    """The base's own format if it can be written here (K quantizations cannot), otherwise Q8_0."""
     kind = GGMLQuantizationType[base.storage(f"blk.0.{GGUF_MODULE_NAMES['up_proj']}.weight")]
     try:
         quantize(base.rows("output_norm.weight", 0, 1), kind)
@@ -155,7 +156,7 @@ def _kind_of(base: Base) -> GGMLQuantizationType:
 
 
 def _compared(name: str, reference: LogProbabilities, before: LogProbabilities, here: LogProbabilities) -> BisectLink:
-    """Against the reference and the link before, over the tokens that the reference finds likeliest."""
+    """Compares a link with the reference and with the previous link, on the reference's likeliest tokens."""
 
     def apart(other: LogProbabilities) -> tuple[float, float, float]:
         same, differences = 0, []

@@ -1,7 +1,7 @@
-"""curate: interactions → training, validation and sealed test rows; every row that goes has a rule and a record.
+"""curate: interactions → training, validation and test rows; every dropped row is recorded with the rule that did it.
 
-Two passes over the rows, each in worker processes and resumable; between them the columns decide. Memory grows
-by about a hundred bytes a row, whatever the rows' length.
+Two resumable passes over the rows in worker processes; between them, rows are compared by columns in memory, which
+grow by about a hundred bytes per row, regardless of the rows' length.
 """
 
 from __future__ import annotations
@@ -40,14 +40,14 @@ _SPLIT_FILES = {"train": "train.jsonl", "val": "val.jsonl", "test": "sealed/test
 def curate(
     interactions: Path, config: Config, base: Base, out: Path, reporter: Reporter, executor: Executor = LOCAL
 ) -> DatasetManifest:
-    """Filters, removes repeats, renders and splits.
+    """Filters, deduplicates, renders and splits the rows.
 
     Args:
-        executor: where the rows of a large log are looked at and rendered.
+        executor: where the rows of a large log are examined and rendered.
 
     Raises:
-        InputError: nothing is left to train on, or a test task is found in train.
-        Interrupted: asked to stop; the same call goes on.
+        InputError: no training rows remain, or a test task is found among them.
+        Interrupted: asked to stop; the same call resumes.
     """
     scratch = out / "scratch"
     scratch.mkdir(parents=True, exist_ok=True)
@@ -61,7 +61,7 @@ def curate(
     log.own = own_prompts(log, prompts)
     choice = choose(log, [scratch / name for name in BAND_FILES], config.curate)
     left = role_prompts(log, np.flatnonzero((rows["rule"] == 0) & (choice.rule == 0)), config)
-    # Of a fixed prompt the version that most of the rows have that stay; what varies has been decided.
+    # A fixed prompt is the version that most of the kept rows have; which kind a prompt is stays decided.
     prompts |= {role: made for role, made in left.items() if made.kind == prompts[role].kind}
     tools = _drifted(state["tools"])
     counts = second_pass(
@@ -71,13 +71,13 @@ def curate(
     if not len(examples):
         counted = ", ".join(f"{rule} {n}" for rule, n in _dropped(log, counts).most_common())
         raise InputError(
-            f"{interactions}: none of {len(rows)} interactions is left to train on ({counted})",
-            "Loosen [curate.rules] in journeyman.toml or log more",
+            f"{interactions}: none of {len(rows)} interactions remain to train on ({counted})",
+            "Relax [curate.rules] in journeyman.toml, or log more interactions",
         )
     split, leak_check = separate(log, choice, examples["row"].astype(np.int64), config.curate)
     if not (split == TRAIN).any():
         raise InputError(
-            f"{interactions}: all {len(examples)} rows lie in test or validation", "Lower curate.test_share"
+            f"{interactions}: all {len(examples)} rows are in test or validation", "Lower curate.test_share"
         )
     _write_splits(scratch, out, split)
     for name in ("dropped", "noted"):
@@ -89,10 +89,10 @@ def curate(
 
 
 def _drifted(tools: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """tool → its newest definition, for the tools that had several.
+    """Tool → its newest definition, for tools that had several.
 
-    That is the one that appeared last (in time, or in the log), among those that a twentieth of the rows have: a
-    straggler with the old definition does not bring it back, and a lone experiment is no new version.
+    The newest is the one that first appeared last (in time, or in the log) among those in at least a twentieth of the
+    rows: late uses of an old definition do not bring it back, and a single experiment is not a new version.
     """
     newest = {}
     for name, versions in tools.items():

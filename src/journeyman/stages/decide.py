@@ -1,9 +1,9 @@
-"""decide: the evaluation against the rules that the plan fixed → a verdict for each role and for all.
+"""decide: evaluation and the plan's rules → a verdict for each role and for all together.
 
-deploy        every rule is passed, and the success interval lies wholly above the threshold
-iterate       a rule is failed, but tuning improved on the base or on the teacher's latency
-abort         a rule is failed and nothing improved
-insufficient  no rule is failed, but the rows cannot tell; or there are none
+deploy        every rule passes, and the whole success interval is above the threshold
+iterate       a rule fails, but tuning improved on the base or on the teacher's latency
+abort         a rule fails and nothing improved
+insufficient  no rule fails, but there are too few rows to tell, or none
 """
 
 from __future__ import annotations
@@ -46,11 +46,11 @@ def decide(
     teacher: Mapping[str, LogGroup],
     out: Path,
 ) -> DecisionManifest:
-    """Applies the plan's rules to every file that may ship, and names the one that does.
+    """Applies the plan's rules to every file that may ship, and chooses the one that does.
 
     Args:
         recipe: how the adapter was trained, for advice.
-        teacher: role → what the logs say of the model that is to be replaced; "all" pools them.
+        teacher: role → the logs' statistics of the model to be replaced; "all" pools them.
     """
 
     def of_file(arm: str) -> dict[str, RoleDecision]:
@@ -112,7 +112,7 @@ def decide_role(
     regressions: Mapping[str, RegressionResult],
     teacher: LogGroup | None,
 ) -> RoleDecision:
-    """The verdict of one role on one file, with a reason for every rule.
+    """The verdict on one role and file, with a reason for every rule.
 
     Args:
         confidence: of the intervals of this look.
@@ -143,13 +143,15 @@ def _verdict(case: Case, results: list[RuleResult], teacher: LogGroup | None) ->
     outcomes = {result.outcome for result in results}
     if outcomes == {"pass"}:
         return "deploy"
-    if "fail" in outcomes and case.summary.rows:  # of a role without rows nothing is known that could be given up
+    if (
+        "fail" in outcomes and case.summary.rows
+    ):  # nothing is known about a role without rows, so there is nothing to abort
         return "iterate" if _improved(case, teacher) else "abort"
     return "insufficient"
 
 
 def _improved(case: Case, teacher: LogGroup | None) -> bool:
-    """More rows won than lost against the base, or faster than the teacher that the logs show."""
+    """Whether it wins more rows against the base than it loses, or is faster than the logged teacher."""
     base = case.summary.versus[case.arm][BASE]
     if base.wins > base.losses:
         return True
@@ -186,8 +188,8 @@ def decision_text(decision: DecisionManifest, evaluation: EvaluationManifest) ->
     lines = ["# Decision", "", f"**{decision.verdict}** over all roles, on {markdown(Path(file.path).name)}.", ""]
     lines += [f"- {markdown(note.sentence())}" for note in decision.notes] + [""] * bool(decision.notes)
     for arm, roles in decision.others.items():
-        told = ", ".join(f"{markdown(named(role))} {verdict}" for role, verdict in roles.items())
-        lines += [f"On {markdown(Path(evaluation.files[arm].path).name)}: {told}.", ""]
+        verdicts = ", ".join(f"{markdown(named(role))} {verdict}" for role, verdict in roles.items())
+        lines += [f"On {markdown(Path(evaluation.files[arm].path).name)}: {verdicts}.", ""]
     for role, made in decision.roles.items():
         lines.append(f"## {markdown(named(role))}: {made.verdict}{' (stretch goals met)' if made.stretch else ''}")
         lines += ["", *[f"- {markdown(r.rule)}: {r.outcome}: {markdown(r.reason.sentence())}" for r in made.reasons]]

@@ -1,11 +1,11 @@
-"""evaluate: the sealed rows through the very files that will serve and the engine that serves them, in several arms.
+"""evaluate: puts the held-out test set to several arms, through the engine and the exact files that will serve.
 
-teacher: what the logs hold, or an endpoint asked anew. base: the untuned model. few-shot: the base with training rows
-in its prompt. tuned: the adapter on the file that it was trained on. tuned@FILE: on another quantization that may ship.
-Every endpoint of the toml is an arm as well.
+teacher: the logged answers, or an endpoint that is asked again. base: the untuned model. few-shot: the base with
+training rows in its prompt. tuned: the adapter on the file that it was trained on. tuned@FILE: the adapter on another
+quantization that may ship. Every endpoint in the config file is an arm too.
 
-All arms answer as many requests at a time as serving does. Then some rows of each arm that may ship are asked once
-more, one at a time: those latencies are judged. Every answer enters the response cache as it comes, so an interrupted
+All arms answer as many concurrent requests as in serving. Then some rows of each arm that may ship are repeated one at
+a time; the latency rule uses these. Every answer is stored in the response cache as it arrives, so an interrupted
 evaluation resumes where it stopped, and a change of checks asks nothing again.
 """
 
@@ -35,31 +35,31 @@ _DEFAULT_RULE = CheckRule(checks=["answered"])
 _WHAT_DECIDES = {
     "temperature", "max_new_tokens", "context", "quantizations", "endpoints", "judge", "check_timeout_s", "unsafe_exec"
 }  # fmt: skip
-"""Keys of [evaluate] that one may turn until the rows pass. What else changes a verdict shows in the verdicts."""
+"""Keys of [evaluate] that could be varied until the rows pass. Other changes that matter show in the scores."""
 
 
 def evaluate(
     inputs: Inputs, plan: PlanManifest, config: EvaluateConfig, renderer: Renderer, out: Path, reporter: Reporter
 ) -> EvaluationManifest:
-    """Asks, judges and sums up.
+    """Gets the answers, scores them and summarizes the results.
 
     Raises:
         Interrupted: asked to stop; the answers so far are kept.
-        EngineError: an engine or endpoint failed, or made other token ids of a prompt than training did.
+        EngineError: an engine or endpoint failed, or an engine's token ids of a prompt differ from those of training.
     """
     rows = list(read_rows(inputs.sealed, Example))
     hashes = {name: hash_of_file(path) for name, path in inputs.adapters.items()}
     gathered = ArmRunner(inputs, rows, config, renderer, reporter).ask()
     write_rows(out / "predictions.jsonl", gathered.predictions)
     write_rows(out / "timings.jsonl", gathered.timed)
-    verdicts = _judge(rows, gathered.predictions, plan, config, inputs.folder, reporter)
-    judged = {"adapters": hashes, **_judged(plan, config, inputs.folder, verdicts)}
-    sealed = hash_of_file(inputs.sealed)
-    look = count_look(inputs.folder, sealed, judged)  # before anyone can have seen them
-    write_rows(out / "scores.jsonl", verdicts)
+    scores = _score(rows, gathered.predictions, plan, config, inputs.folder, reporter)
+    judged = {"adapters": hashes, **_judged(plan, config, inputs.folder, scores)}
+    test_sha256 = hash_of_file(inputs.sealed)
+    look = count_look(inputs.folder, test_sha256, judged)  # before anybody can see the scores
+    write_rows(out / "scores.jsonl", scores)
     results = Results(
         {row.id: row.group for row in rows}, gathered.arms, list(gathered.files),
-        gathered.predictions, gathered.timed, verdicts,
+        gathered.predictions, gathered.timed, scores,
     )  # fmt: skip
     of_all, of_role = (
         confidence_of_look(one, look.number) for one in (plan.rules.confidence, plan.rules.role_confidence)
@@ -81,7 +81,7 @@ def evaluate(
         rows=len(rows),
         look=look.number,
         looks=look.of,
-        sealed_sha256=sealed,
+        sealed_sha256=test_sha256,
         evidence=[recorded(inputs.folder, file) for file in (LOOKS, RESPONSES)],
         confidence=of_all,
         role_confidence=of_role,
@@ -90,18 +90,18 @@ def evaluate(
         repeated=len(again),
         repeated_alike=sum(said[p.id, p.arm] == (p.text, p.calls) for p in again),
         regressions=regressions,
-        judge=judge_agreement(verdicts, of_role),
+        judge=judge_agreement(scores, of_role),
         endpoints={name: f"{one.url} {one.model}" for name, one in config.endpoints.items()},
     )
 
 
-def _judged(plan: PlanManifest, config: EvaluateConfig, folder: Path, verdicts: Sequence[Score]) -> dict[str, object]:
-    """What makes a look at the sealed rows another one, beside the adapters."""
+def _judged(plan: PlanManifest, config: EvaluateConfig, folder: Path, scores: Sequence[Score]) -> dict[str, object]:
+    """What makes an evaluation a new look at the held-out test set, besides the adapters."""
     return {
         "rules": plan.rules.model_dump(),
         "settings": config.model_dump(include=_WHAT_DECIDES),
         "own": {name: hash_of_file(folder / name) for name in own_files(_asked_checks(plan))},
-        "verdicts": [(one.id, one.arm, one.outcome) for one in verdicts],
+        "verdicts": [(one.id, one.arm, one.outcome) for one in scores],
     }
 
 
@@ -109,7 +109,7 @@ def _roles(rows: Sequence[Example], plan: PlanManifest) -> list[str]:
     return [EVERY_ROLE, *sorted({row.role for row in rows} | set(plan.rules.checks))]
 
 
-def _judge(
+def _score(
     rows: Sequence[Example],
     predictions: Sequence[Prediction],
     plan: PlanManifest,
@@ -131,10 +131,10 @@ def _judge(
         )  # fmt: skip
 
     reporter.begin("judge", len(predictions), "answers")
-    verdicts = each_judged(judged, predictions, reporter)
-    for line in unscored_lines(verdicts):
+    scores = each_judged(judged, predictions, reporter)
+    for line in unscored_lines(scores):
         reporter.say(line)
-    return verdicts
+    return scores
 
 
 def _sandbox(plan: PlanManifest, config: EvaluateConfig) -> Sandbox | None:

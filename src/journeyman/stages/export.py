@@ -1,4 +1,4 @@
-"""export: the files to deploy. It refuses without a deploy verdict unless it is overridden, for good."""
+"""export: builds the bundle to deploy. Without a deploy verdict it refuses, unless the user overrides it on record."""
 
 from __future__ import annotations
 
@@ -36,16 +36,16 @@ def export(
     override: str | None,
     out: Path,
 ) -> BundleManifest:
-    """Lays the bundle down.
+    """Builds the bundle.
 
     Args:
-        base: the file of the base that ships, as it was evaluated; the bundle holds a copy of it, never a link, so
-            that nothing done to the bundle reaches it.
-        redact: what the training data had replaced; serving replaces the same.
-        override: why it is exported all the same; all roles are then in the bundle, and the reason too.
+        base: the base's file that ships, as it was evaluated. The bundle contains a copy, never a link, so that
+            changes to the bundle cannot affect it.
+        redact: what was replaced in the training data; serving replaces the same.
+        override: why it is exported despite the verdict; the bundle then has all roles, and records the reason.
 
     Raises:
-        InputChanged: the base changed while it was copied.
+        InputChanged: the base changed while it was being copied.
         DiskError: the disk is full.
         NotDeployable: no role has the verdict "deploy", and there is no override.
     """
@@ -54,8 +54,8 @@ def export(
         roles = [role for role in decision.roles if role != EVERY_ROLE]
     if not roles:
         raise NotDeployable(
-            f"the verdict is {decision.verdict!r}, and no role may be deployed",
-            'See 06-decision/decision.md; to export all the same: journeyman export --override "reason"',
+            f"the verdict is {decision.verdict!r}, and no role can be deployed",
+            'See 06-decision/decision.md; to export anyway: journeyman export --override "reason"',
         )
     file = evaluation.files[decision.ships]
     prompts = {role: dataset.system_prompts[role] for role in roles if role in dataset.system_prompts}
@@ -86,7 +86,7 @@ def export(
         clone_or_copy(adapter_folder / adapter.adapters[name].folder / ADAPTER_FILE, out / copied)
     clone_or_copy(base, out / BASE_FILE)
     if hash_of_file(out / BASE_FILE) != file.sha256:
-        raise InputChanged(f"{base}: changed while it was copied into the bundle", "Run it again")
+        raise InputChanged(f"{base}: changed while it was being copied to the bundle", "Run it again")
     write_json(out / "prompts.json", prompts)
     template = open_base(base).tokenizer.chat_template
     write_json(out / "base.json", {"sha256": file.sha256, "source": file.path, "chat_template": template})
@@ -114,7 +114,7 @@ def _modelfile(role: str, bundle: BundleManifest) -> str:
     """An Ollama Modelfile: https://docs.ollama.com/modelfile.
 
     Raises:
-        ValueError: no Modelfile can hold the role's prompt.
+        ValueError: a Modelfile cannot express the role's prompt.
     """
     prompt = bundle.system_prompts.get(role)
     file = bundle.adapter_files.get(role) or bundle.adapter_files.get(EVERY_ROLE)
@@ -137,7 +137,7 @@ def _command_line(bundle: BundleManifest) -> str:
         numbers = ", ".join(f"{number} is {named(name)}" for number, name in enumerate(bundle.adapter_files))
         hint = f'# Each request names its role\'s adapter, as "lora": [{{"id": N, "scale": 1.0}}]: {numbers}.\n'
     return (
-        "#!/bin/sh\n# Serves the tuned model with llama.cpp's own server; send the prompts of prompts.json.\n"
+        "#!/bin/sh\n# Serves the tuned model with llama.cpp's server; send the system prompts in prompts.json.\n"
         f'{hint}cd "$(dirname "$0")" || exit 1\n'
         f"exec llama-server --model {BASE_FILE} {loras} {several}"
         f"--parallel {parallel} --ctx-size {bundle.settings['context'] * parallel} "
@@ -151,7 +151,7 @@ def _stay(bundle: BundleManifest, decision: DecisionManifest) -> str:
         for role, made in decision.roles.items()
         if role not in (EVERY_ROLE, *bundle.roles)
     ]
-    return f"With the teacher stay: {', '.join(others)}." if others else "No role stays with the teacher."
+    return f"Roles that stay with the teacher: {', '.join(others)}." if others else "No role stays with the teacher."
 
 
 def _name(role: str) -> str:
@@ -172,13 +172,12 @@ def _adapter_line(name: str, adapter: AdapterManifest, bundle: BundleManifest) -
 
 
 def _modelfile_lines(bundle: BundleManifest, without: Mapping[str, str]) -> list[str]:
-    """What does not go without saying: names that are others in files' names, and roles that Ollama cannot serve."""
+    """Exceptions to mention: roles that have another name in file names, and roles that Ollama cannot serve."""
     other = [role for role in bundle.roles if file_part(role) != role]
     return [
-        *(f"- {_name(role)} is `{file_part(role)}` in the names of files" for role in other),
+        *(f"- {_name(role)} is `{file_part(role)}` in file names" for role in other),
         *(
-            f"- {_name(role)} has no Modelfile: {why}, so that Ollama would send another system prompt than the one "
-            "that was trained"
+            f"- {_name(role)} has no Modelfile: {why}, so Ollama would not send the system prompt that was trained"
             for role, why in without.items()
         ),
     ]
@@ -201,9 +200,7 @@ def _model_card(
             for arm in (summary.base, summary.arms[decision.ships])
         ]
         rows.append(f"| {_name(role)} | {rates[0]} | {rates[1]} | {decision.roles[role].verdict} |")
-    override = (
-        [f"**Exported against the verdict.** Reason given: {markdown(bundle.override)}", ""] if bundle.override else []
-    )
+    override = [f"**Exported despite the verdict.** Reason: {markdown(bundle.override)}", ""] if bundle.override else []
     return "\n".join(
         [
             "---",
@@ -213,16 +210,16 @@ def _model_card(
             "# Model card",
             "",
             *override,
-            f"Serves the roles: {', '.join(map(_name, bundle.roles))}. {_stay(bundle, decision)}",
+            f"Roles: {', '.join(map(_name, bundle.roles))}. {_stay(bundle, decision)}",
             "",
-            f"- base: {_file_name(bundle.base_path)}, SHA-256 `{bundle.base_sha256}`; its licence applies",
+            f"- base: {_file_name(bundle.base_path)}, SHA-256 `{bundle.base_sha256}`; its license applies",
             *(
                 [f"- the adapter was trained on {_file_name(plan.base_path)}, SHA-256 `{plan.base_sha256}`"]
                 if bundle.base_sha256 != plan.base_sha256
                 else []
             ),
             *(_adapter_line(name, adapter, bundle) for name in bundle.adapter_files),
-            f"- evaluated on {evaluation.rows} sealed rows through {engine}, the same files",
+            f"- these files were evaluated on {evaluation.rows} held-out test rows with {engine}",
             "",
             "| role | base | tuned | verdict |",
             "| --- | --- | --- | --- |",

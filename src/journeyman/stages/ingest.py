@@ -1,6 +1,7 @@
-"""ingest: log files → typed interactions without secrets, rejected rows, and what the logs say.
+"""ingest: log files → typed interactions without secrets, rejected rows, and statistics.
 
-Streams: memory does not grow with the logs. Interrupted or killed, it goes on after the last commit.
+Works in a stream: memory use does not grow with the logs. After an interruption or a kill, it resumes from the last
+commit.
 """
 
 from __future__ import annotations
@@ -36,13 +37,13 @@ _ROWS, _REJECTED = "interactions.jsonl.zst", "rejected.jsonl"
 _RESERVOIR = 200_000
 _REASONS = 100
 _MOST_ALIKE = 2_000
-"""Rejected rows of one source and reason that are written out; a compressed file of kilobytes can hold millions."""
+"""Rejected rows of one source and reason that are stored; a compressed file of kilobytes can contain millions."""
 _MOST_DETAIL = 300
-"""Characters of one detail of a reason."""
+"""The most characters of one detail of a reason."""
 _BATCH_BYTES = 1 << 20
 _TYPICAL_ROW = 3000
 _WORTH_WORKERS = 32 << 20
-"""Bytes of logs from which starting worker processes pays (they take a second)."""
+"""Bytes of logs from which starting worker processes pays off (it takes a second)."""
 
 
 def ingest(
@@ -54,20 +55,20 @@ def ingest(
     skipped: Mapping[str, int] | None = None,
     executor: Executor = LOCAL,
 ) -> IngestManifest:
-    """Reads every source into `out`, or goes on where an earlier call was stopped.
+    """Reads all sources into `out`, or resumes where an earlier call was stopped.
 
     Args:
-        skipped: files beside the sources that are no logs by their names → bytes; they are named in the result.
+        skipped: files next to the sources that are not logs by their names → bytes; listed in the result.
         executor: where large logs are parsed and redacted.
 
     Raises:
         UsageError: a source is missing, or data.format is unknown.
-        InputError: no source holds a single usable interaction.
-        InputChanged: a source changed while it was read.
-        Interrupted: asked to stop; what was read is kept.
+        InputError: no source contains a usable interaction.
+        InputChanged: a source changed while it was being read.
+        Interrupted: asked to stop; what was read so far is kept.
     """
     skipped = dict(skipped or {})
-    Reader(data)  # a wrong setting shall stop here, not in a worker
+    Reader(data)  # a wrong setting must fail here, not in a worker
     sizes = [source.path.stat().st_size if source.path.is_file() else 0 for source in sources]
     reporter.begin("ingest", sum(sizes), "bytes")
     with AppendLogs(out, (_ROWS, _REJECTED)) as outputs:
@@ -93,10 +94,10 @@ def ingest(
                 outputs.commit({**state, **tally.refused})
             if reporter.stop_requested:
                 raise Interrupted(
-                    f"stopped after row {made.rows} of {sources[made.source].name}", "Run it again to go on"
+                    f"stopped after row {made.rows} of {sources[made.source].name}", "Run it again to resume"
                 )
-        # Two counts that know nothing of each other: rows that left the files, and rows that became records.
-        assert handled == read.rows, f"{read.rows} rows were read, and {handled} became records"
+        # Two independent counts: rows that were read from files, and rows that became records.
+        assert handled == read.rows, f"{read.rows} rows were read, but {handled} became records"
         outputs.write(_REJECTED, refused.counted())
         outputs.commit({"source": len(sources), "rows": 0, "read": handled, "refused": {}, **tally.refused})
     outputs.remove_progress()
@@ -111,7 +112,7 @@ def ingest(
 
 @dataclass(frozen=True)
 class _Batch:
-    """Rows of one source; `rows` and `bytes_read` are counted from its beginning to the batch's end."""
+    """Rows of one source; `rows` and `bytes_read` count from its beginning to the end of the batch."""
 
     source: int
     name: str
@@ -128,7 +129,7 @@ _NoteKey = tuple[str, tuple[tuple[str, Detail], ...]]
 
 
 class _Seen(NamedTuple):
-    """What the tally needs of a record; `reason` is set where it was rejected: its key."""
+    """What the tally needs of a record; `reason` is the key of the reason if it was rejected."""
 
     role: str = ""
     teacher: str = ""
@@ -152,7 +153,7 @@ class _Made:
 
 
 class _Count:
-    """Rows that left the files."""
+    """Rows that were read from files."""
 
     def __init__(self, rows: int) -> None:
         self.rows = rows
@@ -166,7 +167,7 @@ def _batches(sources: Sequence[Source], first: int, skip: int, encoding: str, re
         rows, size, done = skipped, 0, 0
         unchanged = _Unchanged(sources[number].path)
         found = batches.joined(number, read_file(sources[number].path, skipped, encoding))
-        for row, done in unchanged.told(found):
+        for row, done in unchanged.checked(found):
             content.append(row)
             rows += 1
             read.rows += 1
@@ -181,13 +182,13 @@ def _batches(sources: Sequence[Source], first: int, skip: int, encoding: str, re
 
 
 class _Unchanged:
-    """Refuses a log that is written while it is read: its rows would be of no one state of the file."""
+    """Refuses a log that is written to while it is being read, because its rows would be inconsistent."""
 
     def __init__(self, path: Path) -> None:
         self._path, self._before = path, _state_of(path)
 
-    def told(self, rows: Iterator[tuple[Row, int]]) -> Iterator[tuple[Row, int]]:
-        """The rows; an error of reading them that comes of a change says that it does."""
+    def checked(self, rows: Iterator[tuple[Row, int]]) -> Iterator[tuple[Row, int]]:
+        """Yields the rows; if reading fails because the file changed, the error says so."""
         try:
             yield from rows
         except JourneymanError:
@@ -197,15 +198,15 @@ class _Unchanged:
     def check(self) -> None:
         now = _state_of(self._path)
         if now != self._before and self._before is not None:
-            what = f"{self._before[0]:,} bytes when it was opened, {now[0]:,} now" if now else "it is gone"
+            what = f"{self._before[0]:,} bytes when it was opened, {now[0]:,} now" if now else "it no longer exists"
             raise InputChanged(
-                f"{self._path}: changed while it was read ({what})",
-                "Let nothing write to it, or set data.sources to a copy, and run it again",
+                f"{self._path}: changed while it was being read ({what})",
+                "Make sure that nothing writes to it, or set data.sources to a copy, and run it again",
             )
 
 
 def _state_of(path: Path) -> tuple[int, int, int] | None:
-    """Size, time of change and place."""
+    """Size, modification time and inode."""
     try:
         found = path.stat()
     except OSError:
@@ -247,13 +248,13 @@ def _without_secrets(record: Rejected, redactor: Redactor) -> Rejected:
 
 
 def _key(reason: ReasonRecord) -> str:
-    """What reasons are counted by: code and details, without the place in the row or the file."""
+    """The key by which reasons are counted: code and details, without the position in the row or file."""
     details = {name: value for name, value in reason.details.items() if name != "at"}
     return json.dumps([reason.code, details], ensure_ascii=False)
 
 
 def _of_key(key: str) -> ReasonRecord:
-    """The reason of a key. A run that an older version began has sentences."""
+    """The reason of a key; in a run that an older version started, keys are sentences."""
     try:
         code, details = json.loads(key)
         return ReasonRecord(code=code, details=details)
@@ -265,10 +266,10 @@ _OTHERS = _key(OtherReasons().record())
 
 
 class _Refused:
-    """The rejected rows as they are written: of each source and reason the first ones, then one line for the rest.
+    """Writes rejected rows: for each source and reason the first ones, then one line that counts the others.
 
     Attributes:
-        state: key of a reason → how many rows of the source at hand, and where the last one is.
+        state: key of a reason → rows of the current source, and the position of the last one.
     """
 
     def __init__(self, source: int, state: dict[str, Any]) -> None:
@@ -289,11 +290,11 @@ class _Refused:
         return done + b"".join(lines)
 
     def counted(self) -> bytes:
-        """A line for each reason of which not every row was written; the next source begins anew."""
+        """A line for each reason with rows that were not stored; resets the counts for the next source."""
         lines = []
         for reason, (rows, line, source) in self.state.items():
             if (more := rows - _MOST_ALIKE) > 0:
-                text = f"{more:,} further rows, the last one here"
+                text = f"{more:,} more rows; this is the last one"
                 one = Rejected(source=source, line=line, reason=_of_key(reason), text=text, rows=more)
                 lines.append(row_bytes(one))
         self.state = {}
@@ -309,7 +310,7 @@ def _seen(record: Interaction | Rejected) -> _Seen:
 
 
 class _Group:
-    """Counts and durations of one role or teacher; beyond 200,000 durations a uniform sample stands for all."""
+    """Counts and durations of one role or teacher; of more than 200,000 durations, a uniform sample is kept."""
 
     def __init__(self) -> None:
         self.rows = self.successes = self.failures = self.n = 0
@@ -365,7 +366,7 @@ class _Tally:
 
     @property
     def refused(self) -> dict[str, Any]:
-        """What a commit keeps of it: not every rejected row is written out."""
+        """The counts that a commit must save, because not all rejected rows are stored."""
         return {"rejected": self.rejected, "reasons": self.reasons, "rejected_by": self.rejected_by}
 
     def first_reasons(self) -> str:
@@ -395,11 +396,11 @@ class _Tally:
 
 
 def _restored(out: Path, state: Mapping[str, Any]) -> _Tally:
-    """The tally of what an interrupted run has stored already."""
+    """The tally of what an interrupted run has already stored."""
     tally = _Tally()
     for row in read_rows(out / _ROWS, Interaction):
         tally.add(_seen(row))
     tally.rejected, tally.reasons = state["rejected"], Counter(state["reasons"])
-    older = Counter({Text.code: tally.rejected})  # its reasons had no codes
+    older = Counter({Text.code: tally.rejected})  # whose reasons had no codes
     tally.rejected_by = Counter(state["rejected_by"]) if "rejected_by" in state else older
     return tally

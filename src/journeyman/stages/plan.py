@@ -1,4 +1,4 @@
-"""plan: what training will cost, what looks wrong, and the decision rules, fixed before any result."""
+"""plan: what training will cost, warnings, and the rules of the decision, fixed before any result is seen."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ _FREE_SHARE = 0.9
 _MOST_GROUP = 8192
 _LONG_PROMPT = 512
 _WAYS = {
-    "keep": "the weights and every layer's activations stay in memory",
-    "recompute": "activations are computed again in the backward pass: half as much work again",
-    "stream": "as recompute, and the weights stay quantized in the file but for two layers",
+    "keep": "weights and activations of all layers stay in memory",
+    "recompute": "activations are recomputed in the backward pass, which takes 1.5 times the work",
+    "stream": "like recompute, and only two layers' weights are in memory; the others stay quantized in the file",
 }
 
 
@@ -41,10 +41,10 @@ def plan(
     out: Path,
     reporter: Reporter,
 ) -> PlanManifest:
-    """Measures the machine for half a second and writes plan.md beside the manifest.
+    """Measures the machine for half a second and writes plan.md next to the manifest.
 
     Args:
-        bases: the files of the base that may ship, the one that is trained on first.
+        bases: the base's files that may ship; the first is used in training.
     """
     base = bases[0]
     reporter.begin("plan", 1, "measurement")
@@ -102,7 +102,7 @@ def plan(
 
 @dataclass(frozen=True)
 class MemoryChoice:
-    """How training will use memory, and how much by the estimate."""
+    """The memory mode of training, and the estimated peak."""
 
     way: MemoryWay
     pack_tokens: int
@@ -111,15 +111,15 @@ class MemoryChoice:
 
 
 def choose_memory(size: TrainingSize, train: TrainConfig, step_tokens: int, prompt_tokens: float) -> MemoryChoice:
-    """The first way whose estimate fits.
+    """The first memory mode whose estimate fits.
 
     Args:
-        step_tokens: of an optimizer step; more than that is never computed at a time.
-        prompt_tokens: mean length of a prompt. Where it is long, rows share much of it, and a larger pack computes the
-            shared part for more of them at once.
+        step_tokens: tokens of an optimizer step; never more are computed at once.
+        prompt_tokens: mean length of a prompt. Long prompts usually have a common part, which a larger pack computes
+            once for more rows.
 
     Raises:
-        NoGo: none fits; training would end in the middle for want of memory.
+        NoGo: none fits; training would run out of memory.
     """
     limit = int(train.max_memory_gb * 1e9) if train.max_memory_gb else int(_FREE_SHARE * free_memory_bytes())
     ways: Sequence[MemoryWay] = get_args(MemoryWay) if train.memory == "auto" else (train.memory,)
@@ -133,7 +133,7 @@ def choose_memory(size: TrainingSize, train: TrainConfig, step_tokens: int, prom
             needed[way] = training_bytes(size, way, pack, group)
             if needed[way] > limit:
                 continue
-            # A larger group makes streamed weights less often; what a kill costs grows with it.
+            # With a larger group, weights are streamed less often, but a kill loses more work.
             while way == "stream" and group < min(step_tokens, _MOST_GROUP):
                 if training_bytes(size, way, pack, group + pack) > limit:
                     break
@@ -142,7 +142,7 @@ def choose_memory(size: TrainingSize, train: TrainConfig, step_tokens: int, prom
     tried = {f"{way}_gb": needed[way] / 1e9 if way in needed else None for way in get_args(MemoryWay)}
     raise NoGo(
         planning.TrainingDoesNotFit(limit / 1e9, **tried),
-        "Lower train.pack_tokens or curate.max_length, take a smaller base, or set train.max_memory_gb",
+        "Lower train.pack_tokens or curate.max_length, use a smaller base, or raise train.max_memory_gb",
     )
 
 
@@ -164,7 +164,8 @@ def _rules(dataset: DatasetManifest, config: Config, bases: Sequence[Path]) -> R
 
 
 def role_confidence(dataset: DatasetManifest, confidence: float, files: int) -> float:
-    """Bonferroni: the chance that an interval of any role, on any file, misses its truth stays below 1 - confidence."""
+    """Bonferroni correction: the chance that any interval, of any role on any file, misses the true value stays below
+    1 - confidence."""
     judged = sum(split.test > 0 for split in dataset.splits.values())
     return 1 - (1 - confidence) / (max(1, judged) * files)
 
@@ -210,11 +211,11 @@ def plan_text(plan: PlanManifest, config: Config) -> str:
         "",
         f"- base: {markdown(plan.base_path)} ({plan.base_parameters:,} parameters), SHA-256 {plan.base_sha256}",
         f"- trainable: {plan.trainable_parameters:,} parameters (rank {config.train.lora.rank})",
-        f"- steps: {plan.total_steps} ({plan.steps_per_epoch} an epoch), {plan.total_tokens:,} tokens",
-        f"- precision: {plan.precision}, matrix rate measured at {plan.matrix_gflops:.0f} GFLOP/s",
-        f"- time, estimated: {plan.estimated_train_s:.0f} s",
-        f"- way of training: {plan.memory} ({_WAYS[plan.memory]})",
-        f"- memory, estimated: {plan.estimated_train_memory_gb:.1f} GB to train, "
+        f"- steps: {plan.total_steps} ({plan.steps_per_epoch} per epoch), {plan.total_tokens:,} tokens",
+        f"- precision: {plan.precision}; measured rate of matrix products: {plan.matrix_gflops:.0f} GFLOP/s",
+        f"- estimated time: {plan.estimated_train_s:.0f} s",
+        f"- memory mode: {plan.memory} ({_WAYS[plan.memory]})",
+        f"- estimated memory: {plan.estimated_train_memory_gb:.1f} GB to train, "
         f"{plan.estimated_serve_memory_gb:.2f} GB to serve",
         "",
         "## Decision rules, fixed now",
@@ -223,19 +224,19 @@ def plan_text(plan: PlanManifest, config: Config) -> str:
         f"memory at most {rules.max_memory_gb:g} GB",
         f"- stretch: success at least {rules.stretch_success:.1%}, mean latency below "
         f"{rules.stretch_mean_latency_s:g} s",
-        f"- intervals at {rules.confidence:.0%} confidence over all roles, {rules.role_confidence:.2%} for each: a "
-        "success rule is passed or failed only where the whole interval lies on one side; so is the mean latency's",
+        f"- intervals at {rules.confidence:.0%} confidence over all roles, {rules.role_confidence:.2%} for each: the "
+        "rules for success and mean latency pass or fail only if the whole interval is on one side of the threshold",
         *(
             [f"- success at most {rules.margin:.1%} below the teacher's on the same rows"]
             if rules.margin is not None
             else []
         ),
         f"- no significant regression of more than {rules.regression_margin:.0%} in any part of the regression suite",
-        "- each further look at the same sealed rows is judged at half the error of the one before",
+        "- each additional look at the same held-out test set is judged at half the error rate of the previous one",
         *(
             [
-                f"- files that may ship: {', '.join(map(markdown, rules.files))}; the one on which most roles are to "
-                "be deployed does, the smallest where several are equal"
+                f"- files that may ship: {', '.join(map(markdown, rules.files))}; the one with most deployable roles "
+                "ships, the smallest one if there is a tie"
             ]
             if len(rules.files) > 1
             else []
@@ -244,7 +245,7 @@ def plan_text(plan: PlanManifest, config: Config) -> str:
         "",
         "## What the test rows can prove",
         "",
-        f"Chance of the verdict deploy where a role's true success is {plan.power_rate:.1%}, by its test rows alone:",
+        f"If a role's true success is {plan.power_rate:.1%}, its test rows give the verdict deploy with this chance:",
         "",
         *[f"- {markdown(named(role))}: {chance:.0%}" for role, chance in plan.power.items()],
         "",

@@ -1,4 +1,4 @@
-"""train: the plan, the training rows and the base → an adapter in two formats. It has no way to the sealed rows."""
+"""train: plan, training rows and base → an adapter in two formats. It has no access to the held-out test set."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ def train(
     out: Path,
     reporter: Reporter,
 ) -> AdapterManifest:
-    """Trains, or goes on from the newest checkpoint of the same fingerprint.
+    """Trains, or resumes from the newest checkpoint with the same fingerprint.
 
     Raises:
         Interrupted: asked to stop; the state is saved.
-        TrainingDiverged: the loss is not a number or runs away.
+        TrainingDiverged: the loss became NaN or exploded.
         DiskError: the disk is full.
         StaleArtifact: the checkpoint belongs to another run.
     """
@@ -66,7 +66,7 @@ def train(
             matrix_gflops=plan.matrix_gflops,
         )
         if name != EVERY_ROLE:
-            reporter.say(f"the adapter of {name}: {len(job.train)} rows to train, {len(job.val)} to validate")
+            reporter.say(f"adapter of {name}: {len(job.train)} training rows, {len(job.val)} validation rows")
         with closing(CpuEngine(decoder, config, recompute=plan.memory != "keep")) as engine:
             trainer = Trainer(job, engine, reporter)
             state = trainer.run()
@@ -95,7 +95,7 @@ def train(
 
 
 def render_rows(renderer: Renderer, rows: Sequence[Example]) -> list[Rendered]:
-    """Renders rows and proves the mask of each: see check_mask."""
+    """Renders rows and checks the loss mask of each: see check_mask."""
     rendered = [renderer.example(row) for row in rows]
     for row, one in zip(rows, rendered, strict=True):
         check_mask(row, one, renderer.terminator_id)
@@ -103,12 +103,12 @@ def render_rows(renderer: Renderer, rows: Sequence[Example]) -> list[Rendered]:
 
 
 def _proof(rows: Sequence[Example]) -> str:
-    """One line that says for which rows the mask was proven."""
+    """One line that says for which rows the loss mask was verified."""
     roles = Counter(row.role for row in rows)
     cut = sum(not row.ends for row in rows)
     shown = ", ".join(f"{role} {count}" for role, count in sorted(roles.items()))
-    ends = f"every terminator but those of {cut} cut answers" if cut else "every terminator"
-    return f"mask proven for {len(rows)} rows ({shown}): no prompt token trained, {ends} trained"
+    ends = f"every terminator except those of {cut} answers that are cut off" if cut else "every terminator"
+    return f"loss mask verified for {len(rows)} rows ({shown}): no prompt token carries loss, {ends} does"
 
 
 def _peak_memory_gb() -> float | None:

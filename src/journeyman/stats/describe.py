@@ -1,4 +1,4 @@
-"""Mean, median and percentile of measured values; None where there are none."""
+"""Mean, median and percentile of measured values; None if there are none."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ def mean(values: Sequence[float]) -> float | None:
 def bootstrap_mean(values: Sequence[float], confidence: float, resamples: int = 4000) -> tuple[float, float] | None:
     """The bootstrap-t interval of the mean (Efron, 1981, Canadian Journal of Statistics 9:2), with a fixed seed.
 
-    Plain percentiles of few values lie too close together; here each resample is judged by its own spread.
+    Percentile intervals of few values are too narrow; here each resample is scaled by its own spread.
 
     Returns:
-        None where the values are too few to have an interval of this confidence.
+        None if there are too few values for an interval of this confidence.
     """
     if len(values) < 3:
         return None

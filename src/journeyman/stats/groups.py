@@ -1,4 +1,4 @@
-"""Rows that belong together say less than as many rows apart: what they count as, and a paired test by groups."""
+"""Related rows say less than independent ones: how many rows they count as, and a paired test by groups."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ _EXACT_GROUPS, _DRAWS = 16, 20_000
 
 
 def effective_rows(sizes: Sequence[int]) -> float:
-    """Rows that these groups count as, if the rows of a group all turn out alike: n² / Σ m² (Kish, 1965).
+    """The number of independent rows that these groups count as: n² / Σ m² (Kish, 1965).
 
-    That is the cautious end. How alike they really are cannot be learned from the few rows that fail where nearly all
-    pass, which is where decisions are made.
+    This cautiously assumes that all rows of a group have the same outcome. How similar they really are cannot be
+    learned from few failures, and decisions are made when nearly all rows pass.
     """
     rows = sum(sizes)
     return rows * rows / sum(size * size for size in sizes) if rows else 0.0
@@ -26,11 +26,11 @@ def group_sizes(groups: Sequence[Hashable]) -> list[int]:
 
 
 def sign_flip(differences: Mapping[str, int]) -> float | None:
-    """The two-sided sign-flip test of wins less losses by group (Fisher, 1935).
+    """The two-sided sign-flip test of wins minus losses by group (Fisher, 1935).
 
-    If both arms are equally good, each group's difference could as well have been the other way round. All 2^g ways for
-    up to 16 groups, 20,000 random ones (with a fixed seed, and the observed way counted) beyond. With groups of one row
-    each it is the exact McNemar test. None where no group tells the arms apart.
+    If both arms are equally good, each group's difference could equally have had the other sign. All 2^g combinations
+    are tried for up to 16 groups, otherwise 20,000 random ones (with a fixed seed, plus the observed one). With groups
+    of one row each, it is the exact McNemar test. None if no group distinguishes the arms.
     """
     moved = np.array([value for value in differences.values() if value], dtype=np.int64)
     if not len(moved):
@@ -44,6 +44,7 @@ def sign_flip(differences: Mapping[str, int]) -> float | None:
 
 
 def one_sided_mcnemar(wins: int, losses: int) -> float | None:
-    """How likely it is to lose so many of the rows that tell two arms apart, if nothing was lost; None: none does."""
+    """The chance of at least this many losses among the rows on which two arms differ, if both are equally good; None
+    if they differ on no row."""
     n = wins + losses
     return sum(math.comb(n, k) for k in range(wins + 1)) / 2**n if n else None

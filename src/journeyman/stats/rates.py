@@ -1,4 +1,4 @@
-"""Intervals and tests of success rates, in plain arithmetic; checked against scipy in the tests."""
+"""Intervals and tests of success rates, without dependencies; the tests compare them with scipy."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ def wilson(passed: float, n: float, confidence: float) -> tuple[float, float]:
     """The Wilson score interval of a rate (Wilson, 1927). Counts may be fractions: see stats.groups.
 
     Raises:
-        ValueError: n is 0: there is no interval of nothing.
+        ValueError: n is 0.
     """
     if n <= 0:
         raise ValueError("an interval needs at least one row")
@@ -22,7 +22,7 @@ def wilson(passed: float, n: float, confidence: float) -> tuple[float, float]:
 
 
 def power(n: int, rate: float, threshold: float, confidence: float) -> float:
-    """The chance that the Wilson interval of n rows lies wholly at or above `threshold`, if the true rate is `rate`."""
+    """The chance that the whole Wilson interval of n rows is at or above `threshold`, if the true rate is `rate`."""
     least = next((passed for passed in range(n + 1) if n and wilson(passed, n, confidence)[0] >= threshold), None)
     if least is None:
         return 0.0
@@ -44,9 +44,9 @@ def paired_difference(wins: float, losses: float, n: float, confidence: float) -
 
 
 def mcnemar(wins: int, losses: int) -> float | None:
-    """The exact two-sided McNemar test: how likely so uneven a split is if both arms are equally good.
+    """The exact two-sided McNemar test: the chance of at least this uneven a split if both arms are equally good.
 
-    None where no row tells the arms apart.
+    None if the arms differ on no row.
     """
     n = wins + losses
     if n == 0:
@@ -56,7 +56,7 @@ def mcnemar(wins: int, losses: int) -> float | None:
 
 
 def kappa(both: int, neither: int, only_first: int, only_second: int) -> float | None:
-    """Agreement of two judges beyond chance (Cohen, 1960); None where chance alone would make them agree throughout."""
+    """Agreement of two judges beyond chance (Cohen, 1960); None if chance alone would make them always agree."""
     n = both + neither + only_first + only_second
     if not n:
         return None
@@ -66,9 +66,9 @@ def kappa(both: int, neither: int, only_first: int, only_second: int) -> float |
 
 
 def rows_needed(rate: float, threshold: float, confidence: float) -> int | None:
-    """Rows at which the Wilson interval of `rate` lies wholly on one side of `threshold`.
+    """The number of rows at which the whole Wilson interval of `rate` is on one side of `threshold`.
 
-    None where the rate is the threshold itself: no number of rows would tell.
+    None if the rate equals the threshold: then no number of rows is enough.
     """
     if rate == threshold:
         return None

@@ -1,4 +1,4 @@
-"""A run in another process: started without a terminal, looked at, and asked to stop. Nothing here prints."""
+"""Starts a run in the background, looks at it, and asks it to stop. Nothing here prints."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from journeyman.supervision.log import LOG
 
 _LOOK_S = 0.1
 _SETTLE_S = 1.5
-"""Most mistakes in a config file or a log show within this time, and are told where the user still looks."""
+"""Most errors in a config file or a log appear within this time, while the user is still looking at the terminal."""
 
 
 @dataclass(frozen=True)
 class Detached:
-    """A run that was started in a process of its own.
+    """A run that was started in a background process.
 
     Attributes:
-        code: its exit code where it has ended already, else None.
-        said: what it printed, where it ended with an error.
+        code: its exit code if it has already ended, otherwise None.
+        said: its output if it ended with an error.
     """
 
     pid: int
@@ -41,11 +41,11 @@ class Detached:
 
 @dataclass(frozen=True)
 class Look:
-    """What goes on in a folder, or how the last run ended there.
+    """What is running in a folder, or how the last run there ended.
 
     Attributes:
-        state: `starting` and `running` while a process holds the folder; `dead` where one was killed or crashed.
-        progress: what it tells, or told last; None where it tells nothing yet, and where nothing was ever run.
+        state: `starting` and `running` while a process holds the folder's lock; `dead` if it was killed or crashed.
+        progress: what it last reported; None if it has not reported anything yet, or nothing was ever run.
     """
 
     state: Literal["nothing", "starting", "running", "dead", "ended", "stopped", "failed"]
@@ -57,7 +57,7 @@ class Look:
 
 
 def look(folder: Path) -> Look:
-    """What is at work in the folder now."""
+    """The current state of the folder."""
     progress = read_progress(folder)
     busy = is_at_work(folder)
     if progress is None:
@@ -68,14 +68,14 @@ def look(folder: Path) -> Look:
 
 
 def start_detached(folder: Path, arguments: Sequence[str]) -> Detached:
-    """Starts `journeyman ARGUMENTS` in a session of its own, and returns once it is at work or has ended.
+    """Starts `journeyman ARGUMENTS` in its own session, and returns once it is running or has ended.
 
     Raises:
-        UsageError: a journeyman is at work in the folder already.
+        UsageError: a journeyman is already running in the folder.
     """
     if is_at_work(folder):
-        stop_it = f"journeyman stop --dir {shlex.quote(str(folder))}"
-        raise UsageError(f"{folder}: another journeyman is at work in this folder", stop_it)
+        stop_it = f"Stop it: journeyman stop --dir {shlex.quote(str(folder))}"
+        raise UsageError(f"{folder}: another journeyman is running in this folder", stop_it)
     log = folder / LOG
     with log.open("ab") as file:
         start = file.tell()
@@ -98,14 +98,14 @@ def start_detached(folder: Path, arguments: Sequence[str]) -> Detached:
 
 
 def ask_to_stop(folder: Path) -> int:
-    """Asks the process at work to save its state and end, and returns its number; `wait_for_end` waits for it.
+    """Asks the running process to save its state and exit, and returns its id; `wait_for_end` waits for it.
 
     Raises:
-        UsageError: nothing is at work, or it is on another machine or another user's.
+        UsageError: nothing is running, or the process is on another machine or belongs to another user.
     """
     if not is_at_work(folder):
         place = shlex.quote(str(folder))
-        raise UsageError(f"{folder}: no journeyman is at work here", f"Look: journeyman status --dir {place}")
+        raise UsageError(f"{folder}: no journeyman is running here", f"See: journeyman status --dir {place}")
     worker = worker_in(folder)
     if worker is None:
         raise UsageError(f"{folder}: locked, but the lock does not name the process", "Try again in a moment")
@@ -115,7 +115,7 @@ def ask_to_stop(folder: Path) -> int:
     try:
         os.kill(pid, signal.SIGTERM)
     except ProcessLookupError:
-        pass  # it ended by itself just now
+        pass  # it has just ended on its own
     except PermissionError as error:
         raise UsageError(
             f"{folder}: process {pid} belongs to another user", f"Stop it as that user: kill {pid}"
@@ -124,6 +124,6 @@ def ask_to_stop(folder: Path) -> int:
 
 
 def wait_for_end(folder: Path, pid: int) -> None:
-    """Returns once process `pid` of this machine no longer holds the folder."""
+    """Returns once the local process `pid` no longer holds the folder's lock."""
     while worker_in(folder) == (socket.gethostname(), pid):
         time.sleep(_LOOK_S)

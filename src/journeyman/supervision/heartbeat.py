@@ -1,7 +1,7 @@
-"""What a run tells other processes: .progress.json, written every two seconds.
+"""What a run reports to other processes: .progress.json, written every two seconds.
 
-The file outlives the process. Whether somebody is at work tells the folder's lock, which the system lets go when
-the process dies, however it died: a file that says "running" in a folder without a lock is a dead run's.
+The file outlives the process. Whether a process is running is known by the folder's lock, which the system releases
+however the process ends: if the file says "running" but nothing holds the lock, the run is dead.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _BEAT_S = 2.0
 
 
 class Progress(BaseModel):
-    """What the process at work does now, or what it did last. Times are seconds since 1970."""
+    """What the process is doing, or did last. Times are in seconds since 1970."""
 
     pid: int
     process_started: float
@@ -45,16 +45,16 @@ class Progress(BaseModel):
 
     @property
     def left_s(self) -> float | None:
-        """Seconds until the task is done, at its own pace so far; None where that cannot be told yet."""
+        """Seconds until the task is done at its pace so far; None if there is no pace yet."""
         gained, took = self.done - (self.begun_done or 0.0), self.moved - self.begun
         return (self.total - self.done) * took / gained if gained > 0 and took > 0 else None
 
 
 class Heartbeat:
-    """A listener that writes from the first sign of work on; a process that was refused the folder never writes.
+    """A listener that writes from the first event on; a process that did not get the folder's lock never writes.
 
     Args:
-        command: what the user types to go on.
+        command: what the user types to resume.
     """
 
     def __init__(self, folder: Path, command: str) -> None:
@@ -92,11 +92,11 @@ class Heartbeat:
 
     def _advance(self, done: float, note: str) -> None:
         self.progress.done, self.progress.note, self.progress.moved = done, note, time.time()
-        if self.progress.begun_done is None:  # what an earlier run had done already
+        if self.progress.begun_done is None:  # the part that an earlier run had done
             self.progress.begun_done = done
 
     def _end(self, end: RunEnded) -> None:
-        """The last beat."""
+        """Writes the final state."""
         if self._thread is None:
             return
         self.progress.words = end.words or self.progress.words
@@ -124,7 +124,7 @@ class Heartbeat:
 
 
 def read_progress(folder: Path) -> Progress | None:
-    """What stands in the folder; None where nothing was ever run there, or the file is damaged."""
+    """The progress in the folder; None if nothing was ever run there, or the file is damaged."""
     try:
         return read_model(folder / PROGRESS, Progress)
     except InputError:

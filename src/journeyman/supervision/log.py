@@ -1,4 +1,4 @@
-"""journeyman.log in the run's folder: every line that a run says, with its time."""
+"""journeyman.log in the run's folder: every message of a run, with its time."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ LOG = "journeyman.log"
 
 
 class LogFile:
-    """A listener. A process that was refused the folder says nothing before it ends, and so never writes."""
+    """A listener that writes the log. A process that did not get the folder's lock says nothing, so it never writes."""
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / LOG
@@ -37,11 +37,11 @@ class LogFile:
             with self._path.open("a", encoding="utf-8") as file:
                 file.write(f"{datetime.now():%Y-%m-%d %H:%M:%S} {plain(text)}\n")
         except OSError:
-            pass  # a full disk is reported by the work itself
+            pass  # the work itself reports a full disk
 
 
 def last_lines(folder: Path, count: int) -> list[str]:
-    """The end of the log."""
+    """The last lines of the log."""
     try:
         with (folder / LOG).open("rb") as file:
             file.seek(max(0, file.seek(0, os.SEEK_END) - 20_000))

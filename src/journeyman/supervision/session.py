@@ -1,4 +1,4 @@
-"""The events of one run, heard by the files that other processes read."""
+"""Passes the events of a run to the files that other processes read."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from journeyman.supervision.log import LogFile
 
 
 class SupervisedEvents(Events):
-    """A reporter for run_pipeline whose events reach the heartbeat and the log, then whoever subscribes.
+    """A reporter for run_pipeline that passes events to the heartbeat and the log, then to other subscribers.
 
     Args:
-        folder: the run's.
-        command: what the user types to go on.
+        folder: the run's folder.
+        command: what the user types to resume.
     """
 
     def __init__(self, folder: Path, command: str) -> None:
@@ -26,7 +26,7 @@ class SupervisedEvents(Events):
 
     @contextmanager
     def until_the_end(self) -> Iterator[None]:
-        """Tells RunEnded when the work within ends, however it does."""
+        """Reports RunEnded when the block ends, however it ends."""
         try:
             yield
         except (Interrupted, KeyboardInterrupt) as stop:

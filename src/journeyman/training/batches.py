@@ -1,8 +1,8 @@
-"""Which rows an optimizer step takes, and how they are packed.
+"""Selects the rows of an optimizer step and packs them.
 
-The order is a function of seed and epoch alone, so a resumed run needs no reader state. Packing does not
-change the result but for the order of sums: segments do not see each other, the loss is averaged over the labels
-of the step, and what the prompts of some rows begin with alike is computed once, for it is the same for all.
+The order depends only on seed and epoch, so a resumed run needs no reader state. Packing changes nothing except the
+order of sums: segments do not attend to each other, the loss is averaged over the labels of the step, and the common
+beginning of several prompts is computed once, because it is the same for all of them.
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ from journeyman.rendering.renderer import Rendered
 
 PACK_TOKENS = 2048
 _LEAST_SHARED = 16
-"""Tokens; a shorter common beginning is not worth a segment of its own."""
+"""Tokens; a shorter common beginning is not worth its own segment."""
 
 
 @dataclass(frozen=True)
 class Pack:
-    """Segments laid end to end: common beginnings and whole rows first, then what follows a common beginning.
+    """Concatenated segments: first common beginnings and whole rows, then the continuations of common beginnings.
 
     Attributes:
         ids_T: token ids.
         lengths: tokens of each segment; they add up to T.
-        prefixes: for each segment the number of the segment that it goes on from, or -1.
+        prefixes: for each segment, the number of the segment that it continues, or -1.
         source_L: positions whose hidden state predicts a label.
-        labels_L: the labels: every answer token, and the terminator of every answer that was not cut.
-        weights_L: of each label in the loss.
-        row_tokens: tokens of all rows; more than T where rows share a beginning.
+        labels_L: the labels: every answer token, and the terminator of every answer that is not cut off.
+        weights_L: the weight of each label in the loss.
+        row_tokens: tokens of all rows; more than T if rows share a beginning.
     """
 
     ids_T: Tensor
@@ -45,7 +45,7 @@ class Pack:
 
     @property
     def label_weight(self) -> float:
-        """The weights of all labels, added."""
+        """The sum of the weights of all labels."""
         return self.weights_L.sum().item()
 
 
@@ -58,7 +58,7 @@ class _Family:
 
     @property
     def tokens(self) -> int:
-        """Computed, with the common beginning once."""
+        """Computed tokens, counting the common beginning once."""
         return self.shared + sum(len(row.ids) - self.shared for row in self.rows)
 
 
@@ -67,7 +67,7 @@ def steps_per_epoch(rows: int, rows_per_step: int) -> int:
 
 
 def rows_of_step(step: int, rows: int, rows_per_step: int, seed: int) -> list[int]:
-    """Row numbers of optimizer step `step`, counted from 0 over all epochs."""
+    """The row numbers of optimizer step `step`, which is counted from 0 over all epochs."""
     epoch, place = divmod(step, steps_per_epoch(rows, rows_per_step))
     order = list(range(rows))
     random.Random(f"{seed}/{epoch}").shuffle(order)
@@ -75,9 +75,9 @@ def rows_of_step(step: int, rows: int, rows_per_step: int, seed: int) -> list[in
 
 
 def pack(rows: Sequence[Rendered], pack_tokens: int) -> list[Pack]:
-    """Packs rows into at most `pack_tokens` computed tokens each; a row longer than that gets a pack of its own.
+    """Makes packs of at most `pack_tokens` computed tokens; a longer row gets its own pack.
 
-    Rows that share a beginning lie in one pack where they fit; the longest come first, so that neighbours have
+    Rows that share a beginning are in the same pack if they fit. The longest come first, so that neighbors have
     similar lengths.
     """
     parts = [part for family in _families(rows) for part in _parts_that_fit(family, pack_tokens)]
@@ -93,7 +93,7 @@ def pack(rows: Sequence[Rendered], pack_tokens: int) -> list[Pack]:
 
 
 def _families(rows: Sequence[Rendered]) -> list[_Family]:
-    """Rows in families, so that much is shared: in the order of their tokens, as long as the next row saves more."""
+    """Groups rows by common beginnings: in token order, a row joins the last family as long as that saves more."""
     families: list[_Family] = []
     for row in sorted(rows, key=lambda r: r.ids):
         if families:
@@ -109,13 +109,13 @@ def _families(rows: Sequence[Rendered]) -> list[_Family]:
 
 
 def _common(one: Rendered, other: Rendered) -> int:
-    """Tokens that two prompts begin with alike, short of the last: its hidden state predicts the first label."""
+    """The number of common leading tokens of two prompts, without the last, which predicts the first label."""
     most = min(one.prompt_tokens, other.prompt_tokens) - 1
     return next((place for place in range(most) if one.ids[place] != other.ids[place]), most)
 
 
 def _parts_that_fit(family: _Family, pack_tokens: int) -> list[_Family]:
-    """The family, longest row first, in parts that fit into a pack."""
+    """Splits a family, longest row first, into parts that fit in a pack."""
     parts: list[list[Rendered]] = []
     room = 0
     for row in sorted(family.rows, key=lambda r: -len(r.ids)):
@@ -141,7 +141,7 @@ def _lay_out(families: Sequence[_Family]) -> Pack:
         prefixes.append(prefix)
 
     def label(row: Rendered, before: int) -> None:
-        """Notes the labels of the row just laid down, of which `before` tokens lie elsewhere."""
+        """Adds the labels of the row just laid out, of which the first `before` tokens are elsewhere."""
         start = len(ids) - len(row.ids)
         assert row.prompt_tokens > before, "the position before the first label must be the row's own"
         source.extend(range(start + row.prompt_tokens - 1, len(ids) - 1))

@@ -1,7 +1,7 @@
-"""The full training state on disk: safetensors and JSON, whole or absent.
+"""The full training state on disk: safetensors and JSON, complete or absent.
 
-A checkpoint is written into a hidden folder, synced, and renamed; its state.json carries the hash of the
-tensors and one of itself. The reader takes the newest one that verifies.
+A checkpoint is written to a hidden folder, synced and renamed; its state.json contains the hash of the tensors and
+its own. The reader takes the newest checkpoint that verifies.
 """
 
 from __future__ import annotations
@@ -37,16 +37,16 @@ _TENSORS = "state.safetensors"
 
 
 class TrainingState(BaseModel):
-    """Everything but the tensors: with it a resumed run repeats the uninterrupted one bit for bit."""
+    """Everything except the tensors. With it, a resumed run is bit-identical to an uninterrupted one."""
 
     model_config = ConfigDict(extra="forbid")
 
     fingerprint: str
-    engine: str = ""  # its identity; "" in those of version 0.5.0 and before
+    engine: str = ""  # its identity; "" in versions up to 0.5.0
     step: int = 0
     tokens: int = 0
     train_s: float = 0.0
-    packs_done: int = 0  # of the step at hand, whose gradients lie beside the adapter
+    packs_done: int = 0  # of the current step, whose gradients are saved with the adapter
     step_loss: float = 0.0
     step_s: float = 0.0
     losses: list[float] = []  # of the first and the last few steps
@@ -57,17 +57,17 @@ class TrainingState(BaseModel):
     gain_loss: float | None = None
     finished: bool = False
     tensors_sha256: str = ""
-    state_sha256: str = ""  # of all else here; "" in those of version 0.4.0 and before
+    state_sha256: str = ""  # of everything else here; "" in versions up to 0.4.0
 
 
 def save_checkpoint(folder: Path, state: TrainingState, tensors: dict[str, Tensor]) -> None:
-    """Saves state and tensors as `folder/step-N.M`, the M-th of step N. No checkpoint is ever written over.
+    """Saves state and tensors as `folder/step-N.M`, the M-th of step N. No checkpoint is ever overwritten.
 
     Raises:
-        DiskError: the disk is full; the last good checkpoint stays.
+        DiskError: the disk is full; the last good checkpoint remains.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    remove_leftovers(folder, below=False)  # what a kill left of an earlier one
+    remove_leftovers(folder, below=False)  # left by a process that was killed while saving
     staged = folder / f".tmp-{state.step}-{os.getpid()}"
     before = [serial for step, serial in map(_numbers, checkpoints(folder)) if step == state.step]
     target = folder / f"step-{state.step:06d}.{max(before, default=0) + 1}"
@@ -101,25 +101,25 @@ def load_checkpoint(folder: Path) -> tuple[TrainingState, dict[str, Tensor]] | N
 
 
 def damaged_files(checkpoint: Path) -> list[Path]:
-    """The files of a checkpoint that are not as they were written; the state where it cannot be read."""
-    told, tensors = (checkpoint / name for name in FILES)
+    """The files of a checkpoint that have changed since they were written; the state file if it cannot be read."""
+    state_file, tensors = (checkpoint / name for name in FILES)
     try:
-        state, written = read_model(told, TrainingState), told.read_bytes()
+        state, written = read_model(state_file, TrainingState), state_file.read_bytes()
     except (InputError, OSError):
-        return [told]
+        return [state_file]
     if state.state_sha256 and _own_hash(written.replace(state.state_sha256.encode(), b"")) != state.state_sha256:
-        return [told]
+        return [state_file]
     return [] if tensors.is_file() and sha256_of(tensors) == state.tensors_sha256 else [tensors]
 
 
 def holds_own_hash(checkpoint: Path) -> bool:
-    """Whether its state was written with a hash of itself, which version 0.4.0 and before did not."""
+    """Whether the state file contains its own hash, which versions up to 0.4.0 did not write."""
     written = (checkpoint / FILES[0]).read_bytes()
     return b'"state_sha256"' in written and b'"state_sha256": ""' not in written
 
 
 def _sealed(state: TrainingState) -> bytes:
-    """The state as its file holds it: its own hash is that of the bytes with no hash in its place."""
+    """The content of the state file; its own hash is that of the bytes with an empty string in place of the hash."""
     blank = f"{state.model_copy(update={'state_sha256': ''}).model_dump_json(indent=2)}\n".encode()
     return blank.replace(b'"state_sha256": ""', f'"state_sha256": "{_own_hash(blank)}"'.encode())
 
@@ -129,7 +129,7 @@ def _own_hash(written: bytes) -> str:
 
 
 def checkpoints(folder: Path) -> list[Path]:
-    """The checkpoints in a folder, the newest first; what else lies there is left alone."""
+    """The checkpoints in a folder, newest first; other files are ignored."""
     found = [path for path in folder.glob("step-*") if path.is_dir() and _NAME.fullmatch(path.name)]
     return sorted(found, key=_numbers, reverse=True)
 

@@ -1,4 +1,4 @@
-"""The engine of one process on the processor: torch's fused AdamW, gradients kept or recomputed.
+"""The training engine for one process on the CPU: torch's fused AdamW, with activations kept or recomputed.
 
 AdamW: Loshchilov & Hutter, 2017 (arXiv 1711.05101).
 """
@@ -23,10 +23,10 @@ _MOMENTS = ("step", "exp_avg", "exp_avg_sq")
 
 
 class CpuEngine:
-    """An engine.TrainingEngine; the same numbers bit for bit whether activations are kept or recomputed.
+    """An engine.TrainingEngine; the numbers are bit-identical whether activations are kept or recomputed.
 
     Args:
-        recompute: compute each layer again in the backward pass instead of keeping its activations.
+        recompute: recompute each layer in the backward pass instead of keeping its activations.
     """
 
     def __init__(self, decoder: Decoder, config: TrainConfig, *, recompute: bool = False) -> None:

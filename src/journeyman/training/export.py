@@ -1,7 +1,7 @@
 """Writes the adapter in `peft`'s format and as a GGUF adapter for llama.cpp.
 
-Nothing is merged: both files hold the same A and B. Llama-family GGUF files store q and k with interleaved
-rotary pairs, so the rows of B are reordered there (models.weights.to_interleaved).
+Nothing is merged: both files contain the same A and B. GGUF files of the Llama family store q and k with interleaved
+rotary pairs, so the rows of B are reordered for them (models.weights.to_interleaved).
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from journeyman.training.tensors import save_tensors
 
 
 def write_peft(adapter: Adapter, base_name: str, folder: Path) -> None:
-    """adapter_model.safetensors and adapter_config.json, as `peft.PeftModel.from_pretrained` reads them.
+    """Writes adapter_model.safetensors and adapter_config.json, as `peft.PeftModel.from_pretrained` reads them.
 
     Raises:
-        DiskError: the disk is full or the folder cannot be written.
+        DiskError: the disk is full or the folder cannot be written to.
     """
     tensors = {name: value.detach().contiguous() for name, value in adapter.parameters.items()}
     staged = folder / f".adapter_model.{os.getpid()}.tmp"
@@ -54,12 +54,12 @@ def write_peft(adapter: Adapter, base_name: str, folder: Path) -> None:
 
 
 def write_gguf(adapter: Adapter, path: Path) -> None:
-    """A GGUF adapter: per target `blk.N.NAME.weight.lora_a` and `.lora_b`, in float32.
+    """Writes a GGUF adapter: for each target `blk.N.NAME.weight.lora_a` and `.lora_b`, in float32.
 
     Source: ggml-org/llama.cpp, src/llama-adapter.cpp (keys and names that its loader requires).
 
     Raises:
-        DiskError: the disk is full or the folder cannot be written.
+        DiskError: the disk is full or the folder cannot be written to.
     """
     staged = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:

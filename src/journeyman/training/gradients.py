@@ -1,9 +1,9 @@
-"""The loss of some packs and its gradients, in one of two ways that give the same numbers, bit for bit.
+"""Computes the loss of some packs and its gradients, in one of two ways with bit-identical results.
 
-`keep` holds every layer's activations until the backward pass. `recompute` holds only what enters each layer
-and computes the layer again when its gradient is due (Chen et al., 2016, arXiv 1604.06174): half as much work
-again, a small part of the memory. It goes layer by layer over all packs, so that weights which are made on
-demand (models.weights.StreamedWeights) are made twice a call, however many packs there are.
+`keep` keeps every layer's activations for the backward pass. `recompute` keeps only the input of each layer and
+recomputes the layer when its gradient is needed (Chen et al., 2016, arXiv 1604.06174): 1.5 times the work with a
+fraction of the memory. It goes layer by layer over all packs, so that weights that are loaded on demand
+(models.weights.StreamedWeights) are loaded twice per call, regardless of the number of packs.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from journeyman.training.engine import Heard
 
 @dataclass(frozen=True)
 class AdaptedPack:
-    """A pack with the adapter as it acts on it (its own dropout)."""
+    """A pack with the adapter that applies to it, including the pack's own dropout."""
 
     pack: Pack
     lora: Sequence[LayerLora]
 
 
 def keep(decoder: Decoder, parts: Sequence[AdaptedPack], labels: float, heard: Heard) -> float:
-    """Adds the gradients of the summed loss over `labels` to the adapter, and returns that loss."""
+    """Adds the gradients of the summed loss divided by `labels` to the adapter, and returns that loss."""
     total, before = 0.0, 0
     for part in parts:
         tokens = part.pack.row_tokens
@@ -46,7 +46,7 @@ def keep(decoder: Decoder, parts: Sequence[AdaptedPack], labels: float, heard: H
 
 
 def recompute(decoder: Decoder, parts: Sequence[AdaptedPack], labels: float, heard: Heard) -> float:
-    """As `keep`, with the memory of one layer's activations of one pack, and of what enters each layer."""
+    """Like `keep`, with memory for the activations of one layer and pack, and for the input of each layer."""
     layers, done = decoder.weights.layers, 0.0
 
     def moved(part: AdaptedPack, share: float) -> None:
@@ -82,7 +82,7 @@ def recompute(decoder: Decoder, parts: Sequence[AdaptedPack], labels: float, hea
             y = decoder.block(x, layer, part.lora[index], layout, at_L)
             y.backward(gradients[place])  # type: ignore[no-untyped-call]
             gradients[place] = x.grad
-            states[place] = x = y = None  # type: ignore[assignment,call-overload]  # frees them before the next
+            states[place] = x = y = None  # type: ignore[assignment,call-overload]  # frees them before the next pack
             moved(part, 0.75)
     return total
 

@@ -1,4 +1,4 @@
-"""What the processor is good at, measured, and the allocator's setting."""
+"""Measures the processor, and sets up threads and the memory allocator."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
 
 
 def keep_freed_memory() -> bool:
-    """Tells glibc to keep freed memory instead of handing it back; True where that worked.
+    """Tells glibc to keep freed memory instead of returning it to the system; True if that worked.
 
-    On a virtual machine the first touch of a page is slow, and each handed-back tensor is touched anew.
+    On a virtual machine the first access to a page is slow, and returned memory must be accessed again as new pages.
     """
     if sys.platform != "linux":
         return False
@@ -28,7 +28,7 @@ def keep_freed_memory() -> bool:
 
 
 def free_memory_bytes() -> int:
-    """What can still be had: of the machine, or of the control group where that is less."""
+    """Free memory of the machine, or of the control group if that is less."""
     free = psutil.virtual_memory().available
     group = Path("/sys/fs/cgroup")
     try:
@@ -40,14 +40,14 @@ def free_memory_bytes() -> int:
 
 
 def use_threads(threads: int | None) -> int:
-    """Sets torch's threads: as configured, else one for each physical core."""
+    """Sets torch's number of threads: as configured, or one for each physical core."""
     count = threads or psutil.cpu_count(logical=False) or 1
     torch.set_num_threads(count)
     return count
 
 
 def compute_dtype(precision: str) -> torch.dtype:
-    """bfloat16 where the processor multiplies it natively; without that it is a cliff, so float32."""
+    """bfloat16 if the processor multiplies it natively; otherwise float32, because emulated bfloat16 is very slow."""
     if precision == "auto":
         return torch.bfloat16 if _has_native_bfloat16() else torch.float32
     return {"float32": torch.float32, "bfloat16": torch.bfloat16}[precision]
@@ -60,7 +60,7 @@ def _has_native_bfloat16() -> bool:
 
 
 def matrix_gflops(dtype: torch.dtype, size: int = 1024, seconds: float = 0.4) -> float:
-    """The measured rate of square matrix products, in 10^9 operations a second."""
+    """The measured rate of square matrix products, in 10^9 operations per second."""
     left, right = torch.randn(size, size).to(dtype), torch.randn(size, size).to(dtype)
     left @ right
     start, count = time.perf_counter(), 0

@@ -1,8 +1,8 @@
 """The training loop: rows → packs → loss → clipped step, with schedule, validation, early stopping and checkpoints.
 
-It knows no device: what computes is an `engine.TrainingEngine`. The loss of a step is the weighted mean over all
-labelled tokens of its rows, however they are packed. No random state is kept: the order of the rows and
-what dropout strikes out are functions of the seed and the step.
+It is independent of the device: an `engine.TrainingEngine` does the computing. The loss of a step is the weighted mean
+over all labels of its rows, however they are packed. No random state is kept: row order and dropout depend only on the
+seed and the step.
 """
 
 from __future__ import annotations
@@ -29,17 +29,17 @@ from journeyman.training.metrics import Metrics
 _VALIDATIONS_PER_EPOCH = 2
 _BEST = "best/"
 _DIVERGED, _WINDOW = 2.0, 5
-"""Nats by which the median loss of that many steps may lie above that of the first as many."""
+"""Nats by which the median loss of the last `_WINDOW` steps may exceed that of the first ones."""
 
 
 @dataclass(frozen=True)
 class TrainingJob:
-    """On what is trained, how, and where the state lies.
+    """What to train on, how, and where to keep the state.
 
     Attributes:
         pack_tokens: the most computed tokens of a pack.
-        group_tokens: tokens that the engine is given at a time; a checkpoint can lie between two groups.
-        matrix_gflops: the device's measured rate, of which the metrics give the share.
+        group_tokens: tokens that the engine gets at once; a checkpoint is possible between two groups.
+        matrix_gflops: the device's measured rate, for the share of peak in the metrics.
     """
 
     train: Sequence[Rendered]
@@ -53,13 +53,13 @@ class TrainingJob:
 
 
 class Trainer:
-    """One run. `run()` returns when the best adapter is in `self.best`, under `peft`'s names.
+    """One training run. When `run()` returns, the best adapter is in `self.best`, under `peft`'s names.
 
     Raises (from `run`):
-        Interrupted: the person asked to stop; the state is saved.
-        TrainingDiverged: the loss is not a number or runs away.
+        Interrupted: the user asked to stop; the state is saved.
+        TrainingDiverged: the loss became NaN or exploded.
         DiskError: the disk is full.
-        StaleArtifact: the checkpoint is another run's or another engine's.
+        StaleArtifact: the checkpoint was made by another run or another engine.
     """
 
     def __init__(self, job: TrainingJob, engine: TrainingEngine, reporter: Reporter) -> None:
@@ -99,7 +99,7 @@ class Trainer:
 
     @property
     def late_loss(self) -> float | None:
-        """The median loss of the last steps; None before the first."""
+        """The median loss of the last steps; None before the first step."""
         return statistics.median(self.state.losses[-_WINDOW:]) if self.state.losses else None
 
     def _begin(self) -> None:
@@ -127,7 +127,7 @@ class Trainer:
         self._update(chosen, packs)
 
     def _update(self, chosen: Sequence[int], packs: Sequence[Pack]) -> None:
-        """The optimizer's step, once all gradients are there."""
+        """Takes the optimizer's step, once all gradients are computed."""
         start, config, state = time.perf_counter(), self.job.config, self.state
         loss = state.step_loss
         norm = self.engine.clip(config.max_grad_norm)
@@ -159,29 +159,29 @@ class Trainer:
 
     def _refuse_runaway(self, loss: float, norm: float, chosen: Sequence[int]) -> None:
         at = f"step {self.state.step + 1}"
-        mend = "Lower train.learning_rate, or set train.precision = 'float32', then journeyman run --redo"
+        remedy = "Lower train.learning_rate, or set train.precision = 'float32', then: journeyman run --redo"
         if not math.isfinite(loss) or not math.isfinite(norm):
-            raise TrainingDiverged(f"{at}: loss {loss}, gradient norm {norm}, rows {chosen} of train.jsonl", mend)
+            raise TrainingDiverged(f"{at}: loss {loss}, gradient norm {norm}, rows {chosen} of train.jsonl", remedy)
         losses = self.state.losses
         losses.append(loss)
         del losses[_WINDOW:-_WINDOW]
         first, last = statistics.median(losses[:_WINDOW]), statistics.median(losses[-_WINDOW:])
         if len(losses) >= 2 * _WINDOW and last > first + _DIVERGED:
             raise TrainingDiverged(
-                f"{at}: the loss runs away, from {first:.2f} in the first {_WINDOW} steps to {last:.2f} in the last "
+                f"{at}: the loss exploded, from {first:.2f} in the first {_WINDOW} steps to {last:.2f} in the last "
                 f"{_WINDOW}; rows {chosen} of train.jsonl",
-                mend,
+                remedy,
             )
 
     def _operations(self, packs: Sequence[Pack]) -> int:
-        """Of the frozen matrices: forward and input gradient, the head at labels only."""
+        """Operations of the frozen matrices: forward and input gradient; of the head, at labels only."""
         geometry = self.engine.geometry
         head = geometry.vocab * geometry.hidden
         tokens, labels = sum(len(p.ids_T) for p in packs), sum(len(p.labels_L) for p in packs)
         return 4 * ((geometry.linear_parameters - head) * tokens + head * labels)
 
     def _group_size(self, packs: Sequence[Pack]) -> int:
-        """Packs of the next group: as many as group_tokens holds, and at least one."""
+        """The number of packs in the next group: as many as fit in group_tokens, but at least one."""
         size, room = 1, self.job.group_tokens - len(packs[0].ids_T)
         while size < len(packs) and len(packs[size].ids_T) <= room:
             room -= len(packs[size].ids_T)
@@ -189,7 +189,7 @@ class Trainer:
         return size
 
     def _heard(self, before: float) -> Heard:
-        """Moves the bar within a step, and stops the work where the person asked for it."""
+        """Reports progress within a step, and stops the work if the user asked for it."""
         last = f" loss {self.state.losses[-1]:.3f}" if self.state.losses else ""
         note = f"step {self.state.step + 1}/{self.total_steps}{last}"
 
@@ -206,7 +206,7 @@ class Trainer:
         return due and self.state.packs_done == 0 and self.state.validated_step < self.state.step
 
     def _validate(self) -> None:
-        """Measures the validation loss, keeps the best adapter, and ends the run where patience is out."""
+        """Measures the validation loss, keeps the best adapter, and ends training when patience runs out."""
         state, config = self.state, self.job.config
         if not self.job.val:
             state.validated_step = state.step
@@ -245,13 +245,13 @@ class Trainer:
         state, tensors = loaded
         if state.fingerprint != self.job.fingerprint:
             raise StaleArtifact(
-                f"{self.job.folder}: the checkpoint belongs to another run", "Run journeyman run --redo"
+                f"{self.job.folder}: the checkpoint belongs to another run", "Train again: journeyman run --redo"
             )
         mine = self.engine.identity()
         if state.engine not in ("", mine):
             raise StaleArtifact(
                 f"{self.job.folder}: the checkpoint was made by the engine '{state.engine}', this one is '{mine}'",
-                "Go on where that engine is, or run journeyman run --redo",
+                "Resume on a machine with that engine, or train again: journeyman run --redo",
             )
         self.state = state.model_copy(update={"engine": mine})
         self.best = {name.removeprefix(_BEST): value for name, value in tensors.items() if name.startswith(_BEST)}
@@ -261,7 +261,7 @@ class Trainer:
 
 
 def learning_rate(step: int, total_steps: int, config: TrainConfig) -> float:
-    """The rate of optimizer step `step` (from 0): linear warm-up to the peak, then cosine or linear to zero."""
+    """The learning rate of optimizer step `step` (from 0): linear warm-up, then cosine or linear decay to zero."""
     if step < config.warmup_steps:
         return config.learning_rate * (step + 1) / config.warmup_steps
     share = (step - config.warmup_steps) / max(1, total_steps - config.warmup_steps)

@@ -1,6 +1,6 @@
 """The trainable adapter: float32 masters of A and B for every target of every layer.
 
-Hu et al., 2021 (arXiv 2106.09685): A starts random, B starts at zero, so training starts at the base model.
+Hu et al., 2021 (arXiv 2106.09685): A starts random, B starts at zero, so training starts from the base model.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Adapter:
         for layer in range(geometry.layers):
             for module in config.targets:
                 rows, columns = geometry.module_shape(module)
-                # peft's start: kaiming_uniform with a = sqrt(5), that is U(-1/sqrt(in), 1/sqrt(in)).
+                # peft's initialization: kaiming_uniform with a = sqrt(5), that is U(-1/sqrt(in), 1/sqrt(in)).
                 bound = 1 / math.sqrt(columns)
                 a_RI = torch.empty(config.rank, columns).uniform_(-bound, bound, generator=generator)
                 b_OR = torch.zeros(rows, config.rank)
@@ -43,10 +43,10 @@ class Adapter:
                 self.parameters[parameter_name(layer, module, "B")] = b_OR.requires_grad_()
 
     def layers(self, dropout_key: str | None = None) -> list[LayerLora]:
-        """What the decoder takes, one mapping a layer.
+        """The adapter in the form that the decoder takes, one mapping per layer.
 
         Args:
-            dropout_key: what the dropout's random numbers are made from, beside the seed; unset: no dropout.
+            dropout_key: seeds the dropout's random numbers, together with the seed; None: no dropout.
         """
         return [
             {module: self._pair(layer, module, dropout_key) for module in self.config.targets}
@@ -62,7 +62,7 @@ class Adapter:
         return LoraPair(a_RI, b_OR, self.config.alpha / self.config.rank, dropout)
 
     def load(self, tensors: dict[str, Tensor]) -> None:
-        """Copies values in; names and shapes must be the adapter's own."""
+        """Copies values into the adapter; names and shapes must match."""
         assert tensors.keys() == self.parameters.keys()
         with torch.no_grad():
             for name, value in tensors.items():

@@ -1,7 +1,7 @@
 """Writes a GGUF file with the adapter merged into its weights: W + s B A.
 
-journeyman serves adapters beside their base and merges nothing; other tools do, and `evaluate --bisect` shows what that
-does to the answers.
+journeyman serves adapters separately from their base and merges nothing; other tools do, and `evaluate --bisect` shows
+the effect on the answers.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from journeyman.training.lora import Adapter, parameter_name
 
 
 def write_merged(base: Base, adapter: Adapter, kind: GGMLQuantizationType, path: Path) -> None:
-    """Merges in float32 and stores the merged matrices as `kind`; all else stays as it is in the base."""
+    """Merges in float32 and stores the merged matrices as `kind`; everything else is copied from the base."""
     reader = gguf.GGUFReader(base.path)
     writer = gguf.GGUFWriter(path, adapter.geometry.architecture)
     for field in reader.fields.values():

@@ -1,4 +1,4 @@
-"""What a run tells of itself while it trains: metrics.jsonl, and TensorBoard's events where it is installed."""
+"""Metrics of a training run: metrics.jsonl, and TensorBoard events if TensorBoard is installed."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ _CURVES = {
 
 
 class Metrics:
-    """Appends to both logs of one run folder, and goes on where a checkpoint stood: what a kill lost is cut off.
+    """Appends to both logs in a folder. After a resume, lines later than the checkpoint are removed first.
 
     Args:
-        step: steps that the checkpoint holds.
-        validated_step: the last one whose validation it holds.
+        step: the number of steps in the checkpoint.
+        validated_step: the last step whose validation is in the checkpoint.
     """
 
     def __init__(self, folder: Path, step: int, validated_step: int) -> None:
@@ -48,10 +48,10 @@ class Metrics:
                 )
 
     def write(self, step: int, **values: float) -> None:
-        """One line; `step` counts finished optimizer steps.
+        """Writes one line; `step` counts finished optimizer steps.
 
         Raises:
-            DiskError: the disk is full. Of TensorBoard's events that ends the events only.
+            DiskError: the disk is full. If only TensorBoard's events cannot be written, no more are.
         """
         try:
             with self._path.open("a", encoding="utf-8") as file:
@@ -71,9 +71,10 @@ class Metrics:
 
 
 def _cut_after(path: Path, step: int, validated_step: int) -> None:
-    """Drops the lines that the checkpoint does not know, and those that a kill or a hand has damaged.
+    """Removes lines that are later than the checkpoint, and damaged ones.
 
-    They stand at the end, and are cut off in place: a full disk or a kill cannot cost the lines before.
+    Usually they are at the end, and the file is truncated in place, so that a full disk or a kill cannot lose earlier
+    lines.
     """
     if not path.is_file():
         return
@@ -95,7 +96,7 @@ def _is_known(line: bytes, step: int, validated_step: int) -> bool:
 
 
 def _keep_event_threads_quiet() -> None:
-    """TensorBoard writes in a thread of its own, whose end on a full disk would print a traceback into the run."""
+    """Silences TensorBoard's writer thread, which would print a traceback if it fails on a full disk."""
     before = threading.excepthook
 
     def hook(failed: threading.ExceptHookArgs) -> None:

@@ -1,4 +1,4 @@
-"""Tensors to a safetensors file; what the disk refuses is an OSError, as everywhere."""
+"""Writes tensors to a safetensors file; errors of the disk are raised as OSError, as everywhere else."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ def save_tensors(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str
     """Writes and syncs the file.
 
     Raises:
-        OSError: the disk is full or the folder cannot be written.
+        OSError: the disk is full or the folder cannot be written to.
     """
     try:
         save_file(tensors, path, metadata=metadata)
-    except SafetensorError as error:  # the library tells what the system said in words only
+    except SafetensorError as error:  # the library reports the system's error only as text
         found = _CODE.search(str(error))
         code = int(found[1]) if found else errno.EIO
         raise OSError(code, os.strerror(code), str(path)) from error
