@@ -51,6 +51,7 @@ def test_a_reason_within_a_row_names_every_place_on_the_way():
 
 def test_what_a_damaged_document_cost_is_said_with_its_reason():
     assert NotJson("cut", 4).sentence() == "not JSON: cut at column 4"
+    assert NotJson("Unterminated string starting at", 7).sentence() == "not JSON: Unterminated string at column 7"
     assert NotJson("cut", lost=1_200).sentence() == "not JSON: cut; 1,200 characters are skipped"
     assert RowTooLong(16, lost=7, rest=True).sentence().endswith("the rest of the file is lost (7 characters)")
 

@@ -66,7 +66,9 @@ class NotJson(PassedOver, code="not_json"):
     column: int | None = None
 
     def text(self) -> str:
-        return f"not JSON: {self.error}" + (f" at column {self.column}" if self.column is not None else "")
+        if self.column is None:
+            return f"not JSON: {self.error}"
+        return f"not JSON: {self.error.removesuffix(' starting at')} at column {self.column}"
 
 
 @dataclass(frozen=True)
