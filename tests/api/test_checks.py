@@ -20,6 +20,7 @@ import pytest
 
 import journeyman
 from conftest import log_row, write_run
+from journeyman.api import checks as api_checks
 from journeyman.errors import UsageError
 from journeyman.scoring.apart import own_check
 from journeyman.scoring.contracts import Answer, CheckResult, Limits
@@ -37,6 +38,14 @@ def of_this_file(answer: str) -> bool:
 def with_data(answer: str, check: dict[str, Any]) -> tuple[bool | None, str]:
     limit = check.get("most")
     return (None, "no limit") if limit is None else (len(answer) <= limit, f"at most {limit}")
+
+
+@pytest.fixture(autouse=True)
+def _forget_checks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Checks that a test registers are forgotten after it."""
+    monkeypatch.setattr(
+        api_checks, "_registered", {name: dict(found) for name, found in api_checks._registered.items()}
+    )
 
 
 def judged(name: str, folder: Path, text: str, **data: Any) -> CheckResult:
@@ -105,7 +114,7 @@ def test_a_check_of_a_file_is_named_by_it_and_runs_elsewhere(make_run: MakeRun, 
     assert names == ["answered", "../my_checks.py:short_one", "../my_checks.py:limited"]
     assert judged(names[1], folder, "a b c").outcome == "pass" and judged(names[1], folder, "a b c d").outcome == "fail"
     found = judged(names[2], folder, "abc", most=2)
-    assert found.outcome == "fail" and found.told() == "at most 2"
+    assert found.outcome == "fail" and found.why() == "at most 2"
     assert judged(names[2], folder, "abc").outcome == "unscored"
     assert not (folder / "checks").exists()
     again = journeyman.open(folder, settings={"roles.coder.weights": {"short_one": 2.0, "answered": 1.0}})

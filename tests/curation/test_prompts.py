@@ -105,7 +105,7 @@ def test_serving_keeps_the_clients_prompt_where_the_role_was_trained_with_prompt
     framed = _bundle(prompts={"clerk": _contract("templated", "Customer ", " Be kind.")})
     assert served_messages(framed, "clerk", asked, seen) == asked
     for other in ([{"role": "system", "content": "You are a pirate."}, asked[1]], asked[1:]):
-        with pytest.raises(RequestError, match="trained under system prompts that begin with 'Customer '"):
+        with pytest.raises(RequestError, match="trained with system prompts that begin with 'Customer '"):
             served_messages(framed, "clerk", other, seen)
 
 

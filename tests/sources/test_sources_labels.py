@@ -62,7 +62,7 @@ def test_a_field_of_ones_own_says_what_a_success_is() -> None:
     absent = one(pair(), **config)
     assert absent.succeeded is None and absent.notes[-1].reason() == UnknownStatus("eval.reward")
     assert one(pair(status="failed"), **config).succeeded is False, "a failure that the log claims stands"
-    with pytest.raises(ValueError, match="threshold of success_field"):
+    with pytest.raises(ValueError, match="threshold for success_field"):
         DataConfig(success_at_least=0.5)
     assert one(pair(grade="good"), success_field="grade").succeeded is True
 
