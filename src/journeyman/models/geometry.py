@@ -22,6 +22,23 @@ MODULES = tuple(GGUF_MODULE_NAMES)
 
 
 @dataclass(frozen=True)
+class RotaryScaling:
+    """How the rotary tables differ from those of `rope_theta` alone; the default changes nothing.
+
+    Attributes:
+        divisors: one for each of the head_dim / 2 frequencies (Llama 3.1); empty: no division.
+        factor: divides all frequencies after `divisors`, or with YaRN the low ones only.
+        yarn_context: with YaRN, the context before scaling, in tokens; None: linear scaling.
+        amplitude: multiplies cosines and sines.
+    """
+
+    divisors: tuple[float, ...] = ()
+    factor: float = 1.0
+    yarn_context: int | None = None
+    amplitude: float = 1.0
+
+
+@dataclass(frozen=True)
 class Geometry:
     """The sizes of a decoder. All counts are in elements, not bytes."""
 
@@ -39,6 +56,7 @@ class Geometry:
     tied_head: bool
     qkv_bias: bool
     qk_norm: bool
+    rotary: RotaryScaling = RotaryScaling()
 
     @property
     def rotates_pairs(self) -> bool:
@@ -80,6 +98,8 @@ def tensor_shapes(geometry: Geometry) -> dict[str, tuple[int, ...]]:
     shapes: dict[str, tuple[int, ...]] = {"token_embd.weight": (g.vocab, g.hidden), "output_norm.weight": (g.hidden,)}
     if not g.tied_head:
         shapes["output.weight"] = (g.vocab, g.hidden)
+    if g.rotary.divisors:
+        shapes["rope_freqs.weight"] = (g.head_dim // 2,)
     for layer in range(g.layers):
         of_layer: dict[str, tuple[int, ...]] = {"attn_norm.weight": (g.hidden,), "ffn_norm.weight": (g.hidden,)}
         for module, name in GGUF_MODULE_NAMES.items():
