@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from journeyman.models.geometry import RotaryScaling
 from journeyman.models.gguf_file import GgufFile
 from journeyman.models.gguf_geometry import geometry_of
 from journeyman.models.opening import same_geometry
-from journeyman.models.rotary import rotary_tables
+from journeyman.models.rotary import frequencies, rotary_tables
 from journeyman.models.weights import load_decoder
 from journeyman.protocols import EngineSettings
 from scaled import ORIGINAL, SCALINGS
@@ -64,6 +65,35 @@ def test_logits_equal_transformers(name: str, architecture: str, tmp_path: Path)
     assert (ours - theirs).abs().max() < 1e-3
     plain = transformers_twin(decoder, architecture)(ids[None]).logits[0]
     assert name == "none with a factor" or (ours - plain)[ORIGINAL:].abs().max() > 0.5, "the scaling matters"
+
+
+REAL = {
+    "Llama 3.1 8B": (500000.0, 128, {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0,
+                                     "high_freq_factor": 4.0, "original_max_position_embeddings": 8192}),
+    "Llama 3.2 1B": (500000.0, 64, {"rope_type": "llama3", "factor": 32.0, "low_freq_factor": 1.0,
+                                    "high_freq_factor": 4.0, "original_max_position_embeddings": 8192}),
+    "Qwen2.5 7B": (1e6, 128, {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32768}),
+    "Qwen3 8B": (1e6, 128, {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 40960}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", REAL)
+def test_frequencies_of_real_sizes_equal_transformers(name: str, tiny_gguf: Path) -> None:
+    from transformers import LlamaConfig
+    from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
+
+    theta, size, parameters = REAL[name]
+    config = LlamaConfig(head_dim=size, rope_parameters={**parameters, "rope_theta": theta})
+    wanted_F, amplitude = ROPE_INIT_FUNCTIONS[parameters["rope_type"]](config, torch.device("cpu"))
+    if parameters["rope_type"] == "llama3":
+        plain_F = theta ** -(torch.arange(0, size, 2) / size)
+        rotary = RotaryScaling(divisors=tuple((plain_F / wanted_F).tolist()))
+    else:
+        original = parameters["original_max_position_embeddings"]
+        rotary = RotaryScaling(factor=4.0, yarn_context=original, amplitude=1 + 0.1 * math.log(4.0))
+    geometry = replace(GgufFile(tiny_gguf).geometry, rope_theta=theta, head_dim=size, rotary=rotary)
+    assert torch.allclose(frequencies(geometry, torch.device("cpu")), wanted_F, rtol=1e-6, atol=0)
+    assert amplitude == pytest.approx(rotary.amplitude)
 
 
 @torch.no_grad()

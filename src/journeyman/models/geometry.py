@@ -19,6 +19,9 @@ GGUF_MODULE_NAMES = {
 }
 """Name in `transformers` → name in GGUF, inside a block."""
 MODULES = tuple(GGUF_MODULE_NAMES)
+YARN_BETA_FAST, YARN_BETA_SLOW = 32.0, 1.0
+"""YaRN keeps frequencies that make more turns than the first within the original context, and divides those that make
+fewer than the second by the whole factor (Peng et al., 2023, arXiv 2309.00071)."""
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from gguf import GGMLQuantizationType
 
 from journeyman.errors import InputError
 from journeyman.foreign import plain
-from journeyman.models.geometry import Geometry, RotaryScaling
+from journeyman.models.geometry import YARN_BETA_FAST, YARN_BETA_SLOW, Geometry, RotaryScaling
 
 if TYPE_CHECKING:
     from journeyman.models.gguf_file import GgufFile
@@ -71,8 +71,8 @@ def _positive(file: GgufFile, key: str, kind: str, default: float) -> float:
 def _refuse_unknown(file: GgufFile, prefix: str, factor: float) -> None:
     """Refuses other settings of the scaling, except those with the value that llama.cpp uses anyway."""
     used = {
-        "yarn_beta_fast": 32.0, "yarn_beta_slow": 1.0, "yarn_ext_factor": 1.0, "yarn_log_multiplier": 0.0,
-        "yarn_attn_factor": _yarn_amplitude(factor),
+        "yarn_beta_fast": YARN_BETA_FAST, "yarn_beta_slow": YARN_BETA_SLOW, "yarn_ext_factor": 1.0,
+        "yarn_attn_factor": _yarn_amplitude(factor), "yarn_log_multiplier": 0.0,
     }  # fmt: skip
     for key, value in file.metadata.items():
         name = key.removeprefix(prefix)

@@ -12,11 +12,7 @@ import math
 import torch
 from torch import Tensor
 
-from journeyman.models.geometry import Geometry
-
-YARN_BETA_FAST, YARN_BETA_SLOW = 32.0, 1.0
-"""With YaRN, frequencies of more turns than the first within the original context are kept, of fewer than the second
-divided by the whole factor (Peng et al., 2023, arXiv 2309.00071)."""
+from journeyman.models.geometry import YARN_BETA_FAST, YARN_BETA_SLOW, Geometry
 
 
 def rotary_tables(geometry: Geometry, position_T: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
@@ -41,13 +37,13 @@ def frequencies(geometry: Geometry, device: torch.device) -> Tensor:
     divided_F = kept_F / scaling.factor
     if scaling.yarn_context is None:
         return divided_F
-    first_interpolated = max(0, math.floor(_index_of(g, scaling.yarn_context, YARN_BETA_FAST)))
+    last_kept = max(0, math.floor(_index_of(g, scaling.yarn_context, YARN_BETA_FAST)))
     first_divided = min(g.head_dim - 1, math.ceil(_index_of(g, scaling.yarn_context, YARN_BETA_SLOW)))
     index_F = torch.arange(len(kept_F), device=device, dtype=torch.float32)
-    share_F = ((index_F - first_interpolated) / max(first_divided - first_interpolated, 0.001)).clamp(0, 1)
+    share_F = ((index_F - last_kept) / max(first_divided - last_kept, 0.001)).clamp(0, 1)
     return divided_F * share_F + kept_F * (1 - share_F)
 
 
 def _index_of(g: Geometry, context: int, turns: float) -> float:
-    """The index, not rounded, of the frequency that turns so many times within `context` tokens."""
+    """The index, not rounded, of the frequency that makes `turns` turns within `context` tokens."""
     return g.head_dim * math.log(context / (turns * 2 * math.pi)) / (2 * math.log(g.rope_theta))
