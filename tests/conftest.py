@@ -62,10 +62,11 @@ def write_tiny_gguf(
     template: str = CHATML,
     kind: GGMLQuantizationType = GGMLQuantizationType.F32,
     context: int = 512,
+    extend: Callable[[gguf.GGUFWriter], None] = lambda _: None,
 ) -> Path:
     """A two-layer model with a byte vocabulary; q and k in GGUF's own layout, values random.
 
-    Block formats take rows of at least 256 values, so with `kind` the model is wider.
+    Block formats take rows of at least 256 values, so with `kind` the model is wider. `extend` adds keys and tensors.
     """
     rng = np.random.default_rng(seed)
     hidden, heads, kv_heads, size, ffn = (32, 4, 2, 8, 64) if kind == GGMLQuantizationType.F32 else (256, 4, 2, 64, 256)
@@ -92,6 +93,7 @@ def write_tiny_gguf(
     writer.add_eos_token_id(2)
     writer.add_add_bos_token(False)
     writer.add_chat_template(template)
+    extend(writer)
 
     def matrix(name: str, rows: int, columns: int, scale: float = 1.0) -> None:
         if kind == GGMLQuantizationType.F32 or scale != 1.0:

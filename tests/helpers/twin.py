@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from journeyman.models.decoder import Decoder
 
 
-def transformers_twin(decoder: Decoder, architecture: str) -> Any:
-    """A transformers model with the decoder's weights. `architecture`: llama, mistral, qwen2 or qwen3."""
+def transformers_twin(decoder: Decoder, architecture: str, scaling: Mapping[str, Any] | None = None) -> Any:
+    """A transformers model with the decoder's weights. `architecture`: llama, mistral, qwen2 or qwen3.
+
+    `scaling`: its rotary scaling (`rope_parameters` without the base); None: none.
+    """
     import transformers
 
     g, w = decoder.geometry, decoder.weights
@@ -17,7 +21,8 @@ def transformers_twin(decoder: Decoder, architecture: str) -> Any:
     config = getattr(transformers, f"{name}Config")(
         vocab_size=g.vocab, hidden_size=g.hidden, intermediate_size=g.ffn, num_hidden_layers=g.layers,
         num_attention_heads=g.heads, num_key_value_heads=g.kv_heads, head_dim=g.head_dim, rms_norm_eps=g.rms_eps,
-        rope_parameters={"rope_type": "default", "rope_theta": g.rope_theta}, tie_word_embeddings=True, **more,
+        rope_parameters={"rope_type": "default", "rope_theta": g.rope_theta, **(scaling or {})},
+        max_position_embeddings=g.context, tie_word_embeddings=True, **more,
     )  # fmt: skip
     state = {"model.embed_tokens.weight": w.head_VD, "model.norm.weight": w.norm, "lm_head.weight": w.head_VD}
     for i, layer in enumerate(w.layers):

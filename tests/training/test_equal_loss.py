@@ -8,6 +8,7 @@ whose numbers have three digits, the loss may part by 5e-3 of the float32 refere
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from journeyman.training.cpu import CpuEngine
 from journeyman.training.loop import Trainer, TrainingJob, learning_rate
 from journeyman.training.lora import Adapter
 from quantized import KINDS
+from scaled import SCALINGS
 from twin import transformers_twin
 
 pytestmark = pytest.mark.slow  # each test also trains with transformers + peft
@@ -63,12 +65,14 @@ def _ours(
     return [json.loads(line)["loss"] for line in lines], engine.adapter()
 
 
-def _theirs(decoder: Decoder, architecture: str, config: TrainConfig) -> tuple[list[float], dict[str, torch.Tensor]]:
+def _theirs(
+    decoder: Decoder, architecture: str, config: TrainConfig, scaling: Mapping[str, Any] | None = None
+) -> tuple[list[float], dict[str, torch.Tensor]]:
     from peft import LoraConfig, get_peft_model
 
     lora = config.lora
     model: Any = get_peft_model(
-        transformers_twin(decoder, architecture),
+        transformers_twin(decoder, architecture, scaling),
         LoraConfig(r=lora.rank, lora_alpha=lora.alpha, target_modules=list(lora.targets), task_type="CAUSAL_LM"),
     )
     start = Adapter(decoder.geometry, lora, config.seed)
@@ -98,10 +102,12 @@ def _theirs(decoder: Decoder, architecture: str, config: TrainConfig) -> tuple[l
     return losses, trained
 
 
-def _compare(file: Path, architecture: str, pack_tokens: list[int], folder: Path) -> None:
+def _compare(
+    file: Path, architecture: str, pack_tokens: list[int], folder: Path, scaling: Mapping[str, Any] | None = None
+) -> None:
     decoder = load_decoder(GgufFile(file), torch.float32)
     config = TrainConfig.model_validate(CONFIG)
-    expected, trained = _theirs(decoder, architecture, config)
+    expected, trained = _theirs(decoder, architecture, config, scaling)
     assert expected[-1] < 0.97 * expected[0], "the reference learns"
     for tokens in pack_tokens:
         place = folder / str(tokens)
@@ -118,6 +124,12 @@ def _compare(file: Path, architecture: str, pack_tokens: list[int], folder: Path
 def test_loss_of_each_architecture_with_and_without_packing(architecture: str, tmp_path: Path) -> None:
     name = "llama" if architecture == "mistral" else architecture  # GGUF files have the same name for both
     _compare(write_tiny_gguf(tmp_path / "m.gguf", name), architecture, [16, 2048], tmp_path)
+
+
+@pytest.mark.parametrize(("scaling", "architecture"), [("llama3", "llama"), ("yarn", "qwen2")])
+def test_loss_with_rotary_scaling(scaling: str, architecture: str, tmp_path: Path) -> None:
+    extend, theirs = SCALINGS[scaling]
+    _compare(write_tiny_gguf(tmp_path / "m.gguf", architecture, extend=extend), architecture, [128], tmp_path, theirs)
 
 
 def test_loss_in_bfloat16_follows_float32(tmp_path: Path) -> None:

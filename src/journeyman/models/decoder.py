@@ -19,6 +19,7 @@ from journeyman.models.attention import Packing, packed_attention
 from journeyman.models.geometry import Geometry
 from journeyman.models.linear import Frozen, LoraPair, project
 from journeyman.models.norm import rms_norm
+from journeyman.models.rotary import rotary_tables
 
 LayerLora = Mapping[str, LoraPair]
 """module name ("q_proj", …) → LoraPair, for one layer."""
@@ -101,7 +102,7 @@ class Decoder:
     def layout(self, lengths: Sequence[int], like: Tensor, prefixes: Sequence[int] | None = None) -> Layout:
         """The Layout of segments of these lengths, on the device and in the type of `like`."""
         packing = Packing(lengths, prefixes, like.device)
-        return Layout(packing, *self._rotary_tables(packing.position_T, like))
+        return Layout(packing, *rotary_tables(self.geometry, packing.position_T, like))
 
     def block(
         self, x_TD: Tensor, layer: LayerWeights, adapters: LayerLora, layout: Layout, at_L: Tensor | None = None
@@ -136,13 +137,6 @@ class Decoder:
 
     def _norm(self, x: Tensor, weight: Tensor) -> Tensor:
         return rms_norm(x, weight, self.geometry.rms_eps)
-
-    def _rotary_tables(self, position_T: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
-        g = self.geometry
-        exponent = torch.arange(0, g.head_dim, 2, device=like.device, dtype=torch.float32) / g.head_dim
-        angle = torch.outer(position_T.float(), g.rope_theta**-exponent)
-        angle = torch.cat([angle, angle], dim=-1)
-        return angle.cos().to(like.dtype)[:, None], angle.sin().to(like.dtype)[:, None]
 
 
 def _tell_progress(x_TD: Tensor, index: int, layers: int, on_progress: Callable[[float], None]) -> None:

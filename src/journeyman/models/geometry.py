@@ -19,6 +19,26 @@ GGUF_MODULE_NAMES = {
 }
 """Name in `transformers` → name in GGUF, inside a block."""
 MODULES = tuple(GGUF_MODULE_NAMES)
+YARN_BETA_FAST, YARN_BETA_SLOW = 32.0, 1.0
+"""YaRN keeps frequencies that make more turns than the first within the original context, and divides those that make
+fewer than the second by the whole factor (Peng et al., 2023, arXiv 2309.00071)."""
+
+
+@dataclass(frozen=True)
+class RotaryScaling:
+    """How the rotary tables differ from those of `rope_theta` alone; the default changes nothing.
+
+    Attributes:
+        divisors: one for each of the head_dim / 2 frequencies (Llama 3.1); empty: no division.
+        factor: divides all frequencies after `divisors`, or with YaRN the low ones only.
+        yarn_context: with YaRN, the context before scaling, in tokens; None: linear scaling.
+        amplitude: multiplies cosines and sines.
+    """
+
+    divisors: tuple[float, ...] = ()
+    factor: float = 1.0
+    yarn_context: int | None = None
+    amplitude: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -39,6 +59,7 @@ class Geometry:
     tied_head: bool
     qkv_bias: bool
     qk_norm: bool
+    rotary: RotaryScaling = RotaryScaling()
 
     @property
     def rotates_pairs(self) -> bool:
@@ -80,6 +101,8 @@ def tensor_shapes(geometry: Geometry) -> dict[str, tuple[int, ...]]:
     shapes: dict[str, tuple[int, ...]] = {"token_embd.weight": (g.vocab, g.hidden), "output_norm.weight": (g.hidden,)}
     if not g.tied_head:
         shapes["output.weight"] = (g.vocab, g.hidden)
+    if g.rotary.divisors:
+        shapes["rope_freqs.weight"] = (g.head_dim // 2,)
     for layer in range(g.layers):
         of_layer: dict[str, tuple[int, ...]] = {"attn_norm.weight": (g.hidden,), "ffn_norm.weight": (g.hidden,)}
         for module, name in GGUF_MODULE_NAMES.items():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ from gguf.quants import dequantize
 from journeyman.errors import InputError
 from journeyman.foreign import plain
 from journeyman.models.geometry import ARCHITECTURES, Geometry, tensor_shapes
+from journeyman.models.gguf_rotary import rotary_scaling_of
 
 if TYPE_CHECKING:
     from journeyman.models.gguf_file import GgufFile
@@ -83,6 +85,7 @@ def geometry_of(file: GgufFile) -> Geometry:
         qkv_bias="blk.0.attn_q.bias" in file.tensors,
         qk_norm="blk.0.attn_q_norm.weight" in file.tensors,
     )
+    geometry = replace(geometry, rotary=rotary_scaling_of(file, geometry))
     for key in ("rope.dimension_count", "attention.value_length"):
         if read(key, geometry.head_dim) != geometry.head_dim:
             raise InputError(f"{file.path}: {key} is not the head's {geometry.head_dim}", "Use another base")
@@ -124,10 +127,5 @@ def _can_dequantize(kind: GGMLQuantizationType) -> bool:
 
 
 def _refuse_unsupported(file: GgufFile, architecture: str) -> None:
-    scaling = file.metadata.get(f"{architecture}.rope.scaling.type", "none")
-    if scaling != "none":
-        raise InputError(f"{file.path}: rotary scaling {scaling!r} is not supported", "Use a base without it")
     if file.metadata.get(f"{architecture}.expert_count", 0):
         raise InputError(f"{file.path}: mixtures of experts are not supported", "Use a dense base model")
-    if "rope_freqs.weight" in file.tensors:
-        raise InputError(f"{file.path}: rotary frequency factors are not supported", "Use a base without them")
