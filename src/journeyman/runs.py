@@ -13,7 +13,7 @@ from pydantic import BaseModel
 from journeyman.artifacts import MANIFEST, expanded
 from journeyman.config import Config
 from journeyman.errors import InputError, UsageError
-from journeyman.lineage import check_files, find_by_hash, read_manifest, refuse_link
+from journeyman.lineage import check_files, read_manifest, refuse_link
 from journeyman.manifests import (
     AdapterManifest,
     BundleManifest,
@@ -24,6 +24,7 @@ from journeyman.manifests import (
     PlanManifest,
     Stamp,
 )
+from journeyman.model_files import find_by_hash
 
 if TYPE_CHECKING:
     from journeyman.models.base import Base
@@ -125,7 +126,8 @@ class Run:
             recorded = read_result(self.root, "curate")[0].inputs.get("base", "")
             found = find_by_hash(recorded, beside(self.root, Path(self.config.base.model)))
             if found is None:
-                raise InputError(missing.what, "Give its current path: --set base.model=PATH") from missing
+                remedy = f"{missing.remedy}, or give its current path: --set base.model=PATH"
+                raise InputError(missing.what, remedy) from missing
             return found.resolve()
 
     @property

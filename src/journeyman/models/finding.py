@@ -1,0 +1,70 @@
+"""Finds the files of base models in folders."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from journeyman.errors import InputError
+from journeyman.foreign import plain
+from journeyman.model_files import first_part, is_complete, size_of_model, split_place
+
+_NO_MODELS = ("mmproj", "imatrix")
+"""Words in the names of .gguf files next to a model that are not one: image projectors, statistics for quantizing."""
+_MOST_NAMED = 12
+
+
+def settled(path: Path) -> Path:
+    """The absolute path of an existing model file, with links resolved if the file keeps a name that says what it is.
+
+    Hugging Face's cache links `snapshots/…/NAME.gguf` to a file named by its hash, and the parts of a split model are
+    found by their names; in these cases only the folder's links are resolved.
+    """
+    resolved = path.resolve()
+    if split_place(path) is None and (resolved.suffix == ".gguf" or path.suffix != ".gguf"):
+        return resolved
+    return path.parent.resolve() / path.name
+
+
+def models_in(folder: Path) -> list[Path]:
+    """The models directly in a folder, sorted: each .gguf file, a split one by its first part (which may be missing).
+
+    Raises:
+        InputError: the folder cannot be read.
+    """
+    try:
+        found = [path for path in folder.iterdir() if path.suffix == ".gguf" and not path.is_dir()]
+    except OSError as error:
+        raise InputError(f"{folder}: {error.strerror}", "Make the folder readable, or name a .gguf file") from error
+    return sorted({first_part(path) for path in found if not any(word in path.name.lower() for word in _NO_MODELS)})
+
+
+def only_model(folder: Path) -> Path:
+    """The only model in a folder.
+
+    Raises:
+        InputError: the folder contains no model, or several.
+    """
+    found = models_in(folder)
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise InputError(
+            f"base.model: {folder} contains {len(found)} models: {listed(found)}", f"Name one: {folder / found[0].name}"
+        )
+    if any(folder.glob("*.safetensors")):
+        raise InputError(
+            f"base.model: {folder} contains safetensors and no .gguf file",
+            f"Convert it with llama.cpp: python convert_hf_to_gguf.py {folder} --outfile {folder / 'base.gguf'}",
+        )
+    raise InputError(f"base.model: {folder} contains no .gguf file", "Set base.model to a .gguf file or to 'embedded'")
+
+
+def listed(models: Sequence[Path]) -> str:
+    """The models' names with their sizes, for a message; a long list is cut."""
+    more = f" and {len(models) - _MOST_NAMED} more" if len(models) > _MOST_NAMED else ""
+    return ", ".join(f"{plain(path.name, 80)} ({_size(path)})" for path in models[:_MOST_NAMED]) + more
+
+
+def _size(path: Path) -> str:
+    return f"{size_of_model(path) / 1e9:.2f} GB" if is_complete(path) else "incomplete"
