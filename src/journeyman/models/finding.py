@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import shlex
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from journeyman.errors import InputError
@@ -36,7 +37,12 @@ def models_in(folder: Path) -> list[Path]:
         found = [path for path in folder.iterdir() if path.suffix == ".gguf" and not path.is_dir()]
     except OSError as error:
         raise InputError(f"{folder}: {error.strerror}", "Make the folder readable, or name a .gguf file") from error
-    return sorted({first_part(path) for path in found if not any(word in path.name.lower() for word in _NO_MODELS)})
+    return models_among(found)
+
+
+def models_among(files: Iterable[Path]) -> list[Path]:
+    """The models that these .gguf files are, sorted: a split one by its first part, and no file that is no model."""
+    return sorted({first_part(path) for path in files if not any(word in path.name.lower() for word in _NO_MODELS)})
 
 
 def only_model(folder: Path) -> Path:
@@ -53,17 +59,24 @@ def only_model(folder: Path) -> Path:
             f"base.model: {folder} contains {len(found)} models: {listed(found)}", f"Name one: {folder / found[0].name}"
         )
     if any(folder.glob("*.safetensors")):
-        raise InputError(
-            f"base.model: {folder} contains safetensors and no .gguf file",
-            f"Convert it with llama.cpp: python convert_hf_to_gguf.py {folder} --outfile {folder / 'base.gguf'}",
-        )
+        raise InputError(f"base.model: {folder} contains safetensors and no .gguf file", not_converted(folder))
     raise InputError(f"base.model: {folder} contains no .gguf file", "Set base.model to a .gguf file or to 'embedded'")
 
 
-def listed(models: Sequence[Path]) -> str:
-    """The models' names with their sizes, for a message; a long list is cut."""
+def not_converted(folder: Path) -> str:
+    """The remedy for a folder with the original weights of a model."""
+    convert = f"python convert_hf_to_gguf.py {shlex.quote(str(folder))} --outfile base.gguf"
+    return f"Convert it to GGUF with llama.cpp's script, and set base.model to the result: {convert}"
+
+
+def listed(models: Sequence[Path], root: Path | None = None) -> str:
+    """The models' names, or their paths below `root`, with their sizes, for a message; a long list is cut."""
     more = f" and {len(models) - _MOST_NAMED} more" if len(models) > _MOST_NAMED else ""
-    return ", ".join(f"{plain(path.name, 80)} ({_size(path)})" for path in models[:_MOST_NAMED]) + more
+    return ", ".join(f"{plain(_shown(path, root), 160)} ({_size(path)})" for path in models[:_MOST_NAMED]) + more
+
+
+def _shown(path: Path, root: Path | None) -> str:
+    return path.name if root is None else str(path.relative_to(root))
 
 
 def _size(path: Path) -> str:

