@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import os
 import re
-import shlex
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,16 +45,16 @@ class ModelName:
         marks, tag = (f"-{text.lower()}-".replace("/", "-").replace(".", "-") for text in (file, self.tag))
         return not self.tag or tag in marks or f"_{tag[1:]}" in marks
 
-    def download(self) -> str:
-        """The command that downloads it."""
+    def remedy(self) -> str:
+        """What to do if it is not on this machine."""
         if not self.repo:
-            return f"hf download PUBLISHER/REPO {self.file}"
+            return "Set base.model to a .gguf file or to 'embedded'"
         what = self.file or f"--include '*{self.tag or 'Q4_K_M'}*.gguf'"
-        return f"hf download {self.publisher}/{self.repo} {what}"
+        return f"Download it: hf download {self.publisher}/{self.repo} {what}"
 
 
 def name_of(model: str) -> ModelName | None:
-    """`PUBLISHER/REPO`, `PUBLISHER/REPO:TAG`, `PUBLISHER/REPO/FILE.gguf` or `FILE.gguf`; None if it is none of these."""
+    """Parses PUBLISHER/REPO, PUBLISHER/REPO:TAG, PUBLISHER/REPO/FILE.gguf or FILE.gguf; None if it is none of these."""
     found = _NAME.fullmatch(model)
     if found is None or (found[2] or "").endswith(".gguf"):
         return None
@@ -90,7 +89,7 @@ def caches() -> list[Cache]:
         *(Cache("llama.cpp", folder, _in_llama) for folder in llama if folder == llama[0] or folder.is_dir()),
         *(
             Cache("LM Studio", folder, _in_lm_studio)
-            for folder in (home / ".lmstudio/models", cache / "lm-studio/models")
+            for folder in (home / ".lmstudio/models", home / ".cache/lm-studio/models")
         ),
     ]
 
@@ -116,15 +115,15 @@ def find_in_caches(model: str, name: ModelName, missing: str) -> Path:
         if taken:
             raise InputError(
                 f"{where}: {len(taken)} models in {cache.program}'s cache: {listed(taken, cache.folder)}",
-                f"Name one, as PUBLISHER/REPO:TAG or by its path: {taken[0]}",
+                f"Name one as PUBLISHER/REPO/FILE.gguf, or by its path: {taken[0]}",
             )
         others += models
     if others and name.repo:
-        raise InputError(f"{where}: on this machine are only {listed(others)}", f"Download it: {name.download()}")
+        raise InputError(f"{where}: of this repo, the caches contain only {listed(others)}", name.remedy())
     if name.repo and (raw := _safetensors(searched[0].folder, name)) is not None:
         raise InputError(f"{where}: {raw} contains safetensors and no .gguf file", not_converted(raw))
-    places = ", ".join(dict.fromkeys(f"{cache.folder} ({cache.program})" for cache in searched))
-    raise InputError(f"{where}: {missing}, and no such model in {places}", f"Download it: {name.download()}")
+    places = " or ".join(dict.fromkeys(f"{cache.folder} ({cache.program})" for cache in searched))
+    raise InputError(f"{where}: {missing}, and no such model in {places}", name.remedy())
 
 
 def _readable(cache: Cache, name: ModelName) -> Iterable[tuple[str, Path]]:
@@ -146,13 +145,12 @@ def _in_hub(folder: Path, name: ModelName) -> Iterable[tuple[str, Path]]:
 
 def snapshots(repo: Path) -> Sequence[Path]:
     """The current snapshot of a repo in Hugging Face's cache if it has any .gguf file, otherwise all snapshots."""
+    found = sorted(path for path in (repo / "snapshots").glob("*") if path.is_dir())
     try:
-        current = repo / "snapshots" / (repo / "refs" / "main").read_text(encoding="utf-8").strip()
+        current = (repo / "refs" / "main").read_text(encoding="utf-8").strip()
     except (OSError, ValueError):
-        current = None
-    if current is not None and current.parent == repo / "snapshots" and any(current.rglob("*.gguf")):
-        return [current]
-    return sorted((repo / "snapshots").glob("*/"))
+        current = ""
+    return [one for one in found if one.name == current and any(one.rglob("*.gguf"))] or found
 
 
 def _safetensors(hub: Path, name: ModelName) -> Path | None:

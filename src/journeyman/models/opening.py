@@ -32,10 +32,14 @@ _SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 
 
 def find_base(model: str, folder: Path) -> Path:
-    """The GGUF file that `base.model` names; a relative path is relative to `folder`.
+    """The GGUF file that `base.model` names, the first one of a split model; docs/bases.md lists what it may name.
+
+    Args:
+        folder: what a relative path is relative to.
 
     Raises:
-        InputError: no such file, or the embedded model is not installed and cannot be downloaded.
+        InputError: no such file, several that could be meant, or the embedded model is not installed and cannot be
+            downloaded.
     """
     if model == EMBEDDED:
         return _embedded()
