@@ -116,6 +116,7 @@ class Run:
 
     def _base_path(self) -> Path:
         """The file that base.model names; if the run was moved, a nearby file with that name and the recorded hash."""
+        from journeyman.models.finding import settled
         from journeyman.models.opening import find_base
 
         try:
@@ -124,11 +125,14 @@ class Run:
             if not (self.folder("curate") / MANIFEST).is_file():
                 raise
             recorded = read_result(self.root, "curate")[0].inputs.get("base", "")
-            found = find_by_hash(recorded, beside(self.root, Path(self.config.base.model)))
+            names = [self.config.base.model]
+            if (self.folder("plan") / MANIFEST).is_file():  # the file's own name, if the config names a model
+                names.append(self.result("plan", PlanManifest).base_path)
+            found = find_by_hash(recorded, [path for name in names for path in beside(self.root, Path(name))])
             if found is None:
                 remedy = f"{missing.remedy}, or give its current path: --set base.model=PATH"
                 raise InputError(missing.what, remedy) from missing
-            return found.resolve()
+            return settled(found)
 
     @property
     def base_sha256(self) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from journeyman.model_files import hash_of_model
 from journeyman.models.caches import ModelName, name_of
 from journeyman.models.opening import base_at_hand, find_base, open_base
 from split_model import write_split
+from test_pipeline import call
 
 REPO = "Qwen/Qwen2.5-Coder-7B-GGUF"
 
@@ -190,3 +192,19 @@ def test_what_is_nowhere_names_every_place_and_the_command(home: Path, tmp_path:
         find_base("n.gguf", tmp_path)
     with pytest.raises(InputError, match=r"no file /nowhere/n\.gguf\. Set"):
         find_base("/nowhere/n.gguf", tmp_path)
+
+
+def test_a_run_outlives_the_cache(
+    make_run: Callable[..., Path], home: Path, tiny_gguf: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The model is found by its hash under the name of its file, in the run's folder."""
+    _in_hub(home / ".cache/huggingface/hub", "m-Q4_K_M.gguf", tiny_gguf)
+    run, base = make_run(), f"base.model={REPO}:Q4_K_M"
+    assert call("run", "--dir", run, "--set", base, "--until", "plan") == 0
+    shutil.rmtree(home / ".cache/huggingface")
+    capsys.readouterr()
+    assert call("plan", "--dir", run, "--set", base) == 1
+    assert f"hf download {REPO}" in (said := capsys.readouterr().err) and "--set base.model=PATH" in said
+    shutil.copy(tiny_gguf, run / "m-Q4_K_M.gguf")
+    assert call("plan", "--dir", run, "--set", base) == 0
+    assert "unchanged" in capsys.readouterr().err

@@ -8,13 +8,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from gguf import GGMLQuantizationType
 
 from conftest import log_row, write_tiny_gguf
 from journeyman.artifacts import hash_of_file, read_json
+from journeyman.config import TrainConfig
 from journeyman.errors import InputError
 from journeyman.model_files import find_by_hash, hash_of_model, parts_of, size_of_model
 from journeyman.models.gguf_file import GgufFile
 from journeyman.models.opening import base_at_hand, find_base
+from journeyman.training.lora import Adapter
+from journeyman.training.merge import write_merged
 from journeyman.verifying import verify
 from split_model import write_split
 from test_pipeline import call
@@ -147,6 +152,21 @@ def test_a_header_that_contradicts_the_set_is_refused(
     parts = write_split(tiny_gguf, tmp_path / "m.gguf", 8, **wrong)
     with pytest.raises(InputError, match=why):
         GgufFile(parts[0])
+
+
+def test_merging_an_adapter_reads_every_part(parts: list[Path], tiny_gguf: Path, tmp_path: Path) -> None:
+    config = TrainConfig.model_validate({"lora": {"rank": 2, "alpha": 4}})
+    for name, path in (("whole", tiny_gguf), ("split", parts[0])):
+        base = GgufFile(path)
+        adapter = Adapter(base.geometry, config.lora, seed=1)
+        with torch.no_grad():
+            for value in adapter.parameters.values():
+                value.fill_(0.01)
+        write_merged(base, adapter, GGMLQuantizationType.F16, tmp_path / f"{name}.gguf")
+    whole, split = (GgufFile(tmp_path / f"{name}.gguf") for name in ("whole", "split"))
+    assert whole.metadata == split.metadata and whole.tensors.keys() == split.tensors.keys()
+    for tensor in whole.tensors:
+        np.testing.assert_array_equal(split.tensor(tensor), whole.tensor(tensor))
 
 
 def test_a_folder_with_one_model_is_that_model(parts: list[Path], tmp_path: Path) -> None:

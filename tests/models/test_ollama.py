@@ -12,8 +12,12 @@ import pytest
 
 from journeyman.artifacts import sha256_of
 from journeyman.errors import InputError
+from journeyman.inference.engines import running_engine
 from journeyman.models import ollama
 from journeyman.models.opening import base_at_hand, find_base, open_base
+from journeyman.protocols import EngineSettings
+from journeyman.records import Message
+from journeyman.rendering.renderer import Renderer
 
 LIBRARY = "registry.ollama.ai/library"
 
@@ -149,3 +153,12 @@ def test_a_store_that_cannot_be_read_names_the_group(
     monkeypatch.setattr(Path, "stat", refuse)
     with pytest.raises(InputError, match=r"cannot be read by this user.*usermod"):
         find_base("ollama:a", tmp_path)
+
+
+def test_the_engine_serves_the_blob(store: Path, tiny_gguf: Path, tmp_path: Path) -> None:
+    """Its name does not end in .gguf."""
+    _pull(store, f"{LIBRARY}/a/latest", tiny_gguf)
+    path = find_base("ollama:a", tmp_path)
+    messages = [Message(role="user", content="Task: x")]
+    with running_engine(EngineSettings(path, {}, 256, 1, 0.0)) as engine:
+        assert engine.prompt_ids(messages) == Renderer(open_base(path)).prompt_ids(messages)
