@@ -204,7 +204,8 @@ def _verify_outside(
 ) -> None:
     path = next((path for path in places if is_complete(path)), None)
     if path is None:
-        found.notes.append(f"{named}: no longer there, not compared")
+        parts = "a part of it is " if any(path.is_file() for path in places) else ""
+        found.notes.append(f"{named}: {parts}no longer there, not compared")
         return
     found.files += 1
     if (now := hashed(path)) != recorded:

@@ -186,6 +186,8 @@ def test_what_is_nowhere_names_every_place_and_the_command(home: Path, tmp_path:
         assert str(home / place) in raised.value.what
     assert raised.value.remedy == f"Download it: hf download {REPO} --include '*Q4_K_M*.gguf'"
     assert base_at_hand(f"{REPO}:Q4_K_M", tmp_path) is None
+    with pytest.raises(InputError, match=r"Name a repo with GGUF files.*hf download Qwen/Qwen3 --include"):
+        find_base("Qwen/Qwen3", tmp_path)
     with pytest.raises(InputError, match=f"hf download {REPO} m.gguf"):
         find_base(f"{REPO}/m.gguf", tmp_path)
     with pytest.raises(InputError, match=r"no file .*/n\.gguf, and no such model in .*'embedded'"):

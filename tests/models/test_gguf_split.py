@@ -15,9 +15,13 @@ from conftest import log_row, write_tiny_gguf
 from journeyman.artifacts import hash_of_file, read_json
 from journeyman.config import TrainConfig
 from journeyman.errors import InputError
+from journeyman.inference.engines import running_engine
 from journeyman.model_files import find_by_hash, hash_of_model, parts_of, size_of_model
 from journeyman.models.gguf_file import GgufFile
 from journeyman.models.opening import base_at_hand, find_base
+from journeyman.protocols import EngineSettings
+from journeyman.records import Message
+from journeyman.rendering.renderer import Renderer
 from journeyman.training.lora import Adapter
 from journeyman.training.merge import write_merged
 from journeyman.verifying import verify
@@ -217,6 +221,10 @@ def test_a_run_on_a_split_base(
     assert f"--model {made['base_file']} " in (bundle / "llama-server.sh").read_text()
     assert not list(bundle.glob("Modelfile*")) and "split into 3 files" in (bundle / "README.md").read_text()
     assert verify(split).findings == []
+    adapters = {"all": bundle / "adapter.gguf"}
+    with running_engine(EngineSettings(bundle / made["base_file"], adapters, 512, 2, 0.0)) as engine:
+        messages = [Message(role="user", content="Task: x")]
+        assert engine.prompt_ids(messages) == Renderer(GgufFile(tiny_gguf)).prompt_ids(messages)
 
     capsys.readouterr()
     assert call("evaluate", "--dir", split, "--set", here) == 0
@@ -225,5 +233,7 @@ def test_a_run_on_a_split_base(
         file.seek(-1, 2)
         file.write(b"\x7f")
     assert any("m-00001-of-00003.gguf" in one for one in verify(split).findings)
+    parts[2].unlink()
+    assert any("a part of it is no longer there" in one for one in verify(split).notes)
     (bundle / "base-00003-of-00003.gguf").unlink()
     assert call("serve", "--dir", split, "--port", "0") == 1 and "base-00003" in capsys.readouterr().err

@@ -67,7 +67,7 @@ def test_the_variable_names_the_store(
     store: Path, monkeypatch: pytest.MonkeyPatch, tiny_gguf: Path, tmp_path: Path
 ) -> None:
     blob = _pull(tmp_path / "elsewhere", f"{LIBRARY}/a/1b", tiny_gguf)
-    with pytest.raises(InputError, match=r"there are no Ollama models in .*home.*service"):
+    with pytest.raises(InputError, match=r"there are no Ollama models in .*home.*service.*ollama pull a:1b"):
         find_base("ollama:a:1b", tmp_path)
     monkeypatch.setenv("OLLAMA_MODELS", str(tmp_path / "elsewhere"))
     assert find_base("ollama:a:1b", tmp_path) == blob

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from journeyman.artifacts import expanded
 from journeyman.errors import InputError
-from journeyman.models.finding import listed, models_among, not_converted
+from journeyman.models.finding import SET_BASE, listed, models_among, not_converted
 
 _PART = r"[A-Za-z0-9_][A-Za-z0-9_.-]*"
 _NAME = re.compile(rf"(?:({_PART})/({_PART})(?::({_PART})|/((?:{_PART}/)*{_PART}\.gguf))?|({_PART}\.gguf))")
@@ -48,9 +48,12 @@ class ModelName:
     def remedy(self) -> str:
         """What to do if it is not on this machine."""
         if not self.repo:
-            return "Set base.model to a .gguf file or to 'embedded'"
+            return SET_BASE
         what = self.file or f"--include '*{self.tag or 'Q4_K_M'}*.gguf'"
-        return f"Download it: hf download {self.publisher}/{self.repo} {what}"
+        needs = (
+            "" if self.file or "gguf" in self.repo.lower() else "Name a repo with GGUF files, or if this one has some: "
+        )
+        return f"{needs or 'Download it: '}hf download {self.publisher}/{self.repo} {what}"
 
 
 def name_of(model: str) -> ModelName | None:

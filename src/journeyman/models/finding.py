@@ -13,6 +13,7 @@ from journeyman.model_files import first_part, is_complete, size_of_model, split
 _NO_MODELS = ("mmproj", "imatrix")
 """Words in the names of .gguf files next to a model that are not one: image projectors, statistics for quantizing."""
 _MOST_NAMED = 12
+SET_BASE = "Set base.model to a .gguf file, to 'embedded', or to a name that docs/bases.md describes"
 
 
 def settled(path: Path) -> Path:
@@ -60,7 +61,7 @@ def only_model(folder: Path) -> Path:
         )
     if any(folder.glob("*.safetensors")):
         raise InputError(f"base.model: {folder} contains safetensors and no .gguf file", not_converted(folder))
-    raise InputError(f"base.model: {folder} contains no .gguf file", "Set base.model to a .gguf file or to 'embedded'")
+    raise InputError(f"base.model: {folder} contains no .gguf file", SET_BASE)
 
 
 def not_converted(folder: Path) -> str:

@@ -44,9 +44,10 @@ def find_in_ollama(model: str) -> Path:
     found = _NAME.fullmatch(model.removeprefix(PREFIX))
     if found is None:
         raise InputError(f"{where}: not a model's name", "Write it as `ollama list` shows it: ollama:NAME:TAG")
-    store = _store(where)
+    name, tag = found[1], found[2] or "latest"
+    store = _store(where, name, tag)
     try:
-        return _file_in(where, store, found[1], found[2] or "latest")
+        return _file_in(where, store, name, tag)
     except PermissionError as error:
         raise _refused(where, store) from error
 
@@ -71,7 +72,7 @@ def models_of(store: Path) -> list[str]:
     return sorted(one.removeprefix(f"{_LIBRARY}/").removeprefix("registry.ollama.ai/") for one in names)
 
 
-def _store(where: str) -> Path:
+def _store(where: str, name: str, tag: str) -> Path:
     """The folder with Ollama's manifests and blobs."""
     named = os.environ.get("OLLAMA_MODELS")
     places = [expanded(named)] if named else [expanded("~/.ollama/models"), SERVICE]
@@ -85,7 +86,7 @@ def _store(where: str) -> Path:
             continue
     raise InputError(
         f"{where}: there are no Ollama models in {' or '.join(map(str, places))}",
-        "Install Ollama and pull the model, or set OLLAMA_MODELS to its folder",
+        f"Install Ollama and run: ollama pull {name}:{tag}; or set OLLAMA_MODELS to the folder of its models",
     )
 
 

@@ -19,9 +19,10 @@ from pathlib import Path
 from journeyman.artifacts import expanded, sha256_of
 from journeyman.config import EMBEDDED
 from journeyman.errors import InputError
+from journeyman.model_files import split_place
 from journeyman.models.base import Base
 from journeyman.models.caches import find_in_caches, name_of
-from journeyman.models.finding import only_model, settled
+from journeyman.models.finding import SET_BASE, only_model, settled
 from journeyman.models.gguf_file import GgufFile
 from journeyman.models.ollama import PREFIX as OLLAMA
 from journeyman.models.ollama import find_in_ollama
@@ -51,9 +52,7 @@ def find_base(model: str, folder: Path) -> Path:
     elif not path.is_file() and (name := name_of(model)) is not None:
         path = find_in_caches(model, name, f"no file {path.resolve()}")
     if not path.is_file():
-        raise InputError(
-            f"base.model = {model!r}: no file {path.resolve()}", "Set base.model to a .gguf file or to 'embedded'"
-        )
+        raise InputError(f"base.model = {model!r}: no file {path.resolve()}", SET_BASE)
     return settled(path)
 
 
@@ -79,7 +78,8 @@ def same_geometry(path: Path, base: Base) -> Path:
     if here != there:
         parts = [f.name for f in fields(here) if getattr(here, f.name) != getattr(there, f.name)]
         raise InputError(f"{path}: not a file of the base {base.path.name}: different {', '.join(parts)}", remedy)
-    return settled(path)
+    # Its name is part of the plan's fingerprint, and earlier versions resolved every link.
+    return settled(path) if split_place(path) is not None else path.resolve()
 
 
 def base_at_hand(model: str, folder: Path) -> Path | None:
