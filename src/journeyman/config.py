@@ -51,7 +51,12 @@ RoleName = Annotated[str, AfterValidator(_not_reserved)]
 class BaseConfig(Section):
     """The model that is tuned and served."""
 
-    model: str = Field(EMBEDDED, description="a .gguf file, or 'embedded' for SmolLM2-135M-Instruct Q4_1")
+    model: str = Field(
+        EMBEDDED,
+        description="a .gguf file (of a split model, the first one), a folder with one, ollama:NAME:TAG, a model that "
+        "another program has downloaded as PUBLISHER/REPO:TAG, or 'embedded' for SmolLM2-135M-Instruct Q4_1; see "
+        "docs/bases.md",
+    )
 
 
 class DataConfig(Section):

@@ -146,8 +146,3 @@ def files_below(folder: Path) -> list[str]:
         linked = [name for name in folders if (Path(place) / name).is_symlink()]
         found += [str(here / name) for name in (*names, *linked)]
     return sorted(name for name in found if name not in (MANIFEST, UNFINISHED))
-
-
-def find_by_hash(sha256: str, places: Iterable[Path]) -> Path | None:
-    """The first of these files that has this hash."""
-    return next((path for path in places if path.is_file() and hash_of_file(path) == sha256), None)

@@ -13,7 +13,7 @@ from pydantic import BaseModel
 from journeyman.artifacts import MANIFEST, expanded
 from journeyman.config import Config
 from journeyman.errors import InputError, UsageError
-from journeyman.lineage import check_files, find_by_hash, read_manifest, refuse_link
+from journeyman.lineage import check_files, read_manifest, refuse_link
 from journeyman.manifests import (
     AdapterManifest,
     BundleManifest,
@@ -24,6 +24,7 @@ from journeyman.manifests import (
     PlanManifest,
     Stamp,
 )
+from journeyman.model_files import find_by_hash
 
 if TYPE_CHECKING:
     from journeyman.models.base import Base
@@ -115,6 +116,7 @@ class Run:
 
     def _base_path(self) -> Path:
         """The file that base.model names; if the run was moved, a nearby file with that name and the recorded hash."""
+        from journeyman.models.finding import settled
         from journeyman.models.opening import find_base
 
         try:
@@ -123,10 +125,14 @@ class Run:
             if not (self.folder("curate") / MANIFEST).is_file():
                 raise
             recorded = read_result(self.root, "curate")[0].inputs.get("base", "")
-            found = find_by_hash(recorded, beside(self.root, Path(self.config.base.model)))
+            names = [self.config.base.model]
+            if (self.folder("plan") / MANIFEST).is_file():  # the file's own name, if the config names a model
+                names.append(self.result("plan", PlanManifest).base_path)
+            found = find_by_hash(recorded, [path for name in names for path in beside(self.root, Path(name))])
             if found is None:
-                raise InputError(missing.what, "Give its current path: --set base.model=PATH") from missing
-            return found.resolve()
+                remedy = f"{missing.remedy}, or give its current path: --set base.model=PATH"
+                raise InputError(missing.what, remedy) from missing
+            return settled(found)
 
     @property
     def base_sha256(self) -> str:

@@ -13,7 +13,6 @@ from pydantic import BaseModel
 from journeyman import look_history
 from journeyman.artifacts import ADAPTER_FILE
 from journeyman.errors import InputError
-from journeyman.lineage import find_by_hash
 from journeyman.manifests import (
     AdapterManifest,
     DatasetManifest,
@@ -23,6 +22,7 @@ from journeyman.manifests import (
     PlanManifest,
     ServedFile,
 )
+from journeyman.model_files import find_by_hash
 from journeyman.protocols import Reporter
 from journeyman.records import EVERY_ROLE
 from journeyman.runs import SEALED, STDIN, Run, beside, made_so_far

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from journeyman.artifacts import MANIFEST, hash_of_file
+from journeyman.model_files import hash_of_model
 from journeyman.runs import SOURCE, Run, read_result
 
 Settings = Mapping[str, Any]
@@ -83,7 +84,7 @@ def _role_settings(run: Run, *names: str) -> Settings:
 
 
 def _files_that_may_ship(run: Run) -> Settings:
-    return {f"quantization {path.name}": hash_of_file(path) for path in run.bases[1:]}
+    return {f"quantization {path.name}": hash_of_model(path) for path in run.bases[1:]}
 
 
 def _checks_of_data(run: Run) -> Settings:

@@ -5,7 +5,7 @@ It cannot detect a file that was forged together with its manifest and everythin
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,7 @@ from journeyman.lineage import (
 from journeyman.locking import is_at_work
 from journeyman.look_history import fewer_looks
 from journeyman.manifests import EvidenceFile
+from journeyman.model_files import hash_of_model, is_complete
 from journeyman.pipeline import STAGES, Stage
 from journeyman.runs import PLACES, SOURCE, Run, beside, place_of
 
@@ -182,7 +183,7 @@ def _verify_inputs(root: Path, made: Mapping[str, dict[str, Any]], found: Verifi
     if "evaluate" in made:
         bases |= {one["path"]: one["sha256"] for one in made["evaluate"]["result"]["files"].values()}
     for name, recorded in bases.items():
-        _verify_outside(beside(root, Path(name)), Path(name), recorded, "plan", found)
+        _verify_outside(beside(root, Path(name)), Path(name), recorded, "plan", found, hash_of_model)
 
 
 def _logs(root: Path) -> dict[str, Path]:
@@ -193,13 +194,21 @@ def _logs(root: Path) -> dict[str, Path]:
         return {}
 
 
-def _verify_outside(places: list[Path], named: Path, recorded: str, stage: str, found: Verified) -> None:
-    path = next((path for path in places if path.is_file()), None)
+def _verify_outside(
+    places: list[Path],
+    named: Path,
+    recorded: str,
+    stage: str,
+    found: Verified,
+    hashed: Callable[[Path], str] = hash_of_file,
+) -> None:
+    path = next((path for path in places if is_complete(path)), None)
     if path is None:
-        found.notes.append(f"{named}: no longer there, not compared")
+        parts = "a part of it is " if any(path.is_file() for path in places) else ""
+        found.notes.append(f"{named}: {parts}no longer there, not compared")
         return
     found.files += 1
-    if (now := hash_of_file(path)) != recorded:
+    if (now := hashed(path)) != recorded:
         found.differs(path, f"changed after {stage} read it (SHA-256 {recorded[:12]}…, now {now[:12]}…)")
 
 

@@ -14,6 +14,7 @@ from journeyman.errors import EngineError, UsageError
 from journeyman.inference.engines import engine_identity, running_engine
 from journeyman.lineage import check_files
 from journeyman.manifests import BundleManifest
+from journeyman.model_files import parts_of
 from journeyman.protocols import EngineSettings, ServedEngine
 from journeyman.runs import place_of, read_result, typed_result
 from journeyman.serving.app import conversation_of, make_app
@@ -97,7 +98,7 @@ def hosted(
     """
     bundle = typed_result(folder, "export", BundleManifest)
     place = folder / place_of("export").folder
-    read = [bundle.base_file, *bundle.adapter_files.values(), "prompts.json"]
+    read = [*(part.name for part in parts_of(Path(bundle.base_file))), *bundle.adapter_files.values(), "prompts.json"]
     check_files(place, read_result(folder, "export")[0], read)
     config = load_config(folder / CONFIG_NAME).serve if (folder / CONFIG_NAME).is_file() else ServeConfig()
     key = key_of(config.key_env if key_env is None else key_env)

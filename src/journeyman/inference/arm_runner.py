@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from journeyman.artifacts import hash_of_file
 from journeyman.config import EvaluateConfig
 from journeyman.engine_identity import EngineIdentity
 from journeyman.errors import EngineError, InputError, Interrupted
@@ -26,6 +25,7 @@ from journeyman.inference.endpoint import open_endpoint
 from journeyman.inference.engines import running_engine
 from journeyman.inference.response_cache import ResponseCache
 from journeyman.manifests import ServedFile
+from journeyman.model_files import hash_of_model, size_of_model
 from journeyman.protocols import EngineSettings, Question, Reporter, ServingEngine
 from journeyman.reasons import Reason
 from journeyman.reasons.deciding import TemplateWithoutTools
@@ -157,8 +157,8 @@ class ArmRunner:
         gathered.timed += timed.predictions
         gathered.files[ships] = ServedFile(
             path=str(base),
-            sha256=hash_of_file(base),
-            size_gb=base.stat().st_size / 1e9,
+            sha256=hash_of_model(base),
+            size_gb=size_of_model(base) / 1e9,
             load_s=engine.load_s,
             warm_up_s=engine.warm_up_s,
             peak_memory_gb=peak / 1e9 if peak else None,

