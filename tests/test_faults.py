@@ -307,7 +307,7 @@ def test_a_compressed_log_that_is_still_written_is_called_changed_not_damaged(
     (folder / "logs.jsonl.gz").write_bytes(packed[:-2000])
     run = Run(folder, load_config(folder / "journeyman.toml", ['data.sources=["logs.jsonl.gz"]']))
     grows = Writes(3, lambda: (folder / "logs.jsonl.gz").write_bytes(packed[:-1000]))
-    with pytest.raises(InputChanged, match="changed while it was read"):
+    with pytest.raises(InputChanged, match="changed while it was being read"):
         list(run_pipeline(run, "ingest", grows))
 
 

@@ -19,6 +19,7 @@ FOREIGN = {
     "GIT binary patch", "Binary files ", "rename to", "copy to", "new file mode", "deleted file mode",  # of git's diffs
     "for tool use",  # of a session of a coding agent
     "no error",  # of a log's status
+    " starting at",  # of the messages of json.JSONDecodeError
     "did not end by itself",  # of a reason that older versions wrote as text
 }  # fmt: skip
 """Words of formats that others define, which code has to compare."""

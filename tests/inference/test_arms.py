@@ -118,7 +118,7 @@ def test_endpoints_are_arms_and_one_of_them_may_be_the_teacher(make_run: MakeRun
     assert {p.text for p in predictions if p.arm in ("teacher", "far")} == {"ok 2"}, "not what was logged"
     assert {asked.json["model"] for asked in service.asked} == {"teacher-coder", "far-coder"}
     page = (folder / "06-decision" / "report.html").read_text()
-    assert "far-{role}" in page and "cannot be seen from here" in page
+    assert "far-{role}" in page and "cannot see which file that endpoint serves" in page
 
 
 @pytest.mark.parametrize("name", ["base", "tuned", "few-shot", "a@b"])

@@ -24,7 +24,7 @@ from journeyman.manifests import (
     Rules,
 )
 from journeyman.reasons.base import Reason, ReasonRecord
-from journeyman.records import Example, Finding, Interaction, Prediction, RegressionAnswer, Rejected, Score
+from journeyman.records import EVERY_ROLE, Example, Finding, Interaction, Prediction, RegressionAnswer, Rejected, Score
 from journeyman.runs import SEALED, read_result
 
 
@@ -116,7 +116,7 @@ class Adapter(Result[AdapterManifest]):
     def facts(self) -> Mapping[str, Any]:
         trained = self.manifest.adapters
         losses = {name: "unknown" if one.best_loss is None else f"{one.best_loss:.4f}" for name, one in trained.items()}
-        best = losses["all"] if [*losses] == ["all"] else losses
+        best = losses[EVERY_ROLE] if [*losses] == [EVERY_ROLE] else losses
         return {"steps": sum(one.steps for one in trained.values()), "best validation loss": best}
 
 
@@ -146,7 +146,7 @@ class Evaluation(Result[EvaluationManifest]):
         return Rows(SummaryRow, lambda: summary_rows(self.manifest))
 
     def facts(self) -> Mapping[str, Any]:
-        pooled = self.manifest.roles["all"].arms
+        pooled = self.manifest.roles[EVERY_ROLE].arms
         rates = {arm: one.success for arm, one in pooled.items()}
         shown = {arm: "unknown" if rate is None else f"{rate.passed}/{rate.n}" for arm, rate in rates.items()}
         return {"rows": self.manifest.rows, **shown}

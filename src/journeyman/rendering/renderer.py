@@ -56,8 +56,8 @@ class Renderer:
         data = base.tokenizer
         self._template: ChatTemplate = template_of(data, str(base.path))
         self._tokenizer = tokenizer_of(data, str(base.path))
-        self.terminator_id = _token_id(data.end_id, "an answer's end", base)
-        bos = [_token_id(data.begin_id, "a text's beginning", base)] if data.adds_begin else []
+        self.terminator_id = _token_id(data.end_id, "the end of an answer", base)
+        bos = [_token_id(data.begin_id, "the beginning of a text", base)] if data.adds_begin else []
         self._bos = bos
         self.control = ControlTokens(data)
         special = special_tokens(data)
@@ -227,7 +227,7 @@ class Renderer:
 
 def _token_id(found: int | None, what: str, base: Base) -> int:
     if not isinstance(found, int):
-        raise InputError(f"{base.path}: has no token for {what}: {found!r}", "Use another GGUF file")
+        raise InputError(f"{base.path}: the header has no token for {what} (it is {found!r})", "Use another GGUF file")
     return found
 
 
