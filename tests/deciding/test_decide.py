@@ -49,6 +49,7 @@ from journeyman.reasons.advice import (
     RowsMemorized,
     ShorterPrompts,
     SmallerInMemory,
+    TimeMoreRows,
     TooFewRows,
     TrainOnWholeAnswers,
 )
@@ -118,6 +119,13 @@ def decided(
 
 
 # --- rules ----------------------------------------------------------------------------------------
+
+
+def test_a_latency_that_is_not_known_well_asks_for_more_timing_not_for_more_rows() -> None:
+    made = decided(summary(400, 400, speed=speed(5.0, high_s=20.0)))
+    assert made.verdict == "insufficient" and made.next_steps == [TimeMoreRows().record()]
+    both = decided(summary(31, 31, speed=speed(5.0, high_s=20.0)))
+    assert [step.code for step in both.next_steps] == [MoreTestRows.code]
 
 
 def test_the_users_31_faultless_rows_are_not_enough_and_189_are() -> None:

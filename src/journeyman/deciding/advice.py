@@ -54,7 +54,7 @@ def next_steps(case: Case, verdict: VerdictName, rows_needed: int | None) -> lis
     if verdict == "deploy":
         return []
     if verdict == "insufficient":
-        return [do.MoreTestRows(rows_needed, case.summary.rows), *_faster_enough(case), *_of_regressions(case)]
+        return [*_more_evidence(case, rows_needed), *_of_regressions(case)]
     if verdict == "abort":
         return [do.KeepTeacher(), *_of_failures(case)]
     advisers: Mapping[str, Callable[[Case], list[Reason]]] = {
@@ -67,9 +67,10 @@ def next_steps(case: Case, verdict: VerdictName, rows_needed: int | None) -> lis
     return list(dict.fromkeys([*steps, *_of_regressions(case)]))
 
 
-def _faster_enough(case: Case) -> list[Reason]:
+def _more_evidence(case: Case, rows_needed: int | None) -> list[Reason]:
+    """What would settle the rules that the rows leave open; timing more of the same rows settles the latency alone."""
     unknown = {result.rule for result in case.results if result.outcome == "unknown"}
-    return [do.TimeMoreRows()] if unknown == {"latency"} else []
+    return [do.TimeMoreRows()] if unknown == {"latency"} else [do.MoreTestRows(rows_needed, case.summary.rows)]
 
 
 def _of_failures(case: Case) -> list[Reason]:
