@@ -10,7 +10,7 @@ import json
 import os
 import shlex
 import stat
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -46,8 +46,15 @@ def own_hash(data: Mapping[str, Any]) -> str:
     return hash_of({"stamp": stamp, "result": data["result"]})
 
 
-def result_hash(data: Mapping[str, Any]) -> str:
-    """The part of a manifest that enters a later stage's fingerprint: the hashes of the files, and the result."""
+def result_hash(data: Mapping[str, Any], parts: Sequence[str] = ()) -> str:
+    """The part of a manifest that enters a later stage's fingerprint.
+
+    Args:
+        parts: the fields of the result that the later stage depends on; none: the whole result, and the hashes of the
+            files.
+    """
+    if parts:
+        return hash_of({"parts": {name: data["result"].get(name) for name in parts}})
     return hash_of({"files": data["stamp"]["files"], "result": data["result"]})
 
 

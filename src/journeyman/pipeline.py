@@ -10,7 +10,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -55,6 +55,7 @@ class Stage:
     Attributes:
         version: incremented when the same inputs give a different result.
         needs: earlier stages whose results it reads.
+        parts: of a need, the fields of its result that the stage depends on; of needs not named here, everything.
         settings: the parts of the config, and the outside files, that its result depends on.
         run: does the work in the given folder and returns the result for the manifest.
         resumable: works in its final folder and can resume there after an interruption.
@@ -70,6 +71,7 @@ class Stage:
     resumable: bool = False
     costly: bool = False
     guard: Callable[[Run], None] = lambda run: None
+    parts: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     @property
     def folder(self) -> str:
@@ -83,6 +85,8 @@ STAGES: Sequence[Stage] = (
     Stage(
         "train", 3, ("curate", "plan"),
         stage_settings.of_train, stage_calls.run_train, resumable=True, costly=True,
+        # Neither rules nor measurements of the plan: a new check must not cost hours of training.
+        parts={"plan": stage_settings.PLAN_OF_TRAINING},
     ),
     Stage(
         "evaluate", 5, ("curate", "plan", "train"),
@@ -135,29 +139,32 @@ def _bring_up_to_date(stage: Stage, run: Run, reporter: Reporter, redo: bool) ->
     folder, start = run.root / stage.folder, time.perf_counter()
     inputs = inputs_of(stage, run)
     action: Literal["made", "resumed"] = "made"
+    begun: dict[str, str] | None = None
     if redo:
         _set_aside_if_changed(stage, run, reporter)
     refuse_link(folder)
     if (folder / MANIFEST).is_file():
         stamp, made = read_result(run.root, stage.name)
-        if current_inputs(stamp.inputs) == inputs:
+        recorded = recorded_inputs(stage, run, stamp.inputs)
+        if recorded == inputs:
             reporter.tell(StageFinished(stage.name, "fresh", 0.0))
             return StageOutcome(stage.name, "fresh", 0.0, made)
         stage.guard(run)
-        set_aside_or_refuse(folder, current_inputs(stamp.inputs), inputs, redo)
+        set_aside_or_refuse(folder, recorded, inputs, redo)
     elif stage.resumable and (folder / UNFINISHED).is_file():
-        old = current_inputs(_unfinished_inputs(folder))
+        unfinished = _unfinished_inputs(folder)
+        old = recorded_inputs(stage, run, unfinished)
         if old != inputs and not stage.costly:
             shutil.rmtree(folder)
         elif old != inputs:
             set_aside_or_refuse(folder, old, inputs, redo)
         else:
-            action = "resumed"
+            action, begun = "resumed", unfinished
     if reporter.stop_requested:
         raise Interrupted(f"stopped before the stage {stage.name}", "Run it again to resume")
     stage.guard(run)
     reporter.tell(StageStarted(stage.name, action))
-    result = _work(stage, run, inputs, reporter)
+    result = _work(stage, run, inputs, begun, reporter)
     seconds = time.perf_counter() - start
     reporter.tell(StageFinished(stage.name, action, seconds))
     return StageOutcome(stage.name, action, seconds, result)
@@ -184,12 +191,15 @@ def _unfinished_inputs(folder: Path) -> dict[str, str]:
     return {str(key): str(value) for key, value in found.items()} if isinstance(found, dict) else {}
 
 
-def _work(stage: Stage, run: Run, inputs: dict[str, str], reporter: Reporter) -> BaseModel:
+def _work(
+    stage: Stage, run: Run, inputs: dict[str, str], begun: dict[str, str] | None, reporter: Reporter
+) -> BaseModel:
+    """`begun`: the inputs as they were recorded when work began that is now resumed; checkpoints carry their hash."""
     final = run.root / stage.folder
     work = final if stage.resumable else run.root / f".staged-{stage.folder}"
-    fingerprint = hash_of(inputs)
+    fingerprint = hash_of(inputs if begun is None else begun)
     try:
-        _prepare(stage, work, inputs)
+        _prepare(stage, work, inputs if begun is None else begun)
         _note_old(stage, run, reporter)
         result = stage.run(run, work, fingerprint, reporter)
         refuse_changed(inputs, inputs_of(stage, run), stage.name)
@@ -250,8 +260,19 @@ def inputs_of(stage: Stage, run: Run) -> dict[str, str]:
     values: dict[str, Any] = {"stage version": stage.version, **stage.settings(run)}
     for name in stage.needs:
         folder = run.folder(name)
-        values[folder.name] = result_hash(manifest_data(folder / MANIFEST, name))
+        values[folder.name] = result_hash(manifest_data(folder / MANIFEST, name), stage.parts.get(name, ()))
     return {key: value if isinstance(value, str) else repr(value) for key, value in values.items()}
+
+
+def recorded_inputs(stage: Stage, run: Run, recorded: Mapping[str, str]) -> dict[str, str]:
+    """Recorded inputs in today's terms: renamed keys, and parts of results that older versions hashed as a whole."""
+    found = current_inputs(recorded)
+    for name, parts in stage.parts.items():
+        folder = run.folder(name)
+        data = manifest_data(folder / MANIFEST, name)
+        if found.get(folder.name) == result_hash(data):
+            found[folder.name] = result_hash(data, parts)
+    return found
 
 
 def stage_named(name: str) -> Stage:

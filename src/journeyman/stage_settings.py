@@ -12,6 +12,9 @@ from journeyman.runs import SOURCE, Run, read_result
 Settings = Mapping[str, Any]
 """Name of a setting or file → its value or hash, so that a difference can be reported by name."""
 
+PLAN_OF_TRAINING = ("base_sha256", "trainable_parameters", "precision", "memory", "pack_tokens", "group_tokens")
+"""What training takes from the plan."""
+
 _SAFE_TO_CHANGE = {"checkpoint_s", "checkpoint_steps"}
 """Keys of [train] that do not change its result: a run may resume with other values."""
 

@@ -8,8 +8,7 @@ from typing import Literal
 
 from journeyman.artifacts import MANIFEST
 from journeyman.errors import JourneymanError
-from journeyman.pipeline import STAGES, Stage, inputs_of
-from journeyman.renamed import current_inputs
+from journeyman.pipeline import STAGES, Stage, inputs_of, recorded_inputs
 from journeyman.runs import Run, read_result
 
 State = Literal["fresh", "stale", "unfinished", "missing"]
@@ -53,7 +52,7 @@ def _state(stage: Stage, run: Run, before: Mapping[str, StageState]) -> StageSta
     behind = tuple(run.folder(name).name for name in stage.needs if before[name].state != "fresh")
     if behind:
         return replace(state, changed=behind)
-    recorded = current_inputs(stamp.inputs)
+    recorded = recorded_inputs(stage, run, stamp.inputs)
     override = recorded.get("override")  # no setting of the config: what was overridden stays so
     try:
         now = inputs_of(stage, replace(run, override=None if override == repr(None) else override))

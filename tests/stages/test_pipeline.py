@@ -18,21 +18,24 @@ from starlette.testclient import TestClient
 
 from conftest import log_row
 from journeyman.api.hosting import open_listener
-from journeyman.artifacts import read_json, read_rows, sha256_of
+from journeyman.artifacts import hash_of, read_json, read_model, read_rows, sha256_of, write_json
 from journeyman.checksum_lines import sealed
 from journeyman.cli.app import app, main
 from journeyman.cli.serve import serve_bundle
-from journeyman.errors import InputError, UsageError
+from journeyman.config import load_config
+from journeyman.errors import InputError, Interrupted, UsageError
 from journeyman.evidence import RESPONSES
 from journeyman.inference.engines import running_engine
+from journeyman.lineage import UNFINISHED, manifest_data, result_hash
 from journeyman.manifests import BundleManifest, PlanManifest
-from journeyman.pipeline import STAGES, Run, read_result, typed_result
-from journeyman.protocols import EngineSettings, Question
+from journeyman.pipeline import STAGES, Run, read_result, run_pipeline, typed_result
+from journeyman.protocols import EngineSettings, Question, SilentReporter
 from journeyman.reasons.planning import TooFewTestRows, WarmupNeverEnds
 from journeyman.records import Message, Score
 from journeyman.serving.app import conversation_of, engine_request, ignored_of, make_app
 from journeyman.serving.errors import RequestError
 from journeyman.serving.requests import read_request
+from journeyman.training.checkpoint import TrainingState, _sealed
 
 MakeRun = Callable[..., Path]
 
@@ -116,6 +119,47 @@ def test_a_changed_setting_is_refused_by_name_and_redone_on_request(
     assert "train.lora.rank: 4, now 2" in message and "--redo" in message
     assert call("plan", "--dir", folder, "--set", "train.lora.rank=2", "--redo") == 0
     assert len(list((folder / "superseded").iterdir())) == 1
+
+
+def test_another_check_does_not_train_again(make_run: MakeRun, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = make_run()
+    call("decide", "--dir", folder)
+    adapter = (folder / "04-adapter" / "adapter.gguf").stat().st_mtime_ns
+    capsys.readouterr()
+    call("decide", "--dir", folder, "--redo", "--set", 'roles.coder.checks=["answered", "python_parses"]')
+    said = capsys.readouterr().err
+    assert "03 plan      made" in said and "04 train     unchanged" in said and "05 evaluate  made" in said
+    assert (folder / "04-adapter" / "adapter.gguf").stat().st_mtime_ns == adapter
+
+
+class _StopsTraining(SilentReporter):
+    """Asks to stop once training has made a step."""
+
+    stop_requested = False
+
+    def advance(self, done: float, note: str = "") -> None:
+        self.stop_requested = self.stop_requested or "step 1/" in note
+
+
+def test_training_that_an_older_version_began_is_resumed(make_run: MakeRun) -> None:
+    """It recorded the hash of the whole plan, and its checkpoints carry the hash of what it recorded."""
+    folder = make_run()
+    run = Run(folder, load_config(folder / "journeyman.toml"))
+    with pytest.raises(Interrupted):
+        list(run_pipeline(run, "train", _StopsTraining()))
+    record = folder / "04-adapter" / UNFINISHED
+    recorded = read_json(record)
+    older = {**recorded, "03-plan": result_hash(manifest_data(folder / "03-plan" / "manifest.json", "plan"))}
+    assert older != recorded
+    write_json(record, older)
+    states = list((folder / "04-adapter" / "checkpoints").rglob("state.json"))
+    for path in states:
+        state = read_model(path, TrainingState)
+        assert state.fingerprint == hash_of(recorded)
+        path.write_bytes(_sealed(state.model_copy(update={"fingerprint": hash_of(older)})))
+    assert states
+    *_, trained = run_pipeline(run, "train", SilentReporter())
+    assert trained.action == "resumed"
 
 
 def test_changed_logs_are_refused(make_run: MakeRun, capsys: pytest.CaptureFixture[str]) -> None:
