@@ -5,7 +5,7 @@ It cannot detect a file that was forged together with its manifest and everythin
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -162,8 +162,13 @@ def _verify_chain(root: Path, stage: Stage, made: Mapping[str, dict[str, Any]], 
         folder = place_of(need).folder
         if not (root / folder).exists():
             found.differs(root / folder, f"missing; {stage.name} was made from it")
-        elif need in made and inputs.get(folder) != result_hash(made[need]):
+        elif need in made and inputs.get(folder) not in _hashes(made[need], stage.parts.get(need, ())):
             found.differs(root / stage.folder / MANIFEST, f"made from another {folder}: journeyman run --redo")
+
+
+def _hashes(data: Mapping[str, Any], parts: Sequence[str]) -> set[str]:
+    """What a stage may have recorded of a result: the hash of the parts that it takes, or, in older versions, of all."""
+    return {result_hash(data, parts), result_hash(data)}
 
 
 def _verify_inputs(root: Path, made: Mapping[str, dict[str, Any]], found: Verified) -> None:
