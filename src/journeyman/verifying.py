@@ -167,7 +167,7 @@ def _verify_chain(root: Path, stage: Stage, made: Mapping[str, dict[str, Any]], 
 
 
 def _hashes(data: Mapping[str, Any], parts: Sequence[str]) -> set[str]:
-    """What a stage may have recorded of a result: the hash of the parts that it takes, or, in older versions, of all."""
+    """What a stage may have recorded of a result: the hash of the parts that it takes or, in older versions, of all."""
     return {result_hash(data, parts), result_hash(data)}
 
 
