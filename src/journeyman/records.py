@@ -134,6 +134,11 @@ class Interaction(Record):
     check: dict[str, Any] = Field(default_factory=dict, description="what decides success: tests, a schema, …")
     extra: dict[str, Any] = Field(default_factory=dict, description="other fields of the log")
 
+    @property
+    def teacher(self) -> str:
+        """Provider and model, as provider/model; "unknown" if the log names neither."""
+        return "/".join(filter(None, (self.provider, self.model))) or "unknown"
+
 
 class Rejected(Record):
     """A row of a log that could not become an interaction."""

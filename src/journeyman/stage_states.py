@@ -10,6 +10,7 @@ from journeyman.artifacts import MANIFEST
 from journeyman.errors import JourneymanError
 from journeyman.pipeline import STAGES, Stage, inputs_of, recorded_inputs
 from journeyman.runs import Run, read_result
+from journeyman.superseded import changed_keys
 
 State = Literal["fresh", "stale", "unfinished", "missing"]
 
@@ -58,5 +59,5 @@ def _state(stage: Stage, run: Run, before: Mapping[str, StageState]) -> StageSta
         now = inputs_of(stage, replace(run, override=None if override == repr(None) else override))
     except JourneymanError as error:
         return replace(state, changed=(error.what,))
-    changed = tuple(sorted(key for key in {*recorded, *now} if recorded.get(key) != now.get(key)))
+    changed = tuple(changed_keys(recorded, now))
     return replace(state, changed=changed) if changed else replace(state, state="fresh")

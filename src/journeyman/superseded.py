@@ -12,9 +12,14 @@ SUPERSEDED = "superseded"
 """The subfolder of the run with earlier results: NAME-TIME for a stage's folder NAME."""
 
 
+def changed_keys(old: Mapping[str, str], new: Mapping[str, str]) -> list[str]:
+    """The names of the inputs that differ, sorted; one that only one side has differs."""
+    return sorted(key for key in {*old, *new} if old.get(key) != new.get(key))
+
+
 def refuse_changed(before: Mapping[str, str], after: Mapping[str, str], stage: str) -> None:
     """Raises InputChanged if a stage's inputs changed while it ran."""
-    changed = sorted(key for key in {*before, *after} if before.get(key) != after.get(key))
+    changed = changed_keys(before, after)
     if changed:
         raise InputChanged(
             f"changed while {stage} was reading: {', '.join(changed)}",
@@ -29,7 +34,7 @@ def set_aside_or_refuse(folder: Path, old: Mapping[str, str], new: Mapping[str, 
         StaleArtifact: `redo` is not set; the message names what differs.
     """
     if not redo:
-        changed = sorted(key for key in {*old, *new} if old.get(key) != new.get(key))
+        changed = changed_keys(old, new)
         shown = "; ".join(f"{key}: {_short(old.get(key))}, now {_short(new.get(key))}" for key in changed[:3])
         raise StaleArtifact(
             f"{folder}: made from other inputs ({shown})",

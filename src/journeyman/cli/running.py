@@ -32,7 +32,6 @@ from journeyman.manifests import (
     IngestManifest,
 )
 from journeyman.pipeline import run_pipeline, stage_named
-from journeyman.reasons.base import ReasonRecord
 from journeyman.runs import SEALED, STDIN, STDIN_FILE, Run, typed_result
 
 
@@ -86,7 +85,7 @@ def run_stages(what: Invocation, *, redo: bool = False, command: str = "") -> No
                 took = "unchanged" if outcome.action == "fresh" else f"{outcome.action} in {outcome.seconds:.1f} s"
                 reporter.say(f"{number} {outcome.stage:<9} {took}: {summary_line(outcome.result)}")
                 for warning in getattr(outcome.result, "warnings", []):
-                    reporter.tell(Warned(ReasonRecord.model_validate(warning).reason()))
+                    reporter.tell(Warned(warning.reason()))
             if what.other_engine:
                 for line in _other_engine(folder, config):
                     reporter.say(line)

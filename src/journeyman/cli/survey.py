@@ -9,7 +9,8 @@ from journeyman.cli.say import PlainConsole, result_console, say_on
 from journeyman.foreign import named, plain
 from journeyman.proposing.lengths import Length, quantile
 from journeyman.proposing.proposal import Proposal
-from journeyman.proposing.survey import UNKNOWN, Survey, teacher_of
+from journeyman.proposing.survey import UNKNOWN, Survey
+from journeyman.sources.nearby import size_text
 
 _MOST_ROLES, _MOST_REASONS, _MOST_TEACHERS = 12, 4, 4
 
@@ -56,14 +57,6 @@ def counted(number: int, what: str) -> str:
     return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
-def size_text(size: int) -> str:
-    """A size in bytes, kB, MB or GB."""
-    for unit, scale in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if size >= scale:
-            return f"{size / scale:.1f} {unit}"
-    return f"{size} bytes"
-
-
 def _print_roles(console: PlainConsole, proposal: Proposal) -> None:
     unit = "tokens" if proposal.lengths.base else "tokens (estimated)"
     columns = [
@@ -77,7 +70,7 @@ def _print_roles(console: PlainConsole, proposal: Proposal) -> None:
         lengths.setdefault(one.role, []).append(one)
     rows = []
     for role, found in list(by_role.items())[:_MOST_ROLES]:
-        teachers = Counter(map(teacher_of, found)).most_common()
+        teachers = Counter(one.teacher for one in found).most_common()
         shown = ", ".join(f"{named(name)} {count}" for name, count in teachers[:_MOST_TEACHERS])
         more = f" and {len(teachers) - _MOST_TEACHERS} more" if len(teachers) > _MOST_TEACHERS else ""
         prompts = _range([one.prompt for one in lengths[role]])

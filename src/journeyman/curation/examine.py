@@ -120,7 +120,7 @@ def examine(worker: Examiner, lines: list[bytes]) -> Examined:
             made.noted[finding.rule, row.role] += finding.action != "dropped"
         name, _, number = row.source.rpartition(":")
         one["role"], one["file"], one["line"] = roles.code(row.role), files.code(name), int(number)
-        one["teacher"] = teachers.code("/".join(filter(None, (row.provider, row.model))) or "unknown")
+        one["teacher"] = teachers.code(row.teacher)
         words.append(words_of(seen.asked))
         one["words"] = len(words[-1])
         _fill(one, seen, worker)

@@ -75,11 +75,6 @@ def is_cut(one: Interaction) -> bool:
     return one.finish_reason == "length" or reasoning.unclosed(text) or text.count("```") % 2 == 1
 
 
-def teacher_of(one: Interaction) -> str:
-    """Provider and model, as ingest counts them."""
-    return "/".join(filter(None, (one.provider, one.model))) or "unknown"
-
-
 def surveyed(sample: Sample, data: DataConfig) -> Survey:
     """Reads every sampled row as ingest does with these settings.
 

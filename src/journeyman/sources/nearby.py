@@ -51,7 +51,7 @@ def nothing_found(asked: str, path: Path, why: str, is_log: IsLog, root: Path) -
     """
     place = Path(os.path.normpath(path.absolute()))
     logs = nearby_logs(place, is_log)
-    shown = [f"  {_relative(one, root)}  ({_size(one)})" for one in logs]
+    shown = [f"  {_relative(one, root)}  ({size_text(one.stat().st_size)})" for one in logs]
     missing = next((one for one in reversed(place.parents) if not one.exists()), None)
     if missing is not None and not _WILD & set(str(missing)):
         why += f"; there is no folder {missing}"
@@ -137,8 +137,8 @@ def _relative(path: Path, root: Path) -> str:
     return str(shown if shown.parts.count("..") <= 2 else path)
 
 
-def _size(path: Path) -> str:
-    size = path.stat().st_size
+def size_text(size: int) -> str:
+    """A size in bytes, kB, MB or GB."""
     for unit, scale in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
         if size >= scale:
             return f"{size / scale:.1f} {unit}"

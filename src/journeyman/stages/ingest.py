@@ -304,9 +304,8 @@ class _Refused:
 def _seen(record: Interaction | Rejected) -> _Seen:
     if isinstance(record, Rejected):
         return _Seen(reason=_key(record.reason), code=record.reason.code)
-    teacher = "/".join(filter(None, (record.provider, record.model))) or "unknown"
     notes = tuple((note.code, tuple(note.details.items())) for note in record.notes)
-    return _Seen(record.role, teacher, record.succeeded, record.duration_ms, record.redacted or None, notes)
+    return _Seen(record.role, record.teacher, record.succeeded, record.duration_ms, record.redacted or None, notes)
 
 
 class _Group:
