@@ -21,6 +21,7 @@ from journeyman.pipeline import Run, run_pipeline, typed_result
 from journeyman.proposing.checks import proposed_checks
 from journeyman.proposing.fields import proposed_columns, role_fields
 from journeyman.proposing.lengths import Length, Lengths
+from journeyman.proposing.places import source_paths
 from journeyman.proposing.proposal import Proposal, propose
 from journeyman.proposing.toml import config_text, toml_string
 from journeyman.protocols import SilentReporter
@@ -379,6 +380,7 @@ def test_a_toml_string_holds_any_text(text: str) -> None:
 def nearby(tmp_path: Path) -> Path:
     _write(tmp_path / "run" / "log" / "interactions.jsonl", [log_row(1)])
     _write(tmp_path / "run" / "01-interactions" / "rejected.jsonl", [{}])
+    _write(tmp_path / "run" / "evidence" / "looks.jsonl", [{}])
     (tmp_path / "run" / "journeyman.log").write_text("x")
     _write(tmp_path / "above.jsonl", [log_row(1)])
     return tmp_path / "run"
@@ -405,7 +407,13 @@ def test_the_error_names_the_place_and_the_fix(entries: list[str], fix: str, sim
     shown = "\n".join(found.details)
     assert "log/interactions.jsonl" in shown and " bytes)" in shown
     assert ("../above.jsonl" in shown) == (entries != ["log/interaction.jsonl"])
-    assert "journeyman.log" not in shown and "01-interactions" not in shown
+    assert "journeyman.log" not in shown and "01-interactions" not in shown and "evidence" not in shown
+
+
+def test_a_new_config_in_a_run_folder_reads_none_of_its_own_folders(tmp_path: Path) -> None:
+    for name in ("01-interactions", "superseded", "evidence", "logs"):
+        _write(tmp_path / name / "rows.jsonl", [log_row(1)])
+    assert source_paths(tmp_path, tmp_path, ["."]) == [tmp_path / "logs"]
 
 
 def test_ingest_says_it_before_it_reads(nearby: Path) -> None:

@@ -63,7 +63,7 @@ class CheckFunction:
         Raises:
             UsageError: it is not at the top level of its file, or a notebook's function needs what it does not contain.
         """
-        from journeyman.proposing.places import as_written
+        from journeyman.sources.nearby import relative
 
         function = self.function
         if function.__qualname__ != function.__name__ or not function.__name__.isidentifier():
@@ -78,7 +78,7 @@ class CheckFunction:
             return Reference(f"{_FOLDER}/{self.name}.py:{self.name}", source_of(function))
         if ":" in str(path):
             raise UsageError(f"check {self.name!r}: {path}: a config cannot name a path with a colon", "Move the file")
-        return Reference(f"{as_written(path, folder)}:{self.name}")
+        return Reference(f"{relative(path, folder)}:{self.name}")
 
     def __repr__(self) -> str:
         return f"<check {self.name}>"

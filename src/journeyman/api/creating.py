@@ -13,10 +13,11 @@ from journeyman.api.settings import RoleChecks, Settings, flattened, with_checks
 from journeyman.artifacts import write_atomic
 from journeyman.config import CONFIG_NAME, parse_config
 from journeyman.errors import UsageError
-from journeyman.proposing.places import as_written, source_paths
+from journeyman.proposing.places import source_paths
 from journeyman.proposing.proposal import propose
 from journeyman.proposing.toml import config_text, toml_string
 from journeyman.sources.files import require_logs
+from journeyman.sources.nearby import relative
 
 Places = str | PathLike[str] | Sequence[str | PathLike[str]]
 """Files, folders or globs."""
@@ -71,7 +72,7 @@ def create(
 def _least_text(folder: Path, entries: Sequence[str]) -> str:
     paths = source_paths(folder, Path.cwd(), entries)
     require_logs(Path.cwd(), [str(path) for path in paths])
-    sources = ", ".join(toml_string(as_written(path, folder)) for path in paths)
+    sources = ", ".join(toml_string(relative(path, folder)) for path in paths)
     return f"# Every key is optional; docs/reference.md lists them all.\n\n[data]\nsources = [{sources}]\n"
 
 

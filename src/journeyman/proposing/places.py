@@ -9,8 +9,7 @@ from pathlib import Path
 from journeyman.artifacts import expanded
 from journeyman.config import CONFIG_NAME
 from journeyman.sources.files import SUFFIXES, bare_name, is_log
-
-_MOST_UP = 2
+from journeyman.sources.nearby import is_run_folder_name
 
 
 def source_paths(folder: Path, start: Path, entries: Sequence[str]) -> list[Path]:
@@ -29,12 +28,6 @@ def source_paths(folder: Path, start: Path, entries: Sequence[str]) -> list[Path
     return list(dict.fromkeys(found))
 
 
-def as_written(path: Path, folder: Path) -> str:
-    """The path as written in data.sources of a run in `folder`: relative if it is nearby, else absolute."""
-    shown = Path(os.path.relpath(path, folder.resolve()))
-    return str(shown if shown.parts.count("..") <= _MOST_UP else path)
-
-
 def _beside(source: Path, run: Path) -> list[Path]:
     """A folder without the run folder in it: globs for its types of log files, and its other folders."""
     named, source = source, source.resolve()
@@ -46,7 +39,12 @@ def _beside(source: Path, run: Path) -> list[Path]:
             inside = one == run or one in run.parents
             if inside and one != run:
                 found += _beside(one, run)
-            elif not inside and not _is_run(one) and not _stage_of(one, run) and _holds_logs(one):
+            elif (
+                not inside
+                and not _is_run(one)
+                and not (source == run and is_run_folder_name(one.name))
+                and _holds_logs(one)
+            ):
                 found.append(one)
         elif one.is_file() and is_log(one):
             found.append(source / f"*{_ending(one.name)}")
@@ -55,13 +53,6 @@ def _beside(source: Path, run: Path) -> list[Path]:
 
 def _is_run(folder: Path) -> bool:
     return (folder / CONFIG_NAME).is_file()
-
-
-def _stage_of(folder: Path, run: Path) -> bool:
-    """Whether it is a stage folder of the run: 01-interactions, superseded, …"""
-    return folder.parent == run and (
-        folder.name == "superseded" or (folder.name[:2].isdigit() and folder.name[2:3] == "-")
-    )
 
 
 def _holds_logs(folder: Path) -> bool:

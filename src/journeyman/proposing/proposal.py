@@ -12,11 +12,11 @@ from journeyman.errors import UsageError
 from journeyman.proposing.checks import CheckProposal, proposed_checks
 from journeyman.proposing.fields import Columns, RoleField, proposed_columns, role_fields, with_columns
 from journeyman.proposing.lengths import Lengths, measured
-from journeyman.proposing.places import as_written, source_paths
+from journeyman.proposing.places import source_paths
 from journeyman.proposing.survey import UNKNOWN, Survey, surveyed
 from journeyman.reasons.files import NotUtf8
 from journeyman.sources.files import log_sources, require_logs
-from journeyman.sources.nearby import NoLogFound
+from journeyman.sources.nearby import NoLogFound, relative
 from journeyman.sources.sample import Sample, sampled
 
 _OLD_ENCODING = "cp1252"
@@ -82,7 +82,7 @@ def propose(folder: Path, entries: Sequence[str], start: Path | None = None) -> 
         example = "" if error.similar or not error.fix else ", for example"
         raise UsageError(f"{error.place}: {error.why}", f"Name {fix}{example}", error.details) from error
     found = log_sources(start, [str(path) for path in paths])
-    sources = [as_written(path, folder) for path in paths]
+    sources = [relative(path, folder) for path in paths]
     data = DataConfig(sources=sources)
     sample = sampled(found, data)
     if not sample.rows:

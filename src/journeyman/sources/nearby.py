@@ -9,12 +9,15 @@ import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from journeyman import evidence
 from journeyman.errors import UsageError
+from journeyman.superseded import SUPERSEDED
 
-_MOST_LOOKED_AT, _MOST_SHOWN = 2_000, 6
+_MOST_LOOKED_AT, _MOST_SHOWN, _MOST_UP = 2_000, 6, 2
 _SIMILAR = 0.5
 _WILD = set("*?[")
-_OUR_FOLDER, _OUR_FILES = re.compile(r"0\d-[a-z]+|superseded"), {"journeyman.log", ".stdin.jsonl"}
+_STAGE_FOLDER, _OTHER_FOLDERS = re.compile(r"0\d-[a-z]+"), {SUPERSEDED, evidence.FOLDER}
+_OUR_FILES = {"journeyman.log", ".stdin.jsonl"}
 """Files that a run writes next to its config file are not logs."""
 IsLog = Callable[[Path], bool]
 
@@ -39,6 +42,17 @@ class NoLogFound(UsageError):
         super().__init__(f"data.sources: {place}{shown}: {why}", remedy, details)
 
 
+def is_run_folder_name(name: str) -> bool:
+    """Whether a run gives this name to a folder of its own: 01-interactions, evidence, superseded."""
+    return bool(_STAGE_FOLDER.fullmatch(name)) or name in _OTHER_FOLDERS
+
+
+def relative(path: Path, root: Path) -> str:
+    """The path as written in data.sources of a run in `root`: relative if it is nearby, else absolute."""
+    shown = Path(os.path.relpath(path, root.resolve()))
+    return str(shown if shown.parts.count("..") <= _MOST_UP else path)
+
+
 def nothing_found(asked: str, path: Path, why: str, is_log: IsLog, root: Path) -> NoLogFound:
     """The error for an entry of data.sources that does not name a log.
 
@@ -51,15 +65,15 @@ def nothing_found(asked: str, path: Path, why: str, is_log: IsLog, root: Path) -
     """
     place = Path(os.path.normpath(path.absolute()))
     logs = nearby_logs(place, is_log)
-    shown = [f"  {_relative(one, root)}  ({size_text(one.stat().st_size)})" for one in logs]
+    shown = [f"  {relative(one, root)}  ({size_text(one.stat().st_size)})" for one in logs]
     missing = next((one for one in reversed(place.parents) if not one.exists()), None)
     if missing is not None and not _WILD & set(str(missing)):
         why += f"; there is no folder {missing}"
     if (misspelt := _respelled(place, is_log)) is not None:
-        return NoLogFound(asked, place, why, _relative(misspelt, root), True, shown)
+        return NoLogFound(asked, place, why, relative(misspelt, root), True, shown)
     if not logs:
         return NoLogFound(asked, place, why, "", False, [])
-    return NoLogFound(asked, place, why, _relative(logs[0], root), _alike(logs[0], {place.name}) > 0, shown)
+    return NoLogFound(asked, place, why, relative(logs[0], root), _alike(logs[0], {place.name}) > 0, shown)
 
 
 def _respelled(place: Path, is_log: IsLog) -> Path | None:
@@ -122,7 +136,7 @@ def _listed(folder: Path) -> list[Path]:
 
 
 def _is_folder(path: Path) -> bool:
-    return path.is_dir() and not path.name.startswith(".") and not _OUR_FOLDER.fullmatch(path.name)
+    return path.is_dir() and not path.name.startswith(".") and not is_run_folder_name(path.name)
 
 
 def _is(path: Path, is_log: IsLog) -> bool:
@@ -130,11 +144,6 @@ def _is(path: Path, is_log: IsLog) -> bool:
         return is_log(path) and path.name not in _OUR_FILES and path.is_file()
     except OSError:
         return False
-
-
-def _relative(path: Path, root: Path) -> str:
-    shown = Path(os.path.relpath(path, root.resolve()))
-    return str(shown if shown.parts.count("..") <= 2 else path)
 
 
 def size_text(size: int) -> str:
