@@ -63,7 +63,8 @@ _DEEPSEEK3 = (
     rf"| ?[\p{{P}}\p{{S}}]+[\r\n]*|{_LINES}",
 )
 _STOPS = r" ?[^(\s|.,!?…。，、।۔،)]+"
-_HAN = "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0002a6df\U0002a700-\U0002ebef\U0002f800-\U0002fa1f"  # unassigned characters included
+# Unassigned characters included.
+_HAN = "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0002a6df\U0002a700-\U0002ebef\U0002f800-\U0002fa1f"
 _BUT_HAN = rf"(?:(?![{_HAN}])[\p{{L}}])+"
 _KIMI = rf"[{_HAN}]+|(?:(?![{_HAN}]){_ANY_BUT})?{_BUT_HAN}{_MAYBE_SUFFIX}|{_UP_TO_3}|{_MARKS}[\r\n]*|{_LINES}"
 
@@ -101,7 +102,7 @@ _BAILING = PreTokenizer((_words(_NUMBER, lines=rf"\s*[\r\n]|{_SPACES}"),))
 
 PRE_TOKENIZERS: Final[Mapping[str, PreTokenizer]] = {
     "gpt-2": _GPT2_SPLIT,
-    **dict.fromkeys(["smollm", "starcoder", "refact", "command-r", "codeshell", "exaone", "minerva-7b", "mellum2"], _DIGITS),
+    "smollm": _DIGITS,
     "llama-bpe": _LLAMA_BPE,
     "dbrx": _LLAMA3_SPLIT,
     "qwen2": _QWEN2_SPLIT,
@@ -113,7 +114,8 @@ PRE_TOKENIZERS: Final[Mapping[str, PreTokenizer]] = {
     ),
     "deepseek-v3": _DEEPSEEK3_SPLIT,
     "deepseek-llm": PreTokenizer(
-        (r"[\r\n]", rf"\s?[{_CASED_LETTERS}]+", r"\s?[!-/:-~！-／：-～‘-‟、-。]+", r"(?<!\s)\s+\Z", _EAST, r"[\p{N}]+")
+        (r"[\r\n]", rf"\s?[{_CASED_LETTERS}]+", r"\s?[!-/:-~！-／：-～‘-‟、-。]+", r"(?<!\s)\s+(?![\s\S])", _EAST,
+         r"[\p{N}]+")
     ),
     "deepseek-coder": PreTokenizer((r"[\r\n]", r"\s?[\p{L}]+", r"\s?[\p{P}]+", _EAST, _NUMBER)),
     "falcon": PreTokenizer((r"[\p{P}$+<=>^~|`]+", _GPT2, r"[0-9][0-9][0-9]")),
@@ -152,6 +154,9 @@ OTHER_NAMES: Final[Mapping[str, str]] = {
         ["mpt", "olmo", "jais", "trillion", "granite-docling", "phi-2", "jina-es", "jina-de", "gigachat", "jina-v2-es",
          "jina-v2-de", "a.x-4.0", "mellum", "modern-bert", "exaone4", "jina-v1-en", "jina-v2-code", "roberta-bpe"],
         "gpt-2",
+    ),
+    **dict.fromkeys(
+        ["starcoder", "refact", "command-r", "codeshell", "exaone", "minerva-7b", "mellum2"], "smollm"
     ),
     **dict.fromkeys(
         ["llama3", "llama-v3", "falcon3", "falcon-h1", "pixtral", "midm-2.0", "lfm2", "jina-v5-nano"], "llama-bpe"

@@ -1,7 +1,7 @@
 """General categories of Unicode 15.1, the version that the engine splits text by (llama.cpp, src/unicode-data.cpp).
 
-Python, `tokenizers` and the engine have different versions, and a character that is a letter in one of them and unassigned
-in another is split in different places. So the pre-tokenizers are written with these tables.
+Python, `tokenizers` and the engine have different versions. A character that is a letter in one of them and unassigned
+in another would be split in different places, so the pre-tokenizers are written with these tables.
 """
 
 from __future__ import annotations
@@ -150,20 +150,16 @@ FFFC-FFFD 10137-1013F 10179-10189 1018C-1018E 10190-1019C 101A0 101D0-101FC 1087
 
 @cache
 def members(category: str, ascii_only: bool = False) -> str:
-    """The characters of a category, in the form in which a regular expression's brackets contain them.
+    """The characters of a category, as the brackets of a regular expression contain them.
 
     Args:
         category: L, M, N, P or S, or `Upper` and `Lower`, which are all letters but a-z and all letters but A-Z.
         ascii_only: leaves out all others.
     """
     without = {"Upper": "61-7A", "Lower": "41-5A"}.get(category)
-    written = _RANGES["L" if without else category].split()
-    ranges = [tuple(int(end, 16) for end in one.split("-")) for one in written if one != without]
-    return "".join(
-        _escaped(first) if not rest else f"{_escaped(first)}-{_escaped(rest[0])}"
-        for first, *rest in ranges
-        if not ascii_only or first < 128
-    )
+    ranges = [one.split("-") for one in _RANGES["L" if without else category].split() if one != without]
+    kept = [[_escaped(int(end, 16)) for end in ends] for ends in ranges if not ascii_only or int(ends[0], 16) < 128]
+    return "".join(map("-".join, kept))
 
 
 def _escaped(code: int) -> str:

@@ -1,0 +1,99 @@
+"""Tiny models with a given vocabulary, and the engine's ids for texts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import gguf
+import numpy as np
+from tokenizers.pre_tokenizers import ByteLevel
+
+from journeyman.inference.llama import LlamaEngine
+from journeyman.models.base import TokenizerData
+from journeyman.models.gguf_file import GgufFile
+from journeyman.protocols import EngineSettings
+from journeyman.rendering.tokenizer import Tokenizer, tokenizer_of
+
+ECHO = "{{ messages[0].content }}"
+
+
+def write_vocabulary(
+    path: Path,
+    kind: str,
+    tokens: Sequence[str],
+    types: Sequence[int],
+    *,
+    pre: str | None = None,
+    merges: Sequence[str] | None = None,
+    scores: Sequence[float] | None = None,
+    template: str = ECHO,
+    extend: Callable[[gguf.GGUFWriter], None] = lambda _: None,
+) -> Path:
+    """A model of one layer with this vocabulary, which the engine can load."""
+    hidden, rng = 32, np.random.default_rng(0)
+    writer = gguf.GGUFWriter(path, "llama")
+    writer.add_context_length(4096)
+    writer.add_embedding_length(hidden)
+    writer.add_block_count(1)
+    writer.add_feed_forward_length(hidden)
+    writer.add_head_count(2)
+    writer.add_layer_norm_rms_eps(1e-5)
+    writer.add_vocab_size(len(tokens))
+    writer.add_tokenizer_model(kind)
+    if pre is not None:
+        writer.add_tokenizer_pre(pre)
+    writer.add_token_list(list(tokens))
+    writer.add_token_types(list(types))
+    if merges is not None:
+        writer.add_token_merges(list(merges))
+    if scores is not None:
+        writer.add_token_scores(list(scores))
+    writer.add_chat_template(template)
+    extend(writer)
+
+    def matrix(name: str, rows: int, columns: int = hidden) -> None:
+        writer.add_tensor(name, (rng.standard_normal((rows, columns)) / 6).astype(np.float32))
+
+    matrix("token_embd.weight", len(tokens))
+    writer.add_tensor("output_norm.weight", np.ones(hidden, np.float32))
+    for name in ("attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up", "ffn_down"):
+        matrix(f"blk.0.{name}.weight", hidden)
+    for name in ("attn_norm", "ffn_norm"):
+        writer.add_tensor(f"blk.0.{name}.weight", np.ones(hidden, np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path
+
+
+def byte_vocabulary(merges: Sequence[str], special: Sequence[str] = ("<|begin|>", "<|end|>")) -> tuple[list[str], list[int]]:
+    """(tokens, types) of a byte-level vocabulary: special tokens, bytes, merged tokens."""
+    normal = [*sorted(ByteLevel.alphabet()), *dict.fromkeys(merge.replace(" ", "") for merge in merges)]
+    return [*special, *normal], [3] * len(special) + [1] * len(normal)
+
+
+@contextmanager
+def engine_of(path: Path) -> Iterator[Callable[..., list[int]]]:
+    """A function: (text, **changes of the request) → the engine's ids."""
+    engine = LlamaEngine(EngineSettings(path, {}, 256, 1, 0.0))
+
+    def ids(text: str, **changes: Any) -> list[int]:
+        asked = {"content": text, "add_special": False, "parse_special": True, **changes}
+        return list(engine._post("/tokenize", asked)["tokens"])
+
+    try:
+        yield ids
+    finally:
+        engine.stop()
+
+
+def data_of(path: Path) -> TokenizerData:
+    return GgufFile(path).tokenizer
+
+
+def tokenizer_in(path: Path) -> Tokenizer:
+    return tokenizer_of(data_of(path), str(path))
