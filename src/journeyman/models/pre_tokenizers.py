@@ -105,6 +105,7 @@ PRE_TOKENIZERS: Final[Mapping[str, PreTokenizer]] = {
     "smollm": _DIGITS,
     "llama-bpe": _LLAMA_BPE,
     "dbrx": _LLAMA3_SPLIT,
+    "glm4": PreTokenizer((_LLAMA3,), _AFTER_LINE_END, ignores_merges=True),
     "qwen2": _QWEN2_SPLIT,
     "qwen35": PreTokenizer((_QWEN35,), _AFTER_LINE_END),
     "gpt-4o": _GPT4O,
@@ -161,7 +162,7 @@ OTHER_NAMES: Final[Mapping[str, str]] = {
     **dict.fromkeys(
         ["llama3", "llama-v3", "falcon3", "falcon-h1", "pixtral", "midm-2.0", "lfm2", "jina-v5-nano"], "llama-bpe"
     ),
-    **dict.fromkeys(["smaug-bpe", "glm4", "chatglm-bpe"], "dbrx"),
+    **dict.fromkeys(["smaug-bpe", "chatglm-bpe"], "dbrx"),
     **dict.fromkeys(
         ["deepseek-r1-qwen", "kormo", "f2llmv2", "megrez", "stablelm2", "hunyuan", "solar-open", "grok-2"], "qwen2"
     ),
@@ -169,6 +170,7 @@ OTHER_NAMES: Final[Mapping[str, str]] = {
     **dict.fromkeys(["hunyuan-dense", "joyai-llm"], "deepseek-v3"),
     **dict.fromkeys(["poro-chat", "gpt3-finnish"], "bloom"),
     **dict.fromkeys(["bailingmoe2", "llada-moe"], "bailingmoe"),
+    "glm5": "glm4",
 }  # fmt: skip
 """Other names of GGUF files → the name under which the same split is known here."""
 

@@ -15,18 +15,20 @@ NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = range(1, 7)
 _ENDS: Final = frozenset(
     ["<|eot_id|>", "<|im_end|>", "<|end|>", "<|return|>", "<|call|>", "<|flush|>", "<|calls|>", "<end_of_turn>",
      "<|endoftext|>", "</s>", "<|eom_id|>", "<EOT>", "_<EOT>", "[EOT]", "[EOS]", "<|end_of_text|>",
-     "<end_of_utterance>", "<eos>", "<turn|>", "<|tool_response>", "<\uff5cend\u2581of\u2581sentence\uff5c>", "[e~["]
+     "<end_of_utterance>", "<eos>", "<turn|>", "<|tool_response>", "<\uff5cend\u2581of\u2581sentence\uff5c>", "[e~[",
+     "<|ifm|im_end|>"]
 )  # fmt: skip
 """Tokens at which the engine stops, if a vocabulary has them."""
 _FILL_IN: Final = frozenset(
     ["<|fim_prefix|>", "<fim-prefix>", "<fim_prefix>", "<\uff5cfim\u2581begin\uff5c>", "<PRE>", "\u2581<PRE>",
-     "<|code_prefix|>", "<|prefix|>",
+     "<|code_prefix|>", "<|prefix|>", "<|plamo:fim_prefix|>",
      "<|fim_suffix|>", "<fim-suffix>", "<fim_suffix>", "<\uff5cfim\u2581hole\uff5c>", "<SUF>", "\u2581<SUF>",
-     "<|code_suffix|>", "<|suffix|>",
+     "<|code_suffix|>", "<|suffix|>", "<|plamo:fim_suffix|>",
      "<|fim_middle|>", "<fim-middle>", "<fim_middle>", "<\uff5cfim\u2581end\uff5c>", "<MID>", "\u2581<MID>",
-     "<|code_middle|>", "<|middle|>",
+     "<|code_middle|>", "<|middle|>", "<|plamo:fim_middle|>",
      "<|fim_pad|>", "<fim-pad>", "<fim_pad>", "<PAD>", "[PAD]",
-     "<|fim_repo|>", "<|repo_name|>", "<fim-repo>", "<REPO>", "<reponame>", "<|file_sep|>"]
+     "<|fim_repo|>", "<|repo_name|>", "<fim-repo>", "<REPO>", "<reponame>", "<|file_sep|>",
+     "<|plamo:file_separator|>"]
 )  # fmt: skip
 """Tokens of code completion. If a vocabulary has several of one purpose, the engine corrects only one of them."""
 _ALWAYS_SHOWN: Final = frozenset(["<|channel|>", "<|message|>", "<|start|>", "<|constrain|>"])
