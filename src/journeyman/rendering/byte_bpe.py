@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import chain
 
 from tokenizers import Regex, Tokenizer, models, pre_tokenizers
@@ -12,7 +12,6 @@ from tokenizers.pre_tokenizers import ByteLevel
 from journeyman.models.pre_tokenizers import PreTokenizer
 from journeyman.rendering.unicode_categories import members
 
-_IN_TEXT = [*range(0xC0), *range(0xC2, 0xF5)]  # the bytes that UTF-8 uses
 _MOST_PIECES = 500_000
 
 
@@ -39,21 +38,26 @@ class ByteBpe:
         merges: pairs of tokens separated by a space, in the order in which they apply.
 
     Raises:
-        ValueError: a merge names no token, or a byte has none.
+        ValueError: a token that merges cannot make holds a byte without a token.
         Exception: the library's own errors, which have no type.
     """
 
     def __init__(self, tokens: Sequence[str], merges: Sequence[str], split: PreTokenizer) -> None:
         ids = {token: number for number, token in enumerate(tokens)}
-        if missing := [byte for byte in _IN_TEXT if _ALPHABET[byte] not in ids]:
-            raise ValueError(f"{len(missing)} bytes have no token, such as 0x{missing[0]:02X}")
+        # Bytes without a token are lost, and what is on both sides of them never merges: the library would merge it.
+        missing = "".join(char for char in _ALPHABET if char not in ids)
+        if split.ignores_merges and (lost := [token for token in tokens if not set(missing).isdisjoint(token)]):
+            raise ValueError(f"{len(lost)} tokens have bytes that are no tokens, such as {lost[0]!r}")
         model = models.BPE(vocab=ids, merges=_pairs(merges), ignore_merges=split.ignores_merges)
         self._tokenizer = Tokenizer(model)
-        passes = [pre_tokenizers.Split(Regex(_written(one)), "isolated") for one in split.passes]
-        self._tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-            [*passes, ByteLevel(add_prefix_space=False, use_regex=False)]
-        )
-        self._passes = [re.compile(f"({_written(one, ascii_only=True)})", re.ASCII) for one in split.passes]
+        passes: list[pre_tokenizers.PreTokenizer] = [
+            pre_tokenizers.Split(Regex(_written(one)), "isolated") for one in split.passes
+        ]
+        passes.append(ByteLevel(add_prefix_space=False, use_regex=False))
+        if missing:
+            passes.append(pre_tokenizers.Split(Regex(f"[{re.escape(missing)}]"), "removed"))
+        self._tokenizer.pre_tokenizer = pre_tokenizers.Sequence(passes)
+        self._passes = [_cutting(_written(one, ascii_only=True)) for one in split.passes]
         self._cut = re.compile(split.cut) if split.cut else None
         self._lengths = _Lengths(self._tokenizer)
 
@@ -73,9 +77,18 @@ class ByteBpe:
 
     def _pieces(self, text: str) -> list[str]:
         pieces = [text]
-        for one in self._passes:
-            pieces = list(filter(None, chain.from_iterable(map(one.split, pieces))))
+        for cut in self._passes:
+            pieces = list(chain.from_iterable(map(cut, pieces)))
         return pieces
+
+
+def _cutting(expression: str) -> Callable[[str], list[str]]:
+    """A function that cuts ASCII text into the expression's matches and what lies between them."""
+    matches = re.compile(expression, re.ASCII)
+    if all(matches.fullmatch(chr(code)) for code in range(128)):  # nothing lies between them
+        return matches.findall
+    kept = re.compile(f"({expression})", re.ASCII)
+    return lambda text: [piece for piece in kept.split(text) if piece]
 
 
 def _pairs(merges: Sequence[str]) -> list[tuple[str, str]]:
