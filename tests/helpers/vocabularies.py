@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -70,10 +72,59 @@ def write_vocabulary(
     return path
 
 
-def byte_vocabulary(merges: Sequence[str], special: Sequence[str] = ("<|begin|>", "<|end|>")) -> tuple[list[str], list[int]]:
+def byte_vocabulary(
+    merges: Sequence[str], special: Sequence[str] = ("<|begin|>", "<|end|>")
+) -> tuple[list[str], list[int]]:
     """(tokens, types) of a byte-level vocabulary: special tokens, bytes, merged tokens."""
     normal = [*sorted(ByteLevel.alphabet()), *dict.fromkeys(merge.replace(" ", "") for merge in merges)]
     return [*special, *normal], [3] * len(special) + [1] * len(normal)
+
+
+def telling_vocabulary(texts: Iterable[str]) -> tuple[list[str], list[int], list[str]]:
+    """(tokens, types, merges) of a byte-level vocabulary that shows where the texts are cut.
+
+    It merges the bytes that stand next to each other in them, across any cut; and it has tokens that no merge makes,
+    which appear where a piece that is a token is taken as a whole.
+    """
+    level = ByteLevel(add_prefix_space=False, use_regex=False)
+    written = ["".join(piece for piece, _ in level.pre_tokenize_str(text)) for text in texts]
+    pairs = Counter(pair for text in written for pair in pairwise(text))
+    merges = [f"{left} {right}" for (left, right), _ in pairs.most_common(6000)]
+    twos = {merge.replace(" ", "") for merge in merges}
+    fours = Counter((text[at : at + 2], text[at + 2 : at + 4]) for text in written for at in range(len(text) - 3))
+    merges += [f"{a} {b}" for (a, b), _ in fours.most_common(5000) if a in twos and b in twos]
+    tokens, types = byte_vocabulary(merges)
+    whole = [
+        text
+        for text in ("\u0120the", "apple", "\u0120HTTPServer", "\u0120" * 10, "\u010a" * 3, "1234")
+        if text not in tokens
+    ]
+    return [*tokens, *whole], [*types, *[1] * len(whole)], merges
+
+
+def spm_vocabulary(
+    merged: Sequence[str], scores: Sequence[float] | None = None, adds_space: bool = True
+) -> TokenizerData:
+    """A SentencePiece vocabulary: control tokens, bytes, the merged texts with falling scores, and their characters."""
+    chars = [char for char in dict.fromkeys("".join(merged)) if char not in merged]
+    tokens = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256)), *merged, *chars]
+    types = [2, 3, 3, *[6] * 256, *[1] * (len(merged) + len(chars))]
+    given = [-float(number) for number in range(len(merged))] if scores is None else list(scores)
+    all_scores = [*[0.0] * 259, *given, *[-1000.0] * len(chars)]
+    return TokenizerData(
+        "llama", "default", tokens, types, None, 1, 2, adds_begin=True, scores=all_scores, adds_space=adds_space
+    )  # fmt: skip
+
+
+def named(begin: int | None = 0, end: int = 1) -> Callable[[gguf.GGUFWriter], None]:
+    """Names the tokens that begin a text and end an answer."""
+
+    def extend(writer: gguf.GGUFWriter) -> None:
+        if begin is not None:
+            writer.add_bos_token_id(begin)
+        writer.add_eos_token_id(end)
+
+    return extend
 
 
 @contextmanager
