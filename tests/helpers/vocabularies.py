@@ -72,6 +72,15 @@ def write_vocabulary(
     return path
 
 
+def write_data(path: Path, data: TokenizerData, template: str = ECHO) -> Path:
+    """`write_vocabulary` of a SentencePiece vocabulary."""
+    assert data.kind == "llama" and data.tokens and data.types
+    return write_vocabulary(
+        path, data.kind, data.tokens, data.types, scores=data.scores, template=template,
+        extend=lambda writer: writer.add_add_space_prefix(data.adds_space),
+    )  # fmt: skip
+
+
 def byte_vocabulary(
     merges: Sequence[str], special: Sequence[str] = ("<|begin|>", "<|end|>")
 ) -> tuple[list[str], list[int]]:

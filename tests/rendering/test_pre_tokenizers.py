@@ -22,7 +22,8 @@ from journeyman.rendering.tokenizer import tokenizer_of
 from journeyman.rendering.unicode_categories import _RANGES
 from vocabularies import byte_vocabulary, engine_of, named, telling_vocabulary, tokenizer_in, write_vocabulary
 
-TEXTS = [*REAL, *HOSTILE, *mixtures(150)]
+MIXED = mixtures(150)
+TEXTS = [*REAL, *HOSTILE, *MIXED]
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +40,7 @@ def test_the_engine_cuts_text_as_training_does(
     path = write_vocabulary(tmp_path / "m.gguf", "gpt2", tokens, types, pre=name, merges=merges, extend=named())
     tokenizer = tokenizer_in(path)
     with engine_of(path) as engine_ids:
-        for text in TEXTS:
+        for text in TEXTS if name in PRE_TOKENIZERS else TEXTS[: -len(MIXED) // 2]:
             ids = tokenizer.encode(text)
             assert engine_ids(text) == ids, f"{text!a}"
             assert tokenizer.count(text) == len(ids), f"{text!a}"
@@ -90,7 +91,7 @@ def test_characters_belong_to_the_categories_that_the_engine_has(name: str, tmp_
 @pytest.mark.parametrize("says", [True, False, None])
 def test_a_text_begins_as_it_does_in_the_engine(name: str, says: bool | None, tmp_path: Path) -> None:
     """`says`: whether the header says that a text begins with a token of its own."""
-    tokens, types = byte_vocabulary([])
+    tokens, types = byte_vocabulary(["a b"])
 
     def extend(writer: object) -> None:
         named()(writer)  # type: ignore[arg-type]
