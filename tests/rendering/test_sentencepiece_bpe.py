@@ -34,7 +34,8 @@ def trained(kind: str, **changes: Any) -> Any:
     ]
     proto = io.BytesIO()
     settings: dict[str, Any] = {
-        "vocab_size": 1500, "hard_vocab_limit": False, "byte_fallback": True, "remove_extra_whitespaces": False, "character_coverage": 0.98,
+        "vocab_size": 1500, "hard_vocab_limit": False, "byte_fallback": True, "remove_extra_whitespaces": False,
+        "character_coverage": 0.98,
         "normalization_rule_name": "identity", "control_symbols": ["[INST]", "[/INST]"], "minloglevel": 2, **changes
     }  # fmt: skip
     spm.SentencePieceTrainer.train(sentence_iterator=iter(lines * 3), model_writer=proto, model_type=kind, **settings)
