@@ -8,6 +8,7 @@ from typing import Any
 from journeyman.models.base import TokenizerData
 from journeyman.models.pre_tokenizers import OTHER_NAMES, PRE_TOKENIZERS
 
+_ENDS = ("tokenizer.ggml.eot_token_id", "tokenizer.ggml.eom_token_id")  # of a turn, of a message
 _BEGIN, _END = 1, 2  # of SentencePiece vocabularies, if the header does not name them
 
 
@@ -36,5 +37,6 @@ def tokenizer_data_of(metadata: Mapping[str, Any]) -> TokenizerData:
         scores=found("tokenizer.ggml.scores"),
         adds_space=bool(found("tokenizer.ggml.add_space_prefix", spm)),
         adds_end=bool(found("tokenizer.ggml.add_eos_token", False)),
+        end_ids=[found(name) for name in _ENDS if isinstance(found(name), int)],
         model_name=found("general.name"),
     )

@@ -8,9 +8,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from journeyman.models.base import TokenizerData
-
-NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = range(1, 7)
+from journeyman.models.base import CONTROL, NORMAL, UNKNOWN, USER_DEFINED, TokenizerData
 
 _ENDS: Final = frozenset(
     ["<|eot_id|>", "<|im_end|>", "<|end|>", "<|return|>", "<|call|>", "<|flush|>", "<|calls|>", "<end_of_turn>",
@@ -47,13 +45,18 @@ def token_types(data: TokenizerData) -> list[tuple[str, int]]:
     texts = {token for token, _ in typed}
     controls = (_ENDS | _FILL_IN) & texts
     shown = _ALWAYS_SHOWN & texts
-    if texts & {"<|call|>", "<|calls|>"} and texts & {"<|return|>", "<|flush|>"}:
+    if _closes_only_a_message(texts):
         shown |= {"<|end|>"} & texts
     normal = {"</s>"} if _TOOL_RESPONSE in texts else frozenset[str]()
     changed = {
         **dict.fromkeys(controls, CONTROL), **dict.fromkeys(shown, USER_DEFINED), **dict.fromkeys(normal, NORMAL)
     }  # fmt: skip
     return [(token, changed.get(token, kind)) for token, kind in typed]
+
+
+def _closes_only_a_message(texts: set[str]) -> bool:
+    """Whether `<|end|>` ends one of an answer's messages and another token the answer, as in gpt-oss."""
+    return bool(texts & {"<|call|>", "<|calls|>"} and texts & {"<|return|>", "<|flush|>"})
 
 
 def special_tokens(data: TokenizerData) -> list[str]:
@@ -77,6 +80,22 @@ def control_texts(data: TokenizerData) -> list[str]:
 
 def _marks(token: str, template: str | None) -> bool:
     return template is None or token in template or _MARKER.fullmatch(token) is not None
+
+
+def ends_of_answers(data: TokenizerData) -> frozenset[int]:
+    """The ids at which the engine stops: those that the file names, and tokens with known names.
+
+    Raises:
+        ValueError: see TokenizerData.typed_tokens.
+    """
+    typed = token_types(data)
+    texts = {token for token, _ in typed}
+    passes = {"</s>"} if _TOOL_RESPONSE in texts else set[str]()
+    if _closes_only_a_message(texts):
+        passes.add("<|end|>")
+    by_name = {number for number, (token, _) in enumerate(typed) if token in _ENDS - passes}
+    named = {number for number in (data.end_id, *data.end_ids) if number is not None}
+    return frozenset(by_name | {number for number in named if typed[number][0] not in passes})
 
 
 def stripping(data: TokenizerData) -> tuple[frozenset[str], frozenset[str]]:

@@ -6,22 +6,24 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Protocol
 
 from journeyman.errors import InputError
 from journeyman.foreign import plain
-from journeyman.models.base import TokenizerData
+from journeyman.models.base import BYTE, CONTROL, UNKNOWN, USER_DEFINED, TokenizerData
 from journeyman.models.pre_tokenizers import PRE_TOKENIZERS, REFUSED
 from journeyman.rendering.byte_bpe import BYTE_OF, ByteBpe
 from journeyman.rendering.sentencepiece_bpe import SPACE, SentencePieceBpe
 from journeyman.rendering.specials import SpecialTokens
-from journeyman.rendering.token_types import BYTE, CONTROL, UNKNOWN, USER_DEFINED, stripping, token_types
+from journeyman.rendering.token_types import stripping, token_types
 
 _REMEDY = (
     "Use a base whose tokenizer.ggml.model is 'llama', or 'gpt2' with a tokenizer.ggml.pre that docs/bases.md lists"
 )
+_BYTE_TOKEN = re.compile("<0x[0-9A-Fa-f]{2}>")
 _MOST_TOKENS = 1 << 21
 _MOST_REPEATED, _LONGEST_REPEATED = 2_048, 4_096
 
@@ -129,6 +131,8 @@ def _build(data: TokenizerData) -> Tokenizer:
     for number in (data.begin_id, data.end_id):
         if isinstance(number, int) and not 0 <= number < len(tokens):
             raise ValueError(f"there is no token {number}")
+    if wrong := [token for token, kind in typed if kind == BYTE and not _BYTE_TOKEN.fullmatch(token)]:
+        raise ValueError(f"{wrong[0]!r} stands for no byte")
     special = {token: ids[token] for token, kind in typed if kind in (UNKNOWN, CONTROL, USER_DEFINED)}
     specials = SpecialTokens(special, *stripping(data))
     if data.kind == "llama":
