@@ -39,8 +39,8 @@ def chat_template_of(folder: Path, settings: Mapping[str, Any]) -> str | None:
         raise InputError(f"{path}: not a chat template: {error}", "Download the file again") from error
     if inside is not None and inside.strip() != own.strip():
         raise InputError(
-            f"{folder}: chat_template.jinja and the chat_template in tokenizer_config.json differ, and engines read one "
-            "or the other",
+            f"{folder}: chat_template.jinja and the chat_template in tokenizer_config.json differ, and engines read "
+            "one or the other",
             "Delete the one that the model was not trained with",
         )
     return own

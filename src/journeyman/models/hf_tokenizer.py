@@ -7,7 +7,7 @@ conversion/base.py and gguf-py/gguf/vocab.py; huggingface/tokenizers for tokeniz
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,14 +16,13 @@ from journeyman.errors import InputError
 from journeyman.foreign import plain
 from journeyman.models.base import BYTE, CONTROL, NORMAL, UNKNOWN, UNUSED, USER_DEFINED, TokenizerData
 from journeyman.models.hf_chat_template import chat_template_of
+from journeyman.models.hf_files import COMPLETE, TokenizerFiles
 from journeyman.models.hf_splits import split_name
 from journeyman.models.pre_tokenizers import PRE_TOKENIZERS
 from journeyman.models.sentencepiece_model import pieces_of
 
-_MOST_BYTES, _MOST_TOKENS = 1 << 28, 1 << 21
 _SPACE, _WRITTEN_SPACE = "\u2581", "\u0120"
 _ADDED_SCORE, _UNUSED_SCORE = -1000.0, -10000.0
-_COMPLETE = "Download the model's folder again, with all of its tokenizer files"
 
 
 @dataclass
@@ -43,76 +42,18 @@ class _Vocabulary:
             self.tokens[number], self.types[number], self.scores[number] = token, kind, _ADDED_SCORE
 
 
-class _Folder:
-    """The JSON files of a folder; a missing one is empty."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.tokenizer = self._json("tokenizer.json")
-        self.settings = self._json("tokenizer_config.json")
-        self.config = self._json("config.json")
-        self.generation = self._json("generation_config.json")
-        self.names = self._json("special_tokens_map.json")
-
-    def _json(self, name: str) -> dict[str, Any]:
-        path = self.path / name
-        if not path.is_file():
-            return {}
-        if path.stat().st_size > _MOST_BYTES:
-            raise InputError(f"{path}: {path.stat().st_size:,} bytes", _COMPLETE)
-        try:
-            value = json.loads(path.read_text(encoding="utf-8"))
-        except (ValueError, RecursionError) as error:
-            raise InputError(f"{path}: not JSON: {plain(str(error), 200)}", _COMPLETE) from error
-        if not isinstance(value, dict):
-            raise InputError(f"{path}: not a JSON object", _COMPLETE)
-        return value
-
-    def size(self, least: int) -> int:
-        """The number of tokens: that of the embeddings, which may have more rows than there are tokens."""
-        text = self.config.get("text_config")
-        found = self.config.get("vocab_size", text.get("vocab_size") if isinstance(text, dict) else None)
-        size = least if found is None else found
-        if not isinstance(size, int) or not 0 < size <= _MOST_TOKENS:
-            raise InputError(f"{self.path / 'config.json'}: vocab_size is {plain(repr(size), 40)}", _COMPLETE)
-        return size
-
-    def added(self) -> Iterator[tuple[int, str, bool]]:
-        """(id, text, special) of each added token; later ones replace earlier ones."""
-        older = self._json("added_tokens.json")
-        listed = self.tokenizer.get("added_tokens")
-        decoder = self.settings.get("added_tokens_decoder")
-        entries: list[tuple[Any, Any, Any]] = [(number, token, False) for token, number in older.items()]
-        for number, token in decoder.items() if isinstance(decoder, dict) else ():
-            entries.append((number, *_content(token)))
-        for token in listed if isinstance(listed, list) else ():
-            entries.append((token.get("id") if isinstance(token, dict) else None, *_content(token)))
-        for number, text, special in entries:
-            if isinstance(number, str) and number.isdecimal() and len(number) < 10:
-                number = int(number)
-            if not isinstance(number, int) or not isinstance(text, str):
-                raise InputError(
-                    f"{self.path}: an added token is damaged: {plain(repr((number, text)), 80)}", _COMPLETE
-                )
-            yield number, text, bool(special)
-
-
-def _content(token: Any) -> tuple[Any, Any]:
-    return (token.get("content"), token.get("special")) if isinstance(token, dict) else (None, None)
-
-
 def tokenizer_of_folder(folder: Path) -> TokenizerData:
     """The tokenizer's data, with the ids that llama.cpp gives to the converted folder.
 
     Raises:
         InputError: there is no tokenizer, it is damaged, or it is of a kind that llama.cpp does not serve alike.
     """
-    files = _Folder(folder)
+    files = TokenizerFiles(folder)
     model = files.tokenizer.get("model")
     if not files.tokenizer and (folder / "tokenizer.model").is_file():
         return _sentencepiece(files)
     if not isinstance(model, dict):
-        raise InputError(f"{folder}: no tokenizer.json with a model, and no tokenizer.model", _COMPLETE)
+        raise InputError(f"{folder}: no tokenizer.json with a model, and no tokenizer.model", COMPLETE)
     kind = model.get("type", "BPE")
     if kind != "BPE":
         shown = plain(str(kind), 40)
@@ -130,11 +71,11 @@ def tokenizer_of_folder(folder: Path) -> TokenizerData:
     return _sentencepiece(files)
 
 
-def _byte_level(files: _Folder, model: dict[str, Any]) -> TokenizerData:
+def _byte_level(files: TokenizerFiles, model: dict[str, Any]) -> TokenizerData:
     where = files.path / "tokenizer.json"
     known, merges, added = model.get("vocab"), model.get("merges"), list(files.added())
     if not isinstance(known, dict) or not all(isinstance(number, int) for number in known.values()):
-        raise InputError(f"{where}: the vocabulary is damaged", _COMPLETE)
+        raise InputError(f"{where}: the vocabulary is damaged", COMPLETE)
     normalizer = files.tokenizer.get("normalizer")
     # The engine does not compose characters (NFC) before it splits, so neither does training.
     if normalizer is not None and (not isinstance(normalizer, dict) or normalizer.get("type") != "NFC"):
@@ -159,18 +100,18 @@ def _byte_level(files: _Folder, model: dict[str, Any]) -> TokenizerData:
 def _merges(merges: Any, where: Path) -> list[str]:
     """Pairs of texts → texts with a space between, and spaces in them as byte-level tokens write them."""
     if not isinstance(merges, list):
-        raise InputError(f"{where}: the merges are missing", _COMPLETE)
+        raise InputError(f"{where}: the merges are missing", COMPLETE)
     written = []
     for merge in merges:
         if isinstance(merge, list) and len(merge) == 2 and all(isinstance(one, str) for one in merge):
             merge = " ".join(one.replace(" ", _WRITTEN_SPACE) for one in merge)
         if not isinstance(merge, str):
-            raise InputError(f"{where}: a merge is damaged: {plain(repr(merge), 80)}", _COMPLETE)
+            raise InputError(f"{where}: a merge is damaged: {plain(repr(merge), 80)}", COMPLETE)
         written.append(merge)
     return written
 
 
-def _sentencepiece(files: _Folder) -> TokenizerData:
+def _sentencepiece(files: TokenizerFiles) -> TokenizerData:
     pieces = pieces_of(files.path / "tokenizer.model")
     vocabulary = _Vocabulary.of_size(files.size(len(pieces)))
     for number, piece in enumerate(pieces[: len(vocabulary.tokens)]):
@@ -198,11 +139,11 @@ def _looks_special(token: str) -> bool:
 
 
 def _finished(
-    files: _Folder, kind: str, split: str, vocabulary: _Vocabulary, merges: list[str] | None
+    files: TokenizerFiles, kind: str, split: str, vocabulary: _Vocabulary, merges: list[str] | None
 ) -> TokenizerData:
     spm = kind == "llama"
     begins, ends = _template_adds(files)
-    begin_id, end_id = (_special_id(files, f"{name}_token", vocabulary.tokens) for name in ("bos", "eos"))
+    begin_id, end_id = (files.special_id(f"{name}_token", vocabulary.tokens) for name in ("bos", "eos"))
     known = files.generation.get("eos_token_id")
     end_ids = [one for one in (known if isinstance(known, list) else [known]) if isinstance(one, int)]
     if end_id is None and end_ids:
@@ -231,14 +172,14 @@ def _said(setting: Any, template: bool | None, default: bool) -> bool:
     return default if template is None else template
 
 
-def _adds_space(files: _Folder) -> bool:
+def _adds_space(files: TokenizerFiles) -> bool:
     if str(files.config.get("model_type", "")).startswith("gemma"):
         return False
     said = files.settings.get("add_prefix_space")
     return said if isinstance(said, bool) else True
 
 
-def _template_adds(files: _Folder) -> tuple[bool | None, bool | None]:
+def _template_adds(files: TokenizerFiles) -> tuple[bool | None, bool | None]:
     """Whether the post-processor puts a token before a text and after it; None if it does not say."""
     found = files.tokenizer.get("post_processor")
     listed = found.get("processors", [found]) if isinstance(found, dict) else []
@@ -248,20 +189,6 @@ def _template_adds(files: _Folder) -> tuple[bool | None, bool | None]:
             first, last = (isinstance(part, dict) and "SpecialToken" in part for part in (parts[0], parts[-1]))
             return first or None, last or None
     return None, None
-
-
-def _special_id(files: _Folder, name: str, tokens: list[str]) -> int | None:
-    for source in (files.settings, files.names):
-        value = source.get(name)
-        text = value.get("content") if isinstance(value, dict) else value
-        if isinstance(text, str) and text in tokens:
-            return tokens.index(text)
-    nested = files.config.get("text_config")
-    for source in (files.config, nested if isinstance(nested, dict) else {}, files.generation):
-        number = source.get(f"{name}_id")
-        if isinstance(number, int) and 0 <= number < len(tokens):
-            return number
-    return None
 
 
 def _described(part: Any) -> str:
