@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import io
 import random
 from dataclasses import replace
 from pathlib import Path
@@ -20,26 +19,11 @@ from journeyman.protocols import EngineSettings
 from journeyman.records import Message
 from journeyman.rendering.renderer import Renderer
 from journeyman.rendering.tokenizer import tokenizer_of
+from trained_spm import trained
 from vocabularies import engine_of, spm_vocabulary, tokenizer_in, write_data, write_vocabulary
 
 TEXTS = [*REAL, *HOSTILE, *mixtures(200)]
 INSTRUCTIONS = ["[INST] a [/INST]b", "<s>[INST]x", "[INST][INST] [/INST]", " <sep> a<sep>b\n\n\nc", "</s> </s>x"]
-
-
-def trained(kind: str, **changes: Any) -> Any:
-    """A SentencePiece model."""
-    spm = pytest.importorskip("sentencepiece")
-    lines = [
-        line for text in [*REAL, *mixtures(300, 5)] for line in text.replace("\0", "").splitlines() if line.strip()
-    ]
-    proto = io.BytesIO()
-    settings: dict[str, Any] = {
-        "vocab_size": 1500, "hard_vocab_limit": False, "byte_fallback": True, "remove_extra_whitespaces": False,
-        "character_coverage": 0.98,
-        "normalization_rule_name": "identity", "control_symbols": ["[INST]", "[/INST]"], "minloglevel": 2, **changes
-    }  # fmt: skip
-    spm.SentencePieceTrainer.train(sentence_iterator=iter(lines * 3), model_writer=proto, model_type=kind, **settings)
-    return spm.SentencePieceProcessor(model_proto=proto.getvalue())
 
 
 def data_of(model: Any, user_defined: list[str], adds_space: bool) -> TokenizerData:
