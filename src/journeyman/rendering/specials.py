@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from journeyman.rendering.any_of import any_of
 
 _WHITE_SPACE = " \t\n\v\f\r"
-_LONGEST = 1_000
+_MOST_PARTS = 1 << 24  # characters in all beginnings of all tokens, twice; Gemma's have a million
 
 
 class SpecialTokens:
@@ -24,8 +24,8 @@ class SpecialTokens:
         strips_left, strips_right: tokens that take the white space on that side of them with them.
 
     Raises:
-        ValueError: two tokens of the same length overlap, so it is undefined which of them the engine takes; or a token
-            is too long.
+        ValueError: two tokens of the same length overlap, so it is undefined which of them the engine takes; or there
+            are too many.
     """
 
     def __init__(
@@ -35,8 +35,8 @@ class SpecialTokens:
         strips_right: frozenset[str] = frozenset(),
     ) -> None:
         self._ids = ids
-        if too_long := [text for text in ids if len(text) > _LONGEST]:
-            raise ValueError(f"a special token has {len(too_long[0]):,} characters")
+        if sum(len(text) ** 2 for text in ids) > _MOST_PARTS:
+            raise ValueError(f"{len(ids):,} special tokens with up to {max(map(len, ids)):,} characters")
         self._any = any_of(ids)
         self._strips_left, self._strips_right = strips_left, strips_right
         self._by_length = sorted(ids, key=lambda text: len(text.encode()), reverse=True)
@@ -95,12 +95,14 @@ def _overlap(by_length: list[str]) -> bool:
     Raises:
         ValueError: as SpecialTokens.
     """
+    endings = {token[at:] for token in by_length for at in range(1, len(token))}
     beginnings: dict[str, dict[int, list[str]]] = defaultdict(lambda: defaultdict(list))
     for token in by_length:
         for length in range(1, len(token)):
-            same_size = beginnings[token[:length]][len(token.encode())]
-            if len(same_size) < 2:  # a token and another one are enough
-                same_size.append(token)
+            if token[:length] in endings:
+                same_size = beginnings[token[:length]][len(token.encode())]
+                if len(same_size) < 2:  # a token and another one are enough
+                    same_size.append(token)
     found = False
     for token in by_length:
         size, run = len(token.encode()), len(set(token)) == 1

@@ -115,6 +115,8 @@ def _not_supported(data: TokenizerData) -> str | None:
         return None
     if data.kind != "gpt2":
         return f"tokenizer kind {kind!r} is not supported"
+    if not isinstance(data.split, str):
+        return f"pre-tokenizer {split} is not supported"
     if data.split in REFUSED:
         return f"pre-tokenizer {split!r} {REFUSED[data.split]}, which is not supported"
     return None if data.split in PRE_TOKENIZERS else f"pre-tokenizer {split!r} is not supported"
