@@ -79,7 +79,7 @@ ALLOWED: dict[tuple[str, str], str] = {
     ("parallel.py", "multiprocessing.context.SpawnProcess"): "the same",
     ("redaction/secrets.py", "re.compile of a variable"): "our own table",
     ("rendering/byte_bpe.py", "re.compile of a variable"): "our own table of pre-tokenizers",
-    ("rendering/sentencepiece_bpe.py", "re.compile of a variable"): "characters of the base's tokens, through re.escape",
+    ("rendering/sentencepiece_bpe.py", "re.compile of a variable"): "the base's characters, each through re.escape",
     ("rendering/template.py", "from_string"): "the base file's chat template, in jinja2's immutable sandbox",
     ("rendering/template.py", "jinja2.sandbox.ImmutableSandboxedEnvironment"): "the same",
     ("rendering/template.py", "jinja2.Template"): "the name of a type",

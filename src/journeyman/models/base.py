@@ -36,7 +36,7 @@ class TokenizerData:
         scores: one for each token; for SentencePiece BPE, which merges the pair with the highest one first.
         adds_space: a space precedes a text, unless a text that does not end with a special token comes before it.
         adds_end: every prompt ends with `end_id`.
-        end_ids: other tokens that end an answer, as far as the file names them.
+        more_end_ids: other tokens that end an answer, as far as the file names them.
         model_name: the engine treats tokens of some models in their own way, and goes by this name.
     """
 
@@ -52,7 +52,7 @@ class TokenizerData:
     scores: Sequence[float] | None = None
     adds_space: bool = False
     adds_end: bool = False
-    end_ids: Sequence[int] = ()
+    more_end_ids: Sequence[int] = ()
     model_name: str | None = None
 
     def typed_tokens(self) -> list[tuple[str, int]]:

@@ -37,6 +37,6 @@ def tokenizer_data_of(metadata: Mapping[str, Any]) -> TokenizerData:
         scores=found("tokenizer.ggml.scores"),
         adds_space=bool(found("tokenizer.ggml.add_space_prefix", spm)),
         adds_end=bool(found("tokenizer.ggml.add_eos_token", False)),
-        end_ids=[number for number in map(found, _ENDS) if isinstance(number, int)],
+        more_end_ids=[number for number in map(found, _ENDS) if isinstance(number, int)],
         model_name=found("general.name"),
     )

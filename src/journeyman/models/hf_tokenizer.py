@@ -162,7 +162,7 @@ def _finished(
         scores=vocabulary.scores if spm else None,
         adds_space=spm and _adds_space(files),
         adds_end=_said(files.settings.get("add_eos_token"), ends, False),
-        end_ids=[one for one in end_ids if one != end_id],
+        more_end_ids=[one for one in end_ids if one != end_id],
     )
 
 

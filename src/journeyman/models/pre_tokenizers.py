@@ -73,6 +73,11 @@ _KIMI = rf"[{_HAN}]+|(?:(?![{_HAN}]){_ANY_BUT})?{_BUT_HAN}{_MAYBE_SUFFIX}|{_UP_T
 _BEFORE_LINE_END, _AFTER_LINE_END = r"(?=\n\S)", r"(?<=\n)(?=\S)"
 
 
+_LINE_RUNS = r"[^\n]+|\n+"
+_OWN_CODE = frozenset([_GPT2, _LLAMA3, _QWEN2, _QWEN35, _KIMI, _LINE_RUNS])
+"""Expressions for which the engine has code of its own; all others go through std::regex."""
+
+
 @dataclass(frozen=True)
 class PreTokenizer:
     """One way to split.
@@ -82,12 +87,19 @@ class PreTokenizer:
         cut: matches, with zero length, where a piece begins in any context; "" if no such expression is known.
         ignores_merges: a piece that is a token as a whole is that token, whatever the merges would make of it.
         adds_begin: a text begins with a token of its own unless the file says otherwise.
+        spans_words: a piece may hold any number of words.
     """
 
     passes: tuple[str, ...]
     cut: str = ""
     ignores_merges: bool = False
     adds_begin: bool = False
+    spans_words: bool = False
+
+    @property
+    def recurses(self) -> bool:
+        """The engine's stack grows with the length of a match: see rendering/runs.py."""
+        return any(one not in _OWN_CODE and ("+" in one or "*" in one) for one in self.passes)
 
 
 _GPT2_SPLIT = PreTokenizer((_GPT2,), _BEFORE_LINE_END)
@@ -130,7 +142,8 @@ PRE_TOKENIZERS: Final[Mapping[str, PreTokenizer]] = {
         (
             rf"{_SUFFIX}|{_ANY_BUT}?(?:[\p{{L}}][\p{{M}}]*(?: [\p{{L}}][\p{{M}}]*)*)+|{_NUMBER}|{_MARKS}[\r\n/]?"
             rf"|\s*[\r\n]|{_SPACES}",
-        )
+        ),
+        spans_words=True,
     ),
     "granite-embed-multi-97m": PreTokenizer(
         (_cased(r"[\p{Upper}\p{M}]", r"[\p{Lower}\p{M}]", _MAYBE_SUFFIX, _UP_TO_3),), _AFTER_LINE_END_BUT_SLASH,
@@ -140,7 +153,7 @@ PRE_TOKENIZERS: Final[Mapping[str, PreTokenizer]] = {
         (_YOUTU, rf"{_ANY_BUT}?[\p{{L}}\p{{M}}]+{_MAYBE_SUFFIX}|{_NUMBER}|{_MARKS}[\r\n/]*|{_LINES}"),
         ignores_merges=True,
     ),
-    "laguna": PreTokenizer((r"[^\n]+|\n+", _QWEN2)),
+    "laguna": PreTokenizer((_LINE_RUNS, _QWEN2)),
     "minicpm5": PreTokenizer((_UP_TO_3, _words(r"[\p{N}]+")), _AFTER_LINE_END, ignores_merges=True),
     "chameleon": PreTokenizer(
         ("<sentinel:[0-9]+>", "IMGIMG[A-I]{1,4}Z", r"[\t\n]|    |  ", _NUMBER, r"[\p{P}!-/:-@\[-`{-~]", _GPT2),

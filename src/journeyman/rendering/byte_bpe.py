@@ -50,9 +50,7 @@ class ByteBpe:
             raise ValueError(f"{len(lost)} tokens have bytes that are no tokens, such as {lost[0]!r}")
         model = models.BPE(vocab=ids, merges=_pairs(merges), ignore_merges=split.ignores_merges)
         self._tokenizer = Tokenizer(model)
-        passes: list[pre_tokenizers.PreTokenizer] = [
-            pre_tokenizers.Split(Regex(_written(one)), "isolated") for one in split.passes
-        ]
+        passes = splitters(split.passes)
         passes.append(ByteLevel(add_prefix_space=False, use_regex=False))
         if missing:
             passes.append(pre_tokenizers.Split(Regex(f"[{re.escape(missing)}]"), "removed"))
@@ -89,6 +87,11 @@ def _cutting(expression: str) -> Callable[[str], list[str]]:
         return matches.findall
     kept = re.compile(f"({expression})", re.ASCII)
     return lambda text: [piece for piece in kept.split(text) if piece]
+
+
+def splitters(passes: Sequence[str]) -> list[pre_tokenizers.PreTokenizer]:
+    """The passes of a PreTokenizer in the library's form."""
+    return [pre_tokenizers.Split(Regex(_written(one)), "isolated") for one in passes]
 
 
 def _pairs(merges: Sequence[str]) -> list[tuple[str, str]]:

@@ -17,6 +17,7 @@ from journeyman.foreign import plain
 from journeyman.models.base import Base
 from journeyman.records import Example, Message, ToolCall, tool_name
 from journeyman.rendering.control import ControlTokens
+from journeyman.rendering.runs import RunLimit
 from journeyman.rendering.template import ChatTemplate, template_of
 from journeyman.rendering.tokenizer import tokenizer_of
 
@@ -63,6 +64,7 @@ class Renderer:
         self._control_ids = {number for number, token in enumerate(data.tokens or ()) if token in control}
         self._terminator = self.decode([self.terminator_id])
         self._bos_text = self.decode(bos)
+        self._run_limit = RunLimit(data)
         self._check_terminator()
         self._answers_continue = not self._tokenizer.specials.ends_with_one(self._bare_prompt())
 
@@ -76,6 +78,8 @@ class Renderer:
         self._check_turns(text, messages)
         named = [tool_name(tool) for tool in tools] + [call.name for turn in messages for call in turn.tool_calls]
         self._check_tools(text, named)
+        if length := self._run_limit.exceeded_by(text):
+            raise InputError(f"{length:,} characters in a row are one piece of text, on which the engine crashes")
         return text
 
     def prompt_ids(self, messages: Sequence[Message], tools: Tools = ()) -> list[int]:

@@ -10,7 +10,7 @@ from typing import Final
 
 from journeyman.models.base import CONTROL, NORMAL, UNKNOWN, USER_DEFINED, TokenizerData
 
-_ENDS: Final = frozenset(
+ENDS: Final = frozenset(
     ["<|eot_id|>", "<|im_end|>", "<|end|>", "<|return|>", "<|call|>", "<|flush|>", "<|calls|>", "<end_of_turn>",
      "<|endoftext|>", "</s>", "<|eom_id|>", "<EOT>", "_<EOT>", "[EOT]", "[EOS]", "<|end_of_text|>",
      "<end_of_utterance>", "<eos>", "<turn|>", "<|tool_response>", "<\uff5cend\u2581of\u2581sentence\uff5c>", "[e~[",
@@ -43,7 +43,7 @@ def token_types(data: TokenizerData) -> list[tuple[str, int]]:
     """
     typed = [(token or f"[EMPTY_{number}]", kind) for number, (token, kind) in enumerate(data.typed_tokens())]
     texts = {token for token, _ in typed}
-    controls = (_ENDS | _FILL_IN) & texts
+    controls = (ENDS | _FILL_IN) & texts
     shown = _ALWAYS_SHOWN & texts
     if _closes_only_a_message(texts):
         shown |= {"<|end|>"} & texts
@@ -80,22 +80,6 @@ def control_texts(data: TokenizerData) -> list[str]:
 
 def _marks(token: str, template: str | None) -> bool:
     return template is None or token in template or _MARKER.fullmatch(token) is not None
-
-
-def ends_of_answers(data: TokenizerData) -> frozenset[int]:
-    """The ids at which the engine stops: those that the file names, and tokens with known names.
-
-    Raises:
-        ValueError: see TokenizerData.typed_tokens.
-    """
-    typed = token_types(data)
-    texts = {token for token, _ in typed}
-    passes = {"</s>"} if _TOOL_RESPONSE in texts else set[str]()
-    if _closes_only_a_message(texts):
-        passes.add("<|end|>")
-    by_name = {number for number, (token, _) in enumerate(typed) if token in _ENDS - passes}
-    named = {number for number in (data.end_id, *data.end_ids) if number is not None}
-    return frozenset(by_name | {number for number in named if typed[number][0] not in passes})
 
 
 def stripping(data: TokenizerData) -> tuple[frozenset[str], frozenset[str]]:
