@@ -38,6 +38,7 @@ class Family:
         fused: q, k and v are one matrix, and so are gate and up.
         activation: of the gate; gelu is the tanh approximation.
         biases: the linear layers that may have a bias.
+        partial_rotary: the engine can rotate only the first elements of a head (rope.dimension_count).
         scales_embedding: embeddings are multiplied by the square root of the hidden size.
         divides_by_rope_freqs: `rope_freqs.weight` divides the rotary frequencies, if the file has it.
         unrotated_every: every n-th layer has no rotary embedding; 0: none.
@@ -53,6 +54,7 @@ class Family:
     fused: bool = False
     activation: Literal["silu", "gelu"] = "silu"
     biases: tuple[str, ...] = _QKV
+    partial_rotary: bool = False
     scales_embedding: bool = False
     divides_by_rope_freqs: bool = False
     unrotated_every: int = 0
@@ -86,7 +88,7 @@ FAMILIES: Mapping[str, Family] = {
         numbers={"attn_logit_softcapping": 50.0, "final_logit_softcapping": 30.0},
     ),
     "gemma3": replace(_GEMMA, qk_norm="head", window_every=6, numbers={"final_logit_softcapping": 0.0}),
-    "phi3": Family(fused=True),
+    "phi3": Family(fused=True, partial_rotary=True),
     "olmo2": Family(norms=_AFTER, qk_norm="all", window_every=4),
 }  # fmt: skip
 """`general.architecture` in GGUF → Family. Mistral's models before Ministral 3 are "llama" there."""

@@ -103,6 +103,8 @@ def geometry_of(file: GgufFile) -> Geometry:
             f"{rotated} rotated",
             "Use another base",
         )
+    if rotated != geometry.head_dim and not family.partial_rotary:
+        raise InputError(f"{file.path}: rope.dimension_count is not the head's {geometry.head_dim}", "Use another base")
     geometry = replace(
         geometry,
         rotary_dim=None if rotated == geometry.head_dim else rotated,
