@@ -1,7 +1,7 @@
 """Which files of a Hugging Face folder are the model: the rule of `transformers`, without opening a weight.
 
-The weights are `model.safetensors`, or the shards that `model.safetensors.index.json` names. A repo may contain the same
-weights again under other names (`consolidated.safetensors`, `pytorch_model.bin`), which are not needed.
+The weights are `model.safetensors`, or the shards that `model.safetensors.index.json` names. A repo may contain the
+same weights again under other names (`consolidated.safetensors`, `pytorch_model.bin`), which are not needed.
 """
 
 from __future__ import annotations

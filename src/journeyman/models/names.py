@@ -73,4 +73,3 @@ def name_of(model: str) -> ModelName | None:
         found[group] or "" for group in ("publisher", "repo", "tag", "file", "revision")
     )
     return ModelName(publisher, repo, tag, file or found["alone"] or "", revision)
-

@@ -8,7 +8,6 @@ interrupted download continues with the same commit; a name is complete when all
 from __future__ import annotations
 
 import os
-import re
 from pathlib import Path, PurePosixPath
 from typing import Annotated
 
@@ -20,7 +19,6 @@ from journeyman.models.caches import own_cache, repo_in_hub
 from journeyman.models.names import MAIN, ModelName
 
 _STRICT = ConfigDict(extra="forbid", frozen=True)
-_SHA256, _GIT = re.compile(r"[0-9a-f]{64}"), re.compile(r"[0-9a-f]{40}")
 
 
 class HubFile(BaseModel):
@@ -98,17 +96,29 @@ class Shelf:
         Raises:
             DiskError: the disk is full or the folder cannot be written to.
         """
-        ref = self.folder / "refs" / pin.revision
         try:
-            for folder in (self.record.parent, ref.parent):
-                folder.mkdir(parents=True, exist_ok=True)
+            self.record.parent.mkdir(parents=True, exist_ok=True)
+            (self.folder / "refs").mkdir(exist_ok=True)
         except OSError as error:
             raise disk_error(error, self.folder) from error
-        write_atomic(ref, pin.commit.encode())
+        if pin.revision != pin.commit:
+            write_atomic(self.folder / "refs" / pin.revision, pin.commit.encode())
         write_model(self.record, pin)
 
     def blob(self, file: HubFile) -> Path:
         return self.folder / "blobs" / file.blob
+
+    def downloaded(self, file: HubFile) -> bool:
+        """True if the content is there, under any commit."""
+        blob = self.blob(file)
+        return blob.is_file() and blob.stat().st_size == file.size
+
+    def bytes_of(self, file: HubFile) -> int:
+        """How many bytes of the content are there."""
+        if self.downloaded(file):
+            return file.size
+        part = unfinished(self.blob(file))
+        return min(part.stat().st_size, file.size) if part.is_file() else 0
 
     def place(self, pin: Pin, file: HubFile) -> Path:
         """Where a file of the model is, or will be."""
@@ -142,10 +152,15 @@ class Shelf:
         return self.folder / "snapshots" / pin.commit if pin.folder else self.place(pin, pin.files[0])
 
 
+def unfinished(blob: Path) -> Path:
+    """The file with the bytes so far of a download."""
+    return blob.with_name(f"{blob.name}.incomplete")
+
+
 def is_safe(name: str) -> bool:
     """True if a file's name in a repo is also one below a folder: it leads nowhere else and acts in no terminal."""
     path = PurePosixPath(name)
     return (
-        bool(name) and str(path) == name and not path.is_absolute() and ".." not in path.parts
+        bool(path.parts) and str(path) == name and not path.is_absolute() and ".." not in path.parts
         and "\\" not in name and plain(name) == name
     )  # fmt: skip
