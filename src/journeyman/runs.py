@@ -28,6 +28,7 @@ from journeyman.model_files import find_by_hash
 
 if TYPE_CHECKING:
     from journeyman.models.base import Base
+    from journeyman.protocols import Reporter
     from journeyman.rendering.renderer import Renderer
     from journeyman.sources.files import Source
 
@@ -114,6 +115,20 @@ class Run:
         _ = base.geometry  # refuses a base that cannot be trained before any work is done
         return base
 
+    def fetch_base(self, reporter: Reporter) -> None:
+        """Downloads the base if base.model names one of a hub that is not on this machine.
+
+        Raises:
+            InputError, DiskError, Interrupted: as models.hub.find_model.
+        """
+        from journeyman.models.names import NotDownloaded
+        from journeyman.models.opening import find_base
+
+        try:
+            self._base_path()
+        except NotDownloaded:
+            find_base(self.config.base.model, self.root, reporter)
+
     def _base_path(self) -> Path:
         """The file that base.model names; if the run was moved, a nearby file with that name and the recorded hash."""
         from journeyman.models.finding import settled
@@ -131,7 +146,7 @@ class Run:
             found = find_by_hash(recorded, [path for name in names for path in beside(self.root, Path(name))])
             if found is None:
                 remedy = f"{missing.remedy}, or give its current path: --set base.model=PATH"
-                raise InputError(missing.what, remedy) from missing
+                raise type(missing)(missing.what, remedy) from missing
             return settled(found)
 
     @property

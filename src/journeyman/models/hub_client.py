@@ -20,8 +20,7 @@ from urllib.parse import urlsplit
 import httpx
 from huggingface_hub import HfApi, constants, get_hf_file_metadata, get_session, hf_hub_url
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError
-from huggingface_hub.utils._headers import build_hf_headers
-from huggingface_hub.utils._validators import validate_repo_id
+from huggingface_hub.utils import build_hf_headers, validate_repo_id  # type: ignore[attr-defined]
 
 import journeyman
 from journeyman.errors import InputError, UsageError
