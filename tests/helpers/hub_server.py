@@ -2,12 +2,13 @@
 
 Two servers, because on the real hub the bytes of large files come from another host:
 
-hub      /api/models/REPO/revision/REV  commit, files with sizes and hashes    /api/models/REPO/tree/REV  the same, in pages
-         /REPO/resolve/REV/FILE         large files (LFS): 302 to the storage; small ones: 307 to /api/resolve-cache/…
-storage  /SHA256                        bytes, with ranges
+- hub: `/api/models/REPO/revision/REV` is a commit and its files with sizes and hashes, `/api/models/REPO/tree/REV` the
+  same in pages; `/REPO/resolve/REV/FILE` redirects to the storage for large files (LFS), and for small ones to
+  `/api/resolve-cache/…`, which has the bytes.
+- storage: `/SHA256` is the bytes, with ranges.
 
-Errors have the hub's statuses and its header X-Error-Code. test_hub_server.py downloads from it with huggingface_hub's own
-functions.
+Errors have the hub's statuses and its header X-Error-Code. test_hub_server.py downloads from it with the functions of
+huggingface_hub itself.
 """
 
 from __future__ import annotations
@@ -213,8 +214,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def asked(self) -> None:
         path, query = urlsplit(self.path).path, parse_qs(urlsplit(self.path).query)
-        if found := re.fullmatch(r"/api/models/([^/]+/[^/]+)/(revision|tree)/([^/]+)", path):
-            kind, repo, revision, file = found[2], found[1], unquote(found[3]), ""
+        if found := re.fullmatch(r"/api/models/([^/]+/[^/]+)(?:/(revision|tree)/([^/]+))?", path):
+            kind, repo, revision, file = found[2] or "revision", found[1], unquote(found[3] or "main"), ""
         elif found := re.fullmatch(r"/api/resolve-cache/models/([^/]+/[^/]+)/([^/]+)/(.+)", path):
             kind, repo, revision, file = "cached", found[1], found[2], unquote(found[3])
         elif found := re.fullmatch(r"/([^/]+/[^/]+)/resolve/([^/]+)/(.+)", path):
@@ -259,7 +260,12 @@ class _Handler(BaseHTTPRequestHandler):
     def tree(self, path: str, files: Mapping[str, bytes], cursor: int) -> None:
         entries = []
         for name in sorted(files)[cursor : cursor + _PAGE]:
-            entry: dict[str, Any] = {"type": "file", "path": name, "size": len(files[name]), "oid": git_hash(files[name])}
+            entry: dict[str, Any] = {
+                "type": "file",
+                "path": name,
+                "size": len(files[name]),
+                "oid": git_hash(files[name]),
+            }
             if name.endswith(_LARGE):
                 digest = hashlib.sha256(files[name]).hexdigest()
                 entry["lfs"] = {"oid": digest, "size": len(files[name]), "pointerSize": 134}
