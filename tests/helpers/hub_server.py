@@ -19,6 +19,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Event, Lock, Thread
 from typing import Any
@@ -102,7 +103,9 @@ class HubServer:
 
     def add(self, repo: str, files: Mapping[str, bytes], *refs: str, **changes: Any) -> str:
         """Commits these files to a repo as `main` and under other refs; returns the commit."""
-        commit = hashlib.sha1(repr((repo, sorted(files.items()))).encode()).hexdigest()
+        commit = hashlib.sha1(
+            repr([repo, sorted((name, git_hash(data)) for name, data in files.items())]).encode()
+        ).hexdigest()
         found = self.repos.setdefault(repo, Repo({}, {}))
         found.commits[commit] = dict(files)
         found.refs |= dict.fromkeys(("main", *refs), commit)
@@ -115,9 +118,15 @@ class HubServer:
 
     def blobs(self) -> dict[str, bytes]:
         contents = (data for repo in self.repos.values() for files in repo.commits.values() for data in files.values())
-        return {hashlib.sha256(data).hexdigest(): data for data in contents}
+        return {sha256_of(data): data for data in contents}
 
 
+@cache
+def sha256_of(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+@cache
 def git_hash(data: bytes) -> str:
     """The hash of a file in Git."""
     return hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
@@ -249,7 +258,7 @@ class _Handler(BaseHTTPRequestHandler):
             data = files[one["rfilename"]]
             one |= {"size": len(data), "blobId": git_hash(data)}
             if one["rfilename"].endswith(_LARGE):
-                one["lfs"] = {"sha256": hashlib.sha256(data).hexdigest(), "size": len(data), "pointerSize": 134}
+                one["lfs"] = {"sha256": sha256_of(data), "size": len(data), "pointerSize": 134}
         document = {
             "_id": "0" * 24, "id": repo, "modelId": repo, "sha": commit, "private": known.private, "disabled": False,
             "gated": "manual" if known.gated else False, "tags": [], "downloads": 0, "likes": 0, "siblings": siblings,
@@ -267,7 +276,7 @@ class _Handler(BaseHTTPRequestHandler):
                 "oid": git_hash(files[name]),
             }
             if name.endswith(_LARGE):
-                digest = hashlib.sha256(files[name]).hexdigest()
+                digest = sha256_of(files[name])
                 entry["lfs"] = {"oid": digest, "size": len(files[name]), "pointerSize": 134}
             entries.append(entry)
         more = f'<{self.hub.endpoint}{path}?recursive=true&cursor={cursor + _PAGE}>; rel="next"'
@@ -277,7 +286,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.answer(200, json.dumps(document).encode(), {"Content-Type": "application/json", **(headers or {})})
 
     def file(self, kind: str, repo: str, commit: str, file: str, data: bytes) -> None:
-        digest = hashlib.sha256(data).hexdigest()
+        digest = sha256_of(data)
         if file.endswith(_LARGE):  # as if its bytes were in Xet storage, which the plain address serves as well
             return self.answer(
                 302, b"Found.",

@@ -19,21 +19,23 @@ from hub_reporter import Recorder
 from hub_server import HubServer
 from journeyman.config import load_config
 from journeyman.errors import InputError
+from journeyman.manifests import PlanManifest
 from journeyman.model_files import hash_of_model
 from journeyman.models.hub import find_model
 from journeyman.models.names import NotDownloaded, name_of
 from journeyman.models.opening import base_at_hand, find_base, open_base
-from journeyman.runs import Run
+from journeyman.runs import Run, typed_result
 from split_model import write_split
 from test_pipeline import call
 
 CODER = "Qwen/Qwen2.5-Coder-7B-Instruct"
 GGUF = "bartowski/Coder-GGUF"
 SHARDS = [f"model-0000{number}-of-00003.safetensors" for number in (1, 2, 3)]
+INDEX_NAME = "model.safetensors.index.json"
 INDEX = {"metadata": {"total_size": 3000}, "weight_map": {f"layer.{n}": SHARDS[n % 3] for n in range(9)}}
 WANTED = {
     **{name: bytes([number]) * 1000 for number, name in enumerate(SHARDS)},
-    "model.safetensors.index.json": json.dumps(INDEX).encode(),
+    INDEX_NAME: json.dumps(INDEX).encode(),
     "config.json": b'{"architectures": ["Qwen2ForCausalLM"]}',
     "generation_config.json": b"{}",
     "tokenizer.json": b'{"version": "1.0"}',
@@ -83,10 +85,10 @@ def test_the_string_of_a_config_file_is_downloaded_once(hub: HubServer, tmp_path
     assert find(config.base.model, tmp_path) == folder and len(hub.seen) == asked and len(reporter.begun) == 1
 
 
-def test_the_record_names_commit_sizes_and_hashes(hub: HubServer, cache: Path, tmp_path: Path) -> None:
+def test_the_record_names_commit_sizes_and_hashes(hub: HubServer, tmp_path: Path) -> None:
     commit = hub.add(CODER, WANTED, "v1")
     find(f"{CODER}@v1", tmp_path)
-    (record,) = (cache / f"models--{CODER.replace('/', '--')}" / "pins").iterdir()
+    (record,) = (tmp_path / "home/.cache/journeyman/hub" / f"models--{CODER.replace('/', '--')}" / "pins").iterdir()
     read = json.loads(record.read_text())
     assert {key: read[key] for key in ("repo", "revision", "commit", "endpoint", "folder")} == {
         "repo": CODER, "revision": "v1", "commit": commit, "endpoint": hub.endpoint, "folder": True,
@@ -103,17 +105,22 @@ def test_a_run_downloads_before_any_stage_and_later_needs_no_hub(
 ) -> None:  # fmt: skip
     """The fingerprint is the file's hash: neither the name nor another place of the same file makes a stage stale."""
     hub.add(GGUF, {"m-Q4_K_M.gguf": tiny_gguf.read_bytes(), "m-Q8_0.gguf": b"other"})
-    run, base = make_run(), ("--set", f"base.model={GGUF}:Q4_K_M")
-    assert call("status", "--dir", run, *base) == 0 and hub.seen == [], "looking downloads nothing"
+    run = make_run()
+    config = run / "journeyman.toml"
+    config.write_text(config.read_text().replace(str(tiny_gguf), f"{GGUF}:Q4_K_M"))
+    call("status", "--dir", run)
+    assert hub.seen == [], "looking downloads nothing"
     capsys.readouterr()
-    assert call("run", "--dir", run, *base, "--until", "plan") == 0
+    assert call("run", "--dir", run, "--until", "plan") == 0
     lines = capsys.readouterr().err.splitlines()
-    places = [next(n for n, line in enumerate(lines) if text in line) for text in ("downloading", "01 ingest", "03 plan")]
+    places = [
+        next(n for n, line in enumerate(lines) if text in line) for text in ("downloading", "01 ingest", "03 plan")
+    ]
     assert places == sorted(places)
-    assert json.loads((run / "03-plan" / "manifest.json").read_text())["base_path"].endswith("/m-Q4_K_M.gguf")
+    assert typed_result(run, "plan", PlanManifest).base_path.endswith("/m-Q4_K_M.gguf")
     asked = len(hub.seen)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    assert call("plan", "--dir", run, *base) == 0
+    assert call("plan", "--dir", run) == 0
     assert call("plan", "--dir", run, "--set", f"base.model={tiny_gguf}") == 0
     said = capsys.readouterr().err
     assert said.count("03 plan      unchanged") == 2 and len(hub.seen) == asked
@@ -141,12 +148,14 @@ def test_a_split_model_comes_with_all_parts(name: str, hub: HubServer, tiny_gguf
 
 
 def test_what_a_name_means(hub: HubServer, tmp_path: Path) -> None:
-    small, large = b"s" * 20_000_000, b"l" * 30_000_000
+    small, large = b"s" * 6_000_000, b"l" * 16_000_000
     hub.add(GGUF, {"m-Q4_K_M.gguf": small, "m-Q8_0.gguf": large, "mmproj-m.gguf": b"p", "m-imatrix.gguf": b"i"})
-    with pytest.raises(InputError, match=r"2 models could be meant: m-Q4_K_M.gguf \(0\.02 GB\), m-Q8_0.gguf \(0\.03") as e:
+    with pytest.raises(
+        InputError, match=r"2 models could be meant: m-Q4_K_M.gguf \(0\.01 GB\), m-Q8_0.gguf \(0\.02"
+    ) as e:
         find(GGUF, tmp_path)
     assert e.value.remedy == f"Name one: {GGUF}/m-Q4_K_M.gguf"
-    with pytest.raises(InputError, match=r"has no quantization Q5_K_M; it has m-Q4_K_M.gguf \(0\.02 GB\), m-Q8"):
+    with pytest.raises(InputError, match=r"has no quantization Q5_K_M; it has m-Q4_K_M.gguf \(0\.01 GB\), m-Q8"):
         find(f"{GGUF}:Q5_K_M", tmp_path)
     with pytest.raises(InputError, match=r"has no quantization Q4_K; it has"):
         find(f"{GGUF}:Q4_K", tmp_path)
@@ -171,11 +180,11 @@ def test_what_a_name_means(hub: HubServer, tmp_path: Path) -> None:
         ({"model.safetensors": b""}, "a/b", "safetensors without config.json"),
         ({"config.json": b"{}", "consolidated.safetensors": b""}, "a/b", "neither model.safetensors nor"),
         ({name: WANTED[name] for name in WANTED if name != SHARDS[1]}, "a/b", f"{SHARDS[1]} is missing in the repo"),
-        (WANTED | {"model.safetensors.index.json": b"{"}, "a/b", "is damaged"),
-        (WANTED | {"model.safetensors.index.json": b'{"weight_map": {"a": "../x.safetensors"}}'}, "a/b", "not a file next"),
-        (WANTED | {"model.safetensors.index.json": b'{"weight_map": {}}'}, "a/b", "names no files"),
+        (WANTED | {INDEX_NAME: b"{"}, "a/b", "is damaged"),
+        (WANTED | {INDEX_NAME: b'{"weight_map": {"a": "../x.safetensors"}}'}, "a/b", "not a file next to it"),
+        (WANTED | {INDEX_NAME: b'{"weight_map": {}}'}, "a/b", "names no files"),
         ({"m-Q4_K_M-00001-of-00002.gguf": b""}, "a/b", "m-Q4_K_M-00002-of-00002.gguf is missing in the repo"),
-        ({f"m-0000{n}-of-00002.gguf": b"" for n in (1, 2)}, "a/b/m-00002-of-00002.gguf", "a later part of a split model"),
+        ({f"m-0000{n}-of-00002.gguf": b"" for n in (1, 2)}, "a/b/m-00002-of-00002.gguf", "a later part of a split"),
         ({"../../m-Q4_K_M.gguf": b"", "a\\m-Q4_K_M.gguf": b"", "/m-Q4_K_M.gguf": b"", "a//m-Q4_K_M.gguf": b""},
          "a/b:Q4_K_M", "contains no .gguf file"),
     ],
@@ -225,11 +234,9 @@ def test_what_was_downloaded_is_found_by_its_file_too(
         find_base(GGUF, tmp_path)
 
 
-def test_files_and_caches_come_before_the_hub(
-    hub: HubServer, home: Path, tiny_gguf: Path, tmp_path: Path
-) -> None:
+def test_files_and_caches_come_before_the_hub(hub: HubServer, tiny_gguf: Path, tmp_path: Path) -> None:
     hub.add(GGUF, {"m-Q4_K_M.gguf": b"hub"})
-    cached = home / ".lmstudio/models" / GGUF / "m-Q4_K_M.gguf"
+    cached = tmp_path / "home" / ".lmstudio/models" / GGUF / "m-Q4_K_M.gguf"
     cached.parent.mkdir(parents=True)
     shutil.copy(tiny_gguf, cached)
     assert find(f"{GGUF}:Q4_K_M", tmp_path) == cached
@@ -255,7 +262,7 @@ def test_a_missing_or_changed_file_is_downloaded_again(hub: HubServer, tmp_path:
     hub.add(CODER, {**WANTED, "config.json": b"newer"})
     (folder / SHARDS[0]).resolve().write_bytes(b"cut")
     (folder / SHARDS[1]).unlink()
-    with pytest.raises(NotDownloaded, match="its download to .* is unfinished"):
+    with pytest.raises(NotDownloaded, match=r"its download to .* is unfinished"):
         find_base(CODER, tmp_path)
     stored = len(hub.asked("storage"))
     assert find(CODER, tmp_path) == folder and folder.name == commit

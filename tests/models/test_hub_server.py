@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
-import huggingface_hub
 import pytest
 from huggingface_hub import HfApi, constants, hf_hub_download, snapshot_download
 from huggingface_hub.errors import EntryNotFoundError, GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
 
-from hub_server import HubServer, hub_server
+from hub_server import HubServer
 
 REPO = "someone/model"
 FILES = {"config.json": b"{}", "a/b c.txt": b"text\n", "model.safetensors": bytes(range(256)) * 40} | {
@@ -18,15 +16,9 @@ FILES = {"config.json": b"{}", "a/b c.txt": b"text\n", "model.safetensors": byte
 }
 
 
-@pytest.fixture
-def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[HubServer]:
+@pytest.fixture(autouse=True)
+def plain_http(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
-    monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "token"))
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
-    monkeypatch.delenv("HF_TOKEN", raising=False)
-    with hub_server() as running:
-        yield running
-    huggingface_hub.close_session()
 
 
 def test_the_librarys_own_functions_download_from_it(hub: HubServer, tmp_path: Path) -> None:
