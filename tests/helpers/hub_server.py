@@ -67,10 +67,10 @@ class Fault:
     """What is wrong with an answer.
 
     Attributes:
-        status: this error instead of the answer.
+        status: this status instead of the answer, with `headers` and `body`.
         after: so many bytes of the body are sent before the connection breaks off.
         stall: with `after`: it stays open without another byte until this is set.
-        body: other bytes of the same number.
+        body: other bytes than those that were asked for.
         no_ranges: the whole file comes, even if a part was asked for.
     """
 
@@ -161,7 +161,7 @@ def _handler(hub: HubServer, server: str) -> type[BaseHTTPRequestHandler]:
                 self.fault = hub.fault(seen) or Fault()
             self.hub = hub
             if self.fault.status:
-                return self.answer(self.fault.status, b"", self.fault.headers)
+                return self.answer(self.fault.status, self.fault.body or b"", self.fault.headers)
             return self.stored() if server == "storage" else self.asked()
 
         do_HEAD = do_GET

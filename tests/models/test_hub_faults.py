@@ -152,7 +152,7 @@ def test_an_endpoint_that_is_none(
     endpoint: str, hub: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HF_ENDPOINT", endpoint)
-    with pytest.raises(UsageError, match="HF_ENDPOINT=.*not the URL of a server") as raised:
+    with pytest.raises(UsageError, match=r"HF_ENDPOINT=.*not the URL of a server") as raised:
         find(tmp_path)
     assert "\x1b" not in str(raised.value)
 
@@ -178,7 +178,7 @@ def test_a_token_that_is_none(
     "body", [b"<html>Log in to the guest network</html>", b"[]", b"{}", b'{"id": "a/b", "siblings": 3}']
 )
 def test_a_server_that_is_no_hub(body: bytes, hub: HubServer, commit: str, tmp_path: Path) -> None:
-    hub.fault = at("hub", Fault(200, {"Content-Length": str(len(body))}, body=body), path="/api/")
+    hub.fault = at("hub", Fault(200, body=body), path="/api/")
     with pytest.raises(InputError, match="does not answer as a model hub"):
         find(tmp_path)
 
@@ -346,7 +346,7 @@ def test_two_hashes_for_a_file(hub: HubServer, commit: str, tmp_path: Path) -> N
 
 def test_a_commit_that_is_gone(hub: HubServer, commit: str, tmp_path: Path, shelf: Path) -> None:
     hub.fault = at("storage", Fault(404))
-    with pytest.raises(InputError, match="has no file 'm-Q4_K_M.gguf' at 'main'"):
+    with pytest.raises(InputError, match=r"has no file 'm-Q4_K_M\.gguf' at 'main'"):
         find(tmp_path)
     hub.repos.clear()
     new = hub.add(REPO, {"m-Q4_K_M.gguf": b"rewritten"})
@@ -366,7 +366,7 @@ def test_a_damaged_record(hub: HubServer, commit: str, tmp_path: Path, shelf: Pa
         record.write_text(text)
         with pytest.raises(InputError, match=re.escape(str(record))) as raised:
             find_base(NAME, tmp_path)
-        assert "Remove" in raised.value.remedy
+        assert raised.value.remedy.startswith(f"Remove {record}")
 
 
 # --- disks ------------------------------------------------------------------------------------------

@@ -109,6 +109,8 @@ class Hub:
             validate_repo_id(repo)
         except HFValidationError as error:
             raise InputError(f"base.model: {repo}: not the name of a repo", "Write PUBLISHER/REPO") from error
+        # Else the user agent names torch and coding agents, for which version 2 asks the hub for a list of agents.
+        constants.HF_HUB_DISABLE_TELEMETRY = True
         try:
             self._headers = build_hf_headers(library_name="journeyman", library_version=journeyman.__version__)
         except Exception as error:  # of many kinds: a token file, a refresh of the token, a vault

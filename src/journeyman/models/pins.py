@@ -14,6 +14,7 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field
 
 from journeyman.artifacts import disk_error, read_model, write_atomic, write_model
+from journeyman.errors import InputError
 from journeyman.foreign import file_part, plain
 from journeyman.models.caches import own_cache, repo_in_hub
 from journeyman.models.names import MAIN, ModelName
@@ -87,8 +88,16 @@ class Shelf:
 
         Raises:
             InputError: it is damaged.
+            DiskError: it cannot be read.
         """
-        return read_model(self.record, Pin) if self.record.is_file() else None
+        try:
+            return read_model(self.record, Pin) if self.record.is_file() else None
+        except InputError as error:
+            raise InputError(
+                error.what, f"Remove {self.record}; the next run asks the hub again, and keeps what is there"
+            ) from error
+        except OSError as error:
+            raise disk_error(error, self.record) from error
 
     def write(self, pin: Pin) -> None:
         """Records the pin.
