@@ -137,7 +137,10 @@ def hub_server() -> Iterator[HubServer]:
     """Runs a hub while the block does."""
     hub = HubServer()
     servers = [ThreadingHTTPServer(("127.0.0.1", 0), _handler(hub, name)) for name in ("hub", "storage")]
-    hub.endpoint, hub.storage = (f"http://127.0.0.1:{server.server_port}" for server in servers)
+    hosts = ("127.0.0.1", "localhost")  # another host by name, so that clients treat the storage as one
+    hub.endpoint, hub.storage = (
+        f"http://{host}:{server.server_port}" for host, server in zip(hosts, servers, strict=True)
+    )
     for server in servers:
         server.daemon_threads = True
         Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()

@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from journeyman.artifacts import expanded
@@ -116,8 +116,12 @@ def _readable(cache: Cache, name: ModelName) -> tuple[Sequence[Path], list[tuple
 
 
 def _in_own(folder: Path, name: ModelName) -> Iterable[tuple[str, Path]]:
-    """Of journeyman's own cache, complete models; what a repo's name stands for is in its record (pins.py)."""
-    return [] if name.whole_repo else [one for one in _in_hub(folder, name) if is_complete(first_part(one[1]))]
+    """Of journeyman's own cache, complete models of the very revision; what a repo's name stands for is in its record
+    (pins.py)."""
+    if name.whole_repo:
+        return []
+    asked = replace(name, revision=name.revision or MAIN) if name.repo else name
+    return [one for one in _in_hub(folder, asked) if is_complete(first_part(one[1]))]
 
 
 def _in_hub(folder: Path, name: ModelName) -> Iterable[tuple[str, Path]]:

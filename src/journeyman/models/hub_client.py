@@ -118,7 +118,7 @@ class Hub:
                 f"the Hugging Face token cannot be read ({plain(str(error), 200)})", "Set HF_TOKEN, or: hf auth login"
             ) from error
         self.has_token = "authorization" in self._headers
-        if not all(value.isascii() for value in self._headers.values()):
+        if not all(value.isascii() and value.isprintable() for value in self._headers.values()):
             raise UsageError("HF_TOKEN: contains characters that no token has", "Copy the token again")
         self._api = HfApi(endpoint=self.endpoint, headers=self._headers, token=False)
 

@@ -56,7 +56,7 @@ def _refused(error: HubRefused, hub: Hub, name: ModelName, file: str, where: str
         case 401, _ if hub.has_token:
             return InputError(
                 f"{where}: {hub.endpoint} rejects your token",
-                f"Make a new one on {hub.endpoint}/settings/tokens; then {_LOG_IN}",
+                f"Make a new one on {hub.endpoint}/settings/tokens; then {_LOG_IN} (public repos need no token)",
             )
         case 404, "RevisionNotFound":
             return InputError(

@@ -43,10 +43,11 @@ def fetch(
     part = unfinished(target)
     continued = _size(part) > 0
     _complete(hub, commit, file, part, tell, look)
-    if _hash_of(part, file) != file.blob and continued:  # the earlier bytes may be what is wrong
+    found = _hash_of(part, file)
+    if found != file.blob and continued:  # the earlier bytes may be what is wrong
         _remove(part)
         _complete(hub, commit, file, part, tell, look)
-    found = _hash_of(part, file)
+        found = _hash_of(part, file)
     if found != file.blob:
         _remove(part)
         raise InputError(
