@@ -132,6 +132,7 @@ class Run:
     def _base_path(self) -> Path:
         """The file that base.model names; if the run was moved, a nearby file with that name and the recorded hash."""
         from journeyman.models.finding import settled
+        from journeyman.models.names import may_be
         from journeyman.models.opening import find_base
 
         try:
@@ -142,7 +143,8 @@ class Run:
             recorded = read_result(self.root, "curate")[0].inputs.get("base", "")
             names = [self.config.base.model]
             if (self.folder("plan") / MANIFEST).is_file():  # the file's own name, if the config names a model
-                names.append(self.result("plan", PlanManifest).base_path)
+                path = self.result("plan", PlanManifest).base_path
+                names += [path] if may_be(Path(path), self.config.base.model) else []
             found = find_by_hash(recorded, [path for name in names for path in beside(self.root, Path(name))])
             if found is None:
                 remedy = f"{missing.remedy}, or give its current path: --set base.model=PATH"

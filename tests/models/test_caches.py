@@ -15,7 +15,7 @@ import pytest
 from journeyman.artifacts import hash_of_file
 from journeyman.errors import InputError
 from journeyman.model_files import hash_of_model
-from journeyman.models.names import ModelName, NotDownloaded, name_of
+from journeyman.models.names import ModelName, NotDownloaded, may_be, name_of
 from journeyman.models.opening import base_at_hand, find_base, open_base
 from split_model import write_split
 from test_pipeline import call
@@ -258,6 +258,50 @@ def test_what_is_nowhere_names_every_place_and_the_command(home: Path, tmp_path:
         find_base("n.gguf", tmp_path)
     with pytest.raises(InputError, match=r"no file /nowhere/n\.gguf\. Set"):
         find_base("/nowhere/n.gguf", tmp_path)
+
+
+_HUB = "/c/models--Qwen--Qwen2.5-Coder-7B-GGUF/snapshots/c1/q4/m-Q4_K_M.gguf"
+
+
+@pytest.mark.parametrize(
+    ("path", "model", "expected"),
+    [
+        ("/old/m.gguf", "m.gguf", True),
+        ("/old/m.gguf", "/new/m.gguf", True),
+        ("/old/m.gguf", "n.gguf", False),
+        ("/old/models/m.gguf", "../models", True),
+        ("/old/models/m.gguf", "other", False),
+        (_HUB, REPO, True),
+        (_HUB, f"{REPO}:Q4_K_M", True),
+        (_HUB, f"{REPO}/q4/m-Q4_K_M.gguf", True),
+        (_HUB, "m-Q4_K_M.gguf", True),
+        (_HUB, f"{REPO}:Q8_0", False),
+        (_HUB, f"{REPO}/m-Q4_K_M.gguf", False),
+        (_HUB, f"{REPO}-2:Q4_K_M", False),
+        (_HUB, "Qwen/Qwen2.5-Coder-7B", False),
+        (_HUB, f"{REPO}@{'a' * 40}:Q4_K_M", False),
+        (_HUB.replace("c1", "a" * 40), f"{REPO}@{'a' * 40}:Q4_K_M", True),
+        (f"/lm/{REPO}/m-Q4_K_M.gguf", f"{REPO}:Q4_K_M", True),
+        (f"/lm/{REPO}/m-Q4_K_M.gguf", f"{REPO}@v1:Q4_K_M", False),
+        (f"/ll/{REPO.replace('/', '_')}_q4_m-Q4_K_M.gguf", f"{REPO}/q4/m-Q4_K_M.gguf", True),
+        (f"/ll/{REPO.replace('/', '_')}_m-Q4_K_M.gguf", f"{REPO}:Q4_K_M", True),
+        ("/ollama/blobs/sha256-1", "ollama:qwen", False),
+    ],
+)
+def test_which_names_a_recorded_file_may_have(path: str, model: str, expected: bool) -> None:
+    assert may_be(Path(path), model) == expected
+
+
+def test_a_missing_base_is_not_replaced_by_the_one_before(
+    make_run: Callable[..., Path], home: Path, tiny_gguf: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _in_hub(home / ".cache/huggingface/hub", "m-Q4_K_M.gguf", tiny_gguf)
+    run = make_run()
+    assert call("run", "--dir", run, "--set", f"base.model={REPO}:Q4_K_M", "--until", "plan") == 0
+    for other in (f"{REPO}:Q8_0", "Qwen/Qwen2.5-Coder-7B-Instruct", "m.gguf", "../n.gguf", "ollama:qwen"):
+        capsys.readouterr()
+        assert call("plan", "--dir", run, "--set", f"base.model={other}") == 1, other
+        assert "unchanged" not in capsys.readouterr().err
 
 
 def test_a_run_outlives_the_cache(

@@ -77,7 +77,7 @@ def test_the_string_of_a_config_file_is_downloaded_once(hub: HubServer, tmp_path
     assert {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*")} == WANTED
     size = sum(map(len, WANTED.values()))
     assert reporter.said[0].startswith(f"downloading {CODER} from {hub.endpoint}, revision main (commit {commit[:12]})")
-    assert f"{len(WANTED)} files, {size:,} B" in reporter.said[0]
+    assert f"{len(WANTED)} files, {size:,} B" in reporter.said[0] and "already" not in reporter.said[0]
     assert reporter.begun == [("download", size, "bytes")] and reporter.done[-1] == size
     assert reporter.done == sorted(reporter.done)
     asked = len(hub.seen)

@@ -93,6 +93,7 @@ def test_what_the_hub_refuses(
     assert remedy in raised.value.remedy.replace(hub.endpoint, "HUB")
     assert ("\n" not in str(raised.value) and token not in str(raised.value).replace("token", "")) or not token
     assert hub.asked("storage") == [] and reporter.said == [] and not list(shelf.glob("pins/*"))
+    assert shelf.parent.is_dir() == (name in ("my/gated", f"{REPO}/n.gguf")), "no folder for what is not there"
     monkeypatch.setenv("HF_TOKEN", "hf_mine")
     if name in ("my/private", "my/gated"):
         assert find(tmp_path, name).read_bytes() == b"1"
@@ -277,7 +278,7 @@ def test_a_stop_ends_a_wait(hub: HubServer, commit: str, tmp_path: Path) -> None
 def test_two_at_once(hub: HubServer, commit: str, tmp_path: Path, shelf: Path) -> None:
     with locked(shelf), pytest.raises(UsageError, match=f"another journeyman is downloading {REPO}. Wait for it"):
         find(tmp_path)
-    assert hub.seen == [] and find(tmp_path).read_bytes() == DATA
+    assert hub.asked("storage") == [] and find(tmp_path).read_bytes() == DATA
 
 
 # --- wrong bytes ------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from journeyman.errors import DiskFull, InputError, Interrupted, UsageError
 from journeyman.foreign import plain
 from journeyman.locking import is_at_work, locked
 from journeyman.models.hub_choice import chosen
-from journeyman.models.hub_client import Hub, HubRefused, NotAHub, is_offline
+from journeyman.models.hub_client import Hub, HubRefused, Listing, NotAHub, is_offline
 from journeyman.models.hub_errors import explained, offline
 from journeyman.models.hub_transfer import fetch
 from journeyman.models.names import MAIN, ModelName
@@ -40,16 +40,18 @@ class _Download:
     def __init__(self, name: ModelName, shelf: Shelf, reporter: Reporter) -> None:
         self._name, self._shelf, self._reporter = name, shelf, reporter
         self._hub = Hub(name.repo_id, self._look)
+        self._just_read = 0
 
     def model(self) -> Path:
         shelf = self._shelf
+        listing = None if shelf.pin() else self._listing()  # before a folder is made for a name that is none
         try:
             shelf.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise disk_error(error, shelf.folder) from error
         try:
             with locked(shelf.folder):
-                pin = shelf.pin() or self._resolved()
+                pin = shelf.pin() or self._resolved(listing or self._listing())
                 found = shelf.model(pin)  # another process may have finished it in the meantime
                 return found or self._completed(pin)
         except UsageError as error:
@@ -63,11 +65,12 @@ class _Download:
         if self._reporter.stop_requested:
             raise Interrupted("stopped during the download of the base", "Run it again to continue")
 
-    def _resolved(self) -> Pin:
-        """Asks the hub which commit and files the name means, and whether they may be read; records nothing yet."""
+    def _listing(self) -> Listing:
+        return self._asked(lambda: self._hub.listing(self._name.revision or MAIN))
+
+    def _resolved(self, listing: Listing) -> Pin:
+        """Chooses the files that the name means, and asks the hub whether they may be read; records nothing yet."""
         name, hub = self._name, self._hub
-        revision = name.revision or MAIN
-        listing = self._asked(lambda: hub.listing(revision))
         folder, files = chosen(name, hub.page, listing.files, lambda file: self._content(listing.commit, file))
         largest = max(files, key=lambda file: file.size)
         shown = plain(largest.name, 160)
@@ -83,6 +86,7 @@ class _Download:
                 f"{hub.page}: the hub names two hashes for {shown}: {largest.blob[:16]}… and {plain(named[:16])}…",
                 "Check HF_ENDPOINT, or run it again later",
             )
+        revision = name.revision or MAIN
         return Pin(
             repo=name.repo_id, revision=revision, commit=listing.commit, endpoint=hub.endpoint, folder=folder,
             files=tuple(files),
@@ -91,7 +95,9 @@ class _Download:
     def _content(self, commit: str, file: HubFile) -> bytes:
         if file.size > _MOST_READ_BYTES:
             raise InputError(f"{self._hub.page}: {file.name} has {file.size:,} bytes", "Use a .gguf file of this model")
-        self._fetch(commit, file, lambda at: None)
+        if not self._shelf.downloaded(file):
+            self._fetch(commit, file, lambda at: None)
+            self._just_read += file.size
         return self._shelf.blob(file).read_bytes()
 
     def _completed(self, pin: Pin) -> Path:
@@ -101,7 +107,7 @@ class _Download:
         self._check_space(pin.size - here)
         shelf.write(pin)
         count = f"{len(pin.files)} files, " if len(pin.files) > 1 else ""
-        begun = f"; {_gb(here)} of it are already there" if here else ""
+        begun = f"; {_gb(here)} of it are already there" if here > self._just_read else ""
         reporter.say(
             f"downloading {pin.repo} from {self._hub.endpoint}, revision {pin.revision} (commit {pin.commit[:12]}): "
             f"{count}{_gb(pin.size)}, to {shelf.folder}{begun}"

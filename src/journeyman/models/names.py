@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from pathlib import Path
 
 from journeyman.errors import InputError
 
@@ -73,3 +74,23 @@ def name_of(model: str) -> ModelName | None:
         found[group] or "" for group in ("publisher", "repo", "tag", "file", "revision")
     )
     return ModelName(publisher, repo, tag, file or found["alone"] or "", revision)
+
+
+def may_be(path: Path, model: str) -> bool:
+    """True if `model` may be a name of the file at `path`: its own or its folder's name, or that of its repo, if the
+    file is in a program's cache. A base that is missing must not be replaced by another one that is there."""
+    name = name_of(model)
+    if name is None or not name.repo:
+        return Path(model).name in (path.name, path.parent.name)
+    for before in (
+        f"/models--{name.publisher}--{name.repo}/snapshots/",
+        f"/{name.repo_id}/",
+        f"/{name.publisher}_{name.repo}_",
+    ):
+        _, found, file = path.as_posix().partition(before)
+        commit = ""
+        if found and before.endswith("/snapshots/"):
+            commit, _, file = file.partition("/")
+        if found and (not name.revision or name.revision == commit):
+            return name.takes(file) or file == name.file.replace("/", "_")
+    return False
