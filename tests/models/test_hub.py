@@ -56,6 +56,7 @@ UNWANTED = {
     "onnx/model.onnx": b"onnx",
     "original/model.safetensors": b"original",
     "chat_template.py": b"",
+    "LICENSE.bin": b"pickle",
 }
 
 
@@ -257,8 +258,11 @@ def test_a_missing_or_changed_file_is_downloaded_again(hub: HubServer, tmp_path:
     commit = hub.add(CODER, WANTED)
     folder = find(CODER, tmp_path)
     hub.add(CODER, {**WANTED, "config.json": b"newer"})
-    (folder / SHARDS[0]).resolve().write_bytes(b"cut")
     (folder / SHARDS[1]).unlink()
+    with pytest.raises(NotDownloaded):
+        find_base(CODER, tmp_path)
+    find(CODER, tmp_path)
+    (folder / SHARDS[0]).resolve().write_bytes(b"cut")
     with pytest.raises(NotDownloaded, match=r"its download to .* is unfinished"):
         find_base(CODER, tmp_path)
     stored = len(hub.asked("storage"))

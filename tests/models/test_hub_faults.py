@@ -232,19 +232,19 @@ def test_a_bad_line_is_not_given_up_while_it_brings_something(hub: HubServer, co
 def test_kill_9_in_the_middle_and_only_the_rest_is_requested(
     hub: HubServer, commit: str, tmp_path: Path, shelf: Path
 ) -> None:
-    half, end = 1_234_567, Event()
+    half, end = 3_000, Event()  # less than a buffer of the process: it must not die with it
     hub.fault = at("storage", Fault(after=half, stall=end))
     code = (
         "import sys; from pathlib import Path; from journeyman.models.opening import find_base; "
         "from journeyman.protocols import SilentReporter; "
         "print(find_base(sys.argv[1], Path(sys.argv[2]), SilentReporter()), 'hf_xet' in sys.modules)"
     )
-    env = {**ENV, "HOME": str(tmp_path / "home"), "HF_ENDPOINT": hub.endpoint}
+    env = {**ENV, "HOME": str(tmp_path / "home"), "HF_ENDPOINT": hub.endpoint, "HF_HUB_DOWNLOAD_TIMEOUT": "300"}
     arguments = [sys.executable, "-c", code, NAME, str(tmp_path)]
     child = subprocess.Popen(arguments, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     part = shelf / "blobs" / f"{sha256_of(DATA)}.incomplete"
     try:
-        wait_until(lambda: part.is_file() and part.stat().st_size == half, child)
+        wait_until(lambda: part.is_file() and part.stat().st_size == half, child, timeout_s=40)
     finally:
         os.kill(child.pid, signal.SIGKILL)
         child.communicate()
