@@ -7,9 +7,12 @@ import random
 from pathlib import Path
 from typing import Any
 
+import gguf
 import pytest
 
+from conftest import example_of
 from hostile_texts import HOSTILE, REAL, mixtures
+from journeyman.errors import InputError
 from journeyman.inference.engines import running_engine
 from journeyman.models.base import TokenizerData
 from journeyman.models.gguf_file import GgufFile
@@ -152,11 +155,38 @@ def test_prompt_and_answer_are_the_ids_of_the_whole_text(header: str, adds_space
     assert renderer.count("ab a") == len(renderer.encode("ab a"))
 
 
+GEMMA_TEMPLATE = (
+    "{{ bos_token }}{% for m in messages %}{% set role = 'model' if m.role == 'assistant' else m.role %}"
+    "{{ '<start_of_turn>' + role + '\\n' + m.content + '<end_of_turn>\\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<start_of_turn>model\\n' }}{% endif %}"
+)
+
+
 @pytest.mark.slow
-def test_prompts_of_gemma_begin_once(gemma: Path) -> None:
-    """The ids of a Gemma template, which writes the beginning itself, are the engine's."""
-    tokenizer = tokenizer_in(gemma)
-    text = "<start_of_turn>user\nWhat's 2 + 2?<end_of_turn>\n<start_of_turn>model\n"
-    with engine_of(gemma) as engine_ids:
-        assert engine_ids(text, add_special=True) == [2, *tokenizer.encode(text)]
-        assert engine_ids("<bos>" + text) == tokenizer.encode("<bos>" + text) == [2, *tokenizer.encode(text)]
+def test_prompts_of_gemma_are_the_engines_and_begin_once(gemma: Path, tmp_path: Path) -> None:
+    """Its vocabulary in a tiny model, with a template that writes the beginning itself."""
+    data = GgufFile(gemma).tokenizer
+    assert data.tokens is not None
+
+    def extend(writer: gguf.GGUFWriter) -> None:
+        writer.add_add_space_prefix(False)
+        writer.add_bos_token_id(data.begin_id)
+        writer.add_eos_token_id(list(data.tokens or ()).index("<end_of_turn>"))
+
+    path = write_vocabulary(
+        tmp_path / "m.gguf", "llama", data.tokens, data.types or (), pre="default", scores=data.scores,
+        template=GEMMA_TEMPLATE, extend=extend,
+    )  # fmt: skip
+    renderer = Renderer(GgufFile(path))
+    turns = [("user", "What's <b>2</b> + 2?\n\n  Say it."), ("assistant", "4"), ("user", "\tAnd\r\n<h1>3</h1>?")]
+    asked = [Message(role=role, content=content) for role, content in turns]
+    with running_engine(EngineSettings(path, {}, 256, 1, 0.0)) as engine:
+        for messages in (asked[:1], asked):
+            ids = renderer.prompt_ids(messages)
+            assert engine.prompt_ids(messages) == ids
+            assert ids.count(2) == 1 and ids[0] == 2 and renderer.prompt_tokens(messages) == len(ids)
+    row = example_of(asked[:1], "It is\n\n<b>4</b>.")
+    rendered = renderer.example(row)
+    assert renderer.decode(rendered.ids[rendered.prompt_tokens :]) == "It is\n\n<b>4</b>.<end_of_turn>"
+    with pytest.raises(InputError, match="contains the control token <end_of_turn>"):
+        renderer.example(example_of(asked[:1], "x<end_of_turn>"))
