@@ -72,7 +72,6 @@ _KIMI = rf"[{_HAN}]+|(?:(?![{_HAN}]){_ANY_BUT})?{_BUT_HAN}{_MAYBE_SUFFIX}|{_UP_T
 # is not white space: gpt-2 begins a piece with that line end, llama-bpe keeps line ends together.
 _BEFORE_LINE_END, _AFTER_LINE_END = r"(?=\n\S)", r"(?<=\n)(?=\S)"
 
-
 _LINE_RUNS = r"[^\n]+|\n+"
 _OWN_CODE = frozenset([_GPT2, _LLAMA3, _QWEN2, _QWEN35, _KIMI, _LINE_RUNS])
 """Expressions for which the engine has code of its own; all others go through std::regex."""
@@ -165,8 +164,8 @@ PRE_TOKENIZERS: Final[Mapping[str, PreTokenizer]] = {
 
 OTHER_NAMES: Final[Mapping[str, str]] = {
     **dict.fromkeys(
-        ["mpt", "olmo", "jais", "trillion", "granite-docling", "phi-2", "jina-es", "jina-de", "gigachat", "jina-v2-es",
-         "jina-v2-de", "a.x-4.0", "mellum", "modern-bert", "exaone4", "jina-v1-en", "jina-v2-code", "roberta-bpe"],
+        ["mpt", "olmo", "jais", "trillion", "granite-docling", "phi-2", "jina-es", "jina-de", "gigachat", "a.x-4.0",
+         "mellum", "modern-bert", "exaone4", "jina-v1-en", "roberta-bpe"],
         "gpt-2",
     ),
     **dict.fromkeys(
@@ -192,5 +191,6 @@ REFUSED: Final[Mapping[str, str]] = {
     **dict.fromkeys(
         ["gemma4", "granite-embed-multi-311m", "sarvam-moe", "whitespace"], "merges characters instead of bytes"
     ),
+    **dict.fromkeys(["jina-v2-de", "jina-v2-es", "jina-v2-code"], "belongs to encoders"),
 }  # fmt: skip
 """Names that the engine knows but that are not built here, with the reason."""
