@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
@@ -16,7 +16,8 @@ from journeyman.errors import InputError
 from journeyman.foreign import plain
 from journeyman.models.families import FAMILIES, gguf_name
 from journeyman.models.geometry import Geometry, tensor_shapes
-from journeyman.models.gguf_alternate import alternate_layers_of, temperature_of
+from journeyman.models.gguf_alternate import alternate_layers_of, temperature_of, unserved_window_of
+from journeyman.models.gguf_keys import refuse_unknown_keys
 from journeyman.models.gguf_rotary import rotary_scaling_of
 
 if TYPE_CHECKING:
@@ -33,7 +34,8 @@ _KINDS: Mapping[str, str] = {
     ),
 }  # fmt: skip
 """Key, without the architecture's name → the type that llama.cpp requires."""
-
+_OF_LAYERS = ("feed_forward_length", "attention.head_count", "attention.head_count_kv")
+"""Keys that may be lists with a number for each layer, which all have to be the same here."""
 
 _OTHER_KINDS: Mapping[str, str] = {
     **dict.fromkeys(("general.name", "tokenizer.ggml.model", "tokenizer.ggml.pre", "tokenizer.chat_template"), "str"),
@@ -60,25 +62,27 @@ def geometry_of(file: GgufFile) -> Geometry:
             f"{file.path}: architecture {plain(architecture, 40)!r} is not supported",
             f"Use a base model of one of these: {', '.join(FAMILIES)}",
         )
-    _refuse_unsupported(file, architecture)
+    refuse_unknown_keys(file, architecture, family)
     for key, kind in _OTHER_KINDS.items():
         if file.kinds.get(key, kind) != kind:
             raise InputError(f"{file.path}: {key} is of type {file.kinds[key]}, not {kind}", "Use another GGUF file")
 
     def read(key: str, default: float | None = None) -> float:
         name = f"{architecture}.{key}"
-        value = metadata.get(name, default)
-        right_kind = file.kinds.get(name, _KINDS[key]) == _KINDS[key]
-        if not isinstance(value, int | float) or not 0 < value < math.inf or not right_kind:
-            raise InputError(f"{file.path}: {name} is {value!r}", "Use a complete GGUF file")
+        value, kind = metadata.get(name, default), file.kinds.get(name, _KINDS[key])
+        if key in _OF_LAYERS and kind in ("[u32]", "[i32]"):
+            value, kind = _same_in_all_layers(file, name, value), "u32"
+        if not isinstance(value, int | float) or not 0 < value < math.inf or kind != _KINDS[key]:
+            raise InputError(f"{file.path}: {name} is {plain(repr(value), 40)}", "Use a complete GGUF file")
         return value
 
     def number(key: str) -> float | None:
         """A number that the engine reads for some families only; None: it does not apply."""
         if key not in family.numbers:
             return None
-        stated = metadata.get(f"{architecture}.{key}", family.numbers[key])
-        return None if stated == 0 else float(read(key, family.numbers[key]))
+        default = family.numbers[key]
+        stated = metadata.get(f"{architecture}.{key}", default)
+        return None if stated == 0 and default == 0 else float(read(key, default))
 
     hidden, heads = int(read("embedding_length")), int(read("attention.head_count"))
     geometry = Geometry(
@@ -103,6 +107,12 @@ def geometry_of(file: GgufFile) -> Geometry:
             f"{rotated} rotated",
             "Use another base",
         )
+    if family.heads_span_hidden and heads * geometry.head_dim != hidden:
+        raise InputError(
+            f"{file.path}: {heads} heads of {geometry.head_dim} are not as wide as the hidden state of {hidden}, as "
+            f"llama.cpp requires for {architecture}",
+            "Use another base",
+        )
     if rotated != geometry.head_dim and not family.partial_rotary:
         raise InputError(f"{file.path}: rope.dimension_count is not the head's {geometry.head_dim}", "Use another base")
     geometry = replace(
@@ -114,6 +124,7 @@ def geometry_of(file: GgufFile) -> Geometry:
         attention_cap=number("attn_logit_softcapping"),
         logit_scale=1.0 / (number("logit_scale") or 1.0),
         logit_cap=number("final_logit_softcapping"),
+        unserved_window=unserved_window_of(file, geometry),
     )
     geometry = replace(geometry, rotary=rotary_scaling_of(file, geometry))
     geometry = replace(
@@ -125,6 +136,17 @@ def geometry_of(file: GgufFile) -> Geometry:
         )
     _check_tensors(file, geometry)
     return geometry
+
+
+def _same_in_all_layers(file: GgufFile, key: str, values: Any) -> Any:
+    """The number of a list with one for each layer: layers of different sizes are refused."""
+    layers = file.metadata.get(f"{file.metadata.get('general.architecture')}.block_count")
+    if len(values) != layers or len(set(values)) != 1:
+        raise InputError(
+            f"{file.path}: {key} differs between layers: {plain(str(values), 40)}",
+            "Use a base whose layers have the same sizes",
+        )
+    return values[0]
 
 
 def _attention_scale(geometry: Geometry, stated: float | None) -> float | None:
@@ -164,7 +186,3 @@ def _can_dequantize(kind: GGMLQuantizationType) -> bool:
         return False
     return True
 
-
-def _refuse_unsupported(file: GgufFile, architecture: str) -> None:
-    if file.metadata.get(f"{architecture}.expert_count", 0):
-        raise InputError(f"{file.path}: mixtures of experts are not supported", "Use a dense base model")

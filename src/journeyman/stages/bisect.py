@@ -131,7 +131,7 @@ def _by_torch(
     for ids, _ in texts:
         last = torch.tensor([len(ids) - 1])
         hidden = decoder.hidden_states(torch.tensor(ids), [len(ids)], lora, at_L=last)
-        likely = (hidden @ decoder.weights.head_VD.T).float().log_softmax(-1)[0]
+        likely = decoder.head(hidden).float().log_softmax(-1)[0]
         found.append(dict(enumerate(likely.tolist())))
     return found
 
