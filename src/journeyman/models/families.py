@@ -40,11 +40,11 @@ class Family:
         biases: the linear layers that may have a bias.
         partial_rotary: the engine can rotate only the first elements of a head (rope.dimension_count).
         scales_embedding: embeddings are multiplied by the square root of the hidden size.
-        rotary_divisors: the tensors with divisors of rotary frequencies that the engine reads: two (`rope_factors_short`
-            and `rope_factors_long`), or either these, if rope.scaling.type is longrope, or one (`rope_freqs`).
+        rotary_divisors: tensors with divisors of the rotary frequencies that the engine reads: two, `rope_factors_short`
+            and `rope_factors_long`; or either these two, if rope.scaling.type is longrope, or one, `rope_freqs`.
         unrotated_every: every n-th layer has no rotary embedding; 0: none.
         rotates_if_finetuned: rope.scaling.finetuned = false means that no layer has a rotary embedding.
-        heads_span_hidden: the engine requires that the heads together are as wide as the hidden state.
+        heads_fill_hidden: the engine requires that the heads together are as wide as the hidden state.
         window_every: layers have a sliding window, except every n-th, unless the file says which; 0: none has.
         numbers: keys of the header that the engine reads for this family and ignores for others, with the value that
             it takes if the key is missing; None: the file must have it. A value of 0 means "not applied" where that is
@@ -63,7 +63,7 @@ class Family:
     rotary_divisors: Literal["none", "two", "either"] = "none"
     unrotated_every: int = 0
     rotates_if_finetuned: bool = False
-    heads_span_hidden: bool = False
+    heads_fill_hidden: bool = False
     window_every: int = 0
     default_window: int = 0
     numbers: Mapping[str, float | None] = field(default_factory=dict)
@@ -93,15 +93,15 @@ FAMILIES: Mapping[str, Family] = {
         rotates_pairs=True, biases=MODULES, rotary_divisors="either", rotates_if_finetuned=True,
         numbers={"logit_scale": None, "residual_scale": 0.0, "embedding_scale": 0.0, "attention.scale": 0.0},
     ),
-    "qwen2": Family(heads_span_hidden=True),
+    "qwen2": Family(heads_fill_hidden=True),
     "qwen3": Family(qk_norm="head"),
     "gemma2": replace(
         _GEMMA, window_every=2, default_window=4096,
         numbers={"attn_logit_softcapping": 50.0, "final_logit_softcapping": 30.0},
     ),
     "gemma3": replace(_GEMMA, qk_norm="head", window_every=6, numbers={"final_logit_softcapping": 0.0}),
-    "phi3": Family(fused=True, partial_rotary=True, rotary_divisors="two", heads_span_hidden=True),
-    "olmo2": Family(norms=_AFTER, qk_norm="all", window_every=4, heads_span_hidden=True),
+    "phi3": Family(fused=True, partial_rotary=True, rotary_divisors="two", heads_fill_hidden=True),
+    "olmo2": Family(norms=_AFTER, qk_norm="all", window_every=4, heads_fill_hidden=True),
 }  # fmt: skip
 """`general.architecture` in GGUF → Family. Mistral's models before Ministral 3 are "llama" there."""
 

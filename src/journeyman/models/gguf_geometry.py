@@ -107,7 +107,7 @@ def geometry_of(file: GgufFile) -> Geometry:
             f"{rotated} rotated",
             "Use another base",
         )
-    if family.heads_span_hidden and heads * geometry.head_dim != hidden:
+    if family.heads_fill_hidden and heads * geometry.head_dim != hidden:
         raise InputError(
             f"{file.path}: {heads} heads of {geometry.head_dim} are not as wide as the hidden state of {hidden}, as "
             f"llama.cpp requires for {architecture}",
@@ -185,4 +185,3 @@ def _can_dequantize(kind: GGMLQuantizationType) -> bool:
     except NotImplementedError:
         return False
     return True
-

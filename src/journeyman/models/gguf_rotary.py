@@ -134,8 +134,7 @@ def _values(file: GgufFile, geometry: Geometry, name: str) -> tuple[float, ...]:
     info, wanted = file.info(name), ((geometry.rotary_dim or geometry.head_dim) // 2,)
     if info.shape != wanted or info.kind != GGMLQuantizationType.F32:
         raise InputError(
-            f"{file.path}: tensor {name!r} has the shape {info.shape} and type {info.kind.name}, "
-            f"not {wanted} and F32",
+            f"{file.path}: tensor {name!r} has the shape {info.shape} and type {info.kind.name}, not {wanted} and F32",
             "Use a complete GGUF of a supported model",
         )
     values = file.tensor(name)

@@ -82,9 +82,7 @@ class _LayersOnDemand(Sequence[LayerWeights]):
         return self._made[index].result()
 
 
-def load_decoder(
-    file: Base, dtype: torch.dtype, *, stream: bool = False, factors: Factors | None = None
-) -> Decoder:
+def load_decoder(file: Base, dtype: torch.dtype, *, stream: bool = False, factors: Factors | None = None) -> Decoder:
     """The decoder of a base, computing in `dtype`.
 
     Args:
