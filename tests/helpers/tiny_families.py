@@ -34,7 +34,7 @@ _SIZES = {
 }  # fmt: skip
 ROTARY = {"rope_type": "default", "rope_theta": 10000.0}
 ORIGINAL = 64
-"""The context before scaling, in tokens."""
+"""The context before scaling, in tokens; that of LongRoPE is the least that llama.cpp gives to a request."""
 YARN = {"rope_type": "yarn", "rope_theta": 10000.0, "factor": 8.0, "original_max_position_embeddings": ORIGINAL}
 LONGROPE = {
     "rope_type": "longrope",
@@ -56,7 +56,7 @@ FAMILIES: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "ministral3": ("Ministral3", {"rope_parameters": {
         **YARN, "beta_fast": 8.0, "beta_slow": 0.5, "mscale": 1.0, "mscale_all_dim": 1.0, "llama_4_scaling_beta": 0.2,
     }}),
-    "phi3": ("Phi3", {"rope_parameters": ROTARY, "sliding_window": None}),
+    "phi 3": ("Phi3", {"rope_parameters": ROTARY, "sliding_window": None}),
     "phi4 mini": ("Phi3", {"rope_parameters": LONGROPE, "sliding_window": None, "tie_word_embeddings": True}),
     "smollm3": ("SmolLM3", {"rope_parameters": ROTARY}),
     "granite": ("Granite", {
@@ -169,7 +169,7 @@ def adapted(geometry: Geometry, rank: int = 4) -> Adapter:
     generator = torch.Generator().manual_seed(8)
     with torch.no_grad():
         for value in adapter.parameters.values():
-            value.normal_(0, 0.3, generator=generator)
+            value.normal_(0, 0.2, generator=generator)
     return adapter
 
 

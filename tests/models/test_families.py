@@ -16,8 +16,8 @@ from journeyman.training.export import write_gguf, write_peft
 from next_tokens import largest_difference, next_tokens
 from tiny_families import FAMILIES, adapted, decoder_of, family_file, transformers_model
 
-LENGTH = 90  # more than three windows, and more than the contexts before scaling
-CONTEXT = 512
+LENGTH = 90  # more than three windows, and more than the context before scaling with YaRN
+CONTEXT = 256
 
 
 def _ids(seed: int, count: int = LENGTH) -> torch.Tensor:
@@ -72,11 +72,12 @@ def test_log_probabilities_equal_llama_cpp_with_and_without_an_adapter(case: str
     write_gguf(adapter, tmp_path / "adapter.gguf")
     ids = _ids(1)
     base, tuned = (decoder.logits(ids, [LENGTH], lora)[-1] for lora in (None, adapter.layers()))
-    assert (base - tuned).abs().max() > 0.2, "the adapter matters"
+    size = base.abs().max()
+    assert (base - tuned).abs().max() > 0.05 * size, "the adapter matters"
     for adapters, ours in (({}, base), ({"": tmp_path / "adapter.gguf"}, tuned)):
         with running_engine(EngineSettings(family_file(case), adapters, CONTEXT, 1, 0.0)) as engine:
             # llama.cpp keeps keys and values in half precision.
-            assert largest_difference(next_tokens(engine, ids), ours) < 0.02
+            assert largest_difference(next_tokens(engine, ids), ours) < 4e-3 * size
 
 
 @torch.no_grad()

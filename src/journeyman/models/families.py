@@ -40,8 +40,9 @@ class Family:
         biases: the linear layers that may have a bias.
         partial_rotary: the engine can rotate only the first elements of a head (rope.dimension_count).
         scales_embedding: embeddings are multiplied by the square root of the hidden size.
-        rotary_divisors: tensors with divisors of the rotary frequencies that the engine reads: two, `rope_factors_short`
-            and `rope_factors_long`; or either these two, if rope.scaling.type is longrope, or one, `rope_freqs`.
+        rotary_divisors: tensors with divisors of the rotary frequencies that the engine reads: "two",
+            `rope_factors_short` and `rope_factors_long`; "either", these if rope.scaling.type is longrope, otherwise
+            `rope_freqs`.
         unrotated_every: every n-th layer has no rotary embedding; 0: none.
         rotates_if_finetuned: rope.scaling.finetuned = false means that no layer has a rotary embedding.
         heads_fill_hidden: the engine requires that the heads together are as wide as the hidden state.
