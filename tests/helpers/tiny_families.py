@@ -39,7 +39,6 @@ YARN = {"rope_type": "yarn", "rope_theta": 10000.0, "factor": 8.0, "original_max
 LONGROPE = {
     "rope_type": "longrope",
     "rope_theta": 10000.0,
-    "original_max_position_embeddings": ORIGINAL,
     "partial_rotary_factor": 0.75,
     "short_factor": [1.0, 1.1, 1.3],
     "long_factor": [1.0, 2.5, 9.0],
@@ -57,7 +56,10 @@ FAMILIES: Mapping[str, tuple[str, Mapping[str, Any]]] = {
         **YARN, "beta_fast": 8.0, "beta_slow": 0.5, "mscale": 1.0, "mscale_all_dim": 1.0, "llama_4_scaling_beta": 0.2,
     }}),
     "phi 3": ("Phi3", {"rope_parameters": ROTARY, "sliding_window": None}),
-    "phi4 mini": ("Phi3", {"rope_parameters": LONGROPE, "sliding_window": None, "tie_word_embeddings": True}),
+    "phi4 mini": ("Phi3", {
+        "rope_parameters": LONGROPE, "original_max_position_embeddings": 256, "sliding_window": None,
+        "tie_word_embeddings": True,
+    }),
     "smollm3": ("SmolLM3", {"rope_parameters": ROTARY}),
     "granite": ("Granite", {
         "rope_parameters": ROTARY, "embedding_multiplier": 3.0, "residual_multiplier": 0.3, "logits_scaling": 2.0,

@@ -78,6 +78,11 @@ class Family:
         """The modules that an adapter for these `train.lora.targets` changes: fused ones change as a whole."""
         return tuple(dict.fromkeys(_FUSED_INTO[one] if self.fused else one for one in targets))
 
+    def also_changed(self, targets: Sequence[str]) -> tuple[str, ...]:
+        """The modules that an adapter for `targets` changes although they are not among them."""
+        adapted = self.adapted(targets)
+        return tuple(one for one in MODULES if self.fused and _FUSED_INTO[one] in adapted and one not in targets)
+
 
 _YARN = {
     "rope.scaling.yarn_beta_fast": 32.0, "rope.scaling.yarn_beta_slow": 1.0, "rope.scaling.yarn_log_multiplier": 0.0,

@@ -123,6 +123,10 @@ class Geometry:
         """The modules that an adapter for these `train.lora.targets` changes."""
         return self.family.adapted(targets)
 
+    def also_changed(self, targets: Sequence[str]) -> tuple[str, ...]:
+        """The modules that an adapter for `targets` changes although they are not among them."""
+        return self.family.also_changed(targets)
+
     def factors(self, context: int) -> Factors | None:
         """Which rotary divisors the engine uses if a request may have `context` tokens; None: there is no choice."""
         if self.rotary.long_above is None:

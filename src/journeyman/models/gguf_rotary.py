@@ -49,12 +49,12 @@ def rotary_scaling_of(file: GgufFile, geometry: Geometry) -> RotaryScaling:
         old = _positive(file, f"{geometry.architecture}.rope.scale_linear", "f32", 1.0)
         factor = _positive(file, prefix + "factor", "f32", old)
     amplitude = _positive(file, prefix + "attn_factor", "f32", 1.0)
-    yarn = _yarn_settings(file, geometry, factor)
+    original, yarn = original_context(file, geometry), _yarn_settings(file, geometry, factor)
     divisors, long_divisors = _divisors(file, geometry, kind)
     if kind != "yarn":
         return RotaryScaling(
             divisors, factor, None, amplitude,
-            long_divisors=long_divisors, long_above=original_context(file, geometry) if long_divisors else None,
+            long_divisors=long_divisors, long_above=original if long_divisors else None,
         )  # fmt: skip
     if geometry.rope_theta <= 1:
         raise InputError(f"{file.path}: YaRN with a rope.freq_base of {geometry.rope_theta}", "Use another base")
@@ -62,8 +62,8 @@ def rotary_scaling_of(file: GgufFile, geometry: Geometry) -> RotaryScaling:
     # With a multiplier, llama.cpp divides by the amplitude that it implies (DeepSeek-V2's mscale_all_dim).
     amplitude *= _yarn_amplitude(factor) / (_yarn_amplitude(factor, multiplier) if multiplier else 1.0)
     return RotaryScaling(
-        divisors, factor, original_context(file, geometry), amplitude, yarn["yarn_beta_fast"], yarn["yarn_beta_slow"],
-        long_divisors, original_context(file, geometry) if long_divisors else None,
+        divisors, factor, original, amplitude, yarn["yarn_beta_fast"], yarn["yarn_beta_slow"],
+        long_divisors, original if long_divisors else None,
     )  # fmt: skip
 
 

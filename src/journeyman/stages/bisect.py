@@ -116,8 +116,7 @@ def _texts(
 
 
 def _adapter(base: Base, folder: Path, config: Config) -> Adapter:
-    decoder = load_decoder(base, torch.float32, stream=True)
-    adapter = Adapter(decoder.geometry, config.train.lora, config.train.seed)
+    adapter = Adapter(base.geometry, config.train.lora, config.train.seed)
     adapter.load(load_file(folder / "adapter_model.safetensors"))
     return adapter
 
@@ -126,7 +125,8 @@ def _adapter(base: Base, folder: Path, config: Config) -> Adapter:
 def _by_torch(
     base: Base, folder: Path, config: Config, dtype: torch.dtype, texts: Sequence[tuple[Ids, int]]
 ) -> LogProbabilities:
-    decoder, lora = load_decoder(base, dtype), _adapter(base, folder, config).layers()
+    factors = base.geometry.factors(config.evaluate.context)
+    decoder, lora = load_decoder(base, dtype, factors=factors), _adapter(base, folder, config).layers()
     found = []
     for ids, _ in texts:
         last = torch.tensor([len(ids) - 1])
