@@ -33,11 +33,9 @@ _WITHOUT_EFFECT = frozenset({
     "tensor_data_layout",  # of the first GGUF files
     "pooling_type",  # for embeddings only
     "attention.layer_norm_epsilon",  # of another norm than the root mean square
+    "expert_shared_feed_forward_length",  # Granite 4 writes it for dense models too, as it does the next ones
 })  # fmt: skip
-_WITHOUT_EFFECT_BELOW = (
-    "expert_",  # in a dense model: expert_count is not refused only if it is 0
-    "ssm.",  # Granite 4's files have them, also those whose layers all have attention
-)  # fmt: skip
+_WITHOUT_EFFECT_BELOW = "ssm."
 
 
 def refuse_unknown_keys(file: GgufFile, architecture: str, family: Family) -> None:

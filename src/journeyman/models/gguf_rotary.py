@@ -100,7 +100,7 @@ def _yarn_settings(file: GgufFile, geometry: Geometry, factor: float) -> dict[st
         if f"rope.scaling.{name}" in geometry.family.numbers:
             stated_off = name == "yarn_log_multiplier" and value == 0
             used[name] = 0.0 if stated_off else _positive(file, key, "f32", used[name])
-        elif not isinstance(value, int | float) or not math.isclose(value, used[name], rel_tol=1e-5):
+        elif file.kinds[key] != "f32" or not math.isclose(value, used[name], rel_tol=1e-5):
             raise InputError(
                 f"{file.path}: {key} is {value!r}, but llama.cpp would serve the base with {used[name]:.6g}",
                 "Use a base with that value or without this setting",
