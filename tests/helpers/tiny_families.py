@@ -53,7 +53,7 @@ FAMILIES: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "gemma3": ("Gemma3Text", {"sliding_window": 24, "query_pre_attn_scalar": 8, "vocab_size": 262}),
     "mistral": ("Mistral", {"rope_parameters": ROTARY, "sliding_window": None}),
     "ministral3": ("Ministral3", {"rope_parameters": {
-        **YARN, "beta_fast": 8.0, "beta_slow": 0.5, "mscale": 1.0, "mscale_all_dim": 1.0, "llama_4_scaling_beta": 0.2,
+        **YARN, "beta_fast": 0.5, "beta_slow": 0.05, "mscale": 1.0, "mscale_all_dim": 1.0, "llama_4_scaling_beta": 0.2,
     }}),
     "phi 3": ("Phi3", {"rope_parameters": ROTARY, "sliding_window": None}),
     "phi4 mini": ("Phi3", {
@@ -64,6 +64,10 @@ FAMILIES: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "granite": ("Granite", {
         "rope_parameters": ROTARY, "embedding_multiplier": 3.0, "residual_multiplier": 0.3, "logits_scaling": 2.0,
         "attention_multiplier": 0.2,
+    }),
+    "granite with biases": ("Granite", {
+        "rope_parameters": ROTARY, "logits_scaling": 2.0, "attention_multiplier": 0.2, "attention_bias": True,
+        "mlp_bias": True,
     }),
     "granite 4": ("GraniteMoeHybrid", {
         "rope_parameters": ROTARY, "embedding_multiplier": 3.0, "residual_multiplier": 0.3, "logits_scaling": 2.0,

@@ -164,6 +164,14 @@ def _check_tensors(file: GgufFile, geometry: Geometry) -> None:
     if geometry.layers > len(file.tensors):
         raise InputError(f"{file.path}: {geometry.layers} layers in {len(file.tensors)} tensors", remedy)
     wanted = tensor_shapes(geometry)
+    split = "attn_q" if geometry.family.fused else "attn_qkv"
+    if f"blk.0.{split}.weight" in file.tensors:
+        how = "separately" if geometry.family.fused else "as one matrix"
+        raise InputError(
+            f"{file.path}: q, k and v are stored {how} (blk.0.{split}.weight), which is not supported for "
+            f"{geometry.architecture}",
+            "Convert the model with llama.cpp's script, without other options",
+        )
     for name, shape in wanted.items():
         found = file.info(name)
         if found.shape != shape:
