@@ -141,6 +141,7 @@ def test_a_fused_matrix_where_the_family_has_three_is_refused(tmp_path: Path) ->
 
 
 def test_three_matrices_where_the_family_has_one_are_refused(tmp_path: Path) -> None:
-    file = write_tiny_gguf(tmp_path / "m.gguf", "phi3")
+    one = np.zeros((32, 32), np.float32)
+    file = write_tiny_gguf(tmp_path / "m.gguf", "phi3", extend=lambda w: w.add_tensor("blk.0.attn_q.weight", one))
     with pytest.raises(InputError, match=r"q, k and v are stored separately .*, which is not supported for phi3"):
         geometry_of(GgufFile(file))

@@ -45,3 +45,10 @@ def test_a_context_that_changes_the_factors_trains_again(run: Path, capsys: pyte
     assert "set it to 256 or less" in warning.sentence()
     again = typed_result(run, "train", AdapterManifest)
     assert again.adapters["all"].train_loss != trained.adapters["all"].train_loss, "other angles"
+
+
+@pytest.mark.slow
+def test_the_bundle_says_with_which_contexts_it_may_be_served(run: Path) -> None:
+    assert call("export", "--dir", run, "--set", "evaluate.max_new_tokens=8", "--override", "a test") == 3
+    card = (run / "07-bundle" / "README.md").read_text()
+    assert "must give a request a context of at most 256 tokens" in card
