@@ -30,7 +30,8 @@ FAMILIES: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "qwen2": ("Qwen2", {"rope_parameters": ROTARY}),
     "qwen3": ("Qwen3", {"rope_parameters": ROTARY}),
     "gemma2": ("Gemma2", {"rope_parameters": ROTARY, "sliding_window": 24, "query_pre_attn_scalar": 8}),
-    "gemma3": ("Gemma3Text", {"sliding_window": 24, "query_pre_attn_scalar": 8}),
+    # The converter cuts the embedding to the number of tokens and added tokens.
+    "gemma3": ("Gemma3Text", {"sliding_window": 24, "query_pre_attn_scalar": 8, "vocab_size": 262}),
     "phi3": ("Phi3", {"rope_parameters": ROTARY, "sliding_window": None}),
     "smollm3": ("SmolLM3", {"rope_parameters": ROTARY}),
     "granite": ("Granite", {
