@@ -33,7 +33,7 @@ FAMILIES: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "qwen3": ("Qwen3", {"rope_parameters": ROTARY}),
     "gemma2": ("Gemma2", {"rope_parameters": ROTARY, "sliding_window": 24, "query_pre_attn_scalar": 8}),
     # The converter cuts Gemma 3's embedding to the number of tokens and added tokens.
-    "gemma3": ("Gemma3Text", {"sliding_window": 24, "query_pre_attn_scalar": 8, "vocab_size": 262}),
+    "gemma3": ("Gemma3Text", {"sliding_window": 24, "query_pre_attn_scalar": 8, "vocab_size": 263}),
     "phi3": ("Phi3", {"rope_parameters": ROTARY, "sliding_window": None}),
     "smollm3": ("SmolLM3", {"rope_parameters": ROTARY}),
     "granite": ("Granite", {
@@ -42,7 +42,7 @@ FAMILIES: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     }),
     "olmo2": ("Olmo2", {"rope_parameters": ROTARY}),
     "gemma3, linear": ("Gemma3Text", {
-        "sliding_window": 24, "query_pre_attn_scalar": 8, "vocab_size": 262, "num_hidden_layers": 8,
+        "sliding_window": 24, "query_pre_attn_scalar": 8, "vocab_size": 263, "num_hidden_layers": 8,
         "final_logit_softcapping": 20.0,
         "rope_parameters": {
             "full_attention": {"rope_type": "linear", "factor": 8.0, "rope_theta": 1000000.0},
@@ -54,7 +54,7 @@ FAMILIES: Mapping[str, tuple[str, Mapping[str, Any]]] = {
         "num_hidden_layers": 46, "attn_logit_softcapping": 5.0, "final_logit_softcapping": 10.0,
     }),
     "gemma3, 27B": ("Gemma3Text", {
-        "sliding_window": 24, "head_dim": 16, "query_pre_attn_scalar": 8, "vocab_size": 262, "num_hidden_layers": 62,
+        "sliding_window": 24, "head_dim": 16, "query_pre_attn_scalar": 8, "vocab_size": 263, "num_hidden_layers": 62,
     }),
     "olmo3": ("Olmo3", {"sliding_window": 24, "tie_word_embeddings": False, "rope_parameters": {
         "full_attention": {
@@ -124,8 +124,8 @@ def save_folder(model: Any, folder: Path) -> Path:
     from transformers import PreTrainedTokenizerFast
 
     letters = sorted(pre_tokenizers.ByteLevel.alphabet())
-    vocab = {token: number for number, token in enumerate(["<|pad|>", "<|begin|>", "<|end|>", *letters])}
-    made = Tokenizer(models.BPE(vocab=vocab, merges=[]))
+    vocab = {token: number for number, token in enumerate(["<|pad|>", "<|begin|>", "<|end|>", *letters, "th"])}
+    made = Tokenizer(models.BPE(vocab=vocab, merges=[("t", "h")]))
     made.pre_tokenizer, made.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
     model.save_pretrained(folder)
     PreTrainedTokenizerFast(

@@ -6,7 +6,6 @@ import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import gguf
 import numpy as np
@@ -26,9 +25,9 @@ from journeyman.models.rotary import frequencies, rotary_tables
 from journeyman.models.weights import load_decoder
 from journeyman.protocols import EngineSettings
 from scaled import ORIGINAL, SCALINGS
+from served_probabilities import next_tokens
 from twin import transformers_twin
 
-_LETTER = 80
 LENGTH = 6 * ORIGINAL
 """Tokens of a row: far beyond the context before scaling."""
 
@@ -39,16 +38,6 @@ def _scaled(name: str, architecture: str, path: Path) -> Decoder:
 
 def _ids(seed: int = 0) -> torch.Tensor:
     return torch.randint(3, 200, (LENGTH,), generator=torch.Generator().manual_seed(seed))
-
-
-def _next_tokens(engine: Any, ids: torch.Tensor) -> dict[int, float]:
-    """llama.cpp's log probability of every token after `ids`."""
-    body = {
-        "prompt": ids.tolist(), "n_predict": 1, "n_probs": 256, "temperature": 0.0, "cache_prompt": False,
-        "logit_bias": [[_LETTER, 1000.0]],  # it changes the answer only: half a character would not be sent
-    }  # fmt: skip
-    (likely,) = engine._post("/completion", body)["completion_probabilities"]
-    return {one["id"]: one["logprob"] for one in likely["top_logprobs"]}
 
 
 def _cases() -> list[tuple[str, str]]:
@@ -106,7 +95,7 @@ def test_log_probabilities_equal_llama_cpp(name: str, architecture: str, tmp_pat
     with running_engine(EngineSettings(tmp_path / "m.gguf", {}, 512, 2, 0.0)) as engine:
         for seed in range(4):
             ids = _ids(seed)
-            theirs = _next_tokens(engine, ids)
+            theirs = next_tokens(engine, ids)
             ours, without = (one.logits(ids, [LENGTH])[-1].log_softmax(-1) for one in (decoder, plain))
             differences += [abs(value - ours[token].item()) for token, value in theirs.items()]
             effects += [abs(value - without[token].item()) for token, value in theirs.items()]
@@ -126,7 +115,7 @@ def test_divisors_and_yarn_together_equal_llama_cpp(tmp_path: Path) -> None:
 
     decoder = load_decoder(GgufFile(write_tiny_gguf(tmp_path / "m.gguf", extend=both)), torch.float32)
     with running_engine(EngineSettings(tmp_path / "m.gguf", {}, 512, 2, 0.0)) as engine:
-        theirs = _next_tokens(engine, _ids())
+        theirs = next_tokens(engine, _ids())
     ours = decoder.logits(_ids(), [LENGTH])[-1].log_softmax(-1)
     assert max(abs(value - ours[token].item()) for token, value in theirs.items()) < 0.01
 
