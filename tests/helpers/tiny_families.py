@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -19,13 +20,9 @@ from typing import Any
 import pytest
 import torch
 
-from journeyman.config import LoraConfig
 from journeyman.models.decoder import Decoder
-from journeyman.models.families import MODULES
-from journeyman.models.geometry import Geometry
 from journeyman.models.gguf_file import GgufFile
 from journeyman.models.weights import load_decoder
-from journeyman.training.lora import Adapter
 
 _SIZES = {
     "vocab_size": 264, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 4, "num_attention_heads": 4,
@@ -49,8 +46,8 @@ FAMILIES: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "qwen2": ("Qwen2", {"rope_parameters": ROTARY}),
     "qwen3": ("Qwen3", {"rope_parameters": ROTARY}),
     "gemma2": ("Gemma2", {"rope_parameters": ROTARY, "sliding_window": 24, "query_pre_attn_scalar": 8}),
-    # The converter cuts the embedding to the number of tokens and added tokens.
-    "gemma3": ("Gemma3Text", {"sliding_window": 24, "query_pre_attn_scalar": 8, "vocab_size": 262}),
+    # The converter cuts Gemma 3's embedding to the number of tokens and added tokens.
+    "gemma3": ("Gemma3Text", {"sliding_window": 24, "query_pre_attn_scalar": 8, "vocab_size": 263}),
     "mistral": ("Mistral", {"rope_parameters": ROTARY, "sliding_window": None}),
     "ministral3": ("Ministral3", {"rope_parameters": {
         **YARN, "beta_fast": 0.5, "beta_slow": 0.05, "mscale": 1.0, "mscale_all_dim": 1.0, "llama_4_scaling_beta": 0.2,
@@ -75,6 +72,27 @@ FAMILIES: Mapping[str, tuple[str, Mapping[str, Any]]] = {
         "shared_intermediate_size": 48, "position_embedding_type": "rope", "mamba_n_heads": 8, "mamba_d_head": 8,
     }),
     "olmo2": ("Olmo2", {"rope_parameters": ROTARY}),
+    "gemma3, linear": ("Gemma3Text", {
+        "sliding_window": 24, "query_pre_attn_scalar": 8, "vocab_size": 263, "num_hidden_layers": 8,
+        "final_logit_softcapping": 20.0,
+        "rope_parameters": {
+            "full_attention": {"rope_type": "linear", "factor": 8.0, "rope_theta": 1000000.0},
+            "sliding_attention": {"rope_type": "default", "rope_theta": 10000.0},
+        },
+    }),
+    "gemma2, 27B": ("Gemma2", {
+        "rope_parameters": ROTARY, "sliding_window": 24, "head_dim": 16, "query_pre_attn_scalar": 8,
+        "num_hidden_layers": 46, "attn_logit_softcapping": 5.0, "final_logit_softcapping": 10.0,
+    }),
+    "gemma3, 27B": ("Gemma3Text", {
+        "sliding_window": 24, "head_dim": 16, "query_pre_attn_scalar": 8, "vocab_size": 263, "num_hidden_layers": 62,
+    }),
+    "olmo3": ("Olmo3", {"sliding_window": 24, "tie_word_embeddings": False, "rope_parameters": {
+        "full_attention": {
+            "rope_type": "yarn", "factor": 8.0, "original_max_position_embeddings": 32, "rope_theta": 10000.0,
+        },
+        "sliding_attention": {"rope_type": "default", "rope_theta": 10000.0},
+    }}),
 }  # fmt: skip
 """Name of the case → class of the config in transformers without "Config", and its arguments."""
 _PATCHED = """
@@ -96,6 +114,32 @@ for folder, path in zip(places[::2], places[1::2]):
     sys.argv = [script, folder, "--outfile", path, "--outtype", kind]
     runpy.run_path(script, run_name="__main__")
 """
+
+_FOLDER = tempfile.TemporaryDirectory(prefix="tiny-families-")
+
+
+@dataclass(frozen=True)
+class TinyFamily:
+    """A model in transformers and the same model as a GGUF file. Tests don't change them."""
+
+    model: Any
+    path: Path
+
+
+@cache
+def tiny_family(case: str) -> TinyFamily:
+    """The model of a case, made once; skips the test if the converter is not installed."""
+    return _families()[case]
+
+
+@cache
+def _families() -> Mapping[str, TinyFamily]:
+    """All cases: the converter takes longer to start than to convert them."""
+    models = {case: transformers_model(case) for case in FAMILIES}
+    folders = {case: save_folder(model, Path(_FOLDER.name) / case) for case, model in models.items()}
+    made = {case: TinyFamily(models[case], folder / "model.gguf") for case, folder in folders.items()}
+    convert_all({folders[case]: one.path for case, one in made.items()})
+    return made
 
 
 def transformers_model(case: str, seed: int = 0, **changes: Any) -> Any:
@@ -121,8 +165,8 @@ def save_folder(model: Any, folder: Path) -> Path:
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
-    letters = [*sorted(pre_tokenizers.ByteLevel.alphabet())[:-1], "th"]  # llama.cpp requires a merge
-    vocab = {token: number for number, token in enumerate(["<|pad|>", "<|begin|>", "<|end|>", *letters])}
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    vocab = {token: number for number, token in enumerate(["<|pad|>", "<|begin|>", "<|end|>", *letters, "th"])}
     made = Tokenizer(models.BPE(vocab=vocab, merges=[("t", "h")]))
     made.pre_tokenizer, made.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
     model.save_pretrained(folder)
@@ -165,29 +209,5 @@ def convert_all(paths: Mapping[Path, Path], kind: str = "f32") -> None:
 
 def decoder_of(case: str, context: int) -> Decoder:
     """The decoder of a case in float32, as the engine computes it if a request may have `context` tokens."""
-    file = GgufFile(family_file(case))
+    file = GgufFile(tiny_family(case).path)
     return load_decoder(file, torch.float32, factors=file.geometry.factors(context))
-
-
-def adapted(geometry: Geometry, rank: int = 4) -> Adapter:
-    """A random adapter on all modules; B is not zero."""
-    adapter = Adapter(geometry, LoraConfig(rank=rank, alpha=2 * rank, targets=list(MODULES)), 7)
-    generator = torch.Generator().manual_seed(8)
-    with torch.no_grad():
-        for value in adapter.parameters.values():
-            value.normal_(0, 0.2, generator=generator)
-    return adapter
-
-
-@cache
-def _files() -> tuple[tempfile.TemporaryDirectory[str], Mapping[str, Path]]:
-    kept = tempfile.TemporaryDirectory()
-    folders = {case: save_folder(transformers_model(case), Path(kept.name) / case) for case in FAMILIES}
-    files = {case: folder / "model.gguf" for case, folder in folders.items()}
-    convert_all({folders[case]: files[case] for case in FAMILIES})
-    return kept, files
-
-
-def family_file(case: str) -> Path:
-    """The GGUF file of a case, next to its Hugging Face folder's files; all cases are made once per test run."""
-    return _files()[1][case]

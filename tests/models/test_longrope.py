@@ -21,7 +21,7 @@ from journeyman.models.weights import load_decoder
 from journeyman.protocols import EngineSettings
 from next_tokens import largest_difference, next_tokens
 from scaled import LONG, LONG_ABOVE, SHORT, longrope
-from tiny_families import decoder_of, family_file, transformers_model
+from tiny_families import decoder_of, tiny_family, transformers_model
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +58,7 @@ def test_a_decoder_is_never_made_without_the_choice(file: GgufFile) -> None:
 @pytest.mark.parametrize("base", ["llama", "phi"])
 def test_the_choice_is_llama_cpps(base: str, context: int, parallel: int, file: GgufFile) -> None:
     if base == "phi":
-        file = GgufFile(family_file("phi4 mini"))
+        file = GgufFile(tiny_family("phi4 mini").path)
     chosen = file.geometry.factors(context)
     other = "short" if chosen == "long" else "long"
     ids = _ids(150)
@@ -83,7 +83,7 @@ def test_transformers_agrees_where_rows_and_context_are_on_the_same_side(length:
 def test_the_amplitude_is_transformers(file: GgufFile) -> None:
     assert file.geometry.rotary.amplitude == pytest.approx(1.1)
     # Phi's is computed by the converter: 1 + ln(512 / 256) / ln(256), and the square root of it.
-    assert GgufFile(family_file("phi4 mini")).geometry.rotary.amplitude == pytest.approx(1.125**0.5)
+    assert GgufFile(tiny_family("phi4 mini").path).geometry.rotary.amplitude == pytest.approx(1.125**0.5)
 
 
 def _without(name: str) -> Callable[[gguf.GGUFWriter], None]:

@@ -30,7 +30,7 @@ from journeyman.training.loop import Trainer, TrainingJob, learning_rate
 from journeyman.training.lora import Adapter
 from quantized import KINDS
 from scaled import SCALINGS
-from tiny_families import decoder_of, family_file, transformers_model
+from tiny_families import decoder_of, tiny_family, transformers_model
 from twin import transformers_twin
 
 pytestmark = pytest.mark.slow  # each test also trains with transformers + peft
@@ -149,7 +149,7 @@ def test_loss_of_each_family(case: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("case", FAMILIES)
 def test_families_train_the_same_in_every_way(case: str, tmp_path: Path) -> None:
-    file, config = GgufFile(family_file(case)), TrainConfig.model_validate({**CONFIG, "epochs": 1})
+    file, config = GgufFile(tiny_family(case).path), TrainConfig.model_validate({**CONFIG, "epochs": 1})
     found = []
     for recompute, stream in ((False, False), (True, False), (True, True)):
         decoder = load_decoder(file, torch.float32, stream=stream, factors=file.geometry.factors(256))

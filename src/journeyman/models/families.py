@@ -45,12 +45,16 @@ class Family:
             `rope_freqs`.
         unrotated_every: every n-th layer has no rotary embedding; 0: none.
         rotates_if_finetuned: rope.scaling.finetuned = false means that no layer has a rotary embedding.
-        heads_fill_hidden: the engine requires that the heads together are as wide as the hidden state.
-        window_every: layers have a sliding window, except every n-th, unless the file says which; 0: none has.
+        window_every: layers have a sliding window, except every n-th, if the file has no other number; 0: none has.
         numbers: keys of the header that the engine reads for this family and ignores for others, with the value that
-            it takes if the key is missing; None: the file must have it. A value of 0 means "not applied" where that is
-            the default; the engine cannot compute with it elsewhere.
+            it takes if the key is missing; None: the file must have it. 0 means: not applied, and may be stated
+            unless the default is another number.
         default_window: of a file that does not say, in tokens; 0: none.
+        window_theta: base of the rotary frequencies of layers with a window: of a file that does not say (None: that
+            of the other layers), or always that of the other layers ("shared").
+        scales_windows: layers with a window have the rotary scaling of the other layers, otherwise none.
+        head: the output matrix is the embedding ("tied"), a tensor of its own ("own"), or what the file has.
+        heads_fill_hidden: the engine takes hidden / heads for the size of a head, whatever the file says.
     """
 
     rotates_pairs: bool = False
@@ -64,9 +68,12 @@ class Family:
     rotary_divisors: Literal["none", "two", "either"] = "none"
     unrotated_every: int = 0
     rotates_if_finetuned: bool = False
-    heads_fill_hidden: bool = False
     window_every: int = 0
     default_window: int = 0
+    window_theta: float | Literal["shared"] | None = None
+    scales_windows: bool = False
+    head: Literal["any", "tied", "own"] = "any"
+    heads_fill_hidden: bool = False
     numbers: Mapping[str, float | None] = field(default_factory=dict)
 
     @property
@@ -102,12 +109,17 @@ FAMILIES: Mapping[str, Family] = {
     "qwen2": Family(heads_fill_hidden=True),
     "qwen3": Family(qk_norm="head"),
     "gemma2": replace(
-        _GEMMA, window_every=2, default_window=4096,
+        _GEMMA, window_every=2, default_window=4096, scales_windows=True, head="tied",
         numbers={"attn_logit_softcapping": 50.0, "final_logit_softcapping": 30.0},
     ),
-    "gemma3": replace(_GEMMA, qk_norm="head", window_every=6, numbers={"final_logit_softcapping": 0.0}),
+    "gemma3": replace(
+        _GEMMA, qk_norm="head", window_every=6, window_theta=10000.0, numbers={"final_logit_softcapping": 0.0}
+    ),
     "phi3": Family(fused=True, partial_rotary=True, rotary_divisors="two", heads_fill_hidden=True),
-    "olmo2": Family(norms=_AFTER, qk_norm="all", window_every=4, heads_fill_hidden=True),
+    "olmo2": Family(
+        norms=_AFTER, qk_norm="all", biases=(), window_every=4, window_theta="shared", head="own",
+        heads_fill_hidden=True,
+    ),
 }  # fmt: skip
 """`general.architecture` in GGUF → Family. Mistral's models before Ministral 3 are "llama" there."""
 

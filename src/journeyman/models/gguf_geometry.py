@@ -82,6 +82,7 @@ def geometry_of(file: GgufFile) -> Geometry:
             return None
         default = family.numbers[key]
         stated = metadata.get(f"{architecture}.{key}", default)
+        # A divisor or limit of 0 would be applied: only where 0 is the default does it mean "not applied".
         return None if stated == 0 and default == 0 else float(read(key, default))
 
     hidden, heads = int(read("embedding_length")), int(read("attention.head_count"))
@@ -101,16 +102,10 @@ def geometry_of(file: GgufFile) -> Geometry:
         biases=tuple(one for one in family.biases if f"blk.0.{gguf_name(one)}.bias" in file.tensors),
     )
     rotated = int(read("rope.dimension_count", geometry.head_dim))
-    if geometry.heads % geometry.kv_heads or rotated % 2 or rotated > geometry.head_dim:
+    if heads > hidden or heads % geometry.kv_heads or rotated % 2 or rotated > geometry.head_dim:
         raise InputError(
             f"{file.path}: {geometry.heads} heads of {geometry.head_dim}, {geometry.kv_heads} of keys, "
             f"{rotated} rotated",
-            "Use another base",
-        )
-    if family.heads_fill_hidden and heads * geometry.head_dim != hidden:
-        raise InputError(
-            f"{file.path}: {heads} heads of {geometry.head_dim} are not as wide as the hidden state of {hidden}, as "
-            f"llama.cpp requires for {architecture}",
             "Use another base",
         )
     if rotated != geometry.head_dim and not family.partial_rotary:
@@ -130,6 +125,10 @@ def geometry_of(file: GgufFile) -> Geometry:
     geometry = replace(
         geometry, alternate=alternate_layers_of(file, geometry), temperature=temperature_of(file, geometry)
     )
+    if family.heads_fill_hidden and heads * geometry.head_dim != hidden:
+        raise InputError(
+            f"{file.path}: {heads} heads of {geometry.head_dim} with a hidden size of {hidden}", "Use another base"
+        )
     if read("attention.value_length", geometry.head_dim) != geometry.head_dim:
         raise InputError(
             f"{file.path}: attention.value_length is not the head's {geometry.head_dim}", "Use another base"
@@ -163,7 +162,10 @@ def _check_tensors(file: GgufFile, geometry: Geometry) -> None:
     remedy = "Use a complete GGUF of a supported model"
     if geometry.layers > len(file.tensors):
         raise InputError(f"{file.path}: {geometry.layers} layers in {len(file.tensors)} tensors", remedy)
-    wanted = tensor_shapes(geometry)
+    wanted, head = tensor_shapes(geometry), geometry.family.head
+    if head != "any" and geometry.tied_head != (head == "tied"):
+        missing = "has" if head == "tied" else "lacks"
+        raise InputError(f"{file.path}: {missing} an output matrix of its own (output.weight)", remedy)
     split = "attn_q" if geometry.family.fused else "attn_qkv"
     if f"blk.0.{split}.weight" in file.tensors:
         how = "separately" if geometry.family.fused else "as one matrix"

@@ -22,12 +22,10 @@ _READ = frozenset({
     "attention.head_count_kv", "attention.key_length", "attention.value_length", "attention.layer_norm_rms_epsilon",
     "attention.sliding_window", "rope.dimension_count", "rope.freq_base", "rope.scale_linear",
 })  # fmt: skip
-_OF_WINDOWS = frozenset({"attention.sliding_window_pattern", "rope.freq_base_swa"})
-_SIZES_WITH_WINDOW = {
-    "attention.key_length_swa": "attention.key_length", "attention.value_length_swa": "attention.value_length",
-    "rope.dimension_count_swa": "rope.dimension_count",
-}  # fmt: skip
-"""Sizes of layers with a window → those of the others, from which the decoder cannot differ."""
+_OF_WINDOWS = frozenset({
+    "attention.sliding_window_pattern", "attention.key_length_swa", "attention.value_length_swa", "rope.freq_base_swa",
+    "rope.dimension_count_swa",
+})  # fmt: skip
 _WITHOUT_EFFECT = frozenset({
     "vocab_size",  # the tokens are counted
     "tensor_data_layout",  # of the first GGUF files
@@ -53,20 +51,11 @@ def refuse_unknown_keys(file: GgufFile, architecture: str, family: Family) -> No
             continue
         if name.startswith("rope.scaling."):  # gguf_rotary reads or refuses them
             continue
-        if name in _SIZES_WITH_WINDOW and value == _size(file, architecture, _SIZES_WITH_WINDOW[name]):
-            continue
         if not _is_neutral(name, value):
             raise InputError(
                 f"{file.path}: {plain(key, 80)} is {plain(str(value), 40)}, which the decoder does not compute",
                 "Use a base without this setting",
             )
-
-
-def _size(file: GgufFile, architecture: str, name: str) -> Any:
-    found = file.metadata.get
-    hidden, heads = found(f"{architecture}.embedding_length"), found(f"{architecture}.attention.head_count")
-    default = hidden // heads if isinstance(hidden, int) and isinstance(heads, int) and heads else None
-    return found(f"{architecture}.{name}", default)
 
 
 def _is_neutral(name: str, value: Any) -> bool:

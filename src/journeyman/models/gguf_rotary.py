@@ -58,6 +58,8 @@ def rotary_scaling_of(file: GgufFile, geometry: Geometry) -> RotaryScaling:
         )  # fmt: skip
     if geometry.rope_theta <= 1:
         raise InputError(f"{file.path}: YaRN with a rope.freq_base of {geometry.rope_theta}", "Use another base")
+    if factor < 1:
+        raise InputError(f"{file.path}: YaRN with a factor of {factor:g}, below 1", "Use another base")
     multiplier = yarn["yarn_log_multiplier"]
     # With a multiplier, llama.cpp divides by the amplitude that it implies (DeepSeek-V2's mscale_all_dim).
     amplitude *= _yarn_amplitude(factor) / (_yarn_amplitude(factor, multiplier) if multiplier else 1.0)
