@@ -13,7 +13,7 @@ sums.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -107,19 +107,63 @@ class _Field:
 
 
 def packed_attention(
-    q_THE: Tensor, k_TKE: Tensor, v_TKE: Tensor, packing: Packing, rules: AttentionRules = AttentionRules()
+    q_THE: Tensor,
+    k_TKE: Tensor,
+    v_TKE: Tensor,
+    packing: Packing,
+    rules: AttentionRules = AttentionRules(),
+    sinks_H: Tensor | None = None,
 ) -> Tensor:
-    """Attention output (T, H, E); K key/value heads each serve H/K query heads."""
+    """Attention output (T, H, E); K key/value heads each serve H/K query heads.
+
+    Args:
+        sinks_H: for each head, the product, after scaling, of every query with one more key, which has no value
+            (OpenAI's gpt-oss; Xiao et al., 2023, arXiv 2309.17453).
+    """
+    if sinks_H is not None:
+        return _with_sinks(q_THE, k_TKE, v_TKE, packing, rules, sinks_H)
+    return _of_fields(q_THE, k_TKE, v_TKE, packing, rules, None)
+
+
+def _with_sinks(
+    q_THE: Tensor, k_TKE: Tensor, v_TKE: Tensor, packing: Packing, rules: AttentionRules, sinks_H: Tensor
+) -> Tensor:
+    """Adds a dimension in which queries hold the sink, the sink's key is one, and other keys and all values are zero.
+
+    The sink's key is then one that all tokens attend to, like those of a shared prefix.
+    """
+    assert rules.cap is None, "no family has both"
+    size = q_THE.shape[-1]
+    scale = size**-0.5 if rules.scale is None else rules.scale
+    sinks_THE = (sinks_H / scale).to(q_THE.dtype).expand(len(q_THE), -1)[..., None]
+    q, k, v = torch.cat([q_THE, sinks_THE], dim=-1), F.pad(k_TKE, (0, 1)), F.pad(v_TKE, (0, 1))
+    zeros_KE = torch.zeros_like(k[:1])
+    sink = F.pad(zeros_KE[..., :-1], (0, 1), value=1.0), zeros_KE
+    return _of_fields(q, k, v, packing, replace(rules, scale=scale), sink)[..., :size]
+
+
+def _of_fields(
+    q_THE: Tensor,
+    k_TKE: Tensor,
+    v_TKE: Tensor,
+    packing: Packing,
+    rules: AttentionRules,
+    sink: tuple[Tensor, Tensor] | None,
+) -> Tensor:
     tokens = [field.tokens for field in packing.fields]
     parts = zip(packing.fields, *(torch.split(x, tokens) for x in (q_THE, k_TKE, v_TKE)), strict=True)
     mixed = []
     for field, q, k, v in parts:
-        attend = _on_grid if field.on_grid(rules) else _one_by_one
-        if field.prefix is None:
-            mixed.append(attend(q, k, v, field, rules))
+        before: tuple[Tensor, ...] = () if sink is None else sink
+        if field.prefix is not None:
+            place = slice(field.prefix[0], sum(field.prefix))
+            before = k_TKE[place], v_TKE[place]
+            if sink is not None:
+                before = torch.cat([sink[0], before[0]]), torch.cat([sink[1], before[1]])
+        if field.on_grid(rules):
+            mixed.append(_on_grid(q, k, v, field, rules, *before))
         else:
-            before = slice(field.prefix[0], sum(field.prefix))
-            mixed.append(attend(q, k, v, field, rules, k_TKE[before], v_TKE[before]))
+            mixed.append(_one_by_one(q, k, v, field, rules, *before, always=0 if sink is None else 1))
     return mixed[0] if len(mixed) == 1 else torch.cat(mixed)
 
 
@@ -269,13 +313,15 @@ def _one_by_one(
     rules: AttentionRules,
     k_PKE: Tensor | None = None,
     v_PKE: Tensor | None = None,
+    *,
+    always: int = 0,
 ) -> Tensor:
     parts = zip(*(torch.split(x, field.lengths) for x in (q_THE, k_TKE, v_TKE)), strict=True)
     mixed = []
     for q, k, v in parts:
         if k_PKE is not None and v_PKE is not None:
             k, v = torch.cat([k_PKE, k]), torch.cat([v_PKE, v])
-        seen = _seen(len(q), len(k), rules.window, q.device)
+        seen = _seen(len(q), len(k), rules.window, q.device, always)
         q_HTE, k_KTE, v_KTE = q.transpose(0, 1), k.transpose(0, 1), v.transpose(0, 1)
         if rules.cap is not None:
             out = _capped(q_HTE, k_KTE, v_KTE, seen, rules)
@@ -288,14 +334,20 @@ def _one_by_one(
     return torch.cat(mixed)
 
 
-def _seen(queries: int, keys: int, window: int | None, device: torch.device) -> Tensor | None:
-    """Which keys each query attends to (queries, keys); None: those of plain causal attention without a prefix."""
-    if window is not None and window >= keys:
+def _seen(queries: int, keys: int, window: int | None, device: torch.device, always: int = 0) -> Tensor | None:
+    """Which keys each query attends to (queries, keys); None: those of plain causal attention without a prefix.
+
+    `always`: the first keys, which all queries attend to; no window leaves them out.
+    """
+    row = keys - always
+    if window is not None and window >= row:
         window = None
     if window is None and queries == keys:
         return None
-    seen = torch.ones(queries, keys, dtype=torch.bool, device=device).tril(keys - queries)
-    return seen if window is None else seen.triu(keys - queries - window + 1)
+    seen = torch.ones(queries, row, dtype=torch.bool, device=device).tril(row - queries)
+    if window is not None:
+        seen = seen.triu(row - queries - window + 1)
+    return seen if always == 0 else F.pad(seen, (always, 0), value=True)
 
 
 def _capped(q_HTE: Tensor, k_KTE: Tensor, v_KTE: Tensor, seen: Tensor | None, rules: AttentionRules) -> Tensor:

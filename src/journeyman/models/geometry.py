@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from journeyman.models.families import FAMILIES, Family, gguf_name
+from journeyman.models.families import (
+    FAMILIES,
+    FUSED_MODULES,
+    MIXTURE_MODULES,
+    MODULES,
+    Family,
+    Mixture,
+    gguf_parts,
+    modules_holding,
+)
 
 YARN_BETA_FAST, YARN_BETA_SLOW = 32.0, 1.0
 """YaRN keeps frequencies that make more turns than the first within the original context, and divides those that make
@@ -58,10 +67,19 @@ class Temperature:
 
 
 @dataclass(frozen=True)
+class Experts:
+    """How many experts a mixture has, and how many of them compute a token."""
+
+    count: int
+    used: int
+
+
+@dataclass(frozen=True)
 class Geometry:
     """The sizes of a decoder and the numbers of its computation. All counts are in elements, not bytes.
 
     Attributes:
+        ffn: width of the feed-forward network, or of each expert's.
         biases: the modules with a bias.
         rotary_dim: the first elements of a head that are rotated; None: all.
         embedding_scale: multiplies embeddings.
@@ -70,6 +88,7 @@ class Geometry:
         attention_cap: these products are c · tanh(x / c) with this c; None: unchanged.
         logit_scale: multiplies the logits.
         logit_cap: as attention_cap, after logit_scale.
+        experts: None: one feed-forward network computes all tokens.
     """
 
     architecture: str
@@ -95,25 +114,38 @@ class Geometry:
     attention_cap: float | None = None
     logit_scale: float = 1.0
     logit_cap: float | None = None
+    experts: Experts | None = None
 
     @property
     def family(self) -> Family:
         return FAMILIES[self.architecture]
 
     @property
+    def mixture(self) -> Mixture | None:
+        """The traits of the experts; None if there are none."""
+        return self.family.mixture if self.experts is not None else None
+
+    @property
     def modules(self) -> tuple[str, ...]:
-        """The linear layers of a block."""
-        return self.family.modules
+        """The linear layers of a block, under the names of `transformers`."""
+        if self.experts is not None:
+            return MIXTURE_MODULES
+        return FUSED_MODULES if self.family.fused else MODULES
 
     def adapted_modules(self, targets: Sequence[str]) -> tuple[str, ...]:
         """The modules that an adapter for these `train.lora.targets` changes."""
-        return self.family.adapted(targets)
+        return modules_holding(self.modules, targets)
+
+    def copies(self, module: str) -> int:
+        """How many matrices of its shape a module has: one, or one for each expert."""
+        return self.experts.count if self.experts is not None and module.startswith("experts.") else 1
 
     def is_alternate(self, layer: int) -> bool:
         return self.alternate is not None and layer in self.alternate.layers
 
     def module_shape(self, module: str) -> tuple[int, int]:
-        """(out_features, in_features) of one of `modules`."""
+        """(out_features, in_features) of one of `modules`; of each expert."""
+        module = module.removeprefix("experts.")
         q, kv = self.heads * self.head_dim, self.kv_heads * self.head_dim
         return {
             "q_proj": (q, self.hidden),
@@ -129,13 +161,22 @@ class Geometry:
 
     @property
     def layer_parameters(self) -> int:
-        """Parameters in the matrices of a block."""
-        return sum(rows * columns for rows, columns in map(self.module_shape, self.modules))
+        """Parameters in the matrices of a block, those of all experts included."""
+        return self._matrices({module: self.copies(module) for module in self.modules})
 
     @property
     def linear_parameters(self) -> int:
-        """Parameters in the matrix products of a token, including the head but not the embedding look-up."""
-        return self.layers * self.layer_parameters + self.vocab * self.hidden
+        """Parameters in the matrix products of a token, including the head but not the embedding look-up.
+
+        Of the experts, only those that compute the token count.
+        """
+        used = self.experts.used if self.experts is not None else 1
+        of_layer = self._matrices({module: min(used, self.copies(module)) for module in self.modules})
+        return self.layers * of_layer + self.vocab * self.hidden
+
+    def _matrices(self, copies: Mapping[str, int]) -> int:
+        of_router = self.experts.count * self.hidden if self.experts is not None else 0
+        return of_router + sum(count * math.prod(self.module_shape(module)) for module, count in copies.items())
 
     @property
     def parameters(self) -> int:
@@ -154,10 +195,19 @@ def tensor_shapes(geometry: Geometry) -> dict[str, tuple[int, ...]]:
     if g.rotary.divisors:
         shapes["rope_freqs.weight"] = ((g.rotary_dim or g.head_dim) // 2,)
     of_layer: dict[str, tuple[int, ...]] = {f"{name}.weight": (g.hidden,) for name in family.norms.values()}
-    for module in family.modules:
-        of_layer[f"{gguf_name(module)}.weight"] = g.module_shape(module)
-        if module in g.biases:
-            of_layer[f"{gguf_name(module)}.bias"] = g.module_shape(module)[:1]
+    for module in g.modules:
+        rows, columns = g.module_shape(module)
+        parts, stacked = gguf_parts(module), (g.copies(module),) if module.startswith("experts.") else ()
+        for name in parts:
+            of_layer[f"{name}.weight"] = (*stacked, rows // len(parts), columns)
+            if module in g.biases:
+                of_layer[f"{name}.bias"] = (*stacked, rows // len(parts))
+    if g.experts is not None and g.mixture is not None:
+        of_layer["ffn_gate_inp.weight"] = (g.experts.count, g.hidden)
+        if g.mixture.biases:
+            of_layer["ffn_gate_inp.bias"] = (g.experts.count,)
+    if family.sinks:
+        of_layer["attn_sinks.weight"] = (g.heads,)
     if family.qk_norm != "none":
         q, k = (g.heads, g.kv_heads) if family.qk_norm == "all" else (1, 1)
         of_layer |= {"attn_q_norm.weight": (q * g.head_dim,), "attn_k_norm.weight": (k * g.head_dim,)}

@@ -35,7 +35,7 @@ def alternate_layers_of(file: GgufFile, geometry: Geometry) -> AlternateLayers |
         file, geometry, "rope.freq_base_swa", "f32", _LOCAL_THETA.get(geometry.architecture, geometry.rope_theta)
     )
     # Layers with a window turn without the scaling of the others, except in families without a scaling of their own.
-    rotary = geometry.rotary if geometry.architecture == "gemma2" else RotaryScaling()
+    rotary = geometry.rotary if geometry.family.scales_windows else RotaryScaling()
     return AlternateLayers(layers, int(window), float(theta), rotary) if layers else None
 
 
