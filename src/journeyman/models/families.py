@@ -134,6 +134,11 @@ def modules_holding(modules: Sequence[str], targets: Sequence[str]) -> tuple[str
     return tuple(dict.fromkeys(next(one for one in modules if one in names) for names in holders))
 
 
+def is_stacked(module: str) -> bool:
+    """Whether a module has a matrix for each expert."""
+    return module.startswith("experts.")
+
+
 def gguf_name(module: str) -> str:
     """The name of a module's tensors in GGUF, inside a block."""
     return _GGUF_NAMES[module]

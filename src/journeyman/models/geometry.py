@@ -14,6 +14,7 @@ from journeyman.models.families import (
     Family,
     Mixture,
     gguf_parts,
+    is_stacked,
     modules_holding,
 )
 
@@ -138,7 +139,7 @@ class Geometry:
 
     def copies(self, module: str) -> int:
         """How many matrices of its shape a module has: one, or one for each expert."""
-        return self.experts.count if self.experts is not None and module.startswith("experts.") else 1
+        return self.experts.count if self.experts is not None and is_stacked(module) else 1
 
     def is_alternate(self, layer: int) -> bool:
         return self.alternate is not None and layer in self.alternate.layers
@@ -197,7 +198,7 @@ def tensor_shapes(geometry: Geometry) -> dict[str, tuple[int, ...]]:
     of_layer: dict[str, tuple[int, ...]] = {f"{name}.weight": (g.hidden,) for name in family.norms.values()}
     for module in g.modules:
         rows, columns = g.module_shape(module)
-        parts, stacked = gguf_parts(module), (g.copies(module),) if module.startswith("experts.") else ()
+        parts, stacked = gguf_parts(module), (g.copies(module),) if is_stacked(module) else ()
         for name in parts:
             of_layer[f"{name}.weight"] = (*stacked, rows // len(parts), columns)
             if module in g.biases:

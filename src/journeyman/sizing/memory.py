@@ -68,12 +68,16 @@ def _layer_bytes_per_token(size: TrainingSize) -> int:
     norms = 2 * (4 + c) * geometry.hidden
     scores = c * geometry.heads * size.longest_row if size.longest_row <= _LONGEST_WITH_SCORES else 0
     attention = c * (3 * q + 3 * kv) + scores
-    feed_forward = 4 * c * geometry.ffn
+    used = geometry.experts.used if geometry.experts is not None else 1
+    feed_forward = 4 * c * geometry.ffn * used
+    if geometry.experts is not None:  # the tokens sorted by expert, and what the experts made of them
+        feed_forward += 2 * c * geometry.hidden * used
     return norms + attention + feed_forward
 
 
 def serving_bytes(base_file_bytes: int, geometry: Geometry, trainable: int, context: int) -> int:
     """Resident memory of the engine: the file, the adapter in float32, an f16 cache, and buffers."""
     cache = 2 * 2 * geometry.layers * geometry.kv_heads * geometry.head_dim * context
-    buffers = 512 * (geometry.vocab + 4 * geometry.ffn) * 4
+    used = geometry.experts.used if geometry.experts is not None else 1
+    buffers = 512 * (geometry.vocab + 4 * geometry.ffn * used) * 4
     return base_file_bytes + trainable * 4 + cache + buffers + (60 << 20)
