@@ -10,7 +10,9 @@ import importlib.util
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -53,7 +55,8 @@ FAMILIES: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "qwen2": ("Qwen2", {"rope_parameters": ROTARY}),
     "qwen3": ("Qwen3", {"rope_parameters": ROTARY}),
     "gemma2": ("Gemma2", {"rope_parameters": ROTARY, "sliding_window": 24, "query_pre_attn_scalar": 8}),
-    "gemma3": ("Gemma3Text", {"sliding_window": 24, "query_pre_attn_scalar": 8}),
+    # The converter cuts Gemma 3's embedding to the number of tokens and added tokens.
+    "gemma3": ("Gemma3Text", {"sliding_window": 24, "query_pre_attn_scalar": 8, "vocab_size": 262}),
     "phi3": ("Phi3", {"rope_parameters": ROTARY, "sliding_window": None}),
     "smollm3": ("SmolLM3", {"rope_parameters": ROTARY}),
     "granite": ("Granite", {
@@ -62,6 +65,27 @@ FAMILIES: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     }),
     "olmo2": ("Olmo2", {"rope_parameters": ROTARY}),
     **MIXTURES,
+    "gemma3, linear": ("Gemma3Text", {
+        "sliding_window": 24, "query_pre_attn_scalar": 8, "vocab_size": 262, "num_hidden_layers": 8,
+        "final_logit_softcapping": 20.0,
+        "rope_parameters": {
+            "full_attention": {"rope_type": "linear", "factor": 8.0, "rope_theta": 1000000.0},
+            "sliding_attention": {"rope_type": "default", "rope_theta": 10000.0},
+        },
+    }),
+    "gemma2, 27B": ("Gemma2", {
+        "rope_parameters": ROTARY, "sliding_window": 24, "head_dim": 16, "query_pre_attn_scalar": 8,
+        "num_hidden_layers": 46, "attn_logit_softcapping": 5.0, "final_logit_softcapping": 10.0,
+    }),
+    "gemma3, 27B": ("Gemma3Text", {
+        "sliding_window": 24, "head_dim": 16, "query_pre_attn_scalar": 8, "vocab_size": 262, "num_hidden_layers": 62,
+    }),
+    "olmo3": ("Olmo3", {"sliding_window": 24, "tie_word_embeddings": False, "rope_parameters": {
+        "full_attention": {
+            "rope_type": "yarn", "factor": 8.0, "original_max_position_embeddings": 32, "rope_theta": 10000.0,
+        },
+        "sliding_attention": {"rope_type": "default", "rope_theta": 10000.0},
+    }}),
 }  # fmt: skip
 """Name of the case → class of the config in transformers without "Config", and its arguments."""
 _PATCHED = """
@@ -81,6 +105,23 @@ for module in ("gemma", "llama", "phi", "mistral", "mistral3", "qwen", "granite"
 sys.argv = ["convert_hf_to_gguf.py", *sys.argv[2:]]
 runpy.run_path(sys.path[0] + "/convert_hf_to_gguf.py", run_name="__main__")
 """
+
+_FOLDER = tempfile.TemporaryDirectory(prefix="tiny-families-")
+
+
+@dataclass(frozen=True)
+class TinyFamily:
+    """A model in transformers and the same model as a GGUF file. Tests don't change them."""
+
+    model: Any
+    path: Path
+
+
+@cache
+def tiny_family(case: str) -> TinyFamily:
+    """The model of a case, made once; skips the test if the converter is not installed."""
+    model, folder = transformers_model(case), Path(_FOLDER.name) / case
+    return TinyFamily(model, convert(save_folder(model, folder), folder / "model.gguf"))
 
 
 def transformers_model(case: str, seed: int = 0, **changes: Any) -> Any:

@@ -11,7 +11,7 @@ V vocabulary. tests/models/test_families.py compares its logits with those of `t
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import torch
@@ -187,7 +187,9 @@ class Decoder:
         if layout.temperature is not None:
             q_THE = q_THE * layout.temperature
         rules = self._alternate_rules if layer.alternate else self._rules
-        return packed_attention(q_THE, k_TKE, v_TKE, layout.packing, rules, layer.sinks).flatten(1)
+        if layer.sinks is not None:
+            rules = replace(rules, sinks_H=layer.sinks)
+        return packed_attention(q_THE, k_TKE, v_TKE, layout.packing, rules).flatten(1)
 
     def _feed_forward(self, x_TD: Tensor, layer: LayerWeights, adapters: LayerLora) -> Tensor:
         if layer.router is not None:

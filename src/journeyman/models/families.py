@@ -68,11 +68,16 @@ class Family:
         scales_embedding: embeddings are multiplied by the square root of the hidden size.
         divides_by_rope_freqs: `rope_freqs.weight` divides the rotary frequencies, if the file has it.
         unrotated_every: every n-th layer has no rotary embedding; 0: none.
-        window_every: layers have a sliding window, except every n-th, unless the file says which; 0: none has.
+        window_every: layers have a sliding window, except every n-th, if the file has no other number; 0: none has.
         numbers: keys of the header that the engine reads for this family and ignores for others, with the value that
-            it takes if the key is missing; None: the file must have it. 0 means: not applied.
+            it takes if the key is missing; None: the file must have it. 0 means: not applied, and may be stated
+            unless the default is another number.
         default_window: of a file that does not say, in tokens; 0: none.
+        window_theta: base of the rotary frequencies of layers with a window: of a file that does not say (None: that
+            of the other layers), or always that of the other layers ("shared").
         scales_windows: layers with a window have the rotary scaling of the other layers, otherwise none.
+        head: the output matrix is the embedding ("tied"), a tensor of its own ("own"), or what the file has.
+        heads_fill_hidden: the engine takes hidden / heads for the size of a head, whatever the file says.
         mixture: of models with experts; None: there are none.
         sinks: attention has sinks (LayerWeights.sinks).
     """
@@ -89,7 +94,10 @@ class Family:
     unrotated_every: int = 0
     window_every: int = 0
     default_window: int = 0
+    window_theta: float | Literal["shared"] | None = None
     scales_windows: bool = False
+    head: Literal["any", "tied", "own"] = "any"
+    heads_fill_hidden: bool = False
     mixture: Mixture | None = None
     sinks: bool = False
     numbers: Mapping[str, float | None] = field(default_factory=dict)
@@ -110,18 +118,25 @@ FAMILIES: Mapping[str, Family] = {
     "qwen2": Family(),
     "qwen3": Family(qk_norm="head"),
     "gemma2": replace(
-        _GEMMA, window_every=2, default_window=4096, scales_windows=True,
+        _GEMMA, window_every=2, default_window=4096, scales_windows=True, head="tied",
         numbers={"attn_logit_softcapping": 50.0, "final_logit_softcapping": 30.0},
     ),
-    "gemma3": replace(_GEMMA, qk_norm="head", window_every=6, numbers={"final_logit_softcapping": 0.0}),
+    "gemma3": replace(
+        _GEMMA, qk_norm="head", window_every=6, window_theta=10000.0, numbers={"final_logit_softcapping": 0.0}
+    ),
     "phi3": Family(fused=True, partial_rotary=True),
-    "olmo2": Family(norms=_AFTER, qk_norm="all", window_every=4),
+    "olmo2": Family(
+        norms=_AFTER, qk_norm="all", biases=(), window_every=4, window_theta="shared", head="own",
+        heads_fill_hidden=True,
+    ),
     "qwen3moe": Family(qk_norm="head", mixture=Mixture(width="expert_feed_forward_length")),
     "granitemoe": replace(_GRANITE, mixture=Mixture(place="block_sparse_moe.experts")),
-    "olmoe": Family(qk_norm="all", mixture=Mixture(normalized=False)),
+    "olmoe": Family(
+        qk_norm="all", biases=(), head="own", heads_fill_hidden=True, mixture=Mixture(normalized=False),
+    ),
     "gpt-oss": Family(
         norms={"attention_norm": "attn_norm", "ffn_norm": "post_attention_norm"}, biases=MIXTURE_MODULES,
-        activation="clamped", window_every=2, scales_windows=True, sinks=True,
+        activation="clamped", window_every=2, scales_windows=True, sinks=True, head="own",
         mixture=Mixture(biases=True, width="expert_feed_forward_length", interleaved=True),
     ),
 }  # fmt: skip

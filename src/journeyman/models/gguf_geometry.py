@@ -36,7 +36,8 @@ _KINDS: Mapping[str, str] = {
 }  # fmt: skip
 """Key, without the architecture's name → the type that llama.cpp requires."""
 
-
+_ROPE_KEYS = ("dimension_count", "dimension_count_swa", "freq_base", "freq_base_swa", "scale_linear")
+"""Keys below `rope.` that the engine reads, besides those of the scaling (models.gguf_rotary)."""
 _OTHER_KINDS: Mapping[str, str] = {
     **dict.fromkeys(("general.name", "tokenizer.ggml.model", "tokenizer.ggml.pre", "tokenizer.chat_template"), "str"),
     **dict.fromkeys(("tokenizer.ggml.tokens", "tokenizer.ggml.merges"), "[str]"),
@@ -62,6 +63,7 @@ def geometry_of(file: GgufFile) -> Geometry:
             f"{file.path}: architecture {plain(architecture, 40)!r} is not supported",
             f"Use a base model of one of these: {', '.join(FAMILIES)}",
         )
+    _refuse_unsupported(file, architecture)
     experts = experts_of(file, architecture)
     mixture = family.mixture if experts is not None else None
     ffn_key = mixture.width if mixture is not None else "feed_forward_length"
@@ -83,7 +85,7 @@ def geometry_of(file: GgufFile) -> Geometry:
         if key not in family.numbers:
             return None
         stated = metadata.get(f"{architecture}.{key}", family.numbers[key])
-        return None if stated == 0 else float(read(key, family.numbers[key]))
+        return None if stated == 0 and not family.numbers[key] else float(read(key, family.numbers[key]))
 
     hidden, heads = int(read("embedding_length")), int(read("attention.head_count"))
     geometry = Geometry(
@@ -125,6 +127,10 @@ def geometry_of(file: GgufFile) -> Geometry:
     geometry = replace(
         geometry, alternate=alternate_layers_of(file, geometry), temperature=temperature_of(file, geometry)
     )
+    if family.heads_fill_hidden and heads * geometry.head_dim != hidden:
+        raise InputError(
+            f"{file.path}: {heads} heads of {geometry.head_dim} with a hidden size of {hidden}", "Use another base"
+        )
     if read("attention.value_length", geometry.head_dim) != geometry.head_dim:
         raise InputError(
             f"{file.path}: attention.value_length is not the head's {geometry.head_dim}", "Use another base"
@@ -147,7 +153,10 @@ def _check_tensors(file: GgufFile, geometry: Geometry) -> None:
     remedy = "Use a complete GGUF of a supported model"
     if geometry.layers > len(file.tensors):
         raise InputError(f"{file.path}: {geometry.layers} layers in {len(file.tensors)} tensors", remedy)
-    wanted = tensor_shapes(geometry)
+    wanted, head = tensor_shapes(geometry), geometry.family.head
+    if head != "any" and geometry.tied_head != (head == "tied"):
+        missing = "has" if head == "tied" else "lacks"
+        raise InputError(f"{file.path}: {missing} an output matrix of its own (output.weight)", remedy)
     for name, shape in wanted.items():
         found = file.info(name)
         if found.shape != shape:
@@ -169,3 +178,16 @@ def _can_dequantize(kind: GGMLQuantizationType) -> bool:
     except NotImplementedError:
         return False
     return True
+
+
+def _refuse_unsupported(file: GgufFile, architecture: str) -> None:
+    if file.metadata.get(f"{architecture}.attention.causal", True) is not True:
+        raise InputError(f"{file.path}: tokens attend to later ones: a model for embeddings", "Use another base")
+    prefix = f"{architecture}.rope."
+    for key in file.metadata:
+        name = key.removeprefix(prefix)
+        if name != key and name not in _ROPE_KEYS and not name.startswith("scaling."):
+            raise InputError(
+                f"{file.path}: llama.cpp does not read {plain(key, 80)} and would serve the base without it",
+                "Use another base, or convert it with llama.cpp's script",
+            )

@@ -54,6 +54,8 @@ def rotary_scaling_of(file: GgufFile, geometry: Geometry) -> RotaryScaling:
         return RotaryScaling(_divisors(file, geometry), factor, None, amplitude)
     if geometry.rope_theta <= 1:
         raise InputError(f"{file.path}: YaRN with a rope.freq_base of {geometry.rope_theta}", "Use another base")
+    if factor < 1:
+        raise InputError(f"{file.path}: YaRN with a factor of {factor:g}, below 1", "Use another base")
     return RotaryScaling(_divisors(file, geometry), factor, int(original), amplitude * _yarn_amplitude(factor))
 
 
