@@ -3,8 +3,8 @@
 Short segments use batched matrix products on a padded grid, in blocks of queries that skip later keys: on a CPU,
 forward and backward took 11 ms, compared with 60 ms for `scaled_dot_product_attention` (13 segments of 150 tokens, 9
 heads of 64, bf16, two Zen 4 cores; benchmarks/log.md). Long segments are computed one by one, because the grid's scores
-grow with the square of the length: with `scaled_dot_product_attention` or, if rows are longer than a window, products are
-capped or there are sinks, in blocks that store no scores (models.causal_blocks).
+grow with the square of the length: with `scaled_dot_product_attention` or, if there are sinks, capped products or rows
+longer than a window, in blocks that store no scores (models.causal_blocks).
 
 Rows with the same beginning (one system prompt, the same tools) share a prefix: a segment that is computed once. The
 rest of each row is a segment whose queries also attend to the prefix. The result is exact, except for the order of

@@ -45,7 +45,7 @@ def attend_in_blocks(
         keep: keep the weights for the backward pass; those of capped products are always recomputed.
     """
     row = q_BGLE.shape[2] + (0 if prefix is None else prefix[0].shape[1])
-    rules = _Rules(min(window or row, row), cap, sinks_BG, keep and cap is None)
+    rules = _Rules(min(window or row, row), cap, keep and cap is None, sinks_BG)
     out: Tensor = _Blocks.apply(rules, q_BGLE, k_BLE, v_BLE, *(prefix or (None, None)))  # type: ignore[no-untyped-call]
     return out
 
@@ -54,8 +54,8 @@ def attend_in_blocks(
 class _Rules:
     window: int
     cap: float | None
-    sinks_BG: Tensor | None
     keep: bool
+    sinks_BG: Tensor | None = None
 
 
 @dataclass(frozen=True)
