@@ -147,9 +147,9 @@ def save_folder(model: Any, folder: Path) -> Path:
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
-    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    letters = [*sorted(pre_tokenizers.ByteLevel.alphabet())[:-1], "th"]  # llama.cpp requires a merge
     vocab = {token: number for number, token in enumerate(["<|pad|>", "<|begin|>", "<|end|>", *letters])}
-    made = Tokenizer(models.BPE(vocab=vocab, merges=[]))
+    made = Tokenizer(models.BPE(vocab=vocab, merges=[("t", "h")]))
     made.pre_tokenizer, made.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
     model.save_pretrained(folder)
     PreTrainedTokenizerFast(
