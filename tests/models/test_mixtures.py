@@ -5,24 +5,30 @@ tests/models/test_families.py compares their logits, packs and streamed weights 
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from journeyman.config import LoraConfig
+from journeyman.errors import InputError
 from journeyman.inference.engines import running_engine
-from journeyman.models.decoder import Decoder
+from journeyman.models.activation import gated
+from journeyman.models.decoder import Decoder, LayerLora
 from journeyman.models.gguf_file import GgufFile
+from journeyman.models.gguf_geometry import geometry_of
+from journeyman.models.mixture import DOWN, GATE_UP, Router, mixture, route
 from journeyman.models.weights import load_decoder
 from journeyman.protocols import EngineSettings
 from journeyman.sizing.parameters import lora_parameters
 from journeyman.training.export import write_gguf, write_peft
 from journeyman.training.lora import Adapter
 from next_tokens import largest_difference, next_tokens
-from tiny_families import MIXTURES, tiny_family
+from tiny_families import MIXTURES, convert, save_folder, tiny_family, transformers_model
 
 LENGTH = 90
 
@@ -31,8 +37,8 @@ def _ids(seed: int = 1) -> Tensor:
     return torch.randint(3, 259, (LENGTH,), generator=torch.Generator().manual_seed(seed))
 
 
-def _decoder(case: str, **options: Any) -> Decoder:
-    return load_decoder(GgufFile(tiny_family(case).path), torch.float32, **options)
+def _decoder(case: str, dtype: torch.dtype = torch.float32) -> Decoder:
+    return load_decoder(GgufFile(tiny_family(case).path), dtype)
 
 
 def _adapter(decoder: Decoder, targets: list[str] | None = None) -> Adapter:
@@ -104,3 +110,151 @@ def test_the_saved_adapter_is_the_same_in_peft(case: str, targets: list[str] | N
     ours = decoder.logits(_ids(), [LENGTH], adapter.layers())
     assert (ours - theirs).abs().max() < 1e-4 * theirs.abs().max()
     assert (ours - decoder.logits(_ids(), [LENGTH])).abs().max() > 0.01
+
+
+def _dense(decoder: Decoder, x: Tensor, adapters: LayerLora) -> Tensor:
+    """All experts compute all tokens, with weights of zero for those that are not chosen."""
+    layer, g = decoder.weights.layers[0], decoder.geometry
+    assert layer.router is not None and g.experts is not None and g.mixture is not None
+    logits = F.linear(x, layer.router.weight_ND, layer.router.bias_N)
+    chosen = logits >= logits.topk(g.experts.used).values[:, -1:]
+    shares = logits.masked_fill(~chosen, float("-inf")).softmax(-1) if g.mixture.normalized else logits.softmax(-1)
+    total = torch.zeros_like(x)
+    for expert in range(g.experts.count):
+
+        def layer_of(x: Tensor, module: str, expert: int = expert) -> Tensor:
+            weight, bias = layer.linear[module][expert], layer.bias.get(module)
+            if module in adapters:
+                pair = adapters[module]
+                weight = weight + pair.scale * pair.b_OR[expert] @ pair.a_RI[expert]
+            return F.linear(x, weight, None if bias is None else bias[expert])
+
+        gate, up = layer_of(x, GATE_UP).chunk(2, dim=-1)
+        share = (shares * chosen)[:, expert, None]
+        total = total + share * layer_of(gated(gate, up, g.family.activation), DOWN)
+    return total
+
+
+@pytest.mark.parametrize("case", MIXTURES)
+@pytest.mark.parametrize("adapted", [True, False])
+def test_output_and_gradients_are_those_of_all_experts(case: str, adapted: bool) -> None:
+    decoder = _decoder(case)
+    layer, adapter = decoder.weights.layers[0], _adapter(decoder)
+    assert layer.router is not None
+    x = (3 * torch.randn(50, decoder.geometry.hidden, generator=torch.Generator().manual_seed(2))).requires_grad_()
+    weight = torch.randn(x.shape, generator=torch.Generator().manual_seed(3))
+    parameters = [
+        value for name, value in adapter.parameters.items() if "layers.0.mlp" in name or "layers.0.bl" in name
+    ]
+    assert len(parameters) == 4
+    lora = adapter.layers()[0] if adapted else {}
+    found = mixture(x, layer.router, layer.linear, layer.bias, lora, decoder.geometry)
+    expected = _dense(decoder, x, lora)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+    leaves = [x, *(parameters if adapted else [])]
+    ours, theirs = (torch.autograd.grad((one * weight).sum(), leaves) for one in (found, expected))
+    for a, b in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-4 * b.abs().max().item())
+
+
+def test_an_expert_without_tokens_has_a_gradient_of_zero() -> None:
+    decoder = _decoder("qwen3moe")
+    layer, adapter = decoder.weights.layers[0], _adapter(decoder)
+    assert layer.router is not None
+    x = torch.randn(1, decoder.geometry.hidden)
+    mixture(x, layer.router, layer.linear, layer.bias, adapter.layers()[0], decoder.geometry).sum().backward()
+    name = "base_model.model.model.layers.0.mlp.experts.base_layer.lora_B.weight"
+    of_experts = adapter.parameters[name].grad.view(-1, 3, 6).abs().sum((0, 1))  # type: ignore[union-attr]
+    _, chosen = route(x, layer.router, decoder.geometry)
+    assert (of_experts > 0).nonzero()[:, 0].tolist() == chosen[0].sort().values.tolist()
+
+
+def test_the_router_computes_in_float32() -> None:
+    """In bfloat16, the logits of these experts would be equal."""
+    decoder = _decoder("qwen3moe", dtype=torch.bfloat16)
+    router = Router(torch.cat([torch.full((5, 32), 1.0), torch.full((1, 32), 1.001)]))
+    x = torch.ones(4, 32, dtype=torch.bfloat16)
+    shares, chosen = route(x, router, decoder.geometry)
+    assert shares.dtype == torch.float32 and (chosen[:, 0] == 5).all()
+    assert decoder.weights.layers[0].router.weight_ND.dtype == torch.float32  # type: ignore[union-attr]
+
+
+@torch.no_grad()
+def test_mxfp4_has_the_values_of_transformers(tmp_path: Path) -> None:
+    """A checkpoint as OpenAI publishes it, converted by llama.cpp's script."""
+    from safetensors.torch import load_file, save_file
+    from transformers.integrations.mxfp4 import convert_moe_packed_tensors
+
+    model = transformers_model("gpt-oss")
+    folder, generator = save_folder(model, tmp_path / "hf"), torch.Generator().manual_seed(6)
+    tensors = load_file(folder / "model.safetensors")
+    for number, layer in enumerate(model.model.layers):
+        for name in ("gate_up_proj", "down_proj"):
+            value = getattr(layer.mlp.experts, name)
+            count, columns, rows = value.shape
+            blocks = torch.randint(0, 256, (count, rows, columns // 32, 16), dtype=torch.uint8, generator=generator)
+            scales = torch.randint(122, 127, blocks.shape[:3], dtype=torch.uint8, generator=generator)
+            value.copy_(convert_moe_packed_tensors(blocks, scales, dtype=torch.float32))
+            place = f"model.layers.{number}.mlp.experts.{name}"
+            del tensors[place]
+            tensors |= {f"{place}_blocks": blocks, f"{place}_scales": scales}
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    config = json.loads((folder / "config.json").read_text())
+    config["quantization_config"] = {"quant_method": "mxfp4", "modules_to_not_convert": []}
+    (folder / "config.json").write_text(json.dumps(config))
+    file = GgufFile(convert(folder, tmp_path / "m.gguf"))
+    assert {file.storage(f"blk.0.ffn_{name}_exps.weight") for name in ("gate", "up", "down")} == {"MXFP4"}
+    for stream in (False, True):
+        ours = load_decoder(file, torch.float32, stream=stream).logits(_ids(), [LENGTH])
+        theirs = model(_ids()[None]).logits[0]
+        assert (ours - theirs).abs().max() < 1e-5 * theirs.abs().max()
+
+
+REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
+    "more used than there are": ("qwen3moe", {"expert_used_count": 7}, "7 of 6 experts are used"),
+    "none used": ("mixtral", {"expert_used_count": 0}, "0 of 6 experts are used"),
+    "no experts": ("qwen3moe", {"expert_count": 0}, "3 of 0 experts are used"),
+    "used, but not counted": ("mixtral", {"expert_count": None}, "2 of 0 experts are used"),
+    "a mixture without experts": ("qwen3moe", {"expert_count": None, "expert_used_count": None}, "0 of 0 experts"),
+    "too many": ("mixtral", {"expert_count": 2**32 - 1}, "2 of 4294967295 experts .* at most 512"),
+    "other tensors": ("mixtral", {"expert_count": 8}, r"'blk.0.ffn_gate_exps.weight' has the shape \(6, 48, 32\), not"),
+    "a number of text": ("mixtral", {"expert_count": "6"}, "expert_count is of type str, not u32"),
+    "groups": ("mixtral", {"expert_group_count": 2}, "experts in 2 groups"),
+    "no width": ("gpt-oss", {"expert_feed_forward_length": None}, "expert_feed_forward_length is None"),
+    "another width": ("gpt-oss", {"expert_feed_forward_length": 32}, "ffn_gate_exps.weight' has the shape"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_damaged_numbers_of_experts_are_refused(name: str) -> None:
+    case, changes, message = REFUSED[name]
+    file = GgufFile(tiny_family(case).path)
+    architecture = file.metadata["general.architecture"]
+    for key, value in changes.items():
+        place = f"{architecture}.{key}"
+        file.metadata.pop(place, None)
+        file.kinds.pop(place, None)
+        if value is not None:
+            file.metadata[place], file.kinds[place] = value, "str" if isinstance(value, str) else "u32"
+    with pytest.raises(InputError, match=message):
+        geometry_of(file)
+
+
+@pytest.mark.parametrize(
+    ("case", "missing"),
+    [("mixtral", "blk.3.ffn_up_exps.weight"), ("qwen3moe", "blk.1.ffn_gate_inp.weight"),
+     ("gpt-oss", "blk.2.attn_sinks.weight"), ("gpt-oss", "blk.0.ffn_down_exps.bias"), ("gpt-oss", "blk.0.attn_q.bias"),
+     ("gpt-oss", "blk.1.ffn_gate_inp.bias")],
+)  # fmt: skip
+def test_missing_tensors_are_refused(case: str, missing: str) -> None:
+    file = GgufFile(tiny_family(case).path)
+    del file.tensors[missing]
+    with pytest.raises(InputError, match=f"'{missing}' is missing"):
+        geometry_of(file)
+
+
+def test_experts_of_a_family_without_them_are_refused() -> None:
+    file = GgufFile(tiny_family("qwen3").path)
+    file.metadata["qwen3.expert_count"] = 8
+    with pytest.raises(InputError, match="a mixture of experts of the family qwen3"):
+        geometry_of(file)
