@@ -24,6 +24,7 @@ from journeyman.models.gguf_geometry import geometry_of
 from journeyman.models.mixture import DOWN, GATE_UP, Router, mixture, route
 from journeyman.models.weights import load_decoder
 from journeyman.protocols import EngineSettings
+from journeyman.sizing.memory import TrainingSize, layer_bytes_per_token
 from journeyman.sizing.parameters import lora_parameters
 from journeyman.training.export import write_gguf, write_peft
 from journeyman.training.lora import Adapter
@@ -73,6 +74,27 @@ def test_matrix_products_of_a_token_are_those_of_its_experts(case: str) -> None:
     g = decoder.geometry
     of_attention = 2 * g.layers * g.heads * g.head_dim
     assert g.linear_parameters - g.vocab * g.hidden == made - of_attention
+
+
+@pytest.mark.parametrize("case", MIXTURES)
+def test_the_memory_that_a_layer_keeps_for_the_backward_pass_is_estimated(case: str) -> None:
+    decoder, lengths, kept = _decoder(case), [150] * 4, dict[int, int]()
+    layer, adapter = decoder.weights.layers[0], _adapter(decoder)
+    frozen = {one.untyped_storage().data_ptr() for one in (*layer.linear.values(), *layer.bias.values())}
+    x = torch.randn(sum(lengths), decoder.geometry.hidden, requires_grad=True)
+    held = []  # so that no place in memory is used twice
+
+    def keep(one: Tensor) -> Tensor:
+        held.append(one)
+        if one.untyped_storage().data_ptr() not in frozen:
+            kept[one.untyped_storage().data_ptr()] = one.untyped_storage().nbytes()
+        return one
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda one: one):
+        decoder.block(x, layer, adapter.layers()[0], decoder.layout(lengths, x))
+    trainable = sum(one.numel() for one in adapter.parameters.values()) // decoder.geometry.layers
+    estimate = len(x) * layer_bytes_per_token(TrainingSize(decoder.geometry, 0, 4, 150)) + 4 * trainable
+    assert 0.8 < sum(kept.values()) / estimate < 1.1
 
 
 @torch.no_grad()

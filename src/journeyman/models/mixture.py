@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -62,7 +63,8 @@ def mixture(
             active = gated(gate, up, geometry.family.activation)
             made += project(active, [frozen[DOWN][expert]], [pairs[DOWN][expert]])
     share_S = share_TK.flatten()[order_S].to(x_TD.dtype)
-    return torch.zeros_like(x_TD).index_add(0, token_S, torch.cat(made) * share_S[:, None])
+    total: Tensor = _WeightedSum.apply(torch.cat(made), share_S, token_S, len(x_TD))  # type: ignore[no-untyped-call]
+    return total
 
 
 def route(x_TD: Tensor, router: Router, geometry: Geometry) -> tuple[Tensor, Tensor]:
@@ -73,6 +75,21 @@ def route(x_TD: Tensor, router: Router, geometry: Geometry) -> tuple[Tensor, Ten
     if geometry.mixture.normalized:
         return top_TK.softmax(-1), chosen_TK
     return logits_TN.softmax(-1).gather(1, chosen_TK), chosen_TK
+
+
+class _WeightedSum(torch.autograd.Function):
+    """Adds the weighted rows of each token. Autograd's own steps would keep the weighted rows as well."""
+
+    @staticmethod
+    def forward(ctx: Any, y_SD: Tensor, share_S: Tensor, token_S: Tensor, tokens: int) -> Tensor:
+        ctx.save_for_backward(y_SD, share_S, token_S)
+        return y_SD.new_zeros(tokens, y_SD.shape[1]).index_add_(0, token_S, y_SD * share_S[:, None])
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None, None]:
+        y_SD, share_S, token_S = ctx.saved_tensors
+        g_SD = gradients[0].index_select(0, token_S)
+        return g_SD * share_S[:, None], (g_SD * y_SD).sum(-1), None, None
 
 
 def _frozen(weight_NOI: Tensor, bias_NO: Tensor | None) -> list[Frozen]:

@@ -13,6 +13,7 @@ from journeyman.errors import NoGo
 from journeyman.foreign import markdown, named
 from journeyman.manifests import CheckRule, DatasetManifest, PlanManifest, Rules
 from journeyman.model_files import size_of_model
+from journeyman.models.families import is_stacked
 from journeyman.models.geometry import Geometry
 from journeyman.protocols import Reporter
 from journeyman.reasons import Reason, ReasonRecord, planning
@@ -201,7 +202,17 @@ def _warnings(
         if not rows or wilson(rows, rows, confidence)[0] < decide.min_success:
             needed = rows_needed(1.0, decide.min_success, confidence)
             warnings.append(planning.TooFewTestRows(role, split.test, rows, decide.min_success, needed))
+    warnings += _of_experts(geometry, train.lora.targets)
     return [*dataset.notes, *(warning.record() for warning in warnings)]
+
+
+def _of_experts(geometry: Geometry, targets: Sequence[str]) -> list[Reason]:
+    modules = geometry.adapted_modules(targets)
+    parts = {one: geometry.copies(one) * sum(geometry.module_shape(one)) for one in modules}
+    of_experts = sum(count for one, count in parts.items() if is_stacked(one))
+    if geometry.experts is None or not of_experts:
+        return []
+    return [planning.ExpertsAdapted(geometry.experts.count, of_experts / sum(parts.values()))]
 
 
 def plan_text(plan: PlanManifest, config: Config) -> str:
