@@ -40,6 +40,29 @@ LONGROPE = {
     "short_factor": [1.0, 1.1, 1.3],
     "long_factor": [1.0, 2.5, 9.0],
 }
+_EXPERTS = {"num_experts_per_tok": 2, "num_local_experts": 6}
+MIXTURES: Mapping[str, tuple[str, Mapping[str, Any]]] = {
+    "qwen3moe": ("Qwen3Moe", {
+        "rope_parameters": ROTARY, "num_experts_per_tok": 3, "num_experts": 6, "moe_intermediate_size": 40,
+        "norm_topk_prob": True,
+    }),
+    "mixtral": ("Mixtral", {"rope_parameters": ROTARY, **_EXPERTS}),
+    "granitemoe": ("GraniteMoe", {
+        "rope_parameters": ROTARY, "embedding_multiplier": 3.0, "residual_multiplier": 0.3, "logits_scaling": 2.0,
+        "attention_multiplier": 0.2, **_EXPERTS,
+    }),
+    "olmoe": ("Olmoe", {
+        "rope_parameters": ROTARY, "num_key_value_heads": 4, "num_experts_per_tok": 2, "num_experts": 6,
+    }),
+    "gpt-oss": ("GptOss", {
+        "rope_parameters": {
+            "rope_type": "yarn", "rope_theta": 10000.0, "factor": 4.0, "original_max_position_embeddings": 64,
+            "beta_fast": 32.0, "beta_slow": 1.0, "truncate": True,
+        },
+        "sliding_window": 24, "intermediate_size": 64, **_EXPERTS,
+    }),
+}  # fmt: skip
+"""Those with experts; see FAMILIES."""
 FAMILIES: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "llama": ("Llama", {"rope_parameters": ROTARY}),
     "llama with biases": ("Llama", {"rope_parameters": ROTARY, "attention_bias": True, "mlp_bias": True}),
@@ -72,6 +95,7 @@ FAMILIES: Mapping[str, tuple[str, Mapping[str, Any]]] = {
         "shared_intermediate_size": 48, "position_embedding_type": "rope", "mamba_n_heads": 8, "mamba_d_head": 8,
     }),
     "olmo2": ("Olmo2", {"rope_parameters": ROTARY}),
+    **MIXTURES,
     "gemma3, linear": ("Gemma3Text", {
         "sliding_window": 24, "query_pre_attn_scalar": 8, "vocab_size": 263, "num_hidden_layers": 8,
         "final_logit_softcapping": 20.0,
@@ -101,7 +125,7 @@ sys.path[:0] = [sys.argv[1], sys.argv[1] + "/gguf-py"]
 from conversion import base
 base.TextModel.get_vocab_base_pre = lambda self, tokenizer: "gpt-2"
 import conversion
-for module in ("gemma", "granite", "llama", "phi", "mistral", "mistral3"):
+for module in ("gemma", "llama", "phi", "mistral", "mistral3", "qwen", "granite", "olmo", "gpt_oss"):
     try:
         found = __import__("conversion." + module, fromlist=["x"])
     except ImportError:

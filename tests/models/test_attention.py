@@ -1,4 +1,4 @@
-"""Attention with windows, capped products and shared prefixes, compared with its formula, row by row."""
+"""Attention with windows, capped products, sinks and shared prefixes, compared with its formula, row by row."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from journeyman.models import attention, causal_blocks
 from journeyman.models.attention import AttentionRules, Packing, packed_attention
 
 HEADS, KV_HEADS, SIZE = 6, 2, 8
+SINKS = torch.tensor([-3.0, 0.0, 1.0, 2.0, 5.0, 30.0])
 RULES = {
     "plain": AttentionRules(),
     "scaled": AttentionRules(scale=0.7),
@@ -21,6 +22,9 @@ RULES = {
     "wide window": AttentionRules(window=180),
     "capped": AttentionRules(cap=2.0),
     "capped, with a window and a scale": AttentionRules(scale=0.7, window=24, cap=2.0),
+    "sinks": AttentionRules(sinks_H=SINKS),
+    "sinks, with a window and a scale": AttentionRules(scale=0.7, window=24, sinks_H=SINKS),
+    "all at once": AttentionRules(scale=0.7, window=24, cap=2.0, sinks_H=SINKS),
 }
 SHAPES: dict[str, tuple[list[int], list[int]]] = {  # lengths of segments, and their prefixes
     "one row": ([200], [-1]),
@@ -49,7 +53,10 @@ def _formula(
         products = products * (SIZE**-0.5 if rules.scale is None else rules.scale)
         if rules.cap is not None:
             products = rules.cap * torch.tanh(products / rules.cap)
-        weights = products.masked_fill(~seen, float("-inf")).softmax(-1)
+        products = products.masked_fill(~seen, float("-inf"))
+        if rules.sinks_H is not None:
+            products = torch.cat([products, rules.sinks_H[:, None, None].expand(-1, length, 1)], dim=-1)
+        weights = products.softmax(-1)[..., : len(keys)]
         pieces.append((weights @ v[keys].repeat_interleave(group, 1).transpose(0, 1)).transpose(0, 1))
     return torch.cat(pieces)
 
@@ -93,7 +100,7 @@ def test_blocks_reach_exactly_the_keys_that_their_queries_attend_to(window: int 
             assert (0 if before is None else before.shape[1]) + one.own.stop - one.own.start == one.end - one.first
 
 
-@pytest.mark.parametrize("rules", ["window", "capped"])
+@pytest.mark.parametrize("rules", ["window", "capped", "sinks"])
 def test_capped_products_and_long_rows_keep_no_weights(rules: str) -> None:
     length, kept = 1200, []
     q, k, v = (torch.randn(length, heads, SIZE, requires_grad=True) for heads in (HEADS, KV_HEADS, KV_HEADS))

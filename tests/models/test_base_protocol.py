@@ -116,5 +116,5 @@ def test_only_the_implementation_and_its_opener_name_the_file_format() -> None:
     }
     assert naming == {
         "models/opening.py",
-        *(f"models/gguf_{one}.py" for one in ("geometry", "rotary", "alternate", "keys")),
+        *(f"models/gguf_{one}.py" for one in ("geometry", "rotary", "alternate", "keys", "experts")),
     }

@@ -61,8 +61,8 @@ def test_figures_of_the_plan_equal_transformers_and_peft(case: str) -> None:
 
     geometry, model = GgufFile(tiny_family(case).path).geometry, transformers_model(case)
     assert geometry.parameters == sum(value.numel() for value in model.parameters())
-    if case == "granite 4":  # its class has other names than Granite 3's, with which it shares GGUF's
-        return
+    if case == "granite 4" or geometry.experts is not None:
+        return  # Granite 4's class has other names than Granite 3's; for experts, see test_mixtures
     targets = ["q_proj", "v_proj", "down_proj"]
     modules = list(geometry.adapted_modules(targets))
     adapted = get_peft_model(model, PeftConfig(r=4, target_modules=modules, task_type="CAUSAL_LM"))

@@ -195,7 +195,6 @@ def test_what_the_decoder_does_not_compute_is_refused(embedded: GgufFile) -> Non
     for key, value in (
         ("general.architecture", "mamba"),
         ("llama.rope.scaling.type", "dynamic"),
-        ("llama.expert_count", 8),
     ):
         file = GgufFile(embedded.path)
         file.metadata = {**file.metadata, key: value}

@@ -3,8 +3,8 @@
 Short segments use batched matrix products on a padded grid, in blocks of queries that skip later keys: on a CPU,
 forward and backward took 11 ms, compared with 60 ms for `scaled_dot_product_attention` (13 segments of 150 tokens, 9
 heads of 64, bf16, two Zen 4 cores; benchmarks/log.md). Long segments are computed one by one, because the grid's scores
-grow with the square of the length: with `scaled_dot_product_attention` or, if their rows are longer than a window or
-their products are capped, in blocks that store no scores (models.causal_blocks).
+grow with the square of the length: with `scaled_dot_product_attention` or, if there are sinks, capped products or rows
+longer than a window, in blocks that store no scores (models.causal_blocks).
 
 Rows with the same beginning (one system prompt, the same tools) share a prefix: a segment that is computed once. The
 rest of each row is a segment whose queries also attend to the prefix. The result is exact, except for the order of
@@ -36,11 +36,18 @@ class AttentionRules:
         scale: multiplies the products of queries and keys; None: E ** -0.5.
         window: a token attends to itself and the `window` - 1 tokens before it in its row; None: to all before it.
         cap: a product x becomes cap · tanh(x / cap) (Gemma 2); None: unchanged.
+        sinks_H: for each head, the product of every query with one more key, which has no value (gpt-oss; Xiao et al.,
+            2023, arXiv 2309.17453); None: no such key.
     """
 
     scale: float | None = None
     window: int | None = None
     cap: float | None = None
+    sinks_H: Tensor | None = None
+
+    def fit_fused(self, row: int) -> bool:
+        """Whether `scaled_dot_product_attention` computes what a row of this many tokens needs."""
+        return self.cap is None and self.sinks_H is None and (self.window is None or self.window >= row)
 
 
 class Packing:
@@ -189,7 +196,7 @@ def _one_by_one(
     mixed = []
     for q, k, v in parts:
         row = len(q) + (0 if k_PKE is None else len(k_PKE))
-        if rules.cap is not None or (rules.window is not None and rules.window < row):
+        if not rules.fit_fused(row):
             mixed.append(_in_blocks(q[None], k[None], v[None], rules, k_PKE, v_PKE, keep=False)[0])
             continue
         if k_PKE is not None and v_PKE is not None:
@@ -223,6 +230,9 @@ def _in_blocks(
     k = k_SLKE.permute(2, 0, 1, 3).reshape(kv_heads * segments, longest, size)
     v = v_SLKE.permute(2, 0, 1, 3).reshape(kv_heads * segments, longest, size)
     prefix = None if k_PKE is None or v_PKE is None else (k_PKE.transpose(0, 1), v_PKE.transpose(0, 1))
-    mixed = attend_in_blocks(q, k, v, prefix, window=rules.window, cap=rules.cap, keep=keep)
+    sinks = rules.sinks_H
+    if sinks is not None:
+        sinks = sinks.view(kv_heads, -1).repeat_interleave(segments, 0)
+    mixed = attend_in_blocks(q, k, v, prefix, window=rules.window, cap=rules.cap, sinks_BG=sinks, keep=keep)
     mixed = mixed.view(kv_heads, segments, -1, longest, size).permute(1, 3, 0, 2, 4)
     return mixed.reshape(segments, longest, heads, size)

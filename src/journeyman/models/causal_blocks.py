@@ -2,7 +2,8 @@
 
 A block attends to the keys up to its own end. With n blocks, the products are (n + 1) / 2n of the full square; with a
 sliding window, a block begins at the first key that its first query reaches. Queries may continue a prefix that several
-segments share; its keys precede their own. Products can be capped: x becomes c · tanh(x / c) (Gemma 2).
+segments share; its keys precede their own. Products can be capped: x becomes c · tanh(x / c) (Gemma 2). A head can have
+a sink: one more product in the softmax, with a key that has no value, so that the weights add up to less than one.
 
 The weights are kept for the backward pass or, to save memory, recomputed there.
 
@@ -29,6 +30,7 @@ def attend_in_blocks(
     *,
     window: int | None = None,
     cap: float | None = None,
+    sinks_BG: Tensor | None = None,
     keep: bool = True,
 ) -> Tensor:
     """The mixed values (B, G, L, E).
@@ -39,10 +41,11 @@ def attend_in_blocks(
             head are adjacent.
         window: a query reaches its own key and the `window` - 1 keys before it; None: all before it.
         cap: of the products; None: not capped.
+        sinks_BG: the products of the queries with the sinks' keys; they get no gradient.
         keep: keep the weights for the backward pass; those of capped products are always recomputed.
     """
     row = q_BGLE.shape[2] + (0 if prefix is None else prefix[0].shape[1])
-    rules = _Rules(min(window or row, row), cap, keep and cap is None)
+    rules = _Rules(min(window or row, row), cap, keep and cap is None, sinks_BG)
     out: Tensor = _Blocks.apply(rules, q_BGLE, k_BLE, v_BLE, *(prefix or (None, None)))  # type: ignore[no-untyped-call]
     return out
 
@@ -52,6 +55,7 @@ class _Rules:
     window: int
     cap: float | None
     keep: bool
+    sinks_BG: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -150,7 +154,10 @@ def _weights(
     if past > 0:
         earlier = torch.ones(queries, past, dtype=torch.bool, device=q.device)
         of_queries[..., :past].masked_fill_(earlier.tril(block.start - rules.window - block.first), float("-inf"))
-    return scores.softmax(-1).to(q.dtype), capped
+    if rules.sinks_BG is None:
+        return scores.softmax(-1).to(q.dtype), capped
+    sinks = rules.sinks_BG.to(scores.dtype)[..., None].expand(-1, -1, queries).reshape(*scores.shape[:2], 1)
+    return torch.cat([scores, sinks], dim=-1).softmax(-1)[..., :-1].to(q.dtype), capped
 
 
 def _with_prefix(own_BRL: Tensor, rows_BRE: Tensor, of_KPE: Tensor | None) -> Tensor:

@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from journeyman.models.families import FAMILIES, Family, gguf_name
+from journeyman.models.families import (
+    FAMILIES,
+    FUSED_MODULES,
+    MIXTURE_MODULES,
+    MODULES,
+    Family,
+    Mixture,
+    gguf_parts,
+    is_stacked,
+    modules_holding,
+)
 
 YARN_BETA_FAST, YARN_BETA_SLOW = 32.0, 1.0
 """YaRN keeps frequencies that make more turns than the first within the original context, and divides those that make
@@ -69,10 +79,19 @@ class Temperature:
 
 
 @dataclass(frozen=True)
+class Experts:
+    """How many experts a mixture has, and how many of them compute a token."""
+
+    count: int
+    used: int
+
+
+@dataclass(frozen=True)
 class Geometry:
     """The sizes of a decoder and the numbers of its computation. All counts are in elements, not bytes.
 
     Attributes:
+        ffn: width of the feed-forward network, or of each expert's.
         biases: the modules with a bias.
         rotary_dim: the first elements of a head that are rotated; None: all.
         embedding_scale: multiplies embeddings.
@@ -83,6 +102,7 @@ class Geometry:
         logit_cap: as attention_cap, after logit_scale.
         unserved_window: the base was trained with a sliding window of this many tokens that the engine does not
             apply, so that training does not either.
+        experts: None: one feed-forward network computes all tokens.
     """
 
     architecture: str
@@ -109,23 +129,38 @@ class Geometry:
     logit_scale: float = 1.0
     logit_cap: float | None = None
     unserved_window: int | None = None
+    experts: Experts | None = None
 
     @property
     def family(self) -> Family:
         return FAMILIES[self.architecture]
 
     @property
+    def mixture(self) -> Mixture | None:
+        """The traits of the experts; None if there are none."""
+        return self.family.mixture if self.experts is not None else None
+
+    @property
     def modules(self) -> tuple[str, ...]:
-        """The linear layers of a block."""
-        return self.family.modules
+        """The linear layers of a block, under the names of `transformers`."""
+        if self.experts is not None:
+            return MIXTURE_MODULES
+        return FUSED_MODULES if self.family.fused else MODULES
 
     def adapted_modules(self, targets: Sequence[str]) -> tuple[str, ...]:
         """The modules that an adapter for these `train.lora.targets` changes."""
-        return self.family.adapted(targets)
+        return modules_holding(self.modules, targets)
+
+    def copies(self, module: str) -> int:
+        """How many matrices of its shape a module has: one, or one for each expert."""
+        return self.experts.count if self.experts is not None and is_stacked(module) else 1
 
     def also_changed(self, targets: Sequence[str]) -> tuple[str, ...]:
         """The modules that an adapter for `targets` changes although they are not among them."""
-        return self.family.also_changed(targets)
+        adapted = self.adapted_modules(targets)
+        return tuple(
+            one for one in MODULES if one not in targets and modules_holding(self.modules, [one])[0] in adapted
+        )
 
     def factors(self, context: int) -> Factors | None:
         """Which rotary divisors the engine uses if a request may have `context` tokens; None: there is no choice."""
@@ -146,7 +181,8 @@ class Geometry:
         return self.alternate is not None and layer in self.alternate.layers
 
     def module_shape(self, module: str) -> tuple[int, int]:
-        """(out_features, in_features) of one of `modules`."""
+        """(out_features, in_features) of one of `modules`; of each expert."""
+        module = module.removeprefix("experts.")
         q, kv = self.heads * self.head_dim, self.kv_heads * self.head_dim
         return {
             "q_proj": (q, self.hidden),
@@ -162,13 +198,22 @@ class Geometry:
 
     @property
     def layer_parameters(self) -> int:
-        """Parameters in the matrices of a block."""
-        return sum(rows * columns for rows, columns in map(self.module_shape, self.modules))
+        """Parameters in the matrices of a block, those of all experts included."""
+        return self._matrices({module: self.copies(module) for module in self.modules})
 
     @property
     def linear_parameters(self) -> int:
-        """Parameters in the matrix products of a token, including the head but not the embedding look-up."""
-        return self.layers * self.layer_parameters + self.vocab * self.hidden
+        """Parameters in the matrix products of a token, including the head but not the embedding look-up.
+
+        Of the experts, only those that compute the token count.
+        """
+        used = self.experts.used if self.experts is not None else 1
+        of_layer = self._matrices({module: min(used, self.copies(module)) for module in self.modules})
+        return self.layers * of_layer + self.vocab * self.hidden
+
+    def _matrices(self, copies: Mapping[str, int]) -> int:
+        of_router = self.experts.count * self.hidden if self.experts is not None else 0
+        return of_router + sum(count * math.prod(self.module_shape(module)) for module, count in copies.items())
 
     @property
     def parameters(self) -> int:
@@ -189,10 +234,19 @@ def tensor_shapes(geometry: Geometry) -> dict[str, tuple[int, ...]]:
     if g.rotary.long_divisors:
         shapes["rope_factors_long.weight"] = frequencies
     of_layer: dict[str, tuple[int, ...]] = {f"{name}.weight": (g.hidden,) for name in family.norms.values()}
-    for module in family.modules:
-        of_layer[f"{gguf_name(module)}.weight"] = g.module_shape(module)
-        if module in g.biases:
-            of_layer[f"{gguf_name(module)}.bias"] = g.module_shape(module)[:1]
+    for module in g.modules:
+        rows, columns = g.module_shape(module)
+        parts, stacked = gguf_parts(module), (g.copies(module),) if is_stacked(module) else ()
+        for name in parts:
+            of_layer[f"{name}.weight"] = (*stacked, rows // len(parts), columns)
+            if module in g.biases:
+                of_layer[f"{name}.bias"] = (*stacked, rows // len(parts))
+    if g.experts is not None and g.mixture is not None:
+        of_layer["ffn_gate_inp.weight"] = (g.experts.count, g.hidden)
+        if g.mixture.biases:
+            of_layer["ffn_gate_inp.bias"] = (g.experts.count,)
+    if family.sinks:
+        of_layer["attn_sinks.weight"] = (g.heads,)
     if family.qk_norm != "none":
         q, k = (g.heads, g.kv_heads) if family.qk_norm == "all" else (1, 1)
         of_layer |= {"attn_q_norm.weight": (q * g.head_dim,), "attn_k_norm.weight": (k * g.head_dim,)}

@@ -17,6 +17,7 @@ from journeyman.foreign import plain
 from journeyman.models.families import FAMILIES, gguf_name
 from journeyman.models.geometry import Geometry, tensor_shapes
 from journeyman.models.gguf_alternate import alternate_layers_of, temperature_of, unserved_window_of
+from journeyman.models.gguf_experts import experts_of
 from journeyman.models.gguf_keys import refuse_unknown_keys
 from journeyman.models.gguf_rotary import rotary_scaling_of
 
@@ -26,7 +27,8 @@ if TYPE_CHECKING:
 _KINDS: Mapping[str, str] = {
     **dict.fromkeys(
         ("context_length", "embedding_length", "block_count", "feed_forward_length", "attention.head_count",
-         "attention.head_count_kv", "attention.key_length", "attention.value_length", "rope.dimension_count"), "u32",
+         "attention.head_count_kv", "attention.key_length", "attention.value_length", "rope.dimension_count",
+         "expert_feed_forward_length"), "u32",
     ),
     **dict.fromkeys(
         ("rope.freq_base", "attention.layer_norm_rms_epsilon", "attention.scale", "attn_logit_softcapping",
@@ -63,6 +65,10 @@ def geometry_of(file: GgufFile) -> Geometry:
             f"Use a base model of one of these: {', '.join(FAMILIES)}",
         )
     refuse_unknown_keys(file, architecture, family)
+    experts = experts_of(file, architecture)
+    mixture = family.mixture if experts is not None else None
+    ffn_key = mixture.width if mixture is not None else "feed_forward_length"
+    with_biases = mixture is not None and mixture.biases
     for key, kind in _OTHER_KINDS.items():
         if file.kinds.get(key, kind) != kind:
             raise InputError(f"{file.path}: {key} is of type {file.kinds[key]}, not {kind}", "Use another GGUF file")
@@ -93,13 +99,14 @@ def geometry_of(file: GgufFile) -> Geometry:
         heads=heads,
         kv_heads=int(read("attention.head_count_kv", heads)),
         head_dim=int(read("attention.key_length", hidden // heads)),
-        ffn=int(read("feed_forward_length")),
+        ffn=int(read(ffn_key)),
         vocab=file.tensors["token_embd.weight"].shape[0] if "token_embd.weight" in file.tensors else 0,
         context=int(read("context_length")),
         rope_theta=float(read("rope.freq_base", 10000.0)),
         rms_eps=float(read("attention.layer_norm_rms_epsilon")),
         tied_head="output.weight" not in file.tensors,
-        biases=tuple(one for one in family.biases if f"blk.0.{gguf_name(one)}.bias" in file.tensors),
+        biases=tuple(one for one in family.biases if with_biases or f"blk.0.{gguf_name(one)}.bias" in file.tensors),
+        experts=experts,
     )
     rotated = int(read("rope.dimension_count", geometry.head_dim))
     if heads > hidden or heads % geometry.kv_heads or rotated % 2 or rotated > geometry.head_dim:

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 _READ = frozenset({
     "context_length", "embedding_length", "block_count", "feed_forward_length", "attention.head_count",
     "attention.head_count_kv", "attention.key_length", "attention.value_length", "attention.layer_norm_rms_epsilon",
-    "attention.sliding_window", "rope.dimension_count", "rope.freq_base", "rope.scale_linear",
+    "attention.sliding_window", "rope.dimension_count", "rope.freq_base", "rope.scale_linear", "expert_count",
+    "expert_used_count", "expert_group_count",
 })  # fmt: skip
 _OF_WINDOWS = frozenset({
     "attention.sliding_window_pattern", "attention.key_length_swa", "attention.value_length_swa", "rope.freq_base_swa",
@@ -31,9 +32,9 @@ _WITHOUT_EFFECT = frozenset({
     "tensor_data_layout",  # of the first GGUF files
     "pooling_type",  # for embeddings only
     "attention.layer_norm_epsilon",  # of another norm than the root mean square
-    "expert_shared_feed_forward_length",  # Granite 4 writes it for dense models too, as it does the next ones
 })  # fmt: skip
-_WITHOUT_EFFECT_BELOW = "ssm."
+_WITHOUT_EFFECT_BELOW = "ssm."  # Granite 4's files have them although all of its layers have attention
+_OF_DENSE_MODELS = frozenset({"expert_shared_feed_forward_length"})  # as above
 
 
 def refuse_unknown_keys(file: GgufFile, architecture: str, family: Family) -> None:
@@ -42,12 +43,15 @@ def refuse_unknown_keys(file: GgufFile, architecture: str, family: Family) -> No
     Raises:
         InputError: any other key below the architecture's name.
     """
-    if file.metadata.get(f"{architecture}.expert_count", 0):
-        raise InputError(f"{file.path}: mixtures of experts are not supported", "Use a dense base model")
     read = _READ | family.numbers.keys() | (_OF_WINDOWS if family.window_every else frozenset())
+    without_effect = _WITHOUT_EFFECT
+    if family.mixture is None:
+        without_effect |= _OF_DENSE_MODELS
+    else:
+        read |= {family.mixture.width}
     for key, value in file.metadata.items():
         name = key.removeprefix(f"{architecture}.")
-        if name == key or name in read or name in _WITHOUT_EFFECT or name.startswith(_WITHOUT_EFFECT_BELOW):
+        if name == key or name in read or name in without_effect or name.startswith(_WITHOUT_EFFECT_BELOW):
             continue
         if name.startswith("rope.scaling."):  # gguf_rotary reads or refuses them
             continue

@@ -75,6 +75,18 @@ class WindowNotServed(Reason, code="window_not_served"):
 
 
 @dataclass(frozen=True)
+class ExpertsAdapted(Reason, code="experts_adapted"):
+    """`experts`: of a layer; `share`: of the adapter's parameters that belong to them."""
+
+    says = (
+        "the adapter changes each of the {experts} experts of a layer, gate_proj and up_proj together; that is "
+        "{share:.0%} of its parameters. For attention only, set train.lora.targets to q_proj, k_proj, v_proj and o_proj"
+    )
+    experts: int
+    share: float
+
+
+@dataclass(frozen=True)
 class TooFewTestRows(OfRole, code="too_few_test_rows"):
     """Even if all test rows pass, the rule cannot be reached.
 

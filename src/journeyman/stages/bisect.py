@@ -147,7 +147,8 @@ def _by_engine(
 
 def _kind_of(base: Base) -> GGMLQuantizationType:
     """The base's own format if it can be written here (K quantizations cannot), otherwise Q8_0."""
-    kind = GGMLQuantizationType[base.storage(f"blk.0.{gguf_name('up_proj')}.weight")]
+    module = base.geometry.adapted_modules(["up_proj"])[0]
+    kind = GGMLQuantizationType[base.storage(f"blk.0.{gguf_name(module)}.weight")]
     try:
         quantize(base.rows("output_norm.weight", 0, 1), kind)
     except (NotImplementedError, ValueError):
