@@ -11,16 +11,18 @@ V vocabulary. tests/models/test_families.py compares its logits with those of `t
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from journeyman.models.activation import gated
 from journeyman.models.attention import AttentionRules, Packing, packed_attention
 from journeyman.models.geometry import Geometry
 from journeyman.models.linear import Frozen, LoraPair, project
+from journeyman.models.mixture import Router, mixture
 from journeyman.models.norm import rms_norm
 from journeyman.models.rotary import alternate_tables, rotary_tables
 
@@ -33,10 +35,13 @@ class LayerWeights:
     """The frozen tensors of one layer, in the layout of `transformers` (out_features, in_features).
 
     Attributes:
+        linear: module → its matrix; those of experts are stacked (N, out_features, in_features), their biases too.
         attention_norm, ffn_norm: weights of the norms before attention and feed-forward; None: no norm there.
         attention_post_norm, ffn_post_norm: of the norms of their outputs.
         q_norm, k_norm: of queries and keys, for one head (E) or for all of them together (H·E).
         alternate: the layer is one of `Geometry.alternate`.
+        router: of a layer with experts.
+        sinks: for each head, the product of a query and a key that has no value (H); None: no such key.
     """
 
     linear: Mapping[str, Tensor]
@@ -48,6 +53,8 @@ class LayerWeights:
     q_norm: Tensor | None = None
     k_norm: Tensor | None = None
     alternate: bool = False
+    router: Router | None = None
+    sinks: Tensor | None = None
 
 
 class Weights(Protocol):
@@ -155,10 +162,11 @@ class Decoder:
 
     def logits(self, ids_T: Tensor, lengths: Sequence[int], lora: Sequence[LayerLora] | None = None) -> Tensor:
         """Logits (T, V) at all positions. Training uses `loss.label_loss` instead, which never builds all of them."""
-        logits_TV, cap = (
-            F.linear(self.hidden_states(ids_T, lengths, lora), self.weights.head_VD),
-            self.geometry.logit_cap,
-        )
+        return self.head(self.hidden_states(ids_T, lengths, lora))
+
+    def head(self, hidden_TD: Tensor) -> Tensor:
+        """The logits (T, V) of final normalized hidden states."""
+        logits_TV, cap = F.linear(hidden_TD, self.weights.head_VD), self.geometry.logit_cap
         return logits_TV if cap is None else torch.tanh(logits_TV / cap) * cap
 
     def _attention(self, x_TD: Tensor, layer: LayerWeights, adapters: LayerLora, layout: Layout) -> Tensor:
@@ -180,16 +188,19 @@ class Decoder:
         if layout.temperature is not None:
             q_THE = q_THE * layout.temperature
         rules = self._alternate_rules if layer.alternate else self._rules
+        if layer.sinks is not None:
+            rules = replace(rules, sinks_H=layer.sinks)
         return packed_attention(q_THE, k_TKE, v_TKE, layout.packing, rules).flatten(1)
 
     def _feed_forward(self, x_TD: Tensor, layer: LayerWeights, adapters: LayerLora) -> Tensor:
+        if layer.router is not None:
+            return mixture(x_TD, layer.router, layer.linear, layer.bias, adapters, self.geometry)
         if "gate_up_proj" in layer.linear:
             gate_TF, up_TF = _project(x_TD, ("gate_up_proj",), layer, adapters)[0].chunk(2, dim=-1)
         else:
             gate_TF, up_TF = _project(x_TD, ("gate_proj", "up_proj"), layer, adapters)
-        silu = self.geometry.family.activation == "silu"
-        active_TF = F.silu(gate_TF) if silu else F.gelu(gate_TF, approximate="tanh")
-        return _project(active_TF * up_TF, ("down_proj",), layer, adapters)[0]
+        active_TF = gated(gate_TF, up_TF, self.geometry.family.activation)
+        return _project(active_TF, ("down_proj",), layer, adapters)[0]
 
     def _norm(self, x: Tensor, weight: Tensor | None) -> Tensor:
         return x if weight is None else rms_norm(x, weight, self.geometry.rms_eps)
