@@ -58,7 +58,8 @@ FAMILIES: Mapping[str, tuple[str, Mapping[str, Any]]] = {
         "sliding_window": 24, "head_dim": 16, "query_pre_attn_scalar": 8, "vocab_size": 263, "num_hidden_layers": 62,
     }),
     "olmo3": ("Olmo3", {
-        "sliding_window": 24, "layer_types": [f"{kind}_attention" for kind in ("sliding", "sliding", "full", "sliding")],
+        "sliding_window": 24,
+        "layer_types": ["sliding_attention", "sliding_attention", "full_attention", "sliding_attention"],
         "rope_parameters": {
             "full_attention": {
                 "rope_type": "yarn", "factor": 8.0, "original_max_position_embeddings": 32, "rope_theta": 10000.0,
