@@ -50,8 +50,7 @@ FAMILIES: Mapping[str, tuple[str, Mapping[str, Any]]] = {
         },
     }),
     "gemma2, 27B": ("Gemma2", {
-        "rope_parameters": {"rope_type": "linear", "factor": 2.0, "rope_theta": 10000.0},
-        "sliding_window": 24, "head_dim": 16, "query_pre_attn_scalar": 8,
+        "rope_parameters": ROTARY, "sliding_window": 24, "head_dim": 16, "query_pre_attn_scalar": 8,
         "num_hidden_layers": 46, "attn_logit_softcapping": 5.0, "final_logit_softcapping": 10.0,
     }),
     "gemma3, 27B": ("Gemma3Text", {
