@@ -31,7 +31,10 @@ FAMILIES: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "llama with biases": ("Llama", {"rope_parameters": ROTARY, "attention_bias": True, "mlp_bias": True}),
     "qwen2": ("Qwen2", {"rope_parameters": ROTARY}),
     "qwen3": ("Qwen3", {"rope_parameters": ROTARY}),
-    "gemma2": ("Gemma2", {"rope_parameters": ROTARY, "sliding_window": 24, "query_pre_attn_scalar": 8}),
+    "gemma2": ("Gemma2", {
+        "rope_parameters": ROTARY, "sliding_window": 24, "query_pre_attn_scalar": 8, "attn_logit_softcapping": 5.0,
+        "final_logit_softcapping": 10.0,
+    }),
     # The converter cuts Gemma 3's embedding to the number of tokens and added tokens.
     "gemma3": ("Gemma3Text", {"sliding_window": 24, "query_pre_attn_scalar": 8, "vocab_size": 263}),
     "phi3": ("Phi3", {"rope_parameters": ROTARY, "sliding_window": None}),
