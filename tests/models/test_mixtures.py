@@ -6,12 +6,14 @@ tests/models/test_families.py compares their logits, packs and streamed weights 
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
+from gguf import GGMLQuantizationType
 from torch import Tensor
 
 from journeyman.config import LoraConfig
@@ -19,6 +21,8 @@ from journeyman.errors import InputError
 from journeyman.inference.engines import running_engine
 from journeyman.models.activation import gated
 from journeyman.models.decoder import Decoder, LayerLora
+from journeyman.models.families import MIXTURE_MODULES
+from journeyman.models.geometry import Experts
 from journeyman.models.gguf_file import GgufFile
 from journeyman.models.gguf_geometry import geometry_of
 from journeyman.models.mixture import DOWN, GATE_UP, Router, mixture, route
@@ -26,8 +30,10 @@ from journeyman.models.weights import load_decoder
 from journeyman.protocols import EngineSettings
 from journeyman.sizing.memory import TrainingSize, layer_bytes_per_token
 from journeyman.sizing.parameters import lora_parameters
+from journeyman.stages.plan import of_experts
 from journeyman.training.export import write_gguf, write_peft
 from journeyman.training.lora import Adapter
+from journeyman.training.merge import write_merged
 from next_tokens import largest_difference, next_tokens
 from tiny_families import MIXTURES, convert, save_folder, tiny_family, transformers_model
 
@@ -44,7 +50,7 @@ def _decoder(case: str, dtype: torch.dtype = torch.float32) -> Decoder:
 
 def _adapter(decoder: Decoder, targets: list[str] | None = None) -> Adapter:
     """With values that change the logits by about as much as they are."""
-    config = LoraConfig(rank=3, alpha=6, **({} if targets is None else {"targets": targets}))
+    config = LoraConfig(rank=3, alpha=6, dropout=0.1, **({} if targets is None else {"targets": targets}))
     adapter = Adapter(decoder.geometry, config, seed=3)
     generator = torch.Generator().manual_seed(4)
     with torch.no_grad():
@@ -61,6 +67,46 @@ def test_parameters_are_counted_as_transformers_does(case: str) -> None:
     adapter = Adapter(geometry, LoraConfig(rank=3), seed=0)
     counted = sum(one.numel() for one in adapter.parameters.values())
     assert lora_parameters(geometry, 3, LoraConfig().targets) == counted
+
+
+REAL: dict[str, tuple[str, dict[str, Any], dict[str, Any], float, float]] = {
+    "Qwen3-30B-A3B": ("Qwen3Moe", {
+        "vocab_size": 151936, "hidden_size": 2048, "intermediate_size": 6144, "moe_intermediate_size": 768,
+        "num_hidden_layers": 48, "num_attention_heads": 32, "num_key_value_heads": 4, "head_dim": 128,
+        "num_experts": 128, "num_experts_per_tok": 8,
+    }, {"architecture": "qwen3moe", "ffn": 768}, 30.5, 3.3),
+    "Mixtral 8x7B": ("Mixtral", {
+        "vocab_size": 32000, "hidden_size": 4096, "intermediate_size": 14336, "num_hidden_layers": 32,
+        "num_attention_heads": 32, "num_key_value_heads": 8, "num_local_experts": 8, "num_experts_per_tok": 2,
+    }, {"architecture": "llama", "ffn": 14336}, 46.7, 12.9),
+    "gpt-oss-20b": ("GptOss", {
+        "vocab_size": 201088, "hidden_size": 2880, "intermediate_size": 2880, "num_hidden_layers": 24,
+        "num_attention_heads": 64, "num_key_value_heads": 8, "head_dim": 64, "num_local_experts": 32,
+        "num_experts_per_tok": 4,
+    }, {"architecture": "gpt-oss", "ffn": 2880, "biases": MIXTURE_MODULES}, 20.9, 3.6),
+}  # fmt: skip
+"""Name → class and config in transformers, what differs in the geometry, and the billions of parameters that their
+makers state: of all, and of a token."""
+
+
+@pytest.mark.parametrize("name", REAL)
+def test_real_sizes_are_counted_as_their_makers_do(name: str, tiny_gguf: Path) -> None:
+    import transformers
+
+    kind, config, changes, stated, active = REAL[name]
+    heads, used = config["num_attention_heads"], config["num_experts_per_tok"]
+    geometry = replace(
+        GgufFile(tiny_gguf).geometry, layers=config["num_hidden_layers"], hidden=config["hidden_size"], heads=heads,
+        kv_heads=config["num_key_value_heads"], head_dim=config.get("head_dim", config["hidden_size"] // heads),
+        vocab=config["vocab_size"], tied_head=False,
+        experts=Experts(config.get("num_experts") or config["num_local_experts"], used), **changes,
+    )  # fmt: skip
+    with torch.device("meta"):
+        model = getattr(transformers, f"{kind}ForCausalLM")(getattr(transformers, f"{kind}Config")(**config))
+    assert geometry.parameters == sum(one.numel() for one in model.parameters())
+    assert geometry.parameters / 1e9 == pytest.approx(stated, abs=0.06)
+    of_token = geometry.linear_parameters + geometry.vocab * geometry.hidden * (kind != "GptOss")
+    assert of_token / 1e9 == pytest.approx(active, abs=0.06)
 
 
 @pytest.mark.parametrize("case", MIXTURES)
@@ -242,6 +288,8 @@ REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
     "other tensors": ("mixtral", {"expert_count": 8}, r"'blk.0.ffn_gate_exps.weight' has the shape \(6, 48, 32\), not"),
     "a number of text": ("mixtral", {"expert_count": "6"}, "expert_count is of type str, not u32"),
     "groups": ("mixtral", {"expert_group_count": 2}, "experts in 2 groups"),
+    "another function of the router": ("qwen3moe", {"expert_gating_func": 2}, "expert_gating_func is 2, which"),
+    "shared experts": ("granitemoe", {"expert_shared_feed_forward_length": 48}, "shared_feed_forward_length is 48"),
     "no width": ("gpt-oss", {"expert_feed_forward_length": None}, "expert_feed_forward_length is None"),
     "another width": ("gpt-oss", {"expert_feed_forward_length": 32}, "ffn_gate_exps.weight' has the shape"),
 }
@@ -280,3 +328,23 @@ def test_experts_of_a_family_without_them_are_refused() -> None:
     file.metadata["qwen3.expert_count"] = 8
     with pytest.raises(InputError, match="a mixture of experts of the family qwen3"):
         geometry_of(file)
+
+
+def test_a_merged_file_has_the_logits_of_its_adapter(tmp_path: Path) -> None:
+    file = GgufFile(tiny_family("qwen3moe").path)
+    decoder = load_decoder(file, torch.float32)
+    adapter = _adapter(decoder)
+    write_merged(file, adapter, GGMLQuantizationType.F32, tmp_path / "merged.gguf")
+    merged = load_decoder(GgufFile(tmp_path / "merged.gguf"), torch.float32)
+    with torch.no_grad():
+        ours, theirs = decoder.logits(_ids(), [LENGTH], adapter.layers()), merged.logits(_ids(), [LENGTH])
+    assert (ours - theirs).abs().max() < 1e-4 * theirs.abs().max()
+
+
+@pytest.mark.parametrize("targets", [["down_proj"], ["q_proj", "v_proj"]])
+def test_the_plan_says_that_experts_are_adapted(targets: list[str]) -> None:
+    geometry = GgufFile(tiny_family("mixtral").path).geometry
+    found = [one.sentence() for one in of_experts(geometry, targets)]
+    assert len(found) == (targets == ["down_proj"])
+    assert not found or ("each of the 6 experts of a layer" in found[0] and "100% of its parameters" in found[0])
+    assert of_experts(GgufFile(tiny_family("qwen3").path).geometry, targets) == []

@@ -202,11 +202,12 @@ def _warnings(
         if not rows or wilson(rows, rows, confidence)[0] < decide.min_success:
             needed = rows_needed(1.0, decide.min_success, confidence)
             warnings.append(planning.TooFewTestRows(role, split.test, rows, decide.min_success, needed))
-    warnings += _of_experts(geometry, train.lora.targets)
+    warnings += of_experts(geometry, train.lora.targets)
     return [*dataset.notes, *(warning.record() for warning in warnings)]
 
 
-def _of_experts(geometry: Geometry, targets: Sequence[str]) -> list[Reason]:
+def of_experts(geometry: Geometry, targets: Sequence[str]) -> list[Reason]:
+    """A warning if an adapter for these targets changes experts."""
     modules = geometry.adapted_modules(targets)
     parts = {one: geometry.copies(one) * sum(geometry.module_shape(one)) for one in modules}
     of_experts = sum(count for one, count in parts.items() if is_stacked(one))
