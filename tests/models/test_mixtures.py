@@ -6,6 +6,7 @@ tests/models/test_families.py compares their logits, packs and streamed weights 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,8 +21,8 @@ from journeyman.config import LoraConfig
 from journeyman.errors import InputError
 from journeyman.inference.engines import running_engine
 from journeyman.models.activation import gated
-from journeyman.models.decoder import Decoder, LayerLora
-from journeyman.models.families import MIXTURE_MODULES
+from journeyman.models.decoder import Decoder, LayerLora, LayerWeights
+from journeyman.models.families import MIXTURE_MODULES, is_stacked
 from journeyman.models.geometry import Experts
 from journeyman.models.gguf_file import GgufFile
 from journeyman.models.gguf_geometry import geometry_of
@@ -223,6 +224,49 @@ def test_output_and_gradients_are_those_of_all_experts(case: str, adapted: bool)
     ours, theirs = (torch.autograd.grad((one * weight).sum(), leaves) for one in (found, expected))
     for a, b in zip(ours, theirs, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-4 * b.abs().max().item())
+
+
+def test_the_clamped_activation_is_that_of_gpt_oss() -> None:
+    values = torch.linspace(-20, 20, 81)
+    gate, up = (one.flatten() for one in torch.meshgrid(values, values, indexing="ij"))
+    experts = tiny_family("gpt-oss").model.model.layers[0].mlp.experts
+    theirs = experts._apply_gate(torch.stack([gate, up], dim=-1).flatten())
+    torch.testing.assert_close(gated(gate, up, "clamped"), theirs)
+
+
+CHANGES: dict[str, Callable[[LayerWeights], LayerWeights]] = {
+    "no sinks": lambda layer: replace(layer, sinks=None),
+    "sinks of other heads": lambda layer: replace(layer, sinks=layer.sinks.flip(0)),  # type: ignore[union-attr]
+    "no bias of the router": lambda layer: replace(layer, router=replace(layer.router, bias_N=None)),
+    "no biases of experts": lambda layer: replace(
+        layer, bias={module: one for module, one in layer.bias.items() if not is_stacked(module)}
+    ),
+    "biases of other experts": lambda layer: replace(
+        layer, bias={module: one.flip(0) if is_stacked(module) else one for module, one in layer.bias.items()}
+    ),
+}
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("change", CHANGES)
+def test_every_part_of_gpt_oss_matters(change: str) -> None:
+    """Without one of them, the logits are others, and the comparison with transformers would fail."""
+    decoder = _decoder("gpt-oss")
+    layers = [CHANGES[change](layer) for layer in decoder.weights.layers]
+    changed = Decoder(decoder.geometry, replace(decoder.weights, layers=layers))  # type: ignore[type-var]
+    logits = decoder.logits(_ids(), [LENGTH])
+    assert (changed.logits(_ids(), [LENGTH]) - logits).abs().max() > 0.02 * logits.abs().max()
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(("case", "other"), [("olmoe", "qwen3moe"), ("qwen3moe", "olmoe")])
+def test_normalized_weights_matter(case: str, other: str) -> None:
+    decoder = _decoder(case)
+    layer, x = decoder.weights.layers[0], torch.randn(20, 32)
+    assert layer.router is not None
+    shares, chosen = route(x, layer.router, decoder.geometry)
+    others, same = route(x, layer.router, replace(decoder.geometry, architecture=other))
+    assert torch.equal(chosen, same) and (shares - others).abs().max() > 0.1
 
 
 def test_an_expert_without_tokens_has_a_gradient_of_zero() -> None:
