@@ -15,6 +15,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from gguf import GGMLQuantizationType
+from safetensors.torch import load_file
 from torch import Tensor
 
 from journeyman.config import LoraConfig
@@ -35,6 +36,7 @@ from journeyman.stages.plan import of_experts
 from journeyman.training.export import write_gguf, write_peft
 from journeyman.training.lora import Adapter
 from journeyman.training.merge import write_merged
+from journeyman.training.peft_format import parameters_of, saved_tensors
 from next_tokens import largest_difference, next_tokens
 from tiny_families import MIXTURES, convert, save_folder, tiny_family, transformers_model
 
@@ -171,6 +173,9 @@ def test_the_saved_adapter_is_the_same_in_peft(case: str, targets: list[str] | N
     decoder = _decoder(case)
     adapter = _adapter(decoder, targets)
     write_peft(adapter, "base", tmp_path)
+    read = parameters_of(adapter, load_file(tmp_path / "adapter_model.safetensors"))
+    assert read.keys() == adapter.parameters.keys()
+    assert all(torch.equal(value, adapter.parameters[name]) for name, value in read.items())
     model = PeftModel.from_pretrained(tiny_family(case).model, tmp_path)
     try:
         theirs = model(_ids()[None]).logits[0]
@@ -294,7 +299,7 @@ def test_the_router_computes_in_float32() -> None:
 @torch.no_grad()
 def test_mxfp4_has_the_values_of_transformers(tmp_path: Path) -> None:
     """A checkpoint as OpenAI publishes it, converted by llama.cpp's script."""
-    from safetensors.torch import load_file, save_file
+    from safetensors.torch import save_file
     from transformers.integrations.mxfp4 import convert_moe_packed_tensors
 
     model = transformers_model("gpt-oss")
@@ -383,6 +388,21 @@ def test_a_merged_file_has_the_logits_of_its_adapter(tmp_path: Path) -> None:
     with torch.no_grad():
         ours, theirs = decoder.logits(_ids(), [LENGTH], adapter.layers()), merged.logits(_ids(), [LENGTH])
     assert (ours - theirs).abs().max() < 1e-4 * theirs.abs().max()
+
+
+def test_experts_are_saved_one_by_one_where_they_were_modules() -> None:
+    """The names that vLLM and transformers before version 5 expect, for every expert."""
+    names = {case: saved_tensors(_adapter(_decoder(case), ["gate_proj", "down_proj"])).keys() for case in MIXTURES}
+    for case, place, modules in (
+        ("qwen3moe", "mlp", ("gate_proj", "up_proj", "down_proj")),
+        ("olmoe", "mlp", ("gate_proj", "up_proj", "down_proj")),
+        ("mixtral", "block_sparse_moe", ("w1", "w3", "w2")),
+    ):
+        assert names[case] == {
+            f"base_model.model.model.layers.{layer}.{place}.experts.{expert}.{module}.lora_{side}.weight"
+            for layer in range(4) for expert in range(6) for module in modules for side in "AB"
+        }  # fmt: skip
+    assert "base_model.model.model.layers.3.mlp.experts.base_layer.lora_A.weight" in names["gpt-oss"]
 
 
 @pytest.mark.parametrize("targets", [["down_proj"], ["q_proj", "v_proj"]])
