@@ -1,6 +1,6 @@
 """Which tensors of a checkpoint are quantized, and how: `quantization_config` in config.json.
 
-The methods in models.hf_dequantized are read; every other one is refused by name.
+The methods in models.hf_dequantized and models.hf_integers are read; every other one is refused by name.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ from typing import Any
 from journeyman.errors import InputError
 from journeyman.foreign import plain
 from journeyman.models.hf_config import HfConfig
-from journeyman.models.hf_dequantized import Awq, Bitsandbytes4, Gptq, PackedIntegers, Scaled
+from journeyman.models.hf_dequantized import Bitsandbytes4, Scaled
+from journeyman.models.hf_integers import Awq, Gptq, PackedIntegers
 from journeyman.models.hf_values import FLOATS, Readable, Unquantized
 from journeyman.models.safetensors_file import StoredTensor
 
