@@ -152,7 +152,8 @@ class PackedIntegers:
             zero = np.repeat(_unpacked(packed, self.bits)[:, start:stop].T, size, axis=1)[:, :columns].astype(
                 np.float32
             )
-        return np.repeat(scale, size, axis=1)[:, :columns] * (q - zero)
+        values: Values = np.repeat(scale, size, axis=1)[:, :columns] * (q - zero)
+        return values
 
 
 def _unpacked(words: NDArray[Any], bits: int) -> NDArray[Any]:
