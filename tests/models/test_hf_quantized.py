@@ -160,7 +160,7 @@ def _as(name: str, value: torch.Tensor) -> Change:
 
 DAMAGED: dict[str, tuple[str, Change, str]] = {
     "GPTQ without scales": ("gptq-4", _without("scales"), "'layer.scales' is missing"),
-    "GPTQ with a group that there is not": ("gptq-4", _as("g_idx", torch.full((64,), 2, dtype=torch.int32)), "of 2 gro"),
+    "GPTQ with a group that there is not": ("gptq-4", _as("g_idx", torch.full((64,), 2, dtype=torch.int32)), "of 2 g"),
     "GPTQ with a negative group": ("gptq-4", _as("g_idx", torch.full((64,), -1, dtype=torch.int32)), "one of 2 groups"),
     "GPTQ with a zero point that wraps": ("gptq-4", _as("qzeros", torch.full((2, 4), -1, dtype=torch.int32)), "ways"),
     "GPTQ with other scales": ("gptq-4", _as("scales", torch.ones(3, 32)), "does not fit"),
@@ -174,7 +174,7 @@ DAMAGED: dict[str, tuple[str, Change, str]] = {
         "bitsandbytes-nf4",
         _as("weight.quant_state.bitsandbytes__nf4", torch.tensor(list(b"{}"), dtype=torch.uint8)), "quant_state",
     ),
-    "packed, of another shape": ("compressed-packed-sym", _as("weight_shape", torch.tensor([32, 640])), "for a weight of"),
+    "packed, of another shape": ("compressed-packed-sym", _as("weight_shape", torch.tensor([32, 640])), "for a weig"),
     "packed, with too few scales": ("compressed-packed-sym", _as("weight_scale", torch.ones(32, 1)), "for a weight of"),
 }  # fmt: skip
 
