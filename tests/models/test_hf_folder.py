@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-import json
-import pickle
-import shutil
-from collections.abc import Callable, Mapping
-from dataclasses import replace
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
 
-from journeyman.errors import InputError
 from journeyman.models.geometry import Geometry
 from journeyman.models.gguf_file import GgufFile
 from journeyman.models.hf_folder import HfFolder

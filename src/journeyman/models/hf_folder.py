@@ -95,9 +95,9 @@ class HfFolder:
         if tied:
             head = found.pop(HEAD, None)
             found.setdefault(EMBEDDING, head) if head is not None else None
+        if (layers := self.config.count("num_hidden_layers")) > len(found):
+            raise InputError(f"{self.path}: {layers} layers in {len(found)} tensors", _AGAIN)
         geometry = geometry_of(self.config, tied_head=tied, biases=self._biases(found))
-        if geometry.layers > len(found):
-            raise InputError(f"{self.path}: {geometry.layers} layers in {len(found)} tensors", _AGAIN)
         named: dict[str, Readable] = {}
         for name, shape in tensor_shapes(geometry).items():
             if name == "rope_freqs.weight":

@@ -14,6 +14,7 @@ from journeyman.models.geometry import AlternateLayers, Geometry
 from journeyman.models.hf_config import HfConfig
 from journeyman.models.hf_rotary import RotarySettings
 
+_MOST_HEAD = 1 << 14
 _WINDOW, _FULL = "sliding_attention", "full_attention"
 
 
@@ -31,6 +32,8 @@ def geometry_of(config: HfConfig, *, tied_head: bool, biases: tuple[str, ...]) -
     hidden, heads = config.count("hidden_size"), config.count("num_attention_heads")
     rotary = RotarySettings(config)
     head_dim = config.count("head_dim", hidden // heads)
+    if head_dim > _MOST_HEAD:
+        raise config.refusal("head_dim", head_dim, f"more than {_MOST_HEAD}")
     rotated = int(head_dim * rotary.rotated_share)
     geometry = Geometry(
         architecture=config.kind.architecture,
