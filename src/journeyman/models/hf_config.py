@@ -77,8 +77,8 @@ _QWEN = {
 }  # fmt: skip
 _MISTRAL = {"intermediate_size": 14336, "num_key_value_heads": 8}
 _MINISTRAL_ROTARY = {
-    "rope_type": "yarn", "rope_theta": 1e6, "factor": 16.0, "original_max_position_embeddings": 16384, "beta_fast": 32.0,
-    "beta_slow": 1.0, "mscale_all_dim": 1.0, "mscale": 1.0, "llama_4_scaling_beta": 0.1,
+    "rope_type": "yarn", "rope_theta": 1e6, "factor": 16.0, "original_max_position_embeddings": 16384,
+    "beta_fast": 32.0, "beta_slow": 1.0, "mscale_all_dim": 1.0, "mscale": 1.0, "llama_4_scaling_beta": 0.1,
 }  # fmt: skip
 _GELU = ("hidden_activation", "gelu_pytorch_tanh")
 MODEL_TYPES: Mapping[str, ModelType] = {
