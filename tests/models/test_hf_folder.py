@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import transformers
 from safetensors.torch import load_file, save_file
 
 import tiny_families
@@ -83,7 +84,8 @@ def test_half_precision_is_read_without_a_change(case: str, dtype: torch.dtype, 
     weight = theirs.input_layernorm.weight.float() + (1 if case == "gemma3" else 0)
     assert layer.attention_norm is not None and torch.equal(layer.attention_norm, weight.to(dtype))
     ids = torch.randint(3, 259, (LENGTH,), generator=torch.Generator().manual_seed(1))
-    expected = model.float()(ids[None]).logits[0]
+    loaded = transformers.AutoModelForCausalLM.from_pretrained(base.path, dtype=torch.float32)
+    expected = loaded(ids[None]).logits[0]
     ours = load_decoder(base, torch.float32, stream=True).logits(ids, [LENGTH])
     assert (ours - expected).abs().max() < 1e-4 * expected.abs().max()
 
