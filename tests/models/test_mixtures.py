@@ -22,6 +22,7 @@ from journeyman.config import LoraConfig
 from journeyman.errors import InputError
 from journeyman.inference.engines import running_engine
 from journeyman.models.activation import gated
+from journeyman.models.base import PeftBase
 from journeyman.models.decoder import Decoder, LayerLora, LayerWeights
 from journeyman.models.families import MIXTURE_MODULES, is_stacked
 from journeyman.models.geometry import Experts
@@ -172,8 +173,8 @@ def test_the_saved_adapter_is_the_same_in_peft(case: str, targets: list[str] | N
 
     decoder = _decoder(case)
     adapter = _adapter(decoder, targets)
-    write_peft(adapter, "base", tmp_path)
-    read = parameters_of(adapter, load_file(tmp_path / "adapter_model.safetensors"))
+    write_peft(adapter, PeftBase("base"), tmp_path)
+    read = parameters_of(adapter, load_file(tmp_path / "adapter_model.safetensors"), PeftBase("base"))
     assert read.keys() == adapter.parameters.keys()
     assert all(torch.equal(value, adapter.parameters[name]) for name, value in read.items())
     model = PeftModel.from_pretrained(tiny_family(case).model, tmp_path)
@@ -392,7 +393,10 @@ def test_a_merged_file_has_the_logits_of_its_adapter(tmp_path: Path) -> None:
 
 def test_experts_are_saved_one_by_one_where_they_were_modules() -> None:
     """The names that vLLM and transformers before version 5 expect, for every expert."""
-    names = {case: saved_tensors(_adapter(_decoder(case), ["gate_proj", "down_proj"])).keys() for case in MIXTURES}
+    names = {
+        case: saved_tensors(_adapter(_decoder(case), ["gate_proj", "down_proj"]), PeftBase("base")).keys()
+        for case in MIXTURES
+    }
     for case, place, modules in (
         ("qwen3moe", "mlp", ("gate_proj", "up_proj", "down_proj")),
         ("olmoe", "mlp", ("gate_proj", "up_proj", "down_proj")),

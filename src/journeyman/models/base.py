@@ -66,8 +66,23 @@ class TokenizerData:
         return list(zip(self.tokens, self.types, strict=True))
 
 
+@dataclass(frozen=True)
+class PeftBase:
+    """The model that an adapter in peft's format belongs to.
+
+    Attributes:
+        name: a repo of the hub, a folder, or a file's name if transformers does not load it.
+        revision: the commit in the repo.
+        inside: where the decoder is in the model of transformers.
+    """
+
+    name: str
+    revision: str | None = None
+    inside: str = "model"
+
+
 class Base(Protocol):
-    """A base model, opened for reading. Tensors have the names and the layout of GGUF (`blk.0.attn_q.weight`)."""
+    """A base model, opened for reading. Tensors have the names and the values of GGUF (`blk.0.attn_q.weight`)."""
 
     @property
     def path(self) -> Path:
@@ -85,6 +100,14 @@ class Base(Protocol):
     def tokenizer(self) -> TokenizerData:
         """Its vocabulary and chat template."""
 
+    @property
+    def peft(self) -> PeftBase:
+        """How peft is told which model an adapter belongs to."""
+
+    @property
+    def interleaved(self) -> bool:
+        """True if the rows of q and k lie as rotary pairs, as GGUF has them in some families; otherwise as halves."""
+
     def shape(self, name: str) -> tuple[int, ...]:
         """A tensor's shape, (out_features, in_features) for a matrix; raises InputError if there is no such tensor."""
 
@@ -96,6 +119,9 @@ class Base(Protocol):
 
     def rows(self, name: str, start: int, stop: int) -> NDArray[np.float32]:
         """Rows `start` to `stop` (along the last axis) of a tensor, dequantized; thread-safe."""
+
+    def bfloat16_rows(self, name: str, start: int, stop: int) -> NDArray[np.uint16] | None:
+        """The same rows as bits of bfloat16; None if that is not how the tensor is stored."""
 
     def ref(self) -> BaseRef:
         """A reference with which another process can open it."""

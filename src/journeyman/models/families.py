@@ -112,6 +112,11 @@ class Family:
     sinks: bool = False
     numbers: Mapping[str, float | None] = field(default_factory=dict)
 
+    @property
+    def dense_modules(self) -> tuple[str, ...]:
+        """The linear layers of a block without experts, under the names of `transformers`."""
+        return FUSED_MODULES if self.fused else MODULES
+
 
 _YARN = {
     "rope.scaling.yarn_beta_fast": 32.0, "rope.scaling.yarn_beta_slow": 1.0, "rope.scaling.yarn_log_multiplier": 0.0,

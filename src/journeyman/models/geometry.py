@@ -9,7 +9,6 @@ from typing import Literal
 
 from journeyman.models.families import (
     FAMILIES,
-    FUSED_MODULES,
     MIXTURE_MODULES,
     MODULES,
     Family,
@@ -145,7 +144,7 @@ class Geometry:
         """The linear layers of a block, under the names of `transformers`."""
         if self.experts is not None:
             return MIXTURE_MODULES
-        return FUSED_MODULES if self.family.fused else MODULES
+        return self.family.dense_modules
 
     def adapted_modules(self, targets: Sequence[str]) -> tuple[str, ...]:
         """The modules that an adapter for these `train.lora.targets` changes."""

@@ -118,7 +118,7 @@ def _texts(
 
 def _adapter(base: Base, folder: Path, config: Config) -> Adapter:
     adapter = Adapter(base.geometry, config.train.lora, config.train.seed)
-    adapter.load(parameters_of(adapter, load_file(folder / "adapter_model.safetensors")))
+    adapter.load(parameters_of(adapter, load_file(folder / "adapter_model.safetensors"), base.peft))
     return adapter
 
 

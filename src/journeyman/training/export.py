@@ -13,6 +13,7 @@ import gguf
 from torch import Tensor
 
 from journeyman.artifacts import disk_error, remove_quietly, sync, write_json
+from journeyman.models.base import PeftBase
 from journeyman.models.families import gguf_parts
 from journeyman.models.weights import to_interleaved
 from journeyman.training.lora import Adapter
@@ -20,7 +21,7 @@ from journeyman.training.peft_format import configuration, saved_tensors
 from journeyman.training.tensors import save_tensors
 
 
-def write_peft(adapter: Adapter, base_name: str, folder: Path) -> None:
+def write_peft(adapter: Adapter, base: PeftBase, folder: Path) -> None:
     """Writes adapter_model.safetensors and adapter_config.json, as `peft.PeftModel.from_pretrained` reads them.
 
     Raises:
@@ -28,13 +29,13 @@ def write_peft(adapter: Adapter, base_name: str, folder: Path) -> None:
     """
     staged = folder / f".adapter_model.{os.getpid()}.tmp"
     try:
-        save_tensors(saved_tensors(adapter), staged, metadata={"format": "pt"})
+        save_tensors(saved_tensors(adapter, base), staged, metadata={"format": "pt"})
         staged.replace(folder / "adapter_model.safetensors")
     except OSError as error:
         raise disk_error(error, folder / "adapter_model.safetensors") from error
     finally:
         remove_quietly(staged)
-    write_json(folder / "adapter_config.json", configuration(adapter, base_name))
+    write_json(folder / "adapter_config.json", configuration(adapter, base))
 
 
 def write_gguf(adapter: Adapter, path: Path) -> None:

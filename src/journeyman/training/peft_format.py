@@ -8,19 +8,33 @@ they have always been stacked, the adapter is, too.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from journeyman.models.base import PeftBase
 from journeyman.models.families import is_stacked
 from journeyman.models.mixture import GATE_UP
 from journeyman.training.lora import Adapter
 
+_PLACE = "base_model.model."
+_INSIDE = PeftBase("").inside
 
-def saved_tensors(adapter: Adapter) -> dict[str, Tensor]:
+
+def saved_tensors(adapter: Adapter, base: PeftBase) -> dict[str, Tensor]:
     """The tensors of adapter_model.safetensors."""
+    return {_moved(name, _INSIDE, base.inside): value for name, value in _tensors(adapter).items()}
+
+
+def _moved(name: str, of: str, to: str) -> str:
+    """The name of a tensor of a decoder that is elsewhere in the model of transformers."""
+    return name.replace(f"{_PLACE}{of}.", f"{_PLACE}{to}.", 1)
+
+
+def _tensors(adapter: Adapter) -> dict[str, Tensor]:
     tensors = {name: value.detach().contiguous() for name, value in adapter.parameters.items()}
     for layer, module in _saved_one_by_one(adapter):
         for side in "AB":
@@ -34,9 +48,9 @@ def saved_tensors(adapter: Adapter) -> dict[str, Tensor]:
     return tensors
 
 
-def parameters_of(adapter: Adapter, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def parameters_of(adapter: Adapter, tensors: Mapping[str, Tensor], base: PeftBase) -> dict[str, Tensor]:
     """The inverse of saved_tensors, for an adapter with the same modules."""
-    parameters = dict(tensors)
+    parameters = {_moved(name, base.inside, _INSIDE): value for name, value in tensors.items()}
     for layer, module in _saved_one_by_one(adapter):
         found = []
         for name in _names(adapter, module):
@@ -51,7 +65,7 @@ def parameters_of(adapter: Adapter, tensors: Mapping[str, Tensor]) -> dict[str, 
     return parameters
 
 
-def configuration(adapter: Adapter, base_name: str) -> dict[str, Any]:
+def configuration(adapter: Adapter, base: PeftBase) -> dict[str, Any]:
     """The content of adapter_config.json."""
     dense = [module for module in adapter.modules if not is_stacked(module)]
     experts = [module for module in adapter.modules if is_stacked(module)]
@@ -59,12 +73,13 @@ def configuration(adapter: Adapter, base_name: str) -> dict[str, Any]:
     return {
         "peft_type": "LORA",
         "task_type": "CAUSAL_LM",
-        "base_model_name_or_path": base_name,
+        "base_model_name_or_path": base.name,
+        "revision": base.revision,
         "r": adapter.config.rank,
         "lora_alpha": adapter.config.alpha,
         # Of training only; for experts, peft refuses any other value.
         "lora_dropout": 0.0 if experts else adapter.config.dropout,
-        "target_modules": sorted([*dense, *one_by_one]),
+        "target_modules": _targets(sorted([*dense, *one_by_one]), base),
         **({"target_parameters": adapter.expert_parameters()} if experts and not one_by_one else {}),
         "bias": "none",
         "fan_in_fan_out": False,
@@ -73,6 +88,11 @@ def configuration(adapter: Adapter, base_name: str) -> dict[str, Any]:
         "use_dora": False,
         "use_rslora": False,
     }
+
+
+def _targets(names: list[str], base: PeftBase) -> list[str] | str:
+    """The adapted modules by their names, or by a pattern if other parts of the model have modules of these names."""
+    return names if base.inside == _INSIDE else rf"{re.escape(base.inside)}\..*\.({'|'.join(names)})"
 
 
 def _has_modules(adapter: Adapter) -> bool:
