@@ -21,8 +21,9 @@ from journeyman.config import EMBEDDED
 from journeyman.errors import InputError
 from journeyman.model_files import split_place
 from journeyman.models.base import Base
-from journeyman.models.finding import SET_BASE, not_converted, only_model, settled
+from journeyman.models.finding import SET_BASE, only_model, settled
 from journeyman.models.gguf_file import GgufFile
+from journeyman.models.hf_folder import HfFolder
 from journeyman.models.hub import find_model
 from journeyman.models.names import name_of
 from journeyman.models.ollama import PREFIX as OLLAMA
@@ -66,11 +67,9 @@ def open_base(path: Path) -> Base:
     """Opens the base in a file; accessing its `geometry` checks whether it can be trained.
 
     Raises:
-        InputError: the file does not exist or cannot be read, or it is a folder.
+        InputError: the file does not exist or cannot be read.
     """
-    if path.is_dir():
-        raise InputError(f"base.model: {path} contains safetensors and no .gguf file", not_converted(path))
-    return GgufFile(path)
+    return HfFolder(path) if path.is_dir() else GgufFile(path)
 
 
 def same_geometry(path: Path, base: Base) -> Path:
