@@ -21,7 +21,7 @@ from journeyman.config import EMBEDDED
 from journeyman.errors import InputError
 from journeyman.model_files import split_place
 from journeyman.models.base import Base
-from journeyman.models.finding import SET_BASE, only_model, settled
+from journeyman.models.finding import SET_BASE, checkpoint, only_model, settled
 from journeyman.models.gguf_file import GgufFile
 from journeyman.models.hf_folder import HfFolder
 from journeyman.models.hub import find_model
@@ -36,8 +36,8 @@ _SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 
 
 def find_base(model: str, folder: Path, reporter: Reporter | None = None) -> Path:
-    """The GGUF file that `base.model` names, the first one of a split model, or the folder with the original weights of
-    a model from a hub; docs/bases.md lists what it may name.
+    """The GGUF file that `base.model` names, the first one of a split model, or a Hugging Face folder; docs/bases.md
+    lists what it may name.
 
     Args:
         folder: what a relative path is relative to.
@@ -56,15 +56,17 @@ def find_base(model: str, folder: Path, reporter: Reporter | None = None) -> Pat
         path = only_model(path)
     elif not path.is_file() and (name := name_of(model)) is not None:
         path = find_model(model, name, f"no file {path.resolve()}", reporter)
-        if path.is_dir():
-            return path.resolve()
+    if path.is_file():
+        path = checkpoint(path)
+    if path.is_dir():
+        return path.resolve()
     if not path.is_file():
         raise InputError(f"base.model = {model!r}: no file {path.resolve()}", SET_BASE)
     return settled(path)
 
 
 def open_base(path: Path) -> Base:
-    """Opens the base in a file; accessing its `geometry` checks whether it can be trained.
+    """Opens the base in a file or folder; accessing its `geometry` checks whether it can be trained.
 
     Raises:
         InputError: the file does not exist or cannot be read.
