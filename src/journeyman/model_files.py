@@ -46,8 +46,13 @@ def parts_of(path: Path) -> list[Path]:
     return [renamed_part(path, path, part) for part in range(1, count + 1)] if number == 1 else [path]
 
 
+def is_of_checkpoint(name: str) -> bool:
+    """True if a file of this name in such a folder belongs to the model, apart from the shards that its index names."""
+    return any(fnmatchcase(name, one) for one in _OF_FOLDER)
+
+
 def _files_of(folder: Path) -> list[Path]:
-    names = {path.name for path in folder.iterdir() if any(fnmatchcase(path.name, one) for one in _OF_FOLDER)}
+    names = {path.name for path in folder.iterdir() if is_of_checkpoint(path.name)}
     if INDEX in names:
         names |= _indexed(folder / INDEX)
     return [folder / name for name in sorted(names) if not (folder / name).is_dir()]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -101,12 +100,6 @@ def checkpoint(path: Path) -> Path:
     if path.suffix == ".safetensors" or path.name == INDEX:
         raise InputError(f"base.model: {path} is a part of a model", f"Name its folder: {path.parent}")
     return path
-
-
-def not_converted(folder: Path) -> str:
-    """The remedy for a folder with the original weights of a model."""
-    convert = f"python convert_hf_to_gguf.py {shlex.quote(str(folder))} --outfile base.gguf"
-    return f"Convert it to GGUF with llama.cpp's script, and set base.model to the result: {convert}"
 
 
 def listed(models: Sequence[Path], root: Path | None = None) -> str:

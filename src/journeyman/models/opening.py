@@ -36,8 +36,8 @@ _SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 
 
 def find_base(model: str, folder: Path, reporter: Reporter | None = None) -> Path:
-    """The GGUF file that `base.model` names, the first one of a split model, or a Hugging Face folder; docs/bases.md
-    lists what it may name.
+    """The GGUF file that `base.model` names, the first one of a split model, or the folder with the original weights;
+    docs/bases.md lists what it may name.
 
     Args:
         folder: what a relative path is relative to.
