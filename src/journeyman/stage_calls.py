@@ -53,7 +53,7 @@ def run_plan(run: Run, out: Path, fingerprint: str, reporter: Reporter) -> BaseM
     from journeyman.stages.plan import plan
 
     dataset = run.result("curate", DatasetManifest)
-    return plan(dataset, run.config, run.bases, run.base_sha256, run.base.geometry, out, reporter)
+    return plan(dataset, run.config, run.base, run.served, run.base_sha256, run.base.geometry, out, reporter)
 
 
 def run_train(run: Run, out: Path, fingerprint: str, reporter: Reporter) -> BaseModel:
@@ -74,7 +74,7 @@ def run_evaluate(run: Run, out: Path, fingerprint: str, reporter: Reporter) -> B
         sealed=run.file("curate", SEALED),
         train_rows=run.file("curate", "train.jsonl"),
         adapters={name: run.file("train", str(Path(one.folder) / ADAPTER_FILE)) for name, one in trained.items()},
-        bases=run.bases,
+        bases=run.served,
         folder=run.root,
     )
     return evaluate(inputs, run.result("plan", PlanManifest), run.config.evaluate, run.renderer, out, reporter)
@@ -123,7 +123,7 @@ def refuse_fewer_looks(run: Run) -> None:
 
 def _file_that_ships(run: Run, evaluated: ServedFile) -> Path:
     """The base's file that was evaluated, at its current place."""
-    found = find_by_hash(evaluated.sha256, [*run.bases, *beside(run.root, Path(evaluated.path))])
+    found = find_by_hash(evaluated.sha256, [*run.served, *beside(run.root, Path(evaluated.path))])
     if found is None:
         raise InputError(
             f"{evaluated.path}: the file that was evaluated (SHA-256 {evaluated.sha256[:12]}…) is no longer there",

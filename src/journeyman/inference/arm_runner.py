@@ -42,7 +42,8 @@ class Inputs:
         sealed: file of the held-out test set.
         train_rows: file of the training rows, the source of the few-shot arm's examples.
         adapters: 'all' or role → the adapter's file.
-        bases: the base's files that may ship; the first is the one that the adapters were trained on.
+        bases: the base's files that may ship; the first also answers without an adapter. It is the file that the
+            adapters were trained on, unless that is a folder.
         folder: the run's folder, with the response cache and the user's own checks.
     """
 
@@ -131,8 +132,8 @@ class ArmRunner:
         return gathered
 
     def _ask_file(self, base: Path, gathered: Gathered) -> None:
-        config, trained_on = self._config, self._inputs.bases[0]
-        ships = arm_of_file(base, trained_on)
+        config, first = self._config, self._inputs.bases[0]
+        ships = arm_of_file(base, first)
         if ships in gathered.files:
             raise InputError(
                 f"{base}: another file in evaluate.quantizations or base.model has the same name", "Rename one of them"
@@ -144,12 +145,12 @@ class ArmRunner:
         with running_engine(settings) as engine:
             gathered.note_engine(engine.engine_identity)
             identical = self._prove_prompts(engine)
-            arms = arms_of_base(self._shown) if base == trained_on else [ships]
+            arms = arms_of_base(self._shown) if base == first else [ships]
             asked = [question for arm in arms for question in questions(arm, self._rows, settings, config, self._shown)]
             self._reporter.begin("evaluate", self._progress.total, "answers")
             answered = self._put(asked, engine, config.parallel)
             timed = self._put(questions(ships, self._timed, settings, config, self._shown), engine, 1)
-            if base == trained_on:
+            if base == first:
                 gathered.regressions = self._ask_suite(engine)
         peak = max((one.peak_memory_bytes or 0 for one in (answered, timed)), default=0)
         gathered.arms += arms

@@ -11,8 +11,10 @@ from journeyman.artifacts import write_atomic
 from journeyman.config import Config, RoleConfig, TrainConfig
 from journeyman.errors import NoGo
 from journeyman.foreign import markdown, named
-from journeyman.manifests import CheckRule, DatasetManifest, PlanManifest, Rules
-from journeyman.model_files import size_of_model
+from journeyman.manifests import CheckRule, DatasetManifest, PlanManifest, PlannedFile, Rules
+from journeyman.model_files import hash_of_model, size_of_model
+from journeyman.models.base import Base
+from journeyman.models.converting import made_by
 from journeyman.models.geometry import Geometry
 from journeyman.protocols import Reporter
 from journeyman.reasons import Reason, ReasonRecord, planning
@@ -36,7 +38,8 @@ _WAYS = {
 def plan(
     dataset: DatasetManifest,
     config: Config,
-    bases: Sequence[Path],
+    base: Base,
+    served: Sequence[Path],
     base_sha256: str,
     geometry: Geometry,
     out: Path,
@@ -45,9 +48,12 @@ def plan(
     """Measures the machine for half a second and writes plan.md next to the manifest.
 
     Args:
-        bases: the base's files that may ship; the first is used in training.
+        base: what is trained on: a file, or a folder.
+        served: the base's files that may ship, the first of which is the base itself if it is a file.
+
+    Raises:
+        NoGo: training does not fit in memory.
     """
-    base = bases[0]
     reporter.begin("plan", 1, "measurement")
     train = config.train
     use_threads(train.threads)
@@ -67,12 +73,12 @@ def plan(
     )
     serving = max(
         serving_bytes(size_of_model(one), geometry, trainable, config.evaluate.context * config.evaluate.parallel)
-        for one in bases
+        for one in served
     )
-    rules = _rules(dataset, config, bases)
+    rules = _rules(dataset, config, served)
     power_rate = (1 + rules.min_success) / 2
     made = PlanManifest(
-        base_path=str(base),
+        base_path=str(base.path),
         base_sha256=base_sha256,
         base_parameters=geometry.parameters,
         trainable_parameters=trainable,
@@ -88,6 +94,7 @@ def plan(
         estimated_train_s=seconds,
         estimated_train_memory_gb=chosen.bytes / 1e9,
         estimated_serve_memory_gb=serving / 1e9,
+        served=[_planned(one) for one in served],
         rules=rules,
         power={
             role: power(round(split.effective_test), power_rate, rules.min_success, rules.role_confidence)
@@ -147,7 +154,13 @@ def choose_memory(size: TrainingSize, train: TrainConfig, step_tokens: int, prom
     )
 
 
-def _rules(dataset: DatasetManifest, config: Config, bases: Sequence[Path]) -> Rules:
+def _planned(path: Path) -> PlannedFile:
+    return PlannedFile(
+        path=str(path), sha256=hash_of_model(path), size_gb=size_of_model(path) / 1e9, made_by=made_by(path)
+    )
+
+
+def _rules(dataset: DatasetManifest, config: Config, served: Sequence[Path]) -> Rules:
     decide = config.decide
     return Rules(
         max_mean_latency_s=decide.max_mean_latency_s,
@@ -156,10 +169,10 @@ def _rules(dataset: DatasetManifest, config: Config, bases: Sequence[Path]) -> R
         stretch_mean_latency_s=decide.stretch_mean_latency_s,
         stretch_success=decide.stretch_success,
         confidence=decide.confidence,
-        role_confidence=role_confidence(dataset, decide.confidence, len(bases)),
+        role_confidence=role_confidence(dataset, decide.confidence, len(served)),
         margin=decide.margin,
         regression_margin=decide.regression_margin,
-        files=[base.name for base in bases],
+        files=[one.name for one in served],
         checks={role: _check_rule(config.role(role)) for role in dataset.splits},
     )
 
@@ -204,6 +217,11 @@ def _warnings(
     return [*dataset.notes, *(warning.record() for warning in warnings)]
 
 
+def _served_text(one: PlannedFile) -> str:
+    made = f", made of the base by {one.made_by}" if one.made_by else ""
+    return f"{markdown(one.path)} ({one.size_gb:.2f} GB{made}), SHA-256 {one.sha256}"
+
+
 def plan_text(plan: PlanManifest, config: Config) -> str:
     """The plan as a page of Markdown."""
     rules = plan.rules
@@ -211,6 +229,7 @@ def plan_text(plan: PlanManifest, config: Config) -> str:
         "# Plan",
         "",
         f"- base: {markdown(plan.base_path)} ({plan.base_parameters:,} parameters), SHA-256 {plan.base_sha256}",
+        *(f"- serves: {_served_text(one)}" for one in plan.served if one.path != plan.base_path),
         f"- trainable: {plan.trainable_parameters:,} parameters (rank {config.train.lora.rank})",
         f"- steps: {plan.total_steps} ({plan.steps_per_epoch} per epoch), {plan.total_tokens:,} tokens",
         f"- precision: {plan.precision}; measured rate of matrix products: {plan.matrix_gflops:.0f} GFLOP/s",
