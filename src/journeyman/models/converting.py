@@ -178,7 +178,6 @@ class _Conversion:
         with tempfile.TemporaryFile() as log:
             process = subprocess.Popen(
                 command, stdin=subprocess.PIPE, stdout=log, stderr=log, start_new_session=True, env=self._environment(),
-                cwd=self._scratch,
             )  # fmt: skip
             assert process.stdin is not None
             try:
