@@ -21,4 +21,9 @@ def chat_folder(folder: Path, case: str = "qwen3", seed: int = 0, dtype: str = "
     save_folder(transformers_model(case, seed, **changes).to(getattr(torch, dtype)), folder)
     path = folder / "tokenizer_config.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "chat_template": TEMPLATE}))
+    path = folder / "tokenizer.json"
+    tokenizer = json.loads(path.read_text())
+    tokenizer["model"]["vocab"]["th"] = len(tokenizer["model"]["vocab"])
+    tokenizer["model"]["merges"] = [["t", "h"]]  # llama.cpp loads no byte-level BPE without merges
+    path.write_text(json.dumps(tokenizer))
     return folder
