@@ -72,7 +72,7 @@ def train(
             state = trainer.run()
         adapter = Adapter(decoder.geometry, config.lora, config.seed)
         adapter.load(trainer.best)
-        write_peft(adapter, base.path.name, out / folder)
+        write_peft(adapter, base.peft, out / folder)
         write_gguf(adapter, out / folder / ADAPTER_FILE)
         adapters[name] = TrainedAdapter(
             folder=folder,

@@ -7,24 +7,31 @@ rotary pairs, so the rows of B are reordered for them (models.weights.to_interle
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import gguf
 
 from journeyman.artifacts import disk_error, remove_quietly, sync, write_json
+from journeyman.models.base import PeftBase
 from journeyman.models.families import gguf_name
 from journeyman.models.weights import to_interleaved
 from journeyman.training.lora import Adapter, parameter_name
 from journeyman.training.tensors import save_tensors
 
+_INSIDE = PeftBase("").inside
 
-def write_peft(adapter: Adapter, base_name: str, folder: Path) -> None:
+
+def write_peft(adapter: Adapter, base: PeftBase, folder: Path) -> None:
     """Writes adapter_model.safetensors and adapter_config.json, as `peft.PeftModel.from_pretrained` reads them.
 
     Raises:
         DiskError: the disk is full or the folder cannot be written to.
     """
-    tensors = {name: value.detach().contiguous() for name, value in adapter.parameters.items()}
+    tensors = {
+        name.replace(f".{_INSIDE}.{_INSIDE}.", f".{_INSIDE}.{base.inside}.", 1): value.detach().contiguous()
+        for name, value in adapter.parameters.items()
+    }
     staged = folder / f".adapter_model.{os.getpid()}.tmp"
     try:
         save_tensors(tensors, staged, metadata={"format": "pt"})
@@ -38,11 +45,12 @@ def write_peft(adapter: Adapter, base_name: str, folder: Path) -> None:
         {
             "peft_type": "LORA",
             "task_type": "CAUSAL_LM",
-            "base_model_name_or_path": base_name,
+            "base_model_name_or_path": base.name,
+            "revision": base.revision,
             "r": adapter.config.rank,
             "lora_alpha": adapter.config.alpha,
             "lora_dropout": adapter.config.dropout,
-            "target_modules": sorted(adapter.modules),
+            "target_modules": _targets(adapter, base),
             "bias": "none",
             "fan_in_fan_out": False,
             "inference_mode": True,
@@ -51,6 +59,12 @@ def write_peft(adapter: Adapter, base_name: str, folder: Path) -> None:
             "use_rslora": False,
         },
     )
+
+
+def _targets(adapter: Adapter, base: PeftBase) -> list[str] | str:
+    """The adapted modules by their names, or by a pattern if other parts of the model have modules of these names."""
+    names = sorted(adapter.modules)
+    return names if base.inside == _INSIDE else rf"{re.escape(base.inside)}\..*\.({'|'.join(names)})"
 
 
 def write_gguf(adapter: Adapter, path: Path) -> None:
