@@ -12,9 +12,6 @@ from journeyman.config import Config, RoleConfig, TrainConfig
 from journeyman.errors import NoGo
 from journeyman.foreign import markdown, named
 from journeyman.manifests import CheckRule, DatasetManifest, PlanManifest, PlannedFile, Rules
-from journeyman.model_files import hash_of_model, size_of_model
-from journeyman.models.base import Base
-from journeyman.models.converting import made_by
 from journeyman.models.geometry import Geometry
 from journeyman.protocols import Reporter
 from journeyman.reasons import Reason, ReasonRecord, planning
@@ -38,8 +35,8 @@ _WAYS = {
 def plan(
     dataset: DatasetManifest,
     config: Config,
-    base: Base,
-    served: Sequence[Path],
+    base: Path,
+    served: Sequence[PlannedFile],
     base_sha256: str,
     geometry: Geometry,
     out: Path,
@@ -48,8 +45,8 @@ def plan(
     """Measures the machine for half a second and writes plan.md next to the manifest.
 
     Args:
-        base: what is trained on: a file, or a folder.
-        served: the base's files that may ship, the first of which is the base itself if it is a file.
+        base: the file or folder that is trained on.
+        served: what may ship: the base itself if it is a file, then others.
 
     Raises:
         NoGo: training does not fit in memory.
@@ -72,13 +69,13 @@ def plan(
         geometry.linear_parameters, geometry.hidden, tokens, step_tokens, gflops, recompute=chosen.way != "keep"
     )
     serving = max(
-        serving_bytes(size_of_model(one), geometry, trainable, config.evaluate.context * config.evaluate.parallel)
+        serving_bytes(int(one.size_gb * 1e9), geometry, trainable, config.evaluate.context * config.evaluate.parallel)
         for one in served
     )
     rules = _rules(dataset, config, served)
     power_rate = (1 + rules.min_success) / 2
     made = PlanManifest(
-        base_path=str(base.path),
+        base_path=str(base),
         base_sha256=base_sha256,
         base_parameters=geometry.parameters,
         trainable_parameters=trainable,
@@ -94,7 +91,7 @@ def plan(
         estimated_train_s=seconds,
         estimated_train_memory_gb=chosen.bytes / 1e9,
         estimated_serve_memory_gb=serving / 1e9,
-        served=[_planned(one) for one in served],
+        served=list(served),
         rules=rules,
         power={
             role: power(round(split.effective_test), power_rate, rules.min_success, rules.role_confidence)
@@ -154,13 +151,7 @@ def choose_memory(size: TrainingSize, train: TrainConfig, step_tokens: int, prom
     )
 
 
-def _planned(path: Path) -> PlannedFile:
-    return PlannedFile(
-        path=str(path), sha256=hash_of_model(path), size_gb=size_of_model(path) / 1e9, made_by=made_by(path)
-    )
-
-
-def _rules(dataset: DatasetManifest, config: Config, served: Sequence[Path]) -> Rules:
+def _rules(dataset: DatasetManifest, config: Config, served: Sequence[PlannedFile]) -> Rules:
     decide = config.decide
     return Rules(
         max_mean_latency_s=decide.max_mean_latency_s,
@@ -172,7 +163,7 @@ def _rules(dataset: DatasetManifest, config: Config, served: Sequence[Path]) -> 
         role_confidence=role_confidence(dataset, decide.confidence, len(served)),
         margin=decide.margin,
         regression_margin=decide.regression_margin,
-        files=[one.name for one in served],
+        files=[Path(one.path).name for one in served],
         checks={role: _check_rule(config.role(role)) for role in dataset.splits},
     )
 
