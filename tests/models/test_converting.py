@@ -46,8 +46,8 @@ time.sleep(600)
 """
 FAILS = "raise NotImplementedError('Architecture \\x1b[31mGizmo is not known')"
 STUBS = {
-    "transformers.py": "class AutoTokenizer:\n    @classmethod\n    def from_pretrained(cls, *a, trust_remote_code=None):\n"
-    "        return trust_remote_code\nAutoConfig = AutoModel = AutoTokenizer\n",
+    "transformers.py": "class AutoTokenizer:\n    @classmethod\n"
+    "    def from_pretrained(cls, *a, trust_remote_code=None):\n        return trust_remote_code\nAutoConfig = AutoModel = AutoTokenizer\n",
     "conversion/base.py": "class TextModel:\n    def get_vocab_base_pre(self, tokenizer):\n"
     "        raise NotImplementedError('not recognized')\n",
     "conversion/__init__.py": "",

@@ -136,9 +136,7 @@ class ArmRunner:
         config, first = self._config, self._inputs.bases[0]
         ships = arm_of_file(base, first)
         if ships in gathered.files:
-            raise InputError(
-                f"{base}: another file in evaluate.quantizations or base.model has the same name", "Rename one of them"
-            )
+            raise InputError(f"{base}: another file in evaluate.quantizations has the same name", "Rename one of them")
         settings = EngineSettings(
             base, self._inputs.adapters, config.context, config.threads, config.temperature, config.parallel
         )

@@ -22,7 +22,7 @@ from journeyman.artifacts import disk_error, remove_leftovers, remove_quietly, s
 from journeyman.errors import DiskFull, InputError, Interrupted, UsageError
 from journeyman.foreign import plain
 from journeyman.locking import is_at_work, locked
-from journeyman.model_files import name_of_model, parts_of
+from journeyman.model_files import parts_of
 from journeyman.models.base import Base
 from journeyman.models.caches import own_cache
 from journeyman.models.llama_converter import converter_version, scripts_folder
@@ -93,7 +93,7 @@ def make(base: Base, kind: str, reporter: Reporter) -> Path:
         if not is_at_work(place):
             raise
         raise UsageError(
-            f"{place}: another journeyman is converting {name_of_model(base.path)}", "Wait for it or stop it"
+            f"{place}: another journeyman is converting {base.peft.name}", "Wait for it or stop it"
         ) from error
 
 
@@ -110,7 +110,7 @@ class _Conversion:
 
     def __init__(self, base: Base, kind: str, place: Path, reporter: Reporter) -> None:
         self._base, self._kind, self._place, self._reporter = base, kind, place, reporter
-        self._name = name_of_model(base.path).rpartition("/")[2]
+        self._name = Path(base.peft.name).name
         self._scratch = place / f".conversion.{os.getpid()}.tmp"
 
     def made(self) -> Path:

@@ -17,7 +17,7 @@ from journeyman.manifests import (
     EvaluationManifest,
     PlanManifest,
 )
-from journeyman.model_files import copy_model, hash_of_model, parts_of
+from journeyman.model_files import copy_model, hash_of_model, name_of_model, parts_of
 from journeyman.models.opening import open_base
 from journeyman.records import EVERY_ROLE
 
@@ -163,7 +163,7 @@ def _name(role: str) -> str:
 
 
 def _file_name(path: str) -> str:
-    return markdown(Path(path).name)
+    return markdown(name_of_model(Path(path)))
 
 
 def _adapter_line(name: str, adapter: AdapterManifest, bundle: BundleManifest) -> str:
