@@ -359,7 +359,9 @@ class EvaluateConfig(Section):
     few_shot: int = Field(2, ge=0, description="training rows in the few-shot arm's prompt; 0: no such arm")
     quantizations: list[str] = Field(
         default_factory=list,
-        description="other .gguf files of the same base; the adapter is evaluated on each, and the best one ships",
+        description="what may ship besides base.model: .gguf files of the same base, named like base.model, or, if that is "
+        "a Hugging Face folder, formats to be made of it (F32, F16, BF16, Q8_0; K quantizations with llama-quantize; "
+        "empty: Q8_0); the adapter is evaluated on each, and the best one ships",
     )
     regression_suite: bool = Field(True, description="run the regression suite, which measures what tuning cost")
     endpoints: dict[str, EndpointConfig] = Field(

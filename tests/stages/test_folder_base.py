@@ -7,12 +7,11 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 
 from chat_folder import chat_folder
 from conftest import log_row, write_run
-from journeyman.api.hosting import hosted
+from journeyman.api.serving import Server
 from journeyman.artifacts import read_json
 from journeyman.config import load_config
 from journeyman.model_files import hash_of_model
@@ -78,14 +77,8 @@ def test_the_bundle_serves_the_file_that_was_evaluated(finished: Path) -> None:
     card = (bundle / "README.md").read_text()
     assert f"the adapter was trained on Tiny-1M, SHA-256 `{_result(finished, '03-plan')['base_sha256']}`" in card
     assert "FROM ./base.gguf\nADAPTER ./adapter.gguf" in (bundle / "Modelfile.coder").read_text()
-    question = {"model": "coder", "messages": [{"role": "user", "content": "Task: x"}]}
-    with hosted(finished, 0) as host:
-        import threading
-
-        threading.Thread(target=host.run, daemon=True).start()
-        answer = httpx.post(f"{host.address}/chat/completions", json=question, timeout=60)
-        host.stop()
-    assert answer.status_code == 200 and answer.json()["choices"][0]["message"]["content"]
+    with Server(finished, 0) as server:
+        assert server.roles == ["coder"] and server.chat("coder", "Task: x").text
 
 
 def test_a_second_run_makes_nothing_again(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
