@@ -68,10 +68,10 @@ def plan(
     seconds = training_seconds(
         geometry.linear_parameters, geometry.hidden, tokens, step_tokens, gflops, recompute=chosen.way != "keep"
     )
-    serving = max(
-        serving_bytes(int(one.size_gb * 1e9), geometry, trainable, config.evaluate.context * config.evaluate.parallel)
+    serving = [
+        serving_bytes(round(one.size_gb * 1e9), geometry, trainable, config.evaluate.context * config.evaluate.parallel)
         for one in served
-    )
+    ]
     rules = _rules(dataset, config, served)
     power_rate = (1 + rules.min_success) / 2
     made = PlanManifest(
@@ -90,7 +90,7 @@ def plan(
         group_tokens=chosen.group_tokens,
         estimated_train_s=seconds,
         estimated_train_memory_gb=chosen.bytes / 1e9,
-        estimated_serve_memory_gb=serving / 1e9,
+        estimated_serve_memory_gb=max(serving) / 1e9 if serving else None,
         served=list(served),
         rules=rules,
         power={
@@ -152,7 +152,9 @@ def choose_memory(size: TrainingSize, train: TrainConfig, step_tokens: int, prom
 
 
 def _rules(dataset: DatasetManifest, config: Config, served: Sequence[PlannedFile]) -> Rules:
-    decide = config.decide
+    decide, server = config.decide, config.evaluate.server
+    ships = [Path(one.path).name for one in served]
+    ships += [f"server {server.url}"] if server is not None else []
     return Rules(
         max_mean_latency_s=decide.max_mean_latency_s,
         min_success=decide.min_success,
@@ -160,10 +162,10 @@ def _rules(dataset: DatasetManifest, config: Config, served: Sequence[PlannedFil
         stretch_mean_latency_s=decide.stretch_mean_latency_s,
         stretch_success=decide.stretch_success,
         confidence=decide.confidence,
-        role_confidence=role_confidence(dataset, decide.confidence, len(served)),
+        role_confidence=role_confidence(dataset, decide.confidence, len(ships)),
         margin=decide.margin,
         regression_margin=decide.regression_margin,
-        files=[Path(one.path).name for one in served],
+        files=ships,
         checks={role: _check_rule(config.role(role)) for role in dataset.splits},
     )
 
@@ -208,6 +210,10 @@ def _warnings(
     return [*dataset.notes, *(warning.record() for warning in warnings)]
 
 
+def _serving_text(plan: PlanManifest) -> str:
+    return "not known" if plan.estimated_serve_memory_gb is None else f"{plan.estimated_serve_memory_gb:.2f} GB"
+
+
 def _served_text(one: PlannedFile) -> str:
     made = f", made of the base by {one.made_by}" if one.made_by else ""
     return f"{markdown(one.path)} ({one.size_gb:.2f} GB{made}), SHA-256 {one.sha256}"
@@ -226,8 +232,7 @@ def plan_text(plan: PlanManifest, config: Config) -> str:
         f"- precision: {plan.precision}; measured rate of matrix products: {plan.matrix_gflops:.0f} GFLOP/s",
         f"- estimated time: {plan.estimated_train_s:.0f} s",
         f"- memory mode: {plan.memory} ({_WAYS[plan.memory]})",
-        f"- estimated memory: {plan.estimated_train_memory_gb:.1f} GB to train, "
-        f"{plan.estimated_serve_memory_gb:.2f} GB to serve",
+        f"- estimated memory: {plan.estimated_train_memory_gb:.1f} GB to train, {_serving_text(plan)} to serve",
         "",
         "## Decision rules, fixed now",
         "",
@@ -243,6 +248,7 @@ def plan_text(plan: PlanManifest, config: Config) -> str:
             else []
         ),
         f"- no significant regression of more than {rules.regression_margin:.0%} in any part of the regression suite",
+        *(["- memory of a server is not known, and not a rule there"] if config.evaluate.server is not None else []),
         "- each additional look at the same held-out test set is judged at half the error rate of the previous one",
         *(
             [
