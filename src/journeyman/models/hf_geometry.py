@@ -60,7 +60,8 @@ def geometry_of(config: HfConfig, *, tied_head: bool, biases: tuple[str, ...]) -
             "partial_rotary_factor", rotary.rotated_share, "which the engine does not compute in this family"
         )
     geometry = replace(geometry, rotary=rotary.scaling(rotated), temperature=rotary.temperature())
-    if geometry.rotary.divisors and geometry.family.rotary_divisors != "either":
+    reads = ("two", "either") if geometry.rotary.long_divisors else ("either",)
+    if geometry.rotary.divisors and geometry.family.rotary_divisors not in reads:
         raise config.refusal("rope_type", rotary.kind, "which the engine does not compute in this family")
     return _with_windows(config, _with_scales(config, geometry))
 

@@ -11,8 +11,7 @@ from journeyman.artifacts import write_atomic
 from journeyman.config import Config, RoleConfig, TrainConfig
 from journeyman.errors import NoGo
 from journeyman.foreign import markdown, named
-from journeyman.manifests import CheckRule, DatasetManifest, PlanManifest, Rules
-from journeyman.model_files import size_of_model
+from journeyman.manifests import CheckRule, DatasetManifest, PlanManifest, PlannedFile, Rules
 from journeyman.models.families import is_stacked
 from journeyman.models.geometry import Geometry
 from journeyman.protocols import Reporter
@@ -37,7 +36,8 @@ _WAYS = {
 def plan(
     dataset: DatasetManifest,
     config: Config,
-    bases: Sequence[Path],
+    base: Path,
+    served: Sequence[PlannedFile],
     base_sha256: str,
     geometry: Geometry,
     out: Path,
@@ -46,9 +46,12 @@ def plan(
     """Measures the machine for half a second and writes plan.md next to the manifest.
 
     Args:
-        bases: the base's files that may ship; the first is used in training.
+        base: the file or folder that is trained on.
+        served: what may ship: the base itself if it is a file, then others.
+
+    Raises:
+        NoGo: training does not fit in memory.
     """
-    base = bases[0]
     reporter.begin("plan", 1, "measurement")
     train = config.train
     use_threads(train.threads)
@@ -66,11 +69,11 @@ def plan(
     seconds = training_seconds(
         geometry.linear_parameters, geometry.hidden, tokens, step_tokens, gflops, recompute=chosen.way != "keep"
     )
-    serving = max(
-        serving_bytes(size_of_model(one), geometry, trainable, config.evaluate.context * config.evaluate.parallel)
-        for one in bases
-    )
-    rules = _rules(dataset, config, bases)
+    serving = [
+        serving_bytes(round(one.size_gb * 1e9), geometry, trainable, config.evaluate.context * config.evaluate.parallel)
+        for one in served
+    ]
+    rules = _rules(dataset, config, served)
     power_rate = (1 + rules.min_success) / 2
     made = PlanManifest(
         base_path=str(base),
@@ -88,7 +91,8 @@ def plan(
         group_tokens=chosen.group_tokens,
         estimated_train_s=seconds,
         estimated_train_memory_gb=chosen.bytes / 1e9,
-        estimated_serve_memory_gb=serving / 1e9,
+        estimated_serve_memory_gb=max(serving) / 1e9 if serving else None,
+        served=list(served),
         rules=rules,
         power={
             role: power(round(split.effective_test), power_rate, rules.min_success, rules.role_confidence)
@@ -148,8 +152,10 @@ def choose_memory(size: TrainingSize, train: TrainConfig, step_tokens: int, prom
     )
 
 
-def _rules(dataset: DatasetManifest, config: Config, bases: Sequence[Path]) -> Rules:
-    decide = config.decide
+def _rules(dataset: DatasetManifest, config: Config, served: Sequence[PlannedFile]) -> Rules:
+    decide, server = config.decide, config.evaluate.server
+    ships = [Path(one.path).name for one in served]
+    ships += [f"server {server.url}"] if server is not None else []
     return Rules(
         max_mean_latency_s=decide.max_mean_latency_s,
         min_success=decide.min_success,
@@ -157,10 +163,10 @@ def _rules(dataset: DatasetManifest, config: Config, bases: Sequence[Path]) -> R
         stretch_mean_latency_s=decide.stretch_mean_latency_s,
         stretch_success=decide.stretch_success,
         confidence=decide.confidence,
-        role_confidence=role_confidence(dataset, decide.confidence, len(bases)),
+        role_confidence=role_confidence(dataset, decide.confidence, len(ships)),
         margin=decide.margin,
         regression_margin=decide.regression_margin,
-        files=[base.name for base in bases],
+        files=ships,
         checks={role: _check_rule(config.role(role)) for role in dataset.splits},
     )
 
@@ -232,6 +238,15 @@ def of_experts(geometry: Geometry, targets: Sequence[str]) -> list[Reason]:
     return [planning.ExpertsAdapted(geometry.experts.count, of_experts / sum(parts.values()))]
 
 
+def _serving_text(plan: PlanManifest) -> str:
+    return "not known" if plan.estimated_serve_memory_gb is None else f"{plan.estimated_serve_memory_gb:.2f} GB"
+
+
+def _served_text(one: PlannedFile) -> str:
+    made = f", made of the base by {one.made_by}" if one.made_by else ""
+    return f"{markdown(one.path)} ({one.size_gb:.2f} GB{made}), SHA-256 {one.sha256}"
+
+
 def plan_text(plan: PlanManifest, config: Config) -> str:
     """The plan as a page of Markdown."""
     rules = plan.rules
@@ -239,13 +254,13 @@ def plan_text(plan: PlanManifest, config: Config) -> str:
         "# Plan",
         "",
         f"- base: {markdown(plan.base_path)} ({plan.base_parameters:,} parameters), SHA-256 {plan.base_sha256}",
+        *(f"- serves: {_served_text(one)}" for one in plan.served if one.path != plan.base_path),
         f"- trainable: {plan.trainable_parameters:,} parameters (rank {config.train.lora.rank})",
         f"- steps: {plan.total_steps} ({plan.steps_per_epoch} per epoch), {plan.total_tokens:,} tokens",
         f"- precision: {plan.precision}; measured rate of matrix products: {plan.matrix_gflops:.0f} GFLOP/s",
         f"- estimated time: {plan.estimated_train_s:.0f} s",
         f"- memory mode: {plan.memory} ({_WAYS[plan.memory]})",
-        f"- estimated memory: {plan.estimated_train_memory_gb:.1f} GB to train, "
-        f"{plan.estimated_serve_memory_gb:.2f} GB to serve",
+        f"- estimated memory: {plan.estimated_train_memory_gb:.1f} GB to train, {_serving_text(plan)} to serve",
         "",
         "## Decision rules, fixed now",
         "",
@@ -261,6 +276,7 @@ def plan_text(plan: PlanManifest, config: Config) -> str:
             else []
         ),
         f"- no significant regression of more than {rules.regression_margin:.0%} in any part of the regression suite",
+        *(["- memory of a server is not known, and not a rule there"] if config.evaluate.server is not None else []),
         "- each additional look at the same held-out test set is judged at half the error rate of the previous one",
         *(
             [

@@ -10,6 +10,7 @@ import os
 from pathlib import Path
 
 import gguf
+from safetensors.torch import load_file
 from torch import Tensor
 
 from journeyman.artifacts import disk_error, remove_quietly, sync, write_json
@@ -17,7 +18,7 @@ from journeyman.models.base import PeftBase
 from journeyman.models.families import gguf_parts
 from journeyman.models.weights import to_interleaved
 from journeyman.training.lora import Adapter
-from journeyman.training.peft_format import configuration, saved_tensors
+from journeyman.training.peft_format import configuration, parameters_of, saved_tensors
 from journeyman.training.tensors import save_tensors
 
 
@@ -36,6 +37,11 @@ def write_peft(adapter: Adapter, base: PeftBase, folder: Path) -> None:
     finally:
         remove_quietly(staged)
     write_json(folder / "adapter_config.json", configuration(adapter, base))
+
+
+def load_peft(adapter: Adapter, base: PeftBase, folder: Path) -> None:
+    """Copies what `write_peft` wrote into an adapter with the same modules."""
+    adapter.load(parameters_of(adapter, load_file(folder / "adapter_model.safetensors"), base))
 
 
 def write_gguf(adapter: Adapter, path: Path) -> None:
