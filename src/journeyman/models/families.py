@@ -97,3 +97,8 @@ FAMILIES: Mapping[str, Family] = {
 def gguf_name(module: str) -> str:
     """The name of a module's tensors in GGUF, inside a block."""
     return _GGUF_NAMES[module]
+
+
+def fused_into(module: str) -> str:
+    """The fused matrix that contains a module, in families that fuse q, k and v or gate and up."""
+    return _FUSED_INTO[module]

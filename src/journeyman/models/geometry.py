@@ -127,6 +127,15 @@ class Geometry:
             "down_proj": (self.hidden, self.ffn),
         }[module]
 
+    def adapted_shapes(self, targets: Sequence[str]) -> Sequence[tuple[int, int]]:
+        """(out_features, in_features) of each matrix that an adapter for these targets changes, in all layers."""
+        return [self.module_shape(module) for module in self.adapted_modules(targets)] * self.layers
+
+    @property
+    def cache_width(self) -> int:
+        """Elements of keys and values that the engine keeps for a token, in all layers."""
+        return 2 * self.layers * self.kv_heads * self.head_dim
+
     @property
     def layer_parameters(self) -> int:
         """Parameters in the matrices of a block."""

@@ -15,6 +15,7 @@ from journeyman.config import LoraConfig
 from journeyman.models.decoder import LayerLora
 from journeyman.models.geometry import Geometry
 from journeyman.models.linear import Dropout, LoraPair
+from journeyman.training.optimizer import load_values
 
 _ATTENTION = ("q_proj", "k_proj", "v_proj", "qkv_proj", "o_proj")
 
@@ -65,10 +66,7 @@ class Adapter:
 
     def load(self, tensors: dict[str, Tensor]) -> None:
         """Copies values into the adapter; names and shapes must match."""
-        assert tensors.keys() == self.parameters.keys()
-        with torch.no_grad():
-            for name, value in tensors.items():
-                self.parameters[name].copy_(value)
+        load_values(self.parameters, tensors)
 
 
 def parameter_name(layer: int, module: str, side: str) -> str:
