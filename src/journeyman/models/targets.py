@@ -9,10 +9,6 @@ from collections.abc import Sequence
 
 from journeyman.models.families import MODULES, fused_into
 
-_ROUTES = {"router", "gate", "shared_expert_gate", "experts"}
-"""Parts of a mixture of experts: what selects an expert, and the experts, of which each sees few tokens."""
-
-
 def adapted_names(linear: Sequence[str], targets: Sequence[str]) -> list[str]:
     """The modules to adapt, in the order of the model.
 
@@ -20,12 +16,11 @@ def adapted_names(linear: Sequence[str], targets: Sequence[str]) -> list[str]:
     names; where q, k and v or gate and up are one layer, that layer. If there is none of these, every linear layer.
 
     Args:
-        linear: all linear layers of the decoder's blocks.
+        linear: the linear layers that can be adapted.
     """
-    adaptable = [name for name in linear if not _ROUTES & set(name.split("."))]
     wanted = {*targets, *(fused_into(target) for target in targets)}
-    named = [name for name in adaptable if name.rpartition(".")[2] in wanted]
-    return adaptable if set(targets) == set(MODULES) or not named else named
+    named = [name for name in linear if name.rpartition(".")[2] in wanted]
+    return list(linear) if set(targets) == set(MODULES) or not named else named
 
 
 def short_names(names: Sequence[str]) -> list[str]:

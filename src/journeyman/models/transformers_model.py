@@ -33,7 +33,9 @@ class ModelSizes:
 
     Attributes:
         architecture: the name of the class in `transformers`.
-        parts: modules that keep their input for the backward pass: the sum of their widths, in elements per token.
+        ffn: the widest output of a linear layer.
+        cache_width: elements of keys and values that the engine keeps for a token, in all layers.
+        kept_width: elements that the linear layers of all blocks read and make for a token.
         linear: full name of each linear layer that an adapter may change → (out_features, in_features).
     """
 
@@ -149,31 +151,50 @@ def _unusable(folder: Path, error: Exception) -> InputError:
 
 def _sizes_of(model: PreTrainedModel) -> ModelSizes:
     config = model.config
-    linear = {name: module for name, module in model.named_modules() if isinstance(module, nn.Linear)}
-    head = model.get_output_embeddings()
-    in_blocks = {id(module) for block in blocks_of(model) for module in block.modules()}
-    matrices = {id(module.weight): module.weight.numel() for module in linear.values()}
-    experts = next((n for key in _EXPERTS if (n := getattr(config, key, None))), None)
-    active = min(1.0, (getattr(config, "num_experts_per_tok", None) or experts) / experts) if experts else 1.0
-    # The experts of a mixture are parameters with three dimensions, of which a token uses only some.
-    several = sum(p.numel() for p in model.parameters() if p.ndim == 3)
-    adaptable = {
-        name: (module.out_features, module.in_features)
-        for name, module in linear.items()
-        if id(module) in in_blocks and module is not head
-    }
+    matrices = {id(m.weight): m.weight.numel() for m in model.modules() if isinstance(m, nn.Linear)}
+    count = next((n for key in _EXPERTS if (n := getattr(config, key, None))), None)
+    active = min(1.0, (getattr(config, "num_experts_per_tok", None) or count) / count) if count else 1.0
+    experts = sum(p.numel() for module in _experts_of(model) for p in module.parameters(recurse=False))
+    linear = _adaptable(model)
     heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
     head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     return ModelSizes(
         architecture=type(model).__name__,
         parameters=sum(p.numel() for p in model.parameters()),
-        linear_parameters=sum(matrices.values()) + int(several * active),
+        linear_parameters=sum(matrices.values()) + int(experts * active),
         layers=config.num_hidden_layers,
         hidden=config.hidden_size,
         vocab=config.vocab_size,
         context=config.max_position_embeddings,
-        ffn=max((rows for rows, _ in adaptable.values()), default=config.hidden_size),
+        ffn=max((rows for rows, _ in linear.values()), default=config.hidden_size),
         cache_width=2 * config.num_hidden_layers * heads * head_dim,
-        kept_width=sum(rows + columns for rows, columns in adaptable.values()),
-        linear=adaptable,
+        kept_width=sum(rows + columns for rows, columns in linear.values()),
+        linear=linear,
     )
+
+
+def _adaptable(model: PreTrainedModel) -> dict[str, tuple[int, int]]:
+    """The linear layers of the decoder's blocks whose low-rank update trains here and is served by the engine.
+
+    Not those of a mixture of experts (its experts are no linear layers here, and `peft` takes the names of layers next
+    to them for the experts), and not those of a state space, which `transformers` reads without calling them.
+    """
+    left_out = {id(module) for mixer in model.modules() if hasattr(mixer, "A_log") for module in mixer.modules()}
+    mixtures: set[str] = set()
+    for block in blocks_of(model):
+        parts = dict(block.named_children())
+        mixtures |= {name for name, part in parts.items() if _experts_of(part)}
+    found: dict[str, tuple[int, int]] = {}
+    names = {id(module): name for name, module in model.named_modules()}
+    for block in blocks_of(model):
+        for part, child in block.named_children():
+            for module in child.modules() if part not in mixtures else ():
+                if isinstance(module, nn.Linear) and id(module) not in left_out:
+                    found[names[id(module)]] = (module.out_features, module.in_features)
+    return found
+
+
+def _experts_of(model: nn.Module) -> list[nn.Module]:
+    """The modules that hold the experts of a mixture: parameters of shape (experts, out, in)."""
+    return [m for m in model.modules() if any(p.ndim == 3 and p.shape[0] > 1 for p in m.parameters(recurse=False))
+            and not isinstance(m, nn.Conv1d)]  # fmt: skip

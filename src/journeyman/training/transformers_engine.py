@@ -189,7 +189,8 @@ def _adapted(base: Any, names: Sequence[str], config: TrainConfig) -> tuple[Any,
     )
     model = peft.get_peft_model(base, asked).eval()
     layers = {name: m for name, m in model.named_modules() if isinstance(m, peft.tuners.lora.LoraLayer)}
-    assert {name.removeprefix("base_model.model.") for name in layers} == set(names), "peft adapted other layers"
+    found = {name.removeprefix("base_model.model.") for name in layers}
+    assert found == set(names), f"peft adapted other layers: {sorted(found ^ set(names))}"
     dropouts = []
     for name, layer in layers.items() if lora.dropout else ():
         dropouts.append(SeededDropout(lora.dropout, config.seed, name))
