@@ -33,5 +33,13 @@ class Sizes(Protocol):
     def context(self) -> int:
         """The most tokens that the base was made for."""
 
+    @property
+    def ffn(self) -> int:
+        """The widest vector of a block."""
+
+    @property
+    def cache_width(self) -> int:
+        """Elements of keys and values that the engine keeps for a token, in all layers."""
+
     def adapted_shapes(self, targets: Sequence[str]) -> Sequence[tuple[int, int]]:
         """(out_features, in_features) of each matrix that an adapter for these `train.lora.targets` changes."""

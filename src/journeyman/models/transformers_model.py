@@ -18,7 +18,7 @@ from torch import nn
 
 from journeyman.errors import InputError
 from journeyman.foreign import plain
-from journeyman.models.targets import adapted_names
+from journeyman.models.targets import adapted_names, short_names
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
@@ -37,6 +37,8 @@ class ModelSizes:
         cache_width: elements of keys and values that the engine keeps for a token, in all layers.
         kept_width: elements that the linear layers of all blocks read and make for a token.
         linear: full name of each linear layer that an adapter may change → (out_features, in_features).
+        others: the last parts of the names of all other modules.
+        engine_architecture: what the engine calls it (`general.architecture` in GGUF).
     """
 
     architecture: str
@@ -50,9 +52,16 @@ class ModelSizes:
     cache_width: int
     kept_width: int
     linear: Mapping[str, tuple[int, int]]
+    others: frozenset[str]
+    engine_architecture: str
 
     def adapted_shapes(self, targets: Sequence[str]) -> Sequence[tuple[int, int]]:
         return [self.linear[name] for name in adapted_names(list(self.linear), targets)]
+
+    def unambiguous(self, names: Sequence[str]) -> list[str]:
+        """The last parts of the modules' names if no other module ends in one of them, otherwise their full names."""
+        short, rest = short_names(names), set(self.linear) - set(names)
+        return short if not set(short) & {*self.others, *short_names(list(rest))} else list(names)
 
 
 def require_library() -> None:
@@ -120,7 +129,7 @@ def load_model(folder: Path, dtype: torch.dtype) -> PreTrainedModel:
     for what in ("missing_keys", "mismatched_keys", "unexpected_keys", "error_msgs"):
         if found := sorted(map(str, loaded.get(what, ()))):
             raise InputError(
-                f"{folder}: the weights do not fit config.json: {what.replace('_', ' ')} {plain(', '.join(found)[:200])}",
+                f"{folder}: the weights do not fit config.json: {what.replace('_', ' ')} {plain(', '.join(found), 200)}",
                 "Use a complete, unmodified folder of one model",
             )
     return model.eval().requires_grad_(False)
@@ -145,8 +154,9 @@ def _config(folder: Path) -> PretrainedConfig:
 
 
 def _unusable(folder: Path, error: Exception) -> InputError:
-    detail = plain(str(error)).strip().splitlines()[:1] or [type(error).__name__]
-    return InputError(f"{folder}: transformers cannot load it: {detail[0][:300]}", "Use another base")
+    lines = str(error).strip().splitlines() or [""]
+    detail = f"{type(error).__name__}: {plain(lines[0], 300)}"
+    return InputError(f"{folder}: transformers cannot load it: {detail}", "Use another base")
 
 
 def _sizes_of(model: PreTrainedModel) -> ModelSizes:
@@ -170,6 +180,7 @@ def _sizes_of(model: PreTrainedModel) -> ModelSizes:
         cache_width=2 * config.num_hidden_layers * heads * head_dim,
         kept_width=sum(rows + columns for rows, columns in linear.values()),
         linear=linear,
+        others=frozenset(short_names([n for n, _ in model.named_modules() if n not in linear])),
     )
 
 

@@ -7,11 +7,14 @@ rotary pairs, so the rows of B are reordered for them (models.weights.to_interle
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import gguf
+from torch import Tensor
 
 from journeyman.artifacts import disk_error, remove_quietly, sync, write_json
+from journeyman.config import LoraConfig
 from journeyman.models.families import gguf_name
 from journeyman.models.weights import to_interleaved
 from journeyman.training.lora import Adapter, parameter_name
@@ -19,15 +22,26 @@ from journeyman.training.tensors import save_tensors
 
 
 def write_peft(adapter: Adapter, base_name: str, folder: Path) -> None:
+    """Writes an adapter of our own decoder: see write_peft_files."""
+    tensors = {name: value.detach() for name, value in adapter.parameters.items()}
+    write_peft_files(tensors, adapter.config, adapter.modules, base_name, folder)
+
+
+def write_peft_files(
+    tensors: Mapping[str, Tensor], lora: LoraConfig, modules: Iterable[str], base_name: str, folder: Path
+) -> None:
     """Writes adapter_model.safetensors and adapter_config.json, as `peft.PeftModel.from_pretrained` reads them.
+
+    Args:
+        tensors: A and B under `peft`'s names.
+        modules: the adapted modules, as `peft.LoraConfig.target_modules` names them.
 
     Raises:
         DiskError: the disk is full or the folder cannot be written to.
     """
-    tensors = {name: value.detach().contiguous() for name, value in adapter.parameters.items()}
     staged = folder / f".adapter_model.{os.getpid()}.tmp"
     try:
-        save_tensors(tensors, staged, metadata={"format": "pt"})
+        save_tensors({name: v.contiguous() for name, v in tensors.items()}, staged, metadata={"format": "pt"})
         staged.replace(folder / "adapter_model.safetensors")
     except OSError as error:
         raise disk_error(error, folder / "adapter_model.safetensors") from error
@@ -39,10 +53,10 @@ def write_peft(adapter: Adapter, base_name: str, folder: Path) -> None:
             "peft_type": "LORA",
             "task_type": "CAUSAL_LM",
             "base_model_name_or_path": base_name,
-            "r": adapter.config.rank,
-            "lora_alpha": adapter.config.alpha,
-            "lora_dropout": adapter.config.dropout,
-            "target_modules": sorted(adapter.modules),
+            "r": lora.rank,
+            "lora_alpha": lora.alpha,
+            "lora_dropout": lora.dropout,
+            "target_modules": sorted(modules),
             "bias": "none",
             "fan_in_fan_out": False,
             "inference_mode": True,

@@ -59,9 +59,9 @@ class TransformersEngine:
         if recompute:
             _recompute(self._blocks)
         self._model, self._dropouts = _adapted(base, names, config)
-        self._parameters = {
-            name.replace(f".{_ADAPTER}.", "."): p for name, p in self._model.named_parameters() if p.requires_grad
-        }
+        trained = {name: p for name, p in self._model.named_parameters() if p.requires_grad}
+        self._parameters = {name.replace(f".{_ADAPTER}.", "."): p for name, p in trained.items()}
+        assert len(self._parameters) == 2 * len(names)
         _initialize(self._parameters, config.seed)
         self._optimizer = AdapterOptimizer(self._parameters, config)
 
@@ -131,6 +131,11 @@ class TransformersEngine:
             logits_LV = logits_LV[row.source_L]
         each_L = F.cross_entropy(logits_LV.float(), row.labels_L, reduction="none")
         return (each_L * row.weights_L).sum()
+
+
+def parameter_name(module: str, side: str) -> str:
+    """The name of a LoRA tensor in `peft`'s file format; `module`: its full name in the model."""
+    return f"base_model.model.{module}.lora_{side}.weight"
 
 
 class SeededDropout(nn.Module):
