@@ -50,10 +50,11 @@ def run_curate(run: Run, out: Path, fingerprint: str, reporter: Reporter) -> Bas
 
 
 def run_plan(run: Run, out: Path, fingerprint: str, reporter: Reporter) -> BaseModel:
+    from journeyman.models.opening import sizes_of
     from journeyman.stages.plan import plan
 
     dataset = run.result("curate", DatasetManifest)
-    return plan(dataset, run.config, run.bases, run.base_sha256, run.base.geometry, out, reporter)
+    return plan(dataset, run.config, run.bases, run.base_sha256, sizes_of(run.base), out, reporter)
 
 
 def run_train(run: Run, out: Path, fingerprint: str, reporter: Reporter) -> BaseModel:

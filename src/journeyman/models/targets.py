@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from journeyman.models.families import MODULES, fused_into
 
+
 def adapted_names(linear: Sequence[str], targets: Sequence[str]) -> list[str]:
     """The modules to adapt, in the order of the model.
 
@@ -20,7 +21,18 @@ def adapted_names(linear: Sequence[str], targets: Sequence[str]) -> list[str]:
     """
     wanted = {*targets, *(fused_into(target) for target in targets)}
     named = [name for name in linear if name.rpartition(".")[2] in wanted]
-    return list(linear) if set(targets) == set(MODULES) or not named else named
+    return list(linear) if means_all(targets) or not named else named
+
+
+def means_all(targets: Sequence[str]) -> bool:
+    """Whether the targets stand for every linear layer of a block."""
+    return set(targets) == set(MODULES)
+
+
+def missing_targets(linear: Sequence[str], targets: Sequence[str]) -> list[str]:
+    """The targets that are no layer of the model, nor part of one."""
+    there = set(short_names(linear))
+    return [target for target in targets if not {target, fused_into(target)} & there]
 
 
 def short_names(names: Sequence[str]) -> list[str]:

@@ -7,9 +7,8 @@ run: nothing from the folder, and nothing from the hub.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,50 +17,14 @@ from torch import nn
 
 from journeyman.errors import InputError
 from journeyman.foreign import plain
-from journeyman.models.targets import adapted_names, short_names
+from journeyman.models.sizes import ModelSizes
+from journeyman.models.targets import short_names
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
 
 INSTALL = "Run: pip install 'journeyman[transformers]'"
 _EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts")
-
-
-@dataclass(frozen=True)
-class ModelSizes:
-    """The sizes.Sizes of an architecture that only `transformers` computes.
-
-    Attributes:
-        architecture: the name of the class in `transformers`.
-        ffn: the widest output of a linear layer.
-        cache_width: elements of keys and values that the engine keeps for a token, in all layers.
-        kept_width: elements that the linear layers of all blocks read and make for a token.
-        linear: full name of each linear layer that an adapter may change → (out_features, in_features).
-        others: the last parts of the names of all other modules.
-        engine_architecture: what the engine calls it (`general.architecture` in GGUF).
-    """
-
-    architecture: str
-    parameters: int
-    linear_parameters: int
-    layers: int
-    hidden: int
-    vocab: int
-    context: int
-    ffn: int
-    cache_width: int
-    kept_width: int
-    linear: Mapping[str, tuple[int, int]]
-    others: frozenset[str]
-    engine_architecture: str
-
-    def adapted_shapes(self, targets: Sequence[str]) -> Sequence[tuple[int, int]]:
-        return [self.linear[name] for name in adapted_names(list(self.linear), targets)]
-
-    def unambiguous(self, names: Sequence[str]) -> list[str]:
-        """The last parts of the modules' names if no other module ends in one of them, otherwise their full names."""
-        short, rest = short_names(names), set(self.linear) - set(names)
-        return short if not set(short) & {*self.others, *short_names(list(rest))} else list(names)
 
 
 def require_library() -> None:
@@ -179,6 +142,7 @@ def _sizes_of(model: PreTrainedModel) -> ModelSizes:
         ffn=max((rows for rows, _ in linear.values()), default=config.hidden_size),
         cache_width=2 * config.num_hidden_layers * heads * head_dim,
         kept_width=sum(rows + columns for rows, columns in linear.values()),
+        stored_scores=0 if config._attn_implementation == "sdpa" else config.num_attention_heads,
         linear=linear,
         others=frozenset(short_names([n for n, _ in model.named_modules() if n not in linear])),
     )

@@ -144,7 +144,7 @@ def _renderer(path: Path | None) -> tuple[Renderer | None, str, int]:
         return None, "", _SPARE_CONTEXT
     try:
         base = open_base(path)
-        return Renderer(base), path.name, base.geometry.context
+        return Renderer(base), path.name, sizes_of(base).context
     except InputError:  # reported by the stage that needs the base
         return None, "", _SPARE_CONTEXT
 

@@ -9,15 +9,16 @@ from typing import get_args
 
 from journeyman.artifacts import write_atomic
 from journeyman.config import Config, RoleConfig, TrainConfig
-from journeyman.errors import NoGo
+from journeyman.errors import InputError, NoGo
 from journeyman.foreign import markdown, named
 from journeyman.manifests import CheckRule, DatasetManifest, PlanManifest, Rules
 from journeyman.model_files import size_of_model
-from journeyman.models.geometry import Geometry
+from journeyman.models.sizes import ModelSizes, Sizes
+from journeyman.models.targets import adapted_names, means_all, missing_targets, short_names
 from journeyman.protocols import Reporter
 from journeyman.reasons import Reason, ReasonRecord, planning
 from journeyman.sizing.duration import training_seconds
-from journeyman.sizing.memory import MemoryWay, TrainingSize, serving_bytes, training_bytes
+from journeyman.sizing.memory import MemoryWay, TrainingSize, serving_bytes, training_bytes, ways_of
 from journeyman.sizing.parameters import lora_parameters
 from journeyman.stats.rates import power, rows_needed, wilson
 from journeyman.training.batches import PACK_TOKENS, steps_per_epoch
@@ -38,7 +39,7 @@ def plan(
     config: Config,
     bases: Sequence[Path],
     base_sha256: str,
-    geometry: Geometry,
+    sizes: Sizes,
     out: Path,
     reporter: Reporter,
 ) -> PlanManifest:
@@ -53,20 +54,20 @@ def plan(
     use_threads(train.threads)
     dtype = compute_dtype(train.precision)
     rows = sum(split.train for split in dataset.splits.values())
-    trainable = lora_parameters(geometry, train.lora.rank, train.lora.targets)
+    trainable = lora_parameters(sizes, train.lora.rank, train.lora.targets)
     of_runs = [rows] if train.adapters == "shared" else [split.train for split in dataset.splits.values()]
     per_epoch = sum(steps_per_epoch(count, train.rows_per_step) for count in of_runs)
     tokens = dataset.train_tokens * train.epochs
     gflops = matrix_gflops(dtype)
-    size = TrainingSize(geometry, trainable, dtype.itemsize, dataset.longest_row_tokens)
+    size = TrainingSize(sizes, trainable, dtype.itemsize, dataset.longest_row_tokens)
     prompt_tokens = dataset.lengths.mean_prompt if dataset.lengths is not None else 0.0
     step_tokens = tokens // max(1, per_epoch * train.epochs)
     chosen = choose_memory(size, train, step_tokens, prompt_tokens)
     seconds = training_seconds(
-        geometry.linear_parameters, geometry.hidden, tokens, step_tokens, gflops, recompute=chosen.way != "keep"
+        sizes.linear_parameters, sizes.hidden, tokens, step_tokens, gflops, recompute=chosen.way != "keep"
     )
     serving = max(
-        serving_bytes(size_of_model(one), geometry, trainable, config.evaluate.context * config.evaluate.parallel)
+        serving_bytes(size_of_model(one), sizes, trainable, config.evaluate.context * config.evaluate.parallel)
         for one in bases
     )
     rules = _rules(dataset, config, bases)
@@ -74,7 +75,7 @@ def plan(
     made = PlanManifest(
         base_path=str(base),
         base_sha256=base_sha256,
-        base_parameters=geometry.parameters,
+        base_parameters=sizes.parameters,
         trainable_parameters=trainable,
         steps_per_epoch=per_epoch,
         total_steps=per_epoch * train.epochs,
@@ -94,7 +95,7 @@ def plan(
             for role, split in dataset.splits.items()
         },
         power_rate=power_rate,
-        warnings=_warnings(dataset, config, per_epoch * train.epochs, geometry, rules.role_confidence),
+        warnings=_warnings(dataset, config, per_epoch * train.epochs, sizes, rules.role_confidence),
     )
     write_atomic(out / "plan.md", plan_text(made, config).encode())
     reporter.advance(1)
@@ -120,10 +121,17 @@ def choose_memory(size: TrainingSize, train: TrainConfig, step_tokens: int, prom
             once for more rows.
 
     Raises:
+        InputError: the base cannot be trained in the mode of `train.memory`.
         NoGo: none fits; training would run out of memory.
     """
     limit = int(train.max_memory_gb * 1e9) if train.max_memory_gb else int(_FREE_SHARE * free_memory_bytes())
-    ways: Sequence[MemoryWay] = get_args(MemoryWay) if train.memory == "auto" else (train.memory,)
+    ways: Sequence[MemoryWay] = ways_of(size.sizes) if train.memory == "auto" else (train.memory,)
+    if train.memory != "auto" and train.memory not in ways_of(size.sizes):
+        raise InputError(
+            f"train.memory = {train.memory!r} is not available for this base: transformers, which trains it, needs all "
+            "weights in memory",
+            "Set train.memory = 'auto'",
+        )
     packs = [PACK_TOKENS] if train.pack_tokens is None else [train.pack_tokens]
     if train.pack_tokens is None and prompt_tokens >= _LONG_PROMPT:
         packs = [PACK_TOKENS * times for times in (4, 2, 1) if PACK_TOKENS * times <= max(PACK_TOKENS, step_tokens)]
@@ -184,9 +192,9 @@ def _rule_text(rule: CheckRule) -> str:
 
 
 def _warnings(
-    dataset: DatasetManifest, config: Config, steps: int, geometry: Geometry, confidence: float
+    dataset: DatasetManifest, config: Config, steps: int, sizes: Sizes, confidence: float
 ) -> list[ReasonRecord]:
-    warnings: list[Reason] = []
+    warnings: list[Reason] = _notes_of(sizes, config.train)
     train, decide = config.train, config.decide
     if train.warmup_steps >= steps:
         warnings.append(planning.WarmupNeverEnds(train.warmup_steps, steps, train.learning_rate))
@@ -194,14 +202,26 @@ def _warnings(
     if unknown:
         known = ", ".join(sorted(dataset.splits))
         warnings.append(planning.RoleWithoutRows(unknown[0], known))
-    if dataset.longest_row_tokens > geometry.context:
-        warnings.append(planning.OverContext(dataset.longest_row_tokens, geometry.context))
+    if dataset.longest_row_tokens > sizes.context:
+        warnings.append(planning.OverContext(dataset.longest_row_tokens, sizes.context))
     for role, split in dataset.splits.items():
         rows = split.effective_test
         if not rows or wilson(rows, rows, confidence)[0] < decide.min_success:
             needed = rows_needed(1.0, decide.min_success, confidence)
             warnings.append(planning.TooFewTestRows(role, split.test, rows, decide.min_success, needed))
     return [*dataset.notes, *(warning.record() for warning in warnings)]
+
+
+def _notes_of(sizes: Sizes, train: TrainConfig) -> list[Reason]:
+    """What is different if the base is not trained by our own decoder."""
+    if not isinstance(sizes, ModelSizes):
+        return []
+    names = adapted_names(list(sizes.linear), train.lora.targets)
+    missing = missing_targets(list(sizes.linear), train.lora.targets)
+    notes: list[Reason] = [planning.TrainedByTransformers(sizes.architecture, ", ".join(short_names(names)))]
+    if missing and not means_all(train.lora.targets):
+        notes.append(planning.TargetsNotThere(sizes.architecture, ", ".join(missing)))
+    return notes
 
 
 def plan_text(plan: PlanManifest, config: Config) -> str:

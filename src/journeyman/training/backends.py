@@ -16,8 +16,8 @@ from journeyman.errors import InputError
 from journeyman.models.base import Base
 from journeyman.models.llama_converter import convert_adapter, elements_of_b
 from journeyman.models.opening import sizes_of
+from journeyman.models.sizes import ModelSizes
 from journeyman.models.targets import adapted_names
-from journeyman.models.transformers_model import ModelSizes
 from journeyman.models.weights import load_decoder
 from journeyman.sizing.memory import MemoryWay
 from journeyman.training.cpu import CpuEngine

@@ -23,9 +23,9 @@ from torch.utils.checkpoint import checkpoint
 from journeyman.config import TrainConfig
 from journeyman.errors import InputError
 from journeyman.models.linear import Dropout
-from journeyman.models.sizes import Sizes
+from journeyman.models.sizes import ModelSizes, Sizes
 from journeyman.models.targets import adapted_names
-from journeyman.models.transformers_model import ModelSizes, blocks_of, load_model
+from journeyman.models.transformers_model import blocks_of, load_model
 from journeyman.training.batches import Pack
 from journeyman.training.engine import Heard, KeyedPack, LossSum
 from journeyman.training.optimizer import AdapterOptimizer
