@@ -34,7 +34,7 @@ class InMemory:
 
     def __init__(self, like: GgufFile, data: TokenizerData | None = None) -> None:
         self.path, self.sha256, self.geometry = Path("elsewhere"), "0" * 64, like.geometry
-        self.tokenizer = data or like.tokenizer
+        self.tokenizer, self.interleaved = data or like.tokenizer, like.interleaved
         self._arrays = {name: like.tensor(name) for name in like.tensors}
 
     def shape(self, name: str) -> tuple[int, ...]:

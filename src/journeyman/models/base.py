@@ -54,7 +54,7 @@ class TokenizerData:
 
 
 class Base(Protocol):
-    """A base model, opened for reading. Tensors have the names and the layout of GGUF (`blk.0.attn_q.weight`)."""
+    """A base model, opened for reading. Tensors have the names and the values of GGUF (`blk.0.attn_q.weight`)."""
 
     @property
     def path(self) -> Path:
@@ -71,6 +71,10 @@ class Base(Protocol):
     @property
     def tokenizer(self) -> TokenizerData:
         """Its vocabulary and chat template."""
+
+    @property
+    def interleaved(self) -> bool:
+        """True if the rows of q and k lie as rotary pairs, as GGUF has them in some families; otherwise as halves."""
 
     def shape(self, name: str) -> tuple[int, ...]:
         """A tensor's shape, (out_features, in_features) for a matrix; raises InputError if there is no such tensor."""

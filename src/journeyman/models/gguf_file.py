@@ -90,6 +90,10 @@ class GgufFile:
         return geometry_of(self)
 
     @property
+    def interleaved(self) -> bool:
+        return self.geometry.family.rotates_pairs
+
+    @property
     def tokenizer(self) -> TokenizerData:
         found = self.metadata.get
         split = found("tokenizer.ggml.pre", "gpt-2")

@@ -24,6 +24,7 @@ from journeyman.models.base import Base
 from journeyman.models.caches import find_in_caches, name_of
 from journeyman.models.finding import SET_BASE, only_model, settled
 from journeyman.models.gguf_file import GgufFile
+from journeyman.models.hf_folder import HfFolder
 from journeyman.models.ollama import PREFIX as OLLAMA
 from journeyman.models.ollama import find_in_ollama
 
@@ -62,7 +63,7 @@ def open_base(path: Path) -> Base:
     Raises:
         InputError: the file does not exist or cannot be read.
     """
-    return GgufFile(path)
+    return HfFolder(path) if path.is_dir() else GgufFile(path)
 
 
 def same_geometry(path: Path, base: Base) -> Path:

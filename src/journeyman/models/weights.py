@@ -122,12 +122,15 @@ def _load_layer(file: Base, geometry: Geometry, index: int, dtype: torch.dtype) 
     def read(name: str) -> Tensor:
         return _read(file, f"blk.{index}.{name}", dtype)
 
+    def read_rows(name: str, module: str) -> Tensor:
+        return to_half_split(read(name), module, geometry) if file.interleaved else read(name)
+
     linear, bias = {}, {}
     for module in geometry.modules:
         name = gguf_name(module)
-        linear[module] = to_half_split(read(f"{name}.weight"), module, geometry)
+        linear[module] = read_rows(f"{name}.weight", module)
         if module in geometry.biases:
-            bias[module] = to_half_split(read(f"{name}.bias"), module, geometry)
+            bias[module] = read_rows(f"{name}.bias", module)
     norms = {ours: read(f"{name}.weight") for ours, name in geometry.family.norms.items()}
     if geometry.family.qk_norm != "none":
         norms |= {"q_norm": read("attn_q_norm.weight"), "k_norm": read("attn_k_norm.weight")}
