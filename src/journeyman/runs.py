@@ -108,10 +108,13 @@ class Run:
     @cached_property
     def base(self) -> Base:
         """The opened base model."""
-        from journeyman.models.opening import open_base
+        from journeyman.models.opening import open_base, sizes_of
+        from journeyman.models.sizes import ModelSizes
 
         base = open_base(self._base_path())
-        _ = base.geometry  # refuses a base that cannot be trained before any work is done
+        sizes = sizes_of(base)  # refuses a base that cannot be trained before any work is done
+        if isinstance(sizes, ModelSizes):
+            _refuse_unservable(base.path, sizes.engine_architecture)
         return base
 
     def _base_path(self) -> Path:
@@ -158,6 +161,16 @@ class Run:
         from journeyman.sources.files import log_sources
 
         return log_sources(self.root, [STDIN_FILE if name == STDIN else name for name in self.config.data.sources])
+
+
+def _refuse_unservable(base: Path, architecture: str) -> None:
+    from journeyman.inference.engines import engine_knows
+
+    if not engine_knows(architecture):
+        raise InputError(
+            f"{base}: the installed engine cannot serve its architecture ({architecture})",
+            "Install a newer xllamacpp, or use another base",
+        )
 
 
 def place_of(stage: str) -> Place:

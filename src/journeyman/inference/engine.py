@@ -1,9 +1,10 @@
 """The engine process: llama.cpp's server (xllamacpp) with a base and its adapters, on a loopback port.
 
 Run as `python -m journeyman.inference.engine`, with the settings as one JSON line on standard input. With the argument
-`identity`, it only prints its identity; with `refusal`, why it does not load a file. When its input closes, or its parent is no longer the process named in the
-settings, it exits at once: so it never outlives its parent, and the server's destructor, which can hang, is never
-called. The server's permissive defaults (any origin, web page, slots) are turned off.
+`identity`, it only prints its identity; with `refusal`, why it does not load a file. When its input closes, or its
+parent is no longer the process named in the settings, it exits at once: so it never outlives its parent, and the
+server's destructor, which can hang, is never called. The server's permissive
+defaults (any origin, web page, slots) are turned off.
 """
 
 from __future__ import annotations

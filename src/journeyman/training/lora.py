@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
@@ -64,7 +65,7 @@ class Adapter:
         a_RI, b_OR = (self.parameters[parameter_name(layer, module, side)] for side in "AB")
         return LoraPair(a_RI, b_OR, self.config.alpha / self.config.rank, dropout)
 
-    def load(self, tensors: dict[str, Tensor]) -> None:
+    def load(self, tensors: Mapping[str, Tensor]) -> None:
         """Copies values into the adapter; names and shapes must match."""
         load_values(self.parameters, tensors)
 

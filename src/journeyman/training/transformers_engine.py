@@ -147,7 +147,8 @@ class SeededDropout(nn.Module):
 
     def __init__(self, share: float, seed: int, name: str) -> None:
         super().__init__()
-        self.share, self.name, self.key = share, f"{seed}/{name}", None  # type: str | None
+        self.share, self.name = share, f"{seed}/{name}"
+        self.key: str | None = None
 
     def forward(self, x: Tensor) -> Tensor:
         if self.key is None:
@@ -232,9 +233,7 @@ def _recompute(blocks: Sequence[nn.Module]) -> None:
 def _refuse_unused(base: Any, names: Sequence[str], folder: Path) -> None:
     """Refuses layers whose weights the model reads without calling them: an adapter would change nothing there."""
     called: set[str] = set()
-    hooks = [
-        base.get_submodule(name).register_forward_hook(lambda *_, name=name: called.add(name)) for name in names
-    ]
+    hooks = [base.get_submodule(name).register_forward_hook(lambda *_, name=name: called.add(name)) for name in names]
     base(input_ids=torch.zeros(1, 2, dtype=torch.int64), use_cache=False)
     for hook in hooks:
         hook.remove()
