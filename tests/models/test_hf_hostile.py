@@ -155,7 +155,7 @@ REFUSED: dict[str, tuple[Change, str]] = {
     "half a layer": (config(num_hidden_layers=1.5), "num_hidden_layers is 1.5, not a positive integer"),
     "a billion layers": (config(num_hidden_layers=10**9), "1000000000 layers in"),
     "a billion layers, some without rotary": (
-        config(model_type="smollm3", architectures=["SmolLM3ForCausalLM"], num_hidden_layers=10**9), "1000000000 layers",
+        config(model_type="smollm3", architectures=["SmolLM3ForCausalLM"], num_hidden_layers=10**9), "1000000000 lay",
     ),
     "a head of a billion": (config(head_dim=10**9), "head_dim is 1000000000, more than"),
     "more layers": (config(num_hidden_layers=5), "'model.layers.4.input_layernorm.weight' is missing"),

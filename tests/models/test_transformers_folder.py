@@ -110,7 +110,10 @@ CONFIGS: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "a newer kind": ({"model_type": "own", "architectures": ["OwnForCausalLM"]}, "unknown to transformers"),
     "an encoder": ({"model_type": "bert", "architectures": ["BertForMaskedLM"]}, "not a model that continues a text"),
-    "a translator": ({"model_type": "t5", "architectures": ["T5ForConditionalGeneration"]}, "not a model that continues"),
+    "a translator": (
+        {"model_type": "t5", "architectures": ["T5ForConditionalGeneration"]},
+        "not a model that continues",
+    ),
     "a classifier": ({"architectures": ["StableLmForSequenceClassification"]}, "not a model that continues a text"),
     "the bare decoder": ({"architectures": ["StableLmModel"]}, "not a model that continues a text"),
     "pictures only": ({"model_type": "vit", "architectures": ["ViTModel"]}, "not a model that continues a text"),

@@ -111,5 +111,5 @@ def test_a_converter_that_fails_is_known_before_training(tmp_path: Path) -> None
     sizes = sizes_of(base)
     values = json.loads((base.path / "config.json").read_text())
     (base.path / "config.json").write_text(json.dumps({**values, "architectures": ["FalconMambaForCausalLM"]}))
-    with pytest.raises(InputError, match="llama.cpp's converter failed: "):
+    with pytest.raises(InputError, match=r"llama\.cpp.s converter failed: "):
         TransformersBackend(base.path, sizes, CONFIG, "keep")  # type: ignore[arg-type]

@@ -15,8 +15,8 @@ from typing import Any, Literal, NoReturn, TypeGuard
 
 from journeyman.errors import InputError
 from journeyman.foreign import plain
+from journeyman.model_files import CONFIG
 
-CONFIG = "config.json"
 _MOST_BYTES = 4 << 20
 _MOST = 1 << 31
 _TIES = "tie_word_embeddings"
@@ -76,6 +76,10 @@ _QWEN = {
     "use_sliding_window": False, "sliding_window": 4096, "max_window_layers": 28,
 }  # fmt: skip
 _MISTRAL = {"intermediate_size": 14336, "num_key_value_heads": 8}
+_MINISTRAL_ROTARY = {
+    "rope_type": "yarn", "rope_theta": 1e6, "factor": 16.0, "original_max_position_embeddings": 16384,
+    "beta_fast": 32.0, "beta_slow": 1.0, "mscale_all_dim": 1.0, "mscale": 1.0, "llama_4_scaling_beta": 0.1,
+}  # fmt: skip
 _GELU = ("hidden_activation", "gelu_pytorch_tanh")
 MODEL_TYPES: Mapping[str, ModelType] = {
     "llama": ModelType("llama", "LlamaForCausalLM", _llama_like()),
@@ -87,7 +91,7 @@ MODEL_TYPES: Mapping[str, ModelType] = {
         "mistral3", "Ministral3ForCausalLM",
         _llama_like(
             **_MISTRAL, vocab_size=131072, num_hidden_layers=34, head_dim=128, max_position_embeddings=262144,
-            rms_norm_eps=1e-5,
+            rms_norm_eps=1e-5, rope_parameters=_MINISTRAL_ROTARY,
         ),
         windows="all layers",
     ),

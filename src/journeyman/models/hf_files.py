@@ -7,20 +7,15 @@ from pathlib import Path
 
 from journeyman.errors import InputError
 from journeyman.foreign import plain
-from journeyman.models.hf_config import CONFIG, read_object
+from journeyman.model_files import CONFIG, INDEX, WEIGHTS
+from journeyman.models.hf_config import read_object
 from journeyman.models.safetensors_file import StoredTensor, read_header
 
-WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 _MOST_SHARDS = 10_000
 _MOST_NAMED = 3
 _AGAIN = "Download or copy all files of the model again, into one folder"
 _PICKLED = (".bin", ".pt", ".pth", ".ckpt")
 _OTHER_FORMATS = {".onnx": "ONNX", ".h5": "TensorFlow", ".msgpack": "Flax", ".tflite": "TensorFlow Lite"}
-
-
-def is_hf_folder(folder: Path) -> bool:
-    """True if the folder holds, or was meant to hold, a model in Hugging Face's format."""
-    return folder.is_dir() and (folder / CONFIG).is_file()
 
 
 def read_tensors(folder: Path) -> dict[str, StoredTensor]:

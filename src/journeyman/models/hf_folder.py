@@ -15,11 +15,11 @@ import numpy as np
 
 from journeyman.errors import InputError
 from journeyman.foreign import plain
-from journeyman.model_files import hash_of_model
+from journeyman.model_files import CONFIG, hash_of_model
 from journeyman.models.base import BaseRef, TokenizerData
 from journeyman.models.families import FAMILIES, gguf_name
 from journeyman.models.geometry import Geometry, tensor_shapes
-from journeyman.models.hf_config import CONFIG, read_config
+from journeyman.models.hf_config import read_config
 from journeyman.models.hf_files import read_tensors
 from journeyman.models.hf_geometry import geometry_of
 from journeyman.models.hf_names import EMBEDDING, HEAD, hf_name, is_left_out, without_pictures

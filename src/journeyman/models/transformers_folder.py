@@ -13,10 +13,10 @@ from typing import Any, NoReturn
 
 from journeyman.errors import InputError
 from journeyman.foreign import plain
-from journeyman.model_files import hash_of_model
+from journeyman.model_files import CONFIG, hash_of_model
 from journeyman.models.base import BaseRef, TokenizerData
 from journeyman.models.geometry import Geometry
-from journeyman.models.hf_config import CONFIG, MODEL_TYPES, TEXT_CONFIG, read_object
+from journeyman.models.hf_config import MODEL_TYPES, TEXT_CONFIG, read_object
 from journeyman.models.hf_files import read_tensors
 from journeyman.models.hf_tokenizer import tokenizer_of_folder
 from journeyman.models.hf_values import Values
