@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 
+from conftest import StopsAfter
 from journeyman.config import TrainConfig
 from journeyman.errors import InputError, Interrupted
 from journeyman.models.hf_folder import HfFolder
@@ -182,20 +183,6 @@ def test_dropout_depends_on_the_packs_key_alone_and_evaluation_has_none(stablelm
     assert first == same and len({first, later, without}) == 3
 
 
-class _Stops(SilentReporter):
-    """Asks to stop after a number of progress reports."""
-
-    def __init__(self, after: int) -> None:
-        self._left = after
-
-    def advance(self, done: float, note: str = "") -> None:
-        self._left -= 1
-
-    @property
-    def stop_requested(self) -> bool:
-        return self._left <= 0
-
-
 def _job(folder: Path) -> TrainingJob:
     return TrainingJob(_rows(), _rows(3), DROPOUT, "f", folder / "checkpoints", pack_tokens=80)
 
@@ -204,7 +191,7 @@ def test_stopped_training_goes_on_bit_for_bit(stablelm: Path, tmp_path: Path) ->
     whole = Trainer(_job(tmp_path / "whole"), _engine(stablelm, DROPOUT), SilentReporter())
     wanted, stops = whole.run(), 0
     while True:
-        trainer = Trainer(_job(tmp_path / "parts"), _engine(stablelm, DROPOUT), _Stops(40))
+        trainer = Trainer(_job(tmp_path / "parts"), _engine(stablelm, DROPOUT), StopsAfter(40))
         try:
             state = trainer.run()
             break

@@ -58,7 +58,7 @@ def geometry_of(file: GgufFile) -> Geometry:
     if family is None:
         raise InputError(
             f"{file.path}: architecture {plain(architecture, 40)!r} is not supported",
-            f"Use a base model of one of these: {', '.join(FAMILIES)}",
+            f"Set base.model to the model's Hugging Face folder, or use a GGUF file of one of these: {', '.join(FAMILIES)}",
         )
     _refuse_unsupported(file, architecture)
     for key, kind in _OTHER_KINDS.items():
