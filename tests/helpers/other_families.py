@@ -27,8 +27,8 @@ OTHERS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "starcoder2": ("Starcoder2", {"rope_parameters": ROTARY, "sliding_window": None}),
     # attention and a state space in every layer
     "falcon_h1": ("FalconH1", {
-        "rope_parameters": ROTARY, "head_dim": 8, "mamba_d_ssm": 64, "mamba_n_heads": 8, "mamba_d_head": 8, "mamba_n_groups": 1,
-        "mamba_d_state": 16, "mamba_chunk_size": 16, "ssm_multipliers": [0.5, 1.5, 0.7, 1.2, 0.9],
+        "rope_parameters": ROTARY, "head_dim": 8, "mamba_d_ssm": 64, "mamba_n_heads": 8, "mamba_d_head": 8,
+        "mamba_n_groups": 1, "mamba_d_state": 16, "mamba_chunk_size": 16, "ssm_multipliers": [0.5, 1.5, 0.7, 1.2, 0.9],
         "attention_out_multiplier": 0.8, "key_multiplier": 0.7, "mlp_multipliers": [0.8, 1.1],
         "embedding_multiplier": 2.0, "lm_head_multiplier": 0.5,
     }),

@@ -58,7 +58,8 @@ def geometry_of(file: GgufFile) -> Geometry:
     if family is None:
         raise InputError(
             f"{file.path}: architecture {plain(architecture, 40)!r} is not supported",
-            f"Set base.model to the model's Hugging Face folder, or use a GGUF file of one of these: {', '.join(FAMILIES)}",
+            "Set base.model to the Hugging Face folder of this model, which transformers may train, or to a GGUF file "
+            f"of one of these: {', '.join(FAMILIES)}",
         )
     _refuse_unsupported(file, architecture)
     for key, kind in _OTHER_KINDS.items():
