@@ -227,12 +227,21 @@ class Rules(Manifest):
         validation_alias=AliasChoices("regression_margin", "probe_margin"),
         description="share of a part of the regression suite that tuning may cost",
     )
-    files: list[str] = Field(description="files of the base that may ship; the first is used in training")
+    files: list[str] = Field(description="names of the base's files that may ship")
     checks: dict[str, CheckRule] = Field(description="role → how its answers are scored")
 
 
+class PlannedFile(Manifest):
+    """A file of the base that may ship, before it is evaluated."""
+
+    path: str
+    sha256: str
+    size_gb: float = Field(description="10^9 bytes")
+    made_by: str = Field("", description="what converted it from the base's folder; '' if it was given")
+
+
 class PlanManifest(Manifest):
-    base_path: str
+    base_path: str = Field(description="what is trained on: a file, or a Hugging Face folder")
     base_sha256: str
     base_parameters: int
     trainable_parameters: int
@@ -242,6 +251,7 @@ class PlanManifest(Manifest):
     total_tokens: int
     precision: str
     matrix_gflops: float = Field(description="this machine's measured rate in the chosen precision")
+    served: list[PlannedFile] = Field([], description="what may ship; the first file also answers without an adapter")
     memory: Literal["keep", "recompute", "stream"] = Field(description="memory mode of training: see train.memory")
     pack_tokens: int = Field(description="tokens computed at once")
     group_tokens: int = Field(description="tokens whose gradients are computed at once")

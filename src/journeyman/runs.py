@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from pydantic import BaseModel
 
-from journeyman.artifacts import MANIFEST, expanded
+from journeyman.artifacts import MANIFEST
 from journeyman.config import Config
 from journeyman.errors import InputError, UsageError
 from journeyman.lineage import check_files, read_manifest, refuse_link
@@ -159,12 +159,18 @@ class Run:
         return self.base.sha256
 
     @cached_property
-    def bases(self) -> list[Path]:
-        """The base's files that may ship: the one used in training, then evaluate.quantizations."""
-        from journeyman.models.opening import same_geometry
+    def served(self) -> list[Path]:
+        """The GGUF files of the base that may ship; the first one also answers without an adapter."""
+        return self._served(None)
 
-        others = [self.root / expanded(name) for name in self.config.evaluate.quantizations]
-        return [self.base.path, *(same_geometry(path, self.base) for path in others)]
+    def make_served(self, reporter: Reporter) -> None:
+        """Downloads or makes the files that may ship and are not on this machine; raises as served_files does."""
+        self._served(reporter)
+
+    def _served(self, reporter: Reporter | None) -> list[Path]:
+        from journeyman.models.served import served_files
+
+        return served_files(self.base, self.config.evaluate.quantizations, self.root, reporter)
 
     @cached_property
     def renderer(self) -> Renderer:

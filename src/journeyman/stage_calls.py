@@ -50,11 +50,13 @@ def run_curate(run: Run, out: Path, fingerprint: str, reporter: Reporter) -> Bas
 
 
 def run_plan(run: Run, out: Path, fingerprint: str, reporter: Reporter) -> BaseModel:
+    from journeyman.inference.servable import planned_files
     from journeyman.models.opening import sizes_of
     from journeyman.stages.plan import plan
 
-    dataset = run.result("curate", DatasetManifest)
-    return plan(dataset, run.config, run.bases, run.base_sha256, sizes_of(run.base), out, reporter)
+    dataset, rows = run.result("curate", DatasetManifest), run.file("curate", "train.jsonl")
+    served = planned_files(run.base, run.served, rows, run.renderer, run.config.evaluate, reporter)
+    return plan(dataset, run.config, run.base.path, served, run.base_sha256, sizes_of(run.base), out, reporter)
 
 
 def run_train(run: Run, out: Path, fingerprint: str, reporter: Reporter) -> BaseModel:
@@ -75,7 +77,7 @@ def run_evaluate(run: Run, out: Path, fingerprint: str, reporter: Reporter) -> B
         sealed=run.file("curate", SEALED),
         train_rows=run.file("curate", "train.jsonl"),
         adapters={name: run.file("train", str(Path(one.folder) / ADAPTER_FILE)) for name, one in trained.items()},
-        bases=run.bases,
+        bases=run.served,
         folder=run.root,
     )
     return evaluate(inputs, run.result("plan", PlanManifest), run.config.evaluate, run.renderer, out, reporter)
@@ -124,7 +126,7 @@ def refuse_fewer_looks(run: Run) -> None:
 
 def _file_that_ships(run: Run, evaluated: ServedFile) -> Path:
     """The base's file that was evaluated, at its current place."""
-    found = find_by_hash(evaluated.sha256, [*run.bases, *beside(run.root, Path(evaluated.path))])
+    found = find_by_hash(evaluated.sha256, [*run.served, *beside(run.root, Path(evaluated.path))])
     if found is None:
         raise InputError(
             f"{evaluated.path}: the file that was evaluated (SHA-256 {evaluated.sha256[:12]}…) is no longer there",

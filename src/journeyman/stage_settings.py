@@ -87,7 +87,8 @@ def _role_settings(run: Run, *names: str) -> Settings:
 
 
 def _files_that_may_ship(run: Run) -> Settings:
-    return {f"quantization {path.name}": hash_of_model(path) for path in run.bases[1:]}
+    others = run.served[1:] if run.served[0] == run.base.path else run.served
+    return {f"quantization {path.name}": hash_of_model(path) for path in others}
 
 
 def _checks_of_data(run: Run) -> Settings:

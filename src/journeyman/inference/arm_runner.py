@@ -9,7 +9,7 @@ from pathlib import Path
 
 from journeyman.config import EvaluateConfig
 from journeyman.engine_identity import EngineIdentity
-from journeyman.errors import EngineError, InputError, Interrupted
+from journeyman.errors import EngineError, InputError
 from journeyman.foreign import plain
 from journeyman.inference.arms import (
     arm_of_file,
@@ -23,6 +23,7 @@ from journeyman.inference.arms import (
 from journeyman.inference.dispatch import Asked, DispatchProgress, dispatch
 from journeyman.inference.endpoint import open_endpoint
 from journeyman.inference.engines import running_engine
+from journeyman.inference.prompt_proof import prove_prompts
 from journeyman.inference.response_cache import ResponseCache
 from journeyman.manifests import ServedFile
 from journeyman.model_files import hash_of_model, size_of_model
@@ -42,7 +43,8 @@ class Inputs:
         sealed: file of the held-out test set.
         train_rows: file of the training rows, the source of the few-shot arm's examples.
         adapters: 'all' or role → the adapter's file.
-        bases: the base's files that may ship; the first is the one that the adapters were trained on.
+        bases: the base's files that may ship; the first also answers without an adapter. It is the file that the
+            adapters were trained on, unless that is a folder.
         folder: the run's folder, with the response cache and the user's own checks.
     """
 
@@ -131,8 +133,8 @@ class ArmRunner:
         return gathered
 
     def _ask_file(self, base: Path, gathered: Gathered) -> None:
-        config, trained_on = self._config, self._inputs.bases[0]
-        ships = arm_of_file(base, trained_on)
+        config, first = self._config, self._inputs.bases[0]
+        ships = arm_of_file(base, first)
         if ships in gathered.files:
             raise InputError(
                 f"{base}: another file in evaluate.quantizations or base.model has the same name", "Rename one of them"
@@ -143,13 +145,13 @@ class ArmRunner:
         self._reporter.begin(f"load {base.name}", 1, "model")
         with running_engine(settings) as engine:
             gathered.note_engine(engine.engine_identity)
-            identical = self._prove_prompts(engine)
-            arms = arms_of_base(self._shown) if base == trained_on else [ships]
+            identical = prove_prompts(self._rows, self._renderer, engine, self._reporter)
+            arms = arms_of_base(self._shown) if base == first else [ships]
             asked = [question for arm in arms for question in questions(arm, self._rows, settings, config, self._shown)]
             self._reporter.begin("evaluate", self._progress.total, "answers")
             answered = self._put(asked, engine, config.parallel)
             timed = self._put(questions(ships, self._timed, settings, config, self._shown), engine, 1)
-            if base == trained_on:
+            if base == first:
                 gathered.regressions = self._ask_suite(engine)
         peak = max((one.peak_memory_bytes or 0 for one in (answered, timed)), default=0)
         gathered.arms += arms
@@ -175,23 +177,6 @@ class ArmRunner:
 
     def _put(self, asked: Sequence[Question], engine: ServingEngine, load: int) -> Asked:
         return dispatch(asked, engine, self._answers, load, self._progress)
-
-    def _prove_prompts(self, engine: ServingEngine) -> int:
-        """Verifies that the engine makes the same token ids from every prompt as training did."""
-        for row in self._rows:
-            if self._reporter.stop_requested:
-                raise Interrupted("stopped before the first answer", "Run the same command again to resume")
-            trained = self._renderer.prompt_ids(row.messages, row.tools)
-            served = engine.prompt_ids(row.messages, row.tools)
-            if trained != served:
-                place = next((i for i, (a, b) in enumerate(zip(trained, served, strict=False)) if a != b), -1)
-                raise EngineError(
-                    f"row {row.id}: training and {engine.settings.base.name} make different prompts, from token "
-                    f"{place} on: {self._renderer.decode(trained[place:][:8])!r} in training, "
-                    f"{self._renderer.decode(served[place:][:8])!r} in the engine",
-                    "Use a file of the same model; if it is, its chat template or tokenizer is not supported",
-                )
-        return len(self._rows)
 
     def _askable_suite(self) -> dict[str, tuple[list[SuiteQuestion], Reason | None]]:
         """kind → the questions that the base's chat template supports, and the reason if it supports none."""

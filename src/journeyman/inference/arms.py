@@ -14,9 +14,9 @@ from journeyman.records import BASE, FEW_SHOT, TEACHER, TUNED, Example, Message,
 from journeyman.rendering.renderer import Renderer
 
 
-def arm_of_file(base: Path, trained_on: Path) -> str:
-    """The name of the arm with the adapter on `base`: "tuned" for the file that it was trained on."""
-    return TUNED if base == trained_on else f"{TUNED}@{base.name.removesuffix('.gguf')}"
+def arm_of_file(base: Path, first: Path) -> str:
+    """The name of the arm with the adapter on `base`: "tuned" for the first of the files that may ship."""
+    return TUNED if base == first else f"{TUNED}@{base.name.removesuffix('.gguf')}"
 
 
 def questions(
@@ -111,7 +111,7 @@ def few_shot_turns(
 
 
 def arms_of_base(shown: Mapping[str, list[Message]]) -> list[str]:
-    """The arms of the file that the adapters were trained on."""
+    """The arms of the first of the files that may ship."""
     return [BASE, *([FEW_SHOT] if shown else []), TUNED]
 
 

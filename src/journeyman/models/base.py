@@ -53,6 +53,21 @@ class TokenizerData:
         return list(zip(self.tokens, self.types, strict=True))
 
 
+@dataclass(frozen=True)
+class PeftBase:
+    """The model that an adapter in peft's format belongs to.
+
+    Attributes:
+        name: a repo of the hub, a folder, or a file's name if transformers does not load it.
+        revision: the commit in the repo.
+        inside: where the decoder is in the model of transformers.
+    """
+
+    name: str
+    revision: str | None = None
+    inside: str = "model"
+
+
 class Base(Protocol):
     """A base model, opened for reading. Tensors have the names and the values of GGUF (`blk.0.attn_q.weight`)."""
 
@@ -73,6 +88,10 @@ class Base(Protocol):
         """Its vocabulary and chat template."""
 
     @property
+    def peft(self) -> PeftBase:
+        """How peft is told which model an adapter belongs to."""
+
+    @property
     def interleaved(self) -> bool:
         """True if the rows of q and k lie as rotary pairs, as GGUF has them in some families; otherwise as halves."""
 
@@ -87,6 +106,9 @@ class Base(Protocol):
 
     def rows(self, name: str, start: int, stop: int) -> NDArray[np.float32]:
         """Rows `start` to `stop` (along the last axis) of a tensor, dequantized; thread-safe."""
+
+    def bfloat16_rows(self, name: str, start: int, stop: int) -> NDArray[np.uint16] | None:
+        """The same rows as bits of bfloat16; None if that is not how the tensor is stored."""
 
     def ref(self) -> BaseRef:
         """A reference with which another process can open it."""

@@ -12,20 +12,21 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from journeyman.errors import InputError
 from journeyman.foreign import plain
 from journeyman.model_files import CONFIG, hash_of_model
-from journeyman.models.base import BaseRef, TokenizerData
+from journeyman.models.base import BaseRef, PeftBase, TokenizerData
 from journeyman.models.families import FAMILIES, gguf_name
 from journeyman.models.geometry import Geometry, tensor_shapes
 from journeyman.models.hf_config import read_config
 from journeyman.models.hf_files import read_tensors
 from journeyman.models.hf_geometry import geometry_of
-from journeyman.models.hf_names import EMBEDDING, HEAD, hf_name, is_left_out, without_pictures
+from journeyman.models.hf_names import EMBEDDING, HEAD, TEXT_MODEL, hf_name, is_left_out, name_on_hub, without_pictures
 from journeyman.models.hf_quantized import readable_tensors
 from journeyman.models.hf_tokenizer import tokenizer_of_folder
-from journeyman.models.hf_values import Computed, Readable, Shifted, Values
+from journeyman.models.hf_values import Computed, Readable, Shifted, Unquantized, Values
 
 _AGAIN = "Use a complete, unchanged checkpoint"
 _ATTENTION, _FEED_FORWARD = ("q_proj", "k_proj", "v_proj", "o_proj"), ("gate_proj", "up_proj", "down_proj")
@@ -68,6 +69,10 @@ class HfFolder:
     def ref(self) -> BaseRef:
         return BaseRef(self.path)
 
+    @property
+    def peft(self) -> PeftBase:
+        return PeftBase(*name_on_hub(self.path), inside=TEXT_MODEL if self.config.has_pictures else "model")
+
     def shape(self, name: str) -> tuple[int, ...]:
         return self._named(name).shape
 
@@ -80,6 +85,12 @@ class HfFolder:
 
     def rows(self, name: str, start: int, stop: int) -> Values:
         return self._named(name).rows(start, stop)
+
+    def bfloat16_rows(self, name: str, start: int, stop: int) -> NDArray[np.uint16] | None:
+        found = self._named(name)
+        if not isinstance(found, Unquantized) or found.storage != "BF16":
+            return None
+        return found.stored.raw_rows(start, stop)
 
     def _named(self, name: str) -> Readable:
         found = self._checked[1].get(name)

@@ -6,7 +6,9 @@ families; here each tensor has the one name that transformers gives it.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
+from pathlib import Path
 
 from journeyman.models.families import Family, gguf_name
 
@@ -16,6 +18,9 @@ _OUTSIDE = {
     "output.weight": "lm_head.weight",
 }  # fmt: skip
 _PICTURES = ("vision_tower.", "multi_modal_projector.", "model.vision_tower.", "model.multi_modal_projector.")
+TEXT_MODEL = "model.language_model"
+"""Where the model of texts is in one of texts and pictures."""
+_IN_CACHE = re.compile(r"models--([^-/][^/]*?)--([^/]+)/snapshots/([0-9a-f]{40})")
 EMBEDDING, HEAD = _OUTSIDE["token_embd.weight"], _OUTSIDE["output.weight"]
 
 
@@ -51,3 +56,9 @@ def without_pictures(names: Iterable[str]) -> dict[str, str]:
 def is_left_out(name: str) -> bool:
     """True for what old versions of transformers stored although it follows from config.json."""
     return name.endswith(".rotary_emb.inv_freq")
+
+
+def name_on_hub(folder: Path) -> tuple[str, str | None]:
+    """(repo, commit) of a folder in a cache with Hugging Face's layout; otherwise (the folder, None)."""
+    found = _IN_CACHE.fullmatch("/".join(folder.parts[-3:]))
+    return (f"{found[1]}/{found[2]}", found[3]) if found else (str(folder), None)

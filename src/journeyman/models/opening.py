@@ -7,6 +7,7 @@ It is installed without its dependencies, which are not needed for the model fil
 from __future__ import annotations
 
 import importlib.util
+import math
 import os
 import shutil
 import subprocess
@@ -96,12 +97,30 @@ def same_geometry(path: Path, base: Base) -> Path:
     remedy = "Set evaluate.quantizations to other .gguf files of the same base, relative to the config file's folder"
     if not path.is_file():
         raise InputError(f"{path}: no such file", remedy)
+    if isinstance(base, TransformersFolder):
+        _refuse_other_sizes(GgufFile(path), base, remedy)
+        return settled(path)
     here, there = (replace(one.geometry, tied_head=True) for one in (open_base(path), base))
     if here != there:
         parts = [f.name for f in fields(here) if getattr(here, f.name) != getattr(there, f.name)]
         raise InputError(f"{path}: not a file of the base {base.path.name}: different {', '.join(parts)}", remedy)
     # Its name is part of the plan's fingerprint, and earlier versions resolved every link.
     return settled(path) if split_place(path) is not None else path.resolve()
+
+
+def _refuse_other_sizes(file: GgufFile, base: TransformersFolder, remedy: str) -> None:
+    """Refuses a file of another architecture, width or number of parameters: we do not know which tensors it has."""
+    sizes, name = base.sizes, base.sizes.engine_architecture
+    head = sizes.vocab * sizes.hidden
+    count = sum(math.prod(one.shape) for one in file.tensors.values())
+    differs = {
+        "architecture": file.metadata.get("general.architecture") != name,
+        "hidden size": file.metadata.get(f"{name}.embedding_length") != sizes.hidden,
+        # The converter may store a head that is tied to the embedding, round the vocabulary up, and add constants.
+        "number of parameters": not 0.98 <= count / sizes.parameters <= 1.02 + head / sizes.parameters,
+    }
+    if parts := [part for part, different in differs.items() if different]:
+        raise InputError(f"{file.path}: not a file of the base {base.path.name}: different {', '.join(parts)}", remedy)
 
 
 def base_at_hand(model: str, folder: Path) -> Path | None:

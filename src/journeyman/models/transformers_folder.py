@@ -11,16 +11,20 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, NoReturn
 
+import numpy as np
+from numpy.typing import NDArray
+
 from journeyman.errors import InputError
 from journeyman.foreign import plain
 from journeyman.model_files import CONFIG, hash_of_model
-from journeyman.models.base import BaseRef, TokenizerData
+from journeyman.models.adapter_conversion import engine_architecture
+from journeyman.models.base import BaseRef, PeftBase, TokenizerData
 from journeyman.models.geometry import Geometry
 from journeyman.models.hf_config import MODEL_TYPES, TEXT_CONFIG, read_object
 from journeyman.models.hf_files import read_tensors
+from journeyman.models.hf_names import name_on_hub
 from journeyman.models.hf_tokenizer import tokenizer_of_folder
 from journeyman.models.hf_values import Values
-from journeyman.models.llama_converter import engine_architecture
 from journeyman.models.sizes import ModelSizes
 from journeyman.models.transformers_model import is_kind_of_model, model_sizes, written_by
 
@@ -81,6 +85,10 @@ class TransformersFolder:
         return BaseRef(self.path)
 
     @property
+    def peft(self) -> PeftBase:
+        return PeftBase(*name_on_hub(self.path))
+
+    @property
     def geometry(self) -> Geometry:
         self._refuse()
 
@@ -94,6 +102,9 @@ class TransformersFolder:
         self._refuse()
 
     def rows(self, name: str, start: int, stop: int) -> Values:
+        self._refuse()
+
+    def bfloat16_rows(self, name: str, start: int, stop: int) -> NDArray[np.uint16] | None:
         self._refuse()
 
     def _refuse(self) -> NoReturn:

@@ -11,8 +11,7 @@ from journeyman.artifacts import write_atomic
 from journeyman.config import Config, RoleConfig, TrainConfig
 from journeyman.errors import InputError, NoGo
 from journeyman.foreign import markdown, named
-from journeyman.manifests import CheckRule, DatasetManifest, PlanManifest, Rules
-from journeyman.model_files import size_of_model
+from journeyman.manifests import CheckRule, DatasetManifest, PlanManifest, PlannedFile, Rules
 from journeyman.models.sizes import ModelSizes, Sizes
 from journeyman.models.targets import adapted_names, means_all, missing_targets, short_names
 from journeyman.protocols import Reporter
@@ -37,7 +36,8 @@ _WAYS = {
 def plan(
     dataset: DatasetManifest,
     config: Config,
-    bases: Sequence[Path],
+    base: Path,
+    served: Sequence[PlannedFile],
     base_sha256: str,
     sizes: Sizes,
     out: Path,
@@ -46,9 +46,12 @@ def plan(
     """Measures the machine for half a second and writes plan.md next to the manifest.
 
     Args:
-        bases: the base's files that may ship; the first is used in training.
+        base: the file or folder that is trained on.
+        served: what may ship: the base itself if it is a file, then others.
+
+    Raises:
+        NoGo: training does not fit in memory.
     """
-    base = bases[0]
     reporter.begin("plan", 1, "measurement")
     train = config.train
     use_threads(train.threads)
@@ -67,10 +70,10 @@ def plan(
         sizes.linear_parameters, sizes.hidden, tokens, step_tokens, gflops, recompute=chosen.way != "keep"
     )
     serving = max(
-        serving_bytes(size_of_model(one), sizes, trainable, config.evaluate.context * config.evaluate.parallel)
-        for one in bases
+        serving_bytes(int(one.size_gb * 1e9), sizes, trainable, config.evaluate.context * config.evaluate.parallel)
+        for one in served
     )
-    rules = _rules(dataset, config, bases)
+    rules = _rules(dataset, config, served)
     power_rate = (1 + rules.min_success) / 2
     made = PlanManifest(
         base_path=str(base),
@@ -89,6 +92,7 @@ def plan(
         estimated_train_s=seconds,
         estimated_train_memory_gb=chosen.bytes / 1e9,
         estimated_serve_memory_gb=serving / 1e9,
+        served=list(served),
         rules=rules,
         power={
             role: power(round(split.effective_test), power_rate, rules.min_success, rules.role_confidence)
@@ -155,7 +159,7 @@ def choose_memory(size: TrainingSize, train: TrainConfig, step_tokens: int, prom
     )
 
 
-def _rules(dataset: DatasetManifest, config: Config, bases: Sequence[Path]) -> Rules:
+def _rules(dataset: DatasetManifest, config: Config, served: Sequence[PlannedFile]) -> Rules:
     decide = config.decide
     return Rules(
         max_mean_latency_s=decide.max_mean_latency_s,
@@ -164,10 +168,10 @@ def _rules(dataset: DatasetManifest, config: Config, bases: Sequence[Path]) -> R
         stretch_mean_latency_s=decide.stretch_mean_latency_s,
         stretch_success=decide.stretch_success,
         confidence=decide.confidence,
-        role_confidence=role_confidence(dataset, decide.confidence, len(bases)),
+        role_confidence=role_confidence(dataset, decide.confidence, len(served)),
         margin=decide.margin,
         regression_margin=decide.regression_margin,
-        files=[base.name for base in bases],
+        files=[Path(one.path).name for one in served],
         checks={role: _check_rule(config.role(role)) for role in dataset.splits},
     )
 
@@ -224,6 +228,11 @@ def _notes_of(sizes: Sizes, train: TrainConfig) -> list[Reason]:
     return notes
 
 
+def _served_text(one: PlannedFile) -> str:
+    made = f", made of the base by {one.made_by}" if one.made_by else ""
+    return f"{markdown(one.path)} ({one.size_gb:.2f} GB{made}), SHA-256 {one.sha256}"
+
+
 def plan_text(plan: PlanManifest, config: Config) -> str:
     """The plan as a page of Markdown."""
     rules = plan.rules
@@ -231,6 +240,7 @@ def plan_text(plan: PlanManifest, config: Config) -> str:
         "# Plan",
         "",
         f"- base: {markdown(plan.base_path)} ({plan.base_parameters:,} parameters), SHA-256 {plan.base_sha256}",
+        *(f"- serves: {_served_text(one)}" for one in plan.served if one.path != plan.base_path),
         f"- trainable: {plan.trainable_parameters:,} parameters (rank {config.train.lora.rank})",
         f"- steps: {plan.total_steps} ({plan.steps_per_epoch} per epoch), {plan.total_tokens:,} tokens",
         f"- precision: {plan.precision}; measured rate of matrix products: {plan.matrix_gflops:.0f} GFLOP/s",

@@ -13,8 +13,8 @@ from torch import Tensor
 from journeyman.artifacts import ADAPTER_FILE
 from journeyman.config import TrainConfig
 from journeyman.errors import InputError
+from journeyman.models.adapter_conversion import convert_adapter, elements_of_b
 from journeyman.models.base import Base
-from journeyman.models.llama_converter import convert_adapter, elements_of_b
 from journeyman.models.opening import sizes_of
 from journeyman.models.sizes import ModelSizes
 from journeyman.models.targets import adapted_names
@@ -51,7 +51,7 @@ def backend_of(base: Base, config: TrainConfig, memory: MemoryWay) -> Backend:
     """
     sizes = sizes_of(base)
     if isinstance(sizes, ModelSizes):
-        return TransformersBackend(base.path, sizes, config, memory)
+        return TransformersBackend(base, sizes, config, memory)
     return DecoderBackend(base, config, memory)
 
 
@@ -68,7 +68,7 @@ class DecoderBackend:
     def write(self, adapter: Mapping[str, Tensor], folder: Path) -> None:
         made = Adapter(self._decoder.geometry, self._config.lora, self._config.seed)
         made.load(adapter)
-        write_peft(made, self._base.path.name, folder)
+        write_peft(made, self._base.peft, folder)
         write_gguf(made, folder / ADAPTER_FILE)
 
 
@@ -79,8 +79,9 @@ class TransformersBackend:
         InputError: a package is missing, or llama.cpp's converter cannot convert the adapter.
     """
 
-    def __init__(self, folder: Path, sizes: ModelSizes, config: TrainConfig, memory: MemoryWay) -> None:
-        self._folder, self._sizes, self._config, self._memory = folder, sizes, config, memory
+    def __init__(self, base: Base, sizes: ModelSizes, config: TrainConfig, memory: MemoryWay) -> None:
+        self._folder, self._peft = base.path, base.peft
+        self._sizes, self._config, self._memory = sizes, config, memory
         self._names = adapted_names(list(sizes.linear), config.lora.targets)
         with tempfile.TemporaryDirectory(prefix="journeyman-adapter-") as scratch:
             self.write(self._zeros(), Path(scratch))
@@ -90,8 +91,8 @@ class TransformersBackend:
         return TransformersEngine(self._folder, self._sizes, self._config, dtype, recompute=self._memory == "recompute")
 
     def write(self, adapter: Mapping[str, Tensor], folder: Path) -> None:
-        modules = self._sizes.unambiguous(self._names)
-        write_peft_files(adapter, self._config.lora, modules, self._folder.name, folder)
+        targets = sorted(self._sizes.unambiguous(self._names))
+        write_peft_files(adapter, self._config.lora, targets, self._peft, folder)
         convert_adapter(folder, self._folder, folder / ADAPTER_FILE)
         wanted = sum(value.numel() for name, value in adapter.items() if ".lora_B." in name)
         if (found := elements_of_b(folder / ADAPTER_FILE)) != wanted:

@@ -7,7 +7,8 @@ rotary pairs, so the rows of B are reordered for them (models.weights.to_interle
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Mapping
 from pathlib import Path
 
 import gguf
@@ -15,26 +16,33 @@ from torch import Tensor
 
 from journeyman.artifacts import disk_error, remove_quietly, sync, write_json
 from journeyman.config import LoraConfig
+from journeyman.models.base import PeftBase
 from journeyman.models.families import gguf_name
 from journeyman.models.weights import to_interleaved
 from journeyman.training.lora import Adapter, parameter_name
 from journeyman.training.tensors import save_tensors
 
+_INSIDE = PeftBase("").inside
 
-def write_peft(adapter: Adapter, base_name: str, folder: Path) -> None:
+
+def write_peft(adapter: Adapter, base: PeftBase, folder: Path) -> None:
     """Writes an adapter of our own decoder: see write_peft_files."""
-    tensors = {name: value.detach() for name, value in adapter.parameters.items()}
-    write_peft_files(tensors, adapter.config, adapter.modules, base_name, folder)
+    tensors = {
+        name.replace(f".{_INSIDE}.{_INSIDE}.", f".{_INSIDE}.{base.inside}.", 1): value.detach()
+        for name, value in adapter.parameters.items()
+    }
+    write_peft_files(tensors, adapter.config, _targets(adapter, base), base, folder)
 
 
 def write_peft_files(
-    tensors: Mapping[str, Tensor], lora: LoraConfig, modules: Iterable[str], base_name: str, folder: Path
+    tensors: Mapping[str, Tensor], lora: LoraConfig, targets: list[str] | str, base: PeftBase, folder: Path
 ) -> None:
     """Writes adapter_model.safetensors and adapter_config.json, as `peft.PeftModel.from_pretrained` reads them.
 
     Args:
         tensors: A and B under `peft`'s names.
-        modules: the adapted modules, as `peft.LoraConfig.target_modules` names them.
+        targets: the adapted modules, as `peft.LoraConfig.target_modules` names them.
+        base: the model that the adapter belongs to.
 
     Raises:
         DiskError: the disk is full or the folder cannot be written to.
@@ -52,11 +60,12 @@ def write_peft_files(
         {
             "peft_type": "LORA",
             "task_type": "CAUSAL_LM",
-            "base_model_name_or_path": base_name,
+            "base_model_name_or_path": base.name,
+            "revision": base.revision,
             "r": lora.rank,
             "lora_alpha": lora.alpha,
             "lora_dropout": lora.dropout,
-            "target_modules": sorted(modules),
+            "target_modules": targets,
             "bias": "none",
             "fan_in_fan_out": False,
             "inference_mode": True,
@@ -65,6 +74,12 @@ def write_peft_files(
             "use_rslora": False,
         },
     )
+
+
+def _targets(adapter: Adapter, base: PeftBase) -> list[str] | str:
+    """The adapted modules by their names, or by a pattern if other parts of the model have modules of these names."""
+    names = sorted(adapter.modules)
+    return names if base.inside == _INSIDE else rf"{re.escape(base.inside)}\..*\.({'|'.join(names)})"
 
 
 def write_gguf(adapter: Adapter, path: Path) -> None:
