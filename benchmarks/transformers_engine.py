@@ -65,7 +65,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         transformers_twin(load_decoder(base, dtype), "llama").to(dtype).save_pretrained(folder)
-        other = TransformersEngine(folder, model_sizes(folder, "llama"), config, dtype)
+        other = TransformersEngine(folder, model_sizes(folder), config, dtype)
     speeds = {}
     for name, engine in (("our own decoder", CpuEngine(decoder, config)), ("transformers and peft", other)):
         speeds[name], losses = take_steps(engine, packs, asked.steps, config.learning_rate)

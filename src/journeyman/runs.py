@@ -110,13 +110,27 @@ class Run:
     def base(self) -> Base:
         """The opened base model."""
         from journeyman.models.opening import open_base, sizes_of
-        from journeyman.models.sizes import ModelSizes
 
         base = open_base(self._base_path())
-        sizes = sizes_of(base)  # refuses a base that cannot be trained before any work is done
-        if isinstance(sizes, ModelSizes):
-            _refuse_unservable(base.path, sizes.engine_architecture)
+        sizes_of(base)  # refuses a base that cannot be trained before any work is done
         return base
+
+    def refuse_unservable(self) -> None:
+        """Refuses a base whose architecture the installed engine does not have.
+
+        Raises:
+            InputError: the engine does not have it, or llama.cpp's converter does not work.
+            EngineError: the engine does not say what it has.
+        """
+        from journeyman.inference.engines import engine_knows
+        from journeyman.models.opening import architecture_to_serve
+
+        architecture = architecture_to_serve(self.base)
+        if architecture is not None and not engine_knows(architecture):
+            raise InputError(
+                f"{self.base.path}: the installed engine cannot serve its architecture ({architecture})",
+                "Install a newer xllamacpp, or use another base",
+            )
 
     def fetch_base(self, reporter: Reporter) -> None:
         """Downloads the base if base.model names one of a hub that is not on this machine.
@@ -184,16 +198,6 @@ class Run:
         from journeyman.sources.files import log_sources
 
         return log_sources(self.root, [STDIN_FILE if name == STDIN else name for name in self.config.data.sources])
-
-
-def _refuse_unservable(base: Path, architecture: str) -> None:
-    from journeyman.inference.engines import engine_knows
-
-    if not engine_knows(architecture):
-        raise InputError(
-            f"{base}: the installed engine cannot serve its architecture ({architecture})",
-            "Install a newer xllamacpp, or use another base",
-        )
 
 
 def place_of(stage: str) -> Place:

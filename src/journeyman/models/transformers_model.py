@@ -76,11 +76,8 @@ def written_by(model_type: str) -> tuple[str, ...]:
     return (found,) if isinstance(found, str) else tuple(found)
 
 
-def model_sizes(folder: Path, engine_architecture: str) -> ModelSizes:
+def model_sizes(folder: Path) -> ModelSizes:
     """The sizes of the model in a folder, from its config alone.
-
-    Args:
-        engine_architecture: what the engine calls its architecture.
 
     Raises:
         InputError: a package is missing, or `transformers` cannot build a model from the config.
@@ -93,7 +90,7 @@ def model_sizes(folder: Path, engine_architecture: str) -> ModelSizes:
             model = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
     except Exception as error:  # a config with impossible values fails anywhere in the library
         raise _unusable(folder, error) from error
-    return _sizes_of(model, engine_architecture)
+    return _sizes_of(model)
 
 
 def load_model(folder: Path, dtype: torch.dtype) -> PreTrainedModel:
@@ -149,7 +146,7 @@ def _unusable(folder: Path, error: Exception) -> InputError:
     return InputError(f"{folder}: transformers cannot load it: {detail}", "Use another base")
 
 
-def _sizes_of(model: PreTrainedModel, engine_architecture: str) -> ModelSizes:
+def _sizes_of(model: PreTrainedModel) -> ModelSizes:
     config = model.config
     matrices = {id(m.weight): m.weight.numel() for m in model.modules() if isinstance(m, nn.Linear)}
     count = next((n for key in _EXPERTS if (n := getattr(config, key, None))), None)
@@ -171,7 +168,6 @@ def _sizes_of(model: PreTrainedModel, engine_architecture: str) -> ModelSizes:
         kept_width=sum(rows + columns for rows, columns in linear.values()),
         stored_scores=0 if config._attn_implementation == "sdpa" else config.num_attention_heads,
         linear=linear,
-        engine_architecture=engine_architecture,
         others=frozenset(short_names([n for n, _ in model.named_modules() if n not in linear])),
     )
 
