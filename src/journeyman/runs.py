@@ -24,7 +24,7 @@ from journeyman.manifests import (
     PlanManifest,
     Stamp,
 )
-from journeyman.model_files import find_by_hash
+from journeyman.model_files import find_by_hash, is_checkpoint
 
 if TYPE_CHECKING:
     from journeyman.models.base import Base
@@ -174,7 +174,10 @@ class Run:
 
     @cached_property
     def served(self) -> list[Path]:
-        """The GGUF files of the base that may ship; the first one also answers without an adapter."""
+        """The GGUF files of the base that may ship; none if only a server may.
+
+        The first one also answers without an adapter.
+        """
         return self._served(None)
 
     def make_served(self, reporter: Reporter) -> None:
@@ -184,7 +187,14 @@ class Run:
     def _served(self, reporter: Reporter | None) -> list[Path]:
         from journeyman.models.served import served_files
 
-        return served_files(self.base, self.config.evaluate.quantizations, self.root, reporter)
+        settings = self.config.evaluate
+        if settings.server is not None and not is_checkpoint(self.base.path):
+            raise UsageError(
+                f"evaluate.server serves a Hugging Face folder, and base.model is {self.base.path.name}",
+                "Set base.model to the folder, or ask the server in evaluate.endpoints",
+            )
+        alone = settings.server is not None and not settings.quantizations
+        return [] if alone else served_files(self.base, settings.quantizations, self.root, reporter)
 
     @cached_property
     def renderer(self) -> Renderer:

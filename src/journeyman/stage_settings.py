@@ -45,6 +45,7 @@ def of_plan(run: Run) -> Settings:
         **_role_settings(run, "checks", "weights", "pass_at"),
         **_own_checks(run),
         **_files_that_may_ship(run),
+        **_server(run),
     }
 
 
@@ -53,7 +54,7 @@ def of_train(run: Run) -> Settings:
 
 
 def of_evaluate(run: Run) -> Settings:
-    return {"base": run.base_sha256, **_flat("evaluate", run.config.evaluate.model_dump()), **_engine(run)}
+    return {"base": run.base_sha256, **_evaluate(run), **_engine(run)}
 
 
 def of_decide(run: Run) -> Settings:
@@ -63,15 +64,29 @@ def of_decide(run: Run) -> Settings:
 def of_export(run: Run) -> Settings:
     return {
         "override": run.override,
-        **_flat("evaluate", run.config.evaluate.model_dump()),
+        **_evaluate(run),
         **_flat("redact", run.config.redact.model_dump()),
     }
 
 
+def _evaluate(run: Run) -> Settings:
+    """[evaluate], without a server if there is none: earlier versions had no such key."""
+    settings = run.config.evaluate
+    return _flat("evaluate", settings.model_dump(exclude={"server"} if settings.server is None else set()))
+
+
+def _server(run: Run) -> Settings:
+    server = run.config.evaluate.server
+    return {} if server is None else {"server": server.url}
+
+
 def _engine(run: Run) -> Settings:
-    """The serving engine: the installed one, or the recorded one if a different engine is allowed."""
+    """The serving engine: the installed one, or the recorded one if a different engine is allowed; none if only a
+    server may ship."""
     from journeyman.inference.engines import ENGINE, engine_inputs
 
+    if not run.served:
+        return {}
     if run.allow_other_engine and (run.folder("evaluate") / MANIFEST).is_file():
         recorded = read_result(run.root, "evaluate")[0].inputs
         return {key: value for key, value in recorded.items() if key.startswith(ENGINE)}
@@ -87,7 +102,7 @@ def _role_settings(run: Run, *names: str) -> Settings:
 
 
 def _files_that_may_ship(run: Run) -> Settings:
-    others = run.served[1:] if run.served[0] == run.base.path else run.served
+    others = run.served[1:] if run.served[:1] == [run.base.path] else run.served
     return {f"quantization {path.name}": hash_of_model(path) for path in others}
 
 

@@ -44,11 +44,16 @@ out = Path(sys.argv[sys.argv.index("--outfile") + 1])
 out.write_bytes(b"GGUF half")
 time.sleep(600)
 """
+NOTES_PID = "import os; (out.parent.parent / 'pid').write_text(str(os.getpid()))\n"
 FAILS = "raise NotImplementedError('Architecture \\x1b[31mGizmo is not known')"
 STUBS = {
-    "transformers.py": "class AutoTokenizer:\n    @classmethod\n"
-    "    def from_pretrained(cls, *a, trust_remote_code=None):\n        return trust_remote_code\nAutoConfig = AutoModel = AutoTokenizer\n",
-    "conversion/base.py": "class TextModel:\n    def get_vocab_base_pre(self, tokenizer):\n"
+    "transformers.py": "class AutoTokenizer:\n"
+    "    @classmethod\n"
+    "    def from_pretrained(cls, *a, trust_remote_code=None):\n"
+    "        return trust_remote_code\n"
+    "AutoConfig = AutoModel = AutoTokenizer\n",
+    "conversion/base.py": "class TextModel:\n"
+    "    def get_vocab_base_pre(self, tokenizer):\n"
     "        raise NotImplementedError('not recognized')\n",
     "conversion/__init__.py": "",
 }

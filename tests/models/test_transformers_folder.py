@@ -194,6 +194,7 @@ def test_a_missing_converter_is_named_with_the_command(stablelm: Path, monkeypat
         sizes_of(open_base(stablelm))
 
 
+@pytest.mark.slow
 @needs_converter
 def test_a_gguf_file_of_another_model_is_refused(stablelm: Path, tmp_path: Path) -> None:
     base = open_base(stablelm)

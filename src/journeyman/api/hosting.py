@@ -98,6 +98,11 @@ def hosted(
     """
     bundle = typed_result(folder, "export", BundleManifest)
     place = folder / place_of("export").folder
+    if bundle.server is not None:
+        raise UsageError(
+            f"{place}: its base is served by {bundle.server.url}, and not by this machine's engine",
+            f"Ask that server; to start vLLM: sh {place / 'vllm.sh'}",
+        )
     read = [*(part.name for part in parts_of(Path(bundle.base_file))), *bundle.adapter_files.values(), "prompts.json"]
     check_files(place, read_result(folder, "export")[0], read)
     config = load_config(folder / CONFIG_NAME).serve if (folder / CONFIG_NAME).is_file() else ServeConfig()

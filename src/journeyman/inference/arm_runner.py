@@ -3,7 +3,7 @@ adapters."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from journeyman.engine_identity import EngineIdentity
 from journeyman.errors import EngineError, InputError
 from journeyman.foreign import plain
 from journeyman.inference.arms import (
+    SERVER,
     arm_of_file,
     arms_of_base,
     endpoint_questions,
@@ -23,11 +24,14 @@ from journeyman.inference.arms import (
 from journeyman.inference.dispatch import Asked, DispatchProgress, dispatch
 from journeyman.inference.endpoint import open_endpoint
 from journeyman.inference.engines import running_engine
+from journeyman.inference.model_server import ServedFolder, open_server
 from journeyman.inference.prompt_proof import prove_prompts
 from journeyman.inference.response_cache import ResponseCache
+from journeyman.inference.server_arm import examined
+from journeyman.inference.weights_proof import Reference
 from journeyman.manifests import ServedFile
 from journeyman.model_files import hash_of_model, size_of_model
-from journeyman.protocols import EngineSettings, Question, Reporter, ServingEngine
+from journeyman.protocols import EngineSettings, Generator, Question, Reporter
 from journeyman.reasons import Reason
 from journeyman.reasons.deciding import TemplateWithoutTools
 from journeyman.records import BASE, TEACHER, TUNED, Example, Prediction
@@ -46,6 +50,8 @@ class Inputs:
         bases: the base's files that may ship; the first also answers without an adapter. It is the file that the
             adapters were trained on, unless that is a folder.
         folder: the run's folder, with the response cache and the user's own checks.
+        server: a server that may ship; it also answers without an adapter if there are no files.
+        reference: computes what the server is compared with.
     """
 
     sealed: Path
@@ -53,6 +59,8 @@ class Inputs:
     adapters: Mapping[str, Path]
     bases: Sequence[Path]
     folder: Path
+    server: ServedFolder | None = None
+    reference: Reference | None = None
 
 
 @dataclass
@@ -103,10 +111,11 @@ class ArmRunner:
                 "asked again"
             )
         self._reporter = reporter
-        arms = len(arms_of_base(shown)) + len(inputs.bases) - 1
+        ships = len(inputs.bases) + (inputs.server is not None)
+        arms = len(arms_of_base(shown)) + ships - 1
         elsewhere = sum(len(endpoint_questions(name, rows, config)) for name in config.endpoints)
         suite = sum(len(of_kind) for of_kind, _ in self._suite.values()) * (1 + len(inputs.adapters))
-        total = arms * len(rows) + len(inputs.bases) * len(self._timed) + elsewhere + suite
+        total = arms * len(rows) + ships * len(self._timed) + elsewhere + suite
         self._progress = DispatchProgress(reporter, total)
 
     def _refuse_control_tokens(self) -> None:
@@ -127,6 +136,8 @@ class ArmRunner:
             self._ask_endpoint(TEACHER, gathered)
         for base in self._inputs.bases:
             self._ask_file(base, gathered)
+        if self._inputs.server is not None:
+            self._ask_server(self._inputs.server, gathered)
         for name in self._config.endpoints:
             if name != TEACHER:
                 self._ask_endpoint(name, gathered)
@@ -136,9 +147,7 @@ class ArmRunner:
         config, first = self._config, self._inputs.bases[0]
         ships = arm_of_file(base, first)
         if ships in gathered.files:
-            raise InputError(
-                f"{base}: another file in evaluate.quantizations or base.model has the same name", "Rename one of them"
-            )
+            raise InputError(f"{base}: another file in evaluate.quantizations has the same name", "Rename one of them")
         settings = EngineSettings(
             base, self._inputs.adapters, config.context, config.threads, config.temperature, config.parallel
         )
@@ -146,17 +155,7 @@ class ArmRunner:
         with running_engine(settings) as engine:
             gathered.note_engine(engine.engine_identity)
             identical = prove_prompts(self._rows, self._renderer, engine, self._reporter)
-            arms = arms_of_base(self._shown) if base == first else [ships]
-            asked = [question for arm in arms for question in questions(arm, self._rows, settings, config, self._shown)]
-            self._reporter.begin("evaluate", self._progress.total, "answers")
-            answered = self._put(asked, engine, config.parallel)
-            timed = self._put(questions(ships, self._timed, settings, config, self._shown), engine, 1)
-            if base == first:
-                gathered.regressions = self._ask_suite(engine)
-        peak = max((one.peak_memory_bytes or 0 for one in (answered, timed)), default=0)
-        gathered.arms += arms
-        gathered.predictions += answered.predictions
-        gathered.timed += timed.predictions
+            peak = self._ask_arms(engine, settings.adapter_of, ships, gathered)
         gathered.files[ships] = ServedFile(
             path=str(base),
             sha256=hash_of_model(base),
@@ -167,6 +166,37 @@ class ArmRunner:
             identical_prompts=identical,
         )
 
+    def _ask_server(self, served: ServedFolder, gathered: Gathered) -> None:
+        ships = SERVER if gathered.files else TUNED
+        assert self._inputs.reference is not None
+        with open_server(served, self._config.temperature) as server:
+            found = examined(server, self._rows, self._renderer, self._inputs.reference, self._reporter)
+            self._ask_arms(server, served.adapter_of, ships, gathered)
+        gathered.files[ships] = found
+        if gathered.engine is None and found.server is not None:
+            gathered.engine = EngineIdentity(name=f"server {found.server.url}", version=found.server.version)
+
+    def _ask_arms(
+        self, generator: Generator, adapter_of: Callable[[str], str | None], ships: str, gathered: Gathered
+    ) -> int:
+        """Asks for the arms of what may ship, and for those of the base if it is the first; returns the peak memory."""
+        first = ships == TUNED
+        arms = arms_of_base(self._shown) if first else [ships]
+
+        def put(arm: str, rows: Sequence[Example]) -> list[Question]:
+            return questions(arm, rows, adapter_of, self._config, self._shown)
+
+        self._reporter.begin("evaluate", self._progress.total, "answers")
+        asked = [question for arm in arms for question in put(arm, self._rows)]
+        answered = self._put(asked, generator, self._config.parallel)
+        timed = self._put(put(ships, self._timed), generator, 1)
+        if first:
+            gathered.regressions = self._ask_suite(generator)
+        gathered.arms += arms
+        gathered.predictions += answered.predictions
+        gathered.timed += timed.predictions
+        return max((one.peak_memory_bytes or 0 for one in (answered, timed)), default=0)
+
     def _ask_endpoint(self, name: str, gathered: Gathered) -> None:
         self._reporter.begin("evaluate", self._progress.total, "answers")
         with open_endpoint(name, self._config.endpoints[name], self._config.temperature) as endpoint:
@@ -175,7 +205,7 @@ class ArmRunner:
         gathered.arms.append(name)
         gathered.predictions += answered.predictions
 
-    def _put(self, asked: Sequence[Question], engine: ServingEngine, load: int) -> Asked:
+    def _put(self, asked: Sequence[Question], engine: Generator, load: int) -> Asked:
         return dispatch(asked, engine, self._answers, load, self._progress)
 
     def _askable_suite(self) -> dict[str, tuple[list[SuiteQuestion], Reason | None]]:
@@ -191,7 +221,7 @@ class ArmRunner:
                 askable[kind] = ([], TemplateWithoutTools())
         return askable
 
-    def _ask_suite(self, engine: ServingEngine) -> dict[str, dict[str, SuiteRun]]:
+    def _ask_suite(self, engine: Generator) -> dict[str, dict[str, SuiteRun]]:
         """adapter → kind → the answers. The base's answers are shared by all adapters."""
 
         def put(kind: str, questions: Sequence[SuiteQuestion], adapter: str | None) -> list[Prediction]:

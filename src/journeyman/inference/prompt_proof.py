@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from journeyman.errors import EngineError, Interrupted
+from journeyman.inference.model_server import ModelServer
 from journeyman.protocols import Reporter, ServingEngine
 from journeyman.records import Example
 from journeyman.rendering.renderer import Renderer
@@ -23,6 +24,20 @@ def prove_prompts(rows: Sequence[Example], renderer: Renderer, engine: ServingEn
         if reporter.stop_requested:
             raise Interrupted("stopped before the first answer", "Run the same command again to resume")
         refuse_difference(row, engine.prompt_ids(row.messages, row.tools), renderer, engine.settings.base.name)
+    return len(rows)
+
+
+def prove_server_prompts(
+    rows: Sequence[Example], renderer: Renderer, server: ModelServer, reporter: Reporter
+) -> int | None:
+    """As prove_prompts, for a server; None if it does not say which ids it makes."""
+    for row in rows:
+        if reporter.stop_requested:
+            raise Interrupted("stopped before the first answer", "Run the same command again to resume")
+        served = server.prompt_ids(row.messages, row.tools)
+        if served is None:
+            return None
+        refuse_difference(row, served, renderer, server.served.config.url)
     return len(rows)
 
 

@@ -128,7 +128,7 @@ def _refuse_other_sizes(file: GgufFile, base: TransformersFolder, remedy: str) -
         "architecture": found("general.architecture") != name,
         "hidden size": found(f"{name}.embedding_length") != sizes.hidden,
         # Layers that predict several tokens are counted by the converter, and not loaded by transformers.
-        "number of layers": layers not in (sizes.layers, sizes.layers + predicting),
+        "number of layers": layers not in (sizes.layers, sizes.layers + (predicting if type(predicting) is int else 0)),
         # The converter may store a head that is tied to the embedding, round the vocabulary up, and add constants.
         "number of parameters": not 0.98 <= count / sizes.parameters <= 1.02 + head / sizes.parameters,
     }

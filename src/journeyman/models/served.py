@@ -36,7 +36,11 @@ def served_files(base: Base, names: Sequence[str], root: Path, reporter: Reporte
     """
     folder = is_checkpoint(base.path)
     names = names or ([DEFAULT_FORMAT] if folder else [])
-    return [*([] if folder else [base.path]), *(_served_file(base, name, root, reporter) for name in names)]
+    others = [_served_file(base, name, root, reporter) for name in names]
+    for number, path in enumerate(others):
+        if path.name in {one.name for one in others[:number]}:
+            raise InputError(f"{_KEY}: two files have the name {path.name}", "Rename one of them, or name one only")
+    return others if folder else [base.path, *others]
 
 
 def _served_file(base: Base, name: str, root: Path, reporter: Reporter | None) -> Path:

@@ -13,7 +13,6 @@ from pathlib import Path
 import torch
 from gguf import GGMLQuantizationType
 from gguf.quants import quantize
-from safetensors.torch import load_file
 
 from journeyman.artifacts import ADAPTER_FILE, read_rows
 from journeyman.config import Config
@@ -27,6 +26,7 @@ from journeyman.models.weights import load_decoder
 from journeyman.protocols import EngineSettings, Reporter
 from journeyman.records import EVERY_ROLE, Example, Prediction
 from journeyman.rendering.renderer import Renderer
+from journeyman.training.export import read_peft
 from journeyman.training.hardware import compute_dtype, keep_freed_memory, use_threads
 from journeyman.training.lora import Adapter
 from journeyman.training.merge import write_merged
@@ -122,7 +122,7 @@ def _texts(
 def _adapter(base: Base, folder: Path, config: Config) -> Adapter:
     decoder = load_decoder(base, torch.float32, stream=True)
     adapter = Adapter(decoder.geometry, config.train.lora, config.train.seed)
-    adapter.load(load_file(folder / "adapter_model.safetensors"))
+    adapter.load(read_peft(base.peft, folder))
     return adapter
 
 

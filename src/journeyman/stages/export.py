@@ -9,6 +9,7 @@ from journeyman.artifacts import ADAPTER_FILE, clone_or_copy, write_atomic, writ
 from journeyman.config import EvaluateConfig, RedactConfig
 from journeyman.errors import InputChanged, NotDeployable
 from journeyman.foreign import file_part, markdown, named, ollama_text, shell_word
+from journeyman.inference.model_server import PEFT_FILES, ServedFolder
 from journeyman.manifests import (
     AdapterManifest,
     BundleManifest,
@@ -16,12 +17,14 @@ from journeyman.manifests import (
     DecisionManifest,
     EvaluationManifest,
     PlanManifest,
+    ServedFile,
+    ServerUsed,
 )
-from journeyman.model_files import copy_model, hash_of_model, parts_of
+from journeyman.model_files import copy_model, hash_of_model, name_of_model, parts_of
 from journeyman.models.opening import open_base
 from journeyman.records import EVERY_ROLE
 
-BASE_FILE = "base.gguf"
+BASE_FILE, VLLM_SCRIPT = "base.gguf", "vllm.sh"
 
 
 def export(
@@ -32,6 +35,7 @@ def export(
     decision: DecisionManifest,
     base: Path,
     adapter_folder: Path,
+    server: ServedFolder | None,
     config: EvaluateConfig,
     redact: RedactConfig,
     override: str | None,
@@ -41,7 +45,9 @@ def export(
 
     Args:
         base: the base's file that ships, as it was evaluated; the first one if the base is split. The bundle
-            contains a copy, never a link, so that changes to the bundle cannot affect it.
+            contains a copy, never a link, so that changes to the bundle cannot affect it. The folder that a server
+            serves is not copied.
+        server: the server that the config file names.
         redact: what was replaced in the training data; serving replaces the same.
         override: why it is exported despite the verdict; the bundle then has all roles, and records the reason.
 
@@ -61,19 +67,23 @@ def export(
     file = evaluation.files[decision.ships]
     prompts = {role: dataset.system_prompts[role] for role in roles if role in dataset.system_prompts}
     names = [name for name in adapter.adapters if name == EVERY_ROLE or name in roles]
-    base_file = copy_model(base, out / BASE_FILE).name
-    if hash_of_model(out / base_file) != file.sha256:
-        raise InputChanged(f"{base}: changed while it was being copied to the bundle", "Run it again")
+    on_server = file.server is not None
+    base_file = "" if on_server else _copied(base, file, out)
     bundle = BundleManifest(
         roles=roles,
         override=override,
         base_sha256=file.sha256,
         base_path=file.path,
-        adapter_sha256={name: evaluation.adapter_sha256[name] for name in names},
+        adapter_sha256={
+            name: file.server.adapter_sha256[name] if file.server is not None else evaluation.adapter_sha256[name]
+            for name in names
+        },
         adapter_files={
-            name: ADAPTER_FILE if name == EVERY_ROLE else f"adapter-{file_part(name)}.gguf" for name in names
+            name: ("adapter" if name == EVERY_ROLE else f"adapter-{file_part(name)}") + ("" if on_server else ".gguf")
+            for name in names
         },
         base_file=base_file,
+        server=file.server,
         system_prompts=prompts,
         prompts={role: dataset.prompts[role] for role in roles if role in dataset.prompts},
         redact=redact.model_dump(),
@@ -87,15 +97,43 @@ def export(
         engine=evaluation.engine,
     )
     for name, copied in bundle.adapter_files.items():
-        clone_or_copy(adapter_folder / adapter.adapters[name].folder / ADAPTER_FILE, out / copied)
+        _copy_adapter(adapter_folder / adapter.adapters[name].folder, out / copied, in_pefts_format=on_server)
     write_json(out / "prompts.json", prompts)
     template = open_base(base).tokenizer.chat_template
     write_json(out / "base.json", {"sha256": file.sha256, "source": file.path, "chat_template": template})
-    without = _write_modelfiles(bundle, out)
-    write_atomic(out / "llama-server.sh", _command_line(bundle).encode())
-    (out / "llama-server.sh").chmod(0o755)
+    without = {} if on_server else _write_modelfiles(bundle, out)
+    script = VLLM_SCRIPT if on_server else "llama-server.sh"
+    write_atomic(out / script, (_vllm_script(bundle, server) if on_server else _command_line(bundle)).encode())
+    (out / script).chmod(0o755)
     write_atomic(out / "README.md", _model_card(bundle, plan, adapter, evaluation, decision, without).encode())
     return bundle
+
+
+def _copied(base: Path, file: ServedFile, out: Path) -> str:
+    name = copy_model(base, out / BASE_FILE).name
+    if hash_of_model(out / name) != file.sha256:
+        raise InputChanged(f"{base}: changed while it was being copied to the bundle", "Run it again")
+    return name
+
+
+def _copy_adapter(folder: Path, target: Path, *, in_pefts_format: bool) -> None:
+    if not in_pefts_format:
+        clone_or_copy(folder / ADAPTER_FILE, target)
+        return
+    target.mkdir()
+    for name in PEFT_FILES:
+        clone_or_copy(folder / name, target / name)
+
+
+def _vllm_script(bundle: BundleManifest, server: ServedFolder | None) -> str:
+    """Starts vLLM with the adapters of the bundle."""
+    assert server is not None and bundle.server is not None, "a stage is stale without the server that was evaluated"
+    command = server.command({name: f"./{folder}" for name, folder in bundle.adapter_files.items()})
+    names = ", ".join(f"{bundle.server.tuned_models[name]} is {named(name)}" for name in bundle.adapter_files)
+    return (
+        "#!/bin/sh\n# Serves the tuned model with vLLM; send the system prompts in prompts.json.\n"
+        f'# Models: {names}.\ncd "$(dirname "$0")" || exit 1\nexec {command} "$@"\n'
+    )
 
 
 def _write_modelfiles(bundle: BundleManifest, out: Path) -> dict[str, str]:
@@ -163,7 +201,7 @@ def _name(role: str) -> str:
 
 
 def _file_name(path: str) -> str:
-    return markdown(Path(path).name)
+    return markdown(name_of_model(Path(path)))
 
 
 def _adapter_line(name: str, adapter: AdapterManifest, bundle: BundleManifest) -> str:
@@ -182,6 +220,20 @@ def _modelfile_lines(bundle: BundleManifest, without: Mapping[str, str]) -> list
         *(f"- {_name(role)} is `{file_part(role)}` in file names" for role in other),
         *(f"- {_name(role)} has no Modelfile: {why}" for role, why in without.items()),
     ]
+
+
+def _how_to_serve(bundle: BundleManifest) -> str:
+    if bundle.server is not None:
+        return f"Serve it: `sh {VLLM_SCRIPT}`, or a server with the same folder and adapters."
+    return (
+        "Serve it: `journeyman serve` in the run's folder, `sh llama-server.sh`, or for Ollama "
+        "`ollama create NAME -f Modelfile.ROLE`."
+    )
+
+
+def _server_lines(server: ServerUsed) -> list[str]:
+    models = ", ".join(f"{markdown(model)} ({_name(name)})" for name, model in server.tuned_models.items())
+    return [f"- evaluated on the server {markdown(server.url)}, models {markdown(server.base_model)} and {models}"]
 
 
 def _model_card(
@@ -205,7 +257,7 @@ def _model_card(
     return "\n".join(
         [
             "---",
-            "library_name: gguf",
+            f"library_name: {'gguf' if bundle.server is None else 'peft'}",
             "tags: [lora, journeyman]",
             "---",
             "# Model card",
@@ -214,6 +266,7 @@ def _model_card(
             f"Roles: {', '.join(map(_name, bundle.roles))}. {_stay(bundle, decision)}",
             "",
             f"- base: {_file_name(bundle.base_path)}, SHA-256 `{bundle.base_sha256}`; its license applies",
+            *(_server_lines(bundle.server) if bundle.server is not None else []),
             *(
                 [f"- the adapter was trained on {_file_name(plan.base_path)}, SHA-256 `{plan.base_sha256}`"]
                 if bundle.base_sha256 != plan.base_sha256
@@ -226,8 +279,7 @@ def _model_card(
             "| --- | --- | --- | --- |",
             *rows,
             "",
-            "Serve it: `journeyman serve` in the run's folder, `sh llama-server.sh`, or for Ollama "
-            "`ollama create NAME -f Modelfile.ROLE`.",
+            _how_to_serve(bundle),
             "",
             *([*lines, ""] if (lines := _modelfile_lines(bundle, without_modelfile)) else []),
         ]

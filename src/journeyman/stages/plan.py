@@ -12,12 +12,12 @@ from journeyman.config import Config, RoleConfig, TrainConfig
 from journeyman.errors import InputError, NoGo
 from journeyman.foreign import markdown, named
 from journeyman.manifests import CheckRule, DatasetManifest, PlanManifest, PlannedFile, Rules
-from journeyman.models.sizes import ModelSizes, Sizes
-from journeyman.models.targets import adapted_names, means_all, missing_targets, short_names
+from journeyman.models.sizes import Sizes
 from journeyman.protocols import Reporter
 from journeyman.reasons import Reason, ReasonRecord, planning
 from journeyman.sizing.duration import training_seconds
 from journeyman.sizing.memory import MemoryWay, TrainingSize, serving_bytes, training_bytes, ways_of
+from journeyman.sizing.notes import notes_of
 from journeyman.sizing.parameters import lora_parameters
 from journeyman.stats.rates import power, rows_needed, wilson
 from journeyman.training.batches import PACK_TOKENS, steps_per_epoch
@@ -69,10 +69,10 @@ def plan(
     seconds = training_seconds(
         sizes.linear_parameters, sizes.hidden, tokens, step_tokens, gflops, recompute=chosen.way != "keep"
     )
-    serving = max(
-        serving_bytes(int(one.size_gb * 1e9), sizes, trainable, config.evaluate.context * config.evaluate.parallel)
+    serving = [
+        serving_bytes(round(one.size_gb * 1e9), sizes, trainable, config.evaluate.context * config.evaluate.parallel)
         for one in served
-    )
+    ]
     rules = _rules(dataset, config, served)
     power_rate = (1 + rules.min_success) / 2
     made = PlanManifest(
@@ -91,7 +91,7 @@ def plan(
         group_tokens=chosen.group_tokens,
         estimated_train_s=seconds,
         estimated_train_memory_gb=chosen.bytes / 1e9,
-        estimated_serve_memory_gb=serving / 1e9,
+        estimated_serve_memory_gb=max(serving) / 1e9 if serving else None,
         served=list(served),
         rules=rules,
         power={
@@ -160,7 +160,9 @@ def choose_memory(size: TrainingSize, train: TrainConfig, step_tokens: int, prom
 
 
 def _rules(dataset: DatasetManifest, config: Config, served: Sequence[PlannedFile]) -> Rules:
-    decide = config.decide
+    decide, server = config.decide, config.evaluate.server
+    ships = [Path(one.path).name for one in served]
+    ships += [f"server {server.url}"] if server is not None else []
     return Rules(
         max_mean_latency_s=decide.max_mean_latency_s,
         min_success=decide.min_success,
@@ -168,10 +170,10 @@ def _rules(dataset: DatasetManifest, config: Config, served: Sequence[PlannedFil
         stretch_mean_latency_s=decide.stretch_mean_latency_s,
         stretch_success=decide.stretch_success,
         confidence=decide.confidence,
-        role_confidence=role_confidence(dataset, decide.confidence, len(served)),
+        role_confidence=role_confidence(dataset, decide.confidence, len(ships)),
         margin=decide.margin,
         regression_margin=decide.regression_margin,
-        files=[Path(one.path).name for one in served],
+        files=ships,
         checks={role: _check_rule(config.role(role)) for role in dataset.splits},
     )
 
@@ -198,7 +200,7 @@ def _rule_text(rule: CheckRule) -> str:
 def _warnings(
     dataset: DatasetManifest, config: Config, steps: int, sizes: Sizes, confidence: float
 ) -> list[ReasonRecord]:
-    warnings: list[Reason] = _notes_of(sizes, config.train)
+    warnings: list[Reason] = notes_of(sizes, config.train.lora.targets)
     train, decide = config.train, config.decide
     if train.warmup_steps >= steps:
         warnings.append(planning.WarmupNeverEnds(train.warmup_steps, steps, train.learning_rate))
@@ -216,16 +218,8 @@ def _warnings(
     return [*dataset.notes, *(warning.record() for warning in warnings)]
 
 
-def _notes_of(sizes: Sizes, train: TrainConfig) -> list[Reason]:
-    """What is different if the base is not trained by our own decoder."""
-    if not isinstance(sizes, ModelSizes):
-        return []
-    names = adapted_names(list(sizes.linear), train.lora.targets)
-    missing = missing_targets(list(sizes.linear), train.lora.targets)
-    notes: list[Reason] = [planning.TrainedByTransformers(sizes.architecture, ", ".join(short_names(names)))]
-    if missing and not means_all(train.lora.targets):
-        notes.append(planning.TargetsNotThere(sizes.architecture, ", ".join(missing)))
-    return notes
+def _serving_text(plan: PlanManifest) -> str:
+    return "not known" if plan.estimated_serve_memory_gb is None else f"{plan.estimated_serve_memory_gb:.2f} GB"
 
 
 def _served_text(one: PlannedFile) -> str:
@@ -246,8 +240,7 @@ def plan_text(plan: PlanManifest, config: Config) -> str:
         f"- precision: {plan.precision}; measured rate of matrix products: {plan.matrix_gflops:.0f} GFLOP/s",
         f"- estimated time: {plan.estimated_train_s:.0f} s",
         f"- memory mode: {plan.memory} ({_WAYS[plan.memory]})",
-        f"- estimated memory: {plan.estimated_train_memory_gb:.1f} GB to train, "
-        f"{plan.estimated_serve_memory_gb:.2f} GB to serve",
+        f"- estimated memory: {plan.estimated_train_memory_gb:.1f} GB to train, {_serving_text(plan)} to serve",
         "",
         "## Decision rules, fixed now",
         "",
@@ -263,6 +256,7 @@ def plan_text(plan: PlanManifest, config: Config) -> str:
             else []
         ),
         f"- no significant regression of more than {rules.regression_margin:.0%} in any part of the regression suite",
+        *(["- memory of a server is not known, and not a rule there"] if config.evaluate.server is not None else []),
         "- each additional look at the same held-out test set is judged at half the error rate of the previous one",
         *(
             [

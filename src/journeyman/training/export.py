@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import gguf
+from safetensors.torch import load_file
 from torch import Tensor
 
 from journeyman.artifacts import disk_error, remove_quietly, sync, write_json
@@ -74,6 +75,13 @@ def write_peft_files(
             "use_rslora": False,
         },
     )
+
+
+def read_peft(base: PeftBase, folder: Path) -> dict[str, Tensor]:
+    """The tensors that `write_peft` wrote, under the names that an Adapter has for them."""
+    inside = f".{_INSIDE}.{base.inside}."
+    found = load_file(folder / "adapter_model.safetensors")
+    return {name.replace(inside, f".{_INSIDE}.{_INSIDE}.", 1): value for name, value in found.items()}
 
 
 def _targets(adapter: Adapter, base: PeftBase) -> list[str] | str:
