@@ -295,6 +295,7 @@ class AdapterManifest(Manifest):
     trainable_parameters: int = Field(description="of one adapter")
     adapters: dict[str, TrainedAdapter] = Field(description="'all', or one for each role")
     precision: str
+    engine: str = Field("", description="what trained it; '' in versions up to 0.6.0")
     peak_memory_gb: float | None
 
     @property

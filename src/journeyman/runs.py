@@ -109,11 +109,28 @@ class Run:
     @cached_property
     def base(self) -> Base:
         """The opened base model."""
-        from journeyman.models.opening import open_base
+        from journeyman.models.opening import open_base, sizes_of
 
         base = open_base(self._base_path())
-        _ = base.geometry  # refuses a base that cannot be trained before any work is done
+        sizes_of(base)  # refuses a base that cannot be trained before any work is done
         return base
+
+    def refuse_unservable(self) -> None:
+        """Refuses a base whose architecture the installed engine does not have.
+
+        Raises:
+            InputError: the engine does not have it, or llama.cpp's converter does not work.
+            EngineError: the engine does not say what it has.
+        """
+        from journeyman.inference.engines import engine_knows
+        from journeyman.models.opening import architecture_to_serve
+
+        architecture = architecture_to_serve(self.base)
+        if architecture is not None and not engine_knows(architecture):
+            raise InputError(
+                f"{self.base.path}: the installed engine cannot serve its architecture ({architecture})",
+                "Install a newer xllamacpp, or use another base",
+            )
 
     def fetch_base(self, reporter: Reporter) -> None:
         """Downloads the base if base.model names one of a hub that is not on this machine.

@@ -58,11 +58,12 @@ def run_curate(run: Run, out: Path, fingerprint: str, reporter: Reporter) -> Bas
 
 def run_plan(run: Run, out: Path, fingerprint: str, reporter: Reporter) -> BaseModel:
     from journeyman.inference.servable import planned_files
+    from journeyman.models.opening import sizes_of
     from journeyman.stages.plan import plan
 
     dataset, rows = run.result("curate", DatasetManifest), run.file("curate", "train.jsonl")
     served = planned_files(run.base, run.served, rows, run.renderer, run.config.evaluate, reporter)
-    return plan(dataset, run.config, run.base.path, served, run.base_sha256, run.base.geometry, out, reporter)
+    return plan(dataset, run.config, run.base.path, served, run.base_sha256, sizes_of(run.base), out, reporter)
 
 
 def run_train(run: Run, out: Path, fingerprint: str, reporter: Reporter) -> BaseModel:

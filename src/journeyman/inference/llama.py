@@ -16,6 +16,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import gguf
 import httpx
 from pydantic import ValidationError
 
@@ -24,7 +25,7 @@ from journeyman.engine_identity import EngineIdentity
 from journeyman.errors import EngineError
 from journeyman.http_client import ENGINE_DROPS, engine_client, with_retries
 from journeyman.inference.chat import conversation, events_of, read_answer, request_body
-from journeyman.inference.engine import IDENTITY
+from journeyman.inference.engine import IDENTITY, REFUSAL
 from journeyman.model_files import hash_of_model
 from journeyman.protocols import EngineSettings, Question
 from journeyman.records import Message, Prediction
@@ -247,3 +248,35 @@ def llama_identity(context: int, parallel: int, threads: int | None) -> EngineId
         lines = ended.stderr.decode(errors="replace").strip().splitlines()
         why = lines[-1][:300] if lines else f"it ended with code {ended.returncode} and printed nothing"
         raise EngineError(f"the engine does not report its identity: {why}", "Run: journeyman doctor") from error
+
+
+def llama_knows(architecture: str) -> bool:
+    """Whether the engine has an architecture (`general.architecture`).
+
+    It is asked to load a file without tensors: one that names the architecture, and one whose name no architecture has.
+    If it says the same of both, it does not know the architecture.
+
+    Raises:
+        EngineError: the engine says nothing.
+    """
+    mine, unknown = (_said_of(name) for name in (architecture, "no-such-architecture"))
+    if not unknown:
+        raise EngineError("the engine does not say which architectures it has", "Run: journeyman doctor")
+    return mine != unknown
+
+
+def _said_of(architecture: str) -> list[str]:
+    """What the engine prints about a file with nothing but this architecture's name, which becomes an empty string."""
+    with tempfile.TemporaryDirectory(prefix="journeyman-engine-") as folder:
+        path = Path(folder) / "empty.gguf"
+        writer = gguf.GGUFWriter(path, architecture)
+        writer.write_header_to_file()
+        writer.write_kv_data_to_file()
+        writer.write_tensors_to_file()
+        writer.close()
+        job = {"base": str(path), "adapters": [], "context": 128, "parallel": 1, "threads": 1, "key": ""}
+        command = [sys.executable, "-m", _MODULE, REFUSAL]
+        asked = json.dumps(job).encode() + b"\n"
+        ended = subprocess.run(command, input=asked, capture_output=True, timeout=_START_TIMEOUT_S, check=False)
+        text = ended.stderr.decode(errors="replace").replace(f"'{architecture}'", "''").replace(folder, "")
+    return [line for line in re.sub(r"(?m)^[\d.]+ ", "", text).splitlines() if "''" in line]

@@ -49,7 +49,7 @@ def _run_no_code_of_the_folder() -> None:
         def without(*args: Any, load: Any = load, **kwargs: Any) -> Any:
             return load(*args, **{**kwargs, "trust_remote_code": False})
 
-        loader.from_pretrained = without  # type: ignore[method-assign]
+        loader.from_pretrained = without
 
 
 def _name_unknown_pre_tokenizer(split: str) -> None:

@@ -26,6 +26,7 @@ from journeyman.model_files import parts_of
 from journeyman.models.base import Base
 from journeyman.models.caches import own_cache
 from journeyman.models.llama_converter import converter_version, scripts_folder
+from journeyman.models.opening import sizes_of
 from journeyman.protocols import Reporter
 
 _CONVERTED: Mapping[str, float] = {"F32": 4, "F16": 2, "BF16": 2, "Q8_0": 34 / 32}
@@ -138,7 +139,7 @@ class _Conversion:
     def _bytes(self, kind: str) -> int:
         """An estimate from above: no format of llama-quantize is larger than Q8_0."""
         per_parameter = _CONVERTED.get(kind, _CONVERTED["Q8_0"])
-        return int(self._base.geometry.parameters * per_parameter) + _HEADER_BYTES
+        return int(sizes_of(self._base).parameters * per_parameter) + _HEADER_BYTES
 
     def _refuse_full_disk(self, needed: int) -> None:
         free = shutil.disk_usage(self._place).free

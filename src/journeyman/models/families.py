@@ -174,8 +174,8 @@ def modules_holding(modules: Sequence[str], targets: Sequence[str]) -> tuple[str
 
     Fused ones change as a whole. So do experts, because `peft` and vLLM only read adapters for all of their matrices.
     """
-    holders = [(target, *_PART_OF.get(target, ())) for target in targets]
-    return tuple(dict.fromkeys(one for names in holders for one in modules if one in names))
+    found = [holders(target) for target in targets]
+    return tuple(dict.fromkeys(one for names in found for one in modules if one in names))
 
 
 def is_stacked(module: str) -> bool:
@@ -191,3 +191,8 @@ def gguf_name(module: str) -> str:
 def gguf_parts(module: str) -> tuple[str, ...]:
     """The names of the tensors in GGUF whose rows, put together, are a module's."""
     return ("ffn_gate_exps", "ffn_up_exps") if module == "experts.gate_up_proj" else (gguf_name(module),)
+
+
+def holders(module: str) -> tuple[str, ...]:
+    """The names under which a family may have one of MODULES: its own, and those of matrices that contain it."""
+    return (module, *_PART_OF.get(module, ()))

@@ -195,6 +195,16 @@ class Geometry:
             "down_proj": (self.hidden, self.ffn),
         }[module]
 
+    def adapted_shapes(self, targets: Sequence[str]) -> Sequence[tuple[int, int]]:
+        """(out_features, in_features) of each matrix that an adapter for these targets changes, in all layers."""
+        of_layer = [[self.module_shape(module)] * self.copies(module) for module in self.adapted_modules(targets)]
+        return [shape for shapes in of_layer for shape in shapes] * self.layers
+
+    @property
+    def cache_width(self) -> int:
+        """Elements of keys and values that the engine keeps for a token, in all layers."""
+        return 2 * self.layers * self.kv_heads * self.head_dim
+
     @property
     def layer_parameters(self) -> int:
         """Parameters in the matrices of a block, those of all experts included."""

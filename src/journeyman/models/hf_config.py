@@ -20,7 +20,7 @@ from journeyman.model_files import CONFIG
 _MOST_BYTES = 4 << 20
 _MOST = 1 << 31
 _TIES = "tie_word_embeddings"
-_TEXT_CONFIG = {"gemma3": "gemma3_text", "mistral3": "mistral"}
+TEXT_CONFIG = {"gemma3": "gemma3_text", "mistral3": "mistral"}
 """`model_type` of models of texts and pictures → that of the model of texts in them, if `text_config` does not say."""
 
 
@@ -209,10 +209,10 @@ def read_config(folder: Path) -> HfConfig:
     path = folder / CONFIG
     values = read_object(path)
     outer, text = values.get("model_type"), values.get("text_config")
-    nested = outer if isinstance(outer, str) and outer in _TEXT_CONFIG else None
+    nested = outer if isinstance(outer, str) and outer in TEXT_CONFIG else None
     if nested is not None:
         text = text if isinstance(text, dict) else {}
-        inner = text.get("model_type", _TEXT_CONFIG[nested])
+        inner = text.get("model_type", TEXT_CONFIG[nested])
     else:
         inner = outer if text is None else None
     kind = MODEL_TYPES.get(inner) if isinstance(inner, str) else None
@@ -253,7 +253,7 @@ def _not_supported(path: Path, values: Mapping[str, Any]) -> InputError:
     code = ". Its code is in the folder (auto_map) and is never executed" if values.get("auto_map") else ""
     return InputError(
         f"{path}: a model {shown!r} (model_type {plain(str(values.get('model_type')), 40)!r}) is not supported{code}",
-        f"Use a base with one of these values of model_type: {', '.join([*MODEL_TYPES, *_TEXT_CONFIG])}",
+        f"Use a base with one of these values of model_type: {', '.join([*MODEL_TYPES, *TEXT_CONFIG])}",
     )
 
 

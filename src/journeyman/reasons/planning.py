@@ -109,6 +109,27 @@ class TooFewTestRows(OfRole, code="too_few_test_rows"):
 
 
 @dataclass(frozen=True)
+class TrainedByTransformers(Reason, code="trained_by_transformers"):
+    """`architecture`: the class in transformers; `modules`: the adapted linear layers, separated by commas."""
+
+    says = (
+        "{architecture} is trained through transformers and peft, one row at a time, which is slower than estimated; "
+        "the adapter changes {modules}"
+    )
+    architecture: str
+    modules: str
+
+
+@dataclass(frozen=True)
+class TargetsNotThere(Reason, code="targets_not_there"):
+    """`missing`: values of train.lora.targets that are no layers of the base, separated by commas."""
+
+    says = "{architecture} has no layers with these names of train.lora.targets: {missing}"
+    architecture: str
+    missing: str
+
+
+@dataclass(frozen=True)
 class TrainingDoesNotFit(Reason, code="training_does_not_fit"):
     """Gigabytes (10^9 bytes): the limit, and what each memory mode needs; None if the mode was not tried."""
 

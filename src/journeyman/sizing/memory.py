@@ -7,13 +7,16 @@ F feed-forward, H heads, L row length, V vocabulary; c bytes of the compute type
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from journeyman.models.geometry import Geometry
+from journeyman.models.sizes import ModelSizes, Sizes
 
 MemoryWay = Literal["keep", "recompute", "stream"]
 RUNTIME_BYTES = 450 << 20
 """Python with torch loaded, before any weights; measured: 430 to 460 MB."""
+_LIBRARY_BYTES = 900 << 20
+"""The same with transformers and peft."""
 _ADAPTER_BYTES = 24  # per parameter: float32 master, gradient and its copy, two moments, and the best so far
 _LOSS_LOGITS = 1 << 25
 _LONGEST_WITH_SCORES = 2048  # longer rows use an attention that does not store scores
@@ -31,7 +34,7 @@ class TrainingSize:
         longest_row: tokens.
     """
 
-    geometry: Geometry
+    sizes: Sizes
     trainable: int
     compute_bytes: int
     longest_row: int
@@ -45,7 +48,10 @@ def training_bytes(size: TrainingSize, way: MemoryWay, pack_tokens: int, group_t
         group_tokens: tokens whose gradients are computed at once (training.gradients); matters for recompute and
             stream, which keep the input of each layer for all of them.
     """
-    geometry, c = size.geometry, size.compute_bytes
+    if isinstance(size.sizes, ModelSizes):
+        return _row_bytes(size, size.sizes, way)
+    geometry, c = size.sizes, size.compute_bytes
+    assert isinstance(geometry, Geometry)
     layers_kept = geometry.layers if way == "keep" else 1
     # In the compute type, the adapter is kept with the activations of its layer.
     adapter = size.trainable * c // geometry.layers
@@ -63,9 +69,31 @@ def training_bytes(size: TrainingSize, way: MemoryWay, pack_tokens: int, group_t
     return RUNTIME_BYTES + weights + streaming + size.trainable * _ADAPTER_BYTES + entering + passing
 
 
+def ways_of(sizes: Sizes) -> tuple[MemoryWay, ...]:
+    """The memory modes in which a base can be trained: `transformers` needs all weights in memory."""
+    ways: tuple[MemoryWay, ...] = get_args(MemoryWay)
+    return ways if isinstance(sizes, Geometry) else ("keep", "recompute")
+
+
+def _row_bytes(size: TrainingSize, sizes: ModelSizes, way: MemoryWay) -> int:
+    """Peak with `transformers` and `peft`, which compute one row at a time; not measured, but counted generously.
+
+    A layer keeps what its linear layers read and make, once more in float32 for the adapter, and scores if its
+    attention stores them. The loss needs the logits of all labels in the compute type, and three times in float32.
+    """
+    c, row = size.compute_bytes, size.longest_row
+    layers_kept = 1.0 if way == "keep" else 1 / sizes.layers
+    activations = layers_kept * row * (sizes.kept_width * (c + 4) + sizes.layers * sizes.stored_scores * row * 2 * c)
+    entering = 0 if way == "keep" else sizes.layers * row * sizes.hidden * c
+    loss = row * sizes.vocab * (c + 12)
+    passing = int((activations + loss) * _HEAP_SLACK)
+    return _LIBRARY_BYTES + sizes.parameters * c + size.trainable * _ADAPTER_BYTES + entering + passing
+
+
 def layer_bytes_per_token(size: TrainingSize) -> int:
-    """Bytes per token that one layer keeps for the backward pass."""
-    geometry, c = size.geometry, size.compute_bytes
+    """Bytes per token that one layer of our own decoder keeps for the backward pass."""
+    geometry, c = size.sizes, size.compute_bytes
+    assert isinstance(geometry, Geometry)
     q, kv = geometry.heads * geometry.head_dim, geometry.kv_heads * geometry.head_dim
     norms = 2 * (4 + c) * geometry.hidden
     scores = c * geometry.heads * size.longest_row if size.longest_row <= _LONGEST_WITH_SCORES else 0
@@ -77,9 +105,9 @@ def layer_bytes_per_token(size: TrainingSize) -> int:
     return norms + attention + feed_forward
 
 
-def serving_bytes(base_file_bytes: int, geometry: Geometry, trainable: int, context: int) -> int:
+def serving_bytes(base_file_bytes: int, sizes: Sizes, trainable: int, context: int) -> int:
     """Resident memory of the engine: the file, the adapter in float32, an f16 cache, and buffers."""
-    cache = 2 * 2 * geometry.layers * geometry.kv_heads * geometry.head_dim * context
-    used = geometry.experts.used if geometry.experts is not None else 1
-    buffers = 512 * (geometry.vocab + 4 * geometry.ffn * used) * 4
+    cache = 2 * sizes.cache_width * context
+    used = sizes.experts.used if isinstance(sizes, Geometry) and sizes.experts is not None else 1
+    buffers = 512 * (sizes.vocab + 4 * sizes.ffn * used) * 4
     return base_file_bytes + trainable * 4 + cache + buffers + (60 << 20)

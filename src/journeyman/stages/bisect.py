@@ -26,6 +26,7 @@ from journeyman.models.weights import load_decoder
 from journeyman.protocols import EngineSettings, Reporter
 from journeyman.records import EVERY_ROLE, Example, Prediction
 from journeyman.rendering.renderer import Renderer
+from journeyman.training.export import load_peft
 from journeyman.training.hardware import compute_dtype, keep_freed_memory, use_threads
 from journeyman.training.lora import Adapter
 from journeyman.training.merge import write_merged

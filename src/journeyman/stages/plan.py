@@ -9,15 +9,17 @@ from typing import get_args
 
 from journeyman.artifacts import write_atomic
 from journeyman.config import Config, RoleConfig, TrainConfig
-from journeyman.errors import NoGo
+from journeyman.errors import InputError, NoGo
 from journeyman.foreign import markdown, named
 from journeyman.manifests import CheckRule, DatasetManifest, PlanManifest, PlannedFile, Rules
 from journeyman.models.families import is_stacked
 from journeyman.models.geometry import Geometry
+from journeyman.models.sizes import Sizes
 from journeyman.protocols import Reporter
 from journeyman.reasons import Reason, ReasonRecord, planning
 from journeyman.sizing.duration import training_seconds
-from journeyman.sizing.memory import MemoryWay, TrainingSize, serving_bytes, training_bytes
+from journeyman.sizing.memory import MemoryWay, TrainingSize, serving_bytes, training_bytes, ways_of
+from journeyman.sizing.notes import notes_of
 from journeyman.sizing.parameters import lora_parameters
 from journeyman.stats.rates import power, rows_needed, wilson
 from journeyman.training.batches import PACK_TOKENS, steps_per_epoch
@@ -39,7 +41,7 @@ def plan(
     base: Path,
     served: Sequence[PlannedFile],
     base_sha256: str,
-    geometry: Geometry,
+    sizes: Sizes,
     out: Path,
     reporter: Reporter,
 ) -> PlanManifest:
@@ -57,20 +59,20 @@ def plan(
     use_threads(train.threads)
     dtype = compute_dtype(train.precision)
     rows = sum(split.train for split in dataset.splits.values())
-    trainable = lora_parameters(geometry, train.lora.rank, train.lora.targets)
+    trainable = lora_parameters(sizes, train.lora.rank, train.lora.targets)
     of_runs = [rows] if train.adapters == "shared" else [split.train for split in dataset.splits.values()]
     per_epoch = sum(steps_per_epoch(count, train.rows_per_step) for count in of_runs)
     tokens = dataset.train_tokens * train.epochs
     gflops = matrix_gflops(dtype)
-    size = TrainingSize(geometry, trainable, dtype.itemsize, dataset.longest_row_tokens)
+    size = TrainingSize(sizes, trainable, dtype.itemsize, dataset.longest_row_tokens)
     prompt_tokens = dataset.lengths.mean_prompt if dataset.lengths is not None else 0.0
     step_tokens = tokens // max(1, per_epoch * train.epochs)
     chosen = choose_memory(size, train, step_tokens, prompt_tokens)
     seconds = training_seconds(
-        geometry.linear_parameters, geometry.hidden, tokens, step_tokens, gflops, recompute=chosen.way != "keep"
+        sizes.linear_parameters, sizes.hidden, tokens, step_tokens, gflops, recompute=chosen.way != "keep"
     )
     serving = [
-        serving_bytes(round(one.size_gb * 1e9), geometry, trainable, config.evaluate.context * config.evaluate.parallel)
+        serving_bytes(round(one.size_gb * 1e9), sizes, trainable, config.evaluate.context * config.evaluate.parallel)
         for one in served
     ]
     rules = _rules(dataset, config, served)
@@ -78,7 +80,7 @@ def plan(
     made = PlanManifest(
         base_path=str(base),
         base_sha256=base_sha256,
-        base_parameters=geometry.parameters,
+        base_parameters=sizes.parameters,
         trainable_parameters=trainable,
         steps_per_epoch=per_epoch,
         total_steps=per_epoch * train.epochs,
@@ -99,7 +101,7 @@ def plan(
             for role, split in dataset.splits.items()
         },
         power_rate=power_rate,
-        warnings=_warnings(dataset, config, per_epoch * train.epochs, geometry, rules.role_confidence),
+        warnings=_warnings(dataset, config, per_epoch * train.epochs, sizes, rules.role_confidence),
     )
     write_atomic(out / "plan.md", plan_text(made, config).encode())
     reporter.advance(1)
@@ -125,10 +127,17 @@ def choose_memory(size: TrainingSize, train: TrainConfig, step_tokens: int, prom
             once for more rows.
 
     Raises:
+        InputError: the base cannot be trained in the mode of `train.memory`.
         NoGo: none fits; training would run out of memory.
     """
     limit = int(train.max_memory_gb * 1e9) if train.max_memory_gb else int(_FREE_SHARE * free_memory_bytes())
-    ways: Sequence[MemoryWay] = get_args(MemoryWay) if train.memory == "auto" else (train.memory,)
+    ways: Sequence[MemoryWay] = ways_of(size.sizes) if train.memory == "auto" else (train.memory,)
+    if train.memory != "auto" and train.memory not in ways_of(size.sizes):
+        raise InputError(
+            f"train.memory = {train.memory!r} is not available for this base: transformers, which trains it, needs all "
+            "weights in memory",
+            "Set train.memory = 'auto'",
+        )
     packs = [PACK_TOKENS] if train.pack_tokens is None else [train.pack_tokens]
     if train.pack_tokens is None and prompt_tokens >= _LONG_PROMPT:
         packs = [PACK_TOKENS * times for times in (4, 2, 1) if PACK_TOKENS * times <= max(PACK_TOKENS, step_tokens)]
@@ -191,9 +200,9 @@ def _rule_text(rule: CheckRule) -> str:
 
 
 def _warnings(
-    dataset: DatasetManifest, config: Config, steps: int, geometry: Geometry, confidence: float
+    dataset: DatasetManifest, config: Config, steps: int, sizes: Sizes, confidence: float
 ) -> list[ReasonRecord]:
-    warnings: list[Reason] = []
+    warnings: list[Reason] = notes_of(sizes, config.train.lora.targets)
     train, decide = config.train, config.decide
     if train.warmup_steps >= steps:
         warnings.append(planning.WarmupNeverEnds(train.warmup_steps, steps, train.learning_rate))
@@ -201,9 +210,10 @@ def _warnings(
     if unknown:
         known = ", ".join(sorted(dataset.splits))
         warnings.append(planning.RoleWithoutRows(unknown[0], known))
-    if dataset.longest_row_tokens > geometry.context:
-        warnings.append(planning.OverContext(dataset.longest_row_tokens, geometry.context))
-    warnings += _of_base(geometry, train.lora.targets, config.evaluate.context, dataset.longest_row_tokens)
+    if dataset.longest_row_tokens > sizes.context:
+        warnings.append(planning.OverContext(dataset.longest_row_tokens, sizes.context))
+    if isinstance(sizes, Geometry):
+        warnings += _of_base(sizes, train.lora.targets, config.evaluate.context, dataset.longest_row_tokens)
     for role, split in dataset.splits.items():
         rows = split.effective_test
         if not rows or wilson(rows, rows, confidence)[0] < decide.min_success:

@@ -7,7 +7,9 @@ rotary pairs, so the rows of B are reordered for them (models.weights.to_interle
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import gguf
 from safetensors.torch import load_file
@@ -18,25 +20,34 @@ from journeyman.models.base import PeftBase
 from journeyman.models.families import gguf_parts
 from journeyman.models.weights import to_interleaved
 from journeyman.training.lora import Adapter
-from journeyman.training.peft_format import configuration, parameters_of, saved_tensors
+from journeyman.training.peft_format import configuration_of, parameters_of, saved_tensors
 from journeyman.training.tensors import save_tensors
 
 
 def write_peft(adapter: Adapter, base: PeftBase, folder: Path) -> None:
+    """Writes an adapter of our own decoder: see write_peft_files."""
+    write_peft_files(saved_tensors(adapter, base), configuration_of(adapter, base), folder)
+
+
+def write_peft_files(tensors: Mapping[str, Tensor], config: Mapping[str, Any], folder: Path) -> None:
     """Writes adapter_model.safetensors and adapter_config.json, as `peft.PeftModel.from_pretrained` reads them.
+
+    Args:
+        tensors: A and B under `peft`'s names.
+        config: see peft_format.configuration.
 
     Raises:
         DiskError: the disk is full or the folder cannot be written to.
     """
     staged = folder / f".adapter_model.{os.getpid()}.tmp"
     try:
-        save_tensors(saved_tensors(adapter, base), staged, metadata={"format": "pt"})
+        save_tensors({name: v.contiguous() for name, v in tensors.items()}, staged, metadata={"format": "pt"})
         staged.replace(folder / "adapter_model.safetensors")
     except OSError as error:
         raise disk_error(error, folder / "adapter_model.safetensors") from error
     finally:
         remove_quietly(staged)
-    write_json(folder / "adapter_config.json", configuration(adapter, base))
+    write_json(folder / "adapter_config.json", config)
 
 
 def load_peft(adapter: Adapter, base: PeftBase, folder: Path) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
@@ -17,6 +18,7 @@ from journeyman.models.families import Mixture, is_stacked
 from journeyman.models.geometry import Geometry
 from journeyman.models.linear import Dropout, LoraPair
 from journeyman.models.mixture import GATE_UP
+from journeyman.training.optimizer import load_values
 
 _ATTENTION = ("q_proj", "k_proj", "v_proj", "qkv_proj", "o_proj")
 
@@ -75,12 +77,9 @@ class Adapter:
         stacked = [module for module in self.modules if is_stacked(module)]
         return [f"{self.mixture.place}.{module.removeprefix('experts.')}" for module in stacked]
 
-    def load(self, tensors: dict[str, Tensor]) -> None:
+    def load(self, tensors: Mapping[str, Tensor]) -> None:
         """Copies values into the adapter; names and shapes must match."""
-        assert tensors.keys() == self.parameters.keys()
-        with torch.no_grad():
-            for name, value in tensors.items():
-                self.parameters[name].copy_(value)
+        load_values(self.parameters, tensors)
 
     def _pair(self, layer: int, module: str, dropout_key: str | None) -> LoraPair:
         dropout = None

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from journeyman.config import LoraConfig
 from journeyman.models.base import PeftBase
 from journeyman.models.families import is_stacked
 from journeyman.models.mixture import GATE_UP
@@ -65,22 +66,30 @@ def parameters_of(adapter: Adapter, tensors: Mapping[str, Tensor], base: PeftBas
     return parameters
 
 
-def configuration(adapter: Adapter, base: PeftBase) -> dict[str, Any]:
-    """The content of adapter_config.json."""
+def configuration_of(adapter: Adapter, base: PeftBase) -> dict[str, Any]:
+    """The content of adapter_config.json for an adapter of our own decoder."""
     dense = [module for module in adapter.modules if not is_stacked(module)]
     experts = [module for module in adapter.modules if is_stacked(module)]
     one_by_one = [name for module in experts for name in _names(adapter, module)] if _has_modules(adapter) else []
+    made = configuration(adapter.config, base, _targets(sorted([*dense, *one_by_one]), base))
+    if experts:
+        made["lora_dropout"] = 0.0  # it matters in training only, and for experts peft refuses any other value
+        if not one_by_one:
+            made["target_parameters"] = adapter.expert_parameters()
+    return made
+
+
+def configuration(lora: LoraConfig, base: PeftBase, targets: list[str] | str) -> dict[str, Any]:
+    """The content of adapter_config.json. `targets`: the modules, as `peft.LoraConfig.target_modules` names them."""
     return {
         "peft_type": "LORA",
         "task_type": "CAUSAL_LM",
         "base_model_name_or_path": base.name,
         "revision": base.revision,
-        "r": adapter.config.rank,
-        "lora_alpha": adapter.config.alpha,
-        # Of training only; for experts, peft refuses any other value.
-        "lora_dropout": 0.0 if experts else adapter.config.dropout,
-        "target_modules": _targets(sorted([*dense, *one_by_one]), base),
-        **({"target_parameters": adapter.expert_parameters()} if experts and not one_by_one else {}),
+        "r": lora.rank,
+        "lora_alpha": lora.alpha,
+        "lora_dropout": lora.dropout,
+        "target_modules": targets,
         "bias": "none",
         "fan_in_fan_out": False,
         "inference_mode": True,
