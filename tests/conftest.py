@@ -113,7 +113,8 @@ def write_tiny_gguf(
         block = f"blk.{layer}."
         writer.add_tensor(block + "attn_norm.weight", ones(hidden))
         writer.add_tensor(block + "ffn_norm.weight", ones(hidden))
-        for name, rows in (("attn_q", heads * size), ("attn_k", kv_heads * size), ("attn_v", kv_heads * size)):
+        parts = {"attn_q": heads * size, "attn_k": kv_heads * size, "attn_v": kv_heads * size}
+        for name, rows in ({"attn_qkv": sum(parts.values())} if architecture == "phi3" else parts).items():
             matrix(f"{block}{name}.weight", rows, hidden)
             if architecture == "qwen2":
                 writer.add_tensor(f"{block}{name}.bias", 0.1 * ones(rows))
@@ -121,8 +122,9 @@ def write_tiny_gguf(
             writer.add_tensor(block + "attn_q_norm.weight", ones(size))
             writer.add_tensor(block + "attn_k_norm.weight", ones(size))
         matrix(block + "attn_output.weight", hidden, heads * size)
-        matrix(block + "ffn_gate.weight", ffn, hidden)
-        matrix(block + "ffn_up.weight", ffn, hidden)
+        if architecture != "phi3":
+            matrix(block + "ffn_gate.weight", ffn, hidden)
+        matrix(block + "ffn_up.weight", 2 * ffn if architecture == "phi3" else ffn, hidden)
         matrix(block + "ffn_down.weight", hidden, ffn)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()

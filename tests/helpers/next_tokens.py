@@ -9,11 +9,11 @@ import torch
 _LETTER = 80
 
 
-def next_tokens(engine: Any, ids: torch.Tensor) -> dict[int, float]:
-    """llama.cpp's log probability of every token after `ids`, with all adapters active."""
+def next_tokens(engine: Any, ids: torch.Tensor, adapter: bool = True) -> dict[int, float]:
+    """llama.cpp's log probability of every token after `ids`, with all adapters active or none."""
     body = {
         "prompt": ids.tolist(), "n_predict": 1, "n_probs": 256, "temperature": 0.0, "cache_prompt": False,
-        "lora": [{"id": number, "scale": 1.0} for number in range(len(engine.settings.adapters))],
+        "lora": [{"id": number, "scale": float(adapter)} for number in range(len(engine.settings.adapters))],
         "logit_bias": [[_LETTER, 1000.0]],  # it changes the answer only: half a character would not be sent
     }  # fmt: skip
     (likely,) = engine._post("/completion", body)["completion_probabilities"]

@@ -114,5 +114,7 @@ def test_only_the_implementation_and_its_opener_name_the_file_format() -> None:
         for node in ast.walk(ast.parse(path.read_text()))
         if isinstance(node, ast.ImportFrom) and any(one.name == "GgufFile" for one in node.names)
     }
-    parts = ("geometry", "rotary", "alternate", "experts")
-    assert naming == {"models/opening.py", *(f"models/gguf_{one}.py" for one in parts)}
+    assert naming == {
+        "models/opening.py",
+        *(f"models/gguf_{one}.py" for one in ("geometry", "rotary", "alternate", "keys", "experts")),
+    }

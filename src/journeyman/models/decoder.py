@@ -162,10 +162,11 @@ class Decoder:
 
     def logits(self, ids_T: Tensor, lengths: Sequence[int], lora: Sequence[LayerLora] | None = None) -> Tensor:
         """Logits (T, V) at all positions. Training uses `loss.label_loss` instead, which never builds all of them."""
-        logits_TV, cap = (
-            F.linear(self.hidden_states(ids_T, lengths, lora), self.weights.head_VD),
-            self.geometry.logit_cap,
-        )
+        return self.head(self.hidden_states(ids_T, lengths, lora))
+
+    def head(self, hidden_TD: Tensor) -> Tensor:
+        """The logits (T, V) of final normalized hidden states."""
+        logits_TV, cap = F.linear(hidden_TD, self.weights.head_VD), self.geometry.logit_cap
         return logits_TV if cap is None else torch.tanh(logits_TV / cap) * cap
 
     def _attention(self, x_TD: Tensor, layer: LayerWeights, adapters: LayerLora, layout: Layout) -> Tensor:

@@ -72,8 +72,11 @@ class Family:
         biases: the linear layers that may have a bias.
         partial_rotary: the engine can rotate only the first elements of a head (rope.dimension_count).
         scales_embedding: embeddings are multiplied by the square root of the hidden size.
-        divides_by_rope_freqs: `rope_freqs.weight` divides the rotary frequencies, if the file has it.
+        rotary_divisors: tensors with divisors of the rotary frequencies that the engine reads: "two",
+            `rope_factors_short` and `rope_factors_long`; "either", these if rope.scaling.type is longrope, otherwise
+            `rope_freqs`.
         unrotated_every: every n-th layer has no rotary embedding; 0: none.
+        rotates_if_finetuned: rope.scaling.finetuned = false means that no layer has a rotary embedding.
         window_every: layers have a sliding window, except every n-th, if the file has no other number; 0: none has.
         numbers: keys of the header that the engine reads for this family and ignores for others, with the value that
             it takes if the key is missing; None: the file must have it. 0 means: not applied, and may be stated
@@ -96,8 +99,9 @@ class Family:
     biases: tuple[str, ...] = _QKV
     partial_rotary: bool = False
     scales_embedding: bool = False
-    divides_by_rope_freqs: bool = False
+    rotary_divisors: Literal["none", "two", "either"] = "none"
     unrotated_every: int = 0
+    rotates_if_finetuned: bool = False
     window_every: int = 0
     default_window: int = 0
     window_theta: float | Literal["shared"] | None = None
@@ -109,22 +113,28 @@ class Family:
     numbers: Mapping[str, float | None] = field(default_factory=dict)
 
 
+_YARN = {
+    "rope.scaling.yarn_beta_fast": 32.0, "rope.scaling.yarn_beta_slow": 1.0, "rope.scaling.yarn_log_multiplier": 0.0,
+}  # fmt: skip
 _GRANITE = Family(
-    rotates_pairs=True, biases=MODULES, divides_by_rope_freqs=True,
+    rotates_pairs=True, biases=MODULES, rotary_divisors="either", rotates_if_finetuned=True,
     numbers={"logit_scale": None, "residual_scale": 0.0, "embedding_scale": 0.0, "attention.scale": 0.0},
 )  # fmt: skip
 _GEMMA = Family(norms=_BEFORE | _AFTER, activation="gelu", scales_embedding=True)
 FAMILIES: Mapping[str, Family] = {
     "llama": Family(
-        rotates_pairs=True, biases=MODULES, divides_by_rope_freqs=True,
+        rotates_pairs=True, biases=MODULES, rotary_divisors="either",
         mixture=Mixture(
             always=False, place_of_each="block_sparse_moe.experts", names_of_each=("w1", "w3", "w2")
         ),
     ),
-    "mistral3": Family(rotates_pairs=True, biases=MODULES, numbers={"attention.temperature_scale": 0.0}),
+    "mistral3": Family(
+        rotates_pairs=True, biases=MODULES, rotary_divisors="either",
+        numbers={"attention.temperature_scale": 0.0, **_YARN},
+    ),
     "smollm3": Family(rotates_pairs=True, unrotated_every=4),
     "granite": _GRANITE,
-    "qwen2": Family(),
+    "qwen2": Family(heads_fill_hidden=True),
     "qwen3": Family(qk_norm="head"),
     "gemma2": replace(
         _GEMMA, window_every=2, default_window=4096, scales_windows=True, head="tied",
@@ -133,13 +143,16 @@ FAMILIES: Mapping[str, Family] = {
     "gemma3": replace(
         _GEMMA, qk_norm="head", window_every=6, window_theta=10000.0, numbers={"final_logit_softcapping": 0.0}
     ),
-    "phi3": Family(fused=True, partial_rotary=True),
+    "phi3": Family(fused=True, partial_rotary=True, rotary_divisors="two", heads_fill_hidden=True),
     "olmo2": Family(
         norms=_AFTER, qk_norm="all", biases=(), window_every=4, window_theta="shared", head="own",
         heads_fill_hidden=True,
     ),
     "qwen3moe": Family(qk_norm="head", mixture=Mixture(width="expert_feed_forward_length")),
-    "granitemoe": replace(_GRANITE, mixture=Mixture(place="block_sparse_moe.experts", place_of_each=None)),
+    "granitemoe": replace(
+        _GRANITE, rotates_if_finetuned=False,
+        mixture=Mixture(place="block_sparse_moe.experts", place_of_each=None),
+    ),
     "olmoe": Family(
         qk_norm="all", biases=(), head="own", heads_fill_hidden=True, mixture=Mixture(normalized=False),
     ),

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Literal
 
 from journeyman.models.families import (
     FAMILIES,
@@ -21,6 +22,10 @@ from journeyman.models.families import (
 YARN_BETA_FAST, YARN_BETA_SLOW = 32.0, 1.0
 """YaRN keeps frequencies that make more turns than the first within the original context, and divides those that make
 fewer than the second by the whole factor (Peng et al., 2023, arXiv 2309.00071)."""
+Factors = Literal["short", "long"]
+"""Which of two sets of rotary divisors applies (LongRoPE: Ding et al., 2024, arXiv 2402.13753)."""
+_CONTEXT_UNIT = 256
+"""llama.cpp makes the context of a request a multiple of this number of tokens."""
 
 
 @dataclass(frozen=True)
@@ -28,11 +33,15 @@ class RotaryScaling:
     """How the rotary tables differ from those of `rope_theta` alone; the default changes nothing.
 
     Attributes:
-        divisors: one for each of the rotary_dim / 2 frequencies (Llama 3.1); empty: no division.
+        divisors: one for each of the rotary_dim / 2 frequencies (Llama 3.1; of Phi-3, the short factors); empty: no
+            division.
         factor: divides all frequencies after `divisors`, or with YaRN the low ones only.
         yarn_context: with YaRN, the context before scaling, in tokens; None: linear scaling.
         amplitude: multiplies cosines and sines.
         beta_fast, beta_slow: with YaRN, see YARN_BETA_FAST.
+        long_above: the base has two sets of divisors, and the engine uses `long_divisors` instead of `divisors` if a
+            request may have more tokens than this, whether it has or not. None: one set, or none. See
+            Geometry.with_factors.
     """
 
     divisors: tuple[float, ...] = ()
@@ -41,6 +50,8 @@ class RotaryScaling:
     amplitude: float = 1.0
     beta_fast: float = YARN_BETA_FAST
     beta_slow: float = YARN_BETA_SLOW
+    long_divisors: tuple[float, ...] = ()
+    long_above: int | None = None
 
 
 @dataclass(frozen=True)
@@ -89,6 +100,8 @@ class Geometry:
         attention_cap: these products are c · tanh(x / c) with this c; None: unchanged.
         logit_scale: multiplies the logits.
         logit_cap: as attention_cap, after logit_scale.
+        unserved_window: the base was trained with a sliding window of this many tokens that the engine does not
+            apply, so that training does not either.
         experts: None: one feed-forward network computes all tokens.
     """
 
@@ -115,6 +128,7 @@ class Geometry:
     attention_cap: float | None = None
     logit_scale: float = 1.0
     logit_cap: float | None = None
+    unserved_window: int | None = None
     experts: Experts | None = None
 
     @property
@@ -140,6 +154,28 @@ class Geometry:
     def copies(self, module: str) -> int:
         """How many matrices of its shape a module has: one, or one for each expert."""
         return self.experts.count if self.experts is not None and is_stacked(module) else 1
+
+    def also_changed(self, targets: Sequence[str]) -> tuple[str, ...]:
+        """The modules that an adapter for `targets` changes although they are not among them."""
+        adapted = self.adapted_modules(targets)
+        return tuple(
+            one for one in MODULES if one not in targets and modules_holding(self.modules, [one])[0] in adapted
+        )
+
+    def factors(self, context: int) -> Factors | None:
+        """Which rotary divisors the engine uses if a request may have `context` tokens; None: there is no choice."""
+        if self.rotary.long_above is None:
+            return None
+        served = -(-context // _CONTEXT_UNIT) * _CONTEXT_UNIT
+        return "long" if served > self.rotary.long_above else "short"
+
+    def with_factors(self, factors: Factors | None) -> Geometry:
+        """This geometry with the rotary divisors that `factors` told; itself if there is no choice."""
+        if self.rotary.long_above is None:
+            return self
+        assert factors is not None, "the base has two sets of rotary divisors"
+        divisors = self.rotary.long_divisors if factors == "long" else self.rotary.divisors
+        return replace(self, rotary=replace(self.rotary, divisors=divisors, long_divisors=(), long_above=None))
 
     def is_alternate(self, layer: int) -> bool:
         return self.alternate is not None and layer in self.alternate.layers
@@ -183,8 +219,7 @@ class Geometry:
     def parameters(self) -> int:
         """All parameters of the model, as `transformers` counts them."""
         shapes = tensor_shapes(self)
-        shapes.pop("rope_freqs.weight", None)
-        return sum(map(math.prod, shapes.values()))
+        return sum(math.prod(shape) for name, shape in shapes.items() if not name.startswith("rope_"))
 
 
 def tensor_shapes(geometry: Geometry) -> dict[str, tuple[int, ...]]:
@@ -193,8 +228,11 @@ def tensor_shapes(geometry: Geometry) -> dict[str, tuple[int, ...]]:
     shapes: dict[str, tuple[int, ...]] = {"token_embd.weight": (g.vocab, g.hidden), "output_norm.weight": (g.hidden,)}
     if not g.tied_head:
         shapes["output.weight"] = (g.vocab, g.hidden)
+    frequencies, two_sets = ((g.rotary_dim or g.head_dim) // 2,), g.rotary.long_above is not None
     if g.rotary.divisors:
-        shapes["rope_freqs.weight"] = ((g.rotary_dim or g.head_dim) // 2,)
+        shapes["rope_factors_short.weight" if two_sets else "rope_freqs.weight"] = frequencies
+    if g.rotary.long_divisors:
+        shapes["rope_factors_long.weight"] = frequencies
     of_layer: dict[str, tuple[int, ...]] = {f"{name}.weight": (g.hidden,) for name in family.norms.values()}
     for module in g.modules:
         rows, columns = g.module_shape(module)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from journeyman.errors import InputError
 from journeyman.models.geometry import AlternateLayers, Geometry, RotaryScaling, Temperature
+from journeyman.models.gguf_rotary import original_context
 
 if TYPE_CHECKING:
     from journeyman.models.gguf_file import GgufFile
@@ -21,6 +22,9 @@ def alternate_layers_of(file: GgufFile, geometry: Geometry) -> AlternateLayers |
         InputError: a damaged value.
     """
     family = geometry.family
+    finetuned = f"{geometry.architecture}.rope.scaling.finetuned"
+    if family.rotates_if_finetuned and not file.metadata.get(finetuned, True):
+        return AlternateLayers(tuple(range(geometry.layers)))
     if family.unrotated_every:
         layers = tuple(range(family.unrotated_every - 1, geometry.layers, family.unrotated_every))
         return AlternateLayers(layers) if layers else None
@@ -45,8 +49,14 @@ def temperature_of(file: GgufFile, geometry: Geometry) -> Temperature | None:
     if "attention.temperature_scale" not in geometry.family.numbers:
         return None
     scale = _read(file, geometry, "attention.temperature_scale", "f32", 0.0)
-    context = geometry.rotary.yarn_context or geometry.context
-    return Temperature(float(scale), context) if scale else None
+    return Temperature(float(scale), original_context(file, geometry)) if scale else None
+
+
+def unserved_window_of(file: GgufFile, geometry: Geometry) -> int | None:
+    """A sliding window that the file states, but llama.cpp does not apply to this family (Phi-3)."""
+    if geometry.family.window_every:
+        return None
+    return int(_read(file, geometry, "attention.sliding_window", "u32", 0)) or None
 
 
 def _layers_with_window(file: GgufFile, geometry: Geometry, default: int) -> tuple[int, ...]:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
@@ -16,8 +16,9 @@ from journeyman.errors import InputError
 from journeyman.foreign import plain
 from journeyman.models.families import FAMILIES, gguf_name
 from journeyman.models.geometry import Geometry, tensor_shapes
-from journeyman.models.gguf_alternate import alternate_layers_of, temperature_of
+from journeyman.models.gguf_alternate import alternate_layers_of, temperature_of, unserved_window_of
 from journeyman.models.gguf_experts import experts_of
+from journeyman.models.gguf_keys import refuse_unknown_keys
 from journeyman.models.gguf_rotary import rotary_scaling_of
 
 if TYPE_CHECKING:
@@ -35,9 +36,9 @@ _KINDS: Mapping[str, str] = {
     ),
 }  # fmt: skip
 """Key, without the architecture's name → the type that llama.cpp requires."""
+_OF_LAYERS = ("feed_forward_length", "attention.head_count", "attention.head_count_kv")
+"""Keys that may be lists with a number for each layer, which all have to be the same here."""
 
-_ROPE_KEYS = ("dimension_count", "dimension_count_swa", "freq_base", "freq_base_swa", "scale_linear")
-"""Keys below `rope.` that the engine reads, besides those of the scaling (models.gguf_rotary)."""
 _OTHER_KINDS: Mapping[str, str] = {
     **dict.fromkeys(("general.name", "tokenizer.ggml.model", "tokenizer.ggml.pre", "tokenizer.chat_template"), "str"),
     **dict.fromkeys(("tokenizer.ggml.tokens", "tokenizer.ggml.merges"), "[str]"),
@@ -63,7 +64,7 @@ def geometry_of(file: GgufFile) -> Geometry:
             f"{file.path}: architecture {plain(architecture, 40)!r} is not supported",
             f"Use a base model of one of these: {', '.join(FAMILIES)}",
         )
-    _refuse_unsupported(file, architecture)
+    refuse_unknown_keys(file, architecture, family)
     experts = experts_of(file, architecture)
     mixture = family.mixture if experts is not None else None
     ffn_key = mixture.width if mixture is not None else "feed_forward_length"
@@ -74,18 +75,21 @@ def geometry_of(file: GgufFile) -> Geometry:
 
     def read(key: str, default: float | None = None) -> float:
         name = f"{architecture}.{key}"
-        value = metadata.get(name, default)
-        right_kind = file.kinds.get(name, _KINDS[key]) == _KINDS[key]
-        if not isinstance(value, int | float) or not 0 < value < math.inf or not right_kind:
-            raise InputError(f"{file.path}: {name} is {value!r}", "Use a complete GGUF file")
+        value, kind = metadata.get(name, default), file.kinds.get(name, _KINDS[key])
+        if key in _OF_LAYERS and kind in ("[u32]", "[i32]"):
+            value, kind = _same_in_all_layers(file, name, value), "u32"
+        if not isinstance(value, int | float) or not 0 < value < math.inf or kind != _KINDS[key]:
+            raise InputError(f"{file.path}: {name} is {plain(repr(value), 40)}", "Use a complete GGUF file")
         return value
 
     def number(key: str) -> float | None:
         """A number that the engine reads for some families only; None: it does not apply."""
         if key not in family.numbers:
             return None
-        stated = metadata.get(f"{architecture}.{key}", family.numbers[key])
-        return None if stated == 0 and not family.numbers[key] else float(read(key, family.numbers[key]))
+        default = family.numbers[key]
+        stated = metadata.get(f"{architecture}.{key}", default)
+        # A divisor or limit of 0 would be applied: only where 0 is the default does it mean "not applied".
+        return None if stated == 0 and default == 0 else float(read(key, default))
 
     hidden, heads = int(read("embedding_length")), int(read("attention.head_count"))
     geometry = Geometry(
@@ -105,7 +109,7 @@ def geometry_of(file: GgufFile) -> Geometry:
         experts=experts,
     )
     rotated = int(read("rope.dimension_count", geometry.head_dim))
-    if geometry.heads % geometry.kv_heads or rotated % 2 or rotated > geometry.head_dim:
+    if heads > hidden or heads % geometry.kv_heads or rotated % 2 or rotated > geometry.head_dim:
         raise InputError(
             f"{file.path}: {geometry.heads} heads of {geometry.head_dim}, {geometry.kv_heads} of keys, "
             f"{rotated} rotated",
@@ -122,6 +126,7 @@ def geometry_of(file: GgufFile) -> Geometry:
         attention_cap=number("attn_logit_softcapping"),
         logit_scale=1.0 / (number("logit_scale") or 1.0),
         logit_cap=number("final_logit_softcapping"),
+        unserved_window=unserved_window_of(file, geometry),
     )
     geometry = replace(geometry, rotary=rotary_scaling_of(file, geometry))
     geometry = replace(
@@ -137,6 +142,17 @@ def geometry_of(file: GgufFile) -> Geometry:
         )
     _check_tensors(file, geometry)
     return geometry
+
+
+def _same_in_all_layers(file: GgufFile, key: str, values: Any) -> Any:
+    """The number of a list with one for each layer: layers of different sizes are refused."""
+    layers = file.metadata.get(f"{file.metadata.get('general.architecture')}.block_count")
+    if len(values) != layers or len(set(values)) != 1:
+        raise InputError(
+            f"{file.path}: {key} differs between layers: {plain(str(values), 40)}",
+            "Use a base whose layers have the same sizes",
+        )
+    return values[0]
 
 
 def _attention_scale(geometry: Geometry, stated: float | None) -> float | None:
@@ -157,6 +173,14 @@ def _check_tensors(file: GgufFile, geometry: Geometry) -> None:
     if head != "any" and geometry.tied_head != (head == "tied"):
         missing = "has" if head == "tied" else "lacks"
         raise InputError(f"{file.path}: {missing} an output matrix of its own (output.weight)", remedy)
+    split = "attn_q" if geometry.family.fused else "attn_qkv"
+    if f"blk.0.{split}.weight" in file.tensors:
+        how = "separately" if geometry.family.fused else "as one matrix"
+        raise InputError(
+            f"{file.path}: q, k and v are stored {how} (blk.0.{split}.weight), which is not supported for "
+            f"{geometry.architecture}",
+            "Convert the model with llama.cpp's script, without other options",
+        )
     for name, shape in wanted.items():
         found = file.info(name)
         if found.shape != shape:
@@ -178,16 +202,3 @@ def _can_dequantize(kind: GGMLQuantizationType) -> bool:
     except NotImplementedError:
         return False
     return True
-
-
-def _refuse_unsupported(file: GgufFile, architecture: str) -> None:
-    if file.metadata.get(f"{architecture}.attention.causal", True) is not True:
-        raise InputError(f"{file.path}: tokens attend to later ones: a model for embeddings", "Use another base")
-    prefix = f"{architecture}.rope."
-    for key in file.metadata:
-        name = key.removeprefix(prefix)
-        if name != key and name not in _ROPE_KEYS and not name.startswith("scaling."):
-            raise InputError(
-                f"{file.path}: llama.cpp does not read {plain(key, 80)} and would serve the base without it",
-                "Use another base, or convert it with llama.cpp's script",
-            )

@@ -15,7 +15,7 @@ from torch import Tensor
 from journeyman.models.base import Base
 from journeyman.models.decoder import Decoder, LayerWeights
 from journeyman.models.families import gguf_parts
-from journeyman.models.geometry import Geometry
+from journeyman.models.geometry import Factors, Geometry
 from journeyman.models.mixture import Router
 
 _READERS = min(4, os.cpu_count() or 1)
@@ -83,13 +83,14 @@ class _LayersOnDemand(Sequence[LayerWeights]):
         return self._made[index].result()
 
 
-def load_decoder(file: Base, dtype: torch.dtype, *, stream: bool = False) -> Decoder:
+def load_decoder(file: Base, dtype: torch.dtype, *, stream: bool = False, factors: Factors | None = None) -> Decoder:
     """The decoder of a base, computing in `dtype`.
 
     Args:
         stream: leave the weights quantized in the file and dequantize them layer by layer; the values are the same.
+        factors: the rotary divisors that it will be served with (Geometry.factors), if the base has two sets.
     """
-    geometry = file.geometry
+    geometry = file.geometry.with_factors(factors)
     if stream:
         return Decoder(geometry, StreamedWeights(file, geometry, dtype))
     embedding = _read(file, "token_embd.weight", dtype)

@@ -197,23 +197,39 @@ def _warnings(
         warnings.append(planning.RoleWithoutRows(unknown[0], known))
     if dataset.longest_row_tokens > geometry.context:
         warnings.append(planning.OverContext(dataset.longest_row_tokens, geometry.context))
+    warnings += _of_base(geometry, train.lora.targets, config.evaluate.context, dataset.longest_row_tokens)
     for role, split in dataset.splits.items():
         rows = split.effective_test
         if not rows or wilson(rows, rows, confidence)[0] < decide.min_success:
             needed = rows_needed(1.0, decide.min_success, confidence)
             warnings.append(planning.TooFewTestRows(role, split.test, rows, decide.min_success, needed))
-    warnings += of_experts(geometry, train.lora.targets)
     return [*dataset.notes, *(warning.record() for warning in warnings)]
+
+
+def _of_base(geometry: Geometry, targets: Sequence[str], context: int, longest: int) -> list[Reason]:
+    """What of the base differs from what one may expect. `longest`: tokens of the longest row."""
+    found: list[Reason] = []
+    also = geometry.also_changed(targets)
+    if also and geometry.experts is None:  # those of experts: see ExpertsAdapted
+        adapted = geometry.adapted_modules(targets)
+        found.append(planning.FusedTargets(", ".join(targets), ", ".join(adapted), ", ".join(also)))
+    found += of_experts(geometry, targets)
+    if geometry.factors(context) == "long":
+        assert geometry.rotary.long_above is not None
+        found.append(planning.LongFactors(context, geometry.rotary.long_above))
+    if geometry.unserved_window is not None and longest > geometry.unserved_window:
+        found.append(planning.WindowNotServed(geometry.unserved_window, longest))
+    return found
 
 
 def of_experts(geometry: Geometry, targets: Sequence[str]) -> list[Reason]:
     """A warning if an adapter for these targets changes experts."""
     modules = geometry.adapted_modules(targets)
     parts = {one: geometry.copies(one) * sum(geometry.module_shape(one)) for one in modules}
-    of_experts = sum(count for one, count in parts.items() if is_stacked(one))
-    if geometry.experts is None or not of_experts:
+    stacked = sum(count for one, count in parts.items() if is_stacked(one))
+    if geometry.experts is None or not stacked:
         return []
-    return [planning.ExpertsAdapted(geometry.experts.count, of_experts / sum(parts.values()))]
+    return [planning.ExpertsAdapted(geometry.experts.count, stacked / sum(parts.values()))]
 
 
 def plan_text(plan: PlanManifest, config: Config) -> str:
