@@ -150,8 +150,7 @@ FAMILIES: Mapping[str, Family] = {
     ),
     "qwen3moe": Family(qk_norm="head", mixture=Mixture(width="expert_feed_forward_length")),
     "granitemoe": replace(
-        _GRANITE, rotates_if_finetuned=False,
-        mixture=Mixture(place="block_sparse_moe.experts", place_of_each=None),
+        _GRANITE, rotates_if_finetuned=False, mixture=Mixture(place="block_sparse_moe.experts", place_of_each=None)
     ),
     "olmoe": Family(
         qk_norm="all", biases=(), head="own", heads_fill_hidden=True, mixture=Mixture(normalized=False),
