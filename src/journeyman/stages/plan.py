@@ -242,10 +242,10 @@ def of_experts(geometry: Geometry, targets: Sequence[str]) -> list[Reason]:
     """A warning if an adapter for these targets changes experts."""
     modules = geometry.adapted_modules(targets)
     parts = {one: geometry.copies(one) * sum(geometry.module_shape(one)) for one in modules}
-    of_experts = sum(count for one, count in parts.items() if is_stacked(one))
-    if geometry.experts is None or not of_experts:
+    stacked = sum(count for one, count in parts.items() if is_stacked(one))
+    if geometry.experts is None or not stacked:
         return []
-    return [planning.ExpertsAdapted(geometry.experts.count, of_experts / sum(parts.values()))]
+    return [planning.ExpertsAdapted(geometry.experts.count, stacked / sum(parts.values()))]
 
 
 def _serving_text(plan: PlanManifest) -> str:
