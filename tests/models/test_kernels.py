@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from journeyman.models import attention
-from journeyman.models.attention import Packing, packed_attention
+from journeyman.models.attention import AttentionRules, Packing, packed_attention
 from journeyman.models.linear import Frozen, LoraPair, project
 from journeyman.models.loss import label_loss
 from journeyman.models.norm import rms_norm
@@ -53,7 +53,7 @@ def test_attention_by_blocks_equals_attention_of_each_segment(lengths: list[int]
     packing = Packing(lengths)
     (field,) = packing.fields
     assert field.on_grid
-    found, expected = packed_attention(q, k, v, packing), attention._one_by_one(q, k, v, field)
+    found, expected = packed_attention(q, k, v, packing), attention._one_by_one(q, k, v, field, AttentionRules())
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
     weight = _random(count, heads, size, seed=7)
     ours, theirs = _gradients((found * weight).sum(), q, k, v), _gradients((expected * weight).sum(), q, k, v)
@@ -83,7 +83,7 @@ def test_a_shared_prefix_is_as_good_as_one_in_each_row(
         own = torch.arange(start, start + length)
         seen = own if before < 0 else torch.cat([torch.arange(starts[before], starts[before] + lengths[before]), own])
         (whole,) = Packing([len(seen)]).fields
-        pieces.append(attention._one_by_one(q[seen], k[seen], v[seen], whole)[-length:])
+        pieces.append(attention._one_by_one(q[seen], k[seen], v[seen], whole, AttentionRules())[-length:])
         assert packing.position_T[start] == (0 if before < 0 else lengths[before]), number
     expected = torch.cat(pieces)
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)

@@ -298,7 +298,19 @@ def test_warm_up_rises_and_the_schedule_falls_to_zero() -> None:
 def test_memory_is_used_in_the_first_way_that_fits() -> None:
     """Qwen2.5-7B: all weights in memory if there is enough, streamed with 10 GB, refused with 3."""
     geometry = Geometry(
-        "qwen2", 28, 3584, 28, 4, 128, 18944, 152064, 32768, 1e6, 1e-6, tied_head=False, qkv_bias=True, qk_norm=False
+        "qwen2",
+        28,
+        3584,
+        28,
+        4,
+        128,
+        18944,
+        152064,
+        32768,
+        1e6,
+        1e-6,
+        tied_head=False,
+        biases=("q_proj", "k_proj", "v_proj"),
     )
     size = TrainingSize(geometry, 20_000_000, 2, 700)
 

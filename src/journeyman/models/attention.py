@@ -13,6 +13,7 @@ sums.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -23,6 +24,21 @@ _MOST_BLOCKS, _SHORTEST_BLOCK = 8, 64
 LONGEST_ON_GRID = 1024
 """Tokens of a segment; for longer ones, the grid's scores are not worth their memory."""
 _LONGEST_WITH_PREFIX = 2048
+
+
+@dataclass(frozen=True)
+class AttentionRules:
+    """How the weights of attention are computed.
+
+    Attributes:
+        scale: multiplies the products of queries and keys; None: E ** -0.5.
+        window: a token attends to itself and the `window` - 1 tokens before it in its row; None: to all before it.
+        cap: a product x becomes cap · tanh(x / cap) (Gemma 2); None: unchanged.
+    """
+
+    scale: float | None = None
+    window: int | None = None
+    cap: float | None = None
 
 
 class Packing:
@@ -80,23 +96,30 @@ class _Field:
         return self.tokens == len(self.lengths) * self.longest
 
     @property
-    def on_grid(self) -> bool:
-        before = self.prefix[1] if self.prefix else 0
-        return self.longest <= LONGEST_ON_GRID and before + self.longest <= _LONGEST_WITH_PREFIX
+    def row_tokens(self) -> int:
+        """Tokens of the longest row: prefix and segment."""
+        return self.longest + (self.prefix[1] if self.prefix else 0)
+
+    def on_grid(self, rules: AttentionRules) -> bool:
+        if rules.cap is not None or (rules.window is not None and rules.window < self.row_tokens):
+            return False
+        return self.longest <= LONGEST_ON_GRID and self.row_tokens <= _LONGEST_WITH_PREFIX
 
 
-def packed_attention(q_THE: Tensor, k_TKE: Tensor, v_TKE: Tensor, packing: Packing) -> Tensor:
+def packed_attention(
+    q_THE: Tensor, k_TKE: Tensor, v_TKE: Tensor, packing: Packing, rules: AttentionRules = AttentionRules()
+) -> Tensor:
     """Attention output (T, H, E); K key/value heads each serve H/K query heads."""
     tokens = [field.tokens for field in packing.fields]
     parts = zip(packing.fields, *(torch.split(x, tokens) for x in (q_THE, k_TKE, v_TKE)), strict=True)
     mixed = []
     for field, q, k, v in parts:
-        attend = _on_grid if field.on_grid else _one_by_one
+        attend = _on_grid if field.on_grid(rules) else _one_by_one
         if field.prefix is None:
-            mixed.append(attend(q, k, v, field))
+            mixed.append(attend(q, k, v, field, rules))
         else:
             before = slice(field.prefix[0], sum(field.prefix))
-            mixed.append(attend(q, k, v, field, k_TKE[before], v_TKE[before]))
+            mixed.append(attend(q, k, v, field, rules, k_TKE[before], v_TKE[before]))
     return mixed[0] if len(mixed) == 1 else torch.cat(mixed)
 
 
@@ -105,19 +128,21 @@ def _on_grid(
     k_TKE: Tensor,
     v_TKE: Tensor,
     field: _Field,
+    rules: AttentionRules,
     k_PKE: Tensor | None = None,
     v_PKE: Tensor | None = None,
 ) -> Tensor:
     segments, longest = len(field.lengths), field.longest
     heads, kv_heads, size = q_THE.shape[1], k_TKE.shape[1], q_THE.shape[2]
     group = heads // kv_heads
+    scale = size**-0.5 if rules.scale is None else rules.scale
 
     def grid(x: Tensor) -> Tensor:
         cells: Tensor = _ToGrid.apply(x, field)  # type: ignore[no-untyped-call]
         return cells.view(segments, longest, *x.shape[1:])
 
     # Heads first, so that all queries of a key/value head are adjacent for the product with the prefix.
-    q = grid(q_THE * size**-0.5).view(segments, longest, kv_heads, group, size).permute(2, 0, 3, 1, 4)
+    q = grid(q_THE * scale).view(segments, longest, kv_heads, group, size).permute(2, 0, 3, 1, 4)
     q = q.reshape(kv_heads * segments, group, longest, size)
     k = grid(k_TKE).permute(2, 0, 1, 3).reshape(kv_heads * segments, longest, size)
     v = grid(v_TKE).permute(2, 0, 1, 3).reshape(kv_heads * segments, longest, size)
@@ -241,23 +266,46 @@ def _one_by_one(
     k_TKE: Tensor,
     v_TKE: Tensor,
     field: _Field,
+    rules: AttentionRules,
     k_PKE: Tensor | None = None,
     v_PKE: Tensor | None = None,
 ) -> Tensor:
     parts = zip(*(torch.split(x, field.lengths) for x in (q_THE, k_TKE, v_TKE)), strict=True)
     mixed = []
     for q, k, v in parts:
-        seen = None
         if k_PKE is not None and v_PKE is not None:
             k, v = torch.cat([k_PKE, k]), torch.cat([v_PKE, v])
-            seen = torch.ones(len(q), len(k), dtype=torch.bool, device=q.device).tril(len(k_PKE))
-        out = F.scaled_dot_product_attention(
-            q.transpose(0, 1)[None],
-            k.transpose(0, 1)[None],
-            v.transpose(0, 1)[None],
-            attn_mask=seen,
-            is_causal=seen is None,
-            enable_gqa=q.shape[1] != k.shape[1],
-        )
-        mixed.append(out[0].transpose(0, 1))
+        seen = _seen(len(q), len(k), rules.window, q.device)
+        q_HTE, k_KTE, v_KTE = q.transpose(0, 1), k.transpose(0, 1), v.transpose(0, 1)
+        if rules.cap is not None:
+            out = _capped(q_HTE, k_KTE, v_KTE, seen, rules)
+        else:
+            out = F.scaled_dot_product_attention(
+                q_HTE[None], k_KTE[None], v_KTE[None], attn_mask=seen, is_causal=seen is None, scale=rules.scale,
+                enable_gqa=q.shape[1] != k.shape[1],
+            )[0]  # fmt: skip
+        mixed.append(out.transpose(0, 1))
     return torch.cat(mixed)
+
+
+def _seen(queries: int, keys: int, window: int | None, device: torch.device) -> Tensor | None:
+    """Which keys each query attends to (queries, keys); None: those of plain causal attention without a prefix."""
+    if window is not None and window >= keys:
+        window = None
+    if window is None and queries == keys:
+        return None
+    seen = torch.ones(queries, keys, dtype=torch.bool, device=device).tril(keys - queries)
+    return seen if window is None else seen.triu(keys - queries - window + 1)
+
+
+def _capped(q_HTE: Tensor, k_KTE: Tensor, v_KTE: Tensor, seen: Tensor | None, rules: AttentionRules) -> Tensor:
+    """Attention with capped products. Simple instead of frugal: the scores (H, T, T) exist several times."""
+    assert rules.cap is not None
+    group = len(q_HTE) // len(k_KTE)
+    scale = q_HTE.shape[-1] ** -0.5 if rules.scale is None else rules.scale
+    scores = (q_HTE * scale) @ k_KTE.repeat_interleave(group, 0).transpose(1, 2)
+    scores = torch.tanh(scores.float() / rules.cap) * rules.cap
+    if seen is None:
+        seen = torch.ones(scores.shape[1:], dtype=torch.bool, device=scores.device).tril()
+    weights = scores.masked_fill(~seen, float("-inf")).softmax(-1)
+    return weights.to(v_KTE.dtype) @ v_KTE.repeat_interleave(group, 0)

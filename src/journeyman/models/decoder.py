@@ -1,25 +1,28 @@
-"""The decoder of the Llama / Mistral / Qwen2 / Qwen3 family, for training.
+"""The decoder, for training: one block for all families.
+
+A block is attention and a gated feed-forward network, each with norms around it. What differs between families is
+data: which tensors a layer has (LayerWeights), and numbers (Geometry); models.families is the table.
 
 Its input is one pack of tokens: several concatenated segments, each of which attends only to itself and its prefix.
-Shape letters: T tokens of the pack, D hidden, H heads, K key/value heads, E head dimension, R rank,
-V vocabulary. tests/test_promise.py compares its logits with those of `transformers`.
+Shape letters: T tokens of the pack, D hidden, H heads, K key/value heads, E head dimension, R rank, F feed-forward,
+V vocabulary. tests/models/test_families.py compares its logits with those of `transformers` and llama.cpp.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from journeyman.models.attention import Packing, packed_attention
+from journeyman.models.attention import AttentionRules, Packing, packed_attention
 from journeyman.models.geometry import Geometry
 from journeyman.models.linear import Frozen, LoraPair, project
 from journeyman.models.norm import rms_norm
-from journeyman.models.rotary import rotary_tables
+from journeyman.models.rotary import alternate_tables, rotary_tables
 
 LayerLora = Mapping[str, LoraPair]
 """module name ("q_proj", …) → LoraPair, for one layer."""
@@ -27,14 +30,24 @@ LayerLora = Mapping[str, LoraPair]
 
 @dataclass
 class LayerWeights:
-    """The frozen tensors of one layer, in the layout of `transformers` (out_features, in_features)."""
+    """The frozen tensors of one layer, in the layout of `transformers` (out_features, in_features).
 
-    attention_norm: Tensor
-    ffn_norm: Tensor
+    Attributes:
+        attention_norm, ffn_norm: weights of the norms before attention and feed-forward; None: no norm there.
+        attention_post_norm, ffn_post_norm: of the norms of their outputs.
+        q_norm, k_norm: of queries and keys, for one head (E) or for all of them together (H·E).
+        alternate: the layer is one of `Geometry.alternate`.
+    """
+
     linear: Mapping[str, Tensor]
-    bias: Mapping[str, Tensor]
+    bias: Mapping[str, Tensor] = field(default_factory=dict)
+    attention_norm: Tensor | None = None
+    ffn_norm: Tensor | None = None
+    attention_post_norm: Tensor | None = None
+    ffn_post_norm: Tensor | None = None
     q_norm: Tensor | None = None
     k_norm: Tensor | None = None
+    alternate: bool = False
 
 
 class Weights(Protocol):
@@ -56,11 +69,18 @@ class Weights(Protocol):
 
 @dataclass(frozen=True)
 class Layout:
-    """The layout of a pack: which tokens attend to which, and their rotary tables (T, 1, E)."""
+    """The layout of a pack: which tokens attend to which, and what depends on their positions.
+
+    Attributes:
+        rotary: cosines and sines (T, 1, E).
+        alternate: those of the alternate layers; None: no rotary embedding there.
+        temperature: what multiplies the queries (T, 1, 1); None: nothing.
+    """
 
     packing: Packing
-    cos_TE: Tensor
-    sin_TE: Tensor
+    rotary: tuple[Tensor, Tensor]
+    alternate: tuple[Tensor, Tensor] | None = None
+    temperature: Tensor | None = None
 
 
 class Decoder:
@@ -69,6 +89,13 @@ class Decoder:
     def __init__(self, geometry: Geometry, weights: Weights) -> None:
         self.geometry = geometry
         self.weights = weights
+        window = geometry.alternate.window if geometry.alternate is not None else None
+        self._rules = AttentionRules(geometry.attention_scale, None, geometry.attention_cap)
+        self._alternate_rules = AttentionRules(geometry.attention_scale, window, geometry.attention_cap)
+
+    def embed(self, ids_T: Tensor) -> Tensor:
+        """The input of the first layer (T, D)."""
+        return _scaled(self.weights.embed(ids_T), self.geometry.embedding_scale)
 
     def hidden_states(
         self,
@@ -90,7 +117,7 @@ class Decoder:
             prefixes: for each segment, the number of the one that it continues, or -1 (models.attention).
         """
         assert sum(lengths) == len(ids_T)
-        x_TD, count = self.weights.embed(ids_T), self.geometry.layers
+        x_TD, count = self.embed(ids_T), self.geometry.layers
         layout = self.layout(lengths, x_TD, prefixes)
         for index, layer in enumerate(self.weights.layers):
             adapters: LayerLora = lora[index] if lora is not None else {}
@@ -101,42 +128,75 @@ class Decoder:
 
     def layout(self, lengths: Sequence[int], like: Tensor, prefixes: Sequence[int] | None = None) -> Layout:
         """The Layout of segments of these lengths, on the device and in the type of `like`."""
-        packing = Packing(lengths, prefixes, like.device)
-        return Layout(packing, *rotary_tables(self.geometry, packing.position_T, like))
+        packing, g = Packing(lengths, prefixes, like.device), self.geometry
+        position_T, temperature = packing.position_T, None
+        if g.temperature is not None:
+            steps_T = torch.log1p(position_T.div(g.temperature.context, rounding_mode="floor").float())
+            temperature = (1 + g.temperature.scale * steps_T).to(like.dtype)[:, None, None]
+        tables = rotary_tables(g, position_T, like), alternate_tables(g, position_T, like)
+        return Layout(packing, *tables, temperature)
 
     def block(
         self, x_TD: Tensor, layer: LayerWeights, adapters: LayerLora, layout: Layout, at_L: Tensor | None = None
     ) -> Tensor:
         """One layer. With `at_L` (in the last layer), what follows attention is computed at those positions only."""
+        g = self.geometry
         mixed_TQ = self._attention(self._norm(x_TD, layer.attention_norm), layer, adapters, layout)
         if at_L is not None:
             x_TD, mixed_TQ = x_TD[at_L], mixed_TQ[at_L]
-        x_TD = x_TD + _project(mixed_TQ, ("o_proj",), layer, adapters)[0]
-        return x_TD + self._feed_forward(self._norm(x_TD, layer.ffn_norm), layer, adapters)
+        added_TD = self._norm(_project(mixed_TQ, ("o_proj",), layer, adapters)[0], layer.attention_post_norm)
+        x_TD = x_TD + _scaled(added_TD, g.residual_scale)
+        added_TD = self._feed_forward(self._norm(x_TD, layer.ffn_norm), layer, adapters)
+        return x_TD + _scaled(self._norm(added_TD, layer.ffn_post_norm), g.residual_scale)
 
     def final_norm(self, x_TD: Tensor) -> Tensor:
-        return self._norm(x_TD, self.weights.norm)
+        """What the head multiplies: the scale of the logits is applied here, to the smaller tensor."""
+        return _scaled(self._norm(x_TD, self.weights.norm), self.geometry.logit_scale)
 
     def logits(self, ids_T: Tensor, lengths: Sequence[int], lora: Sequence[LayerLora] | None = None) -> Tensor:
         """Logits (T, V) at all positions. Training uses `loss.label_loss` instead, which never builds all of them."""
-        return F.linear(self.hidden_states(ids_T, lengths, lora), self.weights.head_VD)
+        logits_TV, cap = (
+            F.linear(self.hidden_states(ids_T, lengths, lora), self.weights.head_VD),
+            self.geometry.logit_cap,
+        )
+        return logits_TV if cap is None else torch.tanh(logits_TV / cap) * cap
 
     def _attention(self, x_TD: Tensor, layer: LayerWeights, adapters: LayerLora, layout: Layout) -> Tensor:
         g = self.geometry
-        q, k, v = _project(x_TD, ("q_proj", "k_proj", "v_proj"), layer, adapters)
+        if "qkv_proj" in layer.linear:
+            kv = g.kv_heads * g.head_dim
+            (fused,) = _project(x_TD, ("qkv_proj",), layer, adapters)
+            q, k, v = torch.split(fused, [g.heads * g.head_dim, kv, kv], dim=-1)
+        else:
+            q, k, v = _project(x_TD, ("q_proj", "k_proj", "v_proj"), layer, adapters)
+        if layer.q_norm is not None and layer.k_norm is not None:
+            q = self._norm(q.view(len(q), -1, len(layer.q_norm)), layer.q_norm)
+            k = self._norm(k.view(len(k), -1, len(layer.k_norm)), layer.k_norm)
         q_THE, k_TKE = q.view(-1, g.heads, g.head_dim), k.view(-1, g.kv_heads, g.head_dim)
         v_TKE = v.view(-1, g.kv_heads, g.head_dim)
-        if layer.q_norm is not None and layer.k_norm is not None:
-            q_THE, k_TKE = self._norm(q_THE, layer.q_norm), self._norm(k_TKE, layer.k_norm)
-        q_THE, k_TKE = _rotate(q_THE, layout.cos_TE, layout.sin_TE), _rotate(k_TKE, layout.cos_TE, layout.sin_TE)
-        return packed_attention(q_THE, k_TKE, v_TKE, layout.packing).flatten(1)
+        tables = layout.alternate if layer.alternate else layout.rotary
+        if tables is not None:
+            q_THE, k_TKE = _rotate(q_THE, *tables), _rotate(k_TKE, *tables)
+        if layout.temperature is not None:
+            q_THE = q_THE * layout.temperature
+        rules = self._alternate_rules if layer.alternate else self._rules
+        return packed_attention(q_THE, k_TKE, v_TKE, layout.packing, rules).flatten(1)
 
     def _feed_forward(self, x_TD: Tensor, layer: LayerWeights, adapters: LayerLora) -> Tensor:
-        gate, up = _project(x_TD, ("gate_proj", "up_proj"), layer, adapters)
-        return _project(F.silu(gate) * up, ("down_proj",), layer, adapters)[0]
+        if "gate_up_proj" in layer.linear:
+            gate_TF, up_TF = _project(x_TD, ("gate_up_proj",), layer, adapters)[0].chunk(2, dim=-1)
+        else:
+            gate_TF, up_TF = _project(x_TD, ("gate_proj", "up_proj"), layer, adapters)
+        silu = self.geometry.family.activation == "silu"
+        active_TF = F.silu(gate_TF) if silu else F.gelu(gate_TF, approximate="tanh")
+        return _project(active_TF * up_TF, ("down_proj",), layer, adapters)[0]
 
-    def _norm(self, x: Tensor, weight: Tensor) -> Tensor:
-        return rms_norm(x, weight, self.geometry.rms_eps)
+    def _norm(self, x: Tensor, weight: Tensor | None) -> Tensor:
+        return x if weight is None else rms_norm(x, weight, self.geometry.rms_eps)
+
+
+def _scaled(x: Tensor, scale: float) -> Tensor:
+    return x if scale == 1.0 else x * scale
 
 
 def _tell_progress(x_TD: Tensor, index: int, layers: int, on_progress: Callable[[float], None]) -> None:
@@ -152,6 +212,12 @@ def _project(x: Tensor, modules: Sequence[str], layer: LayerWeights, adapters: L
 
 
 def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Rotary position embedding in the half-split layout (Su et al., 2021, arXiv 2104.09864)."""
+    """Rotary position embedding in the half-split layout (Su et al., 2021, arXiv 2104.09864).
+
+    A table shorter than the head rotates its first elements only.
+    """
+    size = cos.shape[-1]
+    if size < x.shape[-1]:
+        return torch.cat([_rotate(x[..., :size], cos, sin), x[..., size:]], dim=-1)
     left, right = x.chunk(2, dim=-1)
     return x * cos + torch.cat([-right, left], dim=-1) * sin

@@ -14,7 +14,9 @@ from gguf.quants import dequantize
 
 from journeyman.errors import InputError
 from journeyman.foreign import plain
-from journeyman.models.geometry import ARCHITECTURES, Geometry, tensor_shapes
+from journeyman.models.families import FAMILIES, gguf_name
+from journeyman.models.geometry import Geometry, tensor_shapes
+from journeyman.models.gguf_alternate import alternate_layers_of, temperature_of
 from journeyman.models.gguf_rotary import rotary_scaling_of
 
 if TYPE_CHECKING:
@@ -25,8 +27,10 @@ _KINDS: Mapping[str, str] = {
         ("context_length", "embedding_length", "block_count", "feed_forward_length", "attention.head_count",
          "attention.head_count_kv", "attention.key_length", "attention.value_length", "rope.dimension_count"), "u32",
     ),
-    "rope.freq_base": "f32",
-    "attention.layer_norm_rms_epsilon": "f32",
+    **dict.fromkeys(
+        ("rope.freq_base", "attention.layer_norm_rms_epsilon", "attention.scale", "attn_logit_softcapping",
+         "final_logit_softcapping", "logit_scale", "residual_scale", "embedding_scale"), "f32",
+    ),
 }  # fmt: skip
 """Key, without the architecture's name → the type that llama.cpp requires."""
 
@@ -45,15 +49,16 @@ def geometry_of(file: GgufFile) -> Geometry:
     """Reads the geometry from a GGUF header, and verifies that the file contains exactly such a decoder's tensors.
 
     Raises:
-        InputError: the architecture is not one of ARCHITECTURES, it needs operations that the decoder does not have,
+        InputError: the architecture is not one of FAMILIES, it needs operations that the decoder does not have,
             or tensors are missing, unknown, of the wrong shape or of a type that cannot be read.
     """
     metadata = file.metadata
     architecture = str(metadata.get("general.architecture"))
-    if architecture not in ARCHITECTURES:
+    family = FAMILIES.get(architecture)
+    if family is None:
         raise InputError(
-            f"{file.path}: architecture {architecture!r} is not supported",
-            f"Use a base model of one of these: {', '.join(ARCHITECTURES)}",
+            f"{file.path}: architecture {plain(architecture, 40)!r} is not supported",
+            f"Use a base model of one of these: {', '.join(FAMILIES)}",
         )
     _refuse_unsupported(file, architecture)
     for key, kind in _OTHER_KINDS.items():
@@ -67,6 +72,13 @@ def geometry_of(file: GgufFile) -> Geometry:
         if not isinstance(value, int | float) or not 0 < value < math.inf or not right_kind:
             raise InputError(f"{file.path}: {name} is {value!r}", "Use a complete GGUF file")
         return value
+
+    def number(key: str) -> float | None:
+        """A number that the engine reads for some families only; None: it does not apply."""
+        if key not in family.numbers:
+            return None
+        stated = metadata.get(f"{architecture}.{key}", family.numbers[key])
+        return None if stated == 0 else float(read(key, family.numbers[key]))
 
     hidden, heads = int(read("embedding_length")), int(read("attention.head_count"))
     geometry = Geometry(
@@ -82,20 +94,47 @@ def geometry_of(file: GgufFile) -> Geometry:
         rope_theta=float(read("rope.freq_base", 10000.0)),
         rms_eps=float(read("attention.layer_norm_rms_epsilon")),
         tied_head="output.weight" not in file.tensors,
-        qkv_bias="blk.0.attn_q.bias" in file.tensors,
-        qk_norm="blk.0.attn_q_norm.weight" in file.tensors,
+        biases=tuple(one for one in family.biases if f"blk.0.{gguf_name(one)}.bias" in file.tensors),
+    )
+    rotated = int(read("rope.dimension_count", geometry.head_dim))
+    if geometry.heads % geometry.kv_heads or rotated % 2 or rotated > geometry.head_dim:
+        raise InputError(
+            f"{file.path}: {geometry.heads} heads of {geometry.head_dim}, {geometry.kv_heads} of keys, "
+            f"{rotated} rotated",
+            "Use another base",
+        )
+    if rotated != geometry.head_dim and not family.partial_rotary:
+        raise InputError(f"{file.path}: rope.dimension_count is not the head's {geometry.head_dim}", "Use another base")
+    geometry = replace(
+        geometry,
+        rotary_dim=None if rotated == geometry.head_dim else rotated,
+        embedding_scale=math.sqrt(hidden) if family.scales_embedding else number("embedding_scale") or 1.0,
+        residual_scale=number("residual_scale") or 1.0,
+        attention_scale=_attention_scale(geometry, number("attention.scale")),
+        attention_cap=number("attn_logit_softcapping"),
+        logit_scale=1.0 / (number("logit_scale") or 1.0),
+        logit_cap=number("final_logit_softcapping"),
     )
     geometry = replace(geometry, rotary=rotary_scaling_of(file, geometry))
-    for key in ("rope.dimension_count", "attention.value_length"):
-        if read(key, geometry.head_dim) != geometry.head_dim:
-            raise InputError(f"{file.path}: {key} is not the head's {geometry.head_dim}", "Use another base")
-    if geometry.heads % geometry.kv_heads or geometry.head_dim % 2:
+    geometry = replace(
+        geometry, alternate=alternate_layers_of(file, geometry), temperature=temperature_of(file, geometry)
+    )
+    if read("attention.value_length", geometry.head_dim) != geometry.head_dim:
         raise InputError(
-            f"{file.path}: {geometry.heads} heads of {geometry.head_dim}, {geometry.kv_heads} of keys",
-            "Use another base",
+            f"{file.path}: attention.value_length is not the head's {geometry.head_dim}", "Use another base"
         )
     _check_tensors(file, geometry)
     return geometry
+
+
+def _attention_scale(geometry: Geometry, stated: float | None) -> float | None:
+    """What the engine multiplies queries with, if it is not head_dim ** -0.5; `stated`: attention.scale."""
+    if stated is not None:
+        return stated
+    # Gemma 2 and 3 with 27 billion parameters scale by the hidden size per head (src/models/gemma2.cpp, gemma3.cpp).
+    if (geometry.architecture, geometry.layers) in (("gemma2", 46), ("gemma3", 62)):
+        return float((geometry.hidden // geometry.heads) ** -0.5)
+    return None
 
 
 def _check_tensors(file: GgufFile, geometry: Geometry) -> None:

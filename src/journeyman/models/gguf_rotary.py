@@ -88,10 +88,10 @@ def _refuse_unknown(file: GgufFile, prefix: str, factor: float) -> None:
 
 
 def _divisors(file: GgufFile, geometry: Geometry) -> tuple[float, ...]:
-    # llama.cpp reads the tensor in the Llama family only and refuses it in the others, as tensor_shapes does.
-    if _DIVISORS not in file.tensors or geometry.architecture != "llama":
+    # llama.cpp reads the tensor in some families only and refuses it in the others, as tensor_shapes does.
+    if _DIVISORS not in file.tensors or not geometry.family.divides_by_rope_freqs:
         return ()
-    info, wanted = file.info(_DIVISORS), (geometry.head_dim // 2,)
+    info, wanted = file.info(_DIVISORS), ((geometry.rotary_dim or geometry.head_dim) // 2,)
     if info.shape != wanted or info.kind != GGMLQuantizationType.F32:
         raise InputError(
             f"{file.path}: tensor {_DIVISORS!r} has the shape {info.shape} and type {info.kind.name}, "

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from journeyman.models.base import Base
 from journeyman.models.decoder import Decoder, LayerWeights
-from journeyman.models.geometry import GGUF_MODULE_NAMES, MODULES, Geometry
+from journeyman.models.families import gguf_name
+from journeyman.models.geometry import Geometry
 
 _READERS = min(4, os.cpu_count() or 1)
 _PIECE = 1 << 19
@@ -122,19 +123,15 @@ def _load_layer(file: Base, geometry: Geometry, index: int, dtype: torch.dtype) 
         return _read(file, f"blk.{index}.{name}", dtype)
 
     linear, bias = {}, {}
-    for module in MODULES:
-        name = GGUF_MODULE_NAMES[module]
+    for module in geometry.modules:
+        name = gguf_name(module)
         linear[module] = to_half_split(read(f"{name}.weight"), module, geometry)
-        if geometry.qkv_bias and module in ("q_proj", "k_proj", "v_proj"):
+        if module in geometry.biases:
             bias[module] = to_half_split(read(f"{name}.bias"), module, geometry)
-    return LayerWeights(
-        attention_norm=read("attn_norm.weight"),
-        ffn_norm=read("ffn_norm.weight"),
-        linear=linear,
-        bias=bias,
-        q_norm=read("attn_q_norm.weight") if geometry.qk_norm else None,
-        k_norm=read("attn_k_norm.weight") if geometry.qk_norm else None,
-    )
+    norms = {ours: read(f"{name}.weight") for ours, name in geometry.family.norms.items()}
+    if geometry.family.qk_norm != "none":
+        norms |= {"q_norm": read("attn_q_norm.weight"), "k_norm": read("attn_k_norm.weight")}
+    return LayerWeights(linear, bias, **norms, alternate=geometry.is_alternate(index))
 
 
 def to_half_split(rows: Tensor, module: str, geometry: Geometry) -> Tensor:
@@ -154,6 +151,6 @@ def to_interleaved(rows: Tensor, module: str, geometry: Geometry) -> Tensor:
 
 
 def _rotary_heads(module: str, geometry: Geometry) -> int:
-    if not geometry.rotates_pairs:
+    if not geometry.family.rotates_pairs:
         return 0
     return {"q_proj": geometry.heads, "k_proj": geometry.kv_heads}.get(module, 0)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from journeyman.models.geometry import MODULES, Geometry
+from journeyman.models.geometry import Geometry
 
 MemoryWay = Literal["keep", "recompute", "stream"]
 RUNTIME_BYTES = 450 << 20
@@ -53,8 +53,7 @@ def training_bytes(size: TrainingSize, way: MemoryWay, pack_tokens: int, group_t
     entering = 0 if way == "keep" else (geometry.layers + 3) * max(group_tokens, pack_tokens) * geometry.hidden * c
     weights = geometry.parameters * c
     if way == "stream":
-        layer = sum(rows * columns for rows, columns in map(geometry.module_shape, MODULES))
-        weights = (2 * layer + geometry.vocab * geometry.hidden) * c
+        weights = (2 * geometry.layer_parameters + geometry.vocab * geometry.hidden) * c
     # Loss and layers are not computed at the same time, but the heap keeps the memory of both.
     passing = int((activations + loss) * _HEAP_SLACK)
     # Pieces being read from the file, and fragmentation by layers that were loaded and dropped.

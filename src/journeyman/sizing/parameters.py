@@ -12,9 +12,12 @@ class HasModuleShapes(Protocol):
     @property
     def layers(self) -> int: ...
 
+    def adapted_modules(self, targets: Sequence[str]) -> tuple[str, ...]: ...
+
     def module_shape(self, module: str) -> tuple[int, int]: ...
 
 
 def lora_parameters(geometry: HasModuleShapes, rank: int, targets: Sequence[str]) -> int:
     """The sum of rank · (in + out) over all targets of all layers."""
-    return geometry.layers * sum(rank * sum(geometry.module_shape(module)) for module in targets)
+    modules = geometry.adapted_modules(targets)
+    return geometry.layers * sum(rank * sum(geometry.module_shape(module)) for module in modules)

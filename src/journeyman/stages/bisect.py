@@ -21,7 +21,7 @@ from journeyman.errors import InputError, Interrupted
 from journeyman.inference.engines import running_engine
 from journeyman.manifests import AdapterManifest, BisectLink, BisectResult
 from journeyman.models.base import Base
-from journeyman.models.geometry import GGUF_MODULE_NAMES
+from journeyman.models.families import gguf_name
 from journeyman.models.weights import load_decoder
 from journeyman.protocols import EngineSettings, Reporter
 from journeyman.records import EVERY_ROLE, Example, Prediction
@@ -147,7 +147,7 @@ def _by_engine(
 
 def _kind_of(base: Base) -> GGMLQuantizationType:
     """The base's own format if it can be written here (K quantizations cannot), otherwise Q8_0."""
-    kind = GGMLQuantizationType[base.storage(f"blk.0.{GGUF_MODULE_NAMES['up_proj']}.weight")]
+    kind = GGMLQuantizationType[base.storage(f"blk.0.{gguf_name('up_proj')}.weight")]
     try:
         quantize(base.rows("output_norm.weight", 0, 1), kind)
     except (NotImplementedError, ValueError):

@@ -12,7 +12,7 @@ from pathlib import Path
 import gguf
 
 from journeyman.artifacts import disk_error, remove_quietly, sync, write_json
-from journeyman.models.geometry import GGUF_MODULE_NAMES
+from journeyman.models.families import gguf_name
 from journeyman.models.weights import to_interleaved
 from journeyman.training.lora import Adapter, parameter_name
 from journeyman.training.tensors import save_tensors
@@ -42,7 +42,7 @@ def write_peft(adapter: Adapter, base_name: str, folder: Path) -> None:
             "r": adapter.config.rank,
             "lora_alpha": adapter.config.alpha,
             "lora_dropout": adapter.config.dropout,
-            "target_modules": sorted(adapter.config.targets),
+            "target_modules": sorted(adapter.modules),
             "bias": "none",
             "fan_in_fan_out": False,
             "inference_mode": True,
@@ -79,10 +79,10 @@ def _write_gguf(adapter: Adapter, path: Path) -> None:
     writer.add_string("adapter.type", "lora")
     writer.add_float32("adapter.lora.alpha", adapter.config.alpha)
     for layer in range(geometry.layers):
-        for module in adapter.config.targets:
+        for module in adapter.modules:
             a_RI = adapter.parameters[parameter_name(layer, module, "A")].detach()
             b_OR = adapter.parameters[parameter_name(layer, module, "B")].detach()
-            name = f"blk.{layer}.{GGUF_MODULE_NAMES[module]}.weight"
+            name = f"blk.{layer}.{gguf_name(module)}.weight"
             writer.add_tensor(f"{name}.lora_a", a_RI.numpy())
             writer.add_tensor(f"{name}.lora_b", to_interleaved(b_OR, module, geometry).numpy())
     writer.write_header_to_file()

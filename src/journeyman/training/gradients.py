@@ -55,7 +55,7 @@ def recompute(decoder: Decoder, parts: Sequence[AdaptedPack], labels: float, hea
         heard(done)
 
     entering: list[list[Tensor]] = []
-    states = [decoder.weights.embed(part.pack.ids_T) for part in parts]
+    states = [decoder.embed(part.pack.ids_T) for part in parts]
     layouts = [decoder.layout(part.pack.lengths, x, part.pack.prefixes) for part, x in zip(parts, states, strict=True)]
     with torch.no_grad():
         for index, layer in enumerate(layers):
@@ -66,10 +66,11 @@ def recompute(decoder: Decoder, parts: Sequence[AdaptedPack], labels: float, hea
                 states.append(decoder.block(x, layer, part.lora[index], layout, at_L))
                 moved(part, 0.25)
     gradients, total, head_VD = [], 0.0, decoder.weights.head_VD
+    cap = decoder.geometry.logit_cap
     for part, x in zip(parts, states, strict=True):
         x.requires_grad_()
         one = part.pack
-        loss = label_loss(decoder.final_norm(x), head_VD, one.labels_L, one.weights_L) / labels
+        loss = label_loss(decoder.final_norm(x), head_VD, one.labels_L, one.weights_L, cap) / labels
         loss.backward()  # type: ignore[no-untyped-call]
         gradients.append(x.grad)
         total += loss.item()
@@ -90,7 +91,7 @@ def recompute(decoder: Decoder, parts: Sequence[AdaptedPack], labels: float, hea
 @torch.no_grad()
 def loss_only(decoder: Decoder, parts: Sequence[AdaptedPack], heard: Heard) -> float:
     """The summed, weighted loss of all packs, layer by layer over all of them."""
-    states = [decoder.weights.embed(part.pack.ids_T) for part in parts]
+    states = [decoder.embed(part.pack.ids_T) for part in parts]
     layouts = [decoder.layout(part.pack.lengths, x, part.pack.prefixes) for part, x in zip(parts, states, strict=True)]
     layers, done = decoder.weights.layers, 0.0
     for index, layer in enumerate(layers):
@@ -99,10 +100,10 @@ def loss_only(decoder: Decoder, parts: Sequence[AdaptedPack], heard: Heard) -> f
             states[place] = decoder.block(states[place], layer, part.lora[index], layout, at_L)
             done += part.pack.row_tokens / len(layers)
             heard(done)
-    head_VD = decoder.weights.head_VD
+    head_VD, cap = decoder.weights.head_VD, decoder.geometry.logit_cap
     packs = [part.pack for part in parts]
     return sum(
-        label_loss(decoder.final_norm(x), head_VD, one.labels_L, one.weights_L).item()
+        label_loss(decoder.final_norm(x), head_VD, one.labels_L, one.weights_L, cap).item()
         for one, x in zip(packs, states, strict=True)
     )
 
@@ -110,4 +111,5 @@ def loss_only(decoder: Decoder, parts: Sequence[AdaptedPack], heard: Heard) -> f
 def pack_loss(decoder: Decoder, one: Pack, lora: Sequence[LayerLora], on_progress: Heard | None = None) -> Tensor:
     """The summed, weighted loss of a pack's labels."""
     hidden_LD = decoder.hidden_states(one.ids_T, one.lengths, lora, on_progress, one.source_L, one.prefixes)
-    return label_loss(hidden_LD, decoder.weights.head_VD, one.labels_L, one.weights_L)
+    cap = decoder.geometry.logit_cap
+    return label_loss(hidden_LD, decoder.weights.head_VD, one.labels_L, one.weights_L, cap)

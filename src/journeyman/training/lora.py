@@ -16,24 +16,26 @@ from journeyman.models.decoder import LayerLora
 from journeyman.models.geometry import Geometry
 from journeyman.models.linear import Dropout, LoraPair
 
-_ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
+_ATTENTION = ("q_proj", "k_proj", "v_proj", "qkv_proj", "o_proj")
 
 
 class Adapter:
     """LoRA parameters under the names that `peft` gives them.
 
     Attributes:
+        modules: the adapted modules of every layer.
         parameters: name → float32 leaf tensor; A is (rank, in), B is (out, rank).
     """
 
     def __init__(self, geometry: Geometry, config: LoraConfig, seed: int) -> None:
         self.geometry = geometry
         self.config = config
+        self.modules = geometry.adapted_modules(config.targets)
         self.seed = seed
         generator = torch.Generator().manual_seed(seed)
         self.parameters: dict[str, Tensor] = {}
         for layer in range(geometry.layers):
-            for module in config.targets:
+            for module in self.modules:
                 rows, columns = geometry.module_shape(module)
                 # peft's initialization: kaiming_uniform with a = sqrt(5), that is U(-1/sqrt(in), 1/sqrt(in)).
                 bound = 1 / math.sqrt(columns)
@@ -49,7 +51,7 @@ class Adapter:
             dropout_key: seeds the dropout's random numbers, together with the seed; None: no dropout.
         """
         return [
-            {module: self._pair(layer, module, dropout_key) for module in self.config.targets}
+            {module: self._pair(layer, module, dropout_key) for module in self.modules}
             for layer in range(self.geometry.layers)
         ]
 

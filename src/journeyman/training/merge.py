@@ -15,7 +15,7 @@ from gguf.quants import quantize
 
 from journeyman.model_files import parts_of
 from journeyman.models.base import Base
-from journeyman.models.geometry import GGUF_MODULE_NAMES
+from journeyman.models.families import gguf_name
 from journeyman.models.weights import to_interleaved
 from journeyman.training.lora import Adapter, parameter_name
 
@@ -30,9 +30,9 @@ def write_merged(base: Base, adapter: Adapter, kind: GGMLQuantizationType, path:
         of_items = field.types[-1] if field.types[0] == gguf.GGUFValueType.ARRAY else None
         writer.add_key_value(field.name, field.contents(), field.types[0], sub_type=of_items)
     updates = {
-        f"blk.{layer}.{GGUF_MODULE_NAMES[module]}.weight": (layer, module)
+        f"blk.{layer}.{gguf_name(module)}.weight": (layer, module)
         for layer in range(adapter.geometry.layers)
-        for module in adapter.config.targets
+        for module in adapter.modules
     }
     scale = adapter.config.alpha / adapter.config.rank
     for tensor in (tensor for reader in readers for tensor in reader.tensors):
