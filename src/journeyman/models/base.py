@@ -6,15 +6,33 @@ class with these members: training, rendering, curation and serving use nothing 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import datetime
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from journeyman.models.geometry import Geometry
+
+
+@dataclass(frozen=True)
+class TemplateChoice:
+    """The chat template that the user chose, and what it gets besides the conversation.
+
+    Attributes:
+        name: how the user names it: one of journeyman's own, or a file; "" for the base's own template.
+        source: in Jinja; None for the base's own.
+        options: the template's variables, such as `enable_thinking`.
+        date: today's date for a template that writes it; None: the template's own default, or a fixed one.
+    """
+
+    name: str = ""
+    source: str | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+    date: datetime.date | None = None
 
 
 @dataclass(frozen=True)
@@ -30,6 +48,9 @@ class TokenizerData:
         begin_id, end_id: tokens that begin a text and end an answer; None if the file names none.
         adds_begin: every prompt starts with `begin_id`.
         chat_template: in Jinja; None if the file has none.
+        tool_template: the template that the file names for conversations with tools; None if it has none.
+        more_end_ids: other tokens that the file names as an end, of a turn for example.
+        choice: the user's choice; None: the file's own template, with its defaults.
     """
 
     kind: str | None
@@ -41,6 +62,9 @@ class TokenizerData:
     end_id: int | None = None
     adds_begin: bool = False
     chat_template: str | None = None
+    tool_template: str | None = None
+    more_end_ids: Sequence[int] = ()
+    choice: TemplateChoice | None = None
 
     def typed_tokens(self) -> list[tuple[str, int]]:
         """(token, type) of every id.

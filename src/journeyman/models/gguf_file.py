@@ -45,6 +45,8 @@ _KINDS = {
     12: "f64",
 }  # fmt: skip
 _MOST_NAME = 63
+_ENDS = ("tokenizer.ggml.eot_token_id", "tokenizer.ggml.eom_token_id")
+"""Keys of further tokens at which llama.cpp stops (src/llama-vocab.cpp)."""
 
 
 @dataclass(frozen=True)
@@ -104,6 +106,8 @@ class GgufFile:
             end_id=found("tokenizer.ggml.eos_token_id"),
             adds_begin=bool(found("tokenizer.ggml.add_bos_token", split == "llama-bpe")),
             chat_template=found("tokenizer.chat_template"),
+            tool_template=found("tokenizer.chat_template.tool_use"),
+            more_end_ids=[place for key in _ENDS if isinstance(place := found(key), int)],
         )
 
     def ref(self) -> BaseRef:

@@ -29,7 +29,7 @@ _AT_A_TIME = 1 << 10
 """Parts of the output that are collected before their size is counted."""
 _MOST_ATTRIBUTES = 1 << 10
 _METHODS = (MethodType, BuiltinMethodType)
-_REFUSED = {
+_REFUSED: dict[type[nodes.Node], str] = {
     nodes.Extends: "extends", nodes.Include: "include", nodes.Import: "import", nodes.FromImport: "from … import",
     nodes.Block: "block",
 }  # fmt: skip
@@ -57,7 +57,7 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
         self.joined, self.added = _joined, self._added
         self.sliced, self.measured, self.held = _sliced, _measured, _held
 
-    def concat(self, parts: Iterable[str]) -> str:  # type: ignore[override]
+    def concat(self, parts: Iterable[str]) -> str:
         """The parts of the output, or of a macro's, as one text."""
         text, parts, kept = current_work().text, iter(parts), []
         while some := list(islice(parts, _AT_A_TIME)):
@@ -109,7 +109,7 @@ class _Generator(CodeGenerator):
     def visit_Concat(self, node: nodes.Concat, frame: Frame) -> None:
         self._call("joined", node.nodes, frame)
 
-    def visit_Add(self, node: nodes.Add, frame: Frame) -> None:
+    def visit_Add(self, node: nodes.BinExpr, frame: Frame) -> None:
         parts: list[nodes.Expr] = [node.right]
         left = node.left
         while isinstance(left, nodes.Add):
@@ -173,7 +173,7 @@ BoundedEnvironment.code_generator_class = _Generator
 class _GenerationBlock(Extension):
     """`{% generation %}`, with which transformers marks the assistant's text: its body is written as it is."""
 
-    tags = {"generation"}
+    tags = frozenset({"generation"})  # type: ignore[assignment]
 
     def parse(self, parser: Parser) -> nodes.Node:
         line = next(parser.stream).lineno

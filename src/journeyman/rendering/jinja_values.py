@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Generator, Mapping
 from functools import wraps
 from types import BuiltinMethodType
-from typing import Any
+from typing import Any, cast
 
 from jinja2 import TemplateError, pass_context
 from jinja2.exceptions import SecurityError
@@ -264,7 +264,7 @@ COUNTED_FILTERS: Mapping[str, Callable[..., Any]] = {
     name: _counted_filter(name, _OWN.get(name, FILTERS[name])) for name in sorted(_FILTERS)
 }
 COUNTED_TESTS: Mapping[str, Callable[..., Any]] = {
-    name: _counted_test(name, function) for name, function in TESTS.items() if name not in ("escaped",)
+    name: _counted_test(name, cast("Callable[..., Any]", function)) for name, function in TESTS.items()
 }
 PRINTABLE = (str, int, float, type(None), list, tuple, dict, Undefined)
 """Types of which a template may write a value."""

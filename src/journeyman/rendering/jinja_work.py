@@ -8,18 +8,18 @@ result.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, cast
 
 from jinja2 import TemplateError
+from jinja2.utils import Namespace
 
 STEPS, STEPS_PER_TURN = 200_000, 2_000
 CHARS, TIMES_INPUT = 1 << 24, 128
 _MOST_STEPS = 5_000_000
-_LEAF_CHARS = 24
-"""Characters that a number or a constant may take in text."""
+_VIEWS: tuple[type, ...] = (type({}.keys()), type({}.values()), type({}.items()))
 
 
 class TooMuchWork(TemplateError):
@@ -56,22 +56,25 @@ class Work:
 
         Lists may contain each other several times, so a small list can be a huge text.
         """
-        waiting = [value]
+        waiting, chars = [value], 0
         while waiting:
             one = waiting.pop()
             if isinstance(one, str):
-                self.text(len(one))
-            elif isinstance(one, list | tuple):
-                self.step(len(one) + 1)
-                waiting += one
-            elif isinstance(one, Mapping):
-                self.step(2 * len(one) + 1)
+                chars += len(one)
+            elif isinstance(one, dict):
+                self.step(1 + len(one))
                 waiting += one
                 waiting += one.values()
-            elif isinstance(one, int) and one.bit_length() > 64:
-                self.text(one.bit_length())
-            else:
-                self.step()
+            elif isinstance(one, list | tuple):
+                self.step(1 + len(one))
+                waiting += one
+            elif isinstance(one, int):
+                chars += one.bit_length()
+            elif isinstance(one, _VIEWS):
+                waiting.append(list(cast("Iterable[Any]", one)))
+            elif issubclass(type(one), Namespace):  # its text is that of all its attributes
+                raise TemplateError("it writes or compares a namespace")
+        self.text(chars)
 
 
 _CURRENT: ContextVar[Work] = ContextVar("work")
