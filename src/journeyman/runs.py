@@ -109,10 +109,11 @@ class Run:
     def base(self) -> Base:
         """The opened base model."""
         from journeyman.models.opening import open_base
+        from journeyman.rendering.choosing import with_template
 
         base = open_base(self._base_path())
         _ = base.geometry  # refuses a base that cannot be trained before any work is done
-        return base
+        return with_template(base, self.config.base, self.root)
 
     def _base_path(self) -> Path:
         """The file that base.model names; if the run was moved, a nearby file with that name and the recorded hash."""

@@ -98,6 +98,7 @@ def run_decide(run: Run, out: Path, fingerprint: str, reporter: Reporter) -> Bas
 
 
 def run_export(run: Run, out: Path, fingerprint: str, reporter: Reporter) -> BaseModel:
+    from journeyman.rendering.template import template_of
     from journeyman.stages.export import export
 
     evaluation, decision = run.result("evaluate", EvaluationManifest), run.result("decide", DecisionManifest)
@@ -108,6 +109,7 @@ def run_export(run: Run, out: Path, fingerprint: str, reporter: Reporter) -> Bas
         evaluation,
         decision,
         _file_that_ships(run, evaluation.files[decision.ships]),
+        template_of(run.base.tokenizer, str(run.base.path)).served,
         run.checked_folder("train"),
         run.config.evaluate,
         run.config.redact,

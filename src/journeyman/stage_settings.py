@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from journeyman.artifacts import MANIFEST, hash_of_file
+from journeyman.artifacts import MANIFEST, hash_of, hash_of_file
 from journeyman.model_files import hash_of_model
 from journeyman.runs import SOURCE, Run, read_result
 
@@ -31,6 +31,7 @@ def of_ingest(run: Run) -> Settings:
 def of_curate(run: Run) -> Settings:
     return {
         "base": run.base_sha256,
+        **_template(run),
         **_flat("curate", run.config.curate.model_dump()),
         **_role_settings(run, "system_prompt"),
         **_checks_of_data(run),
@@ -66,6 +67,16 @@ def of_export(run: Run) -> Settings:
         **_flat("evaluate", run.config.evaluate.model_dump()),
         **_flat("redact", run.config.redact.model_dump()),
     }
+
+
+def _template(run: Run) -> Settings:
+    """The chosen chat template, which is part of every prompt; nothing for the base's own, which is part of its hash."""
+    choice = run.base.tokenizer.choice
+    if choice is None:
+        return {}
+    source = {} if choice.source is None else {"base.chat_template": hash_of(choice.source)}
+    date = None if choice.date is None else choice.date.isoformat()
+    return {**source, "base.template_options": dict(choice.options), "base.template_date": date}
 
 
 def _engine(run: Run) -> Settings:

@@ -99,6 +99,7 @@ def hosted(
     bundle = typed_result(folder, "export", BundleManifest)
     place = folder / place_of("export").folder
     read = [*(part.name for part in parts_of(Path(bundle.base_file))), *bundle.adapter_files.values(), "prompts.json"]
+    read += [bundle.template_file] if bundle.template_file else []
     check_files(place, read_result(folder, "export")[0], read)
     config = load_config(folder / CONFIG_NAME).serve if (folder / CONFIG_NAME).is_file() else ServeConfig()
     key = key_of(config.key_env if key_env is None else key_env)
@@ -109,6 +110,8 @@ def hosted(
         threads=bundle.settings["threads"],
         temperature=bundle.settings["temperature"],
         parallel=bundle.settings["parallel"],
+        chat_template=bundle.template_file and (place / bundle.template_file).read_text(encoding="utf-8"),
+        template_variables=bundle.template_variables,
     )
     here = engine_identity(settings.context, settings.parallel, settings.threads)
     for line in check_engine(bundle.engine, here, folder, allow_other=allow_other_engine):

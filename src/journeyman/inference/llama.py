@@ -90,9 +90,16 @@ class LlamaEngine:
             "base": hash_of_model(s.base),
             "adapter": hash_of_file(s.adapters[question.adapter]) if question.adapter is not None else None,
             "temperature": s.temperature,
+            **self._template_identity(),
             # The number of concurrent requests is the question's load; the engine's limit changes no answer.
             **{key: value for key, value in self.engine_identity.decisive().items() if key != "engine.parallel"},
         }
+
+    def _template_identity(self) -> dict[str, Any]:
+        """The chat template, if it is not the base's own with its defaults; earlier versions knew no other."""
+        s = self.settings
+        chosen = {"chat_template": s.chat_template, "template_variables": dict(s.template_variables)}
+        return {key: value for key, value in chosen.items() if value}
 
     def next_tokens(self, ids: Sequence[int], count: int) -> dict[int, float]:
         """Log probabilities of the `count` likeliest tokens after `ids`, with all adapters active."""
@@ -152,6 +159,8 @@ class LlamaEngine:
             "context": s.context,
             "parallel": s.parallel,
             "threads": s.threads,
+            "chat_template": s.chat_template,
+            "template_variables": dict(s.template_variables),
             "key": key,
             "parent": os.getpid(),
         }

@@ -136,9 +136,14 @@ class AnswerWriter:
             return full[len(prompt) :]
         block = _block_at_end(prompt)
         header = prompt if block is None else prompt[: len(prompt) - len(block)]
-        for begun in (header, header.rstrip("\n")):
-            if full.startswith(begun):
-                return full[len(begun) :]
+        if full.startswith(header):
+            return full[len(header) :]
+        # Some templates move the system prompt to the last user turn: then the texts are equal from that turn on.
+        last = messages[-1].content.strip()
+        begun = last + header.rpartition(last)[2]
+        parts = full.split(begun, header.count(begun)) if last and begun in header else []
+        if len(parts) == header.count(begun) + 1:
+            return parts[-1]
         raise InputError("the chat template writes a tool call where the prompt should be", "Use another base model")
 
     def _probed(self, messages: Sequence[Message]) -> str | None:

@@ -21,6 +21,7 @@ from journeyman.models.base import TemplateChoice, TokenizerData
 from journeyman.rendering.bounded_jinja import BoundedEnvironment, compiled
 from journeyman.rendering.jinja_values import FUNCTIONS
 from journeyman.rendering.jinja_work import limited_work
+from journeyman.rendering.named import fits
 
 FIXED_DATE = datetime.date(2025, 1, 1)
 """Today's date for a template that writes it and has no default of its own."""
@@ -57,12 +58,14 @@ class Settled:
         tool_source: for conversations with tools, if the base has another template for them.
         variables: the values of its other variables.
         own: `source` and `tool_source` are unchanged from the base's file.
+        name: how the user names the template; "" for the base's own.
     """
 
     source: str
     tool_source: str | None
     variables: Mapping[str, Any]
     own: bool
+    name: str = ""
 
 
 def settled(data: TokenizerData, special_tokens: Mapping[str, str], where: str) -> Settled:
@@ -78,7 +81,9 @@ def settled(data: TokenizerData, special_tokens: Mapping[str, str], where: str) 
     if not isinstance(source, str):  # llama.cpp takes the one for tools then
         source, tool_source = tool_source, None
     if not isinstance(source, str):
-        raise InputError(f"{where}: the model has no chat template", "Set base.chat_template")
+        raise InputError(
+            f"{where}: the model has no chat template", f"Set base.chat_template to its format: {fits(data)}"
+        )
     found = _Variables(source, tool_source, special_tokens, where)
     found.refuse_unknown(choice.options)
     variables = {**choice.options}
@@ -94,7 +99,7 @@ def settled(data: TokenizerData, special_tokens: Mapping[str, str], where: str) 
                 f"{where}: two chat templates that write today's date", "Set base.chat_template to a file with one"
             )
         source, own = found.fixed_now(choice.date or FIXED_DATE), False
-    return Settled(source, tool_source, variables, own)
+    return Settled(source, tool_source, variables, own, choice.name)
 
 
 class _Variables:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -18,10 +19,10 @@ from journeyman.manifests import (
     PlanManifest,
 )
 from journeyman.model_files import copy_model, hash_of_model, parts_of
-from journeyman.models.opening import open_base
 from journeyman.records import EVERY_ROLE
+from journeyman.rendering.settling import Settled
 
-BASE_FILE = "base.gguf"
+BASE_FILE, TEMPLATE_FILE = "base.gguf", "chat_template.jinja"
 
 
 def export(
@@ -31,6 +32,7 @@ def export(
     evaluation: EvaluationManifest,
     decision: DecisionManifest,
     base: Path,
+    template: Settled,
     adapter_folder: Path,
     config: EvaluateConfig,
     redact: RedactConfig,
@@ -42,6 +44,7 @@ def export(
     Args:
         base: the base's file that ships, as it was evaluated; the first one if the base is split. The bundle
             contains a copy, never a link, so that changes to the bundle cannot affect it.
+        template: the chat template that was trained and evaluated.
         redact: what was replaced in the training data; serving replaces the same.
         override: why it is exported despite the verdict; the bundle then has all roles, and records the reason.
 
@@ -85,12 +88,16 @@ def export(
             "parallel": config.parallel,
         },
         engine=evaluation.engine,
+        chat_template=template.name,
+        template_file=None if template.own else TEMPLATE_FILE,
+        template_variables=dict(template.variables),
     )
     for name, copied in bundle.adapter_files.items():
         clone_or_copy(adapter_folder / adapter.adapters[name].folder / ADAPTER_FILE, out / copied)
     write_json(out / "prompts.json", prompts)
-    template = open_base(base).tokenizer.chat_template
-    write_json(out / "base.json", {"sha256": file.sha256, "source": file.path, "chat_template": template})
+    if bundle.template_file is not None:
+        write_atomic(out / bundle.template_file, template.source.encode())
+    write_json(out / "base.json", {"sha256": file.sha256, "source": file.path, "chat_template": template.source})
     without = _write_modelfiles(bundle, out)
     write_atomic(out / "llama-server.sh", _command_line(bundle).encode())
     (out / "llama-server.sh").chmod(0o755)
@@ -144,9 +151,16 @@ def _command_line(bundle: BundleManifest) -> str:
         "#!/bin/sh\n# Serves the tuned model with llama.cpp's server; send the system prompts in prompts.json.\n"
         f'{hint}cd "$(dirname "$0")" || exit 1\n'
         f"exec llama-server --model {bundle.base_file} {loras} {several}"
-        f"--parallel {parallel} --ctx-size {bundle.settings['context'] * parallel} "
+        f"--parallel {parallel} --ctx-size {bundle.settings['context'] * parallel} {_template_flags(bundle)}"
         '--jinja --host 127.0.0.1 --port 8080 "$@"\n'
     )
+
+
+def _template_flags(bundle: BundleManifest) -> str:
+    flags = "" if bundle.template_file is None else f"--chat-template-file {bundle.template_file} "
+    if bundle.template_variables:
+        flags += f"--chat-template-kwargs {shell_word(json.dumps(bundle.template_variables))} "
+    return flags
 
 
 def _stay(bundle: BundleManifest, decision: DecisionManifest) -> str:
