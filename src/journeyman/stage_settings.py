@@ -70,7 +70,7 @@ def of_export(run: Run) -> Settings:
 
 
 def _template(run: Run) -> Settings:
-    """The chosen chat template, which is part of every prompt; nothing for the base's own, which is part of its hash."""
+    """The chosen chat template; nothing for the base's own, which the base's hash covers."""
     choice = run.base.tokenizer.choice
     if choice is None:
         return {}
