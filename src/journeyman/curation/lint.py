@@ -85,6 +85,7 @@ def lint(
         notes=[
             note.record()
             for note in (
+                *_template_notes(renderer, config),
                 *_prompt_notes(log, choice, prompts, splits, renderer, config),
                 *_limit_notes(log),
                 *_endless(log.rows["cut"][examples["row"]][split == TRAIN], config),
@@ -244,6 +245,20 @@ def _prompt_notes(
     bare = [role for role in splits if role not in prompts]
     if injected is not None:
         notes += [dataset.PromptInjected(role, injected) for role in bare]
+    return notes
+
+
+def _template_notes(renderer: Renderer, config: Config) -> list[Reason]:
+    """Notes on a chat template that is not used as the base's file has it."""
+    template, notes = renderer.served_template, list[Reason]()
+    if template.replaces:
+        notes.append(dataset.TemplateReplaced(template.name))
+    if template.date:
+        notes.append(dataset.TemplateDate(template.date))
+    switch = "enable_thinking" if template.variables.get("enable_thinking") is True else ""
+    opens = renderer.opens_reasoning()
+    if (switch or opens) and config.curate.rules.action("reasoning") == "strip":
+        notes.append(dataset.ReasoningPrompt(switch, opens))
     return notes
 
 

@@ -64,11 +64,17 @@ class LlamaEngine:
             self.headers = headers
             self._wait_until_loaded()
             self.load_s = time.perf_counter() - start
-            self._post("/v1/chat/completions", {"messages": [{"role": "user", "content": "Hi"}], "max_tokens": 2})
+            self._warm_up()
             self.warm_up_s = time.perf_counter() - start - self.load_s
         except BaseException:
             self.stop()
             raise
+
+    def _warm_up(self) -> None:
+        try:
+            self._post("/v1/chat/completions", {"messages": [{"role": "user", "content": "Hi"}], "max_tokens": 2})
+        except EngineError:  # two tokens may be no answer in the form that the engine's parser expects
+            self._post("/completion", {"prompt": "Hi", "n_predict": 2})
 
     def prompt_ids(self, messages: Sequence[Message], tools: Sequence[dict[str, Any]] = ()) -> list[int]:
         """Token ids of the prompt, through the engine's own template and tokenizer."""

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from journeyman import reasoning
 from journeyman.errors import InputError
+from journeyman.foreign import plain
 from journeyman.records import Message, ToolCall
 from journeyman.rendering.losses import lost_tool, lost_turn
 from journeyman.rendering.template import ChatTemplate
@@ -22,6 +23,7 @@ _PAIRS = reasoning.markers()
 _BLOCK = re.compile(
     "|".join(rf"{re.escape(start)}\s*(?:{re.escape(end)}\s*)?" for start, end in _PAIRS)
 )  # an opening tag, or an empty block
+_OTHER = "Set base.chat_template to another one"
 _STRIP = 'Set curate.rules.reasoning = "strip"'
 _MARK = "\x03"
 _ASKED, _SAID = Message(role="user", content="\x01"), Message(role="assistant", content="\x02")
@@ -132,8 +134,6 @@ class AnswerWriter:
         """
         turns = [*(m.as_chat() for m in messages), turn.as_chat()]
         full = self._template.render(turns, add_generation_prompt=False, tools=tools)
-        if full.startswith(prompt):
-            return full[len(prompt) :]
         block = _block_at_end(prompt)
         header = prompt if block is None else prompt[: len(prompt) - len(block)]
         if full.startswith(header):
@@ -155,24 +155,31 @@ class AnswerWriter:
 
     def _usual_end(self) -> str:
         """The token with which the template ends a plain answer; the engine stops only at its own."""
-        turns = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
-        closed = self._template.render(turns, add_generation_prompt=False).rstrip()
-        for end in self._ends:
-            if closed.endswith(end):
-                return end
-        shown = ", ".join(map(repr, self._ends[:10])) or "none"
-        raise InputError(
-            f"the chat template of {self._template.where} ends a turn with {closed[-20:]!r}, but the engine stops only "
-            f"at a terminator ({shown})",
-            "Set base.chat_template to one that ends turns with one of them",
-        )
+        turns = [{"role": "user", "content": "a"}, {"role": "assistant", "content": _MARK}]
+        closed = self._template.render(turns, add_generation_prompt=False)
+        after = closed.rpartition(_MARK)[2].strip()
+        found = next((end for end in self._ends if after.startswith(end)), None) if _MARK in closed else None
+        if found is None:
+            shown = ", ".join(map(repr, self._ends[:10])) or "none"
+            raise InputError(
+                f"the chat template of {self._template.where} ends a turn with {plain(closed[-20:])!r}, not with a "
+                f"terminator, at which the engine stops ({shown})",
+                "Set base.chat_template to one that ends turns with one of them",
+            )
+        return found
 
     def _split_end(self, text: str) -> tuple[str, str]:
-        text = text.rstrip()
-        for end in self._ends:
-            if text.endswith(end):
-                return text[: len(text) - len(end)], end
-        return text, self.end
+        """The text of a turn, and the token that ends it; more turns may not follow."""
+        at = {end: text.index(end) for end in self._ends if end in text}
+        if not at:
+            return text.rstrip(), self.end
+        end = min(at, key=lambda one: (at[one], -len(one)))
+        rest = text[at[end] :]
+        for one in self._ends:
+            rest = rest.replace(one, "")
+        if rest.strip():
+            raise InputError(f"the chat template of {self._template.where} writes several turns for an answer", _OTHER)
+        return text[: at[end]], end
 
 
 def _block_at_end(prompt: str) -> str | None:

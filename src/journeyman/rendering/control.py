@@ -14,6 +14,8 @@ from typing import Any, NamedTuple
 from journeyman.foreign import plain
 from journeyman.models.base import TokenizerData
 from journeyman.records import Message, ToolCall
+from journeyman.rendering.markers import text_markers
+from journeyman.rendering.template import ChatTemplate
 from journeyman.rendering.tokenizer import control_texts
 
 _MOST_NESTED_JSON = 1 << 20
@@ -35,10 +37,16 @@ class Found(NamedTuple):
 
 
 class ControlTokens:
-    """The control tokens that a base declares, or that the engine recognizes by their names."""
+    """The control tokens that a base declares, or that the engine recognizes by their names.
 
-    def __init__(self, data: TokenizerData) -> None:
+    Args:
+        template: its chat template; texts that mark its turns are no tokens, but are treated like them.
+    """
+
+    def __init__(self, data: TokenizerData, template: ChatTemplate | None = None) -> None:
         self.texts = [text for text in control_texts(data) if text.strip()]
+        if template is not None:
+            self.texts += text_markers(template, ControlTokens(data).in_text)
         longest_first = sorted(self.texts, key=len, reverse=True)
         self.pattern = re.compile("|".join(map(re.escape, longest_first)) or r"(?!)")
         marks = {char for text in self.texts for char in text if not char.isalnum() and not char.isspace()}

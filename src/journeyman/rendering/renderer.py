@@ -62,7 +62,7 @@ class Renderer:
         if data.adds_begin and not isinstance(data.begin_id, int):
             raise _no_token(data.begin_id, "the beginning of a text", base)
         self._bos = [data.begin_id] if data.adds_begin and data.begin_id is not None else []
-        self.control = ControlTokens(data)
+        self.control = ControlTokens(data, self._template)
         special = special_tokens(data)
         ids = {token: self._tokenizer.token_to_id(token) for token in special if token.strip()}
         self._control_ids = set(ids.values())
@@ -131,6 +131,10 @@ class Renderer:
     def count_repeated(self, text: str) -> int:
         """`count` for texts that come again and again, such as system prompts."""
         return self._counter.count_repeated(text)
+
+    def opens_reasoning(self) -> bool:
+        """Whether prompts end within a block of reasoning that the template has opened."""
+        return self._writer.opens_reasoning(self.prompt_text([Message(role="user", content="\x02")]))
 
     def injected_system_prompt(self) -> str | None:
         """The system prompt that the template adds to a conversation without one; None if it adds none."""

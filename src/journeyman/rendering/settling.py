@@ -59,6 +59,8 @@ class Settled:
         variables: the values of its other variables.
         own: `source` and `tool_source` are unchanged from the base's file.
         name: how the user names the template; "" for the base's own.
+        replaces: the base has a template of its own, which is not used.
+        date: today's date as the template writes it, if it does.
     """
 
     source: str
@@ -66,6 +68,8 @@ class Settled:
     variables: Mapping[str, Any]
     own: bool
     name: str = ""
+    replaces: bool = False
+    date: str = ""
 
 
 def settled(data: TokenizerData, special_tokens: Mapping[str, str], where: str) -> Settled:
@@ -89,17 +93,20 @@ def settled(data: TokenizerData, special_tokens: Mapping[str, str], where: str) 
     variables = {**choice.options}
     if _THINKING in found.names and _THINKING not in variables:
         variables[_THINKING] = found.thinking(variables)
+    day, shown = choice.date or FIXED_DATE, ""
     for name, form in _DATES.items():
         if name in found.names and name not in variables:
             default = None if choice.date else found.default_of(name, variables)
-            variables[name] = default or (choice.date or FIXED_DATE).strftime(form)
+            variables[name] = shown = default or day.strftime(form)
     if _NOW in found.names:
         if tool_source is not None:
             raise InputError(
                 f"{where}: two chat templates that write today's date", "Set base.chat_template to a file with one"
             )
-        source, own = found.fixed_now(choice.date or FIXED_DATE), False
-    return Settled(source, tool_source, variables, own, choice.name)
+        source, own = found.fixed_now(day), False
+        shown = shown or day.isoformat()
+    replaces = choice.source is not None and data.chat_template is not None
+    return Settled(source, tool_source, variables, own, choice.name, replaces, shown)
 
 
 class _Variables:
@@ -140,7 +147,8 @@ class _Variables:
 
     def default_of(self, name: str, variables: Mapping[str, Any]) -> str | None:
         """The text that the template writes if the variable has no value; None if it writes none."""
-        for unset, marked in zip(self._prompts(variables), self._prompts({**variables, name: _MARK}), strict=True):
+        without = self._prompts(variables, dated=False)
+        for unset, marked in zip(without, self._prompts({**variables, name: _MARK}), strict=True):
             if unset is None or marked is None or _MARK not in marked:
                 continue
             parts = marked.split(_MARK)
@@ -172,9 +180,10 @@ class _Variables:
         # The line ends after a tag, so the template's own first line begins as it did.
         return f"{{%- macro {_NOW}(format) -%}}{made}{{%- endmacro %}}\n{self._source}"
 
-    def _prompts(self, variables: Mapping[str, Any]) -> list[str | None]:
-        """A few short prompts; None for those that the template refuses."""
-        return [self._prompt(messages, tools, variables) for messages, tools in _CONVERSATIONS]
+    def _prompts(self, variables: Mapping[str, Any], *, dated: bool = True) -> list[str | None]:
+        """A few short prompts; None for those that the template refuses. `dated`: it may ask for today's date."""
+        given = {_NOW: lambda form: FIXED_DATE.strftime(form), **variables} if dated else variables
+        return [self._prompt(messages, tools, given) for messages, tools in _CONVERSATIONS]
 
     def _prompt(
         self, messages: Sequence[Mapping[str, Any]], tools: Sequence[Any], variables: Mapping[str, Any]
@@ -183,8 +192,7 @@ class _Variables:
         template = self._templates[-1 if tools else 0]
         try:
             with limited_work(len(messages)):
-                return template.render(**{**given, _NOW: lambda form: FIXED_DATE.strftime(form), **variables},
-                                       add_generation_prompt=True)  # fmt: skip
+                return template.render(**given, **variables, add_generation_prompt=True)
         except Exception:  # a foreign program: it may fail in any way
             return None
 

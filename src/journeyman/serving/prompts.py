@@ -11,6 +11,7 @@ from journeyman.foreign import plain
 from journeyman.models.base import Base
 from journeyman.records import tool_name
 from journeyman.rendering.control import ControlTokens
+from journeyman.rendering.losses import lost_tool, lost_turn, turns_of
 from journeyman.rendering.template import template_of
 from journeyman.serving.errors import RequestError
 
@@ -24,7 +25,7 @@ class PromptCheck:
 
     def __init__(self, base: Base) -> None:
         self._template = template_of(base.tokenizer, base.path.name)
-        self.control = ControlTokens(base.tokenizer)
+        self.control = ControlTokens(base.tokenizer, self._template)
 
     def check_system_prompts(self, prompts: Mapping[str, str]) -> None:
         """Raises an InputError if a trained system prompt contains a control token; curate lets none through."""
@@ -51,9 +52,13 @@ class PromptCheck:
             text = self._template.render(list(map(_decoded, messages)), add_generation_prompt=True, tools=tools)
         except InputError as error:
             raise RequestError(400, f"messages: {error.what}", "messages") from error
+        lost_place = lost_turn(text, turns_of(messages), self._template.served.source)
+        if lost_place is not None:
+            place = f"messages[{lost_place}]"
+            raise RequestError(400, f"{place}: the base's chat template leaves out or changes its text", place)
         calls = [call for turn in messages for call in turn.get("tool_calls", [])]
         for param, named in (("tools", tools), ("messages", calls)):
-            if lost := next((name for name in map(tool_name, named) if name not in text), None):
+            if (lost := lost_tool(text, list(map(tool_name, named)))) is not None:
                 raise RequestError(
                     400, f"{param}: the base's chat template omits the tool {lost!r}, so the model cannot see it",
                     param, "unsupported_parameter",
