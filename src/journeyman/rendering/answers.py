@@ -58,7 +58,8 @@ class AnswerWriter:
         self.end = self._usual_end()
         self._reasons = any(tag in template.served.source for pair in _PAIRS for tag in pair)
         leads = {lead for messages in _PROBES if (lead := self._probed(messages)) is not None}
-        self.same_before_all = leads.pop() if len(leads) == 1 and not self._reasons else None
+        self._lead = leads.pop() if len(leads) == 1 else None
+        self.same_before_all = None if self._reasons else self._lead
 
     def write(
         self, prompt: str, messages: Sequence[Message], answer: str, calls: Sequence[ToolCall], tools: Sequence[Any]
@@ -71,7 +72,7 @@ class AnswerWriter:
         """
         if calls:
             return self._with_calls(prompt, messages, answer, calls, tools)
-        lead = self._lead_of(prompt, messages, tools) if self.same_before_all is None else self.same_before_all
+        lead = self._lead_of(prompt, messages, tools) if self._lead is None else self._lead
         return Answer(self._after(prompt, lead, answer), self.end)
 
     def opens_reasoning(self, prompt: str) -> bool:

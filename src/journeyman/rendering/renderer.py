@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import is_
 from typing import Any
 
 from journeyman.errors import InputError
@@ -68,6 +69,7 @@ class Renderer:
         self._control_ids = set(ids.values())
         self._counter = TokenCounter(self._tokenizer, data.split, special)
         self._bos_text = self.decode(self._bos)
+        self._last: tuple[list[Message], Tools, str] = [], [], ""
         self._writer = AnswerWriter(self._template, list(ends))
         self._end_ids = ends
         self.terminator_id = ends[self._writer.end]
@@ -83,10 +85,14 @@ class Renderer:
         Raises:
             InputError: the template refuses the conversation, or leaves out a turn, tools or tool calls.
         """
+        turns, offered, text = self._last
+        if offered is tools and len(turns) == len(messages) and all(map(is_, turns, messages)):
+            return text  # asked for once for the prompt, and again for what follows it
         text = self._template.render([m.as_chat() for m in messages], add_generation_prompt=True, tools=tools)
         self._check_turns(text, messages)
         named = [tool_name(tool) for tool in tools] + [call.name for turn in messages for call in turn.tool_calls]
         self._check_tools(text, named)
+        self._last = list(messages), tools, text
         return text
 
     def prompt_ids(self, messages: Sequence[Message], tools: Tools = ()) -> list[int]:

@@ -52,10 +52,6 @@ class PromptCheck:
             text = self._template.render(list(map(_decoded, messages)), add_generation_prompt=True, tools=tools)
         except InputError as error:
             raise RequestError(400, f"messages: {error.what}", "messages") from error
-        lost_place = lost_turn(text, turns_of(messages), self._template.served.source)
-        if lost_place is not None:
-            place = f"messages[{lost_place}]"
-            raise RequestError(400, f"{place}: the base's chat template leaves out or changes its text", place)
         calls = [call for turn in messages for call in turn.get("tool_calls", [])]
         for param, named in (("tools", tools), ("messages", calls)):
             if (lost := lost_tool(text, list(map(tool_name, named)))) is not None:
@@ -63,6 +59,10 @@ class PromptCheck:
                     400, f"{param}: the base's chat template omits the tool {lost!r}, so the model cannot see it",
                     param, "unsupported_parameter",
                 )  # fmt: skip
+        lost_place = lost_turn(text, turns_of(messages), self._template.served.source)
+        if lost_place is not None:
+            place = f"messages[{lost_place}]"
+            raise RequestError(400, f"{place}: the base's chat template leaves out or changes its text", place)
 
 
 def _decoded(turn: dict[str, Any]) -> dict[str, Any]:
