@@ -233,12 +233,12 @@ def _joined(parts: tuple[Any, ...]) -> str:
 
 
 def _sliced(value: Any, start: Any, stop: Any, step: Any) -> Any:
-    work = current_work()
-    if isinstance(value, str):
-        work.text(len(value))
-    elif isinstance(value, list | tuple):
-        work.step(len(value))
-    return value[start:stop:step]
+    made = value[start:stop:step]
+    if isinstance(made, str):
+        current_work().text(len(made))
+    elif isinstance(made, list | tuple):
+        current_work().step(len(made))
+    return made
 
 
 def _measured(value: Any) -> Any:

@@ -10,13 +10,14 @@ import json
 import re
 from collections.abc import Callable, Generator, Mapping
 from functools import wraps
+from string import Formatter
 from types import BuiltinMethodType
 from typing import Any, cast
 
 from jinja2 import TemplateError, pass_context
 from jinja2.exceptions import SecurityError
 from jinja2.filters import FILTERS
-from jinja2.runtime import Context, Undefined
+from jinja2.runtime import Context, Macro, Undefined
 from jinja2.tests import TESTS
 from jinja2.utils import Namespace
 
@@ -41,8 +42,11 @@ _STR_METHODS = {
     "startswith", "strip", "swapcase", "title", "upper",
 }  # fmt: skip
 _DICT_METHODS = {"get", "items", "keys", "values"}
+_SLOW = {"lstrip", "rfind", "rindex", "rpartition", "rsplit", "rstrip", "strip"}
+"""Methods whose work may be the product of the lengths of their text and their argument."""
 _WIDE_PERCENT = re.compile(r"%[^a-zA-Z%]*(?:\d{3,}|\*)")
-_WIDE_BRACES = re.compile(r":[^{}]*(?:\d{3,}|\{)")
+_WIDE_SPEC = re.compile(r"\d{3,}|\{")
+_STEPS_OF_MACRO = 10
 _MOST_INDENT = 64
 _MOST_BITS = 128
 
@@ -59,7 +63,7 @@ def methods_of(value: Any) -> set[str] | None:
 def before_call(called: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
     """Counts the work of a call before it is made."""
     work = current_work()
-    work.step()
+    work.step(_STEPS_OF_MACRO if isinstance(called, Macro) else 1)
     if isinstance(called, BuiltinMethodType) and isinstance(text := called.__self__, str):
         work.text(len(text))
         work.value([args, kwargs])
@@ -68,7 +72,9 @@ def before_call(called: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -
             _before_replace(work, text, *args, **kwargs)
         elif name == "join":
             work.text(len(text) * _count(args[0] if args else ()))
-        elif name in ("split", "rsplit", "splitlines"):
+        elif name in _SLOW:
+            work.text(len(text) * max([len(one) for one in args if isinstance(one, str)], default=0))
+        if name in ("split", "rsplit", "splitlines"):
             mark = args[0] if args else kwargs.get("sep")
             work.step(text.count(mark) if isinstance(mark, str) and mark else len(text) // 8)
 
@@ -117,7 +123,7 @@ def bounded_format(form: str, function: Callable[..., str]) -> Callable[..., str
     """`str.format` of `form`, whose work is counted; `function` is the sandbox's form of it."""
 
     def run(*args: Any, **kwargs: Any) -> str:
-        if _WIDE_BRACES.search(form):
+        if any(_WIDE_SPEC.search(spec or "") for _, _, spec, _ in Formatter().parse(form)):
             raise TemplateError("it formats text with a width")
         work = current_work()
         work.text(len(form))
@@ -234,12 +240,17 @@ def _rounded(work: Work, value: Any, precision: Any = 0, *_: Any, **__: Any) -> 
         raise TemplateError("it rounds a number to too many digits")
 
 
+def _trimmed(work: Work, value: Any, chars: Any = "", *_: Any, **__: Any) -> None:
+    work.text(len(str(value)) * len(str(chars or "")))
+
+
 def _cut(work: Work, value: Any, slices: Any = 1, *_: Any, **__: Any) -> None:
     work.step(max(int(slices), 0))
 
 
 _GROWING: Mapping[str, Callable[..., None]] = {
     "replace": _replaced, "join": _joined, "format": _formatted, "indent": _indented, "round": _rounded, "slice": _cut,
+    "trim": _trimmed,
 }  # fmt: skip
 """Filters with a result that may be larger than what they read → what counts its size, or refuses it."""
 

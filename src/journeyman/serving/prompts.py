@@ -59,10 +59,13 @@ class PromptCheck:
                     400, f"{param}: the base's chat template omits the tool {lost!r}, so the model cannot see it",
                     param, "unsupported_parameter",
                 )  # fmt: skip
-        lost_place = lost_turn(text, turns_of(messages), self._template.served.source)
-        if lost_place is not None:
-            place = f"messages[{lost_place}]"
-            raise RequestError(400, f"{place}: the base's chat template leaves out or changes its text", place)
+        if (place := lost_turn(text, turns_of(messages), self._template.served.source)) is not None:
+            role = messages[place]["role"]
+            raise RequestError(
+                400,
+                f"messages: the base's chat template leaves out or changes the text of a {role} message",
+                "messages",
+            )
 
 
 def _decoded(turn: dict[str, Any]) -> dict[str, Any]:
