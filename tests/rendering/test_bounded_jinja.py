@@ -83,6 +83,7 @@ HOSTILE: dict[str, tuple[str, str]] = {
     "slices of nothing": ("{{ [1]|slice(10**9, 0)|list }}", STEPS),
     "slow stripping": ("{% set x = 'b' * 900000 %}{{ x.strip('a' * 900000 ~ 'b') }}", TEXT),
     "slow searching": ("{% set x = 'a' * 900000 %}{{ x.rfind('b' ~ 'a' * 90000) }}", TEXT),
+    "searched often": (BIG + "{% if 'b' in x %}{% endif %}" * 1000, TEXT),
     "chance": ("{{ [1, 2]|random }}", "the filter 'random'"),
     "another file": ("{% include '/etc/passwd' %}", "include"),
     "another module": ("{% import 'os' as os %}", "import"),
@@ -121,10 +122,10 @@ def test_one_that_waits_for_a_conversation_refuses_that_conversation(tmp_path: P
 
 def test_long_conversations_have_more_work(tmp_path: Path) -> None:
     roles = ("user", "assistant")
-    long = [Message(role=roles[number % 2], content=f"{number} " * 500) for number in range(1999)]
-    every = "{% for m in messages %}{% for n in messages[:500] %}{% endfor %}{% endfor %}"
+    long = [Message(role=roles[number % 2], content=f"{number} " * 500) for number in range(1199)]
+    every = "{% for m in messages %}{% for n in messages[:300] %}{% endfor %}{% endfor %}"
     renderer = Renderer(GgufFile(write_tiny_gguf(tmp_path / "m.gguf", template=every + CHATML)))
-    assert renderer.prompt_text(long).count("<|im_start|>") == 2000
+    assert renderer.prompt_text(long).count("<|im_start|>") == 1200
 
 
 FEATURES: dict[str, tuple[str, dict[str, Any]]] = {

@@ -145,7 +145,8 @@ class _Generator(CodeGenerator):
 
     def visit_Compare(self, node: nodes.Compare, frame: Frame) -> None:
         sides = [node.expr, *(operand.expr for operand in node.ops)]
-        if not any(isinstance(side, nodes.Const) for side in sides):  # comparing with a constant takes no time
+        searches = any(one.op in ("in", "notin") for one in node.ops)
+        if searches or not any(isinstance(side, nodes.Const) for side in sides):  # comparing with a constant is fast
             node = nodes.Compare(node.expr, [nodes.Operand(one.op, _measure(one.expr)) for one in node.ops])
             node.expr = _measure(node.expr)
         super().visit_Compare(node, frame)
@@ -243,7 +244,9 @@ def _sliced(value: Any, start: Any, stop: Any, step: Any) -> Any:
 
 def _measured(value: Any) -> Any:
     """A value that is compared with another; comparing takes as long as what is in it."""
-    if isinstance(value, list | tuple | dict):
+    if isinstance(value, str):
+        current_work().text(len(value))
+    elif isinstance(value, list | tuple | dict):
         current_work().value(value)
     return value
 

@@ -31,7 +31,18 @@ class NamedTemplate:
 
     @property
     def source(self) -> str:
-        return files(__package__).joinpath("templates", f"{self.name}.jinja").read_text(encoding="utf-8")
+        """In Jinja."""
+        return _read(f"{self.name}.jinja")
+
+    def for_ollama(self, end: str) -> str:
+        """The same format as a Go template, for an Ollama Modelfile (https://docs.ollama.com/modelfile), without tools.
+
+        It does not write the token that begins a text, which Ollama adds, and keeps white space around messages.
+
+        Args:
+            end: the base's end token.
+        """
+        return _read(f"{self.name}.gotmpl").rstrip("\n").replace(_END, end)
 
     def missing(self, data: TokenizerData) -> list[str]:
         """Its tokens that the base does not have."""
@@ -39,6 +50,12 @@ class NamedTemplate:
         return [token for token in self.tokens if token not in special]
 
 
+def _read(file: str) -> str:
+    return files(__package__).joinpath("templates", file).read_text(encoding="utf-8")
+
+
+_END = "END"
+"""Stands for the base's end token in Go templates, which do not know it."""
 _IM = ("<|im_start|>", "<|im_end|>")
 _ALL = (
     NamedTemplate("chatml", _IM, "<|im_end|>"),

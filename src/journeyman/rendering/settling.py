@@ -61,6 +61,9 @@ class Settled:
         name: how the user names the template; "" for the base's own.
         replaces: the base has a template of its own, which is not used.
         date: today's date as the template writes it, if it does.
+        chosen: the user set options or a date, or the template needs them, so that its prompts are not those that
+            another program makes with the base's file.
+        end_token: the base's end token.
     """
 
     source: str
@@ -70,6 +73,8 @@ class Settled:
     name: str = ""
     replaces: bool = False
     date: str = ""
+    chosen: bool = False
+    end_token: str = ""
 
 
 def settled(data: TokenizerData, special_tokens: Mapping[str, str], where: str) -> Settled:
@@ -106,7 +111,9 @@ def settled(data: TokenizerData, special_tokens: Mapping[str, str], where: str) 
         source, own = found.fixed_now(day), False
         shown = shown or day.isoformat()
     replaces = choice.source is not None and data.chat_template is not None
-    return Settled(source, tool_source, variables, own, choice.name, replaces, shown)
+    chosen = bool(choice.options or choice.date or shown)
+    end_token = special_tokens.get("eos_token", "")
+    return Settled(source, tool_source, variables, own, choice.name, replaces, shown, chosen, end_token)
 
 
 class _Variables:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from journeyman.artifacts import ADAPTER_FILE, clone_or_copy, write_atomic, write_json
@@ -20,6 +20,7 @@ from journeyman.manifests import (
 )
 from journeyman.model_files import copy_model, hash_of_model, parts_of
 from journeyman.records import EVERY_ROLE
+from journeyman.rendering.named import NAMED
 from journeyman.rendering.settling import Settled
 
 BASE_FILE, TEMPLATE_FILE = "base.gguf", "chat_template.jinja"
@@ -98,22 +99,26 @@ def export(
     if bundle.template_file is not None:
         write_atomic(out / bundle.template_file, template.source.encode())
     write_json(out / "base.json", {"sha256": file.sha256, "source": file.path, "chat_template": template.source})
-    without = _write_modelfiles(bundle, out)
+    without = _write_modelfiles(bundle, template, out)
     write_atomic(out / "llama-server.sh", _command_line(bundle).encode())
     (out / "llama-server.sh").chmod(0o755)
     write_atomic(out / "README.md", _model_card(bundle, plan, adapter, evaluation, decision, without).encode())
     return bundle
 
 
-def _write_modelfiles(bundle: BundleManifest, out: Path) -> dict[str, str]:
+def _write_modelfiles(bundle: BundleManifest, template: Settled, out: Path) -> dict[str, str]:
     """Writes a Modelfile for each role, and returns role → why it has none."""
     without, count = {}, len(parts_of(out / bundle.base_file))
     if count > 1:
         merge = f"`llama-gguf-split --merge {bundle.base_file} {BASE_FILE}`"
         return dict.fromkeys(bundle.roles, f"Ollama does not load a base that is split into {count} files; see {merge}")
+    try:
+        chat = _ollama_template(template)
+    except ValueError as reason:
+        return dict.fromkeys(bundle.roles, f"{reason}, so Ollama would make other prompts than those that were trained")
     for role in bundle.roles:
         try:
-            text = _modelfile(role, bundle)
+            text = _modelfile(role, bundle, chat)
         except ValueError as reason:
             without[role] = f"{reason}, so Ollama would not send the system prompt that was trained"
         else:
@@ -121,8 +126,26 @@ def _write_modelfiles(bundle: BundleManifest, out: Path) -> dict[str, str]:
     return without
 
 
-def _modelfile(role: str, bundle: BundleManifest) -> str:
+def _ollama_template(template: Settled) -> list[str]:
+    """The lines of a Modelfile that give Ollama the chat template; none if it is the base's own.
+
+    Raises:
+        ValueError: Ollama, which knows neither Jinja nor its variables, cannot make the same prompts.
+    """
+    if template.own and not template.chosen:
+        return []
+    if template.name in NAMED and not template.variables:
+        written = NAMED[template.name].for_ollama(template.end_token)
+        end = NAMED[template.name].end or template.end_token
+        return [f"TEMPLATE {ollama_text(written)}", f"PARAMETER stop {ollama_text(end)}"]
+    raise ValueError("the chat template is in Jinja" if not template.own else "the chat template has options")
+
+
+def _modelfile(role: str, bundle: BundleManifest, template: Sequence[str]) -> str:
     """An Ollama Modelfile: https://docs.ollama.com/modelfile.
+
+    Args:
+        template: see _ollama_template.
 
     Raises:
         ValueError: a Modelfile cannot express the role's prompt.
@@ -132,6 +155,7 @@ def _modelfile(role: str, bundle: BundleManifest) -> str:
     lines = [
         f"FROM ./{bundle.base_file}",
         *([f"ADAPTER ./{file}"] if file else []),
+        *template,
         f"PARAMETER temperature {bundle.settings['temperature']}",
         f"PARAMETER num_ctx {bundle.settings['context']}",
         f"PARAMETER num_predict {bundle.settings['max_new_tokens']}",
