@@ -31,6 +31,7 @@ class Host:
     Attributes:
         address: the base URL of the API, http://HOST:PORT/v1.
         key: what clients must send; None if nothing.
+        engine: the engine that was started; it is replaced if it ends.
     """
 
     def __init__(
@@ -44,7 +45,7 @@ class Host:
         address: str = "",
     ) -> None:
         self.bundle, self.address, self.key = bundle, address, key
-        self._listener, self._given_up = listener, False
+        self.engine, self._listener, self._given_up = engine, listener, False
         app = make_app(bundle, engine, say=told, given_up=self._give_up)
 
         def last_call() -> None:

@@ -213,6 +213,16 @@ def _adapter_line(name: str, adapter: AdapterManifest, bundle: BundleManifest) -
     )
 
 
+def _template_line(bundle: BundleManifest) -> list[str]:
+    """The chat template, if programs must be told to use another one than the base's own, or to give it variables."""
+    if bundle.template_file is None and not bundle.template_variables:
+        return []
+    name = markdown(bundle.chat_template) or "the base's own"
+    file = "" if bundle.template_file is None else f", as `{bundle.template_file}` writes it"
+    given = f"; its variables: {markdown(json.dumps(bundle.template_variables))}" if bundle.template_variables else ""
+    return [f"- chat template: {name}{file}{given}"]
+
+
 def _modelfile_lines(bundle: BundleManifest, without: Mapping[str, str]) -> list[str]:
     """Exceptions to mention: roles that have another name in file names, and roles that Ollama cannot serve."""
     other = [role for role in bundle.roles if file_part(role) != role]
@@ -257,6 +267,7 @@ def _model_card(
                 if bundle.base_sha256 != plan.base_sha256
                 else []
             ),
+            *_template_line(bundle),
             *(_adapter_line(name, adapter, bundle) for name in bundle.adapter_files),
             f"- these files were evaluated on {evaluation.rows} held-out test rows with {engine}",
             "",
