@@ -18,7 +18,7 @@ from journeyman.artifacts import read_json
 from journeyman.cli.app import main
 from journeyman.manifests import BundleManifest, DatasetManifest
 from journeyman.models.gguf_file import GgufFile
-from journeyman.pipeline import typed_result
+from journeyman.pipeline import read_result, typed_result
 from journeyman.reasons.dataset import ReasoningPrompt, TemplateDate, TemplateReplaced
 from journeyman.records import Message
 from journeyman.rendering.renderer import Renderer
@@ -51,7 +51,7 @@ def test_a_base_without_a_template_takes_one_by_name_everywhere(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     base = write_tiny_gguf(tmp_path / "bare.gguf", template=None)
-    folder = write_run(tmp_path / "run", base, ROWS)
+    folder = write_run(tmp_path / "run", base, ROWS, "regression_suite = false\n")
     assert call("run", "--dir", folder, "--until", "curate") == 1
     assert "Set base.chat_template to its format: chatml would fit this base" in capsys.readouterr().err
 
@@ -90,7 +90,7 @@ def test_a_base_without_a_template_takes_one_by_name_everywhere(
 @pytest.mark.slow
 def test_a_template_with_a_date_and_a_switch_is_noted_and_served_as_trained(tmp_path: Path) -> None:
     base = write_tiny_gguf(tmp_path / "smol.gguf", template=source_of("smollm3"), context=1024)
-    folder = write_run(tmp_path / "run", base, ROWS)
+    folder = write_run(tmp_path / "run", base, ROWS, "regression_suite = false\n")
     assert call("run", "--dir", folder) in (0, 3)
     notes = [note.reason() for note in typed_result(folder, "curate", DatasetManifest).notes]
     assert TemplateDate("2025-01-01") in notes and ReasoningPrompt("enable_thinking", opens=False) in notes
@@ -111,8 +111,8 @@ def test_a_template_that_replaces_the_bases_own_is_noted_and_makes_results_stale
 ) -> None:
     folder = make_run()
     assert call("run", "--dir", folder, "--until", "curate") == 0
-    first = read_json(folder / "02-dataset" / "manifest.json")
-    assert not [key for key in first["inputs"] if "template" in key], "runs of earlier versions stay valid"
+    inputs = read_result(folder, "curate")[0].inputs
+    assert not [key for key in inputs if "template" in key], "runs of earlier versions stay valid"
     (folder / "own.jinja").write_text(source_of("qwen3"))
     changed(folder, chat_template='"own.jinja"', template_options="{ enable_thinking = false }")
     assert call("run", "--dir", folder, "--until", "curate") == 1
