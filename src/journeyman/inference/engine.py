@@ -119,10 +119,10 @@ def started(settings: dict[str, Any]) -> Any:
         adapter.path, adapter.scale = path, 0.0  # each request selects its adapter
         adapters.append(adapter)
     params.lora_adapters = adapters
-    if settings["chat_template"] is not None:
+    if settings.get("chat_template") is not None:
         params.chat_template = settings["chat_template"]
     params.default_template_kwargs = {
-        name: json.dumps(value, ensure_ascii=False) for name, value in settings["template_variables"].items()
+        name: json.dumps(value, ensure_ascii=False) for name, value in settings.get("template_variables", {}).items()
     }
     return xllamacpp.Server(params)
 

@@ -141,7 +141,7 @@ def _ollama_template(template: Settled) -> list[str]:
     raise ValueError("the chat template is in Jinja" if not template.own else "the chat template has options")
 
 
-def _modelfile(role: str, bundle: BundleManifest, template: Sequence[str]) -> str:
+def _modelfile(role: str, bundle: BundleManifest, template: Sequence[str] = ()) -> str:
     """An Ollama Modelfile: https://docs.ollama.com/modelfile.
 
     Args:
