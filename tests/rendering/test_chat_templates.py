@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
@@ -13,12 +14,14 @@ import pytest
 from conftest import example_of, write_tiny_gguf
 from families import FAMILIES, source_of, write_family
 from journeyman.errors import InputError
+from journeyman.inference.chat import read_answer, request_body
 from journeyman.inference.engines import running_engine
 from journeyman.models.base import TemplateChoice
 from journeyman.models.gguf_file import GgufFile
 from journeyman.models.templated import TemplatedBase
-from journeyman.protocols import EngineSettings
+from journeyman.protocols import EngineSettings, Question
 from journeyman.records import Message, ToolCall
+from journeyman.rendering.mask import check_mask
 from journeyman.rendering.renderer import Renderer
 from journeyman.rendering.tokenizer import tokenizer_of
 
@@ -158,8 +161,29 @@ def test_a_call_continues_its_prompt(family: str, answer: str, written: str, end
     messages, tools = CONVERSATIONS["tools"]
     args = '{"city": "Zürich", "at": [1, 2.5, null, true]}'
     assert ours.answer_text(messages, answer, [CALL], tools) == written.replace("ARGS", args)
-    ids = ours.example(example_of(messages, answer, answer_calls=[CALL], tools=list(tools))).ids
-    assert tokens is not None and tokens[ids[-1]] == end
+    row = example_of(messages, answer, answer_calls=[CALL], tools=list(tools))
+    rendered = ours.example(row)
+    assert tokens is not None and tokens[rendered.ids[-1]] == end
+    counts = {"prompt_tokens": rendered.prompt_tokens, "answer_tokens": rendered.trained_tokens}
+    check_mask(row.model_copy(update=counts), rendered, ours.end_ids)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("family", "options"), CASES, ids=NAMES)
+def test_the_engine_reads_what_is_trained_as_the_answer(family: str, options: dict[str, Any], tmp_path: Path) -> None:
+    """A grammar makes the model write the trained text."""
+    path = write_family(tmp_path / "m.gguf", family)
+    ours = renderer(path, options)
+    served, asked = ours.served_template, CONVERSATIONS["plain"][0]
+    settings = EngineSettings(path, {}, 2048, 1, 0.0, 1, None if served.own else served.source, served.variables)
+    thinks = options != {"enable_thinking": False} and family in ("qwen3", "qwq", "deepseek")
+    with running_engine(settings) as engine:
+        for answer in ("Fine.", f"{THOUGHT}Fine.") if thinks else ("Fine.",):
+            question = Question("a", "coder", "base", asked, 200)
+            grammar = {"grammar": f"root ::= {json.dumps(ours.answer_text(asked, answer, []))}"}
+            body = {**request_body(question, 0.0), **grammar}
+            read = read_answer(engine._stream("/v1/chat/completions", body), question, None, 0.0)  # type: ignore[attr-defined]
+            assert (read.text.strip(), read.finish_reason) == ("Fine.", "stop")
 
 
 def test_a_prompt_that_ends_reasoning_takes_answers_without_it(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from journeyman.foreign import plain
 from journeyman.models.base import TokenizerData
 from journeyman.records import Message, ToolCall
+from journeyman.rendering.endings import end_tokens
 from journeyman.rendering.markers import text_markers
 from journeyman.rendering.template import ChatTemplate
 from journeyman.rendering.tokenizer import control_texts
@@ -44,7 +45,8 @@ class ControlTokens:
     """
 
     def __init__(self, data: TokenizerData, template: ChatTemplate | None = None) -> None:
-        self.texts = [text for text in control_texts(data) if text.strip()]
+        texts = [*control_texts(data), *end_tokens(data)]
+        self.texts = list(dict.fromkeys(text for text in texts if text.strip()))
         if template is not None:
             self.texts += text_markers(template, ControlTokens(data).in_text)
         longest_first = sorted(self.texts, key=len, reverse=True)

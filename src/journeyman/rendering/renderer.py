@@ -75,6 +75,11 @@ class Renderer:
         self.terminator_id = ends[self._writer.end]
 
     @property
+    def end_ids(self) -> list[int]:
+        """The tokens at which the engine stops; `terminator_id`, which ends a plain answer, is one of them."""
+        return list(self._end_ids.values())
+
+    @property
     def served_template(self) -> Settled:
         """The chat template, with everything that an engine must be given to make the same prompts."""
         return self._template.served
