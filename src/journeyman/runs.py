@@ -111,10 +111,13 @@ class Run:
         """The opened base model."""
         from journeyman.models.opening import open_base
         from journeyman.rendering.choosing import with_template
+        from journeyman.rendering.template import template_of
 
         base = open_base(self._base_path())
         _ = base.geometry  # refuses a base that cannot be trained before any work is done
-        return with_template(base, self.config.base, self.root)
+        base = with_template(base, self.config.base, self.root)
+        template_of(base.tokenizer, str(base.path))  # refuses one that does not compile, or none
+        return base
 
     def fetch_base(self, reporter: Reporter) -> None:
         """Downloads the base if base.model names one of a hub that is not on this machine.

@@ -74,9 +74,12 @@ def _template(run: Run) -> Settings:
     choice = run.base.tokenizer.choice
     if choice is None:
         return {}
-    source = {} if choice.source is None else {"base.chat_template": hash_of(choice.source)}
-    date = None if choice.date is None else choice.date.isoformat()
-    return {**source, "base.template_options": dict(choice.options), "base.template_date": date}
+    chosen = {
+        "base.chat_template": choice.source and hash_of(choice.source),
+        "base.template_options": dict(choice.options),
+        "base.template_date": choice.date and choice.date.isoformat(),
+    }
+    return {key: value for key, value in chosen.items() if value}
 
 
 def _engine(run: Run) -> Settings:

@@ -84,12 +84,13 @@ def settled(data: TokenizerData, special_tokens: Mapping[str, str], where: str) 
         InputError: there is no template; it does not compile; it has no such option; or it needs one to be set.
     """
     choice = data.choice or TemplateChoice()
-    source, tool_source, own = data.chat_template, data.tool_template, choice.source is None
+    source, tool_source = (one if isinstance(one, str) else None for one in (data.chat_template, data.tool_template))
+    own = choice.source is None
     if choice.source is not None:
         source, tool_source = choice.source, None
-    if not isinstance(source, str):  # llama.cpp takes the one for tools then
+    if source is None:  # llama.cpp takes the one for tools then
         source, tool_source = tool_source, None
-    if not isinstance(source, str):
+    if source is None:
         raise InputError(
             f"{where}: the model has no chat template", f"Set base.chat_template to its format: {fits(data)}"
         )
