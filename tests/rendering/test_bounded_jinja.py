@@ -62,6 +62,8 @@ HOSTILE: dict[str, tuple[str, str]] = {
     "the same as a filter": (BIG + "{{ x|replace(old='a', new=x) }}", TEXT),
     "joined by something long": (BIG + "{{ x.join(x) }}", TEXT),
     "a default, joined often": (BIG + "{{ (range(90000)|map(attribute='q', default=x))|join }}", STEPS),
+    "the same by a method": (BIG + "{{ ''.join(range(90000)|map(attribute='q', default=x)) }}", STEPS),
+    "many small widths": ("{{ ('%(a)99d' * 1000000) % {'a': 1} }}", TEXT),
     "%, with a width": ("{{ '%1000000000d' % 1 }}", "a width"),
     "%, with a computed width": ("{{ '%*d' % (1000000000, 1) }}", "a width"),
     "%, with a name often": (BIG + "{{ ('%(a)s' * 100000) % {'a': x} }}", TEXT),

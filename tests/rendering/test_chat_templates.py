@@ -247,6 +247,11 @@ def test_today_is_always_the_same_day(family: str, day: date | None, shown: str,
     assert ours.served_template.date == note
 
 
+def test_a_date_for_a_template_without_one_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"does not write today's date.*base\.template_date"):
+        renderer(write_family(tmp_path / "m.gguf", "qwen3"), date=date(2026, 3, 9))
+
+
 def test_what_is_settled_stays_settled(tmp_path: Path) -> None:
     """Serving settles what the bundle contains once more."""
     for family in FAMILIES:

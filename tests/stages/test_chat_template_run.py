@@ -82,9 +82,9 @@ def test_a_base_without_a_template_takes_one_by_name_everywhere(
             assert client.post("/v1/chat/completions", json={"model": "coder", "messages": forged}).status_code == 400
 
     assert call("curate", "--dir", folder) == 0, "nothing has changed"
-    changed(folder, template_date="2026-03-09")
+    changed(folder, template_options="{ tools = 1 }")
     assert call("curate", "--dir", folder) == 1
-    assert "base.template_date" in capsys.readouterr().err
+    assert "has no option 'tools'" in capsys.readouterr().err
 
 
 @pytest.mark.slow

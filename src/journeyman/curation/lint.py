@@ -15,6 +15,7 @@ from journeyman.curation.passes import Counts
 from journeyman.curation.rules import rule_numbers
 from journeyman.curation.selection import Choice
 from journeyman.curation.split import NAMES, TEST, TRAIN, Splits, random_split_leak
+from journeyman.curation.template_notes import template_notes
 from journeyman.manifests import (
     DatasetManifest,
     Lengths,
@@ -85,7 +86,7 @@ def lint(
         notes=[
             note.record()
             for note in (
-                *_template_notes(renderer, config),
+                *template_notes(renderer, config.curate),
                 *_prompt_notes(log, choice, prompts, splits, renderer, config),
                 *_limit_notes(log),
                 *_endless(log.rows["cut"][examples["row"]][split == TRAIN], config),
@@ -245,20 +246,6 @@ def _prompt_notes(
     bare = [role for role in splits if role not in prompts]
     if injected is not None:
         notes += [dataset.PromptInjected(role, injected) for role in bare]
-    return notes
-
-
-def _template_notes(renderer: Renderer, config: Config) -> list[Reason]:
-    """Notes on a chat template that is not used as the base's file has it."""
-    template, notes = renderer.served_template, list[Reason]()
-    if template.replaces:
-        notes.append(dataset.TemplateReplaced(template.name))
-    if template.date:
-        notes.append(dataset.TemplateDate(template.date))
-    switch = "enable_thinking" if template.variables.get("enable_thinking") is True else ""
-    opens = renderer.opens_reasoning()
-    if (switch or opens) and config.curate.rules.action("reasoning") == "strip":
-        notes.append(dataset.ReasoningPrompt(switch, opens))
     return notes
 
 

@@ -7,20 +7,21 @@ something large is counted: see jinja_work.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from functools import reduce
 from itertools import islice
 from types import BuiltinMethodType, MethodType
 from typing import Any
 
 from jinja2 import Template, TemplateError, nodes, pass_eval_context
-from jinja2.compiler import CodeGenerator, Frame
 from jinja2.ext import Extension, loopcontrols
 from jinja2.parser import Parser
 from jinja2.runtime import Context, LoopContext
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
+from journeyman.rendering import jinja_filters as filters
 from journeyman.rendering import jinja_values as values
+from journeyman.rendering.jinja_compiler import CountingGenerator
 from journeyman.rendering.jinja_work import counted, current_work, limited_work
 
 MOST_SOURCE = 1 << 17
@@ -38,6 +39,7 @@ _REFUSED: dict[type[nodes.Node], str] = {
 class BoundedEnvironment(ImmutableSandboxedEnvironment):
     """The environment of chat templates. Compile and render within `limited_work`."""
 
+    code_generator_class = CountingGenerator
     intercepted_binops = frozenset({"+", "*", "%", "**"})
 
     def __init__(self) -> None:
@@ -49,9 +51,9 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
             optimized=False,
             auto_reload=False,
         )
-        self.filters = dict(values.COUNTED_FILTERS)
-        self.tests = dict(values.COUNTED_TESTS)
-        self.globals = dict(values.FUNCTIONS)
+        self.filters = dict(filters.COUNTED_FILTERS)
+        self.tests = dict(filters.COUNTED_TESTS)
+        self.globals = dict(filters.FUNCTIONS)
         self._safe: dict[tuple[type, str], bool] = {}
         self.each = counted
         self.joined, self.added = _joined, self._added
@@ -79,7 +81,7 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
         return values.binary(operator, left, right, self.binop_table[operator])
 
     def call(__self, __context: Context, __obj: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: N805
-        values.before_call(__obj, args, kwargs)
+        args = values.before_call(__obj, args, kwargs)
         return super().call(__context, __obj, *args, **kwargs)
 
     def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
@@ -101,74 +103,6 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
     def _generate(self, source: nodes.Template, name: Any, filename: Any, defer_init: bool = False) -> str:
         _check(source, self)
         return super()._generate(source, name, filename, defer_init)
-
-
-class _Generator(CodeGenerator):
-    """Compiles the operations that Jinja does without asking its environment into calls of it."""
-
-    def visit_Concat(self, node: nodes.Concat, frame: Frame) -> None:
-        self._call("joined", node.nodes, frame)
-
-    def visit_Add(self, node: nodes.BinExpr, frame: Frame) -> None:
-        parts: list[nodes.Expr] = [node.right]
-        left = node.left
-        while isinstance(left, nodes.Add):
-            parts.append(left.right)
-            left = left.left
-        self._call("added", [left, *reversed(parts)], frame)
-
-    def visit_List(self, node: nodes.List, frame: Frame) -> None:
-        self._held(node, frame)
-
-    def visit_Tuple(self, node: nodes.Tuple, frame: Frame) -> None:
-        if node.ctx == "load":
-            self._held(node, frame)
-        else:
-            super().visit_Tuple(node, frame)
-
-    def visit_Dict(self, node: nodes.Dict, frame: Frame) -> None:
-        self._held(node, frame)
-
-    def visit_Getitem(self, node: nodes.Getitem, frame: Frame) -> None:
-        if not isinstance(node.arg, nodes.Slice):
-            super().visit_Getitem(node, frame)
-            return
-        self.write("environment.sliced(")
-        self.visit(node.node, frame)
-        for part in (node.arg.start, node.arg.stop, node.arg.step):
-            self.write(", ")
-            if part is None:
-                self.write("None")
-            else:
-                self.visit(part, frame)
-        self.write(")")
-
-    def visit_Compare(self, node: nodes.Compare, frame: Frame) -> None:
-        sides = [node.expr, *(operand.expr for operand in node.ops)]
-        searches = any(one.op in ("in", "notin") for one in node.ops)
-        if searches or not any(isinstance(side, nodes.Const) for side in sides):  # comparing with a constant is fast
-            node = nodes.Compare(node.expr, [nodes.Operand(one.op, _measure(one.expr)) for one in node.ops])
-            node.expr = _measure(node.expr)
-        super().visit_Compare(node, frame)
-
-    def _held(self, node: Any, frame: Frame) -> None:
-        plain = getattr(CodeGenerator, f"visit_{type(node).__name__}")
-        if all(isinstance(one, nodes.Const) for one in node.items):
-            plain(self, node, frame)
-            return
-        self.write("environment.held(")
-        plain(self, node, frame)
-        self.write(")")
-
-    def _call(self, name: str, parts: Sequence[nodes.Expr], frame: Frame) -> None:
-        self.write(f"environment.{name}((")
-        for part in parts:
-            self.visit(part, frame)
-            self.write(", ")
-        self.write("))")
-
-
-BoundedEnvironment.code_generator_class = _Generator
 
 
 class _GenerationBlock(Extension):
@@ -219,10 +153,6 @@ def _check(template: nodes.Template, environment: BoundedEnvironment) -> None:
         loop.iter = nodes.Call(nodes.EnvironmentAttribute("each"), [loop.iter], [], None, None)
 
 
-def _measure(value: nodes.Expr) -> nodes.Expr:
-    return nodes.Call(nodes.EnvironmentAttribute("measured"), [value], [], None, None)
-
-
 def _joined(parts: tuple[Any, ...]) -> str:
     work = current_work()
     for part in parts:
@@ -261,7 +191,7 @@ def _printable(value: Any) -> Any:
     """A value that the template writes; texts are counted when the output is put together."""
     if type(value) is str:
         return value
-    if not isinstance(value, values.PRINTABLE):
+    if not isinstance(value, filters.PRINTABLE):
         raise TemplateError(f"it writes a {type(value).__name__}")
     if isinstance(value, list | tuple | dict) or (isinstance(value, int) and value.bit_length() > 64):
         current_work().value(value)

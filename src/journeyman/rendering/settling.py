@@ -19,7 +19,7 @@ from journeyman.errors import InputError
 from journeyman.foreign import plain
 from journeyman.models.base import TemplateChoice, TokenizerData
 from journeyman.rendering.bounded_jinja import BoundedEnvironment, compiled
-from journeyman.rendering.jinja_values import FUNCTIONS
+from journeyman.rendering.jinja_filters import FUNCTIONS
 from journeyman.rendering.jinja_work import limited_work
 from journeyman.rendering.named import fits
 
@@ -104,6 +104,8 @@ def settled(data: TokenizerData, special_tokens: Mapping[str, str], where: str) 
         if name in found.names and name not in variables:
             default = None if choice.date else found.default_of(name, variables)
             variables[name] = shown = default or day.strftime(form)
+    if choice.date and not found.names & {*_DATES, _NOW}:
+        raise InputError(f"{where}: the chat template does not write today's date", "Remove base.template_date")
     if _NOW in found.names:
         if tool_source is not None:
             raise InputError(
