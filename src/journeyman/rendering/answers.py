@@ -158,8 +158,11 @@ class AnswerWriter:
         """The token with which the template ends a plain answer; the engine stops only at its own."""
         turns = [{"role": "user", "content": "a"}, {"role": "assistant", "content": _MARK}]
         closed = self._template.render(turns, add_generation_prompt=False)
-        after = closed.rpartition(_MARK)[2].strip()
-        found = next((end for end in self._ends if after.startswith(end)), None) if _MARK in closed else None
+        _, shows, after = closed.rpartition(_MARK)
+        if shows:  # some templates write a second token after the last turn's; the engine stops at the first
+            found = next((end for end in self._ends if after.strip().startswith(end)), None)
+        else:
+            found = next((end for end in self._ends if closed.rstrip().endswith(end)), None)
         if found is None:
             shown = ", ".join(map(repr, self._ends[:10])) or "none"
             raise InputError(
