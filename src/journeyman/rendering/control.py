@@ -7,17 +7,17 @@ begin another one. Such text is never encoded in another way: training, evaluati
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from journeyman.foreign import plain
 from journeyman.models.base import TokenizerData
 from journeyman.records import Message, ToolCall
+from journeyman.rendering.any_of import any_of
 from journeyman.rendering.endings import end_tokens
 from journeyman.rendering.markers import text_markers
 from journeyman.rendering.template import ChatTemplate
-from journeyman.rendering.tokenizer import control_texts
+from journeyman.rendering.token_types import control_texts
 
 _MOST_NESTED_JSON = 1 << 20
 
@@ -49,8 +49,7 @@ class ControlTokens:
         self.texts = list(dict.fromkeys(text for text in texts if text.strip()))
         if template is not None:
             self.texts += text_markers(template, ControlTokens(data).in_text)
-        longest_first = sorted(self.texts, key=len, reverse=True)
-        self.pattern = re.compile("|".join(map(re.escape, longest_first)) or r"(?!)")
+        self.pattern = any_of(self.texts)
         marks = {char for text in self.texts for char in text if not char.isalnum() and not char.isspace()}
         self._without_marks = str.maketrans(dict.fromkeys(marks, "x"))
 

@@ -7,26 +7,16 @@ also stops, end no answer and are left out.
 from __future__ import annotations
 
 from journeyman.models.base import TokenizerData
-
-_BY_NAME = frozenset({
-    "<|eot_id|>", "<|im_end|>", "<|end|>", "<|return|>", "<|call|>", "<|flush|>", "<|calls|>", "<end_of_turn>",
-    "<|endoftext|>", "</s>", "<|eom_id|>", "<EOT>", "_<EOT>", "[EOT]", "[EOS]", "<|end_of_text|>",
-    "<end_of_utterance>", "<eos>", "<turn|>", "<|tool_response>", "<\uff5cend\u2581of\u2581sentence\uff5c>", "[e~[",
-})  # fmt: skip
-_NOT_BESIDE = (
-    ({"<|return|>", "<|call|>"}, "<|end|>"),
-    ({"<|calls|>", "<|flush|>"}, "<|end|>"),
-    ({"<|tool_response>"}, "</s>"),
-)
-"""With these tokens in the vocabulary, the other one only ends a part of an answer."""
+from journeyman.rendering.token_types import ENDS, TOOL_RESPONSE, closes_only_a_message
 
 
 def end_tokens(data: TokenizerData) -> dict[str, int]:
     """Text → id of the tokens that end an answer; empty if the base has none."""
     tokens = data.tokens or ()
-    found = {text: place for place, text in enumerate(tokens) if text in _BY_NAME}
-    for others, text in _NOT_BESIDE:
-        if others <= found.keys():
-            found.pop(text, None)
+    found = {text: place for place, text in enumerate(tokens) if text in ENDS}
+    if closes_only_a_message(set(found)):
+        found.pop("<|end|>", None)
+    if TOOL_RESPONSE in found:
+        found.pop("</s>", None)
     named = [place for place in (data.end_id, *data.more_end_ids) if isinstance(place, int)]
     return found | {tokens[place]: place for place in named if 0 <= place < len(tokens)}

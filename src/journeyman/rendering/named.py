@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from importlib.resources import files
 
 from journeyman.models.base import TokenizerData
-from journeyman.rendering.tokenizer import special_tokens
+from journeyman.rendering.token_types import special_tokens
 
 
 @dataclass(frozen=True)

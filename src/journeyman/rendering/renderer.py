@@ -17,12 +17,12 @@ from journeyman.models.base import Base
 from journeyman.records import Example, Message, ToolCall, tool_name
 from journeyman.rendering.answers import Answer, AnswerWriter
 from journeyman.rendering.control import ControlTokens
-from journeyman.rendering.counting import TokenCounter
 from journeyman.rendering.endings import end_tokens
 from journeyman.rendering.losses import lost_tool, lost_turn
+from journeyman.rendering.runs import RunLimit
 from journeyman.rendering.settling import Settled
 from journeyman.rendering.template import ChatTemplate, template_of
-from journeyman.rendering.tokenizer import special_tokens, tokenizer_of
+from journeyman.rendering.tokenizer import tokenizer_of
 
 Tools = Sequence[dict[str, Any]]
 
@@ -64,15 +64,15 @@ class Renderer:
             raise _no_token(data.begin_id, "the beginning of a text", base)
         self._bos = [data.begin_id] if data.adds_begin and data.begin_id is not None else []
         self.control = ControlTokens(data, self._template)
-        special = special_tokens(data)
-        ids = {token: self._tokenizer.token_to_id(token) for token in special if token.strip()}
-        self._control_ids = set(ids.values())
-        self._counter = TokenCounter(self._tokenizer, data.split, special)
+        control = set(self.control.texts)
+        self._control_ids = {number for number, token in enumerate(data.tokens or ()) if token in control}
         self._bos_text = self.decode(self._bos)
         self._last: tuple[list[Message], Tools, str] = [], [], ""
         self._writer = AnswerWriter(self._template, list(ends))
         self._end_ids = ends
         self.terminator_id = ends[self._writer.end]
+        self._run_limit = RunLimit(data)
+        self._answers_continue = not self._tokenizer.specials.ends_with_one(self._bare_prompt())
 
     @property
     def end_ids(self) -> list[int]:
@@ -97,19 +97,21 @@ class Renderer:
         self._check_turns(text, messages)
         named = [tool_name(tool) for tool in tools] + [call.name for turn in messages for call in turn.tool_calls]
         self._check_tools(text, named)
+        if length := self._run_limit.exceeded_by(text):
+            raise InputError(f"{length:,} characters in a row are one piece of text, on which the engine crashes")
         self._last = list(messages), tools, text
         return text
 
     def prompt_ids(self, messages: Sequence[Message], tools: Tools = ()) -> list[int]:
         """The prompt as token ids, identical in training, evaluation and serving."""
-        ids = self.encode(self.prompt_text(messages, tools))
+        ids = self._tokenizer.encode(self.prompt_text(messages, tools))
         return ids if self._bos and ids[:1] == self._bos else self._bos + ids
 
     def prompt_tokens(self, messages: Sequence[Message], tools: Tools = ()) -> int:
         """`len(prompt_ids(…))`, without encoding."""
         text = self.prompt_text(messages, tools)
         begun = bool(self._bos) and text.startswith(self._bos_text)
-        return self._counter.count(text) + (len(self._bos) if not begun else 0)
+        return self._tokenizer.count(text) + (len(self._bos) if not begun else 0)
 
     def answer_text(
         self, messages: Sequence[Message], answer: str, calls: Sequence[ToolCall], tools: Tools = ()
@@ -137,11 +139,11 @@ class Renderer:
 
     def count(self, text: str) -> int:
         """`len(encode(text))`, several times faster."""
-        return self._counter.count(text)
+        return self._tokenizer.count(text, self._answers_continue)
 
     def count_repeated(self, text: str) -> int:
         """`count` for texts that come again and again, such as system prompts."""
-        return self._counter.count_repeated(text)
+        return self._tokenizer.count_repeated(text, self._answers_continue)
 
     def opens_reasoning(self) -> bool:
         """Whether prompts end within a block of reasoning that the template has opened."""
@@ -162,11 +164,11 @@ class Renderer:
         return "\n".join(lines) or None
 
     def encode(self, text: str) -> list[int]:
-        ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
-        return ids
+        """The ids of an answer, which follows a prompt."""
+        return self._tokenizer.encode(text, self._answers_continue)
 
     def decode(self, ids: Sequence[int]) -> str:
-        return str(self._tokenizer.decode(list(ids), skip_special_tokens=False))
+        return self._tokenizer.decode(ids)
 
     def _refuse_control_tokens(self, row: Example) -> None:
         if found := self.control.find_in_row(row.messages, row.answer, row.answer_calls, row.tools):
@@ -207,6 +209,9 @@ class Renderer:
                 f"the chat template of {self._template.where} leaves out the tool {lost!r}",
                 "Use a base model whose template supports tools",
             )
+
+    def _bare_prompt(self) -> str:
+        return self._template.render([{"role": "user", "content": "a"}], add_generation_prompt=True)
 
 
 def _no_token(found: int | None, what: str, base: Base) -> InputError:
