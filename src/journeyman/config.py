@@ -6,6 +6,7 @@ key, the value and the nearest valid key.
 
 from __future__ import annotations
 
+import datetime
 import difflib
 import re
 import tomllib
@@ -56,6 +57,22 @@ class BaseConfig(Section):
         description="a .gguf file (of a split model, the first one), a folder with one, ollama:NAME:TAG, a model on "
         "Hugging Face's hub as PUBLISHER/REPO[@REVISION][:QUANTIZATION], which is downloaded unless a program has done "
         "so, or 'embedded' for SmolLM2-135M-Instruct Q4_1; see docs/bases.md",
+    )
+    chat_template: str = Field(
+        "",
+        description="the chat template to train and serve with instead of the base's own: chatml, gemma, granite, "
+        "llama-2, llama-3, mistral, phi-3, phi-4, zephyr, or a .jinja file relative to the config file's folder; "
+        "required if the base has none",
+    )
+    template_options: dict[str, bool | int | str] = Field(
+        default_factory=dict,
+        description="values of the chat template's own variables, such as { enable_thinking = false }, in training "
+        "and serving",
+    )
+    template_date: datetime.date | None = Field(
+        None,
+        description="what a chat template that writes today's date gets, in training and serving; unset: the date "
+        "that the template contains, or 2025-01-01",
     )
 
 

@@ -587,3 +587,8 @@ class BundleManifest(Manifest):
     engine: EngineIdentity | None = Field(
         None, description="the engine that was evaluated; None: made by an older version"
     )
+    chat_template: str = Field("", description="the chosen chat template's name; '' is the base's own")
+    template_file: str | None = Field(
+        None, description="the chat template in the bundle; None: the one in the base's file is used as it is"
+    )
+    template_variables: dict[str, Any] = Field({}, description="values that every prompt's template gets")

@@ -110,9 +110,13 @@ class Run:
     def base(self) -> Base:
         """The opened base model."""
         from journeyman.models.opening import open_base, sizes_of
+        from journeyman.rendering.choosing import with_template
+        from journeyman.rendering.template import template_of
 
         base = open_base(self._base_path())
         sizes_of(base)  # refuses a base that cannot be trained before any work is done
+        base = with_template(base, self.config.base, self.root)
+        template_of(base.tokenizer, str(base.path))  # refuses one that does not compile, or none
         return base
 
     def refuse_unservable(self) -> None:

@@ -138,6 +138,7 @@ def run_decide(run: Run, out: Path, fingerprint: str, reporter: Reporter) -> Bas
 
 
 def run_export(run: Run, out: Path, fingerprint: str, reporter: Reporter) -> BaseModel:
+    from journeyman.rendering.template import template_of
     from journeyman.stages.export import export
 
     evaluation, decision = run.result("evaluate", EvaluationManifest), run.result("decide", DecisionManifest)
@@ -148,6 +149,7 @@ def run_export(run: Run, out: Path, fingerprint: str, reporter: Reporter) -> Bas
         evaluation,
         decision,
         _file_that_ships(run, evaluation.files[decision.ships]),
+        template_of(run.base.tokenizer, str(run.base.path)).served,
         run.checked_folder("train"),
         _server_of(run, run.result("train", AdapterManifest).adapters),
         run.config.evaluate,

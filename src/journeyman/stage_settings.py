@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from journeyman.artifacts import MANIFEST, hash_of_file
+from journeyman.artifacts import MANIFEST, hash_of, hash_of_file
 from journeyman.model_files import hash_of_model
 from journeyman.runs import SOURCE, Run, read_result
 
@@ -31,6 +31,7 @@ def of_ingest(run: Run) -> Settings:
 def of_curate(run: Run) -> Settings:
     return {
         "base": run.base_sha256,
+        **_template(run),
         **_flat("curate", run.config.curate.model_dump()),
         **_role_settings(run, "system_prompt"),
         **_checks_of_data(run),
@@ -80,6 +81,19 @@ def _evaluate(run: Run) -> Settings:
 def _server(run: Run) -> Settings:
     server = run.config.evaluate.server
     return {} if server is None else {"server": server.url}
+
+
+def _template(run: Run) -> Settings:
+    """The chosen chat template; nothing for the base's own, which the base's hash covers."""
+    choice = run.base.tokenizer.choice
+    if choice is None:
+        return {}
+    chosen = {
+        "base.chat_template": choice.source and hash_of(choice.source),
+        "base.template_options": dict(choice.options),
+        "base.template_date": choice.date and choice.date.isoformat(),
+    }
+    return {key: value for key, value in chosen.items() if value}
 
 
 def _engine(run: Run) -> Settings:

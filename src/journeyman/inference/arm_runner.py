@@ -147,10 +147,14 @@ class ArmRunner:
         config, first = self._config, self._inputs.bases[0]
         ships = arm_of_file(base, first)
         if ships in gathered.files:
-            raise InputError(f"{base}: another file in evaluate.quantizations has the same name", "Rename one of them")
+            raise InputError(
+                f"{base}: another file in evaluate.quantizations or base.model has the same name", "Rename one of them"
+            )
+        template = self._renderer.served_template
         settings = EngineSettings(
-            base, self._inputs.adapters, config.context, config.threads, config.temperature, config.parallel
-        )
+            base, self._inputs.adapters, config.context, config.threads, config.temperature, config.parallel,
+            None if template.own else template.source, template.variables,
+        )  # fmt: skip
         self._reporter.begin(f"load {base.name}", 1, "model")
         with running_engine(settings) as engine:
             gathered.note_engine(engine.engine_identity)

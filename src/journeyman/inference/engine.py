@@ -125,6 +125,11 @@ def started(settings: dict[str, Any], *, errors: bool = False) -> Any:
         adapter.path, adapter.scale = path, 0.0  # each request selects its adapter
         adapters.append(adapter)
     params.lora_adapters = adapters
+    if settings.get("chat_template") is not None:
+        params.chat_template = settings["chat_template"]
+    params.default_template_kwargs = {
+        name: json.dumps(value, ensure_ascii=False) for name, value in settings.get("template_variables", {}).items()
+    }
     return xllamacpp.Server(params)
 
 

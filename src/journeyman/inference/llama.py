@@ -65,11 +65,17 @@ class LlamaEngine:
             self.headers = headers
             self._wait_until_loaded()
             self.load_s = time.perf_counter() - start
-            self._post("/v1/chat/completions", {"messages": [{"role": "user", "content": "Hi"}], "max_tokens": 2})
+            self._warm_up()
             self.warm_up_s = time.perf_counter() - start - self.load_s
         except BaseException:
             self.stop()
             raise
+
+    def _warm_up(self) -> None:
+        try:
+            self._post("/v1/chat/completions", {"messages": [{"role": "user", "content": "Hi"}], "max_tokens": 2})
+        except EngineError:  # two tokens may be no answer in the form that the engine's parser expects
+            self._post("/completion", {"prompt": "Hi", "n_predict": 2})
 
     def prompt_ids(self, messages: Sequence[Message], tools: Sequence[dict[str, Any]] = ()) -> list[int]:
         """Token ids of the prompt, through the engine's own template and tokenizer."""
@@ -91,9 +97,16 @@ class LlamaEngine:
             "base": hash_of_model(s.base),
             "adapter": hash_of_file(s.adapters[question.adapter]) if question.adapter is not None else None,
             "temperature": s.temperature,
+            **self._template_identity(),
             # The number of concurrent requests is the question's load; the engine's limit changes no answer.
             **{key: value for key, value in self.engine_identity.decisive().items() if key != "engine.parallel"},
         }
+
+    def _template_identity(self) -> dict[str, Any]:
+        """The chat template, if it is not the base's own with its defaults; earlier versions knew no other."""
+        s = self.settings
+        chosen = {"chat_template": s.chat_template, "template_variables": dict(s.template_variables)}
+        return {key: value for key, value in chosen.items() if value}
 
     def next_tokens(self, ids: Sequence[int], count: int) -> dict[int, float]:
         """Log probabilities of the `count` likeliest tokens after `ids`, with all adapters active."""
@@ -153,6 +166,8 @@ class LlamaEngine:
             "context": s.context,
             "parallel": s.parallel,
             "threads": s.threads,
+            "chat_template": s.chat_template,
+            "template_variables": dict(s.template_variables),
             "key": key,
             "parent": os.getpid(),
         }

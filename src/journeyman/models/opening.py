@@ -30,6 +30,7 @@ from journeyman.models.names import name_of
 from journeyman.models.ollama import PREFIX as OLLAMA
 from journeyman.models.ollama import find_in_ollama
 from journeyman.models.sizes import Sizes
+from journeyman.models.templated import TemplatedBase
 from journeyman.models.transformers_folder import TransformersFolder, is_other_architecture
 from journeyman.protocols import Reporter
 
@@ -85,7 +86,12 @@ def sizes_of(base: Base) -> Sizes:
     Raises:
         InputError: it cannot be trained, or what was trained could not be served.
     """
+    base = _untemplated(base)
     return base.sizes if isinstance(base, TransformersFolder) else base.geometry
+
+
+def _untemplated(base: Base) -> Base:
+    return base.inner if isinstance(base, TemplatedBase) else base
 
 
 def architecture_to_serve(base: Base) -> str | None:
@@ -95,6 +101,7 @@ def architecture_to_serve(base: Base) -> str | None:
     Raises:
         InputError: llama.cpp's converter does not work.
     """
+    base = _untemplated(base)
     return base.engine_architecture if isinstance(base, TransformersFolder) else None
 
 
@@ -107,6 +114,7 @@ def same_geometry(path: Path, base: Base) -> Path:
     remedy = "Set evaluate.quantizations to other .gguf files of the same base, relative to the config file's folder"
     if not path.is_file():
         raise InputError(f"{path}: no such file", remedy)
+    base = _untemplated(base)
     if isinstance(base, TransformersFolder):
         _refuse_other_sizes(GgufFile(path), base, remedy)
         return settled(path)

@@ -99,7 +99,7 @@ def render_rows(renderer: Renderer, rows: Sequence[Example]) -> list[Rendered]:
     """Renders rows and checks the loss mask of each: see check_mask."""
     rendered = [renderer.example(row) for row in rows]
     for row, one in zip(rows, rendered, strict=True):
-        check_mask(row, one, renderer.terminator_id)
+        check_mask(row, one, renderer.end_ids)
     return rendered
 
 
