@@ -79,7 +79,7 @@ class ExpertsAdapted(Reason, code="experts_adapted"):
     """`experts`: of a layer; `share`: of the adapter's parameters that belong to them."""
 
     says = (
-        "the adapter changes each of the {experts} experts of a layer, gate_proj and up_proj together; that is "
+        "the adapter changes gate_proj, up_proj and down_proj of each of the {experts} experts of a layer; that is "
         "{share:.0%} of its parameters. For attention only, set train.lora.targets to q_proj, k_proj, v_proj and o_proj"
     )
     experts: int

@@ -29,6 +29,7 @@ from journeyman.rendering.renderer import Renderer
 from journeyman.training.hardware import compute_dtype, keep_freed_memory, use_threads
 from journeyman.training.lora import Adapter
 from journeyman.training.merge import write_merged
+from journeyman.training.peft_format import parameters_of
 
 _ROWS, _PLACES, _LIKELIEST = 6, 4, 10
 PARTED_AGREEMENT, PARTED_NATS = 0.9, 0.5
@@ -117,7 +118,7 @@ def _texts(
 
 def _adapter(base: Base, folder: Path, config: Config) -> Adapter:
     adapter = Adapter(base.geometry, config.train.lora, config.train.seed)
-    adapter.load(load_file(folder / "adapter_model.safetensors"))
+    adapter.load(parameters_of(adapter, load_file(folder / "adapter_model.safetensors")))
     return adapter
 
 

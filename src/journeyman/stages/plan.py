@@ -213,7 +213,7 @@ def _of_base(geometry: Geometry, targets: Sequence[str], context: int, longest: 
     if also and geometry.experts is None:  # those of experts: see ExpertsAdapted
         adapted = geometry.adapted_modules(targets)
         found.append(planning.FusedTargets(", ".join(targets), ", ".join(adapted), ", ".join(also)))
-    found += _of_experts(geometry, targets)
+    found += of_experts(geometry, targets)
     if geometry.factors(context) == "long":
         assert geometry.rotary.long_above is not None
         found.append(planning.LongFactors(context, geometry.rotary.long_above))
@@ -222,13 +222,14 @@ def _of_base(geometry: Geometry, targets: Sequence[str], context: int, longest: 
     return found
 
 
-def _of_experts(geometry: Geometry, targets: Sequence[str]) -> list[Reason]:
+def of_experts(geometry: Geometry, targets: Sequence[str]) -> list[Reason]:
+    """A warning if an adapter for these targets changes experts."""
     modules = geometry.adapted_modules(targets)
     parts = {one: geometry.copies(one) * sum(geometry.module_shape(one)) for one in modules}
-    of_experts = sum(count for one, count in parts.items() if is_stacked(one))
-    if geometry.experts is None or not of_experts:
+    stacked = sum(count for one, count in parts.items() if is_stacked(one))
+    if geometry.experts is None or not stacked:
         return []
-    return [planning.ExpertsAdapted(geometry.experts.count, of_experts / sum(parts.values()))]
+    return [planning.ExpertsAdapted(geometry.experts.count, stacked / sum(parts.values()))]
 
 
 def plan_text(plan: PlanManifest, config: Config) -> str:

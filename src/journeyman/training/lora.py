@@ -16,7 +16,7 @@ from journeyman.models.decoder import LayerLora
 from journeyman.models.families import Mixture, is_stacked
 from journeyman.models.geometry import Geometry
 from journeyman.models.linear import Dropout, LoraPair
-from journeyman.models.mixture import DOWN, GATE_UP
+from journeyman.models.mixture import GATE_UP
 
 _ATTENTION = ("q_proj", "k_proj", "v_proj", "qkv_proj", "o_proj")
 
@@ -45,8 +45,8 @@ class Adapter:
                 bound = 1 / math.sqrt(columns)
                 a_RI = torch.empty(rank, columns).uniform_(-bound, bound, generator=generator)
                 b_OR = torch.zeros(rows, rank)
-                self.parameters[self._name(layer, module, "A")] = a_RI.requires_grad_()
-                self.parameters[self._name(layer, module, "B")] = b_OR.requires_grad_()
+                self.parameters[self.name(layer, module, "A")] = a_RI.requires_grad_()
+                self.parameters[self.name(layer, module, "B")] = b_OR.requires_grad_()
 
     def layers(self, dropout_key: str | None = None) -> list[LayerLora]:
         """The adapter in the form that the decoder takes, one mapping per layer.
@@ -61,19 +61,19 @@ class Adapter:
 
     def matrices(self, layer: int, module: str) -> tuple[Tensor, Tensor]:
         """A (rank, in) and B (out, rank), views of the parameters; of experts, A (N, rank, in) and B (N, out, rank)."""
-        a, b = (self.parameters[self._name(layer, module, side)] for side in "AB")
+        a, b = (self.parameters[self.name(layer, module, side)] for side in "AB")
         if not is_stacked(module):
             return a, b
         count = self.geometry.copies(module)
         b_NOR = b.view(len(b), -1, count).permute(2, 0, 1)
-        if module == GATE_UP and self._mixture.interleaved:
+        if module == GATE_UP and self.mixture.interleaved:
             b_NOR = torch.cat([b_NOR[:, ::2], b_NOR[:, 1::2]], dim=1)
         return a.view(count, -1, a.shape[1]), b_NOR
 
     def expert_parameters(self) -> list[str]:
         """The stacked parameters of `transformers` that the adapter changes, as peft's `target_parameters`."""
         stacked = [module for module in self.modules if is_stacked(module)]
-        return [f"{self._mixture.place}.{module.removeprefix('experts.')}" for module in stacked]
+        return [f"{self.mixture.place}.{module.removeprefix('experts.')}" for module in stacked]
 
     def load(self, tensors: dict[str, Tensor]) -> None:
         """Copies values into the adapter; names and shapes must match."""
@@ -91,15 +91,15 @@ class Adapter:
         return LoraPair(a_RI, b_OR, self.config.alpha / self.config.rank, dropout)
 
     @property
-    def _mixture(self) -> Mixture:
+    def mixture(self) -> Mixture:
+        """The traits of the base's experts."""
         assert self.geometry.mixture is not None
         return self.geometry.mixture
 
-    def _name(self, layer: int, module: str, side: str) -> str:
+    def name(self, layer: int, module: str, side: str) -> str:
         """The name of a LoRA tensor in `peft`'s file format."""
         place = f"{'self_attn' if module in _ATTENTION else 'mlp'}.{module}"
         if is_stacked(module):
             # peft wraps the experts once for each stacked parameter, gate_up_proj first.
-            inner = module == GATE_UP and DOWN in self.modules
-            place = f"{self._mixture.place}.base_layer" if inner else self._mixture.place
+            place = f"{self.mixture.place}.base_layer" if module == GATE_UP else self.mixture.place
         return f"base_model.model.model.layers.{layer}.{place}.lora_{side}.weight"
