@@ -73,4 +73,4 @@ def _is_neutral(name: str, value: Any) -> bool:
     if name == "attention.causal":
         return value is True
     items = value if isinstance(value, Sequence) and not isinstance(value, str) else [value]
-    return all(item in _NEUTRAL.get(name, (0,)) for item in items)
+    return all(item is not True and item in _NEUTRAL.get(name, (0,)) for item in items)
