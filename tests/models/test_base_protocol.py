@@ -92,7 +92,7 @@ def test_a_worker_gets_a_small_name_and_opens_it(tiny_gguf: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "why"),
     [
-        ({"kind": "llama"}, "'llama' with pre-tokenizer 'gpt-2' is not supported"),
+        ({"kind": "bert"}, "tokenizer kind 'bert' is not supported"),
         ({"split": "other"}, "is not supported"),
         ({"tokens": None}, "damaged"),
         ({"types": None}, "types are missing"),
