@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from journeyman.models.geometry import Geometry
+from journeyman.models.rounding import Intervals
 
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = range(1, 7)
 """Types of tokens, in GGUF's numbers."""
@@ -144,6 +145,9 @@ class Base(Protocol):
 
     def bfloat16_rows(self, name: str, start: int, stop: int) -> NDArray[np.uint16] | None:
         """The same rows as bits of bfloat16; None if that is not how the tensor is stored."""
+
+    def originals(self, name: str, start: int, stop: int) -> Intervals | None:
+        """Between which values those lie that were rounded to these rows; None if the format does not tell."""
 
     def ref(self) -> BaseRef:
         """A reference with which another process can open it."""

@@ -30,6 +30,7 @@ from journeyman.models.geometry import Geometry
 from journeyman.models.gguf_geometry import geometry_of
 from journeyman.models.gguf_split import Header, read_parts
 from journeyman.models.gguf_tokenizer import tokenizer_data_of
+from journeyman.models.rounding import Intervals, intervals
 
 _MAGIC = b"GGUF"
 _MAX_ENTRIES = 1 << 20
@@ -136,6 +137,11 @@ class GgufFile:
     def bfloat16_rows(self, name: str, start: int, stop: int) -> NDArray[np.uint16] | None:
         info = self.info(name)
         return self._raw_rows(info, start, stop).view("<u2") if info.kind == GGMLQuantizationType.BF16 else None
+
+    def originals(self, name: str, start: int, stop: int) -> Intervals | None:
+        info = self.info(name)
+        by_importance = any(key.startswith("quantize.imatrix") for key in self.metadata)
+        return intervals(self._raw_rows(info, start, stop), info.kind, by_importance=by_importance)
 
     def _raw_rows(self, info: TensorInfo, start: int, stop: int) -> NDArray[np.uint8]:
         """Rows as stored, (rows, bytes)."""

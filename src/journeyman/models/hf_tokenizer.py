@@ -16,8 +16,8 @@ from journeyman.errors import InputError
 from journeyman.foreign import plain
 from journeyman.models.base import BYTE, CONTROL, NORMAL, UNKNOWN, UNUSED, USER_DEFINED, TokenizerData
 from journeyman.models.hf_chat_template import chat_template_of, tool_template_of
+from journeyman.models.hf_files import COMPLETE, TokenizerFiles
 from journeyman.models.hf_splits import split_name
-from journeyman.models.hf_tokenizer_files import COMPLETE, TokenizerFiles
 from journeyman.models.pre_tokenizers import PRE_TOKENIZERS
 from journeyman.models.sentencepiece_model import pieces_of
 
