@@ -93,7 +93,7 @@ def test_prompts_and_weights_are_those_that_were_trained(served: ServedFolder, p
     assert found.server.tuned_models == {"all": f"tuned-{hash_of_peft(place / 'one')[:12]}"}
     weights = found.server.weights
     assert weights.tokens > 100 and weights.base_nats < 1e-3 and weights.tuned_nats < 1e-3
-    assert found.load_s is None and found.peak_memory_gb is None and found.shown == f"Tiny-1M on {found.server.url}"
+    assert found.load_s is None and found.peak_memory_gb is None and found.shown == f"Tiny-1M at {found.server.url}"
 
 
 def test_answers_come_from_the_base_and_from_the_adapter(served: ServedFolder) -> None:
