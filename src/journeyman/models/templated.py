@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from journeyman.models.base import Base, BaseRef, PeftBase, TemplateChoice, TokenizerData
 from journeyman.models.geometry import Geometry
+from journeyman.models.rounding import Intervals
 
 
 class TemplatedBase:
@@ -56,6 +57,9 @@ class TemplatedBase:
 
     def bfloat16_rows(self, name: str, start: int, stop: int) -> NDArray[np.uint16] | None:
         return self.inner.bfloat16_rows(name, start, stop)
+
+    def originals(self, name: str, start: int, stop: int) -> Intervals | None:
+        return self.inner.originals(name, start, stop)
 
     def ref(self) -> BaseRef:
         inner = self.inner.ref()

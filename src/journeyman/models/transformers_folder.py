@@ -21,10 +21,11 @@ from journeyman.models.adapter_conversion import engine_architecture, is_convert
 from journeyman.models.base import BaseRef, PeftBase, TokenizerData
 from journeyman.models.geometry import Geometry
 from journeyman.models.hf_config import MODEL_TYPES, TEXT_CONFIG, read_object
-from journeyman.models.hf_files import read_tensors
 from journeyman.models.hf_names import name_on_hub
 from journeyman.models.hf_tokenizer import tokenizer_of_folder
 from journeyman.models.hf_values import Values
+from journeyman.models.hf_weights import read_tensors
+from journeyman.models.rounding import Intervals
 from journeyman.models.sizes import ModelSizes
 from journeyman.models.transformers_model import is_kind_of_model, model_sizes, written_by
 
@@ -109,6 +110,9 @@ class TransformersFolder:
         self._refuse()
 
     def bfloat16_rows(self, name: str, start: int, stop: int) -> NDArray[np.uint16] | None:
+        self._refuse()
+
+    def originals(self, name: str, start: int, stop: int) -> Intervals | None:
         self._refuse()
 
     def _refuse(self) -> NoReturn:
