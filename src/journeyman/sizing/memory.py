@@ -17,6 +17,7 @@ RUNTIME_BYTES = 450 << 20
 _ADAPTER_BYTES = 24  # per parameter: float32 master, gradient and its copy, two moments, and the best so far
 _LOSS_LOGITS = 1 << 25
 _LONGEST_WITH_SCORES = 2048  # longer rows use an attention that does not store scores
+_LONGEST_BLOCK = 256  # queries whose scores exist at a time (models.causal_blocks)
 _HEAP_SLACK = 1.6
 """Freed memory is kept for speed, and steps of varying shapes fragment it: 3.5 GB are resident when the tensors of a
 1,950-token step add up to 2.5 (benchmarks/log.md)."""
@@ -50,14 +51,14 @@ def training_bytes(size: TrainingSize, way: MemoryWay, pack_tokens: int, group_t
     # In the compute type, the adapter is kept with the activations of its layer.
     adapter = size.trainable * c // geometry.layers
     activations = layers_kept * (pack_tokens * layer_bytes_per_token(size) + adapter)
-    # The head: a chunk of logits in the compute type, in float32, and their exponentials.
-    loss = min(_LOSS_LOGITS, pack_tokens * geometry.vocab) * (c + 8)
+    # The head: a chunk of logits in the compute type, in float32, and their exponentials; the slopes of capped ones.
+    loss = min(_LOSS_LOGITS, pack_tokens * geometry.vocab) * (c + (8 if geometry.logit_cap is None else 12))
     entering = 0 if way == "keep" else (geometry.layers + 3) * max(group_tokens, pack_tokens) * geometry.hidden * c
     weights = geometry.parameters * c
     if way == "stream":
         weights = (2 * geometry.layer_parameters + geometry.vocab * geometry.hidden) * c
     # Loss and layers are not computed at the same time, but the heap keeps the memory of both.
-    passing = int((activations + loss) * _HEAP_SLACK)
+    passing = int((activations + loss + _capped_bytes(size, pack_tokens)) * _HEAP_SLACK)
     # Pieces being read from the file, and fragmentation by layers that were loaded and dropped.
     streaming = int(0.15 * weights) if way == "stream" else 0
     return RUNTIME_BYTES + weights + streaming + size.trainable * _ADAPTER_BYTES + entering + passing
@@ -68,13 +69,27 @@ def layer_bytes_per_token(size: TrainingSize) -> int:
     geometry, c = size.geometry, size.compute_bytes
     q, kv = geometry.heads * geometry.head_dim, geometry.kv_heads * geometry.head_dim
     norms = 2 * (4 + c) * geometry.hidden
-    scores = c * geometry.heads * size.longest_row if size.longest_row <= _LONGEST_WITH_SCORES else 0
+    # The input of each norm, where nothing else keeps it.
+    norms += c * geometry.hidden * sum(name.endswith("post_norm") for name in geometry.family.norms)
+    norms += c * (q + kv) if geometry.family.qk_norm != "none" else 0
+    scores = c * geometry.heads * size.longest_row
+    if size.longest_row > _LONGEST_WITH_SCORES or geometry.attention_cap is not None:
+        scores = 0
     attention = c * (3 * q + 3 * kv) + scores
+    attention += c * (q + 2 * kv) if geometry.family.fused else 0  # v keeps the product of the fused matrix
     used = geometry.experts.used if geometry.experts is not None else 1
     feed_forward = (7 if geometry.family.activation == "clamped" else 4) * c * geometry.ffn * used
     if geometry.experts is not None:  # the tokens sorted by expert, and what the experts made of them
         feed_forward += 2 * c * geometry.hidden * used
     return norms + attention + feed_forward
+
+
+def _capped_bytes(size: TrainingSize, pack_tokens: int) -> int:
+    """The scores of a block of queries, which capped products need several times in float32."""
+    if size.geometry.attention_cap is None:
+        return 0
+    scores = size.geometry.heads * max(pack_tokens, size.longest_row) * min(size.longest_row, _LONGEST_BLOCK)
+    return scores * (12 + 2 * size.compute_bytes)
 
 
 def serving_bytes(base_file_bytes: int, geometry: Geometry, trainable: int, context: int) -> int:
