@@ -13,7 +13,7 @@ from journeyman.models.causal_blocks import attend_in_blocks
 from journeyman.models.decoder import Decoder, LayerWeights
 from journeyman.models.families import FAMILIES
 from journeyman.models.geometry import AlternateLayers, Geometry
-from journeyman.sizing.memory import TrainingSize, _capped_bytes, _layer_bytes_per_token
+from journeyman.sizing.memory import TrainingSize, _capped_bytes, layer_bytes_per_token
 from journeyman.training.lora import Adapter
 
 _LLAMA = Geometry(
@@ -64,8 +64,8 @@ def test_a_layer_keeps_no_more_than_estimated(name: str, dtype: torch.dtype, len
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         out = decoder.block(x, layer, adapter.layers()[0], layout)
     size = TrainingSize(geometry, 0, dtype.itemsize, max(lengths))
-    assert sum(kept.values()) <= _layer_bytes_per_token(size) * sum(lengths)
-    assert sum(kept.values()) > 0.3 * _layer_bytes_per_token(size) * sum(lengths)
+    assert sum(kept.values()) <= layer_bytes_per_token(size) * sum(lengths)
+    assert sum(kept.values()) > 0.3 * layer_bytes_per_token(size) * sum(lengths)
     assert out.requires_grad
 
 
