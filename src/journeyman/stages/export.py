@@ -40,11 +40,11 @@ def export(
     base: Path,
     template: Settled,
     adapter_folder: Path,
-    server: ServedFolder | None,
     config: EvaluateConfig,
     redact: RedactConfig,
     override: str | None,
     out: Path,
+    server: ServedFolder | None = None,
 ) -> BundleManifest:
     """Builds the bundle.
 
@@ -52,10 +52,10 @@ def export(
         base: the base's file that ships, as it was evaluated; the first one if the base is split. The bundle
             contains a copy, never a link, so that changes to the bundle cannot affect it. The folder that a server
             serves is not copied.
-        server: the server that the config file names.
         template: the chat template that was trained and evaluated.
         redact: what was replaced in the training data; serving replaces the same.
         override: why it is exported despite the verdict; the bundle then has all roles, and records the reason.
+        server: the server that the config file names.
 
     Raises:
         InputChanged: the base changed while it was being copied.
