@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Protocol
 
@@ -25,6 +26,7 @@ from journeyman.training.engine import TrainingEngine
 from journeyman.training.export import write_gguf, write_peft, write_peft_files
 from journeyman.training.hardware import compute_dtype
 from journeyman.training.lora import Adapter
+from journeyman.training.rehearsal import Rehearsal, random_adapter
 from journeyman.training.transformers_engine import TransformersEngine, parameter_name
 
 
@@ -87,6 +89,9 @@ class TransformersBackend:
             self.write(self._zeros(), Path(scratch))
 
     def engine(self) -> TrainingEngine:
+        return self._new_engine()
+
+    def _new_engine(self) -> TransformersEngine:
         dtype = compute_dtype(self._config.precision)
         return TransformersEngine(self._folder, self._sizes, self._config, dtype, recompute=self._memory == "recompute")
 
@@ -100,6 +105,20 @@ class TransformersBackend:
                 f"{self._folder}: llama.cpp's converter keeps {found:,} of the {wanted:,} elements of the adapter's B",
                 "Set train.lora.targets to fewer layers, such as ['q_proj', 'v_proj']",
             )
+
+    def rehearse(self, texts: Sequence[Sequence[int]], folder: Path) -> Rehearsal:
+        """Computes what comes after some texts without an adapter and with a random one, which is written to `folder`.
+
+        Raises:
+            InputError: the weights are not those of the model, or cannot be read.
+        """
+        engine = self._new_engine()
+        with closing(engine):
+            adapter = random_adapter(engine.adapter(), self._config.lora, self._config.seed)
+            engine.load_state({f"adapter/{name}": value for name, value in adapter.items()})
+            plain, adapted = ([engine.next_tokens(ids, adapted=on) for ids in texts] for on in (False, True))
+        self.write(adapter, folder)
+        return Rehearsal(texts, plain, adapted, folder / ADAPTER_FILE)
 
     def _zeros(self) -> dict[str, Tensor]:
         zeros, rank = {}, self._config.lora.rank
