@@ -29,7 +29,15 @@ class _Rehearsed:
         self.file = write_tiny_gguf(folder / "base.gguf", **base)  # type: ignore[arg-type]
         decoder = load_decoder(GgufFile(self.file), torch.float32)
         self.adapter, self.folder = Adapter(decoder.geometry, LORA, 0), folder
-        self.adapter.load(random_adapter(self.adapter.parameters, LORA, 0))
+        parameters = self.adapter.parameters
+        names = [name.removesuffix(".lora_A.weight") for name in parameters if name.endswith(".lora_A.weight")]
+        shapes = {
+            name.removeprefix("base_model.model."): (
+                len(parameters[f"{name}.lora_B.weight"]), parameters[f"{name}.lora_A.weight"].shape[1],
+            )
+            for name in names
+        }  # fmt: skip
+        self.adapter.load(random_adapter(shapes, LORA, 0))
         self.plain, self.adapted = (
             [self._next(decoder, ids, lora) for ids in TEXTS] for lora in (None, self.adapter.layers())
         )

@@ -58,7 +58,7 @@ def train(
     rendered, rendered_out = render_rows(renderer, rows), render_rows(renderer, held_out)
     reporter.say(_proof(rows + held_out))
     backend = backend_of(base, config, plan.memory)
-    if isinstance(backend, TransformersBackend) and served is not None and not any(out.glob("**/checkpoints/*")):
+    if isinstance(backend, TransformersBackend) and not any(out.glob("**/checkpoints/*")):
         _rehearse(backend, rendered, served, config, reporter)
     adapters, engines = {}, set()
     for name in [EVERY_ROLE] if config.adapters == "shared" else sorted({row.role for row in rows}):
@@ -102,11 +102,18 @@ def train(
 
 
 def _rehearse(
-    backend: TransformersBackend, rows: Sequence[Rendered], served: Path, config: TrainConfig, reporter: Reporter
+    backend: TransformersBackend,
+    rows: Sequence[Rendered],
+    served: Path | None,
+    config: TrainConfig,
+    reporter: Reporter,
 ) -> None:
     reporter.begin("compare transformers with the engine", 1, "adapter")
     with tempfile.TemporaryDirectory(prefix="journeyman-adapter-") as scratch:
         made = backend.rehearse(texts_of(rows), Path(scratch))
+        if served is None:
+            reporter.say("no GGUF file may ship: it is not known whether an engine computes what transformers does")
+            return
         apart = prove_adapter(served, made.adapter, made.texts, made.plain, made.adapted, config.threads)
     reporter.say(
         "transformers and the engine compute the same: log probabilities differ by "

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from journeyman.config import LoraConfig
 from journeyman.rendering.renderer import Rendered
+from journeyman.training.transformers_engine import parameter_name
 
 _ROWS, _LONGEST = 4, 512
 _CHANGE = 0.2
@@ -41,11 +42,18 @@ def texts_of(rows: Sequence[Rendered]) -> list[list[int]]:
     return [row.ids[: min(_LONGEST, row.prompt_tokens + row.trained_tokens // 2)] for row in chosen]
 
 
-def random_adapter(like: Mapping[str, Tensor], lora: LoraConfig, seed: int) -> dict[str, Tensor]:
-    """An adapter of the same shapes whose B is random too, so that it changes the model noticeably in every layer."""
-    generator = torch.Generator().manual_seed(seed)
+def random_adapter(shapes: Mapping[str, tuple[int, int]], lora: LoraConfig, seed: int) -> dict[str, Tensor]:
+    """An adapter under `peft`'s names whose B is random too, so that it changes the model noticeably in every layer.
+
+    Args:
+        shapes: full name of each adapted module → (out_features, in_features).
+    """
+    generator, adapter = torch.Generator().manual_seed(seed), {}
     size = _CHANGE * math.sqrt(3 / lora.rank) * lora.rank / lora.alpha
-    return {
-        name: torch.randn(value.shape, generator=generator) * size if ".lora_B." in name else value
-        for name, value in like.items()
-    }
+    for name, (rows, columns) in shapes.items():
+        bound = 1 / math.sqrt(columns)
+        adapter[parameter_name(name, "A")] = torch.empty(lora.rank, columns).uniform_(
+            -bound, bound, generator=generator
+        )
+        adapter[parameter_name(name, "B")] = torch.randn(rows, lora.rank, generator=generator) * size
+    return adapter
