@@ -70,9 +70,8 @@ def run_train(run: Run, out: Path, fingerprint: str, reporter: Reporter) -> Base
     from journeyman.stages.train import train
 
     rows, held_out = run.file("curate", "train.jsonl"), run.file("curate", "val.jsonl")
-    plan = run.result("plan", PlanManifest)
-    factors = run.base.geometry.factors(run.config.evaluate.context)
-    return train(rows, held_out, plan, run.config.train, run.base, factors, fingerprint, out, reporter)
+    plan, served = run.result("plan", PlanManifest), next(iter(run.served), None)
+    return train(rows, held_out, plan, run.config.train, run.base, run.factors, fingerprint, out, reporter, served)
 
 
 def run_evaluate(run: Run, out: Path, fingerprint: str, reporter: Reporter) -> BaseModel:

@@ -22,7 +22,9 @@ from journeyman.config import EMBEDDED
 from journeyman.errors import InputError
 from journeyman.model_files import split_place
 from journeyman.models.base import Base
+from journeyman.models.families import FAMILIES
 from journeyman.models.finding import SET_BASE, checkpoint, only_model, settled
+from journeyman.models.geometry import Geometry
 from journeyman.models.gguf_file import GgufFile
 from journeyman.models.hf_folder import HfFolder
 from journeyman.models.hub import find_model
@@ -92,6 +94,12 @@ def sizes_of(base: Base) -> Sizes:
 
 def _untemplated(base: Base) -> Base:
     return base.inner if isinstance(base, TemplatedBase) else base
+
+
+def geometry_of_file(path: Path) -> Geometry | None:
+    """The geometry of a GGUF file that ships; None if our own decoder does not compute its architecture."""
+    file = GgufFile(path)
+    return file.geometry if file.metadata.get("general.architecture") in FAMILIES else None
 
 
 def architecture_to_serve(base: Base) -> str | None:
