@@ -20,7 +20,8 @@ from journeyman.model_files import CONFIG, hash_of_model
 from journeyman.models.adapter_conversion import engine_architecture, is_convertible
 from journeyman.models.base import BaseRef, PeftBase, TokenizerData
 from journeyman.models.geometry import Geometry
-from journeyman.models.hf_config import MODEL_TYPES, TEXT_CONFIG, read_object
+from journeyman.models.hf_config import TEXT_CONFIG, read_object
+from journeyman.models.hf_model_types import MODEL_TYPES
 from journeyman.models.hf_names import name_on_hub
 from journeyman.models.hf_tokenizer import tokenizer_of_folder
 from journeyman.models.hf_values import Values
