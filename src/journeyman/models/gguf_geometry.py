@@ -71,7 +71,7 @@ def geometry_of(file: GgufFile) -> Geometry:
         value = metadata.get(name, default)
         right_kind = file.kinds.get(name, _KINDS[key]) == _KINDS[key]
         if not isinstance(value, int | float) or not 0 < value < math.inf or not right_kind:
-            raise InputError(f"{file.path}: {name} is {value!r}", "Use a complete GGUF file")
+            raise InputError(f"{file.path}: {name} is {plain(repr(value), 60)}", "Use a complete GGUF file")
         return value
 
     def number(key: str) -> float | None:
