@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import gguf
@@ -73,6 +74,20 @@ def test_what_llama_cpp_would_compute_otherwise_is_refused(name: str, tmp_path: 
     architecture, extend, why = REFUSED[name]
     with pytest.raises(InputError, match=rf"m\.gguf.*({why})"):
         _ = GgufFile(write_tiny_gguf(tmp_path / "m.gguf", architecture, extend=extend)).geometry
+
+
+def test_what_the_graph_of_olmo_leaves_out_is_refused() -> None:
+    """llama.cpp loads biases of OLMo 2 and does not add them, and takes hidden / heads for the size of a head."""
+    biased = GgufFile(tiny_family("olmo2").path)
+    biased.tensors["blk.0.attn_q.bias"] = replace(biased.info("output_norm.weight"), name="blk.0.attn_q.bias")
+    with pytest.raises(InputError, match=r"'blk\.0\.attn_q\.bias' is unknown"):
+        _ = biased.geometry
+    wide = GgufFile(tiny_family("olmo2").path)
+    wide.metadata |= dict.fromkeys(
+        (f"olmo2.{key}" for key in ("attention.key_length", "attention.value_length", "rope.dimension_count")), 16
+    )
+    with pytest.raises(InputError, match="4 heads of 16 with a hidden size of 32"):
+        _ = wide.geometry
 
 
 def test_the_layers_with_a_window() -> None:

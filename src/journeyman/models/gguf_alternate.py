@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from journeyman.errors import InputError
+from journeyman.foreign import plain
 from journeyman.models.geometry import AlternateLayers, Geometry, RotaryScaling, Temperature
 from journeyman.models.gguf_rotary import original_context
 
@@ -119,5 +120,6 @@ def _read(file: GgufFile, geometry: Geometry, name: str, kind: str, default: flo
     key = f"{geometry.architecture}.{name}"
     value = file.metadata.get(key, default)
     if file.kinds.get(key, kind) != kind or not 0 <= value < float("inf"):
-        raise InputError(f"{file.path}: {key} is {value!r}, not a number of type {kind}", "Use another base")
+        shown = plain(repr(value), 60)
+        raise InputError(f"{file.path}: {key} is {shown}, not a number of type {kind}", "Use another base")
     return value

@@ -82,7 +82,8 @@ def _yarn_amplitude(factor: float, multiplier: float = 1.0) -> float:
 def _positive(file: GgufFile, key: str, kind: str, default: float) -> float:
     value = file.metadata.get(key, default)
     if file.kinds.get(key, kind) != kind or not 0 < value < math.inf:
-        raise InputError(f"{file.path}: {key} is {value!r}, not a positive number of type {kind}", "Use another base")
+        shown = plain(repr(value), 60)
+        raise InputError(f"{file.path}: {key} is {shown}, not a positive number of type {kind}", "Use another base")
     return float(value)
 
 
