@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -45,7 +46,7 @@ class StreamedWeights:
         self._file, self._dtype = file, dtype
         self._head = "token_embd.weight" if geometry.tied_head else "output.weight"
         self.layers = _LayersOnDemand(lambda index: _load_layer(file, geometry, index, dtype), geometry.layers)
-        self.norm = _read(file, "output_norm.weight", dtype)
+        self.norm = read_tensor(file, "output_norm.weight", dtype)
 
     def embed(self, ids_T: Tensor) -> Tensor:
         distinct, places_T = torch.unique(ids_T, return_inverse=True)
@@ -54,7 +55,7 @@ class StreamedWeights:
 
     @property
     def head_VD(self) -> Tensor:
-        return _read(self._file, self._head, self._dtype)
+        return read_tensor(self._file, self._head, self._dtype)
 
 
 class _LayersOnDemand(Sequence[LayerWeights]):
@@ -91,17 +92,22 @@ def load_decoder(file: Base, dtype: torch.dtype, *, stream: bool = False) -> Dec
     geometry = file.geometry
     if stream:
         return Decoder(geometry, StreamedWeights(file, geometry, dtype))
-    embedding = _read(file, "token_embd.weight", dtype)
+    embedding = read_tensor(file, "token_embd.weight", dtype)
     weights = ResidentWeights(
         embedding_VD=embedding,
-        layers=[_load_layer(file, geometry, index, dtype) for index in range(geometry.layers)],
-        norm=_read(file, "output_norm.weight", dtype),
-        head_VD=embedding if geometry.tied_head else _read(file, "output.weight", dtype),
+        layers=list(load_layers(file, geometry, dtype)),
+        norm=read_tensor(file, "output_norm.weight", dtype),
+        head_VD=embedding if geometry.tied_head else read_tensor(file, "output.weight", dtype),
     )
     return Decoder(geometry, weights)
 
 
-def _read(file: Base, name: str, dtype: torch.dtype) -> Tensor:
+def load_layers(file: Base, geometry: Geometry, dtype: torch.dtype) -> Iterator[LayerWeights]:
+    """The layers of a base, one after the other."""
+    return (_load_layer(file, geometry, index, dtype) for index in range(geometry.layers))
+
+
+def read_tensor(file: Base, name: str, dtype: torch.dtype) -> Tensor:
     """A tensor in `dtype`, dequantized in pieces by several threads."""
     shape = file.shape(name)
     if len(shape) == 1:
@@ -120,7 +126,7 @@ def _read(file: Base, name: str, dtype: torch.dtype) -> Tensor:
 
 def _load_layer(file: Base, geometry: Geometry, index: int, dtype: torch.dtype) -> LayerWeights:
     def read(name: str) -> Tensor:
-        return _read(file, f"blk.{index}.{name}", dtype)
+        return read_tensor(file, f"blk.{index}.{name}", dtype)
 
     linear, bias = {}, {}
     for module in geometry.modules:
@@ -128,7 +134,7 @@ def _load_layer(file: Base, geometry: Geometry, index: int, dtype: torch.dtype) 
         linear[module] = to_half_split(read(f"{name}.weight"), module, geometry)
         if module in geometry.biases:
             bias[module] = to_half_split(read(f"{name}.bias"), module, geometry)
-    norms = {ours: read(f"{name}.weight") for ours, name in geometry.family.norms.items()}
+    norms: dict[str, Any] = {ours: read(f"{name}.weight") for ours, name in geometry.family.norms.items()}
     if geometry.family.qk_norm != "none":
         norms |= {"q_norm": read("attn_q_norm.weight"), "k_norm": read("attn_k_norm.weight")}
     return LayerWeights(linear, bias, **norms, alternate=geometry.is_alternate(index))
