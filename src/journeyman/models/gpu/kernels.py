@@ -158,8 +158,8 @@ def gate_backward(g_TF: Tensor, gate_up: Tensor, *, gelu: bool) -> Tensor:
 
 
 @triton.jit
-def _cross_entropy(logits, labels, weights, losses, vocab, row_stride, cap, CAPPED: tl.constexpr, SLOPE: tl.constexpr,
-                   BLOCK: tl.constexpr):  # fmt: skip
+def _cross_entropy(logits, labels, weights, losses, row_stride, cap, vocab: tl.constexpr, CAPPED: tl.constexpr,
+                   SLOPE: tl.constexpr, BLOCK: tl.constexpr):  # fmt: skip
     row = tl.program_id(0)
     start = logits + row.to(tl.int64) * row_stride
     largest, total = tl.full((), float("-inf"), tl.float32), tl.zeros((), tl.float32)
@@ -192,7 +192,7 @@ def cross_entropy(logits_LV: Tensor, labels_L: Tensor, weights_L: Tensor, cap: f
     """The weighted cross-entropy of each row (L), float32; with `slope`, its gradient replaces the logits."""
     losses_L = torch.empty(len(labels_L), device=logits_LV.device, dtype=torch.float32)
     _cross_entropy[(len(labels_L),)](
-        logits_LV, labels_L, weights_L, losses_L, logits_LV.shape[1], logits_LV.stride(0), cap or 1.0,
+        logits_LV, labels_L, weights_L, losses_L, logits_LV.stride(0), cap or 1.0, logits_LV.shape[1],
         CAPPED=cap is not None, SLOPE=slope, BLOCK=4096, num_warps=8,
     )  # fmt: skip
     return losses_L

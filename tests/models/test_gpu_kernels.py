@@ -1,0 +1,89 @@
+"""The kernels for GPUs compute what the operations for the CPU compute.
+
+On a machine without a GPU they run in Triton's interpreter, where Triton is installed; otherwise the test is skipped.
+"""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+import torch
+
+if not torch.cuda.is_available():
+    os.environ["TRITON_INTERPRET"] = "1"  # read when triton is imported
+pytest.importorskip("triton")
+
+from journeyman.models.gpu import kernels
+from journeyman.models.loss import label_loss
+from journeyman.models.norm import rms_norm
+from journeyman.models.operations import CpuOperations
+
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+REFERENCE = CpuOperations()
+
+
+def _random(*shape: int, seed: int = 0) -> torch.Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed)).to(DEVICE)
+
+
+def _close(found: torch.Tensor, wanted: torch.Tensor) -> None:
+    assert torch.allclose(found, wanted, rtol=1e-4, atol=1e-5), (found - wanted).abs().max()
+
+
+@pytest.mark.parametrize("shape", [(5, 1, 32), (3, 4, 8), (2, 1, 100), (4, 3, 64)])
+def test_norm(shape: tuple[int, int, int]) -> None:
+    x, weight, g = _random(*shape).requires_grad_(), 1 + _random(shape[-1], seed=1), _random(*shape, seed=2)
+    wanted = rms_norm(x, weight, 1e-5)
+    wanted.backward(g)  # type: ignore[no-untyped-call]
+    found = torch.full((*shape[:2], shape[2] + 8), float("nan"), device=DEVICE)
+    inverse = kernels.norm_forward(x.detach(), weight, found[..., : shape[2]], 1e-5)
+    _close(found[..., : shape[2]], wanted.detach())
+    assert x.grad is not None
+    _close(kernels.norm_backward(g, x.detach(), weight, inverse), x.grad)
+
+
+@pytest.mark.parametrize("rotated", [8, 4])
+def test_rotate(rotated: int) -> None:
+    wide = _random(5, 3 * 8 + 7)
+    x = wide[:, : 3 * 8].view(5, 3, 8)  # rows with something behind them
+    angle = _random(5, rotated // 2, seed=1).repeat(1, 2)[:, None]
+    cos, sin = angle.cos(), angle.sin()
+    found = kernels.rotate(x, cos, sin, back=False)
+    _close(found, REFERENCE.rotate(x, cos, sin))
+    _close(kernels.rotate(found, cos, sin, back=True), x)
+
+
+@pytest.mark.parametrize("activation", ["silu", "gelu"])
+def test_gate(activation: str) -> None:
+    x, g = (3 * _random(4, 2 * 70)).requires_grad_(), _random(4, 70, seed=1)
+    wanted = REFERENCE.gate([x], activation)
+    wanted.backward(g)  # type: ignore[no-untyped-call]
+    _close(kernels.gate_forward(x.detach(), gelu=activation == "gelu"), wanted.detach())
+    assert x.grad is not None
+    _close(kernels.gate_backward(g, x.detach(), gelu=activation == "gelu"), x.grad)
+
+
+@pytest.mark.parametrize("cap", [None, 5.0])
+def test_cross_entropy(cap: float | None) -> None:
+    hidden, head = _random(6, 16).requires_grad_(), _random(9000, 16, seed=1)
+    labels, weights = torch.tensor([0, 8999, 4095, 4096, 17, 17], device=DEVICE), _random(6, seed=2).abs()
+    wanted = label_loss(hidden, head, labels, weights, cap)
+    wanted.backward()  # type: ignore[no-untyped-call]
+    logits = hidden.detach() @ head.T
+    losses = kernels.cross_entropy(logits.clone(), labels, weights, cap, slope=False)
+    _close(losses.sum(), wanted.detach())
+    kernels.cross_entropy(logits, labels, weights, cap, slope=True)
+    assert hidden.grad is not None
+    _close(logits @ head, hidden.grad)
+
+
+def test_drop() -> None:
+    x, more = _random(40, 300), _random(40, 300, seed=1)
+    one, other = kernels.drop(x, 7, 0.1), kernels.drop(x, 8, 0.1)
+    kept = one != 0
+    _close(one, torch.where(kept, x / 0.9, 0.0))
+    assert 0.88 < kept.float().mean() < 0.92
+    assert not torch.equal(kept, other != 0)
+    assert torch.equal(kernels.drop(x, 7, 0.1), one)
+    _close(kernels.drop(x, 7, 0.1, more), one + more)
