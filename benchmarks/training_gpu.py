@@ -33,7 +33,7 @@ from journeyman.models.weights import ResidentWeights
 from journeyman.rendering.renderer import Rendered
 from journeyman.training.batches import pack
 from journeyman.training.engine import KeyedPack
-from journeyman.training.gpu import GpuEngine, operations_on, wide_room
+from journeyman.training.gpu import GpuEngine, operations_on
 
 QKV = ("q_proj", "k_proj", "v_proj")
 MODELS = {
@@ -72,12 +72,12 @@ def rows_of(model: Geometry, count: int, seed: int, length: int) -> list[Rendere
     return rows
 
 
-def our_decoder(model: Geometry, config: TrainConfig) -> Decoder:
+def our_decoder(model: Geometry, eight: bool) -> Decoder:
     def layer(index: int) -> LayerWeights:
         linear = {m: value(f"{index}.{m}", model.module_shape(m)) for m in model.modules}
         bias = {m: value(f"{index}.{m}.bias", model.module_shape(m)[:1]) for m in model.biases}
         norms = {n: value(f"{index}.{n}", (model.hidden,)) for n in ("attention_norm", "ffn_norm")}
-        return fuse(LayerWeights(linear, bias, **norms), wide_room(model, config), lambda one: one)  # type: ignore[arg-type]
+        return fuse(LayerWeights(linear, bias, **norms), lambda one: one, eight=eight)  # type: ignore[arg-type]
 
     embedding = value("embedding", (model.vocab, model.hidden))
     head = embedding if model.tied_head else value("head", (model.vocab, model.hidden))
@@ -86,8 +86,10 @@ def our_decoder(model: Geometry, config: TrainConfig) -> Decoder:
     return Decoder(model, weights, operations_on(torch.device("cuda")))
 
 
-def ours(model: Geometry, config: TrainConfig, options: argparse.Namespace) -> tuple[Callable[[Rows], float], Any]:
-    engine = GpuEngine(our_decoder(model, config), config, recompute=options.recompute)
+def ours(
+    model: Geometry, config: TrainConfig, options: argparse.Namespace, eight: bool
+) -> tuple[Callable[[Rows], float], Any]:
+    engine = GpuEngine(our_decoder(model, eight), config, recompute=options.recompute)
 
     def step(rows: Rows) -> float:
         packs = pack(rows, options.pack)
@@ -217,7 +219,7 @@ def measure(engine: str, options: argparse.Namespace) -> dict[str, Any]:
     labels = sum(row.trained_tokens for rows in timed for row in rows)
     head = model.vocab * model.hidden
     work = 4 * ((model.linear_parameters - head) * tokens + head * labels)
-    if options.profile and engine == "journeyman":
+    if options.profile and engine.startswith("journeyman"):
         profile(step, batches[-1])
     return {
         "engine": engine, "tokens_per_s": tokens / sum(seconds[options.warmup :]), "seconds": seconds,
@@ -260,6 +262,7 @@ def main() -> None:
     parser.add_argument("--micro", type=int, default=8)
     parser.add_argument("--recompute", action="store_true")
     parser.add_argument("--profile", action="store_true")
+    parser.add_argument("--ours", nargs="*", default=["journeyman", "journeyman fp8"])
     parser.add_argument("--peers", nargs="*", default=["peft", "peft+liger"])
     parser.add_argument("--only", help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -269,7 +272,7 @@ def main() -> None:
     rate, found = matrix_tflops(), []
     torch.cuda.empty_cache()
     print(f"{torch.cuda.get_device_name()}, torch {torch.__version__}, bf16 8192³ {rate:.0f} TFLOP/s", flush=True)
-    for engine in ["journeyman", *options.peers]:
+    for engine in [*options.ours, *options.peers]:
         done = subprocess.run(
             [sys.executable, __file__, *sys.argv[1:], "--only", engine], capture_output=True, text=True, check=False
         )
@@ -281,7 +284,7 @@ def main() -> None:
         one = json.loads(lines[0][7:])
         found.append(one)
         print(
-            f"{engine:12} {one['tokens_per_s']:8,.0f} tokens/s  {one['tflops'] / rate:5.0%} of the matrix rate  "
+            f"{engine:15} {one['tokens_per_s']:8,.0f} tokens/s  {one['tflops'] / rate:5.0%} of the matrix rate  "
             f"{one['peak_gb']:5.1f} GB  losses {one['losses'][0]:.4f} … {one['losses'][-1]:.4f}  "
             f"held out {one['held_out']:.4f}  steps {', '.join(f'{s:.3f}' for s in one['seconds'])}",
             flush=True,

@@ -15,6 +15,7 @@ if not torch.cuda.is_available():
 pytest.importorskip("triton")
 
 from journeyman.models.gpu import kernels
+from journeyman.models.gpu.frozen import _by_rows
 from journeyman.models.loss import label_loss
 from journeyman.models.norm import rms_norm
 from journeyman.models.operations import CpuOperations
@@ -55,13 +56,43 @@ def test_rotate(rotated: int) -> None:
 
 
 @pytest.mark.parametrize("activation", ["silu", "gelu"])
-def test_gate(activation: str) -> None:
-    x, g = (3 * _random(4, 2 * 70)).requires_grad_(), _random(4, 70, seed=1)
-    wanted = REFERENCE.gate([x], activation)
-    wanted.backward(g)  # type: ignore[no-untyped-call]
-    _close(kernels.gate_forward(x.detach(), gelu=activation == "gelu"), wanted.detach())
-    assert x.grad is not None
-    _close(kernels.gate_backward(g, x.detach(), gelu=activation == "gelu"), x.grad)
+@pytest.mark.parametrize("adapted", [True, False])
+def test_gate(activation: str, adapted: bool) -> None:
+    """With the low-rank update of gate and up on the way in, and that of down on the way back."""
+    tokens, width, ranks, slopes = 19, 150, 5, 3
+    raw, low, b = _random(tokens, 2 * width), _random(tokens, ranks, seed=1), _random(2 * width, ranks, seed=2)
+    g, slope, a = _random(tokens, width, seed=3), _random(tokens, slopes, seed=4), _random(slopes, width, seed=5)
+    both = (raw + low @ b.T if adapted else raw).requires_grad_()
+    gate, up = both.chunk(2, dim=1)
+    wanted = (torch.nn.functional.silu(gate) if activation == "silu" else _gelu(gate)) * up
+    wanted.backward(g + slope @ a if adapted else g)  # type: ignore[no-untyped-call]
+    gelu = activation == "gelu"
+    found, _ = kernels.gate_forward(raw, *((low, b) if adapted else (None, None)), gelu=gelu, eight=False)
+    _close(found, wanted.detach())
+    thin = (slope, a, raw, low, b) if adapted else (None, None, raw, None, None)
+    found, _ = kernels.gate_backward(g, *thin, gelu=gelu, eight=False)
+    assert both.grad is not None
+    _close(found, both.grad)
+
+
+def _gelu(gate: torch.Tensor) -> torch.Tensor:
+    return torch.nn.functional.gelu(gate, approximate="tanh")
+
+
+@pytest.mark.skipif(DEVICE == "cpu", reason="the interpreter rounds 124 to 64 instead of 128 in eight bits")
+def test_eight_bits_are_those_of_the_reference() -> None:
+    x = _random(7, 96) * torch.logspace(-3, 3, 7, device=DEVICE)[:, None]
+    values, scales = kernels.quantize(x)
+    wanted, wanted_scales = _by_rows(x)
+    _close(scales, wanted_scales.T)
+    assert ((values.float() - wanted.float()).abs() <= 2**-8 + 0.13 * wanted.float().abs()).all()
+    raw = _random(19, 2 * 150)
+    made, small = kernels.gate_forward(raw, None, None, gelu=False, eight=True)
+    assert small is not None
+    assert ((small[0].float() * small[1] - made).abs() <= 0.07 * made.abs() + small[1] * 2**-9).all()
+    made, small = kernels.gate_backward(_random(19, 150), None, None, raw, None, None, gelu=False, eight=True)
+    assert small is not None
+    assert ((small[0].float() * small[1] - made).abs() <= 0.07 * made.abs() + small[1] * 2**-9).all()
 
 
 @pytest.mark.parametrize("cap", [None, 5.0])

@@ -42,7 +42,7 @@ def _config(**lora: Any) -> TrainConfig:
 def test_training_equals_that_on_the_cpu(architecture: str, targets: list[str], again: bool, tmp_path: Path) -> None:
     file, config = GgufFile(write_tiny_gguf(tmp_path / "m.gguf", architecture)), _config(targets=targets)
     cpu = CpuEngine(load_decoder(file, torch.float32), config)
-    gpu = GpuEngine(load_on_gpu(file, config, torch.float32, torch.device("cpu")), config, recompute=again)
+    gpu = GpuEngine(load_on_gpu(file, torch.float32, torch.device("cpu")), config, recompute=again)
     packs = pack(_rows(), 80)
     keyed, labels = [KeyedPack(one, str(n)) for n, one in enumerate(packs)], sum(one.label_weight for one in packs)
     for _ in range(4):

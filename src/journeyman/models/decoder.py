@@ -32,14 +32,14 @@ class LayerWeights:
     """The frozen tensors of one layer, in the layout of `transformers` (out_features, in_features).
 
     Attributes:
+        linear: the matrices; on a GPU they may be fused and in eight bits (models.gpu).
         attention_norm, ffn_norm: weights of the norms before attention and feed-forward; None: no norm there.
         attention_post_norm, ffn_post_norm: of the norms of their outputs.
         q_norm, k_norm: of queries and keys, for one head (E) or for all of them together (H·E).
         alternate: the layer is one of `Geometry.alternate`.
-        room: columns that the input of the feed-forward network has to spare (models.gpu.adapters).
     """
 
-    linear: Mapping[str, Tensor]
+    linear: Mapping[str, Any]
     bias: Mapping[str, Tensor] = field(default_factory=dict)
     attention_norm: Tensor | None = None
     ffn_norm: Tensor | None = None
@@ -48,7 +48,6 @@ class LayerWeights:
     q_norm: Tensor | None = None
     k_norm: Tensor | None = None
     alternate: bool = False
-    room: int = 0
 
 
 class Weights(Protocol):
@@ -150,7 +149,7 @@ class Decoder:
             self.operations.project(mixed_TQ, ("o_proj",), layer, adapters)[0], layer.attention_post_norm
         )
         x_TD = x_TD + _scaled(added_TD, g.residual_scale)
-        added_TD = self._feed_forward(self._norm(x_TD, layer.ffn_norm, layer.room), layer, adapters)
+        added_TD = self._feed_forward(self._norm(x_TD, layer.ffn_norm), layer, adapters)
         return x_TD + _scaled(self._norm(added_TD, layer.ffn_post_norm), g.residual_scale)
 
     def final_norm(self, x_TD: Tensor) -> Tensor:
@@ -187,13 +186,10 @@ class Decoder:
         return self.operations.attend(q_THE, k_TKE, v_TKE, layout.packing, rules).flatten(1)
 
     def _feed_forward(self, x_TD: Tensor, layer: LayerWeights, adapters: LayerLora) -> Tensor:
-        modules = ("gate_up_proj",) if "gate_up_proj" in layer.linear else ("gate_proj", "up_proj")
-        gate_up = self.operations.project(x_TD, modules, layer, adapters)
-        active_TF = self.operations.gate(gate_up, self.geometry.family.activation)
-        return self.operations.project(active_TF, ("down_proj",), layer, adapters)[0]
+        return self.operations.feed_forward(x_TD, layer, adapters, self.geometry.family.activation)
 
-    def _norm(self, x: Tensor, weight: Tensor | None, room: int = 0) -> Tensor:
-        return x if weight is None else self.operations.norm(x, weight, self.geometry.rms_eps, room)
+    def _norm(self, x: Tensor, weight: Tensor | None) -> Tensor:
+        return x if weight is None else self.operations.norm(x, weight, self.geometry.rms_eps)
 
     def label_loss(self, hidden_LD: Tensor, head_VD: Tensor, labels_L: Tensor, weights_L: Tensor) -> Tensor:
         """The weighted sum of the cross-entropy at labeled positions: see loss.label_loss."""

@@ -31,12 +31,8 @@ class Operations(Protocol):
     def attend(self, q_THE: Tensor, k_TKE: Tensor, v_TKE: Tensor, packing: Any, rules: AttentionRules) -> Tensor:
         """Causal attention of packed segments, (T, H, E): see attention.packed_attention."""
 
-    def norm(self, x: Tensor, weight_D: Tensor, eps: float, room: int = 0) -> Tensor:
-        """Root mean square normalization of the last axis.
-
-        Args:
-            room: columns that the result's memory has to spare at the end of each row, for `project`.
-        """
+    def norm(self, x: Tensor, weight_D: Tensor, eps: float) -> Tensor:
+        """Root mean square normalization of the last axis."""
 
     def rotate(self, x_THE: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
         """Rotary position embedding in the half-split layout (Su et al., 2021, arXiv 2104.09864).
@@ -47,8 +43,8 @@ class Operations(Protocol):
     def project(self, x: Tensor, modules: Sequence[str], layer: LayerWeights, adapters: LayerLora) -> list[Tensor]:
         """The outputs of linear layers that read the same x, with bias and low-rank update."""
 
-    def gate(self, gate_up: Sequence[Tensor], activation: str) -> Tensor:
-        """activation(gate) · up, (T, F), of the two tensors (T, F) or of one with both side by side (T, 2F)."""
+    def feed_forward(self, x_TD: Tensor, layer: LayerWeights, adapters: LayerLora, activation: str) -> Tensor:
+        """down(activation(gate(x)) · up(x)), (T, D), each of the three with its low-rank update."""
 
     def label_loss(
         self, hidden_LD: Tensor, head_VD: Tensor, labels_L: Tensor, weights_L: Tensor, cap: float | None
@@ -65,7 +61,7 @@ class CpuOperations:
     def attend(self, q_THE: Tensor, k_TKE: Tensor, v_TKE: Tensor, packing: Any, rules: AttentionRules) -> Tensor:
         return packed_attention(q_THE, k_TKE, v_TKE, packing, rules)
 
-    def norm(self, x: Tensor, weight_D: Tensor, eps: float, room: int = 0) -> Tensor:
+    def norm(self, x: Tensor, weight_D: Tensor, eps: float) -> Tensor:
         return rms_norm(x, weight_D, eps)
 
     def rotate(self, x_THE: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
@@ -79,9 +75,13 @@ class CpuOperations:
         frozen = [Frozen(layer.linear[module], layer.bias.get(module)) for module in modules]
         return project(x, frozen, [adapters.get(module) for module in modules])
 
-    def gate(self, gate_up: Sequence[Tensor], activation: str) -> Tensor:
-        gate_TF, up_TF = gate_up if len(gate_up) == 2 else gate_up[0].chunk(2, dim=-1)
-        return (F.silu(gate_TF) if activation == "silu" else F.gelu(gate_TF, approximate="tanh")) * up_TF
+    def feed_forward(self, x_TD: Tensor, layer: LayerWeights, adapters: LayerLora, activation: str) -> Tensor:
+        if "gate_up_proj" in layer.linear:
+            gate_TF, up_TF = self.project(x_TD, ("gate_up_proj",), layer, adapters)[0].chunk(2, dim=-1)
+        else:
+            gate_TF, up_TF = self.project(x_TD, ("gate_proj", "up_proj"), layer, adapters)
+        active_TF = F.silu(gate_TF) if activation == "silu" else F.gelu(gate_TF, approximate="tanh")
+        return self.project(active_TF * up_TF, ("down_proj",), layer, adapters)[0]
 
     def label_loss(
         self, hidden_LD: Tensor, head_VD: Tensor, labels_L: Tensor, weights_L: Tensor, cap: float | None

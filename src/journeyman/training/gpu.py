@@ -19,7 +19,7 @@ from journeyman.models.base import Base
 from journeyman.models.decoder import Decoder, LayerLora, LayerWeights
 from journeyman.models.geometry import Geometry
 from journeyman.models.gpu.adapters import GroupAdapter, Part
-from journeyman.models.gpu.fused import GROUPS, WIDE, fuse, members
+from journeyman.models.gpu.fused import GROUPS, fuse, members
 from journeyman.models.gpu.operations import GpuOperations
 from journeyman.models.weights import ResidentWeights, load_layers, read_tensor
 from journeyman.training.batches import Pack
@@ -30,18 +30,17 @@ from journeyman.training.lora import Adapter, parameter_name
 _BETAS, _EPS = (0.9, 0.999), 1e-8
 
 
-def load_on_gpu(base: Base, config: TrainConfig, dtype: torch.dtype, device: torch.device) -> Decoder:
-    """The decoder of a base on a device, with fused matrices."""
+def load_on_gpu(base: Base, dtype: torch.dtype, device: torch.device, *, eight: bool = False) -> Decoder:
+    """The decoder of a base on a device, with fused matrices, in eight bits if asked for."""
     geometry = base.geometry
 
     def move(value: Tensor) -> Tensor:
         return value.to(device, dtype)
 
-    room = wide_room(geometry, config)
     embedding = move(read_tensor(base, "token_embd.weight", dtype))
     weights = ResidentWeights(
         embedding_VD=embedding,
-        layers=[fuse(layer, room, move) for layer in load_layers(base, geometry, dtype)],
+        layers=[fuse(layer, move, eight=eight) for layer in load_layers(base, geometry, dtype)],
         norm=move(read_tensor(base, "output_norm.weight", dtype)),
         head_VD=embedding if geometry.tied_head else move(read_tensor(base, "output.weight", dtype)),
     )
@@ -50,13 +49,6 @@ def load_on_gpu(base: Base, config: TrainConfig, dtype: torch.dtype, device: tor
 
 def operations_on(device: torch.device) -> GpuOperations:
     return GpuOperations(torch.zeros((), device=device, requires_grad=True))
-
-
-def wide_room(geometry: Geometry, config: TrainConfig) -> int:
-    """The columns beside gate and up for their B: a multiple of 8, so that rows stay aligned to 16 bytes."""
-    modules = geometry.adapted_modules(config.lora.targets)
-    ranks = config.lora.rank * sum(one in members(WIDE, geometry.modules) for one in modules)
-    return -(-ranks // 8) * 8 if config.lora.dropout == 0 else 0
 
 
 class FlatAdapter:
@@ -91,17 +83,17 @@ class FlatAdapter:
     ) -> GroupAdapter:
         """Takes the group's places in the flat tensors."""
         geometry, rank = start.geometry, self._lora.rank
-        weight_OW = layer.linear[group]
+        like = layer.attention_norm if layer.attention_norm is not None else layer.attention_post_norm
+        assert like is not None
         adapted = [one for one in modules if one in start.modules]
         inputs, ranks = geometry.module_shape(modules[0])[1], rank * len(adapted)
-        spare = weight_OW.shape[1] - inputs
-        a_RI = weight_OW.new_zeros(spare or ranks, inputs)
-        b_OR = weight_OW[:, inputs:] if spare else weight_OW.new_zeros(len(weight_OW), ranks)
+        a_RI = like.new_zeros(ranks, inputs)
+        b_OR = like.new_zeros(sum(geometry.module_shape(one)[0] for one in modules), ranks)
         all_a = self._take(ranks * inputs)
         for place, module in enumerate(adapted):
             at = all_a.start + place * rank * inputs
             self._slices[parameter_name(index, module, "A")] = slice(at, at + rank * inputs), (rank, inputs)
-        self._copies.append((a_RI[:ranks], self.values[all_a].view(ranks, inputs)))
+        self._copies.append((a_RI, self.values[all_a].view(ranks, inputs)))
         parts: list[Part] = []
         row = 0
         for module in modules:

@@ -4,8 +4,7 @@ q, k and v are one matrix there, and so are gate and up. With x the input and W 
 
     y = x Wᵀ + (x Aᵀ) Bᵀ        A: all A matrices, one below the other; B: s·B of each part, in a block of its own
 
-so x is read once, and two thin products serve the whole group. The widest output, that of gate and up, is not read and
-written again to add the update: W and B lie side by side in memory, and so do x and x Aᵀ; one product does both.
+so x is read once, and two thin products serve the whole group.
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from journeyman.models.decoder import LayerWeights
+from journeyman.models.gpu.frozen import in_eight_bits
 
 GROUPS = {
     "qkv_proj": ("q_proj", "k_proj", "v_proj"),
@@ -18,8 +19,6 @@ GROUPS = {
     "down_proj": ("down_proj",),
 }
 """Fused matrix → the matrices of `transformers` that it consists of."""
-WIDE = "gate_up_proj"
-"""The group whose B lies beside W in memory (models.gpu.adapters)."""
 
 
 def members(group: str, layer_modules: Sequence[str]) -> tuple[str, ...]:
@@ -27,34 +26,22 @@ def members(group: str, layer_modules: Sequence[str]) -> tuple[str, ...]:
     return (group,) if group in layer_modules else GROUPS[group]
 
 
-def fuse(layer: LayerWeights, room: int, move: Callable[[Tensor], Tensor]) -> LayerWeights:
+def fuse(layer: LayerWeights, move: Callable[[Tensor], Tensor], *, eight: bool = False) -> LayerWeights:
     """The layer with one matrix for each group.
 
     Args:
-        room: columns to spare beside gate and up, for their B; zero at first.
         move: puts a tensor on the device, in the type in which it computes.
+        eight: store the matrices in eight bits.
     """
     linear, bias = {}, {}
     for group in GROUPS:
         parts = members(group, list(layer.linear))
-        rows = sum(len(layer.linear[part]) for part in parts)
-        inputs, spare = layer.linear[parts[0]].shape[1], room if group == WIDE else 0
-        fused: Tensor | None = None
-        start = 0
-        for part in parts:
-            moved = move(layer.linear[part])
-            if fused is None:
-                if len(parts) == 1 and not spare:
-                    fused = moved
-                    break
-                fused = torch.zeros(rows, inputs + spare, device=moved.device, dtype=moved.dtype)
-            fused[start : start + len(moved), :inputs] = moved
-            start += len(moved)
-        assert fused is not None
-        linear[group] = fused
+        moved = [move(layer.linear[part]) for part in parts]
+        fused = moved[0] if len(moved) == 1 else torch.cat(moved)
+        linear[group] = in_eight_bits(fused) if eight else fused
         if any(part in layer.bias for part in parts):
             biases = [layer.bias.get(part, layer.linear[part].new_zeros(len(layer.linear[part]))) for part in parts]
             bias[group] = move(torch.cat(biases))
     names = ("attention_norm", "ffn_norm", "attention_post_norm", "ffn_post_norm", "q_norm", "k_norm")
     norms: dict[str, Any] = {name: move(value) for name in names if (value := getattr(layer, name)) is not None}
-    return replace(layer, linear=linear, bias=bias, room=room, **norms)
+    return replace(layer, linear=linear, bias=bias, **norms)

@@ -114,47 +114,155 @@ def _activate(gate, GELU: tl.constexpr):
 
 
 @triton.jit
-def _gate_forward(gate_up, out, width, in_t, out_t, GELU: tl.constexpr, BLOCK: tl.constexpr):
-    token, at = tl.program_id(0).to(tl.int64), tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
-    real = at < width
-    gate = tl.load(gate_up + token * in_t + at, mask=real).to(tl.float32)
-    up = tl.load(gate_up + token * in_t + width + at, mask=real).to(tl.float32)
-    active, _ = _activate(gate, GELU)
-    tl.store(out + token * out_t + at, (active * up).to(out.dtype.element_ty), mask=real)
+def _gate_up_of(raw, low, b, rows, at, ranks, WIDTH: tl.constexpr, R: tl.constexpr, ADAPTED: tl.constexpr, real):
+    """Gate and up of a tile, float32: the frozen product plus the low-rank update low · bᵀ."""
+    place = raw + rows[:, None].to(tl.int64) * (2 * WIDTH) + at[None, :]
+    gate = tl.load(place, mask=real, other=0.0).to(tl.float32)
+    up = tl.load(place + WIDTH, mask=real, other=0.0).to(tl.float32)
+    if ADAPTED:
+        columns = b + at[None, :] * R + ranks[:, None]
+        inside = (at < WIDTH)[None, :] & (ranks < R)[:, None]
+        gate = tl.dot(low, tl.load(columns, mask=inside, other=0.0), gate, input_precision="ieee")
+        up = tl.dot(low, tl.load(columns + WIDTH * R, mask=inside, other=0.0), up, input_precision="ieee")
+    return gate, up
 
 
 @triton.jit
-def _gate_backward(g, gate_up, dgate_up, width, g_t, in_t, GELU: tl.constexpr, BLOCK: tl.constexpr):
-    token, at = tl.program_id(0).to(tl.int64), tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
-    real = at < width
-    slope_out = tl.load(g + token * g_t + at, mask=real).to(tl.float32)
-    gate = tl.load(gate_up + token * in_t + at, mask=real).to(tl.float32)
-    up = tl.load(gate_up + token * in_t + width + at, mask=real).to(tl.float32)
-    active, slope = _activate(gate, GELU)
-    to = dgate_up + token * 2 * width + at
-    tl.store(to, (slope_out * up * slope).to(dgate_up.dtype.element_ty), mask=real)
-    tl.store(to + width, (slope_out * active).to(dgate_up.dtype.element_ty), mask=real)
+def _quantize_again(values, quantized, scales, largest, rows, row_real, width: tl.constexpr, BLOCK: tl.constexpr):
+    """Writes rows that this program has just written, in eight bits, with the scale of each row."""
+    tl.debug_barrier()
+    scale = tl.maximum(largest, 1e-12) / 448.0
+    tl.store(scales + rows, scale, mask=row_real)
+    inverse = 1.0 / scale
+    for start in range(0, width, BLOCK):
+        at = start + tl.arange(0, BLOCK)
+        place = rows[:, None].to(tl.int64) * width + at[None, :]
+        real = row_real[:, None] & (at < width)[None, :]
+        wide = tl.load(values + place, mask=real, other=0.0).to(tl.float32) * inverse[:, None]
+        tl.store(quantized + place, wide.to(quantized.dtype.element_ty), mask=real)
 
 
-_GATE_BLOCK = 2048
+@triton.jit
+def _gate_forward(raw, low_TR, b, out, quantized, scales, tokens, GELU: tl.constexpr, ADAPTED: tl.constexpr,
+                  EIGHT: tl.constexpr, WIDTH: tl.constexpr, R: tl.constexpr, RANKS: tl.constexpr, ROWS: tl.constexpr,
+                  BLOCK: tl.constexpr):  # fmt: skip
+    rows, ranks = tl.program_id(0) * ROWS + tl.arange(0, ROWS), tl.arange(0, RANKS)
+    row_real = rows < tokens
+    largest = tl.zeros((ROWS,), tl.float32)
+    low_at = low_TR + rows[:, None].to(tl.int64) * R + ranks[None, :]
+    low = tl.load(low_at, mask=row_real[:, None] & (ranks < R)[None, :], other=0.0)
+    for start in range(0, WIDTH, BLOCK):
+        at = start + tl.arange(0, BLOCK)
+        real = row_real[:, None] & (at < WIDTH)[None, :]
+        gate, up = _gate_up_of(raw, low, b, rows, at, ranks, WIDTH, R, ADAPTED, real)
+        active, _ = _activate(gate, GELU)
+        made = (active * up).to(out.dtype.element_ty)
+        tl.store(out + rows[:, None].to(tl.int64) * WIDTH + at[None, :], made, mask=real)
+        largest = tl.maximum(largest, tl.max(tl.abs(made.to(tl.float32)), 1))
+    if EIGHT:
+        _quantize_again(out, quantized, scales, largest, rows, row_real, WIDTH, BLOCK)
 
 
-def gate_forward(gate_up: Tensor, *, gelu: bool) -> Tensor:
-    """activation(gate) · up (T, F) of both side by side (T, 2F)."""
-    tokens, width = len(gate_up), gate_up.shape[1] // 2
-    out_TF = torch.empty(tokens, width, device=gate_up.device, dtype=gate_up.dtype)
-    grid = (tokens, triton.cdiv(width, _GATE_BLOCK))
-    _gate_forward[grid](gate_up, out_TF, width, gate_up.stride(0), out_TF.stride(0), GELU=gelu, BLOCK=_GATE_BLOCK)
-    return out_TF
+@triton.jit
+def _gate_backward(g, slope_TS, a, raw, low_TR, b, out, quantized, scales, tokens, GELU: tl.constexpr,
+                   ADAPTED: tl.constexpr, DOWN: tl.constexpr, EIGHT: tl.constexpr, WIDTH: tl.constexpr, R: tl.constexpr,
+                   RANKS: tl.constexpr, S: tl.constexpr, SLOPES: tl.constexpr, ROWS: tl.constexpr,
+                   BLOCK: tl.constexpr):  # fmt: skip
+    rows, ranks, slopes = tl.program_id(0) * ROWS + tl.arange(0, ROWS), tl.arange(0, RANKS), tl.arange(0, SLOPES)
+    row_real = rows < tokens
+    largest = tl.zeros((ROWS,), tl.float32)
+    low_at = low_TR + rows[:, None].to(tl.int64) * R + ranks[None, :]
+    low = tl.load(low_at, mask=row_real[:, None] & (ranks < R)[None, :], other=0.0)
+    slope_at = slope_TS + rows[:, None].to(tl.int64) * S + slopes[None, :]
+    down = tl.load(slope_at, mask=row_real[:, None] & (slopes < S)[None, :], other=0.0)
+    for start in range(0, WIDTH, BLOCK):
+        at = start + tl.arange(0, BLOCK)
+        real = row_real[:, None] & (at < WIDTH)[None, :]
+        gate, up = _gate_up_of(raw, low, b, rows, at, ranks, WIDTH, R, ADAPTED, real)
+        g_out = tl.load(g + rows[:, None].to(tl.int64) * WIDTH + at[None, :], mask=real, other=0.0).to(tl.float32)
+        if DOWN:
+            columns = tl.load(
+                a + slopes[:, None] * WIDTH + at[None, :], mask=(slopes < S)[:, None] & (at < WIDTH)[None, :], other=0.0
+            )
+            g_out = tl.dot(down, columns, g_out, input_precision="ieee")
+        active, slope = _activate(gate, GELU)
+        place = out + rows[:, None].to(tl.int64) * (2 * WIDTH) + at[None, :]
+        of_gate = (g_out * up * slope).to(out.dtype.element_ty)
+        of_up = (g_out * active).to(out.dtype.element_ty)
+        tl.store(place, of_gate, mask=real)
+        tl.store(place + WIDTH, of_up, mask=real)
+        both = tl.maximum(tl.abs(of_gate.to(tl.float32)), tl.abs(of_up.to(tl.float32)))
+        largest = tl.maximum(largest, tl.max(both, 1))
+    if EIGHT:
+        _quantize_again(out, quantized, scales, largest, rows, row_real, 2 * WIDTH, BLOCK)
 
 
-def gate_backward(g_TF: Tensor, gate_up: Tensor, *, gelu: bool) -> Tensor:
-    """The gradient of gate and up, side by side (T, 2F)."""
+_GATE = {"ROWS": 16, "BLOCK": 128, "num_warps": 4}
+
+
+def _thin(thin: Tensor | None) -> tuple[int, int]:
+    """The ranks of a low-rank factor, and the width of the tile that holds them."""
+    ranks = 1 if thin is None else thin.shape[1]
+    return ranks, max(16, triton.next_power_of_2(ranks))
+
+
+def gate_forward(
+    raw: Tensor, low_TR: Tensor | None, b_OR: Tensor | None, *, gelu: bool, eight: bool
+) -> tuple[Tensor, Eight | None]:
+    """activation(gate) · up (T, F), where gate and up, side by side (T, 2F), are raw + low bᵀ; also in eight bits."""
+    tokens, width = len(raw), raw.shape[1] // 2
+    out_TF = torch.empty(tokens, width, device=raw.device, dtype=raw.dtype)
+    small = _empty_eight(out_TF) if eight else None
+    ranks, tile = _thin(low_TR)
+    _gate_forward[(triton.cdiv(tokens, _GATE["ROWS"]),)](
+        raw, raw if low_TR is None else low_TR, raw if b_OR is None else b_OR, out_TF,
+        *(small or (out_TF, out_TF)), tokens, GELU=gelu, ADAPTED=low_TR is not None, EIGHT=eight, WIDTH=width, R=ranks,
+        RANKS=tile, **_GATE,
+    )  # fmt: skip
+    return out_TF, small
+
+
+def gate_backward(
+    g_TF: Tensor, slope_TS: Tensor | None, a_SF: Tensor | None, raw: Tensor, low_TR: Tensor | None, b_OR: Tensor | None,
+    *, gelu: bool, eight: bool,
+) -> tuple[Tensor, Eight | None]:  # fmt: skip
+    """The gradient of gate and up, side by side (T, 2F); that of gate_forward's result is g + slope · a."""
     tokens, width = g_TF.shape
-    out = torch.empty(tokens, 2 * width, device=gate_up.device, dtype=gate_up.dtype)
-    grid = (tokens, triton.cdiv(width, _GATE_BLOCK))
-    _gate_backward[grid](g_TF, gate_up, out, width, g_TF.stride(0), gate_up.stride(0), GELU=gelu, BLOCK=_GATE_BLOCK)
-    return out
+    out = torch.empty(tokens, 2 * width, device=raw.device, dtype=raw.dtype)
+    small = _empty_eight(out) if eight else None
+    (ranks, tile), (slopes, slope_tile) = _thin(low_TR), _thin(slope_TS)
+    _gate_backward[(triton.cdiv(tokens, _GATE["ROWS"]),)](
+        g_TF, raw if slope_TS is None else slope_TS, raw if a_SF is None else a_SF, raw,
+        raw if low_TR is None else low_TR, raw if b_OR is None else b_OR, out, *(small or (out, out)), tokens,
+        GELU=gelu, ADAPTED=low_TR is not None, DOWN=slope_TS is not None, EIGHT=eight, WIDTH=width, R=ranks, RANKS=tile,
+        S=slopes, SLOPES=slope_tile, **_GATE,
+    )  # fmt: skip
+    return out, small
+
+
+Eight = tuple[Tensor, Tensor]
+"""Values in float8_e4m3fn, and the float32 scale of each row that multiplies them (N, 1)."""
+
+
+def _empty_eight(like: Tensor) -> Eight:
+    scales = torch.empty(len(like), 1, device=like.device, dtype=torch.float32)
+    return torch.empty(like.shape, device=like.device, dtype=torch.float8_e4m3fn), scales
+
+
+@triton.jit
+def _quantize(x, quantized, scales, x_t, width: tl.constexpr, BLOCK: tl.constexpr):
+    token, at = tl.program_id(0).to(tl.int64), tl.arange(0, BLOCK)
+    values = tl.load(x + token * x_t + at, mask=at < width, other=0.0).to(tl.float32)
+    scale = tl.maximum(tl.max(tl.abs(values), 0), 1e-12) / 448.0
+    tl.store(scales + token, scale)
+    tl.store(quantized + token * width + at, (values * (1.0 / scale)).to(quantized.dtype.element_ty), mask=at < width)
+
+
+def quantize(x_TD: Tensor) -> Eight:
+    """The rows in eight bits."""
+    made = _empty_eight(x_TD)
+    _quantize[(len(x_TD),)](x_TD, *made, x_TD.stride(0), width=x_TD.shape[1], **_row(x_TD.shape[1]))
+    return made
 
 
 @triton.jit
@@ -210,11 +318,14 @@ def _drop(x, out, add, width, x_t, seed, struck, scale, ADD: tl.constexpr, BLOCK
     tl.store(out + token * width + at, values.to(out.dtype.element_ty), mask=real)
 
 
+_DROP_BLOCK = 2048
+
+
 def drop(x_TD: Tensor, seed: int, share: float, add_TD: Tensor | None = None) -> Tensor:
     """x / (1 - share) with a share of its elements dropped, chosen by the seed alone, plus `add_TD` (contiguous)."""
     tokens, width = x_TD.shape
     out_TD = torch.empty(tokens, width, device=x_TD.device, dtype=x_TD.dtype)
-    grid = (tokens, triton.cdiv(width, _GATE_BLOCK))
+    grid = (tokens, triton.cdiv(width, _DROP_BLOCK))
     other = out_TD if add_TD is None else add_TD
     _drop[grid](
         x_TD,
@@ -226,6 +337,6 @@ def drop(x_TD: Tensor, seed: int, share: float, add_TD: Tensor | None = None) ->
         share,
         1 / (1 - share),
         ADD=add_TD is not None,
-        BLOCK=_GATE_BLOCK,
+        BLOCK=_DROP_BLOCK,
     )
     return out_TD

@@ -9,7 +9,7 @@ operations of CpuOperations: tests compare the two there, and the kernels with t
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -22,6 +22,7 @@ from journeyman.models.attention import AttentionRules, packed_attention
 from journeyman.models.attention import Packing as GridPacking
 from journeyman.models.decoder import LayerLora, LayerWeights
 from journeyman.models.gpu.adapters import GroupAdapter
+from journeyman.models.gpu.frozen import Eight, Frozen, backward_product, forward_product
 from journeyman.models.operations import CpuOperations
 
 
@@ -109,8 +110,10 @@ class GpuOperations(CpuOperations):
         assert isinstance(out, Tensor)
         return out
 
-    def norm(self, x: Tensor, weight_D: Tensor, eps: float, room: int = 0) -> Tensor:
-        made: Tensor = _Norm.apply(x, weight_D, eps, room)  # type: ignore[no-untyped-call]
+    def norm(self, x: Tensor, weight_D: Tensor, eps: float) -> Tensor:
+        if not x.is_cuda:
+            return super().norm(x, weight_D, eps)
+        made: Tensor = _Norm.apply(x, weight_D, eps)  # type: ignore[no-untyped-call]
         return made
 
     def rotate(self, x_THE: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
@@ -126,10 +129,11 @@ class GpuOperations(CpuOperations):
             made.append(_Project.apply(x, self._anchor, weight, bias, adapter))  # type: ignore[no-untyped-call]
         return made
 
-    def gate(self, gate_up: Sequence[Tensor], activation: str) -> Tensor:
-        if not gate_up[0].is_cuda:
-            return super().gate(gate_up, activation)
-        made: Tensor = _Gate.apply(gate_up[0], activation == "gelu")  # type: ignore[no-untyped-call]
+    def feed_forward(self, x_TD: Tensor, layer: LayerWeights, adapters: LayerLora, activation: str) -> Tensor:
+        made: Tensor = _FeedForward.apply(  # type: ignore[no-untyped-call]
+            x_TD, self._anchor, layer.linear["gate_up_proj"], layer.linear["down_proj"], layer.bias,
+            adapters.get("gate_up_proj"), adapters.get("down_proj"), activation == "gelu",
+        )  # fmt: skip
         return made
 
     def label_loss(
@@ -143,32 +147,17 @@ class GpuOperations(CpuOperations):
 
 class _Norm(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight_D: Tensor, eps: float, room: int) -> Tensor:
-        width = x.shape[-1]
-        x_THD = x if x.ndim == 3 else x[:, None]
-        out_THD = _roomy((len(x), x_THD.shape[1], width), room, x)
-        if x.is_cuda:
-            inverse_N = _kernels().norm_forward(x_THD, weight_D, out_THD, eps)
-        else:
-            wide = x_THD.float()
-            inverse = torch.rsqrt(wide.square().mean(-1, keepdim=True) + eps)
-            out_THD.copy_(wide * inverse * weight_D.float())
-            inverse_N = inverse.flatten()
+    def forward(ctx: Any, x: Tensor, weight_D: Tensor, eps: float) -> Tensor:
+        x_THD, out = x if x.ndim == 3 else x[:, None], torch.empty(x.shape, device=x.device, dtype=x.dtype)
+        inverse_N = _kernels().norm_forward(x_THD, weight_D, out if x.ndim == 3 else out[:, None], eps)
         ctx.save_for_backward(x, weight_D, inverse_N)
-        return out_THD if x.ndim == 3 else out_THD.squeeze_(1)
+        return out
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Any, ...]:
         x, weight_D, inverse_N = ctx.saved_tensors
-        (g,) = gradients
-        g = g if g.stride(-1) == 1 else g.contiguous()
-        if x.is_cuda:
-            x_THD, g_THD = (one if one.ndim == 3 else one[:, None] for one in (x, g))
-            return _kernels().norm_backward(g_THD, x_THD, weight_D, inverse_N).view(x.shape), None, None, None
-        inverse = inverse_N.view(*x.shape[:-1], 1)
-        weighted, wide = g.float() * weight_D.float(), x.float()
-        mean = (weighted * wide).mean(-1, keepdim=True)
-        return (inverse * (weighted - wide * inverse.square() * mean)).to(x.dtype), None, None, None
+        x_THD, g_THD = (one if one.ndim == 3 else one[:, None] for one in (x, _dense(gradients[0])))
+        return _kernels().norm_backward(g_THD, x_THD, weight_D, inverse_N).view(x.shape), None, None
 
 
 class _Rotate(torch.autograd.Function):
@@ -180,84 +169,123 @@ class _Rotate(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Any, ...]:
-        g = gradients[0] if gradients[0].stride(-1) == 1 else gradients[0].contiguous()
-        return _kernels().rotate(g, *ctx.saved_tensors, back=True), None, None
-
-
-class _Gate(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, gate_up: Tensor, gelu: bool) -> Tensor:
-        ctx.save_for_backward(gate_up)
-        ctx.gelu = gelu
-        made: Tensor = _kernels().gate_forward(gate_up, gelu=gelu)
-        return made
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Any, ...]:
-        (gate_up,) = ctx.saved_tensors
-        return _kernels().gate_backward(gradients[0], gate_up, gelu=ctx.gelu), None
+        return _kernels().rotate(_dense(gradients[0]), *ctx.saved_tensors, back=True), None, None
 
 
 class _Project(torch.autograd.Function):
-    """y = x Wᵀ + b, with the group's low-rank update. The anchor is only there so that the backward pass runs.
+    """y = x Wᵀ + b, with the group's low-rank update. The anchor is only there so that the backward pass runs."""
 
-    W may have columns to spare on the right (models.gpu.adapters), which are its B.
+    @staticmethod
+    def forward(
+        ctx: Any, x_TI: Tensor, anchor: Tensor, weight: Frozen, bias_O: Tensor | None, adapter: GroupAdapter | None
+    ) -> Tensor:
+        ctx.adapter, ctx.weight = adapter, weight
+        y_TO = forward_product(x_TI, weight, bias_O)
+        if adapter is None:
+            ctx.save_for_backward()
+            return y_TO
+        low_TR = _low_rank(x_TI, adapter)
+        ctx.save_for_backward(x_TI, low_TR)
+        return y_TO.addmm_(low_TR, adapter.b_OR.T)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Any, ...]:
+        adapter, g_TO = ctx.adapter, _dense(gradients[0])
+        dx_TI = backward_product(g_TO, ctx.weight) if ctx.needs_input_grad[0] else None
+        if adapter is not None:
+            x_TI, low_TR = ctx.saved_tensors
+            slope_TR = _add_gradients(adapter, x_TI, low_TR, g_TO)
+            if dx_TI is not None:
+                dx_TI = _add_input_gradient(adapter, dx_TI, slope_TR)
+        return dx_TI, None, None, None, None
+
+
+class _FeedForward(torch.autograd.Function):
+    """Gate, up, activation and down at once: the widest tensors of the model are written once and read once.
+
+    The low-rank updates of gate and up, and the gradient through down's A, are added by the kernels of the activation.
     """
 
     @staticmethod
     def forward(
-        ctx: Any, x_TI: Tensor, anchor: Tensor, wide_OW: Tensor, bias_O: Tensor | None, adapter: GroupAdapter | None
-    ) -> Tensor:
-        inputs = x_TI.shape[1]
-        ctx.adapter, ctx.weight_OI = adapter, wide_OW[:, :inputs]
-        if adapter is None:
-            ctx.save_for_backward()
-            return F.linear(x_TI, ctx.weight_OI, bias_O)
-        if wide_OW.shape[1] > inputs and not adapter.seeds:
-            x_TW = _with_room(x_TI, wide_OW.shape[1])
-            low_TR = x_TW[:, inputs:]
-            torch.mm(x_TI, adapter.a_RI.T, out=low_TR)
-            y_TO = F.linear(x_TW, wide_OW, bias_O)
-        else:
-            low_TR = _low_rank(x_TI, adapter)
-            y_TO = F.linear(x_TI, ctx.weight_OI, bias_O).addmm_(low_TR, adapter.b_OR.T)
-        ctx.save_for_backward(x_TI, low_TR)
-        return y_TO
+        ctx: Any, x_TD: Tensor, anchor: Tensor, gate_up: Frozen, down: Frozen, bias: Mapping[str, Tensor],
+        in_adapter: GroupAdapter | None, out_adapter: GroupAdapter | None, gelu: bool,
+    ) -> Tensor:  # fmt: skip
+        raw = forward_product(x_TD, gate_up, bias.get("gate_up_proj"))
+        low_TR = None if in_adapter is None else _low_rank(x_TD, in_adapter)
+        b_OR = None if in_adapter is None else in_adapter.b_OR
+        active_TF, small = _gate_forward(raw, low_TR, b_OR, gelu, isinstance(down, Eight))
+        y_TD = forward_product(active_TF, down, bias.get("down_proj"), small)
+        low_TS = None
+        if out_adapter is not None:
+            low_TS = _low_rank(active_TF, out_adapter)
+            y_TD.addmm_(low_TS, out_adapter.b_OR.T)
+        ctx.save_for_backward(x_TD, raw, low_TR, active_TF if out_adapter is not None else None, low_TS)
+        ctx.gate_up, ctx.down, ctx.adapters, ctx.gelu = gate_up, down, (in_adapter, out_adapter), gelu
+        return y_TD
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Any, ...]:
-        adapter: GroupAdapter | None = ctx.adapter
-        g_TO = gradients[0] if gradients[0].stride(-1) == 1 else gradients[0].contiguous()
-        dx_TI = torch.mm(g_TO, ctx.weight_OI) if ctx.needs_input_grad[0] else None
-        if adapter is None:
-            return dx_TI, None, None, None, None
-        x_TI, low_TR = ctx.saved_tensors
-        slope_TR = torch.mm(g_TO, adapter.b_OR)
-        _add_gradients(adapter, x_TI, low_TR, slope_TR, g_TO)
-        if dx_TI is not None:
-            dx_TI = _add_input_gradient(adapter, dx_TI, slope_TR)
-        return dx_TI, None, None, None, None
+        x_TD, raw, low_TR, active_TF, low_TS = ctx.saved_tensors
+        (in_adapter, out_adapter), g_TD = ctx.adapters, _dense(gradients[0])
+        d_active = backward_product(g_TD, ctx.down)
+        slope_TS, a_SF = None, None
+        if out_adapter is not None:
+            slope_TS, a_SF = _add_gradients(out_adapter, active_TF, low_TS, g_TD), out_adapter.a_RI
+            if out_adapter.seeds:
+                d_active, slope_TS, a_SF = _add_input_gradient(out_adapter, d_active, slope_TS), None, None
+        b_OR = None if in_adapter is None else in_adapter.b_OR
+        d_raw, small = _gate_backward(
+            d_active, slope_TS, a_SF, raw, low_TR, b_OR, ctx.gelu, isinstance(ctx.gate_up, Eight)
+        )
+        dx_TD = backward_product(d_raw, ctx.gate_up, small) if ctx.needs_input_grad[0] else None
+        if in_adapter is not None:
+            slope_TR = _add_gradients(in_adapter, x_TD, low_TR, d_raw)
+            if dx_TD is not None:
+                dx_TD = _add_input_gradient(in_adapter, dx_TD, slope_TR)
+        return dx_TD, *[None] * 7
 
 
-def _roomy(shape: tuple[int, int, int], room: int, like: Tensor) -> Tensor:
-    """An empty tensor (T, H, D) with `room` unused columns after each row.
-
-    It is no view of the larger memory for autograd, which would forbid `project` to write to these columns.
-    """
-    tokens, heads, width = shape
-    memory = like.new_empty(tokens * heads * (width + room)).untyped_storage()
-    strides = (heads * (width + room), width + room, 1)
-    return like.new_empty(0).set_(memory, 0, shape, strides)
+def _dense(g: Tensor) -> Tensor:
+    return g if g.stride(-1) == 1 else g.contiguous()
 
 
-def _with_room(x_TI: Tensor, width: int) -> Tensor:
-    """x with the columns behind it in memory, if `norm` left them; otherwise a copy with such columns."""
-    memory = x_TI.untyped_storage()
-    if x_TI.stride() == (width, 1) and memory.nbytes() >= len(x_TI) * width * x_TI.element_size():
-        return x_TI.new_empty(0).set_(memory, x_TI.storage_offset(), (len(x_TI), width), (width, 1))
-    wide = x_TI.new_empty(len(x_TI), width)
-    wide[:, : x_TI.shape[1]] = x_TI
-    return wide
+def _gate_forward(
+    raw: Tensor, low_TR: Tensor | None, b_OR: Tensor | None, gelu: bool, eight: bool
+) -> tuple[Tensor, tuple[Tensor, Tensor] | None]:
+    if raw.is_cuda:
+        return _kernels().gate_forward(raw, low_TR, b_OR, gelu=gelu, eight=eight)  # type: ignore[no-any-return]
+    gate_TF, up_TF = _gate_and_up(raw, low_TR, b_OR)
+    return _activation(gate_TF, gelu) * up_TF, None
+
+
+def _gate_backward(
+    g_TF: Tensor, slope_TS: Tensor | None, a_SF: Tensor | None, raw: Tensor, low_TR: Tensor | None, b_OR: Tensor | None,
+    gelu: bool, eight: bool,
+) -> tuple[Tensor, tuple[Tensor, Tensor] | None]:  # fmt: skip
+    if raw.is_cuda:
+        return _kernels().gate_backward(  # type: ignore[no-any-return]
+            g_TF, slope_TS, a_SF, raw, low_TR, b_OR, gelu=gelu, eight=eight
+        )
+    if slope_TS is not None and a_SF is not None:
+        g_TF = g_TF + slope_TS @ a_SF
+    gate_TF, up_TF = _gate_and_up(raw, low_TR, b_OR)
+    with torch.enable_grad():
+        gate_TF.requires_grad_()
+        active_TF = _activation(gate_TF, gelu)
+        (of_gate,) = torch.autograd.grad(active_TF, gate_TF, g_TF * up_TF)
+    return torch.cat([of_gate, g_TF * active_TF.detach()], dim=1), None
+
+
+def _gate_and_up(raw: Tensor, low_TR: Tensor | None, b_OR: Tensor | None) -> tuple[Tensor, Tensor]:
+    if low_TR is not None and b_OR is not None:
+        raw = raw + low_TR @ b_OR.T
+    gate_TF, up_TF = raw.chunk(2, dim=1)
+    return gate_TF.clone(), up_TF
+
+
+def _activation(gate_TF: Tensor, gelu: bool) -> Tensor:
+    return F.gelu(gate_TF, approximate="tanh") if gelu else F.silu(gate_TF)
 
 
 def _low_rank(x_TI: Tensor, adapter: GroupAdapter) -> Tensor:
@@ -271,17 +299,18 @@ def _low_rank(x_TI: Tensor, adapter: GroupAdapter) -> Tensor:
     return torch.cat(low, dim=1)
 
 
-def _add_gradients(adapter: GroupAdapter, x_TI: Tensor, low_TR: Tensor, slope_TR: Tensor, g_TO: Tensor) -> None:
-    """Adds the gradients of A and B to their sums."""
+def _add_gradients(adapter: GroupAdapter, x_TI: Tensor, low_TR: Tensor, g_TO: Tensor) -> Tensor:
+    """Adds the gradients of A and B to their sums, and returns that of x Aᵀ (T, R)."""
+    slope_TR = torch.mm(g_TO, adapter.b_OR)
     if not adapter.seeds:
-        ranks = len(adapter.gradient_a_RI)  # without the columns that only align rows
-        adapter.gradient_a_RI += _product(slope_TR[:, :ranks].T, x_TI)
+        adapter.gradient_a_RI += _product(slope_TR.T, x_TI)
     for part, seed in zip(adapter.parts, adapter.seeds, strict=False):
         x_again = _dropped(x_TI, seed, adapter.dropped)
         adapter.gradient_a_RI[part.ranks] += _product(slope_TR[:, part.ranks].T, x_again)
     slope_RO = _product(low_TR.T, g_TO)
     for part in adapter.parts:
         part.gradient_b_OR.add_(slope_RO[part.ranks, part.rows].T, alpha=adapter.scale)
+    return slope_TR
 
 
 def _add_input_gradient(adapter: GroupAdapter, dx_TI: Tensor, slope_TR: Tensor) -> Tensor:
