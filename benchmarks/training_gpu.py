@@ -201,9 +201,10 @@ def measure(engine: str, options: argparse.Namespace) -> dict[str, Any]:
     )
     config = TrainConfig(lora=lora)
     begun = time.perf_counter()
-    step, held = (
-        ours(model, config, options) if engine == "journeyman" else peer(model, config, options, "liger" in engine)
-    )
+    if engine.startswith("journeyman"):
+        step, held = ours(model, config, options, "fp8" in engine)
+    else:
+        step, held = peer(model, config, options, "liger" in engine)
     torch.cuda.synchronize()
     loaded = time.perf_counter() - begun
     batches = [rows_of(model, options.rows, n, options.length) for n in range(options.warmup + options.steps)]

@@ -14,7 +14,8 @@ if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"  # read when triton is imported
 pytest.importorskip("triton")
 
-from journeyman.models.gpu import kernels
+from journeyman.models.attention import AttentionRules, Packing, packed_attention
+from journeyman.models.gpu import attention_kernels, kernels
 from journeyman.models.gpu.frozen import _by_rows
 from journeyman.models.loss import label_loss
 from journeyman.models.norm import rms_norm
@@ -118,3 +119,28 @@ def test_drop() -> None:
     assert not torch.equal(kept, other != 0)
     assert torch.equal(kernels.drop(x, 7, 0.1), one)
     _close(kernels.drop(x, 7, 0.1, more), one + more)
+
+
+@pytest.mark.parametrize("rules", [
+    AttentionRules(), AttentionRules(scale=0.3), AttentionRules(window=20), AttentionRules(cap=2.0),
+    AttentionRules(window=30, cap=3.0),
+])  # fmt: skip
+@pytest.mark.parametrize(("lengths", "prefixes"), [
+    ([70, 5, 130, 64], [-1, -1, -1, -1]),
+    ([40, 33, 9, 70, 66, 3], [-1, -1, -1, 0, 0, 1]),
+])  # fmt: skip
+def test_attention(rules: AttentionRules, lengths: list[int], prefixes: list[int]) -> None:
+    total, heads, kv_heads, size = sum(lengths), 4, 2, 16
+    wide = _random(total, (heads + 2 * kv_heads) * size).requires_grad_()
+    q, k, v = (one.unflatten(1, (-1, size)) for one in wide.split([heads * size, kv_heads * size, kv_heads * size], 1))
+    wanted = packed_attention(q, k, v, Packing(lengths, prefixes, torch.device(DEVICE)), rules)
+    g = _random(total, heads, size, seed=3)
+    wanted.backward(g)  # type: ignore[no-untyped-call]
+    made = attention_kernels.blocks_of(lengths, prefixes)
+    blocks = attention_kernels.AttentionBlocks(*(torch.tensor(one, dtype=torch.int32, device=DEVICE) for one in made))
+    with torch.no_grad():
+        out, lse = attention_kernels.attention_forward(q, k, v, blocks, rules)
+        _close(out, wanted)
+        found = attention_kernels.attention_backward(g, q, k, v, out, lse, blocks, rules)
+    assert wide.grad is not None
+    _close(torch.cat([one.flatten(1) for one in found], dim=1), wide.grad)

@@ -68,6 +68,7 @@ class FlatAdapter:
         self._slices: dict[str, tuple[slice, tuple[int, int]]] = {}
         self._copies: list[tuple[Tensor, Tensor]] = []
         self._scaled: list[tuple[Tensor, Tensor]] = []
+        self._graph: torch.cuda.CUDAGraph | None = None
         self._taken = 0
         modules = decoder.geometry.modules
         self._layers = [
@@ -129,7 +130,18 @@ class FlatAdapter:
 
     @torch.no_grad()
     def refresh(self) -> None:
-        """Brings the copies that the operations read up to date with `values`."""
+        """Brings the copies that the operations read up to date with `values`.
+
+        There are several for each matrix; on a GPU they are launched as one graph.
+        """
+        if self.values.is_cuda and self._graph is None:
+            self._copy()
+            self._graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(self._graph):
+                self._copy()
+        self._copy() if self._graph is None else self._graph.replay()
+
+    def _copy(self) -> None:
         if self._copies:
             views, values = map(list, zip(*self._copies, strict=True))
             torch._foreach_copy_(views, values)

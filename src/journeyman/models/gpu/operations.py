@@ -8,10 +8,8 @@ operations of CpuOperations: tests compare the two there, and the kernels with t
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 import torch
@@ -32,32 +30,18 @@ def _kernels() -> Any:
     return kernels
 
 
-@cache
-def _takes_gqa() -> bool:
-    """Whether this torch wants to be told that queries have more heads than keys; earlier ones see it themselves."""
-    from torch.nn.attention.varlen import varlen_attn
-
-    return "enable_gqa" in inspect.signature(varlen_attn).parameters
-
-
 @dataclass(frozen=True)
 class Packing:
-    """The layout of a pack for flash attention: every row's queries, and the keys of its prefix and its own.
+    """The layout of a pack on a GPU.
 
     Attributes:
         position_T: the position of each token in its row.
-        starts_q, starts_k: where the queries and keys of each segment start, int32, with the end at the end.
-        longest_q, longest_k: the most queries and keys of a segment.
-        key_of: the token of each key, if segments have prefixes; None: keys are the tokens.
-        grid: the layout for what flash attention does not compute.
+        blocks: the tiles of the attention kernels; None: on a CPU.
+        grid: the layout for a CPU.
     """
 
     position_T: Tensor
-    starts_q: Tensor
-    starts_k: Tensor
-    longest_q: int
-    longest_k: int
-    key_of: Tensor | None
+    blocks: Any
     grid: GridPacking | None
 
 
@@ -69,46 +53,20 @@ class GpuOperations(CpuOperations):
         self._anchor = anchor
 
     def packing(self, lengths: Sequence[int], prefixes: Sequence[int] | None, device: torch.device) -> Any:
-        prefixes = [-1] * len(lengths) if prefixes is None else prefixes
         if device.type != "cuda":
-            grid, none = GridPacking(lengths, prefixes, device), torch.empty(0)
-            return Packing(grid.position_T, none, none, 0, 0, None, grid)
-        starts = [0]
-        for length in lengths:
-            starts.append(starts[-1] + length)
-        before = [lengths[prefix] if prefix >= 0 else 0 for prefix in prefixes]
-        keys = [own + more for own, more in zip(lengths, before, strict=True)]
-        position_T = torch.cat([torch.arange(b, b + n) for b, n in zip(before, lengths, strict=True)])
-        key_of = None
-        if any(before):
-            pieces = []
-            for number, prefix in enumerate(prefixes):
-                if prefix >= 0:
-                    pieces.append(torch.arange(starts[prefix], starts[prefix] + lengths[prefix]))
-                pieces.append(torch.arange(starts[number], starts[number + 1]))
-            key_of = torch.cat(pieces)
-        starts_k = torch.tensor([0, *keys]).cumsum(0)
-        moved = [
-            None if one is None else one.pin_memory().to(device, non_blocking=True)
-            for one in (position_T, torch.tensor(starts, dtype=torch.int32), starts_k.to(torch.int32), key_of)
-        ]
-        return Packing(moved[0], moved[1], moved[2], max(lengths), max(keys), moved[3], None)  # type: ignore[arg-type]
+            grid = GridPacking(lengths, prefixes, device)
+            return Packing(grid.position_T, None, grid)
+        from journeyman.models.gpu.attention_kernels import AttentionBlocks, blocks_of
+
+        made = blocks_of(lengths, [-1] * len(lengths) if prefixes is None else prefixes)
+        moved = [torch.tensor(one, dtype=torch.int32).pin_memory().to(device, non_blocking=True) for one in made]
+        return Packing(moved[2], AttentionBlocks(*moved), None)
 
     def attend(self, q_THE: Tensor, k_TKE: Tensor, v_TKE: Tensor, packing: Any, rules: AttentionRules) -> Tensor:
         if packing.grid is not None:
             return packed_attention(q_THE, k_TKE, v_TKE, packing.grid, rules)
-        from torch.nn.attention.varlen import varlen_attn
-
-        if packing.key_of is not None:
-            k_TKE, v_TKE = k_TKE[packing.key_of], v_TKE[packing.key_of]
-        window = -1 if rules.window is None or rules.window >= packing.longest_k else rules.window - 1
-        more: dict[str, Any] = {"enable_gqa": True} if _takes_gqa() else {}
-        out = varlen_attn(
-            q_THE, k_TKE, v_TKE, packing.starts_q, packing.starts_k, packing.longest_q, packing.longest_k,
-            window_size=(window, 0), scale=rules.scale, **more,
-        )  # fmt: skip
-        assert isinstance(out, Tensor)
-        return out
+        made: Tensor = _Attention.apply(q_THE, k_TKE, v_TKE, packing.blocks, rules)  # type: ignore[no-untyped-call]
+        return made
 
     def norm(self, x: Tensor, weight_D: Tensor, eps: float) -> Tensor:
         if not x.is_cuda:
@@ -170,6 +128,25 @@ class _Rotate(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Any, ...]:
         return _kernels().rotate(_dense(gradients[0]), *ctx.saved_tensors, back=True), None, None
+
+
+class _Attention(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, blocks: Any, rules: AttentionRules) -> Tensor:
+        from journeyman.models.gpu.attention_kernels import attention_forward
+
+        out, lse = attention_forward(q, k, v, blocks, rules)
+        ctx.save_for_backward(q, k, v, out, lse)
+        ctx.blocks, ctx.rules = blocks, rules
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Any, ...]:
+        from journeyman.models.gpu.attention_kernels import attention_backward
+
+        q, k, v, out, lse = ctx.saved_tensors
+        found = attention_backward(_dense(gradients[0]), q, k, v, out, lse, ctx.blocks, ctx.rules)
+        return *found, None, None
 
 
 class _Project(torch.autograd.Function):
