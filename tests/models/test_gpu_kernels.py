@@ -45,6 +45,19 @@ def test_norm(shape: tuple[int, int, int]) -> None:
     _close(kernels.norm_backward(g, x.detach(), weight, inverse), x.grad)
 
 
+def test_add_norm() -> None:
+    x, added, weight = _random(5, 40).requires_grad_(), _random(5, 40, seed=1), 1 + _random(40, seed=2)
+    g_total, g_out = _random(5, 40, seed=3), _random(5, 40, seed=4)
+    wanted = REFERENCE.add_norm(x, added, weight, 1e-5)
+    torch.autograd.backward(wanted, [g_total, g_out])
+    total, out, inverse = kernels.add_norm_forward(x.detach(), added, weight, 1e-5)
+    _close(total, wanted[0].detach())
+    _close(out, wanted[1].detach())
+    found = kernels.norm_backward(g_out[:, None], total[:, None], weight, inverse, g_total)
+    assert x.grad is not None
+    _close(found[:, 0], x.grad)
+
+
 @pytest.mark.parametrize("rotated", [8, 4])
 def test_rotate(rotated: int) -> None:
     wide = _random(5, 3 * 8 + 7)

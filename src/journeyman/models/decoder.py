@@ -148,8 +148,12 @@ class Decoder:
         added_TD = self._norm(
             self.operations.project(mixed_TQ, ("o_proj",), layer, adapters)[0], layer.attention_post_norm
         )
-        x_TD = x_TD + _scaled(added_TD, g.residual_scale)
-        added_TD = self._feed_forward(self._norm(x_TD, layer.ffn_norm), layer, adapters)
+        added_TD = _scaled(added_TD, g.residual_scale)
+        if layer.ffn_norm is None:
+            x_TD = into_TD = x_TD + added_TD
+        else:
+            x_TD, into_TD = self.operations.add_norm(x_TD, added_TD, layer.ffn_norm, g.rms_eps)
+        added_TD = self._feed_forward(into_TD, layer, adapters)
         return x_TD + _scaled(self._norm(added_TD, layer.ffn_post_norm), g.residual_scale)
 
     def final_norm(self, x_TD: Tensor) -> Tensor:

@@ -34,6 +34,9 @@ class Operations(Protocol):
     def norm(self, x: Tensor, weight_D: Tensor, eps: float) -> Tensor:
         """Root mean square normalization of the last axis."""
 
+    def add_norm(self, x_TD: Tensor, added_TD: Tensor, weight_D: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+        """x + added, and that sum normalized."""
+
     def rotate(self, x_THE: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
         """Rotary position embedding in the half-split layout (Su et al., 2021, arXiv 2104.09864).
 
@@ -63,6 +66,10 @@ class CpuOperations:
 
     def norm(self, x: Tensor, weight_D: Tensor, eps: float) -> Tensor:
         return rms_norm(x, weight_D, eps)
+
+    def add_norm(self, x_TD: Tensor, added_TD: Tensor, weight_D: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+        total_TD = x_TD + added_TD
+        return total_TD, self.norm(total_TD, weight_D, eps)
 
     def rotate(self, x_THE: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
         size = cos.shape[-1]

@@ -16,12 +16,18 @@ from torch import Tensor
 
 
 @triton.jit
-def _norm_forward(x, weight, out, inverse_N, heads, width, x_t, x_h, out_t, out_h, eps, BLOCK: tl.constexpr):
+def _norm_forward(x, added, weight, total, out, inverse_N, heads, width, x_t, x_h, out_t, out_h, eps,
+                  ADD: tl.constexpr, BLOCK: tl.constexpr):  # fmt: skip
     row = tl.program_id(0)
     token, head = (row // heads).to(tl.int64), row % heads
     at = tl.arange(0, BLOCK)
     real = at < width
-    values = tl.load(x + token * x_t + head * x_h + at, mask=real, other=0.0).to(tl.float32)
+    values = tl.load(x + token * x_t + head * x_h + at, mask=real, other=0.0)
+    if ADD:
+        place = row.to(tl.int64) * width + at
+        values = (values.to(tl.float32) + tl.load(added + place, mask=real, other=0.0)).to(total.dtype.element_ty)
+        tl.store(total + place, values, mask=real)
+    values = values.to(tl.float32)
     inverse = tl.rsqrt(tl.sum(values * values, 0) / width + eps)
     tl.store(inverse_N + row, inverse)
     scaled = values * inverse * tl.load(weight + at, mask=real, other=0.0).to(tl.float32)
@@ -29,7 +35,8 @@ def _norm_forward(x, weight, out, inverse_N, heads, width, x_t, x_h, out_t, out_
 
 
 @triton.jit
-def _norm_backward(g, x, weight, inverse_N, dx, heads, width, g_t, g_h, x_t, x_h, BLOCK: tl.constexpr):
+def _norm_backward(g, g_total, x, weight, inverse_N, dx, heads, width, g_t, g_h, x_t, x_h, ADD: tl.constexpr,
+                   BLOCK: tl.constexpr):  # fmt: skip
     row = tl.program_id(0)
     token, head = (row // heads).to(tl.int64), row % heads
     at = tl.arange(0, BLOCK)
@@ -40,6 +47,8 @@ def _norm_backward(g, x, weight, inverse_N, dx, heads, width, g_t, g_h, x_t, x_h
     inverse = tl.load(inverse_N + row)
     mean = tl.sum(weighted * values, 0) / width
     slope = inverse * (weighted - values * inverse * inverse * mean)
+    if ADD:
+        slope += tl.load(g_total + row.to(tl.int64) * width + at, mask=real, other=0.0).to(tl.float32)
     tl.store(dx + row.to(tl.int64) * width + at, slope.to(dx.dtype.element_ty), mask=real)
 
 
@@ -48,19 +57,34 @@ def norm_forward(x_THD: Tensor, weight_D: Tensor, out_THD: Tensor, eps: float) -
     tokens, heads, width = x_THD.shape
     inverse_N = torch.empty(tokens * heads, device=x_THD.device, dtype=torch.float32)
     _norm_forward[(tokens * heads,)](
-        x_THD, weight_D, out_THD, inverse_N, heads, width, *x_THD.stride()[:2], *out_THD.stride()[:2], eps,
-        **_row(width),
+        x_THD, x_THD, weight_D, out_THD, out_THD, inverse_N, heads, width, *x_THD.stride()[:2], *out_THD.stride()[:2],
+        eps, ADD=False, **_row(width),
     )  # fmt: skip
     return inverse_N
 
 
-def norm_backward(g_THD: Tensor, x_THD: Tensor, weight_D: Tensor, inverse_N: Tensor) -> Tensor:
-    """The gradient of the input (T, H, D), contiguous."""
+def add_norm_forward(x_TD: Tensor, added_TD: Tensor, weight_D: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor]:
+    """x + added, both contiguous; the sum normalized; and 1 / root mean square of each row (T), float32."""
+    tokens, width = x_TD.shape
+    total_TD, out_TD = torch.empty_like(x_TD), torch.empty_like(x_TD)
+    inverse_T = torch.empty(tokens, device=x_TD.device, dtype=torch.float32)
+    _norm_forward[(tokens,)](
+        x_TD, added_TD, weight_D, total_TD, out_TD, inverse_T, 1, width, width, 0, width, 0, eps, ADD=True,
+        **_row(width),
+    )  # fmt: skip
+    return total_TD, out_TD, inverse_T
+
+
+def norm_backward(
+    g_THD: Tensor, x_THD: Tensor, weight_D: Tensor, inverse_N: Tensor, g_total: Tensor | None = None
+) -> Tensor:
+    """The gradient of the input (T, H, D), contiguous, plus `g_total` of the same shape, contiguous."""
     tokens, heads, width = x_THD.shape
     dx_THD = torch.empty(tokens, heads, width, device=x_THD.device, dtype=x_THD.dtype)
     _norm_backward[(tokens * heads,)](
-        g_THD, x_THD, weight_D, inverse_N, dx_THD, heads, width, *g_THD.stride()[:2], *x_THD.stride()[:2], **_row(width)
-    )
+        g_THD, dx_THD if g_total is None else g_total, x_THD, weight_D, inverse_N, dx_THD, heads, width,
+        *g_THD.stride()[:2], *x_THD.stride()[:2], ADD=g_total is not None, **_row(width),
+    )  # fmt: skip
     return dx_THD
 
 
@@ -188,7 +212,7 @@ def _in_eight_bits(x_TD: Tensor, largest_T: Tensor) -> Eight:
     return quantized, (largest_T.clamp(min=1e-12) / 448.0)[:, None]
 
 
-_GATE = {"ROWS": 16, "BLOCK": 256, "num_warps": 4}
+_GATE = {"ROWS": 32, "BLOCK": 128, "num_warps": 4}
 
 
 def _grid(width: int, tokens: int) -> tuple[int, int]:

@@ -74,6 +74,12 @@ class GpuOperations(CpuOperations):
         made: Tensor = _Norm.apply(x, weight_D, eps)  # type: ignore[no-untyped-call]
         return made
 
+    def add_norm(self, x_TD: Tensor, added_TD: Tensor, weight_D: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+        if not x_TD.is_cuda:
+            return super().add_norm(x_TD, added_TD, weight_D, eps)
+        made: tuple[Tensor, Tensor] = _AddNorm.apply(x_TD, added_TD, weight_D, eps)  # type: ignore[no-untyped-call]
+        return made
+
     def rotate(self, x_THE: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
         if not x_THE.is_cuda:
             return super().rotate(x_THE, cos, sin)
@@ -116,6 +122,21 @@ class _Norm(torch.autograd.Function):
         x, weight_D, inverse_N = ctx.saved_tensors
         x_THD, g_THD = (one if one.ndim == 3 else one[:, None] for one in (x, _dense(gradients[0])))
         return _kernels().norm_backward(g_THD, x_THD, weight_D, inverse_N).view(x.shape), None, None
+
+
+class _AddNorm(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x_TD: Tensor, added_TD: Tensor, weight_D: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+        total, out, inverse = _kernels().add_norm_forward(x_TD.contiguous(), added_TD.contiguous(), weight_D, eps)
+        ctx.save_for_backward(total, weight_D, inverse)
+        return total, out
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Any, ...]:
+        total, weight_D, inverse = ctx.saved_tensors
+        of_total, of_out = (one.contiguous() for one in gradients)
+        dx = _kernels().norm_backward(of_out[:, None], total[:, None], weight_D, inverse, of_total).view(total.shape)
+        return dx, dx, None, None
 
 
 class _Rotate(torch.autograd.Function):
