@@ -212,11 +212,13 @@ def _in_eight_bits(x_TD: Tensor, largest_T: Tensor) -> Eight:
     return quantized, (largest_T.clamp(min=1e-12) / 448.0)[:, None]
 
 
-_GATE = {"ROWS": 32, "BLOCK": 128, "num_warps": 4}
+_FORWARD = {"ROWS": 64, "BLOCK": 64, "num_warps": 4}
+_BACKWARD = {"ROWS": 32, "BLOCK": 64, "num_warps": 4}
+"""Fastest of those tried on an H200, at 18,944 columns."""
 
 
-def _grid(width: int, tokens: int) -> tuple[int, int]:
-    return triton.cdiv(width, _GATE["BLOCK"]), triton.cdiv(tokens, _GATE["ROWS"])
+def _grid(width: int, tokens: int, tile: dict[str, int]) -> tuple[int, int]:
+    return triton.cdiv(width, tile["BLOCK"]), triton.cdiv(tokens, tile["ROWS"])
 
 
 def _thin(thin: Tensor | None) -> tuple[int, int]:
@@ -233,10 +235,10 @@ def gate_forward(
     out_TF = torch.empty(tokens, width, device=raw.device, dtype=raw.dtype)
     largest_T = torch.zeros(tokens if eight else 1, device=raw.device)
     ranks, tile = _thin(low_TR)
-    _gate_forward[_grid(width, tokens)](
+    _gate_forward[_grid(width, tokens, _FORWARD)](
         raw, raw if low_TR is None else low_TR, raw if b_OR is None else b_OR, out_TF,
         largest_T, tokens, GELU=gelu, ADAPTED=low_TR is not None, EIGHT=eight, WIDTH=width, R=ranks,
-        RANKS=tile, **_GATE,
+        RANKS=tile, **_FORWARD,
     )  # fmt: skip
     return out_TF, _in_eight_bits(out_TF, largest_T) if eight else None
 
@@ -250,11 +252,11 @@ def gate_backward(
     out = torch.empty(tokens, 2 * width, device=raw.device, dtype=raw.dtype)
     largest_T = torch.zeros(tokens if eight else 1, device=raw.device)
     (ranks, tile), (slopes, slope_tile) = _thin(low_TR), _thin(slope_TS)
-    _gate_backward[_grid(width, tokens)](
+    _gate_backward[_grid(width, tokens, _BACKWARD)](
         g_TF, raw if slope_TS is None else slope_TS, raw if a_SF is None else a_SF, raw,
         raw if low_TR is None else low_TR, raw if b_OR is None else b_OR, out, largest_T, tokens,
         GELU=gelu, ADAPTED=low_TR is not None, DOWN=slope_TS is not None, EIGHT=eight, WIDTH=width, R=ranks, RANKS=tile,
-        S=slopes, SLOPES=slope_tile, **_GATE,
+        S=slopes, SLOPES=slope_tile, **_BACKWARD,
     )  # fmt: skip
     return out, _in_eight_bits(out, largest_T) if eight else None
 
