@@ -10,7 +10,8 @@ os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 os.environ.setdefault("KMP_BLOCKTIME", "0")
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ import pytest
 from gguf import GGMLQuantizationType
 from tokenizers.pre_tokenizers import ByteLevel
 
+from hub_server import HubServer, hub_server
 from journeyman.models.gguf_file import GgufFile
 from journeyman.models.opening import find_base
 from journeyman.protocols import SilentReporter
@@ -111,7 +113,8 @@ def write_tiny_gguf(
         block = f"blk.{layer}."
         writer.add_tensor(block + "attn_norm.weight", ones(hidden))
         writer.add_tensor(block + "ffn_norm.weight", ones(hidden))
-        for name, rows in (("attn_q", heads * size), ("attn_k", kv_heads * size), ("attn_v", kv_heads * size)):
+        parts = {"attn_q": heads * size, "attn_k": kv_heads * size, "attn_v": kv_heads * size}
+        for name, rows in ({"attn_qkv": sum(parts.values())} if architecture == "phi3" else parts).items():
             matrix(f"{block}{name}.weight", rows, hidden)
             if architecture == "qwen2":
                 writer.add_tensor(f"{block}{name}.bias", 0.1 * ones(rows))
@@ -119,8 +122,9 @@ def write_tiny_gguf(
             writer.add_tensor(block + "attn_q_norm.weight", ones(size))
             writer.add_tensor(block + "attn_k_norm.weight", ones(size))
         matrix(block + "attn_output.weight", hidden, heads * size)
-        matrix(block + "ffn_gate.weight", ffn, hidden)
-        matrix(block + "ffn_up.weight", ffn, hidden)
+        if architecture != "phi3":
+            matrix(block + "ffn_gate.weight", ffn, hidden)
+        matrix(block + "ffn_up.weight", 2 * ffn if architecture == "phi3" else ffn, hidden)
         matrix(block + "ffn_down.weight", hidden, ffn)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
@@ -132,6 +136,30 @@ def write_tiny_gguf(
 @pytest.fixture(scope="session")
 def tiny_gguf(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_tiny_gguf(tmp_path_factory.mktemp("tiny") / "tiny.gguf")
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[HubServer]:
+    """A running model hub that the environment names, an empty home folder, no token, and short waits."""
+    from huggingface_hub import close_session, constants
+
+    from journeyman.models import hub_client
+
+    unset = ("HF_HOME", "HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "LLAMA_CACHE", "XDG_CACHE_HOME", "HF_TOKEN")
+    for name in (*unset, "HUGGING_FACE_HUB_TOKEN", "HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"):
+        monkeypatch.delenv(name, raising=False)
+    home = tmp_path / "home"
+    home.mkdir()
+    monkeypatch.setenv("HOME", str(home))
+    for name, value in (("HF_TOKEN_PATH", str(home / "token")), ("HF_HUB_OFFLINE", False)):
+        monkeypatch.setattr(constants, name, value)
+    for name in ("HF_HUB_ETAG_TIMEOUT", "HF_HUB_DOWNLOAD_TIMEOUT"):
+        monkeypatch.setattr(constants, name, 5)
+    monkeypatch.setattr(hub_client, "RETRY", replace(hub_client.RETRY, first_wait_s=0.01))
+    with hub_server() as running:
+        monkeypatch.setenv("HF_ENDPOINT", running.endpoint)
+        yield running
+    close_session()
 
 
 def example_of(messages: list[Message], answer: str, **changes: Any) -> Example:

@@ -53,9 +53,9 @@ class BaseConfig(Section):
 
     model: str = Field(
         EMBEDDED,
-        description="a .gguf file (of a split model, the first one), a folder with one, ollama:NAME:TAG, a model that "
-        "another program has downloaded as PUBLISHER/REPO:TAG, or 'embedded' for SmolLM2-135M-Instruct Q4_1; see "
-        "docs/bases.md",
+        description="a .gguf file (of a split model, the first one), a folder with one, ollama:NAME:TAG, a model on "
+        "Hugging Face's hub as PUBLISHER/REPO[@REVISION][:QUANTIZATION], which is downloaded unless a program has done "
+        "so, or 'embedded' for SmolLM2-135M-Instruct Q4_1; see docs/bases.md",
     )
 
 

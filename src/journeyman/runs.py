@@ -28,6 +28,7 @@ from journeyman.model_files import find_by_hash
 
 if TYPE_CHECKING:
     from journeyman.models.base import Base
+    from journeyman.protocols import Reporter
     from journeyman.rendering.renderer import Renderer
     from journeyman.sources.files import Source
 
@@ -114,9 +115,24 @@ class Run:
         _ = base.geometry  # refuses a base that cannot be trained before any work is done
         return base
 
+    def fetch_base(self, reporter: Reporter) -> None:
+        """Downloads the base if base.model names one of a hub that is not on this machine.
+
+        Raises:
+            InputError, DiskError, Interrupted: as models.hub.find_model.
+        """
+        from journeyman.models.names import NotDownloaded
+        from journeyman.models.opening import find_base
+
+        try:
+            self._base_path()
+        except NotDownloaded:
+            find_base(self.config.base.model, self.root, reporter)
+
     def _base_path(self) -> Path:
         """The file that base.model names; if the run was moved, a nearby file with that name and the recorded hash."""
         from journeyman.models.finding import settled
+        from journeyman.models.names import may_be
         from journeyman.models.opening import find_base
 
         try:
@@ -127,11 +143,12 @@ class Run:
             recorded = read_result(self.root, "curate")[0].inputs.get("base", "")
             names = [self.config.base.model]
             if (self.folder("plan") / MANIFEST).is_file():  # the file's own name, if the config names a model
-                names.append(self.result("plan", PlanManifest).base_path)
+                path = self.result("plan", PlanManifest).base_path
+                names += [path] if may_be(Path(path), self.config.base.model) else []
             found = find_by_hash(recorded, [path for name in names for path in beside(self.root, Path(name))])
             if found is None:
                 remedy = f"{missing.remedy}, or give its current path: --set base.model=PATH"
-                raise InputError(missing.what, remedy) from missing
+                raise type(missing)(missing.what, remedy) from missing
             return settled(found)
 
     @property

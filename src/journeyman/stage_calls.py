@@ -61,7 +61,8 @@ def run_train(run: Run, out: Path, fingerprint: str, reporter: Reporter) -> Base
 
     rows, held_out = run.file("curate", "train.jsonl"), run.file("curate", "val.jsonl")
     plan = run.result("plan", PlanManifest)
-    return train(rows, held_out, plan, run.config.train, run.base, fingerprint, out, reporter)
+    factors = run.base.geometry.factors(run.config.evaluate.context)
+    return train(rows, held_out, plan, run.config.train, run.base, factors, fingerprint, out, reporter)
 
 
 def run_evaluate(run: Run, out: Path, fingerprint: str, reporter: Reporter) -> BaseModel:

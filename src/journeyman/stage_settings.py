@@ -45,11 +45,13 @@ def of_plan(run: Run) -> Settings:
         **_role_settings(run, "checks", "weights", "pass_at"),
         **_own_checks(run),
         **_files_that_may_ship(run),
+        **_rotary_factors(run),
     }
 
 
 def of_train(run: Run) -> Settings:
-    return {"base": run.base_sha256, **_flat("train", run.config.train.model_dump(exclude=_SAFE_TO_CHANGE))}
+    trained = _flat("train", run.config.train.model_dump(exclude=_SAFE_TO_CHANGE))
+    return {"base": run.base_sha256, **trained, **_rotary_factors(run)}
 
 
 def of_evaluate(run: Run) -> Settings:
@@ -88,6 +90,12 @@ def _role_settings(run: Run, *names: str) -> Settings:
 
 def _files_that_may_ship(run: Run) -> Settings:
     return {f"quantization {path.name}": hash_of_model(path) for path in run.bases[1:]}
+
+
+def _rotary_factors(run: Run) -> Settings:
+    """Of a base with two sets: training uses those with which the engine serves evaluate.context."""
+    factors = run.base.geometry.factors(run.config.evaluate.context)
+    return {} if factors is None else {"rotary factors for evaluate.context": factors}
 
 
 def _checks_of_data(run: Run) -> Settings:

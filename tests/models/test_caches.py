@@ -1,7 +1,11 @@
-"""Models in other programs' caches: found by the publisher's name, never downloaded, and never a wrong one."""
+"""Models in other programs' caches: found by the publisher's name, never downloaded, and never a wrong one.
+
+test_hub.py downloads what no cache has.
+"""
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +15,7 @@ import pytest
 from journeyman.artifacts import hash_of_file
 from journeyman.errors import InputError
 from journeyman.model_files import hash_of_model
-from journeyman.models.caches import ModelName, name_of
+from journeyman.models.names import ModelName, NotDownloaded, may_be, name_of
 from journeyman.models.opening import base_at_hand, find_base, open_base
 from split_model import write_split
 from test_pipeline import call
@@ -21,7 +25,8 @@ REPO = "Qwen/Qwen2.5-Coder-7B-GGUF"
 
 @pytest.fixture
 def home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """An empty home folder."""
+    """An empty home folder, and no network."""
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     for name in ("HF_HOME", "HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "LLAMA_CACHE", "XDG_CACHE_HOME"):
         monkeypatch.delenv(name, raising=False)
     (tmp_path / "home").mkdir()
@@ -54,6 +59,19 @@ def _in_hub(hub: Path, file: str, content: Path, commit: str = "c1", repo: str =
         (f"{REPO}:Q4_K_M", ModelName("Qwen", "Qwen2.5-Coder-7B-GGUF", "Q4_K_M", "")),
         (f"{REPO}/q4/m.gguf", ModelName("Qwen", "Qwen2.5-Coder-7B-GGUF", "", "q4/m.gguf")),
         ("m.gguf", ModelName("", "", "", "m.gguf")),
+        (f"{REPO}@v1.2", ModelName("Qwen", "Qwen2.5-Coder-7B-GGUF", "", "", "v1.2")),
+        (f"{REPO}@v1.2:Q4_K_M", ModelName("Qwen", "Qwen2.5-Coder-7B-GGUF", "Q4_K_M", "", "v1.2")),
+        (f"{REPO}@{'0a' * 20}/q4/m.gguf", ModelName("Qwen", "Qwen2.5-Coder-7B-GGUF", "", "q4/m.gguf", "0a" * 20)),
+        (f"{REPO}:Q4_K_M@v1", None),
+        (f"{REPO}@", None),
+        (f"{REPO}@v1@v2", None),
+        (f"{REPO}@../v1", None),
+        (f"{REPO}@refs/pr/1", None),
+        (f"{REPO}/m.gguf@v1", None),
+        (f"{REPO}/m.gguf:Q4_K_M", None),
+        (f"{REPO}:Q4_K_M:Q8_0", None),
+        ("Qwen@v1/m", None),
+        ("m.gguf@v1", None),
         ("models/m.gguf", None),
         ("/models/m.gguf", None),
         ("~/m.gguf", None),
@@ -104,7 +122,7 @@ def test_hugging_face(
     assert open_base(path).sha256 == hash_of_file(tiny_gguf) and path.name == "m-Q4_K_M.gguf"
     with pytest.raises(InputError, match=r"2 models in .*'s cache: .*m-Q4_K_M\.gguf \(.* GB\), .*m-Q8_0\.gguf"):
         find_base(REPO, tmp_path)
-    with pytest.raises(InputError, match=r"only m-Q4_K_M\.gguf.*hf download Qwen.* --include '\*Q5_K_M\*\.gguf'"):
+    with pytest.raises(NotDownloaded, match=r"only m-Q4_K_M\.gguf.*hf download Qwen.* --include '\*Q5_K_M\*\.gguf'"):
         find_base(f"{REPO}:Q5_K_M", tmp_path)
 
 
@@ -134,14 +152,57 @@ def test_a_split_model_in_hugging_faces_cache_keeps_its_names(home: Path, tiny_g
         find_base(f"{REPO}:q4_k_m", tmp_path)
 
 
-def test_original_weights_are_refused_with_the_command_that_converts_them(home: Path, tmp_path: Path) -> None:
-    snapshot = home / ".cache/huggingface/hub/models--Qwen--Qwen2.5-0.5B/snapshots/c1"
+def _whole(snapshot: Path) -> Path:
+    """The files of a Hugging Face model with two shards, empty but for the index."""
     snapshot.mkdir(parents=True)
-    (snapshot / "model.safetensors").touch()
-    for name in ("Qwen/Qwen2.5-0.5B", "Qwen/Qwen2.5-0.5B:Q4_K_M", str(snapshot)):
-        with pytest.raises(InputError, match=r"safetensors and no \.gguf") as raised:
-            find_base(name, tmp_path)
-        assert f"convert_hf_to_gguf.py {snapshot} --outfile base.gguf" in raised.value.remedy
+    shards = ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"]
+    for name in ("config.json", "tokenizer.json", *shards):
+        (snapshot / name).touch()
+    index = {"metadata": {}, "weight_map": {"a": shards[0], "b": shards[1], "c": shards[1]}}
+    (snapshot / "model.safetensors.index.json").write_text(json.dumps(index))
+    return snapshot
+
+
+def test_original_weights_are_found_if_they_are_complete(home: Path, tiny_gguf: Path, tmp_path: Path) -> None:
+    hub = home / ".cache/huggingface/hub"
+    folder = _whole(hub / "models--Qwen--Qwen2.5-0.5B/snapshots" / "c1")
+    name = "Qwen/Qwen2.5-0.5B"
+    assert find_base(name, tmp_path) == folder == base_at_hand(name, tmp_path)
+    _in_hub(hub, "m-Q4_K_M.gguf", tiny_gguf, repo=name)
+    assert find_base(name, tmp_path) == folder, "the weights, as on the hub, if no quantization is named"
+    assert find_base(f"{name}:Q4_K_M", tmp_path) == folder / "m-Q4_K_M.gguf"
+    with pytest.raises(NotDownloaded):
+        find_base(f"{name}@c2", tmp_path)
+
+
+@pytest.mark.parametrize(
+    "missing", ["config.json", "tokenizer.json", "model-00002-of-00002.safetensors", "model.safetensors.index.json"]
+)
+def test_incomplete_original_weights_are_not_taken(missing: str, home: Path, tmp_path: Path) -> None:
+    folder = _whole(home / ".cache/huggingface/hub/models--Qwen--Qwen2.5-0.5B/snapshots/c1")
+    (folder / missing).unlink()
+    with pytest.raises(NotDownloaded, match=r"journeyman run downloads it; or run: hf download Qwen/Qwen2\.5-0\.5B"):
+        find_base("Qwen/Qwen2.5-0.5B", tmp_path)
+
+
+def test_several_commits_without_a_current_one_are_listed(home: Path, tmp_path: Path) -> None:
+    repo = home / ".cache/huggingface/hub/models--Qwen--Qwen2.5-0.5B"
+    one, two = (_whole(repo / "snapshots" / (letter * 40)) for letter in "ab")
+    with pytest.raises(InputError, match=f"2 commits in Hugging Face's cache: {one.name}, {two.name}") as raised:
+        find_base("Qwen/Qwen2.5-0.5B", tmp_path)
+    assert raised.value.remedy == f"Name one: Qwen/Qwen2.5-0.5B@{one.name}"
+    assert find_base(f"Qwen/Qwen2.5-0.5B@{two.name}", tmp_path) == two
+    (repo / "refs").mkdir()
+    (repo / "refs" / "v1").write_text(one.name)
+    assert find_base("Qwen/Qwen2.5-0.5B@v1", tmp_path) == one
+
+
+def test_a_folder_of_original_weights_is_refused_with_the_command_that_converts_it(tmp_path: Path) -> None:
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "model.safetensors").touch()
+    with pytest.raises(InputError, match=r"safetensors and no \.gguf") as raised:
+        find_base("model", tmp_path)
+    assert f"convert_hf_to_gguf.py {tmp_path / 'model'} --outfile base.gguf" in raised.value.remedy
 
 
 @pytest.mark.parametrize("variable", ["", "LLAMA_CACHE", "XDG_CACHE_HOME"])
@@ -157,6 +218,8 @@ def test_llama_cpp(variable: str, home: Path, tiny_gguf: Path, tmp_path: Path, m
     (place / f"manifest={REPO.replace('/', '=')}=latest.json").touch()
     for name in (REPO, f"{REPO}:Q4_K_M", f"{REPO}/m-Q4_K_M.gguf", flat):
         assert find_base(name, tmp_path) == path
+    with pytest.raises(NotDownloaded):
+        find_base(f"{REPO}@v1", tmp_path)
     with pytest.raises(InputError, match=r"no such model in .*llama\.cpp\)"):
         find_base("m-Q4_K_M.gguf", tmp_path)
 
@@ -182,18 +245,63 @@ def test_a_file_in_the_run_folder_comes_first(home: Path, tiny_gguf: Path, tmp_p
 def test_what_is_nowhere_names_every_place_and_the_command(home: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError) as raised:
         find_base(f"{REPO}:Q4_K_M", tmp_path)
-    for place in (".cache/huggingface/hub", ".cache/llama.cpp", ".lmstudio/models", ".cache/lm-studio/models"):
+    places = (".cache/journeyman/hub", ".cache/huggingface/hub", ".cache/llama.cpp")
+    for place in (*places, ".lmstudio/models", ".cache/lm-studio/models"):
         assert str(home / place) in raised.value.what
-    assert raised.value.remedy == f"Download it: hf download {REPO} --include '*Q4_K_M*.gguf'"
+    assert raised.value.remedy == f"journeyman run downloads it; or run: hf download {REPO} --include '*Q4_K_M*.gguf'"
     assert base_at_hand(f"{REPO}:Q4_K_M", tmp_path) is None
-    with pytest.raises(InputError, match=r"Name a repo with GGUF files.*hf download Qwen/Qwen3 --include"):
-        find_base("Qwen/Qwen3", tmp_path)
-    with pytest.raises(InputError, match=f"hf download {REPO} m.gguf"):
+    with pytest.raises(NotDownloaded, match=r"hf download Qwen/Qwen3 --revision v1$"):
+        find_base("Qwen/Qwen3@v1", tmp_path)
+    with pytest.raises(NotDownloaded, match=f"hf download {REPO} m.gguf"):
         find_base(f"{REPO}/m.gguf", tmp_path)
     with pytest.raises(InputError, match=r"no file .*/n\.gguf, and no such model in .*'embedded'"):
         find_base("n.gguf", tmp_path)
     with pytest.raises(InputError, match=r"no file /nowhere/n\.gguf\. Set"):
         find_base("/nowhere/n.gguf", tmp_path)
+
+
+_HUB = "/c/models--Qwen--Qwen2.5-Coder-7B-GGUF/snapshots/c1/q4/m-Q4_K_M.gguf"
+
+
+@pytest.mark.parametrize(
+    ("path", "model", "expected"),
+    [
+        ("/old/m.gguf", "m.gguf", True),
+        ("/old/m.gguf", "/new/m.gguf", True),
+        ("/old/m.gguf", "n.gguf", False),
+        ("/old/models/m.gguf", "../models", True),
+        ("/old/models/m.gguf", "other", False),
+        (_HUB, REPO, True),
+        (_HUB, f"{REPO}:Q4_K_M", True),
+        (_HUB, f"{REPO}/q4/m-Q4_K_M.gguf", True),
+        (_HUB, "m-Q4_K_M.gguf", True),
+        (_HUB, f"{REPO}:Q8_0", False),
+        (_HUB, f"{REPO}/m-Q4_K_M.gguf", False),
+        (_HUB, f"{REPO}-2:Q4_K_M", False),
+        (_HUB, "Qwen/Qwen2.5-Coder-7B", False),
+        (_HUB, f"{REPO}@{'a' * 40}:Q4_K_M", False),
+        (_HUB.replace("c1", "a" * 40), f"{REPO}@{'a' * 40}:Q4_K_M", True),
+        (f"/lm/{REPO}/m-Q4_K_M.gguf", f"{REPO}:Q4_K_M", True),
+        (f"/lm/{REPO}/m-Q4_K_M.gguf", f"{REPO}@v1:Q4_K_M", False),
+        (f"/ll/{REPO.replace('/', '_')}_q4_m-Q4_K_M.gguf", f"{REPO}/q4/m-Q4_K_M.gguf", True),
+        (f"/ll/{REPO.replace('/', '_')}_m-Q4_K_M.gguf", f"{REPO}:Q4_K_M", True),
+        ("/ollama/blobs/sha256-1", "ollama:qwen", False),
+    ],
+)
+def test_which_names_a_recorded_file_may_have(path: str, model: str, expected: bool) -> None:
+    assert may_be(Path(path), model) == expected
+
+
+def test_a_missing_base_is_not_replaced_by_the_one_before(
+    make_run: Callable[..., Path], home: Path, tiny_gguf: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _in_hub(home / ".cache/huggingface/hub", "m-Q4_K_M.gguf", tiny_gguf)
+    run = make_run()
+    assert call("run", "--dir", run, "--set", f"base.model={REPO}:Q4_K_M", "--until", "plan") == 0
+    for other in (f"{REPO}:Q8_0", "Qwen/Qwen2.5-Coder-7B-Instruct", "m.gguf", "../n.gguf", "ollama:qwen"):
+        capsys.readouterr()
+        assert call("plan", "--dir", run, "--set", f"base.model={other}") == 1, other
+        assert "unchanged" not in capsys.readouterr().err
 
 
 def test_a_run_outlives_the_cache(
@@ -206,7 +314,8 @@ def test_a_run_outlives_the_cache(
     shutil.rmtree(home / ".cache/huggingface")
     capsys.readouterr()
     assert call("plan", "--dir", run, "--set", base) == 1
-    assert f"hf download {REPO}" in (said := capsys.readouterr().err) and "--set base.model=PATH" in said
+    assert "HF_HUB_OFFLINE forbids downloading it" in (said := capsys.readouterr().err)
+    assert "set base.model to its path" in said
     shutil.copy(tiny_gguf, run / "m-Q4_K_M.gguf")
     assert call("plan", "--dir", run, "--set", base) == 0
     assert "unchanged" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""Finds models that other programs have downloaded: in the caches of Hugging Face, llama.cpp and LM Studio.
+"""Finds models that were downloaded: by journeyman itself, Hugging Face's programs, llama.cpp and LM Studio.
 
 Only what is on the disk is found; nothing is downloaded. Layouts:
 
@@ -12,56 +12,17 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from journeyman.artifacts import expanded
 from journeyman.errors import InputError
-from journeyman.models.finding import SET_BASE, listed, models_among, not_converted
+from journeyman.model_files import first_part, is_complete
+from journeyman.models.checkpoint_files import is_whole
+from journeyman.models.finding import listed, models_among
+from journeyman.models.names import MAIN, ModelName
 
-_PART = r"[A-Za-z0-9_][A-Za-z0-9_.-]*"
-_NAME = re.compile(rf"(?:({_PART})/({_PART})(?::({_PART})|/((?:{_PART}/)*{_PART}\.gguf))?|({_PART}\.gguf))")
-
-
-@dataclass(frozen=True)
-class ModelName:
-    """A model as its publisher's page names it.
-
-    Attributes:
-        publisher, repo: "" if only a file is named.
-        tag: the quantization, such as Q4_K_M; "" if none is named.
-        file: the file's name, in a repo with the folders there; "" if none is named.
-    """
-
-    publisher: str
-    repo: str
-    tag: str
-    file: str
-
-    def takes(self, file: str) -> bool:
-        """True if this is the name of that file of the repo."""
-        if self.file:
-            return file == self.file
-        marks, tag = (f"-{text.lower()}-".replace("/", "-").replace(".", "-") for text in (file, self.tag))
-        return not self.tag or tag in marks or f"_{tag[1:]}" in marks
-
-    def remedy(self) -> str:
-        """What to do if it is not on this machine."""
-        if not self.repo:
-            return SET_BASE
-        what = self.file or f"--include '*{self.tag or 'Q4_K_M'}*.gguf'"
-        needs = (
-            "" if self.file or "gguf" in self.repo.lower() else "Name a repo with GGUF files, or if this one has some: "
-        )
-        return f"{needs or 'Download it: '}hf download {self.publisher}/{self.repo} {what}"
-
-
-def name_of(model: str) -> ModelName | None:
-    """Parses PUBLISHER/REPO, PUBLISHER/REPO:TAG, PUBLISHER/REPO/FILE.gguf or FILE.gguf; None if it is none of these."""
-    found = _NAME.fullmatch(model)
-    if found is None or (found[2] or "").endswith(".gguf"):
-        return None
-    return ModelName(found[1] or "", found[2] or "", found[3] or "", found[4] or found[5] or "")
+_COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
 @dataclass(frozen=True)
@@ -72,11 +33,18 @@ class Cache:
         program: its name.
         folder: where the program keeps its models; may be missing.
         files: the folder and a name → the files of its repo, as (name in the repo, path).
+        wholes: the folder and a name → the folders with the original weights of its repo.
     """
 
     program: str
     folder: Path
     files: Callable[[Path, ModelName], Iterable[tuple[str, Path]]]
+    wholes: Callable[[Path, ModelName], Sequence[Path]] = lambda folder, name: ()
+
+
+def own_cache() -> Path:
+    """The folder of the models that journeyman has downloaded, in Hugging Face's layout."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or expanded("~/.cache")) / "journeyman" / "hub"
 
 
 def caches() -> list[Cache]:
@@ -87,7 +55,8 @@ def caches() -> list[Cache]:
     named = os.environ.get("LLAMA_CACHE")
     llama = [expanded(named)] if named else [cache / "llama.cpp", home / "Library" / "Caches" / "llama.cpp"]
     return [
-        Cache("Hugging Face", expanded(hub) if hub else expanded(str(hf_home)) / "hub", _in_hub),
+        Cache("journeyman", own_cache(), _in_own),
+        Cache("Hugging Face", expanded(hub) if hub else expanded(str(hf_home)) / "hub", _in_hub, _wholes_in_hub),
         *([Cache("llama.cpp", llama[0], _in_hub)] if named else []),
         *(Cache("llama.cpp", folder, _in_llama) for folder in llama if folder == llama[0] or folder.is_dir()),
         *(
@@ -97,41 +66,48 @@ def caches() -> list[Cache]:
     ]
 
 
-def find_in_caches(model: str, name: ModelName, missing: str) -> Path:
-    """The model's file in the first cache that has it.
+def find_in_caches(model: str, name: ModelName) -> Path | None:
+    """The model in the first cache that has it: its file, or the folder with its original weights.
 
     Args:
         model: as the user wrote it.
-        missing: what was not found before the caches were searched, for the error.
 
     Raises:
-        InputError: no cache has it, or the first one that does has several files that could be meant.
+        InputError: a cache cannot be read, or the first one that has the model has several that could be meant.
     """
-    where, others = f"base.model = {model!r}", list[Path]()
-    searched = caches()
-    for cache in searched:
-        files = list(_readable(cache, name))
-        models = models_among(path for _, path in files)
-        taken = models_among(path for file, path in files if name.takes(file))
+    for cache in caches():
+        wholes, files = _readable(cache, name)
+        taken = list(wholes) or models_among(path for file, path in files if name.takes(file))
         if len(taken) == 1:
             return taken[0]
+        if wholes:
+            raise InputError(
+                f"base.model = {model!r}: {len(taken)} commits in {cache.program}'s cache: "
+                f"{', '.join(path.name for path in taken)}",
+                f"Name one: {name.repo_id}@{taken[0].name}",
+            )
         if taken:
             raise InputError(
-                f"{where}: {len(taken)} models in {cache.program}'s cache: {listed(taken, cache.folder)}",
+                f"base.model = {model!r}: {len(taken)} models in {cache.program}'s cache: "
+                f"{listed(taken, cache.folder)}",
                 f"Name one as PUBLISHER/REPO/FILE.gguf, or by its path: {taken[0]}",
             )
-        others += models
-    if others and name.repo:
-        raise InputError(f"{where}: of this repo, the caches contain only {listed(others)}", name.remedy())
-    if name.repo and (raw := _safetensors(searched[0].folder, name)) is not None:
-        raise InputError(f"{where}: {raw} contains safetensors and no .gguf file", not_converted(raw))
+    return None
+
+
+def absence(name: ModelName) -> str:
+    """A part of a sentence: where the model was not found, and what the caches contain of its repo."""
+    searched = caches()
     places = " or ".join(dict.fromkeys(f"{cache.folder} ({cache.program})" for cache in searched))
-    raise InputError(f"{where}: {missing}, and no such model in {places}", name.remedy())
+    others = [model for cache in searched for model in models_among(path for _, path in _readable(cache, name)[1])]
+    only = f", which contain only {listed(others)} of this repo" if others and name.repo else ""
+    return f"no such model in {places}{only}"
 
 
-def _readable(cache: Cache, name: ModelName) -> Iterable[tuple[str, Path]]:
+def _readable(cache: Cache, name: ModelName) -> tuple[Sequence[Path], list[tuple[str, Path]]]:
+    """The folders and the files of the name's repo in a cache."""
     try:
-        yield from cache.files(cache.folder, name)
+        return cache.wholes(cache.folder, name), list(cache.files(cache.folder, name))
     except PermissionError as error:
         raise InputError(
             f"{error.filename or cache.folder}: cannot be read, in {cache.program}'s cache",
@@ -139,31 +115,49 @@ def _readable(cache: Cache, name: ModelName) -> Iterable[tuple[str, Path]]:
         ) from error
 
 
+def _in_own(folder: Path, name: ModelName) -> Iterable[tuple[str, Path]]:
+    """Of journeyman's own cache, complete models of the very revision; what a repo's name stands for is in its record
+    (pins.py)."""
+    if name.whole_repo:
+        return []
+    asked = replace(name, revision=name.revision or MAIN) if name.repo else name
+    return [one for one in _in_hub(folder, asked) if is_complete(first_part(one[1]))]
+
+
 def _in_hub(folder: Path, name: ModelName) -> Iterable[tuple[str, Path]]:
-    repos = [folder / f"models--{name.publisher}--{name.repo}"] if name.repo else sorted(folder.glob("models--*--*"))
+    repos = [repo_in_hub(folder, name)] if name.repo else sorted(folder.glob("models--*--*"))
     for repo in repos:
-        for snapshot in snapshots(repo):
+        for snapshot in snapshots(repo, name.revision, lambda one: any(one.rglob("*.gguf"))):
             yield from ((path.relative_to(snapshot).as_posix(), path) for path in sorted(snapshot.rglob("*.gguf")))
 
 
-def snapshots(repo: Path) -> Sequence[Path]:
-    """The current snapshot of a repo in Hugging Face's cache if it has any .gguf file, otherwise all snapshots."""
+def _wholes_in_hub(folder: Path, name: ModelName) -> Sequence[Path]:
+    if not name.whole_repo:
+        return []
+    return [one for one in snapshots(repo_in_hub(folder, name), name.revision, is_whole) if is_whole(one)]
+
+
+def repo_in_hub(folder: Path, name: ModelName) -> Path:
+    """The folder of a repo in a cache with Hugging Face's layout."""
+    return folder / f"models--{name.publisher}--{name.repo}"
+
+
+def snapshots(repo: Path, revision: str, wanted: Callable[[Path], bool]) -> Sequence[Path]:
+    """The snapshot of a revision of a repo in Hugging Face's cache; without one, the current if it has what is wanted,
+    otherwise all."""
     found = sorted(path for path in (repo / "snapshots").glob("*") if path.is_dir())
     try:
-        current = (repo / "refs" / "main").read_text(encoding="utf-8").strip()
+        commit = (repo / "refs" / (revision or MAIN)).read_text(encoding="utf-8").strip()
     except (OSError, ValueError):
-        current = ""
-    return [one for one in found if one.name == current and any(one.rglob("*.gguf"))] or found
-
-
-def _safetensors(hub: Path, name: ModelName) -> Path | None:
-    """The snapshot of a repo that has no .gguf file but the original weights."""
-    repo = hub / f"models--{name.publisher}--{name.repo}"
-    return next((one for one in snapshots(repo) if any(one.glob("*.safetensors"))), None)
+        commit = revision if _COMMIT.fullmatch(revision) else ""
+    current = [one for one in found if one.name == commit]
+    return current if revision or any(map(wanted, current)) else found
 
 
 def _in_llama(folder: Path, name: ModelName) -> Iterable[tuple[str, Path]]:
     """A cached file is named after its repo, with _ for /; which repo it is can be ambiguous, see _longer."""
+    if name.revision:  # which the file's name does not tell
+        return []
     if not name.repo:
         return [(name.file, folder / name.file)] if (folder / name.file).is_file() else []
     prefix = f"{name.publisher}_{name.repo}_"
@@ -184,5 +178,7 @@ def _longer(folder: Path, prefix: str) -> tuple[str, ...]:
 
 
 def _in_lm_studio(folder: Path, name: ModelName) -> Iterable[tuple[str, Path]]:
+    if name.revision:
+        return []
     repos = [folder / name.publisher / name.repo] if name.repo else sorted(folder.glob("*/*/"))
     return [(path.relative_to(repo).as_posix(), path) for repo in repos for path in sorted(repo.rglob("*.gguf"))]

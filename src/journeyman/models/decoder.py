@@ -11,7 +11,7 @@ V vocabulary. tests/models/test_families.py compares its logits with those of `t
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import torch
@@ -20,6 +20,7 @@ from torch import Tensor
 
 from journeyman.models.attention import AttentionRules
 from journeyman.models.geometry import Geometry
+from journeyman.models.mixture import Router, mixture
 from journeyman.models.operations import CpuOperations, Operations
 from journeyman.models.rotary import alternate_tables, rotary_tables
 
@@ -32,11 +33,14 @@ class LayerWeights:
     """The frozen tensors of one layer, in the layout of `transformers` (out_features, in_features).
 
     Attributes:
-        linear: the matrices; on a GPU they may be fused and in eight bits (models.gpu).
+        linear: module → its matrix; those of experts are stacked (N, out_features, in_features), their biases too.
+            On a GPU they may be fused and in eight bits (models.gpu).
         attention_norm, ffn_norm: weights of the norms before attention and feed-forward; None: no norm there.
         attention_post_norm, ffn_post_norm: of the norms of their outputs.
         q_norm, k_norm: of queries and keys, for one head (E) or for all of them together (H·E).
         alternate: the layer is one of `Geometry.alternate`.
+        router: of a layer with experts.
+        sinks: for each head, the product of a query and a key that has no value (H); None: no such key.
     """
 
     linear: Mapping[str, Any]
@@ -48,6 +52,8 @@ class LayerWeights:
     q_norm: Tensor | None = None
     k_norm: Tensor | None = None
     alternate: bool = False
+    router: Router | None = None
+    sinks: Tensor | None = None
 
 
 class Weights(Protocol):
@@ -162,10 +168,11 @@ class Decoder:
 
     def logits(self, ids_T: Tensor, lengths: Sequence[int], lora: Sequence[LayerLora] | None = None) -> Tensor:
         """Logits (T, V) at all positions. Training uses `loss.label_loss` instead, which never builds all of them."""
-        logits_TV, cap = (
-            F.linear(self.hidden_states(ids_T, lengths, lora), self.weights.head_VD),
-            self.geometry.logit_cap,
-        )
+        return self.head(self.hidden_states(ids_T, lengths, lora))
+
+    def head(self, hidden_TD: Tensor) -> Tensor:
+        """The logits (T, V) of final normalized hidden states."""
+        logits_TV, cap = F.linear(hidden_TD, self.weights.head_VD), self.geometry.logit_cap
         return logits_TV if cap is None else torch.tanh(logits_TV / cap) * cap
 
     def _attention(self, x_TD: Tensor, layer: LayerWeights, adapters: LayerLora, layout: Layout) -> Tensor:
@@ -187,9 +194,13 @@ class Decoder:
         if layout.temperature is not None:
             q_THE = q_THE * layout.temperature
         rules = self._alternate_rules if layer.alternate else self._rules
+        if layer.sinks is not None:
+            rules = replace(rules, sinks_H=layer.sinks)
         return self.operations.attend(q_THE, k_TKE, v_TKE, layout.packing, rules).flatten(1)
 
     def _feed_forward(self, x_TD: Tensor, layer: LayerWeights, adapters: LayerLora) -> Tensor:
+        if layer.router is not None:
+            return mixture(x_TD, layer.router, layer.linear, layer.bias, adapters, self.geometry)
         return self.operations.feed_forward(x_TD, layer, adapters, self.geometry.family.activation)
 
     def _norm(self, x: Tensor, weight: Tensor | None) -> Tensor:

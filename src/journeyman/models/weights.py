@@ -15,8 +15,9 @@ from torch import Tensor
 
 from journeyman.models.base import Base
 from journeyman.models.decoder import Decoder, LayerWeights
-from journeyman.models.families import gguf_name
-from journeyman.models.geometry import Geometry
+from journeyman.models.families import gguf_parts
+from journeyman.models.geometry import Factors, Geometry
+from journeyman.models.mixture import Router
 
 _READERS = min(4, os.cpu_count() or 1)
 _PIECE = 1 << 19
@@ -83,13 +84,14 @@ class _LayersOnDemand(Sequence[LayerWeights]):
         return self._made[index].result()
 
 
-def load_decoder(file: Base, dtype: torch.dtype, *, stream: bool = False) -> Decoder:
+def load_decoder(file: Base, dtype: torch.dtype, *, stream: bool = False, factors: Factors | None = None) -> Decoder:
     """The decoder of a base, computing in `dtype`.
 
     Args:
         stream: leave the weights quantized in the file and dequantize them layer by layer; the values are the same.
+        factors: the rotary divisors that it will be served with (Geometry.factors), if the base has two sets.
     """
-    geometry = file.geometry
+    geometry = file.geometry.with_factors(factors)
     if stream:
         return Decoder(geometry, StreamedWeights(file, geometry, dtype))
     embedding = read_tensor(file, "token_embd.weight", dtype)
@@ -109,18 +111,31 @@ def load_layers(file: Base, geometry: Geometry, dtype: torch.dtype) -> Iterator[
 
 def read_tensor(file: Base, name: str, dtype: torch.dtype) -> Tensor:
     """A tensor in `dtype`, dequantized in pieces by several threads."""
-    shape = file.shape(name)
-    if len(shape) == 1:
-        return torch.from_numpy(file.tensor(name)).to(dtype)
-    out = torch.empty(shape, dtype=dtype)
-    step = max(1, _PIECE // shape[-1])
+    return _read_parts(file, (name,), dtype)
 
-    def fill(start: int) -> None:
-        stop = min(start + step, shape[0])
-        out[start:stop] = torch.from_numpy(file.rows(name, start, stop))
+
+def _read_parts(file: Base, names: Sequence[str], dtype: torch.dtype) -> Tensor:
+    """Tensors whose rows are put together: matrices, stacks of matrices, or vectors."""
+    shapes = [file.shape(name) for name in names]
+    if len(shapes[0]) == 1:
+        return torch.cat([torch.from_numpy(file.tensor(name)) for name in names]).to(dtype)
+    *stack, _, columns = shapes[0]
+    rows = [shape[-2] for shape in shapes]
+    out = torch.empty((*stack, sum(rows), columns), dtype=dtype)
+    step = max(1, _PIECE // columns)
+    pieces = [
+        (matrix[start : start + step], name, number * count + start)
+        for name, count, part in zip(names, rows, torch.split(out, rows, dim=-2), strict=True)
+        for number, matrix in enumerate(part.view(-1, count, columns) if len(names) == 1 else part)
+        for start in range(0, count, step)
+    ]
+
+    def fill(piece: tuple[Tensor, str, int]) -> None:
+        place, name, start = piece
+        place.copy_(torch.from_numpy(file.rows(name, start, start + len(place))))
 
     with ThreadPoolExecutor(_READERS) as pool:
-        list(pool.map(fill, range(0, shape[0], step)))
+        list(pool.map(fill, pieces))
     return out
 
 
@@ -130,14 +145,30 @@ def _load_layer(file: Base, geometry: Geometry, index: int, dtype: torch.dtype) 
 
     linear, bias = {}, {}
     for module in geometry.modules:
-        name = gguf_name(module)
-        linear[module] = to_half_split(read(f"{name}.weight"), module, geometry)
+        names = [f"blk.{index}.{name}" for name in gguf_parts(module)]
+        matrix = _read_parts(file, [f"{name}.weight" for name in names], dtype)
+        linear[module] = to_half_split(matrix, module, geometry)
         if module in geometry.biases:
-            bias[module] = to_half_split(read(f"{name}.bias"), module, geometry)
+            parts = [torch.from_numpy(file.tensor(f"{name}.bias")) for name in names]
+            bias[module] = to_half_split(torch.cat(parts, dim=-1).to(dtype), module, geometry)
     norms: dict[str, Any] = {ours: read(f"{name}.weight") for ours, name in geometry.family.norms.items()}
     if geometry.family.qk_norm != "none":
         norms |= {"q_norm": read("attn_q_norm.weight"), "k_norm": read("attn_k_norm.weight")}
-    return LayerWeights(linear, bias, **norms, alternate=geometry.is_alternate(index))
+    return LayerWeights(
+        linear,
+        bias,
+        **norms,
+        alternate=geometry.is_alternate(index),
+        router=_router(file, geometry, index) if geometry.experts is not None else None,
+        sinks=read("attn_sinks.weight") if geometry.family.sinks else None,
+    )
+
+
+def _router(file: Base, geometry: Geometry, index: int) -> Router:
+    name = f"blk.{index}.ffn_gate_inp"
+    has_bias = geometry.mixture is not None and geometry.mixture.biases
+    bias_N = read_tensor(file, f"{name}.bias", torch.float32) if has_bias else None
+    return Router(read_tensor(file, f"{name}.weight", torch.float32), bias_N)
 
 
 def to_half_split(rows: Tensor, module: str, geometry: Geometry) -> Tensor:

@@ -38,6 +38,55 @@ class OverContext(Reason, code="over_context"):
 
 
 @dataclass(frozen=True)
+class FusedTargets(Reason, code="fused_targets"):
+    """The base stores several modules as one matrix. `targets`: of train.lora; `adapted`: what changes, `also`: that
+    `targets` does not name; each separated by commas."""
+
+    says = (
+        "the base stores q_proj, k_proj and v_proj as one matrix, and gate_proj and up_proj as another: an adapter for "
+        "{targets} adapts {adapted}, and so changes {also} too"
+    )
+    targets: str
+    adapted: str
+    also: str
+
+
+@dataclass(frozen=True)
+class LongFactors(Reason, code="long_factors"):
+    """`context`: evaluate.context; `original`: above it, in tokens, llama.cpp uses the base's long factors."""
+
+    says = (
+        "evaluate.context = {context} is above the {original} tokens of the base's original context, so llama.cpp, and "
+        "training, rotate short rows as well by the factors for long contexts; if no request needs more, set it to "
+        "{original} or less"
+    )
+    context: int
+    original: int
+
+
+@dataclass(frozen=True)
+class WindowNotServed(Reason, code="window_not_served"):
+    says = (
+        "the base was trained with a sliding window of {window} tokens, which llama.cpp does not apply to it: rows of "
+        "up to {tokens} tokens are trained and served without it"
+    )
+    window: int
+    tokens: int
+
+
+@dataclass(frozen=True)
+class ExpertsAdapted(Reason, code="experts_adapted"):
+    """`experts`: of a layer; `share`: of the adapter's parameters that belong to them."""
+
+    says = (
+        "the adapter changes each of the {experts} experts of a layer, gate_proj and up_proj together; that is "
+        "{share:.0%} of its parameters. For attention only, set train.lora.targets to q_proj, k_proj, v_proj and o_proj"
+    )
+    experts: int
+    share: float
+
+
+@dataclass(frozen=True)
 class TooFewTestRows(OfRole, code="too_few_test_rows"):
     """Even if all test rows pass, the rule cannot be reached.
 

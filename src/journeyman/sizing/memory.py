@@ -47,7 +47,9 @@ def training_bytes(size: TrainingSize, way: MemoryWay, pack_tokens: int, group_t
     """
     geometry, c = size.geometry, size.compute_bytes
     layers_kept = geometry.layers if way == "keep" else 1
-    activations = layers_kept * pack_tokens * _layer_bytes_per_token(size)
+    # In the compute type, the adapter is kept with the activations of its layer.
+    adapter = size.trainable * c // geometry.layers
+    activations = layers_kept * (pack_tokens * layer_bytes_per_token(size) + adapter)
     # The head: a chunk of logits in the compute type, in float32, and their exponentials.
     loss = min(_LOSS_LOGITS, pack_tokens * geometry.vocab) * (c + 8)
     entering = 0 if way == "keep" else (geometry.layers + 3) * max(group_tokens, pack_tokens) * geometry.hidden * c
@@ -61,19 +63,23 @@ def training_bytes(size: TrainingSize, way: MemoryWay, pack_tokens: int, group_t
     return RUNTIME_BYTES + weights + streaming + size.trainable * _ADAPTER_BYTES + entering + passing
 
 
-def _layer_bytes_per_token(size: TrainingSize) -> int:
+def layer_bytes_per_token(size: TrainingSize) -> int:
     """Bytes per token that one layer keeps for the backward pass."""
     geometry, c = size.geometry, size.compute_bytes
     q, kv = geometry.heads * geometry.head_dim, geometry.kv_heads * geometry.head_dim
     norms = 2 * (4 + c) * geometry.hidden
     scores = c * geometry.heads * size.longest_row if size.longest_row <= _LONGEST_WITH_SCORES else 0
     attention = c * (3 * q + 3 * kv) + scores
-    feed_forward = 4 * c * geometry.ffn
+    used = geometry.experts.used if geometry.experts is not None else 1
+    feed_forward = (7 if geometry.family.activation == "clamped" else 4) * c * geometry.ffn * used
+    if geometry.experts is not None:  # the tokens sorted by expert, and what the experts made of them
+        feed_forward += 2 * c * geometry.hidden * used
     return norms + attention + feed_forward
 
 
 def serving_bytes(base_file_bytes: int, geometry: Geometry, trainable: int, context: int) -> int:
     """Resident memory of the engine: the file, the adapter in float32, an f16 cache, and buffers."""
     cache = 2 * 2 * geometry.layers * geometry.kv_heads * geometry.head_dim * context
-    buffers = 512 * (geometry.vocab + 4 * geometry.ffn) * 4
+    used = geometry.experts.used if geometry.experts is not None else 1
+    buffers = 512 * (geometry.vocab + 4 * geometry.ffn * used) * 4
     return base_file_bytes + trainable * 4 + cache + buffers + (60 << 20)

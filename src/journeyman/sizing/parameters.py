@@ -16,8 +16,12 @@ class HasModuleShapes(Protocol):
 
     def module_shape(self, module: str) -> tuple[int, int]: ...
 
+    def copies(self, module: str) -> int: ...
+
 
 def lora_parameters(geometry: HasModuleShapes, rank: int, targets: Sequence[str]) -> int:
-    """The sum of rank · (in + out) over all targets of all layers."""
+    """The sum of rank · (in + out) over all targets of all layers, and all experts."""
     modules = geometry.adapted_modules(targets)
-    return geometry.layers * sum(rank * sum(geometry.module_shape(module)) for module in modules)
+    return geometry.layers * sum(
+        rank * geometry.copies(module) * sum(geometry.module_shape(module)) for module in modules
+    )

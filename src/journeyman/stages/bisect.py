@@ -116,8 +116,7 @@ def _texts(
 
 
 def _adapter(base: Base, folder: Path, config: Config) -> Adapter:
-    decoder = load_decoder(base, torch.float32, stream=True)
-    adapter = Adapter(decoder.geometry, config.train.lora, config.train.seed)
+    adapter = Adapter(base.geometry, config.train.lora, config.train.seed)
     adapter.load(load_file(folder / "adapter_model.safetensors"))
     return adapter
 
@@ -126,12 +125,13 @@ def _adapter(base: Base, folder: Path, config: Config) -> Adapter:
 def _by_torch(
     base: Base, folder: Path, config: Config, dtype: torch.dtype, texts: Sequence[tuple[Ids, int]]
 ) -> LogProbabilities:
-    decoder, lora = load_decoder(base, dtype), _adapter(base, folder, config).layers()
+    factors = base.geometry.factors(config.evaluate.context)
+    decoder, lora = load_decoder(base, dtype, factors=factors), _adapter(base, folder, config).layers()
     found = []
     for ids, _ in texts:
         last = torch.tensor([len(ids) - 1])
         hidden = decoder.hidden_states(torch.tensor(ids), [len(ids)], lora, at_L=last)
-        likely = (hidden @ decoder.weights.head_VD.T).float().log_softmax(-1)[0]
+        likely = decoder.head(hidden).float().log_softmax(-1)[0]
         found.append(dict(enumerate(likely.tolist())))
     return found
 
@@ -147,7 +147,8 @@ def _by_engine(
 
 def _kind_of(base: Base) -> GGMLQuantizationType:
     """The base's own format if it can be written here (K quantizations cannot), otherwise Q8_0."""
-    kind = GGMLQuantizationType[base.storage(f"blk.0.{gguf_name('up_proj')}.weight")]
+    module = base.geometry.adapted_modules(["up_proj"])[0]
+    kind = GGMLQuantizationType[base.storage(f"blk.0.{gguf_name(module)}.weight")]
     try:
         quantize(base.rows("output_norm.weight", 0, 1), kind)
     except (NotImplementedError, ValueError):

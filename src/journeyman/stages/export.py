@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from journeyman.artifacts import ADAPTER_FILE, clone_or_copy, write_atomic, write_json
@@ -18,6 +18,7 @@ from journeyman.manifests import (
     PlanManifest,
 )
 from journeyman.model_files import copy_model, hash_of_model, parts_of
+from journeyman.models.geometry import Geometry
 from journeyman.models.opening import open_base
 from journeyman.records import EVERY_ROLE
 
@@ -89,12 +90,14 @@ def export(
     for name, copied in bundle.adapter_files.items():
         clone_or_copy(adapter_folder / adapter.adapters[name].folder / ADAPTER_FILE, out / copied)
     write_json(out / "prompts.json", prompts)
-    template = open_base(base).tokenizer.chat_template
+    opened = open_base(base)
+    template = opened.tokenizer.chat_template
     write_json(out / "base.json", {"sha256": file.sha256, "source": file.path, "chat_template": template})
     without = _write_modelfiles(bundle, out)
     write_atomic(out / "llama-server.sh", _command_line(bundle).encode())
     (out / "llama-server.sh").chmod(0o755)
-    write_atomic(out / "README.md", _model_card(bundle, plan, adapter, evaluation, decision, without).encode())
+    notes = [*_context_lines(opened.geometry, config.context), *_modelfile_lines(bundle, without)]
+    write_atomic(out / "README.md", _model_card(bundle, plan, adapter, evaluation, decision, notes).encode())
     return bundle
 
 
@@ -184,13 +187,25 @@ def _modelfile_lines(bundle: BundleManifest, without: Mapping[str, str]) -> list
     ]
 
 
+def _context_lines(geometry: Geometry, context: int) -> list[str]:
+    """What another context would change."""
+    factors, original = geometry.factors(context), geometry.rotary.long_above
+    if factors is None:
+        return []
+    side = "at most" if factors == "short" else "more than"
+    return [
+        f"- llama.cpp must give a request a context of {side} {original} tokens: with another, it uses the other of "
+        "the base's two sets of rotary factors, with which nothing was trained or evaluated"
+    ]
+
+
 def _model_card(
     bundle: BundleManifest,
     plan: PlanManifest,
     adapter: AdapterManifest,
     evaluation: EvaluationManifest,
     decision: DecisionManifest,
-    without_modelfile: Mapping[str, str],
+    notes: Sequence[str],
 ) -> str:
     rows, engine = [], markdown(evaluation.engine.line())
     for role, summary in evaluation.roles.items():
@@ -229,6 +244,6 @@ def _model_card(
             "Serve it: `journeyman serve` in the run's folder, `sh llama-server.sh`, or for Ollama "
             "`ollama create NAME -f Modelfile.ROLE`.",
             "",
-            *([*lines, ""] if (lines := _modelfile_lines(bundle, without_modelfile)) else []),
+            *([*notes, ""] if notes else []),
         ]
     )

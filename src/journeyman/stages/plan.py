@@ -13,6 +13,7 @@ from journeyman.errors import NoGo
 from journeyman.foreign import markdown, named
 from journeyman.manifests import CheckRule, DatasetManifest, PlanManifest, Rules
 from journeyman.model_files import size_of_model
+from journeyman.models.families import is_stacked
 from journeyman.models.geometry import Geometry
 from journeyman.protocols import Reporter
 from journeyman.reasons import Reason, ReasonRecord, planning
@@ -196,12 +197,38 @@ def _warnings(
         warnings.append(planning.RoleWithoutRows(unknown[0], known))
     if dataset.longest_row_tokens > geometry.context:
         warnings.append(planning.OverContext(dataset.longest_row_tokens, geometry.context))
+    warnings += _of_base(geometry, train.lora.targets, config.evaluate.context, dataset.longest_row_tokens)
     for role, split in dataset.splits.items():
         rows = split.effective_test
         if not rows or wilson(rows, rows, confidence)[0] < decide.min_success:
             needed = rows_needed(1.0, decide.min_success, confidence)
             warnings.append(planning.TooFewTestRows(role, split.test, rows, decide.min_success, needed))
     return [*dataset.notes, *(warning.record() for warning in warnings)]
+
+
+def _of_base(geometry: Geometry, targets: Sequence[str], context: int, longest: int) -> list[Reason]:
+    """What of the base differs from what one may expect. `longest`: tokens of the longest row."""
+    found: list[Reason] = []
+    also = geometry.also_changed(targets)
+    if also and geometry.experts is None:  # those of experts: see ExpertsAdapted
+        adapted = geometry.adapted_modules(targets)
+        found.append(planning.FusedTargets(", ".join(targets), ", ".join(adapted), ", ".join(also)))
+    found += _of_experts(geometry, targets)
+    if geometry.factors(context) == "long":
+        assert geometry.rotary.long_above is not None
+        found.append(planning.LongFactors(context, geometry.rotary.long_above))
+    if geometry.unserved_window is not None and longest > geometry.unserved_window:
+        found.append(planning.WindowNotServed(geometry.unserved_window, longest))
+    return found
+
+
+def _of_experts(geometry: Geometry, targets: Sequence[str]) -> list[Reason]:
+    modules = geometry.adapted_modules(targets)
+    parts = {one: geometry.copies(one) * sum(geometry.module_shape(one)) for one in modules}
+    of_experts = sum(count for one, count in parts.items() if is_stacked(one))
+    if geometry.experts is None or not of_experts:
+        return []
+    return [planning.ExpertsAdapted(geometry.experts.count, of_experts / sum(parts.values()))]
 
 
 def plan_text(plan: PlanManifest, config: Config) -> str:

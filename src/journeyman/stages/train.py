@@ -14,6 +14,7 @@ from journeyman.config import TrainConfig
 from journeyman.foreign import file_part
 from journeyman.manifests import AdapterManifest, PlanManifest, TrainedAdapter
 from journeyman.models.base import Base
+from journeyman.models.geometry import Factors
 from journeyman.models.weights import load_decoder
 from journeyman.protocols import Reporter
 from journeyman.records import EVERY_ROLE, Example
@@ -32,11 +33,15 @@ def train(
     plan: PlanManifest,
     config: TrainConfig,
     base: Base,
+    factors: Factors | None,
     fingerprint: str,
     out: Path,
     reporter: Reporter,
 ) -> AdapterManifest:
     """Trains, or resumes from the newest checkpoint with the same fingerprint.
+
+    Args:
+        factors: the rotary divisors that the engine will use, if the base has two sets.
 
     Raises:
         Interrupted: asked to stop; the state is saved.
@@ -51,7 +56,7 @@ def train(
     rows, held_out = list(read_rows(train_rows, Example)), list(read_rows(val_rows, Example))
     rendered, rendered_out = render_rows(renderer, rows), render_rows(renderer, held_out)
     reporter.say(_proof(rows + held_out))
-    decoder = load_decoder(base, compute_dtype(config.precision), stream=plan.memory == "stream")
+    decoder = load_decoder(base, compute_dtype(config.precision), stream=plan.memory == "stream", factors=factors)
     adapters = {}
     for name in [EVERY_ROLE] if config.adapters == "shared" else sorted({row.role for row in rows}):
         folder = "" if name == EVERY_ROLE else file_part(name)

@@ -10,11 +10,12 @@ import os
 from pathlib import Path
 
 import gguf
+from torch import Tensor
 
 from journeyman.artifacts import disk_error, remove_quietly, sync, write_json
-from journeyman.models.families import gguf_name
+from journeyman.models.families import gguf_parts, is_stacked
 from journeyman.models.weights import to_interleaved
-from journeyman.training.lora import Adapter, parameter_name
+from journeyman.training.lora import Adapter
 from journeyman.training.tensors import save_tensors
 
 
@@ -33,6 +34,7 @@ def write_peft(adapter: Adapter, base_name: str, folder: Path) -> None:
         raise disk_error(error, folder / "adapter_model.safetensors") from error
     finally:
         remove_quietly(staged)
+    experts = adapter.expert_parameters()
     write_json(
         folder / "adapter_config.json",
         {
@@ -41,8 +43,10 @@ def write_peft(adapter: Adapter, base_name: str, folder: Path) -> None:
             "base_model_name_or_path": base_name,
             "r": adapter.config.rank,
             "lora_alpha": adapter.config.alpha,
-            "lora_dropout": adapter.config.dropout,
-            "target_modules": sorted(adapter.modules),
+            # Of training only; for stacked experts, peft refuses any other value.
+            "lora_dropout": 0.0 if experts else adapter.config.dropout,
+            "target_modules": sorted(module for module in adapter.modules if not is_stacked(module)),
+            **({"target_parameters": experts} if experts else {}),
             "bias": "none",
             "fan_in_fan_out": False,
             "inference_mode": True,
@@ -55,6 +59,8 @@ def write_peft(adapter: Adapter, base_name: str, folder: Path) -> None:
 
 def write_gguf(adapter: Adapter, path: Path) -> None:
     """Writes a GGUF adapter: for each target `blk.N.NAME.weight.lora_a` and `.lora_b`, in float32.
+
+    Those of experts have three dimensions; llama.cpp multiplies each token by those of its experts.
 
     Source: ggml-org/llama.cpp, src/llama-adapter.cpp (keys and names that its loader requires).
 
@@ -72,19 +78,31 @@ def write_gguf(adapter: Adapter, path: Path) -> None:
         remove_quietly(staged)
 
 
+def adapter_in_gguf(adapter: Adapter) -> dict[str, tuple[Tensor, Tensor]]:
+    """Name of a matrix in GGUF → its A and B, in the order of its rows; stacked for experts (N, …).
+
+    A module that is several matrices in GGUF has one A, which all of them get.
+    """
+    found = {}
+    for layer in range(adapter.geometry.layers):
+        for module in adapter.modules:
+            a, b = (one.detach() for one in adapter.matrices(layer, module))
+            names = gguf_parts(module)
+            for name, part in zip(
+                names, to_interleaved(b, module, adapter.geometry).chunk(len(names), -2), strict=True
+            ):
+                found[f"blk.{layer}.{name}.weight"] = (a, part)
+    return found
+
+
 def _write_gguf(adapter: Adapter, path: Path) -> None:
-    geometry = adapter.geometry
-    writer = gguf.GGUFWriter(path, geometry.architecture)
+    writer = gguf.GGUFWriter(path, adapter.geometry.architecture)
     writer.add_string("general.type", "adapter")
     writer.add_string("adapter.type", "lora")
     writer.add_float32("adapter.lora.alpha", adapter.config.alpha)
-    for layer in range(geometry.layers):
-        for module in adapter.modules:
-            a_RI = adapter.parameters[parameter_name(layer, module, "A")].detach()
-            b_OR = adapter.parameters[parameter_name(layer, module, "B")].detach()
-            name = f"blk.{layer}.{gguf_name(module)}.weight"
-            writer.add_tensor(f"{name}.lora_a", a_RI.numpy())
-            writer.add_tensor(f"{name}.lora_b", to_interleaved(b_OR, module, geometry).numpy())
+    for name, (a, b) in adapter_in_gguf(adapter).items():
+        writer.add_tensor(f"{name}.lora_a", a.contiguous().numpy())
+        writer.add_tensor(f"{name}.lora_b", b.contiguous().numpy())
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()

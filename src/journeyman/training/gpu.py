@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from journeyman.config import TrainConfig
+from journeyman.errors import InputError
 from journeyman.models.base import Base
 from journeyman.models.decoder import Decoder, LayerLora, LayerWeights
 from journeyman.models.geometry import Geometry
@@ -25,7 +26,7 @@ from journeyman.models.weights import ResidentWeights, load_layers, read_tensor
 from journeyman.training.batches import Pack
 from journeyman.training.engine import Heard, KeyedPack, LossSum
 from journeyman.training.gradients import AdaptedPack, keep, loss_only, recompute
-from journeyman.training.lora import Adapter, parameter_name
+from journeyman.training.lora import Adapter
 
 _BETAS, _EPS = (0.9, 0.999), 1e-8
 
@@ -33,6 +34,11 @@ _BETAS, _EPS = (0.9, 0.999), 1e-8
 def load_on_gpu(base: Base, dtype: torch.dtype, device: torch.device, *, eight: bool = False) -> Decoder:
     """The decoder of a base on a device, with fused matrices, in eight bits if asked for."""
     geometry = base.geometry
+    if geometry.experts is not None or geometry.family.sinks:
+        raise InputError(
+            f"{base.path}: the GPU engine does not compute mixtures of experts and attention sinks",
+            "Set train.device = 'cpu', or use another base",
+        )
 
     def move(value: Tensor) -> Tensor:
         return value.to(device, dtype)
@@ -93,7 +99,7 @@ class FlatAdapter:
         all_a = self._take(ranks * inputs)
         for place, module in enumerate(adapted):
             at = all_a.start + place * rank * inputs
-            self._slices[parameter_name(index, module, "A")] = slice(at, at + rank * inputs), (rank, inputs)
+            self._slices[start.name(index, module, "A")] = slice(at, at + rank * inputs), (rank, inputs)
         self._copies.append((a_RI, self.values[all_a].view(ranks, inputs)))
         parts: list[Part] = []
         row = 0
@@ -103,7 +109,7 @@ class FlatAdapter:
                 at_rank = rank * len(parts)
                 ranks_of, rows = slice(at_rank, at_rank + rank), slice(row, row + outputs)
                 at_b = self._take(rank * outputs)
-                self._slices[parameter_name(index, module, "B")] = at_b, (outputs, rank)
+                self._slices[start.name(index, module, "B")] = at_b, (outputs, rank)
                 self._scaled.append((b_OR[rows, ranks_of], self.values[at_b].view(outputs, rank)))
                 parts.append(Part(rows, ranks_of, self.gradient[at_b].view(outputs, rank)))
             row += outputs

@@ -21,7 +21,7 @@ from journeyman.models.attention import Packing as GridPacking
 from journeyman.models.decoder import LayerLora, LayerWeights
 from journeyman.models.gpu.adapters import GroupAdapter
 from journeyman.models.gpu.frozen import Eight, Frozen, backward_product, forward_product
-from journeyman.models.operations import CpuOperations
+from journeyman.models.operations import Activation, CpuOperations
 
 
 def _kernels() -> Any:
@@ -93,7 +93,7 @@ class GpuOperations(CpuOperations):
             made.append(_Project.apply(x, self._anchor, weight, bias, adapter))  # type: ignore[no-untyped-call]
         return made
 
-    def feed_forward(self, x_TD: Tensor, layer: LayerWeights, adapters: LayerLora, activation: str) -> Tensor:
+    def feed_forward(self, x_TD: Tensor, layer: LayerWeights, adapters: LayerLora, activation: Activation) -> Tensor:
         made: Tensor = _FeedForward.apply(  # type: ignore[no-untyped-call]
             x_TD, self._anchor, layer.linear["gate_up_proj"], layer.linear["down_proj"], layer.bias,
             adapters.get("gate_up_proj"), adapters.get("down_proj"), activation == "gelu",
