@@ -15,6 +15,7 @@ from journeyman.artifacts import read_rows
 from journeyman.config import LoraConfig
 from journeyman.inference.engines import running_engine
 from journeyman.manifests import BundleManifest
+from journeyman.models.base import PeftBase
 from journeyman.models.decoder import Decoder
 from journeyman.models.gguf_file import GgufFile
 from journeyman.models.weights import load_decoder
@@ -100,7 +101,7 @@ def test_peft_loads_the_adapter_and_agrees(
 ) -> None:
     from peft import PeftModel
 
-    write_peft(adapter, "embedded", tmp_path)
+    write_peft(adapter, PeftBase("embedded"), tmp_path)
     model = PeftModel.from_pretrained(reference, str(tmp_path)).eval()
     try:
         theirs = model(torch.tensor([ids])).logits[0]
@@ -201,7 +202,7 @@ def test_loss_falls_on_answers_and_terminators_only(renderer: Renderer, tmp_path
 
 
 def test_adapter_file_holds_what_was_trained(adapter: Adapter, tmp_path: Path) -> None:
-    write_peft(adapter, "embedded", tmp_path)
+    write_peft(adapter, PeftBase("embedded"), tmp_path)
     saved = load_file(tmp_path / "adapter_model.safetensors")
     assert saved.keys() == adapter.parameters.keys()
     assert all(torch.equal(saved[name], value.detach()) for name, value in adapter.parameters.items())

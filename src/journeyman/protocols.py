@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -76,6 +76,8 @@ class EngineSettings:
         adapters: 'all' or role → file. A role without an adapter is answered by the base, if there is none for 'all'.
         context: tokens of prompt and answer for each of the `parallel` requests.
         threads: None: all physical cores.
+        chat_template: in Jinja; None: the base's own.
+        template_variables: the values of the template's variables, which are the same for every request.
     """
 
     base: Path
@@ -84,6 +86,8 @@ class EngineSettings:
     threads: int | None
     temperature: float
     parallel: int = 1
+    chat_template: str | None = None
+    template_variables: Mapping[str, Any] = field(default_factory=dict)
 
     def adapter_of(self, role: str) -> str | None:
         """The name of the adapter that answers for a role; None: the base."""

@@ -68,7 +68,10 @@ FAMILIES: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "llama with biases": ("Llama", {"rope_parameters": ROTARY, "attention_bias": True, "mlp_bias": True}),
     "qwen2": ("Qwen2", {"rope_parameters": ROTARY}),
     "qwen3": ("Qwen3", {"rope_parameters": ROTARY}),
-    "gemma2": ("Gemma2", {"rope_parameters": ROTARY, "sliding_window": 24, "query_pre_attn_scalar": 8}),
+    "gemma2": ("Gemma2", {
+        "rope_parameters": ROTARY, "sliding_window": 24, "query_pre_attn_scalar": 8, "attn_logit_softcapping": 5.0,
+        "final_logit_softcapping": 10.0,
+    }),
     # The converter cuts Gemma 3's embedding to the number of tokens and added tokens.
     "gemma3": ("Gemma3Text", {"sliding_window": 24, "query_pre_attn_scalar": 8, "vocab_size": 263}),
     "mistral": ("Mistral", {"rope_parameters": ROTARY, "sliding_window": None}),
@@ -101,7 +104,7 @@ FAMILIES: Mapping[str, tuple[str, Mapping[str, Any]]] = {
         "final_logit_softcapping": 20.0,
         "rope_parameters": {
             "full_attention": {"rope_type": "linear", "factor": 8.0, "rope_theta": 1000000.0},
-            "sliding_attention": {"rope_type": "default", "rope_theta": 10000.0},
+            "sliding_attention": {"rope_type": "default", "rope_theta": 5000.0},
         },
     }),
     "gemma2, 27B": ("Gemma2", {
@@ -111,12 +114,16 @@ FAMILIES: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "gemma3, 27B": ("Gemma3Text", {
         "sliding_window": 24, "head_dim": 16, "query_pre_attn_scalar": 8, "vocab_size": 263, "num_hidden_layers": 62,
     }),
-    "olmo3": ("Olmo3", {"sliding_window": 24, "tie_word_embeddings": False, "rope_parameters": {
-        "full_attention": {
-            "rope_type": "yarn", "factor": 8.0, "original_max_position_embeddings": 32, "rope_theta": 10000.0,
+    "olmo3": ("Olmo3", {
+        "sliding_window": 24,
+        "layer_types": ["sliding_attention", "sliding_attention", "full_attention", "sliding_attention"],
+        "rope_parameters": {
+            "full_attention": {
+                "rope_type": "yarn", "factor": 8.0, "original_max_position_embeddings": 32, "rope_theta": 10000.0,
+            },
+            "sliding_attention": {"rope_type": "default", "rope_theta": 10000.0},
         },
-        "sliding_attention": {"rope_type": "default", "rope_theta": 10000.0},
-    }}),
+    }),
 }  # fmt: skip
 """Name of the case → class of the config in transformers without "Config", and its arguments."""
 _PATCHED = """

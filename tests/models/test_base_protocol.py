@@ -21,6 +21,7 @@ from journeyman.models.base import Base, BaseRef, TokenizerData
 from journeyman.models.geometry import Geometry
 from journeyman.models.gguf_file import GgufFile
 from journeyman.models.opening import open_base
+from journeyman.models.rounding import Intervals
 from journeyman.models.weights import load_decoder
 from journeyman.records import Message
 from journeyman.rendering.renderer import Renderer
@@ -34,7 +35,7 @@ class InMemory:
 
     def __init__(self, like: GgufFile, data: TokenizerData | None = None) -> None:
         self.path, self.sha256, self.geometry = Path("elsewhere"), "0" * 64, like.geometry
-        self.tokenizer = data or like.tokenizer
+        self.tokenizer, self.interleaved, self.peft = data or like.tokenizer, like.interleaved, like.peft
         self._arrays = {name: like.tensor(name) for name in like.tensors}
 
     def shape(self, name: str) -> tuple[int, ...]:
@@ -48,6 +49,12 @@ class InMemory:
 
     def rows(self, name: str, start: int, stop: int) -> NDArray[np.float32]:
         return self._arrays[name].reshape(-1, self._arrays[name].shape[-1])[start:stop]
+
+    def bfloat16_rows(self, name: str, start: int, stop: int) -> NDArray[np.uint16] | None:
+        return None
+
+    def originals(self, name: str, start: int, stop: int) -> Intervals | None:
+        return None
 
     def ref(self) -> BaseRef:
         return BaseRef(self.path)

@@ -197,14 +197,6 @@ def test_several_commits_without_a_current_one_are_listed(home: Path, tmp_path: 
     assert find_base("Qwen/Qwen2.5-0.5B@v1", tmp_path) == one
 
 
-def test_a_folder_of_original_weights_is_refused_with_the_command_that_converts_it(tmp_path: Path) -> None:
-    (tmp_path / "model").mkdir()
-    (tmp_path / "model" / "model.safetensors").touch()
-    with pytest.raises(InputError, match=r"safetensors and no \.gguf") as raised:
-        find_base("model", tmp_path)
-    assert f"convert_hf_to_gguf.py {tmp_path / 'model'} --outfile base.gguf" in raised.value.remedy
-
-
 @pytest.mark.parametrize("variable", ["", "LLAMA_CACHE", "XDG_CACHE_HOME"])
 def test_llama_cpp(variable: str, home: Path, tiny_gguf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     place = tmp_path / "elsewhere" if variable else home / ".cache" / "llama.cpp"

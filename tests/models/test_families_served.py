@@ -12,6 +12,7 @@ from torch import Tensor
 
 from journeyman.config import LoraConfig
 from journeyman.inference.engines import running_engine
+from journeyman.models.base import PeftBase
 from journeyman.models.decoder import Decoder
 from journeyman.models.gguf_file import GgufFile
 from journeyman.models.weights import load_decoder
@@ -51,7 +52,7 @@ def test_peft_computes_the_same_from_the_adapter(case: str, tmp_path: Path) -> N
 
     decoder = decoder_of(case, 256)
     adapter, ids = _random_adapter(decoder), _ids(0)
-    write_peft(adapter, "base", tmp_path)
+    write_peft(adapter, PeftBase("base"), tmp_path)
     theirs = PeftModel.from_pretrained(transformers_model(case), tmp_path)(ids[None]).logits[0]
     ours, without = decoder.logits(ids, [LENGTH], adapter.layers()), decoder.logits(ids, [LENGTH])
     assert (ours - theirs).abs().max() < 2e-5 * theirs.abs().max()

@@ -182,10 +182,10 @@ def test_a_folder_with_one_model_is_that_model(parts: list[Path], tmp_path: Path
         find_base("split", tmp_path)
     assert base_at_hand("split", tmp_path) is None
     (tmp_path / "empty").mkdir()
-    with pytest.raises(InputError, match=r"contains no \.gguf file"):
+    with pytest.raises(InputError, match=r"contains no \.gguf file and no config\.json"):
         find_base("empty", tmp_path)
     (tmp_path / "empty" / "model.safetensors").touch()
-    with pytest.raises(InputError, match=r"safetensors.*convert_hf_to_gguf\.py"):
+    with pytest.raises(InputError, match=r"contains safetensors, but no config\.json"):
         find_base("empty", tmp_path)
 
 

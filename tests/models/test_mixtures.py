@@ -6,19 +6,26 @@ tests/models/test_families.py compares their logits, packs and streamed weights 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
+from gguf import GGMLQuantizationType
+from safetensors.torch import load_file
 from torch import Tensor
 
 from journeyman.config import LoraConfig
 from journeyman.errors import InputError
 from journeyman.inference.engines import running_engine
 from journeyman.models.activation import gated
-from journeyman.models.decoder import Decoder, LayerLora
+from journeyman.models.base import PeftBase
+from journeyman.models.decoder import Decoder, LayerLora, LayerWeights
+from journeyman.models.families import MIXTURE_MODULES, is_stacked
+from journeyman.models.geometry import Experts
 from journeyman.models.gguf_file import GgufFile
 from journeyman.models.gguf_geometry import geometry_of
 from journeyman.models.mixture import DOWN, GATE_UP, Router, mixture, route
@@ -26,8 +33,11 @@ from journeyman.models.weights import load_decoder
 from journeyman.protocols import EngineSettings
 from journeyman.sizing.memory import TrainingSize, layer_bytes_per_token
 from journeyman.sizing.parameters import lora_parameters
+from journeyman.stages.plan import of_experts
 from journeyman.training.export import write_gguf, write_peft
 from journeyman.training.lora import Adapter
+from journeyman.training.merge import write_merged
+from journeyman.training.peft_format import parameters_of, saved_tensors
 from next_tokens import largest_difference, next_tokens
 from tiny_families import MIXTURES, convert, save_folder, tiny_family, transformers_model
 
@@ -44,7 +54,7 @@ def _decoder(case: str, dtype: torch.dtype = torch.float32) -> Decoder:
 
 def _adapter(decoder: Decoder, targets: list[str] | None = None) -> Adapter:
     """With values that change the logits by about as much as they are."""
-    config = LoraConfig(rank=3, alpha=6, **({} if targets is None else {"targets": targets}))
+    config = LoraConfig(rank=3, alpha=6, dropout=0.1, **({} if targets is None else {"targets": targets}))
     adapter = Adapter(decoder.geometry, config, seed=3)
     generator = torch.Generator().manual_seed(4)
     with torch.no_grad():
@@ -61,6 +71,46 @@ def test_parameters_are_counted_as_transformers_does(case: str) -> None:
     adapter = Adapter(geometry, LoraConfig(rank=3), seed=0)
     counted = sum(one.numel() for one in adapter.parameters.values())
     assert lora_parameters(geometry, 3, LoraConfig().targets) == counted
+
+
+REAL: dict[str, tuple[str, dict[str, Any], dict[str, Any], float, float]] = {
+    "Qwen3-30B-A3B": ("Qwen3Moe", {
+        "vocab_size": 151936, "hidden_size": 2048, "intermediate_size": 6144, "moe_intermediate_size": 768,
+        "num_hidden_layers": 48, "num_attention_heads": 32, "num_key_value_heads": 4, "head_dim": 128,
+        "num_experts": 128, "num_experts_per_tok": 8,
+    }, {"architecture": "qwen3moe", "ffn": 768}, 30.5, 3.3),
+    "Mixtral 8x7B": ("Mixtral", {
+        "vocab_size": 32000, "hidden_size": 4096, "intermediate_size": 14336, "num_hidden_layers": 32,
+        "num_attention_heads": 32, "num_key_value_heads": 8, "num_local_experts": 8, "num_experts_per_tok": 2,
+    }, {"architecture": "llama", "ffn": 14336}, 46.7, 12.9),
+    "gpt-oss-20b": ("GptOss", {
+        "vocab_size": 201088, "hidden_size": 2880, "intermediate_size": 2880, "num_hidden_layers": 24,
+        "num_attention_heads": 64, "num_key_value_heads": 8, "head_dim": 64, "num_local_experts": 32,
+        "num_experts_per_tok": 4,
+    }, {"architecture": "gpt-oss", "ffn": 2880, "biases": MIXTURE_MODULES}, 20.9, 3.6),
+}  # fmt: skip
+"""Name → class and config in transformers, what differs in the geometry, and the billions of parameters that their
+makers state: of all, and of a token."""
+
+
+@pytest.mark.parametrize("name", REAL)
+def test_real_sizes_are_counted_as_their_makers_do(name: str, tiny_gguf: Path) -> None:
+    import transformers
+
+    kind, config, changes, stated, active = REAL[name]
+    heads, used = config["num_attention_heads"], config["num_experts_per_tok"]
+    geometry = replace(
+        GgufFile(tiny_gguf).geometry, layers=config["num_hidden_layers"], hidden=config["hidden_size"], heads=heads,
+        kv_heads=config["num_key_value_heads"], head_dim=config.get("head_dim", config["hidden_size"] // heads),
+        vocab=config["vocab_size"], tied_head=False,
+        experts=Experts(config.get("num_experts") or config["num_local_experts"], used), **changes,
+    )  # fmt: skip
+    with torch.device("meta"):
+        model = getattr(transformers, f"{kind}ForCausalLM")(getattr(transformers, f"{kind}Config")(**config))
+    assert geometry.parameters == sum(one.numel() for one in model.parameters())
+    assert geometry.parameters / 1e9 == pytest.approx(stated, abs=0.06)
+    of_token = geometry.linear_parameters + geometry.vocab * geometry.hidden * (kind != "GptOss")
+    assert of_token / 1e9 == pytest.approx(active, abs=0.06)
 
 
 @pytest.mark.parametrize("case", MIXTURES)
@@ -123,7 +173,10 @@ def test_the_saved_adapter_is_the_same_in_peft(case: str, targets: list[str] | N
 
     decoder = _decoder(case)
     adapter = _adapter(decoder, targets)
-    write_peft(adapter, "base", tmp_path)
+    write_peft(adapter, PeftBase("base"), tmp_path)
+    read = parameters_of(adapter, load_file(tmp_path / "adapter_model.safetensors"), PeftBase("base"))
+    assert read.keys() == adapter.parameters.keys()
+    assert all(torch.equal(value, adapter.parameters[name]) for name, value in read.items())
     model = PeftModel.from_pretrained(tiny_family(case).model, tmp_path)
     try:
         theirs = model(_ids()[None]).logits[0]
@@ -179,6 +232,49 @@ def test_output_and_gradients_are_those_of_all_experts(case: str, adapted: bool)
         torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-4 * b.abs().max().item())
 
 
+def test_the_clamped_activation_is_that_of_gpt_oss() -> None:
+    values = torch.linspace(-20, 20, 81)
+    gate, up = (one.flatten() for one in torch.meshgrid(values, values, indexing="ij"))
+    experts = tiny_family("gpt-oss").model.model.layers[0].mlp.experts
+    theirs = experts._apply_gate(torch.stack([gate, up], dim=-1).flatten())
+    torch.testing.assert_close(gated(gate, up, "clamped"), theirs)
+
+
+CHANGES: dict[str, Callable[[LayerWeights], LayerWeights]] = {
+    "no sinks": lambda layer: replace(layer, sinks=None),
+    "sinks of other heads": lambda layer: replace(layer, sinks=layer.sinks.flip(0)),  # type: ignore[union-attr]
+    "no bias of the router": lambda layer: replace(layer, router=replace(layer.router, bias_N=None)),
+    "no biases of experts": lambda layer: replace(
+        layer, bias={module: one for module, one in layer.bias.items() if not is_stacked(module)}
+    ),
+    "biases of other experts": lambda layer: replace(
+        layer, bias={module: one.flip(0) if is_stacked(module) else one for module, one in layer.bias.items()}
+    ),
+}
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("change", CHANGES)
+def test_every_part_of_gpt_oss_matters(change: str) -> None:
+    """Without one of them, the logits are others, and the comparison with transformers would fail."""
+    decoder = _decoder("gpt-oss")
+    layers = [CHANGES[change](layer) for layer in decoder.weights.layers]
+    changed = Decoder(decoder.geometry, replace(decoder.weights, layers=layers))  # type: ignore[type-var]
+    logits = decoder.logits(_ids(), [LENGTH])
+    assert (changed.logits(_ids(), [LENGTH]) - logits).abs().max() > 0.02 * logits.abs().max()
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(("case", "other"), [("olmoe", "qwen3moe"), ("qwen3moe", "olmoe")])
+def test_normalized_weights_matter(case: str, other: str) -> None:
+    decoder = _decoder(case)
+    layer, x = decoder.weights.layers[0], torch.randn(20, 32)
+    assert layer.router is not None
+    shares, chosen = route(x, layer.router, decoder.geometry)
+    others, same = route(x, layer.router, replace(decoder.geometry, architecture=other))
+    assert torch.equal(chosen, same) and (shares - others).abs().max() > 0.1
+
+
 def test_an_expert_without_tokens_has_a_gradient_of_zero() -> None:
     decoder = _decoder("qwen3moe")
     layer, adapter = decoder.weights.layers[0], _adapter(decoder)
@@ -204,7 +300,7 @@ def test_the_router_computes_in_float32() -> None:
 @torch.no_grad()
 def test_mxfp4_has_the_values_of_transformers(tmp_path: Path) -> None:
     """A checkpoint as OpenAI publishes it, converted by llama.cpp's script."""
-    from safetensors.torch import load_file, save_file
+    from safetensors.torch import save_file
     from transformers.integrations.mxfp4 import convert_moe_packed_tensors
 
     model = transformers_model("gpt-oss")
@@ -242,6 +338,8 @@ REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
     "other tensors": ("mixtral", {"expert_count": 8}, r"'blk.0.ffn_gate_exps.weight' has the shape \(6, 48, 32\), not"),
     "a number of text": ("mixtral", {"expert_count": "6"}, "expert_count is of type str, not u32"),
     "groups": ("mixtral", {"expert_group_count": 2}, "experts in 2 groups"),
+    "another function of the router": ("qwen3moe", {"expert_gating_func": 2}, "expert_gating_func is 2, which"),
+    "shared experts": ("granitemoe", {"expert_shared_feed_forward_length": 48}, "shared_feed_forward_length is 48"),
     "no width": ("gpt-oss", {"expert_feed_forward_length": None}, "expert_feed_forward_length is None"),
     "another width": ("gpt-oss", {"expert_feed_forward_length": 32}, "ffn_gate_exps.weight' has the shape"),
 }
@@ -280,3 +378,41 @@ def test_experts_of_a_family_without_them_are_refused() -> None:
     file.metadata["qwen3.expert_count"] = 8
     with pytest.raises(InputError, match="a mixture of experts of the family qwen3"):
         geometry_of(file)
+
+
+def test_a_merged_file_has_the_logits_of_its_adapter(tmp_path: Path) -> None:
+    file = GgufFile(tiny_family("qwen3moe").path)
+    decoder = load_decoder(file, torch.float32)
+    adapter = _adapter(decoder)
+    write_merged(file, adapter, GGMLQuantizationType.F32, tmp_path / "merged.gguf")
+    merged = load_decoder(GgufFile(tmp_path / "merged.gguf"), torch.float32)
+    with torch.no_grad():
+        ours, theirs = decoder.logits(_ids(), [LENGTH], adapter.layers()), merged.logits(_ids(), [LENGTH])
+    assert (ours - theirs).abs().max() < 1e-4 * theirs.abs().max()
+
+
+def test_experts_are_saved_one_by_one_where_they_were_modules() -> None:
+    """The names that vLLM and transformers before version 5 expect, for every expert."""
+    names = {
+        case: saved_tensors(_adapter(_decoder(case), ["gate_proj", "down_proj"]), PeftBase("base")).keys()
+        for case in MIXTURES
+    }
+    for case, place, modules in (
+        ("qwen3moe", "mlp", ("gate_proj", "up_proj", "down_proj")),
+        ("olmoe", "mlp", ("gate_proj", "up_proj", "down_proj")),
+        ("mixtral", "block_sparse_moe", ("w1", "w3", "w2")),
+    ):
+        assert names[case] == {
+            f"base_model.model.model.layers.{layer}.{place}.experts.{expert}.{module}.lora_{side}.weight"
+            for layer in range(4) for expert in range(6) for module in modules for side in "AB"
+        }  # fmt: skip
+    assert "base_model.model.model.layers.3.mlp.experts.base_layer.lora_A.weight" in names["gpt-oss"]
+
+
+@pytest.mark.parametrize("targets", [["down_proj"], ["q_proj", "v_proj"]])
+def test_the_plan_says_that_experts_are_adapted(targets: list[str]) -> None:
+    geometry = GgufFile(tiny_family("mixtral").path).geometry
+    found = [one.sentence() for one in of_experts(geometry, targets)]
+    assert len(found) == (targets == ["down_proj"])
+    assert not found or ("each of the 6 experts of a layer" in found[0] and "100% of its parameters" in found[0])
+    assert of_experts(GgufFile(tiny_family("qwen3").path).geometry, targets) == []

@@ -11,6 +11,7 @@ from conftest import example_of
 from journeyman.artifacts import write_rows
 from journeyman.config import Config
 from journeyman.manifests import AdapterManifest, BisectResult, TrainedAdapter
+from journeyman.models.base import PeftBase
 from journeyman.models.gguf_file import GgufFile
 from journeyman.protocols import SilentReporter
 from journeyman.records import Message, Prediction
@@ -33,7 +34,7 @@ def bisected(embedded: GgufFile, renderer: Renderer, folder: Path, shipped_scale
         for name, value in adapter.parameters.items():
             if ".lora_B." in name:
                 value.normal_(0, 0.05, generator=generator)
-    write_peft(adapter, "embedded", folder)
+    write_peft(adapter, PeftBase("embedded"), folder)
     with torch.no_grad():
         for name, value in adapter.parameters.items():
             if ".lora_B." in name:

@@ -126,6 +126,7 @@ def run_bisect(what: Invocation) -> None:
             run.result("train", AdapterManifest),
             run.checked_folder("train"),
             run.base,
+            run.served[0],
             run.config,
             run.renderer,
             reporter,

@@ -6,18 +6,37 @@ class with these members: training, rendering, curation and serving use nothing 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import datetime
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from journeyman.models.geometry import Geometry
+from journeyman.models.rounding import Intervals
 
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = range(1, 7)
 """Types of tokens, in GGUF's numbers."""
+
+
+@dataclass(frozen=True)
+class TemplateChoice:
+    """The chat template that the user chose, and what it gets besides the conversation.
+
+    Attributes:
+        name: how the user names it: one of journeyman's own, or a file; "" for the base's own template.
+        source: in Jinja; None for the base's own.
+        options: the template's variables, such as `enable_thinking`.
+        date: today's date for a template that writes it; None: the template's own default, or a fixed one.
+    """
+
+    name: str = ""
+    source: str | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+    date: datetime.date | None = None
 
 
 @dataclass(frozen=True)
@@ -38,6 +57,8 @@ class TokenizerData:
         adds_end: every prompt ends with `end_id`.
         more_end_ids: other tokens that end an answer, as far as the file names them.
         model_name: the engine treats tokens of some models in their own way, and goes by this name.
+        tool_template: the template that the file names for conversations with tools; None if it has none.
+        choice: the user's choice; None: the file's own template, with its defaults.
     """
 
     kind: str | None
@@ -54,6 +75,8 @@ class TokenizerData:
     adds_end: bool = False
     more_end_ids: Sequence[int] = ()
     model_name: str | None = None
+    tool_template: str | None = None
+    choice: TemplateChoice | None = None
 
     def typed_tokens(self) -> list[tuple[str, int]]:
         """(token, type) of every id.
@@ -66,8 +89,23 @@ class TokenizerData:
         return list(zip(self.tokens, self.types, strict=True))
 
 
+@dataclass(frozen=True)
+class PeftBase:
+    """The model that an adapter in peft's format belongs to.
+
+    Attributes:
+        name: a repo of the hub, a folder, or a file's name if transformers does not load it.
+        revision: the commit in the repo.
+        inside: where the decoder is in the model of transformers.
+    """
+
+    name: str
+    revision: str | None = None
+    inside: str = "model"
+
+
 class Base(Protocol):
-    """A base model, opened for reading. Tensors have the names and the layout of GGUF (`blk.0.attn_q.weight`)."""
+    """A base model, opened for reading. Tensors have the names and the values of GGUF (`blk.0.attn_q.weight`)."""
 
     @property
     def path(self) -> Path:
@@ -85,6 +123,14 @@ class Base(Protocol):
     def tokenizer(self) -> TokenizerData:
         """Its vocabulary and chat template."""
 
+    @property
+    def peft(self) -> PeftBase:
+        """How peft is told which model an adapter belongs to."""
+
+    @property
+    def interleaved(self) -> bool:
+        """True if the rows of q and k lie as rotary pairs, as GGUF has them in some families; otherwise as halves."""
+
     def shape(self, name: str) -> tuple[int, ...]:
         """A tensor's shape, (out_features, in_features) for a matrix; raises InputError if there is no such tensor."""
 
@@ -96,6 +142,12 @@ class Base(Protocol):
 
     def rows(self, name: str, start: int, stop: int) -> NDArray[np.float32]:
         """Rows `start` to `stop` (along the last axis) of a tensor, dequantized; thread-safe."""
+
+    def bfloat16_rows(self, name: str, start: int, stop: int) -> NDArray[np.uint16] | None:
+        """The same rows as bits of bfloat16; None if that is not how the tensor is stored."""
+
+    def originals(self, name: str, start: int, stop: int) -> Intervals | None:
+        """Between which values those lie that were rounded to these rows; None if the format does not tell."""
 
     def ref(self) -> BaseRef:
         """A reference with which another process can open it."""

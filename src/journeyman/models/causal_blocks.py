@@ -103,6 +103,7 @@ class _Blocks(torch.autograd.Function):
             out_BGLE[:, :, block.start : block.end] = mixed.view_as(q)
             if rules.keep:
                 kept.append(weights)
+            del weights  # before those of the next block are computed
         ctx.save_for_backward(q_BGLE, k_BLE, v_BLE, k_KPE, v_KPE, *kept)
         ctx.rules = rules
         return out_BGLE
@@ -134,6 +135,7 @@ class _Blocks(torch.autograd.Function):
                         shares[..., :count].reshape(*joined.shape[:2], -1).transpose(1, 2), joined
                     )
             grad_q[:, :, block.start : block.end] = mixed.view_as(q_BGQE)
+            del weights, capped, grad_weights, grad_scores, own
         return None, grad_q, grad_k, grad_v, *(grad_prefix or (None, None))
 
 

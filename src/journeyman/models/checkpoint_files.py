@@ -13,14 +13,8 @@ from pathlib import Path, PurePosixPath
 
 from journeyman.errors import InputError
 from journeyman.foreign import plain
+from journeyman.model_files import CONFIG, INDEX, WEIGHTS, is_of_checkpoint
 
-CONFIG, SINGLE, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
-_BESIDE = (
-    CONFIG, "generation_config.json", "tokenizer*.json", "tokenizer.model", "tekken.json", "special_tokens_map.json",
-    "added_tokens.json", "vocab.json", "vocab.txt", "merges.txt", "chat_template*.jinja", "chat_template*.json",
-    "LICENSE*",
-)  # fmt: skip
-"""What is needed besides the weights, in the repo's top folder."""
 _NEVER = (".bin", ".pth", ".pt", ".py", ".onnx", ".pkl", ".h5", ".msgpack")
 _TOKENIZERS = ("tokenizer.json", "tokenizer.model", "tekken.json", "vocab.json")
 _MOST_BYTES = 1 << 26
@@ -28,7 +22,9 @@ _MOST_BYTES = 1 << 26
 
 def is_beside(name: str) -> bool:
     """True if a file of this name, in the top folder, belongs to the model without being a weight."""
-    return any(fnmatchcase(name, one) for one in _BESIDE) and PurePosixPath(name).suffix not in _NEVER
+    return (is_of_checkpoint(name) and name not in (WEIGHTS, INDEX)) or (
+        fnmatchcase(name, "LICENSE*") and PurePosixPath(name).suffix not in _NEVER
+    )
 
 
 def has_safetensors(names: Iterable[str]) -> bool:
@@ -60,7 +56,7 @@ def is_whole(folder: Path) -> bool:
     """True if a folder has a model's configuration, a tokenizer and all of its weights as safetensors."""
     if not (folder / CONFIG).is_file() or not any((folder / one).is_file() for one in _TOKENIZERS):
         return False
-    if (folder / SINGLE).is_file():
+    if (folder / WEIGHTS).is_file():
         return True
     try:
         with (folder / INDEX).open("rb") as file:

@@ -20,12 +20,13 @@ MODULES = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down
 FUSED_MODULES = ("qkv_proj", "o_proj", "gate_up_proj", "down_proj")
 MIXTURE_MODULES = ("q_proj", "k_proj", "v_proj", "o_proj", "experts.gate_up_proj", "experts.down_proj")
 """Those of a block with experts. The matrices of its experts are stacked: (experts, out_features, in_features)."""
+_EXPERTS = ("experts.gate_up_proj", "experts.down_proj")
 _PART_OF = {
     **dict.fromkeys(("q_proj", "k_proj", "v_proj"), ("qkv_proj",)),
-    **dict.fromkeys(("gate_proj", "up_proj"), ("gate_up_proj", "experts.gate_up_proj")),
-    "down_proj": ("experts.down_proj",),
+    **dict.fromkeys(("gate_proj", "up_proj"), ("gate_up_proj", *_EXPERTS)),
+    "down_proj": _EXPERTS,
 }
-"""A module → those that it is a part of in some families."""
+"""A module → those that change with it, in families that do not have it alone."""
 _QKV = ("q_proj", "k_proj", "v_proj")
 _BEFORE = {"attention_norm": "attn_norm", "ffn_norm": "ffn_norm"}
 _AFTER = {"attention_post_norm": "post_attention_norm", "ffn_post_norm": "post_ffw_norm"}
@@ -40,7 +41,10 @@ class Mixture:
         normalized: the weights of the experts that are chosen add up to one; otherwise those of all experts do.
         biases: the router and the experts have biases.
         width: the key of the experts' feed-forward width; without that key, feed_forward_length is the width.
-        place: of the experts in the blocks of `transformers`.
+        place: of the experts in the blocks of `transformers` 5, which stacks their matrices.
+        place_of_each: of each expert in the blocks of older versions and of vLLM, for families that had a module for
+            each there; None: they were stacked.
+        names_of_each: there, the names of gate, up and down.
         interleaved: `transformers` stores the outputs of gate and up alternately, not as halves.
     """
 
@@ -49,6 +53,8 @@ class Mixture:
     biases: bool = False
     width: str = "feed_forward_length"
     place: str = "mlp.experts"
+    place_of_each: str | None = "mlp.experts"
+    names_of_each: tuple[str, str, str] = ("gate_proj", "up_proj", "down_proj")
     interleaved: bool = False
 
 
@@ -106,6 +112,11 @@ class Family:
     sinks: bool = False
     numbers: Mapping[str, float | None] = field(default_factory=dict)
 
+    @property
+    def dense_modules(self) -> tuple[str, ...]:
+        """The linear layers of a block without experts, under the names of `transformers`."""
+        return FUSED_MODULES if self.fused else MODULES
+
 
 _YARN = {
     "rope.scaling.yarn_beta_fast": 32.0, "rope.scaling.yarn_beta_slow": 1.0, "rope.scaling.yarn_log_multiplier": 0.0,
@@ -117,7 +128,10 @@ _GRANITE = Family(
 _GEMMA = Family(norms=_BEFORE | _AFTER, activation="gelu", scales_embedding=True)
 FAMILIES: Mapping[str, Family] = {
     "llama": Family(
-        rotates_pairs=True, biases=MODULES, rotary_divisors="either", mixture=Mixture(always=False),
+        rotates_pairs=True, biases=MODULES, rotary_divisors="either",
+        mixture=Mixture(
+            always=False, place_of_each="block_sparse_moe.experts", names_of_each=("w1", "w3", "w2")
+        ),
     ),
     "mistral3": Family(
         rotates_pairs=True, biases=MODULES, rotary_divisors="either",
@@ -141,7 +155,7 @@ FAMILIES: Mapping[str, Family] = {
     ),
     "qwen3moe": Family(qk_norm="head", mixture=Mixture(width="expert_feed_forward_length")),
     "granitemoe": replace(
-        _GRANITE, rotates_if_finetuned=False, mixture=Mixture(place="block_sparse_moe.experts")
+        _GRANITE, rotates_if_finetuned=False, mixture=Mixture(place="block_sparse_moe.experts", place_of_each=None)
     ),
     "olmoe": Family(
         qk_norm="all", biases=(), head="own", heads_fill_hidden=True, mixture=Mixture(normalized=False),
@@ -149,16 +163,19 @@ FAMILIES: Mapping[str, Family] = {
     "gpt-oss": Family(
         norms={"attention_norm": "attn_norm", "ffn_norm": "post_attention_norm"}, biases=MIXTURE_MODULES,
         activation="clamped", window_every=2, scales_windows=True, sinks=True, head="own",
-        mixture=Mixture(biases=True, width="expert_feed_forward_length", interleaved=True),
+        mixture=Mixture(biases=True, width="expert_feed_forward_length", place_of_each=None, interleaved=True),
     ),
 }  # fmt: skip
-"""`general.architecture` in GGUF → Family. Mistral's models before Ministral 3 are "llama" there."""
+"""`general.architecture` in GGUF → Family. Mistral's models before Ministral 3, and Mixtral, are "llama" there."""
 
 
 def modules_holding(modules: Sequence[str], targets: Sequence[str]) -> tuple[str, ...]:
-    """The modules that an adapter for these `train.lora.targets` changes: fused ones change as a whole."""
-    holders = [(target, *_PART_OF.get(target, ())) for target in targets]
-    return tuple(dict.fromkeys(next(one for one in modules if one in names) for names in holders))
+    """The modules that an adapter for these `train.lora.targets` changes.
+
+    Fused ones change as a whole. So do experts, because `peft` and vLLM only read adapters for all of their matrices.
+    """
+    found = [holders(target) for target in targets]
+    return tuple(dict.fromkeys(one for names in found for one in modules if one in names))
 
 
 def is_stacked(module: str) -> bool:
@@ -174,3 +191,8 @@ def gguf_name(module: str) -> str:
 def gguf_parts(module: str) -> tuple[str, ...]:
     """The names of the tensors in GGUF whose rows, put together, are a module's."""
     return ("ffn_gate_exps", "ffn_up_exps") if module == "experts.gate_up_proj" else (gguf_name(module),)
+
+
+def holders(module: str) -> tuple[str, ...]:
+    """The names under which a family may have one of MODULES: its own, and those of matrices that contain it."""
+    return (module, *_PART_OF.get(module, ()))

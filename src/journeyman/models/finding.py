@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from journeyman.errors import InputError
 from journeyman.foreign import plain
-from journeyman.model_files import first_part, is_complete, size_of_model, split_place
+from journeyman.model_files import CONFIG, INDEX, first_part, is_complete, size_of_model, split_place
 
 _NO_MODELS = ("mmproj", "imatrix")
 """Words in the names of .gguf files next to a model that are not one: image projectors, statistics for quantizing."""
@@ -47,7 +46,10 @@ def models_among(files: Iterable[Path]) -> list[Path]:
 
 
 def only_model(folder: Path) -> Path:
-    """The only model in a folder.
+    """The only model in a folder: its .gguf file, otherwise the folder itself if it has Hugging Face's layout.
+
+    llama.cpp's script writes its .gguf file into the folder of the original weights, so a .gguf file comes first, as it
+    is what is served; the folder's config.json names the original weights (see checkpoint).
 
     Raises:
         InputError: the folder contains no model, or several.
@@ -55,19 +57,49 @@ def only_model(folder: Path) -> Path:
     found = models_in(folder)
     if len(found) == 1:
         return found[0]
+    original = folder / CONFIG
     if found:
+        more = f", or {original} for the original weights" if original.is_file() else ""
         raise InputError(
-            f"base.model: {folder} contains {len(found)} models: {listed(found)}", f"Name one: {folder / found[0].name}"
+            f"base.model: {folder} contains {len(found)} models: {listed(found)}",
+            f"Name one: {folder / found[0].name}{more}",
         )
-    if any(folder.glob("*.safetensors")):
-        raise InputError(f"base.model: {folder} contains safetensors and no .gguf file", not_converted(folder))
-    raise InputError(f"base.model: {folder} contains no .gguf file", SET_BASE)
+    if original.is_file():
+        return folder
+    for name, what, remedy in _NO_CONFIG:
+        if any(folder.glob(name)):
+            raise InputError(f"base.model: {folder} contains {what}", remedy)
+    raise InputError(f"base.model: {folder} contains no .gguf file and no {CONFIG}", SET_BASE)
 
 
-def not_converted(folder: Path) -> str:
-    """The remedy for a folder with the original weights of a model."""
-    convert = f"python convert_hf_to_gguf.py {shlex.quote(str(folder))} --outfile base.gguf"
-    return f"Convert it to GGUF with llama.cpp's script, and set base.model to the result: {convert}"
+_NO_CONFIG = (
+    (
+        "adapter_config.json",
+        "an adapter and no model",
+        "Name the model that it was trained on (base_model_name_or_path)",
+    ),
+    ("model_index.json", "a pipeline that makes pictures", SET_BASE),
+    (
+        "*.safetensors",
+        f"safetensors, but no {CONFIG}",
+        "Download or copy all files of the model again, into one folder",
+    ),
+    ("*.bin", f"pickled weights, but no {CONFIG}", SET_BASE),
+)
+"""A file of a folder without config.json → what the folder contains, and what to do."""
+
+
+def checkpoint(path: Path) -> Path:
+    """The folder that is meant if one of its files is named: its config.json names all of it.
+
+    Raises:
+        InputError: a file with weights, which is not the model alone.
+    """
+    if path.name == CONFIG:
+        return path.parent
+    if path.suffix == ".safetensors" or path.name == INDEX:
+        raise InputError(f"base.model: {path} is a part of a model", f"Name its folder: {path.parent}")
+    return path
 
 
 def listed(models: Sequence[Path], root: Path | None = None) -> str:

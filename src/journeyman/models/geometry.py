@@ -9,7 +9,6 @@ from typing import Literal
 
 from journeyman.models.families import (
     FAMILIES,
-    FUSED_MODULES,
     MIXTURE_MODULES,
     MODULES,
     Family,
@@ -145,7 +144,7 @@ class Geometry:
         """The linear layers of a block, under the names of `transformers`."""
         if self.experts is not None:
             return MIXTURE_MODULES
-        return FUSED_MODULES if self.family.fused else MODULES
+        return self.family.dense_modules
 
     def adapted_modules(self, targets: Sequence[str]) -> tuple[str, ...]:
         """The modules that an adapter for these `train.lora.targets` changes."""
@@ -195,6 +194,16 @@ class Geometry:
             "gate_up_proj": (2 * self.ffn, self.hidden),
             "down_proj": (self.hidden, self.ffn),
         }[module]
+
+    def adapted_shapes(self, targets: Sequence[str]) -> Sequence[tuple[int, int]]:
+        """(out_features, in_features) of each matrix that an adapter for these targets changes, in all layers."""
+        of_layer = [[self.module_shape(module)] * self.copies(module) for module in self.adapted_modules(targets)]
+        return [shape for shapes in of_layer for shape in shapes] * self.layers
+
+    @property
+    def cache_width(self) -> int:
+        """Elements of keys and values that the engine keeps for a token, in all layers."""
+        return 2 * self.layers * self.kv_heads * self.head_dim
 
     @property
     def layer_parameters(self) -> int:

@@ -38,8 +38,6 @@ def alternate_layers_of(file: GgufFile, geometry: Geometry) -> AlternateLayers |
             )
         return None
     layers = _layers_with_window(file, geometry, family.window_every)
-    if not layers:
-        return None
     _refuse_other_heads(file, geometry)
     return AlternateLayers(layers, window, _window_theta(file, geometry), _window_scaling(file, geometry))
 
@@ -60,19 +58,18 @@ def unserved_window_of(file: GgufFile, geometry: Geometry) -> int | None:
 
 
 def _layers_with_window(file: GgufFile, geometry: Geometry, default: int) -> tuple[int, ...]:
+    """The engine takes a number or one value per layer; llama.cpp b10605 and earlier ignored the latter."""
     key = f"{geometry.architecture}.attention.sliding_window_pattern"
     pattern, kind = file.metadata.get(key, default), file.kinds.get(key, "u32")
-    if kind not in ("u32", "[bool]"):
+    every = range(geometry.layers)
+    if kind in ("[bool]", "[u32]", "[i32]") and len(pattern) == geometry.layers:
+        layers = tuple(one for one in every if pattern[one])
+    elif kind == "u32":
+        layers = tuple(one for one in every if pattern == 0 or one % pattern < pattern - 1)
+    else:
         raise InputError(f"{file.path}: {key} is of type {kind}, not u32 or one bool per layer", "Use another base")
-    # The engine ignores an array and takes the family's number.
-    every = pattern if kind == "u32" else default
-    layers = tuple(one for one in range(geometry.layers) if every == 0 or one % every < every - 1)
-    if kind == "[bool]" and pattern != [one in layers for one in range(geometry.layers)]:
-        raise InputError(
-            f"{file.path}: the layers with a window in {key} are not those that llama.cpp would serve: all except "
-            f"every {default}th",
-            "Use another base",
-        )
+    if not layers:
+        raise InputError(f"{file.path}: {key} says that no layer has the window", "Use another base")
     return layers
 
 

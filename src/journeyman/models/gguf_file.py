@@ -20,15 +20,17 @@ from typing import Any
 import numpy as np
 from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
 from gguf.quants import dequantize
+from numpy.typing import NDArray
 
 from journeyman.errors import InputError
 from journeyman.foreign import plain
 from journeyman.model_files import hash_of_model
-from journeyman.models.base import BaseRef, TokenizerData
+from journeyman.models.base import BaseRef, PeftBase, TokenizerData
 from journeyman.models.geometry import Geometry
 from journeyman.models.gguf_geometry import geometry_of
 from journeyman.models.gguf_split import Header, read_parts
 from journeyman.models.gguf_tokenizer import tokenizer_data_of
+from journeyman.models.rounding import Intervals, intervals
 
 _MAGIC = b"GGUF"
 _MAX_ENTRIES = 1 << 20
@@ -41,6 +43,8 @@ _KINDS = {
     12: "f64",
 }  # fmt: skip
 _MOST_NAME = 63
+_ENDS = ("tokenizer.ggml.eot_token_id", "tokenizer.ggml.eom_token_id")
+"""Keys of further tokens at which llama.cpp stops (src/llama-vocab.cpp)."""
 
 
 @dataclass(frozen=True)
@@ -86,6 +90,14 @@ class GgufFile:
         return geometry_of(self)
 
     @property
+    def peft(self) -> PeftBase:
+        return PeftBase(self.path.name)
+
+    @property
+    def interleaved(self) -> bool:
+        return self.geometry.family.rotates_pairs
+
+    @property
     def tokenizer(self) -> TokenizerData:
         return tokenizer_data_of(self.metadata)
 
@@ -112,21 +124,35 @@ class GgufFile:
     def rows(self, name: str, start: int, stop: int) -> np.ndarray[Any, np.dtype[np.float32]]:
         """Rows `start` to `stop` (along the last axis) of a tensor as float32; thread-safe."""
         info = self.info(name)
-        block, block_bytes = GGML_QUANT_SIZES[info.kind]
-        row_bytes = info.shape[-1] // block * block_bytes
-        # Read instead of mapped, because pages of a mapped file would count as this process's memory.
-        path, size = self.parts[info.part], (stop - start) * row_bytes
-        raw = np.fromfile(path, np.uint8, size, offset=info.offset + start * row_bytes)
-        if raw.size != size:
-            raise InputError(f"{path}: truncated while being read, in tensor {name!r}", "Copy the file again")
+        raw = self._raw_rows(info, start, stop)
         try:
-            values = dequantize(raw.reshape(-1, row_bytes), info.kind)
+            values = dequantize(raw, info.kind)
         except NotImplementedError as error:
             raise InputError(
                 f"{self.path}: tensor {name!r} has type {info.kind.name}, which cannot be dequantized",
                 "Use a GGUF in F16, BF16, Q8_0, Q4_0/1, Q5_0/1 or a K quantization",
             ) from error
         return np.asarray(values, dtype=np.float32)
+
+    def bfloat16_rows(self, name: str, start: int, stop: int) -> NDArray[np.uint16] | None:
+        info = self.info(name)
+        return self._raw_rows(info, start, stop).view("<u2") if info.kind == GGMLQuantizationType.BF16 else None
+
+    def originals(self, name: str, start: int, stop: int) -> Intervals | None:
+        info = self.info(name)
+        by_importance = any(key.startswith("quantize.imatrix") for key in self.metadata)
+        return intervals(self._raw_rows(info, start, stop), info.kind, by_importance=by_importance)
+
+    def _raw_rows(self, info: TensorInfo, start: int, stop: int) -> NDArray[np.uint8]:
+        """Rows as stored, (rows, bytes)."""
+        block, block_bytes = GGML_QUANT_SIZES[info.kind]
+        row_bytes = info.shape[-1] // block * block_bytes
+        # Read instead of mapped, because pages of a mapped file would count as this process's memory.
+        path, size = self.parts[info.part], (stop - start) * row_bytes
+        raw = np.fromfile(path, np.uint8, size, offset=info.offset + start * row_bytes)
+        if raw.size != size:
+            raise InputError(f"{path}: truncated while being read, in tensor {info.name!r}", "Copy the file again")
+        return raw.reshape(stop - start, row_bytes)
 
 
 def _header_of(path: Path) -> Header:

@@ -62,7 +62,8 @@ def geometry_of(file: GgufFile) -> Geometry:
     if family is None:
         raise InputError(
             f"{file.path}: architecture {plain(architecture, 40)!r} is not supported",
-            f"Use a base model of one of these: {', '.join(FAMILIES)}",
+            "Set base.model to the Hugging Face folder of this model, which transformers may train, or to a GGUF file "
+            f"of one of these: {', '.join(FAMILIES)}",
         )
     refuse_unknown_keys(file, architecture, family)
     experts = experts_of(file, architecture)

@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from gguf import ExpertGatingFuncType
+
 from journeyman.errors import InputError
 from journeyman.foreign import plain
 from journeyman.models.families import Family
@@ -35,6 +37,11 @@ _WITHOUT_EFFECT = frozenset({
 })  # fmt: skip
 _WITHOUT_EFFECT_BELOW = "ssm."  # Granite 4's files have them although all of its layers have attention
 _OF_DENSE_MODELS = frozenset({"expert_shared_feed_forward_length"})  # as above
+_NEUTRAL = {
+    "deepstack_mapping": (-1,),  # Granite's: which input a layer adds, -1 for none
+    "expert_weights_scale": (0, 1),
+    "expert_gating_func": (0, ExpertGatingFuncType.SOFTMAX),
+}
 
 
 def refuse_unknown_keys(file: GgufFile, architecture: str, family: Family) -> None:
@@ -65,6 +72,5 @@ def refuse_unknown_keys(file: GgufFile, architecture: str, family: Family) -> No
 def _is_neutral(name: str, value: Any) -> bool:
     if name == "attention.causal":
         return value is True
-    nothing = -1 if name == "deepstack_mapping" else 0  # Granite's: which input a layer adds, -1 for none
     items = value if isinstance(value, Sequence) and not isinstance(value, str) else [value]
-    return all(item == nothing for item in items)
+    return all(item is not True and item in _NEUTRAL.get(name, (0,)) for item in items)

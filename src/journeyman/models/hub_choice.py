@@ -11,8 +11,8 @@ from pathlib import Path
 
 from journeyman.errors import InputError
 from journeyman.foreign import plain
-from journeyman.model_files import first_part, parts_of
-from journeyman.models.checkpoint_files import CONFIG, INDEX, SINGLE, has_safetensors, is_beside, shards_in
+from journeyman.model_files import CONFIG, INDEX, WEIGHTS, first_part, parts_of
+from journeyman.models.checkpoint_files import has_safetensors, is_beside, shards_in
 from journeyman.models.finding import models_among
 from journeyman.models.names import ModelName
 from journeyman.models.pins import HubFile
@@ -42,13 +42,13 @@ def _folder(name: ModelName, page: str, files: Files, read: Callable[[HubFile], 
     if CONFIG not in files:
         kind = "an adapter" if "adapter_config.json" in files else "safetensors without config.json"
         raise InputError(f"{where}: contains {kind}, not a model", "Name the repo of the model that it was made from")
-    if SINGLE in files:
-        weights = [SINGLE]
+    if WEIGHTS in files:
+        weights = [WEIGHTS]
     elif INDEX in files:
         weights = [*shards_in(read(files[INDEX]), where), INDEX]
     else:
         raise InputError(
-            f"{where}: contains safetensors, but neither {SINGLE} nor {INDEX}",
+            f"{where}: contains safetensors, but neither {WEIGHTS} nor {INDEX}",
             f"Name another revision or repo with the layout of transformers; see {page}",
         )
     if missing := [one for one in weights if one not in files]:

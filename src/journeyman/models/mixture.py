@@ -106,6 +106,6 @@ def _pairs(stacked: LoraPair | None, count: int) -> Sequence[LoraPair | None]:
     parts = enumerate(zip(stacked.a_RI.unbind(), stacked.b_OR.unbind(), strict=True))
     dropout = stacked.dropout
     return [
-        LoraPair(a_RI, b_OR, stacked.scale, dropout and replace(dropout, seed=dropout.seed + expert))
+        LoraPair(a_RI, b_OR, stacked.scale, dropout and replace(dropout, seed=(dropout.seed + expert) % 2**64))
         for expert, (a_RI, b_OR) in parts
     ]

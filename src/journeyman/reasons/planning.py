@@ -79,7 +79,7 @@ class ExpertsAdapted(Reason, code="experts_adapted"):
     """`experts`: of a layer; `share`: of the adapter's parameters that belong to them."""
 
     says = (
-        "the adapter changes each of the {experts} experts of a layer, gate_proj and up_proj together; that is "
+        "the adapter changes gate_proj, up_proj and down_proj of each of the {experts} experts of a layer; that is "
         "{share:.0%} of its parameters. For attention only, set train.lora.targets to q_proj, k_proj, v_proj and o_proj"
     )
     experts: int
@@ -106,6 +106,27 @@ class TooFewTestRows(OfRole, code="too_few_test_rows"):
             f"{named(self.role)}: {self.rows} test rows{counted} cannot prove a success of {self.min_success:.0%} "
             "even if all pass" + (f"; {self.needed} would" if self.needed is not None else "")
         )
+
+
+@dataclass(frozen=True)
+class TrainedByTransformers(Reason, code="trained_by_transformers"):
+    """`architecture`: the class in transformers; `modules`: the adapted linear layers, separated by commas."""
+
+    says = (
+        "{architecture} is trained through transformers and peft, one row at a time, which is slower than estimated; "
+        "the adapter changes {modules}"
+    )
+    architecture: str
+    modules: str
+
+
+@dataclass(frozen=True)
+class TargetsNotThere(Reason, code="targets_not_there"):
+    """`missing`: values of train.lora.targets that are no layers of the base, separated by commas."""
+
+    says = "{architecture} has no layers with these names of train.lora.targets: {missing}"
+    architecture: str
+    missing: str
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,6 @@ from pathlib import Path
 import torch
 from gguf import GGMLQuantizationType
 from gguf.quants import quantize
-from safetensors.torch import load_file
 
 from journeyman.artifacts import ADAPTER_FILE, read_rows
 from journeyman.config import Config
@@ -22,10 +21,12 @@ from journeyman.inference.engines import running_engine
 from journeyman.manifests import AdapterManifest, BisectLink, BisectResult
 from journeyman.models.base import Base
 from journeyman.models.families import gguf_name
+from journeyman.models.opening import open_base
 from journeyman.models.weights import load_decoder
 from journeyman.protocols import EngineSettings, Reporter
 from journeyman.records import EVERY_ROLE, Example, Prediction
 from journeyman.rendering.renderer import Renderer
+from journeyman.training.export import load_peft
 from journeyman.training.hardware import compute_dtype, keep_freed_memory, use_threads
 from journeyman.training.lora import Adapter
 from journeyman.training.merge import write_merged
@@ -45,6 +46,7 @@ def bisect(
     adapter: AdapterManifest,
     adapter_folder: Path,
     base: Base,
+    served: Path,
     config: Config,
     renderer: Renderer,
     reporter: Reporter,
@@ -53,7 +55,8 @@ def bisect(
 
     Args:
         sealed: the held-out test set.
-        base: the file used in training.
+        base: what the adapter was trained on.
+        served: the first file that may ship: the base itself if that is a file. Merged links are made of it.
 
     Raises:
         InputError: no role with an adapter has an answer.
@@ -73,15 +76,16 @@ def bisect(
             base, folder, config, dtype, texts
         ),
         "llama.cpp, adapter beside its base, as shipped": lambda: _by_engine(
-            base.path, {EVERY_ROLE: folder / ADAPTER_FILE}, config, texts
+            served, {EVERY_ROLE: folder / ADAPTER_FILE}, config, texts
         ),
     }
+    file = open_base(served)
     with tempfile.TemporaryDirectory(prefix="journeyman-bisect-") as scratch:
-        for name, kind in (("merged", GGMLQuantizationType.F16), ("merged and quantized", _kind_of(base))):
+        for name, kind in (("merged", GGMLQuantizationType.F16), ("merged and quantized", _kind_of(file))):
             path = Path(scratch) / f"{kind.name}.gguf"
 
             def merged(path: Path = path, kind: GGMLQuantizationType = kind) -> LogProbabilities:
-                write_merged(base, _adapter(base, folder, config), kind, path)
+                write_merged(file, _adapter(base, folder, config), kind, path)
                 return _by_engine(path, {}, config, texts)
 
             ways[f"llama.cpp, {name} ({kind.name})"] = merged
@@ -117,7 +121,7 @@ def _texts(
 
 def _adapter(base: Base, folder: Path, config: Config) -> Adapter:
     adapter = Adapter(base.geometry, config.train.lora, config.train.seed)
-    adapter.load(load_file(folder / "adapter_model.safetensors"))
+    load_peft(adapter, base.peft, folder)
     return adapter
 
 

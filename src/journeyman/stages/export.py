@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from journeyman.artifacts import ADAPTER_FILE, clone_or_copy, write_atomic, write_json
 from journeyman.config import EvaluateConfig, RedactConfig
 from journeyman.errors import InputChanged, NotDeployable
-from journeyman.foreign import file_part, markdown, named, ollama_text, shell_word
+from journeyman.foreign import file_part, markdown, named, shell_word
+from journeyman.inference.model_server import PEFT_FILES, ServedFolder
 from journeyman.manifests import (
     AdapterManifest,
     BundleManifest,
@@ -16,13 +18,17 @@ from journeyman.manifests import (
     DecisionManifest,
     EvaluationManifest,
     PlanManifest,
+    ServedFile,
+    ServerUsed,
 )
-from journeyman.model_files import copy_model, hash_of_model, parts_of
+from journeyman.model_files import copy_model, hash_of_model, name_of_model
 from journeyman.models.geometry import Geometry
 from journeyman.models.opening import open_base
 from journeyman.records import EVERY_ROLE
+from journeyman.rendering.settling import Settled
+from journeyman.stages.modelfiles import write_modelfiles
 
-BASE_FILE = "base.gguf"
+BASE_FILE, TEMPLATE_FILE, VLLM_SCRIPT = "base.gguf", "chat_template.jinja", "vllm.sh"
 
 
 def export(
@@ -32,7 +38,9 @@ def export(
     evaluation: EvaluationManifest,
     decision: DecisionManifest,
     base: Path,
+    template: Settled,
     adapter_folder: Path,
+    server: ServedFolder | None,
     config: EvaluateConfig,
     redact: RedactConfig,
     override: str | None,
@@ -42,7 +50,10 @@ def export(
 
     Args:
         base: the base's file that ships, as it was evaluated; the first one if the base is split. The bundle
-            contains a copy, never a link, so that changes to the bundle cannot affect it.
+            contains a copy, never a link, so that changes to the bundle cannot affect it. The folder that a server
+            serves is not copied.
+        server: the server that the config file names.
+        template: the chat template that was trained and evaluated.
         redact: what was replaced in the training data; serving replaces the same.
         override: why it is exported despite the verdict; the bundle then has all roles, and records the reason.
 
@@ -62,19 +73,23 @@ def export(
     file = evaluation.files[decision.ships]
     prompts = {role: dataset.system_prompts[role] for role in roles if role in dataset.system_prompts}
     names = [name for name in adapter.adapters if name == EVERY_ROLE or name in roles]
-    base_file = copy_model(base, out / BASE_FILE).name
-    if hash_of_model(out / base_file) != file.sha256:
-        raise InputChanged(f"{base}: changed while it was being copied to the bundle", "Run it again")
+    on_server = file.server is not None
+    base_file = "" if on_server else _copied(base, file, out)
     bundle = BundleManifest(
         roles=roles,
         override=override,
         base_sha256=file.sha256,
         base_path=file.path,
-        adapter_sha256={name: evaluation.adapter_sha256[name] for name in names},
+        adapter_sha256={
+            name: file.server.adapter_sha256[name] if file.server is not None else evaluation.adapter_sha256[name]
+            for name in names
+        },
         adapter_files={
-            name: ADAPTER_FILE if name == EVERY_ROLE else f"adapter-{file_part(name)}.gguf" for name in names
+            name: ("adapter" if name == EVERY_ROLE else f"adapter-{file_part(name)}") + ("" if on_server else ".gguf")
+            for name in names
         },
         base_file=base_file,
+        server=file.server,
         system_prompts=prompts,
         prompts={role: dataset.prompts[role] for role in roles if role in dataset.prompts},
         redact=redact.model_dump(),
@@ -86,54 +101,52 @@ def export(
             "parallel": config.parallel,
         },
         engine=evaluation.engine,
+        chat_template=template.name,
+        template_file=None if template.own else TEMPLATE_FILE,
+        template_variables=dict(template.variables),
     )
     for name, copied in bundle.adapter_files.items():
-        clone_or_copy(adapter_folder / adapter.adapters[name].folder / ADAPTER_FILE, out / copied)
+        _copy_adapter(adapter_folder / adapter.adapters[name].folder, out / copied, in_pefts_format=on_server)
     write_json(out / "prompts.json", prompts)
-    opened = open_base(base)
-    template = opened.tokenizer.chat_template
-    write_json(out / "base.json", {"sha256": file.sha256, "source": file.path, "chat_template": template})
-    without = _write_modelfiles(bundle, out)
-    write_atomic(out / "llama-server.sh", _command_line(bundle).encode())
-    (out / "llama-server.sh").chmod(0o755)
-    notes = [*_context_lines(opened.geometry, config.context), *_modelfile_lines(bundle, without)]
+    if bundle.template_file is not None:
+        write_atomic(out / bundle.template_file, template.source.encode())
+    write_json(out / "base.json", {"sha256": file.sha256, "source": file.path, "chat_template": template.source})
+    without = {} if on_server else write_modelfiles(bundle, template, out)
+    script = VLLM_SCRIPT if on_server else "llama-server.sh"
+    write_atomic(out / script, (_vllm_script(bundle, server) if on_server else _command_line(bundle)).encode())
+    (out / script).chmod(0o755)
+    notes = _modelfile_lines(bundle, without)
+    if not on_server:
+        notes = [*_context_lines(open_base(base).geometry, config.context), *notes]
     write_atomic(out / "README.md", _model_card(bundle, plan, adapter, evaluation, decision, notes).encode())
     return bundle
 
 
-def _write_modelfiles(bundle: BundleManifest, out: Path) -> dict[str, str]:
-    """Writes a Modelfile for each role, and returns role → why it has none."""
-    without, count = {}, len(parts_of(out / bundle.base_file))
-    if count > 1:
-        merge = f"`llama-gguf-split --merge {bundle.base_file} {BASE_FILE}`"
-        return dict.fromkeys(bundle.roles, f"Ollama does not load a base that is split into {count} files; see {merge}")
-    for role in bundle.roles:
-        try:
-            text = _modelfile(role, bundle)
-        except ValueError as reason:
-            without[role] = f"{reason}, so Ollama would not send the system prompt that was trained"
-        else:
-            write_atomic(out / f"Modelfile.{file_part(role)}", text.encode())
-    return without
+def _copied(base: Path, file: ServedFile, out: Path) -> str:
+    name = copy_model(base, out / BASE_FILE).name
+    if hash_of_model(out / name) != file.sha256:
+        raise InputChanged(f"{base}: changed while it was being copied to the bundle", "Run it again")
+    return name
 
 
-def _modelfile(role: str, bundle: BundleManifest) -> str:
-    """An Ollama Modelfile: https://docs.ollama.com/modelfile.
+def _copy_adapter(folder: Path, target: Path, *, in_pefts_format: bool) -> None:
+    if not in_pefts_format:
+        clone_or_copy(folder / ADAPTER_FILE, target)
+        return
+    target.mkdir()
+    for name in PEFT_FILES:
+        clone_or_copy(folder / name, target / name)
 
-    Raises:
-        ValueError: a Modelfile cannot express the role's prompt.
-    """
-    prompt = bundle.system_prompts.get(role)
-    file = bundle.adapter_files.get(role) or bundle.adapter_files.get(EVERY_ROLE)
-    lines = [
-        f"FROM ./{bundle.base_file}",
-        *([f"ADAPTER ./{file}"] if file else []),
-        f"PARAMETER temperature {bundle.settings['temperature']}",
-        f"PARAMETER num_ctx {bundle.settings['context']}",
-        f"PARAMETER num_predict {bundle.settings['max_new_tokens']}",
-        *([f"SYSTEM {ollama_text(prompt)}"] if prompt is not None else []),
-    ]
-    return "\n".join(lines) + "\n"
+
+def _vllm_script(bundle: BundleManifest, server: ServedFolder | None) -> str:
+    """Starts vLLM with the adapters of the bundle."""
+    assert server is not None and bundle.server is not None, "a stage is stale without the server that was evaluated"
+    command = server.command({name: f"./{folder}" for name, folder in bundle.adapter_files.items()})
+    names = ", ".join(f"{bundle.server.tuned_models[name]} is {named(name)}" for name in bundle.adapter_files)
+    return (
+        "#!/bin/sh\n# Serves the tuned model with vLLM; send the system prompts in prompts.json.\n"
+        f'# Models: {names}.\ncd "$(dirname "$0")" || exit 1\nexec {command} "$@"\n'
+    )
 
 
 def _command_line(bundle: BundleManifest) -> str:
@@ -147,9 +160,16 @@ def _command_line(bundle: BundleManifest) -> str:
         "#!/bin/sh\n# Serves the tuned model with llama.cpp's server; send the system prompts in prompts.json.\n"
         f'{hint}cd "$(dirname "$0")" || exit 1\n'
         f"exec llama-server --model {bundle.base_file} {loras} {several}"
-        f"--parallel {parallel} --ctx-size {bundle.settings['context'] * parallel} "
+        f"--parallel {parallel} --ctx-size {bundle.settings['context'] * parallel} {_template_flags(bundle)}"
         '--jinja --host 127.0.0.1 --port 8080 "$@"\n'
     )
+
+
+def _template_flags(bundle: BundleManifest) -> str:
+    flags = "" if bundle.template_file is None else f"--chat-template-file {bundle.template_file} "
+    if bundle.template_variables:
+        flags += f"--chat-template-kwargs {shell_word(json.dumps(bundle.template_variables))} "
+    return flags
 
 
 def _stay(bundle: BundleManifest, decision: DecisionManifest) -> str:
@@ -166,7 +186,7 @@ def _name(role: str) -> str:
 
 
 def _file_name(path: str) -> str:
-    return markdown(Path(path).name)
+    return markdown(name_of_model(Path(path)))
 
 
 def _adapter_line(name: str, adapter: AdapterManifest, bundle: BundleManifest) -> str:
@@ -176,6 +196,16 @@ def _adapter_line(name: str, adapter: AdapterManifest, bundle: BundleManifest) -
         f"{adapter.trainable_parameters:,} parameters, SHA-256 `{bundle.adapter_sha256[name]}`; trained for "
         f"{one.steps} steps on {one.tokens:,} tokens, best step {one.best_step}"
     )
+
+
+def _template_line(bundle: BundleManifest) -> list[str]:
+    """The chat template, if programs must be told to use another one than the base's own, or to give it variables."""
+    if bundle.template_file is None and not bundle.template_variables:
+        return []
+    name = markdown(bundle.chat_template) or "the base's own"
+    file = "" if bundle.template_file is None else f", as `{bundle.template_file}` writes it"
+    given = f"; its variables: {markdown(json.dumps(bundle.template_variables))}" if bundle.template_variables else ""
+    return [f"- chat template: {name}{file}{given}"]
 
 
 def _modelfile_lines(bundle: BundleManifest, without: Mapping[str, str]) -> list[str]:
@@ -199,6 +229,20 @@ def _context_lines(geometry: Geometry, context: int) -> list[str]:
     ]
 
 
+def _how_to_serve(bundle: BundleManifest) -> str:
+    if bundle.server is not None:
+        return f"Serve it: `sh {VLLM_SCRIPT}`, or a server with the same folder and adapters."
+    return (
+        "Serve it: `journeyman serve` in the run's folder, `sh llama-server.sh`, or for Ollama "
+        "`ollama create NAME -f Modelfile.ROLE`."
+    )
+
+
+def _server_lines(server: ServerUsed) -> list[str]:
+    models = ", ".join(f"{markdown(model)} ({_name(name)})" for name, model in server.tuned_models.items())
+    return [f"- evaluated on the server {markdown(server.url)}, models {markdown(server.base_model)} and {models}"]
+
+
 def _model_card(
     bundle: BundleManifest,
     plan: PlanManifest,
@@ -220,7 +264,7 @@ def _model_card(
     return "\n".join(
         [
             "---",
-            "library_name: gguf",
+            f"library_name: {'gguf' if bundle.server is None else 'peft'}",
             "tags: [lora, journeyman]",
             "---",
             "# Model card",
@@ -229,11 +273,13 @@ def _model_card(
             f"Roles: {', '.join(map(_name, bundle.roles))}. {_stay(bundle, decision)}",
             "",
             f"- base: {_file_name(bundle.base_path)}, SHA-256 `{bundle.base_sha256}`; its license applies",
+            *(_server_lines(bundle.server) if bundle.server is not None else []),
             *(
                 [f"- the adapter was trained on {_file_name(plan.base_path)}, SHA-256 `{plan.base_sha256}`"]
                 if bundle.base_sha256 != plan.base_sha256
                 else []
             ),
+            *_template_line(bundle),
             *(_adapter_line(name, adapter, bundle) for name in bundle.adapter_files),
             f"- these files were evaluated on {evaluation.rows} held-out test rows with {engine}",
             "",
@@ -241,8 +287,7 @@ def _model_card(
             "| --- | --- | --- | --- |",
             *rows,
             "",
-            "Serve it: `journeyman serve` in the run's folder, `sh llama-server.sh`, or for Ollama "
-            "`ollama create NAME -f Modelfile.ROLE`.",
+            _how_to_serve(bundle),
             "",
             *([*notes, ""] if notes else []),
         ]

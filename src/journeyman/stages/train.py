@@ -9,22 +9,19 @@ from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
-from journeyman.artifacts import ADAPTER_FILE, read_rows
+from journeyman.artifacts import read_rows
 from journeyman.config import TrainConfig
 from journeyman.foreign import file_part
 from journeyman.manifests import AdapterManifest, PlanManifest, TrainedAdapter
 from journeyman.models.base import Base
 from journeyman.models.geometry import Factors
-from journeyman.models.weights import load_decoder
 from journeyman.protocols import Reporter
 from journeyman.records import EVERY_ROLE, Example
 from journeyman.rendering.mask import check_mask
 from journeyman.rendering.renderer import Rendered, Renderer
-from journeyman.training.cpu import CpuEngine
-from journeyman.training.export import write_gguf, write_peft
-from journeyman.training.hardware import compute_dtype, keep_freed_memory, use_threads
+from journeyman.training.backends import backend_of
+from journeyman.training.hardware import keep_freed_memory, use_threads
 from journeyman.training.loop import Trainer, TrainingJob
-from journeyman.training.lora import Adapter
 
 
 def train(
@@ -56,8 +53,8 @@ def train(
     rows, held_out = list(read_rows(train_rows, Example)), list(read_rows(val_rows, Example))
     rendered, rendered_out = render_rows(renderer, rows), render_rows(renderer, held_out)
     reporter.say(_proof(rows + held_out))
-    decoder = load_decoder(base, compute_dtype(config.precision), stream=plan.memory == "stream", factors=factors)
-    adapters = {}
+    backend = backend_of(base, config, plan.memory, factors)
+    adapters, engines = {}, set()
     for name in [EVERY_ROLE] if config.adapters == "shared" else sorted({row.role for row in rows}):
         folder = "" if name == EVERY_ROLE else file_part(name)
         job = TrainingJob(
@@ -72,13 +69,11 @@ def train(
         )
         if name != EVERY_ROLE:
             reporter.say(f"adapter of {name}: {len(job.train)} training rows, {len(job.val)} validation rows")
-        with closing(CpuEngine(decoder, config, recompute=plan.memory != "keep")) as engine:
+        with closing(backend.engine()) as engine:
             trainer = Trainer(job, engine, reporter)
             state = trainer.run()
-        adapter = Adapter(decoder.geometry, config.lora, config.seed)
-        adapter.load(trainer.best)
-        write_peft(adapter, base.path.name, out / folder)
-        write_gguf(adapter, out / folder / ADAPTER_FILE)
+        engines.add(state.engine)
+        backend.write(trainer.best, out / folder)
         adapters[name] = TrainedAdapter(
             folder=folder,
             steps=state.step,
@@ -95,6 +90,7 @@ def train(
         trainable_parameters=plan.trainable_parameters,
         adapters=adapters,
         precision=plan.precision,
+        engine=", ".join(sorted(engines)),
         peak_memory_gb=_peak_memory_gb(),
     )
 
@@ -103,7 +99,7 @@ def render_rows(renderer: Renderer, rows: Sequence[Example]) -> list[Rendered]:
     """Renders rows and checks the loss mask of each: see check_mask."""
     rendered = [renderer.example(row) for row in rows]
     for row, one in zip(rows, rendered, strict=True):
-        check_mask(row, one, renderer.terminator_id)
+        check_mask(row, one, renderer.end_ids)
     return rendered
 
 

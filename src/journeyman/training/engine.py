@@ -21,7 +21,7 @@ from typing import Protocol
 
 from torch import Tensor
 
-from journeyman.models.geometry import Geometry
+from journeyman.models.sizes import Sizes
 from journeyman.training.batches import Pack
 
 Heard = Callable[[float], None]
@@ -68,8 +68,8 @@ class TrainingEngine(Protocol):
     """
 
     @property
-    def geometry(self) -> Geometry:
-        """The base's shape."""
+    def sizes(self) -> Sizes:
+        """The base's sizes."""
 
     def identity(self) -> str:
         """Names what changes the numbers (device, precision, kernels), but not what only changes speed or memory.

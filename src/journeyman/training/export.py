@@ -7,54 +7,52 @@ rotary pairs, so the rows of B are reordered for them (models.weights.to_interle
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import gguf
+from safetensors.torch import load_file
 from torch import Tensor
 
 from journeyman.artifacts import disk_error, remove_quietly, sync, write_json
-from journeyman.models.families import gguf_parts, is_stacked
+from journeyman.models.base import PeftBase
+from journeyman.models.families import gguf_parts
 from journeyman.models.weights import to_interleaved
 from journeyman.training.lora import Adapter
+from journeyman.training.peft_format import configuration_of, parameters_of, saved_tensors
 from journeyman.training.tensors import save_tensors
 
 
-def write_peft(adapter: Adapter, base_name: str, folder: Path) -> None:
+def write_peft(adapter: Adapter, base: PeftBase, folder: Path) -> None:
+    """Writes an adapter of our own decoder: see write_peft_files."""
+    write_peft_files(saved_tensors(adapter, base), configuration_of(adapter, base), folder)
+
+
+def write_peft_files(tensors: Mapping[str, Tensor], config: Mapping[str, Any], folder: Path) -> None:
     """Writes adapter_model.safetensors and adapter_config.json, as `peft.PeftModel.from_pretrained` reads them.
+
+    Args:
+        tensors: A and B under `peft`'s names.
+        config: see peft_format.configuration.
 
     Raises:
         DiskError: the disk is full or the folder cannot be written to.
     """
-    tensors = {name: value.detach().contiguous() for name, value in adapter.parameters.items()}
     staged = folder / f".adapter_model.{os.getpid()}.tmp"
     try:
-        save_tensors(tensors, staged, metadata={"format": "pt"})
+        save_tensors({name: v.contiguous() for name, v in tensors.items()}, staged, metadata={"format": "pt"})
         staged.replace(folder / "adapter_model.safetensors")
     except OSError as error:
         raise disk_error(error, folder / "adapter_model.safetensors") from error
     finally:
         remove_quietly(staged)
-    experts = adapter.expert_parameters()
-    write_json(
-        folder / "adapter_config.json",
-        {
-            "peft_type": "LORA",
-            "task_type": "CAUSAL_LM",
-            "base_model_name_or_path": base_name,
-            "r": adapter.config.rank,
-            "lora_alpha": adapter.config.alpha,
-            # Of training only; for stacked experts, peft refuses any other value.
-            "lora_dropout": 0.0 if experts else adapter.config.dropout,
-            "target_modules": sorted(module for module in adapter.modules if not is_stacked(module)),
-            **({"target_parameters": experts} if experts else {}),
-            "bias": "none",
-            "fan_in_fan_out": False,
-            "inference_mode": True,
-            "init_lora_weights": True,
-            "use_dora": False,
-            "use_rslora": False,
-        },
-    )
+    write_json(folder / "adapter_config.json", config)
+
+
+def load_peft(adapter: Adapter, base: PeftBase, folder: Path) -> None:
+    """Copies what `write_peft` wrote into an adapter with the same modules."""
+    adapter.load(parameters_of(adapter, load_file(folder / "adapter_model.safetensors"), base))
 
 
 def write_gguf(adapter: Adapter, path: Path) -> None:

@@ -183,10 +183,10 @@ class Trainer:
 
     def _operations(self, packs: Sequence[Pack]) -> int:
         """Operations of the frozen matrices: forward and input gradient; of the head, at labels only."""
-        geometry = self.engine.geometry
-        head = geometry.vocab * geometry.hidden
+        sizes = self.engine.sizes
+        head = sizes.vocab * sizes.hidden
         tokens, labels = sum(len(p.ids_T) for p in packs), sum(len(p.labels_L) for p in packs)
-        return 4 * ((geometry.linear_parameters - head) * tokens + head * labels)
+        return 4 * ((sizes.linear_parameters - head) * tokens + head * labels)
 
     def _group_size(self, packs: Sequence[Pack]) -> int:
         """The number of packs in the next group: as many as fit in group_tokens, but at least one."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
@@ -16,7 +17,8 @@ from journeyman.models.decoder import LayerLora
 from journeyman.models.families import Mixture, is_stacked
 from journeyman.models.geometry import Geometry
 from journeyman.models.linear import Dropout, LoraPair
-from journeyman.models.mixture import DOWN, GATE_UP
+from journeyman.models.mixture import GATE_UP
+from journeyman.training.optimizer import load_values
 
 _ATTENTION = ("q_proj", "k_proj", "v_proj", "qkv_proj", "o_proj")
 
@@ -66,21 +68,18 @@ class Adapter:
             return a, b
         count = self.geometry.copies(module)
         b_NOR = b.view(len(b), -1, count).permute(2, 0, 1)
-        if module == GATE_UP and self._mixture.interleaved:
+        if module == GATE_UP and self.mixture.interleaved:
             b_NOR = torch.cat([b_NOR[:, ::2], b_NOR[:, 1::2]], dim=1)
         return a.view(count, -1, a.shape[1]), b_NOR
 
     def expert_parameters(self) -> list[str]:
         """The stacked parameters of `transformers` that the adapter changes, as peft's `target_parameters`."""
         stacked = [module for module in self.modules if is_stacked(module)]
-        return [f"{self._mixture.place}.{module.removeprefix('experts.')}" for module in stacked]
+        return [f"{self.mixture.place}.{module.removeprefix('experts.')}" for module in stacked]
 
-    def load(self, tensors: dict[str, Tensor]) -> None:
+    def load(self, tensors: Mapping[str, Tensor]) -> None:
         """Copies values into the adapter; names and shapes must match."""
-        assert tensors.keys() == self.parameters.keys()
-        with torch.no_grad():
-            for name, value in tensors.items():
-                self.parameters[name].copy_(value)
+        load_values(self.parameters, tensors)
 
     def _pair(self, layer: int, module: str, dropout_key: str | None) -> LoraPair:
         dropout = None
@@ -91,7 +90,8 @@ class Adapter:
         return LoraPair(a_RI, b_OR, self.config.alpha / self.config.rank, dropout)
 
     @property
-    def _mixture(self) -> Mixture:
+    def mixture(self) -> Mixture:
+        """The traits of the base's experts."""
         assert self.geometry.mixture is not None
         return self.geometry.mixture
 
@@ -100,6 +100,5 @@ class Adapter:
         place = f"{'self_attn' if module in _ATTENTION else 'mlp'}.{module}"
         if is_stacked(module):
             # peft wraps the experts once for each stacked parameter, gate_up_proj first.
-            inner = module == GATE_UP and DOWN in self.modules
-            place = f"{self._mixture.place}.base_layer" if inner else self._mixture.place
+            place = f"{self.mixture.place}.base_layer" if module == GATE_UP else self.mixture.place
         return f"base_model.model.model.layers.{layer}.{place}.lora_{side}.weight"
