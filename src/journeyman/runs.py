@@ -28,6 +28,7 @@ from journeyman.model_files import find_by_hash, is_checkpoint
 
 if TYPE_CHECKING:
     from journeyman.models.base import Base
+    from journeyman.models.geometry import Factors
     from journeyman.protocols import Reporter
     from journeyman.rendering.renderer import Renderer
     from journeyman.sources.files import Source
@@ -118,6 +119,15 @@ class Run:
         base = with_template(base, self.config.base, self.root)
         template_of(base.tokenizer, str(base.path))  # refuses one that does not compile, or none
         return base
+
+    @property
+    def factors(self) -> Factors | None:
+        """The rotary divisors with which the engine serves evaluate.context, if the base has two sets."""
+        from journeyman.models.geometry import Geometry
+        from journeyman.models.opening import sizes_of
+
+        sizes = sizes_of(self.base)
+        return sizes.factors(self.config.evaluate.context) if isinstance(sizes, Geometry) else None
 
     def refuse_unservable(self) -> None:
         """Refuses a base whose architecture the installed engine does not have.

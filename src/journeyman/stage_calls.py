@@ -70,9 +70,8 @@ def run_train(run: Run, out: Path, fingerprint: str, reporter: Reporter) -> Base
     from journeyman.stages.train import train
 
     rows, held_out = run.file("curate", "train.jsonl"), run.file("curate", "val.jsonl")
-    plan = run.result("plan", PlanManifest)
-    factors = run.base.geometry.factors(run.config.evaluate.context)
-    return train(rows, held_out, plan, run.config.train, run.base, factors, fingerprint, out, reporter)
+    plan, served = run.result("plan", PlanManifest), next(iter(run.served), None)
+    return train(rows, held_out, plan, run.config.train, run.base, run.factors, fingerprint, out, reporter, served)
 
 
 def run_evaluate(run: Run, out: Path, fingerprint: str, reporter: Reporter) -> BaseModel:
@@ -151,11 +150,11 @@ def run_export(run: Run, out: Path, fingerprint: str, reporter: Reporter) -> Bas
         _file_that_ships(run, evaluation.files[decision.ships]),
         template_of(run.base.tokenizer, str(run.base.path)).served,
         run.checked_folder("train"),
-        _server_of(run, run.result("train", AdapterManifest).adapters),
         run.config.evaluate,
         run.config.redact,
         run.override,
         out,
+        _server_of(run, run.result("train", AdapterManifest).adapters),
     )
 
 

@@ -124,8 +124,7 @@ def _files_that_may_ship(run: Run) -> Settings:
 
 def _rotary_factors(run: Run) -> Settings:
     """Of a base with two sets: training uses those with which the engine serves evaluate.context."""
-    factors = run.base.geometry.factors(run.config.evaluate.context)
-    return {} if factors is None else {"rotary factors for evaluate.context": factors}
+    return {} if run.factors is None else {"rotary factors for evaluate.context": run.factors}
 
 
 def _checks_of_data(run: Run) -> Settings:

@@ -226,7 +226,10 @@ def test_a_full_disk_is_noticed_before(base: Base, script: Path, monkeypatch: py
 
 def test_two_at_a_time(base: Base, script: Path, cache: Path) -> None:
     (cache / base.sha256).mkdir(parents=True)
-    with locked(cache / base.sha256), pytest.raises(UsageError, match="another journeyman is converting Tiny-1M"):
+    with (
+        locked(cache / base.sha256),
+        pytest.raises(UsageError, match=r"journeyman is converting .*/Tiny-1M\. Wait"),
+    ):
         make(base, "Q8_0", Watch())
 
 

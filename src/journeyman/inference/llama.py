@@ -108,14 +108,14 @@ class LlamaEngine:
         chosen = {"chat_template": s.chat_template, "template_variables": dict(s.template_variables)}
         return {key: value for key, value in chosen.items() if value}
 
-    def next_tokens(self, ids: Sequence[int], count: int) -> dict[int, float]:
-        """Log probabilities of the `count` likeliest tokens after `ids`, with all adapters active."""
+    def next_tokens(self, ids: Sequence[int], count: int, *, adapted: bool = True) -> dict[int, float]:
+        """Log probabilities of the `count` likeliest tokens after `ids`, with all adapters active, or with none."""
         body = {
             "prompt": list(ids), "n_predict": 1, "n_probs": count, "temperature": 0.0, "cache_prompt": False,
-            "lora": [{"id": number, "scale": 1.0} for number in range(len(self.settings.adapters))],
+            "lora": [{"id": number, "scale": float(adapted)} for number in range(len(self.settings.adapters))],
         }  # fmt: skip
-        (likely,) = self._post("/completion", body)["completion_probabilities"]
-        return {one["id"]: one["logprob"] for one in likely["top_logprobs"]}
+        answer = self._post("/completion", body).get("completion_probabilities", [])
+        return {one["id"]: one["logprob"] for likely in answer for one in likely["top_logprobs"]}
 
     def peak_memory_bytes(self) -> int | None:
         """Highest resident memory of the engine process; None if the system does not report it."""

@@ -14,7 +14,6 @@ import subprocess
 import sys
 import tempfile
 import zipfile
-from dataclasses import fields, replace
 from pathlib import Path
 
 from journeyman.artifacts import expanded, sha256_of
@@ -22,13 +21,16 @@ from journeyman.config import EMBEDDED
 from journeyman.errors import InputError
 from journeyman.model_files import split_place
 from journeyman.models.base import Base
+from journeyman.models.families import FAMILIES
 from journeyman.models.finding import SET_BASE, checkpoint, only_model, settled
+from journeyman.models.geometry import Geometry
 from journeyman.models.gguf_file import GgufFile
 from journeyman.models.hf_folder import HfFolder
 from journeyman.models.hub import find_model
 from journeyman.models.names import name_of
 from journeyman.models.ollama import PREFIX as OLLAMA
 from journeyman.models.ollama import find_in_ollama
+from journeyman.models.same_base import different_geometry
 from journeyman.models.sizes import Sizes
 from journeyman.models.templated import TemplatedBase
 from journeyman.models.transformers_folder import TransformersFolder, is_other_architecture
@@ -94,6 +96,12 @@ def _untemplated(base: Base) -> Base:
     return base.inner if isinstance(base, TemplatedBase) else base
 
 
+def geometry_of_file(path: Path) -> Geometry | None:
+    """The geometry of a GGUF file that ships; None if our own decoder does not compute its architecture."""
+    file = GgufFile(path)
+    return file.geometry if file.metadata.get("general.architecture") in FAMILIES else None
+
+
 def architecture_to_serve(base: Base) -> str | None:
     """What the engine calls the architecture of a base that `transformers` trains; None for one that our own decoder
     trains, all of which the engine has.
@@ -106,7 +114,7 @@ def architecture_to_serve(base: Base) -> str | None:
 
 
 def same_geometry(path: Path, base: Base) -> Path:
-    """Resolves a file of evaluate.quantizations, after checking that the adapter fits its shapes.
+    """Resolves a file of evaluate.quantizations, after checking that the adapter fits its shapes (see also same_base).
 
     Raises:
         InputError: no such file, or it is a different model.
@@ -118,10 +126,8 @@ def same_geometry(path: Path, base: Base) -> Path:
     if isinstance(base, TransformersFolder):
         _refuse_other_sizes(GgufFile(path), base, remedy)
         return settled(path)
-    here, there = (replace(one.geometry, tied_head=True) for one in (open_base(path), base))
-    if here != there:
-        parts = [f.name for f in fields(here) if getattr(here, f.name) != getattr(there, f.name)]
-        raise InputError(f"{path}: not a file of the base {base.path.name}: different {', '.join(parts)}", remedy)
+    if different := different_geometry(base.geometry, open_base(path).geometry):
+        raise InputError(f"{path}: not a file of the base {base.path.name}: different {', '.join(different)}", remedy)
     # Its name is part of the plan's fingerprint, and earlier versions resolved every link.
     return settled(path) if split_place(path) is not None else path.resolve()
 

@@ -126,7 +126,11 @@ def _checked_class(path: Path, values: Mapping[str, Any]) -> str:
     """The class that config.json names, after checking that `transformers` has it and that it writes text."""
     names, kind = values.get("architectures"), values.get("model_type")
     if not isinstance(kind, str) or not isinstance(names, list) or len(names) != 1 or not isinstance(names[0], str):
-        raise InputError(f"{path}: does not name one class in `architectures`, and a `model_type`", _ANOTHER)
+        shown = f"{path}: does not name one class in `architectures`, and a `model_type`"
+        if values.get("auto_map"):
+            kind_shown = plain(repr(kind), 40)
+            shown += f" ({kind_shown}); it needs code from its folder (auto_map), which is never executed"
+        raise InputError(shown, _ANOTHER)
     shown = f"{path}: a model {plain(repr(names[0]), 60)} (model_type {plain(repr(kind), 40)})"
     if not is_kind_of_model(kind):
         if values.get("auto_map"):

@@ -23,7 +23,7 @@ from journeyman.manifests import (
 )
 from journeyman.model_files import copy_model, hash_of_model, name_of_model
 from journeyman.models.geometry import Geometry
-from journeyman.models.opening import open_base
+from journeyman.models.opening import geometry_of_file
 from journeyman.records import EVERY_ROLE
 from journeyman.rendering.settling import Settled
 from journeyman.stages.modelfiles import write_modelfiles
@@ -40,11 +40,11 @@ def export(
     base: Path,
     template: Settled,
     adapter_folder: Path,
-    server: ServedFolder | None,
     config: EvaluateConfig,
     redact: RedactConfig,
     override: str | None,
     out: Path,
+    server: ServedFolder | None = None,
 ) -> BundleManifest:
     """Builds the bundle.
 
@@ -52,10 +52,10 @@ def export(
         base: the base's file that ships, as it was evaluated; the first one if the base is split. The bundle
             contains a copy, never a link, so that changes to the bundle cannot affect it. The folder that a server
             serves is not copied.
-        server: the server that the config file names.
         template: the chat template that was trained and evaluated.
         redact: what was replaced in the training data; serving replaces the same.
         override: why it is exported despite the verdict; the bundle then has all roles, and records the reason.
+        server: the server that the config file names.
 
     Raises:
         InputChanged: the base changed while it was being copied.
@@ -117,7 +117,7 @@ def export(
     (out / script).chmod(0o755)
     notes = _modelfile_lines(bundle, without)
     if not on_server:
-        notes = [*_context_lines(open_base(base).geometry, config.context), *notes]
+        notes = [*_context_lines(geometry_of_file(base), config.context), *notes]
     write_atomic(out / "README.md", _model_card(bundle, plan, adapter, evaluation, decision, notes).encode())
     return bundle
 
@@ -217,11 +217,12 @@ def _modelfile_lines(bundle: BundleManifest, without: Mapping[str, str]) -> list
     ]
 
 
-def _context_lines(geometry: Geometry, context: int) -> list[str]:
+def _context_lines(geometry: Geometry | None, context: int) -> list[str]:
     """What another context would change."""
-    factors, original = geometry.factors(context), geometry.rotary.long_above
-    if factors is None:
+    factors = None if geometry is None else geometry.factors(context)
+    if geometry is None or factors is None:
         return []
+    original = geometry.rotary.long_above
     side = "at most" if factors == "short" else "more than"
     return [
         f"- llama.cpp must give a request a context of {side} {original} tokens: with another, it uses the other of "

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Protocol
 
-import torch
 from torch import Tensor
 
 from journeyman.artifacts import ADAPTER_FILE
@@ -27,7 +26,8 @@ from journeyman.training.export import write_gguf, write_peft, write_peft_files
 from journeyman.training.hardware import compute_dtype
 from journeyman.training.lora import Adapter
 from journeyman.training.peft_format import configuration
-from journeyman.training.transformers_engine import TransformersEngine, parameter_name
+from journeyman.training.rehearsal import Rehearsal, random_adapter
+from journeyman.training.transformers_engine import TransformersEngine
 
 
 class Backend(Protocol):
@@ -79,20 +79,14 @@ class DecoderBackend:
 
 
 class TransformersBackend:
-    """`transformers` and `peft`. An adapter of zeros is converted to GGUF first, to know that it can be.
-
-    Raises:
-        InputError: a package is missing, or llama.cpp's converter cannot convert the adapter.
-    """
+    """`transformers` and `peft`; `rehearse` finds out whether what is trained can be served."""
 
     def __init__(self, base: Base, sizes: ModelSizes, config: TrainConfig, memory: MemoryWay) -> None:
         self._folder, self._peft = base.path, base.peft
         self._sizes, self._config, self._memory = sizes, config, memory
         self._names = adapted_names(list(sizes.linear), config.lora.targets)
-        with tempfile.TemporaryDirectory(prefix="journeyman-adapter-") as scratch:
-            self.write(self._zeros(), Path(scratch))
 
-    def engine(self) -> TrainingEngine:
+    def engine(self) -> TransformersEngine:
         dtype = compute_dtype(self._config.precision)
         return TransformersEngine(self._folder, self._sizes, self._config, dtype, recompute=self._memory == "recompute")
 
@@ -107,10 +101,17 @@ class TransformersBackend:
                 "Set train.lora.targets to fewer layers, such as ['q_proj', 'v_proj']",
             )
 
-    def _zeros(self) -> dict[str, Tensor]:
-        zeros, rank = {}, self._config.lora.rank
-        for name in self._names:
-            rows, columns = self._sizes.linear[name]
-            zeros[parameter_name(name, "A")] = torch.zeros(rank, columns)
-            zeros[parameter_name(name, "B")] = torch.zeros(rows, rank)
-        return zeros
+    def rehearse(self, texts: Sequence[Sequence[int]], folder: Path) -> Rehearsal:
+        """Writes a random adapter to `folder`, and computes what comes after some texts with and without it.
+
+        Raises:
+            InputError: the adapter cannot be converted, or the weights are not those of the model.
+            DiskError: the disk is full.
+        """
+        shapes = {name: self._sizes.linear[name] for name in self._names}
+        adapter = random_adapter(shapes, self._config.lora, self._config.seed)
+        self.write(adapter, folder)
+        with closing(self.engine()) as engine:
+            engine.load_state({f"adapter/{name}": value for name, value in adapter.items()})
+            plain, adapted = ([engine.next_tokens(ids, adapted=on) for ids in texts] for on in (False, True))
+        return Rehearsal(texts, plain, adapted, folder / ADAPTER_FILE)

@@ -11,6 +11,7 @@ import inspect
 import math
 import warnings
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -115,6 +116,15 @@ class TransformersEngine:
 
     def load_state(self, tensors: Mapping[str, Tensor]) -> None:
         self._optimizer.load_state(tensors)
+
+    @torch.no_grad()
+    def next_tokens(self, ids: Sequence[int], *, adapted: bool) -> dict[int, float]:
+        """The log probability of every token after `ids`, with or without the adapter."""
+        for dropout in self._dropouts:
+            dropout.key = None
+        with nullcontext() if adapted else self._model.disable_adapter():
+            logits_V = self._model(input_ids=torch.tensor([ids]), use_cache=False).logits[0, -1]
+        return dict(enumerate(logits_V.float().log_softmax(-1).tolist()))
 
     def memory_bytes(self) -> int:
         return int(psutil.Process().memory_info().rss)
