@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -46,7 +47,7 @@ class StreamedWeights:
         self._file, self._dtype = file, dtype
         self._head = "token_embd.weight" if geometry.tied_head else "output.weight"
         self.layers = _LayersOnDemand(lambda index: _load_layer(file, geometry, index, dtype), geometry.layers)
-        self.norm = _read(file, "output_norm.weight", dtype)
+        self.norm = read_tensor(file, "output_norm.weight", dtype)
 
     def embed(self, ids_T: Tensor) -> Tensor:
         distinct, places_T = torch.unique(ids_T, return_inverse=True)
@@ -55,7 +56,7 @@ class StreamedWeights:
 
     @property
     def head_VD(self) -> Tensor:
-        return _read(self._file, self._head, self._dtype)
+        return read_tensor(self._file, self._head, self._dtype)
 
 
 class _LayersOnDemand(Sequence[LayerWeights]):
@@ -93,17 +94,22 @@ def load_decoder(file: Base, dtype: torch.dtype, *, stream: bool = False, factor
     geometry = file.geometry.with_factors(factors)
     if stream:
         return Decoder(geometry, StreamedWeights(file, geometry, dtype))
-    embedding = _read(file, "token_embd.weight", dtype)
+    embedding = read_tensor(file, "token_embd.weight", dtype)
     weights = ResidentWeights(
         embedding_VD=embedding,
-        layers=[_load_layer(file, geometry, index, dtype) for index in range(geometry.layers)],
-        norm=_read(file, "output_norm.weight", dtype),
-        head_VD=embedding if geometry.tied_head else _read(file, "output.weight", dtype),
+        layers=list(load_layers(file, geometry, dtype)),
+        norm=read_tensor(file, "output_norm.weight", dtype),
+        head_VD=embedding if geometry.tied_head else read_tensor(file, "output.weight", dtype),
     )
     return Decoder(geometry, weights)
 
 
-def _read(file: Base, name: str, dtype: torch.dtype) -> Tensor:
+def load_layers(file: Base, geometry: Geometry, dtype: torch.dtype) -> Iterator[LayerWeights]:
+    """The layers of a base, one after the other."""
+    return (_load_layer(file, geometry, index, dtype) for index in range(geometry.layers))
+
+
+def read_tensor(file: Base, name: str, dtype: torch.dtype) -> Tensor:
     """A tensor in `dtype`, dequantized in pieces by several threads."""
     return _read_parts(file, (name,), dtype)
 
@@ -139,7 +145,7 @@ def _read_parts(file: Base, names: Sequence[str], dtype: torch.dtype) -> Tensor:
 
 def _load_layer(file: Base, geometry: Geometry, index: int, dtype: torch.dtype) -> LayerWeights:
     def read(name: str) -> Tensor:
-        return _read(file, f"blk.{index}.{name}", dtype)
+        return read_tensor(file, f"blk.{index}.{name}", dtype)
 
     def in_halves(rows: Tensor, module: str) -> Tensor:
         return to_half_split(rows, module, geometry) if file.interleaved else rows
@@ -152,7 +158,7 @@ def _load_layer(file: Base, geometry: Geometry, index: int, dtype: torch.dtype) 
         if module in geometry.biases:
             parts = [torch.from_numpy(file.tensor(f"{name}.bias")) for name in names]
             bias[module] = in_halves(torch.cat(parts, dim=-1).to(dtype), module)
-    norms = {ours: read(f"{name}.weight") for ours, name in geometry.family.norms.items()}
+    norms: dict[str, Any] = {ours: read(f"{name}.weight") for ours, name in geometry.family.norms.items()}
     if geometry.family.qk_norm != "none":
         norms |= {"q_norm": read("attn_q_norm.weight"), "k_norm": read("attn_k_norm.weight")}
     return LayerWeights(
@@ -168,8 +174,8 @@ def _load_layer(file: Base, geometry: Geometry, index: int, dtype: torch.dtype) 
 def _router(file: Base, geometry: Geometry, index: int) -> Router:
     name = f"blk.{index}.ffn_gate_inp"
     has_bias = geometry.mixture is not None and geometry.mixture.biases
-    bias_N = _read(file, f"{name}.bias", torch.float32) if has_bias else None
-    return Router(_read(file, f"{name}.weight", torch.float32), bias_N)
+    bias_N = read_tensor(file, f"{name}.bias", torch.float32) if has_bias else None
+    return Router(read_tensor(file, f"{name}.weight", torch.float32), bias_N)
 
 
 def to_half_split(rows: Tensor, module: str, geometry: Geometry) -> Tensor:
