@@ -85,6 +85,7 @@ ALLOWED: dict[tuple[str, str], str] = {
     ("models/transformers_model.py", "transformers.PretrainedConfig"): "the name of a type",
     ("models/transformers_model.py", "transformers.logging"): "sets what the library prints",
     ("models/gguf_file.py", "numpy.fromfile"): "bytes at a place of the file, no objects",
+    ("models/safetensors_file.py", "numpy.fromfile"): "bytes at a place of the file, no objects",
     ("proposing/checks.py", "ast.parse"): "whether sampled answers parse; compiles to a tree, runs nothing",
     ("parallel.py", "concurrent.futures.ProcessPoolExecutor"): "our own workers; between them goes what we pickle",
     ("parallel.py", "multiprocessing.context.SpawnContext"): "the same",

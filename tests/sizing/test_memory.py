@@ -34,7 +34,7 @@ def _layer(geometry: Geometry, dtype: torch.dtype) -> LayerWeights:
     linear = {one: torch.zeros(geometry.module_shape(one), dtype=dtype) for one in geometry.modules}
     norms = {name: torch.ones(geometry.hidden, dtype=dtype) for name in family.norms}
     if family.qk_norm != "none":
-        heads = (geometry.heads, geometry.kv_heads) if family.qk_norm == "all" else (1, 1)
+        heads = (geometry.heads, geometry.kv_heads) if family.qk_norm == "together" else (1, 1)
         norms |= {name: torch.ones(n * width, dtype=dtype) for name, n in zip(("q_norm", "k_norm"), heads, strict=True)}
     return LayerWeights(linear, {}, **norms, alternate=geometry.is_alternate(0))
 

@@ -93,7 +93,7 @@ class Family:
 
     rotates_pairs: bool = False
     norms: Mapping[str, str] = field(default_factory=lambda: _BEFORE)
-    qk_norm: Literal["none", "head", "all"] = "none"
+    qk_norm: Literal["none", "head", "together"] = "none"
     fused: bool = False
     activation: Literal["silu", "gelu", "clamped"] = "silu"
     biases: tuple[str, ...] = _QKV
@@ -150,7 +150,7 @@ FAMILIES: Mapping[str, Family] = {
     ),
     "phi3": Family(fused=True, partial_rotary=True, rotary_divisors="two", heads_fill_hidden=True),
     "olmo2": Family(
-        norms=_AFTER, qk_norm="all", biases=(), window_every=4, window_theta="shared", head="own",
+        norms=_AFTER, qk_norm="together", biases=(), window_every=4, window_theta="shared", head="own",
         heads_fill_hidden=True,
     ),
     "qwen3moe": Family(qk_norm="head", mixture=Mixture(width="expert_feed_forward_length")),
@@ -158,7 +158,7 @@ FAMILIES: Mapping[str, Family] = {
         _GRANITE, rotates_if_finetuned=False, mixture=Mixture(place="block_sparse_moe.experts", place_of_each=None)
     ),
     "olmoe": Family(
-        qk_norm="all", biases=(), head="own", heads_fill_hidden=True, mixture=Mixture(normalized=False),
+        qk_norm="together", biases=(), head="own", heads_fill_hidden=True, mixture=Mixture(normalized=False),
     ),
     "gpt-oss": Family(
         norms={"attention_norm": "attn_norm", "ffn_norm": "post_attention_norm"}, biases=MIXTURE_MODULES,

@@ -257,6 +257,6 @@ def tensor_shapes(geometry: Geometry) -> dict[str, tuple[int, ...]]:
     if family.sinks:
         of_layer["attn_sinks.weight"] = (g.heads,)
     if family.qk_norm != "none":
-        q, k = (g.heads, g.kv_heads) if family.qk_norm == "all" else (1, 1)
+        q, k = (g.heads, g.kv_heads) if family.qk_norm == "together" else (1, 1)
         of_layer |= {"attn_q_norm.weight": (q * g.head_dim,), "attn_k_norm.weight": (k * g.head_dim,)}
     return shapes | {f"blk.{layer}.{name}": shape for layer in range(g.layers) for name, shape in of_layer.items()}

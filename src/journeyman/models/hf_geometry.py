@@ -99,9 +99,9 @@ def _with_windows(config: HfConfig, geometry: Geometry) -> Geometry:
     window = 0 if config.get("sliding_window") is None else config.count("sliding_window")
     if not window or config.kind.windows == "none":
         return geometry
-    if config.kind.windows == "where used":
+    if config.kind.windows == "used":
         window = window if config.flag("use_sliding_window") else geometry.context
-    if config.kind.windows != "some layers":
+    if config.kind.windows != "some":
         return replace(geometry, context=min(geometry.context, window))
     layers = _windowed(config, geometry)
     if not layers:

@@ -28,7 +28,6 @@ from journeyman.models.hf_values import Values
 from journeyman.models.hf_weights import read_tensors
 from journeyman.models.rounding import Intervals
 from journeyman.models.sizes import ModelSizes
-from journeyman.models.transformers_model import is_kind_of_model, model_sizes, written_by
 
 _ANOTHER = "Use another base"
 _BESIDE_TEXT = ("vision_config", "audio_config", "speech_config", "image_token_id", "video_token_id")
@@ -73,6 +72,8 @@ class TransformersFolder:
                 f"{self.path}: llama.cpp has no converter for {self.class_name}, so the engine could not serve it",
                 _ANOTHER,
             )
+        from journeyman.models.transformers_model import model_sizes  # imports torch
+
         sizes = model_sizes(self.path)
         if not sizes.linear:
             raise InputError(f"{self.path}: {self.class_name} has no linear layer that an adapter can change", _ANOTHER)
@@ -125,6 +126,8 @@ class TransformersFolder:
 
 def _checked_class(path: Path, values: Mapping[str, Any]) -> str:
     """The class that config.json names, after checking that `transformers` has it and that it writes text."""
+    from journeyman.models.transformers_model import is_kind_of_model, written_by  # imports torch
+
     names, kind = values.get("architectures"), values.get("model_type")
     if not isinstance(kind, str) or not isinstance(names, list) or len(names) != 1 or not isinstance(names[0], str):
         shown = f"{path}: does not name one class in `architectures`, and a `model_type`"
