@@ -13,8 +13,9 @@ import transformers
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
 from journeyman.models.geometry import AlternateLayers, Geometry
-from journeyman.models.hf_config import MODEL_TYPES, read_config
+from journeyman.models.hf_config import read_config
 from journeyman.models.hf_geometry import geometry_of
+from journeyman.models.hf_model_types import MODEL_TYPES
 from journeyman.models.rotary import alternate_tables, frequencies, rotary_tables
 
 CPU = torch.device("cpu")

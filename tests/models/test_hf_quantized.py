@@ -17,7 +17,8 @@ import torch
 from safetensors.torch import save_file
 
 from journeyman.errors import InputError
-from journeyman.models.hf_config import MODEL_TYPES, HfConfig
+from journeyman.models.hf_config import HfConfig
+from journeyman.models.hf_model_types import MODEL_TYPES
 from journeyman.models.hf_quantized import readable_tensors
 from journeyman.models.hf_values import Readable
 from journeyman.models.safetensors_file import read_header

