@@ -22,10 +22,10 @@ from journeyman.inference.model_server import ModelServer, ServedFolder, hash_of
 from journeyman.inference.prompt_proof import prove_server_prompts
 from journeyman.inference.server_arm import examined
 from journeyman.inference.vllm import vllm_command
-from journeyman.manifests import ServedFile
+from journeyman.manifests import ComparedWeights, ServedFile
 from journeyman.models.opening import open_base
 from journeyman.protocols import Question, SilentReporter
-from journeyman.records import Message
+from journeyman.records import Example, Message
 from journeyman.rendering.renderer import Renderer
 from journeyman.training.export import write_peft
 from journeyman.training.likelihood import base_and_tuned
@@ -78,11 +78,17 @@ def served(place: Path, vllm: FakeVllm) -> ServedFolder:
     return made
 
 
-def _examined(served: ServedFolder) -> ServedFile:
+def _weights(served: ServedFolder, rows: list[Example]) -> ComparedWeights:
+    found = _examined(served, rows).server
+    assert found is not None and found.weights is not None
+    return found.weights
+
+
+def _examined(served: ServedFolder, rows: list[Example] = ROWS) -> ServedFile:
     base = open_base(served.path)
     reference = partial(base_and_tuned, base, TRAIN, served.adapters)
     with open_server(served, 0.0) as server:
-        return examined(server, ROWS, Renderer(base), reference, SilentReporter())
+        return examined(server, rows, Renderer(base), reference, SilentReporter())
 
 
 def test_prompts_and_weights_are_those_that_were_trained(served: ServedFolder, place: Path) -> None:
@@ -104,6 +110,18 @@ def test_answers_come_from_the_base_and_from_the_adapter(served: ServedFolder) -
         assert server.identity(asked)["adapter"] == hash_of_peft(served.adapters["all"])
         assert server.identity(replace(asked, adapter=None))["adapter"] is None
         assert server.identity(asked)["base"] == served.sha256
+
+
+def test_each_role_has_its_adapter(served: ServedFolder, vllm: FakeVllm, place: Path) -> None:
+    both = replace(served, adapters={"coder": place / "one", "tester": place / "two"})
+    names = both.tuned_models
+    vllm.load(place / "Tiny-1M", "tiny", {names["coder"]: place / "one", names["tester"]: place / "two"})
+    assert [both.adapter_of(role) for role in ("coder", "tester", "poet")] == ["coder", "tester", None]
+    rows = [row.model_copy(update={"role": role}) for row in ROWS for role in ("coder", "tester", "poet")]
+    assert _weights(both, rows).tuned_nats < 1e-3
+    vllm.load(place / "Tiny-1M", "tiny", {names["coder"]: place / "two", names["tester"]: place / "one"})
+    with pytest.raises(EngineError, match="another adapter"):
+        _weights(both, rows)
 
 
 # --- refused --------------------------------------------------------------------------------------
@@ -131,8 +149,7 @@ def test_a_small_adapter_that_is_not_applied(served: ServedFolder, vllm: FakeVll
     """Its effect is below the limit of other weights, but the server shows none of it."""
     small = replace(served, adapters={"all": _adapter(tmp_path / "small", place / "Tiny-1M", 3, size=0.01)})
     vllm.load(place / "Tiny-1M", "tiny", {small.tuned_models["all"]: tmp_path / "small"})
-    weights = _examined(small).server
-    assert weights is not None and weights.weights is not None and weights.weights.tuned_nats < 1e-3
+    assert _weights(small, ROWS).tuned_nats < 1e-3
     vllm.ignores_adapters = True
     with pytest.raises(EngineError, match=r"is the base without the adapter: .* differ by 0\.[01]"):
         _examined(small)

@@ -10,7 +10,8 @@ from journeyman.artifacts import ADAPTER_FILE, clone_or_copy, write_atomic, writ
 from journeyman.config import EvaluateConfig, RedactConfig
 from journeyman.errors import InputChanged, NotDeployable
 from journeyman.foreign import file_part, markdown, named, shell_word
-from journeyman.inference.model_server import PEFT_FILES, ServedFolder
+from journeyman.inference.model_server import ServedFolder
+from journeyman.inference.server_bundle import HOW_TO_SERVE, card_line, copy_adapter, write_script
 from journeyman.manifests import (
     AdapterManifest,
     BundleManifest,
@@ -19,7 +20,6 @@ from journeyman.manifests import (
     EvaluationManifest,
     PlanManifest,
     ServedFile,
-    ServerUsed,
 )
 from journeyman.model_files import copy_model, hash_of_model, name_of_model
 from journeyman.models.geometry import Geometry
@@ -28,7 +28,11 @@ from journeyman.records import EVERY_ROLE
 from journeyman.rendering.settling import Settled
 from journeyman.stages.modelfiles import write_modelfiles
 
-BASE_FILE, TEMPLATE_FILE, VLLM_SCRIPT = "base.gguf", "chat_template.jinja", "vllm.sh"
+BASE_FILE, TEMPLATE_FILE = "base.gguf", "chat_template.jinja"
+_BY_THE_ENGINE = (
+    "Serve it: `journeyman serve` in the run's folder, `sh llama-server.sh`, or for Ollama "
+    "`ollama create NAME -f Modelfile.ROLE`."
+)
 
 
 def export(
@@ -106,18 +110,21 @@ def export(
         template_variables=dict(template.variables),
     )
     for name, copied in bundle.adapter_files.items():
-        _copy_adapter(adapter_folder / adapter.adapters[name].folder, out / copied, in_pefts_format=on_server)
+        folder = adapter_folder / adapter.adapters[name].folder
+        copy_adapter(folder, out / copied) if on_server else clone_or_copy(folder / ADAPTER_FILE, out / copied)
     write_json(out / "prompts.json", prompts)
     if bundle.template_file is not None:
         write_atomic(out / bundle.template_file, template.source.encode())
     write_json(out / "base.json", {"sha256": file.sha256, "source": file.path, "chat_template": template.source})
-    without = {} if on_server else write_modelfiles(bundle, template, out)
-    script = VLLM_SCRIPT if on_server else "llama-server.sh"
-    write_atomic(out / script, (_vllm_script(bundle, server) if on_server else _command_line(bundle)).encode())
-    (out / script).chmod(0o755)
-    notes = _modelfile_lines(bundle, without)
-    if not on_server:
-        notes = [*_context_lines(geometry_of_file(base), config.context), *notes]
+    notes: list[str] = []
+    if file.server is not None:
+        assert server is not None, "without the server that was evaluated, the evaluation would be stale"
+        write_script(bundle, server, file.server, out)
+    else:
+        without = write_modelfiles(bundle, template, out)
+        write_atomic(out / "llama-server.sh", _command_line(bundle).encode())
+        (out / "llama-server.sh").chmod(0o755)
+        notes = [*_context_lines(geometry_of_file(base), config.context), *_modelfile_lines(bundle, without)]
     write_atomic(out / "README.md", _model_card(bundle, plan, adapter, evaluation, decision, notes).encode())
     return bundle
 
@@ -127,26 +134,6 @@ def _copied(base: Path, file: ServedFile, out: Path) -> str:
     if hash_of_model(out / name) != file.sha256:
         raise InputChanged(f"{base}: changed while it was being copied to the bundle", "Run it again")
     return name
-
-
-def _copy_adapter(folder: Path, target: Path, *, in_pefts_format: bool) -> None:
-    if not in_pefts_format:
-        clone_or_copy(folder / ADAPTER_FILE, target)
-        return
-    target.mkdir()
-    for name in PEFT_FILES:
-        clone_or_copy(folder / name, target / name)
-
-
-def _vllm_script(bundle: BundleManifest, server: ServedFolder | None) -> str:
-    """Starts vLLM with the adapters of the bundle."""
-    assert server is not None and bundle.server is not None, "a stage is stale without the server that was evaluated"
-    command = server.command({name: f"./{folder}" for name, folder in bundle.adapter_files.items()})
-    names = ", ".join(f"{bundle.server.tuned_models[name]} is {named(name)}" for name in bundle.adapter_files)
-    return (
-        "#!/bin/sh\n# Serves the tuned model with vLLM; send the system prompts in prompts.json.\n"
-        f'# Models: {names}.\ncd "$(dirname "$0")" || exit 1\nexec {command} "$@"\n'
-    )
 
 
 def _command_line(bundle: BundleManifest) -> str:
@@ -230,20 +217,6 @@ def _context_lines(geometry: Geometry | None, context: int) -> list[str]:
     ]
 
 
-def _how_to_serve(bundle: BundleManifest) -> str:
-    if bundle.server is not None:
-        return f"Serve it: `sh {VLLM_SCRIPT}`, or a server with the same folder and adapters."
-    return (
-        "Serve it: `journeyman serve` in the run's folder, `sh llama-server.sh`, or for Ollama "
-        "`ollama create NAME -f Modelfile.ROLE`."
-    )
-
-
-def _server_lines(server: ServerUsed) -> list[str]:
-    models = ", ".join(f"{markdown(model)} ({_name(name)})" for name, model in server.tuned_models.items())
-    return [f"- evaluated on the server {markdown(server.url)}, models {markdown(server.base_model)} and {models}"]
-
-
 def _model_card(
     bundle: BundleManifest,
     plan: PlanManifest,
@@ -274,7 +247,7 @@ def _model_card(
             f"Roles: {', '.join(map(_name, bundle.roles))}. {_stay(bundle, decision)}",
             "",
             f"- base: {_file_name(bundle.base_path)}, SHA-256 `{bundle.base_sha256}`; its license applies",
-            *(_server_lines(bundle.server) if bundle.server is not None else []),
+            *([card_line(bundle.server)] if bundle.server is not None else []),
             *(
                 [f"- the adapter was trained on {_file_name(plan.base_path)}, SHA-256 `{plan.base_sha256}`"]
                 if bundle.base_sha256 != plan.base_sha256
@@ -288,7 +261,7 @@ def _model_card(
             "| --- | --- | --- | --- |",
             *rows,
             "",
-            _how_to_serve(bundle),
+            _BY_THE_ENGINE if bundle.server is None else HOW_TO_SERVE,
             "",
             *([*notes, ""] if notes else []),
         ]
