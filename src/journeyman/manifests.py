@@ -438,7 +438,7 @@ class ServedFile(Manifest):
     @property
     def shown(self) -> str:
         """For people: the file's name, or the server."""
-        return Path(self.path).name if self.server is None else f"{Path(self.path).name} on {self.server.url}"
+        return Path(self.path).name if self.server is None else f"{Path(self.path).name} at {self.server.url}"
 
 
 class RegressionResult(Manifest):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -68,6 +68,11 @@ class Generator(Protocol):
         """The serving process's highest resident memory so far; None if it cannot be known."""
 
 
+def adapter_of(role: str, adapters: Collection[str]) -> str | None:
+    """The name of the adapter that answers for a role: its own, or the one that all roles share; None: the base."""
+    return role if role in adapters else EVERY_ROLE if EVERY_ROLE in adapters else None
+
+
 @dataclass(frozen=True)
 class EngineSettings:
     """The settings with which a serving engine is started and used.
@@ -87,7 +92,7 @@ class EngineSettings:
 
     def adapter_of(self, role: str) -> str | None:
         """The name of the adapter that answers for a role; None: the base."""
-        return role if role in self.adapters else EVERY_ROLE if EVERY_ROLE in self.adapters else None
+        return adapter_of(role, self.adapters)
 
     def lora(self, adapter: str | None) -> list[dict[str, float]]:
         """The scale of each adapter for an answer, in the form of the engine's requests."""

@@ -148,11 +148,11 @@ def run_export(run: Run, out: Path, fingerprint: str, reporter: Reporter) -> Bas
         decision,
         _file_that_ships(run, evaluation.files[decision.ships]),
         run.checked_folder("train"),
-        _server_of(run, run.result("train", AdapterManifest).adapters),
         run.config.evaluate,
         run.config.redact,
         run.override,
         out,
+        _server_of(run, run.result("train", AdapterManifest).adapters),
     )
 
 

@@ -21,6 +21,7 @@ from journeyman.models.base import Base, BaseRef, TokenizerData
 from journeyman.models.geometry import Geometry
 from journeyman.models.gguf_file import GgufFile
 from journeyman.models.opening import open_base
+from journeyman.models.rounding import Intervals
 from journeyman.models.weights import load_decoder
 from journeyman.records import Message
 from journeyman.rendering.renderer import Renderer
@@ -50,6 +51,9 @@ class InMemory:
         return self._arrays[name].reshape(-1, self._arrays[name].shape[-1])[start:stop]
 
     def bfloat16_rows(self, name: str, start: int, stop: int) -> NDArray[np.uint16] | None:
+        return None
+
+    def originals(self, name: str, start: int, stop: int) -> Intervals | None:
         return None
 
     def ref(self) -> BaseRef:
@@ -88,7 +92,7 @@ def test_a_worker_gets_a_small_name_and_opens_it(tiny_gguf: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "why"),
     [
-        ({"kind": "llama"}, "'llama' with pre-tokenizer 'gpt-2' is not supported"),
+        ({"kind": "bert"}, "tokenizer kind 'bert' is not supported"),
         ({"split": "other"}, "is not supported"),
         ({"tokens": None}, "damaged"),
         ({"types": None}, "types are missing"),

@@ -10,19 +10,25 @@ import subprocess
 import sys
 import time
 from collections import namedtuple
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from chat_folder import chat_folder
+from hub_server import HubServer
+from journeyman.config import load_config
 from journeyman.errors import DiskFull, InputError, Interrupted, UsageError
 from journeyman.locking import locked
 from journeyman.models import converting, llama_converter
 from journeyman.models.base import Base
 from journeyman.models.converting import find_made, format_of, made_by, make, require_tools
+from journeyman.models.names import NotDownloaded
 from journeyman.models.opening import open_base, same_geometry
 from journeyman.models.served import served_files
 from journeyman.protocols import SilentReporter
+from journeyman.runs import Run
+from test_pipeline import call
 
 WRITES = """
 import json, os, sys
@@ -226,7 +232,10 @@ def test_a_full_disk_is_noticed_before(base: Base, script: Path, monkeypatch: py
 
 def test_two_at_a_time(base: Base, script: Path, cache: Path) -> None:
     (cache / base.sha256).mkdir(parents=True)
-    with locked(cache / base.sha256), pytest.raises(UsageError, match="another journeyman is converting Tiny-1M"):
+    with (
+        locked(cache / base.sha256),
+        pytest.raises(UsageError, match=r"journeyman is converting .*/Tiny-1M\. Wait"),
+    ):
         make(base, "Q8_0", Watch())
 
 
@@ -284,3 +293,29 @@ def test_names_that_are_no_file_of_this_base(base: Base, tiny_gguf: Path, tmp_pa
     with pytest.raises(InputError, match=r"Q8_0 of .*Tiny-1M has not been made\. Run: journeyman run"):
         served_files(base, [], tmp_path)
     assert served_files(open_base(tiny_gguf), [], tmp_path) == [tiny_gguf]
+
+
+def test_files_on_a_hub_are_downloaded_before_any_stage(
+    hub: HubServer, make_run: Callable[..., Path], tiny_gguf: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copy = tiny_gguf.read_bytes()
+    hub.add("org/tiny-GGUF", {"m-F32.gguf": copy, "m-Q2_K.gguf": b"other"})
+    folder = make_run(toml='quantizations = ["org/tiny-GGUF:F32"]\n')
+    run = Run(folder, load_config(folder / "journeyman.toml"))
+    with pytest.raises(NotDownloaded, match=r"^evaluate\.quantizations = 'org/tiny-GGUF:F32': "):
+        _ = run.served
+    assert hub.seen == []
+    assert call("plan", "--dir", folder) == 0
+    said = capsys.readouterr().err
+    assert said.index("downloading org/tiny-GGUF") < said.index("01 ingest")
+    assert [path.name for path in run.served] == ["tiny.gguf", "m-F32.gguf"]
+    assert f"m-F32.gguf ({len(copy) / 1e9:.2f} GB)" in (folder / "03-plan" / "plan.md").read_text().replace("\\", "")
+
+
+def test_two_files_of_one_name(tiny_gguf: Path, tmp_path: Path) -> None:
+    names = []
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        names.append(str(shutil.copy(tiny_gguf, tmp_path / folder / "m.gguf")))
+    with pytest.raises(InputError, match=r"evaluate\.quantizations: two files have the name m\.gguf"):
+        served_files(open_base(tiny_gguf), names, tmp_path)

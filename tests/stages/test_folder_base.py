@@ -36,7 +36,8 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Any:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(place / "cache"))
         base = chat_folder(place / "Tiny-1M", "llama", dtype="bfloat16")
-        folder = write_run(place / "run", base, [log_row(i) for i in range(40)], 'quantizations = ["F16", "Q8_0"]\n')
+        toml = 'quantizations = ["F16", "Q8_0"]\nregression_suite = false\n'
+        folder = write_run(place / "run", base, [log_row(i) for i in range(40)], toml)
         assert call("run", "--dir", folder) in (0, 3)
         assert call("export", "--dir", folder, "--override", "a test") in (0, 3)
         yield folder
@@ -116,7 +117,7 @@ def test_a_run_without_its_files_says_how_to_get_them(finished: Path, tmp_path: 
 
 
 def test_the_engine_is_tried_before_training(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A file with another template: the difference is found by the plan."""
+    """A file of another base, and one with another template: both are found by the plan."""
     base = chat_folder(tmp_path / "Tiny-1M")
     folder = write_run(tmp_path / "run", base, [log_row(i) for i in range(40)], 'quantizations = ["F16"]\n')
     with pytest.MonkeyPatch.context() as patch:
@@ -124,10 +125,14 @@ def test_the_engine_is_tried_before_training(tmp_path: Path, capsys: pytest.Capt
         assert call("plan", "--dir", folder) == 0
         made = next((tmp_path / "cache").rglob("*.gguf"))
         made.rename(folder / "given.gguf")
+        other = chat_folder(tmp_path / "other" / "Tiny-1M", seed=1)
+        command = ["train", "--dir", folder, "--redo", "--set", "evaluate.quantizations=['given.gguf']"]
+        assert call(*command, "--set", f"base.model={other}") == 1
+        assert "given.gguf: not a file of the base Tiny-1M: " in capsys.readouterr().err
         settings = json.loads((base / "tokenizer_config.json").read_text())
         settings["chat_template"] = settings["chat_template"].replace("assistant", "model")
         (base / "tokenizer_config.json").write_text(json.dumps(settings))
         capsys.readouterr()
-        assert call("train", "--dir", folder, "--redo", "--set", "evaluate.quantizations=['given.gguf']") == 1
+        assert call(*command) == 1
     said = capsys.readouterr().err
     assert "training and given.gguf make different prompts" in said and not (folder / "04-adapter").exists()

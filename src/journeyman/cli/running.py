@@ -126,10 +126,10 @@ def run_bisect(what: Invocation) -> None:
             run.result("train", AdapterManifest),
             run.checked_folder("train"),
             run.base,
-            run.served[0],
             run.config,
             run.renderer,
             reporter,
+            run.served[0],
         )
         write_model(folder / "bisect.json", result)
     print_bisect(result_console(), result)

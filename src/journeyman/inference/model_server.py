@@ -25,7 +25,7 @@ from journeyman.inference.chat import conversation
 from journeyman.inference.endpoint import Endpoint
 from journeyman.inference.vllm import vllm_command
 from journeyman.models.base import PeftBase
-from journeyman.protocols import Question
+from journeyman.protocols import Question, adapter_of
 from journeyman.records import Message
 
 SETTING = "evaluate.server"
@@ -68,7 +68,7 @@ class ServedFolder:
 
     def adapter_of(self, role: str) -> str | None:
         """The name of the adapter that answers for a role; None: the base."""
-        return role if role in self.adapters else next((one for one in self.adapters if one == "all"), None)
+        return adapter_of(role, self.adapters)
 
     def command(self, folders: Mapping[str, str] | None = None) -> str:
         """What starts vLLM with it.

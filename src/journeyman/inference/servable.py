@@ -17,6 +17,8 @@ from journeyman.manifests import PlannedFile
 from journeyman.model_files import hash_of_model, is_checkpoint, size_of_model
 from journeyman.models.base import Base
 from journeyman.models.converting import made_by
+from journeyman.models.opening import open_base
+from journeyman.models.same_base import same_base
 from journeyman.protocols import EngineSettings, Reporter
 from journeyman.records import Example
 from journeyman.rendering.renderer import Renderer
@@ -44,6 +46,9 @@ def planned_files(
 def _planned(
     base: Base, path: Path, rows: Sequence[Example], renderer: Renderer, config: EvaluateConfig, reporter: Reporter
 ) -> PlannedFile:
+    if path != base.path:
+        reporter.begin(f"compare {path.name} with the base", 1, "model")
+        same_base(base, open_base(path))
     if rows:
         reporter.begin(f"load {path.name}", 1, "model")
         with running_engine(EngineSettings(path, {}, config.context, config.threads, config.temperature)) as engine:

@@ -16,7 +16,8 @@ MOST_NATS = 0.25
 version of the same base differs by more."""
 _UNLIKELY = -7.0
 """Less likely tokens are left out, because their log probabilities are the least precise."""
-_APART = 0.02
+_LEAST_EFFECT = 0.02
+"""Nats; a server's rounding can hide an adapter that changes less."""
 
 Text = tuple[str, Sequence[int]]
 """The name of an adapter, and the token ids of a prompt with its answer."""
@@ -44,7 +45,8 @@ def compare_weights(server: ModelServer, texts: Sequence[Text], reference: Refer
     if base_nats > MOST_NATS:
         raise _refusal(names.base_model, f"other weights than {names.path}", base_nats)
     tuned_names = ", ".join(sorted({names.tuned_models[adapter] for adapter, _ in texts}))
-    if _apart(our_bases, our_tuneds) > _APART and _apart(tuneds, our_bases) < tuned_nats:
+    effect = _apart(our_bases, our_tuneds)
+    if effect > _LEAST_EFFECT and _apart(bases, tuneds) < effect / 2:
         raise _refusal(tuned_names, "the base without the adapter", tuned_nats)
     if tuned_nats > MOST_NATS:
         raise _refusal(tuned_names, "another adapter than the one that was trained", tuned_nats)

@@ -15,6 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from journeyman.models.geometry import Geometry
+from journeyman.models.rounding import Intervals
+
+NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = range(1, 7)
+"""Types of tokens, in GGUF's numbers."""
 
 
 @dataclass(frozen=True)
@@ -22,14 +26,19 @@ class TokenizerData:
     """The data of tokenizer and chat template as stored in the base's file, unchecked.
 
     Attributes:
-        kind: the kind of tokenizer: 'gpt2' is byte-level BPE.
-        split: the name of the pre-tokenizer.
+        kind: the kind of tokenizer: 'gpt2' is byte-level BPE, 'llama' is SentencePiece BPE.
+        split: the name of the pre-tokenizer, which only byte-level BPE has; see models/pre_tokenizers.py.
         tokens: the text of each id.
-        types: the type of each token, in GGUF's numbers: 1 normal, 2 unknown, 3 control, 4 user-defined.
-        merges: pairs of tokens separated by a space, in the order in which they apply.
+        types: the type of each token: NORMAL, UNKNOWN, CONTROL, …
+        merges: pairs of tokens separated by a space, in the order in which they apply; for byte-level BPE.
         begin_id, end_id: tokens that begin a text and end an answer; None if the file names none.
         adds_begin: every prompt starts with `begin_id`.
         chat_template: in Jinja; None if the file has none.
+        scores: one for each token; for SentencePiece BPE, which merges the pair with the highest one first.
+        adds_space: a space precedes a text, unless a text that does not end with a special token comes before it.
+        adds_end: every prompt ends with `end_id`.
+        more_end_ids: other tokens that end an answer, as far as the file names them.
+        model_name: the engine treats tokens of some models in their own way, and goes by this name.
     """
 
     kind: str | None
@@ -41,6 +50,11 @@ class TokenizerData:
     end_id: int | None = None
     adds_begin: bool = False
     chat_template: str | None = None
+    scores: Sequence[float] | None = None
+    adds_space: bool = False
+    adds_end: bool = False
+    more_end_ids: Sequence[int] = ()
+    model_name: str | None = None
 
     def typed_tokens(self) -> list[tuple[str, int]]:
         """(token, type) of every id.
@@ -109,6 +123,9 @@ class Base(Protocol):
 
     def bfloat16_rows(self, name: str, start: int, stop: int) -> NDArray[np.uint16] | None:
         """The same rows as bits of bfloat16; None if that is not how the tensor is stored."""
+
+    def originals(self, name: str, start: int, stop: int) -> Intervals | None:
+        """Between which values those lie that were rounded to these rows; None if the format does not tell."""
 
     def ref(self) -> BaseRef:
         """A reference with which another process can open it."""

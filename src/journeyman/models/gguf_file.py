@@ -29,14 +29,11 @@ from journeyman.models.base import BaseRef, PeftBase, TokenizerData
 from journeyman.models.geometry import Geometry
 from journeyman.models.gguf_geometry import geometry_of
 from journeyman.models.gguf_split import Header, read_parts
+from journeyman.models.gguf_tokenizer import tokenizer_data_of
+from journeyman.models.rounding import Intervals, intervals
 
 _MAGIC = b"GGUF"
 _MAX_ENTRIES = 1 << 20
-_SAME_SPLIT = {
-    "llama3": "llama-bpe", "llama-v3": "llama-bpe", "falcon3": "llama-bpe", "pixtral": "llama-bpe",
-    "deepseek-r1-qwen": "qwen2", "megrez": "qwen2",
-}  # fmt: skip
-"""Other names of pre-tokenizers (llama.cpp, src/llama-vocab.cpp) → the name under which the same one is known here."""
 _SCALARS = {
     0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d",
 }  # fmt: skip
@@ -100,20 +97,7 @@ class GgufFile:
 
     @property
     def tokenizer(self) -> TokenizerData:
-        found = self.metadata.get
-        split = found("tokenizer.ggml.pre", "gpt-2")
-        split = _SAME_SPLIT.get(split, split) if isinstance(split, str) else split
-        return TokenizerData(
-            kind=found("tokenizer.ggml.model"),
-            split=split,
-            tokens=found("tokenizer.ggml.tokens"),
-            types=found("tokenizer.ggml.token_type"),
-            merges=found("tokenizer.ggml.merges"),
-            begin_id=found("tokenizer.ggml.bos_token_id"),
-            end_id=found("tokenizer.ggml.eos_token_id"),
-            adds_begin=bool(found("tokenizer.ggml.add_bos_token", split == "llama-bpe")),
-            chat_template=found("tokenizer.chat_template"),
-        )
+        return tokenizer_data_of(self.metadata)
 
     def ref(self) -> BaseRef:
         return BaseRef(self.path)
@@ -151,6 +135,11 @@ class GgufFile:
     def bfloat16_rows(self, name: str, start: int, stop: int) -> NDArray[np.uint16] | None:
         info = self.info(name)
         return self._raw_rows(info, start, stop).view("<u2") if info.kind == GGMLQuantizationType.BF16 else None
+
+    def originals(self, name: str, start: int, stop: int) -> Intervals | None:
+        info = self.info(name)
+        by_importance = any(key.startswith("quantize.imatrix") for key in self.metadata)
+        return intervals(self._raw_rows(info, start, stop), info.kind, by_importance=by_importance)
 
     def _raw_rows(self, info: TensorInfo, start: int, stop: int) -> NDArray[np.uint8]:
         """Rows as stored, (rows, bytes)."""

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from journeyman.errors import InputError
 from journeyman.foreign import plain
-from journeyman.models.hf_values import FLOATS, Values, as_float32
+from journeyman.models.hf_values import FLOATS, Quantized, Values, as_float32
 from journeyman.models.safetensors_file import StoredTensor
 
 _REMEDY = "Use the checkpoint in BF16 that it was made from"
@@ -37,7 +37,7 @@ def whole_float(tensor: StoredTensor) -> Values:
 
 
 @dataclass(frozen=True)
-class Scaled:
+class Scaled(Quantized):
     """W = q · s, with s for a block of rows and columns, for a row, or for the whole tensor."""
 
     weight: StoredTensor
@@ -73,7 +73,7 @@ class Scaled:
 
 
 @dataclass(frozen=True)
-class Bitsandbytes4:
+class Bitsandbytes4(Quantized):
     """W[k] = code[q[k]] · absmax[k // block], in row-major order (arXiv 2305.14314).
 
     Two integers lie in a byte, the first one in the high bits; the file has the table `code` of NF4 or FP4. If absmax

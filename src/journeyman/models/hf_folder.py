@@ -21,12 +21,13 @@ from journeyman.models.base import BaseRef, PeftBase, TokenizerData
 from journeyman.models.families import FAMILIES, gguf_name
 from journeyman.models.geometry import Geometry, tensor_shapes
 from journeyman.models.hf_config import read_config
-from journeyman.models.hf_files import read_tensors
 from journeyman.models.hf_geometry import geometry_of
 from journeyman.models.hf_names import EMBEDDING, HEAD, TEXT_MODEL, hf_name, is_left_out, name_on_hub, without_pictures
 from journeyman.models.hf_quantized import readable_tensors
 from journeyman.models.hf_tokenizer import tokenizer_of_folder
 from journeyman.models.hf_values import Computed, Readable, Shifted, Unquantized, Values
+from journeyman.models.hf_weights import read_tensors
+from journeyman.models.rounding import Intervals
 
 _AGAIN = "Use a complete, unchanged checkpoint"
 _ATTENTION, _FEED_FORWARD = ("q_proj", "k_proj", "v_proj", "o_proj"), ("gate_proj", "up_proj", "down_proj")
@@ -91,6 +92,9 @@ class HfFolder:
         if not isinstance(found, Unquantized) or found.storage != "BF16":
             return None
         return found.stored.raw_rows(start, stop)
+
+    def originals(self, name: str, start: int, stop: int) -> Intervals | None:
+        return self._named(name).originals(start, stop)
 
     def _named(self, name: str) -> Readable:
         found = self._checked[1].get(name)

@@ -14,12 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from journeyman.models.hf_dequantized import refusal, whole, whole_float
-from journeyman.models.hf_values import Values
+from journeyman.models.hf_values import Quantized, Values
 from journeyman.models.safetensors_file import StoredTensor
 
 
 @dataclass(frozen=True)
-class Gptq:
+class Gptq(Quantized):
     """W[o, i] = s[g, o] · (q[i, o] - z[g, o] - offset), with g the group of column i (arXiv 2210.17323).
 
     Integers of `bits` bits lie in words of 32, the first one in the lowest bits: q along I, z along O.
@@ -72,7 +72,7 @@ _AWQ_ORDER = (0, 2, 4, 6, 1, 3, 5, 7)
 
 
 @dataclass(frozen=True)
-class Awq:
+class Awq(Quantized):
     """W[o, i] = s[g, o] · (q[i, o] - z[g, o]), in the order of AWQ's GEMM kernel (arXiv 2306.00978).
 
     Integers of 4 bits lie in words of 32 along O, in the order _AWQ_ORDER.
@@ -113,7 +113,7 @@ def _in_order(words: NDArray[Any]) -> NDArray[Any]:
 
 
 @dataclass(frozen=True)
-class PackedIntegers:
+class PackedIntegers(Quantized):
     """W[o, i] = s[o, g] · (q[o, i] - z[o, g]) of compressed-tensors; without z, it is 2^(bits - 1).
 
     Integers lie in words of 32 bits, the first one in the lowest bits: q along I, z along O.

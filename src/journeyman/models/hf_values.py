@@ -11,9 +11,17 @@ from numpy.typing import NDArray
 
 from journeyman.errors import InputError
 from journeyman.foreign import plain
+from journeyman.models.rounding import Intervals, plain_intervals
 from journeyman.models.safetensors_file import StoredTensor
 
 Values = NDArray[np.float32]
+
+
+class Quantized:
+    """A tensor whose format does not tell what was rounded."""
+
+    def originals(self, start: int, stop: int) -> Intervals | None:
+        return None
 
 
 class Readable(Protocol):
@@ -33,6 +41,9 @@ class Readable(Protocol):
     def rows(self, start: int, stop: int) -> Values:
         """Rows along the last axis; thread-safe."""
 
+    def originals(self, start: int, stop: int) -> Intervals | None:
+        """See Base.originals."""
+
 
 @dataclass(frozen=True)
 class Unquantized:
@@ -50,6 +61,9 @@ class Unquantized:
 
     def rows(self, start: int, stop: int) -> Values:
         return as_float32(self.stored, self.stored.raw_rows(start, stop))
+
+    def originals(self, start: int, stop: int) -> Intervals | None:
+        return plain_intervals(self.rows(start, stop), self.storage)
 
 
 @dataclass(frozen=True)
@@ -70,6 +84,10 @@ class Shifted:
     def rows(self, start: int, stop: int) -> Values:
         return self.inner.rows(start, stop) + np.float32(self.by)
 
+    def originals(self, start: int, stop: int) -> Intervals | None:
+        found = self.inner.originals(start, stop)
+        return found and Intervals(found.low + np.float32(self.by), found.high + np.float32(self.by))
+
 
 @dataclass(frozen=True)
 class Computed:
@@ -87,6 +105,9 @@ class Computed:
 
     def rows(self, start: int, stop: int) -> Values:
         return self.values.reshape(-1, self.values.shape[-1])[start:stop]
+
+    def originals(self, start: int, stop: int) -> Intervals | None:
+        return plain_intervals(self.rows(start, stop), self.storage)
 
 
 def as_float32(tensor: StoredTensor, raw: NDArray[Any]) -> Values:

@@ -7,14 +7,14 @@ begin another one. Such text is never encoded in another way: training, evaluati
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from journeyman.foreign import plain
 from journeyman.models.base import TokenizerData
 from journeyman.records import Message, ToolCall
-from journeyman.rendering.tokenizer import control_texts
+from journeyman.rendering.any_of import any_of
+from journeyman.rendering.token_types import control_texts
 
 _MOST_NESTED_JSON = 1 << 20
 
@@ -39,8 +39,7 @@ class ControlTokens:
 
     def __init__(self, data: TokenizerData) -> None:
         self.texts = [text for text in control_texts(data) if text.strip()]
-        longest_first = sorted(self.texts, key=len, reverse=True)
-        self.pattern = re.compile("|".join(map(re.escape, longest_first)) or r"(?!)")
+        self.pattern = any_of(self.texts)
         marks = {char for text in self.texts for char in text if not char.isalnum() and not char.isspace()}
         self._without_marks = str.maketrans(dict.fromkeys(marks, "x"))
 

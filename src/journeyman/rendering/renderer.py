@@ -17,9 +17,9 @@ from journeyman.foreign import plain
 from journeyman.models.base import Base
 from journeyman.records import Example, Message, ToolCall, tool_name
 from journeyman.rendering.control import ControlTokens
-from journeyman.rendering.counting import TokenCounter
+from journeyman.rendering.runs import RunLimit
 from journeyman.rendering.template import ChatTemplate, template_of
-from journeyman.rendering.tokenizer import special_tokens, tokenizer_of
+from journeyman.rendering.tokenizer import tokenizer_of
 
 Tools = Sequence[dict[str, Any]]
 _LEAST_COUNTED = 20
@@ -60,13 +60,13 @@ class Renderer:
         bos = [_token_id(data.begin_id, "the beginning of a text", base)] if data.adds_begin else []
         self._bos = bos
         self.control = ControlTokens(data)
-        special = special_tokens(data)
-        ids = {token: self._tokenizer.token_to_id(token) for token in special if token.strip()}
-        self._control_ids = set(ids.values())
-        self._counter = TokenCounter(self._tokenizer, data.split, special)
+        control = set(self.control.texts)
+        self._control_ids = {number for number, token in enumerate(data.tokens or ()) if token in control}
         self._terminator = self.decode([self.terminator_id])
         self._bos_text = self.decode(bos)
+        self._run_limit = RunLimit(data)
         self._check_terminator()
+        self._answers_continue = not self._tokenizer.specials.ends_with_one(self._bare_prompt())
 
     def prompt_text(self, messages: Sequence[Message], tools: Tools = ()) -> str:
         """The prompt as text, up to and including the assistant's header.
@@ -78,18 +78,20 @@ class Renderer:
         self._check_turns(text, messages)
         named = [tool_name(tool) for tool in tools] + [call.name for turn in messages for call in turn.tool_calls]
         self._check_tools(text, named)
+        if length := self._run_limit.exceeded_by(text):
+            raise InputError(f"{length:,} characters in a row are one piece of text, on which the engine crashes")
         return text
 
     def prompt_ids(self, messages: Sequence[Message], tools: Tools = ()) -> list[int]:
         """The prompt as token ids, identical in training, evaluation and serving."""
-        ids = self.encode(self.prompt_text(messages, tools))
+        ids = self._tokenizer.encode(self.prompt_text(messages, tools))
         return ids if self._bos and ids[:1] == self._bos else self._bos + ids
 
     def prompt_tokens(self, messages: Sequence[Message], tools: Tools = ()) -> int:
         """`len(prompt_ids(…))`, without encoding."""
         text = self.prompt_text(messages, tools)
         begun = bool(self._bos) and text.startswith(self._bos_text)
-        return self._counter.count(text) + (len(self._bos) if not begun else 0)
+        return self._tokenizer.count(text) + (len(self._bos) if not begun else 0)
 
     def answer_text(
         self, messages: Sequence[Message], answer: str, calls: Sequence[ToolCall], tools: Tools = ()
@@ -130,11 +132,11 @@ class Renderer:
 
     def count(self, text: str) -> int:
         """`len(encode(text))`, several times faster."""
-        return self._counter.count(text)
+        return self._tokenizer.count(text, self._answers_continue)
 
     def count_repeated(self, text: str) -> int:
         """`count` for texts that come again and again, such as system prompts."""
-        return self._counter.count_repeated(text)
+        return self._tokenizer.count_repeated(text, self._answers_continue)
 
     def injected_system_prompt(self) -> str | None:
         """The system prompt that the template adds to a conversation without one; None if it adds none."""
@@ -151,11 +153,11 @@ class Renderer:
         return "\n".join(lines) or None
 
     def encode(self, text: str) -> list[int]:
-        ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
-        return ids
+        """The ids of an answer, which follows a prompt."""
+        return self._tokenizer.encode(text, self._answers_continue)
 
     def decode(self, ids: Sequence[int]) -> str:
-        return str(self._tokenizer.decode(list(ids), skip_special_tokens=False))
+        return self._tokenizer.decode(ids)
 
     def _refuse_control_tokens(self, row: Example) -> None:
         if found := self.control.find_in_row(row.messages, row.answer, row.answer_calls, row.tools):
@@ -211,6 +213,9 @@ class Renderer:
                 f"the chat template of {self._template.where} leaves out the tool {lost!r}",
                 "Use a base model whose template supports tools",
             )
+
+    def _bare_prompt(self) -> str:
+        return self._template.render([{"role": "user", "content": "a"}], add_generation_prompt=True)
 
     def _check_terminator(self) -> None:
         # The template must end an assistant turn with the token at which the engine stops; otherwise the model would

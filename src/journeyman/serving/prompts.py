@@ -11,6 +11,7 @@ from journeyman.foreign import plain
 from journeyman.models.base import Base
 from journeyman.records import tool_name
 from journeyman.rendering.control import ControlTokens
+from journeyman.rendering.runs import RunLimit
 from journeyman.rendering.template import template_of
 from journeyman.serving.errors import RequestError
 
@@ -25,6 +26,7 @@ class PromptCheck:
     def __init__(self, base: Base) -> None:
         self._template = template_of(base.tokenizer, base.path.name)
         self.control = ControlTokens(base.tokenizer)
+        self._run_limit = RunLimit(base.tokenizer)
 
     def check_system_prompts(self, prompts: Mapping[str, str]) -> None:
         """Raises an InputError if a trained system prompt contains a control token; curate lets none through."""
@@ -51,6 +53,8 @@ class PromptCheck:
             text = self._template.render(list(map(_decoded, messages)), add_generation_prompt=True, tools=tools)
         except InputError as error:
             raise RequestError(400, f"messages: {error.what}", "messages") from error
+        if length := self._run_limit.exceeded_by(text):
+            raise RequestError(400, f"messages: {length:,} characters in a row are one piece of text", "messages")
         calls = [call for turn in messages for call in turn.get("tool_calls", [])]
         for param, named in (("tools", tools), ("messages", calls)):
             if lost := next((name for name in map(tool_name, named) if name not in text), None):

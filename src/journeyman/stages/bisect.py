@@ -46,17 +46,17 @@ def bisect(
     adapter: AdapterManifest,
     adapter_folder: Path,
     base: Base,
-    served: Path,
     config: Config,
     renderer: Renderer,
     reporter: Reporter,
+    served: Path | None = None,
 ) -> BisectResult:
     """Compares the links on a few of the tuned answers of an evaluation.
 
     Args:
         sealed: the held-out test set.
         base: what the adapter was trained on.
-        served: the first file that may ship: the base itself if that is a file. Merged links are made of it.
+        served: the first file that may ship, of which the merged links are made; None: the base, which is a file.
 
     Raises:
         InputError: no role with an adapter has an answer.
@@ -64,6 +64,7 @@ def bisect(
     """
     keep_freed_memory()
     use_threads(config.train.threads)
+    served = served or base.path
     role, texts = _texts(predictions, sealed, adapter, renderer)
     trained = adapter.of(role)
     assert trained is not None

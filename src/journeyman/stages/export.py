@@ -9,7 +9,8 @@ from journeyman.artifacts import ADAPTER_FILE, clone_or_copy, write_atomic, writ
 from journeyman.config import EvaluateConfig, RedactConfig
 from journeyman.errors import InputChanged, NotDeployable
 from journeyman.foreign import file_part, markdown, named, ollama_text, shell_word
-from journeyman.inference.model_server import PEFT_FILES, ServedFolder
+from journeyman.inference.model_server import ServedFolder
+from journeyman.inference.server_bundle import HOW_TO_SERVE, card_line, copy_adapter, write_script
 from journeyman.manifests import (
     AdapterManifest,
     BundleManifest,
@@ -18,13 +19,16 @@ from journeyman.manifests import (
     EvaluationManifest,
     PlanManifest,
     ServedFile,
-    ServerUsed,
 )
 from journeyman.model_files import copy_model, hash_of_model, name_of_model, parts_of
 from journeyman.models.opening import open_base
 from journeyman.records import EVERY_ROLE
 
-BASE_FILE, VLLM_SCRIPT = "base.gguf", "vllm.sh"
+BASE_FILE = "base.gguf"
+_BY_THE_ENGINE = (
+    "Serve it: `journeyman serve` in the run's folder, `sh llama-server.sh`, or for Ollama "
+    "`ollama create NAME -f Modelfile.ROLE`."
+)
 
 
 def export(
@@ -35,11 +39,11 @@ def export(
     decision: DecisionManifest,
     base: Path,
     adapter_folder: Path,
-    server: ServedFolder | None,
     config: EvaluateConfig,
     redact: RedactConfig,
     override: str | None,
     out: Path,
+    server: ServedFolder | None = None,
 ) -> BundleManifest:
     """Builds the bundle.
 
@@ -47,9 +51,9 @@ def export(
         base: the base's file that ships, as it was evaluated; the first one if the base is split. The bundle
             contains a copy, never a link, so that changes to the bundle cannot affect it. The folder that a server
             serves is not copied.
-        server: the server that the config file names.
         redact: what was replaced in the training data; serving replaces the same.
         override: why it is exported despite the verdict; the bundle then has all roles, and records the reason.
+        server: the server that the config file names.
 
     Raises:
         InputChanged: the base changed while it was being copied.
@@ -97,14 +101,19 @@ def export(
         engine=evaluation.engine,
     )
     for name, copied in bundle.adapter_files.items():
-        _copy_adapter(adapter_folder / adapter.adapters[name].folder, out / copied, in_pefts_format=on_server)
+        folder = adapter_folder / adapter.adapters[name].folder
+        copy_adapter(folder, out / copied) if on_server else clone_or_copy(folder / ADAPTER_FILE, out / copied)
     write_json(out / "prompts.json", prompts)
     template = open_base(base).tokenizer.chat_template
     write_json(out / "base.json", {"sha256": file.sha256, "source": file.path, "chat_template": template})
-    without = {} if on_server else _write_modelfiles(bundle, out)
-    script = VLLM_SCRIPT if on_server else "llama-server.sh"
-    write_atomic(out / script, (_vllm_script(bundle, server) if on_server else _command_line(bundle)).encode())
-    (out / script).chmod(0o755)
+    without = {}
+    if file.server is not None:
+        assert server is not None, "without the server that was evaluated, the evaluation would be stale"
+        write_script(bundle, server, file.server, out)
+    else:
+        without = _write_modelfiles(bundle, out)
+        write_atomic(out / "llama-server.sh", _command_line(bundle).encode())
+        (out / "llama-server.sh").chmod(0o755)
     write_atomic(out / "README.md", _model_card(bundle, plan, adapter, evaluation, decision, without).encode())
     return bundle
 
@@ -114,26 +123,6 @@ def _copied(base: Path, file: ServedFile, out: Path) -> str:
     if hash_of_model(out / name) != file.sha256:
         raise InputChanged(f"{base}: changed while it was being copied to the bundle", "Run it again")
     return name
-
-
-def _copy_adapter(folder: Path, target: Path, *, in_pefts_format: bool) -> None:
-    if not in_pefts_format:
-        clone_or_copy(folder / ADAPTER_FILE, target)
-        return
-    target.mkdir()
-    for name in PEFT_FILES:
-        clone_or_copy(folder / name, target / name)
-
-
-def _vllm_script(bundle: BundleManifest, server: ServedFolder | None) -> str:
-    """Starts vLLM with the adapters of the bundle."""
-    assert server is not None and bundle.server is not None, "a stage is stale without the server that was evaluated"
-    command = server.command({name: f"./{folder}" for name, folder in bundle.adapter_files.items()})
-    names = ", ".join(f"{bundle.server.tuned_models[name]} is {named(name)}" for name in bundle.adapter_files)
-    return (
-        "#!/bin/sh\n# Serves the tuned model with vLLM; send the system prompts in prompts.json.\n"
-        f'# Models: {names}.\ncd "$(dirname "$0")" || exit 1\nexec {command} "$@"\n'
-    )
 
 
 def _write_modelfiles(bundle: BundleManifest, out: Path) -> dict[str, str]:
@@ -222,20 +211,6 @@ def _modelfile_lines(bundle: BundleManifest, without: Mapping[str, str]) -> list
     ]
 
 
-def _how_to_serve(bundle: BundleManifest) -> str:
-    if bundle.server is not None:
-        return f"Serve it: `sh {VLLM_SCRIPT}`, or a server with the same folder and adapters."
-    return (
-        "Serve it: `journeyman serve` in the run's folder, `sh llama-server.sh`, or for Ollama "
-        "`ollama create NAME -f Modelfile.ROLE`."
-    )
-
-
-def _server_lines(server: ServerUsed) -> list[str]:
-    models = ", ".join(f"{markdown(model)} ({_name(name)})" for name, model in server.tuned_models.items())
-    return [f"- evaluated on the server {markdown(server.url)}, models {markdown(server.base_model)} and {models}"]
-
-
 def _model_card(
     bundle: BundleManifest,
     plan: PlanManifest,
@@ -266,7 +241,7 @@ def _model_card(
             f"Roles: {', '.join(map(_name, bundle.roles))}. {_stay(bundle, decision)}",
             "",
             f"- base: {_file_name(bundle.base_path)}, SHA-256 `{bundle.base_sha256}`; its license applies",
-            *(_server_lines(bundle.server) if bundle.server is not None else []),
+            *([card_line(bundle.server)] if bundle.server is not None else []),
             *(
                 [f"- the adapter was trained on {_file_name(plan.base_path)}, SHA-256 `{plan.base_sha256}`"]
                 if bundle.base_sha256 != plan.base_sha256
@@ -279,7 +254,7 @@ def _model_card(
             "| --- | --- | --- | --- |",
             *rows,
             "",
-            _how_to_serve(bundle),
+            _BY_THE_ENGINE if bundle.server is None else HOW_TO_SERVE,
             "",
             *([*lines, ""] if (lines := _modelfile_lines(bundle, without_modelfile)) else []),
         ]
