@@ -4,8 +4,8 @@ A format of numbers rounds: each number is stored as the nearest one of a grid, 
 scales of the block. So what is stored tells an interval, and two files can hold the same base only if their intervals
 overlap. Sources: ggml-org/llama.cpp, ggml/src/ggml-quants.c and ggml-common.h. Its quantizers choose the scales freely,
 also by an importance matrix, but the integers last: as the nearest ones for the scales that they store. The exceptions
-are in `intervals`. Measured on 15 million numbers with each of these formats, and with importance matrices of every
-strength: not one lies outside.
+are in `intervals`. Of 220 million numbers, with light and heavy tails, large and small, quantized by llama.cpp in every
+format here with and without importance matrices, none lies outside.
 """
 
 from __future__ import annotations
@@ -19,10 +19,9 @@ from gguf.quants import dequantize
 from numpy.typing import NDArray
 
 Values = NDArray[np.float32]
-_BITS = {"F32": 24, "F16": 11, "BF16": 8}
-"""Format → bits of a number's significand, with the leading one."""
-_LEAST = {"F32": -126, "F16": -14, "BF16": -126}
-"""Format → exponent of the least normal number."""
+_PLAIN = {"F32": (0, 0), "F16": (11, -14), "BF16": (8, -126)}
+"""Format → bits of a number's significand, with the leading one, and the exponent of the least normal number. What is
+stored in F32 was not rounded."""
 
 
 @dataclass(frozen=True)
@@ -72,8 +71,9 @@ _BY_IMPORTANCE = ("Q4_0", "Q4_1", "Q5_0", "Q5_1")
 
 def plain_intervals(values: Values, kind: str) -> Intervals:
     """Of numbers that are stored as they are, in F32, F16 or BF16."""
-    exponent = np.maximum(np.frexp(values)[1] - 1, _LEAST[kind])
-    half = np.ldexp(np.float32(0.5), exponent - _BITS[kind] + 1).astype(np.float32)
+    bits, least = _PLAIN[kind]
+    exponent = np.where(values == 0, least, np.maximum(np.frexp(values)[1] - 1, least))
+    half = np.ldexp(np.float32(0.5 if bits else 0), exponent - bits + 1).astype(np.float32)
     return Intervals(values - half, values + half)
 
 
@@ -83,7 +83,7 @@ def intervals(raw: NDArray[np.uint8], kind: GGMLQuantizationType, *, by_importan
     Args:
         by_importance: an importance matrix was used.
     """
-    if kind.name in _BITS:
+    if kind.name in _PLAIN:
         return plain_intervals(dequantize(raw, kind), kind.name)
     if kind.name in _TABLES:
         return _of_table(raw, kind)
@@ -95,7 +95,9 @@ def intervals(raw: NDArray[np.uint8], kind: GGMLQuantizationType, *, by_importan
     first = zero - block.least * step
     last = first + (block.levels - 1) * step
     half = np.abs(step) / 2
-    slack = _slack(values, np.abs(step), unrounded=block.unrounded)
+    slack = _slack(np.abs(step))
+    if block.unrounded:
+        slack += _rounding_of_scale(raw, kind) * (np.abs(values) + np.abs(zero) + np.abs(step))
     # At both ends, the original may lie beyond the last level; in a block with a scale of 0, anywhere.
     at_low, at_high = values <= np.minimum(first, last) + half, values >= np.maximum(first, last) - half
     return Intervals(np.where(at_low, -np.inf, values - half - slack), np.where(at_high, np.inf, values + half + slack))
@@ -109,15 +111,26 @@ def _of_table(raw: NDArray[np.uint8], kind: GGMLQuantizationType) -> Intervals:
     bounds = np.concatenate([-ends, between, ends])
     below, up_to = (levels < values).sum(0), (levels <= values).sum(0)
     low, high = (np.take_along_axis(bounds, one[None], 0)[0] for one in (below, up_to))
-    slack = _slack(values, (levels[-1] - levels[0]) / 15, unrounded=kind.name in _UNROUNDED)
+    spacing = (levels[-1] - levels[0]) / 15
+    slack = _slack(spacing)
+    if kind.name in _UNROUNDED:
+        slack += _rounding_of_scale(raw, kind) * (np.abs(values) + spacing)
     return Intervals(low - slack, high + slack)
 
 
-def _slack(values: Values, step: Values, *, unrounded: bool) -> Values:
-    """What the quantizer's own arithmetic can add, and a scale that was rounded afterwards."""
-    slack = step / 100 + np.abs(values) / 1024 if unrounded else step / 1000
+def _slack(step: Values) -> Values:
+    """What the quantizer's own arithmetic can add."""
     # Files are converted through half precision, which cannot tell smaller numbers apart.
-    return np.asarray(slack + 6e-8, np.float32)
+    return np.asarray(step / 1000 + 6e-8, np.float32)
+
+
+def _rounding_of_scale(raw: NDArray[np.uint8], kind: GGMLQuantizationType) -> Values:
+    """For each number, the relative error of a scale that was rounded to half precision after the integers were chosen,
+    times two; blocks begin with their scale."""
+    size, block_bytes = GGML_QUANT_SIZES[kind]
+    scale = np.abs(raw.reshape(len(raw), -1, block_bytes)[:, :, :2].copy().view("<f2")[..., 0].astype(np.float32))
+    error = np.maximum(2.0**-11, 2.0**-25 / np.maximum(scale, 2.0**-24))
+    return np.repeat(2 * error.astype(np.float32), size, axis=1)
 
 
 def _filled(

@@ -7,9 +7,9 @@ leave them. Formats that do not round to a grid (the IQ formats below 4 bits; wi
 Q5_0 and Q5_1) are compared by their error only.
 
 What is found: a change of all weights of a tensor by Gaussian noise of 0.03 % of their size in Q8_0 and Q6_K, 0.05 %
-in Q5_K and MXFP4, 0.1 % in Q4_K, Q3_K and Q5_1, 0.2 % in Q2_K, Q4_0, Q4_1, Q5_0, IQ4_NL and IQ4_XS, and any in F32,
-F16 and BF16, in which every file has its norms. Where only the error is compared: a change of 10 % to 40 %. What is not
-found: a change of a few rows that are not looked at.
+in Q5_K, MXFP4 and NVFP4, 0.1 % in Q4_K, Q3_K, IQ4_NL and IQ4_XS, 0.2 % in Q2_K, Q5_0, Q5_1, Q4_0 and Q4_1, and any in
+F32, F16 and BF16, in which every file has its norms. Where only the error is compared: a change of 10 % to 40 %. What
+is not found: a change of a few rows that are not looked at.
 
 Chat templates are not compared: the one that was trained is passed to the engine.
 """

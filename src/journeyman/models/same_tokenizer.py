@@ -43,13 +43,14 @@ def different_token(one: TokenizerData, other: TokenizerData) -> str | None:
 
 
 def _equal(one: Any, other: Any) -> bool:
-    if isinstance(one, list) and one and isinstance(one[0], float) and isinstance(other, list):
-        return len(one) == len(other) and all(map(_are_close, one, other))
-    return bool((list(one) if _is_list(one) else one) == (list(other) if _is_list(other) else other))
-
-
-def _are_close(one: float, other: float) -> bool:
-    return math.isclose(one, other, rel_tol=1e-6)
+    """Equal, numbers up to the rounding to single precision."""
+    if one == other:
+        return True
+    if _is_list(one) and _is_list(other):
+        return len(one) == len(other) and all(map(_equal, one, other))
+    if isinstance(one, float) and isinstance(other, float):
+        return math.isclose(one, other, rel_tol=1e-6)
+    return False
 
 
 def _is_list(value: Any) -> bool:
@@ -58,7 +59,7 @@ def _is_list(value: Any) -> bool:
 
 def _described(name: str, one: Any, other: Any) -> str:
     if _is_list(one) and _is_list(other):
-        at = next((n for n, pair in enumerate(zip(one, other, strict=False)) if pair[0] != pair[1]), None)
+        at = next((n for n, pair in enumerate(zip(one, other, strict=False)) if not _equal(*pair)), None)
         if at is not None:
             return f"{name}[{at}] is {_shown(other[at])}, not {_shown(one[at])}"
         return f"{len(other):,} {name}, not {len(one):,}"
