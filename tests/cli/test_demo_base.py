@@ -31,5 +31,5 @@ def test_the_config_file_names_the_base_and_its_template(tmp_path: Path, monkeyp
 
 def test_an_existing_config_file_is_not_overwritten(tmp_path: Path) -> None:
     (tmp_path / "journeyman.toml").write_text("")
-    with pytest.raises(UsageError, match="exists, so its .base. is used"):
+    with pytest.raises(UsageError, match=r"exists, so its .base. is used"):
         run_demo(tmp_path, "a.gguf")
