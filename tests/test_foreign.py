@@ -25,7 +25,8 @@ from journeyman.records import Score
 from journeyman.reporting.charts import latency_chart, memory_chart, pairs_chart, success_chart
 from journeyman.reporting.html import environment
 from journeyman.reporting.junit import write_junit
-from journeyman.stages.export import _command_line, _modelfile
+from journeyman.stages.export import _command_line
+from journeyman.stages.modelfiles import modelfile
 from test_decide import evaluation, speed, summary
 
 SIGNS = st.characters(codec=None) | st.sampled_from("\x1b\x9b\u202e\u2066\u200d\ud800\ufffe\n\r\t\"'`|<>[]*_#$\\ ")
@@ -225,7 +226,7 @@ PROMPTS = st.text(st.sampled_from('""""ab \t\n\r\\#') | st.characters(codec="utf
 def test_ollama_reads_the_very_prompt_or_gets_no_modelfile(prompt: str) -> None:
     made = bundle(["coder"], coder=prompt)
     try:
-        read = ollama_reads(_modelfile("coder", made))
+        read = ollama_reads(modelfile("coder", made))
     except ValueError:
         naive = f'SYSTEM """{prompt}"""\n'
         with pytest.raises(AssertionError):

@@ -39,9 +39,11 @@ from journeyman.manifests import (
     EvaluationManifest,
     PlanManifest,
 )
+from journeyman.models.gguf_file import GgufFile
 from journeyman.reasons.base import Text
 from journeyman.reasons.planning import TooFewTestRows
 from journeyman.records import EVERY_ROLE, Rejected
+from journeyman.rendering.renderer import Renderer
 from journeyman.stages.decide import decide
 from journeyman.stages.export import export
 from journeyman.stages.plan import plan_text
@@ -185,9 +187,10 @@ def test_the_bundle_of_hostile_roles(judged: EvaluationManifest, tiny_gguf: Path
     plan = PlanManifest.model_construct(base_path="/b/<b>`x|.gguf", base_sha256="1")
     out = tmp_path / "bundle"
     out.mkdir()
+    template = Renderer(GgufFile(tiny_gguf)).served_template
     bundle = export(
-        plan, dataset, adapter, judged, made, tiny_gguf, tmp_path / "trained", EvaluateConfig(), RedactConfig(),
-        "because\n# of | <b>\x1b[31m", out,
+        plan, dataset, adapter, judged, made, tiny_gguf, template, tmp_path / "trained", EvaluateConfig(),
+        RedactConfig(), "because\n# of | <b>\x1b[31m", out,
     )  # fmt: skip
     assert bundle.roles == ROLES
     names = {path.name for path in out.iterdir()}

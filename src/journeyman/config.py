@@ -6,6 +6,7 @@ key, the value and the nearest valid key.
 
 from __future__ import annotations
 
+import datetime
 import difflib
 import re
 import tomllib
@@ -56,6 +57,22 @@ class BaseConfig(Section):
         description="a .gguf file (of a split model, the first one), a folder with one, ollama:NAME:TAG, a model on "
         "Hugging Face's hub as PUBLISHER/REPO[@REVISION][:QUANTIZATION], which is downloaded unless a program has done "
         "so, or 'embedded' for SmolLM2-135M-Instruct Q4_1; see docs/bases.md",
+    )
+    chat_template: str = Field(
+        "",
+        description="the chat template to train and serve with instead of the base's own: chatml, gemma, granite, "
+        "llama-2, llama-3, mistral, phi-3, phi-4, zephyr, or a .jinja file relative to the config file's folder; "
+        "required if the base has none",
+    )
+    template_options: dict[str, bool | int | str] = Field(
+        default_factory=dict,
+        description="values of the chat template's own variables, such as { enable_thinking = false }, in training "
+        "and serving",
+    )
+    template_date: datetime.date | None = Field(
+        None,
+        description="what a chat template that writes today's date gets, in training and serving; unset: the date "
+        "that the template contains, or 2025-01-01",
     )
 
 
@@ -334,6 +351,26 @@ class EndpointConfig(Section):
     )
 
 
+def _names_the_adapter(name: str) -> str:
+    if "{adapter}" not in name:
+        raise ValueError(
+            "must contain {adapter}: a server that still has an earlier adapter must not answer for this one"
+        )
+    return name
+
+
+class ServerConfig(Section):
+    """An OpenAI-compatible server, such as vLLM, that serves base.model's folder and the adapters, and may ship."""
+
+    url: _Url = Field(min_length=1, description="base URL, up to and including /v1")
+    base_model: str = Field("", description="the base's name there; empty: its repo on the hub, or its folder")
+    tuned_model: Annotated[str, AfterValidator(_names_the_adapter)] = Field(
+        "journeyman-{adapter}",
+        description="the adapter's name there; {adapter} is replaced by the first 12 digits of its SHA-256",
+    )
+    key_env: _Variable = Field("", description="environment variable with its key; empty: no key is sent")
+
+
 class JudgeConfig(Section):
     """The model that the check `judge` asks."""
 
@@ -359,12 +396,18 @@ class EvaluateConfig(Section):
     few_shot: int = Field(2, ge=0, description="training rows in the few-shot arm's prompt; 0: no such arm")
     quantizations: list[str] = Field(
         default_factory=list,
-        description="other .gguf files of the same base; the adapter is evaluated on each, and the best one ships",
+        description="other .gguf files of the same base, named as in base.model; if that is a Hugging Face folder, "
+        "also formats to be made of it: F32, F16, BF16, Q8_0, and with llama-quantize Q4_K_M etc. (empty: Q8_0, unless "
+        "there is a server); the adapter is evaluated on each, and the best one ships",
     )
     regression_suite: bool = Field(True, description="run the regression suite, which measures what tuning cost")
     endpoints: dict[str, EndpointConfig] = Field(
         default_factory=dict,
         description="name → another arm; one named `teacher` replaces the logged answers",
+    )
+    server: ServerConfig | None = Field(
+        None,
+        description="for a Hugging Face folder: a server, such as vLLM, that serves it and the adapter, and may ship",
     )
     judge: JudgeConfig = JudgeConfig()
     check_timeout_s: float = Field(

@@ -5,6 +5,7 @@ An estimate that could not be made is None, never 0.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, field_validator
@@ -227,12 +228,21 @@ class Rules(Manifest):
         validation_alias=AliasChoices("regression_margin", "probe_margin"),
         description="share of a part of the regression suite that tuning may cost",
     )
-    files: list[str] = Field(description="files of the base that may ship; the first is used in training")
+    files: list[str] = Field(description="what may ship: names of the base's files, and a server")
     checks: dict[str, CheckRule] = Field(description="role → how its answers are scored")
 
 
+class PlannedFile(Manifest):
+    """A file of the base that may ship, before it is evaluated."""
+
+    path: str
+    sha256: str
+    size_gb: float = Field(description="10^9 bytes")
+    made_by: str = Field("", description="what converted it from the base's folder; '' if it was given")
+
+
 class PlanManifest(Manifest):
-    base_path: str
+    base_path: str = Field(description="what is trained on: a file, or a Hugging Face folder")
     base_sha256: str
     base_parameters: int
     trainable_parameters: int
@@ -242,12 +252,13 @@ class PlanManifest(Manifest):
     total_tokens: int
     precision: str
     matrix_gflops: float = Field(description="this machine's measured rate in the chosen precision")
+    served: list[PlannedFile] = Field([], description="what may ship; the first file also answers without an adapter")
     memory: Literal["keep", "recompute", "stream"] = Field(description="memory mode of training: see train.memory")
     pack_tokens: int = Field(description="tokens computed at once")
     group_tokens: int = Field(description="tokens whose gradients are computed at once")
     estimated_train_s: float
     estimated_train_memory_gb: float
-    estimated_serve_memory_gb: float
+    estimated_serve_memory_gb: float | None = Field(description="of this machine's engine; None if it serves nothing")
     rules: Rules
     power: dict[str, float] = Field(
         description="role → chance that its test rows are enough if its true success is power_rate"
@@ -284,6 +295,7 @@ class AdapterManifest(Manifest):
     trainable_parameters: int = Field(description="of one adapter")
     adapters: dict[str, TrainedAdapter] = Field(description="'all', or one for each role")
     precision: str
+    engine: str = Field("", description="what trained it; '' in versions up to 0.6.0")
     peak_memory_gb: float | None
 
     @property
@@ -388,18 +400,45 @@ class RoleSummary(Manifest):
         return self.arms["tuned"]
 
 
+class ComparedWeights(Manifest):
+    """What a server computes, compared with what was trained."""
+
+    tokens: int = Field(description="tokens whose log probabilities were compared, with the base and with the adapter")
+    base_nats: float = Field(description="mean difference with the base")
+    tuned_nats: float = Field(description="mean difference with the adapters")
+
+
+class ServerUsed(Manifest):
+    """A server that serves the base's folder and the adapters, as it was evaluated."""
+
+    url: str
+    base_model: str = Field(description="the base's name in requests")
+    tuned_models: dict[str, str] = Field(description="'all' or role → its adapter's name in requests")
+    version: str = Field(description="'' if the server does not say")
+    adapter_sha256: dict[str, str] = Field(description="'all' or role → SHA-256 of its adapter in peft's format")
+    weights: ComparedWeights | None = Field(description="None if the server returns no log probabilities of prompts")
+
+
 class ServedFile(Manifest):
-    """A file of the base that may ship, as it was evaluated."""
+    """A file of the base that may ship, as it was evaluated, or the base's folder on a server."""
 
     path: str
     sha256: str
     size_gb: float = Field(description="10^9 bytes")
-    load_s: float
-    warm_up_s: float = Field(description="the first request after loading; not counted elsewhere")
+    load_s: float | None = Field(description="None: a server had loaded it")
+    warm_up_s: float | None = Field(description="the first request after loading; not counted elsewhere")
     peak_memory_gb: float | None = Field(
         description="of the serving process, 10^9 bytes, at the load of the evaluation"
     )
-    identical_prompts: int = Field(description="prompts whose token ids equal those of training")
+    identical_prompts: int | None = Field(
+        description="prompts whose token ids equal those of training; None: the server does not say which it makes"
+    )
+    server: ServerUsed | None = Field(None, description="None: this machine's engine served the file")
+
+    @property
+    def shown(self) -> str:
+        """For people: the file's name, or the server."""
+        return Path(self.path).name if self.server is None else f"{Path(self.path).name} at {self.server.url}"
 
 
 class RegressionResult(Manifest):
@@ -538,8 +577,9 @@ class BundleManifest(Manifest):
     base_sha256: str
     adapter_sha256: dict[str, str] = Field(description="'all' or role → SHA-256 of its adapter")
     adapter_files: dict[str, str] = Field(description="'all' or role → its adapter in the bundle")
-    base_file: str
-    base_path: str = Field(description="the original path of the base's file")
+    base_file: str = Field(description="the base's file in the bundle; '' if a server has the base")
+    base_path: str = Field(description="the original path of the base's file, or of its folder")
+    server: ServerUsed | None = Field(None, description="what serves the bundle; None: this machine's engine")
     system_prompts: dict[str, str]
     prompts: dict[str, RolePrompt] = Field({}, description="role → how its system prompts vary")
     redact: dict[str, bool] = Field(description="what is replaced in requests, as in the training data")
@@ -547,3 +587,8 @@ class BundleManifest(Manifest):
     engine: EngineIdentity | None = Field(
         None, description="the engine that was evaluated; None: made by an older version"
     )
+    chat_template: str = Field("", description="the chosen chat template's name; '' is the base's own")
+    template_file: str | None = Field(
+        None, description="the chat template in the bundle; None: the one in the base's file is used as it is"
+    )
+    template_variables: dict[str, Any] = Field({}, description="values that every prompt's template gets")

@@ -38,6 +38,13 @@ def is_checkpoint(folder: Path) -> bool:
     return (folder / CONFIG).is_file()
 
 
+def name_of_model(path: Path) -> str:
+    """What a model is called: PUBLISHER/REPO in Hugging Face's cache, otherwise the name of its file or folder."""
+    repo = path.parent.parent.name.removeprefix("models--")
+    in_cache = path.parent.name == "snapshots" and repo != path.parent.parent.name
+    return repo.replace("--", "/") if in_cache else path.name
+
+
 def parts_of(path: Path) -> list[Path]:
     """All files of the model, in order; they need not exist. Any other than the first part stands for itself."""
     if is_checkpoint(path):

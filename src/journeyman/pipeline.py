@@ -126,7 +126,9 @@ def run_pipeline(run: Run, until: str, reporter: Reporter, *, redo: bool = False
     last = STAGES.index(stage_named(until))
     if last:
         run.fetch_base(reporter)
-        _ = run.base  # a base that cannot be used should fail now, not after the logs have been read
+        run.refuse_unservable()  # a base that cannot be used should fail now, not after the logs have been read
+    if last >= STAGES.index(stage_named("plan")):
+        run.make_served(reporter)
     if last >= STAGES.index(stage_named("evaluate")) and (redo or not (run.folder("evaluate") / MANIFEST).is_file()):
         run.load_checks()  # likewise, a check that cannot be loaded should fail before training
     with locked(run.root):

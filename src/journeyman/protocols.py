@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -68,6 +68,11 @@ class Generator(Protocol):
         """The serving process's highest resident memory so far; None if it cannot be known."""
 
 
+def adapter_of(role: str, adapters: Collection[str]) -> str | None:
+    """The name of the adapter that answers for a role: its own, or the one that all roles share; None: the base."""
+    return role if role in adapters else EVERY_ROLE if EVERY_ROLE in adapters else None
+
+
 @dataclass(frozen=True)
 class EngineSettings:
     """The settings with which a serving engine is started and used.
@@ -76,6 +81,8 @@ class EngineSettings:
         adapters: 'all' or role → file. A role without an adapter is answered by the base, if there is none for 'all'.
         context: tokens of prompt and answer for each of the `parallel` requests.
         threads: None: all physical cores.
+        chat_template: in Jinja; None: the base's own.
+        template_variables: the values of the template's variables, which are the same for every request.
     """
 
     base: Path
@@ -84,10 +91,12 @@ class EngineSettings:
     threads: int | None
     temperature: float
     parallel: int = 1
+    chat_template: str | None = None
+    template_variables: Mapping[str, Any] = field(default_factory=dict)
 
     def adapter_of(self, role: str) -> str | None:
         """The name of the adapter that answers for a role; None: the base."""
-        return role if role in self.adapters else EVERY_ROLE if EVERY_ROLE in self.adapters else None
+        return adapter_of(role, self.adapters)
 
     def lora(self, adapter: str | None) -> list[dict[str, float]]:
         """The scale of each adapter for an answer, in the form of the engine's requests."""
@@ -140,8 +149,11 @@ class ServingEngine(Generator, ServedEngine, Protocol):
     def prompt_ids(self, messages: Sequence[Message], tools: Sequence[dict[str, Any]] = ()) -> list[int]:
         """Token ids of the prompt, through the engine's own template and tokenizer."""
 
-    def next_tokens(self, ids: Sequence[int], count: int) -> dict[int, float]:
-        """Log probabilities of the `count` likeliest tokens after `ids`, with all adapters active."""
+    def next_tokens(self, ids: Sequence[int], count: int, *, adapted: bool = True) -> dict[int, float]:
+        """Log probabilities of the `count` likeliest tokens after `ids`, with all adapters active, or with none.
+
+        Empty if the likeliest is a part of a character, which llama.cpp does not send.
+        """
 
 
 class SilentReporter:

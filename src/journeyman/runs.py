@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from pydantic import BaseModel
 
-from journeyman.artifacts import MANIFEST, expanded
+from journeyman.artifacts import MANIFEST
 from journeyman.config import Config
 from journeyman.errors import InputError, UsageError
 from journeyman.lineage import check_files, read_manifest, refuse_link
@@ -24,10 +24,11 @@ from journeyman.manifests import (
     PlanManifest,
     Stamp,
 )
-from journeyman.model_files import find_by_hash
+from journeyman.model_files import find_by_hash, is_checkpoint
 
 if TYPE_CHECKING:
     from journeyman.models.base import Base
+    from journeyman.models.geometry import Factors
     from journeyman.protocols import Reporter
     from journeyman.rendering.renderer import Renderer
     from journeyman.sources.files import Source
@@ -109,11 +110,41 @@ class Run:
     @cached_property
     def base(self) -> Base:
         """The opened base model."""
-        from journeyman.models.opening import open_base
+        from journeyman.models.opening import open_base, sizes_of
+        from journeyman.rendering.choosing import with_template
+        from journeyman.rendering.template import template_of
 
         base = open_base(self._base_path())
-        _ = base.geometry  # refuses a base that cannot be trained before any work is done
+        sizes_of(base)  # refuses a base that cannot be trained before any work is done
+        base = with_template(base, self.config.base, self.root)
+        template_of(base.tokenizer, str(base.path))  # refuses one that does not compile, or none
         return base
+
+    @property
+    def factors(self) -> Factors | None:
+        """The rotary divisors with which the engine serves evaluate.context, if the base has two sets."""
+        from journeyman.models.geometry import Geometry
+        from journeyman.models.opening import sizes_of
+
+        sizes = sizes_of(self.base)
+        return sizes.factors(self.config.evaluate.context) if isinstance(sizes, Geometry) else None
+
+    def refuse_unservable(self) -> None:
+        """Refuses a base whose architecture the installed engine does not have.
+
+        Raises:
+            InputError: the engine does not have it, or llama.cpp's converter does not work.
+            EngineError: the engine does not say what it has.
+        """
+        from journeyman.inference.engines import engine_knows
+        from journeyman.models.opening import architecture_to_serve
+
+        architecture = architecture_to_serve(self.base)
+        if architecture is not None and not engine_knows(architecture):
+            raise InputError(
+                f"{self.base.path}: the installed engine cannot serve its architecture ({architecture})",
+                "Install a newer xllamacpp, or use another base",
+            )
 
     def fetch_base(self, reporter: Reporter) -> None:
         """Downloads the base if base.model names one of a hub that is not on this machine.
@@ -156,12 +187,28 @@ class Run:
         return self.base.sha256
 
     @cached_property
-    def bases(self) -> list[Path]:
-        """The base's files that may ship: the one used in training, then evaluate.quantizations."""
-        from journeyman.models.opening import same_geometry
+    def served(self) -> list[Path]:
+        """The GGUF files of the base that may ship; none if only a server may.
 
-        others = [self.root / expanded(name) for name in self.config.evaluate.quantizations]
-        return [self.base.path, *(same_geometry(path, self.base) for path in others)]
+        The first one also answers without an adapter.
+        """
+        return self._served(None)
+
+    def make_served(self, reporter: Reporter) -> None:
+        """Downloads or makes the files that may ship and are not on this machine; raises as served_files does."""
+        self._served(reporter)
+
+    def _served(self, reporter: Reporter | None) -> list[Path]:
+        from journeyman.models.served import served_files
+
+        settings = self.config.evaluate
+        if settings.server is not None and not is_checkpoint(self.base.path):
+            raise UsageError(
+                f"evaluate.server serves a Hugging Face folder, and base.model is {self.base.path.name}",
+                "Set base.model to the folder, or ask the server in evaluate.endpoints",
+            )
+        alone = settings.server is not None and not settings.quantizations
+        return [] if alone else served_files(self.base, settings.quantizations, self.root, reporter)
 
     @cached_property
     def renderer(self) -> Renderer:

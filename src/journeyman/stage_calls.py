@@ -6,7 +6,10 @@ manifest. Stages are imported in the calls, so that a command loads only what it
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
 
@@ -21,11 +24,15 @@ from journeyman.manifests import (
     IngestManifest,
     PlanManifest,
     ServedFile,
+    TrainedAdapter,
 )
 from journeyman.model_files import find_by_hash
 from journeyman.protocols import Reporter
 from journeyman.records import EVERY_ROLE
 from journeyman.runs import SEALED, STDIN, Run, beside, made_so_far
+
+if TYPE_CHECKING:
+    from journeyman.inference.model_server import ServedFolder
 
 
 def run_ingest(run: Run, out: Path, fingerprint: str, reporter: Reporter) -> BaseModel:
@@ -50,18 +57,21 @@ def run_curate(run: Run, out: Path, fingerprint: str, reporter: Reporter) -> Bas
 
 
 def run_plan(run: Run, out: Path, fingerprint: str, reporter: Reporter) -> BaseModel:
+    from journeyman.inference.servable import planned_files
+    from journeyman.models.opening import sizes_of
     from journeyman.stages.plan import plan
 
-    dataset = run.result("curate", DatasetManifest)
-    return plan(dataset, run.config, run.bases, run.base_sha256, run.base.geometry, out, reporter)
+    dataset, rows = run.result("curate", DatasetManifest), run.file("curate", "train.jsonl")
+    served = planned_files(run.base, run.served, rows, run.renderer, run.config.evaluate, reporter)
+    return plan(dataset, run.config, run.base.path, served, run.base_sha256, sizes_of(run.base), out, reporter)
 
 
 def run_train(run: Run, out: Path, fingerprint: str, reporter: Reporter) -> BaseModel:
     from journeyman.stages.train import train
 
     rows, held_out = run.file("curate", "train.jsonl"), run.file("curate", "val.jsonl")
-    plan = run.result("plan", PlanManifest)
-    return train(rows, held_out, plan, run.config.train, run.base, fingerprint, out, reporter)
+    plan, served = run.result("plan", PlanManifest), next(iter(run.served), None)
+    return train(rows, held_out, plan, run.config.train, run.base, run.factors, fingerprint, out, reporter, served)
 
 
 def run_evaluate(run: Run, out: Path, fingerprint: str, reporter: Reporter) -> BaseModel:
@@ -74,10 +84,39 @@ def run_evaluate(run: Run, out: Path, fingerprint: str, reporter: Reporter) -> B
         sealed=run.file("curate", SEALED),
         train_rows=run.file("curate", "train.jsonl"),
         adapters={name: run.file("train", str(Path(one.folder) / ADAPTER_FILE)) for name, one in trained.items()},
-        bases=run.bases,
+        bases=run.served,
         folder=run.root,
+        **_server_inputs(run, trained),
     )
     return evaluate(inputs, run.result("plan", PlanManifest), run.config.evaluate, run.renderer, out, reporter)
+
+
+def _server_inputs(run: Run, trained: Mapping[str, TrainedAdapter]) -> dict[str, Any]:
+    """What an evaluation on a server needs besides: the adapters in peft's format, and what it is compared with."""
+    server = _server_of(run, trained)
+    if server is None:
+        return {}
+    from journeyman.training.likelihood import base_and_tuned  # imports torch
+
+    run.checked_folder("train")
+    return {"server": server, "reference": partial(base_and_tuned, run.base, run.config.train, server.adapters)}
+
+
+def _server_of(run: Run, trained: Mapping[str, TrainedAdapter]) -> ServedFolder | None:
+    from journeyman.inference.model_server import ServedFolder
+
+    config = run.config
+    if config.evaluate.server is None:
+        return None
+    return ServedFolder(
+        config=config.evaluate.server,
+        base=run.base.peft,
+        sha256=run.base_sha256,
+        path=run.base.path,
+        adapters={name: run.folder("train") / one.folder for name, one in trained.items()},
+        rank=config.train.lora.rank,
+        context=config.evaluate.context,
+    )
 
 
 def run_decide(run: Run, out: Path, fingerprint: str, reporter: Reporter) -> BaseModel:
@@ -98,6 +137,7 @@ def run_decide(run: Run, out: Path, fingerprint: str, reporter: Reporter) -> Bas
 
 
 def run_export(run: Run, out: Path, fingerprint: str, reporter: Reporter) -> BaseModel:
+    from journeyman.rendering.template import template_of
     from journeyman.stages.export import export
 
     evaluation, decision = run.result("evaluate", EvaluationManifest), run.result("decide", DecisionManifest)
@@ -108,11 +148,13 @@ def run_export(run: Run, out: Path, fingerprint: str, reporter: Reporter) -> Bas
         evaluation,
         decision,
         _file_that_ships(run, evaluation.files[decision.ships]),
+        template_of(run.base.tokenizer, str(run.base.path)).served,
         run.checked_folder("train"),
         run.config.evaluate,
         run.config.redact,
         run.override,
         out,
+        _server_of(run, run.result("train", AdapterManifest).adapters),
     )
 
 
@@ -123,7 +165,7 @@ def refuse_fewer_looks(run: Run) -> None:
 
 def _file_that_ships(run: Run, evaluated: ServedFile) -> Path:
     """The base's file that was evaluated, at its current place."""
-    found = find_by_hash(evaluated.sha256, [*run.bases, *beside(run.root, Path(evaluated.path))])
+    found = find_by_hash(evaluated.sha256, [*run.served, run.base.path, *beside(run.root, Path(evaluated.path))])
     if found is None:
         raise InputError(
             f"{evaluated.path}: the file that was evaluated (SHA-256 {evaluated.sha256[:12]}…) is no longer there",

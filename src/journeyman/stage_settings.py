@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from journeyman.artifacts import MANIFEST, hash_of_file
+from journeyman.artifacts import MANIFEST, hash_of, hash_of_file
 from journeyman.model_files import hash_of_model
 from journeyman.runs import SOURCE, Run, read_result
 
@@ -31,6 +31,7 @@ def of_ingest(run: Run) -> Settings:
 def of_curate(run: Run) -> Settings:
     return {
         "base": run.base_sha256,
+        **_template(run),
         **_flat("curate", run.config.curate.model_dump()),
         **_role_settings(run, "system_prompt"),
         **_checks_of_data(run),
@@ -45,15 +46,18 @@ def of_plan(run: Run) -> Settings:
         **_role_settings(run, "checks", "weights", "pass_at"),
         **_own_checks(run),
         **_files_that_may_ship(run),
+        **_rotary_factors(run),
+        **_server(run),
     }
 
 
 def of_train(run: Run) -> Settings:
-    return {"base": run.base_sha256, **_flat("train", run.config.train.model_dump(exclude=_SAFE_TO_CHANGE))}
+    trained = _flat("train", run.config.train.model_dump(exclude=_SAFE_TO_CHANGE))
+    return {"base": run.base_sha256, **trained, **_rotary_factors(run)}
 
 
 def of_evaluate(run: Run) -> Settings:
-    return {"base": run.base_sha256, **_flat("evaluate", run.config.evaluate.model_dump()), **_engine(run)}
+    return {"base": run.base_sha256, **_evaluate(run), **_engine(run)}
 
 
 def of_decide(run: Run) -> Settings:
@@ -63,15 +67,42 @@ def of_decide(run: Run) -> Settings:
 def of_export(run: Run) -> Settings:
     return {
         "override": run.override,
-        **_flat("evaluate", run.config.evaluate.model_dump()),
+        **_evaluate(run),
         **_flat("redact", run.config.redact.model_dump()),
     }
 
 
+def _evaluate(run: Run) -> Settings:
+    """[evaluate], without a server if there is none: earlier versions had no such key."""
+    settings = run.config.evaluate
+    return _flat("evaluate", settings.model_dump(exclude={"server"} if settings.server is None else set()))
+
+
+def _server(run: Run) -> Settings:
+    server = run.config.evaluate.server
+    return {} if server is None else {"server": server.url}
+
+
+def _template(run: Run) -> Settings:
+    """The chosen chat template; nothing for the base's own, which the base's hash covers."""
+    choice = run.base.tokenizer.choice
+    if choice is None:
+        return {}
+    chosen = {
+        "base.chat_template": choice.source and hash_of(choice.source),
+        "base.template_options": dict(choice.options),
+        "base.template_date": choice.date and choice.date.isoformat(),
+    }
+    return {key: value for key, value in chosen.items() if value}
+
+
 def _engine(run: Run) -> Settings:
-    """The serving engine: the installed one, or the recorded one if a different engine is allowed."""
+    """The serving engine: the installed one, or the recorded one if a different engine is allowed; none if only a
+    server may ship."""
     from journeyman.inference.engines import ENGINE, engine_inputs
 
+    if not run.served:
+        return {}
     if run.allow_other_engine and (run.folder("evaluate") / MANIFEST).is_file():
         recorded = read_result(run.root, "evaluate")[0].inputs
         return {key: value for key, value in recorded.items() if key.startswith(ENGINE)}
@@ -87,7 +118,13 @@ def _role_settings(run: Run, *names: str) -> Settings:
 
 
 def _files_that_may_ship(run: Run) -> Settings:
-    return {f"quantization {path.name}": hash_of_model(path) for path in run.bases[1:]}
+    others = run.served[1:] if run.served[:1] == [run.base.path] else run.served
+    return {f"quantization {path.name}": hash_of_model(path) for path in others}
+
+
+def _rotary_factors(run: Run) -> Settings:
+    """Of a base with two sets: training uses those with which the engine serves evaluate.context."""
+    return {} if run.factors is None else {"rotary factors for evaluate.context": run.factors}
 
 
 def _checks_of_data(run: Run) -> Settings:

@@ -210,7 +210,7 @@ def test_a_cut_answer_can_be_kept_without_its_end(tmp_path: Path, tiny: GgufFile
     renderer = Renderer(tiny)
     for example in left:
         rendered = renderer.example(example)
-        check_mask(example, rendered, renderer.terminator_id)
+        check_mask(example, rendered, renderer.end_ids)
         assert example.ends == (example.log_id not in ("row-4", "row-5"))
         assert (rendered.ids[-1] == renderer.terminator_id) == example.ends
         assert parts(rendered).count("terminator") == example.ends
@@ -322,7 +322,7 @@ def test_a_broken_mask_names_the_row(tiny: GgufFile) -> None:
     renderer = Renderer(tiny)
     messages = [Message(role="user", content="hi")]
     good = example_of(messages, "ok", prompt_tokens=renderer.prompt_tokens(messages), answer_tokens=3)
-    check_mask(good, renderer.example(good), renderer.terminator_id)
+    check_mask(good, renderer.example(good), renderer.end_ids)
     for changes, problem in (
         ({"prompt_tokens": good.prompt_tokens - 1}, "the prompt has"),
         ({"answer_tokens": 2}, "3 tokens are trained, curate counted 2"),
@@ -332,7 +332,7 @@ def test_a_broken_mask_names_the_row(tiny: GgufFile) -> None:
     ):
         bad = good.model_copy(update=changes)
         with pytest.raises(InputError, match=rf"row a \(coder\): {problem}"):
-            check_mask(bad, renderer.example(bad), renderer.terminator_id)
+            check_mask(bad, renderer.example(bad), renderer.end_ids)
 
 
 def test_an_interrupted_curate_goes_on_and_ends_the_same(

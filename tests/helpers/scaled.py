@@ -65,8 +65,26 @@ def _yarn_with_amplitude(writer: gguf.GGUFWriter) -> None:
     writer.add_rope_scaling_attn_factors(0.8)
 
 
+SHORT, LONG, LONG_ABOVE = (1.0, 1.2, 1.5, 2.0), (1.0, 3.0, 7.0, 20.0), 256
+"""Factors of LongRoPE; 256 tokens is the least context that llama.cpp gives to a request."""
+
+
+def longrope(writer: gguf.GGUFWriter) -> None:
+    writer.add_rope_scaling_type(RopeScalingType.LONGROPE)
+    writer.add_rope_scaling_orig_ctx_len(LONG_ABOVE)
+    writer.add_rope_scaling_attn_factors(1.1)
+    writer.add_tensor("rope_factors_short.weight", np.array(SHORT, np.float32))
+    writer.add_tensor("rope_factors_long.weight", np.array(LONG, np.float32))
+
+
 _LINEAR = {"rope_type": "linear", "factor": 4.0}
 _YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": ORIGINAL}
+_LONGROPE = {
+    "rope_type": "longrope", "short_factor": list(SHORT), "long_factor": list(LONG), "attention_factor": 1.1,
+    "original_max_position_embeddings": LONG_ABOVE,
+}  # fmt: skip
+ONLY_LLAMA = ("llama3", "longrope")
+"""Scalings with tensors that llama.cpp reads for few families."""
 SCALINGS: Mapping[str, tuple[Extend, dict[str, Any]]] = {
     "llama3": (
         _llama3,
@@ -77,6 +95,7 @@ SCALINGS: Mapping[str, tuple[Extend, dict[str, Any]]] = {
     "linear without a type": (_linear_without_type, _LINEAR),
     "linear of old files": (_linear_of_old_files, _LINEAR),
     "none with a factor": (_no_type, {"rope_type": "default"}),
+    "longrope": (longrope, _LONGROPE),
     "yarn": (_yarn, _YARN),
     "yarn without a context": (_yarn_without_context, {**_YARN, "original_max_position_embeddings": 512}),
     "yarn with an amplitude": (_yarn_with_amplitude, {**_YARN, "attention_factor": 0.8 * (1 + 0.1 * math.log(4.0))}),

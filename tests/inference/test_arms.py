@@ -15,7 +15,7 @@ from gguf import GGMLQuantizationType
 from conftest import StopsAfter, example_of, log_row, write_tiny_gguf
 from fake_http import FakeHttp, Reply, answer_events, fake_http
 from journeyman.artifacts import read_json, read_rows
-from journeyman.config import EndpointConfig, EvaluateConfig
+from journeyman.config import EndpointConfig, EvaluateConfig, LoraConfig
 from journeyman.errors import EngineError, Interrupted
 from journeyman.evidence import RESPONSES
 from journeyman.http_client import Retry
@@ -27,11 +27,14 @@ from journeyman.inference.llama import LlamaEngine
 from journeyman.inference.response_cache import ResponseCache
 from journeyman.inference.sequential_testing import confidence_of_look, count_look
 from journeyman.manifests import CheckRule
+from journeyman.models.gguf_file import GgufFile
 from journeyman.protocols import EngineSettings, Question, SilentReporter
 from journeyman.records import Message, Prediction, RegressionAnswer
 from journeyman.regression_suite import KINDS, read_suite
 from journeyman.scoring.checks import Checks, judge
 from journeyman.scoring.contracts import Answer, Limits
+from journeyman.training.lora import Adapter
+from journeyman.training.merge import write_merged
 from test_pipeline import call
 
 MakeRun = Callable[..., Path]
@@ -134,7 +137,8 @@ def test_another_quantization_is_evaluated_with_the_same_adapter_and_may_ship(
     make_run: MakeRun, tmp_path: Path
 ) -> None:
     base = write_tiny_gguf(tmp_path / "whole.gguf", kind=GGMLQuantizationType.Q8_0)
-    other = write_tiny_gguf(tmp_path / "small.gguf", kind=GGMLQuantizationType.Q4_0)
+    other = tmp_path / "small.gguf"
+    write_merged(GgufFile(base), Adapter(GgufFile(base).geometry, LoraConfig(), 0), GGMLQuantizationType.Q4_0, other)
     toml = f'quantizations = ["{other}"]\n[decide]\nmin_success = 0.01\nregression_margin = 1.0\n'
     folder = make_run(
         rows=[log_row(i) for i in range(90)], toml=toml + "[roles.coder]\nchecks = ['mine.py:anything']\n"
@@ -155,10 +159,16 @@ def test_another_quantization_is_evaluated_with_the_same_adapter_and_may_ship(
     assert "the adapter was trained on whole.gguf, SHA-256" in (bundle / "README.md").read_text()
 
 
-def test_a_file_of_another_model_is_refused_before_anything_is_spent(make_run: MakeRun, tmp_path: Path) -> None:
+def test_a_file_of_another_model_is_refused_before_anything_is_spent(
+    make_run: MakeRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     wider = write_tiny_gguf(tmp_path / "wider.gguf", kind=GGMLQuantizationType.Q8_0)
     folder = make_run()
     assert call("plan", "--dir", folder, "--set", f"evaluate.quantizations=['{wider}']") == 1
+    tuned = write_tiny_gguf(tmp_path / "tuned.gguf", seed=1)
+    capsys.readouterr()
+    assert call("plan", "--dir", folder, "--set", f"evaluate.quantizations=['{tuned}']") == 1
+    assert "tuned.gguf: not a file of the base tiny.gguf: " in capsys.readouterr().err
     assert call("plan", "--dir", folder, "--set", "evaluate.quantizations=['nowhere.gguf']") == 1
     assert not (folder / "03-plan" / "manifest.json").exists()
 

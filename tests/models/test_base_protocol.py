@@ -121,4 +121,7 @@ def test_only_the_implementation_and_its_opener_name_the_file_format() -> None:
         for node in ast.walk(ast.parse(path.read_text()))
         if isinstance(node, ast.ImportFrom) and any(one.name == "GgufFile" for one in node.names)
     }
-    assert naming == {"models/opening.py", *(f"models/gguf_{one}.py" for one in ("geometry", "rotary", "alternate"))}
+    assert naming == {
+        "models/opening.py",
+        *(f"models/gguf_{one}.py" for one in ("geometry", "rotary", "alternate", "keys", "experts")),
+    }

@@ -194,8 +194,7 @@ def test_the_embedded_model_is_counted_as_its_makers_do(embedded: GgufFile) -> N
 def test_what_the_decoder_does_not_compute_is_refused(embedded: GgufFile) -> None:
     for key, value in (
         ("general.architecture", "mamba"),
-        ("llama.rope.scaling.type", "longrope"),
-        ("llama.expert_count", 8),
+        ("llama.rope.scaling.type", "dynamic"),
     ):
         file = GgufFile(embedded.path)
         file.metadata = {**file.metadata, key: value}

@@ -20,7 +20,7 @@ from journeyman.models.weights import load_decoder
 from journeyman.protocols import EngineSettings
 from journeyman.training.export import write_gguf, write_peft
 from journeyman.training.lora import Adapter
-from tiny_families import FAMILIES, ROTARY, convert, save_folder, transformers_model
+from tiny_families import FAMILIES, MIXTURES, ROTARY, convert, save_folder, transformers_model
 
 IDS = torch.randint(3, 200, (60,), generator=torch.Generator().manual_seed(3))
 _LETTER = 80
@@ -37,12 +37,12 @@ def random_adapter(base: HfFolder) -> Adapter:
 
 
 def logits(base: HfFolder, adapter: Adapter | None) -> torch.Tensor:
-    decoder = load_decoder(base, torch.float32)
+    decoder = load_decoder(base, torch.float32, factors=base.geometry.factors(len(IDS)))
     return decoder.logits(IDS, [len(IDS)], adapter.layers() if adapter else None)
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("case", FAMILIES)
+@pytest.mark.parametrize("case", [one for one in FAMILIES if one not in MIXTURES and one != "granite 4"])
 def test_peft_loads_it_on_the_folder(case: str, tmp_path: Path) -> None:
     base = HfFolder(save_folder(transformers_model(case), tmp_path / "hf"))
     adapter = random_adapter(base)
@@ -95,7 +95,7 @@ def test_the_texts_of_a_model_of_texts_and_pictures(tmp_path: Path) -> None:
 
 @torch.no_grad()
 @pytest.mark.slow
-@pytest.mark.parametrize(("case", "more"), [("llama", {}), ("gemma3", {"vocab_size": 263}), ("phi3", {})])
+@pytest.mark.parametrize(("case", "more"), [("llama", {}), ("gemma3", {"vocab_size": 263}), ("phi 3", {})])
 def test_llama_cpp_gives_its_log_probabilities(case: str, more: dict[str, Any], tmp_path: Path) -> None:
     base = HfFolder(save_folder(transformers_model(case, **more), tmp_path / "hf"))
     adapter = random_adapter(base)

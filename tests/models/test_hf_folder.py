@@ -21,7 +21,7 @@ from journeyman.models.hf_folder import HfFolder
 from journeyman.models.opening import open_base
 from journeyman.models.same_base import same_base
 from journeyman.models.weights import load_decoder, to_interleaved
-from tiny_families import FAMILIES, ROTARY, convert, save_folder, transformers_model
+from tiny_families import FAMILIES, MIXTURES, ROTARY, convert, save_folder, transformers_model
 
 LENGTH = 90  # more than three windows
 # The script cuts Gemma 3's embedding to the number of tokens in tokenizer.json, counting added ones twice.
@@ -32,14 +32,14 @@ _LLAMA3 = {
 }  # fmt: skip
 _YARN = {**ROTARY, "rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 64}
 VARIANTS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
-    **{case: (case, _SIZES.get(case, {})) for case in FAMILIES},
+    **{case: (case, _SIZES.get(case, {})) for case in FAMILIES if case not in (*MIXTURES, "granite 4")},
     "llama 3.1": ("llama", {"rope_parameters": _LLAMA3}),
     "llama 3.2, tied": ("llama", {"rope_parameters": {**_LLAMA3, "rope_theta": 5e5}, "tie_word_embeddings": True}),
     "llama, linear": ("llama", {"rope_parameters": {**ROTARY, "rope_type": "linear", "factor": 4.0}}),
     "qwen2, yarn, tied": ("qwen2", {"rope_parameters": _YARN, "tie_word_embeddings": True}),
     "qwen3, another head": ("qwen3", {"head_dim": 16}),
     "gemma2, another scale": ("gemma2", {"query_pre_attn_scalar": 8, "head_dim": 8, "sliding_window": 16}),
-    "phi3, rotated in part": ("phi3", {"rope_parameters": {**ROTARY, "partial_rotary_factor": 0.5}}),
+    "phi 3, rotated in part": ("phi 3", {"rope_parameters": {**ROTARY, "partial_rotary_factor": 0.5}}),
 }  # fmt: skip
 
 

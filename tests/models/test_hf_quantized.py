@@ -1,8 +1,8 @@
 """Quantized checkpoints have the values that the libraries of their methods compute.
 
-The files in fixtures/quantized were written by bitsandbytes 0.50.2, auto_gptq 0.7.1, autoawq 0.2.9 (packing_utils) and
-compressed-tensors 0.20.1: one layer of 32 × 64 in two groups, and `expected`, its values as these libraries dequantize
-it with scales in float32.
+The files in model_files/quantized were written by bitsandbytes 0.50.2, auto_gptq 0.7.1, autoawq 0.2.9 (packing_utils)
+and compressed-tensors 0.20.1: one layer of 32 × 64 in two groups, and `expected`, its values as these libraries
+dequantize it with scales in float32.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from journeyman.models.hf_quantized import readable_tensors
 from journeyman.models.hf_values import Readable
 from journeyman.models.safetensors_file import read_header
 
-FIXTURES = Path(__file__).parents[1] / "fixtures/quantized"
+FIXTURES = Path(__file__).parents[1] / "model_files/quantized"
 PACKED = {"num_bits": 4, "type": "int", "symmetric": True, "strategy": "group", "group_size": 32}
 
 

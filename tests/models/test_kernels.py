@@ -92,12 +92,6 @@ def test_a_shared_prefix_is_as_good_as_one_in_each_row(
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
 
 
-def test_blocks_cover_every_query_once() -> None:
-    for length in (1, 63, 64, 129, 550, 1024):
-        blocks = attention._blocks(length)
-        assert [place for start, end in blocks for place in range(start, end)] == list(range(length))
-
-
 def test_the_weighted_loss_equals_cross_entropy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("journeyman.models.loss.CHUNK", 4)
     hidden, head = _random(11, 6, seed=1, grad=True), _random(30, 6, seed=2) * 5

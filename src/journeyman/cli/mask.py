@@ -46,7 +46,7 @@ def print_row(folder: Path, stage: str, split: str, number: int) -> None:
 
 def _painted(row: Example, renderer: Renderer, *, color: bool) -> Text:
     rendered = renderer.example(row)
-    check_mask(row, rendered, renderer.terminator_id)
+    check_mask(row, rendered, renderer.end_ids)
     kinds = parts(rendered)
     counts = {kind: kinds.count(kind) for kind in _STYLES}
     text = Text(f"{plain(row.id)} ({named(row.role)}, {plain(row.group)}, weight {row.weight:g}): ")

@@ -129,6 +129,7 @@ def run_bisect(what: Invocation) -> None:
             run.config,
             run.renderer,
             reporter,
+            run.served[0],
         )
         write_model(folder / "bisect.json", result)
     print_bisect(result_console(), result)

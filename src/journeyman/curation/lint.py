@@ -15,6 +15,7 @@ from journeyman.curation.passes import Counts
 from journeyman.curation.rules import rule_numbers
 from journeyman.curation.selection import Choice
 from journeyman.curation.split import NAMES, TEST, TRAIN, Splits, random_split_leak
+from journeyman.curation.template_notes import template_notes
 from journeyman.manifests import (
     DatasetManifest,
     Lengths,
@@ -85,6 +86,7 @@ def lint(
         notes=[
             note.record()
             for note in (
+                *template_notes(renderer, config.curate),
                 *_prompt_notes(log, choice, prompts, splits, renderer, config),
                 *_limit_notes(log),
                 *_endless(log.rows["cut"][examples["row"]][split == TRAIN], config),

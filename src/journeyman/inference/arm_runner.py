@@ -3,15 +3,16 @@ adapters."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from journeyman.config import EvaluateConfig
 from journeyman.engine_identity import EngineIdentity
-from journeyman.errors import EngineError, InputError, Interrupted
+from journeyman.errors import EngineError, InputError
 from journeyman.foreign import plain
 from journeyman.inference.arms import (
+    SERVER,
     arm_of_file,
     arms_of_base,
     endpoint_questions,
@@ -23,10 +24,14 @@ from journeyman.inference.arms import (
 from journeyman.inference.dispatch import Asked, DispatchProgress, dispatch
 from journeyman.inference.endpoint import open_endpoint
 from journeyman.inference.engines import running_engine
+from journeyman.inference.model_server import ServedFolder, open_server
+from journeyman.inference.prompt_proof import prove_prompts
 from journeyman.inference.response_cache import ResponseCache
+from journeyman.inference.server_arm import examined
+from journeyman.inference.weights_proof import Reference
 from journeyman.manifests import ServedFile
 from journeyman.model_files import hash_of_model, size_of_model
-from journeyman.protocols import EngineSettings, Question, Reporter, ServingEngine
+from journeyman.protocols import EngineSettings, Generator, Question, Reporter
 from journeyman.reasons import Reason
 from journeyman.reasons.deciding import TemplateWithoutTools
 from journeyman.records import BASE, TEACHER, TUNED, Example, Prediction
@@ -42,8 +47,11 @@ class Inputs:
         sealed: file of the held-out test set.
         train_rows: file of the training rows, the source of the few-shot arm's examples.
         adapters: 'all' or role → the adapter's file.
-        bases: the base's files that may ship; the first is the one that the adapters were trained on.
+        bases: the base's files that may ship; the first also answers without an adapter. It is the file that the
+            adapters were trained on, unless that is a folder.
         folder: the run's folder, with the response cache and the user's own checks.
+        server: a server that may ship; it also answers without an adapter if there are no files.
+        reference: computes what the server is compared with.
     """
 
     sealed: Path
@@ -51,6 +59,8 @@ class Inputs:
     adapters: Mapping[str, Path]
     bases: Sequence[Path]
     folder: Path
+    server: ServedFolder | None = None
+    reference: Reference | None = None
 
 
 @dataclass
@@ -101,10 +111,11 @@ class ArmRunner:
                 "asked again"
             )
         self._reporter = reporter
-        arms = len(arms_of_base(shown)) + len(inputs.bases) - 1
+        ships = len(inputs.bases) + (inputs.server is not None)
+        arms = len(arms_of_base(shown)) + ships - 1
         elsewhere = sum(len(endpoint_questions(name, rows, config)) for name in config.endpoints)
         suite = sum(len(of_kind) for of_kind, _ in self._suite.values()) * (1 + len(inputs.adapters))
-        total = arms * len(rows) + len(inputs.bases) * len(self._timed) + elsewhere + suite
+        total = arms * len(rows) + ships * len(self._timed) + elsewhere + suite
         self._progress = DispatchProgress(reporter, total)
 
     def _refuse_control_tokens(self) -> None:
@@ -125,36 +136,30 @@ class ArmRunner:
             self._ask_endpoint(TEACHER, gathered)
         for base in self._inputs.bases:
             self._ask_file(base, gathered)
+        if self._inputs.server is not None:
+            self._ask_server(self._inputs.server, gathered)
         for name in self._config.endpoints:
             if name != TEACHER:
                 self._ask_endpoint(name, gathered)
         return gathered
 
     def _ask_file(self, base: Path, gathered: Gathered) -> None:
-        config, trained_on = self._config, self._inputs.bases[0]
-        ships = arm_of_file(base, trained_on)
+        config, first = self._config, self._inputs.bases[0]
+        ships = arm_of_file(base, first)
         if ships in gathered.files:
             raise InputError(
                 f"{base}: another file in evaluate.quantizations or base.model has the same name", "Rename one of them"
             )
+        template = self._renderer.served_template
         settings = EngineSettings(
-            base, self._inputs.adapters, config.context, config.threads, config.temperature, config.parallel
-        )
+            base, self._inputs.adapters, config.context, config.threads, config.temperature, config.parallel,
+            None if template.own else template.source, template.variables,
+        )  # fmt: skip
         self._reporter.begin(f"load {base.name}", 1, "model")
         with running_engine(settings) as engine:
             gathered.note_engine(engine.engine_identity)
-            identical = self._prove_prompts(engine)
-            arms = arms_of_base(self._shown) if base == trained_on else [ships]
-            asked = [question for arm in arms for question in questions(arm, self._rows, settings, config, self._shown)]
-            self._reporter.begin("evaluate", self._progress.total, "answers")
-            answered = self._put(asked, engine, config.parallel)
-            timed = self._put(questions(ships, self._timed, settings, config, self._shown), engine, 1)
-            if base == trained_on:
-                gathered.regressions = self._ask_suite(engine)
-        peak = max((one.peak_memory_bytes or 0 for one in (answered, timed)), default=0)
-        gathered.arms += arms
-        gathered.predictions += answered.predictions
-        gathered.timed += timed.predictions
+            identical = prove_prompts(self._rows, self._renderer, engine, self._reporter)
+            peak = self._ask_arms(engine, settings.adapter_of, ships, gathered)
         gathered.files[ships] = ServedFile(
             path=str(base),
             sha256=hash_of_model(base),
@@ -165,6 +170,37 @@ class ArmRunner:
             identical_prompts=identical,
         )
 
+    def _ask_server(self, served: ServedFolder, gathered: Gathered) -> None:
+        ships = SERVER if gathered.files else TUNED
+        assert self._inputs.reference is not None
+        with open_server(served, self._config.temperature) as server:
+            found = examined(server, self._rows, self._renderer, self._inputs.reference, self._reporter)
+            self._ask_arms(server, served.adapter_of, ships, gathered)
+        gathered.files[ships] = found
+        if gathered.engine is None and found.server is not None:
+            gathered.engine = EngineIdentity(name=f"server {found.server.url}", version=found.server.version)
+
+    def _ask_arms(
+        self, generator: Generator, adapter_of: Callable[[str], str | None], ships: str, gathered: Gathered
+    ) -> int:
+        """Asks for the arms of what may ship, and for those of the base if it is the first; returns the peak memory."""
+        first = ships == TUNED
+        arms = arms_of_base(self._shown) if first else [ships]
+
+        def put(arm: str, rows: Sequence[Example]) -> list[Question]:
+            return questions(arm, rows, adapter_of, self._config, self._shown)
+
+        self._reporter.begin("evaluate", self._progress.total, "answers")
+        asked = [question for arm in arms for question in put(arm, self._rows)]
+        answered = self._put(asked, generator, self._config.parallel)
+        timed = self._put(put(ships, self._timed), generator, 1)
+        if first:
+            gathered.regressions = self._ask_suite(generator)
+        gathered.arms += arms
+        gathered.predictions += answered.predictions
+        gathered.timed += timed.predictions
+        return max((one.peak_memory_bytes or 0 for one in (answered, timed)), default=0)
+
     def _ask_endpoint(self, name: str, gathered: Gathered) -> None:
         self._reporter.begin("evaluate", self._progress.total, "answers")
         with open_endpoint(name, self._config.endpoints[name], self._config.temperature) as endpoint:
@@ -173,25 +209,8 @@ class ArmRunner:
         gathered.arms.append(name)
         gathered.predictions += answered.predictions
 
-    def _put(self, asked: Sequence[Question], engine: ServingEngine, load: int) -> Asked:
+    def _put(self, asked: Sequence[Question], engine: Generator, load: int) -> Asked:
         return dispatch(asked, engine, self._answers, load, self._progress)
-
-    def _prove_prompts(self, engine: ServingEngine) -> int:
-        """Verifies that the engine makes the same token ids from every prompt as training did."""
-        for row in self._rows:
-            if self._reporter.stop_requested:
-                raise Interrupted("stopped before the first answer", "Run the same command again to resume")
-            trained = self._renderer.prompt_ids(row.messages, row.tools)
-            served = engine.prompt_ids(row.messages, row.tools)
-            if trained != served:
-                place = next((i for i, (a, b) in enumerate(zip(trained, served, strict=False)) if a != b), -1)
-                raise EngineError(
-                    f"row {row.id}: training and {engine.settings.base.name} make different prompts, from token "
-                    f"{place} on: {self._renderer.decode(trained[place:][:8])!r} in training, "
-                    f"{self._renderer.decode(served[place:][:8])!r} in the engine",
-                    "Use a file of the same model; if it is, its chat template or tokenizer is not supported",
-                )
-        return len(self._rows)
 
     def _askable_suite(self) -> dict[str, tuple[list[SuiteQuestion], Reason | None]]:
         """kind → the questions that the base's chat template supports, and the reason if it supports none."""
@@ -206,7 +225,7 @@ class ArmRunner:
                 askable[kind] = ([], TemplateWithoutTools())
         return askable
 
-    def _ask_suite(self, engine: ServingEngine) -> dict[str, dict[str, SuiteRun]]:
+    def _ask_suite(self, engine: Generator) -> dict[str, dict[str, SuiteRun]]:
         """adapter → kind → the answers. The base's answers are shared by all adapters."""
 
         def put(kind: str, questions: Sequence[SuiteQuestion], adapter: str | None) -> list[Prediction]:

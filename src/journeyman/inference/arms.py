@@ -4,31 +4,35 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from journeyman.artifacts import read_rows
 from journeyman.config import EvaluateConfig
-from journeyman.protocols import EngineSettings, Question
+from journeyman.protocols import Question
 from journeyman.records import BASE, FEW_SHOT, TEACHER, TUNED, Example, Message, Prediction, system_text
 from journeyman.rendering.renderer import Renderer
 
+SERVER = f"{TUNED}@server"
+"""The arm with the adapters on a server, if files may ship as well."""
 
-def arm_of_file(base: Path, trained_on: Path) -> str:
-    """The name of the arm with the adapter on `base`: "tuned" for the file that it was trained on."""
-    return TUNED if base == trained_on else f"{TUNED}@{base.name.removesuffix('.gguf')}"
+
+def arm_of_file(base: Path, first: Path) -> str:
+    """The name of the arm with the adapter on `base`: "tuned" for the first of the files that may ship."""
+    return TUNED if base == first else f"{TUNED}@{base.name.removesuffix('.gguf')}"
 
 
 def questions(
     arm: str,
     rows: Sequence[Example],
-    settings: EngineSettings,
+    adapter_of: Callable[[str], str | None],
     config: EvaluateConfig,
     shown: Mapping[str, list[Message]],
 ) -> list[Question]:
-    """The rows as questions for an arm of the engine.
+    """The rows as questions for an arm that may ship, or for the base.
 
     Args:
+        adapter_of: role → the name of the adapter that answers for it; None: the base.
         shown: role → turns that the few-shot arm puts before the question; it skips roles without any.
     """
     tuned = arm.partition("@")[0] == TUNED
@@ -40,7 +44,7 @@ def questions(
             messages=_with_turns(row.messages, shown[row.role]) if arm == FEW_SHOT else row.messages,
             max_tokens=config.max_new_tokens,
             tools=row.tools,
-            adapter=settings.adapter_of(row.role) if tuned else None,
+            adapter=adapter_of(row.role) if tuned else None,
         )
         for row in rows
         if arm != FEW_SHOT or row.role in shown
@@ -111,7 +115,7 @@ def few_shot_turns(
 
 
 def arms_of_base(shown: Mapping[str, list[Message]]) -> list[str]:
-    """The arms of the file that the adapters were trained on."""
+    """The arms of the first of the files that may ship."""
     return [BASE, *([FEW_SHOT] if shown else []), TUNED]
 
 

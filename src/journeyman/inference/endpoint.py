@@ -24,10 +24,15 @@ _TIMEOUT_S = 600.0
 
 
 class Endpoint:
-    """A Generator over HTTP. Use `open_endpoint`, which closes it."""
+    """A Generator over HTTP. Use `open_endpoint`, which closes it.
+
+    Attributes:
+        setting: the section of the config file that names it.
+    """
 
     def __init__(self, name: str, config: EndpointConfig, temperature: float, retry: Retry = PATIENT) -> None:
         self._name, self._config, self._temperature, self._retry = name, config, temperature, retry
+        self.setting = f"evaluate.endpoints.{name}"
         self._key = key_of(config.key_env)
         self._http = client(bearer(self._key), _TIMEOUT_S)
         self._url = f"{config.url.rstrip('/')}/chat/completions"
@@ -62,8 +67,8 @@ class Endpoint:
         except httpx.HTTPError as error:
             why = f"{type(error).__name__}: {error}"
         raise EngineError(
-            f"the endpoint {self._name} ({self._url}, model {body['model']!r}): {said_by_server(why, self._key, 200)}",
-            f"Fix the endpoint or evaluate.endpoints.{self._name}, then run the same command again: answers are cached",
+            f"the endpoint {self._name} ({self._url}, model {body['model']!r}): {self.said(why)}",
+            f"Fix the endpoint or {self.setting}, then run the same command again: answers are cached",
         )
 
     def identity(self, question: Question) -> dict[str, Any]:
@@ -71,6 +76,10 @@ class Endpoint:
 
     def peak_memory_bytes(self) -> int | None:
         return None
+
+    def said(self, text: str) -> str:
+        """A message of the server, safe to show."""
+        return said_by_server(text, self._key, 200)
 
     def close(self) -> None:
         self._http.close()

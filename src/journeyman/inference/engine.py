@@ -1,9 +1,10 @@
 """The engine process: llama.cpp's server (xllamacpp) with a base and its adapters, on a loopback port.
 
 Run as `python -m journeyman.inference.engine`, with the settings as one JSON line on standard input. With the argument
-`identity`, it only prints its identity. When its input closes, or its parent is no longer the process named in the
-settings, it exits at once: so it never outlives its parent, and the server's destructor, which can hang, is never
-called. The server's permissive defaults (any origin, web page, slots) are turned off.
+`identity`, it only prints its identity; with `refusal`, why it does not load a file. When its input closes, or its
+parent is no longer the process named in the settings, it exits at once: so it never outlives its parent, and the
+server's destructor, which can hang, is never called. The server's permissive
+defaults (any origin, web page, slots) are turned off.
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ _HTTP_THREADS = 64
 
 IDENTITY = "identity"
 """The argument that makes the process print its identity and exit."""
+REFUSAL = "refusal"
+"""The argument that makes the process try to load a file, and print to standard error what llama.cpp says about it."""
 _DECIDES = (
     "n_batch", "n_ubatch", "flash_attn_type", "cache_type_k", "cache_type_v", "kv_unified", "swa_full", "cont_batching",
     "ctx_shift", "no_extra_bufts", "n_gpu_layers", "rope_scaling_type", "rope_freq_base", "rope_freq_scale",
@@ -42,6 +45,9 @@ def main() -> None:
     settings = json.loads(sys.stdin.readline())
     if sys.argv[1:] == [IDENTITY]:
         print(json.dumps(identity(settings)), flush=True)
+        return
+    if sys.argv[1:] == [REFUSAL]:
+        started(settings, errors=True)
         return
     die_with_parent(True)  # loading holds the interpreter lock, so the end of the input would go unnoticed
     if os.getppid() != settings["parent"]:
@@ -97,8 +103,8 @@ def _answering(settings: dict[str, Any]) -> Any:
     return params
 
 
-def started(settings: dict[str, Any]) -> Any:
-    """llama.cpp's server, with the base and its adapters loaded."""
+def started(settings: dict[str, Any], *, errors: bool = False) -> Any:
+    """llama.cpp's server, with the base and its adapters loaded. With `errors`, it prints its errors."""
     import xllamacpp
 
     params = _answering(settings)
@@ -112,13 +118,18 @@ def started(settings: dict[str, Any]) -> Any:
     params.endpoint_slots = False
     params.endpoint_props = False
     params.server_tools = []
-    params.verbosity = 0
+    params.verbosity = int(errors)
     adapters = []
     for path in settings["adapters"]:
         adapter = xllamacpp.CommonAdapterLoraInfo()
         adapter.path, adapter.scale = path, 0.0  # each request selects its adapter
         adapters.append(adapter)
     params.lora_adapters = adapters
+    if settings.get("chat_template") is not None:
+        params.chat_template = settings["chat_template"]
+    params.default_template_kwargs = {
+        name: json.dumps(value, ensure_ascii=False) for name, value in settings.get("template_variables", {}).items()
+    }
     return xllamacpp.Server(params)
 
 

@@ -8,7 +8,7 @@ from functools import cache
 
 from journeyman.config import EvaluateConfig
 from journeyman.engine_identity import EngineIdentity
-from journeyman.inference.llama import LlamaEngine, llama_identity
+from journeyman.inference.llama import LlamaEngine, llama_identity, llama_knows
 from journeyman.protocols import EngineSettings, ServingEngine
 
 ENGINE = "engine."
@@ -49,3 +49,9 @@ def engine_inputs(config: EvaluateConfig) -> dict[str, str]:
 def engine_of(config: EvaluateConfig) -> EngineIdentity:
     """The engine that an evaluation with these settings would use."""
     return engine_identity(config.context, config.parallel, config.threads)
+
+
+@cache
+def engine_knows(architecture: str) -> bool:
+    """Whether the engine can serve an architecture, by its name in GGUF; raises as llama_knows does."""
+    return llama_knows(architecture)

@@ -16,6 +16,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import gguf
 import httpx
 from pydantic import ValidationError
 
@@ -24,7 +25,7 @@ from journeyman.engine_identity import EngineIdentity
 from journeyman.errors import EngineError
 from journeyman.http_client import ENGINE_DROPS, engine_client, with_retries
 from journeyman.inference.chat import conversation, events_of, read_answer, request_body
-from journeyman.inference.engine import IDENTITY
+from journeyman.inference.engine import IDENTITY, REFUSAL
 from journeyman.model_files import hash_of_model
 from journeyman.protocols import EngineSettings, Question
 from journeyman.records import Message, Prediction
@@ -64,11 +65,17 @@ class LlamaEngine:
             self.headers = headers
             self._wait_until_loaded()
             self.load_s = time.perf_counter() - start
-            self._post("/v1/chat/completions", {"messages": [{"role": "user", "content": "Hi"}], "max_tokens": 2})
+            self._warm_up()
             self.warm_up_s = time.perf_counter() - start - self.load_s
         except BaseException:
             self.stop()
             raise
+
+    def _warm_up(self) -> None:
+        try:
+            self._post("/v1/chat/completions", {"messages": [{"role": "user", "content": "Hi"}], "max_tokens": 2})
+        except EngineError:  # two tokens may be no answer in the form that the engine's parser expects
+            self._post("/completion", {"prompt": "Hi", "n_predict": 2})
 
     def prompt_ids(self, messages: Sequence[Message], tools: Sequence[dict[str, Any]] = ()) -> list[int]:
         """Token ids of the prompt, through the engine's own template and tokenizer."""
@@ -90,18 +97,25 @@ class LlamaEngine:
             "base": hash_of_model(s.base),
             "adapter": hash_of_file(s.adapters[question.adapter]) if question.adapter is not None else None,
             "temperature": s.temperature,
+            **self._template_identity(),
             # The number of concurrent requests is the question's load; the engine's limit changes no answer.
             **{key: value for key, value in self.engine_identity.decisive().items() if key != "engine.parallel"},
         }
 
-    def next_tokens(self, ids: Sequence[int], count: int) -> dict[int, float]:
-        """Log probabilities of the `count` likeliest tokens after `ids`, with all adapters active."""
+    def _template_identity(self) -> dict[str, Any]:
+        """The chat template, if it is not the base's own with its defaults; earlier versions knew no other."""
+        s = self.settings
+        chosen = {"chat_template": s.chat_template, "template_variables": dict(s.template_variables)}
+        return {key: value for key, value in chosen.items() if value}
+
+    def next_tokens(self, ids: Sequence[int], count: int, *, adapted: bool = True) -> dict[int, float]:
+        """Log probabilities of the `count` likeliest tokens after `ids`, with all adapters active, or with none."""
         body = {
             "prompt": list(ids), "n_predict": 1, "n_probs": count, "temperature": 0.0, "cache_prompt": False,
-            "lora": [{"id": number, "scale": 1.0} for number in range(len(self.settings.adapters))],
+            "lora": [{"id": number, "scale": float(adapted)} for number in range(len(self.settings.adapters))],
         }  # fmt: skip
-        (likely,) = self._post("/completion", body)["completion_probabilities"]
-        return {one["id"]: one["logprob"] for one in likely["top_logprobs"]}
+        answer = self._post("/completion", body).get("completion_probabilities", [])
+        return {one["id"]: one["logprob"] for likely in answer for one in likely["top_logprobs"]}
 
     def peak_memory_bytes(self) -> int | None:
         """Highest resident memory of the engine process; None if the system does not report it."""
@@ -152,6 +166,8 @@ class LlamaEngine:
             "context": s.context,
             "parallel": s.parallel,
             "threads": s.threads,
+            "chat_template": s.chat_template,
+            "template_variables": dict(s.template_variables),
             "key": key,
             "parent": os.getpid(),
         }
@@ -247,3 +263,35 @@ def llama_identity(context: int, parallel: int, threads: int | None) -> EngineId
         lines = ended.stderr.decode(errors="replace").strip().splitlines()
         why = lines[-1][:300] if lines else f"it ended with code {ended.returncode} and printed nothing"
         raise EngineError(f"the engine does not report its identity: {why}", "Run: journeyman doctor") from error
+
+
+def llama_knows(architecture: str) -> bool:
+    """Whether the engine has an architecture (`general.architecture`).
+
+    It is asked to load a file without tensors: one that names the architecture, and one whose name no architecture has.
+    If it says the same of both, it does not know the architecture.
+
+    Raises:
+        EngineError: the engine says nothing.
+    """
+    mine, unknown = (_said_of(name) for name in (architecture, "no-such-architecture"))
+    if not unknown:
+        raise EngineError("the engine does not say which architectures it has", "Run: journeyman doctor")
+    return mine != unknown
+
+
+def _said_of(architecture: str) -> list[str]:
+    """What the engine prints about a file with nothing but this architecture's name, which becomes an empty string."""
+    with tempfile.TemporaryDirectory(prefix="journeyman-engine-") as folder:
+        path = Path(folder) / "empty.gguf"
+        writer = gguf.GGUFWriter(path, architecture)
+        writer.write_header_to_file()
+        writer.write_kv_data_to_file()
+        writer.write_tensors_to_file()
+        writer.close()
+        job = {"base": str(path), "adapters": [], "context": 128, "parallel": 1, "threads": 1, "key": ""}
+        command = [sys.executable, "-m", _MODULE, REFUSAL]
+        asked = json.dumps(job).encode() + b"\n"
+        ended = subprocess.run(command, input=asked, capture_output=True, timeout=_START_TIMEOUT_S, check=False)
+        text = ended.stderr.decode(errors="replace").replace(f"'{architecture}'", "''").replace(folder, "")
+    return [line for line in re.sub(r"(?m)^[\d.]+ ", "", text).splitlines() if "''" in line]

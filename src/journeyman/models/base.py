@@ -6,10 +6,11 @@ class with these members: training, rendering, curation and serving use nothing 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import datetime
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +20,23 @@ from journeyman.models.rounding import Intervals
 
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = range(1, 7)
 """Types of tokens, in GGUF's numbers."""
+
+
+@dataclass(frozen=True)
+class TemplateChoice:
+    """The chat template that the user chose, and what it gets besides the conversation.
+
+    Attributes:
+        name: how the user names it: one of journeyman's own, or a file; "" for the base's own template.
+        source: in Jinja; None for the base's own.
+        options: the template's variables, such as `enable_thinking`.
+        date: today's date for a template that writes it; None: the template's own default, or a fixed one.
+    """
+
+    name: str = ""
+    source: str | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+    date: datetime.date | None = None
 
 
 @dataclass(frozen=True)
@@ -39,6 +57,8 @@ class TokenizerData:
         adds_end: every prompt ends with `end_id`.
         more_end_ids: other tokens that end an answer, as far as the file names them.
         model_name: the engine treats tokens of some models in their own way, and goes by this name.
+        tool_template: the template that the file names for conversations with tools; None if it has none.
+        choice: the user's choice; None: the file's own template, with its defaults.
     """
 
     kind: str | None
@@ -55,6 +75,8 @@ class TokenizerData:
     adds_end: bool = False
     more_end_ids: Sequence[int] = ()
     model_name: str | None = None
+    tool_template: str | None = None
+    choice: TemplateChoice | None = None
 
     def typed_tokens(self) -> list[tuple[str, int]]:
         """(token, type) of every id.

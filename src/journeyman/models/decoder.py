@@ -11,21 +11,21 @@ V vocabulary. tests/models/test_families.py compares its logits with those of `t
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Protocol
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from journeyman.models.attention import AttentionRules, Packing, packed_attention
+from journeyman.models.attention import AttentionRules
 from journeyman.models.geometry import Geometry
-from journeyman.models.linear import Frozen, LoraPair, project
-from journeyman.models.norm import rms_norm
+from journeyman.models.mixture import Router, mixture
+from journeyman.models.operations import CpuOperations, Operations
 from journeyman.models.rotary import alternate_tables, rotary_tables
 
-LayerLora = Mapping[str, LoraPair]
-"""module name ("q_proj", …) → LoraPair, for one layer."""
+LayerLora = Mapping[str, Any]
+"""module name ("q_proj", …) → its update in the form that the operations take (linear.LoraPair), for one layer."""
 
 
 @dataclass
@@ -33,13 +33,17 @@ class LayerWeights:
     """The frozen tensors of one layer, in the layout of `transformers` (out_features, in_features).
 
     Attributes:
+        linear: module → its matrix; those of experts are stacked (N, out_features, in_features), their biases too.
+            On a GPU they may be fused and in eight bits (models.gpu).
         attention_norm, ffn_norm: weights of the norms before attention and feed-forward; None: no norm there.
         attention_post_norm, ffn_post_norm: of the norms of their outputs.
         q_norm, k_norm: of queries and keys, for one head (E) or for all of them together (H·E).
         alternate: the layer is one of `Geometry.alternate`.
+        router: of a layer with experts.
+        sinks: for each head, the product of a query and a key that has no value (H); None: no such key.
     """
 
-    linear: Mapping[str, Tensor]
+    linear: Mapping[str, Any]
     bias: Mapping[str, Tensor] = field(default_factory=dict)
     attention_norm: Tensor | None = None
     ffn_norm: Tensor | None = None
@@ -48,6 +52,8 @@ class LayerWeights:
     q_norm: Tensor | None = None
     k_norm: Tensor | None = None
     alternate: bool = False
+    router: Router | None = None
+    sinks: Tensor | None = None
 
 
 class Weights(Protocol):
@@ -77,7 +83,7 @@ class Layout:
         temperature: what multiplies the queries (T, 1, 1); None: nothing.
     """
 
-    packing: Packing
+    packing: Any
     rotary: tuple[Tensor, Tensor]
     alternate: tuple[Tensor, Tensor] | None = None
     temperature: Tensor | None = None
@@ -86,9 +92,10 @@ class Layout:
 class Decoder:
     """Computes hidden states and logits of packed segments."""
 
-    def __init__(self, geometry: Geometry, weights: Weights) -> None:
+    def __init__(self, geometry: Geometry, weights: Weights, operations: Operations | None = None) -> None:
         self.geometry = geometry
         self.weights = weights
+        self.operations = operations or CpuOperations()
         window = geometry.alternate.window if geometry.alternate is not None else None
         self._rules = AttentionRules(geometry.attention_scale, None, geometry.attention_cap)
         self._alternate_rules = AttentionRules(geometry.attention_scale, window, geometry.attention_cap)
@@ -128,7 +135,7 @@ class Decoder:
 
     def layout(self, lengths: Sequence[int], like: Tensor, prefixes: Sequence[int] | None = None) -> Layout:
         """The Layout of segments of these lengths, on the device and in the type of `like`."""
-        packing, g = Packing(lengths, prefixes, like.device), self.geometry
+        packing, g = self.operations.packing(lengths, prefixes, like.device), self.geometry
         position_T, temperature = packing.position_T, None
         if g.temperature is not None:
             steps_T = torch.log1p(position_T.div(g.temperature.context, rounding_mode="floor").float())
@@ -144,9 +151,15 @@ class Decoder:
         mixed_TQ = self._attention(self._norm(x_TD, layer.attention_norm), layer, adapters, layout)
         if at_L is not None:
             x_TD, mixed_TQ = x_TD[at_L], mixed_TQ[at_L]
-        added_TD = self._norm(_project(mixed_TQ, ("o_proj",), layer, adapters)[0], layer.attention_post_norm)
-        x_TD = x_TD + _scaled(added_TD, g.residual_scale)
-        added_TD = self._feed_forward(self._norm(x_TD, layer.ffn_norm), layer, adapters)
+        added_TD = self._norm(
+            self.operations.project(mixed_TQ, ("o_proj",), layer, adapters)[0], layer.attention_post_norm
+        )
+        added_TD = _scaled(added_TD, g.residual_scale)
+        if layer.ffn_norm is None:
+            x_TD = into_TD = x_TD + added_TD
+        else:
+            x_TD, into_TD = self.operations.add_norm(x_TD, added_TD, layer.ffn_norm, g.rms_eps)
+        added_TD = self._feed_forward(into_TD, layer, adapters)
         return x_TD + _scaled(self._norm(added_TD, layer.ffn_post_norm), g.residual_scale)
 
     def final_norm(self, x_TD: Tensor) -> Tensor:
@@ -155,20 +168,21 @@ class Decoder:
 
     def logits(self, ids_T: Tensor, lengths: Sequence[int], lora: Sequence[LayerLora] | None = None) -> Tensor:
         """Logits (T, V) at all positions. Training uses `loss.label_loss` instead, which never builds all of them."""
-        logits_TV, cap = (
-            F.linear(self.hidden_states(ids_T, lengths, lora), self.weights.head_VD),
-            self.geometry.logit_cap,
-        )
+        return self.head(self.hidden_states(ids_T, lengths, lora))
+
+    def head(self, hidden_TD: Tensor) -> Tensor:
+        """The logits (T, V) of final normalized hidden states."""
+        logits_TV, cap = F.linear(hidden_TD, self.weights.head_VD), self.geometry.logit_cap
         return logits_TV if cap is None else torch.tanh(logits_TV / cap) * cap
 
     def _attention(self, x_TD: Tensor, layer: LayerWeights, adapters: LayerLora, layout: Layout) -> Tensor:
         g = self.geometry
         if "qkv_proj" in layer.linear:
             kv = g.kv_heads * g.head_dim
-            (fused,) = _project(x_TD, ("qkv_proj",), layer, adapters)
+            (fused,) = self.operations.project(x_TD, ("qkv_proj",), layer, adapters)
             q, k, v = torch.split(fused, [g.heads * g.head_dim, kv, kv], dim=-1)
         else:
-            q, k, v = _project(x_TD, ("q_proj", "k_proj", "v_proj"), layer, adapters)
+            q, k, v = self.operations.project(x_TD, ("q_proj", "k_proj", "v_proj"), layer, adapters)
         if layer.q_norm is not None and layer.k_norm is not None:
             q = self._norm(q.view(len(q), -1, len(layer.q_norm)), layer.q_norm)
             k = self._norm(k.view(len(k), -1, len(layer.k_norm)), layer.k_norm)
@@ -176,23 +190,25 @@ class Decoder:
         v_TKE = v.view(-1, g.kv_heads, g.head_dim)
         tables = layout.alternate if layer.alternate else layout.rotary
         if tables is not None:
-            q_THE, k_TKE = _rotate(q_THE, *tables), _rotate(k_TKE, *tables)
+            q_THE, k_TKE = (self.operations.rotate(one, *tables) for one in (q_THE, k_TKE))
         if layout.temperature is not None:
             q_THE = q_THE * layout.temperature
         rules = self._alternate_rules if layer.alternate else self._rules
-        return packed_attention(q_THE, k_TKE, v_TKE, layout.packing, rules).flatten(1)
+        if layer.sinks is not None:
+            rules = replace(rules, sinks_H=layer.sinks)
+        return self.operations.attend(q_THE, k_TKE, v_TKE, layout.packing, rules).flatten(1)
 
     def _feed_forward(self, x_TD: Tensor, layer: LayerWeights, adapters: LayerLora) -> Tensor:
-        if "gate_up_proj" in layer.linear:
-            gate_TF, up_TF = _project(x_TD, ("gate_up_proj",), layer, adapters)[0].chunk(2, dim=-1)
-        else:
-            gate_TF, up_TF = _project(x_TD, ("gate_proj", "up_proj"), layer, adapters)
-        silu = self.geometry.family.activation == "silu"
-        active_TF = F.silu(gate_TF) if silu else F.gelu(gate_TF, approximate="tanh")
-        return _project(active_TF * up_TF, ("down_proj",), layer, adapters)[0]
+        if layer.router is not None:
+            return mixture(x_TD, layer.router, layer.linear, layer.bias, adapters, self.geometry)
+        return self.operations.feed_forward(x_TD, layer, adapters, self.geometry.family.activation)
 
     def _norm(self, x: Tensor, weight: Tensor | None) -> Tensor:
-        return x if weight is None else rms_norm(x, weight, self.geometry.rms_eps)
+        return x if weight is None else self.operations.norm(x, weight, self.geometry.rms_eps)
+
+    def label_loss(self, hidden_LD: Tensor, head_VD: Tensor, labels_L: Tensor, weights_L: Tensor) -> Tensor:
+        """The weighted sum of the cross-entropy at labeled positions: see loss.label_loss."""
+        return self.operations.label_loss(hidden_LD, head_VD, labels_L, weights_L, self.geometry.logit_cap)
 
 
 def _scaled(x: Tensor, scale: float) -> Tensor:
@@ -204,20 +220,3 @@ def _tell_progress(x_TD: Tensor, index: int, layers: int, on_progress: Callable[
     on_progress((index + 1) / (2 * layers))
     if x_TD.requires_grad:
         x_TD.register_hook(lambda _: on_progress(1 - (index + 1) / (2 * layers)))  # type: ignore[no-untyped-call]
-
-
-def _project(x: Tensor, modules: Sequence[str], layer: LayerWeights, adapters: LayerLora) -> list[Tensor]:
-    frozen = [Frozen(layer.linear[module], layer.bias.get(module)) for module in modules]
-    return project(x, frozen, [adapters.get(module) for module in modules])
-
-
-def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Rotary position embedding in the half-split layout (Su et al., 2021, arXiv 2104.09864).
-
-    A table shorter than the head rotates its first elements only.
-    """
-    size = cos.shape[-1]
-    if size < x.shape[-1]:
-        return torch.cat([_rotate(x[..., :size], cos, sin), x[..., size:]], dim=-1)
-    left, right = x.chunk(2, dim=-1)
-    return x * cos + torch.cat([-right, left], dim=-1) * sin

@@ -43,6 +43,8 @@ _KINDS = {
     12: "f64",
 }  # fmt: skip
 _MOST_NAME = 63
+_ENDS = ("tokenizer.ggml.eot_token_id", "tokenizer.ggml.eom_token_id")
+"""Keys of further tokens at which llama.cpp stops (src/llama-vocab.cpp)."""
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,8 @@
 """Reads the rotary scaling of a base from its GGUF file, with the defaults of llama.cpp, which serves it.
 
-Source: ggml-org/llama.cpp, src/llama-model.cpp and src/llama-context.cpp. For these architectures, llama.cpp ignores
-the settings of YaRN whose names begin with `yarn_`. A base that was trained with other values than it uses would be
-served with the wrong angles, so it is refused.
+Source: ggml-org/llama.cpp, src/llama-model.cpp, src/llama-context.cpp and src/models/*.cpp. Most families ignore the
+settings of YaRN whose names begin with `yarn_` (families.py: numbers). A base that was trained with other values than
+llama.cpp uses would be served with the wrong angles, so it is refused.
 """
 
 from __future__ import annotations
@@ -20,12 +20,13 @@ from journeyman.models.geometry import YARN_BETA_FAST, YARN_BETA_SLOW, Geometry,
 if TYPE_CHECKING:
     from journeyman.models.gguf_file import GgufFile
 
-_DIVISORS = "rope_freqs.weight"
-_TYPES = ("none", "linear", "yarn")
+_ONE, _SHORT, _LONG = "rope_freqs.weight", "rope_factors_short.weight", "rope_factors_long.weight"
+_LONGROPE = "longrope"
+_TYPES = ("none", "linear", "yarn", _LONGROPE)
 _KINDS = {
     "type": "str", "factor": "f32", "attn_factor": "f32", "original_context_length": "u32", "finetuned": "bool",
 }  # fmt: skip
-"""Key below rope.scaling → the type that llama.cpp requires. `finetuned` changes no value."""
+"""Key below rope.scaling → the type that llama.cpp requires. gguf_alternate reads `finetuned`."""
 
 
 def rotary_scaling_of(file: GgufFile, geometry: Geometry) -> RotaryScaling:
@@ -48,28 +49,47 @@ def rotary_scaling_of(file: GgufFile, geometry: Geometry) -> RotaryScaling:
         old = _positive(file, f"{geometry.architecture}.rope.scale_linear", "f32", 1.0)
         factor = _positive(file, prefix + "factor", "f32", old)
     amplitude = _positive(file, prefix + "attn_factor", "f32", 1.0)
-    original = _positive(file, prefix + "original_context_length", "u32", geometry.context)
-    _refuse_unknown(file, prefix, factor)
+    original, yarn = original_context(file, geometry), _yarn_settings(file, geometry, factor)
+    divisors, long_divisors = _divisors(file, geometry, kind)
     if kind != "yarn":
-        return RotaryScaling(_divisors(file, geometry), factor, None, amplitude)
+        return RotaryScaling(
+            divisors, factor, None, amplitude,
+            long_divisors=long_divisors, long_above=original if long_divisors else None,
+        )  # fmt: skip
     if geometry.rope_theta <= 1:
         raise InputError(f"{file.path}: YaRN with a rope.freq_base of {geometry.rope_theta}", "Use another base")
-    return RotaryScaling(_divisors(file, geometry), factor, int(original), amplitude * _yarn_amplitude(factor))
+    if factor < 1:
+        raise InputError(f"{file.path}: YaRN with a factor of {factor:g}, below 1", "Use another base")
+    multiplier = yarn["yarn_log_multiplier"]
+    # With a multiplier, llama.cpp divides by the amplitude that it implies (DeepSeek-V2's mscale_all_dim).
+    amplitude *= _yarn_amplitude(factor) / (_yarn_amplitude(factor, multiplier) if multiplier else 1.0)
+    return RotaryScaling(
+        divisors, factor, original, amplitude, yarn["yarn_beta_fast"], yarn["yarn_beta_slow"],
+        long_divisors, original if long_divisors else None,
+    )  # fmt: skip
 
 
-def _yarn_amplitude(factor: float) -> float:
-    return 1.0 + 0.1 * math.log(factor) if factor > 1 else 1.0
+def original_context(file: GgufFile, geometry: Geometry) -> int:
+    """The context before scaling, in tokens: that of the model if the file does not say."""
+    key = f"{geometry.architecture}.rope.scaling.original_context_length"
+    return int(_positive(file, key, "u32", geometry.context))
+
+
+def _yarn_amplitude(factor: float, multiplier: float = 1.0) -> float:
+    return 1.0 + 0.1 * multiplier * math.log(factor) if factor > 1 else 1.0
 
 
 def _positive(file: GgufFile, key: str, kind: str, default: float) -> float:
     value = file.metadata.get(key, default)
     if file.kinds.get(key, kind) != kind or not 0 < value < math.inf:
-        raise InputError(f"{file.path}: {key} is {value!r}, not a positive number of type {kind}", "Use another base")
+        shown = plain(repr(value), 60)
+        raise InputError(f"{file.path}: {key} is {shown}, not a positive number of type {kind}", "Use another base")
     return float(value)
 
 
-def _refuse_unknown(file: GgufFile, prefix: str, factor: float) -> None:
-    """Refuses other settings of the scaling, except those with the value that llama.cpp uses anyway."""
+def _yarn_settings(file: GgufFile, geometry: Geometry, factor: float) -> dict[str, float]:
+    """The settings that llama.cpp uses. All other keys below rope.scaling are refused, unless they say the same."""
+    prefix = f"{geometry.architecture}.rope.scaling."
     used = {
         "yarn_beta_fast": YARN_BETA_FAST, "yarn_beta_slow": YARN_BETA_SLOW, "yarn_ext_factor": 1.0,
         "yarn_attn_factor": _yarn_amplitude(factor), "yarn_log_multiplier": 0.0,
@@ -80,25 +100,47 @@ def _refuse_unknown(file: GgufFile, prefix: str, factor: float) -> None:
             continue
         if name not in used:
             raise InputError(f"{file.path}: {plain(key, 80)} is not supported", "Use a base without this setting")
-        if not isinstance(value, int | float) or not math.isclose(value, used[name], rel_tol=1e-5):
+        if f"rope.scaling.{name}" in geometry.family.numbers:
+            stated_off = name == "yarn_log_multiplier" and value == 0
+            used[name] = 0.0 if stated_off else _positive(file, key, "f32", used[name])
+        elif file.kinds[key] != "f32" or not math.isclose(value, used[name], rel_tol=1e-5):
             raise InputError(
                 f"{file.path}: {key} is {value!r}, but llama.cpp would serve the base with {used[name]:.6g}",
                 "Use a base with that value or without this setting",
             )
+    return used
 
 
-def _divisors(file: GgufFile, geometry: Geometry) -> tuple[float, ...]:
-    # llama.cpp reads the tensor in some families only and refuses it in the others, as tensor_shapes does.
-    if _DIVISORS not in file.tensors or not geometry.family.divides_by_rope_freqs:
-        return ()
-    info, wanted = file.info(_DIVISORS), ((geometry.rotary_dim or geometry.head_dim) // 2,)
+def _divisors(file: GgufFile, geometry: Geometry, kind: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """The divisors of all contexts or of short ones, and those of long contexts; empty if there are none.
+
+    llama.cpp refuses these tensors where it does not read them, as tensor_shapes does.
+    """
+    reads, longrope = geometry.family.rotary_divisors, kind == _LONGROPE
+    if reads == "two" or (reads == "either" and longrope):
+        found = [name for name in (_SHORT, _LONG) if name in file.tensors]
+        if len(found) == 2:
+            return _values(file, geometry, _SHORT), _values(file, geometry, _LONG)
+        if found:
+            raise InputError(f"{file.path}: only one of {_SHORT} and {_LONG}", "Use a complete GGUF file")
+    if longrope:
+        raise InputError(
+            f"{file.path}: its rotary scaling is longrope, but llama.cpp would serve it without the factors, "
+            + ("which the file lacks" if reads != "none" else f"which it does not read for {geometry.architecture}"),
+            "Use a base with another rotary scaling",
+        )
+    one = reads == "either" and _ONE in file.tensors
+    return (_values(file, geometry, _ONE) if one else ()), ()
+
+
+def _values(file: GgufFile, geometry: Geometry, name: str) -> tuple[float, ...]:
+    info, wanted = file.info(name), ((geometry.rotary_dim or geometry.head_dim) // 2,)
     if info.shape != wanted or info.kind != GGMLQuantizationType.F32:
         raise InputError(
-            f"{file.path}: tensor {_DIVISORS!r} has the shape {info.shape} and type {info.kind.name}, "
-            f"not {wanted} and F32",
+            f"{file.path}: tensor {name!r} has the shape {info.shape} and type {info.kind.name}, not {wanted} and F32",
             "Use a complete GGUF of a supported model",
         )
-    values = file.tensor(_DIVISORS)
+    values = file.tensor(name)
     if not (np.isfinite(values) & (values > 0)).all():
-        raise InputError(f"{file.path}: tensor {_DIVISORS!r} has values that are not positive", "Use another base")
+        raise InputError(f"{file.path}: tensor {name!r} has values that are not positive", "Use another base")
     return tuple(values.tolist())

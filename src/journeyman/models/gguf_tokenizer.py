@@ -34,6 +34,7 @@ def tokenizer_data_of(metadata: Mapping[str, Any]) -> TokenizerData:
         end_id=found("tokenizer.ggml.eos_token_id", _END if spm else None),
         adds_begin=bool(found("tokenizer.ggml.add_bos_token", spm or (known is not None and known.adds_begin))),
         chat_template=found("tokenizer.chat_template"),
+        tool_template=found("tokenizer.chat_template.tool_use"),
         scores=found("tokenizer.ggml.scores"),
         adds_space=bool(found("tokenizer.ggml.add_space_prefix", spm)),
         adds_end=bool(found("tokenizer.ggml.add_eos_token", False)),

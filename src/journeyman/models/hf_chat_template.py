@@ -9,7 +9,7 @@ from typing import Any
 from journeyman.errors import InputError
 
 _MOST_BYTES = 1 << 22
-_DEFAULT = "default"
+_DEFAULT, _FOR_TOOLS = "default", "tool_use"
 
 
 def chat_template_of(folder: Path, settings: Mapping[str, Any]) -> str | None:
@@ -25,8 +25,7 @@ def chat_template_of(folder: Path, settings: Mapping[str, Any]) -> str | None:
     """
     inside = settings.get("chat_template")
     if isinstance(inside, list):
-        named = {one.get("name"): one.get("template") for one in inside if isinstance(one, dict)}
-        inside = named.get(_DEFAULT)
+        inside = _named(inside).get(_DEFAULT)
     inside = inside if isinstance(inside, str) else None
     path = folder / "chat_template.jinja"
     if not path.is_file():
@@ -44,3 +43,14 @@ def chat_template_of(folder: Path, settings: Mapping[str, Any]) -> str | None:
             "Delete the one that the model was not trained with",
         )
     return own
+
+
+def tool_template_of(settings: Mapping[str, Any]) -> str | None:
+    """The template in tokenizer_config.json for conversations with tools; None if they have no other one."""
+    inside = settings.get("chat_template")
+    found = _named(inside).get(_FOR_TOOLS) if isinstance(inside, list) else None
+    return found if isinstance(found, str) else None
+
+
+def _named(templates: list[Any]) -> dict[Any, Any]:
+    return {one.get("name"): one.get("template") for one in templates if isinstance(one, dict)}

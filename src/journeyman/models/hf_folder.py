@@ -7,7 +7,7 @@ differently from the decoder is refused by name.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from journeyman.foreign import plain
 from journeyman.model_files import CONFIG, hash_of_model
 from journeyman.models.base import BaseRef, PeftBase, TokenizerData
 from journeyman.models.families import FAMILIES, gguf_name
-from journeyman.models.geometry import Geometry, tensor_shapes
+from journeyman.models.geometry import Geometry, RotaryScaling, tensor_shapes
 from journeyman.models.hf_config import read_config
 from journeyman.models.hf_geometry import geometry_of
 from journeyman.models.hf_names import EMBEDDING, HEAD, TEXT_MODEL, hf_name, is_left_out, name_on_hub, without_pictures
@@ -32,6 +32,13 @@ from journeyman.models.rounding import Intervals
 _AGAIN = "Use a complete, unchanged checkpoint"
 _ATTENTION, _FEED_FORWARD = ("q_proj", "k_proj", "v_proj", "o_proj"), ("gate_proj", "up_proj", "down_proj")
 _COMPARED_ROWS = 256
+
+_FROM_CONFIG: Mapping[str, Callable[[RotaryScaling], tuple[float, ...]]] = {
+    "rope_freqs.weight": lambda rotary: rotary.divisors,
+    "rope_factors_short.weight": lambda rotary: rotary.divisors,
+    "rope_factors_long.weight": lambda rotary: rotary.long_divisors,
+}
+"""Tensors of GGUF that follow from config.json."""
 
 
 class HfFolder:
@@ -115,8 +122,8 @@ class HfFolder:
         geometry = geometry_of(self.config, tied_head=tied, biases=self._biases(found))
         named: dict[str, Readable] = {}
         for name, shape in tensor_shapes(geometry).items():
-            if name == "rope_freqs.weight":
-                named[name] = Computed(np.array(geometry.rotary.divisors, np.float32))
+            if name in _FROM_CONFIG:
+                named[name] = Computed(np.array(_FROM_CONFIG[name](geometry.rotary), np.float32))
                 continue
             own = hf_name(name, geometry.family)
             tensor = found.pop(own, None)
@@ -158,7 +165,7 @@ class HfFolder:
         wanted = set(config.kind.always_biased)
         wanted |= set(_ATTENTION) if config.flag("attention_bias") else set()
         wanted |= set(_FEED_FORWARD) if config.flag("mlp_bias") else set()
-        there = {one for one in family.modules if hf_name(f"blk.0.{gguf_name(one)}.bias", family) in found}
+        there = {one for one in family.dense_modules if hf_name(f"blk.0.{gguf_name(one)}.bias", family) in found}
         if there != wanted:
             here, said = (", ".join(sorted(one)) or "no module" for one in (there, wanted))
             raise InputError(f"{self.path}: {here} has a bias, but by {CONFIG}, it is {said}", _AGAIN)

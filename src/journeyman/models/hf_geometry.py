@@ -60,7 +60,8 @@ def geometry_of(config: HfConfig, *, tied_head: bool, biases: tuple[str, ...]) -
             "partial_rotary_factor", rotary.rotated_share, "which the engine does not compute in this family"
         )
     geometry = replace(geometry, rotary=rotary.scaling(rotated), temperature=rotary.temperature())
-    if geometry.rotary.divisors and not geometry.family.divides_by_rope_freqs:
+    reads = ("two", "either") if geometry.rotary.long_divisors else ("either",)
+    if geometry.rotary.divisors and geometry.family.rotary_divisors not in reads:
         raise config.refusal("rope_type", rotary.kind, "which the engine does not compute in this family")
     return _with_windows(config, _with_scales(config, geometry))
 
@@ -98,9 +99,9 @@ def _with_windows(config: HfConfig, geometry: Geometry) -> Geometry:
     window = 0 if config.get("sliding_window") is None else config.count("sliding_window")
     if not window or config.kind.windows == "none":
         return geometry
-    if config.kind.windows == "where used":
+    if config.kind.windows == "used":
         window = window if config.flag("use_sliding_window") else geometry.context
-    if config.kind.windows != "some layers":
+    if config.kind.windows != "some":
         return replace(geometry, context=min(geometry.context, window))
     layers = _windowed(config, geometry)
     if not layers:

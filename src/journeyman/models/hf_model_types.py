@@ -21,7 +21,7 @@ class ModelType:
         theta, local_theta: the base of rotary frequencies if the file has none; local: of layers with a window.
         activation: the key that names the activation of the feed-forward network, and the only value that is computed.
         always_biased: modules with a bias whatever the file says.
-        windows: which layers have a window, if the file has one: "where used" stands for use_sliding_window.
+        windows: which layers have a window, if the file has one: "used" stands for use_sliding_window.
         leaves_out_rotary: some layers have no rotary embedding.
         defaults: key → value.
     """
@@ -33,7 +33,7 @@ class ModelType:
     local_theta: float | None = None
     activation: tuple[str, str] = ("hidden_act", "silu")
     always_biased: tuple[str, ...] = ()
-    windows: Literal["none", "all layers", "some layers", "where used"] = "none"
+    windows: Literal["none", "every", "some", "used"] = "none"
     leaves_out_rotary: bool = False
 
 
@@ -72,7 +72,7 @@ MODEL_TYPES: Mapping[str, ModelType] = {
     "llama": ModelType("llama", "LlamaForCausalLM", _llama_like()),
     "mistral": ModelType(
         "llama", "MistralForCausalLM",
-        _llama_like(**_MISTRAL, max_position_embeddings=131072, sliding_window=4096), windows="all layers",
+        _llama_like(**_MISTRAL, max_position_embeddings=131072, sliding_window=4096), windows="every",
     ),
     "ministral3": ModelType(
         "mistral3", "Ministral3ForCausalLM",
@@ -80,20 +80,20 @@ MODEL_TYPES: Mapping[str, ModelType] = {
             **_MISTRAL, vocab_size=131072, num_hidden_layers=34, head_dim=128, max_position_embeddings=262144,
             rms_norm_eps=1e-5, rope_parameters=_MINISTRAL_ROTARY,
         ),
-        windows="all layers",
+        windows="every",
     ),
     "qwen2": ModelType(
         "qwen2", "Qwen2ForCausalLM", _llama_like(**_QWEN), always_biased=("q_proj", "k_proj", "v_proj"),
-        windows="where used",
+        windows="used",
     ),
-    "qwen3": ModelType("qwen3", "Qwen3ForCausalLM", _llama_like(**_QWEN, head_dim=128), windows="where used"),
+    "qwen3": ModelType("qwen3", "Qwen3ForCausalLM", _llama_like(**_QWEN, head_dim=128), windows="used"),
     "gemma2": ModelType(
         "gemma2", "Gemma2ForCausalLM", _gemma(attn_logit_softcapping=50.0, final_logit_softcapping=30.0),
-        activation=_GELU, windows="some layers",
+        activation=_GELU, windows="some",
     ),
     "gemma3_text": ModelType(
         "gemma3", "Gemma3ForCausalLM", _gemma(vocab_size=262208, max_position_embeddings=131072),
-        theta=1e6, local_theta=10000.0, activation=_GELU, windows="some layers",
+        theta=1e6, local_theta=10000.0, activation=_GELU, windows="some",
     ),
     "phi3": ModelType(
         "phi3", "Phi3ForCausalLM",
@@ -101,7 +101,7 @@ MODEL_TYPES: Mapping[str, ModelType] = {
             vocab_size=32064, hidden_size=3072, intermediate_size=8192, max_position_embeddings=4096,
             rms_norm_eps=1e-5,
         ),
-        windows="all layers",
+        windows="every",
     ),
     "smollm3": ModelType(
         "smollm3", "SmolLM3ForCausalLM",
@@ -110,7 +110,7 @@ MODEL_TYPES: Mapping[str, ModelType] = {
             max_position_embeddings=32768, tie_word_embeddings=True, use_sliding_window=False,
             no_rope_layer_interval=4,
         ),
-        theta=2e6, windows="where used", leaves_out_rotary=True,
+        theta=2e6, windows="used", leaves_out_rotary=True,
     ),
     "granite": ModelType(
         "granite", "GraniteForCausalLM",
@@ -121,7 +121,7 @@ MODEL_TYPES: Mapping[str, ModelType] = {
     "olmo2": ModelType("olmo2", "Olmo2ForCausalLM", _llama_like(vocab_size=50304, rms_norm_eps=1e-5)),
     "olmo3": ModelType(
         "olmo2", "Olmo3ForCausalLM", _llama_like(vocab_size=50304, rms_norm_eps=1e-5, sliding_window=4096),
-        theta=500000.0, local_theta=500000.0, windows="some layers",
+        theta=500000.0, local_theta=500000.0, windows="some",
     ),
 }  # fmt: skip
 """`model_type` in config.json → ModelType."""

@@ -35,7 +35,8 @@ def hf_name(name: str, family: Family) -> str:
 def _in_layer(family: Family) -> dict[str, str]:
     """Name inside a block in GGUF → in transformers."""
     found = {
-        gguf_name(module): f"{'self_attn' if module in _ATTENTION else 'mlp'}.{module}" for module in family.modules
+        gguf_name(module): f"{'self_attn' if module in _ATTENTION else 'mlp'}.{module}"
+        for module in family.dense_modules
     }
     normalizes_output = "post_attention_norm" in family.norms.values()
     return found | {

@@ -17,7 +17,7 @@ from journeyman.models.geometry import YARN_BETA_FAST, YARN_BETA_SLOW, RotarySca
 from journeyman.models.hf_config import HfConfig, is_number
 
 _FULL, _WINDOW = "full_attention", "sliding_attention"
-_TYPES = ("default", "linear", "llama3", "yarn")
+_TYPES = ("default", "linear", "llama3", "yarn", "longrope")
 
 
 class RotarySettings:
@@ -70,6 +70,8 @@ class RotarySettings:
             return RotaryScaling(factor=_rounded(self._positive("factor")))
         if self.kind == "llama3":
             return RotaryScaling(divisors=self._divisors(size))
+        if self.kind == "longrope":
+            return self._longrope(size)
         return self._yarn() if self.kind == "yarn" else RotaryScaling()
 
     def temperature(self) -> Temperature | None:
@@ -102,6 +104,22 @@ class RotarySettings:
             for key, default in (("beta_fast", YARN_BETA_FAST), ("beta_slow", YARN_BETA_SLOW))
         )
         return RotaryScaling((), factor, context, amplitude, fast, slow)
+
+    def _longrope(self, size: int) -> RotaryScaling:
+        context = self.original_context
+        factor = self._config.count("max_position_embeddings") / context
+        if self.values.get("attention_factor") is not None:
+            amplitude = self._positive("attention_factor")
+        else:
+            amplitude = math.sqrt(1 + math.log(factor) / math.log(context)) if factor > 1 else 1.0
+        short, long = (self._factors(key, size) for key in ("short_factor", "long_factor"))
+        return RotaryScaling(short, amplitude=_rounded(amplitude), long_divisors=long, long_above=context)
+
+    def _factors(self, key: str, size: int) -> tuple[float, ...]:
+        values = self.values.get(key)
+        if not isinstance(values, list) or len(values) != size // 2 or not all(is_number(v) and v > 0 for v in values):
+            raise self._config.refusal(f"{self._name}.{key}", values, f"not {size // 2} positive numbers")
+        return tuple(_rounded(one) for one in values)
 
     def _divisors(self, size: int) -> tuple[float, ...]:
         factor, low, high = (self._positive(key) for key in ("factor", "low_freq_factor", "high_freq_factor"))

@@ -15,7 +15,7 @@ from typing import Any
 from journeyman.errors import InputError
 from journeyman.foreign import plain
 from journeyman.models.base import BYTE, CONTROL, NORMAL, UNKNOWN, UNUSED, USER_DEFINED, TokenizerData
-from journeyman.models.hf_chat_template import chat_template_of
+from journeyman.models.hf_chat_template import chat_template_of, tool_template_of
 from journeyman.models.hf_files import COMPLETE, TokenizerFiles
 from journeyman.models.hf_splits import split_name
 from journeyman.models.pre_tokenizers import PRE_TOKENIZERS
@@ -159,6 +159,7 @@ def _finished(
         end_id=end_id,
         adds_begin=_said(files.settings.get("add_bos_token"), begins, default),
         chat_template=chat_template_of(files.path, files.settings),
+        tool_template=tool_template_of(files.settings),
         scores=vocabulary.scores if spm else None,
         adds_space=spm and _adds_space(files),
         adds_end=_said(files.settings.get("add_eos_token"), ends, False),

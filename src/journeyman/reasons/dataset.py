@@ -89,6 +89,36 @@ class PromptInjected(OfRole, code="prompt_injected"):
 
 
 @dataclass(frozen=True)
+class TemplateReplaced(Reason, code="template_replaced"):
+    says = "the chat template {name} replaces the base's own, in training and serving"
+    name: str
+
+
+@dataclass(frozen=True)
+class TemplateDate(Reason, code="template_date"):
+    """`date` is as the template writes it."""
+
+    says = (
+        "the base's chat template writes today's date: it is always {date}, in training and serving; "
+        "set base.template_date for another one"
+    )
+    date: str
+
+
+@dataclass(frozen=True)
+class ReasoningPrompt(Reason, code="reasoning_prompt"):
+    """`opens`: the prompt begins a block of reasoning, which every answer then closes."""
+
+    switch: str
+    opens: bool
+
+    def sentence(self) -> str:
+        how = "begins a block of reasoning, which every answer closes" if self.opens else "lets the base reason"
+        remedy = f"; to turn that off, set base.template_options = {{ {self.switch} = false }}" if self.switch else ""
+        return f"the base's chat template {how}, but reasoning is taken out of the answers{remedy}"
+
+
+@dataclass(frozen=True)
 class FreePrompts(OfRole, code="free_prompts"):
     says = (
         "{role}: {prompts} system prompts in {rows} rows: each row keeps its own, and serving accepts any; "

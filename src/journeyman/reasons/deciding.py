@@ -151,5 +151,17 @@ class JudgeAgrees(Reason, code="judge_agrees"):
 
 
 @dataclass(frozen=True)
+class ServerPromptsUnknown(Reason, code="server_prompts_unknown"):
+    says = "{url} does not say which token ids it makes of prompts: they were not compared with those of training"
+    url: str
+
+
+@dataclass(frozen=True)
+class ServerWeightsUnknown(Reason, code="server_weights_unknown"):
+    says = "{url} returns no log probabilities of prompts: its weights were not compared with those that were trained"
+    url: str
+
+
+@dataclass(frozen=True)
 class Unprotected(Reason, code="unprotected"):
     says = "model-written code ran without a sandbox (evaluate.unsafe_exec)"

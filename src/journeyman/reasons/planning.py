@@ -38,6 +38,55 @@ class OverContext(Reason, code="over_context"):
 
 
 @dataclass(frozen=True)
+class FusedTargets(Reason, code="fused_targets"):
+    """The base stores several modules as one matrix. `targets`: of train.lora; `adapted`: what changes, `also`: that
+    `targets` does not name; each separated by commas."""
+
+    says = (
+        "the base stores q_proj, k_proj and v_proj as one matrix, and gate_proj and up_proj as another: an adapter for "
+        "{targets} adapts {adapted}, and so changes {also} too"
+    )
+    targets: str
+    adapted: str
+    also: str
+
+
+@dataclass(frozen=True)
+class LongFactors(Reason, code="long_factors"):
+    """`context`: evaluate.context; `original`: above it, in tokens, llama.cpp uses the base's long factors."""
+
+    says = (
+        "evaluate.context = {context} is above the {original} tokens of the base's original context, so llama.cpp, and "
+        "training, rotate short rows as well by the factors for long contexts; if no request needs more, set it to "
+        "{original} or less"
+    )
+    context: int
+    original: int
+
+
+@dataclass(frozen=True)
+class WindowNotServed(Reason, code="window_not_served"):
+    says = (
+        "the base was trained with a sliding window of {window} tokens, which llama.cpp does not apply to it: rows of "
+        "up to {tokens} tokens are trained and served without it"
+    )
+    window: int
+    tokens: int
+
+
+@dataclass(frozen=True)
+class ExpertsAdapted(Reason, code="experts_adapted"):
+    """`experts`: of a layer; `share`: of the adapter's parameters that belong to them."""
+
+    says = (
+        "the adapter changes gate_proj, up_proj and down_proj of each of the {experts} experts of a layer; that is "
+        "{share:.0%} of its parameters. For attention only, set train.lora.targets to q_proj, k_proj, v_proj and o_proj"
+    )
+    experts: int
+    share: float
+
+
+@dataclass(frozen=True)
 class TooFewTestRows(OfRole, code="too_few_test_rows"):
     """Even if all test rows pass, the rule cannot be reached.
 
@@ -57,6 +106,27 @@ class TooFewTestRows(OfRole, code="too_few_test_rows"):
             f"{named(self.role)}: {self.rows} test rows{counted} cannot prove a success of {self.min_success:.0%} "
             "even if all pass" + (f"; {self.needed} would" if self.needed is not None else "")
         )
+
+
+@dataclass(frozen=True)
+class TrainedByTransformers(Reason, code="trained_by_transformers"):
+    """`architecture`: the class in transformers; `modules`: the adapted linear layers, separated by commas."""
+
+    says = (
+        "{architecture} is trained through transformers and peft, one row at a time: slower than by our own decoder, "
+        "for which the time is estimated; the adapter changes {modules}"
+    )
+    architecture: str
+    modules: str
+
+
+@dataclass(frozen=True)
+class TargetsNotThere(Reason, code="targets_not_there"):
+    """`missing`: values of train.lora.targets that are no layers of the base, separated by commas."""
+
+    says = "{architecture} has no layers with these names of train.lora.targets: {missing}"
+    architecture: str
+    missing: str
 
 
 @dataclass(frozen=True)

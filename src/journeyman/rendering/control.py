@@ -14,6 +14,9 @@ from journeyman.foreign import plain
 from journeyman.models.base import TokenizerData
 from journeyman.records import Message, ToolCall
 from journeyman.rendering.any_of import any_of
+from journeyman.rendering.endings import end_tokens
+from journeyman.rendering.markers import text_markers
+from journeyman.rendering.template import ChatTemplate
 from journeyman.rendering.token_types import control_texts
 
 _MOST_NESTED_JSON = 1 << 20
@@ -35,10 +38,17 @@ class Found(NamedTuple):
 
 
 class ControlTokens:
-    """The control tokens that a base declares, or that the engine recognizes by their names."""
+    """The control tokens that a base declares, or that the engine recognizes by their names.
 
-    def __init__(self, data: TokenizerData) -> None:
-        self.texts = [text for text in control_texts(data) if text.strip()]
+    Args:
+        template: its chat template; texts that mark its turns are no tokens, but are treated like them.
+    """
+
+    def __init__(self, data: TokenizerData, template: ChatTemplate | None = None) -> None:
+        texts = [*control_texts(data), *end_tokens(data)]
+        self.texts = list(dict.fromkeys(text for text in texts if text.strip()))
+        if template is not None:
+            self.texts += text_markers(template, ControlTokens(data).in_text)
         self.pattern = any_of(self.texts)
         marks = {char for text in self.texts for char in text if not char.isalnum() and not char.isspace()}
         self._without_marks = str.maketrans(dict.fromkeys(marks, "x"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Literal
 
 from journeyman.errors import InputError
@@ -20,8 +21,11 @@ def parts(rendered: Rendered) -> list[Part]:
     return prompt + answer + end
 
 
-def check_mask(row: Example, rendered: Rendered, terminator_id: int) -> None:
+def check_mask(row: Example, rendered: Rendered, end_ids: Collection[int]) -> None:
     """Checks that no prompt token is trained, that the terminator of a complete answer is, and some of the answer too.
+
+    Args:
+        end_ids: tokens that end an answer; one with tool calls may end with another one than a plain answer.
 
     Raises:
         InputError: names the row and the problem.
@@ -35,9 +39,9 @@ def check_mask(row: Example, rendered: Rendered, terminator_id: int) -> None:
         problem = "there is no prompt"
     elif rendered.trained_tokens <= rendered.ends:
         problem = "no token of the answer is trained"
-    elif rendered.ends and rendered.ids[-1] != terminator_id:
-        problem = f"it ends with token {rendered.ids[-1]}, not with the terminator {terminator_id}"
-    elif terminator_id in rendered.ids[rendered.prompt_tokens : len(rendered.ids) - rendered.ends]:
+    elif rendered.ends and rendered.ids[-1] not in end_ids:
+        problem = f"it ends with token {rendered.ids[-1]}, not with a terminator ({', '.join(map(str, end_ids))})"
+    elif not set(end_ids).isdisjoint(rendered.ids[rendered.prompt_tokens : len(rendered.ids) - rendered.ends]):
         problem = "a terminator is in the middle of the answer"
     elif not 0 < rendered.weight <= 1:
         problem = f"its weight is {rendered.weight}"

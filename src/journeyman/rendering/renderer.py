@@ -6,24 +6,25 @@ terminator. Only the answer and its terminator carry loss.
 
 from __future__ import annotations
 
-import json
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import is_
 from typing import Any
 
 from journeyman.errors import InputError
 from journeyman.foreign import plain
 from journeyman.models.base import Base
 from journeyman.records import Example, Message, ToolCall, tool_name
+from journeyman.rendering.answers import Answer, AnswerWriter
 from journeyman.rendering.control import ControlTokens
+from journeyman.rendering.endings import end_tokens
+from journeyman.rendering.losses import lost_tool, lost_turn
 from journeyman.rendering.runs import RunLimit
+from journeyman.rendering.settling import Settled
 from journeyman.rendering.template import ChatTemplate, template_of
 from journeyman.rendering.tokenizer import tokenizer_of
 
 Tools = Sequence[dict[str, Any]]
-_LEAST_COUNTED = 20
-"""If several turns share a text longer than this, its occurrences are counted; shorter ones may occur by chance."""
 
 
 @dataclass(frozen=True)
@@ -56,17 +57,32 @@ class Renderer:
         data = base.tokenizer
         self._template: ChatTemplate = template_of(data, str(base.path))
         self._tokenizer = tokenizer_of(data, str(base.path))
-        self.terminator_id = _token_id(data.end_id, "the end of an answer", base)
-        bos = [_token_id(data.begin_id, "the beginning of a text", base)] if data.adds_begin else []
-        self._bos = bos
-        self.control = ControlTokens(data)
+        ends = end_tokens(data)
+        if not isinstance(data.end_id, int):
+            raise _no_token(data.end_id, "the end of an answer", base)
+        if data.adds_begin and not isinstance(data.begin_id, int):
+            raise _no_token(data.begin_id, "the beginning of a text", base)
+        self._bos = [data.begin_id] if data.adds_begin and data.begin_id is not None else []
+        self.control = ControlTokens(data, self._template)
         control = set(self.control.texts)
         self._control_ids = {number for number, token in enumerate(data.tokens or ()) if token in control}
-        self._terminator = self.decode([self.terminator_id])
-        self._bos_text = self.decode(bos)
+        self._bos_text = self.decode(self._bos)
+        self._last: tuple[list[Message], Tools, str] = [], [], ""
+        self._writer = AnswerWriter(self._template, list(ends))
+        self._end_ids = ends
+        self.terminator_id = ends[self._writer.end]
         self._run_limit = RunLimit(data)
-        self._check_terminator()
         self._answers_continue = not self._tokenizer.specials.ends_with_one(self._bare_prompt())
+
+    @property
+    def end_ids(self) -> list[int]:
+        """The tokens at which the engine stops; `terminator_id`, which ends a plain answer, is one of them."""
+        return list(self._end_ids.values())
+
+    @property
+    def served_template(self) -> Settled:
+        """The chat template, with everything that an engine must be given to make the same prompts."""
+        return self._template.served
 
     def prompt_text(self, messages: Sequence[Message], tools: Tools = ()) -> str:
         """The prompt as text, up to and including the assistant's header.
@@ -74,12 +90,16 @@ class Renderer:
         Raises:
             InputError: the template refuses the conversation, or leaves out a turn, tools or tool calls.
         """
+        turns, offered, text = self._last
+        if offered is tools and len(turns) == len(messages) and all(map(is_, turns, messages)):
+            return text  # asked for once for the prompt, and again for what follows it
         text = self._template.render([m.as_chat() for m in messages], add_generation_prompt=True, tools=tools)
         self._check_turns(text, messages)
         named = [tool_name(tool) for tool in tools] + [call.name for turn in messages for call in turn.tool_calls]
         self._check_tools(text, named)
         if length := self._run_limit.exceeded_by(text):
             raise InputError(f"{length:,} characters in a row are one piece of text, on which the engine crashes")
+        self._last = list(messages), tools, text
         return text
 
     def prompt_ids(self, messages: Sequence[Message], tools: Tools = ()) -> list[int]:
@@ -96,26 +116,12 @@ class Renderer:
     def answer_text(
         self, messages: Sequence[Message], answer: str, calls: Sequence[ToolCall], tools: Tools = ()
     ) -> str:
-        """What the assistant writes between header and terminator: the answer, with tool calls in the template's form.
+        """What the assistant writes between header and terminator: see answers.AnswerWriter.
 
         Raises:
-            InputError: the template does not support tool calls.
+            InputError: the template refuses the conversation, does not support tool calls, or changes the answer.
         """
-        if not calls:
-            return answer
-        turn = Message(role="assistant", content=answer, tool_calls=list(calls))
-        prompt = self.prompt_text(messages, tools)
-        full = self._template.render(
-            [*(m.as_chat() for m in messages), turn.as_chat()], add_generation_prompt=False, tools=tools
-        )
-        if not full.startswith(prompt):
-            raise InputError(
-                "the chat template writes a tool call where the prompt should be", "Use another base model"
-            )
-        text = full[len(prompt) :].removeprefix(self._inserted(messages, prompt, tools))
-        text = text.rstrip().removesuffix(self._terminator)
-        self._check_tools(text, [call.name for call in calls])
-        return text
+        return self._answer(messages, answer, calls, tools).text
 
     def example(self, row: Example) -> Rendered:
         """Renders prompt, answer and (unless the answer is cut off) terminator, with the loss mask.
@@ -125,8 +131,9 @@ class Renderer:
         """
         self._refuse_control_tokens(row)
         prompt = self.prompt_ids(row.messages, row.tools)
-        answer = self.encode(self.answer_text(row.messages, row.answer, row.answer_calls, row.tools))
-        end = [self.terminator_id] if row.ends else []
+        text, end_text = self._answer(row.messages, row.answer, row.answer_calls, row.tools)
+        answer = self.encode(text)
+        end = [self._end_ids[end_text]] if row.ends else []
         self._prove_control_tokens(row, [*prompt, *answer])
         return Rendered(ids=[*prompt, *answer, *end], prompt_tokens=len(prompt), ends=row.ends, weight=row.weight)
 
@@ -137,6 +144,10 @@ class Renderer:
     def count_repeated(self, text: str) -> int:
         """`count` for texts that come again and again, such as system prompts."""
         return self._tokenizer.count_repeated(text, self._answers_continue)
+
+    def opens_reasoning(self) -> bool:
+        """Whether prompts end within a block of reasoning that the template has opened."""
+        return self._writer.opens_reasoning(self.prompt_text([Message(role="user", content="\x02")]))
 
     def injected_system_prompt(self) -> str | None:
         """The system prompt that the template adds to a conversation without one; None if it adds none."""
@@ -177,38 +188,23 @@ class Renderer:
     def _control_in(self, ids: Sequence[int]) -> list[int]:
         return [token for token in ids if token in self._control_ids]
 
-    def _inserted(self, messages: Sequence[Message], prompt: str, tools: Tools) -> str:
-        """Text that the template inserts between prompt and answer: an empty reasoning block, for some models.
-
-        Serving sends the prompt without it, and plain answers are trained without it, so calls are too.
-        """
-        mark = "\x03"
-        turns = [*(m.as_chat() for m in messages), Message(role="assistant", content=mark).as_chat()]
-        full = self._template.render(turns, add_generation_prompt=False, tools=tools)
-        return full[len(prompt) :].partition(mark)[0] if full.startswith(prompt) and mark in full else ""
+    def _answer(self, messages: Sequence[Message], answer: str, calls: Sequence[ToolCall], tools: Tools) -> Answer:
+        if not calls and self._writer.same_before_all is not None:
+            return Answer(self._writer.same_before_all + answer, self._writer.end)
+        return self._writer.write(self.prompt_text(messages, tools), messages, answer, calls, tools)
 
     def _check_turns(self, text: str, messages: Sequence[Message]) -> None:
         """Checks that every turn's text is in the prompt, as often as in the conversation."""
-        contents = [turn.content.strip() for turn in messages]
-        if len(set(contents)) == len(contents) and all(map(text.__contains__, contents)):  # most conversations
-            return
-        for content, times in Counter(contents).items():
-            places = [place for place, turn in enumerate(messages) if turn.content.strip() == content]
-            if content and content not in text and json.dumps(content, ensure_ascii=False)[1:-1] not in text:
-                lost = places[0]
-            elif times > 1 and len(content) > _LEAST_COUNTED and text.count(content) < times:
-                lost = places[-1]
-            else:
-                continue
+        lost = lost_turn(text, [(turn.role, turn.content) for turn in messages], self._template.served.source)
+        if lost is not None:
             where, role = self._template.where, messages[lost].role
             raise InputError(
                 f"the chat template of {where} leaves out or changes turn {lost} ({role})",
-                "Use a base model whose template supports such turns",
+                "Use a base model whose template supports such turns, or set base.chat_template",
             )
 
     def _check_tools(self, text: str, names: Sequence[str]) -> None:
-        lost = next((name for name in names if name not in text), None)
-        if lost is not None:
+        if (lost := lost_tool(text, names)) is not None:
             raise InputError(
                 f"the chat template of {self._template.where} leaves out the tool {lost!r}",
                 "Use a base model whose template supports tools",
@@ -217,23 +213,9 @@ class Renderer:
     def _bare_prompt(self) -> str:
         return self._template.render([{"role": "user", "content": "a"}], add_generation_prompt=True)
 
-    def _check_terminator(self) -> None:
-        # The template must end an assistant turn with the token at which the engine stops; otherwise the model would
-        # learn to end with a token that does not stop it.
-        turns = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
-        closed = self._template.render(turns, add_generation_prompt=False)
-        if not closed.rstrip().endswith(self._terminator):
-            raise InputError(
-                f"the chat template of {self._template.where} ends a turn with {closed[-20:]!r}, not with the "
-                f"terminator {self._terminator!r}",
-                "Use a GGUF whose tokenizer.ggml.eos_token_id ends a chat turn",
-            )
 
-
-def _token_id(found: int | None, what: str, base: Base) -> int:
-    if not isinstance(found, int):
-        raise InputError(f"{base.path}: the header has no token for {what} (it is {found!r})", "Use another GGUF file")
-    return found
+def _no_token(found: int | None, what: str, base: Base) -> InputError:
+    return InputError(f"{base.path}: the header has no token for {what} (it is {found!r})", "Use another GGUF file")
 
 
 def _named(row: Example) -> str:

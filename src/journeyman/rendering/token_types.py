@@ -31,7 +31,7 @@ _FILL_IN: Final = frozenset(
 """Tokens of code completion. If a vocabulary has several of one purpose, the engine corrects only one of them."""
 _ALWAYS_SHOWN: Final = frozenset(["<|channel|>", "<|message|>", "<|start|>", "<|constrain|>"])
 _PHI3_KEEPS: Final = frozenset(["<unk>", "<s>", "<|endoftext|>"])
-_TOOL_RESPONSE: Final = "<|tool_response>"
+TOOL_RESPONSE: Final = "<|tool_response>"
 _MARKER = re.compile(r"<[|\uff5c].*[|\uff5c]>", re.DOTALL)
 
 
@@ -45,16 +45,16 @@ def token_types(data: TokenizerData) -> list[tuple[str, int]]:
     texts = {token for token, _ in typed}
     controls = (ENDS | _FILL_IN) & texts
     shown = _ALWAYS_SHOWN & texts
-    if _closes_only_a_message(texts):
+    if closes_only_a_message(texts):
         shown |= {"<|end|>"} & texts
-    normal = {"</s>"} if _TOOL_RESPONSE in texts else frozenset[str]()
+    normal = {"</s>"} if TOOL_RESPONSE in texts else frozenset[str]()
     changed = {
         **dict.fromkeys(controls, CONTROL), **dict.fromkeys(shown, USER_DEFINED), **dict.fromkeys(normal, NORMAL)
     }  # fmt: skip
     return [(token, changed.get(token, kind)) for token, kind in typed]
 
 
-def _closes_only_a_message(texts: set[str]) -> bool:
+def closes_only_a_message(texts: set[str]) -> bool:
     """Whether `<|end|>` ends one of an answer's messages and another token the answer, as in gpt-oss."""
     return bool(texts & {"<|call|>", "<|calls|>"} and texts & {"<|return|>", "<|flush|>"})
 
@@ -70,11 +70,12 @@ def control_texts(data: TokenizerData) -> list[str]:
     A user-defined token may be only a piece of vocabulary: Gemma has one for each run of spaces and each HTML tag. It
     counts if the chat template writes it or if it looks like a marker, `<|…|>`; without a template, every one does.
     """
+    chosen = None if data.choice is None else data.choice.source
+    template = data.chat_template if chosen is None else chosen
     return [
         token
         for token, kind in token_types(data)
-        if kind in (UNKNOWN, CONTROL)
-        or (kind == USER_DEFINED and (token in _ALWAYS_SHOWN or _marks(token, data.chat_template)))
+        if kind in (UNKNOWN, CONTROL) or (kind == USER_DEFINED and (token in _ALWAYS_SHOWN or _marks(token, template)))
     ]
 
 

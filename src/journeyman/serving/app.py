@@ -23,8 +23,10 @@ from starlette.routing import Route
 from journeyman.foreign import plain
 from journeyman.http_client import async_engine_client
 from journeyman.manifests import BundleManifest, RolePrompt
+from journeyman.models.base import Base, TemplateChoice
 from journeyman.models.opening import open_base
-from journeyman.protocols import ServedEngine
+from journeyman.models.templated import TemplatedBase
+from journeyman.protocols import EngineSettings, ServedEngine
 from journeyman.records import Message
 from journeyman.redaction.redactor import Conversation, Redactor
 from journeyman.serving.answering import Answering
@@ -117,7 +119,7 @@ def make_app(
     Raises:
         InputError: a system prompt of the bundle contains a control token of the base.
     """
-    prompts = prompts or PromptCheck(open_base(engine.settings.base))
+    prompts = prompts or PromptCheck(_served_base(engine.settings))
     frames = {role: f"{one.begins} {one.ends}" for role, one in bundle.prompts.items()}
     prompts.check_system_prompts(frames | bundle.system_prompts)
     started = int(time.time())
@@ -178,6 +180,14 @@ def make_app(
     app = Starlette(routes=routes, lifespan=lifespan, exception_handlers=handlers)
     app.router.redirect_slashes = False  # a redirect would name a host and contain no error object
     return app
+
+
+def _served_base(settings: EngineSettings) -> Base:
+    """The base with the chat template that the engine was given."""
+    base = open_base(settings.base)
+    if settings.chat_template is None and not settings.template_variables:
+        return base
+    return TemplatedBase(base, TemplateChoice("", settings.chat_template, settings.template_variables))
 
 
 async def _refused(request: Request, error: Exception) -> Response:

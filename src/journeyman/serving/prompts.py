@@ -11,6 +11,7 @@ from journeyman.foreign import plain
 from journeyman.models.base import Base
 from journeyman.records import tool_name
 from journeyman.rendering.control import ControlTokens
+from journeyman.rendering.losses import lost_tool, lost_turn, turns_of
 from journeyman.rendering.runs import RunLimit
 from journeyman.rendering.template import template_of
 from journeyman.serving.errors import RequestError
@@ -25,7 +26,7 @@ class PromptCheck:
 
     def __init__(self, base: Base) -> None:
         self._template = template_of(base.tokenizer, base.path.name)
-        self.control = ControlTokens(base.tokenizer)
+        self.control = ControlTokens(base.tokenizer, self._template)
         self._run_limit = RunLimit(base.tokenizer)
 
     def check_system_prompts(self, prompts: Mapping[str, str]) -> None:
@@ -57,11 +58,18 @@ class PromptCheck:
             raise RequestError(400, f"messages: {length:,} characters in a row are one piece of text", "messages")
         calls = [call for turn in messages for call in turn.get("tool_calls", [])]
         for param, named in (("tools", tools), ("messages", calls)):
-            if lost := next((name for name in map(tool_name, named) if name not in text), None):
+            if (lost := lost_tool(text, list(map(tool_name, named)))) is not None:
                 raise RequestError(
                     400, f"{param}: the base's chat template omits the tool {lost!r}, so the model cannot see it",
                     param, "unsupported_parameter",
                 )  # fmt: skip
+        if (place := lost_turn(text, turns_of(messages), self._template.served.source)) is not None:
+            role = messages[place]["role"]
+            raise RequestError(
+                400,
+                f"messages: the base's chat template leaves out or changes the text of a {role} message",
+                "messages",
+            )
 
 
 def _decoded(turn: dict[str, Any]) -> dict[str, Any]:

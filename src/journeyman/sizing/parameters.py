@@ -3,21 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+
+from journeyman.models.sizes import Sizes
 
 
-class HasModuleShapes(Protocol):
-    """The part of models.geometry.Geometry that is needed here."""
-
-    @property
-    def layers(self) -> int: ...
-
-    def adapted_modules(self, targets: Sequence[str]) -> tuple[str, ...]: ...
-
-    def module_shape(self, module: str) -> tuple[int, int]: ...
-
-
-def lora_parameters(geometry: HasModuleShapes, rank: int, targets: Sequence[str]) -> int:
-    """The sum of rank · (in + out) over all targets of all layers."""
-    modules = geometry.adapted_modules(targets)
-    return geometry.layers * sum(rank * sum(geometry.module_shape(module)) for module in modules)
+def lora_parameters(sizes: Sizes, rank: int, targets: Sequence[str]) -> int:
+    """The sum of rank · (in + out) over all matrices that the adapter changes."""
+    return sum(rank * (rows + columns) for rows, columns in sizes.adapted_shapes(targets))

@@ -13,7 +13,6 @@ from pathlib import Path
 import torch
 from gguf import GGMLQuantizationType
 from gguf.quants import quantize
-from safetensors.torch import load_file
 
 from journeyman.artifacts import ADAPTER_FILE, read_rows
 from journeyman.config import Config
@@ -22,10 +21,12 @@ from journeyman.inference.engines import running_engine
 from journeyman.manifests import AdapterManifest, BisectLink, BisectResult
 from journeyman.models.base import Base
 from journeyman.models.families import gguf_name
+from journeyman.models.opening import open_base
 from journeyman.models.weights import load_decoder
 from journeyman.protocols import EngineSettings, Reporter
 from journeyman.records import EVERY_ROLE, Example, Prediction
 from journeyman.rendering.renderer import Renderer
+from journeyman.training.export import load_peft
 from journeyman.training.hardware import compute_dtype, keep_freed_memory, use_threads
 from journeyman.training.lora import Adapter
 from journeyman.training.merge import write_merged
@@ -48,12 +49,14 @@ def bisect(
     config: Config,
     renderer: Renderer,
     reporter: Reporter,
+    served: Path | None = None,
 ) -> BisectResult:
     """Compares the links on a few of the tuned answers of an evaluation.
 
     Args:
         sealed: the held-out test set.
-        base: the file used in training.
+        base: what the adapter was trained on.
+        served: the first file that may ship, of which the merged links are made; None: the base, which is a file.
 
     Raises:
         InputError: no role with an adapter has an answer.
@@ -61,6 +64,7 @@ def bisect(
     """
     keep_freed_memory()
     use_threads(config.train.threads)
+    served = served or base.path
     role, texts = _texts(predictions, sealed, adapter, renderer)
     trained = adapter.of(role)
     assert trained is not None
@@ -73,15 +77,16 @@ def bisect(
             base, folder, config, dtype, texts
         ),
         "llama.cpp, adapter beside its base, as shipped": lambda: _by_engine(
-            base.path, {EVERY_ROLE: folder / ADAPTER_FILE}, config, texts
+            served, {EVERY_ROLE: folder / ADAPTER_FILE}, config, texts
         ),
     }
+    file = open_base(served)
     with tempfile.TemporaryDirectory(prefix="journeyman-bisect-") as scratch:
-        for name, kind in (("merged", GGMLQuantizationType.F16), ("merged and quantized", _kind_of(base))):
+        for name, kind in (("merged", GGMLQuantizationType.F16), ("merged and quantized", _kind_of(file))):
             path = Path(scratch) / f"{kind.name}.gguf"
 
             def merged(path: Path = path, kind: GGMLQuantizationType = kind) -> LogProbabilities:
-                write_merged(base, _adapter(base, folder, config), kind, path)
+                write_merged(file, _adapter(base, folder, config), kind, path)
                 return _by_engine(path, {}, config, texts)
 
             ways[f"llama.cpp, {name} ({kind.name})"] = merged
@@ -116,9 +121,8 @@ def _texts(
 
 
 def _adapter(base: Base, folder: Path, config: Config) -> Adapter:
-    decoder = load_decoder(base, torch.float32, stream=True)
-    adapter = Adapter(decoder.geometry, config.train.lora, config.train.seed)
-    adapter.load(load_file(folder / "adapter_model.safetensors"))
+    adapter = Adapter(base.geometry, config.train.lora, config.train.seed)
+    load_peft(adapter, base.peft, folder)
     return adapter
 
 
@@ -126,12 +130,13 @@ def _adapter(base: Base, folder: Path, config: Config) -> Adapter:
 def _by_torch(
     base: Base, folder: Path, config: Config, dtype: torch.dtype, texts: Sequence[tuple[Ids, int]]
 ) -> LogProbabilities:
-    decoder, lora = load_decoder(base, dtype), _adapter(base, folder, config).layers()
+    factors = base.geometry.factors(config.evaluate.context)
+    decoder, lora = load_decoder(base, dtype, factors=factors), _adapter(base, folder, config).layers()
     found = []
     for ids, _ in texts:
         last = torch.tensor([len(ids) - 1])
         hidden = decoder.hidden_states(torch.tensor(ids), [len(ids)], lora, at_L=last)
-        likely = (hidden @ decoder.weights.head_VD.T).float().log_softmax(-1)[0]
+        likely = decoder.head(hidden).float().log_softmax(-1)[0]
         found.append(dict(enumerate(likely.tolist())))
     return found
 
@@ -147,7 +152,8 @@ def _by_engine(
 
 def _kind_of(base: Base) -> GGMLQuantizationType:
     """The base's own format if it can be written here (K quantizations cannot), otherwise Q8_0."""
-    kind = GGMLQuantizationType[base.storage(f"blk.0.{gguf_name('up_proj')}.weight")]
+    module = base.geometry.adapted_modules(["up_proj"])[0]
+    kind = GGMLQuantizationType[base.storage(f"blk.0.{gguf_name(module)}.weight")]
     try:
         quantize(base.rows("output_norm.weight", 0, 1), kind)
     except (NotImplementedError, ValueError):

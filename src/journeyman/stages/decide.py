@@ -31,7 +31,13 @@ from journeyman.manifests import (
     VerdictName,
 )
 from journeyman.reasons import Reason, ReasonRecord
-from journeyman.reasons.deciding import JudgeAgrees, LookedBefore, Unprotected
+from journeyman.reasons.deciding import (
+    JudgeAgrees,
+    LookedBefore,
+    ServerPromptsUnknown,
+    ServerWeightsUnknown,
+    Unprotected,
+)
 from journeyman.records import BASE, EVERY_ROLE, TEACHER
 from journeyman.scoring.regressions import compared
 from journeyman.stats.rates import rows_needed
@@ -61,6 +67,7 @@ def decide(
                 evaluation.role_confidence,
                 _regressions(evaluation, role, arm),
                 teacher.get(role),
+                on_server=evaluation.files[arm].server is not None,
             )
             for role, summary in evaluation.roles.items()
         }
@@ -111,18 +118,21 @@ def decide_role(
     confidence: float,
     regressions: Mapping[str, RegressionResult],
     teacher: LogGroup | None,
+    *,
+    on_server: bool = False,
 ) -> RoleDecision:
     """The verdict on one role and file, with a reason for every rule.
 
     Args:
         confidence: of the intervals of this look.
+        on_server: its memory is not known here, and not a rule.
     """
     rules, tuned = case.rules, case.tuned
     success = rule.success(tuned, rules.min_success)
     results = [
         success,
         rule.latency(tuned, rules.max_mean_latency_s),
-        rule.memory(peak_memory_gb, rules.max_memory_gb),
+        *([] if on_server else [rule.memory(peak_memory_gb, rules.max_memory_gb)]),
         *rule.regressions(regressions, rules.regression_margin, rules.confidence),
     ]
     if rules.margin is not None:
@@ -177,6 +187,10 @@ def _notes(evaluation: EvaluationManifest) -> list[ReasonRecord]:
     for one in evaluation.judge:
         if one.n:
             notes.append(JudgeAgrees(one.role, one.agree, one.n, one.low, one.high, one.too_kind, one.too_strict))
+    for file in evaluation.files.values():
+        if file.server is not None:
+            notes += [ServerPromptsUnknown(file.server.url)] if file.identical_prompts is None else []
+            notes += [ServerWeightsUnknown(file.server.url)] if file.server.weights is None else []
     if evaluation.sandbox is not None and evaluation.sandbox.kind == "none":
         notes.append(Unprotected())
     return [note.record() for note in notes]
@@ -185,11 +199,11 @@ def _notes(evaluation: EvaluationManifest) -> list[ReasonRecord]:
 def decision_text(decision: DecisionManifest, evaluation: EvaluationManifest) -> str:
     """The decision as a page of Markdown."""
     file = evaluation.files[decision.ships]
-    lines = ["# Decision", "", f"**{decision.verdict}** over all roles, on {markdown(Path(file.path).name)}.", ""]
+    lines = ["# Decision", "", f"**{decision.verdict}** over all roles, on {markdown(file.shown)}.", ""]
     lines += [f"- {markdown(note.sentence())}" for note in decision.notes] + [""] * bool(decision.notes)
     for arm, roles in decision.others.items():
         verdicts = ", ".join(f"{markdown(named(role))} {verdict}" for role, verdict in roles.items())
-        lines += [f"On {markdown(Path(evaluation.files[arm].path).name)}: {verdicts}.", ""]
+        lines += [f"On {markdown(evaluation.files[arm].shown)}: {verdicts}.", ""]
     for role, made in decision.roles.items():
         lines.append(f"## {markdown(named(role))}: {made.verdict}{' (stretch goals met)' if made.stretch else ''}")
         lines += ["", *[f"- {markdown(r.rule)}: {r.outcome}: {markdown(r.reason.sentence())}" for r in made.reasons]]

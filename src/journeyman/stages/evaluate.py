@@ -2,7 +2,8 @@
 
 teacher: the logged answers, or an endpoint that is asked again. base: the untuned model. few-shot: the base with
 training rows in its prompt. tuned: the adapter on the file that it was trained on. tuned@FILE: the adapter on another
-quantization that may ship. Every endpoint in the config file is an arm too.
+quantization that may ship, tuned@server on a server. Without a file that was trained on, the first thing that may ship
+takes its place. Every endpoint in the config file is an arm too.
 
 All arms answer as many concurrent requests as in serving. Then some rows of each arm that may ship are repeated one at
 a time; the latency rule uses these. Every answer is stored in the response cache as it arrives, so an interrupted
@@ -33,7 +34,8 @@ from journeyman.scoring.summary import Results
 
 _DEFAULT_RULE = CheckRule(checks=["answered"])
 _WHAT_DECIDES = {
-    "temperature", "max_new_tokens", "context", "quantizations", "endpoints", "judge", "check_timeout_s", "unsafe_exec"
+    "temperature", "max_new_tokens", "context", "quantizations", "server", "endpoints", "judge", "check_timeout_s",
+    "unsafe_exec",
 }  # fmt: skip
 """Keys of [evaluate] that could be varied until the rows pass. Other changes that matter show in the scores."""
 
@@ -73,7 +75,7 @@ def evaluate(
     write_rows(out / "regressions.jsonl", answers)
     said = {(p.id, p.arm): (p.text, p.calls) for p in gathered.predictions}
     again = [p for p in gathered.timed if p.arm == TUNED]
-    assert gathered.engine is not None, "the base is always asked"
+    assert gathered.engine is not None, "something may ship, and the base is asked with it"
     return EvaluationManifest(
         engine=gathered.engine,
         sandbox=_sandbox(plan, config),
@@ -99,7 +101,7 @@ def _judged(plan: PlanManifest, config: EvaluateConfig, folder: Path, scores: Se
     """What makes an evaluation a new look at the held-out test set, besides the adapters."""
     return {
         "rules": plan.rules.model_dump(),
-        "settings": config.model_dump(include=_WHAT_DECIDES),
+        "settings": config.model_dump(include=_WHAT_DECIDES - ({"server"} if config.server is None else set())),
         "own": {name: hash_of_file(folder / name) for name in own_files(_asked_checks(plan))},
         "verdicts": [(one.id, one.arm, one.outcome) for one in scores],
     }

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from journeyman.artifacts import ADAPTER_FILE, clone_or_copy, write_atomic, write_json
 from journeyman.config import EvaluateConfig, RedactConfig
 from journeyman.errors import InputChanged, NotDeployable
-from journeyman.foreign import file_part, markdown, named, ollama_text, shell_word
+from journeyman.foreign import file_part, markdown, named, shell_word
+from journeyman.inference.model_server import ServedFolder
+from journeyman.inference.server_bundle import HOW_TO_SERVE, card_line, copy_adapter, write_script
 from journeyman.manifests import (
     AdapterManifest,
     BundleManifest,
@@ -16,12 +19,20 @@ from journeyman.manifests import (
     DecisionManifest,
     EvaluationManifest,
     PlanManifest,
+    ServedFile,
 )
-from journeyman.model_files import copy_model, hash_of_model, parts_of
-from journeyman.models.opening import open_base
+from journeyman.model_files import copy_model, hash_of_model, name_of_model
+from journeyman.models.geometry import Geometry
+from journeyman.models.opening import geometry_of_file
 from journeyman.records import EVERY_ROLE
+from journeyman.rendering.settling import Settled
+from journeyman.stages.modelfiles import write_modelfiles
 
-BASE_FILE = "base.gguf"
+BASE_FILE, TEMPLATE_FILE = "base.gguf", "chat_template.jinja"
+_BY_THE_ENGINE = (
+    "Serve it: `journeyman serve` in the run's folder, `sh llama-server.sh`, or for Ollama "
+    "`ollama create NAME -f Modelfile.ROLE`."
+)
 
 
 def export(
@@ -31,19 +42,24 @@ def export(
     evaluation: EvaluationManifest,
     decision: DecisionManifest,
     base: Path,
+    template: Settled,
     adapter_folder: Path,
     config: EvaluateConfig,
     redact: RedactConfig,
     override: str | None,
     out: Path,
+    server: ServedFolder | None = None,
 ) -> BundleManifest:
     """Builds the bundle.
 
     Args:
         base: the base's file that ships, as it was evaluated; the first one if the base is split. The bundle
-            contains a copy, never a link, so that changes to the bundle cannot affect it.
+            contains a copy, never a link, so that changes to the bundle cannot affect it. The folder that a server
+            serves is not copied.
+        template: the chat template that was trained and evaluated.
         redact: what was replaced in the training data; serving replaces the same.
         override: why it is exported despite the verdict; the bundle then has all roles, and records the reason.
+        server: the server that the config file names.
 
     Raises:
         InputChanged: the base changed while it was being copied.
@@ -61,19 +77,23 @@ def export(
     file = evaluation.files[decision.ships]
     prompts = {role: dataset.system_prompts[role] for role in roles if role in dataset.system_prompts}
     names = [name for name in adapter.adapters if name == EVERY_ROLE or name in roles]
-    base_file = copy_model(base, out / BASE_FILE).name
-    if hash_of_model(out / base_file) != file.sha256:
-        raise InputChanged(f"{base}: changed while it was being copied to the bundle", "Run it again")
+    on_server = file.server is not None
+    base_file = "" if on_server else _copied(base, file, out)
     bundle = BundleManifest(
         roles=roles,
         override=override,
         base_sha256=file.sha256,
         base_path=file.path,
-        adapter_sha256={name: evaluation.adapter_sha256[name] for name in names},
+        adapter_sha256={
+            name: file.server.adapter_sha256[name] if file.server is not None else evaluation.adapter_sha256[name]
+            for name in names
+        },
         adapter_files={
-            name: ADAPTER_FILE if name == EVERY_ROLE else f"adapter-{file_part(name)}.gguf" for name in names
+            name: ("adapter" if name == EVERY_ROLE else f"adapter-{file_part(name)}") + ("" if on_server else ".gguf")
+            for name in names
         },
         base_file=base_file,
+        server=file.server,
         system_prompts=prompts,
         prompts={role: dataset.prompts[role] for role in roles if role in dataset.prompts},
         redact=redact.model_dump(),
@@ -85,52 +105,35 @@ def export(
             "parallel": config.parallel,
         },
         engine=evaluation.engine,
+        chat_template=template.name,
+        template_file=None if template.own else TEMPLATE_FILE,
+        template_variables=dict(template.variables),
     )
     for name, copied in bundle.adapter_files.items():
-        clone_or_copy(adapter_folder / adapter.adapters[name].folder / ADAPTER_FILE, out / copied)
+        folder = adapter_folder / adapter.adapters[name].folder
+        copy_adapter(folder, out / copied) if on_server else clone_or_copy(folder / ADAPTER_FILE, out / copied)
     write_json(out / "prompts.json", prompts)
-    template = open_base(base).tokenizer.chat_template
-    write_json(out / "base.json", {"sha256": file.sha256, "source": file.path, "chat_template": template})
-    without = _write_modelfiles(bundle, out)
-    write_atomic(out / "llama-server.sh", _command_line(bundle).encode())
-    (out / "llama-server.sh").chmod(0o755)
-    write_atomic(out / "README.md", _model_card(bundle, plan, adapter, evaluation, decision, without).encode())
+    if bundle.template_file is not None:
+        write_atomic(out / bundle.template_file, template.source.encode())
+    write_json(out / "base.json", {"sha256": file.sha256, "source": file.path, "chat_template": template.source})
+    notes: list[str] = []
+    if file.server is not None:
+        assert server is not None, "without the server that was evaluated, the evaluation would be stale"
+        write_script(bundle, server, file.server, out)
+    else:
+        without = write_modelfiles(bundle, template, out)
+        write_atomic(out / "llama-server.sh", _command_line(bundle).encode())
+        (out / "llama-server.sh").chmod(0o755)
+        notes = [*_context_lines(geometry_of_file(base), config.context), *_modelfile_lines(bundle, without)]
+    write_atomic(out / "README.md", _model_card(bundle, plan, adapter, evaluation, decision, notes).encode())
     return bundle
 
 
-def _write_modelfiles(bundle: BundleManifest, out: Path) -> dict[str, str]:
-    """Writes a Modelfile for each role, and returns role → why it has none."""
-    without, count = {}, len(parts_of(out / bundle.base_file))
-    if count > 1:
-        merge = f"`llama-gguf-split --merge {bundle.base_file} {BASE_FILE}`"
-        return dict.fromkeys(bundle.roles, f"Ollama does not load a base that is split into {count} files; see {merge}")
-    for role in bundle.roles:
-        try:
-            text = _modelfile(role, bundle)
-        except ValueError as reason:
-            without[role] = f"{reason}, so Ollama would not send the system prompt that was trained"
-        else:
-            write_atomic(out / f"Modelfile.{file_part(role)}", text.encode())
-    return without
-
-
-def _modelfile(role: str, bundle: BundleManifest) -> str:
-    """An Ollama Modelfile: https://docs.ollama.com/modelfile.
-
-    Raises:
-        ValueError: a Modelfile cannot express the role's prompt.
-    """
-    prompt = bundle.system_prompts.get(role)
-    file = bundle.adapter_files.get(role) or bundle.adapter_files.get(EVERY_ROLE)
-    lines = [
-        f"FROM ./{bundle.base_file}",
-        *([f"ADAPTER ./{file}"] if file else []),
-        f"PARAMETER temperature {bundle.settings['temperature']}",
-        f"PARAMETER num_ctx {bundle.settings['context']}",
-        f"PARAMETER num_predict {bundle.settings['max_new_tokens']}",
-        *([f"SYSTEM {ollama_text(prompt)}"] if prompt is not None else []),
-    ]
-    return "\n".join(lines) + "\n"
+def _copied(base: Path, file: ServedFile, out: Path) -> str:
+    name = copy_model(base, out / BASE_FILE).name
+    if hash_of_model(out / name) != file.sha256:
+        raise InputChanged(f"{base}: changed while it was being copied to the bundle", "Run it again")
+    return name
 
 
 def _command_line(bundle: BundleManifest) -> str:
@@ -144,9 +147,16 @@ def _command_line(bundle: BundleManifest) -> str:
         "#!/bin/sh\n# Serves the tuned model with llama.cpp's server; send the system prompts in prompts.json.\n"
         f'{hint}cd "$(dirname "$0")" || exit 1\n'
         f"exec llama-server --model {bundle.base_file} {loras} {several}"
-        f"--parallel {parallel} --ctx-size {bundle.settings['context'] * parallel} "
+        f"--parallel {parallel} --ctx-size {bundle.settings['context'] * parallel} {_template_flags(bundle)}"
         '--jinja --host 127.0.0.1 --port 8080 "$@"\n'
     )
+
+
+def _template_flags(bundle: BundleManifest) -> str:
+    flags = "" if bundle.template_file is None else f"--chat-template-file {bundle.template_file} "
+    if bundle.template_variables:
+        flags += f"--chat-template-kwargs {shell_word(json.dumps(bundle.template_variables))} "
+    return flags
 
 
 def _stay(bundle: BundleManifest, decision: DecisionManifest) -> str:
@@ -163,7 +173,7 @@ def _name(role: str) -> str:
 
 
 def _file_name(path: str) -> str:
-    return markdown(Path(path).name)
+    return markdown(name_of_model(Path(path)))
 
 
 def _adapter_line(name: str, adapter: AdapterManifest, bundle: BundleManifest) -> str:
@@ -175,6 +185,16 @@ def _adapter_line(name: str, adapter: AdapterManifest, bundle: BundleManifest) -
     )
 
 
+def _template_line(bundle: BundleManifest) -> list[str]:
+    """The chat template, if programs must be told to use another one than the base's own, or to give it variables."""
+    if bundle.template_file is None and not bundle.template_variables:
+        return []
+    name = markdown(bundle.chat_template) or "the base's own"
+    file = "" if bundle.template_file is None else f", as `{bundle.template_file}` writes it"
+    given = f"; its variables: {markdown(json.dumps(bundle.template_variables))}" if bundle.template_variables else ""
+    return [f"- chat template: {name}{file}{given}"]
+
+
 def _modelfile_lines(bundle: BundleManifest, without: Mapping[str, str]) -> list[str]:
     """Exceptions to mention: roles that have another name in file names, and roles that Ollama cannot serve."""
     other = [role for role in bundle.roles if file_part(role) != role]
@@ -184,13 +204,26 @@ def _modelfile_lines(bundle: BundleManifest, without: Mapping[str, str]) -> list
     ]
 
 
+def _context_lines(geometry: Geometry | None, context: int) -> list[str]:
+    """What another context would change."""
+    factors = None if geometry is None else geometry.factors(context)
+    if geometry is None or factors is None:
+        return []
+    original = geometry.rotary.long_above
+    side = "at most" if factors == "short" else "more than"
+    return [
+        f"- llama.cpp must give a request a context of {side} {original} tokens: with another, it uses the other of "
+        "the base's two sets of rotary factors, with which nothing was trained or evaluated"
+    ]
+
+
 def _model_card(
     bundle: BundleManifest,
     plan: PlanManifest,
     adapter: AdapterManifest,
     evaluation: EvaluationManifest,
     decision: DecisionManifest,
-    without_modelfile: Mapping[str, str],
+    notes: Sequence[str],
 ) -> str:
     rows, engine = [], markdown(evaluation.engine.line())
     for role, summary in evaluation.roles.items():
@@ -205,7 +238,7 @@ def _model_card(
     return "\n".join(
         [
             "---",
-            "library_name: gguf",
+            f"library_name: {'gguf' if bundle.server is None else 'peft'}",
             "tags: [lora, journeyman]",
             "---",
             "# Model card",
@@ -214,11 +247,13 @@ def _model_card(
             f"Roles: {', '.join(map(_name, bundle.roles))}. {_stay(bundle, decision)}",
             "",
             f"- base: {_file_name(bundle.base_path)}, SHA-256 `{bundle.base_sha256}`; its license applies",
+            *([card_line(bundle.server)] if bundle.server is not None else []),
             *(
                 [f"- the adapter was trained on {_file_name(plan.base_path)}, SHA-256 `{plan.base_sha256}`"]
                 if bundle.base_sha256 != plan.base_sha256
                 else []
             ),
+            *_template_line(bundle),
             *(_adapter_line(name, adapter, bundle) for name in bundle.adapter_files),
             f"- these files were evaluated on {evaluation.rows} held-out test rows with {engine}",
             "",
@@ -226,9 +261,8 @@ def _model_card(
             "| --- | --- | --- | --- |",
             *rows,
             "",
-            "Serve it: `journeyman serve` in the run's folder, `sh llama-server.sh`, or for Ollama "
-            "`ollama create NAME -f Modelfile.ROLE`.",
+            _BY_THE_ENGINE if bundle.server is None else HOW_TO_SERVE,
             "",
-            *([*lines, ""] if (lines := _modelfile_lines(bundle, without_modelfile)) else []),
+            *([*notes, ""] if notes else []),
         ]
     )

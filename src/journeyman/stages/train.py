@@ -4,26 +4,27 @@ from __future__ import annotations
 
 import resource
 import sys
+import tempfile
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
-from journeyman.artifacts import ADAPTER_FILE, read_rows
+from journeyman.artifacts import read_rows
 from journeyman.config import TrainConfig
 from journeyman.foreign import file_part
+from journeyman.inference.adapter_proof import prove_adapter
 from journeyman.manifests import AdapterManifest, PlanManifest, TrainedAdapter
 from journeyman.models.base import Base
-from journeyman.models.weights import load_decoder
+from journeyman.models.geometry import Factors
 from journeyman.protocols import Reporter
 from journeyman.records import EVERY_ROLE, Example
 from journeyman.rendering.mask import check_mask
 from journeyman.rendering.renderer import Rendered, Renderer
-from journeyman.training.cpu import CpuEngine
-from journeyman.training.export import write_gguf, write_peft
-from journeyman.training.hardware import compute_dtype, keep_freed_memory, use_threads
+from journeyman.training.backends import TransformersBackend, backend_of
+from journeyman.training.hardware import keep_freed_memory, use_threads
 from journeyman.training.loop import Trainer, TrainingJob
-from journeyman.training.lora import Adapter
+from journeyman.training.rehearsal import texts_of
 
 
 def train(
@@ -32,17 +33,25 @@ def train(
     plan: PlanManifest,
     config: TrainConfig,
     base: Base,
+    factors: Factors | None,
     fingerprint: str,
     out: Path,
     reporter: Reporter,
+    served: Path | None = None,
 ) -> AdapterManifest:
     """Trains, or resumes from the newest checkpoint with the same fingerprint.
+
+    Args:
+        factors: the rotary divisors that the engine will use, if the base has two sets.
+        served: a GGUF file of the base that may ship. If our own decoder does not train the base, the engine must
+            compute the same from this file as training does, before training begins.
 
     Raises:
         Interrupted: asked to stop; the state is saved.
         TrainingDiverged: the loss became NaN or exploded.
         DiskError: the disk is full.
         StaleArtifact: the checkpoint belongs to another run.
+        EngineError: the engine computes something else from the base, or from an adapter on it.
     """
     keep_freed_memory()
     use_threads(config.threads)
@@ -51,8 +60,10 @@ def train(
     rows, held_out = list(read_rows(train_rows, Example)), list(read_rows(val_rows, Example))
     rendered, rendered_out = render_rows(renderer, rows), render_rows(renderer, held_out)
     reporter.say(_proof(rows + held_out))
-    decoder = load_decoder(base, compute_dtype(config.precision), stream=plan.memory == "stream")
-    adapters = {}
+    backend = backend_of(base, config, plan.memory, factors)
+    if isinstance(backend, TransformersBackend) and not any(out.glob("**/checkpoints/*")):
+        _rehearse(backend, rendered, served, config, reporter)
+    adapters, engines = {}, set()
     for name in [EVERY_ROLE] if config.adapters == "shared" else sorted({row.role for row in rows}):
         folder = "" if name == EVERY_ROLE else file_part(name)
         job = TrainingJob(
@@ -67,13 +78,11 @@ def train(
         )
         if name != EVERY_ROLE:
             reporter.say(f"adapter of {name}: {len(job.train)} training rows, {len(job.val)} validation rows")
-        with closing(CpuEngine(decoder, config, recompute=plan.memory != "keep")) as engine:
+        with closing(backend.engine()) as engine:
             trainer = Trainer(job, engine, reporter)
             state = trainer.run()
-        adapter = Adapter(decoder.geometry, config.lora, config.seed)
-        adapter.load(trainer.best)
-        write_peft(adapter, base.peft, out / folder)
-        write_gguf(adapter, out / folder / ADAPTER_FILE)
+        engines.add(state.engine)
+        backend.write(trainer.best, out / folder)
         adapters[name] = TrainedAdapter(
             folder=folder,
             steps=state.step,
@@ -90,7 +99,28 @@ def train(
         trainable_parameters=plan.trainable_parameters,
         adapters=adapters,
         precision=plan.precision,
+        engine=", ".join(sorted(engines)),
         peak_memory_gb=_peak_memory_gb(),
+    )
+
+
+def _rehearse(
+    backend: TransformersBackend,
+    rows: Sequence[Rendered],
+    served: Path | None,
+    config: TrainConfig,
+    reporter: Reporter,
+) -> None:
+    reporter.begin("compare transformers with the engine", 1, "adapter")
+    with tempfile.TemporaryDirectory(prefix="journeyman-adapter-") as scratch:
+        made = backend.rehearse(texts_of(rows), Path(scratch))
+        if served is None:
+            reporter.say("no GGUF file may ship: it is not known whether an engine computes what transformers does")
+            return
+        apart = prove_adapter(served, made.adapter, made.texts, made.plain, made.adapted, config.threads)
+    reporter.say(
+        "transformers and the engine compute the same: log probabilities differ by "
+        f"{apart[0]:.3f} nats without an adapter and {apart[1]:.3f} with a random one"
     )
 
 
@@ -98,7 +128,7 @@ def render_rows(renderer: Renderer, rows: Sequence[Example]) -> list[Rendered]:
     """Renders rows and checks the loss mask of each: see check_mask."""
     rendered = [renderer.example(row) for row in rows]
     for row, one in zip(rows, rendered, strict=True):
-        check_mask(row, one, renderer.terminator_id)
+        check_mask(row, one, renderer.end_ids)
     return rendered
 
 

@@ -8,7 +8,8 @@ beginning of several prompts is computed once, because it is the same for all of
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 import torch
@@ -72,6 +73,23 @@ def rows_of_step(step: int, rows: int, rows_per_step: int, seed: int) -> list[in
     order = list(range(rows))
     random.Random(f"{seed}/{epoch}").shuffle(order)
     return order[place * rows_per_step : (place + 1) * rows_per_step]
+
+
+class PacksAhead:
+    """The packs of each step; those of the next are made by a thread while a step is computed."""
+
+    def __init__(self, make: Callable[[int], list[Pack]]) -> None:
+        self._make = make
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="packs")
+        self._next: tuple[int, Future[list[Pack]]] | None = None
+
+    def of_step(self, step: int) -> list[Pack]:
+        made = self._next[1].result() if self._next is not None and self._next[0] == step else self._make(step)
+        self._next = step + 1, self._thread.submit(self._make, step + 1)
+        return made
+
+    def close(self) -> None:
+        self._thread.shutdown(wait=False, cancel_futures=True)
 
 
 def pack(rows: Sequence[Rendered], pack_tokens: int) -> list[Pack]:

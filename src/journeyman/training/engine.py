@@ -1,7 +1,9 @@
 """The protocol between the training loop and the device that computes.
 
 The loop decides which packs are in a step, the learning rate, and when to validate, stop and save. An engine has the
-base and the adapter, computes gradients and takes steps. `cpu.CpuEngine` is the first one. The protocol allows for
+base and the adapter, computes gradients and takes steps. `cpu.CpuEngine` is the first one;
+`transformers_engine.TransformersEngine` trains the architectures that our own decoder does not compute. The protocol
+allows for
 
 - a GPU: packs are tensors on the host with as many tokens as the plan allows, and the engine moves them. Everything
   that returns to the loop is a number or a float32 tensor on the host, so checkpoints and exported adapters have the
@@ -21,7 +23,7 @@ from typing import Protocol
 
 from torch import Tensor
 
-from journeyman.models.geometry import Geometry
+from journeyman.models.sizes import Sizes
 from journeyman.training.batches import Pack
 
 Heard = Callable[[float], None]
@@ -64,12 +66,13 @@ class LossSum:
 class TrainingEngine(Protocol):
     """A base, an adapter and its optimizer on some device.
 
-    A new engine starts as `lora.Adapter(geometry, config.lora, config.seed)` with no gradients and no moments.
+    A new engine starts with an untrained adapter, drawn as lora.Adapter does from `config.seed`, and with no gradients
+    and no moments.
     """
 
     @property
-    def geometry(self) -> Geometry:
-        """The base's shape."""
+    def sizes(self) -> Sizes:
+        """The base's sizes."""
 
     def identity(self) -> str:
         """Names what changes the numbers (device, precision, kernels), but not what only changes speed or memory.

@@ -7,68 +7,58 @@ rotary pairs, so the rows of B are reordered for them (models.weights.to_interle
 from __future__ import annotations
 
 import os
-import re
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import gguf
+from safetensors.torch import load_file
+from torch import Tensor
 
 from journeyman.artifacts import disk_error, remove_quietly, sync, write_json
 from journeyman.models.base import PeftBase
-from journeyman.models.families import gguf_name
+from journeyman.models.families import gguf_parts
 from journeyman.models.weights import to_interleaved
-from journeyman.training.lora import Adapter, parameter_name
+from journeyman.training.lora import Adapter
+from journeyman.training.peft_format import configuration_of, parameters_of, saved_tensors
 from journeyman.training.tensors import save_tensors
-
-_INSIDE = PeftBase("").inside
 
 
 def write_peft(adapter: Adapter, base: PeftBase, folder: Path) -> None:
+    """Writes an adapter of our own decoder: see write_peft_files."""
+    write_peft_files(saved_tensors(adapter, base), configuration_of(adapter, base), folder)
+
+
+def write_peft_files(tensors: Mapping[str, Tensor], config: Mapping[str, Any], folder: Path) -> None:
     """Writes adapter_model.safetensors and adapter_config.json, as `peft.PeftModel.from_pretrained` reads them.
+
+    Args:
+        tensors: A and B under `peft`'s names.
+        config: see peft_format.configuration.
 
     Raises:
         DiskError: the disk is full or the folder cannot be written to.
     """
-    tensors = {
-        name.replace(f".{_INSIDE}.{_INSIDE}.", f".{_INSIDE}.{base.inside}.", 1): value.detach().contiguous()
-        for name, value in adapter.parameters.items()
-    }
     staged = folder / f".adapter_model.{os.getpid()}.tmp"
     try:
-        save_tensors(tensors, staged, metadata={"format": "pt"})
+        save_tensors({name: v.contiguous() for name, v in tensors.items()}, staged, metadata={"format": "pt"})
         staged.replace(folder / "adapter_model.safetensors")
     except OSError as error:
         raise disk_error(error, folder / "adapter_model.safetensors") from error
     finally:
         remove_quietly(staged)
-    write_json(
-        folder / "adapter_config.json",
-        {
-            "peft_type": "LORA",
-            "task_type": "CAUSAL_LM",
-            "base_model_name_or_path": base.name,
-            "revision": base.revision,
-            "r": adapter.config.rank,
-            "lora_alpha": adapter.config.alpha,
-            "lora_dropout": adapter.config.dropout,
-            "target_modules": _targets(adapter, base),
-            "bias": "none",
-            "fan_in_fan_out": False,
-            "inference_mode": True,
-            "init_lora_weights": True,
-            "use_dora": False,
-            "use_rslora": False,
-        },
-    )
+    write_json(folder / "adapter_config.json", config)
 
 
-def _targets(adapter: Adapter, base: PeftBase) -> list[str] | str:
-    """The adapted modules by their names, or by a pattern if other parts of the model have modules of these names."""
-    names = sorted(adapter.modules)
-    return names if base.inside == _INSIDE else rf"{re.escape(base.inside)}\..*\.({'|'.join(names)})"
+def load_peft(adapter: Adapter, base: PeftBase, folder: Path) -> None:
+    """Copies what `write_peft` wrote into an adapter with the same modules."""
+    adapter.load(parameters_of(adapter, load_file(folder / "adapter_model.safetensors"), base))
 
 
 def write_gguf(adapter: Adapter, path: Path) -> None:
     """Writes a GGUF adapter: for each target `blk.N.NAME.weight.lora_a` and `.lora_b`, in float32.
+
+    Those of experts have three dimensions; llama.cpp multiplies each token by those of its experts.
 
     Source: ggml-org/llama.cpp, src/llama-adapter.cpp (keys and names that its loader requires).
 
@@ -86,19 +76,31 @@ def write_gguf(adapter: Adapter, path: Path) -> None:
         remove_quietly(staged)
 
 
+def adapter_in_gguf(adapter: Adapter) -> dict[str, tuple[Tensor, Tensor]]:
+    """Name of a matrix in GGUF → its A and B, in the order of its rows; stacked for experts (N, …).
+
+    A module that is several matrices in GGUF has one A, which all of them get.
+    """
+    found = {}
+    for layer in range(adapter.geometry.layers):
+        for module in adapter.modules:
+            a, b = (one.detach() for one in adapter.matrices(layer, module))
+            names = gguf_parts(module)
+            for name, part in zip(
+                names, to_interleaved(b, module, adapter.geometry).chunk(len(names), -2), strict=True
+            ):
+                found[f"blk.{layer}.{name}.weight"] = (a, part)
+    return found
+
+
 def _write_gguf(adapter: Adapter, path: Path) -> None:
-    geometry = adapter.geometry
-    writer = gguf.GGUFWriter(path, geometry.architecture)
+    writer = gguf.GGUFWriter(path, adapter.geometry.architecture)
     writer.add_string("general.type", "adapter")
     writer.add_string("adapter.type", "lora")
     writer.add_float32("adapter.lora.alpha", adapter.config.alpha)
-    for layer in range(geometry.layers):
-        for module in adapter.modules:
-            a_RI = adapter.parameters[parameter_name(layer, module, "A")].detach()
-            b_OR = adapter.parameters[parameter_name(layer, module, "B")].detach()
-            name = f"blk.{layer}.{gguf_name(module)}.weight"
-            writer.add_tensor(f"{name}.lora_a", a_RI.numpy())
-            writer.add_tensor(f"{name}.lora_b", to_interleaved(b_OR, module, geometry).numpy())
+    for name, (a, b) in adapter_in_gguf(adapter).items():
+        writer.add_tensor(f"{name}.lora_a", a.contiguous().numpy())
+        writer.add_tensor(f"{name}.lora_b", b.contiguous().numpy())
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()

@@ -8,14 +8,13 @@ fraction of the memory. It goes layer by layer over all packs, so that weights t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from journeyman.models.decoder import Decoder, LayerLora
-from journeyman.models.loss import label_loss
 from journeyman.training.batches import Pack
 from journeyman.training.engine import Heard
 
@@ -30,7 +29,7 @@ class AdaptedPack:
 
 def keep(decoder: Decoder, parts: Sequence[AdaptedPack], labels: float, heard: Heard) -> float:
     """Adds the gradients of the summed loss divided by `labels` to the adapter, and returns that loss."""
-    total, before = 0.0, 0
+    losses, before = [], 0
     for part in parts:
         tokens = part.pack.row_tokens
 
@@ -39,10 +38,10 @@ def keep(decoder: Decoder, parts: Sequence[AdaptedPack], labels: float, heard: H
 
         loss = pack_loss(decoder, part.pack, part.lora, moved) / labels
         loss.backward()  # type: ignore[no-untyped-call]
-        total += loss.item()
+        losses.append(loss.detach())
         before += tokens
         heard(before)
-    return total
+    return _sum(losses)
 
 
 def recompute(decoder: Decoder, parts: Sequence[AdaptedPack], labels: float, heard: Heard) -> float:
@@ -65,15 +64,14 @@ def recompute(decoder: Decoder, parts: Sequence[AdaptedPack], labels: float, hea
                 at_L = part.pack.source_L if index == len(layers) - 1 else None
                 states.append(decoder.block(x, layer, part.lora[index], layout, at_L))
                 moved(part, 0.25)
-    gradients, total, head_VD = [], 0.0, decoder.weights.head_VD
-    cap = decoder.geometry.logit_cap
+    gradients, losses, head_VD = [], [], decoder.weights.head_VD
     for part, x in zip(parts, states, strict=True):
         x.requires_grad_()
         one = part.pack
-        loss = label_loss(decoder.final_norm(x), head_VD, one.labels_L, one.weights_L, cap) / labels
+        loss = decoder.label_loss(decoder.final_norm(x), head_VD, one.labels_L, one.weights_L) / labels
         loss.backward()  # type: ignore[no-untyped-call]
         gradients.append(x.grad)
-        total += loss.item()
+        losses.append(loss.detach())
     del head_VD, states
     for index in reversed(range(len(layers))):
         layer, states = layers[index], entering.pop()
@@ -85,7 +83,7 @@ def recompute(decoder: Decoder, parts: Sequence[AdaptedPack], labels: float, hea
             gradients[place] = x.grad
             states[place] = x = y = None  # type: ignore[assignment,call-overload]  # frees them before the next pack
             moved(part, 0.75)
-    return total
+    return _sum(losses)
 
 
 @torch.no_grad()
@@ -100,16 +98,20 @@ def loss_only(decoder: Decoder, parts: Sequence[AdaptedPack], heard: Heard) -> f
             states[place] = decoder.block(states[place], layer, part.lora[index], layout, at_L)
             done += part.pack.row_tokens / len(layers)
             heard(done)
-    head_VD, cap = decoder.weights.head_VD, decoder.geometry.logit_cap
+    head_VD = decoder.weights.head_VD
     packs = [part.pack for part in parts]
-    return sum(
-        label_loss(decoder.final_norm(x), head_VD, one.labels_L, one.weights_L, cap).item()
+    return _sum(
+        decoder.label_loss(decoder.final_norm(x), head_VD, one.labels_L, one.weights_L)
         for one, x in zip(packs, states, strict=True)
     )
+
+
+def _sum(losses: Iterable[Tensor]) -> float:
+    """Their sum, in double precision. Reading a value waits for the device, so it is done once for all."""
+    return sum(loss.item() for loss in list(losses))
 
 
 def pack_loss(decoder: Decoder, one: Pack, lora: Sequence[LayerLora], on_progress: Heard | None = None) -> Tensor:
     """The summed, weighted loss of a pack's labels."""
     hidden_LD = decoder.hidden_states(one.ids_T, one.lengths, lora, on_progress, one.source_L, one.prefixes)
-    cap = decoder.geometry.logit_cap
-    return label_loss(hidden_LD, decoder.weights.head_VD, one.labels_L, one.weights_L, cap)
+    return decoder.label_loss(hidden_LD, decoder.weights.head_VD, one.labels_L, one.weights_L)

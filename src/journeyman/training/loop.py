@@ -21,7 +21,7 @@ from journeyman.errors import Interrupted, StaleArtifact, TrainingDiverged
 from journeyman.manifests import ValidationPoint
 from journeyman.protocols import Reporter
 from journeyman.rendering.renderer import Rendered
-from journeyman.training.batches import PACK_TOKENS, Pack, pack, rows_of_step, steps_per_epoch
+from journeyman.training.batches import PACK_TOKENS, Pack, PacksAhead, pack, rows_of_step, steps_per_epoch
 from journeyman.training.checkpoint import TrainingState, load_checkpoint, save_checkpoint
 from journeyman.training.engine import Heard, KeyedPack, TrainingEngine
 from journeyman.training.metrics import Metrics
@@ -72,6 +72,7 @@ class Trainer:
         self.total_tokens = config.epochs * sum(len(row.ids) for row in job.train)
         self.best: dict[str, Tensor] = engine.adapter()
         self.state = TrainingState(fingerprint=job.fingerprint, engine=engine.identity())
+        self._packs = PacksAhead(self._packs_of)
         self._saved_at, self._saved_step = time.monotonic(), 0
         job.folder.mkdir(parents=True, exist_ok=True)
 
@@ -94,6 +95,7 @@ class Trainer:
             raise
         finally:
             self.metrics.close()
+            self._packs.close()
         self._save()
         return self.state
 
@@ -108,8 +110,7 @@ class Trainer:
 
     def _step(self) -> None:
         config, state = self.job.config, self.state
-        chosen = rows_of_step(state.step, len(self.job.train), config.rows_per_step, config.seed)
-        packs = pack([self.job.train[index] for index in chosen], self.job.pack_tokens)
+        chosen, packs = self._rows(state.step), self._packs.of_step(state.step)
         labels = sum(p.label_weight for p in packs)
         before = sum(p.row_tokens for p in packs[: state.packs_done])
         while state.packs_done < len(packs):
@@ -125,6 +126,13 @@ class Trainer:
             if time.monotonic() - self._saved_at >= config.checkpoint_s:
                 self._save()
         self._update(chosen, packs)
+
+    def _rows(self, step: int) -> list[int]:
+        config = self.job.config
+        return rows_of_step(step, len(self.job.train), config.rows_per_step, config.seed)
+
+    def _packs_of(self, step: int) -> list[Pack]:
+        return pack([self.job.train[index] for index in self._rows(step)], self.job.pack_tokens)
 
     def _update(self, chosen: Sequence[int], packs: Sequence[Pack]) -> None:
         """Takes the optimizer's step, once all gradients are computed."""
@@ -175,10 +183,10 @@ class Trainer:
 
     def _operations(self, packs: Sequence[Pack]) -> int:
         """Operations of the frozen matrices: forward and input gradient; of the head, at labels only."""
-        geometry = self.engine.geometry
-        head = geometry.vocab * geometry.hidden
+        sizes = self.engine.sizes
+        head = sizes.vocab * sizes.hidden
         tokens, labels = sum(len(p.ids_T) for p in packs), sum(len(p.labels_L) for p in packs)
-        return 4 * ((geometry.linear_parameters - head) * tokens + head * labels)
+        return 4 * ((sizes.linear_parameters - head) * tokens + head * labels)
 
     def _group_size(self, packs: Sequence[Pack]) -> int:
         """The number of packs in the next group: as many as fit in group_tokens, but at least one."""

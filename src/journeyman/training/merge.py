@@ -15,9 +15,8 @@ from gguf.quants import quantize
 
 from journeyman.model_files import parts_of
 from journeyman.models.base import Base
-from journeyman.models.families import gguf_name
-from journeyman.models.weights import to_interleaved
-from journeyman.training.lora import Adapter, parameter_name
+from journeyman.training.export import adapter_in_gguf
+from journeyman.training.lora import Adapter
 
 
 def write_merged(base: Base, adapter: Adapter, kind: GGMLQuantizationType, path: Path) -> None:
@@ -29,19 +28,14 @@ def write_merged(base: Base, adapter: Adapter, kind: GGMLQuantizationType, path:
             continue
         of_items = field.types[-1] if field.types[0] == gguf.GGUFValueType.ARRAY else None
         writer.add_key_value(field.name, field.contents(), field.types[0], sub_type=of_items)
-    updates = {
-        f"blk.{layer}.{gguf_name(module)}.weight": (layer, module)
-        for layer in range(adapter.geometry.layers)
-        for module in adapter.modules
-    }
+    updates = adapter_in_gguf(adapter)
     scale = adapter.config.alpha / adapter.config.rank
     for tensor in (tensor for reader in readers for tensor in reader.tensors):
         if tensor.name not in updates:
             writer.add_tensor(tensor.name, tensor.data, raw_dtype=tensor.tensor_type)
             continue
-        layer, module = updates[tensor.name]
-        a_RI, b_OR = (adapter.parameters[parameter_name(layer, module, side)].detach() for side in "AB")
-        update = scale * (to_interleaved(b_OR, module, adapter.geometry) @ a_RI).numpy()
+        a, b = updates[tensor.name]
+        update = scale * (b @ a).numpy()
         merged = (base.tensor(tensor.name) + update).astype(np.float32)
         writer.add_tensor(tensor.name, quantize(merged, kind), raw_dtype=kind)
     writer.write_header_to_file()

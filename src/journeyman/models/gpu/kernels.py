@@ -1,0 +1,363 @@
+"""Triton kernels for what lies between the matrix products, each with the same result as models.operations on a CPU.
+
+Every kernel computes in float32 and reads and writes the compute type once. Functions take tensors whose last axis is
+contiguous; other strides are free. Letters: T tokens, H heads, E head dimension, D width, F feed-forward, V vocabulary.
+"""
+
+# mypy: disable-error-code="untyped-decorator,no-untyped-def,import-not-found,import-untyped"
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+
+@triton.jit
+def _norm_forward(x, added, weight, total, out, inverse_N, heads, width, x_t, x_h, out_t, out_h, eps,
+                  ADD: tl.constexpr, BLOCK: tl.constexpr):  # fmt: skip
+    row = tl.program_id(0)
+    token, head = (row // heads).to(tl.int64), row % heads
+    at = tl.arange(0, BLOCK)
+    real = at < width
+    values = tl.load(x + token * x_t + head * x_h + at, mask=real, other=0.0)
+    if ADD:
+        place = row.to(tl.int64) * width + at
+        values = (values.to(tl.float32) + tl.load(added + place, mask=real, other=0.0)).to(total.dtype.element_ty)
+        tl.store(total + place, values, mask=real)
+    values = values.to(tl.float32)
+    inverse = tl.rsqrt(tl.sum(values * values, 0) / width + eps)
+    tl.store(inverse_N + row, inverse)
+    scaled = values * inverse * tl.load(weight + at, mask=real, other=0.0).to(tl.float32)
+    tl.store(out + token * out_t + head * out_h + at, scaled.to(out.dtype.element_ty), mask=real)
+
+
+@triton.jit
+def _norm_backward(g, g_total, x, weight, inverse_N, dx, heads, width, g_t, g_h, x_t, x_h, ADD: tl.constexpr,
+                   BLOCK: tl.constexpr):  # fmt: skip
+    row = tl.program_id(0)
+    token, head = (row // heads).to(tl.int64), row % heads
+    at = tl.arange(0, BLOCK)
+    real = at < width
+    values = tl.load(x + token * x_t + head * x_h + at, mask=real, other=0.0).to(tl.float32)
+    weighted = tl.load(g + token * g_t + head * g_h + at, mask=real, other=0.0).to(tl.float32)
+    weighted *= tl.load(weight + at, mask=real, other=0.0).to(tl.float32)
+    inverse = tl.load(inverse_N + row)
+    mean = tl.sum(weighted * values, 0) / width
+    slope = inverse * (weighted - values * inverse * inverse * mean)
+    if ADD:
+        slope += tl.load(g_total + row.to(tl.int64) * width + at, mask=real, other=0.0).to(tl.float32)
+    tl.store(dx + row.to(tl.int64) * width + at, slope.to(dx.dtype.element_ty), mask=real)
+
+
+def norm_forward(x_THD: Tensor, weight_D: Tensor, out_THD: Tensor, eps: float) -> Tensor:
+    """Writes the normalized rows to `out`, and returns 1 / root mean square of each row (T · H), float32."""
+    tokens, heads, width = x_THD.shape
+    inverse_N = torch.empty(tokens * heads, device=x_THD.device, dtype=torch.float32)
+    _norm_forward[(tokens * heads,)](
+        x_THD, x_THD, weight_D, out_THD, out_THD, inverse_N, heads, width, *x_THD.stride()[:2], *out_THD.stride()[:2],
+        eps, ADD=False, **_row(width),
+    )  # fmt: skip
+    return inverse_N
+
+
+def add_norm_forward(x_TD: Tensor, added_TD: Tensor, weight_D: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor]:
+    """x + added, both contiguous; the sum normalized; and 1 / root mean square of each row (T), float32."""
+    tokens, width = x_TD.shape
+    total_TD, out_TD = torch.empty_like(x_TD), torch.empty_like(x_TD)
+    inverse_T = torch.empty(tokens, device=x_TD.device, dtype=torch.float32)
+    _norm_forward[(tokens,)](
+        x_TD, added_TD, weight_D, total_TD, out_TD, inverse_T, 1, width, width, 0, width, 0, eps, ADD=True,
+        **_row(width),
+    )  # fmt: skip
+    return total_TD, out_TD, inverse_T
+
+
+def norm_backward(
+    g_THD: Tensor, x_THD: Tensor, weight_D: Tensor, inverse_N: Tensor, g_total: Tensor | None = None
+) -> Tensor:
+    """The gradient of the input (T, H, D), contiguous, plus `g_total` of the same shape, contiguous."""
+    tokens, heads, width = x_THD.shape
+    dx_THD = torch.empty(tokens, heads, width, device=x_THD.device, dtype=x_THD.dtype)
+    _norm_backward[(tokens * heads,)](
+        g_THD, dx_THD if g_total is None else g_total, x_THD, weight_D, inverse_N, dx_THD, heads, width,
+        *g_THD.stride()[:2], *x_THD.stride()[:2], ADD=g_total is not None, **_row(width),
+    )  # fmt: skip
+    return dx_THD
+
+
+def _row(width: int) -> dict[str, Any]:
+    """Launch options of kernels that hold a row of this width in registers."""
+    block = triton.next_power_of_2(width)
+    return {"BLOCK": block, "num_warps": 1 if block <= 256 else 4 if block <= 2048 else 8}
+
+
+@triton.jit
+def _rotate(x, cos, sin, out, size, rotated, x_t, x_h, out_t, out_h, heads, SIGN: tl.constexpr, HEADS: tl.constexpr,
+            HALF: tl.constexpr):  # fmt: skip
+    token = tl.program_id(0).to(tl.int64)
+    head = tl.program_id(1) * HEADS + tl.arange(0, HEADS)[:, None]
+    at, half = tl.arange(0, HALF)[None, :], rotated // 2
+    real = (head < heads) & (at < half)
+    left_at, right_at = x + token * x_t + head * x_h + at, x + token * x_t + head * x_h + half + at
+    left, right = tl.load(left_at, mask=real).to(tl.float32), tl.load(right_at, mask=real).to(tl.float32)
+    c = tl.load(cos + token * rotated + at, mask=at < half).to(tl.float32)
+    s = tl.load(sin + token * rotated + at, mask=at < half).to(tl.float32) * SIGN
+    to = out + token * out_t + head * out_h + at
+    tl.store(to, (left * c - right * s).to(out.dtype.element_ty), mask=real)
+    tl.store(to + half, (right * c + left * s).to(out.dtype.element_ty), mask=real)
+
+
+def rotate(x_THE: Tensor, cos: Tensor, sin: Tensor, *, back: bool) -> Tensor:
+    """Rotary embedding by tables (T, 1, rotated), or with `back` its inverse, which is also its gradient."""
+    tokens, heads, size = x_THE.shape
+    rotated = cos.shape[-1]
+    out_THE = torch.empty(tokens, heads, size, device=x_THE.device, dtype=x_THE.dtype)
+    if rotated < size:
+        out_THE[..., rotated:] = x_THE[..., rotated:]
+    step = min(8, triton.next_power_of_2(heads))
+    _rotate[(tokens, triton.cdiv(heads, step))](
+        x_THE, cos, sin, out_THE, size, rotated, *x_THE.stride()[:2], *out_THE.stride()[:2], heads,
+        SIGN=-1 if back else 1, HEADS=step, HALF=triton.next_power_of_2(rotated // 2), num_warps=2,
+    )  # fmt: skip
+    return out_THE
+
+
+@triton.jit
+def _activate(gate, GELU: tl.constexpr):
+    """The activation of the gate and its slope."""
+    if GELU:
+        inner = 0.7978845608028654 * (gate + 0.044715 * gate * gate * gate)
+        tanh = 2.0 * tl.sigmoid(2.0 * inner) - 1.0
+        slope = 0.7978845608028654 * (1.0 + 0.134145 * gate * gate)
+        return 0.5 * gate * (1.0 + tanh), 0.5 * (1.0 + tanh) + 0.5 * gate * (1.0 - tanh * tanh) * slope
+    sigmoid = tl.sigmoid(gate)
+    return gate * sigmoid, sigmoid * (1.0 + gate * (1.0 - sigmoid))
+
+
+@triton.jit
+def _gate_up_of(raw, low, b, rows, at, ranks, WIDTH: tl.constexpr, R: tl.constexpr, ADAPTED: tl.constexpr, real):
+    """Gate and up of a tile, float32: the frozen product plus the low-rank update low · bᵀ."""
+    place = raw + rows[:, None].to(tl.int64) * (2 * WIDTH) + at[None, :]
+    gate = tl.load(place, mask=real, other=0.0).to(tl.float32)
+    up = tl.load(place + WIDTH, mask=real, other=0.0).to(tl.float32)
+    if ADAPTED:
+        columns = b + at[None, :] * R + ranks[:, None]
+        inside = (at < WIDTH)[None, :] & (ranks < R)[:, None]
+        gate = tl.dot(low, tl.load(columns, mask=inside, other=0.0), gate, input_precision="ieee")
+        up = tl.dot(low, tl.load(columns + WIDTH * R, mask=inside, other=0.0), up, input_precision="ieee")
+    return gate, up
+
+
+@triton.jit
+def _gate_forward(raw, low_TR, b, out, largest, tokens, GELU: tl.constexpr, ADAPTED: tl.constexpr, EIGHT: tl.constexpr,
+                  WIDTH: tl.constexpr, R: tl.constexpr, RANKS: tl.constexpr, ROWS: tl.constexpr,
+                  BLOCK: tl.constexpr):  # fmt: skip
+    rows, ranks = tl.program_id(1) * ROWS + tl.arange(0, ROWS), tl.arange(0, RANKS)
+    at, row_real = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK), rows < tokens
+    real = row_real[:, None] & (at < WIDTH)[None, :]
+    low_at = low_TR + rows[:, None].to(tl.int64) * R + ranks[None, :]
+    low = tl.load(low_at, mask=row_real[:, None] & (ranks < R)[None, :], other=0.0)
+    gate, up = _gate_up_of(raw, low, b, rows, at, ranks, WIDTH, R, ADAPTED, real)
+    active, _ = _activate(gate, GELU)
+    made = (active * up).to(out.dtype.element_ty)
+    tl.store(out + rows[:, None].to(tl.int64) * WIDTH + at[None, :], made, mask=real)
+    if EIGHT:
+        tl.atomic_max(largest + rows, tl.max(tl.where(real, tl.abs(made.to(tl.float32)), 0.0), 1), mask=row_real)
+
+
+@triton.jit
+def _gate_backward(g, slope_TS, a, raw, low_TR, b, out, largest, tokens, GELU: tl.constexpr, ADAPTED: tl.constexpr,
+                   DOWN: tl.constexpr, EIGHT: tl.constexpr, WIDTH: tl.constexpr, R: tl.constexpr, RANKS: tl.constexpr,
+                   S: tl.constexpr, SLOPES: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr):  # fmt: skip
+    rows, ranks, slopes = tl.program_id(1) * ROWS + tl.arange(0, ROWS), tl.arange(0, RANKS), tl.arange(0, SLOPES)
+    at, row_real = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK), rows < tokens
+    real = row_real[:, None] & (at < WIDTH)[None, :]
+    low_at = low_TR + rows[:, None].to(tl.int64) * R + ranks[None, :]
+    low = tl.load(low_at, mask=row_real[:, None] & (ranks < R)[None, :], other=0.0)
+    gate, up = _gate_up_of(raw, low, b, rows, at, ranks, WIDTH, R, ADAPTED, real)
+    g_out = tl.load(g + rows[:, None].to(tl.int64) * WIDTH + at[None, :], mask=real, other=0.0).to(tl.float32)
+    if DOWN:
+        slope_at = slope_TS + rows[:, None].to(tl.int64) * S + slopes[None, :]
+        down = tl.load(slope_at, mask=row_real[:, None] & (slopes < S)[None, :], other=0.0)
+        inside = (slopes < S)[:, None] & (at < WIDTH)[None, :]
+        columns = tl.load(a + slopes[:, None] * WIDTH + at[None, :], mask=inside, other=0.0)
+        g_out = tl.dot(down, columns, g_out, input_precision="ieee")
+    active, slope = _activate(gate, GELU)
+    place = out + rows[:, None].to(tl.int64) * (2 * WIDTH) + at[None, :]
+    of_gate = (g_out * up * slope).to(out.dtype.element_ty)
+    of_up = (g_out * active).to(out.dtype.element_ty)
+    tl.store(place, of_gate, mask=real)
+    tl.store(place + WIDTH, of_up, mask=real)
+    if EIGHT:
+        both = tl.maximum(tl.abs(of_gate.to(tl.float32)), tl.abs(of_up.to(tl.float32)))
+        tl.atomic_max(largest + rows, tl.max(tl.where(real, both, 0.0), 1), mask=row_real)
+
+
+@triton.jit
+def _quantize_by(x, largest, quantized, width, BLOCK: tl.constexpr):
+    token, at = tl.program_id(0).to(tl.int64), tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
+    inverse = 448.0 / tl.maximum(tl.load(largest + token), 1e-12)
+    values = tl.load(x + token * width + at, mask=at < width, other=0.0).to(tl.float32) * inverse
+    tl.store(quantized + token * width + at, values.to(quantized.dtype.element_ty), mask=at < width)
+
+
+def _in_eight_bits(x_TD: Tensor, largest_T: Tensor) -> Eight:
+    """The rows in eight bits, by the largest absolute value of each."""
+    quantized = torch.empty(x_TD.shape, device=x_TD.device, dtype=torch.float8_e4m3fn)
+    tokens, width = x_TD.shape
+    _quantize_by[(tokens, triton.cdiv(width, 4096))](x_TD, largest_T, quantized, width, BLOCK=4096, num_warps=8)
+    return quantized, (largest_T.clamp(min=1e-12) / 448.0)[:, None]
+
+
+_FORWARD = {"ROWS": 64, "BLOCK": 64, "num_warps": 4}
+_BACKWARD = {"ROWS": 32, "BLOCK": 64, "num_warps": 4}
+"""Fastest of those tried on an H200, at 18,944 columns."""
+
+
+def _grid(width: int, tokens: int, tile: dict[str, int]) -> tuple[int, int]:
+    return triton.cdiv(width, tile["BLOCK"]), triton.cdiv(tokens, tile["ROWS"])
+
+
+def _thin(thin: Tensor | None) -> tuple[int, int]:
+    """The ranks of a low-rank factor, and the width of the tile that holds them."""
+    ranks = 1 if thin is None else thin.shape[1]
+    return ranks, max(16, triton.next_power_of_2(ranks))
+
+
+def gate_forward(
+    raw: Tensor, low_TR: Tensor | None, b_OR: Tensor | None, *, gelu: bool, eight: bool
+) -> tuple[Tensor, Eight | None]:
+    """activation(gate) · up (T, F), where gate and up, side by side (T, 2F), are raw + low bᵀ; also in eight bits."""
+    tokens, width = len(raw), raw.shape[1] // 2
+    out_TF = torch.empty(tokens, width, device=raw.device, dtype=raw.dtype)
+    largest_T = torch.zeros(tokens if eight else 1, device=raw.device)
+    ranks, tile = _thin(low_TR)
+    _gate_forward[_grid(width, tokens, _FORWARD)](
+        raw, raw if low_TR is None else low_TR, raw if b_OR is None else b_OR, out_TF,
+        largest_T, tokens, GELU=gelu, ADAPTED=low_TR is not None, EIGHT=eight, WIDTH=width, R=ranks,
+        RANKS=tile, **_FORWARD,
+    )  # fmt: skip
+    return out_TF, _in_eight_bits(out_TF, largest_T) if eight else None
+
+
+def gate_backward(
+    g_TF: Tensor, slope_TS: Tensor | None, a_SF: Tensor | None, raw: Tensor, low_TR: Tensor | None, b_OR: Tensor | None,
+    *, gelu: bool, eight: bool,
+) -> tuple[Tensor, Eight | None]:  # fmt: skip
+    """The gradient of gate and up, side by side (T, 2F); that of gate_forward's result is g + slope · a."""
+    tokens, width = g_TF.shape
+    out = torch.empty(tokens, 2 * width, device=raw.device, dtype=raw.dtype)
+    largest_T = torch.zeros(tokens if eight else 1, device=raw.device)
+    (ranks, tile), (slopes, slope_tile) = _thin(low_TR), _thin(slope_TS)
+    _gate_backward[_grid(width, tokens, _BACKWARD)](
+        g_TF, raw if slope_TS is None else slope_TS, raw if a_SF is None else a_SF, raw,
+        raw if low_TR is None else low_TR, raw if b_OR is None else b_OR, out, largest_T, tokens,
+        GELU=gelu, ADAPTED=low_TR is not None, DOWN=slope_TS is not None, EIGHT=eight, WIDTH=width, R=ranks, RANKS=tile,
+        S=slopes, SLOPES=slope_tile, **_BACKWARD,
+    )  # fmt: skip
+    return out, _in_eight_bits(out, largest_T) if eight else None
+
+
+Eight = tuple[Tensor, Tensor]
+"""Values in float8_e4m3fn, and the float32 scale of each row that multiplies them (N, 1)."""
+
+
+def _empty_eight(like: Tensor) -> Eight:
+    scales = torch.empty(len(like), 1, device=like.device, dtype=torch.float32)
+    return torch.empty(like.shape, device=like.device, dtype=torch.float8_e4m3fn), scales
+
+
+@triton.jit
+def _quantize(x, quantized, scales, x_t, width: tl.constexpr, BLOCK: tl.constexpr):
+    token, at = tl.program_id(0).to(tl.int64), tl.arange(0, BLOCK)
+    values = tl.load(x + token * x_t + at, mask=at < width, other=0.0).to(tl.float32)
+    scale = tl.maximum(tl.max(tl.abs(values), 0), 1e-12) / 448.0
+    tl.store(scales + token, scale)
+    tl.store(quantized + token * width + at, (values * (1.0 / scale)).to(quantized.dtype.element_ty), mask=at < width)
+
+
+def quantize(x_TD: Tensor) -> Eight:
+    """The rows in eight bits."""
+    made = _empty_eight(x_TD)
+    _quantize[(len(x_TD),)](x_TD, *made, x_TD.stride(0), width=x_TD.shape[1], **_row(x_TD.shape[1]))
+    return made
+
+
+@triton.jit
+def _cross_entropy(logits, labels, weights, losses, row_stride, cap, vocab: tl.constexpr, CAPPED: tl.constexpr,
+                   SLOPE: tl.constexpr, BLOCK: tl.constexpr):  # fmt: skip
+    row = tl.program_id(0)
+    start = logits + row.to(tl.int64) * row_stride
+    largest, total = tl.full((), float("-inf"), tl.float32), tl.zeros((), tl.float32)
+    for begin in range(0, vocab, BLOCK):
+        at = begin + tl.arange(0, BLOCK)
+        values = tl.load(start + at, mask=at < vocab, other=float("-inf")).to(tl.float32)
+        if CAPPED:
+            values = tl.where(at < vocab, cap * (2.0 * tl.sigmoid(2.0 * values / cap) - 1.0), float("-inf"))
+        top = tl.maximum(largest, tl.max(values, 0))
+        total = total * tl.exp(largest - top) + tl.sum(tl.exp(values - top), 0)
+        largest = top
+    label, weight = tl.load(labels + row), tl.load(weights + row)
+    picked = tl.load(start + label).to(tl.float32)
+    if CAPPED:
+        picked = cap * (2.0 * tl.sigmoid(2.0 * picked / cap) - 1.0)
+    tl.store(losses + row, weight * (tl.log(total) + largest - picked))
+    if SLOPE:
+        for begin in range(0, vocab, BLOCK):
+            at = begin + tl.arange(0, BLOCK)
+            values = tl.load(start + at, mask=at < vocab, other=0.0).to(tl.float32)
+            factor = weight
+            if CAPPED:
+                tanh = 2.0 * tl.sigmoid(2.0 * values / cap) - 1.0
+                values, factor = cap * tanh, weight * (1.0 - tanh * tanh)
+            slope = factor * (tl.exp(values - largest) / total - tl.where(at == label, 1.0, 0.0))
+            tl.store(start + at, slope.to(logits.dtype.element_ty), mask=at < vocab)
+
+
+def cross_entropy(logits_LV: Tensor, labels_L: Tensor, weights_L: Tensor, cap: float | None, *, slope: bool) -> Tensor:
+    """The weighted cross-entropy of each row (L), float32; with `slope`, its gradient replaces the logits."""
+    losses_L = torch.empty(len(labels_L), device=logits_LV.device, dtype=torch.float32)
+    _cross_entropy[(len(labels_L),)](
+        logits_LV, labels_L, weights_L, losses_L, logits_LV.stride(0), cap or 1.0, logits_LV.shape[1],
+        CAPPED=cap is not None, SLOPE=slope, BLOCK=4096, num_warps=8,
+    )  # fmt: skip
+    return losses_L
+
+
+@triton.jit
+def _drop(x, out, add, width, x_t, seed, struck, scale, ADD: tl.constexpr, BLOCK: tl.constexpr):
+    token, at = tl.program_id(0).to(tl.int64), tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
+    real = at < width
+    values = tl.load(x + token * x_t + at, mask=real).to(tl.float32)
+    kept = tl.rand(seed, token * width + at) >= struck
+    values = tl.where(kept, values * scale, 0.0)
+    if ADD:
+        values += tl.load(add + token * width + at, mask=real).to(tl.float32)
+    tl.store(out + token * width + at, values.to(out.dtype.element_ty), mask=real)
+
+
+_DROP_BLOCK = 2048
+
+
+def drop(x_TD: Tensor, seed: int, share: float, add_TD: Tensor | None = None) -> Tensor:
+    """x / (1 - share) with a share of its elements dropped, chosen by the seed alone, plus `add_TD` (contiguous)."""
+    tokens, width = x_TD.shape
+    out_TD = torch.empty(tokens, width, device=x_TD.device, dtype=x_TD.dtype)
+    grid = (tokens, triton.cdiv(width, _DROP_BLOCK))
+    other = out_TD if add_TD is None else add_TD
+    _drop[grid](
+        x_TD,
+        out_TD,
+        other,
+        width,
+        x_TD.stride(0),
+        seed,
+        share,
+        1 / (1 - share),
+        ADD=add_TD is not None,
+        BLOCK=_DROP_BLOCK,
+    )
+    return out_TD

@@ -1,0 +1,285 @@
+"""The training engine for one GPU: the same decoder and the same loop as on the CPU.
+
+What differs from training.cpu: the frozen matrices are fused (models.gpu.fused), the operations are those of
+models.gpu.operations, and the adapter, its gradients and its moments each are one flat tensor, so that a step of the
+optimizer is one kernel. The host reads a value from the device twice per step: the loss and the norm of the gradients.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from journeyman.config import TrainConfig
+from journeyman.errors import InputError
+from journeyman.models.base import Base
+from journeyman.models.decoder import Decoder, LayerLora, LayerWeights
+from journeyman.models.geometry import Geometry
+from journeyman.models.gpu.adapters import GroupAdapter, Part
+from journeyman.models.gpu.fused import GROUPS, fuse, members
+from journeyman.models.gpu.operations import GpuOperations
+from journeyman.models.weights import ResidentWeights, load_layers, read_tensor
+from journeyman.training.batches import Pack
+from journeyman.training.engine import Heard, KeyedPack, LossSum
+from journeyman.training.gradients import AdaptedPack, keep, loss_only, recompute
+from journeyman.training.lora import Adapter
+
+_BETAS, _EPS = (0.9, 0.999), 1e-8
+
+
+def load_on_gpu(base: Base, dtype: torch.dtype, device: torch.device, *, eight: bool = False) -> Decoder:
+    """The decoder of a base on a device, with fused matrices, in eight bits if asked for."""
+    geometry = base.geometry
+    if geometry.experts is not None or geometry.family.sinks:
+        raise InputError(
+            f"{base.path}: the GPU engine does not compute mixtures of experts and attention sinks",
+            "Set train.device = 'cpu', or use another base",
+        )
+
+    def move(value: Tensor) -> Tensor:
+        return value.to(device, dtype)
+
+    embedding = move(read_tensor(base, "token_embd.weight", dtype))
+    weights = ResidentWeights(
+        embedding_VD=embedding,
+        layers=[fuse(layer, move, eight=eight) for layer in load_layers(base, geometry, dtype)],
+        norm=move(read_tensor(base, "output_norm.weight", dtype)),
+        head_VD=embedding if geometry.tied_head else move(read_tensor(base, "output.weight", dtype)),
+    )
+    return Decoder(geometry, weights, operations_on(device))
+
+
+def operations_on(device: torch.device) -> GpuOperations:
+    return GpuOperations(torch.zeros((), device=device, requires_grad=True))
+
+
+class FlatAdapter:
+    """The adapter in one flat float32 tensor, and its form for the operations.
+
+    Attributes:
+        values: the flat tensor: for each layer and group first all A, then all B.
+        gradient: its gradient, of the same layout.
+    """
+
+    def __init__(self, decoder: Decoder, config: TrainConfig) -> None:
+        self._config, self._lora = config, config.lora
+        start = Adapter(decoder.geometry, config.lora, config.seed)
+        device = decoder.weights.norm.device
+        size = sum(value.numel() for value in start.parameters.values())
+        self.values, self.gradient = (torch.zeros(size, device=device) for _ in range(2))
+        self._slices: dict[str, tuple[slice, tuple[int, int]]] = {}
+        self._copies: list[tuple[Tensor, Tensor]] = []
+        self._scaled: list[tuple[Tensor, Tensor]] = []
+        self._graph: torch.cuda.CUDAGraph | None = None
+        self._taken = 0
+        modules = decoder.geometry.modules
+        self._layers = [
+            {group: self._group(start, index, layer, group, members(group, modules)) for group in GROUPS
+             if any(one in start.modules for one in members(group, modules))}
+            for index, layer in enumerate(decoder.weights.layers)
+        ]  # fmt: skip
+        self.fill(self.values, {name: value.detach() for name, value in start.parameters.items()})
+        self.refresh()
+
+    def _group(
+        self, start: Adapter, index: int, layer: LayerWeights, group: str, modules: Sequence[str]
+    ) -> GroupAdapter:
+        """Takes the group's places in the flat tensors."""
+        geometry, rank = start.geometry, self._lora.rank
+        like = layer.attention_norm if layer.attention_norm is not None else layer.attention_post_norm
+        assert like is not None
+        adapted = [one for one in modules if one in start.modules]
+        inputs, ranks = geometry.module_shape(modules[0])[1], rank * len(adapted)
+        a_RI = like.new_zeros(ranks, inputs)
+        b_OR = like.new_zeros(sum(geometry.module_shape(one)[0] for one in modules), ranks)
+        all_a = self._take(ranks * inputs)
+        for place, module in enumerate(adapted):
+            at = all_a.start + place * rank * inputs
+            self._slices[start.name(index, module, "A")] = slice(at, at + rank * inputs), (rank, inputs)
+        self._copies.append((a_RI, self.values[all_a].view(ranks, inputs)))
+        parts: list[Part] = []
+        row = 0
+        for module in modules:
+            outputs = geometry.module_shape(module)[0]
+            if module in adapted:
+                at_rank = rank * len(parts)
+                ranks_of, rows = slice(at_rank, at_rank + rank), slice(row, row + outputs)
+                at_b = self._take(rank * outputs)
+                self._slices[start.name(index, module, "B")] = at_b, (outputs, rank)
+                self._scaled.append((b_OR[rows, ranks_of], self.values[at_b].view(outputs, rank)))
+                parts.append(Part(rows, ranks_of, self.gradient[at_b].view(outputs, rank)))
+            row += outputs
+        return GroupAdapter(a_RI, b_OR, self.gradient[all_a].view(ranks, inputs), self._scale, parts)
+
+    def _take(self, size: int) -> slice:
+        self._taken += size
+        return slice(self._taken - size, self._taken)
+
+    @property
+    def _scale(self) -> float:
+        return self._lora.alpha / self._lora.rank
+
+    def named(self, flat: Tensor) -> dict[str, Tensor]:
+        """Views of a flat tensor of this layout, under `peft`'s names."""
+        return {name: flat[place].view(shape) for name, (place, shape) in self._slices.items()}
+
+    def fill(self, flat: Tensor, tensors: Mapping[str, Tensor]) -> None:
+        """Copies values into a flat tensor of this layout; names and shapes must match."""
+        views = self.named(flat)
+        assert tensors.keys() == views.keys()
+        for name, value in tensors.items():
+            views[name].copy_(value)
+
+    @torch.no_grad()
+    def refresh(self) -> None:
+        """Brings the copies that the operations read up to date with `values`.
+
+        There are several for each matrix; on a GPU they are launched as one graph.
+        """
+        if self.values.is_cuda and self._graph is None:
+            self._copy()
+            self._graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(self._graph):
+                self._copy()
+        self._copy() if self._graph is None else self._graph.replay()
+
+    def _copy(self) -> None:
+        if self._copies:
+            views, values = map(list, zip(*self._copies, strict=True))
+            torch._foreach_copy_(views, values)
+            views, values = map(list, zip(*self._scaled, strict=True))
+            torch._foreach_copy_(views, torch._foreach_mul(values, self._scale))
+
+    def layers(self, dropout_key: str | None = None) -> list[LayerLora]:
+        """The adapter in the form that the operations take, one mapping per layer; see lora.Adapter.layers."""
+        dropped = self._lora.dropout if dropout_key is not None else 0.0
+        if not dropped:
+            return list(self._layers)
+        return [
+            {group: replace(one, seeds=self._seeds(f"{dropout_key}/{index}/{group}", one), dropped=dropped)
+             for group, one in groups.items()}
+            for index, groups in enumerate(self._layers)
+        ]  # fmt: skip
+
+    def _seeds(self, key: str, adapter: GroupAdapter) -> list[int]:
+        """One seed of 31 bits for each part."""
+        digest = hashlib.blake2b(f"{self._config.seed}/{key}".encode()).digest()
+        return [int.from_bytes(digest[4 * n : 4 * n + 4]) >> 1 for n in range(len(adapter.parts))]
+
+
+class GpuEngine:
+    """An engine.TrainingEngine for one device.
+
+    Args:
+        recompute: recompute each layer in the backward pass instead of keeping its activations.
+    """
+
+    def __init__(self, decoder: Decoder, config: TrainConfig, *, recompute: bool = False) -> None:
+        self._decoder, self._config = decoder, config
+        self._device = decoder.weights.norm.device
+        self._adapter = FlatAdapter(decoder, config)
+        self._recompute = recompute
+        self._first, self._second = (torch.zeros_like(self._adapter.values) for _ in range(2))
+        self._steps = torch.zeros((), device=self._device)
+        self._begun = False
+
+    @property
+    def geometry(self) -> Geometry:
+        return self._decoder.geometry
+
+    def identity(self) -> str:
+        return f"{self._device.type} {str(self._decoder.weights.norm.dtype).removeprefix('torch.')}"
+
+    def accumulate(self, packs: Sequence[KeyedPack], divisor: float, heard: Heard) -> LossSum:
+        before = self._adapter.gradient.clone() if self._begun else None
+        parts = [AdaptedPack(_moved(one.pack, self._device), self._adapter.layers(one.key)) for one in packs]
+        try:
+            loss = (recompute if self._recompute else keep)(self._decoder, parts, divisor, heard)
+        except BaseException:
+            self._adapter.gradient.zero_() if before is None else self._adapter.gradient.copy_(before)
+            raise
+        self._begun = True
+        return LossSum(loss, sum(one.pack.label_weight for one in packs))
+
+    def clip(self, most: float) -> float:
+        norm = torch.linalg.vector_norm(self._adapter.gradient)
+        self._adapter.gradient.mul_((most / (norm + 1e-6)).clamp(max=1.0))
+        return float(norm.item())
+
+    @torch.no_grad()
+    def step(self, learning_rate: float) -> None:
+        adapter = self._adapter
+        torch._fused_adamw_(
+            [adapter.values], [adapter.gradient], [self._first], [self._second], [], [self._steps.add_(1)],
+            lr=learning_rate, beta1=_BETAS[0], beta2=_BETAS[1], weight_decay=self._config.weight_decay, eps=_EPS,
+            amsgrad=False, maximize=False,
+        )  # fmt: skip
+        adapter.gradient.zero_()
+        adapter.refresh()
+        self._begun = False
+
+    def evaluate(self, packs: Sequence[Pack], heard: Heard) -> LossSum:
+        lora = self._adapter.layers()
+        loss = loss_only(self._decoder, [AdaptedPack(_moved(one, self._device), lora) for one in packs], heard)
+        return LossSum(loss, sum(one.label_weight for one in packs))
+
+    def adapter(self) -> dict[str, Tensor]:
+        host = self._adapter.values.to("cpu", copy=True)
+        return {name: value.clone() for name, value in self._adapter.named(host).items()}
+
+    def state(self) -> dict[str, Tensor]:
+        flat = {"adapter": self._adapter.values}
+        if self._begun:
+            flat["gradient"] = self._adapter.gradient
+        if self._steps.item():
+            flat |= {"optimizer/exp_avg": self._first, "optimizer/exp_avg_sq": self._second}
+        tensors = {
+            f"{kind}/{name}": value
+            for kind, values in flat.items()
+            for name, value in self._adapter.named(values.cpu()).items()
+        }
+        if self._steps.item():
+            tensors |= {f"optimizer/step/{name}": self._steps.cpu() for name in self._adapter.named(self._first)}
+        return tensors
+
+    def load_state(self, tensors: Mapping[str, Tensor]) -> None:
+        adapter = self._adapter
+        adapter.fill(adapter.values, _under(tensors, "adapter/"))
+        gradient, steps = _under(tensors, "gradient/"), _under(tensors, "optimizer/step/")
+        self._begun = bool(gradient)
+        adapter.gradient.zero_()
+        if gradient:
+            adapter.fill(adapter.gradient, gradient)
+        self._steps.fill_(next(iter(steps.values()), torch.zeros(())).item())
+        for flat, key in ((self._first, "exp_avg"), (self._second, "exp_avg_sq")):
+            flat.zero_()
+            if steps:
+                adapter.fill(flat, _under(tensors, f"optimizer/{key}/"))
+        adapter.refresh()
+
+    def memory_bytes(self) -> int:
+        return int(torch.cuda.memory_allocated(self._device)) if self._device.type == "cuda" else 0
+
+    def close(self) -> None:
+        if self._device.type == "cuda":
+            torch.cuda.empty_cache()
+
+
+def _moved(pack: Pack, device: torch.device) -> Pack:
+    """The pack with its tensors on the device; the copy does not wait."""
+
+    def move(value: Tensor) -> Tensor:
+        return value.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else value
+
+    return replace(
+        pack, ids_T=move(pack.ids_T), source_L=move(pack.source_L), labels_L=move(pack.labels_L),
+        weights_L=move(pack.weights_L),
+    )  # fmt: skip
+
+
+def _under(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
