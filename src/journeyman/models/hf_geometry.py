@@ -1,7 +1,7 @@
 """Reads the shape of a decoder from config.json: what transformers computes.
 
-A window that llama.cpp does not apply in the family (models.families) becomes the longest context: up to there, both
-compute the same. Other settings that differ from those of a GGUF file show when the two are compared (same_base).
+A window that llama.cpp does not apply in the family (models.families) is not applied in training either. Other settings
+that differ from those of a GGUF file show when the two are compared (same_base).
 """
 
 from __future__ import annotations
@@ -97,12 +97,11 @@ def _with_windows(config: HfConfig, geometry: Geometry) -> Geometry:
     unrotated = _unrotated(config, geometry.layers)
     geometry = replace(geometry, alternate=AlternateLayers(unrotated) if unrotated else None)
     window = 0 if config.get("sliding_window") is None else config.count("sliding_window")
-    if not window or config.kind.windows == "none":
+    unused = config.kind.windows == "used" and not config.flag("use_sliding_window")
+    if not window or unused or config.kind.windows == "none":
         return geometry
-    if config.kind.windows == "used":
-        window = window if config.flag("use_sliding_window") else geometry.context
     if config.kind.windows != "some":
-        return replace(geometry, context=min(geometry.context, window))
+        return replace(geometry, unserved_window=window)
     layers = _windowed(config, geometry)
     if not layers:
         return geometry
