@@ -40,16 +40,17 @@ def theirs(folder: Path) -> Any:
 
 @pytest.mark.parametrize("model_type", MODEL_TYPES)
 def test_defaults_are_those_of_transformers(model_type: str, tmp_path: Path) -> None:
-    """A file that says nothing but the kind of model."""
-    folder = written(tmp_path, model_type)
+    """A file that says nothing but the kind of model, and what the decoder needs."""
+    folder = written(tmp_path, model_type, **MODEL_TYPES[model_type].only)
     config, found, read = theirs(folder), ours(folder), read_config(folder)
     for key, value in MODEL_TYPES[model_type].defaults.items():
         expected = getattr(config, key, None)
-        if value is not None and key not in ("use_sliding_window", "sliding_window", "rope_parameters"):
+        stated = MODEL_TYPES[model_type].only
+        if value is not None and key not in ("use_sliding_window", "sliding_window", "rope_parameters", *stated):
             assert expected in (value, None), key
     assert read.flag("tie_word_embeddings") is config.tie_word_embeddings
     assert (found.layers, found.hidden, found.ffn, found.vocab) == (
-        config.num_hidden_layers, config.hidden_size, config.intermediate_size, config.vocab_size,
+        config.num_hidden_layers, config.hidden_size, getattr(config, MODEL_TYPES[model_type].width), config.vocab_size,
     )  # fmt: skip
     assert (found.heads, found.kv_heads) == (config.num_attention_heads, config.num_key_value_heads)
     assert found.head_dim == (getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads)

@@ -191,6 +191,21 @@ REFUSED: dict[str, tuple[Change, str]] = {
     "a context of 0": (config(max_position_embeddings=0), "max_position_embeddings is 0"),
     "quantization that is no object": (config(quantization_config="fp8"), "quantization_config is not an object"),
     "quantization by MLX": (config(quantization={"bits": 4, "group_size": 64}), "quantized by 'mlx', which are not"),
+    "two numbers of experts": (
+        config(model_type="mixtral", architectures=["MixtralForCausalLM"], num_experts=4, num_local_experts=8),
+        "num_experts is 4, but num_local_experts is 8",
+    ),
+    "more experts than there are": (
+        config(model_type="mixtral", architectures=["MixtralForCausalLM"], num_local_experts=2, num_experts_per_tok=3),
+        "num_experts_per_tok is 3, more than 2 experts",
+    ),
+    "experts that are missing": (
+        config(model_type="mixtral", architectures=["MixtralForCausalLM"], num_local_experts=10**9),
+        "'model.layers.0.block_sparse_moe.gate.weight' is missing|experts.0.w1.weight' is missing",
+    ),
+    "weights of experts that do not add up to one": (
+        config(model_type="qwen3_moe", architectures=["Qwen3MoeForCausalLM"]), "norm_topk_prob is False, but only True",
+    ),
     # Which files there are.
     "no weights": (remove(WEIGHTS), "config.json, but no model.safetensors"),
     "only pickle": (lambda f: (f / WEIGHTS).rename(f / "pytorch_model.bin"), "only as pickle"),
