@@ -26,7 +26,7 @@ from journeyman.models.hf_geometry import geometry_of
 from journeyman.models.hf_names import EMBEDDING, HEAD, TEXT_MODEL, hf_name, is_left_out, name_on_hub, without_pictures
 from journeyman.models.hf_quantized import readable_tensors
 from journeyman.models.hf_tokenizer import tokenizer_of_folder
-from journeyman.models.hf_values import Computed, Pieces, Readable, Shifted, Values
+from journeyman.models.hf_values import FLOATS, Computed, Pieces, Readable, Shifted, Values
 from journeyman.models.hf_weights import read_tensors
 from journeyman.models.rounding import Intervals
 
@@ -186,7 +186,7 @@ class HfFolder:
         return tuple(one for one in family.biases if one in there)
 
     def _refuse_bad_values(self, name: str, tensor: Readable) -> None:
-        """Looks at one row, which is all of a vector."""
+        """Looks at one row, which is all of a vector; only where it can be read alone."""
         row = math.prod(tensor.shape[:-1]) // 2
-        if tensor.shape[0] and not np.isfinite(tensor.rows(row, row + 1)).all():
+        if tensor.storage in FLOATS and not np.isfinite(tensor.rows(row, row + 1)).all():
             raise InputError(f"{self.path}: tensor {name!r} has values that are no numbers", _AGAIN)
