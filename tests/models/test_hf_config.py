@@ -40,24 +40,25 @@ def theirs(folder: Path) -> Any:
 
 @pytest.mark.parametrize("model_type", MODEL_TYPES)
 def test_defaults_are_those_of_transformers(model_type: str, tmp_path: Path) -> None:
-    """A file that says nothing but the kind of model."""
-    folder = written(tmp_path, model_type)
+    """A file that says nothing but the kind of model, and what the decoder needs."""
+    folder = written(tmp_path, model_type, **MODEL_TYPES[model_type].only)
     config, found, read = theirs(folder), ours(folder), read_config(folder)
     for key, value in MODEL_TYPES[model_type].defaults.items():
         expected = getattr(config, key, None)
-        if value is not None and key not in ("use_sliding_window", "sliding_window", "rope_parameters"):
+        stated = MODEL_TYPES[model_type].only
+        if value is not None and key not in ("use_sliding_window", "sliding_window", "rope_parameters", *stated):
             assert expected in (value, None), key
     assert read.flag("tie_word_embeddings") is config.tie_word_embeddings
     assert (found.layers, found.hidden, found.ffn, found.vocab) == (
-        config.num_hidden_layers, config.hidden_size, config.intermediate_size, config.vocab_size,
+        config.num_hidden_layers, config.hidden_size, getattr(config, MODEL_TYPES[model_type].width), config.vocab_size,
     )  # fmt: skip
     assert (found.heads, found.kv_heads) == (config.num_attention_heads, config.num_key_value_heads)
     assert found.head_dim == (getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads)
     assert found.rms_eps == pytest.approx(config.rms_norm_eps)
+    assert found.context == config.max_position_embeddings
     window = getattr(config, "sliding_window", None)
     windowed = {"sliding_attention"} & set(getattr(config, "layer_types", None) or ["sliding_attention"])
-    limited = bool(window and windowed and not found.family.window_every)
-    assert found.context == (min(window, config.max_position_embeddings) if limited else config.max_position_embeddings)
+    assert found.unserved_window == (window if windowed and not found.family.window_every else None)
 
 
 ROPES: Mapping[str, tuple[str, dict[str, Any]]] = {
@@ -142,23 +143,22 @@ def test_windows_and_their_rotary_tables_are_those_of_transformers(name: str, tm
 
 
 @pytest.mark.parametrize(
-    ("model_type", "values", "context"),
+    ("model_type", "values", "window"),
     [
         ("mistral", {}, 4096),
-        ("mistral", {"sliding_window": None}, 131072),
+        ("mistral", {"sliding_window": None}, None),
         ("qwen2", {"use_sliding_window": True, "sliding_window": 512}, 512),
-        ("qwen2", {"use_sliding_window": False, "sliding_window": 512}, 32768),
-        ("qwen3", {"sliding_window": None}, 32768),
+        ("qwen2", {"use_sliding_window": False, "sliding_window": 512}, None),
+        ("qwen3", {"sliding_window": None}, None),
         ("phi3", {"sliding_window": 2047}, 2047),
-        ("phi3", {"sliding_window": 262144}, 4096),
-        ("llama", {"sliding_window": 16}, 2048),  # LlamaForCausalLM does not read it
+        ("llama", {"sliding_window": 16}, None),  # LlamaForCausalLM does not read it
     ],
 )
-def test_a_window_that_the_engine_does_not_apply_is_the_longest_context(
-    model_type: str, values: dict[str, Any], context: int, tmp_path: Path
+def test_a_window_that_the_engine_does_not_apply_is_known(
+    model_type: str, values: dict[str, Any], window: int | None, tmp_path: Path
 ) -> None:
     found = ours(written(tmp_path, model_type, **_SMALL, **values))
-    assert found.context == context and found.alternate is None
+    assert found.unserved_window == window and found.alternate is None
 
 
 @pytest.mark.parametrize(

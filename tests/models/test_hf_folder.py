@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 import transformers
+from gguf import GGMLQuantizationType
 from safetensors.torch import load_file, save_file
 
 import tiny_families
@@ -21,7 +22,8 @@ from journeyman.models.hf_folder import HfFolder
 from journeyman.models.opening import open_base
 from journeyman.models.same_base import same_base
 from journeyman.models.weights import load_decoder, to_interleaved
-from tiny_families import FAMILIES, MIXTURES, ROTARY, convert, save_folder, transformers_model
+from rewritten import rewritten
+from tiny_families import FAMILIES, ROTARY, convert, save_folder, transformers_model
 
 LENGTH = 90  # more than three windows
 # The script cuts Gemma 3's embedding to the number of tokens in tokenizer.json, counting added ones twice.
@@ -32,7 +34,7 @@ _LLAMA3 = {
 }  # fmt: skip
 _YARN = {**ROTARY, "rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 64}
 VARIANTS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
-    **{case: (case, _SIZES.get(case, {})) for case in FAMILIES if case not in (*MIXTURES, "granite 4")},
+    **{case: (case, _SIZES.get(case, {})) for case in FAMILIES if case not in ("gpt-oss", "granite 4")},
     "llama 3.1": ("llama", {"rope_parameters": _LLAMA3}),
     "llama 3.2, tied": ("llama", {"rope_parameters": {**_LLAMA3, "rope_theta": 5e5}, "tie_word_embeddings": True}),
     "llama, linear": ("llama", {"rope_parameters": {**ROTARY, "rope_type": "linear", "factor": 4.0}}),
@@ -66,9 +68,11 @@ def test_geometry_tensors_and_logits_are_those_of_the_converted_file(case: str, 
         assert folder.shape(name) == file.shape(name)
         assert np.array_equal(in_gguf_order(folder.tensor(name), name, file.geometry), file.tensor(name)), name
     ids = torch.randint(3, 259, (LENGTH,), generator=torch.Generator().manual_seed(1))
-    ours = load_decoder(folder, torch.float32).logits(ids, [LENGTH])
-    assert torch.equal(ours, load_decoder(folder, torch.float32, stream=True).logits(ids, [LENGTH]))
-    assert torch.equal(ours, load_decoder(file, torch.float32).logits(ids, [LENGTH]))
+    factors = file.geometry.factors(LENGTH)
+    ours = load_decoder(folder, torch.float32, factors=factors).logits(ids, [LENGTH])
+    streamed = load_decoder(folder, torch.float32, stream=True, factors=factors)
+    assert torch.equal(ours, streamed.logits(ids, [LENGTH]))
+    assert torch.equal(ours, load_decoder(file, torch.float32, factors=factors).logits(ids, [LENGTH]))
     theirs = model(ids[None]).logits[0]
     assert (ours - theirs).abs().max() < 1e-4 * theirs.abs().max()
     if "qwen" not in case:  # transformers adds tokens to Qwen's tokenizers, which the script then writes
@@ -127,7 +131,7 @@ def test_other_kinds_of_models_compute_what_transformers_computes(
     monkeypatch.setitem(tiny_families.FAMILIES, case, (case, more))  # type: ignore[arg-type]
     model = transformers_model(case)
     base = HfFolder(save_folder(model, tmp_path / "hf"))
-    length = min(LENGTH, base.geometry.context)  # up to the window, where llama.cpp applies none
+    length = min(LENGTH, base.geometry.unserved_window or LENGTH)  # up to there, both compute the same
     assert length == (24 if case == "Mistral" and more["sliding_window"] else LENGTH)
     ids = torch.randint(3, 259, (length,), generator=torch.Generator().manual_seed(1))
     expected = model(ids[None]).logits[0]
@@ -147,3 +151,17 @@ def test_a_head_that_is_stored_twice_is_the_embedding(tmp_path: Path) -> None:
     save_file({"lm_head.weight": tensors.pop("model.embed_tokens.weight"), **tensors}, path)
     base = HfFolder(folder)
     assert base.geometry.tied_head and np.array_equal(base.tensor("token_embd.weight"), embedding.numpy())
+
+
+@pytest.mark.slow
+def test_two_experts_that_changed_places_are_found(tmp_path: Path) -> None:
+    folder = HfFolder(save_folder(model_of("mixtral"), tmp_path / "hf"))
+    file = GgufFile(convert(folder.path, tmp_path / "m.gguf"))
+    for kind in (GGMLQuantizationType.F16, GGMLQuantizationType.BF16):
+        same_base(folder, rewritten(file, tmp_path / "same.gguf", kind))
+
+        def swap(name: str, values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+            return values[[0, 1, 2, 4, 3, 5]] if name == "blk.2.ffn_up_exps.weight" else values
+
+        with pytest.raises(InputError, match=r"of blk\.2\.ffn_up_exps\.weight differ by more than rounding"):
+            same_base(folder, rewritten(file, tmp_path / "swapped.gguf", kind, swap))

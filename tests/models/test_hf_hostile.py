@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import struct
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from journeyman.errors import InputError
+from journeyman.models.hf_folder import HfFolder
 from journeyman.models.opening import open_base
 from tiny_families import save_folder, transformers_model
 
@@ -191,6 +194,21 @@ REFUSED: dict[str, tuple[Change, str]] = {
     "a context of 0": (config(max_position_embeddings=0), "max_position_embeddings is 0"),
     "quantization that is no object": (config(quantization_config="fp8"), "quantization_config is not an object"),
     "quantization by MLX": (config(quantization={"bits": 4, "group_size": 64}), "quantized by 'mlx', which are not"),
+    "two numbers of experts": (
+        config(model_type="mixtral", architectures=["MixtralForCausalLM"], num_experts=4, num_local_experts=8),
+        "num_experts is 4, but num_local_experts is 8",
+    ),
+    "more experts than there are": (
+        config(model_type="mixtral", architectures=["MixtralForCausalLM"], num_local_experts=2, num_experts_per_tok=3),
+        "num_experts_per_tok is 3, more than 2 experts",
+    ),
+    "experts that are missing": (
+        config(model_type="mixtral", architectures=["MixtralForCausalLM"], num_local_experts=10**9),
+        "'model.layers.0.block_sparse_moe.gate.weight' is missing|experts.0.w1.weight' is missing",
+    ),
+    "weights of experts that do not add up to one": (
+        config(model_type="qwen3_moe", architectures=["Qwen3MoeForCausalLM"]), "norm_topk_prob is False, but only True",
+    ),
     # Which files there are.
     "no weights": (remove(WEIGHTS), "config.json, but no model.safetensors"),
     "only pickle": (lambda f: (f / WEIGHTS).rename(f / "pytorch_model.bin"), "only as pickle"),
@@ -223,6 +241,10 @@ REFUSED: dict[str, tuple[Change, str]] = {
     "a cut file": (cut, "5 bytes are missing"),
     "bytes more": (header(lambda h: None, b"12345"), "5 bytes follow the last tensor"),
     "a header of 2^60 bytes": (text(WEIGHTS, struct.pack("<Q", 1 << 60) + b"{}"), "but its header needs"),
+    "a header of 33 MB": (
+        both(text(WEIGHTS, struct.pack("<Q", 33 << 20) + b"{}"), lambda f: os.truncate(f / WEIGHTS, 40 << 20)),
+        "a header of 34,603,008 bytes, more than",
+    ),
     "a header that is no JSON": (header(lambda h: b'{"a": }'), "header is not valid JSON"),
     "a header of nested objects": (header(lambda h: b'{"a":' * 50_000), "header is not valid JSON"),
     "a name twice": (header(lambda h: b'{"a": 1, "a": 2}'), "'a' appears twice"),
@@ -292,3 +314,74 @@ def test_links_as_in_the_hubs_cache_are_followed(folder: Path, tmp_path: Path) -
         shutil.copy(path, blobs / str(number))
         (snapshot / path.name).symlink_to(f"../../blobs/{number}")
     assert open_base(snapshot).geometry == open_base(folder).geometry
+
+
+ODD: tuple[Any, ...] = (
+    None,
+    True,
+    -1,
+    0,
+    1.5,
+    1e308,
+    10**30,
+    "",
+    "x" * 100,
+    [],
+    [1],
+    ["sliding_attention"],
+    {},
+    {"a": 1},
+)
+_IN_CONFIG = (
+    "architectures", "model_type", "text_config", "vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers",
+    "num_attention_heads", "num_key_value_heads", "head_dim", "max_position_embeddings", "rms_norm_eps", "hidden_act",
+    "tie_word_embeddings", "attention_bias", "mlp_bias", "sliding_window", "layer_types", "rope_theta", "rope_scaling",
+    "rope_parameters", "partial_rotary_factor", "original_max_position_embeddings", "quantization_config", "auto_map",
+    "no_rope_layers", "no_rope_layer_interval", "query_pre_attn_scalar", "final_logit_softcapping", "logits_scaling",
+    "sliding_window_pattern", "use_sliding_window", "num_experts", "num_experts_per_tok", "norm_topk_prob",
+)  # fmt: skip
+_KINDS = {
+    "llama": "Llama",
+    "gemma3_text": "Gemma3",
+    "smollm3": "SmolLM3",
+    "granite": "Granite",
+    "qwen3_moe": "Qwen3Moe",
+}
+
+
+@pytest.mark.parametrize("kind", _KINDS)
+def test_odd_values_cause_no_other_error(kind: str, folder: Path) -> None:
+    original = json.loads((folder / "config.json").read_text())
+    original |= {"model_type": kind, "architectures": [f"{_KINDS[kind]}ForCausalLM"]}
+    for key in _IN_CONFIG:
+        for value in ODD:
+            (folder / "config.json").write_text(json.dumps({**original, key: value}))
+            with suppress(InputError):
+                _ = HfFolder(folder).geometry
+
+
+@pytest.mark.parametrize("method", ["fp8", "compressed-tensors", "gptq", "awq", "bitsandbytes"])
+def test_odd_settings_of_quantization_cause_no_other_error(method: str, folder: Path) -> None:
+    original = json.loads((folder / "config.json").read_text())
+    groups = {"a": {"weights": {"num_bits": 8, "strategy": "block"}}}
+    settings = {
+        "quant_method": method,
+        "format": "float-quantized",
+        "config_groups": groups,
+        "bits": 4,
+        "group_size": 32,
+    }
+    for key in (
+        *settings,
+        "group_size",
+        "weight_block_size",
+        "sparsity_config",
+        "transform_config",
+        "version",
+        "checkpoint_format",
+    ):
+        for value in (*ODD, {"a": {"weights": {"strategy": "block", "block_structure": "128x128"}}}):
+            changed = {**original, "quantization_config": {**settings, key: value}}
+            (folder / "config.json").write_text(json.dumps(changed))
+            with suppress(InputError):
+                _ = HfFolder(folder).geometry

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,7 +14,7 @@ from journeyman.model_files import CONFIG
 from journeyman.models.hf_model_types import MODEL_TYPES, ModelType
 
 _MOST_BYTES = 4 << 20
-_MOST = 1 << 31
+_MOST, _MOST_NUMBER = 1 << 31, 3.4e38
 _TIES = "tie_word_embeddings"
 TEXT_CONFIG = {"gemma3": "gemma3_text", "mistral3": "mistral"}
 """`model_type` of models of texts and pictures → that of the model of texts in them, if `text_config` does not say."""
@@ -46,7 +45,7 @@ class HfConfig:
     def number(self, key: str) -> float:
         """A positive finite number."""
         value = self.get(key)
-        if not is_number(value) or not 0 < value < math.inf:
+        if not is_number(value) or value <= 0:
             raise self.refusal(key, value, "not a positive number")
         return float(value)
 
@@ -78,7 +77,8 @@ class HfConfig:
 
 
 def is_number(value: Any) -> TypeGuard[int | float]:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    """True for a number that single precision can hold."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= _MOST_NUMBER
 
 
 def read_config(folder: Path) -> HfConfig:

@@ -7,7 +7,7 @@ differently from the decoder is refused by name.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 
@@ -21,11 +21,12 @@ from journeyman.models.base import BaseRef, PeftBase, TokenizerData
 from journeyman.models.families import FAMILIES, gguf_name
 from journeyman.models.geometry import Geometry, RotaryScaling, tensor_shapes
 from journeyman.models.hf_config import read_config
+from journeyman.models.hf_experts import is_of_experts, pieces_of_experts
 from journeyman.models.hf_geometry import geometry_of
 from journeyman.models.hf_names import EMBEDDING, HEAD, TEXT_MODEL, hf_name, is_left_out, name_on_hub, without_pictures
 from journeyman.models.hf_quantized import readable_tensors
 from journeyman.models.hf_tokenizer import tokenizer_of_folder
-from journeyman.models.hf_values import Computed, Readable, Shifted, Unquantized, Values
+from journeyman.models.hf_values import FLOATS, Computed, Pieces, Readable, Shifted, Values
 from journeyman.models.hf_weights import read_tensors
 from journeyman.models.rounding import Intervals
 
@@ -95,10 +96,7 @@ class HfFolder:
         return self._named(name).rows(start, stop)
 
     def bfloat16_rows(self, name: str, start: int, stop: int) -> NDArray[np.uint16] | None:
-        found = self._named(name)
-        if not isinstance(found, Unquantized) or found.storage != "BF16":
-            return None
-        return found.stored.raw_rows(start, stop)
+        return self._named(name).bfloat16_rows(start, stop)
 
     def originals(self, name: str, start: int, stop: int) -> Intervals | None:
         return self._named(name).originals(start, stop)
@@ -120,23 +118,39 @@ class HfFolder:
         if (layers := self.config.count("num_hidden_layers")) > len(found):
             raise InputError(f"{self.path}: {layers} layers in {len(found)} tensors", _AGAIN)
         geometry = geometry_of(self.config, tied_head=tied, biases=self._biases(found))
-        named: dict[str, Readable] = {}
+        named, left = dict[str, Readable](), set(found)
         for name, shape in tensor_shapes(geometry).items():
             if name in _FROM_CONFIG:
                 named[name] = Computed(np.array(_FROM_CONFIG[name](geometry.rotary), np.float32))
                 continue
+            if is_of_experts(name):
+                named[name] = Pieces(tuple(self._pieces(name, geometry, found, left)), shape)
+                continue
             own = hf_name(name, geometry.family)
-            tensor = found.pop(own, None)
-            if tensor is None:
-                raise InputError(f"{self.path}: tensor {own!r} is missing", _AGAIN)
-            if tensor.shape != shape:
-                raise InputError(f"{self.path}: tensor {own!r} has the shape {tensor.shape}, not {shape}", _AGAIN)
+            tensor = self._taken(found, own, shape)
+            left.discard(own)
             one_more = geometry.family.scales_embedding and own.endswith("norm.weight")
             named[name] = Shifted(tensor, 1.0) if one_more else tensor
-            self._refuse_bad_values(own, tensor)
-        if found:
-            raise InputError(f"{self.path}: tensor {plain(min(found), 120)!r} is unknown to the decoder", _AGAIN)
+        if left:
+            raise InputError(f"{self.path}: tensor {plain(min(left), 120)!r} is unknown to the decoder", _AGAIN)
         return geometry, named
+
+    def _pieces(
+        self, name: str, geometry: Geometry, found: Mapping[str, Readable], left: set[str]
+    ) -> Iterator[tuple[Readable, int]]:
+        """The matrices of a stack of experts, each with its first row in the tensor that holds it."""
+        for own, first, shape in pieces_of_experts(name, geometry):
+            left.discard(own)
+            yield self._taken(found, own, shape), first
+
+    def _taken(self, found: Mapping[str, Readable], own: str, shape: tuple[int, ...]) -> Readable:
+        tensor = found.get(own)
+        if tensor is None:
+            raise InputError(f"{self.path}: tensor {own!r} is missing", _AGAIN)
+        if tensor.shape != shape:
+            raise InputError(f"{self.path}: tensor {own!r} has the shape {tensor.shape}, not {shape}", _AGAIN)
+        self._refuse_bad_values(own, tensor)
+        return tensor
 
     def _is_tied(self, found: Mapping[str, Readable]) -> bool:
         """True if the head is the embedding. transformers ties them as config.json says, unless both are stored and
@@ -172,7 +186,7 @@ class HfFolder:
         return tuple(one for one in family.biases if one in there)
 
     def _refuse_bad_values(self, name: str, tensor: Readable) -> None:
-        """Looks at one row, which is all of a vector."""
+        """Looks at one row, which is all of a vector; only where it can be read alone."""
         row = math.prod(tensor.shape[:-1]) // 2
-        if tensor.shape[0] and not np.isfinite(tensor.rows(row, row + 1)).all():
+        if tensor.storage in FLOATS and not np.isfinite(tensor.rows(row, row + 1)).all():
             raise InputError(f"{self.path}: tensor {name!r} has values that are no numbers", _AGAIN)

@@ -1,7 +1,7 @@
 """Reads the shape of a decoder from config.json: what transformers computes.
 
-A window that llama.cpp does not apply in the family (models.families) becomes the longest context: up to there, both
-compute the same. Other settings that differ from those of a GGUF file show when the two are compared (same_base).
+A window that llama.cpp does not apply in the family (models.families) is not applied in training either. Other settings
+that differ from those of a GGUF file show when the two are compared (same_base).
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from journeyman.models.geometry import AlternateLayers, Geometry
+from journeyman.models.geometry import AlternateLayers, Experts, Geometry
 from journeyman.models.hf_config import HfConfig
 from journeyman.models.hf_rotary import RotarySettings
 
@@ -42,7 +42,7 @@ def geometry_of(config: HfConfig, *, tied_head: bool, biases: tuple[str, ...]) -
         heads=heads,
         kv_heads=config.count("num_key_value_heads", heads),
         head_dim=head_dim,
-        ffn=config.count("intermediate_size"),
+        ffn=config.count(config.kind.width),
         vocab=config.count("vocab_size"),
         context=config.count("max_position_embeddings"),
         rope_theta=rotary.theta,
@@ -50,6 +50,7 @@ def geometry_of(config: HfConfig, *, tied_head: bool, biases: tuple[str, ...]) -
         tied_head=tied_head,
         biases=biases,
         rotary_dim=None if rotated == head_dim else rotated,
+        experts=_experts(config),
     )
     if geometry.heads % geometry.kv_heads or rotated % 2 or not rotated:
         raise config.refusal(
@@ -66,9 +67,23 @@ def geometry_of(config: HfConfig, *, tied_head: bool, biases: tuple[str, ...]) -
     return _with_windows(config, _with_scales(config, geometry))
 
 
+def _experts(config: HfConfig) -> Experts | None:
+    if not config.kind.experts:
+        return None
+    # transformers takes one name for the other.
+    stated = [key for key in ("num_experts", "num_local_experts") if config.values.get(key) is not None]
+    counts = [config.count(key) for key in stated] or [config.count(config.kind.experts)]
+    if counts[0] != counts[-1]:
+        raise config.refusal(stated[0], counts[0], f"but {stated[1]} is {counts[1]}")
+    experts = Experts(counts[0], config.count("num_experts_per_tok"))
+    if experts.used > experts.count:
+        raise config.refusal("num_experts_per_tok", experts.used, f"more than {experts.count} experts")
+    return experts
+
+
 def _with_scales(config: HfConfig, geometry: Geometry) -> Geometry:
     """The geometry with the numbers that multiply or cap what a decoder computes."""
-    if geometry.architecture == "granite":
+    if geometry.architecture.startswith("granite"):
         return replace(
             geometry,
             embedding_scale=_rounded(config.number("embedding_multiplier")),
@@ -97,12 +112,11 @@ def _with_windows(config: HfConfig, geometry: Geometry) -> Geometry:
     unrotated = _unrotated(config, geometry.layers)
     geometry = replace(geometry, alternate=AlternateLayers(unrotated) if unrotated else None)
     window = 0 if config.get("sliding_window") is None else config.count("sliding_window")
-    if not window or config.kind.windows == "none":
+    unused = config.kind.windows == "used" and not config.flag("use_sliding_window")
+    if not window or unused or config.kind.windows == "none":
         return geometry
-    if config.kind.windows == "used":
-        window = window if config.flag("use_sliding_window") else geometry.context
     if config.kind.windows != "some":
-        return replace(geometry, context=min(geometry.context, window))
+        return replace(geometry, unserved_window=window)
     layers = _windowed(config, geometry)
     if not layers:
         return geometry
@@ -137,6 +151,9 @@ def _refuse_unsupported(config: HfConfig) -> None:
     key, wanted = config.kind.activation
     if config.get(key) not in (None, wanted):
         raise config.refusal(key, config.get(key), f"but only {wanted} is computed")
+    for key, only in config.kind.only.items():
+        if (value := config.get(key)) != only and (value or only):
+            raise config.refusal(key, value, f"but only {only!r} is computed")
     for key in ("use_bidirectional_attention", "is_encoder_decoder"):
         if config.get(key):
             raise config.refusal(key, config.get(key), "which is not computed")

@@ -7,7 +7,7 @@ those of transformers 5 (models/*/configuration_*.py); tests/models/test_hf_conf
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 
@@ -23,6 +23,9 @@ class ModelType:
         always_biased: modules with a bias whatever the file says.
         windows: which layers have a window, if the file has one: "used" stands for use_sliding_window.
         leaves_out_rotary: some layers have no rotary embedding.
+        experts: the key that says how many experts there are; "": none.
+        width: the key of the feed-forward width, of each expert.
+        only: key → the only value that is computed.
         defaults: key → value.
     """
 
@@ -35,6 +38,9 @@ class ModelType:
     always_biased: tuple[str, ...] = ()
     windows: Literal["none", "every", "some", "used"] = "none"
     leaves_out_rotary: bool = False
+    experts: str = ""
+    width: str = "intermediate_size"
+    only: Mapping[str, Any] = field(default_factory=dict)
 
 
 def _llama_like(**more: Any) -> dict[str, Any]:
@@ -63,6 +69,9 @@ _QWEN = {
     "use_sliding_window": False, "sliding_window": 4096, "max_window_layers": 28,
 }  # fmt: skip
 _MISTRAL = {"intermediate_size": 14336, "num_key_value_heads": 8}
+_GRANITE = {
+    "embedding_multiplier": 1.0, "logits_scaling": 1.0, "residual_multiplier": 1.0, "attention_multiplier": 1.0,
+}  # fmt: skip
 _MINISTRAL_ROTARY = {
     "rope_type": "yarn", "rope_theta": 1e6, "factor": 16.0, "original_max_position_embeddings": 16384,
     "beta_fast": 32.0, "beta_slow": 1.0, "mscale_all_dim": 1.0, "mscale": 1.0, "llama_4_scaling_beta": 0.1,
@@ -87,6 +96,36 @@ MODEL_TYPES: Mapping[str, ModelType] = {
         windows="used",
     ),
     "qwen3": ModelType("qwen3", "Qwen3ForCausalLM", _llama_like(**_QWEN, head_dim=128), windows="used"),
+    "qwen3_moe": ModelType(
+        "qwen3moe", "Qwen3MoeForCausalLM",
+        _llama_like(
+            vocab_size=151936, hidden_size=2048, intermediate_size=6144, num_hidden_layers=24, num_key_value_heads=4,
+            max_position_embeddings=32768, use_sliding_window=False, sliding_window=4096, moe_intermediate_size=768,
+            num_experts=128, num_experts_per_tok=8, norm_topk_prob=False, decoder_sparse_step=1, mlp_only_layers=[],
+        ),
+        windows="used", experts="num_experts", width="moe_intermediate_size",
+        only={"norm_topk_prob": True, "decoder_sparse_step": 1, "mlp_only_layers": []},
+    ),
+    "mixtral": ModelType(
+        "llama", "MixtralForCausalLM",
+        _llama_like(
+            **_MISTRAL, max_position_embeddings=131072, rms_norm_eps=1e-5, num_local_experts=8, num_experts_per_tok=2,
+        ),
+        windows="every", experts="num_local_experts",
+    ),
+    "olmoe": ModelType(
+        "olmoe", "OlmoeForCausalLM",
+        _llama_like(
+            vocab_size=50304, hidden_size=2048, intermediate_size=2048, num_hidden_layers=16, num_attention_heads=16,
+            max_position_embeddings=4096, rms_norm_eps=1e-5, num_experts=64, num_experts_per_tok=8,
+            norm_topk_prob=False, clip_qkv=None,
+        ),
+        experts="num_experts", only={"norm_topk_prob": False, "clip_qkv": None},
+    ),
+    "granitemoe": ModelType(
+        "granitemoe", "GraniteMoeForCausalLM",
+        _llama_like(**_GRANITE, num_local_experts=8, num_experts_per_tok=2), experts="num_local_experts",
+    ),
     "gemma2": ModelType(
         "gemma2", "Gemma2ForCausalLM", _gemma(attn_logit_softcapping=50.0, final_logit_softcapping=30.0),
         activation=_GELU, windows="some",
@@ -113,10 +152,7 @@ MODEL_TYPES: Mapping[str, ModelType] = {
         theta=2e6, windows="used", leaves_out_rotary=True,
     ),
     "granite": ModelType(
-        "granite", "GraniteForCausalLM",
-        _llama_like(
-            embedding_multiplier=1.0, logits_scaling=1.0, residual_multiplier=1.0, attention_multiplier=1.0
-        ),
+        "granite", "GraniteForCausalLM", _llama_like(**_GRANITE),
     ),
     "olmo2": ModelType("olmo2", "Olmo2ForCausalLM", _llama_like(vocab_size=50304, rms_norm_eps=1e-5)),
     "olmo3": ModelType(

@@ -38,6 +38,10 @@ def _in_layer(family: Family) -> dict[str, str]:
         gguf_name(module): f"{'self_attn' if module in _ATTENTION else 'mlp'}.{module}"
         for module in family.dense_modules
     }
+    if family.mixture is not None:
+        of_each, stacked = family.mixture.place_of_each, family.mixture.place.rsplit(".", 1)[0]
+        router = f"{stacked}.router.layer" if of_each is None else f"{of_each.rsplit('.', 1)[0]}.gate"
+        found["ffn_gate_inp"] = router
     normalizes_output = "post_attention_norm" in family.norms.values()
     return found | {
         "attn_norm": "input_layernorm",

@@ -18,6 +18,8 @@ from journeyman.models.safetensors_file import StoredTensor
 
 Stored = dict[str, StoredTensor]
 Reader = Callable[[HfConfig, Mapping[str, Any], Stored], dict[str, Readable]]
+_STRATEGIES = ("tensor", "channel", "block")
+"""What has a scale of its own; channels are rows."""
 _REMEDY = "Use the checkpoint in BF16 that it was made from"
 
 
@@ -47,43 +49,39 @@ def readable_tensors(config: HfConfig, stored: Mapping[str, StoredTensor]) -> di
 
 def _fp8(config: HfConfig, settings: Mapping[str, Any], stored: Stored) -> dict[str, Readable]:
     """transformers' FP8: the product of each weight and its block's `weight_scale_inv` (DeepSeek-V3, Qwen3-FP8)."""
-    block = settings.get("weight_block_size")
-    if block is not None and not (isinstance(block, list) and len(block) == 2 and all(_is_size(one) for one in block)):
-        raise _refusal(config, f"weight_block_size is {plain(repr(block), 40)}")
-    for name in [name for name in stored if name.endswith(".activation_scale")]:
-        del stored[name]  # for the engine's activations
-    return _scaled(config, stored, "_scale_inv", tuple(block) if block else None)
+    _leave_out(stored, ".activation_scale")
+    return _scaled(config, stored, "_scale_inv", _block_of(config, settings, "weight_block_size"))
 
 
 def _compressed(config: HfConfig, settings: Mapping[str, Any], stored: Stored) -> dict[str, Readable]:
     """compressed-tensors: float8 or int8 with scales of tensors, rows or blocks, or integers packed in 32 bits."""
-    groups, layout = settings.get("config_groups"), settings.get("format")
-    weights = (
-        [one.get("weights") for one in groups.values() if isinstance(one, dict)] if isinstance(groups, dict) else []
-    )
-    how = weights[0] if len(weights) == 1 and isinstance(weights[0], dict) else None
-    if how is None or settings.get("transform_config") or settings.get("sparsity_config", {}).get("format") not in (
-        None, "dense",
-    ):  # fmt: skip
+    groups, layout, sparsity = (settings.get(key) for key in ("config_groups", "format", "sparsity_config"))
+    group = next(iter(groups.values())) if isinstance(groups, dict) and len(groups) == 1 else None
+    how = group.get("weights") if isinstance(group, dict) else None
+    is_dense = not sparsity or (isinstance(sparsity, dict) and sparsity.get("format") == "dense")
+    if not isinstance(how, dict) or settings.get("transform_config") or not is_dense:
         raise _refusal(config, "weights of compressed-tensors in several groups, transformed or sparse")
-    for name in [name for name in stored if name.endswith((".input_scale", ".input_zero_point"))]:
-        del stored[name]  # for the engine's activations
+    _leave_out(stored, ".input_scale", ".input_zero_point", ".q_scale", ".k_scale", ".v_scale")
+    strategy = how.get("strategy")
     if layout == "pack-quantized":
-        bits, group = how.get("num_bits"), how.get("group_size")
-        if bits not in (4, 8) or how.get("strategy") not in ("group", "channel") or how.get("actorder"):
-            raise _refusal(config, f"weights of compressed-tensors in {plain(str(bits), 10)} bits, or reordered")
-        return _by_suffix(
-            config, stored, "weight_packed",
-            lambda part: PackedIntegers(
-                part("_packed"), part("_scale"), part("_shape"), part("_zero_point", optional=True), bits, group
-            ),
-        )  # fmt: skip
-    if layout in ("float-quantized", "int-quantized", "naive-quantized") and how.get("strategy") in (
-        "tensor", "channel", "block",
-    ):  # fmt: skip
-        block = how.get("block_structure") if how.get("strategy") == "block" else None
-        return _scaled(config, stored, "_scale", tuple(block) if block else None)
-    raise _refusal(config, f"weights of compressed-tensors as {plain(str(layout), 40)!r}")
+        return _packed(config, how, stored)
+    if layout not in ("float-quantized", "int-quantized", "naive-quantized") or strategy not in _STRATEGIES:
+        raise _refusal(config, f"weights of compressed-tensors as {plain(str(layout), 40)!r}")
+    block = _block_of(config, how, "block_structure") if strategy == "block" else None
+    return _scaled(config, stored, "_scale", block)
+
+
+def _packed(config: HfConfig, how: Mapping[str, Any], stored: Stored) -> dict[str, Readable]:
+    bits, group = how.get("num_bits"), how.get("group_size")
+    is_known = how.get("strategy") in ("group", "channel") and (group is None or type(group) is int)
+    if type(bits) is not int or bits not in (4, 8) or not is_known or how.get("actorder"):
+        raise _refusal(config, f"weights of compressed-tensors in {plain(str(bits), 10)} bits, or reordered")
+    return _by_suffix(
+        config, stored, "weight_packed",
+        lambda part: PackedIntegers(
+            part("_packed"), part("_scale"), part("_shape"), part("_zero_point", optional=True), bits, group
+        ),
+    )  # fmt: skip
 
 
 def _gptq(config: HfConfig, settings: Mapping[str, Any], stored: Stored) -> dict[str, Readable]:
@@ -152,6 +150,21 @@ def _by_suffix(config: HfConfig, stored: Stored, suffix: str, make: Callable[[An
 
         found[start if suffix == "weight_packed" else start + "weight"] = make(part)
     return found
+
+
+def _block_of(config: HfConfig, settings: Mapping[str, Any], key: str) -> tuple[int, int] | None:
+    block = settings.get(key)
+    if block is None:
+        return None
+    if not isinstance(block, list) or len(block) != 2 or not all(_is_size(one) for one in block):
+        raise _refusal(config, f"{key} is {plain(repr(block), 40)}")
+    return block[0], block[1]
+
+
+def _leave_out(stored: Stored, *endings: str) -> None:
+    """Removes tensors that only the engine needs, for its activations and its cache."""
+    for name in [name for name in stored if name.endswith(endings)]:
+        del stored[name]
 
 
 def _is_size(value: Any) -> bool:

@@ -100,7 +100,7 @@ class RotarySettings:
         else:
             amplitude = _mscale(factor, 1.0)
         fast, slow = (
-            self._positive(key) if self.values.get(key) else default
+            _rounded(self._positive(key)) if self.values.get(key) else default
             for key, default in (("beta_fast", YARN_BETA_FAST), ("beta_slow", YARN_BETA_SLOW))
         )
         return RotaryScaling((), factor, context, amplitude, fast, slow)

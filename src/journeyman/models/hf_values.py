@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -15,9 +15,17 @@ from journeyman.models.rounding import Intervals, plain_intervals
 from journeyman.models.safetensors_file import StoredTensor
 
 Values = NDArray[np.float32]
+Bits = NDArray[np.uint16]
 
 
-class Quantized:
+class NotBfloat16:
+    """A tensor that is not stored in bfloat16."""
+
+    def bfloat16_rows(self, start: int, stop: int) -> Bits | None:
+        return None
+
+
+class Quantized(NotBfloat16):
     """A tensor whose format does not tell what was rounded."""
 
     def originals(self, start: int, stop: int) -> Intervals | None:
@@ -41,6 +49,9 @@ class Readable(Protocol):
     def rows(self, start: int, stop: int) -> Values:
         """Rows along the last axis; thread-safe."""
 
+    def bfloat16_rows(self, start: int, stop: int) -> Bits | None:
+        """See Base.bfloat16_rows."""
+
     def originals(self, start: int, stop: int) -> Intervals | None:
         """See Base.originals."""
 
@@ -62,12 +73,15 @@ class Unquantized:
     def rows(self, start: int, stop: int) -> Values:
         return as_float32(self.stored, self.stored.raw_rows(start, stop))
 
+    def bfloat16_rows(self, start: int, stop: int) -> Bits | None:
+        return self.stored.raw_rows(start, stop) if self.storage == "BF16" else None
+
     def originals(self, start: int, stop: int) -> Intervals | None:
         return plain_intervals(self.rows(start, stop), self.storage)
 
 
 @dataclass(frozen=True)
-class Shifted:
+class Shifted(NotBfloat16):
     """A tensor to whose values a number is added: norms that transformers stores without their 1."""
 
     inner: Readable
@@ -90,7 +104,42 @@ class Shifted:
 
 
 @dataclass(frozen=True)
-class Computed:
+class Pieces:
+    """A tensor whose rows lie in several tensors, as many in each: (piece, its first row there)."""
+
+    places: tuple[tuple[Readable, int], ...]
+    shape: tuple[int, ...]
+
+    @property
+    def storage(self) -> str:
+        return self.places[0][0].storage
+
+    def rows(self, start: int, stop: int) -> Values:
+        return np.concatenate([piece.rows(first, last) for piece, first, last in self._parts(start, stop)])
+
+    def bfloat16_rows(self, start: int, stop: int) -> Bits | None:
+        found = [piece.bfloat16_rows(first, last) for piece, first, last in self._parts(start, stop)]
+        known = [one for one in found if one is not None]
+        return np.concatenate(known) if len(known) == len(found) else None
+
+    def originals(self, start: int, stop: int) -> Intervals | None:
+        found = [piece.originals(first, last) for piece, first, last in self._parts(start, stop)]
+        known = [one for one in found if one is not None]
+        if len(known) < len(found):
+            return None
+        return Intervals(np.concatenate([one.low for one in known]), np.concatenate([one.high for one in known]))
+
+    def _parts(self, start: int, stop: int) -> Iterator[tuple[Readable, int, int]]:
+        """(piece, first row, last row) of what these rows are."""
+        each = self.shape[-2]
+        for number in range(start // each, -(-stop // each)):
+            piece, offset = self.places[number]
+            first, last = max(start - number * each, 0), min(stop - number * each, each)
+            yield piece, offset + first, offset + last
+
+
+@dataclass(frozen=True)
+class Computed(NotBfloat16):
     """A tensor that the file does not hold."""
 
     values: Values

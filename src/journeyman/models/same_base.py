@@ -47,8 +47,8 @@ ERRORS = {
 }  # fmt: skip
 """Format → the largest error, as the norm of the error over that of the weights: a tenth more than was measured on
 weights with heavy tails and the strongest importance matrices."""
-_IGNORED = ("tied_head", "vocab", "context")
-"""Of the geometry: the first two are compared by their tensors, and the last changes no result."""
+_IGNORED = ("tied_head", "vocab", "context", "unserved_window")
+"""Of the geometry: the first two are compared by their tensors, and the others change no result."""
 
 
 @dataclass(frozen=True)
@@ -130,7 +130,7 @@ def _compare(trained: Base, served: Base, names: tuple[str, str], tokens: int) -
     count = math.prod(shape[:-1])
     if name in ("token_embd.weight", "output.weight"):
         count = tokens
-    rows = _chosen(name, count, shape[-1])
+    rows = _chosen(name, count, shape)
     ours, other = _Rows(trained, name, rows), _Rows(served, theirs, rows)
     strays, are_plain = _strays(ours, other), ours.storage in _PLAIN and other.storage in _PLAIN
     if not are_plain:
@@ -184,9 +184,10 @@ def _strays(ours: _Rows, other: _Rows) -> int | None:
     return int(np.count_nonzero(~inside))
 
 
-def _chosen(name: str, count: int, columns: int) -> list[int]:
-    """Rows that are spread over the tensor; which ones depends on its name only."""
-    wanted = min(count, _ROWS, max(1, _NUMBERS // columns))
+def _chosen(name: str, count: int, shape: Sequence[int]) -> list[int]:
+    """Rows that are spread over the tensor, at least one of each matrix; which ones depends on its name only."""
+    matrices = math.prod(shape[:-2])
+    wanted = min(count, max(matrices, min(_ROWS, _NUMBERS // shape[-1])))
     shift = zlib.crc32(name.encode()) / 2**32
     return sorted({min(count - 1, int((place + shift) * count / wanted)) for place in range(wanted)})
 
