@@ -415,7 +415,7 @@ class ServerUsed(Manifest):
     base_model: str = Field(description="the base's name in requests")
     tuned_models: dict[str, str] = Field(description="'all' or role → its adapter's name in requests")
     version: str = Field(description="'' if the server does not say")
-    adapter_sha256: dict[str, str] = Field(description="'all' or role → SHA-256 of its adapter in peft's format")
+    adapter_sha256: dict[str, str] = Field(description="'all' or role → hash of its adapter in peft's format")
     weights: ComparedWeights | None = Field(description="None if the server returns no log probabilities of prompts")
 
 

@@ -139,6 +139,12 @@ class Run:
         from journeyman.inference.engines import engine_knows
         from journeyman.models.opening import architecture_to_serve
 
+        if self.config.evaluate.server is not None and self.base.tokenizer.choice is not None:
+            raise InputError(
+                "base.chat_template, base.template_options or base.template_date: [evaluate.server] serves the folder "
+                "with its own template, so it would send other prompts than those that are trained",
+                "Remove these keys, or evaluate GGUF files (evaluate.quantizations) instead of a server",
+            )
         architecture = architecture_to_serve(self.base)
         if architecture is not None and not engine_knows(architecture):
             raise InputError(

@@ -48,11 +48,15 @@ def root(version: Annotated[bool, typer.Option("--version", help="print the vers
 
 
 @app.command()
-def demo(folder: Annotated[Path, typer.Argument(help="the folder to run the demo in")] = Path("demo-run")) -> None:
+def demo(
+    folder: Annotated[Path, typer.Argument(help="the folder to run the demo in")] = Path("demo-run"),
+    base: Annotated[str | None, typer.Option(help="another base: anything that base.model may name")] = None,
+    chat_template: Annotated[str | None, typer.Option(help="its chat template, if it has none")] = None,
+) -> None:
     """Run the whole loop on the shipped data and the embedded model, in a few minutes."""
     from journeyman.cli.demo import run_demo
 
-    run_demo(folder)
+    run_demo(folder, base, chat_template)
 
 
 @app.command()

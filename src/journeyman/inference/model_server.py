@@ -83,7 +83,7 @@ class ServedFolder:
 
 
 def hash_of_peft(folder: Path) -> str:
-    """The hash of an adapter in peft's format."""
+    """The hash of an adapter in peft's format: SHA-256 of the SHA-256 of its two files."""
     return hashlib.sha256("".join(sha256_of(folder / name) for name in PEFT_FILES).encode()).hexdigest()
 
 

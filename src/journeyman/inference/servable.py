@@ -17,7 +17,8 @@ from journeyman.manifests import PlannedFile
 from journeyman.model_files import hash_of_model, is_checkpoint, size_of_model
 from journeyman.models.base import Base
 from journeyman.models.converting import made_by
-from journeyman.models.opening import open_base
+from journeyman.models.geometry import Geometry
+from journeyman.models.opening import open_base, sizes_of
 from journeyman.models.same_base import same_base
 from journeyman.protocols import EngineSettings, Reporter
 from journeyman.records import Example
@@ -46,12 +47,17 @@ def planned_files(
 def _planned(
     base: Base, path: Path, rows: Sequence[Example], renderer: Renderer, config: EvaluateConfig, reporter: Reporter
 ) -> PlannedFile:
-    if path != base.path:
+    if path != base.path and isinstance(sizes_of(base), Geometry):  # others: see adapter_proof
         reporter.begin(f"compare {path.name} with the base", 1, "model")
         same_base(base, open_base(path))
     if rows:
         reporter.begin(f"load {path.name}", 1, "model")
-        with running_engine(EngineSettings(path, {}, config.context, config.threads, config.temperature)) as engine:
+        template = renderer.served_template
+        settings = EngineSettings(
+            path, {}, config.context, config.threads, config.temperature,
+            chat_template=None if template.own else template.source, template_variables=template.variables,
+        )  # fmt: skip
+        with running_engine(settings) as engine:
             prove_prompts(rows, renderer, engine, reporter)
     size = size_of_model(path) / 1e9
     return PlannedFile(path=str(path), sha256=hash_of_model(path), size_gb=size, made_by=made_by(path))
