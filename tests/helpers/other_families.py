@@ -36,9 +36,10 @@ OTHERS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "lfm2": ("Lfm2", {
         "rope_parameters": ROTARY, "block_auto_adjust_ff_dim": False, "layer_types": ["conv", "full_attention"],
     }),
-    # a mixture of experts; the engine requires as many heads of keys as of queries
-    "olmoe": ("Olmoe", {
-        "rope_parameters": ROTARY, "num_key_value_heads": 4, "num_experts": 4, "num_experts_per_tok": 2,
+    # a mixture of experts, one of which computes every token
+    "qwen2_moe": ("Qwen2Moe", {
+        "rope_parameters": ROTARY, "num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 32,
+        "shared_expert_intermediate_size": 32,
     }),
     # q, k and v in one matrix
     "falcon": ("Falcon", {"rope_parameters": ROTARY, "new_decoder_architecture": True, "num_kv_heads": 2}),

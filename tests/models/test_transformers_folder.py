@@ -75,7 +75,7 @@ LINEAR = {
     "starcoder2": {"q_proj", "k_proj", "v_proj", "o_proj", "c_fc", "c_proj"},
     "falcon_h1": set(ALL),  # not the state space's
     "lfm2": {"q_proj", "k_proj", "v_proj", "out_proj", "in_proj", "w1", "w2", "w3"},
-    "olmoe": {"q_proj", "k_proj", "v_proj", "o_proj"},  # not the router and the experts
+    "qwen2_moe": {"q_proj", "k_proj", "v_proj", "o_proj"},  # not the router and the experts
 }
 
 
