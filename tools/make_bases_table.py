@@ -68,11 +68,7 @@ def collected() -> set[str]:
 def cases_of(test: str, found: set[str]) -> set[str]:
     """The cases of one test; a case that is one of several parameters is the part that names a family."""
     inside = {match[1] for line in found if (match := re.fullmatch(re.escape(test) + r"\[(.+)\]", line))}
-    return {case for case in MODELS for text in inside if text == case or case in text.split("-") or _part(case, text)}
-
-
-def _part(case: str, text: str) -> bool:
-    return text.startswith(f"{case}-") or text.endswith(f"-{case}")
+    return {case for case in MODELS for text in inside if f"-{case}-" in f"-{text}-"}
 
 
 def table() -> str:

@@ -15,7 +15,7 @@ from journeyman.models.weights import load_decoder
 from journeyman.rendering.renderer import Rendered
 from journeyman.training.batches import pack
 from journeyman.training.cpu import CpuEngine
-from journeyman.training.engine import KeyedPack
+from journeyman.training.engine import KeyedPack, TrainingEngine
 from journeyman.training.gpu import GpuEngine, load_on_gpu
 
 SOME = ["q_proj", "v_proj", "up_proj"]
@@ -55,3 +55,7 @@ def test_training_equals_that_on_the_cpu(architecture: str, targets: list[str], 
     for name, value in gpu.adapter().items():
         assert torch.allclose(value, theirs[name], rtol=1e-3, atol=2e-5), name
     assert gpu.evaluate(packs, lambda _: None).loss == pytest.approx(cpu.evaluate(packs, lambda _: None).loss, rel=1e-5)
+
+
+def test_it_has_what_the_training_loop_needs() -> None:
+    assert {name for name in vars(TrainingEngine) if not name.startswith("_")} <= set(dir(GpuEngine))

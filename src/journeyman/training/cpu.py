@@ -38,13 +38,9 @@ class CpuEngine:
         return f"cpu {str(self._decoder.weights.norm.dtype).removeprefix('torch.')}"
 
     def accumulate(self, packs: Sequence[KeyedPack], divisor: float, heard: Heard) -> LossSum:
-        before = self._optimizer.gradients()
         parts = [AdaptedPack(one.pack, self._adapter.layers(one.key)) for one in packs]
-        try:
+        with self._optimizer.unchanged_on_error():
             loss = (recompute if self._recompute else keep)(self._decoder, parts, divisor, heard)
-        except BaseException:
-            self._optimizer.set_gradients(before)
-            raise
         return LossSum(loss, sum(one.pack.label_weight for one in packs))
 
     def clip(self, most: float) -> float:

@@ -27,6 +27,7 @@ from journeyman.training.batches import Pack
 from journeyman.training.engine import Heard, KeyedPack, LossSum
 from journeyman.training.gradients import AdaptedPack, keep, loss_only, recompute
 from journeyman.training.lora import Adapter
+from journeyman.training.optimizer import under
 
 _BETAS, _EPS = (0.9, 0.999), 1e-8
 
@@ -188,7 +189,7 @@ class GpuEngine:
         self._begun = False
 
     @property
-    def geometry(self) -> Geometry:
+    def sizes(self) -> Geometry:
         return self._decoder.geometry
 
     def identity(self) -> str:
@@ -248,8 +249,8 @@ class GpuEngine:
 
     def load_state(self, tensors: Mapping[str, Tensor]) -> None:
         adapter = self._adapter
-        adapter.fill(adapter.values, _under(tensors, "adapter/"))
-        gradient, steps = _under(tensors, "gradient/"), _under(tensors, "optimizer/step/")
+        adapter.fill(adapter.values, under(tensors, "adapter/"))
+        gradient, steps = under(tensors, "gradient/"), under(tensors, "optimizer/step/")
         self._begun = bool(gradient)
         adapter.gradient.zero_()
         if gradient:
@@ -258,7 +259,7 @@ class GpuEngine:
         for flat, key in ((self._first, "exp_avg"), (self._second, "exp_avg_sq")):
             flat.zero_()
             if steps:
-                adapter.fill(flat, _under(tensors, f"optimizer/{key}/"))
+                adapter.fill(flat, under(tensors, f"optimizer/{key}/"))
         adapter.refresh()
 
     def memory_bytes(self) -> int:
@@ -279,7 +280,3 @@ def _moved(pack: Pack, device: torch.device) -> Pack:
         pack, ids_T=move(pack.ids_T), source_L=move(pack.source_L), labels_L=move(pack.labels_L),
         weights_L=move(pack.weights_L),
     )  # fmt: skip
-
-
-def _under(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}

@@ -5,7 +5,8 @@ AdamW: Loshchilov & Hutter, 2017 (arXiv 1711.05101).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
@@ -51,6 +52,16 @@ class AdapterOptimizer:
         for name, value in self._parameters.items():
             value.grad = gradients.get(name)
 
+    @contextmanager
+    def unchanged_on_error(self) -> Iterator[None]:
+        """Restores the gradients if the block raises."""
+        before = self.gradients()
+        try:
+            yield
+        except BaseException:
+            self.set_gradients(before)
+            raise
+
     def state(self) -> dict[str, Tensor]:
         """Values, gradients and moments, under the names that engine.TrainingEngine.state defines; not copies."""
         tensors = {f"adapter/{name}": value.detach() for name, value in self._parameters.items()}
@@ -62,9 +73,9 @@ class AdapterOptimizer:
 
     def load_state(self, tensors: Mapping[str, Tensor]) -> None:
         """Restores what `state` returned; names and shapes of the values must match."""
-        load_values(self._parameters, _under(tensors, "adapter/"))
-        self.set_gradients(_under(tensors, "gradient/"))
-        moments = {key: _under(tensors, f"optimizer/{key}/") for key in _MOMENTS}
+        load_values(self._parameters, under(tensors, "adapter/"))
+        self.set_gradients(under(tensors, "gradient/"))
+        moments = {key: under(tensors, f"optimizer/{key}/") for key in _MOMENTS}
         self._adamw.state.clear()
         for name, value in self._parameters.items():
             if name in moments["step"]:
@@ -79,5 +90,6 @@ def load_values(parameters: Mapping[str, Tensor], values: Mapping[str, Tensor]) 
             parameters[name].copy_(value)
 
 
-def _under(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+def under(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """Copies of the tensors whose names begin with the prefix, under the rest of their names."""
     return {name.removeprefix(prefix): value.clone() for name, value in tensors.items() if name.startswith(prefix)}

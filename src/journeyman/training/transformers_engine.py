@@ -76,8 +76,8 @@ class TransformersEngine:
         return f"transformers {version('transformers')} peft {version('peft')} cpu {dtype}"
 
     def accumulate(self, packs: Sequence[KeyedPack], divisor: float, heard: Heard) -> LossSum:
-        before, total, done = self._optimizer.gradients(), 0.0, 0
-        try:
+        total, done = 0.0, 0
+        with self._optimizer.unchanged_on_error():
             for one in packs:
                 for number, row in enumerate(rows_of(one.pack)):
                     with _Told(self._blocks, len(row.ids_T), done, heard):
@@ -86,9 +86,6 @@ class TransformersEngine:
                     total += loss.item()
                     done += len(row.ids_T)
                     heard(done)
-        except BaseException:
-            self._optimizer.set_gradients(before)
-            raise
         return LossSum(total, sum(one.pack.label_weight for one in packs))
 
     def clip(self, most: float) -> float:

@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from journeyman.models.activation import gated
 from journeyman.models.attention import AttentionRules, packed_attention
 from journeyman.models.attention import Packing as GridPacking
 from journeyman.models.decoder import LayerLora, LayerWeights
@@ -253,8 +254,7 @@ def _gate_forward(
 ) -> tuple[Tensor, tuple[Tensor, Tensor] | None]:
     if raw.is_cuda:
         return _kernels().gate_forward(raw, low_TR, b_OR, gelu=gelu, eight=eight)  # type: ignore[no-any-return]
-    gate_TF, up_TF = _gate_and_up(raw, low_TR, b_OR)
-    return _activation(gate_TF, gelu) * up_TF, None
+    return gated(*_gate_and_up(raw, low_TR, b_OR), "gelu" if gelu else "silu"), None
 
 
 def _gate_backward(
@@ -267,23 +267,17 @@ def _gate_backward(
         )
     if slope_TS is not None and a_SF is not None:
         g_TF = g_TF + slope_TS @ a_SF
-    gate_TF, up_TF = _gate_and_up(raw, low_TR, b_OR)
+    gate_TF, up_TF = (one.requires_grad_() for one in _gate_and_up(raw, low_TR, b_OR))
     with torch.enable_grad():
-        gate_TF.requires_grad_()
-        active_TF = _activation(gate_TF, gelu)
-        (of_gate,) = torch.autograd.grad(active_TF, gate_TF, g_TF * up_TF)
-    return torch.cat([of_gate, g_TF * active_TF.detach()], dim=1), None
+        active_TF = gated(gate_TF, up_TF, "gelu" if gelu else "silu")
+        return torch.cat(torch.autograd.grad(active_TF, (gate_TF, up_TF), g_TF), dim=1), None
 
 
 def _gate_and_up(raw: Tensor, low_TR: Tensor | None, b_OR: Tensor | None) -> tuple[Tensor, Tensor]:
     if low_TR is not None and b_OR is not None:
         raw = raw + low_TR @ b_OR.T
     gate_TF, up_TF = raw.chunk(2, dim=1)
-    return gate_TF.clone(), up_TF
-
-
-def _activation(gate_TF: Tensor, gelu: bool) -> Tensor:
-    return F.gelu(gate_TF, approximate="tanh") if gelu else F.silu(gate_TF)
+    return gate_TF.clone(), up_TF.clone()
 
 
 def _low_rank(x_TI: Tensor, adapter: GroupAdapter) -> Tensor:
