@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +64,39 @@ def train(
     return [json.loads(line)["loss"] for line in lines], engine.adapter()
 
 
+def peft_losses(
+    model: Any, start: Mapping[str, torch.Tensor], made: Sequence[Rendered], config: TrainConfig, steps: int
+) -> Trained:
+    """The loss of every step, and the adapter, with nothing but transformers, peft and torch: a plain loop over rows.
+
+    `start`: the adapter before training.
+    """
+    trained = {name.replace(".default", ""): p for name, p in model.named_parameters() if p.requires_grad}
+    assert trained.keys() == start.keys()
+    with torch.no_grad():
+        for name, value in trained.items():
+            value.copy_(start[name])
+    optimizer = torch.optim.AdamW(trained.values(), lr=config.learning_rate, weight_decay=config.weight_decay)
+    losses = []
+    for step in range(steps):
+        batch = [made[index] for index in rows_of_step(step, len(made), config.rows_per_step, config.seed)]
+        weight = sum(row.weight * row.trained_tokens for row in batch)
+        total = 0.0
+        for row in batch:
+            labels = [-100] * row.prompt_tokens + row.ids[row.prompt_tokens :]
+            mean = model(input_ids=torch.tensor([row.ids]), labels=torch.tensor([labels])).loss
+            part = mean * row.trained_tokens * row.weight / weight
+            part.backward()
+            total += part.item()
+        torch.nn.utils.clip_grad_norm_(trained.values(), config.max_grad_norm)
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(step, steps, config)
+        optimizer.step()
+        optimizer.zero_grad()
+        losses.append(total)
+    return losses, trained
+
+
 def train_with_peft(base: Any, geometry: Geometry, config: TrainConfig, learns: float = 0.97) -> Trained:
     """Theirs: `base` is a model of transformers, which peft changes.
 
@@ -77,30 +110,7 @@ def train_with_peft(base: Any, geometry: Geometry, config: TrainConfig, learns: 
         target_modules=[module for module in start.modules if not is_stacked(module)],
         target_parameters=start.expert_parameters() or None,
     )  # fmt: skip
-    model: Any = get_peft_model(base, lora)
-    trained = {name.replace(".default", ""): p for name, p in model.named_parameters() if p.requires_grad}
-    assert trained.keys() == start.parameters.keys()
-    with torch.no_grad():
-        for name, value in trained.items():
-            value.copy_(start.parameters[name])
-    optimizer = torch.optim.AdamW(trained.values(), lr=config.learning_rate, weight_decay=config.weight_decay)
-    made, losses = rows(), []
-    for step in range(STEPS):
-        batch = [made[index] for index in rows_of_step(step, len(made), config.rows_per_step, config.seed)]
-        weight = sum(row.weight * row.trained_tokens for row in batch)
-        total = 0.0
-        for row in batch:
-            labels = [-100] * row.prompt_tokens + row.ids[row.prompt_tokens :]
-            mean = model(input_ids=torch.tensor([row.ids]), labels=torch.tensor([labels])).loss
-            part = mean * row.trained_tokens * row.weight / weight
-            part.backward()
-            total += part.item()
-        torch.nn.utils.clip_grad_norm_(trained.values(), config.max_grad_norm)
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate(step, STEPS, config)
-        optimizer.step()
-        optimizer.zero_grad()
-        losses.append(total)
+    losses, trained = peft_losses(get_peft_model(base, lora), start.parameters, rows(), config, STEPS)
     assert losses[-1] < learns * losses[0], "the reference learns"
     return losses, trained
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 
-from tiny_families import ROTARY, converter
+from tiny_families import ROTARY, byte_tokenizer, converter
 
 _SIZES = {
     "vocab_size": 264, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4,
@@ -93,18 +93,9 @@ def other_model(case: str, seed: int = 0, **changes: Any) -> Any:
 
 
 def save_other(model: Any, folder: Path) -> Path:
-    """Writes the model and a byte-level tokenizer with one merge, without which the engine loads no vocabulary."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-    from transformers import PreTrainedTokenizerFast
-
-    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
-    vocab = {token: number for number, token in enumerate(["<|pad|>", "<|begin|>", "<|end|>", *letters, "th"])}
-    made = Tokenizer(models.BPE(vocab=vocab, merges=[("t", "h")]))
-    made.pre_tokenizer, made.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
+    """Writes the model and a byte-level tokenizer with a chat template."""
     model.save_pretrained(folder)
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=made, pad_token="<|pad|>", bos_token="<|begin|>", eos_token="<|end|>"
-    )
+    tokenizer = byte_tokenizer()
     tokenizer.chat_template = TEMPLATE
     tokenizer.save_pretrained(folder)
     return folder

@@ -191,8 +191,8 @@ def transformers_model(case: str, seed: int = 0, **changes: Any) -> Any:
     return model
 
 
-def save_folder(model: Any, folder: Path) -> Path:
-    """Writes the model and a byte-level tokenizer as a Hugging Face folder."""
+def byte_tokenizer() -> Any:
+    """A byte-level tokenizer of transformers with one merge, without which the engine loads no vocabulary."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
@@ -200,13 +200,18 @@ def save_folder(model: Any, folder: Path) -> Path:
     vocab = {token: number for number, token in enumerate(["<|pad|>", "<|begin|>", "<|end|>", *letters, "th"])}
     made = Tokenizer(models.BPE(vocab=vocab, merges=[("t", "h")]))
     made.pre_tokenizer, made.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
+    return PreTrainedTokenizerFast(
+        tokenizer_object=made, pad_token="<|pad|>", bos_token="<|begin|>", eos_token="<|end|>"
+    )
+
+
+def save_folder(model: Any, folder: Path) -> Path:
+    """Writes the model and a byte-level tokenizer as a Hugging Face folder."""
     model.save_pretrained(folder)
     if model.config.model_type == "granitemoehybrid":  # the converter knows the name that published models have
         config = folder / "config.json"
         config.write_text(config.read_text().replace("full_attention", "attention"))
-    PreTrainedTokenizerFast(
-        tokenizer_object=made, pad_token="<|pad|>", bos_token="<|begin|>", eos_token="<|end|>"
-    ).save_pretrained(folder)
+    byte_tokenizer().save_pretrained(folder)
     return folder
 
 

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from conftest import StopsAfter
+from equal_training import peft_losses
 from journeyman.config import TrainConfig
 from journeyman.errors import InputError, Interrupted
 from journeyman.models.hf_folder import HfFolder
@@ -18,10 +19,10 @@ from journeyman.models.transformers_model import model_sizes
 from journeyman.models.weights import load_decoder
 from journeyman.protocols import SilentReporter
 from journeyman.rendering.renderer import Rendered
-from journeyman.training.batches import pack, rows_of_step
+from journeyman.training.batches import pack
 from journeyman.training.cpu import CpuEngine
 from journeyman.training.engine import KeyedPack, TrainingEngine
-from journeyman.training.loop import Trainer, TrainingJob, learning_rate
+from journeyman.training.loop import Trainer, TrainingJob
 from journeyman.training.transformers_engine import TransformersEngine
 from journeyman.training.unpacking import rows_of
 from other_families import other_folder
@@ -110,29 +111,7 @@ def _plain_loop(folder: Path, targets: list[str], start: dict[str, torch.Tensor]
         AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32),
         peft.LoraConfig(r=4, lora_alpha=8, target_modules=targets, task_type="CAUSAL_LM"),
     )
-    trained = {name.replace(".default", ""): p for name, p in model.named_parameters() if p.requires_grad}
-    assert trained.keys() == start.keys()
-    with torch.no_grad():
-        for name, value in trained.items():
-            value.copy_(start[name])
-    optimizer = torch.optim.AdamW(trained.values(), lr=1.0, weight_decay=CONFIG.weight_decay)
-    rows, losses = _rows(), []
-    for step in range(steps):
-        batch = [rows[index] for index in rows_of_step(step, len(rows), CONFIG.rows_per_step, CONFIG.seed)]
-        whole, total = sum(row.weight * row.trained_tokens for row in batch), 0.0
-        for row in batch:
-            labels = [-100] * row.prompt_tokens + row.ids[row.prompt_tokens :]
-            mean = model(input_ids=torch.tensor([row.ids]), labels=torch.tensor([labels])).loss
-            part = mean * row.trained_tokens * row.weight / whole
-            part.backward()
-            total += part.item()
-        torch.nn.utils.clip_grad_norm_(trained.values(), CONFIG.max_grad_norm)
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate(step, steps, CONFIG)
-        optimizer.step()
-        optimizer.zero_grad()
-        losses.append(total)
-    return losses
+    return peft_losses(model, start, _rows(), CONFIG, steps)[0]
 
 
 TARGETS = {
