@@ -32,6 +32,7 @@ from journeyman.records import EVERY_ROLE
 from journeyman.runs import SEALED, STDIN, Run, beside, made_so_far
 
 if TYPE_CHECKING:
+    from journeyman.bundling.results import Results
     from journeyman.inference.model_server import ServedFolder
 
 
@@ -140,21 +141,30 @@ def run_export(run: Run, out: Path, fingerprint: str, reporter: Reporter) -> Bas
     from journeyman.rendering.template import template_of
     from journeyman.stages.export import export
 
-    evaluation, decision = run.result("evaluate", EvaluationManifest), run.result("decide", DecisionManifest)
+    results = results_of(run)
     return export(
-        run.result("plan", PlanManifest),
-        run.result("curate", DatasetManifest),
-        run.result("train", AdapterManifest),
-        evaluation,
-        decision,
-        _file_that_ships(run, evaluation.files[decision.ships]),
+        results,
+        _file_that_ships(run, results.file),
         template_of(run.base.tokenizer, str(run.base.path)).served,
         run.checked_folder("train"),
         run.config.evaluate,
         run.config.redact,
         run.override,
         out,
-        _server_of(run, run.result("train", AdapterManifest).adapters),
+        _server_of(run, results.adapter.adapters),
+    )
+
+
+def results_of(run: Run) -> Results:
+    """What a bundle records of the stages before `export`."""
+    from journeyman.bundling.results import Results
+
+    return Results(
+        run.result("plan", PlanManifest),
+        run.result("curate", DatasetManifest),
+        run.result("train", AdapterManifest),
+        run.result("evaluate", EvaluationManifest),
+        run.result("decide", DecisionManifest),
     )
 
 

@@ -1,0 +1,198 @@
+"""The model card of a bundle: README.md, with the metadata that Hugging Face's hub reads at its top."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from journeyman.bundling.results import Results
+from journeyman.foreign import file_part, markdown, named
+from journeyman.inference.server_bundle import HOW_TO_SERVE, card_line
+from journeyman.manifests import BundleManifest
+from journeyman.model_files import name_of_model
+from journeyman.models.geometry import Geometry
+from journeyman.records import EVERY_ROLE
+
+_BY_THE_ENGINE = (
+    "Serve it: `journeyman serve` in the run's folder, `sh llama-server.sh`, or for Ollama "
+    "`ollama create NAME -f Modelfile.ROLE`."
+)
+
+
+def how_to_serve(bundle: BundleManifest) -> str:
+    """The sentence about serving of the bundle that `export` makes without a target."""
+    return _BY_THE_ENGINE if bundle.server is None else HOW_TO_SERVE
+
+
+def model_card(
+    bundle: BundleManifest, results: Results, license: str | None, serving: str, notes: Sequence[str]
+) -> str:
+    """The whole page.
+
+    Args:
+        license: what the base says about its license; None: nothing.
+        serving: how these files are served; see how_to_serve.
+        notes: further lines, each a list item.
+    """
+    override = [f"**Exported despite the verdict.** Reason: {markdown(bundle.override)}", ""] if bundle.override else []
+    return "\n".join(
+        [
+            "---",
+            f"library_name: {'gguf' if bundle.server is None else 'peft'}",
+            "tags: [lora, journeyman]",
+            "---",
+            "# Model card",
+            "",
+            *override,
+            f"Roles: {', '.join(map(_name, bundle.roles))}. {_stay(bundle, results)}",
+            "",
+            *_files(bundle, results, license),
+            "",
+            *_evaluated(results),
+            "",
+            serving,
+            "",
+            *([*notes, ""] if notes else []),
+            *_data(results),
+            "",
+            *_limits(bundle, results),
+            "",
+        ]
+    )
+
+
+def _files(bundle: BundleManifest, results: Results, license: str | None) -> list[str]:
+    plan, evaluation = results.plan, results.evaluation
+    engine = markdown(evaluation.engine.line())
+    given = f"its license: {markdown(license)}, as its file says" if license else "its license: not known"
+    return [
+        f"- base: {_file_name(bundle.base_path)}, SHA-256 `{bundle.base_sha256}`; {given}; the adapter depends on it",
+        *([card_line(bundle.server)] if bundle.server is not None else []),
+        *(
+            [f"- the adapter was trained on {_file_name(plan.base_path)}, SHA-256 `{plan.base_sha256}`"]
+            if bundle.base_sha256 != plan.base_sha256
+            else []
+        ),
+        *_template_line(bundle),
+        *(_adapter_line(name, results, bundle) for name in bundle.adapter_files),
+        f"- these files were evaluated on {evaluation.rows} held-out test rows with {engine}",
+    ]
+
+
+def _evaluated(results: Results) -> list[str]:
+    evaluation, decision = results.evaluation, results.decision
+    rows = []
+    for role, summary in evaluation.roles.items():
+        rates = [
+            f"{arm.success.passed} of {arm.success.n} ({arm.success.low:.0%} to {arm.success.high:.0%})"
+            if arm.success
+            else "not known"
+            for arm in (summary.base, summary.arms[decision.ships])
+        ]
+        rows.append(f"| {_name(role)} | {rates[0]} | {rates[1]} | {decision.roles[role].verdict} |")
+    return ["| role | base | tuned | verdict |", "| --- | --- | --- | --- |", *rows]
+
+
+def _data(results: Results) -> list[str]:
+    dataset = results.dataset
+    splits = [
+        f"- {_name(role)}: {one.train} training, {one.val} validation and {one.test} held-out test rows"
+        for role, one in dataset.splits.items()
+    ]
+    teachers = [f"- {_name(name)}: {one.usable} of {one.rows} rows usable" for name, one in dataset.teachers.items()]
+    return [
+        "## Data",
+        "",
+        f"{dataset.kept} of {dataset.rows_in} logged answers were kept; training rows have {dataset.train_tokens:,} "
+        "tokens.",
+        "",
+        *splits,
+        "",
+        "Teachers, whose answers it was trained on:",
+        "",
+        *(teachers or ["- not known"]),
+    ]
+
+
+def _limits(bundle: BundleManifest, results: Results) -> list[str]:
+    evaluation = results.evaluation
+    contract = [
+        f"- {_name(role)}: {_PROMPTS[prompt.kind]}"
+        for role, prompt in bundle.prompts.items()
+        if prompt.kind in _PROMPTS
+    ]
+    return [
+        "## Limits",
+        "",
+        f"- the rates hold for requests like those of the log, in these roles; their intervals are at "
+        f"{evaluation.role_confidence:.2%} for a role; about other requests, nothing is known",
+        f"- a request has at most {bundle.settings['context']} tokens, the answer included, which ends at "
+        f"{bundle.settings['max_new_tokens']}",
+        "- with another engine, quantization or chat template, answers may differ from those that were evaluated",
+        *contract,
+    ]
+
+
+_PROMPTS: Mapping[str, str] = {
+    "fixed": "trained with the one system prompt in prompts.json",
+    "templated": "trained with system prompts of one form; others were not evaluated",
+}
+
+
+def _stay(bundle: BundleManifest, results: Results) -> str:
+    others = [
+        f"{_name(role)} ({made.verdict})"
+        for role, made in results.decision.roles.items()
+        if role not in (EVERY_ROLE, *bundle.roles)
+    ]
+    return f"Roles that stay with the teacher: {', '.join(others)}." if others else "No role stays with the teacher."
+
+
+def _name(role: str) -> str:
+    return markdown(named(role))
+
+
+def _file_name(path: str) -> str:
+    return markdown(name_of_model(Path(path)))
+
+
+def _adapter_line(name: str, results: Results, bundle: BundleManifest) -> str:
+    one = results.adapter.adapters[name]
+    return (
+        f"- {'adapter' if name == EVERY_ROLE else f'adapter of {_name(name)}'}: `{bundle.adapter_files[name]}`, LoRA, "
+        f"{results.adapter.trainable_parameters:,} parameters, SHA-256 `{bundle.adapter_sha256[name]}`; trained for "
+        f"{one.steps} steps on {one.tokens:,} tokens, best step {one.best_step}"
+    )
+
+
+def _template_line(bundle: BundleManifest) -> list[str]:
+    """The chat template, if programs must be told to use another one than the base's own, or to give it variables."""
+    if bundle.template_file is None and not bundle.template_variables:
+        return []
+    name = markdown(bundle.chat_template) or "the base's own"
+    file = "" if bundle.template_file is None else f", as `{bundle.template_file}` writes it"
+    given = f"; its variables: {markdown(json.dumps(bundle.template_variables))}" if bundle.template_variables else ""
+    return [f"- chat template: {name}{file}{given}"]
+
+
+def modelfile_lines(bundle: BundleManifest, without: Mapping[str, str]) -> list[str]:
+    """Exceptions to mention: roles that have another name in file names, and roles that Ollama cannot serve."""
+    other = [role for role in bundle.roles if file_part(role) != role]
+    return [
+        *(f"- {_name(role)} is `{file_part(role)}` in file names" for role in other),
+        *(f"- {_name(role)} has no Modelfile: {why}" for role, why in without.items()),
+    ]
+
+
+def context_lines(geometry: Geometry | None, context: int) -> list[str]:
+    """What another context would change."""
+    factors = None if geometry is None else geometry.factors(context)
+    if geometry is None or factors is None:
+        return []
+    original = geometry.rotary.long_above
+    side = "at most" if factors == "short" else "more than"
+    return [
+        f"- llama.cpp must give a request a context of {side} {original} tokens: with another, it uses the other of "
+        "the base's two sets of rotary factors, with which nothing was trained or evaluated"
+    ]
