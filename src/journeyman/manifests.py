@@ -571,6 +571,49 @@ class DecisionManifest(Manifest):
     notes: list[ReasonRecord] = Field(description="what a reader must know about how the verdict was reached")
 
 
+class GoldenAnswer(Manifest):
+    """A prompt, and the tokens with which the evaluated files answer it if each is the likeliest one."""
+
+    adapter: str = Field(description="'all' or a role: the adapter that answers")
+    role: str
+    prompt: str = Field(description="as the chat template writes it")
+    prompt_ids: list[int]
+    answer_ids: list[int]
+
+
+class GoldenAnswers(Manifest):
+    """golden.json of a target."""
+
+    engine: str = Field(description="the engine that answered")
+    answers: list[GoldenAnswer]
+
+
+class Trial(Manifest):
+    """What a program that loaded a target's files answered to the golden prompt of an adapter."""
+
+    adapter: str = Field(description="'all' or a role")
+    program: str = Field(description="with its version, if it was tried")
+    outcome: Literal["same", "near", "not_tried"] = Field(
+        description="same: the golden tokens; near: others where two tokens are about equally likely"
+    )
+    tokens: int = Field(0, description="golden tokens that were compared")
+    differing: int = Field(0, description="tokens that are others")
+    most_nats: float = Field(0.0, description="by which another token was likelier than the golden one")
+    why: ReasonRecord | None = Field(None, description="why it was not tried")
+
+
+class Target(Manifest):
+    """What `export --target` made of a bundle for another program."""
+
+    name: str
+    merged: str | None = Field(None, description="the format of weights with the adapter in them; None: not merged")
+    evaluated: bool = Field(description="the files with the weights are those that were evaluated")
+    deployable: bool = Field(description="evaluated, and the verdict on every role in it is deploy")
+    why_not: ReasonRecord | None = Field(None, description="why it is not evaluated")
+    allowed: str | None = Field(None, description="the user's reason to serve it although it was not evaluated")
+    trials: list[Trial]
+
+
 class BundleManifest(Manifest):
     roles: list[str]
     override: str | None
@@ -592,3 +635,5 @@ class BundleManifest(Manifest):
         None, description="the chat template in the bundle; None: the one in the base's file is used as it is"
     )
     template_variables: dict[str, Any] = Field({}, description="values that every prompt's template gets")
+    verdicts: dict[str, VerdictName] = Field({}, description="role → verdict; empty: made by an older version")
+    target: Target | None = Field(None, description="None: the bundle that `export` makes without a target")

@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 SOURCE = "source "
 SEALED = "sealed/test.jsonl"
 STDIN, STDIN_FILE = "-", ".stdin.jsonl"
+TARGETS_FOLDER = "targets"
+"""Where `export --target` writes, unless it is told otherwise."""
 _M = TypeVar("_M", bound=BaseModel)
 
 

@@ -14,10 +14,12 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel
 
 from journeyman import look_history
-from journeyman.artifacts import ADAPTER_FILE
+from journeyman.artifacts import ADAPTER_FILE, MANIFEST
 from journeyman.errors import InputError
+from journeyman.lineage import manifest_data, result_hash
 from journeyman.manifests import (
     AdapterManifest,
+    BundleManifest,
     DatasetManifest,
     DecisionManifest,
     EvaluationManifest,
@@ -33,6 +35,7 @@ from journeyman.runs import SEALED, STDIN, Run, beside, made_so_far
 
 if TYPE_CHECKING:
     from journeyman.bundling.results import Results
+    from journeyman.bundling.source import Source
     from journeyman.inference.model_server import ServedFolder
 
 
@@ -165,6 +168,28 @@ def results_of(run: Run) -> Results:
         run.result("train", AdapterManifest),
         run.result("evaluate", EvaluationManifest),
         run.result("decide", DecisionManifest),
+    )
+
+
+def source_of(run: Run) -> Source:
+    """What targets are made of: the finished bundle and the adapters, with all files verified to be unchanged."""
+    from journeyman.bundling.source import Source
+    from journeyman.models.license import license_of
+
+    place, results = run.checked_folder("export"), results_of(run)
+    trained = run.checked_folder("train")
+    bundle = run.result("export", BundleManifest)
+    return Source(
+        bundle=bundle,
+        place=place,
+        sha256=result_hash(manifest_data(place / MANIFEST, "export")),
+        results=results,
+        base=run.base,
+        trained={name: trained / results.adapter.adapters[name].folder for name in bundle.adapter_files},
+        license=license_of(run.base.path),
+        renderer=run.renderer,
+        rank=run.config.train.lora.rank,
+        threads=run.config.evaluate.threads,
     )
 
 

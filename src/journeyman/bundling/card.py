@@ -9,7 +9,7 @@ from pathlib import Path
 from journeyman.bundling.results import Results
 from journeyman.foreign import file_part, markdown, named
 from journeyman.inference.server_bundle import HOW_TO_SERVE, card_line
-from journeyman.manifests import BundleManifest
+from journeyman.manifests import BundleManifest, Target
 from journeyman.model_files import name_of_model
 from journeyman.models.geometry import Geometry
 from journeyman.records import EVERY_ROLE
@@ -35,15 +35,18 @@ def model_card(
         serving: how these files are served; see how_to_serve.
         notes: further lines, each a list item.
     """
+    target = bundle.target
+    warned = [] if target is None or target.why_not is None else _not_evaluated(target)
     override = [f"**Exported despite the verdict.** Reason: {markdown(bundle.override)}", ""] if bundle.override else []
     return "\n".join(
         [
             "---",
-            f"library_name: {'gguf' if bundle.server is None else 'peft'}",
+            f"library_name: {_library(bundle)}",
             "tags: [lora, journeyman]",
             "---",
             "# Model card",
             "",
+            *warned,
             *override,
             f"Roles: {', '.join(map(_name, bundle.roles))}. {_stay(bundle, results)}",
             "",
@@ -62,9 +65,17 @@ def model_card(
     )
 
 
+def _not_evaluated(target: Target) -> list[str]:
+    assert target.why_not is not None
+    why = target.why_not.sentence()
+    allowed = f" Served nevertheless, because: {markdown(target.allowed)}" if target.allowed else ""
+    return [f"**NOT EVALUATED, NOT DEPLOYABLE.** {markdown(why[:1].upper() + why[1:])}.{allowed}", ""]
+
+
 def _files(bundle: BundleManifest, results: Results, license: str | None) -> list[str]:
     plan, evaluation = results.plan, results.evaluation
     engine = markdown(evaluation.engine.line())
+    evaluated = bundle.target is None or bundle.target.evaluated
     given = f"its license: {markdown(license)}, as its file says" if license else "its license: not known"
     return [
         f"- base: {_file_name(bundle.base_path)}, SHA-256 `{bundle.base_sha256}`; {given}; the adapter depends on it",
@@ -76,7 +87,8 @@ def _files(bundle: BundleManifest, results: Results, license: str | None) -> lis
         ),
         *_template_line(bundle),
         *(_adapter_line(name, results, bundle) for name in bundle.adapter_files),
-        f"- these files were evaluated on {evaluation.rows} held-out test rows with {engine}",
+        f"- {'these files' if evaluated else 'base and adapter, not merged,'} were evaluated on {evaluation.rows} "
+        f"held-out test rows with {engine}",
     ]
 
 
@@ -147,6 +159,13 @@ def _stay(bundle: BundleManifest, results: Results) -> str:
         if role not in (EVERY_ROLE, *bundle.roles)
     ]
     return f"Roles that stay with the teacher: {', '.join(others)}." if others else "No role stays with the teacher."
+
+
+def _library(bundle: BundleManifest) -> str:
+    """What loads the files, in the terms of Hugging Face's hub."""
+    if bundle.base_file or (bundle.target is None and bundle.server is None):
+        return "gguf"
+    return "peft" if bundle.adapter_files else "transformers"
 
 
 def _name(role: str) -> str:

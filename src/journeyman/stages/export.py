@@ -94,6 +94,7 @@ def export(
         chat_template=template.name,
         template_file=None if template.own else TEMPLATE_FILE,
         template_variables=dict(template.variables),
+        verdicts={role: decision.roles[role].verdict for role in roles},
     )
     for name, copied in bundle.adapter_files.items():
         folder = adapter_folder / adapter.adapters[name].folder
