@@ -19,7 +19,9 @@ from safetensors.torch import load_file, save_file
 
 from chat_folder import chat_folder
 from conftest import log_row, write_run
+from journeyman.api.serving import Server
 from journeyman.artifacts import hash_of_file, read_json
+from journeyman.errors import InputError, NotDeployable
 from journeyman.manifests import BundleManifest
 from journeyman.models.gguf_file import GgufFile
 from journeyman.runs import typed_result
@@ -206,6 +208,21 @@ def test_targets_verify_with_their_run_and_alone_on_another_machine(finished: Pa
         (copy / "prompts.json").unlink()
         found = verify(copy).findings
         assert len(found) == 3 and sum("unfinished.json: not among" in one for one in found) == 2
+
+
+def test_merged_weights_are_served_only_if_the_manifest_allows_it(finished: Path, tmp_path: Path) -> None:
+    for name in ("gguf", "lmstudio"):
+        with pytest.raises(NotDeployable, match="another file than the one that was"):
+            Server(finished / "targets" / name, 0)
+    with pytest.raises(InputError, match="contains no base"):
+        Server(finished / "targets" / "adapter", 0)
+    with Server(Path(shutil.copytree(finished / "targets" / "llama.cpp", tmp_path / "copy")), 0) as server:
+        expected = server.chat("coder", "Task: x").text
+    command = ["export", "--dir", finished, "--override", "a test", "--out", tmp_path, "--target", "gguf"]
+    assert call(*command, "--allow-unevaluated", "a demo") == 3
+    assert "Served nevertheless, because: a demo" in (tmp_path / "gguf" / "README.md").read_text()
+    with Server(tmp_path / "gguf", 0) as server:
+        assert server.chat("coder", "Task: x").text == expected
 
 
 def test_another_answer_than_the_evaluated_one_is_refused(finished: Path, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from journeyman.bundles import open_bundle, refuse_unevaluated
 from journeyman.config import CONFIG_NAME, ServeConfig, load_config
 from journeyman.errors import EngineError, UsageError
 from journeyman.inference.engines import engine_identity, running_engine
@@ -16,7 +17,6 @@ from journeyman.lineage import check_files
 from journeyman.manifests import BundleManifest
 from journeyman.model_files import parts_of
 from journeyman.protocols import EngineSettings, ServedEngine
-from journeyman.runs import place_of, read_result, typed_result
 from journeyman.serving.app import conversation_of, make_app
 from journeyman.serving.evaluated import check_engine
 from journeyman.serving.origin import Door
@@ -86,6 +86,7 @@ def hosted(
     """A host whose port takes connections; the engine is stopped at the end.
 
     Args:
+        folder: of a run or of a bundle.
         port, key_env: replace those of the config file.
         allow_hosts: in addition to those of the config file.
         allow_other_engine: serve with another engine than the one that was evaluated.
@@ -94,11 +95,13 @@ def hosted(
     Raises:
         EngineError: the engine did not start.
         InputError: there is no bundle, or a file of it has changed.
+        NotDeployable: it has merged weights, which were not evaluated, and its manifest does not allow that.
         StaleArtifact: another engine than the evaluated one would serve it.
         UsageError: the host is not a loopback address, the port is taken, or the key is missing or too short.
     """
-    bundle = typed_result(folder, "export", BundleManifest)
-    place = folder / place_of("export").folder
+    opened = open_bundle(folder)
+    refuse_unevaluated(opened)
+    place, bundle = opened.place, opened.manifest
     if bundle.server is not None:
         raise UsageError(
             f"{place}: its base is served by {bundle.server.url}, and not by this machine's engine",
@@ -106,7 +109,7 @@ def hosted(
         )
     read = [*(part.name for part in parts_of(Path(bundle.base_file))), *bundle.adapter_files.values(), "prompts.json"]
     read += [bundle.template_file] if bundle.template_file else []
-    check_files(place, read_result(folder, "export")[0], read)
+    check_files(place, opened.stamp, read)
     config = load_config(folder / CONFIG_NAME).serve if (folder / CONFIG_NAME).is_file() else ServeConfig()
     key = key_of(config.key_env if key_env is None else key_env)
     settings = EngineSettings(
