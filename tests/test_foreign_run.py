@@ -40,7 +40,7 @@ from journeyman.manifests import (
     EvaluationManifest,
     PlanManifest,
     SplitCounts,
-    TeacherQuality,
+    TermsOfTeacher,
 )
 from journeyman.models.gguf_file import GgufFile
 from journeyman.reasons.base import Text
@@ -186,11 +186,11 @@ def test_the_bundle_of_hostile_roles(judged: EvaluationManifest, tiny_gguf: Path
         (tmp_path / "trained" / one.folder / "adapter.gguf").write_bytes(b"x")
     file = judged.files["tuned"].model_copy(update={"path": str(tiny_gguf), "sha256": hash_of_file(tiny_gguf)})
     judged = judged.model_copy(update={"files": {"tuned": file}})
-    teacher = TeacherQuality.model_construct(rows=2, usable=1)
+    teacher = TermsOfTeacher(terms="allow", rows=2)
     dataset = DatasetManifest.model_construct(
         prompts={}, system_prompts={role: f"You are {role}" for role in ROLES}, rows_in=9, kept=8, train_tokens=1,
         splits=dict.fromkeys(ROLES, SplitCounts(train=4, val=2, test=2, effective_test=2.0)),
-        teachers=dict.fromkeys(ROLES, teacher),
+        teacher_terms=dict.fromkeys(ROLES, teacher), dropped={"teacher_terms": 1},
     )  # fmt: skip
     plan = PlanManifest.model_construct(base_path="/b/<b>`x|.gguf", base_sha256="1")
     out = tmp_path / "bundle"

@@ -185,6 +185,28 @@ class CreditConfig(Section):
     otherwise: float = Field(0.0, ge=0, le=1, description="weight of rows for which they do not; 0 drops these rows")
 
 
+class TeacherTermsConfig(Section):
+    """Whose answers may train a model, by the terms of use of who provides them."""
+
+    allow: list[str] = Field(
+        default_factory=list,
+        description="patterns such as acme/*, compared with provider/model and with each of its parts",
+    )
+    deny: list[str] = Field(
+        default_factory=list, description="patterns of teachers whose answers are dropped; they prevail over allow"
+    )
+    unknown: Literal["warn", "drop", "refuse"] = Field(
+        "warn", description="for teachers that no pattern names; warn: keep, and say so if there are any patterns"
+    )
+
+    @field_validator("allow", "deny")
+    @classmethod
+    def _are_patterns(cls, patterns: list[str]) -> list[str]:
+        if any(not pattern.strip() for pattern in patterns):
+            raise ValueError("an empty pattern names no teacher")
+        return patterns
+
+
 class CurateConfig(Section):
     """How training and test data are selected."""
 
@@ -206,6 +228,7 @@ class CurateConfig(Section):
     split_by_time: bool = Field(False, description="hold out the newest groups for testing instead of random ones")
     seed: int = Field(0, ge=0, description="random seed of the split")
     rules: RulesConfig = RulesConfig()
+    teacher_terms: TeacherTermsConfig = TeacherTermsConfig()
     credit: list[CreditConfig] = Field(
         default_factory=list, description="rules that keep or weight rows by outcome, as [[curate.credit]]"
     )

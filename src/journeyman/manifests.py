@@ -125,6 +125,16 @@ class TeacherQuality(Manifest):
     mean_output_tokens: float | None
 
 
+TermsName = Literal["allow", "deny", "unknown"]
+
+
+class TermsOfTeacher(Manifest):
+    """Whether a teacher's answers may train a model, by the patterns in [curate.teacher_terms]."""
+
+    terms: TermsName
+    rows: int = Field(description="its rows in the dataset")
+
+
 class RoutingQuality(Manifest):
     """How well the check for misrouted roles works on this log; None if it could not be tried."""
 
@@ -197,6 +207,9 @@ class DatasetManifest(Manifest):
     )
     prompts: dict[str, RolePrompt] = Field({}, description="role → how its system prompts vary")
     teachers: dict[str, TeacherQuality]
+    teacher_terms: dict[str, TermsOfTeacher] = Field(
+        {}, description="teacher → its terms and its rows in the dataset; empty: made by an older version"
+    )
     lengths: Lengths | None
     repetition: Repetition
     routing: RoutingQuality | None

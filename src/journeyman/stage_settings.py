@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from journeyman.artifacts import MANIFEST, hash_of, hash_of_file
+from journeyman.config import TeacherTermsConfig
 from journeyman.model_files import hash_of_model
 from journeyman.runs import SOURCE, Run, read_result
 
@@ -32,7 +33,7 @@ def of_curate(run: Run) -> Settings:
     return {
         "base": run.base_sha256,
         **_template(run),
-        **_flat("curate", run.config.curate.model_dump()),
+        **_curate(run),
         **_role_settings(run, "system_prompt"),
         **_checks_of_data(run),
     }
@@ -70,6 +71,13 @@ def of_export(run: Run) -> Settings:
         **_evaluate(run),
         **_flat("redact", run.config.redact.model_dump()),
     }
+
+
+def _curate(run: Run) -> Settings:
+    """[curate], without teacher terms if there are none: earlier versions had no such section."""
+    settings = run.config.curate
+    without = {"teacher_terms"} if settings.teacher_terms == TeacherTermsConfig() else set()
+    return _flat("curate", settings.model_dump(exclude=without))
 
 
 def _evaluate(run: Run) -> Settings:

@@ -121,6 +121,8 @@ def test_only_files_that_were_evaluated_count_as_evaluated(finished: Path) -> No
         assert bundle.target is not None and not bundle.target.deployable, "it was exported despite the verdict"
         assert bundle.target.evaluated == (name in ("adapter", "ollama", "llama.cpp", "docker")), name
         card = (place / "README.md").read_text()
+        assert re.search(r"^- teacher: terms not known; \d+ rows$", card, re.MULTILINE)
+        assert "its license: not known" in card and "## Limits" in card and "held-out test rows" in card
         assert ("**NOT EVALUATED, NOT DEPLOYABLE.**" in card) != bundle.target.evaluated
         for adapter, file in bundle.adapter_files.items() if bundle.target.evaluated else ():
             assert hash_of_file(place / file) == evaluated.adapter_sha256[adapter] == bundle.adapter_sha256[adapter]

@@ -42,7 +42,8 @@ def software_bill(source: Source, bundle: BundleManifest, weights: Mapping[str, 
             "type": "data", "bom-ref": "data", "name": "training data",
             "properties": _properties({
                 "rows": dataset.kept, "training-tokens": dataset.train_tokens,
-                **{f"teacher:{name}": one.usable for name, one in dataset.teachers.items()},
+                **{f"teacher:{name}": f"{one.rows} rows, terms: {one.terms}"
+                   for name, one in dataset.teacher_terms.items() if one.rows},
             }),
         },
         *_libraries(),

@@ -112,7 +112,12 @@ def _data(results: Results) -> list[str]:
         f"- {_name(role)}: {one.train} training, {one.val} validation and {one.test} held-out test rows"
         for role, one in dataset.splits.items()
     ]
-    teachers = [f"- {_name(name)}: {one.usable} of {one.rows} rows usable" for name, one in dataset.teachers.items()]
+    teachers = [
+        f"- {_name(name)}: {_TERMS[one.terms]}; {one.rows} rows"
+        for name, one in dataset.teacher_terms.items()
+        if one.rows
+    ]
+    denied = dataset.dropped.get("teacher_terms", 0)
     return [
         "## Data",
         "",
@@ -121,9 +126,10 @@ def _data(results: Results) -> list[str]:
         "",
         *splits,
         "",
-        "Teachers, whose answers it was trained on:",
+        "Teachers, and whether their terms allow to train a model on their answers, as `curate.teacher_terms` says:",
         "",
         *(teachers or ["- not known"]),
+        *([f"- {denied} rows of teachers whose terms do not allow it were left out"] if denied else []),
     ]
 
 
@@ -146,6 +152,7 @@ def _limits(bundle: BundleManifest, results: Results) -> list[str]:
     ]
 
 
+_TERMS: Mapping[str, str] = {"allow": "allowed", "deny": "denied", "unknown": "terms not known"}
 _PROMPTS: Mapping[str, str] = {
     "fixed": "trained with the one system prompt in prompts.json",
     "templated": "trained with system prompts of one form; others were not evaluated",
