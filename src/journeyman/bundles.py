@@ -48,7 +48,6 @@ def refuse_unevaluated(opened: OpenedBundle) -> None:
     """Refuses to serve merged weights, which nobody has evaluated, unless the bundle records that it is wanted.
 
     Raises:
-        InputError: it has no base that could be served.
         NotDeployable: its files are not those that were evaluated.
     """
     target = opened.manifest.target
@@ -58,5 +57,15 @@ def refuse_unevaluated(opened: OpenedBundle) -> None:
             "Serve the bundle of its run, which was evaluated, or make the target again with "
             '--allow-unevaluated "reason", which is recorded',
         )
-    if not opened.manifest.base_file and opened.manifest.server is None:
-        raise InputError(f"{opened.place}: contains no base to serve", "Serve the bundle of its run")
+
+
+def refuse_without_base(opened: OpenedBundle) -> None:
+    """Refuses a bundle that `journeyman serve` cannot serve, because it has the adapters only.
+
+    Raises:
+        InputError: there is no base in it.
+    """
+    if not opened.manifest.base_file:
+        server = opened.manifest.server
+        elsewhere = "" if server is None else f"; it is on the server {server.url}"
+        raise InputError(f"{opened.place}: contains no base to serve{elsewhere}", "Use a bundle with a GGUF file")

@@ -650,3 +650,26 @@ class BundleManifest(Manifest):
     template_variables: dict[str, Any] = Field({}, description="values that every prompt's template gets")
     verdicts: dict[str, VerdictName] = Field({}, description="role → verdict; empty: made by an older version")
     target: Target | None = Field(None, description="None: the bundle that `export` makes without a target")
+
+
+class ReleaseEvent(Manifest):
+    """What changed which release is current."""
+
+    at: str = Field(description="time, in ISO 8601")
+    who: str = Field(description="user@host")
+    action: Literal["promote", "rollback"]
+    number: int = Field(description="the release that became current")
+    before: int | None = Field(description="the one that was; None: the first promotion")
+    why: str = Field("", description="as the user said")
+    override: str | None = Field(None, description="the user's reason to promote it without a deploy verdict")
+    sha256: str = Field(description="of the bundle's result and of the hashes of its files")
+    roles: list[str]
+    verdicts: dict[str, VerdictName] = Field({}, description="role → verdict; empty: the bundle does not record it")
+
+
+class ReleaseRecord(Manifest):
+    """releases.json: which release is current, and how it came to be."""
+
+    format: Literal[1] = 1
+    current: int | None
+    events: list[ReleaseEvent]

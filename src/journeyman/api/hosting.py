@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from journeyman.bundles import open_bundle, refuse_unevaluated
+from journeyman.bundles import open_bundle, refuse_unevaluated, refuse_without_base
 from journeyman.config import CONFIG_NAME, ServeConfig, load_config
 from journeyman.errors import EngineError, UsageError
 from journeyman.inference.engines import engine_identity, running_engine
@@ -107,6 +107,7 @@ def hosted(
             f"{place}: its base is served by {bundle.server.url}, and not by this machine's engine",
             f"Ask that server; to start vLLM: sh {place / 'vllm.sh'}",
         )
+    refuse_without_base(opened)
     read = [*(part.name for part in parts_of(Path(bundle.base_file))), *bundle.adapter_files.values(), "prompts.json"]
     read += [bundle.template_file] if bundle.template_file else []
     check_files(place, opened.stamp, read)

@@ -305,6 +305,56 @@ def serve(
     serve_bundle(folder, port, allow_host or [], key_env, allow_other_engine=allow_other_engine)
 
 
+Releases = Annotated[
+    Path | None, typer.Option("--releases", help="the folder with the releases; default: releases/ beside the run")
+]
+Why = Annotated[str, typer.Option(help="for the history")]
+
+
+@app.command()
+def promote(
+    source: Annotated[Path, typer.Argument(help="the folder of a run or of a bundle")] = HERE,
+    releases: Releases = None,
+    why: Why = "",
+    override: Annotated[
+        str | None, typer.Option(help="promote it without a deploy verdict; the reason is recorded")
+    ] = None,
+) -> None:
+    """Keep a verified copy of a bundle under a number, and make it the one that is served."""
+    from journeyman.cli.releases import promote_bundle
+
+    promote_bundle(source, releases, why, override)
+
+
+@app.command()
+def rollback(
+    source: Annotated[
+        Path, typer.Argument(help="the folder of a run or of a bundle, beside which releases/ is")
+    ] = HERE,
+    releases: Releases = None,
+    to: Annotated[int | None, typer.Option(help="the release's number; default: the one before")] = None,
+    why: Why = "",
+) -> None:
+    """Serve an earlier release again."""
+    from journeyman.cli.releases import roll_back
+
+    roll_back(source, releases, to, why)
+
+
+@app.command(name="releases")
+def show_releases(
+    source: Annotated[
+        Path, typer.Argument(help="the folder of a run or of a bundle, beside which releases/ is")
+    ] = HERE,
+    releases: Releases = None,
+    as_json: Annotated[bool, typer.Option("--json", help="print the record as JSON")] = False,
+) -> None:
+    """List the releases, which one is current, and who promoted what and why."""
+    from journeyman.cli.releases import print_releases
+
+    print_releases(source, releases, as_json)
+
+
 @app.command()
 def doctor() -> None:
     """Check this machine: processor, memory, base model, engine, sandbox; list checks and log formats."""
