@@ -109,6 +109,10 @@ class Follower:
         self._state: tuple[int, ...] | None = None  # so that a change since `known` was read is not missed
         self._sha256 = None if known is None else known.sha256
 
+    def still(self, served: Release) -> None:
+        """Says that the caller uses this one: the one that became current is reported again if it is promoted again."""
+        self._sha256 = served.sha256
+
     def changed(self) -> Release | None:
         """The release that has become current since the last look; None if it is the same, or there is none.
 

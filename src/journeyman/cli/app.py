@@ -298,11 +298,15 @@ def serve(
     allow_other_engine: Annotated[
         bool, typer.Option("--allow-other-engine", help="serve even if the engine is not the one that was evaluated")
     ] = False,
+    releases: Annotated[
+        Path | None,
+        typer.Option(help="a folder with releases: serve the current one, and each that is promoted from then on"),
+    ] = None,
 ) -> None:
     """Serve the bundle on an OpenAI-compatible port; clients send the role as the model name."""
     from journeyman.cli.serve import serve_bundle
 
-    serve_bundle(folder, port, allow_host or [], key_env, allow_other_engine=allow_other_engine)
+    serve_bundle(folder, port, allow_host or [], key_env, allow_other_engine=allow_other_engine, releases=releases)
 
 
 Releases = Annotated[
