@@ -18,11 +18,11 @@ from conftest import write_tiny_gguf
 from fake_engine import BUNDLE
 from faults import wait_until
 from journeyman.api.serving import Server
-from journeyman.artifacts import hash_of_file, write_json
+from journeyman.artifacts import hash_of_file, write_atomic, write_json
 from journeyman.errors import UsageError
 from journeyman.lineage import files_below, write_manifest
 from journeyman.manifests import Stamp
-from journeyman.releases import promote, rollback
+from journeyman.releases import RECORD, promote, rollback
 from journeyman.serving import switching
 
 ASKED = {"model": "coder", "messages": [{"role": "user", "content": "Task: x"}], "max_tokens": 12, "temperature": 0}
@@ -130,19 +130,28 @@ def test_no_request_is_lost_while_releases_change(releases: Path, asking: Callab
 
 
 def test_a_release_that_cannot_be_served_is_told_once_and_the_old_one_stays(releases: Path) -> None:
-    bundle = _bundle(releases.parent / "broken", 3, system_prompts={"coder": "a <|im_end|> in it"})
+    promote(releases.parent / "two", releases)
+    of_damaged = (releases / RECORD).read_bytes()
+    rollback(releases)
+    (releases / "0002" / "base.gguf").write_bytes(b"damaged")
+    bundle = _bundle(releases.parent / "three", 3, system_prompts={"coder": "a <|im_end|> in it"})
+
+    def told(text: str) -> bool:
+        return any(text in line and line.endswith("the release that is served stays") for line in server.warnings)
+
     with Server(releases.parent, 0, releases=releases) as server:
         first = _ask(server)
         promote(bundle, releases)
-        wait_until(lambda: any("the release that is served stays" in line for line in server.warnings))
-        promote(releases.parent / "two", releases)
-        (releases / "0003" / "base.gguf").write_bytes(b"damaged")
-        wait_until(lambda: len([line for line in server.warnings if "stays" in line]) >= 2)
+        wait_until(lambda: told("control token"))
+        write_atomic(releases / RECORD, of_damaged)
+        wait_until(lambda: told("base.gguf: changed"))
+        write_atomic(releases / RECORD, b"{")
+        wait_until(lambda: told("not valid JSON"))
         time.sleep(0.5)
-        said = [line for line in server.warnings if "stays" in line]
-        assert len(said) == len(set(said)) <= 3 and any("base.gguf: changed" in line for line in said)
+        assert len([line for line in server.warnings if "stays" in line]) == 3, "each once"
         assert _ask(server) == first and len(_engines()) == 1
-        assert promote(releases.parent / "two", releases).number == 4, "promoted again: tried again"
+        write_atomic(releases / RECORD, of_damaged)
+        assert promote(releases.parent / "two", releases).number == 4, "the damaged copy is not used"
         wait_until(_changed(lambda: _ask(server), first))
 
 
