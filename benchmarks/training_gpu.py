@@ -301,7 +301,8 @@ def main() -> None:
     record = {"gpu": torch.cuda.get_device_name(), "torch": torch.__version__, "matrix_tflops": rate, "found": found}
     RESULTS.mkdir(exist_ok=True)
     options_record = {key: value for key, value in vars(options).items() if key != "only"}
-    name = f"training_gpu-{options.model}-{options.targets}-r{options.rank}.json"
+    length = f"-{options.rows}x{options.length}" if options.length else ""
+    name = f"training_gpu-{options.model}-{options.targets}-r{options.rank}{length}.json"
     (RESULTS / name).write_text(json.dumps({"options": options_record, **record}, indent=1))
 
 

@@ -8,8 +8,11 @@ from typing import Any
 import pytest
 import torch
 
+import journeyman.training.gpu
 from conftest import write_tiny_gguf
 from journeyman.config import LoraConfig, TrainConfig
+from journeyman.errors import InputError
+from journeyman.models.decoder import Decoder
 from journeyman.models.gguf_file import GgufFile
 from journeyman.models.weights import load_decoder
 from journeyman.rendering.renderer import Rendered
@@ -17,6 +20,7 @@ from journeyman.training.batches import pack
 from journeyman.training.cpu import CpuEngine
 from journeyman.training.engine import KeyedPack, TrainingEngine
 from journeyman.training.gpu import GpuEngine, load_on_gpu
+from journeyman.training.gradients import AdaptedPack
 
 SOME = ["q_proj", "v_proj", "up_proj"]
 EVERY = LoraConfig().targets
@@ -59,3 +63,54 @@ def test_training_equals_that_on_the_cpu(architecture: str, targets: list[str], 
 
 def test_it_has_what_the_training_loop_needs() -> None:
     assert {name for name in vars(TrainingEngine) if not name.startswith("_")} <= set(dir(GpuEngine))
+
+
+@pytest.mark.parametrize("limit", [100, 69])
+def test_a_step_that_runs_out_of_memory_is_computed_with_less(
+    limit: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, config = GgufFile(write_tiny_gguf(tmp_path / "m.gguf", "llama")), _config()
+    decoder, said = load_on_gpu(file, torch.float32, torch.device("cpu")), list[str]()
+    plain, scarce = GpuEngine(decoder, config), GpuEngine(decoder, config, say=said.append)
+    packs = pack(_rows(), 120)
+    keyed, labels = [KeyedPack(one, str(n)) for n, one in enumerate(packs)], sum(one.label_weight for one in packs)
+    wanted = plain.accumulate(keyed, labels, lambda _: None).loss
+    plain.clip(1.0)
+    plain.step(1e-2)
+    held = plain.evaluate(packs, lambda _: None).loss
+    for name in ("keep", "recompute", "loss_only"):
+        _runs_out(monkeypatch, name, limit)
+    heard = list[float]()
+    assert scarce.accumulate(keyed, labels, heard.append).loss == pytest.approx(wanted, rel=1e-6)
+    assert heard[-1] == sum(one.row_tokens for one in packs)
+    assert "layers are recomputed" in said[0] and "packs have at most 69 tokens" in said[1] and len(said) == 2
+    scarce.clip(1.0)
+    scarce.step(1e-2)
+    assert scarce.evaluate(packs, lambda _: None).loss == pytest.approx(held, rel=1e-5)
+    theirs = plain.adapter()
+    for name, value in scarce.adapter().items():
+        assert torch.allclose(value, theirs[name], rtol=1e-3, atol=2e-5), name
+
+
+def test_a_row_that_does_not_fit_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = GgufFile(write_tiny_gguf(tmp_path / "m.gguf", "llama"))
+    engine = GpuEngine(load_on_gpu(file, torch.float32, torch.device("cpu")), _config())
+    (one,) = pack(_rows(1), 120)
+    for name in ("keep", "recompute"):
+        _runs_out(monkeypatch, name, 0)
+    with pytest.raises(InputError, match=r"for one row of 10 tokens \(CUDA out of memory. Tried to allocate 2 GiB\)"):
+        engine.accumulate([KeyedPack(one, "0")], one.label_weight, lambda _: None)
+    assert not any(name.startswith("gradient/") for name in engine.state())
+
+
+def _runs_out(monkeypatch: pytest.MonkeyPatch, name: str, limit: int) -> None:
+    """Makes a way to compute gradients run out of memory above some tokens, half-way through the first step."""
+    real = getattr(journeyman.training.gpu, name)
+
+    def scarce(decoder: Decoder, parts: list[AdaptedPack], *others: Any) -> float:
+        if max(len(part.pack.ids_T) for part in parts) > limit:
+            real(decoder, parts, *others)  # gradients that must not stay
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB. GPU 0 has a total capacity")
+        return float(real(decoder, parts, *others))
+
+    monkeypatch.setattr(journeyman.training.gpu, name, scarce)

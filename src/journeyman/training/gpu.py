@@ -8,7 +8,7 @@ optimizer is one kernel. The host reads a value from the device twice per step: 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 import torch
@@ -18,7 +18,7 @@ from journeyman.config import TrainConfig
 from journeyman.errors import InputError
 from journeyman.models.base import Base
 from journeyman.models.decoder import Decoder, LayerLora, LayerWeights
-from journeyman.models.geometry import Geometry
+from journeyman.models.geometry import Factors, Geometry
 from journeyman.models.gpu.adapters import GroupAdapter, Part
 from journeyman.models.gpu.fused import GROUPS, fuse, members
 from journeyman.models.gpu.operations import GpuOperations
@@ -28,13 +28,20 @@ from journeyman.training.engine import Heard, KeyedPack, LossSum
 from journeyman.training.gradients import AdaptedPack, keep, loss_only, recompute
 from journeyman.training.lora import Adapter
 from journeyman.training.optimizer import under
+from journeyman.training.unpacking import in_smaller_packs, row_lengths
 
 _BETAS, _EPS = (0.9, 0.999), 1e-8
 
 
-def load_on_gpu(base: Base, dtype: torch.dtype, device: torch.device, *, eight: bool = False) -> Decoder:
-    """The decoder of a base on a device, with fused matrices, in eight bits if asked for."""
-    geometry = base.geometry
+def load_on_gpu(
+    base: Base, dtype: torch.dtype, device: torch.device, *, eight: bool = False, factors: Factors | None = None
+) -> Decoder:
+    """The decoder of a base on a device, with fused matrices, in eight bits if asked for.
+
+    Args:
+        factors: the rotary divisors that it will be served with (Geometry.factors), if the base has two sets.
+    """
+    geometry = base.geometry.with_factors(factors)
     if geometry.experts is not None or geometry.family.sinks:
         raise InputError(
             f"{base.path}: the GPU engine does not compute mixtures of experts and attention sinks",
@@ -175,15 +182,27 @@ class FlatAdapter:
 class GpuEngine:
     """An engine.TrainingEngine for one device.
 
+    If the device's memory runs out, the packs are computed again with less: first by recomputing the layers, then in
+    smaller packs, down to one row. The sums are the same up to rounding; with dropout, other elements are dropped.
+
     Args:
         recompute: recompute each layer in the backward pass instead of keeping its activations.
+        say: called with a line of text when that happens.
     """
 
-    def __init__(self, decoder: Decoder, config: TrainConfig, *, recompute: bool = False) -> None:
+    def __init__(
+        self,
+        decoder: Decoder,
+        config: TrainConfig,
+        *,
+        recompute: bool = False,
+        say: Callable[[str], None] = lambda _: None,
+    ) -> None:
         self._decoder, self._config = decoder, config
         self._device = decoder.weights.norm.device
         self._adapter = FlatAdapter(decoder, config)
-        self._recompute = recompute
+        self._recompute, self._say = recompute, say
+        self._most_tokens: int | None = None
         self._first, self._second = (torch.zeros_like(self._adapter.values) for _ in range(2))
         self._steps = torch.zeros((), device=self._device)
         self._begun = False
@@ -197,14 +216,68 @@ class GpuEngine:
 
     def accumulate(self, packs: Sequence[KeyedPack], divisor: float, heard: Heard) -> LossSum:
         before = self._adapter.gradient.clone() if self._begun else None
-        parts = [AdaptedPack(_moved(one.pack, self._device), self._adapter.layers(one.key)) for one in packs]
-        try:
-            loss = (recompute if self._recompute else keep)(self._decoder, parts, divisor, heard)
-        except BaseException:
-            self._adapter.gradient.zero_() if before is None else self._adapter.gradient.copy_(before)
-            raise
+
+        def gradients() -> float:
+            try:
+                return self._gradients(packs, divisor, heard)
+            except BaseException:
+                self._adapter.gradient.zero_() if before is None else self._adapter.gradient.copy_(before)
+                raise
+
+        loss = self._in_memory(gradients, [one.pack for one in packs])
         self._begun = True
         return LossSum(loss, sum(one.pack.label_weight for one in packs))
+
+    def _gradients(self, packs: Sequence[KeyedPack], divisor: float, heard: Heard) -> float:
+        parts = [AdaptedPack(_moved(one.pack, self._device), self._adapter.layers(one.key)) for one in self._fit(packs)]
+        if not self._recompute:
+            return keep(self._decoder, parts, divisor, heard)
+        loss, done = 0.0, 0
+        for part in parts:  # one at a time: recompute keeps the input of every layer for all packs that it gets
+            loss += recompute(self._decoder, [part], divisor, _after(done, heard))
+            done += part.pack.row_tokens
+        return loss
+
+    def _fit(self, packs: Sequence[KeyedPack]) -> list[KeyedPack]:
+        """The packs, or smaller ones with the same rows if memory ran out before."""
+        if self._most_tokens is None:
+            return list(packs)
+        most = self._most_tokens
+        return [
+            KeyedPack(part, one.key if number == 0 else f"{one.key}/{number}")
+            for one in packs
+            for number, part in enumerate(in_smaller_packs(one.pack, most))
+        ]
+
+    def _in_memory(self, compute: Callable[[], float], packs: Sequence[Pack]) -> float:
+        """The result of `compute`, which is called again with less memory as long as there is not enough."""
+        while True:
+            try:
+                return compute()
+            except torch.OutOfMemoryError as error:
+                needed = str(error).partition(". GPU")[0]
+            # Outside of the handler, because the exception keeps the tensors of the step alive.
+            if self._device.type == "cuda":
+                torch.cuda.empty_cache()
+            self._use_less(max(len(one.ids_T) for one in packs), max(row_lengths(packs)), needed)
+
+    def _use_less(self, tokens: int, longest: int, needed: str) -> None:
+        now = min(tokens, self._most_tokens or tokens)
+        if not self._recompute:
+            self._recompute = True
+            self._say(
+                f"out of GPU memory in a pack of {now} tokens ({needed}): from here on, layers are recomputed in the "
+                "backward pass, which takes 1.5 times the work"
+            )
+        elif now > longest:
+            self._most_tokens = max(longest, now // 2)
+            self._say(f"out of GPU memory ({needed}): from here on, packs have at most {self._most_tokens} tokens")
+        else:
+            raise InputError(
+                f"out of GPU memory for one row of {longest} tokens ({needed})",
+                "Free memory of the card (nvidia-smi lists its processes), lower curate.max_length, use a smaller "
+                "base, or set train.device = 'cpu'",
+            )
 
     def clip(self, most: float) -> float:
         norm = torch.linalg.vector_norm(self._adapter.gradient)
@@ -224,9 +297,15 @@ class GpuEngine:
         self._begun = False
 
     def evaluate(self, packs: Sequence[Pack], heard: Heard) -> LossSum:
-        lora = self._adapter.layers()
-        loss = loss_only(self._decoder, [AdaptedPack(_moved(one, self._device), lora) for one in packs], heard)
-        return LossSum(loss, sum(one.label_weight for one in packs))
+        def loss() -> float:
+            total, done, lora = 0.0, 0, self._adapter.layers()
+            for one in self._fit([KeyedPack(pack, "") for pack in packs]):
+                part = AdaptedPack(_moved(one.pack, self._device), lora)
+                total += loss_only(self._decoder, [part], _after(done, heard))
+                done += one.pack.row_tokens
+            return total
+
+        return LossSum(self._in_memory(loss, packs), sum(one.label_weight for one in packs))
 
     def adapter(self) -> dict[str, Tensor]:
         host = self._adapter.values.to("cpu", copy=True)
@@ -268,6 +347,11 @@ class GpuEngine:
     def close(self) -> None:
         if self._device.type == "cuda":
             torch.cuda.empty_cache()
+
+
+def _after(done: float, heard: Heard) -> Heard:
+    """Tells of tokens that are done after those of earlier packs."""
+    return lambda tokens: heard(done + tokens)
 
 
 def _moved(pack: Pack, device: torch.device) -> Pack:

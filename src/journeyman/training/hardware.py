@@ -47,10 +47,19 @@ def use_threads(threads: int | None) -> int:
 
 
 def compute_dtype(precision: str) -> torch.dtype:
-    """bfloat16 if the processor multiplies it natively; otherwise float32, because emulated bfloat16 is very slow."""
-    if precision == "auto":
+    """The type in which the processor computes.
+
+    bfloat16 if the processor multiplies it natively; otherwise float32, because emulated bfloat16 is very slow. A run
+    that trains in eight bits on a GPU computes on the processor as `auto` does.
+    """
+    if precision in ("auto", "fp8"):
         return torch.bfloat16 if _has_native_bfloat16() else torch.float32
     return {"float32": torch.float32, "bfloat16": torch.bfloat16}[precision]
+
+
+def gpu_dtype(precision: str) -> torch.dtype:
+    """The type of activations and, unless they are in eight bits, of the frozen matrices on a GPU."""
+    return torch.float32 if precision == "float32" else torch.bfloat16
 
 
 def _has_native_bfloat16() -> bool:
@@ -60,11 +69,24 @@ def _has_native_bfloat16() -> bool:
 
 
 def matrix_gflops(dtype: torch.dtype, size: int = 1024, seconds: float = 0.4) -> float:
-    """The measured rate of square matrix products, in 10^9 operations per second."""
+    """The processor's measured rate of square matrix products, in 10^9 operations per second."""
     left, right = torch.randn(size, size).to(dtype), torch.randn(size, size).to(dtype)
     left @ right
     start, count = time.perf_counter(), 0
     while time.perf_counter() - start < seconds:
         left @ right
         count += 1
+    return 2 * size**3 * count / (time.perf_counter() - start) / 1e9
+
+
+def gpu_gflops(dtype: torch.dtype, device: torch.device, size: int = 8192, count: int = 20) -> float:
+    """A GPU's measured rate of square matrix products, in 10^9 operations per second."""
+    left, right = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
+    for _ in range(3):
+        left @ right
+    torch.cuda.synchronize(device)
+    start = time.perf_counter()
+    for _ in range(count):
+        left @ right
+    torch.cuda.synchronize(device)
     return 2 * size**3 * count / (time.perf_counter() - start) / 1e9
