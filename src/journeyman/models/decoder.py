@@ -124,8 +124,19 @@ class Decoder:
             prefixes: for each segment, the number of the one that it continues, or -1 (models.attention).
         """
         assert sum(lengths) == len(ids_T)
-        x_TD, count = self.embed(ids_T), self.geometry.layers
-        layout = self.layout(lengths, x_TD, prefixes)
+        x_TD = self.embed(ids_T)
+        return self.through_layers(x_TD, self.layout(lengths, x_TD, prefixes), lora, at_L, on_progress)
+
+    def through_layers(
+        self,
+        x_TD: Tensor,
+        layout: Layout,
+        lora: Sequence[LayerLora] | None,
+        at_L: Tensor | None = None,
+        on_progress: Callable[[float], None] | None = None,
+    ) -> Tensor:
+        """Final normalized hidden states of embeddings (T, D); arguments as those of `hidden_states`."""
+        count = self.geometry.layers
         for index, layer in enumerate(self.weights.layers):
             adapters: LayerLora = lora[index] if lora is not None else {}
             x_TD = self.block(x_TD, layer, adapters, layout, at_L if index == count - 1 else None)

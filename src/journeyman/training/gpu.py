@@ -24,6 +24,7 @@ from journeyman.models.gpu.fused import GROUPS, fuse, members
 from journeyman.models.gpu.operations import GpuOperations
 from journeyman.models.weights import ResidentWeights, load_layers, read_tensor
 from journeyman.training.batches import Pack
+from journeyman.training.captured import LARGEST, CapturedPasses
 from journeyman.training.engine import Heard, KeyedPack, LossSum
 from journeyman.training.gradients import AdaptedPack, keep, loss_only, recompute
 from journeyman.training.lora import Adapter
@@ -164,19 +165,31 @@ class FlatAdapter:
 
     def layers(self, dropout_key: str | None = None) -> list[LayerLora]:
         """The adapter in the form that the operations take, one mapping per layer; see lora.Adapter.layers."""
-        dropped = self._lora.dropout if dropout_key is not None else 0.0
-        if not dropped:
+        if dropout_key is None:
             return list(self._layers)
-        return [
-            {group: replace(one, seeds=self._seeds(f"{dropout_key}/{index}/{group}", one), dropped=dropped)
-             for group, one in groups.items()}
-            for index, groups in enumerate(self._layers)
-        ]  # fmt: skip
+        return self.dropping(_moved_tensor(self.seeds(dropout_key), self.values.device))
 
-    def _seeds(self, key: str, adapter: GroupAdapter) -> list[int]:
-        """One seed of 31 bits for each part."""
-        digest = hashlib.blake2b(f"{self._config.seed}/{key}".encode()).digest()
-        return [int.from_bytes(digest[4 * n : 4 * n + 4]) >> 1 for n in range(len(adapter.parts))]
+    def seeds(self, dropout_key: str) -> Tensor:
+        """The seeds of dropout, of 31 bits, int32 on the host: one for each module of each layer; none without it."""
+        found: list[int] = []
+        if not self._lora.dropout:
+            return torch.tensor(found, dtype=torch.int32)
+        for index, groups in enumerate(self._layers):
+            for group, one in groups.items():
+                digest = hashlib.blake2b(f"{self._config.seed}/{dropout_key}/{index}/{group}".encode()).digest()
+                found += [int.from_bytes(digest[4 * n : 4 * n + 4]) >> 1 for n in range(len(one.parts))]
+        return torch.tensor(found, dtype=torch.int32)
+
+    def dropping(self, seeds: Tensor) -> list[LayerLora]:
+        """As `layers`, with dropout by seeds on the device; without it if there are none."""
+        if not len(seeds):
+            return list(self._layers)
+        each = iter(seeds.unbind())
+        return [
+            {group: replace(one, seeds=[next(each) for _ in one.parts], dropped=self._lora.dropout)
+             for group, one in groups.items()}
+            for groups in self._layers
+        ]  # fmt: skip
 
 
 class GpuEngine:
@@ -203,6 +216,8 @@ class GpuEngine:
         self._adapter = FlatAdapter(decoder, config)
         self._recompute, self._say = recompute, say
         self._most_tokens: int | None = None
+        small = decoder.geometry.linear_parameters <= LARGEST
+        self._captured = CapturedPasses(decoder, self._adapter.dropping) if small else None
         self._first, self._second = (torch.zeros_like(self._adapter.values) for _ in range(2))
         self._steps = torch.zeros((), device=self._device)
         self._begun = False
@@ -229,6 +244,8 @@ class GpuEngine:
         return LossSum(loss, sum(one.pack.label_weight for one in packs))
 
     def _gradients(self, packs: Sequence[KeyedPack], divisor: float, heard: Heard) -> float:
+        if self._captured is not None and not self._recompute:
+            return self._small(self._captured, packs, divisor, heard)
         parts = [AdaptedPack(_moved(one.pack, self._device), self._adapter.layers(one.key)) for one in self._fit(packs)]
         if not self._recompute:
             return keep(self._decoder, parts, divisor, heard)
@@ -237,6 +254,19 @@ class GpuEngine:
             loss += recompute(self._decoder, [part], divisor, _after(done, heard))
             done += part.pack.row_tokens
         return loss
+
+    def _small(self, captured: CapturedPasses, packs: Sequence[KeyedPack], divisor: float, heard: Heard) -> float:
+        """As `keep`, with the passes of a small model."""
+        total, done = torch.zeros((), device=self._device, dtype=torch.float64), 0
+        for one in packs:
+            seeds = self._adapter.seeds(one.key)
+            total += captured.loss(captured.inputs(one.pack, seeds, divisor, self._move))
+            done += one.pack.row_tokens
+            heard(done)
+        return float(total.item())
+
+    def _move(self, value: Tensor) -> Tensor:
+        return _moved_tensor(value, self._device)
 
     def _fit(self, packs: Sequence[KeyedPack]) -> list[KeyedPack]:
         """The packs, or smaller ones with the same rows if memory ran out before."""
@@ -358,9 +388,13 @@ def _moved(pack: Pack, device: torch.device) -> Pack:
     """The pack with its tensors on the device; the copy does not wait."""
 
     def move(value: Tensor) -> Tensor:
-        return value.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else value
+        return _moved_tensor(value, device)
 
     return replace(
         pack, ids_T=move(pack.ids_T), source_L=move(pack.source_L), labels_L=move(pack.labels_L),
         weights_L=move(pack.weights_L),
     )  # fmt: skip
+
+
+def _moved_tensor(value: Tensor, device: torch.device) -> Tensor:
+    return value.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else value

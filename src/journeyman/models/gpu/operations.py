@@ -1,6 +1,6 @@
 """The operations of the decoder for CUDA: see models.operations for their meaning, models.gpu.kernels for the kernels.
 
-Matrix products go to cuBLAS, attention to the flash attention that torch brings, everything between them to kernels.
+Matrix products go to cuBLAS, everything between them to kernels of our own.
 Backward passes are written by hand, and the adapter's gradients are added where the optimizer expects them, so
 autograd only carries the gradient from layer to layer. On a CPU, which has no such kernels, the same code uses the
 operations of CpuOperations: tests compare the two there, and the kernels with them in Triton's interpreter.
@@ -15,6 +15,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from journeyman.models.activation import gated
 from journeyman.models.attention import AttentionRules, packed_attention
@@ -57,11 +58,13 @@ class GpuOperations(CpuOperations):
         if device.type != "cuda":
             grid = GridPacking(lengths, prefixes, device)
             return Packing(grid.position_T, None, grid)
-        from journeyman.models.gpu.attention_kernels import AttentionBlocks, blocks_of
+        from journeyman.models.gpu.attention_kernels import attention_blocks
 
-        made = blocks_of(lengths, [-1] * len(lengths) if prefixes is None else prefixes)
-        moved = [torch.tensor(one, dtype=torch.int32).pin_memory().to(device, non_blocking=True) for one in made]
-        return Packing(moved[2], AttentionBlocks(*moved), None)
+        blocks = attention_blocks(
+            lengths, [-1] * len(lengths) if prefixes is None else prefixes,
+            lambda made: made.pin_memory().to(device, non_blocking=True),
+        )  # fmt: skip
+        return Packing(blocks.position_T, blocks, None)
 
     def attend(self, q_THE: Tensor, k_TKE: Tensor, v_TKE: Tensor, packing: Any, rules: AttentionRules) -> Tensor:
         if packing.grid is not None:
@@ -153,22 +156,46 @@ class _Rotate(torch.autograd.Function):
 
 
 class _Attention(torch.autograd.Function):
+    """Long rows that share nothing go to the kernels that torch brings, the others to ours, which know packs."""
+
     @staticmethod
     def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, blocks: Any, rules: AttentionRules) -> Tensor:
         from journeyman.models.gpu.attention_kernels import attention_forward
 
-        out, lse = attention_forward(q, k, v, blocks, rules)
+        plain = blocks.others is not None and rules.window is None and rules.cap is None and rules.sinks_H is None
+        ours = blocks.others if plain else blocks
+        out, lse = attention_forward(q, k, v, ours, rules)
+        ctx.long = []
+        for begin, end in blocks.long if plain else ():
+            inputs = [one[begin:end].detach().requires_grad_() for one in (q, k, v)]
+            with torch.enable_grad():
+                mixed = _attend_alone(inputs[0], inputs[1], inputs[2], rules)
+            out[begin:end] = mixed.detach()
+            ctx.long.append((begin, end, inputs, mixed))
         ctx.save_for_backward(q, k, v, out, lse)
-        ctx.blocks, ctx.rules = blocks, rules
+        ctx.blocks, ctx.rules = ours, rules
         return out
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Any, ...]:
         from journeyman.models.gpu.attention_kernels import attention_backward
 
-        q, k, v, out, lse = ctx.saved_tensors
-        found = attention_backward(_dense(gradients[0]), q, k, v, out, lse, ctx.blocks, ctx.rules)
+        (q, k, v, out, lse), g = ctx.saved_tensors, _dense(gradients[0])
+        found = attention_backward(g, q, k, v, out, lse, ctx.blocks, ctx.rules)
+        for begin, end, inputs, mixed in ctx.long:
+            for whole, part in zip(found, torch.autograd.grad(mixed, inputs, g[begin:end]), strict=True):
+                whole[begin:end] = part
         return *found, None, None
+
+
+def _attend_alone(q_THE: Tensor, k_TKE: Tensor, v_TKE: Tensor, rules: AttentionRules) -> Tensor:
+    """Causal attention of one sequence (T, H, E) by flash attention."""
+    q, k, v = (one.transpose(0, 1)[None] for one in (q_THE, k_TKE, v_TKE))
+    with sdpa_kernel([SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION]):
+        mixed = F.scaled_dot_product_attention(
+            q, k, v, is_causal=True, scale=rules.scale, enable_gqa=q_THE.shape[1] != k_TKE.shape[1]
+        )
+    return mixed[0].transpose(0, 1)
 
 
 class _Project(torch.autograd.Function):
@@ -313,12 +340,12 @@ def _add_input_gradient(adapter: GroupAdapter, dx_TI: Tensor, slope_TR: Tensor) 
     return dx_TI
 
 
-def _dropped(x_TI: Tensor, seed: int, share: float, add: Tensor | None = None) -> Tensor:
+def _dropped(x_TI: Tensor, seed: Tensor, share: float, add: Tensor | None = None) -> Tensor:
     """x / (1 - share) with a share of its elements dropped, the same ones for the same seed, plus `add`."""
     if x_TI.is_cuda:
         made: Tensor = _kernels().drop(x_TI, seed, share, add)
         return made
-    kept = torch.rand(x_TI.shape, generator=torch.Generator().manual_seed(seed)) >= share
+    kept = torch.rand(x_TI.shape, generator=torch.Generator().manual_seed(int(seed))) >= share
     dropped = x_TI * kept / (1 - share)
     return dropped if add is None else add + dropped
 
