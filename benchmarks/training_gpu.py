@@ -32,7 +32,8 @@ from typing import Any
 
 import torch
 from gpu_model import MODELS, RATE, TARGETS, Engine, Rows, finish, rows_of, value
-from gpu_peers import in_steps, peer
+from gpu_peers import in_steps, peft
+from gpu_trainers import trl, unsloth
 
 from journeyman.config import LoraConfig, TrainConfig
 from journeyman.models.decoder import Decoder, LayerWeights
@@ -46,6 +47,7 @@ from journeyman.training.gpu import GpuEngine, operations_on
 RESULTS = Path(__file__).parent / "results"
 
 
+PEERS = {"peft": peft, "trl": trl, "unsloth": unsloth}
 PACKAGES = ("transformers", "peft", "liger_kernel", "trl", "unsloth", "xformers")
 
 
@@ -95,11 +97,11 @@ def measure(engine: str, options: argparse.Namespace) -> dict[str, Any]:
     begun = time.perf_counter()
     batches = [rows_of(model, options.rows, n, options.length) for n in range(options.warmup + options.steps)]
     options.batches = batches
-    made = (
-        ours(model, config, options, "fp8" in engine)
-        if engine.startswith("journeyman")
-        else peer(engine, model, config, options)
-    )
+    if engine.startswith("journeyman"):
+        made = ours(model, config, options, "fp8" in engine)
+    else:
+        name, *variants = engine.split("+")
+        made = PEERS[name](model, config, options, variants)
     finish(options.device)
     loaded = time.perf_counter() - begun
     seconds, losses = made.train(batches)
