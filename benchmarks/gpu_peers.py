@@ -54,7 +54,7 @@ def transformers_config(model: Geometry) -> Any:
         num_attention_heads=model.heads, num_key_value_heads=model.kv_heads, rms_norm_eps=model.rms_eps,
         rope_parameters={"rope_type": "default", "rope_theta": model.rope_theta}, head_dim=model.head_dim,
         tie_word_embeddings=model.tied_head, max_position_embeddings=model.context, dtype="bfloat16",
-        bos_token_id=0, eos_token_id=0, pad_token_id=0, architectures=[f"{family(model)}ForCausalLM"],
+        bos_token_id=0, eos_token_id=0, pad_token_id=1, architectures=[f"{family(model)}ForCausalLM"],
     )  # fmt: skip
 
 

@@ -71,8 +71,8 @@ def tokenizer() -> Any:
     from tokenizers.models import WordLevel
     from transformers import PreTrainedTokenizerFast
 
-    words = Tokenizer(WordLevel({"<end>": 0}, unk_token="<end>"))
-    return PreTrainedTokenizerFast(tokenizer_object=words, pad_token="<end>", eos_token="<end>", unk_token="<end>")
+    words = Tokenizer(WordLevel({"<end>": 0, "<pad>": 1}, unk_token="<end>"))
+    return PreTrainedTokenizerFast(tokenizer_object=words, pad_token="<pad>", eos_token="<end>", unk_token="<end>")
 
 
 def loaded_by_unsloth(
