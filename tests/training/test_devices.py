@@ -121,7 +121,7 @@ def _on(patch: pytest.MonkeyPatch, *gpus: Gpu, problem: str = "") -> None:
     found = Survey(gpus, problem)
     patch.setattr(devices, "survey", lambda: found)
     patch.setattr(placement, "survey", lambda: found)
-    patch.setattr(placement, "gpu_gflops", lambda dtype, device: 7e5)
+    patch.setattr(placement, "gpu_rates", lambda dtype, device: (7e5, 4.3e12))
 
 
 @pytest.mark.parametrize(

@@ -50,7 +50,7 @@ def test_training_equals_that_on_the_cpu(
     architecture: str, targets: list[str], way: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if way != "captured":
-        monkeypatch.setattr(journeyman.training.gpu, "LARGEST", 0)
+        monkeypatch.setattr(journeyman.training.gpu, "MOST_CAPTURED", 0)
     file, config = GgufFile(write_tiny_gguf(tmp_path / "m.gguf", architecture)), _config(targets=targets)
     cpu = CpuEngine(load_decoder(file, torch.float32), config)
     gpu = GpuEngine(load_on_gpu(file, torch.float32, torch.device("cpu")), config, recompute=way == "recompute")
@@ -74,7 +74,7 @@ def test_it_has_what_the_training_loop_needs() -> None:
 
 @pytest.fixture
 def no_model_is_small(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(journeyman.training.gpu, "LARGEST", 0)
+    monkeypatch.setattr(journeyman.training.gpu, "MOST_CAPTURED", 0)
 
 
 @pytest.mark.usefixtures("no_model_is_small")
@@ -164,7 +164,7 @@ def test_dropout_is_the_same_however_a_pass_is_computed(tmp_path: Path, monkeypa
     one = padded(one)  # dropped elements depend on their place
     losses = []
     for largest in (0, 10**9):
-        monkeypatch.setattr(journeyman.training.gpu, "LARGEST", largest)
+        monkeypatch.setattr(journeyman.training.gpu, "MOST_CAPTURED", largest)
         engine = GpuEngine(decoder, config)
         for step in range(3):
             losses.append(engine.accumulate([KeyedPack(one, f"{step}/0")], one.label_weight, lambda _: None).loss)

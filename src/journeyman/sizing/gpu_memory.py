@@ -17,6 +17,9 @@ _ADAPTER_BYTES = 32
 """Per parameter: float32 value, gradient, its copy and two moments; copies in the compute type, with gaps of zeros."""
 _RUNTIME_BYTES = 400 << 20
 """Kernels and the workspaces of cuBLAS, loaded after the memory that is free was read."""
+MOST_CAPTURED = 1_200_000_000
+"""Parameters in matrix products up to which passes are replayed as graphs (training.captured): above it, a GPU takes
+longer to compute than Python to launch, and graphs gain nothing. 0.5 billion gain, 7 billion do not."""
 
 
 def gpu_training_bytes(
@@ -39,6 +42,8 @@ def gpu_training_bytes(
     geometry, c = size.sizes, size.compute_bytes
     assert isinstance(geometry, Geometry)
     layers_kept = geometry.layers if way == "keep" else 1
+    # Graphs have memory of their own, besides that of passes that are not captured.
+    copies = 2 if way == "keep" and geometry.linear_parameters <= MOST_CAPTURED else 1
     kept = layers_kept * pack_tokens * gpu_layer_bytes_per_token(geometry, c, targets)
     # The backward pass of the feed-forward network: gradients of its activations and of gate and up, and of its ends.
     passing = pack_tokens * (c * (3 * geometry.ffn + 3 * geometry.hidden) + (3 * geometry.ffn if eight else 0))
@@ -48,7 +53,7 @@ def gpu_training_bytes(
     if way == "stream":
         largest = max(shape[0] * shape[1] for shape in map(geometry.module_shape, geometry.modules))
         weights = stored_bytes + (2 * largest + geometry.hidden * geometry.vocab) * c
-    return _RUNTIME_BYTES + weights + size.trainable * _ADAPTER_BYTES + entering + kept + max(passing, loss)
+    return _RUNTIME_BYTES + weights + size.trainable * _ADAPTER_BYTES + entering + copies * (kept + max(passing, loss))
 
 
 def gpu_layer_bytes_per_token(geometry: Geometry, compute_bytes: int, targets: Sequence[str]) -> int:

@@ -13,7 +13,6 @@ from journeyman.models.geometry import Geometry
 from journeyman.models.sizes import Sizes
 from journeyman.protocols import Reporter
 from journeyman.reasons import Reason, ReasonRecord, planning
-from journeyman.sizing.duration import training_seconds
 from journeyman.sizing.memory import serving_bytes
 from journeyman.sizing.notes import notes_of
 from journeyman.sizing.parameters import lora_parameters
@@ -60,9 +59,6 @@ def plan(
     work = Workload(sizes, trainable, dataset.longest_row_tokens, step_tokens, prompt_tokens, stored_bytes)
     placed = place(work, train)
     chosen, gpu = placed.memory, placed.gpu
-    seconds = training_seconds(
-        sizes.linear_parameters, sizes.hidden, tokens, step_tokens, placed.gflops, recompute=chosen.way != "keep"
-    )
     serving = [
         serving_bytes(round(one.size_gb * 1e9), sizes, trainable, config.evaluate.context * config.evaluate.parallel)
         for one in served
@@ -85,7 +81,7 @@ def plan(
         memory=chosen.way,
         pack_tokens=chosen.pack_tokens,
         group_tokens=chosen.group_tokens,
-        estimated_train_s=seconds,
+        estimated_train_s=placed.seconds(work, train, tokens, per_epoch * train.epochs),
         estimated_train_memory_gb=chosen.bytes / 1e9,
         estimated_serve_memory_gb=max(serving) / 1e9 if serving else None,
         served=list(served),

@@ -18,8 +18,6 @@ from torch import Tensor
 from journeyman.models.decoder import Decoder, LayerLora, Layout
 from journeyman.training.batches import Pack
 
-LARGEST = 1_200_000_000
-"""Parameters in matrix products above which the GPU takes longer than Python: 0.5 billion gain, 7 billion do not."""
 _LEAST = 128
 
 

@@ -23,8 +23,9 @@ from journeyman.models.gpu.adapters import GroupAdapter, Part
 from journeyman.models.gpu.fused import GROUPS, fuse, members
 from journeyman.models.gpu.operations import GpuOperations
 from journeyman.models.weights import ResidentWeights, load_layers, read_tensor
+from journeyman.sizing.gpu_memory import MOST_CAPTURED
 from journeyman.training.batches import Pack
-from journeyman.training.captured import LARGEST, CapturedPasses
+from journeyman.training.captured import CapturedPasses
 from journeyman.training.engine import Heard, KeyedPack, LossSum
 from journeyman.training.gradients import AdaptedPack, keep, loss_only, recompute
 from journeyman.training.lora import Adapter
@@ -216,7 +217,7 @@ class GpuEngine:
         self._adapter = FlatAdapter(decoder, config)
         self._recompute, self._say = recompute, say
         self._most_tokens: int | None = None
-        small = decoder.geometry.linear_parameters <= LARGEST
+        small = decoder.geometry.linear_parameters <= MOST_CAPTURED
         self._captured = CapturedPasses(decoder, self._adapter.dropping) if small else None
         self._first, self._second = (torch.zeros_like(self._adapter.values) for _ in range(2))
         self._steps = torch.zeros((), device=self._device)
@@ -293,7 +294,10 @@ class GpuEngine:
 
     def _use_less(self, tokens: int, longest: int, needed: str) -> None:
         now = min(tokens, self._most_tokens or tokens)
-        if not self._recompute:
+        if self._captured is not None:
+            self._captured = None
+            self._say(f"out of GPU memory ({needed}): from here on, passes are not replayed as graphs")
+        elif not self._recompute:
             self._recompute = True
             self._say(
                 f"out of GPU memory in a pack of {now} tokens ({needed}): from here on, layers are recomputed in the "

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -79,14 +80,22 @@ def matrix_gflops(dtype: torch.dtype, size: int = 1024, seconds: float = 0.4) ->
     return 2 * size**3 * count / (time.perf_counter() - start) / 1e9
 
 
-def gpu_gflops(dtype: torch.dtype, device: torch.device, size: int = 8192, count: int = 20) -> float:
-    """A GPU's measured rate of square matrix products, in 10^9 operations per second."""
+def gpu_rates(dtype: torch.dtype, device: torch.device) -> tuple[float, float]:
+    """Measured rates of a GPU: matrix products, in 10^9 operations per second, and its memory, in bytes per second."""
+    size = 8192
     left, right = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
+    copied = torch.empty_like(left)
+    products = _seconds_of(lambda: torch.mm(left, right, out=copied), device)
+    copies = _seconds_of(lambda: copied.copy_(left), device)
+    return 2 * size**3 / products / 1e9, 2 * left.nbytes / copies
+
+
+def _seconds_of(launch: Callable[[], object], device: torch.device, count: int = 20) -> float:
     for _ in range(3):
-        left @ right
+        launch()
     torch.cuda.synchronize(device)
     start = time.perf_counter()
     for _ in range(count):
-        left @ right
+        launch()
     torch.cuda.synchronize(device)
-    return 2 * size**3 * count / (time.perf_counter() - start) / 1e9
+    return (time.perf_counter() - start) / count

@@ -12,12 +12,13 @@ from journeyman.errors import InputError, NoGo
 from journeyman.models.geometry import Geometry
 from journeyman.models.sizes import Sizes
 from journeyman.reasons import Reason, planning
-from journeyman.sizing.gpu_memory import gpu_training_bytes
+from journeyman.sizing.duration import gpu_training_seconds, training_seconds
+from journeyman.sizing.gpu_memory import gpu_layer_bytes_per_token, gpu_training_bytes
 from journeyman.sizing.memory import MemoryWay, TrainingSize, training_bytes, ways_of
 from journeyman.sizing.memory_choice import Candidates, MemoryChoice, choose_memory
 from journeyman.training.batches import PACK_TOKENS
 from journeyman.training.devices import AUTO, CPU, Gpu, chosen_gpu, survey
-from journeyman.training.hardware import compute_dtype, free_memory_bytes, gpu_dtype, gpu_gflops, matrix_gflops
+from journeyman.training.hardware import compute_dtype, free_memory_bytes, gpu_dtype, gpu_rates, matrix_gflops
 
 _FREE_SHARE, _FREE_SHARE_OF_GPU = 0.9, 0.95
 _MOST_GROUP, _MOST_GROUP_OF_GPU = 8192, 1 << 16
@@ -52,6 +53,8 @@ class Placement:
 
     Attributes:
         gpu: None: the processor.
+        gflops: measured rate of matrix products.
+        bandwidth: measured rate of the GPU's memory, bytes per second; 0: the processor.
         notes: why a GPU that is there is not used.
     """
 
@@ -59,7 +62,25 @@ class Placement:
     dtype: torch.dtype
     gflops: float
     memory: MemoryChoice
+    bandwidth: float = 0.0
     notes: Sequence[Reason] = ()
+
+    def seconds(self, work: Workload, train: TrainConfig, tokens: int, steps: int) -> float:
+        """Estimated time of training, without validation.
+
+        Args:
+            tokens, steps: of all epochs.
+        """
+        sizes, recompute = work.sizes, self.memory.way != "keep"
+        if self.gpu is None or not isinstance(sizes, Geometry):
+            linear, hidden = sizes.linear_parameters, sizes.hidden
+            return training_seconds(linear, hidden, tokens, work.step_tokens, self.gflops, recompute=recompute)
+        kept = gpu_layer_bytes_per_token(sizes, self.dtype.itemsize, train.lora.targets)
+        packs = max(steps, tokens // self.memory.pack_tokens)
+        rows = train.rows_per_step * max(1, steps)
+        return gpu_training_seconds(
+            sizes, kept, tokens, tokens / rows, packs, self.gflops, self.bandwidth, recompute=recompute
+        )
 
 
 def place(work: Workload, train: TrainConfig) -> Placement:
@@ -79,7 +100,8 @@ def place(work: Workload, train: TrainConfig) -> Placement:
             notes = [planning.GpuTooSmall(gpu.line(), error.reason.sentence())]
         else:
             dtype = gpu_dtype(train.precision)
-            return Placement(gpu, dtype, gpu_gflops(dtype, gpu.device), memory, notes)
+            gflops, bandwidth = gpu_rates(dtype, gpu.device)
+            return Placement(gpu, dtype, gflops, memory, bandwidth, notes)
     if train.precision == "fp8":
         raise InputError(
             "train.precision = 'fp8' needs a GPU that multiplies eight-bit numbers, and training runs on the processor",
@@ -87,7 +109,7 @@ def place(work: Workload, train: TrainConfig) -> Placement:
         )
     dtype = compute_dtype(train.precision)
     memory = memory_on_processor(work, dtype.itemsize, train)
-    return Placement(None, dtype, matrix_gflops(dtype), memory, notes)
+    return Placement(None, dtype, matrix_gflops(dtype), memory, notes=notes)
 
 
 def _usable(work: Workload, train: TrainConfig) -> tuple[Gpu | None, list[Reason]]:

@@ -372,6 +372,7 @@ class _LabelLoss(torch.autograd.Function):
             losses.append(_kernels().cross_entropy(logits, labels_L[rows], weights_L[rows], cap, slope=needs))
             if gradient_LD is not None:
                 torch.mm(logits, head_VD, out=gradient_LD[rows])
+            del logits  # before those of the next rows are made
         ctx.gradient_LD = gradient_LD
         return torch.cat(losses).sum()
 
