@@ -287,7 +287,6 @@ class TrainConfig(Section):
     )
     device: str = Field(
         "auto",
-        pattern=r"^(auto|cpu|cuda|cuda:[0-9]{1,3})$",
         description="where to train: cpu, cuda, or cuda:N for the GPU of that number; auto: the GPU with most free "
         "memory if there is one that can train this base, otherwise the processor",
     )
@@ -298,6 +297,13 @@ class TrainConfig(Section):
     )
     threads: int | None = Field(None, ge=1, description="processor threads; unset: all physical cores")
     seed: int = Field(0, ge=0, description="random seed of initialization, row order and dropout")
+
+    @field_validator("device")
+    @classmethod
+    def _device_is_known(cls, device: str) -> str:
+        if not re.fullmatch(r"auto|cpu|cuda(:[0-9]{1,3})?", device):
+            raise ValueError("must be auto, cpu, cuda, or cuda:N with the number of a GPU")
+        return device
 
     @property
     def rows_per_step(self) -> int:
