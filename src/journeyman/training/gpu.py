@@ -20,6 +20,7 @@ from journeyman.models.base import Base
 from journeyman.models.decoder import Decoder, LayerLora, LayerWeights
 from journeyman.models.geometry import Geometry
 from journeyman.models.gpu.adapters import GroupAdapter, Part
+from journeyman.models.gpu.block_loading import load_in_blocks
 from journeyman.models.gpu.fused import GROUPS, fuse, members
 from journeyman.models.gpu.operations import GpuOperations
 from journeyman.models.weights import ResidentWeights, load_layers, read_tensor
@@ -32,14 +33,27 @@ from journeyman.training.optimizer import under
 _BETAS, _EPS = (0.9, 0.999), 1e-8
 
 
-def load_on_gpu(base: Base, dtype: torch.dtype, device: torch.device, *, eight: bool = False) -> Decoder:
-    """The decoder of a base on a device, with fused matrices, in eight bits if asked for."""
+def load_on_gpu(
+    base: Base, dtype: torch.dtype, device: torch.device, *, eight: bool = False, blocks: bool = False
+) -> Decoder:
+    """The decoder of a base on a device, with fused matrices.
+
+    Args:
+        eight: store the matrices in eight bits.
+        blocks: leave those that GGUF stores in blocks as they are; the values in products are the same.
+
+    Raises:
+        InputError: the GPU engine does not compute this base, or it has no blocks, or some without a kernel.
+    """
     geometry = base.geometry
     if geometry.experts is not None or geometry.family.sinks:
         raise InputError(
             f"{base.path}: the GPU engine does not compute mixtures of experts and attention sinks",
             "Set train.device = 'cpu', or use another base",
         )
+    if blocks:
+        assert not eight
+        return Decoder(geometry, load_in_blocks(base, geometry, dtype, device), operations_on(device))
 
     def move(value: Tensor) -> Tensor:
         return value.to(device, dtype)
