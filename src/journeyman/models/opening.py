@@ -94,7 +94,10 @@ def sizes_of(base: Base) -> Sizes:
 
 def bytes_on_gpu(base: Base) -> int:
     """Bytes of the base if a GPU keeps it quantized as it is stored; 0: it cannot."""
-    return 0
+    from journeyman.models.gpu.block_sizes import bytes_in_blocks
+
+    base = _untemplated(base)
+    return 0 if isinstance(base, TransformersFolder) else bytes_in_blocks(base, base.geometry)
 
 
 def _untemplated(base: Base) -> Base:

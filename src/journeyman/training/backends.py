@@ -90,7 +90,7 @@ class DecoderBackend:
         else:
             dtype, eight = gpu_dtype(config.precision), config.precision == "fp8"
             with memory_of_gpu("loading the base", gpu):
-                self._decoder = load_on_gpu(base, dtype, gpu.device, eight=eight, factors=factors)
+                self._decoder = load_on_gpu(base, dtype, gpu.device, eight=eight, blocks=stream, factors=factors)
 
     def engine(self) -> TrainingEngine:
         recompute = self._memory != "keep"

@@ -20,6 +20,7 @@ from journeyman.models.base import Base
 from journeyman.models.decoder import Decoder, LayerLora, LayerWeights
 from journeyman.models.geometry import Factors, Geometry
 from journeyman.models.gpu.adapters import GroupAdapter, Part
+from journeyman.models.gpu.block_loading import load_in_blocks
 from journeyman.models.gpu.fused import GROUPS, fuse, members
 from journeyman.models.gpu.operations import GpuOperations
 from journeyman.models.weights import ResidentWeights, load_layers, read_tensor
@@ -36,12 +37,23 @@ _BETAS, _EPS = (0.9, 0.999), 1e-8
 
 
 def load_on_gpu(
-    base: Base, dtype: torch.dtype, device: torch.device, *, eight: bool = False, factors: Factors | None = None
+    base: Base,
+    dtype: torch.dtype,
+    device: torch.device,
+    *,
+    eight: bool = False,
+    blocks: bool = False,
+    factors: Factors | None = None,
 ) -> Decoder:
-    """The decoder of a base on a device, with fused matrices, in eight bits if asked for.
+    """The decoder of a base on a device, with fused matrices.
 
     Args:
+        eight: store the matrices in eight bits.
+        blocks: leave those that GGUF stores in blocks as they are; the values in products are the same.
         factors: the rotary divisors that it will be served with (Geometry.factors), if the base has two sets.
+
+    Raises:
+        InputError: the GPU engine does not compute this base, or it has no blocks, or some without a kernel.
     """
     geometry = base.geometry.with_factors(factors)
     if geometry.experts is not None or geometry.family.sinks:
@@ -49,6 +61,9 @@ def load_on_gpu(
             f"{base.path}: the GPU engine does not compute mixtures of experts and attention sinks",
             "Set train.device = 'cpu', or use another base",
         )
+    if blocks:
+        assert not eight
+        return Decoder(geometry, load_in_blocks(base, geometry, dtype, device), operations_on(device))
 
     def move(value: Tensor) -> Tensor:
         return value.to(device, dtype)
@@ -217,7 +232,9 @@ class GpuEngine:
         self._adapter = FlatAdapter(decoder, config)
         self._recompute, self._say = recompute, say
         self._most_tokens: int | None = None
-        small = decoder.geometry.linear_parameters <= MOST_CAPTURED
+        # What is dequantized, and when, is decided by Python, which a graph does not run.
+        resident = isinstance(decoder.weights, ResidentWeights)
+        small = resident and decoder.geometry.linear_parameters <= MOST_CAPTURED
         self._captured = CapturedPasses(decoder, self._adapter.dropping) if small else None
         self._first, self._second = (torch.zeros_like(self._adapter.values) for _ in range(2))
         self._steps = torch.zeros((), device=self._device)

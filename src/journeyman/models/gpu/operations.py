@@ -22,7 +22,8 @@ from journeyman.models.attention import AttentionRules, packed_attention
 from journeyman.models.attention import Packing as GridPacking
 from journeyman.models.decoder import LayerLora, LayerWeights
 from journeyman.models.gpu.adapters import GroupAdapter
-from journeyman.models.gpu.frozen import Eight, Frozen, backward_product, forward_product
+from journeyman.models.gpu.blocks import Blocks
+from journeyman.models.gpu.frozen import Eight, Frozen, backward_product, forward_product, wide_product
 from journeyman.models.operations import Activation, CpuOperations
 
 
@@ -105,10 +106,12 @@ class GpuOperations(CpuOperations):
         return made
 
     def label_loss(
-        self, hidden_LD: Tensor, head_VD: Tensor, labels_L: Tensor, weights_L: Tensor, cap: float | None
+        self, hidden_LD: Tensor, head_VD: Frozen, labels_L: Tensor, weights_L: Tensor, cap: float | None
     ) -> Tensor:
         if not hidden_LD.is_cuda:
-            return super().label_loss(hidden_LD, head_VD, labels_L, weights_L, cap)
+            whole_VD = head_VD.whole() if isinstance(head_VD, Blocks) else head_VD
+            assert isinstance(whole_VD, Tensor)
+            return super().label_loss(hidden_LD, whole_VD, labels_L, weights_L, cap)
         made: Tensor = _LabelLoss.apply(hidden_LD, head_VD, labels_L, weights_L, cap)  # type: ignore[no-untyped-call]
         return made
 
@@ -322,11 +325,11 @@ def _add_gradients(adapter: GroupAdapter, x_TI: Tensor, low_TR: Tensor, g_TO: Te
     """Adds the gradients of A and B to their sums, and returns that of x Aᵀ (T, R)."""
     slope_TR = torch.mm(g_TO, adapter.b_OR)
     if not adapter.seeds:
-        adapter.gradient_a_RI += _product(slope_TR.T, x_TI)
+        adapter.gradient_a_RI += wide_product(slope_TR.T, x_TI)
     for part, seed in zip(adapter.parts, adapter.seeds, strict=False):
         x_again = _dropped(x_TI, seed, adapter.dropped)
-        adapter.gradient_a_RI[part.ranks] += _product(slope_TR[:, part.ranks].T, x_again)
-    slope_RO = _product(low_TR.T, g_TO)
+        adapter.gradient_a_RI[part.ranks] += wide_product(slope_TR[:, part.ranks].T, x_again)
+    slope_RO = wide_product(low_TR.T, g_TO)
     for part in adapter.parts:
         part.gradient_b_OR.add_(slope_RO[part.ranks, part.rows].T, alpha=adapter.scale)
     return slope_TR
@@ -350,28 +353,21 @@ def _dropped(x_TI: Tensor, seed: Tensor, share: float, add: Tensor | None = None
     return dropped if add is None else add + dropped
 
 
-def _product(left: Tensor, right: Tensor) -> Tensor:
-    """left · right with sums and result in float32."""
-    if left.is_cuda and left.dtype != torch.float32:
-        return torch.mm(left, right, out_dtype=torch.float32)
-    return left.float() @ right.float()
-
-
 class _LabelLoss(torch.autograd.Function):
     """As loss.label_loss: the gradient of the hidden states is computed while a chunk's logits exist."""
 
     @staticmethod
     def forward(
-        ctx: Any, hidden_LD: Tensor, head_VD: Tensor, labels_L: Tensor, weights_L: Tensor, cap: float | None
+        ctx: Any, hidden_LD: Tensor, head_VD: Frozen, labels_L: Tensor, weights_L: Tensor, cap: float | None
     ) -> Tensor:
         needs, losses = ctx.needs_input_grad[0], []
         gradient_LD = torch.empty_like(hidden_LD) if needs else None
         for start in range(0, len(labels_L), _CHUNK):
             rows = slice(start, start + _CHUNK)
-            logits = F.linear(hidden_LD[rows], head_VD)
+            logits = forward_product(hidden_LD[rows], head_VD, None)
             losses.append(_kernels().cross_entropy(logits, labels_L[rows], weights_L[rows], cap, slope=needs))
             if gradient_LD is not None:
-                torch.mm(logits, head_VD, out=gradient_LD[rows])
+                gradient_LD[rows] = backward_product(logits, head_VD)
             del logits  # before those of the next rows are made
         ctx.gradient_LD = gradient_LD
         return torch.cat(losses).sum()
