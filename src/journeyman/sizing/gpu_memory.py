@@ -9,10 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from journeyman.models.geometry import Geometry
+from journeyman.models.gpu.limits import HEAD_ELEMENTS, loss_rows
 from journeyman.sizing.memory import MemoryWay, TrainingSize
 
-LOSS_ROWS = 4096
-"""Rows of logits that exist at a time on a GPU."""
 _ADAPTER_BYTES = 32
 """Per parameter: float32 value, gradient, its copy and two moments; copies in the compute type, with gaps of zeros."""
 _RUNTIME_BYTES = 400 << 20
@@ -47,12 +46,11 @@ def gpu_training_bytes(
     kept = layers_kept * pack_tokens * gpu_layer_bytes_per_token(geometry, c, targets)
     # The backward pass of the feed-forward network: gradients of its activations and of gate and up, and of its ends.
     passing = pack_tokens * (c * (3 * geometry.ffn + 3 * geometry.hidden) + (3 * geometry.ffn if eight else 0))
-    loss = min(LOSS_ROWS, pack_tokens) * geometry.vocab * c + 2 * pack_tokens * geometry.hidden * c
+    loss = min(loss_rows(geometry.vocab), pack_tokens) * geometry.vocab * c + 2 * pack_tokens * geometry.hidden * c
     entering = 0 if way == "keep" else (geometry.layers + 2) * max(group_tokens, pack_tokens) * geometry.hidden * c
     weights = geometry.parameters * c
     if way == "stream":
-        largest = max(shape[0] * shape[1] for shape in map(geometry.module_shape, geometry.modules))
-        weights = stored_bytes + (2 * largest + geometry.hidden * geometry.vocab) * c
+        weights = stored_bytes + (geometry.layer_parameters + HEAD_ELEMENTS) * c  # one layer is dequantized at a time
     return _RUNTIME_BYTES + weights + size.trainable * _ADAPTER_BYTES + entering + copies * (kept + max(passing, loss))
 
 

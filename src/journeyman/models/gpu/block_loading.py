@@ -16,11 +16,9 @@ from journeyman.models.geometry import Geometry
 from journeyman.models.gpu.block_sizes import check_blocks
 from journeyman.models.gpu.blocks import BlockRows, Blocks, Rows, Scratch
 from journeyman.models.gpu.fused import GROUPS, fuse, together
+from journeyman.models.gpu.limits import HEAD_ELEMENTS
 from journeyman.models.gpu.staging import Staging
 from journeyman.models.weights import load_layers, read_tensor
-
-HEAD_ELEMENTS = 1 << 25
-"""Elements of the head that are dequantized at a time: it is the largest matrix of a model by far."""
 
 
 @dataclass

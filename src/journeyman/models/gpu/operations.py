@@ -24,6 +24,7 @@ from journeyman.models.decoder import LayerLora, LayerWeights
 from journeyman.models.gpu.adapters import GroupAdapter
 from journeyman.models.gpu.blocks import Blocks
 from journeyman.models.gpu.frozen import Eight, Frozen, backward_product, forward_product, wide_product
+from journeyman.models.gpu.limits import loss_rows
 from journeyman.models.operations import Activation, CpuOperations
 
 
@@ -106,7 +107,7 @@ class GpuOperations(CpuOperations):
         return made
 
     def label_loss(
-        self, hidden_LD: Tensor, head_VD: Frozen, labels_L: Tensor, weights_L: Tensor, cap: float | None
+        self, hidden_LD: Tensor, head_VD: Tensor | Blocks, labels_L: Tensor, weights_L: Tensor, cap: float | None
     ) -> Tensor:
         if not hidden_LD.is_cuda:
             whole_VD = head_VD.whole() if isinstance(head_VD, Blocks) else head_VD
@@ -358,12 +359,12 @@ class _LabelLoss(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, hidden_LD: Tensor, head_VD: Frozen, labels_L: Tensor, weights_L: Tensor, cap: float | None
+        ctx: Any, hidden_LD: Tensor, head_VD: Tensor | Blocks, labels_L: Tensor, weights_L: Tensor, cap: float | None
     ) -> Tensor:
-        needs, losses = ctx.needs_input_grad[0], []
+        needs, losses, chunk = ctx.needs_input_grad[0], [], loss_rows(head_VD.shape[0])
         gradient_LD = torch.empty_like(hidden_LD) if needs else None
-        for start in range(0, len(labels_L), _CHUNK):
-            rows = slice(start, start + _CHUNK)
+        for start in range(0, len(labels_L), chunk):
+            rows = slice(start, start + chunk)
             logits = forward_product(hidden_LD[rows], head_VD, None)
             losses.append(_kernels().cross_entropy(logits, labels_L[rows], weights_L[rows], cap, slope=needs))
             if gradient_LD is not None:
@@ -375,7 +376,3 @@ class _LabelLoss(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Any, ...]:
         return ctx.gradient_LD * gradients[0].to(ctx.gradient_LD.dtype), None, None, None, None
-
-
-_CHUNK = 4096
-"""Rows of logits that exist at a time."""
