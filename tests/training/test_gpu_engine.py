@@ -133,7 +133,8 @@ def _runs_out(monkeypatch: pytest.MonkeyPatch, name: str, limit: int) -> None:
 def test_padding_changes_nothing_but_sizes() -> None:
     for one in pack(_rows(), 200):
         wide = padded(one)
-        assert len(wide.ids_T) == rounded_up(len(one.ids_T)) and len(wide.labels_L) == rounded_up(len(one.labels_L))
+        assert len(wide.ids_T) == rounded_up(len(one.ids_T), 8)
+        assert len(wide.labels_L) == rounded_up(len(one.labels_L), 2)
         assert sum(wide.lengths) == len(wide.ids_T) and wide.label_weight == one.label_weight
         assert [(len(row.ids_T), row.labels_L.tolist()) for row in rows_of(one)] == [
             (len(row.ids_T), row.labels_L.tolist())
@@ -142,19 +143,12 @@ def test_padding_changes_nothing_but_sizes() -> None:
         ]  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    ("count", "size"),
-    [
-        (1, 128),
-        (128, 128),
-        (129, 256),
-        (1025, 1152),
-        (8000, 8192),
-        (8193, 9216),
-    ],
-)
-def test_sizes_are_few(count: int, size: int) -> None:
-    assert rounded_up(count) == size == rounded_up(size)
+@pytest.mark.parametrize(("count", "sizes", "size"), [
+    (1, 8, 128), (128, 8, 128), (129, 8, 256), (1025, 8, 1152), (8000, 8, 8192), (8193, 8, 9216), (6000, 2, 6144),
+    (6145, 2, 8192),
+])  # fmt: skip
+def test_sizes_are_few(count: int, sizes: int, size: int) -> None:
+    assert rounded_up(count, sizes) == size == rounded_up(size, sizes)
 
 
 def test_dropout_is_the_same_however_a_pass_is_computed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -105,11 +105,11 @@ class CapturedPasses:
 def padded(pack: Pack) -> Pack:
     """The pack after a segment of padding, and with labels of weight 0, up to the next size.
 
-    Padding is 6 % of the tokens on average. Nothing depends on it, and its gradients are exactly 0. It comes first,
-    because the segments that continue others are the last ones.
+    Padding is 6 % of the tokens on average, and more of the labels, of which fewer sizes are worth it. Nothing depends
+    on it, and its gradients are exactly 0. It comes first, because the segments that continue others are the last ones.
     """
     tokens, labels = len(pack.ids_T), len(pack.labels_L)
-    more, more_labels = rounded_up(tokens) - tokens, rounded_up(labels) - labels
+    more, more_labels = rounded_up(tokens, 8) - tokens, rounded_up(labels, 2) - labels
     if more:
         pack = replace(
             pack,
@@ -128,9 +128,9 @@ def padded(pack: Pack) -> Pack:
     )
 
 
-def rounded_up(count: int) -> int:
-    """The next size: eight of them between a power of two and the next."""
-    step = max(_LEAST, (1 << max(0, (count - 1).bit_length() - 1)) // 8)
+def rounded_up(count: int, sizes: int) -> int:
+    """The next size: so many of them between a power of two and the next."""
+    step = max(_LEAST, (1 << max(0, (count - 1).bit_length() - 1)) // sizes)
     return -(-count // step) * step
 
 

@@ -186,20 +186,31 @@ class _Attention(torch.autograd.Function):
 
         (q, k, v, out, lse), g = ctx.saved_tensors, _dense(gradients[0])
         found = attention_backward(g, q, k, v, out, lse, ctx.blocks, ctx.rules)
-        for begin, end, inputs, mixed in ctx.long:
+        while ctx.long:
+            begin, end, inputs, mixed = ctx.long.pop()
             for whole, part in zip(found, torch.autograd.grad(mixed, inputs, g[begin:end]), strict=True):
                 whole[begin:end] = part
         return *found, None, None
 
 
 def _attend_alone(q_THE: Tensor, k_TKE: Tensor, v_TKE: Tensor, rules: AttentionRules) -> Tensor:
-    """Causal attention of one sequence (T, H, E) by flash attention."""
-    q, k, v = (one.transpose(0, 1)[None] for one in (q_THE, k_TKE, v_TKE))
-    with sdpa_kernel([SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION]):
+    """Causal attention of one sequence (T, H, E), by cuDNN where it is there.
+
+    cuDNN plans for every length, which takes a tenth of a second; so the sequence is padded at its end, which no query
+    sees.
+    """
+    tokens = len(q_THE)
+    more = -tokens % _PLANNED if q_THE.is_cuda else 0
+    q, k, v = (F.pad(one, (0, 0, 0, 0, 0, more)).transpose(0, 1)[None] for one in (q_THE, k_TKE, v_TKE))
+    with sdpa_kernel(_ALONE, set_priority=True):
         mixed = F.scaled_dot_product_attention(
             q, k, v, is_causal=True, scale=rules.scale, enable_gqa=q_THE.shape[1] != k_TKE.shape[1]
         )
-    return mixed[0].transpose(0, 1)
+    return mixed[0, :, :tokens].transpose(0, 1)
+
+
+_PLANNED = 1024
+_ALONE = [SDPBackend.CUDNN_ATTENTION, SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION]
 
 
 class _Project(torch.autograd.Function):
