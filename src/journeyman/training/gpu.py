@@ -21,6 +21,8 @@ from journeyman.models.decoder import Decoder, LayerLora, LayerWeights
 from journeyman.models.geometry import Geometry
 from journeyman.models.gpu.adapters import GroupAdapter, Part
 from journeyman.models.gpu.block_loading import load_in_blocks
+from journeyman.models.gpu.blocks import Blocks
+from journeyman.models.gpu.frozen import Eight
 from journeyman.models.gpu.fused import GROUPS, fuse, members
 from journeyman.models.gpu.operations import GpuOperations
 from journeyman.models.weights import ResidentWeights, load_layers, read_tensor
@@ -207,7 +209,10 @@ class GpuEngine:
         return self._decoder.geometry
 
     def identity(self) -> str:
-        return f"{self._device.type} {str(self._decoder.weights.norm.dtype).removeprefix('torch.')}"
+        weights = self._decoder.weights
+        eight = " fp8" if any(isinstance(one, Eight) for one in weights.layers[0].linear.values()) else ""
+        pieces = " blocks" if isinstance(weights.head_VD, Blocks) else ""  # its gradient is summed in another order
+        return f"{self._device.type} {str(weights.norm.dtype).removeprefix('torch.')}{eight}{pieces}"
 
     def accumulate(self, packs: Sequence[KeyedPack], divisor: float, heard: Heard) -> LossSum:
         before = self._adapter.gradient.clone() if self._begun else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -62,6 +63,16 @@ class Scratches:
     def elements(self) -> int:
         """How many elements fit."""
         return self._head.elements + sum(one.elements for one in self._groups.values())
+
+
+def bytes_in_blocks(base: Base, geometry: Geometry, dtype: torch.dtype) -> int:
+    """The memory of what load_in_blocks loads, and of what is dequantized at a time: at most this much is needed."""
+    head = min(HEAD_ELEMENTS, geometry.vocab * geometry.hidden)
+    total = (geometry.layer_parameters + head) * dtype.itemsize
+    for name, shape in tensor_shapes(geometry).items():
+        stored = base.blocks(name) if len(shape) == 2 else None
+        total += math.prod(shape) * dtype.itemsize if stored is None else stored.rows * stored.row_bytes
+    return total
 
 
 def load_in_blocks(base: Base, geometry: Geometry, dtype: torch.dtype, device: torch.device) -> BlockWeights:
