@@ -12,6 +12,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import os
 import subprocess
@@ -190,6 +191,7 @@ def in_blocks(model: Geometry) -> Decoder:
     shape = model.vocab, model.hidden
     embedding, head = scratches.head(random_blocks(shape, "Q4_K")), scratches.head(random_blocks(shape, "Q6_K"))
     layers = [layer(index) for index in range(model.layers)]
+    scratches.allocate()
     return Decoder(model, BlockWeights(embedding, layers, vector(model.hidden, 1.0), head), operations_on(CUDA))
 
 
@@ -228,6 +230,8 @@ def step(engine: GpuEngine, number: int, model: Geometry, call: int, tokens: int
 
 
 def steps(decoder: Decoder, model: Geometry, call: int, tokens: int, *, recompute: bool, name: str) -> dict[str, Any]:
+    gc.collect()
+    torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats()
     lora = LoraConfig(rank=16, alpha=32, targets=LoraConfig().targets)
     engine = GpuEngine(decoder, TrainConfig(lora=lora), recompute=recompute)
@@ -279,7 +283,6 @@ def train(name: str, gib: float) -> dict[str, Any]:
             break
         except torch.OutOfMemoryError:
             pass
-        torch.cuda.empty_cache()
         print(f"out of memory with packs of {tokens}, {call} a call", flush=True)
     torch.cuda.set_per_process_memory_fraction(1.0)
     try:

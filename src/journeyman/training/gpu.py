@@ -33,6 +33,8 @@ from journeyman.training.lora import Adapter
 from journeyman.training.optimizer import under
 
 _BETAS, _EPS = (0.9, 0.999), 1e-8
+_AT_ONCE = 32
+"""Matrices B that are scaled at once: the scaled float32 values of all of them would be as large as B itself."""
 
 
 def load_on_gpu(
@@ -168,8 +170,9 @@ class FlatAdapter:
         if self._copies:
             views, values = map(list, zip(*self._copies, strict=True))
             torch._foreach_copy_(views, values)
-            views, values = map(list, zip(*self._scaled, strict=True))
-            torch._foreach_copy_(views, torch._foreach_mul(values, self._scale))
+            for start in range(0, len(self._scaled), _AT_ONCE):
+                views, values = map(list, zip(*self._scaled[start : start + _AT_ONCE], strict=True))
+                torch._foreach_copy_(views, torch._foreach_mul(values, self._scale))
 
     def layers(self, dropout_key: str | None = None) -> list[LayerLora]:
         """The adapter in the form that the operations take, one mapping per layer; see lora.Adapter.layers."""

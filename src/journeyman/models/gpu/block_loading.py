@@ -59,10 +59,9 @@ class Scratches:
         """The head or the embedding."""
         return matrix if isinstance(matrix, Tensor) else Blocks([matrix], self._head)
 
-    @property
-    def elements(self) -> int:
-        """How many elements fit."""
-        return self._head.elements + sum(one.elements for one in self._groups.values())
+    def allocate(self) -> None:
+        for one in (*self._groups.values(), self._head):
+            one.allocate()
 
 
 def bytes_in_blocks(base: Base, geometry: Geometry, dtype: torch.dtype) -> int:
@@ -101,6 +100,7 @@ def load_in_blocks(base: Base, geometry: Geometry, dtype: torch.dtype, device: t
         embedding = scratches.head(read(["token_embd.weight"]))
         layers = [fuse(one, move, join=scratches.join) for one in load_layers(base, geometry, dtype, read)]
         head = embedding if geometry.tied_head else scratches.head(read(["output.weight"]))
+        scratches.allocate()
         return BlockWeights(embedding, layers, move(read_tensor(base, "output_norm.weight", dtype)), head)
 
 
