@@ -80,6 +80,10 @@ def test_the_steps_are_the_same_with_formats_mixed_and_a_head_of_its_own(tmp_pat
     assert isinstance(linear["o_proj"], torch.Tensor)
     assert [type(part).__name__ for part in linear["qkv_proj"].parts] == ["BlockRows", "Tensor", "BlockRows"]
     assert [part.kind for part in linear["gate_up_proj"].parts] == ["Q4_1", "Q5_0"]
+    engines = [GpuEngine(load_on_gpu(file, torch.bfloat16, CPU, **how), TrainConfig()) for how in (
+        {}, {"blocks": True}, {"eight": True},
+    )]  # fmt: skip
+    assert [one.identity() for one in engines] == ["cpu bfloat16", "cpu bfloat16 blocks", "cpu bfloat16 fp8"]
     _same(file, torch.bfloat16, recompute=True)
 
 

@@ -21,6 +21,8 @@ from journeyman.models.decoder import Decoder, LayerLora, LayerWeights
 from journeyman.models.geometry import Factors, Geometry
 from journeyman.models.gpu.adapters import GroupAdapter, Part
 from journeyman.models.gpu.block_loading import load_in_blocks
+from journeyman.models.gpu.blocks import Blocks
+from journeyman.models.gpu.frozen import Eight
 from journeyman.models.gpu.fused import GROUPS, fuse, members
 from journeyman.models.gpu.operations import GpuOperations
 from journeyman.models.weights import ResidentWeights, load_layers, read_tensor
@@ -34,6 +36,8 @@ from journeyman.training.optimizer import under
 from journeyman.training.unpacking import in_smaller_packs, row_lengths
 
 _BETAS, _EPS = (0.9, 0.999), 1e-8
+_AT_ONCE = 32
+"""Matrices B that are scaled at once: the scaled float32 values of all of them would be as large as B itself."""
 
 
 def load_on_gpu(
@@ -176,8 +180,9 @@ class FlatAdapter:
         if self._copies:
             views, values = map(list, zip(*self._copies, strict=True))
             torch._foreach_copy_(views, values)
-            views, values = map(list, zip(*self._scaled, strict=True))
-            torch._foreach_copy_(views, torch._foreach_mul(values, self._scale))
+            for start in range(0, len(self._scaled), _AT_ONCE):
+                views, values = map(list, zip(*self._scaled[start : start + _AT_ONCE], strict=True))
+                torch._foreach_copy_(views, torch._foreach_mul(values, self._scale))
 
     def layers(self, dropout_key: str | None = None) -> list[LayerLora]:
         """The adapter in the form that the operations take, one mapping per layer; see lora.Adapter.layers."""
@@ -245,7 +250,10 @@ class GpuEngine:
         return self._decoder.geometry
 
     def identity(self) -> str:
-        return f"{self._device.type} {str(self._decoder.weights.norm.dtype).removeprefix('torch.')}"
+        weights = self._decoder.weights
+        eight = " fp8" if any(isinstance(one, Eight) for one in weights.layers[0].linear.values()) else ""
+        pieces = " blocks" if isinstance(weights.head_VD, Blocks) else ""  # its gradient is summed in another order
+        return f"{self._device.type} {str(weights.norm.dtype).removeprefix('torch.')}{eight}{pieces}"
 
     def accumulate(self, packs: Sequence[KeyedPack], divisor: float, heard: Heard) -> LossSum:
         before = self._adapter.gradient.clone() if self._begun else None

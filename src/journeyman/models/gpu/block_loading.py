@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -55,10 +56,19 @@ class Scratches:
         """The head or the embedding."""
         return matrix if isinstance(matrix, Tensor) else Blocks([matrix], self._head)
 
-    @property
-    def elements(self) -> int:
-        """How many elements fit."""
-        return self._head.elements + sum(one.elements for one in self._groups.values())
+    def allocate(self) -> None:
+        for one in (*self._groups.values(), self._head):
+            one.allocate()
+
+
+def bytes_in_blocks(base: Base, geometry: Geometry, dtype: torch.dtype) -> int:
+    """The memory of what load_in_blocks loads, and of what is dequantized at a time: at most this much is needed."""
+    head = min(HEAD_ELEMENTS, geometry.vocab * geometry.hidden)
+    total = (geometry.layer_parameters + head) * dtype.itemsize
+    for name, shape in tensor_shapes(geometry).items():
+        stored = base.blocks(name) if len(shape) == 2 else None
+        total += math.prod(shape) * dtype.itemsize if stored is None else stored.rows * stored.row_bytes
+    return total
 
 
 def load_in_blocks(base: Base, geometry: Geometry, dtype: torch.dtype, device: torch.device) -> BlockWeights:
@@ -87,4 +97,5 @@ def load_in_blocks(base: Base, geometry: Geometry, dtype: torch.dtype, device: t
         embedding = scratches.head(read(["token_embd.weight"]))
         layers = [fuse(one, move, join=scratches.join) for one in load_layers(base, geometry, dtype, read)]
         head = embedding if geometry.tied_head else scratches.head(read(["output.weight"]))
+        scratches.allocate()
         return BlockWeights(embedding, layers, move(read_tensor(base, "output_norm.weight", dtype)), head)

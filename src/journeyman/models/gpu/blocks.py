@@ -57,19 +57,22 @@ class Scratch:
         self._held: tuple[Blocks, int, int] | None = None
 
     def reserve(self, rows: int, columns: int) -> None:
-        """Announces a matrix. Memory is taken at the first use, after all matrices are known."""
+        """Announces a matrix. Memory is taken by `allocate`, after all matrices are known, or at the first use."""
         self.elements = max(self.elements, self.rows_at_a_time(rows, columns) * columns)
 
     def rows_at_a_time(self, rows: int, columns: int) -> int:
         """How many rows of such a matrix are dequantized at a time."""
         return rows if self._most is None else min(rows, max(_ROWS, self._most // columns // _ROWS * _ROWS))
 
+    def allocate(self) -> None:
+        self._memory, self._held = torch.empty(self.elements, dtype=self.dtype, device=self.device), None
+
     def hold(self, matrix: Blocks, start: int, stop: int) -> Tensor:
         """These rows of the matrix, dequantized."""
         rows, columns = stop - start, matrix.shape[1]
-        if self._memory is None or self._memory.numel() < rows * columns:
-            self._memory = torch.empty(max(self.elements, rows * columns), dtype=self.dtype, device=self.device)
-            self._held = None
+        if self._memory is None or self._memory.numel() < self.elements:
+            self.allocate()
+        assert self._memory is not None
         out = self._memory[: rows * columns].view(rows, columns)
         if self._held is None or self._held[0] is not matrix or self._held[1:] != (start, stop):
             self._held = None  # if this is interrupted, the memory holds nothing
