@@ -47,7 +47,7 @@ def by_library(
         return _untried(name, program, PackageMissing(missing))
     if expected is None:
         return _untried(name, program, _unknown(source))
-    reloaded = Reloaded(folder, adapter, source.results.plan.precision)
+    reloaded = Reloaded(folder, adapter, "float32" if source.results.plan.precision == "float32" else "bfloat16")
     return compare(expected, reloaded, library_version(adapted), adapter or folder)
 
 
