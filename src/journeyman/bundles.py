@@ -7,6 +7,7 @@ from pathlib import Path
 
 from journeyman.artifacts import MANIFEST
 from journeyman.errors import InputError, NotDeployable
+from journeyman.foreign import named
 from journeyman.lineage import manifest_data, read_manifest, refuse_link, result_hash
 from journeyman.manifests import BundleManifest, Stamp
 from journeyman.runs import place_of, read_result
@@ -56,6 +57,13 @@ def refuse_unevaluated(opened: OpenedBundle) -> None:
             f"{opened.place}: {target.why_not.sentence()}",
             "Serve the bundle of its run, which was evaluated, or make the target again with "
             '--allow-unevaluated "reason", which is recorded',
+        )
+    others = {role: verdict for role, verdict in opened.manifest.verdicts.items() if verdict != "deploy"}
+    if others and target is not None and opened.manifest.override is None and target.allowed is None:
+        role, verdict = next(iter(others.items()))
+        raise NotDeployable(
+            f"{opened.place}: the verdict on these files is {verdict!r} for {named(role)}",
+            'Serve the bundle of its run, or make the target again with --allow-unevaluated "reason"',
         )
 
 

@@ -437,6 +437,11 @@ class EvaluateConfig(Section):
         "also formats to be made of it: F32, F16, BF16, Q8_0, and with llama-quantize Q4_K_M etc. (empty: Q8_0, unless "
         "there is a server); the adapter is evaluated on each, and the best one ships",
     )
+    merged: list[Literal["F32", "F16", "BF16", "Q8_0", "Q5_1", "Q5_0", "Q4_1", "Q4_0"]] = Field(
+        default_factory=list,
+        description="formats to which the first file and the adapter are merged, to evaluate the merged file as well: "
+        "`export --target gguf` can then ship it; requires train.adapters = 'shared'",
+    )
     regression_suite: bool = Field(True, description="run the regression suite, which measures what tuning cost")
     endpoints: dict[str, EndpointConfig] = Field(
         default_factory=dict,
@@ -451,6 +456,13 @@ class EvaluateConfig(Section):
         60.0, gt=0, le=3600, description="seconds that your own check may take per answer; after that it is unscored"
     )
     unsafe_exec: bool = Field(False, description="run code written by a model even if no sandbox is available")
+
+    @field_validator("merged")
+    @classmethod
+    def _each_once(cls, merged: list[str]) -> list[str]:
+        if len(set(merged)) < len(merged):
+            raise ValueError("names a format twice")
+        return merged
 
     @field_validator("endpoints")
     @classmethod
@@ -513,6 +525,15 @@ class Config(Section):
     @classmethod
     def _are_roles(cls, roles: dict[str, RoleConfig]) -> dict[str, RoleConfig]:
         return {_not_reserved(name): section for name, section in roles.items()}
+
+    @model_validator(mode="after")
+    def _can_merge(self) -> Config:
+        asked = self.evaluate
+        if asked.merged and self.train.adapters != "shared":
+            raise ValueError("evaluate.merged needs one adapter for all roles: train.adapters = 'shared'")
+        if asked.merged and asked.server is not None and not asked.quantizations:
+            raise ValueError("evaluate.merged needs a GGUF file to merge into: set evaluate.quantizations")
+        return self
 
     _warnings: tuple[str, ...] = PrivateAttr(())
 

@@ -434,8 +434,13 @@ class ServerUsed(Manifest):
     weights: ComparedWeights | None = Field(description="None if the server returns no log probabilities of prompts")
 
 
+def merged_name(kind: str) -> str:
+    """The file, in the evaluation's folder, with the adapter merged into weights of this format."""
+    return f"merged-{kind}.gguf"
+
+
 class ServedFile(Manifest):
-    """A file of the base that may ship, as it was evaluated, or the base's folder on a server."""
+    """A file that may ship, as it was evaluated: of the base, or with the adapter merged; or the base on a server."""
 
     path: str
     sha256: str
@@ -449,6 +454,9 @@ class ServedFile(Manifest):
         description="prompts whose token ids equal those of training; None: the server does not say which it makes"
     )
     server: ServerUsed | None = Field(None, description="None: this machine's engine served the file")
+    merged: str | None = Field(
+        None, description="the format of the adapter's merged weights in it; None: the adapter was beside it"
+    )
 
     @property
     def shown(self) -> str:

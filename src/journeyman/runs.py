@@ -244,7 +244,7 @@ def made_so_far(root: Path) -> list[tuple[str, str, str]]:
     read = read_result(root, "ingest")[0].inputs
     made = [("logs", name.removeprefix(SOURCE), read[name]) for name in read if name.startswith(SOURCE)]
     evaluation = typed_result(root, "evaluate", EvaluationManifest)
-    made += [("base", Path(one.path).name, one.sha256) for one in evaluation.files.values()]
+    made += [("base", Path(one.path).name, one.sha256) for one in evaluation.files.values() if one.merged is None]
     for stage, place in PLACES.items():
         if (root / place.folder / MANIFEST).is_file():
             stamp, _ = read_result(root, stage)

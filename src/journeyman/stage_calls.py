@@ -27,6 +27,7 @@ from journeyman.manifests import (
     PlanManifest,
     ServedFile,
     TrainedAdapter,
+    merged_name,
 )
 from journeyman.model_files import find_by_hash
 from journeyman.protocols import Reporter
@@ -91,9 +92,32 @@ def run_evaluate(run: Run, out: Path, fingerprint: str, reporter: Reporter) -> B
         adapters={name: run.file("train", str(Path(one.folder) / ADAPTER_FILE)) for name, one in trained.items()},
         bases=run.served,
         folder=run.root,
+        merged=_merged(run, out, reporter),
         **_server_inputs(run, trained),
     )
     return evaluate(inputs, run.result("plan", PlanManifest), run.config.evaluate, run.renderer, out, reporter)
+
+
+def _merged(run: Run, out: Path, reporter: Reporter) -> dict[str, Path]:
+    """Format → the file that evaluate.merged asks for, made of the first file that may ship and the one adapter.
+
+    It is in the evaluation's folder, whose manifest records its hash; an evaluation that resumes has it already.
+    """
+    if not run.config.evaluate.merged:
+        return {}
+    from gguf import GGMLQuantizationType
+
+    from journeyman.models.opening import open_base
+    from journeyman.training.merge import write_merged_file  # imports torch
+
+    (trained,) = run.result("train", AdapterManifest).adapters.values()
+    base, adapter = open_base(run.served[0]), run.file("train", str(Path(trained.folder) / ADAPTER_FILE))
+    made: dict[str, Path] = {kind: out / merged_name(kind) for kind in run.config.evaluate.merged}
+    for kind, path in made.items():
+        if not path.is_file():
+            reporter.begin(f"merge to {kind}", 1, "model")
+            write_merged_file(base, adapter, GGMLQuantizationType[kind], path)
+    return made
 
 
 def _server_inputs(run: Run, trained: Mapping[str, TrainedAdapter]) -> dict[str, Any]:
@@ -183,6 +207,7 @@ def source_of(run: Run) -> Source:
     return Source(
         bundle=bundle,
         place=place,
+        evaluated=run.checked_folder("evaluate"),
         sha256=result_hash(manifest_data(place / MANIFEST, "export")),
         results=results,
         base=run.base,

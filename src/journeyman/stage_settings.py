@@ -55,6 +55,7 @@ def of_plan(run: Run) -> Settings:
         **_role_settings(run, "checks", "weights", "pass_at"),
         **_own_checks(run),
         **_files_that_may_ship(run),
+        **_merged(run),
         **_rotary_factors(run),
         **_server(run),
     }
@@ -94,9 +95,15 @@ def _train(run: Run) -> Settings:
 
 
 def _evaluate(run: Run) -> Settings:
-    """[evaluate], without a server if there is none: earlier versions had no such key."""
+    """[evaluate], without a server or merged files if there are none: earlier versions had no such keys."""
     settings = run.config.evaluate
-    return _flat("evaluate", settings.model_dump(exclude={"server"} if settings.server is None else set()))
+    without = {"server"} if settings.server is None else set()
+    return _flat("evaluate", settings.model_dump(exclude=without | (set() if settings.merged else {"merged"})))
+
+
+def _merged(run: Run) -> Settings:
+    merged = run.config.evaluate.merged
+    return {"evaluate.merged": merged} if merged else {}
 
 
 def _server(run: Run) -> Settings:

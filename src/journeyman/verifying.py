@@ -204,7 +204,9 @@ def _verify_inputs(root: Path, made: Mapping[str, dict[str, Any]], found: Verifi
     if "plan" in made:
         bases[made["plan"]["result"]["base_path"]] = made["plan"]["result"]["base_sha256"]
     if "evaluate" in made:
-        bases |= {one["path"]: one["sha256"] for one in made["evaluate"]["result"]["files"].values()}
+        bases |= {
+            one["path"]: one["sha256"] for one in made["evaluate"]["result"]["files"].values() if not one.get("merged")
+        }
     for name, recorded in bases.items():
         _verify_outside(beside(root, Path(name)), Path(name), recorded, "plan", found, hash_of_model)
 

@@ -26,7 +26,12 @@ def how_to_serve(bundle: BundleManifest) -> str:
 
 
 def model_card(
-    bundle: BundleManifest, results: Results, license: str | None, serving: str, notes: Sequence[str]
+    bundle: BundleManifest,
+    results: Results,
+    license: str | None,
+    serving: str,
+    notes: Sequence[str],
+    arm: str | None = None,
 ) -> str:
     """The whole page.
 
@@ -34,6 +39,7 @@ def model_card(
         license: what the base says about its license; None: nothing.
         serving: how these files are served; see how_to_serve.
         notes: further lines, each a list item.
+        arm: the evaluation's arm of these files; None: that of the file that ships.
     """
     target = bundle.target
     warned = [] if target is None or target.why_not is None else _not_evaluated(target)
@@ -52,7 +58,7 @@ def model_card(
             "",
             *_files(bundle, results, license),
             "",
-            *_evaluated(results),
+            *_evaluated(results, arm),
             "",
             serving,
             "",
@@ -92,17 +98,20 @@ def _files(bundle: BundleManifest, results: Results, license: str | None) -> lis
     ]
 
 
-def _evaluated(results: Results) -> list[str]:
+def _evaluated(results: Results, arm: str | None) -> list[str]:
     evaluation, decision = results.evaluation, results.decision
-    rows = []
+    verdicts = (
+        decision.others[arm] if arm is not None else {role: made.verdict for role, made in decision.roles.items()}
+    )
+    rows, of_these = [], arm or decision.ships
     for role, summary in evaluation.roles.items():
         rates = [
-            f"{arm.success.passed} of {arm.success.n} ({arm.success.low:.0%} to {arm.success.high:.0%})"
-            if arm.success
+            f"{one.success.passed} of {one.success.n} ({one.success.low:.0%} to {one.success.high:.0%})"
+            if one.success
             else "not known"
-            for arm in (summary.base, summary.arms[decision.ships])
+            for one in (summary.base, summary.arms[of_these])
         ]
-        rows.append(f"| {_name(role)} | {rates[0]} | {rates[1]} | {decision.roles[role].verdict} |")
+        rows.append(f"| {_name(role)} | {rates[0]} | {rates[1]} | {verdicts[role]} |")
     return ["| role | base | tuned | verdict |", "| --- | --- | --- | --- |", *rows]
 
 

@@ -45,21 +45,42 @@ def record(bundle: BundleManifest, place: Path, renderer: Renderer, threads: int
         EngineError: the engine fails, or a system prompt of the bundle does not fit into its context.
         InputError: the chat template refuses the prompt.
     """
-    answers, engine_line = [], ""
-    for adapter, file in bundle.adapter_files.items():
-        role = bundle.roles[0] if adapter == EVERY_ROLE else adapter
-        prompt = bundle.system_prompts.get(role)
-        messages = [Message(role="system", content=prompt)] if prompt is not None else []
-        messages.append(Message(role="user", content=_ASKED))
-        ids = renderer.prompt_ids(messages)
-        with running_engine(settings_of(bundle, place / bundle.base_file, place / file, threads)) as engine:
-            found = engine.greedy(ids, _TOKENS)
-            engine_line = engine.engine_identity.line()
-        if not found:
-            raise EngineError(f"{place}: the adapter of {named(role)} answers the golden prompt with nothing", "")
-        text = renderer.prompt_text(messages)
-        answers.append(GoldenAnswer(adapter=adapter, role=role, prompt=text, prompt_ids=ids, answer_ids=found))
-    return GoldenAnswers(engine=engine_line, answers=answers)
+    base = place / bundle.base_file
+    answers = [
+        _answer(bundle, name, base, place / file, renderer, threads) for name, file in bundle.adapter_files.items()
+    ]
+    assert bundle.engine is not None, "this version records it in every bundle"
+    return GoldenAnswers(engine=bundle.engine.line(), answers=answers)
+
+
+def record_merged(
+    bundle: BundleManifest, name: str, merged: Path, renderer: Renderer, threads: int | None
+) -> GoldenAnswers:
+    """Asks a merged file that was evaluated; raises as `record` does.
+
+    Args:
+        name: of the adapter that is merged into it.
+    """
+    answer = _answer(bundle, name, merged, None, renderer, threads)
+    assert bundle.engine is not None, "this version records it in every bundle"
+    return GoldenAnswers(engine=bundle.engine.line(), answers=[answer])
+
+
+def _answer(
+    bundle: BundleManifest, name: str, base: Path, adapter: Path | None, renderer: Renderer, threads: int | None
+) -> GoldenAnswer:
+    role = bundle.roles[0] if name == EVERY_ROLE else name
+    prompt = bundle.system_prompts.get(role)
+    messages = [Message(role="system", content=prompt)] if prompt is not None else []
+    messages.append(Message(role="user", content=_ASKED))
+    ids = renderer.prompt_ids(messages)
+    with running_engine(settings_of(bundle, base, adapter, threads)) as engine:
+        found = engine.greedy(ids, _TOKENS)
+    if not found:
+        raise EngineError(f"{base}: answers the golden prompt of {named(role)} with nothing", "Train it again")
+    return GoldenAnswer(
+        adapter=name, role=role, prompt=renderer.prompt_text(messages), prompt_ids=ids, answer_ids=found
+    )
 
 
 def settings_of(bundle: BundleManifest, base: Path, adapter: Path | None, threads: int | None) -> EngineSettings:

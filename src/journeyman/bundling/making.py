@@ -150,7 +150,7 @@ def _described(draft: Draft, name: str, allowed: str | None) -> BundleManifest:
     target = Target(
         name=name, merged=draft.merged, evaluated=evaluated, deployable=deployable,
         why_not=None if draft.why_not is None else draft.why_not.record(),
-        allowed=None if evaluated else allowed, trials=draft.trials,
+        allowed=None if deployable else allowed, trials=draft.trials,
     )  # fmt: skip
     bundle = bundle.model_copy(update={"target": target})
     write_json(out / "prompts.json", bundle.system_prompts)
@@ -164,6 +164,6 @@ def _described(draft: Draft, name: str, allowed: str | None) -> BundleManifest:
     weights = {one: out / one for one in files_below(out) if one.endswith(_WEIGHTS)}
     write_json(out / BILL_FILE, software_bill(source, bundle, weights))
     lines = [*draft.notes, *(f"- golden prompt: {markdown(trial_line(one))}" for one in draft.trials)]
-    card = model_card(bundle, source.results, source.license, draft.how, lines)
+    card = model_card(bundle, source.results, source.license, draft.how, lines, draft.arm)
     write_atomic(out / "README.md", card.encode())
     return bundle

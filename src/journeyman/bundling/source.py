@@ -21,6 +21,7 @@ class Source:
 
     Attributes:
         place: the bundle's folder.
+        evaluated: the evaluation's folder, which has the merged files that were evaluated.
         sha256: the hash of the bundle's result and files.
         base: what the adapters were trained on: a file, or a Hugging Face folder.
         trained: 'all' or role → the folder with its adapter in both formats.
@@ -29,6 +30,7 @@ class Source:
 
     bundle: BundleManifest
     place: Path
+    evaluated: Path
     sha256: str
     results: Results
     base: Base

@@ -12,6 +12,7 @@ from gguf import GGMLQuantizationType
 from journeyman.artifacts import clone_or_copy, hash_of_file
 from journeyman.bundling.card import modelfile_lines
 from journeyman.bundling.docker import write_docker
+from journeyman.bundling.golden import record_merged
 from journeyman.bundling.modelfiles import write_modelfiles
 from journeyman.bundling.scripts import (
     LLAMA_SCRIPT,
@@ -26,9 +27,10 @@ from journeyman.bundling.source import Source
 from journeyman.bundling.trials import by_engine, by_library, by_nobody
 from journeyman.errors import InputError, UsageError
 from journeyman.foreign import file_part
+from journeyman.inference.arms import arm_of_merged
 from journeyman.inference.model_server import hash_of_peft
 from journeyman.inference.server_bundle import copy_adapter
-from journeyman.manifests import BundleManifest, GoldenAnswers, Trial
+from journeyman.manifests import BundleManifest, GoldenAnswers, Trial, merged_name
 from journeyman.model_files import copy_model, hash_of_model, name_of_model, parts_of
 from journeyman.models.opening import open_base
 from journeyman.reasons.base import Reason
@@ -50,6 +52,7 @@ class Draft:
         out: its folder.
         changes: the fields of the bundle's manifest that are others here.
         merged: the format of merged weights.
+        arm: the evaluation's arm of these files, if it is another one than that of the bundle.
         why_not: why the files are not those that were evaluated.
         how: how they are served, for the model card.
     """
@@ -63,6 +66,7 @@ class Draft:
     trials: list[Trial]
     notes: list[str]
     merged: str | None = None
+    arm: str | None = None
     why_not: Reason | None = None
     how: str = ""
 
@@ -137,9 +141,16 @@ def _write_gguf(draft: Draft) -> None:
     base, adapter = source.place / source.bundle.base_file, source.adapter_gguf(name)
     opened = open_base(base)
     kind = draft.quantization or format_like(opened, adapter)
-    write_merged_file(opened, adapter, GGMLQuantizationType[kind], draft.out / MERGED_FILE)
     draft.changes.update(base_file=MERGED_FILE, adapter_files={})
-    draft.merged, draft.why_not = kind, MergedFile(kind)
+    draft.merged, arm, decision = kind, arm_of_merged(kind), source.results.decision
+    if arm in source.results.evaluation.files:
+        evaluated = source.evaluated / merged_name(kind)
+        clone_or_copy(evaluated, draft.out / MERGED_FILE)
+        draft.arm, draft.changes["verdicts"] = arm, {role: decision.others[arm][role] for role in draft.bundle.roles}
+        draft.golden = record_merged(draft.bundle, name, evaluated, source.renderer, source.threads)
+    else:
+        write_merged_file(opened, adapter, GGMLQuantizationType[kind], draft.out / MERGED_FILE)
+        draft.why_not = MergedFile(kind)
     draft.trials.append(by_engine(source, draft.golden, name, draft.out / MERGED_FILE, None))
 
 

@@ -7,6 +7,7 @@ than the one that was evaluated, and `evaluate --bisect` shows the effect on the
 from __future__ import annotations
 
 import math
+import os
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,6 +19,7 @@ from gguf import GGMLQuantizationType, LlamaFileType
 from gguf.quants import quantize
 from torch import Tensor
 
+from journeyman.artifacts import disk_error, remove_quietly, sync
 from journeyman.errors import InputError
 from journeyman.model_files import parts_of
 from journeyman.models.base import Base
@@ -72,11 +74,25 @@ def read_adapter(path: Path) -> tuple[Updates, float]:
 def merge(base: Base, updates: Updates, scale: float, kind: GGMLQuantizationType, path: Path) -> None:
     """Merges in float32 and stores the merged matrices as `kind`; everything else is copied from the base.
 
-    Matrices whose rows do not consist of whole blocks of `kind` are stored as F16, as llama.cpp does.
+    Matrices whose rows do not consist of whole blocks of `kind` are stored as F16, as llama.cpp does. The file is
+    complete or absent.
 
     Raises:
+        DiskError: the disk is full or the folder cannot be written to.
         InputError: the base lacks a matrix of the adapter.
     """
+    staged = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        _merge(base, updates, scale, kind, staged)
+        sync(staged)
+        staged.replace(path)
+    except OSError as error:
+        raise disk_error(error, path) from error
+    finally:
+        remove_quietly(staged)
+
+
+def _merge(base: Base, updates: Updates, scale: float, kind: GGMLQuantizationType, path: Path) -> None:
     readers = [gguf.GGUFReader(path) for path in parts_of(base.path)]
     names = {tensor.name for reader in readers for tensor in reader.tensors}
     if missing := sorted(updates.keys() - names):
