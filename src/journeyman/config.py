@@ -419,6 +419,12 @@ class JudgeConfig(Section):
     key_env: _Variable = Field("JOURNEYMAN_JUDGE_KEY", description="environment variable with its key")
 
 
+MergedFormat = Literal[
+    "F32", "F16", "BF16", "Q8_0", "Q5_1", "Q5_0", "Q4_1", "Q4_0", "Q2_K", "Q3_K_S", "Q3_K_M", "Q3_K_L", "Q4_K_S",
+    "Q4_K_M", "Q5_K_S", "Q5_K_M", "Q6_K", "IQ4_NL", "IQ4_XS",
+]  # fmt: skip
+
+
 class EvaluateConfig(Section):
     """How answers are generated and scored. Serving uses the same values."""
 
@@ -437,10 +443,11 @@ class EvaluateConfig(Section):
         "also formats to be made of it: F32, F16, BF16, Q8_0, and with llama-quantize Q4_K_M etc. (empty: Q8_0, unless "
         "there is a server); the adapter is evaluated on each, and the best one ships",
     )
-    merged: list[Literal["F32", "F16", "BF16", "Q8_0", "Q5_1", "Q5_0", "Q4_1", "Q4_0"]] = Field(
+    merged: list[MergedFormat] = Field(
         default_factory=list,
         description="formats to which the first file and the adapter are merged, to evaluate the merged file as well: "
-        "`export --target gguf` can then ship it; requires train.adapters = 'shared'",
+        "F32, F16, BF16, Q8_0, Q5_1, Q5_0, Q4_1, Q4_0, and with llama-quantize Q4_K_M etc.; `export --target gguf` can "
+        "then ship it; requires train.adapters = 'shared'",
     )
     regression_suite: bool = Field(True, description="run the regression suite, which measures what tuning cost")
     endpoints: dict[str, EndpointConfig] = Field(

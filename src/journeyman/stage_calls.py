@@ -66,6 +66,11 @@ def run_plan(run: Run, out: Path, fingerprint: str, reporter: Reporter) -> BaseM
     from journeyman.models.opening import bytes_on_gpu, sizes_of
     from journeyman.stages.plan import plan
 
+    if run.config.evaluate.merged:
+        from journeyman.training.merge import refuse_unwritable
+
+        for kind in run.config.evaluate.merged:
+            refuse_unwritable(kind)  # now, and not after training
     dataset, rows = run.result("curate", DatasetManifest), run.file("curate", "train.jsonl")
     served = planned_files(run.base, run.served, rows, run.renderer, run.config.evaluate, reporter)
     sizes, stored = sizes_of(run.base), bytes_on_gpu(run.base)
@@ -105,8 +110,6 @@ def _merged(run: Run, out: Path, reporter: Reporter) -> dict[str, Path]:
     """
     if not run.config.evaluate.merged:
         return {}
-    from gguf import GGMLQuantizationType
-
     from journeyman.models.opening import open_base
     from journeyman.training.merge import write_merged_file  # imports torch
 
@@ -116,7 +119,7 @@ def _merged(run: Run, out: Path, reporter: Reporter) -> dict[str, Path]:
     for kind, path in made.items():
         if not path.is_file():
             reporter.begin(f"merge to {kind}", 1, "model")
-            write_merged_file(base, adapter, GGMLQuantizationType[kind], path)
+            write_merged_file(base, adapter, kind, path)
     return made
 
 

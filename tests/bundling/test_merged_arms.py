@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,10 +13,11 @@ import pytest
 from conftest import log_row, write_run
 from journeyman.api.serving import Server
 from journeyman.artifacts import hash_of_file, read_json
-from journeyman.config import Config, EvaluateConfig, load_config, parse_config
+from journeyman.config import Config, MergedFormat, load_config, parse_config
 from journeyman.errors import NotDeployable, UsageError
 from journeyman.lineage import manifest_bytes, own_hash
 from journeyman.manifests import BundleManifest, DecisionManifest, EvaluationManifest, PlanManifest
+from journeyman.models.quantizing import QUANTIZED
 from journeyman.releases import promote, record_of
 from journeyman.runs import Run, typed_result
 from journeyman.stage_settings import of_evaluate, of_plan
@@ -97,13 +99,35 @@ def test_a_verdict_against_the_merged_file_keeps_it_from_being_served(finished: 
         assert server.roles == ["coder"]
 
 
+QUANTIZE = """#!/bin/sh
+test "$1" = --allow-requantize && test "$4" = Q4_K_M && cp "$2" "$3"
+"""
+
+
+def test_other_formats_are_made_by_llama_quantize_or_refused_at_once(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["export", "--dir", finished, "--out", tmp_path / "out", "--target", "gguf", "--quantization"]
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    assert call(*command, "Q4_K_M") == 1 and "Q4_K_M: needs llama.cpp's llama-quantize" in capsys.readouterr().err
+    program = tmp_path / "llama-quantize"
+    program.write_text(QUANTIZE)
+    program.chmod(0o755)
+    assert call(*command, "Q6_K") == 1 and "llama-quantize failed" in capsys.readouterr().err
+    assert list((tmp_path / "out").iterdir()) == []
+    assert call(*command, "Q4_K_M") == 0
+    assert "NOT DEPLOYABLE: not evaluated: base and adapter were merged to Q4_K_M" in capsys.readouterr().out
+    sizes = {path.stat().st_size for path in (tmp_path / "out" / "gguf").glob("*.gguf")}
+    assert sizes == {(finished / "05-evaluation" / "merged-F16.gguf").stat().st_size}
+    assert list((tmp_path / "out" / "gguf").glob(".*")) == []
+
+
 def test_the_key_is_checked_and_older_runs_stay_fresh(finished: Path) -> None:
-    choices = get_args(get_args(EvaluateConfig.model_fields["merged"].annotation)[0])
-    assert set(choices) == set(WRITABLE)
+    assert set(get_args(MergedFormat)) == {*WRITABLE, *QUANTIZED}
     for toml, said in (
         ({"evaluate": {"merged": ["F16"]}, "train": {"adapters": "per-role"}}, "one adapter for all roles"),
         ({"evaluate": {"merged": ["F16", "F16"]}}, "names a format twice"),
-        ({"evaluate": {"merged": ["Q4_K_M"]}}, "merged"),
+        ({"evaluate": {"merged": ["Q1_K"]}}, "merged"),
         ({"evaluate": {"merged": ["F16"], "server": {"url": "http://127.0.0.1:1/v1"}}}, "a GGUF file to merge into"),
     ):
         with pytest.raises(UsageError, match=said):

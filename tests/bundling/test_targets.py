@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -19,6 +20,7 @@ from safetensors.torch import load_file, save_file
 
 from chat_folder import chat_folder
 from conftest import log_row, write_run
+from faults import fill, small_disk
 from journeyman.api.serving import Server
 from journeyman.artifacts import hash_of_file, read_json
 from journeyman.errors import InputError, NotDeployable
@@ -196,8 +198,8 @@ def test_targets_verify_with_their_run_and_alone_on_another_machine(finished: Pa
     path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
     assert [str(path) in one for one in verify(finished).findings] == [True]
     path.write_bytes(whole)
-    for name in ALL:
-        copy = Path(shutil.copytree(finished / "targets" / name, tmp_path / name))
+    for folder in (finished / "07-bundle", *(finished / "targets" / name for name in ALL)):
+        copy = Path(shutil.copytree(folder, tmp_path / folder.name))
         assert verify(copy).findings == []
         for path in [one for one in sorted(copy.rglob("*")) if one.is_file()]:
             whole = path.read_bytes()
@@ -256,7 +258,7 @@ def _sign_again(run: Path, stage: str, name: str) -> None:
     ("flags", "said"),
     [
         (["--target", "exe"], "no such target"),
-        (["--target", "gguf", "--quantization", "Q4_K_M"], "cannot be written"),
+        (["--target", "gguf", "--quantization", "Q1_K"], "no such format"),
         (["--target", "hf", "--quantization", "Q8_0"], "no effect"),
         (["--out", "x"], "no effect without --target"),
         (["--target", "gguf", "--allow-unevaluated", " "], "the reason is empty"),
@@ -267,6 +269,31 @@ def test_flags_that_mean_nothing_are_refused_before_anything_runs(
 ) -> None:
     assert call("export", "--dir", tmp_path, *flags) == 2
     assert said in capsys.readouterr().err
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounts a small disk")
+def test_on_a_full_disk_nothing_is_left_and_the_old_target_stays(
+    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["export", "--dir", finished, "--override", "a test", "--target", "gguf", "--out"]
+    with small_disk(tmp_path / "disk", "4m") as disk:
+        (disk / ".gguf.999999.tmp").mkdir()  # a kill left it
+        assert call(*command, disk) == 3
+        assert [path.name for path in disk.iterdir()] == ["gguf"]
+        for leave in (0, 4096, 16_384):
+            ballast = fill(disk, leave)
+            capsys.readouterr()
+            assert call(*command, disk) == 1
+            assert "the disk is full" in capsys.readouterr().err
+            ballast.unlink()
+            assert [path.name for path in disk.iterdir()] == ["gguf"] and verify(disk / "gguf").findings == []
+
+
+def test_a_target_of_another_bundle_is_noted(finished: Path, tmp_path: Path) -> None:
+    run = Path(shutil.copytree(finished, tmp_path / "run"))
+    assert call("export", "--dir", run, "--override", "another reason", "--redo") == 3
+    found = verify(run)
+    assert found.findings == [] and sum("made from another bundle" in note for note in found.notes) == len(ALL)
 
 
 def test_a_file_has_no_folder_to_merge_into_and_a_place_is_not_overwritten(

@@ -114,7 +114,8 @@ def compare(golden: GoldenAnswer, answerer: Answerer, program: str, place: Path)
             raise InputError(
                 f"{place}: {program} does not answer the golden prompt as the evaluated files do: token {at + 1} of "
                 f"{len(expected)} is another one, {gap:.2f} nats likelier",
-                "Choose a --quantization with more bits, or ship base and adapter (--target llama.cpp)",
+                "Choose a --quantization with more bits, evaluate the merged file (evaluate.merged), or ship base and "
+                "adapter (--target llama.cpp)",
             )
         differing, most, at = differing + 1, max(most, gap), at + 1
     return Trial(

@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gguf import GGMLQuantizationType
-
 from journeyman.artifacts import clone_or_copy, hash_of_file
 from journeyman.bundling.card import modelfile_lines
 from journeyman.bundling.docker import write_docker
@@ -33,10 +31,11 @@ from journeyman.inference.server_bundle import copy_adapter
 from journeyman.manifests import BundleManifest, GoldenAnswers, Trial, merged_name
 from journeyman.model_files import copy_model, hash_of_model, name_of_model, parts_of
 from journeyman.models.opening import open_base
+from journeyman.models.quantizing import QUANTIZED
 from journeyman.reasons.base import Reason
 from journeyman.reasons.bundling import MergedFile, OtherWeights
 from journeyman.records import EVERY_ROLE
-from journeyman.training.merge import WRITABLE, format_like, write_merged_file
+from journeyman.training.merge import WRITABLE, format_like, refuse_unwritable, write_merged_file
 from journeyman.training.merge_folder import refuse_unmergeable, write_merged_folder
 
 MERGED_FILE, MERGED_FOLDER = "model.gguf", "model"
@@ -149,7 +148,7 @@ def _write_gguf(draft: Draft) -> None:
         draft.arm, draft.changes["verdicts"] = arm, {role: decision.others[arm][role] for role in draft.bundle.roles}
         draft.golden = record_merged(draft.bundle, name, evaluated, source.renderer, source.threads)
     else:
-        write_merged_file(opened, adapter, GGMLQuantizationType[kind], draft.out / MERGED_FILE)
+        write_merged_file(opened, adapter, kind, draft.out / MERGED_FILE)
         draft.why_not = MergedFile(kind)
     draft.trials.append(by_engine(source, draft.golden, name, draft.out / MERGED_FILE, None))
 
@@ -272,11 +271,19 @@ def refuse_impossible(source: Source, names: Sequence[str]) -> None:
 
 
 def check_names(targets: Sequence[str], quantization: str | None) -> None:
-    """Raises UsageError if there is no such target or format, or the format has no effect."""
+    """Refuses flags before anything runs.
+
+    Raises:
+        InputError: the format cannot be written on this machine.
+        UsageError: there is no such target or format, or the format has no effect.
+    """
     for name in targets:
         if name not in TARGETS:
             raise UsageError(f"--target {name!r}: no such target", f"One of: {', '.join(TARGETS)}")
-    if quantization is not None and quantization not in WRITABLE:
-        raise UsageError(f"--quantization {quantization!r}: cannot be written", f"One of: {', '.join(WRITABLE)}")
+    formats = sorted({*WRITABLE, *QUANTIZED})
+    if quantization is not None and quantization not in formats:
+        raise UsageError(f"--quantization {quantization!r}: no such format", f"One of: {', '.join(formats)}")
+    if quantization is not None:
+        refuse_unwritable(quantization)
     if quantization is not None and not {"gguf", "lmstudio"} & set(targets):
         raise UsageError("--quantization: no effect without --target gguf or lmstudio", "Leave it out")

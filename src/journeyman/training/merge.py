@@ -23,6 +23,7 @@ from journeyman.artifacts import disk_error, remove_quietly, sync
 from journeyman.errors import InputError
 from journeyman.model_files import parts_of
 from journeyman.models.base import Base
+from journeyman.models.quantizing import QUANTIZED, QUANTIZER, quantize_file, quantizer
 from journeyman.training.export import adapter_in_gguf
 from journeyman.training.lora import Adapter
 
@@ -45,9 +46,39 @@ def write_merged(base: Base, adapter: Adapter, kind: GGMLQuantizationType, path:
     merge(base, adapter_in_gguf(adapter), adapter.config.alpha / adapter.config.rank, kind, path)
 
 
-def write_merged_file(base: Base, adapter: Path, kind: GGMLQuantizationType, path: Path) -> None:
-    """Merges a GGUF adapter: see merge."""
-    merge(base, *read_adapter(adapter), kind, path)
+def write_merged_file(base: Base, adapter: Path, kind: str, path: Path) -> None:
+    """Merges a GGUF adapter: see merge.
+
+    Formats that are not WRITABLE are made of a merged file by llama-quantize, which quantizes all matrices.
+
+    Raises:
+        DiskError, InputError: as merge and quantize_file do.
+    """
+    if kind in WRITABLE:
+        merge(base, *read_adapter(adapter), WRITABLE[kind], path)
+        return
+    between, staged = (path.with_name(f".{path.name}.{part}.{os.getpid()}.tmp") for part in ("F16", kind))
+    try:
+        merge(base, *read_adapter(adapter), GGMLQuantizationType.F16, between)
+        quantize_file(between, kind, staged)
+        sync(staged)
+        staged.replace(path)
+    except OSError as error:
+        raise disk_error(error, path) from error
+    finally:
+        remove_quietly(between)
+        remove_quietly(staged)
+
+
+def refuse_unwritable(kind: str) -> None:
+    """Refuses a format that cannot be written on this machine.
+
+    Raises:
+        InputError: there is no such format, or llama-quantize is not on PATH.
+    """
+    if kind not in WRITABLE and (kind not in QUANTIZED or quantizer() is None):
+        made = f"needs llama.cpp's {QUANTIZER} on PATH" if kind in QUANTIZED else "is not a format"
+        raise InputError(f"{kind}: {made}", f"Install llama.cpp's programs, or choose one of {', '.join(WRITABLE)}")
 
 
 def read_adapter(path: Path) -> tuple[Updates, float]:
