@@ -602,6 +602,9 @@ class GoldenAnswer(Manifest):
     prompt: str = Field(description="as the chat template writes it")
     prompt_ids: list[int]
     answer_ids: list[int]
+    base_nats: float | None = Field(
+        None, description="by which the base alone prefers another token, at most; None: the adapter is merged"
+    )
 
 
 class GoldenAnswers(Manifest):
@@ -622,6 +625,7 @@ class Trial(Manifest):
     tokens: int = Field(0, description="golden tokens that were compared")
     differing: int = Field(0, description="tokens that are others")
     most_nats: float = Field(0.0, description="by which another token was likelier than the golden one")
+    base_nats: float | None = Field(None, description="by which the base alone would differ; None: it was not asked")
     why: ReasonRecord | None = Field(None, description="why it was not tried")
 
 

@@ -106,6 +106,7 @@ def test_every_target_answers_the_golden_prompt_where_its_program_is_here(finish
         assert all(one.tokens > 4 for one in target.trials if one.outcome != "not_tried")
         assert all((one.why is None) == (one.outcome != "not_tried") for one in target.trials)
         golden = read_json(finished / "targets" / name / "golden.json")
+        assert all(one["base_nats"] > 0.5 for one in golden["answers"]), "the base alone would be refused"
         assert golden == read_json(finished / "targets" / "adapter" / "golden.json")
     here = ("llama.cpp", "same")
     assert tried["llama.cpp"] == [here]

@@ -45,7 +45,7 @@ def make_targets(
     """Makes each target below `out`, and yields its folder and manifest once it has been tried.
 
     Args:
-        quantization: of merged GGUF files; None: the base's own.
+        quantization: of merged GGUF files; None: see training.merge.merged_format.
         allowed: the user's reason to serve merged files although they were not evaluated.
 
     Raises:

@@ -35,7 +35,7 @@ from journeyman.models.quantizing import QUANTIZED
 from journeyman.reasons.base import Reason
 from journeyman.reasons.bundling import MergedFile, OtherWeights
 from journeyman.records import EVERY_ROLE
-from journeyman.training.merge import WRITABLE, format_like, refuse_unwritable, write_merged_file
+from journeyman.training.merge import WRITABLE, merged_format, refuse_unwritable, write_merged_file
 from journeyman.training.merge_folder import refuse_unmergeable, write_merged_folder
 
 MERGED_FILE, MERGED_FOLDER = "model.gguf", "model"
@@ -47,7 +47,7 @@ class Draft:
 
     Attributes:
         adapter: the adapter that is merged, 'all' or a role; None: all of them, beside their base.
-        quantization: the format that the user chose for merged weights.
+        quantization: the format that the user chose for merged weights; None: see merged_format.
         out: its folder.
         changes: the fields of the bundle's manifest that are others here.
         merged: the format of merged weights.
@@ -139,7 +139,7 @@ def _write_gguf(draft: Draft) -> None:
     source, name = draft.source, _merged(draft)
     base, adapter = source.place / source.bundle.base_file, source.adapter_gguf(name)
     opened = open_base(base)
-    kind = draft.quantization or format_like(opened, adapter)
+    kind = draft.quantization or merged_format(opened, adapter)
     draft.changes.update(base_file=MERGED_FILE, adapter_files={})
     draft.merged, arm, decision = kind, arm_of_merged(kind), source.results.decision
     if arm in source.results.evaluation.files:

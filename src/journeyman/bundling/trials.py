@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from journeyman.bundling.golden import compare, settings_of
+from journeyman.bundling.golden import NEAR_NATS, compare, settings_of
 from journeyman.bundling.source import Source
 from journeyman.foreign import named
 from journeyman.inference.engines import running_engine
@@ -77,4 +77,6 @@ def trial_line(trial: Trial) -> str:
         return f"{who}{trial.why.sentence() if trial.why else 'not tried here'}"
     same = trial.tokens - trial.differing
     near = f"; the others were less than {trial.most_nats:.2f} nats likelier" if trial.differing else ""
-    return f"{who}{trial.program} answers with {same} of {trial.tokens} golden tokens{near}"
+    alike = trial.base_nats is not None and trial.base_nats <= NEAR_NATS
+    base = "; so does the base without the adapter, so this does not show that the adapter works" if alike else ""
+    return f"{who}{trial.program} answers with {same} of {trial.tokens} golden tokens{near}{base}"

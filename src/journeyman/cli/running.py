@@ -71,7 +71,7 @@ class TargetFlags:
 
     Attributes:
         out: the folder below which each target gets its own; None: targets/ in the run's folder.
-        quantization: the format of merged GGUF files; None: the base's own.
+        quantization: the format of merged GGUF files; None: the base's own, but at least 8 bits.
         allowed: why merged files may be served although they were not evaluated; None: they may not.
     """
 

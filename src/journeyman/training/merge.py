@@ -37,6 +37,8 @@ WRITABLE = {
 }  # fmt: skip
 """Formats that the package gguf writes. It reads K quantizations, and writes none."""
 
+_FINE = ("F32", "F16", "BF16", "Q8_0")
+
 Updates = Mapping[str, tuple[Tensor, Tensor]]
 """Name of a matrix in GGUF → A and B; stacked for experts."""
 
@@ -159,6 +161,17 @@ def format_like(base: Base, adapter: Path) -> str:
         numbers[base.storage(name)] += math.prod(base.shape(name))
     (most, _), *_ = numbers.most_common(1)
     return most if most in WRITABLE else GGMLQuantizationType.Q8_0.name
+
+
+def merged_format(base: Base, adapter: Path) -> str:
+    """The format of merged weights if the user chooses none: the base's, but at least 8 bits.
+
+    Rounding to fewer bits once more moves weights as far as a small adapter does. Of six golden answers of SmolLM2 135M
+    with random adapters, F16 and Q8_0 changed tokens only where two were about equally likely, and Q4_1 more than that
+    in one.
+    """
+    like = format_like(base, adapter)
+    return like if like in _FINE else GGMLQuantizationType.Q8_0.name
 
 
 def _file_type(kind: GGMLQuantizationType) -> LlamaFileType:
