@@ -313,3 +313,28 @@ def test_a_file_has_no_folder_to_merge_into_and_a_place_is_not_overwritten(
     said = capsys.readouterr().out
     assert "NOT DEPLOYABLE: not evaluated: base and adapter were merged to F32" in said
     assert "transformers loads a base from a folder" in said and re.search(r"answers with (\d+) of \1 golden", said)
+
+
+def test_adapters_of_single_roles_are_merged_and_tried_each_by_itself(
+    make_run: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [log_row(i, ("coder", "a/b; rm -rf")[i % 2]) for i in range(80)]
+    run = make_run(rows, "regression_suite = false\nfew_shot = 0\nthreads = 1\n")
+    command = ["export", "--dir", run, "--override", "a test", "--set", "train.adapters=per-role"]
+    names = ("gguf", "adapter", "llama.cpp", "docker")
+    assert call(*command, *(word for name in names for word in ("--target", name))) == 3
+    made = {path.name: _bundle(path) for path in (run / "targets").iterdir()}
+    other = next(name for name in made if name.startswith("gguf-a"))
+    assert made.keys() == {"gguf-coder", other, "adapter", "llama.cpp", "docker"}
+    assert re.fullmatch(r"gguf-[A-Za-z0-9_-]+", other)
+    assert made["gguf-coder"].roles == ["coder"] and made[other].roles == ["a/b; rm -rf"]
+    assert made[other].system_prompts == {"a/b; rm -rf": "You are a a/b; rm -rf."}
+    assert hash_of_file(run / "targets" / other / "model.gguf") != hash_of_file(run / "targets/gguf-coder/model.gguf")
+    for bundle in made.values():
+        assert bundle.target is not None and set(bundle.adapter_sha256) == set(bundle.roles)
+        assert {trial.adapter for trial in bundle.target.trials} == set(bundle.roles)
+    for script in (run / "targets").rglob("*.sh"):
+        subprocess.run(["sh", "-n", script], check=True)
+        assert "rm -rf" not in re.sub(r"^#.*$", "", script.read_text(), flags=re.MULTILINE)
+    assert "rm -rf" not in (run / "targets" / "docker" / "Dockerfile").read_text()
+    assert verify(run).findings == []

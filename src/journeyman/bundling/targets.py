@@ -92,20 +92,25 @@ class Kind:
 
 
 def _adapter(draft: Draft) -> None:
-    """The adapters alone, for peft and as GGUF; base.json names the base by its hash."""
-    source = draft.source
-    names, files = source.bundle.adapter_files, {}
-    for name in names:
-        files[name] = f"{_file_of(name)}.gguf"
-        clone_or_copy(source.adapter_gguf(name), draft.out / files[name])
-        copy_adapter(source.trained[name], draft.out / _folder_of(name))
-    hashes = {name: hash_of_file(draft.out / file) for name, file in files.items()}
-    draft.changes.update(base_file="", adapter_files=files, adapter_sha256=hashes)
+    """The adapters alone, for peft and as GGUF; base.json names the base by its hash.
+
+    The manifest names those that were evaluated: GGUF files, or peft's if a server was evaluated.
+    """
+    source, on_server = draft.source, draft.source.bundle.server is not None
     draft.how = "Load it with its base: `llama-server --model BASE --lora adapter.gguf`, or `peft` with the folder."
-    for name, file in files.items():
-        base = source.place / source.bundle.base_file
-        draft.trials.append(by_engine(source, draft.golden, name, base, draft.out / file))
-        draft.trials.append(by_library(source, draft.golden, name, source.folder, draft.out / _folder_of(name)))
+    files, hashes = {}, {}
+    for name in source.bundle.adapter_files:
+        in_gguf, for_peft = draft.out / f"{_file_of(name)}.gguf", draft.out / _folder_of(name)
+        if source.adapter_gguf(name).is_file():  # training writes none for an architecture that only a server serves
+            clone_or_copy(source.adapter_gguf(name), in_gguf)
+        copy_adapter(source.trained[name], for_peft)
+        files[name] = (for_peft if on_server else in_gguf).name
+        hashes[name] = hash_of_peft(for_peft) if on_server else hash_of_file(in_gguf)
+        if not on_server:
+            base = source.place / source.bundle.base_file
+            draft.trials.append(by_engine(source, draft.golden, name, base, in_gguf))
+        draft.trials.append(by_library(source, draft.golden, name, source.folder, for_peft))
+    draft.changes.update(base_file="", adapter_files=files, adapter_sha256=hashes)
 
 
 def _folder(draft: Draft) -> None:
