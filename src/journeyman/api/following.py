@@ -11,8 +11,11 @@ from journeyman.api.prepared import prepared
 from journeyman.errors import UsageError
 from journeyman.foreign import named
 from journeyman.inference.engines import start_engine
+from journeyman.manifests import BundleManifest
+from journeyman.protocols import ServedEngine
 from journeyman.releases import Follower, Release, current
-from journeyman.serving.app import conversation_of, make_app
+
+Make = Callable[[BundleManifest, ServedEngine, Callable[[], None]], Starlette]
 
 
 def released(folder: Path) -> Release:
@@ -35,20 +38,26 @@ class Following:
         mine = self._served
         return lambda: act() if self._served is mine else None
 
-    def __call__(self, given_up: Callable[[], None]) -> Starlette | None:
-        """None if the current release is served; raises as `hosted` does. A release that failed is tried again when it
-        is promoted again."""
+    def application(self, make: Make, given_up: Callable[[], None]) -> Starlette | None:
+        """The application of a release that has become current, with its engine running; None if there is none.
+
+        A release that failed is tried again when it is promoted again.
+
+        Args:
+            make: from a bundle, its engine, and what to do if the engine is given up.
+            given_up: called when the engine of the release that is served then is given up.
+
+        Raises:
+            JourneymanError: as hosting.hosted does.
+        """
         release = self._follower.changed()
         if release is None:
             return None
         try:
             bundle, settings = prepared(release.place, self._allow_other_engine, self._told)
-            conversation_of(bundle).text("warm up")
             engine = start_engine(settings)
             try:
-                app = make_app(
-                    bundle, engine, say=self._told, given_up=lambda: given_up() if self._served is release else None
-                )
+                app = make(bundle, engine, lambda: given_up() if self._served is release else None)
             except BaseException:
                 engine.stop()
                 raise

@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
+from starlette.applications import Starlette
+
 from journeyman.api.following import Following, released
 from journeyman.api.prepared import prepared
 from journeyman.config import CONFIG_NAME, ServeConfig, load_config
@@ -47,17 +49,20 @@ class Host:
     ) -> None:
         self.bundle, self.address, self.key = bundle, address, key
         self.engine, self._listener, self._given_up = engine, listener, False
-        given_up = self._give_up if following is None else following.if_served(self._give_up)
-        app = make_app(bundle, engine, say=told, given_up=given_up)
+
+        def make(bundle: BundleManifest, engine: ServedEngine, given_up: Callable[[], None]) -> Starlette:
+            return make_app(bundle, engine, say=told, given_up=given_up)
+
+        app = make(bundle, engine, self._give_up if following is None else following.if_served(self._give_up))
+
+        def last_call() -> None:
+            if hasattr(app.state, "kept"):
+                app.state.kept.last_call()
+
         if following is None:
-
-            def last_call() -> None:
-                if hasattr(app.state, "kept"):
-                    app.state.kept.last_call()
-
             self._server = BoundedServer(Door(app, hosts, key), last_call)
         else:
-            switching = SwitchingApp(app, partial(following, self._give_up), told)
+            switching = SwitchingApp(app, partial(following.application, make, self._give_up), told)
             self._server = BoundedServer(Door(switching, hosts, key), switching.last_call)
 
     def run(self) -> None:
