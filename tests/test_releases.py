@@ -14,7 +14,9 @@ from pathlib import Path
 import pytest
 
 from faults import ENV, fill, small_disk
+from journeyman.artifacts import hash_of_file, read_json
 from journeyman.errors import ChangedArtifact, DiskFull, InputError, NotDeployable, UsageError
+from journeyman.lineage import manifest_bytes, own_hash
 from journeyman.locking import locked
 from journeyman.releases import RECORD, Follower, current, kept, promote, record_of, releases_of, rollback
 from journeyman.verifying import verify
@@ -106,6 +108,28 @@ def test_changed_bundles_and_releases_are_refused_and_the_pointer_stays(bundles:
     (folder / "0003" / "manifest.json").write_bytes((folder / "0002" / "manifest.json").read_bytes())
     with pytest.raises(ChangedArtifact, match="another bundle than the one that was promoted"):
         current(folder)
+
+
+@pytest.mark.parametrize("name", ["../evil", "/tmp/evil", "scripts/../../evil", ""])
+def test_a_hostile_manifest_leads_out_of_no_folder(name: str, bundles: list[Path], folder: Path) -> None:
+    path = bundles[0] / "manifest.json"
+    (bundles[0].parent / "evil").write_text("x")
+    data = read_json(path)
+    data["stamp"]["files"][name] = hash_of_file(bundles[0].parent / "evil")
+    data["stamp"]["sha256"] = own_hash(data)
+    path.write_bytes(manifest_bytes(data))
+    assert any("names a file outside of the folder" in one for one in verify(bundles[0]).findings)
+    with pytest.raises(ChangedArtifact, match="outside of the folder"):
+        promote(bundles[0], folder)
+    assert not folder.exists()
+
+
+def test_links_are_not_followed_into_a_release(bundles: list[Path], folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text((bundles[0] / "base.gguf").read_text())
+    (bundles[0] / "base.gguf").unlink()
+    (bundles[0] / "base.gguf").symlink_to(tmp_path / "secret")
+    with pytest.raises(ChangedArtifact, match="not a regular file"):
+        promote(bundles[0], folder)
 
 
 @pytest.mark.parametrize("damage", ["", "{", '{"current": 1, "events": []}', '{"current": null, "events": [{}]}', "[]"])

@@ -36,6 +36,7 @@ from journeyman.artifacts import (
 from journeyman.bundles import OpenedBundle, open_bundle, refuse_unevaluated, refuse_without_base
 from journeyman.errors import ChangedArtifact, InputError, NotDeployable, UsageError
 from journeyman.foreign import named, plain
+from journeyman.lineage import files_below
 from journeyman.locking import locked
 from journeyman.manifests import BundleManifest, ReleaseEvent, ReleaseRecord
 from journeyman.runs import PLACES
@@ -255,8 +256,10 @@ def _keep(folder: Path, record: ReleaseRecord, opened: OpenedBundle) -> int:
     final = _place(folder, number)
     work = folder / f".{final.name}.{os.getpid()}.tmp"
     try:
-        _copy(opened.place, work, [*opened.stamp.files, MANIFEST])
+        _copy(opened.place, work, [*files_below(opened.place), MANIFEST])
         _refuse_changed(work)
+        if open_bundle(work).sha256 != opened.sha256:
+            raise ChangedArtifact(f"{opened.place}: replaced while it was being copied", "Run it again")
         work.rename(final)
         sync(folder)
     except OSError as error:
