@@ -186,7 +186,7 @@ class GpuEngine:
         self._recompute = recompute
         self._first, self._second = (torch.zeros_like(self._adapter.values) for _ in range(2))
         self._steps = torch.zeros((), device=self._device)
-        self._begun = False
+        self.begun = False
 
     @property
     def sizes(self) -> Geometry:
@@ -195,15 +195,25 @@ class GpuEngine:
     def identity(self) -> str:
         return f"{self._device.type} {str(self._decoder.weights.norm.dtype).removeprefix('torch.')}"
 
+    @property
+    def parameters(self) -> Tensor:
+        """The adapter, flat: see data_parallel.ReplicaEngine."""
+        return self._adapter.values
+
+    @property
+    def gradient(self) -> Tensor:
+        """The gradient of the step so far, flat."""
+        return self._adapter.gradient
+
     def accumulate(self, packs: Sequence[KeyedPack], divisor: float, heard: Heard) -> LossSum:
-        before = self._adapter.gradient.clone() if self._begun else None
+        before = self._adapter.gradient.clone() if self.begun else None
         parts = [AdaptedPack(_moved(one.pack, self._device), self._adapter.layers(one.key)) for one in packs]
         try:
             loss = (recompute if self._recompute else keep)(self._decoder, parts, divisor, heard)
         except BaseException:
             self._adapter.gradient.zero_() if before is None else self._adapter.gradient.copy_(before)
             raise
-        self._begun = True
+        self.begun = True
         return LossSum(loss, sum(one.pack.label_weight for one in packs))
 
     def clip(self, most: float) -> float:
@@ -221,7 +231,7 @@ class GpuEngine:
         )  # fmt: skip
         adapter.gradient.zero_()
         adapter.refresh()
-        self._begun = False
+        self.begun = False
 
     def evaluate(self, packs: Sequence[Pack], heard: Heard) -> LossSum:
         lora = self._adapter.layers()
@@ -234,7 +244,7 @@ class GpuEngine:
 
     def state(self) -> dict[str, Tensor]:
         flat = {"adapter": self._adapter.values}
-        if self._begun:
+        if self.begun:
             flat["gradient"] = self._adapter.gradient
         if self._steps.item():
             flat |= {"optimizer/exp_avg": self._first, "optimizer/exp_avg_sq": self._second}
@@ -251,7 +261,7 @@ class GpuEngine:
         adapter = self._adapter
         adapter.fill(adapter.values, under(tensors, "adapter/"))
         gradient, steps = under(tensors, "gradient/"), under(tensors, "optimizer/step/")
-        self._begun = bool(gradient)
+        self.begun = bool(gradient)
         adapter.gradient.zero_()
         if gradient:
             adapter.fill(adapter.gradient, gradient)
