@@ -253,8 +253,8 @@ class GpuEngine:
             for kind, values in flat.items()
             for name, value in self._adapter.named(values.cpu()).items()
         }
-        if self._steps.item():
-            tensors |= {f"optimizer/step/{name}": self._steps.cpu() for name in self._adapter.named(self._first)}
+        if steps := self._steps.item():
+            tensors |= {f"optimizer/step/{name}": torch.tensor(steps) for name in self._adapter.named(self._first)}
         return tensors
 
     def load_state(self, tensors: Mapping[str, Tensor]) -> None:
