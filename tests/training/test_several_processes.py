@@ -83,6 +83,7 @@ def _train(base: Path, folder: Path, processes: int, dropout: float, until: floa
     return [value for line in lines for key, value in line.items() if key in ("loss", "validation_loss")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("processes", "dropout"), [(2, 0.1), (3, 0.0)])
 def test_the_curve_is_that_of_one_process(base: Path, tmp_path: Path, processes: int, dropout: float) -> None:
     expected = _train(base, tmp_path / "one", 1, dropout)
@@ -90,6 +91,7 @@ def test_the_curve_is_that_of_one_process(base: Path, tmp_path: Path, processes:
     assert _train(base, tmp_path / "several", processes, dropout) == pytest.approx(expected, rel=EQUAL)
 
 
+@pytest.mark.slow
 def test_a_stopped_run_goes_on_with_another_number_of_processes(base: Path, tmp_path: Path) -> None:
     expected = _train(base, tmp_path / "whole", 1, 0.1)
     for processes, until in ((2, 0.37), (1, 0.68)):
@@ -143,17 +145,22 @@ def test_a_killed_worker_is_named(base: Path) -> None:
     assert not psutil.Process().children()
 
 
-def test_a_worker_that_cannot_load_its_base_says_why(base: Path, tmp_path: Path) -> None:
-    other = Path(write_tiny_gguf(tmp_path / "only-here.gguf"))
-    job = replica(other)
-    command = [sys.executable, "-c", f"import os; os.unlink({str(other)!r})\nfrom journeyman.training.worker import *\nmain()"]
-    file = GgufFile(other)
-    with pytest.raises(WorkerDied, match=r"rank 1 ended with exit code 1: .*only-here\.gguf"):
-        leader = on_several_devices(job, ["cpu", "cpu"], command)
-        leader.engine()
-    del file
+def test_a_worker_that_cannot_load_its_base_says_why(base: Path) -> None:
+    program = """
+from pathlib import Path
+from journeyman.models.opening import open_base
+from journeyman.training.worker import main
+main(lambda job, ranks: open_base(Path("only-elsewhere.gguf")))
+"""
+    leader = on_several_devices(replica(base), ["cpu", "cpu"], [sys.executable, "-c", program])
+    try:
+        with pytest.raises(WorkerDied, match=r"rank 1 ended with exit code 1: .*only-elsewhere\.gguf: no such"):
+            leader.engine()
+    finally:
+        leader.close()
 
 
+@pytest.mark.slow
 def test_a_worker_that_does_not_answer_is_given_up(base: Path) -> None:
     leader = on_several_devices(replica(base), ["cpu", "cpu"], limit=timedelta(seconds=2))
     try:
@@ -185,6 +192,7 @@ def _program(base: Path, processes: int) -> Iterator[tuple[subprocess.Popen[str]
         process.communicate()
 
 
+@pytest.mark.slow
 def test_workers_end_when_rank_0_is_killed(base: Path) -> None:
     with _program(base, 3) as (process, workers):
         process.kill()
@@ -193,6 +201,7 @@ def test_workers_end_when_rank_0_is_killed(base: Path) -> None:
         assert not alive
 
 
+@pytest.mark.slow
 def test_ctrl_c_is_for_rank_0_alone(base: Path) -> None:
     with _program(base, 2) as (process, _):
         os.killpg(process.pid, signal.SIGINT)

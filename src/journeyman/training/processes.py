@@ -26,7 +26,7 @@ from torch._C._distributed_c10d import TCPStore
 
 from journeyman.errors import WorkerDied
 from journeyman.foreign import plain
-from journeyman.training.ranks import LIMIT, PATIENCE, LostContact, Ranks, broadcast
+from journeyman.training.ranks import LIMIT, LostContact, Ranks, broadcast
 from journeyman.training.worker import PARENT
 
 WORKER = (sys.executable, "-m", "journeyman.training.worker")
@@ -69,7 +69,7 @@ class Workers:
         self._aborting: Ranks | None = None
         self._stopping = threading.Event()
         self._died = threading.Event()
-        self._cause = ""
+        self._cause, self._lost = "", False
         self._outputs: dict[int, IO[bytes]] = {}
         self._processes: dict[int, subprocess.Popen[bytes]] = {}
         common = {"MASTER_ADDR": _HOST, "MASTER_PORT": str(port), "WORLD_SIZE": str(len(ranks) + 1)}
@@ -98,13 +98,14 @@ class Workers:
             raise WorkerDied(self._cause, _REMEDY)
 
     def lost(self, error: Exception) -> NoReturn:
+        self._lost = True
         self._died.wait(10 * _SETTLE_S)
         self.check()
         raise WorkerDied(f"a training worker does not answer: {plain(str(error))[:300]}", _REMEDY) from error
 
     def stop(self) -> None:
         self._stopping.set()
-        until = time.monotonic() + _GOODBYE_S
+        until = time.monotonic() + (0 if self._lost or self._died.is_set() else _GOODBYE_S)
         for process in self._processes.values():
             try:
                 process.wait(max(0.0, until - time.monotonic()))
@@ -202,7 +203,7 @@ def _connect(store: TCPStore, rank: int, count: int) -> None:
     # A GPU of rank 0 that waits for a dead process is released by Workers, with a reason; NCCL would end the process.
     os.environ.setdefault("TORCH_NCCL_ASYNC_ERROR_HANDLING", "1" if rank else "0")
     try:
-        dist.init_process_group("gloo", store=store, rank=rank, world_size=count, timeout=PATIENCE)
+        dist.init_process_group("gloo", store=store, rank=rank, world_size=count, timeout=LIMIT)
     except RuntimeError as error:
         raise LostContact(str(error)) from error
 

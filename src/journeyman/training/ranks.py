@@ -1,8 +1,8 @@
 """The processes that train together, one for each device, and what goes between them.
 
-Each has a rank; rank 0 runs the training loop. Three groups of torch.distributed connect them: one on which ranks wait
-for rank 0 as long as it takes, one for numbers on the host, with a time limit, and one for tensors on the devices
-(NCCL between GPUs, otherwise gloo).
+Each has a rank; rank 0 runs the training loop. Two groups of torch.distributed connect them: one for what is on the
+host, and one for tensors on the devices (NCCL between GPUs, otherwise gloo). Both have a time limit. Between two calls,
+ranks wait for rank 0 as long as it takes, through the store by which they found each other.
 """
 
 from __future__ import annotations
@@ -14,11 +14,12 @@ from datetime import timedelta
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.distributed.distributed_c10d import _get_default_store
 
-PATIENCE = timedelta(days=365)
-"""How long a rank waits for rank 0 to need it again, which may be suspended or write to a slow disk."""
 LIMIT = timedelta(minutes=30)
 """How long a rank waits for the others in the middle of a computation."""
+_TURN = timedelta(seconds=1)
+"""How long a thread keeps the store for itself; NCCL's threads use it too."""
 
 
 class LostContact(Exception):
@@ -40,8 +41,8 @@ class Ranks:
 
     def __init__(self, device: torch.device, limit: timedelta = LIMIT) -> None:
         self.rank, self.count, self.device = dist.get_rank(), dist.get_world_size(), device
+        self._store, self._sent = _get_default_store(), 0
         with _contact():
-            self._patient = dist.new_group(backend="gloo", timeout=PATIENCE)
             self._host = dist.new_group(backend="gloo", timeout=limit)
             if device.type == "cuda":
                 torch.cuda.set_device(device)
@@ -81,16 +82,31 @@ class Ranks:
 
     def send(self, content: bytes) -> None:
         """Sends bytes from rank 0 to the others, which call `receive`."""
-        broadcast(content, self._patient)
+        self._sent += 1
+        with _contact():
+            self._store.set(_place(self._sent), "")
+            broadcast(content, self._host)
+            self._store.delete_key(_place(self._sent))  # all have seen it, because they take part in the broadcast
 
     def receive(self) -> bytes:
         """Waits, for any length of time, for what rank 0 sends."""
-        return broadcast(None, self._patient)
+        self._sent += 1
+        with _contact():
+            while True:
+                try:
+                    self._store.wait([_place(self._sent)], _TURN)
+                    return broadcast(None, self._host)
+                except dist.DistStoreError:  # not yet
+                    continue
 
     def abort(self) -> None:
         """Ends what is waiting on this process's GPU for another process; may be called by any thread."""
         if self.device.type == "cuda":
             self._devices.abort()
+
+
+def _place(number: int) -> str:
+    return f"journeyman/sent/{number}"
 
 
 def broadcast(content: bytes | None = None, group: dist.ProcessGroup | None = None) -> bytes:
