@@ -30,8 +30,8 @@ def config(dropout: float = 0.0) -> TrainConfig:
     )  # fmt: skip
 
 
-def replica(base: Path, dropout: float = 0.0) -> Replica:
-    return Replica(base=base, config=config(dropout), dtype="float32")
+def replica(base: Path, dropout: float = 0.0, *, shard: bool = False) -> Replica:
+    return Replica(base=base, config=config(dropout), dtype="float32", recompute=True, shard=shard)
 
 
 def rows(count: int, seed: int = 0) -> list[Rendered]:

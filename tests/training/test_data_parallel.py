@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 import torch
-from training_ranks import config, rows
 
 from conftest import write_tiny_gguf
 from journeyman.errors import WorkerDied
@@ -17,6 +16,7 @@ from journeyman.training.batches import pack
 from journeyman.training.data_parallel import DataParallelEngine, OtherStopped
 from journeyman.training.engine import KeyedPack, TrainingEngine
 from journeyman.training.gpu import GpuEngine, load_on_gpu
+from training_ranks import config, rows
 
 Numbers = Callable[[list[float]], list[float]]
 

@@ -17,9 +17,8 @@ from pathlib import Path
 import psutil
 import pytest
 import torch
-import training_ranks
-from training_ranks import config, replica, rows, step
 
+import training_ranks
 from conftest import write_tiny_gguf
 from journeyman.errors import Interrupted, WorkerDied
 from journeyman.models.gguf_file import GgufFile
@@ -30,6 +29,7 @@ from journeyman.training.engine import KeyedPack, TrainingEngine
 from journeyman.training.gpu import GpuEngine, load_on_gpu
 from journeyman.training.loop import Trainer, TrainingJob
 from journeyman.training.replica import on_several_devices
+from training_ranks import config, replica, rows, step
 
 EQUAL = 1e-6
 """Of the loss, relative; sums in another order differ in the seventh digit. Measured: 1e-7."""
@@ -207,3 +207,24 @@ def test_ctrl_c_is_for_rank_0_alone(base: Path) -> None:
         os.killpg(process.pid, signal.SIGINT)
         out, errors = process.communicate(timeout=60)
         assert (out, process.returncode) == ("closed\n", 0), errors
+
+
+def test_with_a_sharded_base_the_numbers_are_the_same_bits(base: Path) -> None:
+    """Also where a process has no pack, and still has to take part in every gathering of a layer."""
+
+    def numbers(shard: bool) -> tuple[list[float], dict[str, torch.Tensor]]:
+        leader = on_several_devices(replica(base, 0.1, shard=shard), ["cpu", "cpu"])
+        try:
+            engine = leader.engine()
+            packs = pack(rows(8), 100)
+            found = [step(engine), engine.evaluate(packs[:1], lambda _: None).loss]
+            found.append(engine.accumulate([KeyedPack(packs[0], "1/0")], 10.0, lambda _: None).loss)
+            found.append(engine.clip(1.0))
+            engine.step(1e-3)
+            return [*found, engine.evaluate(packs, lambda _: None).loss, step(engine, 2)], engine.adapter()
+        finally:
+            leader.close()
+
+    (expected, adapter), (losses, other) = numbers(False), numbers(True)
+    assert losses == expected
+    assert all(torch.equal(other[name], value) for name, value in adapter.items())

@@ -8,7 +8,7 @@ optimizer is one kernel. The host reads a value from the device twice per step: 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import torch
@@ -32,8 +32,19 @@ from journeyman.training.optimizer import under
 _BETAS, _EPS = (0.9, 0.999), 1e-8
 
 
-def load_on_gpu(base: Base, dtype: torch.dtype, device: torch.device, *, eight: bool = False) -> Decoder:
-    """The decoder of a base on a device, with fused matrices, in eight bits if asked for."""
+def load_on_gpu(
+    base: Base,
+    dtype: torch.dtype,
+    device: torch.device,
+    *,
+    eight: bool = False,
+    keep: Callable[[Iterator[LayerWeights]], Sequence[LayerWeights]] = list,
+) -> Decoder:
+    """The decoder of a base on a device, with fused matrices, in eight bits if asked for.
+
+    Args:
+        keep: takes the layers as they come, and returns all of them.
+    """
     geometry = base.geometry
     if geometry.experts is not None or geometry.family.sinks:
         raise InputError(
@@ -47,7 +58,7 @@ def load_on_gpu(base: Base, dtype: torch.dtype, device: torch.device, *, eight: 
     embedding = move(read_tensor(base, "token_embd.weight", dtype))
     weights = ResidentWeights(
         embedding_VD=embedding,
-        layers=[fuse(layer, move, eight=eight) for layer in load_layers(base, geometry, dtype)],
+        layers=keep(fuse(layer, move, eight=eight) for layer in load_layers(base, geometry, dtype)),
         norm=move(read_tensor(base, "output_norm.weight", dtype)),
         head_VD=embedding if geometry.tied_head else move(read_tensor(base, "output.weight", dtype)),
     )

@@ -22,6 +22,10 @@ _TURN = timedelta(seconds=1)
 """How long a thread keeps the store for itself; NCCL's threads use it too."""
 
 
+# The name since torch 2.13.
+_gather = getattr(dist, "all_gather_single", None) or dist.all_gather_into_tensor
+
+
 class LostContact(Exception):
     """Another process of the group ended, or did not answer in time."""
 
@@ -68,7 +72,7 @@ class Ranks:
         It starts when what the device was given so far is done. `wait()` of the result makes the device wait.
         """
         with _contact():
-            work: dist.Work | None = dist.all_gather_into_tensor(whole, mine, group=self._devices, async_op=True)
+            work: dist.Work | None = _gather(whole, mine, group=self._devices, async_op=True)
         assert work is not None
         return work
 

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, model_validator
 
 from journeyman.config import TrainConfig
 from journeyman.models.decoder import Decoder
 from journeyman.models.geometry import Factors
+from journeyman.models.gpu.sharded import ShardedLayers
 from journeyman.models.opening import open_base
 from journeyman.training.data_parallel import DataParallelEngine
 from journeyman.training.gpu import GpuEngine, load_on_gpu
@@ -30,6 +32,8 @@ class Replica(BaseModel):
         factors: the rotary divisors that the base will be served with, if it has two sets.
         recompute: recompute each layer in the backward pass instead of keeping its activations.
         eight: store the frozen matrices in eight bits.
+        shard: each device has a part of each frozen matrix, and gets the rest when it is needed (models.gpu.sharded),
+            for bases that do not fit on one device; layers are then always recomputed, and not in eight bits.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -40,17 +44,24 @@ class Replica(BaseModel):
     factors: Factors | None = None
     recompute: bool = False
     eight: bool = False
+    shard: bool = False
+
+    @model_validator(mode="after")
+    def _shards_no_eight_bits(self) -> Replica:
+        if self.eight and self.shard:
+            raise ValueError("matrices in eight bits cannot be sharded")
+        return self
 
     def load(self, ranks: Ranks) -> MakeEngine:
         """Loads the base on the device of this rank; the result makes engines that share it."""
         base, dtype = open_base(self.base), {"float32": torch.float32, "bfloat16": torch.bfloat16}[self.dtype]
-        loaded = load_on_gpu(base, dtype, ranks.device, eight=self.eight)
-        geometry = loaded.geometry.with_factors(self.factors)
-        decoder = Decoder(geometry, loaded.weights, loaded.operations)
+        keep = partial(ShardedLayers, number=ranks.rank, count=ranks.count, gather=ranks.gather_bytes)
+        loaded = load_on_gpu(base, dtype, ranks.device, eight=self.eight, keep=keep if self.shard else list)
+        decoder = Decoder(loaded.geometry.with_factors(self.factors), loaded.weights, loaded.operations)
 
         def make() -> DataParallelEngine:
-            local = GpuEngine(decoder, self.config, recompute=self.recompute)
-            return DataParallelEngine(local, ranks, whole_packs=self.config.lora.dropout > 0)
+            local = GpuEngine(decoder, self.config, recompute=self.recompute or self.shard)
+            return DataParallelEngine(local, ranks, whole_packs=self.config.lora.dropout > 0, lockstep=self.shard)
 
         return make
 
