@@ -19,7 +19,7 @@ import random
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -73,7 +73,9 @@ def rows_of(model: Geometry, count: int, seed: int, length: int) -> list[Rendere
     return rows
 
 
-def our_decoder(model: Geometry, eight: bool) -> Decoder:
+def our_decoder(
+    model: Geometry, eight: bool, keep: Callable[[Iterator[LayerWeights]], Sequence[LayerWeights]] = list
+) -> Decoder:
     def layer(index: int) -> LayerWeights:
         linear = {m: value(f"{index}.{m}", model.module_shape(m)) for m in model.modules}
         bias = {m: value(f"{index}.{m}.bias", model.module_shape(m)[:1]) for m in model.biases}
@@ -82,7 +84,7 @@ def our_decoder(model: Geometry, eight: bool) -> Decoder:
 
     embedding = value("embedding", (model.vocab, model.hidden))
     head = embedding if model.tied_head else value("head", (model.vocab, model.hidden))
-    layers = [layer(index) for index in range(model.layers)]
+    layers = keep(layer(index) for index in range(model.layers))
     weights = ResidentWeights(embedding, layers, value("final.norm", (model.hidden,)), head)
     return Decoder(model, weights, operations_on(torch.device("cuda")))
 

@@ -85,7 +85,8 @@ class Leader:
             yield
         except (LostContact, OtherStopped) as error:
             self._watch.lost(error)
-        self._watch.check()  # a GPU that waited for a dead process was aborted, and what it computed is void
+        finally:
+            self._watch.check()  # a GPU that waited for a dead process was released, and what it computed is void
 
 
 class _LeadingEngine:
