@@ -110,10 +110,8 @@ def measure(asked: dict[str, Any]) -> None:
         try:
             steps(engine, batches)
         except WorkerDied as error:
-            print(
-                f"killed a worker in the second step: an error {time.perf_counter() - start:.1f} s after the first began: {error}",
-                flush=True,
-            )
+            after = time.perf_counter() - start
+            print(f"killed a worker in the second step: {after:.1f} s after the first began: {error}", flush=True)
     start = time.perf_counter()
     if leader:
         leader.close()

@@ -26,7 +26,7 @@ from torch._C._distributed_c10d import TCPStore
 
 from journeyman.errors import WorkerDied
 from journeyman.foreign import plain
-from journeyman.training.ranks import LIMIT, LostContact, Ranks, broadcast
+from journeyman.training.ranks import CHECKPOINT_KEPT, LIMIT, LostContact, Ranks, broadcast
 from journeyman.training.worker import PARENT
 
 WORKER = (sys.executable, "-m", "journeyman.training.worker")
@@ -36,7 +36,6 @@ _HOST = "127.0.0.1"
 _HANDLED_BY_FIRST = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
 _LAST_LINES, _LAST_BYTES = 12, 4000
 _POLL_S, _SETTLE_S, _GOODBYE_S = 0.1, 0.5, 10.0
-_REMEDY = "The last checkpoint is kept: journeyman run goes on from it"
 
 
 @dataclass(frozen=True)
@@ -95,13 +94,13 @@ class Workers:
 
     def check(self) -> None:
         if self._died.is_set():
-            raise WorkerDied(self._cause, _REMEDY)
+            raise WorkerDied(self._cause, CHECKPOINT_KEPT)
 
     def lost(self, error: Exception) -> NoReturn:
         self._lost = True
         self._died.wait(10 * _SETTLE_S)
         self.check()
-        raise WorkerDied(f"a training worker does not answer: {plain(str(error))[:300]}", _REMEDY) from error
+        raise WorkerDied(f"a training worker does not answer: {plain(str(error))[:300]}", CHECKPOINT_KEPT) from error
 
     def stop(self) -> None:
         self._stopping.set()
