@@ -20,7 +20,7 @@ import torch
 
 import training_ranks
 from conftest import write_tiny_gguf
-from journeyman.errors import Interrupted, WorkerDied
+from journeyman.errors import Interrupted, UsageError, WorkerDied
 from journeyman.models.gguf_file import GgufFile
 from journeyman.protocols import SilentReporter
 from journeyman.training.batches import pack
@@ -228,3 +228,22 @@ def test_with_a_sharded_base_the_numbers_are_the_same_bits(base: Path) -> None:
     (expected, adapter), (losses, other) = numbers(False), numbers(True)
     assert losses == expected
     assert all(torch.equal(other[name], value) for name, value in adapter.items())
+
+
+@pytest.mark.slow
+def test_torchrun_starts_the_processes_as_well(base: Path) -> None:
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "3"]
+    done = subprocess.run(
+        [*torchrun, training_ranks.__file__, str(base), "3", "2"], capture_output=True, text=True, timeout=100
+    )
+    assert done.returncode == 0, done.stderr
+    found = [float(line.split()[1]) for line in done.stdout.splitlines() if line.startswith("loss ")]
+    with _engine(base, 1) as engine:
+        assert found == pytest.approx([step(engine, number) for number in range(2)], rel=EQUAL)
+
+
+def test_another_number_of_torchruns_processes_is_refused(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("WORLD_SIZE", "3")
+    with pytest.raises(UsageError, match="started 3 processes for 2 devices"):
+        on_several_devices(replica(base), ["cpu", "cpu"])

@@ -36,8 +36,12 @@ class Watch(Protocol):
     def lost(self, error: Exception) -> NoReturn:
         """Raises WorkerDied after contact was lost, with the reason if it can be found."""
 
-    def stop(self) -> None:
-        """Waits for the other ranks to end, or ends them."""
+    def stop(self, *, wait: bool) -> None:
+        """Ends the other ranks, if this process started them, and the connection to them.
+
+        Args:
+            wait: let them end by themselves; they were told to.
+        """
 
 
 class Leader:
@@ -70,7 +74,7 @@ class Leader:
             self._ranks.send_end()
         except LostContact:
             pass
-        self._watch.stop()
+        self._watch.stop(wait=not self._apart)
 
     @contextmanager
     def together(

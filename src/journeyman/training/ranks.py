@@ -14,6 +14,7 @@ from datetime import timedelta
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch._C._distributed_c10d import Store
 from torch.distributed.distributed_c10d import _get_default_store
 
 LIMIT = timedelta(minutes=30)
@@ -103,17 +104,9 @@ class Ranks:
     def receive(self) -> bytes | None:
         """Waits, for any length of time, for what rank 0 sends."""
         self._sent += 1
+        wait_for(self._store, _place(self._sent))
         with _contact():
-            self._wait(_place(self._sent))
             return None if self._store.get(_place(self._sent)) == _END.encode() else broadcast(None, self._host)
-
-    def _wait(self, place: str) -> None:
-        while True:
-            try:
-                self._store.wait([place], _TURN)
-                return
-            except dist.DistStoreError:  # not yet
-                continue
 
     def abort(self) -> None:
         """Ends what is waiting on this process's GPU for another process; may be called by any thread."""
@@ -123,6 +116,21 @@ class Ranks:
 
 def _place(number: int) -> str:
     return f"journeyman/sent/{number}"
+
+
+def wait_for(store: Store, place: str) -> None:
+    """Waits, for any length of time, until another process has put something at a place of the store.
+
+    Raises:
+        LostContact: the process with the store ended.
+    """
+    with _contact():
+        while True:
+            try:
+                store.wait([place], _TURN)
+                return
+            except dist.DistStoreError:  # not yet
+                continue
 
 
 def broadcast(content: bytes | None = None, group: dist.ProcessGroup | None = None) -> bytes:
