@@ -173,6 +173,8 @@ def main() -> None:
     if gpus > 1:
         found["all"] = run(options.model, **plain, gpus=gpus)
         compare(found["one"], found["all"])
+        more = found["all"][ROWS * gpus]["tokens_per_s"] / found["one"][ROWS]["tokens_per_s"]
+        print(f"    {ROWS} rows for each GPU: {more:.3f} times as fast as {ROWS} rows on one", flush=True)
         again = plain | {"rows": [ROWS * gpus], "recompute": True, "gpus": gpus}
         found["recomputed"] = run(f"{options.model} recomputed", **again)
         found["sharded"] = run(f"{options.model} in parts", **again | {"shard": True, "kill": True})

@@ -23,7 +23,8 @@ from conftest import write_tiny_gguf
 from journeyman.errors import Interrupted, UsageError, WorkerDied
 from journeyman.models.gguf_file import GgufFile
 from journeyman.protocols import SilentReporter
-from journeyman.training.batches import pack
+from journeyman.rendering.renderer import Rendered
+from journeyman.training.batches import Pack, pack
 from journeyman.training.checkpoint import load_checkpoint
 from journeyman.training.engine import KeyedPack, TrainingEngine
 from journeyman.training.gpu import GpuEngine, load_on_gpu
@@ -130,6 +131,7 @@ def test_one_set_of_processes_makes_one_engine_after_another(base: Path) -> None
     assert first == again
 
 
+@pytest.mark.slow
 def test_a_killed_worker_is_named(base: Path) -> None:
     leader = on_several_devices(replica(base), ["cpu"] * 3)
     try:
@@ -140,6 +142,36 @@ def test_a_killed_worker_is_named(base: Path) -> None:
         with pytest.raises(WorkerDied, match="rank 2 was killed by SIGKILL"):
             for number in range(1000):
                 step(engine, number)
+    finally:
+        leader.close()
+    assert not psutil.Process().children()
+
+
+def _impossible(tokens: int) -> Pack:
+    """A pack of one row with a token that the base does not have."""
+    return pack([Rendered([3] * (tokens - 1) + [10**6], 4)], tokens)[0]
+
+
+@pytest.mark.slow
+def test_an_error_in_a_worker_is_told(base: Path) -> None:
+    leader = on_several_devices(replica(base, 0.1), ["cpu", "cpu"])
+    try:
+        engine = leader.engine()
+        packs = [KeyedPack(one, "0/0") for one in (*pack(rows(1), 60), _impossible(8))]
+        with pytest.raises(WorkerDied, match=r"rank 1 ended with exit code 1: .*IndexError"):
+            engine.accumulate(packs, 1.0, lambda _: None)
+    finally:
+        leader.close()
+
+
+def test_after_an_error_that_only_rank_0_has_no_call_is_made(base: Path) -> None:
+    leader = on_several_devices(replica(base, 0.1, shard=True), ["cpu", "cpu"])
+    try:
+        engine = leader.engine()
+        with pytest.raises(IndexError):
+            engine.accumulate([KeyedPack(_impossible(8), "0/0")], 1.0, lambda _: None)
+        with pytest.raises(WorkerDied, match="cannot go on after an error of rank 0"):
+            step(engine)
     finally:
         leader.close()
     assert not psutil.Process().children()
@@ -209,6 +241,7 @@ def test_ctrl_c_is_for_rank_0_alone(base: Path) -> None:
         assert (out, process.returncode) == ("closed\n", 0), errors
 
 
+@pytest.mark.slow
 def test_with_a_sharded_base_the_numbers_are_the_same_bits(base: Path) -> None:
     """Also where a process has no pack, and still has to take part in every gathering of a layer."""
 

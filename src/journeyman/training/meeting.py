@@ -1,7 +1,7 @@
 """How the processes that train together find each other: by the variables of `torchrun`, at a store on one of them.
 
 RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT say which rank a process is and where the store is. Everything else comes
-from rank 0 when they are connected. All connections stay on the loopback interface.
+from rank 0 when they are connected. On one host, all connections stay on its loopback interface.
 """
 
 from __future__ import annotations
@@ -93,9 +93,9 @@ def disconnect() -> None:
 
 
 def _connect(store: Store, rank: int, count: int) -> None:
-    name = "lo0" if sys.platform == "darwin" else "lo"
-    for variable in ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"):
-        os.environ.setdefault(variable, name)
+    if int(os.environ.get("LOCAL_WORLD_SIZE", count)) == count:
+        for variable in ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"):
+            os.environ.setdefault(variable, "lo0" if sys.platform == "darwin" else "lo")
     # A GPU of rank 0 that waits for a dead process is released by Workers, with a reason; NCCL would end the process.
     os.environ.setdefault("TORCH_NCCL_ASYNC_ERROR_HANDLING", "1" if rank else "0")
     try:

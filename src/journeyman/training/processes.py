@@ -10,7 +10,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import IO, NoReturn
 
@@ -124,7 +124,14 @@ class Workers:
 
 
 class OtherProcesses:
-    """A mirror.Watch for processes that something else started, and watches."""
+    """A mirror.Watch for processes that something else started, and watches.
+
+    Args:
+        disconnect: ends the connections to them.
+    """
+
+    def __init__(self, disconnect: Callable[[], None] = lambda: None) -> None:
+        self._disconnect = disconnect
 
     def check(self) -> None: ...
 
@@ -132,7 +139,7 @@ class OtherProcesses:
         raise WorkerDied(_no_answer(error), CHECKPOINT_KEPT) from error
 
     def stop(self, *, wait: bool) -> None:
-        disconnect()
+        self._disconnect()
 
 
 def start_workers(
@@ -146,7 +153,7 @@ def start_workers(
         WorkerDied: a worker did not start.
         UsageError: `torchrun` has started another number of processes.
     """
-    assignment, watch = Assignment(list(devices), limit.total_seconds(), job), OtherProcesses()
+    assignment, watch = Assignment(list(devices), limit.total_seconds(), job), OtherProcesses(disconnect)
     if started_by_torchrun():
         if (count := int(os.environ["WORLD_SIZE"])) != len(devices):
             raise UsageError(

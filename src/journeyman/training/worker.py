@@ -52,6 +52,6 @@ def main(load: Callable[[str, Ranks], MakeEngine] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    if os.environ["RANK"] == "0":
+    if os.environ.get("RANK") == "0":
         os.execv(sys.executable, [sys.executable, "-m", "journeyman", *sys.argv[1:]])
     sys.exit(main())
