@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from journeyman.models.geometry import Geometry
-from journeyman.models.gpu.limits import HEAD_ELEMENTS, loss_rows
+from journeyman.models.gpu.limits import loss_rows
 from journeyman.sizing.memory import MemoryWay, TrainingSize
 
 _ADAPTER_BYTES = 32
@@ -36,7 +36,8 @@ def gpu_training_bytes(
     Args:
         targets: train.lora.targets.
         eight: products with the frozen matrices in eight bits.
-        stored_bytes: of the base's quantized file, which stays in memory as it is; matters for `stream`.
+        stored_bytes: of a base that stays quantized, and of what is dequantized at a time (block_sizes); matters for
+            `stream`.
     """
     geometry, c = size.sizes, size.compute_bytes
     assert isinstance(geometry, Geometry)
@@ -50,7 +51,7 @@ def gpu_training_bytes(
     entering = 0 if way == "keep" else (geometry.layers + 2) * max(group_tokens, pack_tokens) * geometry.hidden * c
     weights = geometry.parameters * c
     if way == "stream":
-        weights = stored_bytes + (geometry.layer_parameters + HEAD_ELEMENTS) * c  # one layer is dequantized at a time
+        weights = stored_bytes
     return _RUNTIME_BYTES + weights + size.trainable * _ADAPTER_BYTES + entering + copies * (kept + max(passing, loss))
 
 

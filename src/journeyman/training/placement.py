@@ -36,7 +36,7 @@ class Workload:
         longest_row, step_tokens: tokens of the longest row, and of a mean optimizer step.
         prompt_tokens: mean length of a prompt. Long prompts usually have a common part, which a larger pack computes
             once for more rows.
-        stored_bytes: of the base's file, if a GPU can keep it as it is stored; 0: it cannot.
+        stored_bytes: that the base needs if a GPU keeps it quantized as it is stored; 0: it cannot.
     """
 
     sizes: Sizes
