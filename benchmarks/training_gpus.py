@@ -28,7 +28,8 @@ for variable, off in (
 
 import psutil  # noqa: E402
 import torch  # noqa: E402
-from training_gpu import MODELS, QKV, RATE, RESULTS, our_decoder, rows_of  # noqa: E402
+from gpu_model import MODELS, QKV, RATE, rows_of  # noqa: E402
+from training_gpu import RESULTS, our_decoder  # noqa: E402
 
 from journeyman.config import LoraConfig, TrainConfig  # noqa: E402
 from journeyman.errors import WorkerDied  # noqa: E402
@@ -55,7 +56,7 @@ def load(job: str, ranks: Ranks) -> MakeEngine:
     """The engines of one of several GPUs."""
     asked = json.loads(job)
     shard = partial(ShardedLayers, number=ranks.rank, count=ranks.count, gather=ranks.gather_bytes)
-    decoder = our_decoder(ALL_MODELS[asked["model"]], False, shard if asked["shard"] else list)
+    decoder = our_decoder(ALL_MODELS[asked["model"]], "cuda", False, shard if asked["shard"] else list)
 
     def make() -> DataParallelEngine:
         local = GpuEngine(decoder, CONFIG, recompute=asked["recompute"] or asked["shard"])
@@ -84,7 +85,7 @@ def measure(asked: dict[str, Any]) -> None:
     model, gpus, begun = ALL_MODELS[asked["model"]], asked["gpus"], time.perf_counter()
     leader = None
     if gpus == 1:
-        decoder = our_decoder(model, False)
+        decoder = our_decoder(model, "cuda", False)
     else:
         devices = [f"cuda:{number}" for number in range(gpus)]
         ranks, workers = start_workers(devices, json.dumps(asked), [sys.executable, __file__, "--worker"])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Protocol
@@ -21,9 +21,11 @@ from journeyman.models.targets import adapted_names
 from journeyman.models.weights import load_decoder
 from journeyman.sizing.memory import MemoryWay
 from journeyman.training.cpu import CpuEngine
+from journeyman.training.devices import Gpu, memory_of_gpu
 from journeyman.training.engine import TrainingEngine
 from journeyman.training.export import write_gguf, write_peft, write_peft_files
-from journeyman.training.hardware import compute_dtype
+from journeyman.training.gpu import GpuEngine, load_on_gpu
+from journeyman.training.hardware import compute_dtype, gpu_dtype
 from journeyman.training.lora import Adapter
 from journeyman.training.peft_format import configuration
 from journeyman.training.rehearsal import Rehearsal, random_adapter
@@ -45,11 +47,20 @@ class Backend(Protocol):
         """
 
 
-def backend_of(base: Base, config: TrainConfig, memory: MemoryWay, factors: Factors | None = None) -> Backend:
+def backend_of(
+    base: Base,
+    config: TrainConfig,
+    memory: MemoryWay,
+    factors: Factors | None = None,
+    gpu: Gpu | None = None,
+    say: Callable[[str], None] = lambda _: None,
+) -> Backend:
     """The backend that trains a base.
 
     Args:
         factors: the rotary divisors that it will be served with (Geometry.factors), if the base has two sets.
+        gpu: where it trains; None: on the processor.
+        say: called with a line of text when training goes on with less memory than planned.
 
     Raises:
         InputError: the base cannot be trained, or its adapter could not be served.
@@ -57,19 +68,35 @@ def backend_of(base: Base, config: TrainConfig, memory: MemoryWay, factors: Fact
     sizes = sizes_of(base)
     if isinstance(sizes, ModelSizes):
         return TransformersBackend(base, sizes, config, memory)
-    return DecoderBackend(base, config, memory, factors)
+    return DecoderBackend(base, config, memory, factors, gpu, say)
 
 
 class DecoderBackend:
     """Our own decoder, on dequantized or streamed weights."""
 
-    def __init__(self, base: Base, config: TrainConfig, memory: MemoryWay, factors: Factors | None) -> None:
-        dtype = compute_dtype(config.precision)
-        self._decoder = load_decoder(base, dtype, stream=memory == "stream", factors=factors)
-        self._base, self._config, self._memory = base, config, memory
+    def __init__(
+        self,
+        base: Base,
+        config: TrainConfig,
+        memory: MemoryWay,
+        factors: Factors | None,
+        gpu: Gpu | None,
+        say: Callable[[str], None],
+    ) -> None:
+        self._base, self._config, self._memory, self._say = base, config, memory, say
+        stream, self._on_gpu = memory == "stream", gpu is not None
+        if gpu is None:
+            self._decoder = load_decoder(base, compute_dtype(config.precision), stream=stream, factors=factors)
+        else:
+            dtype, eight = gpu_dtype(config.precision), config.precision == "fp8"
+            with memory_of_gpu("loading the base", gpu):
+                self._decoder = load_on_gpu(base, dtype, gpu.device, eight=eight, blocks=stream, factors=factors)
 
     def engine(self) -> TrainingEngine:
-        return CpuEngine(self._decoder, self._config, recompute=self._memory != "keep")
+        recompute = self._memory != "keep"
+        if self._on_gpu:
+            return GpuEngine(self._decoder, self._config, recompute=recompute, say=self._say)
+        return CpuEngine(self._decoder, self._config, recompute=recompute)
 
     def write(self, adapter: Mapping[str, Tensor], folder: Path) -> None:
         made = Adapter(self._decoder.geometry, self._config.lora, self._config.seed)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import enum
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Protocol
 
 import torch
@@ -70,6 +71,7 @@ class DataParallelEngine:
         self._local, self._ranks = local, ranks
         self._whole_packs, self.lockstep = whole_packs, lockstep
         self.agreed = False
+        self._identity = local.identity()  # where layers are shared, no process can ask for one alone
         self._steps = 0
         self._check()
 
@@ -78,7 +80,7 @@ class DataParallelEngine:
         return self._local.sizes
 
     def identity(self) -> str:
-        return self._local.identity()
+        return self._identity
 
     def accumulate(self, packs: Sequence[KeyedPack], divisor: float, heard: Heard) -> LossSum:
         local, mine = self._local, self._mine(packs)
@@ -105,8 +107,20 @@ class DataParallelEngine:
             self._check()
 
     def evaluate(self, packs: Sequence[Pack], heard: Heard) -> LossSum:
-        mine = divide_rows(packs, self._ranks.count)[self._ranks.rank]
-        return self._together(packs, mine, heard, lambda listener: self._local.evaluate(mine, listener))
+        shares, local = divide_rows(packs, self._ranks.count), self._local
+        mine = shares[self._ranks.rank]
+
+        def one_by_one(listener: Heard) -> LossSum:
+            """With memory for one pack; all processes go through the layers equally often."""
+            made, done = LossSum(0.0, 0.0), 0
+            for number in range(max(map(len, shares))):
+                part = mine[number : number + 1]
+                made += local.evaluate(part, partial(_after, done, listener))
+                done += sum(one.row_tokens for one in part)
+            return made
+
+        compute = one_by_one if self.lockstep else partial(local.evaluate, mine)
+        return self._together(packs, mine, heard, compute)
 
     def adapter(self) -> dict[str, Tensor]:
         return self._local.adapter()
@@ -142,7 +156,8 @@ class DataParallelEngine:
             return list(packs)
         if self._whole_packs:
             return [packs[number] for number in divide_packs([one.pack for one in packs], count)[rank]]
-        return [KeyedPack(one, packs[0].key) for one in divide_rows([one.pack for one in packs], count)[rank]]
+        mine = divide_rows([one.pack for one in packs], count)[rank]
+        return [KeyedPack(one, f"{packs[0].key}/{rank}/{number}") for number, one in enumerate(mine)]
 
     def _together(
         self, packs: Sequence[Pack], mine: Sequence[Pack], heard: Heard, compute: Callable[[Heard], LossSum]
@@ -175,7 +190,7 @@ class DataParallelEngine:
     def _check(self) -> None:
         """Raises if the processes have different adapters or engines with different identities."""
         bits = self._local.parameters.view(torch.int32).sum(dtype=torch.int64).item()
-        kind = int.from_bytes(hashlib.blake2b(self._local.identity().encode(), digest_size=6).digest())
+        kind = int.from_bytes(hashlib.blake2b(self._identity.encode(), digest_size=6).digest())
         found = self._ranks.exchange([int(bits) % _CHECKSUM, kind])
         different = [rank for rank, one in enumerate(found) if one != found[0]]
         if different:
@@ -183,6 +198,10 @@ class DataParallelEngine:
                 f"the devices of ranks {different} do not have the same adapter and number format as that of rank 0",
                 "Use devices of one kind with the same versions of torch and driver; the last checkpoint is kept",
             )
+
+
+def _after(done: float, heard: Heard, tokens: float) -> None:
+    heard(done + tokens)
 
 
 class OtherStopped(Exception):
