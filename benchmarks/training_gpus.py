@@ -111,11 +111,8 @@ def measure(asked: dict[str, Any]) -> None:
         try:
             steps(engine, batches)
         except WorkerDied as error:
-            print(
-                f"killed a worker in the second step: an error {time.perf_counter() - start:.1f} s after the first "
-                f"began: {error}",
-                flush=True,
-            )
+            after = time.perf_counter() - start
+            print(f"killed a worker in the second step: {after:.1f} s after the first began: {error}", flush=True)
     start = time.perf_counter()
     if leader:
         leader.close()
@@ -177,6 +174,8 @@ def main() -> None:
     if gpus > 1:
         found["all"] = run(options.model, **plain, gpus=gpus)
         compare(found["one"], found["all"])
+        more = found["all"][ROWS * gpus]["tokens_per_s"] / found["one"][ROWS]["tokens_per_s"]
+        print(f"    {ROWS} rows for each GPU: {more:.3f} times as fast as {ROWS} rows on one", flush=True)
         again = plain | {"rows": [ROWS * gpus], "recompute": True, "gpus": gpus}
         found["recomputed"] = run(f"{options.model} recomputed", **again)
         found["sharded"] = run(f"{options.model} in parts", **again | {"shard": True, "kill": True})

@@ -1,11 +1,12 @@
 """A run of several training processes on the CPU, for tests that end some of them.
 
 As a program, `python training_ranks.py BASE DEVICES`, it is such a run: it prints the process ids of its workers, then
-takes steps until it is interrupted.
+takes steps until it is interrupted, or as many as a third argument says. `torchrun` can start it too.
 """
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import threading
@@ -16,6 +17,7 @@ import torch
 
 from journeyman.config import TrainConfig
 from journeyman.rendering.renderer import Rendered
+from journeyman.training import worker
 from journeyman.training.batches import pack
 from journeyman.training.engine import KeyedPack, TrainingEngine
 from journeyman.training.replica import Replica, on_several_devices
@@ -57,15 +59,20 @@ def step(engine: TrainingEngine, number: int = 0) -> float:
 
 
 def main() -> None:
+    if os.environ.get("RANK", "0") != "0":
+        sys.exit(worker.main())
+    most = int(sys.argv[3]) if len(sys.argv) > 3 else None
     stop = threading.Event()
     signal.signal(signal.SIGINT, lambda *_: stop.set())
     leader = on_several_devices(replica(Path(sys.argv[1])), ["cpu"] * int(sys.argv[2]))
     engine = leader.engine()
     print(*(one.pid for one in psutil.Process().children()), flush=True)
     number = 0
-    while not stop.is_set():
-        step(engine, number)
+    while not stop.is_set() and number != most:
+        loss = step(engine, number)
         number += 1
+        if most is not None:
+            print(f"loss {loss!r}", flush=True)
     engine.clip(1.0)  # the workers are still there
     leader.close()
     print("closed", flush=True)

@@ -20,10 +20,11 @@ import torch
 
 import training_ranks
 from conftest import write_tiny_gguf
-from journeyman.errors import Interrupted, WorkerDied
+from journeyman.errors import Interrupted, UsageError, WorkerDied
 from journeyman.models.gguf_file import GgufFile
 from journeyman.protocols import SilentReporter
-from journeyman.training.batches import pack
+from journeyman.rendering.renderer import Rendered
+from journeyman.training.batches import Pack, pack
 from journeyman.training.checkpoint import load_checkpoint
 from journeyman.training.engine import KeyedPack, TrainingEngine
 from journeyman.training.gpu import GpuEngine, load_on_gpu
@@ -41,12 +42,12 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @contextmanager
-def _engine(base: Path, processes: int, dropout: float = 0.0) -> Iterator[TrainingEngine]:
+def _engine(base: Path, processes: int, dropout: float = 0.0, *, shard: bool = False) -> Iterator[TrainingEngine]:
     if processes == 1:
         decoder = load_on_gpu(GgufFile(base), torch.float32, torch.device("cpu"))
         yield GpuEngine(decoder, config(dropout), recompute=True)
         return
-    leader = on_several_devices(replica(base, dropout), ["cpu"] * processes)
+    leader = on_several_devices(replica(base, dropout, shard=shard), ["cpu"] * processes)
     try:
         yield leader.engine()
     finally:
@@ -67,12 +68,13 @@ class _StopAt(SilentReporter):
         self.stop_requested = done > self._most
 
 
-def _train(base: Path, folder: Path, processes: int, dropout: float, until: float = 1.0) -> list[float]:
+def _train(
+    base: Path, folder: Path, processes: int, dropout: float, until: float = 1.0, *, shard: bool = False,
+    group_tokens: int = 60,
+) -> list[float]:  # fmt: skip
     """Trains, or resumes; the losses of all steps and validations so far."""
-    job = TrainingJob(
-        rows(30), rows(4, seed=9), config(dropout), "f", folder / "checkpoints", pack_tokens=50, group_tokens=60
-    )
-    with _engine(base, processes, dropout) as engine:
+    job = TrainingJob(rows(30), rows(7, seed=9), config(dropout), "f", folder / "checkpoints", 50, group_tokens)
+    with _engine(base, processes, dropout, shard=shard) as engine:
         trainer = Trainer(job, engine, _StopAt(until))
         if until < 1:
             with pytest.raises(Interrupted):
@@ -130,6 +132,7 @@ def test_one_set_of_processes_makes_one_engine_after_another(base: Path) -> None
     assert first == again
 
 
+@pytest.mark.slow
 def test_a_killed_worker_is_named(base: Path) -> None:
     leader = on_several_devices(replica(base), ["cpu"] * 3)
     try:
@@ -140,6 +143,36 @@ def test_a_killed_worker_is_named(base: Path) -> None:
         with pytest.raises(WorkerDied, match="rank 2 was killed by SIGKILL"):
             for number in range(1000):
                 step(engine, number)
+    finally:
+        leader.close()
+    assert not psutil.Process().children()
+
+
+def _impossible(tokens: int) -> Pack:
+    """A pack of one row with a token that the base does not have."""
+    return pack([Rendered([3] * (tokens - 1) + [10**6], 4)], tokens)[0]
+
+
+@pytest.mark.slow
+def test_an_error_in_a_worker_is_told(base: Path) -> None:
+    leader = on_several_devices(replica(base, 0.1), ["cpu", "cpu"])
+    try:
+        engine = leader.engine()
+        packs = [KeyedPack(one, "0/0") for one in (*pack(rows(1), 60), _impossible(8))]
+        with pytest.raises(WorkerDied, match=r"rank 1 ended with exit code 1: .*IndexError"):
+            engine.accumulate(packs, 1.0, lambda _: None)
+    finally:
+        leader.close()
+
+
+def test_after_an_error_that_only_rank_0_has_no_call_is_made(base: Path) -> None:
+    leader = on_several_devices(replica(base, 0.1, shard=True), ["cpu", "cpu"])
+    try:
+        engine = leader.engine()
+        with pytest.raises(IndexError):
+            engine.accumulate([KeyedPack(_impossible(8), "0/0")], 1.0, lambda _: None)
+        with pytest.raises(WorkerDied, match="cannot go on after an error of rank 0"):
+            step(engine)
     finally:
         leader.close()
     assert not psutil.Process().children()
@@ -209,22 +242,32 @@ def test_ctrl_c_is_for_rank_0_alone(base: Path) -> None:
         assert (out, process.returncode) == ("closed\n", 0), errors
 
 
-def test_with_a_sharded_base_the_numbers_are_the_same_bits(base: Path) -> None:
+@pytest.mark.slow
+def test_with_a_sharded_base_the_numbers_are_the_same_bits(base: Path, tmp_path: Path) -> None:
     """Also where a process has no pack, and still has to take part in every gathering of a layer."""
-
-    def numbers(shard: bool) -> tuple[list[float], dict[str, torch.Tensor]]:
-        leader = on_several_devices(replica(base, 0.1, shard=shard), ["cpu", "cpu"])
-        try:
-            engine = leader.engine()
-            packs = pack(rows(8), 100)
-            found = [step(engine), engine.evaluate(packs[:1], lambda _: None).loss]
-            found.append(engine.accumulate([KeyedPack(packs[0], "1/0")], 10.0, lambda _: None).loss)
-            found.append(engine.clip(1.0))
-            engine.step(1e-3)
-            return [*found, engine.evaluate(packs, lambda _: None).loss, step(engine, 2)], engine.adapter()
-        finally:
-            leader.close()
-
-    (expected, adapter), (losses, other) = numbers(False), numbers(True)
+    expected, losses = (
+        _train(base, tmp_path / str(shard), 2, 0.1, shard=shard, group_tokens=200) for shard in (False, True)
+    )
     assert losses == expected
-    assert all(torch.equal(other[name], value) for name, value in adapter.items())
+    saved, others = (load_checkpoint(tmp_path / str(shard) / "checkpoints") for shard in (False, True))
+    assert saved is not None and others is not None
+    assert all(torch.equal(others[1][name], value) for name, value in saved[1].items())
+
+
+@pytest.mark.slow
+def test_torchrun_starts_the_processes_as_well(base: Path) -> None:
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "3"]
+    done = subprocess.run(
+        [*torchrun, training_ranks.__file__, str(base), "3", "2"], capture_output=True, text=True, timeout=100
+    )
+    assert done.returncode == 0, done.stderr
+    found = [float(line.split()[1]) for line in done.stdout.splitlines() if line.startswith("loss ")]
+    with _engine(base, 1) as engine:
+        assert found == pytest.approx([step(engine, number) for number in range(2)], rel=EQUAL)
+
+
+def test_another_number_of_torchruns_processes_is_refused(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("WORLD_SIZE", "3")
+    with pytest.raises(UsageError, match="started 3 processes for 2 devices"):
+        on_several_devices(replica(base), ["cpu", "cpu"])

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import enum
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Protocol
 
 import torch
@@ -59,6 +60,9 @@ class DataParallelEngine:
             dropout this is needed if the number of processes is to change nothing.
         lockstep: the engines need each other while they compute (models.gpu.sharded): each of them is called even if
             it has no rows, and an error in one is the end of all.
+
+    Attributes:
+        agreed: whether, after an error, all processes know of it and can go on.
     """
 
     def __init__(
@@ -66,6 +70,8 @@ class DataParallelEngine:
     ) -> None:
         self._local, self._ranks = local, ranks
         self._whole_packs, self.lockstep = whole_packs, lockstep
+        self.agreed = False
+        self._identity = local.identity()  # where layers are shared, no process can ask for one alone
         self._steps = 0
         self._check()
 
@@ -74,23 +80,16 @@ class DataParallelEngine:
         return self._local.sizes
 
     def identity(self) -> str:
-        return self._local.identity()
+        return self._identity
 
     def accumulate(self, packs: Sequence[KeyedPack], divisor: float, heard: Heard) -> LossSum:
-        local = self._local
+        local, mine = self._local, self._mine(packs)
         before = local.gradient.clone() if local.begun else None
-        mine = self._mine(packs)
-        listener = _Listener(heard, packs, mine)
-        error, made = None, LossSum(0.0, 0.0)
         try:
-            if mine or self.lockstep:
-                made = local.accumulate(mine, divisor, listener)
-        except Exception as found:
-            if self.lockstep:
-                raise
-            error = found
-        try:
-            return self._added(made, error, listener)
+            return self._together(
+                [one.pack for one in packs], [one.pack for one in mine], heard,
+                lambda listener: local.accumulate(mine, divisor, listener),
+            )  # fmt: skip
         except BaseException:
             local.gradient.zero_() if before is None else local.gradient.copy_(before)
             local.begun = before is not None
@@ -108,17 +107,20 @@ class DataParallelEngine:
             self._check()
 
     def evaluate(self, packs: Sequence[Pack], heard: Heard) -> LossSum:
-        mine = divide_rows(packs, self._ranks.count)[self._ranks.rank]
-        listener = _Listener(heard, [KeyedPack(one, "") for one in packs], [KeyedPack(one, "") for one in mine])
-        error, made = None, LossSum(0.0, 0.0)
-        try:
-            if mine or self.lockstep:
-                made = self._local.evaluate(mine, listener)
-        except Exception as found:
-            if self.lockstep:
-                raise
-            error = found
-        return self._added(made, error, listener)
+        shares, local = divide_rows(packs, self._ranks.count), self._local
+        mine = shares[self._ranks.rank]
+
+        def one_by_one(listener: Heard) -> LossSum:
+            """With memory for one pack; all processes go through the layers equally often."""
+            made, done = LossSum(0.0, 0.0), 0
+            for number in range(max(map(len, shares))):
+                part = mine[number : number + 1]
+                made += local.evaluate(part, partial(_after, done, listener))
+                done += sum(one.row_tokens for one in part)
+            return made
+
+        compute = one_by_one if self.lockstep else partial(local.evaluate, mine)
+        return self._together(packs, mine, heard, compute)
 
     def adapter(self) -> dict[str, Tensor]:
         return self._local.adapter()
@@ -154,32 +156,41 @@ class DataParallelEngine:
             return list(packs)
         if self._whole_packs:
             return [packs[number] for number in divide_packs([one.pack for one in packs], count)[rank]]
-        return [KeyedPack(one, packs[0].key) for one in divide_rows([one.pack for one in packs], count)[rank]]
+        mine = divide_rows([one.pack for one in packs], count)[rank]
+        return [KeyedPack(one, f"{packs[0].key}/{rank}/{number}") for number, one in enumerate(mine)]
 
-    def _added(self, made: LossSum, error: Exception | None, listener: _Listener) -> LossSum:
-        """The sum of what the processes computed; raises on all of them if one of them could not."""
+    def _together(
+        self, packs: Sequence[Pack], mine: Sequence[Pack], heard: Heard, compute: Callable[[Heard], LossSum]
+    ) -> LossSum:
+        """The sum of what all processes compute; raises on all of them if one of them could not or should not."""
+        self.agreed = False
+        listener, error, made = _Listener(heard, packs, mine), None, LossSum(0.0, 0.0)
+        try:
+            if mine or self.lockstep:
+                made = compute(listener)
+        except Exception as found:
+            if self.lockstep:
+                raise
+            error = found
         listener.finish()
-        outcome = _Outcome.DONE
+        outcome = _Outcome.STOPPED if listener.raised is not None else _Outcome.DONE
         if error is not None:
             outcome = _Outcome.OUT_OF_MEMORY if isinstance(error, torch.OutOfMemoryError) else _Outcome.FAILED
-        elif listener.raised is not None:
-            outcome = _Outcome.STOPPED
-        found = self._ranks.exchange([made.loss, made.labels, outcome])
-        if error is not None:
-            raise error
-        if listener.raised is not None:
-            raise listener.raised
-        for rank, (_, _, other) in enumerate(found):
+        all_made = self._ranks.exchange([made.loss, made.labels, outcome])
+        self.agreed = True
+        if raised := error or listener.raised:
+            raise raised
+        for rank, (_, _, other) in enumerate(all_made):
             if other == _Outcome.OUT_OF_MEMORY:
                 raise torch.OutOfMemoryError(f"the device of rank {rank} has too little memory")
             if other != _Outcome.DONE:
                 raise OtherStopped(rank)
-        return LossSum(sum(one[0] for one in found), sum(one[1] for one in found))
+        return LossSum(sum(one[0] for one in all_made), sum(one[1] for one in all_made))
 
     def _check(self) -> None:
         """Raises if the processes have different adapters or engines with different identities."""
         bits = self._local.parameters.view(torch.int32).sum(dtype=torch.int64).item()
-        kind = int.from_bytes(hashlib.blake2b(self._local.identity().encode(), digest_size=6).digest())
+        kind = int.from_bytes(hashlib.blake2b(self._identity.encode(), digest_size=6).digest())
         found = self._ranks.exchange([int(bits) % _CHECKSUM, kind])
         different = [rank for rank, one in enumerate(found) if one != found[0]]
         if different:
@@ -187,6 +198,10 @@ class DataParallelEngine:
                 f"the devices of ranks {different} do not have the same adapter and number format as that of rank 0",
                 "Use devices of one kind with the same versions of torch and driver; the last checkpoint is kept",
             )
+
+
+def _after(done: float, heard: Heard, tokens: float) -> None:
+    heard(done + tokens)
 
 
 class OtherStopped(Exception):
@@ -203,9 +218,9 @@ class _Listener:
     What `heard` raises is kept until all processes are done, because they can only stop together.
     """
 
-    def __init__(self, heard: Heard, packs: Sequence[KeyedPack], mine: Sequence[KeyedPack]) -> None:
-        self._heard, self._total = heard, sum(one.pack.row_tokens for one in packs)
-        self._scale = self._total / max(1, sum(one.pack.row_tokens for one in mine))
+    def __init__(self, heard: Heard, packs: Sequence[Pack], mine: Sequence[Pack]) -> None:
+        self._heard, self._total = heard, sum(one.row_tokens for one in packs)
+        self._scale = self._total / max(1, sum(one.row_tokens for one in mine))
         self.raised: BaseException | None = None
 
     def __call__(self, tokens: float) -> None:

@@ -15,11 +15,12 @@ import torch
 from safetensors.torch import load, save
 from torch import Tensor
 
+from journeyman.errors import WorkerDied
 from journeyman.models.sizes import Sizes
 from journeyman.training.batches import Pack
 from journeyman.training.data_parallel import DataParallelEngine, OtherStopped
 from journeyman.training.engine import Heard, KeyedPack, LossSum, TrainingEngine
-from journeyman.training.ranks import LostContact, Ranks
+from journeyman.training.ranks import CHECKPOINT_KEPT, LostContact, Ranks
 
 MakeEngine = Callable[[], DataParallelEngine]
 _TENSORS = ("ids_T", "source_L", "labels_L", "weights_L")
@@ -35,8 +36,12 @@ class Watch(Protocol):
     def lost(self, error: Exception) -> NoReturn:
         """Raises WorkerDied after contact was lost, with the reason if it can be found."""
 
-    def stop(self) -> None:
-        """Waits for the other ranks to end, or ends them."""
+    def stop(self, *, wait: bool) -> None:
+        """Ends the other ranks, if this process started them, and the connection to them.
+
+        Args:
+            wait: let them end by themselves; they were told to.
+        """
 
 
 class Leader:
@@ -49,7 +54,7 @@ class Leader:
 
     def __init__(self, ranks: Ranks, make: MakeEngine, watch: Watch) -> None:
         self._ranks, self._make, self._watch = ranks, make, watch
-        self._closed = False
+        self._closed, self._apart = False, False
 
     def engine(self) -> TrainingEngine:
         """A new engine; the one before is no longer usable.
@@ -66,10 +71,10 @@ class Leader:
             return
         self._closed = True
         try:
-            self._ranks.send(_encoded("close"))
+            self._ranks.send_end()
         except LostContact:
             pass
-        self._watch.stop()
+        self._watch.stop(wait=not self._apart)
 
     @contextmanager
     def together(
@@ -78,13 +83,25 @@ class Leader:
         packs: Sequence[KeyedPack] = (),
         number: float = 0.0,
         tensors: Mapping[str, Tensor] | None = None,
+        *,
+        agreed: Callable[[], bool] = lambda: False,
     ) -> Iterator[None]:
-        """Sends a call to the other ranks; the block makes it on this one."""
+        """Sends a call to the other ranks; the block makes it on this one.
+
+        Args:
+            agreed: whether, after an error in the block, the ranks are ready for another call.
+        """
+        if self._apart:
+            raise WorkerDied("the training processes cannot go on after an error of rank 0", CHECKPOINT_KEPT)
         try:
             self._ranks.send(_encoded(call, packs, number, tensors))
             yield
         except (LostContact, OtherStopped) as error:
+            self._apart = True
             self._watch.lost(error)
+        except BaseException:
+            self._apart = not agreed()
+            raise
         finally:
             self._watch.check()  # a GPU that waited for a dead process was released, and what it computed is void
 
@@ -103,7 +120,7 @@ class _LeadingEngine:
         return self._engine.identity()
 
     def accumulate(self, packs: Sequence[KeyedPack], divisor: float, heard: Heard) -> LossSum:
-        with self._leader.together("accumulate", packs, divisor):
+        with self._leader.together("accumulate", packs, divisor, agreed=self._agreed):
             return self._engine.accumulate(packs, divisor, heard)
 
     def clip(self, most: float) -> float:
@@ -115,7 +132,7 @@ class _LeadingEngine:
             self._engine.step(learning_rate)
 
     def evaluate(self, packs: Sequence[Pack], heard: Heard) -> LossSum:
-        with self._leader.together("evaluate", [KeyedPack(one, "") for one in packs]):
+        with self._leader.together("evaluate", [KeyedPack(one, "") for one in packs], agreed=self._agreed):
             return self._engine.evaluate(packs, heard)
 
     def adapter(self) -> dict[str, Tensor]:
@@ -135,6 +152,9 @@ class _LeadingEngine:
     def close(self) -> None:
         self._engine.close()
 
+    def _agreed(self) -> bool:
+        return self._engine.agreed
+
 
 def follow(ranks: Ranks, make: MakeEngine) -> None:
     """Makes the calls that rank 0 makes, until it closes.
@@ -144,9 +164,10 @@ def follow(ranks: Ranks, make: MakeEngine) -> None:
     """
     engine: DataParallelEngine | None = None
     while True:
-        call, packs, number, tensors = _decoded(ranks.receive())
-        if call == "close":
+        sent = ranks.receive()
+        if sent is None:
             return
+        call, packs, number, tensors = _decoded(sent)
         if call == "engine":
             engine = make()
             continue

@@ -1,12 +1,7 @@
-"""Starts the processes of ranks 1 and up on this machine, and connects all ranks.
-
-A worker learns from the variables of `torchrun` (RANK, WORLD_SIZE, MASTER_ADDR, MASTER_PORT) which rank it is and where
-rank 0 is; everything else comes from rank 0 when they are connected. All connections stay on the loopback interface.
-"""
+"""Starts the processes of ranks 1 and up on this machine, and notices when one of them ends."""
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import socket
@@ -15,43 +10,24 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import IO, NoReturn
 
-import torch
-import torch.distributed as dist
 from torch._C._distributed_c10d import TCPStore
 
-from journeyman.errors import WorkerDied
+from journeyman.errors import UsageError, WorkerDied
 from journeyman.foreign import plain
-from journeyman.training.ranks import LIMIT, LostContact, Ranks, broadcast
-from journeyman.training.worker import PARENT
+from journeyman.training.meeting import Assignment, disconnect, lead, started_by_torchrun, store_of_environment
+from journeyman.training.mirror import Watch
+from journeyman.training.ranks import CHECKPOINT_KEPT, LIMIT, LostContact, Ranks
+from journeyman.training.worker import LOST_CONTACT, PARENT
 
 WORKER = (sys.executable, "-m", "journeyman.training.worker")
-LOST_CONTACT = 75
-"""The exit code of a worker that is not itself the reason why it ends (EX_TEMPFAIL)."""
 _HOST = "127.0.0.1"
 _HANDLED_BY_FIRST = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
 _LAST_LINES, _LAST_BYTES = 12, 4000
 _POLL_S, _SETTLE_S, _GOODBYE_S = 0.1, 0.5, 10.0
-_REMEDY = "The last checkpoint is kept: journeyman run goes on from it"
-
-
-@dataclass(frozen=True)
-class Assignment:
-    """What rank 0 tells the others once they are connected.
-
-    Attributes:
-        devices: of each rank, such as "cuda:1".
-        limit_s: see ranks.LIMIT.
-        job: says what engine to make, in the form that the worker's program understands.
-    """
-
-    devices: list[str]
-    limit_s: float
-    job: str
 
 
 class Workers:
@@ -69,11 +45,12 @@ class Workers:
         self._aborting: Ranks | None = None
         self._stopping = threading.Event()
         self._died = threading.Event()
-        self._cause, self._lost = "", False
+        self._cause = ""
         self._outputs: dict[int, IO[bytes]] = {}
         self._processes: dict[int, subprocess.Popen[bytes]] = {}
-        common = {"MASTER_ADDR": _HOST, "MASTER_PORT": str(port), "WORLD_SIZE": str(len(ranks) + 1)}
-        common[PARENT] = str(os.getpid())
+        count = len(ranks) + 1
+        common = {"MASTER_ADDR": _HOST, "MASTER_PORT": str(port), "WORLD_SIZE": str(count), PARENT: str(os.getpid())}
+        threads = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // count))}
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, _HANDLED_BY_FIRST)  # a child inherits it
         try:
             for rank in ranks:
@@ -83,7 +60,7 @@ class Workers:
                     stdin=subprocess.PIPE,
                     stdout=output,
                     stderr=output,
-                    env={**os.environ, **common, "RANK": str(rank), "LOCAL_RANK": str(rank)},
+                    env={**threads, **os.environ, **common, "RANK": str(rank), "LOCAL_RANK": str(rank)},
                 )
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
@@ -95,17 +72,16 @@ class Workers:
 
     def check(self) -> None:
         if self._died.is_set():
-            raise WorkerDied(self._cause, _REMEDY)
+            raise WorkerDied(self._cause, CHECKPOINT_KEPT)
 
     def lost(self, error: Exception) -> NoReturn:
-        self._lost = True
         self._died.wait(10 * _SETTLE_S)
         self.check()
-        raise WorkerDied(f"a training worker does not answer: {plain(str(error))[:300]}", _REMEDY) from error
+        raise WorkerDied(_no_answer(error), CHECKPOINT_KEPT) from error
 
-    def stop(self) -> None:
+    def stop(self, *, wait: bool) -> None:
         self._stopping.set()
-        until = time.monotonic() + (0 if self._lost or self._died.is_set() else _GOODBYE_S)
+        until = time.monotonic() + (_GOODBYE_S if wait and not self._died.is_set() else 0)
         for process in self._processes.values():
             try:
                 process.wait(max(0.0, until - time.monotonic()))
@@ -147,72 +123,65 @@ class Workers:
         return " | ".join(plain(line) for line in lines[-_LAST_LINES:] if line.strip())
 
 
+class OtherProcesses:
+    """A mirror.Watch for processes that something else started, and watches.
+
+    Args:
+        disconnect: ends the connections to them.
+    """
+
+    def __init__(self, disconnect: Callable[[], None] = lambda: None) -> None:
+        self._disconnect = disconnect
+
+    def check(self) -> None: ...
+
+    def lost(self, error: Exception) -> NoReturn:
+        raise WorkerDied(_no_answer(error), CHECKPOINT_KEPT) from error
+
+    def stop(self, *, wait: bool) -> None:
+        self._disconnect()
+
+
 def start_workers(
     devices: Sequence[str], job: str, command: Sequence[str] = WORKER, limit: timedelta = LIMIT
-) -> tuple[Ranks, Workers]:
+) -> tuple[Ranks, Watch]:
     """Makes this process rank 0 of some devices of this machine, the first of which is its own.
+
+    Starts the others, except if `torchrun` has started this process and the others.
 
     Raises:
         WorkerDied: a worker did not start.
+        UsageError: `torchrun` has started another number of processes.
     """
+    assignment, watch = Assignment(list(devices), limit.total_seconds(), job), OtherProcesses(disconnect)
+    if started_by_torchrun():
+        if (count := int(os.environ["WORLD_SIZE"])) != len(devices):
+            raise UsageError(
+                f"torchrun started {count} processes for {len(devices)} devices",
+                f"Set --nproc-per-node {len(devices)}, or start journeyman without torchrun",
+            )
+        try:
+            return lead(store_of_environment(), assignment, watch.check), watch
+        except LostContact as error:
+            watch.lost(error)
     listening = socket.create_server((_HOST, 0))
     port = listening.getsockname()[1]
-    store = TCPStore(
-        _HOST, port, len(devices), is_master=True, wait_for_workers=False, master_listen_fd=listening.detach()
-    )
+    descriptor = listening.detach()
+    store = TCPStore(_HOST, port, len(devices), is_master=True, wait_for_workers=False, master_listen_fd=descriptor)
     workers = Workers(range(1, len(devices)), port, command)
     try:
-        while not store.check([_here(rank) for rank in range(1, len(devices))]):
-            workers.check()
-            time.sleep(_POLL_S / 5)
-        _connect(store, 0, len(devices))
-        assignment = Assignment(list(devices), limit.total_seconds(), job)
-        broadcast(json.dumps(asdict(assignment)).encode())
-        ranks = Ranks(torch.device(devices[0]), limit)
+        ranks = lead(store, assignment, workers.check)
     except LostContact as error:
         try:
             workers.lost(error)
         finally:
-            workers.stop()
+            workers.stop(wait=False)
     except BaseException:
-        workers.stop()
+        workers.stop(wait=False)
         raise
     workers.release_when_one_dies(ranks)
     return ranks, workers
 
 
-def join() -> tuple[Ranks, str]:
-    """Makes this process the rank that the environment names; returns the job that rank 0 assigns.
-
-    Raises:
-        LostContact: rank 0 or another rank ended.
-    """
-    rank, count = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
-    store = TCPStore(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), count, is_master=False)
-    store.set(_here(rank), "")
-    _connect(store, rank, count)
-    assignment = Assignment(**json.loads(broadcast()))
-    device = torch.device(assignment.devices[rank])
-    return Ranks(device, timedelta(seconds=assignment.limit_s)), assignment.job
-
-
-def _connect(store: TCPStore, rank: int, count: int) -> None:
-    name = "lo0" if sys.platform == "darwin" else "lo"
-    for variable in ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"):
-        os.environ.setdefault(variable, name)
-    # A GPU of rank 0 that waits for a dead process is released by Workers, with a reason; NCCL would end the process.
-    os.environ.setdefault("TORCH_NCCL_ASYNC_ERROR_HANDLING", "1" if rank else "0")
-    try:
-        dist.init_process_group("gloo", store=store, rank=rank, world_size=count, timeout=LIMIT)
-    except RuntimeError as error:
-        raise LostContact(str(error)) from error
-
-
-def disconnect() -> None:
-    """Ends the connections of this process."""
-    if dist.is_initialized():
-        dist.destroy_process_group()
-
-
-def _here(rank: int) -> str:
-    return f"journeyman/here/{rank}"
+def _no_answer(error: Exception) -> str:
+    return f"a training process does not answer: {plain(str(error), 300)}"

@@ -14,13 +14,17 @@ from datetime import timedelta
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch._C._distributed_c10d import Store
 from torch.distributed.distributed_c10d import _get_default_store
 
 LIMIT = timedelta(minutes=30)
 """How long a rank waits for the others in the middle of a computation."""
+CHECKPOINT_KEPT = "The last checkpoint is kept: journeyman run goes on from it"
+"""The remedy when ranks are lost."""
 _TURN = timedelta(seconds=1)
 """How long a thread keeps the store for itself; NCCL's threads use it too."""
 
+_END = "end"
 
 # The name since torch 2.13.
 _gather = getattr(dist, "all_gather_single", None) or dist.all_gather_into_tensor
@@ -92,16 +96,17 @@ class Ranks:
             broadcast(content, self._host)
             self._store.delete_key(_place(self._sent))  # all have seen it, because they take part in the broadcast
 
-    def receive(self) -> bytes:
+    def send_end(self) -> None:
+        """Lets `receive` return None on the other ranks; does not wait for them."""
+        with _contact():
+            self._store.set(_place(self._sent + 1), _END)
+
+    def receive(self) -> bytes | None:
         """Waits, for any length of time, for what rank 0 sends."""
         self._sent += 1
+        wait_for(self._store, _place(self._sent))
         with _contact():
-            while True:
-                try:
-                    self._store.wait([_place(self._sent)], _TURN)
-                    return broadcast(None, self._host)
-                except dist.DistStoreError:  # not yet
-                    continue
+            return None if self._store.get(_place(self._sent)) == _END.encode() else broadcast(None, self._host)
 
     def abort(self) -> None:
         """Ends what is waiting on this process's GPU for another process; may be called by any thread."""
@@ -111,6 +116,21 @@ class Ranks:
 
 def _place(number: int) -> str:
     return f"journeyman/sent/{number}"
+
+
+def wait_for(store: Store, place: str) -> None:
+    """Waits, for any length of time, until another process has put something at a place of the store.
+
+    Raises:
+        LostContact: the process with the store ended.
+    """
+    with _contact():
+        while True:
+            try:
+                store.wait([place], _TURN)
+                return
+            except dist.DistStoreError:  # not yet
+                continue
 
 
 def broadcast(content: bytes | None = None, group: dist.ProcessGroup | None = None) -> bytes:

@@ -79,7 +79,8 @@ def on_several_devices(
 ) -> Leader:
     """Starts a process for each device but the first, which this process has, and loads the base on all of them.
 
-    Close what is returned. One process can have one of them at a time.
+    If `torchrun` started this process as rank 0, the others are there already. Close what is returned; a process can
+    have one of them at a time.
 
     Args:
         devices: such as ["cuda:0", "cuda:1"].
@@ -88,10 +89,11 @@ def on_several_devices(
 
     Raises:
         WorkerDied: a process did not start, or could not load the base.
+        UsageError: `torchrun` has started another number of processes.
     """
-    ranks, workers = start_workers(devices, replica.model_dump_json(), command, limit)
+    ranks, watch = start_workers(devices, replica.model_dump_json(), command, limit)
     try:
-        return Leader(ranks, replica.load(ranks), workers)
+        return Leader(ranks, replica.load(ranks), watch)
     except BaseException:
-        workers.stop()
+        watch.stop(wait=False)
         raise
