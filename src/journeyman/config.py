@@ -290,6 +290,9 @@ class TrainConfig(Section):
         description="where to train: cpu, cuda, or cuda:N for the GPU of that number; auto: the GPU with most free "
         "memory if there is one that can train this base, otherwise the processor",
     )
+    gpus: int = Field(
+        1, ge=1, description="GPUs of this machine that train together, each on a part of the rows of every step"
+    )
     precision: Literal["auto", "float32", "bfloat16", "fp8"] = Field(
         "auto",
         description="auto: bfloat16 if the device computes it fast; fp8 (GPUs only): products with the frozen matrices "

@@ -23,7 +23,7 @@ PLAN_OF_TRAINING = (
 )
 """What training takes from the plan."""
 
-_SAFE_TO_CHANGE = {"checkpoint_s", "checkpoint_steps"}
+_SAFE_TO_CHANGE = {"checkpoint_s", "checkpoint_steps", "gpus"}
 """Keys of [train] that do not change its result: a run may resume with other values."""
 
 

@@ -30,6 +30,7 @@ def gpu_training_bytes(
     *,
     eight: bool = False,
     stored_bytes: int = 0,
+    shards: int = 1,
 ) -> int:
     """Peak of a training step on a GPU.
 
@@ -38,6 +39,7 @@ def gpu_training_bytes(
         eight: products with the frozen matrices in eight bits.
         stored_bytes: of a base that stays quantized, and of what is dequantized at a time (block_sizes); matters for
             `stream`.
+        shards: GPUs that have a part of each layer; two layers are whole at a time.
     """
     geometry, c = size.sizes, size.compute_bytes
     assert isinstance(geometry, Geometry)
@@ -50,6 +52,9 @@ def gpu_training_bytes(
     loss = min(loss_rows(geometry.vocab), pack_tokens) * geometry.vocab * c + 2 * pack_tokens * geometry.hidden * c
     entering = 0 if way == "keep" else (geometry.layers + 2) * max(group_tokens, pack_tokens) * geometry.hidden * c
     weights = geometry.parameters * c
+    if shards > 1:
+        in_layers = geometry.layers * geometry.layer_parameters
+        weights -= (in_layers - in_layers // shards - 2 * geometry.layer_parameters) * c
     if way == "stream":
         weights = stored_bytes
     return _RUNTIME_BYTES + weights + size.trainable * _ADAPTER_BYTES + entering + copies * (kept + max(passing, loss))

@@ -12,7 +12,6 @@ import torch
 from pydantic import BaseModel, ConfigDict, model_validator
 
 from journeyman.config import TrainConfig
-from journeyman.models.decoder import Decoder
 from journeyman.models.geometry import Factors
 from journeyman.models.gpu.sharded import ShardedLayers
 from journeyman.models.opening import open_base
@@ -32,6 +31,7 @@ class Replica(BaseModel):
         factors: the rotary divisors that the base will be served with, if it has two sets.
         recompute: recompute each layer in the backward pass instead of keeping its activations.
         eight: store the frozen matrices in eight bits.
+        blocks: leave them in GGUF's blocks.
         shard: each device has a part of each frozen matrix, and gets the rest when it is needed (models.gpu.sharded),
             for bases that do not fit on one device; layers are then always recomputed, and not in eight bits.
     """
@@ -44,20 +44,23 @@ class Replica(BaseModel):
     factors: Factors | None = None
     recompute: bool = False
     eight: bool = False
+    blocks: bool = False
     shard: bool = False
 
     @model_validator(mode="after")
-    def _shards_no_eight_bits(self) -> Replica:
-        if self.eight and self.shard:
-            raise ValueError("matrices in eight bits cannot be sharded")
+    def _shards_plain_matrices(self) -> Replica:
+        if self.shard and (self.eight or self.blocks):
+            raise ValueError("only matrices in the compute type can be sharded")
         return self
 
     def load(self, ranks: Ranks) -> MakeEngine:
         """Loads the base on the device of this rank; the result makes engines that share it."""
         base, dtype = open_base(self.base), {"float32": torch.float32, "bfloat16": torch.bfloat16}[self.dtype]
         keep = partial(ShardedLayers, number=ranks.rank, count=ranks.count, gather=ranks.gather_bytes)
-        loaded = load_on_gpu(base, dtype, ranks.device, eight=self.eight, keep=keep if self.shard else list)
-        decoder = Decoder(loaded.geometry.with_factors(self.factors), loaded.weights, loaded.operations)
+        decoder = load_on_gpu(
+            base, dtype, ranks.device,
+            eight=self.eight, blocks=self.blocks, factors=self.factors, keep=keep if self.shard else list,
+        )  # fmt: skip
 
         def make() -> DataParallelEngine:
             local = GpuEngine(decoder, self.config, recompute=self.recompute or self.shard)
