@@ -185,7 +185,7 @@ from journeyman.models.opening import open_base
 from journeyman.training.worker import main
 main(lambda job, ranks: open_base(Path("only-elsewhere.gguf")))
 """
-    leader = on_several_devices(replica(base), ["cpu", "cpu"], [sys.executable, "-c", program])
+    leader = on_several_devices(replica(base), ["cpu", "cpu"], command=[sys.executable, "-c", program])
     try:
         with pytest.raises(WorkerDied, match=r"rank 1 ended with exit code 1: .*only-elsewhere\.gguf: no such"):
             leader.engine()

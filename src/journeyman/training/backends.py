@@ -123,7 +123,7 @@ class GpuBackend:
                 base=base.path, config=config, dtype="float32" if dtype == torch.float32 else "bfloat16",
                 factors=factors, recompute=self._recompute, eight=eight, blocks=blocks, shard=gpus.sharded,
             )  # fmt: skip
-            self._leader = on_several_devices(replica, [str(one.device) for one in gpus.each])
+            self._leader = on_several_devices(replica, [str(one.device) for one in gpus.each], gpus.say)
 
     def engine(self) -> TrainingEngine:
         if self._leader is not None:
