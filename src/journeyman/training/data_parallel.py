@@ -19,7 +19,7 @@ from torch import Tensor
 from journeyman.errors import WorkerDied
 from journeyman.models.sizes import Sizes
 from journeyman.training.batches import Pack
-from journeyman.training.division import divide_packs, divide_rows
+from journeyman.training.division import divide_packs, divide_rows, laid_out
 from journeyman.training.engine import Heard, KeyedPack, LossSum, TrainingEngine
 from journeyman.training.ranks import Ranks
 
@@ -118,7 +118,7 @@ class DataParallelEngine:
 
     def evaluate(self, packs: Sequence[Pack], heard: Heard) -> LossSum:
         shares, local = divide_rows(packs, self._ranks.count), self._local
-        mine = shares[self._ranks.rank]
+        mine = [laid_out(packs, rows) for rows in shares[self._ranks.rank]]
 
         def one_by_one(listener: Heard) -> LossSum:
             """With memory for one pack; all processes go through the layers equally often."""
@@ -166,8 +166,11 @@ class DataParallelEngine:
             return list(packs)
         if self._whole_packs:
             return [packs[number] for number in divide_packs([one.pack for one in packs], count)[rank]]
-        mine = divide_rows([one.pack for one in packs], count)[rank]
-        return [KeyedPack(one, f"{packs[0].key}/{rank}/{number}") for number, one in enumerate(mine)]
+        plain = [one.pack for one in packs]
+        return [
+            KeyedPack(laid_out(plain, rows), f"{packs[0].key}/{rank}/{number}")
+            for number, rows in enumerate(divide_rows(plain, count)[rank])
+        ]
 
     def _together(
         self, packs: Sequence[Pack], mine: Sequence[Pack], heard: Heard, compute: Callable[[Heard], LossSum]
