@@ -29,7 +29,7 @@ os.environ.setdefault("PYTORCH_ALLOC_CONF", "expandable_segments:True")  # read 
 
 import torch
 from gpu_block_checks import CUDA, LENGTH, ROWS, kernels, step, tiles, whole
-from training_gpu import MODELS, QKV
+from gpu_model import MODELS, QKV
 
 from journeyman.config import LoraConfig, TrainConfig
 from journeyman.models.decoder import Decoder, LayerWeights
@@ -120,7 +120,7 @@ def steps(decoder: Decoder, model: Geometry, call: int, tokens: int, *, recomput
     torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats()
     lora = LoraConfig(rank=16, alpha=32, targets=LoraConfig().targets)
-    engine = GpuEngine(decoder, TrainConfig(lora=lora), recompute=recompute)
+    engine = GpuEngine(decoder, TrainConfig(lora=lora), recompute=recompute, say=print)
     times, losses = [], []
     for number in range(STEPS):
         torch.cuda.synchronize()
