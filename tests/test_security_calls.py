@@ -113,7 +113,7 @@ ALLOWED: dict[tuple[str, str], str] = {
     ("training/mirror.py", "safetensors.torch.load"): "tensors that rank 0 of the same run sends",
     ("training/processes.py", "socket.create_server"): "on loopback: where the ranks of a run find each other",
     ("training/processes.py", "subprocess.Popen"): "the ranks of a run: our own module",
-    ("training/worker.py", "os.execv"): "journeyman itself, with arguments that the user typed",
+    ("training/worker.py", "runpy.run_module"): "journeyman itself, with arguments that the user typed",
 }  # fmt: skip
 
 

@@ -254,20 +254,30 @@ def test_with_a_sharded_base_the_numbers_are_the_same_bits(base: Path, tmp_path:
     assert all(torch.equal(others[1][name], value) for name, value in saved[1].items())
 
 
+def _torchrun(processes: int, *program: str) -> str:
+    """What a program prints that torchrun starts so many times."""
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
+    done = subprocess.run([*torchrun, *program], capture_output=True, text=True, timeout=100)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
 @pytest.mark.slow
 def test_torchrun_starts_the_processes_as_well(base: Path) -> None:
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "3"]
-    done = subprocess.run(
-        [*torchrun, training_ranks.__file__, str(base), "3", "2"], capture_output=True, text=True, timeout=100
-    )
-    assert done.returncode == 0, done.stderr
-    found = [float(line.split()[1]) for line in done.stdout.splitlines() if line.startswith("loss ")]
+    lines = _torchrun(3, training_ranks.__file__, str(base), "3", "2").splitlines()
+    found = [float(line.split()[1]) for line in lines if line.startswith("loss ")]
     with _engine(base, 1) as engine:
         assert found == pytest.approx([step(engine, number) for number in range(2)], rel=EQUAL)
+
+
+@pytest.mark.slow
+def test_a_command_of_torchrun_that_does_not_train_ends_all_processes() -> None:
+    assert _torchrun(2, "-m", "journeyman.training.worker", "--version").startswith("journeyman ")
 
 
 def test_another_number_of_torchruns_processes_is_refused(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RANK", "0")
     monkeypatch.setenv("WORLD_SIZE", "3")
+    monkeypatch.setenv("MASTER_ADDR", "localhost")
     with pytest.raises(UsageError, match="started 3 processes for 2 devices"):
         on_several_devices(replica(base), ["cpu", "cpu"])

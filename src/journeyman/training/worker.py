@@ -1,7 +1,7 @@
 """The process of a rank from 1 on: `python -m journeyman.training.worker`, with the variables of `torchrun`.
 
 It ends when rank 0 closes the engines, and at once when rank 0 ends in any other way. `torchrun` starts the same
-program for all ranks, so as rank 0 it becomes `journeyman` with its arguments:
+program for all ranks, so as rank 0 it is `journeyman` with the arguments that follow:
 
     torchrun --standalone --nproc-per-node 4 -m journeyman.training.worker run
 """
@@ -9,6 +9,8 @@ program for all ranks, so as rank 0 it becomes `journeyman` with its arguments:
 from __future__ import annotations
 
 import os
+import runpy
+import signal
 import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -31,6 +33,8 @@ def main(load: Callable[[str, Ranks], MakeEngine] | None = None) -> int:
     Args:
         load: makes the engines of this rank from the job that rank 0 assigns; None: as replica.Replica does.
     """
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # rank 0 handles them, and then ends this process
+        signal.signal(number, signal.SIG_IGN)
     if parent := os.environ.get(PARENT):
         die_with_parent(True)
         exit_when_input_closes()
@@ -42,7 +46,10 @@ def main(load: Callable[[str, Ranks], MakeEngine] | None = None) -> int:
     from journeyman.training.replica import load_replica
 
     try:
-        ranks, job = join()
+        joined = join()
+        if joined is None:
+            return 0
+        ranks, job = joined
         follow(ranks, (load or load_replica)(job, ranks))
     except LostContact as error:
         print(error, file=sys.stderr)
@@ -51,7 +58,18 @@ def main(load: Callable[[str, Ranks], MakeEngine] | None = None) -> int:
     return 0
 
 
+def _journeyman() -> None:
+    """What rank 0 does if `torchrun` started it: the command that follows."""
+    try:
+        runpy.run_module("journeyman", run_name="__main__", alter_sys=True)
+    finally:
+        from journeyman.training.meeting import call_off
+
+        call_off()
+
+
 if __name__ == "__main__":
     if os.environ.get("RANK") == "0":
-        os.execv(sys.executable, [sys.executable, "-m", "journeyman", *sys.argv[1:]])
-    sys.exit(main())
+        _journeyman()
+    else:
+        sys.exit(main())
