@@ -164,7 +164,8 @@ def main() -> None:
     parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.worker:
-        sys.exit(worker.main(load))
+        worker.main(load)
+        return
     if options.measure:
         measure(json.loads(options.measure))
         return

@@ -12,6 +12,7 @@ import os
 import runpy
 import signal
 import sys
+import traceback
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -27,8 +28,8 @@ PARENT = "JOURNEYMAN_PARENT"
 """The variable with the process id of rank 0, if that started this process."""
 
 
-def main(load: Callable[[str, Ranks], MakeEngine] | None = None) -> int:
-    """Computes for rank 0 until that closes; returns the exit code.
+def main(load: Callable[[str, Ranks], MakeEngine] | None = None) -> None:
+    """Computes for rank 0 until that closes; ends the process with an exit code if that fails.
 
     Args:
         load: makes the engines of this rank from the job that rank 0 assigns; None: as replica.Replica does.
@@ -39,7 +40,7 @@ def main(load: Callable[[str, Ranks], MakeEngine] | None = None) -> int:
         die_with_parent(True)
         exit_when_input_closes()
         if os.getppid() != int(parent):  # it ended before the kernel was told
-            return 0
+            return
     from journeyman.training.meeting import disconnect, join
     from journeyman.training.mirror import follow  # torch takes seconds to load, in which rank 0 may end
     from journeyman.training.ranks import LostContact
@@ -47,15 +48,17 @@ def main(load: Callable[[str, Ranks], MakeEngine] | None = None) -> int:
 
     try:
         joined = join()
-        if joined is None:
-            return 0
-        ranks, job = joined
-        follow(ranks, (load or load_replica)(job, ranks))
+        if joined is not None:
+            ranks, job = joined
+            follow(ranks, (load or load_replica)(job, ranks))
     except LostContact as error:
-        print(error, file=sys.stderr)
-        return LOST_CONTACT
+        print(error, file=sys.stderr, flush=True)
+        os._exit(LOST_CONTACT)
+    except BaseException:
+        traceback.print_exc()
+        sys.stderr.flush()
+        os._exit(1)  # at a usual end, threads of torch.distributed that still wait would abort the process
     disconnect()
-    return 0
 
 
 def _journeyman() -> None:
@@ -72,4 +75,4 @@ if __name__ == "__main__":
     if os.environ.get("RANK") == "0":
         _journeyman()
     else:
-        sys.exit(main())
+        main()
