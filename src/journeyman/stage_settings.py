@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from journeyman.artifacts import MANIFEST, hash_of, hash_of_file
+from journeyman.config import TrainConfig
 from journeyman.model_files import hash_of_model
 from journeyman.runs import SOURCE, Run, read_result
 
@@ -80,9 +81,12 @@ def of_export(run: Run) -> Settings:
 
 
 def _train(run: Run) -> Settings:
-    """[train], without a device that is left to the plan: earlier versions had no such key."""
-    excluded = _SAFE_TO_CHANGE | ({"device"} if run.config.train.device == "auto" else set())
-    return _flat("train", run.config.train.model_dump(exclude=excluded))
+    """[train], without keys that earlier versions did not have, if they have their defaults."""
+    train = run.config.train
+    unset = {
+        name for name in ("device", "deterministic") if getattr(train, name) == TrainConfig.model_fields[name].default
+    }
+    return _flat("train", train.model_dump(exclude=_SAFE_TO_CHANGE | unset))
 
 
 def _evaluate(run: Run) -> Settings:

@@ -117,7 +117,10 @@ class GpuBackend:
         dtype = gpu_dtype(config.precision)
         with memory_of_gpu("loading the base", first):
             if len(gpus.each) == 1:
-                self._decoder = load_on_gpu(base, dtype, first.device, eight=eight, blocks=blocks, factors=factors)
+                self._decoder = load_on_gpu(
+                    base, dtype, first.device,
+                    eight=eight, blocks=blocks, deterministic=config.deterministic, factors=factors,
+                )  # fmt: skip
                 return
             replica = Replica(
                 base=base.path, config=config, dtype="float32" if dtype == torch.float32 else "bfloat16",

@@ -48,6 +48,7 @@ def load_on_gpu(
     *,
     eight: bool = False,
     blocks: bool = False,
+    deterministic: bool = False,
     factors: Factors | None = None,
     keep: Callable[[Iterator[LayerWeights]], Sequence[LayerWeights]] = list,
 ) -> Decoder:
@@ -56,6 +57,7 @@ def load_on_gpu(
     Args:
         eight: store the matrices in eight bits.
         blocks: leave those that GGUF stores in blocks as they are; the values in products are the same.
+        deterministic: see GpuOperations.
         factors: the rotary divisors that it will be served with (Geometry.factors), if the base has two sets.
         keep: takes the layers as they come, and returns all of them; not with blocks.
 
@@ -68,9 +70,10 @@ def load_on_gpu(
             f"{base.path}: the GPU engine does not compute mixtures of experts and attention sinks",
             "Set train.device = 'cpu', or use another base",
         )
+    operations = operations_on(device, deterministic=deterministic)
     if blocks:
         assert not eight
-        return Decoder(geometry, load_in_blocks(base, geometry, dtype, device), operations_on(device))
+        return Decoder(geometry, load_in_blocks(base, geometry, dtype, device), operations)
 
     def move(value: Tensor) -> Tensor:
         return value.to(device, dtype)
@@ -82,11 +85,11 @@ def load_on_gpu(
         norm=move(read_tensor(base, "output_norm.weight", dtype)),
         head_VD=embedding if geometry.tied_head else move(read_tensor(base, "output.weight", dtype)),
     )
-    return Decoder(geometry, weights, operations_on(device))
+    return Decoder(geometry, weights, operations)
 
 
-def operations_on(device: torch.device) -> GpuOperations:
-    return GpuOperations(torch.zeros((), device=device, requires_grad=True))
+def operations_on(device: torch.device, *, deterministic: bool = False) -> GpuOperations:
+    return GpuOperations(torch.zeros((), device=device, requires_grad=True), deterministic=deterministic)
 
 
 class FlatAdapter:

@@ -65,7 +65,8 @@ class Replica(BaseModel):
         keep = partial(ShardedLayers, number=ranks.rank, count=ranks.count, gather=ranks.gather_bytes)
         decoder = load_on_gpu(
             base, dtype, ranks.device,
-            eight=self.eight, blocks=self.blocks, factors=self.factors, keep=keep if self.shard else list,
+            eight=self.eight, blocks=self.blocks, deterministic=self.config.deterministic, factors=self.factors,
+            keep=keep if self.shard else list,
         )  # fmt: skip
 
         def make() -> DataParallelEngine:
