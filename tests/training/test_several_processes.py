@@ -94,10 +94,10 @@ def test_the_curve_is_that_of_one_process(base: Path, tmp_path: Path, processes:
 
 
 @pytest.mark.slow
-def test_a_stopped_run_goes_on_with_another_number_of_processes(base: Path, tmp_path: Path) -> None:
+def test_a_stopped_run_goes_on_with_other_processes(base: Path, tmp_path: Path) -> None:
     expected = _train(base, tmp_path / "whole", 1, 0.1)
-    for processes, until in ((2, 0.37), (1, 0.68)):
-        _train(base, tmp_path / "parts", processes, 0.1, until)
+    for processes, until, shard in ((2, 0.37, True), (1, 0.68, False)):
+        _train(base, tmp_path / "parts", processes, 0.1, until, shard=shard)
         loaded = load_checkpoint(tmp_path / "parts" / "checkpoints")
         assert loaded is not None
         assert loaded[0].packs_done > 0, "the test stops within a step"
