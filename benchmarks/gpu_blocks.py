@@ -1,9 +1,11 @@
 """Training on matrices that stay in GGUF's blocks on a GPU, with little memory.
 
-    PYTHONPATH=src python benchmarks/gpu_blocks.py [--models qwen2.5-7b:8 qwen2.5-14b:16 qwen2.5-32b:24] [--no-kernels]
+    python benchmarks/gpu_blocks.py [--models qwen2.5-7b:8 qwen2.5-14b:16 qwen2.5-32b:24] [--no-kernels] [--tiles]
 
 1. Every kernel's values against the reference in torch and against the package `gguf`, bit for bit, for blocks of
    random bytes; and its rate against that of a copy, in bytes read and written.
+   Then a small GGUF of all these formats, loaded onto the card in blocks and dequantized by the CPU: the same matrices
+   and losses. With --tiles, the rates of other sizes of the kernels' tiles.
 2. For each model, in a process of its own, whose tensors may take the memory of a card of that size (in GiB) less what
    CUDA itself takes: a Q4_K_M of the model's geometry with random blocks, three steps of 8 rows of 512 tokens,
    recomputing activations, r 16 on all linear layers. Then, without that limit, the same values in bfloat16.
@@ -19,30 +21,24 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("PYTORCH_ALLOC_CONF", "expandable_segments:True")  # read when torch is imported
 
-import numpy as np
 import torch
-from gguf import GGMLQuantizationType
-from gguf.quants import dequantize
-from training_gpu import MODELS, QKV, rows_of
+from gpu_block_checks import CUDA, LENGTH, ROWS, kernels, step, tiles, whole
+from gpu_model import MODELS, QKV
 
 from journeyman.config import LoraConfig, TrainConfig
 from journeyman.models.decoder import Decoder, LayerWeights
 from journeyman.models.geometry import Geometry
 from journeyman.models.gpu import block_formats, block_kernels
 from journeyman.models.gpu.block_loading import BlockWeights, Scratches
-from journeyman.models.gpu.blocks import BlockRows, Blocks
+from journeyman.models.gpu.blocks import BlockRows
 from journeyman.models.gpu.fused import fuse
-from journeyman.models.gpu.staging import Staging
 from journeyman.models.weights import ResidentWeights
-from journeyman.training.batches import pack
-from journeyman.training.engine import KeyedPack
 from journeyman.training.gpu import GpuEngine, operations_on
 
 MODELS = {
@@ -57,102 +53,8 @@ WIDTH = 0.02
 """Standard deviation of the model's weights."""
 GROUPS = ((4096, 2048), (2048, 2048), (2048, 1024), (1024, 1024), (512, 512))
 """(tokens of a call, tokens of a pack), tried one after the other until the memory suffices."""
-ROWS, LENGTH, STEPS = 8, 512, 3
+STEPS = 3
 RESULTS = Path(__file__).parent / "results"
-CUDA = torch.device("cuda")
-
-
-def same(found: torch.Tensor, wanted: torch.Tensor) -> bool:
-    bits = torch.int32 if found.dtype == torch.float32 else torch.int16
-    equal = (found.view(bits) == wanted.view(bits)) | (found.isnan() & wanted.isnan())
-    return bool(equal.all())
-
-
-def differing(kind: str) -> list[str]:
-    """Where values are not those of the package `gguf`: the type, by the kernel or in torch."""
-    one, rng = block_formats.FORMATS[kind], np.random.default_rng(0)
-    raw = rng.integers(0, 256, (1031, 5 * one.size), dtype=np.uint8)
-    with np.errstate(all="ignore"):
-        values = torch.from_numpy(dequantize(raw, GGMLQuantizationType[kind]))
-    blocks, bad = torch.from_numpy(raw).to(CUDA), []
-    for dtype in (torch.float32, torch.bfloat16, torch.float16):
-        wanted, by_torch = values.to(dtype).to(CUDA), torch.empty(values.shape, device=CUDA, dtype=dtype)
-        found = torch.empty_like(by_torch)
-        block_formats.dequantize(blocks, kind, by_torch)
-        block_kernels.dequantize(blocks, kind, found)
-        bad += [] if same(found, wanted) else [f"{dtype} by the kernel"]
-        bad += [] if same(by_torch, wanted) else [f"{dtype} in torch"]
-    return bad
-
-
-def loading() -> dict[str, Any]:
-    """Half a gigabyte from a file that the system has cached; it must arrive unchanged."""
-    values = torch.randint(0, 256, (1 << 29,), dtype=torch.uint8)
-    with tempfile.TemporaryDirectory() as folder, Staging(CUDA) as staging:
-        path = Path(folder) / "values"
-        values.numpy().tofile(path)
-        out = torch.zeros(len(values) - 5, dtype=torch.uint8, device=CUDA)
-        times = []
-        for _ in range(3):
-            begun = time.perf_counter()
-            staging.read(path, 5, out)
-            torch.cuda.synchronize()
-            times.append(time.perf_counter() - begun)
-    found = {"right": torch.equal(out.cpu(), values[5:]), "gb_s": len(out) / min(times) / 1e9}
-    print(f"from a file to the card: {'right' if found['right'] else 'WRONG'}, {found['gb_s']:.1f} GB/s", flush=True)
-    return found
-
-
-def far_away_is_right() -> bool:
-    """Values beyond 2³¹ elements."""
-    size, count = block_formats.FORMATS["Q8_0"].size, 2**31 // 32 + 1000
-    raw = torch.randint(0, 256, (count, size), device=CUDA, dtype=torch.uint8)
-    out, end = (torch.empty(n, 32, device=CUDA, dtype=torch.bfloat16) for n in (count, 2000))
-    block_kernels.dequantize(raw, "Q8_0", out)
-    block_kernels.dequantize(raw[-2000:], "Q8_0", end)
-    return same(out[-2000:], end)
-
-
-def seconds(work: Callable[[], object], times: int = 10) -> float:
-    work()
-    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-    start.record()
-    for _ in range(times):
-        work()
-    end.record()
-    torch.cuda.synchronize()
-    return start.elapsed_time(end) / 1000 / times
-
-
-def copy_rate() -> float:
-    source, target = (torch.zeros(1 << 30, device=CUDA, dtype=torch.uint8) for _ in range(2))
-    return 2 * source.numel() / seconds(lambda: target.copy_(source))
-
-
-def kernels() -> dict[str, Any]:
-    copied = copy_rate()
-    print(f"copy {copied / 1e9:7,.0f} GB/s", flush=True)
-    found: dict[str, Any] = {"copy_gb_s": copied / 1e9, "differing": {}, "gb_s": {}}
-    for kind, one in block_formats.FORMATS.items():
-        bad = found["differing"][kind] = differing(kind)
-        rows = torch.randint(0, 256, (37888, 3584 // one.values * one.size), device=CUDA, dtype=torch.uint8)
-        out = torch.empty(37888, 3584, device=CUDA, dtype=torch.bfloat16)
-        moved = (rows.numel() + 2 * out.numel()) / seconds(
-            lambda rows=rows, out=out, kind=kind: block_kernels.dequantize(rows, kind, out)  # type: ignore[misc]
-        )
-        found["gb_s"][kind] = moved / 1e9
-        print(
-            f"{kind:7} {moved / 1e9:7,.0f} GB/s, {moved / copied:4.0%} of a copy, "
-            f"{'OTHER VALUES: ' + ', '.join(bad) if bad else 'the same bits'}",
-            flush=True,
-        )
-    found["loading"] = loading()
-    try:
-        found["far"] = far_away_is_right()
-        print(f"beyond 2³¹ values: {'right' if found['far'] else 'WRONG'}", flush=True)
-    except torch.OutOfMemoryError:
-        print("beyond 2³¹ values: not tried on this card", flush=True)
-    return found
 
 
 def random_blocks(shape: tuple[int, int], kind: str) -> BlockRows:
@@ -195,10 +97,6 @@ def in_blocks(model: Geometry) -> Decoder:
     return Decoder(model, BlockWeights(embedding, layers, vector(model.hidden, 1.0), head), operations_on(CUDA))
 
 
-def whole(matrix: Any) -> torch.Tensor:
-    return matrix.whole() if isinstance(matrix, Blocks) else matrix
-
-
 def dequantized(decoder: Decoder) -> Decoder:
     """The same decoder in bfloat16; the blocks are freed layer by layer."""
     weights = decoder.weights
@@ -213,20 +111,8 @@ def dequantized(decoder: Decoder) -> Decoder:
 
 def block_bytes(decoder: Decoder) -> int:
     weights = decoder.weights
-    matrices = [weights.head_VD, weights.embedding, *(m for one in weights.layers for m in one.linear.values())]  # type: ignore[attr-defined]
+    matrices = [weights.head_VD, weights.embedding, *(m for one in weights.layers for m in one.linear.values())]
     return sum(part.raw.nbytes for matrix in matrices for part in matrix.parts)
-
-
-def step(engine: GpuEngine, number: int, model: Geometry, call: int, tokens: int) -> float:
-    rows, loss = rows_of(model, ROWS, number, LENGTH), 0.0
-    labels = sum(one.trained_tokens for one in rows)
-    for start in range(0, ROWS, call // LENGTH):
-        packs = pack(rows[start : start + call // LENGTH], tokens)
-        keyed = [KeyedPack(one, f"{start}/{n}") for n, one in enumerate(packs)]
-        loss += engine.accumulate(keyed, labels, lambda _: None).loss
-    engine.clip(1.0)
-    engine.step(1e-4)
-    return loss
 
 
 def steps(decoder: Decoder, model: Geometry, call: int, tokens: int, *, recompute: bool, name: str) -> dict[str, Any]:
@@ -234,7 +120,7 @@ def steps(decoder: Decoder, model: Geometry, call: int, tokens: int, *, recomput
     torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats()
     lora = LoraConfig(rank=16, alpha=32, targets=LoraConfig().targets)
-    engine = GpuEngine(decoder, TrainConfig(lora=lora), recompute=recompute)
+    engine = GpuEngine(decoder, TrainConfig(lora=lora), recompute=recompute, say=print)
     times, losses = [], []
     for number in range(STEPS):
         torch.cuda.synchronize()
@@ -305,15 +191,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", nargs="*", default=["qwen2.5-7b:8", "qwen2.5-14b:16", "qwen2.5-32b:24"])
     parser.add_argument("--no-kernels", action="store_true")
+    parser.add_argument("--tiles", action="store_true")
     parser.add_argument("--out", type=Path, default=RESULTS / "gpu_blocks.json")
     parser.add_argument("--part", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.part:
         name, _, gib = options.part.partition(":")
-        options.out.write_text(json.dumps(train(name, float(gib)) if gib else kernels()))
+        if name == "tiles":
+            tiles()
+        else:
+            options.out.write_text(json.dumps(train(name, float(gib)) if gib else kernels()))
         return
     print(f"{torch.cuda.get_device_name()}, torch {torch.__version__}", flush=True)
-    named = [*([] if options.no_kernels else ["kernels"]), *options.models]
+    named = [*([] if options.no_kernels else ["kernels"]), *(["tiles"] if options.tiles else []), *options.models]
     found = [one for part in named if (one := measured(part)) is not None]
     record = {"gpu": torch.cuda.get_device_name(), "torch": torch.__version__, "found": found}
     options.out.parent.mkdir(exist_ok=True)

@@ -24,6 +24,7 @@ import json
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
@@ -51,7 +52,12 @@ PEERS = {"peft": peft, "trl": trl, "unsloth": unsloth}
 PACKAGES = ("transformers", "peft", "liger_kernel", "trl", "unsloth", "xformers")
 
 
-def our_decoder(model: Geometry, device: str, eight: bool) -> Decoder:
+def our_decoder(
+    model: Geometry,
+    device: str,
+    eight: bool,
+    keep: Callable[[Iterator[LayerWeights]], Sequence[LayerWeights]] = list,
+) -> Decoder:
     def layer(index: int) -> LayerWeights:
         linear = {m: value(f"{index}.{m}", model.module_shape(m), device) for m in model.modules}
         bias = {m: value(f"{index}.{m}.bias", model.module_shape(m)[:1], device) for m in model.biases}
@@ -60,7 +66,7 @@ def our_decoder(model: Geometry, device: str, eight: bool) -> Decoder:
 
     embedding = value("embedding", (model.vocab, model.hidden), device)
     head = embedding if model.tied_head else value("head", (model.vocab, model.hidden), device)
-    layers = [layer(index) for index in range(model.layers)]
+    layers = keep(layer(index) for index in range(model.layers))
     weights = ResidentWeights(embedding, layers, value("final.norm", (model.hidden,), device), head)
     return Decoder(model, weights, operations_on(torch.device(device)))
 

@@ -313,6 +313,14 @@ class TrainConfig(Section):
         description="where to train: cpu, cuda, or cuda:N for the GPU of that number; auto: the GPU with most free "
         "memory if there is one that can train this base, otherwise the processor",
     )
+    gpus: int = Field(
+        1, ge=1, description="GPUs of this machine that train together, each on a part of the rows of every step"
+    )
+    deterministic: bool = Field(
+        False,
+        description="the same bits in every run on a GPU, also for rows of 3072 tokens and more, whose attention then "
+        "takes twice as long; shorter rows, and the processor, always give the same bits",
+    )
     precision: Literal["auto", "float32", "bfloat16", "fp8"] = Field(
         "auto",
         description="auto: bfloat16 if the device computes it fast; fp8 (GPUs only): products with the frozen matrices "

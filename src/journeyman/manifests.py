@@ -264,7 +264,8 @@ class PlanManifest(Manifest):
     tokens_per_epoch: int
     total_tokens: int
     device: str | None = Field(None, description="cuda: a GPU trains; None: the processor")
-    device_name: str | None = Field(None, description="the GPU, with its memory when the plan was made")
+    device_name: str | None = Field(None, description="the GPUs, with their memory when the plan was made")
+    sharded: bool = Field(False, description="each of several GPUs keeps a part of the base only")
     precision: str
     matrix_gflops: float = Field(description="the device's measured rate of matrix products")
     served: list[PlannedFile] = Field([], description="what may ship; the first file also answers without an adapter")

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from journeyman.artifacts import MANIFEST, hash_of, hash_of_file
-from journeyman.config import TeacherTermsConfig
+from journeyman.config import TeacherTermsConfig, TrainConfig
 from journeyman.model_files import hash_of_model
 from journeyman.runs import SOURCE, Run, read_result
 
@@ -24,7 +24,7 @@ PLAN_OF_TRAINING = (
 )
 """What training takes from the plan."""
 
-_SAFE_TO_CHANGE = {"checkpoint_s", "checkpoint_steps"}
+_SAFE_TO_CHANGE = {"checkpoint_s", "checkpoint_steps", "gpus"}
 """Keys of [train] that do not change its result: a run may resume with other values."""
 
 
@@ -89,9 +89,12 @@ def _curate(run: Run) -> Settings:
 
 
 def _train(run: Run) -> Settings:
-    """[train], without a device that is left to the plan: earlier versions had no such key."""
-    excluded = _SAFE_TO_CHANGE | ({"device"} if run.config.train.device == "auto" else set())
-    return _flat("train", run.config.train.model_dump(exclude=excluded))
+    """[train], without keys that earlier versions did not have, if they have their defaults."""
+    train = run.config.train
+    unset = {
+        name for name in ("device", "deterministic") if getattr(train, name) == TrainConfig.model_fields[name].default
+    }
+    return _flat("train", train.model_dump(exclude=_SAFE_TO_CHANGE | unset))
 
 
 def _evaluate(run: Run) -> Settings:

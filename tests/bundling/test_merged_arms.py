@@ -44,7 +44,7 @@ def test_each_merged_file_is_an_arm_that_the_plan_counts(finished: Path) -> None
     plan, made = typed_result(finished, "plan", PlanManifest), typed_result(finished, "evaluate", EvaluationManifest)
     assert plan.rules.files == ["tiny.gguf", "merged-F16.gguf", "merged-Q4_0.gguf"]
     page = (finished / "03-plan" / "plan.md").read_text().replace("\\", "")
-    assert "merged files, each with its own verdict" in page and "files that may ship" not in page
+    assert "each with its own verdict: merged-F16.gguf" in page and "files that may ship" not in page
     assert plan.rules.role_confidence == pytest.approx(1 - 0.05 / 3)
     assert list(made.files) == ["tuned", "tuned@merged-F16", "tuned@merged-Q4_0"]
     assert [one.merged for one in made.files.values()] == [None, "F16", "Q4_0"]

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from journeyman.config import EMBEDDED
 from journeyman.errors import InputError
 from journeyman.models.gguf_file import GgufFile
+from journeyman.models.gpu.block_formats import FORMATS
 from quantized import random_matrix
 
 SCALES = [
@@ -33,11 +34,6 @@ SCALES = [
     0x7E00,
 ]
 """Half precision: zeros, subnormal numbers, the least and the largest normal ones, ones, infinities, not a number."""
-SCALES_AT = {
-    "Q4_0": (0,), "Q4_1": (0, 2), "Q5_0": (0,), "Q5_1": (0, 2), "Q8_0": (0,), "Q2_K": (80, 82), "Q3_K": (108,),
-    "Q4_K": (0, 2), "Q5_K": (0, 2), "Q6_K": (208,), "IQ4_NL": (0,), "IQ4_XS": (0,),
-}  # fmt: skip
-"""Format → where a block keeps its scales in half precision."""
 
 
 def samples(kind: str) -> dict[str, NDArray[np.uint8]]:
@@ -45,7 +41,7 @@ def samples(kind: str) -> dict[str, NDArray[np.uint8]]:
     rng, (values, size) = np.random.default_rng(len(kind)), GGML_QUANT_SIZES[Kind[kind]]
     anything = rng.integers(0, 256, (37, 5 * size), dtype=np.uint8)
     special = rng.integers(0, 256, (len(SCALES) ** 2, size), dtype=np.uint8)
-    for place, at in enumerate(SCALES_AT[kind]):
+    for place, at in enumerate(FORMATS[kind].scales_at):
         pattern = np.array(SCALES, np.uint16)[np.arange(len(special)) // len(SCALES) ** place % len(SCALES)]
         special[:, at : at + 2] = pattern.view(np.uint8).reshape(-1, 2)
     found = {

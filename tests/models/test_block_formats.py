@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
+from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
 
-from gguf_blocks import SCALES_AT, assert_same_bits, samples, values_of
+from gguf_blocks import assert_same_bits, samples, values_of
 from journeyman.models.gpu import block_formats
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
@@ -13,7 +14,8 @@ DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
 @pytest.mark.parametrize("kind", block_formats.FORMATS)
 def test_values_are_those_of_the_cpu(kind: str) -> None:
-    assert block_formats.FORMATS.keys() == SCALES_AT.keys()
+    one = block_formats.FORMATS[kind]
+    assert (one.values, one.size) == GGML_QUANT_SIZES[GGMLQuantizationType[kind]]
     for name, raw in samples(kind).items():
         for dtype in DTYPES:
             wanted = values_of(raw, kind, dtype)

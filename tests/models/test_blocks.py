@@ -13,7 +13,8 @@ from conftest import write_tiny_gguf
 from journeyman.errors import InputError
 from journeyman.models.gguf_file import GgufFile
 from journeyman.models.gpu import block_formats, staging
-from journeyman.models.gpu.block_loading import BlockWeights, bytes_in_blocks, load_in_blocks
+from journeyman.models.gpu.block_loading import BlockWeights, load_in_blocks
+from journeyman.models.gpu.block_sizes import bytes_in_blocks
 from journeyman.models.gpu.blocks import BlockRows, Blocks, Scratch
 from journeyman.models.gpu.frozen import backward_product, forward_product
 from journeyman.models.weights import load_layers, read_tensor
@@ -122,7 +123,7 @@ def test_a_file_is_loaded_as_it_is(
             wanted = [plain.linear[one] for one in ((group,) if group in plain.linear else modules)]
             assert torch.equal(matrix.whole().cpu(), torch.cat(wanted))
     assert torch.equal(found.norm.cpu(), read_tensor(file, "output_norm.weight", torch.bfloat16))
-    assert _bytes_of(found) == bytes_in_blocks(file, file.geometry, torch.bfloat16)
+    assert _bytes_of(found) == bytes_in_blocks(file, file.geometry)
 
 
 def _bytes_of(weights: BlockWeights) -> int:

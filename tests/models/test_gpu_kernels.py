@@ -163,12 +163,11 @@ def test_attention(rules: AttentionRules, lengths: list[int], prefixes: list[int
 
 
 @pytest.mark.parametrize("rules", [AttentionRules(), AttentionRules(scale=0.3), AttentionRules(window=50)])
-def test_attention_of_long_rows(rules: AttentionRules, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(attention_kernels, "LONG", 60)
+def test_attention_of_long_rows(rules: AttentionRules) -> None:
     lengths, prefixes, device = [70, 5, 65, 64, 66, 61], [-1, -1, -1, -1, -1, 3], torch.device(DEVICE)
     leaves = [_random(sum(lengths), heads, 16, seed=heads).requires_grad_() for heads in (4, 2, 3)]
     q, k, v = leaves[0], leaves[1], leaves[2][:, :2]
-    blocks = attention_kernels.attention_blocks(lengths, prefixes, lambda one: one.to(device))
+    blocks = attention_kernels.attention_blocks(lengths, prefixes, lambda one: one.to(device), 60)
     assert blocks.long == [(0, 70), (75, 140), (204, 270)] and len(blocks.position_T) == sum(lengths)
     g = _random(sum(lengths), 4, 16, seed=9)
     made = []

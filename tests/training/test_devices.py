@@ -184,3 +184,37 @@ def test_eight_bits_are_refused_where_they_do_not_work(monkeypatch: pytest.Monke
     _on(monkeypatch)
     with pytest.raises(InputError, match="'fp8' needs a GPU"):
         place(_work(sizes=replace(QWEN, layers=1, alternate=AlternateLayers((), None))), eight)
+
+
+def test_several_gpus_are_those_with_most_free_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    cards = [replace(BIG, index=n, free_bytes=BIG.free_bytes - n) for n in range(4)]
+    _on(monkeypatch, *cards)
+    assert devices.several_gpus(cards[2], 3) == [cards[2], cards[0], cards[1]]
+    with pytest.raises(InputError, match=r"train.gpus = 5: there is only NVIDIA H200") as refused:
+        place(_work(), _config(gpus=5))
+    assert "train.gpus = 4" in refused.value.remedy
+    alone, together = (place(_work(), _config(gpus=count)) for count in (1, 2))
+    assert together.gpus == cards[:2] and not together.sharded
+    assert together.memory.pack_tokens == 5600, "each has half of the 16 rows"
+    seconds = [one.seconds(_work(), _config(), 10**7, 1000) for one in (alone, together)]
+    assert seconds[1] == pytest.approx(seconds[0] / 2, rel=0.02)
+    with pytest.raises(InputError, match=r"train.gpus = 2, but train.device = 'cpu'"):
+        place(_work(), _config(gpus=2, device="cpu"))
+
+
+def test_a_base_that_fits_on_no_card_is_shared(monkeypatch: pytest.MonkeyPatch) -> None:
+    wide = replace(QWEN, layers=64, hidden=5120, heads=40, kv_heads=8, ffn=27648)
+    card = Gpu(0, "NVIDIA A100", 68_000_000_000, 66_000_000_000, (8, 0))
+    _on(monkeypatch, card, replace(card, index=1))
+    found = place(_work(sizes=wide), _config(gpus=2))
+    assert found.sharded and found.memory.way == "recompute" and found.memory.group_tokens > found.memory.pack_tokens
+    with pytest.raises(NoGo):
+        place(_work(sizes=wide), _config(device="cuda"))
+    with pytest.raises(NoGo):
+        place(_work(sizes=wide), _config(device="cuda", gpus=2, memory="keep"))
+
+
+def test_with_dropout_a_step_has_a_pack_for_each_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    _on(monkeypatch, BIG, replace(BIG, index=1))
+    found = place(_work(), _config(gpus=2, lora={"dropout": 0.1}))
+    assert found.memory.pack_tokens == 4096

@@ -93,7 +93,7 @@ def sizes_of(base: Base) -> Sizes:
 
 
 def bytes_on_gpu(base: Base) -> int:
-    """Bytes of the base if a GPU keeps it quantized as it is stored; 0: it cannot."""
+    """Bytes that the base needs if a GPU keeps it quantized as it is stored; 0: it cannot."""
     from journeyman.models.gpu.block_sizes import bytes_in_blocks
 
     base = _untemplated(base)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from journeyman.models.geometry import Geometry
-from journeyman.models.gpu.limits import HEAD_ELEMENTS, loss_rows
+from journeyman.models.gpu.limits import LONG_ROW, loss_rows
 from journeyman.sizing.memory import MemoryWay, TrainingSize
 
 _ADAPTER_BYTES = 32
@@ -30,13 +30,16 @@ def gpu_training_bytes(
     *,
     eight: bool = False,
     stored_bytes: int = 0,
+    shards: int = 1,
 ) -> int:
     """Peak of a training step on a GPU.
 
     Args:
         targets: train.lora.targets.
         eight: products with the frozen matrices in eight bits.
-        stored_bytes: of the base's quantized file, which stays in memory as it is; matters for `stream`.
+        stored_bytes: of a base that stays quantized, and of what is dequantized at a time (block_sizes); matters for
+            `stream`.
+        shards: GPUs that have a part of each layer; two layers are whole at a time.
     """
     geometry, c = size.sizes, size.compute_bytes
     assert isinstance(geometry, Geometry)
@@ -44,13 +47,18 @@ def gpu_training_bytes(
     # Graphs have memory of their own, besides that of passes that are not captured.
     copies = 2 if way == "keep" and geometry.linear_parameters <= MOST_CAPTURED else 1
     kept = layers_kept * pack_tokens * gpu_layer_bytes_per_token(geometry, c, targets)
+    if size.longest_row >= LONG_ROW:  # what cuDNN's attention keeps is a copy
+        kept += layers_kept * pack_tokens * 2 * (geometry.heads + geometry.kv_heads) * geometry.head_dim * c
     # The backward pass of the feed-forward network: gradients of its activations and of gate and up, and of its ends.
     passing = pack_tokens * (c * (3 * geometry.ffn + 3 * geometry.hidden) + (3 * geometry.ffn if eight else 0))
     loss = min(loss_rows(geometry.vocab), pack_tokens) * geometry.vocab * c + 2 * pack_tokens * geometry.hidden * c
     entering = 0 if way == "keep" else (geometry.layers + 2) * max(group_tokens, pack_tokens) * geometry.hidden * c
     weights = geometry.parameters * c
+    if shards > 1:
+        in_layers = geometry.layers * geometry.layer_parameters
+        weights -= (in_layers - in_layers // shards - 2 * geometry.layer_parameters) * c
     if way == "stream":
-        weights = stored_bytes + (geometry.layer_parameters + HEAD_ELEMENTS) * c  # one layer is dequantized at a time
+        weights = stored_bytes
     return _RUNTIME_BYTES + weights + size.trainable * _ADAPTER_BYTES + entering + copies * (kept + max(passing, loss))
 
 

@@ -58,7 +58,7 @@ def plan(
     prompt_tokens = dataset.lengths.mean_prompt if dataset.lengths is not None else 0.0
     work = Workload(sizes, trainable, dataset.longest_row_tokens, step_tokens, prompt_tokens, stored_bytes)
     placed = place(work, train)
-    chosen, gpu = placed.memory, placed.gpu
+    chosen = placed.memory
     serving = [
         serving_bytes(round(one.size_gb * 1e9), sizes, trainable, config.evaluate.context * config.evaluate.parallel)
         for one in served
@@ -74,8 +74,9 @@ def plan(
         total_steps=per_epoch * train.epochs,
         tokens_per_epoch=dataset.train_tokens,
         total_tokens=tokens,
-        device=None if gpu is None else CUDA,
-        device_name=None if gpu is None else gpu.line(),
+        device=CUDA if placed.gpus else None,
+        device_name="; ".join(one.line() for one in placed.gpus) or None,
+        sharded=placed.sharded,
         precision="fp8" if train.precision == "fp8" else str(placed.dtype).removeprefix("torch."),
         matrix_gflops=placed.gflops,
         memory=chosen.way,

@@ -48,6 +48,7 @@ def plan_text(plan: PlanManifest, config: Config) -> str:
         f"- device: {markdown(plan.device_name or 'the processor')}",
         f"- precision: {plan.precision}; measured rate of matrix products: {plan.matrix_gflops:.0f} GFLOP/s",
         f"- estimated time: {plan.estimated_train_s:.0f} s",
+        *(["- the base does not fit on one of the GPUs: each keeps a part of every layer"] if plan.sharded else []),
         f"- memory mode: {plan.memory} ({(_WAYS_ON_GPU if plan.device else _WAYS)[plan.memory]})",
         f"- estimated memory: {plan.estimated_train_memory_gb:.1f} GB to train, {_serving_text(plan)} to serve",
         "",

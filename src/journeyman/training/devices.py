@@ -151,6 +151,19 @@ def peak_gpu_bytes() -> int:
     return max(torch.cuda.max_memory_allocated(index) for index in range(torch.cuda.device_count()))
 
 
+def several_gpus(first: Gpu, count: int, precision: str = AUTO) -> list[Gpu]:
+    """`first`, and the others of this machine with most free memory.
+
+    Raises:
+        InputError: there are fewer.
+    """
+    others = [one for one in survey().gpus if one.index != first.index and (precision == "float32" or one.bfloat16)]
+    if len(others) + 1 < count:
+        there = "; ".join(one.line() for one in (first, *others))
+        raise InputError(f"train.gpus = {count}: there is only {there}", f"Set train.gpus = {len(others) + 1}")
+    return [first, *others[: count - 1]]
+
+
 def _gpu(index: int) -> Gpu:
     properties = torch.cuda.get_device_properties(index)
     torch.zeros(1, device=torch.device(CUDA, index))  # a card in exclusive use by another process refuses this

@@ -8,7 +8,7 @@ optimizer is one kernel. The host reads a value from the device twice per step: 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import torch
@@ -25,6 +25,7 @@ from journeyman.models.gpu.blocks import Blocks
 from journeyman.models.gpu.frozen import Eight
 from journeyman.models.gpu.fused import GROUPS, fuse, members
 from journeyman.models.gpu.operations import GpuOperations
+from journeyman.models.gpu.sharded import ShardedLayers
 from journeyman.models.weights import ResidentWeights, load_layers, read_tensor
 from journeyman.sizing.gpu_memory import MOST_CAPTURED
 from journeyman.training.batches import Pack
@@ -47,14 +48,18 @@ def load_on_gpu(
     *,
     eight: bool = False,
     blocks: bool = False,
+    deterministic: bool = False,
     factors: Factors | None = None,
+    keep: Callable[[Iterator[LayerWeights]], Sequence[LayerWeights]] = list,
 ) -> Decoder:
     """The decoder of a base on a device, with fused matrices.
 
     Args:
         eight: store the matrices in eight bits.
         blocks: leave those that GGUF stores in blocks as they are; the values in products are the same.
+        deterministic: see GpuOperations.
         factors: the rotary divisors that it will be served with (Geometry.factors), if the base has two sets.
+        keep: takes the layers as they come, and returns all of them; not with blocks.
 
     Raises:
         InputError: the GPU engine does not compute this base, or it has no blocks, or some without a kernel.
@@ -65,9 +70,10 @@ def load_on_gpu(
             f"{base.path}: the GPU engine does not compute mixtures of experts and attention sinks",
             "Set train.device = 'cpu', or use another base",
         )
+    operations = operations_on(device, deterministic=deterministic)
     if blocks:
         assert not eight
-        return Decoder(geometry, load_in_blocks(base, geometry, dtype, device), operations_on(device))
+        return Decoder(geometry, load_in_blocks(base, geometry, dtype, device), operations)
 
     def move(value: Tensor) -> Tensor:
         return value.to(device, dtype)
@@ -75,15 +81,15 @@ def load_on_gpu(
     embedding = move(read_tensor(base, "token_embd.weight", dtype))
     weights = ResidentWeights(
         embedding_VD=embedding,
-        layers=[fuse(layer, move, eight=eight) for layer in load_layers(base, geometry, dtype)],
+        layers=keep(fuse(layer, move, eight=eight) for layer in load_layers(base, geometry, dtype)),
         norm=move(read_tensor(base, "output_norm.weight", dtype)),
         head_VD=embedding if geometry.tied_head else move(read_tensor(base, "output.weight", dtype)),
     )
-    return Decoder(geometry, weights, operations_on(device))
+    return Decoder(geometry, weights, operations)
 
 
-def operations_on(device: torch.device) -> GpuOperations:
-    return GpuOperations(torch.zeros((), device=device, requires_grad=True))
+def operations_on(device: torch.device, *, deterministic: bool = False) -> GpuOperations:
+    return GpuOperations(torch.zeros((), device=device, requires_grad=True), deterministic=deterministic)
 
 
 class FlatAdapter:
@@ -237,13 +243,15 @@ class GpuEngine:
         self._adapter = FlatAdapter(decoder, config)
         self._recompute, self._say = recompute, say
         self._most_tokens: int | None = None
-        # What is dequantized, and when, is decided by Python, which a graph does not run.
-        resident = isinstance(decoder.weights, ResidentWeights)
+        # Devices that share the layers need each other for each layer: all of them take the same path.
+        self._lockstep = isinstance(decoder.weights.layers, ShardedLayers)
+        # What is dequantized or gathered, and when, is decided by Python, which a graph does not run.
+        resident = isinstance(decoder.weights, ResidentWeights) and not self._lockstep
         small = resident and decoder.geometry.linear_parameters <= MOST_CAPTURED
         self._captured = CapturedPasses(decoder, self._adapter.dropping) if small else None
         self._first, self._second = (torch.zeros_like(self._adapter.values) for _ in range(2))
         self._steps = torch.zeros((), device=self._device)
-        self._begun = False
+        self.begun = False
 
     @property
     def sizes(self) -> Geometry:
@@ -255,8 +263,18 @@ class GpuEngine:
         pieces = " blocks" if isinstance(weights.head_VD, Blocks) else ""  # its gradient is summed in another order
         return f"{self._device.type} {str(weights.norm.dtype).removeprefix('torch.')}{eight}{pieces}"
 
+    @property
+    def parameters(self) -> Tensor:
+        """The adapter, flat: see data_parallel.ReplicaEngine."""
+        return self._adapter.values
+
+    @property
+    def gradient(self) -> Tensor:
+        """The gradient of the step so far, flat."""
+        return self._adapter.gradient
+
     def accumulate(self, packs: Sequence[KeyedPack], divisor: float, heard: Heard) -> LossSum:
-        before = self._adapter.gradient.clone() if self._begun else None
+        before = self._adapter.gradient.clone() if self.begun else None
 
         def gradients() -> float:
             try:
@@ -266,7 +284,7 @@ class GpuEngine:
                 raise
 
         loss = self._in_memory(gradients, [one.pack for one in packs])
-        self._begun = True
+        self.begun = True
         return LossSum(loss, sum(one.pack.label_weight for one in packs))
 
     def _gradients(self, packs: Sequence[KeyedPack], divisor: float, heard: Heard) -> float:
@@ -275,6 +293,8 @@ class GpuEngine:
         parts = [AdaptedPack(_moved(one.pack, self._device), self._adapter.layers(one.key)) for one in self._fit(packs)]
         if not self._recompute:
             return keep(self._decoder, parts, divisor, heard)
+        if self._lockstep:
+            return recompute(self._decoder, parts, divisor, heard)
         loss, done = 0.0, 0
         for part in parts:  # one at a time: recompute keeps the input of every layer for all packs that it gets
             loss += recompute(self._decoder, [part], divisor, _after(done, heard))
@@ -311,6 +331,8 @@ class GpuEngine:
             try:
                 return compute()
             except torch.OutOfMemoryError as error:
+                if self._lockstep:
+                    raise
                 needed = str(error).partition(". GPU")[0]
             # Outside of the handler, because the exception keeps the tensors of the step alive.
             if self._device.type == "cuda":
@@ -353,11 +375,14 @@ class GpuEngine:
         )  # fmt: skip
         adapter.gradient.zero_()
         adapter.refresh()
-        self._begun = False
+        self.begun = False
 
     def evaluate(self, packs: Sequence[Pack], heard: Heard) -> LossSum:
         def loss() -> float:
             total, done, lora = 0.0, 0, self._adapter.layers()
+            if self._lockstep:
+                parts = [AdaptedPack(_moved(one, self._device), lora) for one in packs]
+                return loss_only(self._decoder, parts, heard)
             for one in self._fit([KeyedPack(pack, "") for pack in packs]):
                 part = AdaptedPack(_moved(one.pack, self._device), lora)
                 total += loss_only(self._decoder, [part], _after(done, heard))
@@ -372,7 +397,7 @@ class GpuEngine:
 
     def state(self) -> dict[str, Tensor]:
         flat = {"adapter": self._adapter.values}
-        if self._begun:
+        if self.begun:
             flat["gradient"] = self._adapter.gradient
         if self._steps.item():
             flat |= {"optimizer/exp_avg": self._first, "optimizer/exp_avg_sq": self._second}
@@ -381,15 +406,15 @@ class GpuEngine:
             for kind, values in flat.items()
             for name, value in self._adapter.named(values.cpu()).items()
         }
-        if self._steps.item():
-            tensors |= {f"optimizer/step/{name}": self._steps.cpu() for name in self._adapter.named(self._first)}
+        if steps := self._steps.item():
+            tensors |= {f"optimizer/step/{name}": torch.tensor(steps) for name in self._adapter.named(self._first)}
         return tensors
 
     def load_state(self, tensors: Mapping[str, Tensor]) -> None:
         adapter = self._adapter
         adapter.fill(adapter.values, under(tensors, "adapter/"))
         gradient, steps = under(tensors, "gradient/"), under(tensors, "optimizer/step/")
-        self._begun = bool(gradient)
+        self.begun = bool(gradient)
         adapter.gradient.zero_()
         if gradient:
             adapter.fill(adapter.gradient, gradient)

@@ -17,7 +17,7 @@ from journeyman.sizing.gpu_memory import gpu_layer_bytes_per_token, gpu_training
 from journeyman.sizing.memory import MemoryWay, TrainingSize, training_bytes, ways_of
 from journeyman.sizing.memory_choice import Candidates, MemoryChoice, choose_memory
 from journeyman.training.batches import PACK_TOKENS
-from journeyman.training.devices import AUTO, CPU, Gpu, chosen_gpu, survey
+from journeyman.training.devices import AUTO, CPU, Gpu, chosen_gpu, several_gpus, survey
 from journeyman.training.hardware import compute_dtype, free_memory_bytes, gpu_dtype, gpu_rates, matrix_gflops
 
 _FREE_SHARE, _FREE_SHARE_OF_GPU = 0.9, 0.95
@@ -36,7 +36,7 @@ class Workload:
         longest_row, step_tokens: tokens of the longest row, and of a mean optimizer step.
         prompt_tokens: mean length of a prompt. Long prompts usually have a common part, which a larger pack computes
             once for more rows.
-        stored_bytes: of the base's file, if a GPU can keep it as it is stored; 0: it cannot.
+        stored_bytes: that the base needs if a GPU keeps it quantized as it is stored; 0: it cannot.
     """
 
     sizes: Sizes
@@ -52,18 +52,25 @@ class Placement:
     """Where training runs.
 
     Attributes:
-        gpu: None: the processor.
+        gpus: that train together; none: the processor.
+        sharded: each GPU keeps a part of the base only.
         gflops: measured rate of matrix products.
         bandwidth: measured rate of the GPU's memory, bytes per second; 0: the processor.
         notes: why a GPU that is there is not used.
     """
 
-    gpu: Gpu | None
+    gpus: Sequence[Gpu]
     dtype: torch.dtype
     gflops: float
     memory: MemoryChoice
     bandwidth: float = 0.0
+    sharded: bool = False
     notes: Sequence[Reason] = ()
+
+    @property
+    def gpu(self) -> Gpu | None:
+        """The first of them."""
+        return self.gpus[0] if self.gpus else None
 
     def seconds(self, work: Workload, train: TrainConfig, tokens: int, steps: int) -> float:
         """Estimated time of training, without validation.
@@ -78,9 +85,10 @@ class Placement:
         kept = gpu_layer_bytes_per_token(sizes, self.dtype.itemsize, train.lora.targets)
         packs = max(steps, tokens // self.memory.pack_tokens)
         rows = train.rows_per_step * max(1, steps)
-        return gpu_training_seconds(
+        alone = gpu_training_seconds(
             sizes, kept, tokens, tokens / rows, packs, self.gflops, self.bandwidth, recompute=recompute
         )
+        return alone / len(self.gpus)
 
 
 def place(work: Workload, train: TrainConfig) -> Placement:
@@ -90,18 +98,21 @@ def place(work: Workload, train: TrainConfig) -> Placement:
         InputError: what the config asks for is not there, or does not work with this base.
         NoGo: training does not fit in memory.
     """
-    gpu, notes = _usable(work, train)
-    if gpu is not None:
+    first, notes = _usable(work, train)
+    if first is None and train.gpus > 1 and train.device != AUTO:
+        raise InputError(f"train.gpus = {train.gpus}, but train.device = {train.device!r}", "Set train.gpus = 1")
+    if first is not None:
+        gpus = several_gpus(first, train.gpus, train.precision)
         try:
-            memory = memory_on_gpu(work, train, gpu)
+            memory, sharded = memory_on_gpus(work, train, gpus)
         except NoGo as error:
             if train.device != AUTO:
                 raise
-            notes = [planning.GpuTooSmall(gpu.line(), error.reason.sentence())]
+            notes = [planning.GpuTooSmall(first.line(), error.reason.sentence())]
         else:
             dtype = gpu_dtype(train.precision)
-            gflops, bandwidth = gpu_rates(dtype, gpu.device)
-            return Placement(gpu, dtype, gflops, memory, bandwidth, notes)
+            gflops, bandwidth = gpu_rates(dtype, first.device)
+            return Placement(gpus, dtype, gflops, memory, bandwidth, sharded, notes)
     if train.precision == "fp8":
         raise InputError(
             "train.precision = 'fp8' needs a GPU that multiplies eight-bit numbers, and training runs on the processor",
@@ -109,7 +120,7 @@ def place(work: Workload, train: TrainConfig) -> Placement:
         )
     dtype = compute_dtype(train.precision)
     memory = memory_on_processor(work, dtype.itemsize, train)
-    return Placement(None, dtype, matrix_gflops(dtype), memory, notes=notes)
+    return Placement((), dtype, matrix_gflops(dtype), memory, notes=notes)
 
 
 def _usable(work: Workload, train: TrainConfig) -> tuple[Gpu | None, list[Reason]]:
@@ -161,25 +172,46 @@ def _check_float8(sizes: Sizes, train: TrainConfig, gpu: Gpu) -> None:
         )
 
 
-def memory_on_gpu(work: Workload, train: TrainConfig, gpu: Gpu) -> MemoryChoice:
-    """The memory mode on a GPU; raises NoGo if none fits."""
+def memory_on_gpus(work: Workload, train: TrainConfig, gpus: Sequence[Gpu]) -> tuple[MemoryChoice, bool]:
+    """The memory mode on some GPUs, and whether each keeps only a part of the base; raises NoGo if none fits."""
+    gpu = min(gpus, key=lambda one: one.free_bytes)
+    if len(gpus) == 1:
+        return memory_on_gpu(work, train, gpu), False
+    try:
+        return memory_on_gpu(work, train, gpu, len(gpus)), False
+    except NoGo:
+        if train.precision == "fp8" or train.memory not in (AUTO, "recompute"):
+            raise
+        return memory_on_gpu(work, train, gpu, len(gpus), sharded=True), True
+
+
+def memory_on_gpu(
+    work: Workload, train: TrainConfig, gpu: Gpu, count: int = 1, *, sharded: bool = False
+) -> MemoryChoice:
+    """The memory mode on one of `count` GPUs that have a part of the rows, or also of the base; NoGo if none fits."""
     eight, dtype = train.precision == "fp8", gpu_dtype(train.precision)
     size = TrainingSize(work.sizes, work.trainable, dtype.itemsize, work.longest_row)
     limit = int(train.max_memory_gb * 1e9) if train.max_memory_gb else int(_FREE_SHARE_OF_GPU * gpu.free_bytes)
-    most = max(work.longest_row, min(_GPU_PACKS[0], train.rows_per_step * work.longest_row))
+    most = max(work.longest_row, min(_GPU_PACKS[0], -(-train.rows_per_step // count) * work.longest_row))
     packs = [most, *(one for one in _GPU_PACKS if work.longest_row <= one < most)]
     if train.pack_tokens is not None:
         packs = [max(train.pack_tokens, work.longest_row)]
+    if train.lora.dropout and count > 1:  # packs are not divided then: see data_parallel
+        packs = [one for one in packs if one <= max(work.longest_row, work.step_tokens // count)] or packs[-1:]
+    ways: tuple[MemoryWay, ...] = ("recompute",) if sharded else ways_on_gpu(work, train)
     found = choose_memory(
-        Candidates(ways_on_gpu(work, train), packs, limit, 0),
+        Candidates(ways, packs, limit, 0),
         lambda way, pack, group: gpu_training_bytes(
-            size, way, pack, group, train.lora.targets, eight=eight, stored_bytes=work.stored_bytes
+            size, way, pack, group, train.lora.targets,
+            eight=eight, stored_bytes=work.stored_bytes, shards=count if sharded else 1,
         ),
         train.memory,
         f"{_SMALLER}. {gpu.line()}; nvidia-smi lists the processes that use it",
-    )
-    # The engine computes one pack after the other: a group of them only saves waiting for the device.
-    return MemoryChoice(found.way, found.pack_tokens, max(found.pack_tokens, _MOST_GROUP_OF_GPU), found.bytes)
+    )  # fmt: skip
+    # The engine computes one pack after the other, so a group of them only saves waiting for the device; but layers
+    # that are gathered are gathered once for a group, for which the input of each layer must be kept.
+    group = found.pack_tokens * count if sharded else max(found.pack_tokens, _MOST_GROUP_OF_GPU)
+    return MemoryChoice(found.way, found.pack_tokens, group, found.bytes)
 
 
 def ways_on_gpu(work: Workload, train: TrainConfig) -> tuple[MemoryWay, ...]:

@@ -28,11 +28,13 @@ class Format:
 
     Attributes:
         values, size: how many values a block has, and how many bytes.
+        scales_at: where its scales in half precision are, in bytes: that of the values, and that of the minima.
         decode: blocks (N, B), uint8 → their values (N, V), float32.
     """
 
     values: int
     size: int
+    scales_at: tuple[int, ...]
     decode: Callable[[Tensor], Tensor]
 
 
@@ -156,18 +158,18 @@ def _of_table(index: Tensor) -> Tensor:
 
 
 FORMATS: Mapping[str, Format] = {
-    "Q4_0": Format(32, 18, _q4_0),
-    "Q4_1": Format(32, 20, _q4_1),
-    "Q5_0": Format(32, 22, _q5_0),
-    "Q5_1": Format(32, 24, _q5_1),
-    "Q8_0": Format(32, 34, _q8_0),
-    "Q2_K": Format(256, 84, _q2_k),
-    "Q3_K": Format(256, 110, _q3_k),
-    "Q4_K": Format(256, 144, _q4_k),
-    "Q5_K": Format(256, 176, _q5_k),
-    "Q6_K": Format(256, 210, _q6_k),
-    "IQ4_NL": Format(32, 18, _iq4_nl),
-    "IQ4_XS": Format(256, 136, _iq4_xs),
+    "Q4_0": Format(32, 18, (0,), _q4_0),
+    "Q4_1": Format(32, 20, (0, 2), _q4_1),
+    "Q5_0": Format(32, 22, (0,), _q5_0),
+    "Q5_1": Format(32, 24, (0, 2), _q5_1),
+    "Q8_0": Format(32, 34, (0,), _q8_0),
+    "Q2_K": Format(256, 84, (80, 82), _q2_k),
+    "Q3_K": Format(256, 110, (108,), _q3_k),
+    "Q4_K": Format(256, 144, (0, 2), _q4_k),
+    "Q5_K": Format(256, 176, (0, 2), _q5_k),
+    "Q6_K": Format(256, 210, (208,), _q6_k),
+    "IQ4_NL": Format(32, 18, (0,), _iq4_nl),
+    "IQ4_XS": Format(256, 136, (0,), _iq4_xs),
 }
 """Name in GGUF → format."""
 

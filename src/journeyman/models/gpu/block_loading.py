@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -59,16 +58,6 @@ class Scratches:
     def allocate(self) -> None:
         for one in (*self._groups.values(), self._head):
             one.allocate()
-
-
-def bytes_in_blocks(base: Base, geometry: Geometry, dtype: torch.dtype) -> int:
-    """The memory of what load_in_blocks loads, and of what is dequantized at a time: at most this much is needed."""
-    head = min(HEAD_ELEMENTS, geometry.vocab * geometry.hidden)
-    total = (geometry.layer_parameters + head) * dtype.itemsize
-    for name, shape in tensor_shapes(geometry).items():
-        stored = base.blocks(name) if len(shape) == 2 else None
-        total += math.prod(shape) * dtype.itemsize if stored is None else stored.rows * stored.row_bytes
-    return total
 
 
 def load_in_blocks(base: Base, geometry: Geometry, dtype: torch.dtype, device: torch.device) -> BlockWeights:

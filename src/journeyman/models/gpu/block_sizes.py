@@ -8,15 +8,16 @@ from journeyman.errors import InputError
 from journeyman.models.base import Base
 from journeyman.models.geometry import Geometry, tensor_shapes
 from journeyman.models.gpu.block_formats import FORMATS
+from journeyman.models.gpu.limits import HEAD_ELEMENTS
 
 
 def bytes_in_blocks(base: Base, geometry: Geometry, compute_bytes: int = 2) -> int:
-    """Bytes of the weights on a GPU if they stay in blocks; 0: `load_in_blocks` refuses them."""
+    """Bytes of the weights on a GPU, and of what is dequantized at a time; 0: `load_in_blocks` refuses them."""
     try:
         check_blocks(base, geometry)
     except InputError:
         return 0
-    total = 0
+    total = (geometry.layer_parameters + min(HEAD_ELEMENTS, geometry.vocab * geometry.hidden)) * compute_bytes
     for name, shape in tensor_shapes(geometry).items():
         stored = base.blocks(name) if len(shape) == 2 else None
         total += stored.rows * stored.row_bytes if stored is not None else math.prod(shape) * compute_bytes

@@ -14,6 +14,9 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+VARYING = ["tokens"]
+"""Arguments that differ from pack to pack: one kernel for all values, as compiling another one takes seconds."""
+
 
 @triton.jit
 def _norm_forward(x, added, weight, total, out, inverse_N, heads, width, x_t, x_h, out_t, out_h, eps,
@@ -151,7 +154,7 @@ def _gate_up_of(raw, low, b, rows, at, ranks, WIDTH: tl.constexpr, R: tl.constex
     return gate, up
 
 
-@triton.jit
+@triton.jit(do_not_specialize=VARYING)
 def _gate_forward(raw, low_TR, b, out, largest, tokens, GELU: tl.constexpr, ADAPTED: tl.constexpr, EIGHT: tl.constexpr,
                   WIDTH: tl.constexpr, R: tl.constexpr, RANKS: tl.constexpr, ROWS: tl.constexpr,
                   BLOCK: tl.constexpr):  # fmt: skip
@@ -168,7 +171,7 @@ def _gate_forward(raw, low_TR, b, out, largest, tokens, GELU: tl.constexpr, ADAP
         tl.atomic_max(largest + rows, tl.max(tl.where(real, tl.abs(made.to(tl.float32)), 0.0), 1), mask=row_real)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=VARYING)
 def _gate_backward(g, slope_TS, a, raw, low_TR, b, out, largest, tokens, GELU: tl.constexpr, ADAPTED: tl.constexpr,
                    DOWN: tl.constexpr, EIGHT: tl.constexpr, WIDTH: tl.constexpr, R: tl.constexpr, RANKS: tl.constexpr,
                    S: tl.constexpr, SLOPES: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr):  # fmt: skip

@@ -8,6 +8,7 @@ operations of CpuOperations: tests compare the two there, and the kernels with t
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -24,7 +25,7 @@ from journeyman.models.decoder import LayerLora, LayerWeights
 from journeyman.models.gpu.adapters import GroupAdapter
 from journeyman.models.gpu.blocks import Blocks
 from journeyman.models.gpu.frozen import Eight, Frozen, backward_product, forward_product, wide_product
-from journeyman.models.gpu.limits import loss_rows
+from journeyman.models.gpu.limits import LONG_ROW, loss_rows
 from journeyman.models.operations import Activation, CpuOperations
 
 
@@ -50,11 +51,16 @@ class Packing:
 
 
 class GpuOperations(CpuOperations):
-    """The operations on a GPU."""
+    """The operations on a GPU.
 
-    def __init__(self, anchor: Tensor) -> None:
+    Args:
+        deterministic: the same bits in every run; cuDNN's attention sums the gradients of queries in any order.
+    """
+
+    def __init__(self, anchor: Tensor, *, deterministic: bool = False) -> None:
         # An operation without an input that needs a gradient is not run backward: the first layer's input needs none.
         self._anchor = anchor
+        self._long_from = math.inf if deterministic else LONG_ROW
 
     def packing(self, lengths: Sequence[int], prefixes: Sequence[int] | None, device: torch.device) -> Any:
         if device.type != "cuda":
@@ -64,7 +70,7 @@ class GpuOperations(CpuOperations):
 
         blocks = attention_blocks(
             lengths, [-1] * len(lengths) if prefixes is None else prefixes,
-            lambda made: made.pin_memory().to(device, non_blocking=True),
+            lambda made: made.pin_memory().to(device, non_blocking=True), self._long_from,
         )  # fmt: skip
         return Packing(blocks.position_T, blocks, None)
 
@@ -201,7 +207,8 @@ def _attend_alone(q_THE: Tensor, k_TKE: Tensor, v_TKE: Tensor, rules: AttentionR
     """
     tokens = len(q_THE)
     more = -tokens % _PLANNED if q_THE.is_cuda else 0
-    q, k, v = (F.pad(one, (0, 0, 0, 0, 0, more)).transpose(0, 1)[None] for one in (q_THE, k_TKE, v_TKE))
+    padded = (F.pad(one, (0, 0, 0, 0, 0, more)) if more else one for one in (q_THE, k_TKE, v_TKE))
+    q, k, v = (one.transpose(0, 1)[None] for one in padded)
     with sdpa_kernel(_ALONE, set_priority=True):
         mixed = F.scaled_dot_product_attention(
             q, k, v, is_causal=True, scale=rules.scale, enable_gqa=q_THE.shape[1] != k_TKE.shape[1]
