@@ -18,7 +18,8 @@ from journeyman.artifacts import hash_of_file, read_json
 from journeyman.errors import ChangedArtifact, DiskFull, InputError, NotDeployable, UsageError
 from journeyman.lineage import manifest_bytes, own_hash
 from journeyman.locking import locked
-from journeyman.releases import RECORD, Follower, current, kept, promote, record_of, releases_of, rollback
+from journeyman.promotion import promote, rollback
+from journeyman.releases import RECORD, Follower, current, kept, record_of, releases_of
 from journeyman.verifying import verify
 from promoting import write_bundle
 from test_pipeline import call

@@ -18,7 +18,8 @@ from journeyman.errors import NotDeployable, UsageError
 from journeyman.lineage import manifest_bytes, own_hash
 from journeyman.manifests import BundleManifest, DecisionManifest, EvaluationManifest, PlanManifest
 from journeyman.models.quantizing import QUANTIZED
-from journeyman.releases import promote, record_of
+from journeyman.promotion import promote
+from journeyman.releases import record_of
 from journeyman.runs import Run, typed_result
 from journeyman.stage_settings import of_evaluate, of_plan
 from journeyman.training.merge import WRITABLE

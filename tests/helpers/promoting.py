@@ -17,7 +17,7 @@ from journeyman.artifacts import hash_of_file
 from journeyman.errors import JourneymanError
 from journeyman.lineage import files_below, write_manifest
 from journeyman.manifests import BundleManifest, Stamp
-from journeyman.releases import promote, rollback
+from journeyman.promotion import promote, rollback
 
 
 def write_bundle(place: Path, text: str, **changes: Any) -> Path:

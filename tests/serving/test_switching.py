@@ -22,7 +22,8 @@ from journeyman.artifacts import hash_of_file, write_atomic, write_json
 from journeyman.errors import UsageError
 from journeyman.lineage import files_below, write_manifest
 from journeyman.manifests import Stamp
-from journeyman.releases import RECORD, promote, rollback
+from journeyman.promotion import promote, rollback
+from journeyman.releases import RECORD
 from journeyman.serving import switching
 
 ASKED = {"model": "coder", "messages": [{"role": "user", "content": "Task: x"}], "max_tokens": 12, "temperature": 0}

@@ -22,9 +22,10 @@ from journeyman.artifacts import (
 )
 from journeyman.bundling.bill import BILL_FILE, software_bill
 from journeyman.bundling.card import model_card
+from journeyman.bundling.draft import Draft
 from journeyman.bundling.golden import GOLDEN_FILE, record
 from journeyman.bundling.source import Source
-from journeyman.bundling.targets import TARGETS, Draft, refuse_impossible
+from journeyman.bundling.targets import TARGETS, refuse_impossible
 from journeyman.bundling.trials import trial_line
 from journeyman.errors import Interrupted, JourneymanError, UsageError
 from journeyman.foreign import file_part, markdown

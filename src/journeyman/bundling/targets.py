@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from journeyman.artifacts import clone_or_copy, hash_of_file
 from journeyman.bundling.card import modelfile_lines
 from journeyman.bundling.docker import write_docker
+from journeyman.bundling.draft import Draft
 from journeyman.bundling.golden import record_merged
 from journeyman.bundling.modelfiles import write_modelfiles
 from journeyman.bundling.scripts import (
@@ -28,11 +28,10 @@ from journeyman.foreign import file_part
 from journeyman.inference.arms import arm_of_merged
 from journeyman.inference.model_server import hash_of_peft
 from journeyman.inference.server_bundle import copy_adapter
-from journeyman.manifests import BundleManifest, GoldenAnswers, Trial, merged_name
+from journeyman.manifests import merged_name
 from journeyman.model_files import copy_model, hash_of_model, name_of_model, parts_of
 from journeyman.models.opening import open_base
 from journeyman.models.quantizing import QUANTIZED
-from journeyman.reasons.base import Reason
 from journeyman.reasons.bundling import MergedFile, OtherWeights
 from journeyman.records import EVERY_ROLE
 from journeyman.training.merge import WRITABLE, merged_format, refuse_unwritable, write_merged_file
@@ -41,45 +40,12 @@ from journeyman.training.merge_folder import refuse_unmergeable, write_merged_fo
 MERGED_FILE, MERGED_FOLDER = "model.gguf", "model"
 
 
-@dataclass
-class Draft:
-    """A target in the making.
-
-    Attributes:
-        adapter: the adapter that is merged, 'all' or a role; None: all of them, beside their base.
-        quantization: the format that the user chose for merged weights; None: see merged_format.
-        out: its folder.
-        changes: the fields of the bundle's manifest that are others here.
-        merged: the format of merged weights.
-        arm: the evaluation's arm of these files, if it is another one than that of the bundle.
-        why_not: why the files are not those that were evaluated.
-        how: how they are served, for the model card.
-    """
-
-    source: Source
-    golden: GoldenAnswers | None
-    adapter: str | None
-    quantization: str | None
-    out: Path
-    changes: dict[str, Any]
-    trials: list[Trial]
-    notes: list[str]
-    merged: str | None = None
-    arm: str | None = None
-    why_not: Reason | None = None
-    how: str = ""
-
-    @property
-    def bundle(self) -> BundleManifest:
-        return self.source.bundle.model_copy(update=self.changes)
-
-
 @dataclass(frozen=True)
 class Kind:
     """A target.
 
     Attributes:
-        what: for `journeyman export --help`.
+        what: what is in it, for the error about a name that is no target.
         write: writes the files into the draft's folder, and tries them.
         merges: it has the adapter in the weights, so there is a folder for each adapter.
         needs: "files" for a bundle with a GGUF file, "folder" for a base that is a Hugging Face folder.
@@ -284,7 +250,8 @@ def check_names(targets: Sequence[str], quantization: str | None) -> None:
     """
     for name in targets:
         if name not in TARGETS:
-            raise UsageError(f"--target {name!r}: no such target", f"One of: {', '.join(TARGETS)}")
+            listed = [f"{one}: {kind.what}" for one, kind in TARGETS.items()]
+            raise UsageError(f"--target {name!r}: no such target", f"One of: {', '.join(TARGETS)}", listed)
     formats = sorted({*WRITABLE, *QUANTIZED})
     if quantization is not None and quantization not in formats:
         raise UsageError(f"--quantization {quantization!r}: no such format", f"One of: {', '.join(formats)}")

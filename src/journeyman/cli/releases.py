@@ -1,4 +1,4 @@
-"""`journeyman promote`, `rollback` and `releases`: skins over releases.py."""
+"""`journeyman promote`, `rollback` and `releases`: skins over promotion.py."""
 
 from __future__ import annotations
 
@@ -8,18 +8,19 @@ from journeyman.cli.say import say, say_json
 from journeyman.errors import UsageError
 from journeyman.foreign import named
 from journeyman.manifests import ReleaseEvent
-from journeyman.releases import Release, kept, promote, record_of, releases_of, rollback
+from journeyman.promotion import promote, rollback
+from journeyman.releases import Release, kept, record_of, releases_of
 
 
 def promote_bundle(source: Path, folder: Path | None, why: str, override: str | None) -> None:
-    """Raises as releases.promote does, and UsageError if the reason of the override is empty."""
+    """Raises as promotion.promote does, and UsageError if the reason of the override is empty."""
     if override is not None and not override.strip():
         raise UsageError("--override: the reason is empty", 'Give one: --override "pilot with human review"')
     _say_current(promote(source, folder or releases_of(source), why, override))
 
 
 def roll_back(source: Path, folder: Path | None, to: int | None, why: str) -> None:
-    """Raises as releases.rollback does."""
+    """Raises as promotion.rollback does."""
     _say_current(rollback(folder or releases_of(source), to, why))
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from journeyman.bundling.trials import trial_line
 from journeyman.cli.say import say
 from journeyman.manifests import BundleManifest
-from journeyman.releases import why_not_deployable
+from journeyman.promotion import why_not_deployable
 
 
 def print_target(place: Path, bundle: BundleManifest) -> None:
