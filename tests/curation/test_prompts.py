@@ -18,7 +18,8 @@ from journeyman.protocols import SilentReporter
 from journeyman.reasons.dataset import TemplatedPrompts
 from journeyman.records import Example, Finding, Message, split_system, system_text
 from journeyman.redaction.redactor import Redactor
-from journeyman.serving.app import RequestError, served_messages
+from journeyman.serving.errors import RequestError
+from journeyman.serving.preparing import served_messages
 from journeyman.sources.files import sources_of
 from journeyman.stages.curate import curate
 from journeyman.stages.ingest import ingest

@@ -31,8 +31,8 @@ from journeyman.inference.llama import LlamaEngine
 from journeyman.protocols import EngineSettings
 from journeyman.redaction.redactor import Conversation, Redactor
 from journeyman.serving import engine as kept_module
-from journeyman.serving.app import engine_request
 from journeyman.serving.engine import kept_engine
+from journeyman.serving.preparing import engine_request
 from journeyman.serving.redacting import restored_answer
 from journeyman.serving.requests import Asked
 from journeyman.serving.server import SHUTDOWN_S

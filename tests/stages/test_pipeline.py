@@ -32,9 +32,10 @@ from journeyman.pipeline import STAGES, Run, read_result, run_pipeline, typed_re
 from journeyman.protocols import EngineSettings, Question, SilentReporter
 from journeyman.reasons.planning import TooFewTestRows, WarmupNeverEnds
 from journeyman.records import Message, Score
-from journeyman.serving.app import conversation_of, engine_request, ignored_of, make_app
+from journeyman.serving.app import make_app
+from journeyman.serving.dialects.chat import read_request
 from journeyman.serving.errors import RequestError
-from journeyman.serving.requests import read_request
+from journeyman.serving.preparing import conversation_of, engine_request, ignored_of
 from journeyman.training.checkpoint import TrainingState, _sealed
 
 MakeRun = Callable[..., Path]
@@ -524,7 +525,7 @@ def test_served_answers_get_their_values_back_piece_by_piece(text: str) -> None:
 def test_serve_redacts_as_ingest_does_and_restores_the_answer(finished: Path) -> None:
     from journeyman.config import DataConfig
     from journeyman.redaction.redactor import Redactor
-    from journeyman.serving.app import served_messages
+    from journeyman.serving.preparing import served_messages
     from journeyman.sources.files import parse_line
     from journeyman.sources.reader import Reader
 

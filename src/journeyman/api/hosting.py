@@ -17,9 +17,10 @@ from journeyman.manifests import BundleManifest
 from journeyman.model_files import parts_of
 from journeyman.protocols import EngineSettings, ServedEngine
 from journeyman.runs import place_of, read_result, typed_result
-from journeyman.serving.app import conversation_of, make_app
+from journeyman.serving.app import make_app
 from journeyman.serving.evaluated import check_engine
 from journeyman.serving.origin import Door
+from journeyman.serving.preparing import conversation_of
 from journeyman.serving.server import BoundedServer
 
 _LEAST_KEY = 16

@@ -1,4 +1,4 @@
-"""Sends validated requests to the engine and returns its answers, whole or streamed.
+"""Sends validated requests to the engine and returns its answers in the client's dialect, whole or streamed.
 
 If a client disconnects, its request is cancelled: the connection to the engine is closed, and the engine, which watches
 for that, stops working on it.
@@ -10,7 +10,7 @@ import asyncio
 import json
 from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx
 from starlette.requests import Request
@@ -20,17 +20,37 @@ from starlette.types import Receive, Scope, Send
 from journeyman.http_client import Retry, with_retries_async
 from journeyman.protocols import ServedEngine
 from journeyman.redaction.redactor import Conversation
-from journeyman.serving.answers import named
+from journeyman.serving.answers import NO_CALL, finished, has_call, named
+from journeyman.serving.dialects.dialect import Dialect
 from journeyman.serving.engine import KeptEngine
-from journeyman.serving.errors import error_response
+from journeyman.serving.errors import RequestError
 from journeyman.serving.redacting import asks_for_json, restored_answer
-from journeyman.serving.stream import error_object, served_stream
+from journeyman.serving.requests import Asked
+from journeyman.serving.stream import served_stream
 
+_T = TypeVar("_T")
 _PATH = "/v1/chat/completions"
 _CLIENT_LEFT = 499
 _AGAIN_S = "2"
 _UNREAD = Retry(tries=2, first_wait_s=0.05, statuses=frozenset(), errors=(httpx.RemoteProtocolError,))
 """A single retry, and only if the connection was closed without an answer: the request may have crashed the engine."""
+
+
+@dataclass(frozen=True)
+class Call:
+    """A request on its way to the engine.
+
+    Attributes:
+        body: the engine's form of it, redacted.
+        seen: the values that were redacted, which are restored in the answer.
+        headers: of the response.
+    """
+
+    dialect: Dialect
+    asked: Asked
+    body: Mapping[str, Any]
+    seen: Conversation
+    headers: Mapping[str, str]
 
 
 @dataclass(frozen=True)
@@ -40,63 +60,114 @@ class Answering:
     kept: KeptEngine
     client: httpx.AsyncClient
 
-    async def answer(
-        self, request: Request, asked: dict[str, Any], role: str, seen: Conversation, headers: Mapping[str, str]
-    ) -> Response:
-        """The response to `asked`, the engine's form of a request for a role, with the values of `seen` restored."""
-        engine = self.kept.ready()
-        if engine is None:
-            return self._no_answer(503)
-        kept = self.kept
-        asked = {**asked, "lora": kept.settings.lora(kept.settings.adapter_of(role))}
+    async def answer(self, request: Request, call: Call) -> Response:
+        """The response to a request.
+
+        Raises:
+            RequestError: the engine does not run, fails or refuses.
+        """
+        body = self._for_adapter(call)
         try:
-            upstream = await while_connected(request, self._ask(engine, asked))
-        except httpx.HTTPError:
-            return self._no_answer(502)
+            upstream = await while_connected(request, self._ask(self._ready(), _PATH, body))
+        except httpx.HTTPError as error:
+            raise self._no_answer(502) from error
         if upstream is None:
             return Response(status_code=_CLIENT_LEFT)
-        in_json = asks_for_json(asked)
-        if asked.get("stream") and upstream.status_code == 200:
-            pieces = served_stream(upstream, role, seen, in_json=in_json, why=kept.why_not)
-            return StreamedAnswer(upstream, pieces, headers)
+        if call.asked.streamed and upstream.status_code == 200:
+            pieces = served_stream(
+                upstream, call.asked.role, call.seen, in_json=asks_for_json(body), must_call=call.asked.must_call,
+                writer=call.dialect.writer(call.asked), why=self.kept.why_not,
+            )  # fmt: skip
+            return StreamedAnswer(upstream, pieces, call.headers)
         await upstream.aread()  # a refused stream arrives as a whole answer
         await upstream.aclose()
-        return _whole(upstream, role, seen, in_json, headers)
+        answer = restored_whole(_document(upstream), call.asked, call.seen)
+        return JSONResponse(call.dialect.whole(answer, call.asked), headers=dict(call.headers))
 
-    def _no_answer(self, status: int) -> Response:
-        return JSONResponse(error_object(self.kept.why_not()), status_code=status, headers={"retry-after": _AGAIN_S})
+    async def count_tokens(self, request: Request, call: Call) -> int | None:
+        """The number of tokens of the prompt that the engine makes of a request; None if the client has left.
 
-    async def _ask(self, engine: ServedEngine, asked: dict[str, Any]) -> httpx.Response:
+        Raises:
+            RequestError: as `answer` does.
+        """
+        engine = self._ready()
+
+        async def asked(path: str, body: Mapping[str, Any]) -> Any:
+            response = await self._ask(engine, path, body)
+            await response.aread()
+            return _document(response)
+
+        async def counted() -> int:
+            prompt = (await asked("/apply-template", call.body))["prompt"]
+            found = await asked("/tokenize", {"content": prompt, "add_special": True, "parse_special": True})
+            return len(found["tokens"])
+
+        try:
+            return await while_connected(request, counted())
+        except httpx.HTTPError as error:
+            raise self._no_answer(502) from error
+
+    def _for_adapter(self, call: Call) -> dict[str, Any]:
+        settings = self.kept.settings
+        body = {**call.body, "lora": settings.lora(settings.adapter_of(call.asked.role))}
+        return {**body, "stream_options": {"include_usage": True}} if call.asked.streamed else body
+
+    def _ready(self) -> ServedEngine:
+        engine = self.kept.ready()
+        if engine is None:
+            raise self._no_answer(503)
+        return engine
+
+    def _no_answer(self, status: int) -> RequestError:
+        return RequestError(status, self.kept.why_not(), headers={"retry-after": _AGAIN_S})
+
+    async def _ask(self, engine: ServedEngine, path: str, body: Mapping[str, Any]) -> httpx.Response:
         """The engine's response. A connection that it drops before reading the request is retried once."""
-        made = self.client.build_request("POST", engine.address + _PATH, headers=engine.headers, json=asked)
-        streamed = bool(asked.get("stream"))
+        made = self.client.build_request("POST", engine.address + path, headers=engine.headers, json=body)
+        streamed = bool(body.get("stream"))
         return await with_retries_async(
             lambda: self.client.send(made, stream=streamed), _UNREAD, again=lambda: engine.alive
         )
 
 
-def _whole(
-    upstream: httpx.Response, role: str, seen: Conversation, in_json: bool, headers: Mapping[str, str]
-) -> Response:
-    try:
-        answer = json.loads(upstream.content)
-    except ValueError:
-        return error_response(502, "the engine's answer is not JSON")
-    if upstream.status_code != 200:
-        return _engine_error(upstream.status_code, answer)
-    answer = named(answer, role)
+def restored_whole(answer: dict[str, Any], asked: Asked, seen: Conversation) -> dict[str, Any]:
+    """A complete answer of the engine with the role as its model and the redacted values restored.
+
+    Raises:
+        RequestError: it lacks the required tool call.
+    """
+    answer = named(answer, asked.role, seen)
+    if asked.must_call and finished(answer) and not has_call(answer):
+        raise RequestError(502, NO_CALL, "tool_choice", "no_tool_call")
+    in_json = asks_for_json(asked.options)
     for choice in answer.get("choices", []):
         choice["message"] = restored_answer(choice.get("message"), seen, in_json=in_json)
-    return JSONResponse(answer, headers=dict(headers))
+    return answer
 
 
-def _engine_error(status: int, answer: Any) -> Response:
-    """The engine's error without its paths. Its failures become 502; its refusals keep their status."""
+def _document(upstream: httpx.Response) -> dict[str, Any]:
+    """The JSON object in the engine's response.
+
+    Raises:
+        RequestError: the engine's error, without its paths. Its failures become 502; its refusals keep their status.
+    """
+    try:
+        answer = json.loads(upstream.content)
+    except ValueError as fault:
+        raise RequestError(502, "the engine's answer is not JSON") from fault
+    if upstream.status_code == 200 and isinstance(answer, dict):
+        return answer
     error = answer.get("error") if isinstance(answer, dict) else None
     message = error.get("message") if isinstance(error, dict) else None
-    kind = error.get("type") if isinstance(error, dict) else None
-    code = "context_length_exceeded" if kind == "exceed_context_size_error" else None
-    return error_response(status if status < 500 else 502, str(message or "the engine refused"), code=code)
+    status = upstream.status_code if 400 <= upstream.status_code < 500 else 502
+    if isinstance(error, dict) and error.get("type") == "exceed_context_size_error":
+        raise RequestError(400, _too_long(error), "messages", "context_length_exceeded")
+    raise RequestError(status, str(message or "the engine refused"))
+
+
+def _too_long(error: Mapping[str, Any]) -> str:
+    asked, most = error.get("n_prompt_tokens"), error.get("n_ctx")
+    return f"the prompt has {asked} tokens, and the context is {most} tokens, in which the answer needs room too"
 
 
 class StreamedAnswer(StreamingResponse):
@@ -113,7 +184,7 @@ class StreamedAnswer(StreamingResponse):
             await self._upstream.aclose()
 
 
-async def while_connected(request: Request, work: Coroutine[Any, Any, httpx.Response]) -> httpx.Response | None:
+async def while_connected(request: Request, work: Coroutine[Any, Any, _T]) -> _T | None:
     """The result of `work`; if the client disconnects first, cancels it and returns None. Read the body before."""
     task = asyncio.ensure_future(work)
     watch = asyncio.ensure_future(_disconnected(request))

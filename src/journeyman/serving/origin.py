@@ -44,7 +44,9 @@ class Door:
             self._check(scope["method"], scope["path"], Headers(scope=scope))
         except RequestError as refused:
             headers = {"WWW-Authenticate": "Bearer"} if refused.status == 401 else None
-            response = error_response(refused.status, refused.message, refused.param, headers=headers)
+            response = error_response(
+                scope.get("path", ""), refused.status, refused.message, refused.param, headers=headers
+            )
             await response(scope, receive, send)
             return
         await self._app(scope, receive, send)
