@@ -30,7 +30,7 @@ from journeyman.serving.stream import served_stream
 
 _T = TypeVar("_T")
 _PATH = "/v1/chat/completions"
-_CLIENT_LEFT = 499
+CLIENT_LEFT = 499
 _AGAIN_S = "2"
 _UNREAD = Retry(tries=2, first_wait_s=0.05, statuses=frozenset(), errors=(httpx.RemoteProtocolError,))
 """A single retry, and only if the connection was closed without an answer: the request may have crashed the engine."""
@@ -72,7 +72,7 @@ class Answering:
         except httpx.HTTPError as error:
             raise self._no_answer(502) from error
         if upstream is None:
-            return Response(status_code=_CLIENT_LEFT)
+            return Response(status_code=CLIENT_LEFT)
         if call.asked.streamed and upstream.status_code == 200:
             pieces = served_stream(
                 upstream, call.asked.role, call.seen, in_json=asks_for_json(body), must_call=call.asked.must_call,

@@ -24,17 +24,21 @@ from journeyman.models.base import Base, TemplateChoice
 from journeyman.models.opening import open_base
 from journeyman.models.templated import TemplatedBase
 from journeyman.protocols import EngineSettings, ServedEngine
-from journeyman.serving.answering import Answering, Call
+from journeyman.serving.answering import CLIENT_LEFT, Answering, Call
 from journeyman.serving.bodies import MAX_BYTES
 from journeyman.serving.dialects.chat import ChatCompletions
+from journeyman.serving.dialects.completions import Completions
 from journeyman.serving.dialects.dialect import Dialect
+from journeyman.serving.dialects.messages import CountTokens, Messages
+from journeyman.serving.dialects.responses import Responses
 from journeyman.serving.engine import KeptEngine, kept_engine
 from journeyman.serving.errors import RequestError, error_object, error_response
 from journeyman.serving.listing import model_routes
 from journeyman.serving.preparing import prepared
 from journeyman.serving.prompts import PromptCheck
 
-DIALECTS: tuple[Dialect, ...] = (ChatCompletions(),)
+DIALECTS: tuple[Dialect, ...] = (ChatCompletions(), Completions(), Responses(), Messages())
+_COUNTING = CountTokens()
 _SMALL_BYTES, _LARGE_AT_A_TIME = 32 << 10, 2
 
 
@@ -92,7 +96,20 @@ def make_app(
 
         return Route(dialect.path, endpoint, methods=["POST"])
 
-    routes = [*model_routes(bundle.roles), *map(route, DIALECTS), Route("/health", health)]
+    async def count_tokens(request: Request) -> Response:
+        answering: Answering = request.app.state.answering
+        call = await call_of(request, _COUNTING)
+        count = await answering.count_tokens(request, call)
+        if count is None:
+            return Response(status_code=CLIENT_LEFT)
+        return JSONResponse({"input_tokens": count}, headers=dict(call.headers))
+
+    routes = [
+        *model_routes(bundle.roles),
+        *map(route, DIALECTS),
+        Route(_COUNTING.path, count_tokens, methods=["POST"]),
+        Route("/health", health),
+    ]
     handlers: Any = {RequestError: _refused, HTTPException: _no_route, Exception: _failed}
     app = Starlette(routes=routes, lifespan=lifespan, exception_handlers=handlers)
     app.router.redirect_slashes = False  # a redirect would name a host and contain no error object

@@ -47,6 +47,10 @@ class RequestError(Exception):
         super().__init__(message)
 
 
+class BrokenStream(Exception):
+    """A streamed answer is not complete; the message, for the client, says why."""
+
+
 def error_object(message: str, code: str = "engine_error") -> dict[str, Any]:
     """An error of the engine in the form of OpenAI's API."""
     return {"error": {"message": message, "type": "server_error", "param": None, "code": code}}

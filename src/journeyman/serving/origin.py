@@ -79,10 +79,15 @@ class Door:
 
     def _check_key(self, headers: Headers) -> None:
         assert self._key is not None
-        scheme, _, sent = headers.get("authorization", "").partition(" ")
-        given = sent.strip().encode("latin-1")
-        if scheme.lower() != "bearer" or not hmac.compare_digest(given, self._key):
+        given = sent_key(headers).encode("latin-1")
+        if not hmac.compare_digest(given, self._key):
             raise RequestError(401, "the key is missing or wrong: send Authorization: Bearer KEY", "authorization")
+
+
+def sent_key(headers: Headers) -> str:
+    """The key in a request, where OpenAI's or Anthropic's clients put it; "" if there is none."""
+    scheme, _, sent = headers.get("authorization", "").partition(" ")
+    return sent.strip() if scheme.lower() == "bearer" else headers.get("x-api-key", "")
 
 
 def name_of(host: str) -> str:

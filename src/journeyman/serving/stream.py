@@ -18,14 +18,10 @@ from journeyman.redaction.redactor import Conversation, StreamRestorer
 from journeyman.serving.answers import NO_CALL, finished, has_call, named
 from journeyman.serving.dialects.chat import ChatWriter
 from journeyman.serving.dialects.dialect import EventWriter
-from journeyman.serving.errors import without_paths
+from journeyman.serving.errors import BrokenStream, without_paths
 
 _Place = tuple[str, int]
 """A text of a choice that arrives in pieces: its field and the index of its tool call."""
-
-
-class BrokenStream(Exception):
-    """The answer is not complete; the message, for the client, says why."""
 
 
 async def served_stream(

@@ -97,13 +97,13 @@ def _checks(context: int, ignored: list[str]) -> dict[str, Check]:
         **sampling_checks(context),
         "max_completion_tokens": whole(1, context),
         "stop": stops,
-        "stream_options": partial(_stream_options, ignored=ignored),
+        "stream_options": read_stream_options(ignored),
         "response_format": partial(_response_format, ignored=ignored),
         "parallel_tool_calls": truth,
         "logprobs": truth,
         "top_logprobs": whole(0, 20),
-        "n": _one_answer,
-        "logit_bias": _no_bias,
+        "n": one_answer,
+        "logit_bias": no_bias,
         "modalities": _text_only,
     }
 
@@ -118,11 +118,16 @@ def _check_together(options: dict[str, Any], tools: Sequence[Any]) -> None:
         )
 
 
-def _stream_options(value: Any, param: str, ignored: list[str]) -> Any:
-    given = known(value, param, ("include_usage", "include_obfuscation"), ignored)
-    for name, inner in given.items():
-        truth(inner, f"{param}.{name}")
-    return {"include_usage": given.get("include_usage", False)}
+def read_stream_options(ignored: list[str]) -> Check:
+    """The check of `stream_options`."""
+
+    def check(value: Any, param: str) -> dict[str, bool]:
+        given = known(value, param, ("include_usage", "include_obfuscation"), ignored)
+        for name, inner in given.items():
+            truth(inner, f"{param}.{name}")
+        return {"include_usage": given.get("include_usage", False)}
+
+    return check
 
 
 def _response_format(value: Any, param: str, ignored: list[str]) -> Any:
@@ -139,12 +144,14 @@ def _response_format(value: Any, param: str, ignored: list[str]) -> Any:
     return {"type": kind, "json_schema": {"schema": inner["schema"]}}
 
 
-def _one_answer(value: Any, param: str) -> None:
+def one_answer(value: Any, param: str) -> None:
+    """The check of the number of answers."""
     if value != 1 or isinstance(value, bool):
         raise RequestError(400, f"{param} must be 1: one answer per request", param, "unsupported_parameter")
 
 
-def _no_bias(value: Any, param: str) -> None:
+def no_bias(value: Any, param: str) -> None:
+    """The check of `logit_bias`."""
     if value != {}:
         raise RequestError(400, f"{param} is not supported", param, "unsupported_parameter")
 
