@@ -163,12 +163,46 @@ def test_tool_choices(client: TestClient, engine: FakeEngine, api: str, mode: st
         MESSAGES: {"type": "tool", "name": name},
     }  # fmt: skip
     plain = {"type": {"required": "any"}.get(mode, mode)} if api == MESSAGES else mode
-    engine.says, engine.calls, engine.finish = [""], [("c1", "look", ["{}"])], "tool_calls"
+    engine.says = ['{"name": "look", "arguments": {}}'] if mode == "required" else ["ok"]
     answer = ask(client, api, tools=[*TOOLS[api], *other], tool_choice=forms[api] if names else plain)
     assert answer.status_code == 200, answer.text
     asked = engine.asked[-1]
-    assert asked["tool_choice"] == mode
+    assert asked["tool_choice"] == ("none" if mode == "required" else mode)
     assert [one["function"]["name"] for one in asked["tools"]] == (names or ["look", "go"])
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("api", [CHAT, RESPONSES, MESSAGES])
+def test_a_required_call_arrives_as_a_call(client: TestClient, engine: FakeEngine, api: str, stream: bool) -> None:
+    engine.says = list('{"name": "look", "arguments": {"at": "<EMAIL_1>", "b": {"c": "}"}} }')
+    asked = json.loads(json.dumps(ASK[api]).replace("hi", "mail amy@corp.io"))
+    choice = {"type": "any"} if api == MESSAGES else "required"
+    answer = ask(client, api, **asked, tools=TOOLS[api], tool_choice=choice, stream=stream)
+    arguments = {"at": "amy@corp.io", "b": {"c": "}"}}
+    if not stream:
+        body = answer.json()
+        if api == CHAT:
+            (call,) = body["choices"][0]["message"]["tool_calls"]
+            assert body["choices"][0]["finish_reason"] == "tool_calls" and call["id"]
+            assert (call["function"]["name"], json.loads(call["function"]["arguments"])) == ("look", arguments)
+        elif api == RESPONSES:
+            (item,) = body["output"]
+            assert (item["type"], item["name"], json.loads(item["arguments"])) == ("function_call", "look", arguments)
+        else:
+            (block,) = body["content"]
+            assert (block["name"], block["input"], body["stop_reason"]) == ("look", arguments, "tool_use")
+        return
+    events = [data for _, data in events_of(answer.text)]
+    if api == CHAT:
+        calls = [one for data in events for c in data.get("choices", []) for one in c["delta"].get("tool_calls", [])]
+        assert [one["function"]["name"] for one in calls if "name" in one["function"]] == ["look"]
+        text = "".join(one["function"]["arguments"] for one in calls)
+        assert len(calls) > 5, "in pieces"
+    elif api == RESPONSES:
+        text = "".join(one["delta"] for one in events if one["type"] == "response.function_call_arguments.delta")
+    else:
+        text = "".join(one["delta"]["partial_json"] for one in events if one["type"] == "content_block_delta")
+    assert json.loads(text) == arguments
 
 
 @pytest.mark.parametrize("api", [CHAT, RESPONSES, MESSAGES])
@@ -434,6 +468,37 @@ def test_tokens_are_counted_as_the_engine_does(client: TestClient) -> None:
 
 
 # --- the real engine ---------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_the_real_engine_calls_the_required_tool(embedded: GgufFile) -> None:
+    """A base whose template shows tools, and a model that would rather talk."""
+    bundle = BUNDLE.model_copy(update={"redact": {}, "settings": {**BUNDLE.settings, "context": 1024}})
+    city = {"$ref": "#/$defs/city"}
+    schema = {
+        "type": "object",
+        "properties": {"city": city},
+        "required": ["city"],
+        "$defs": {"city": {"enum": ["Rome"]}},
+    }
+    go = {"name": "go_away", "input_schema": {"type": "object", "properties": {}}}
+    tools = [{"name": "get_weather", "description": "The weather of a city", "input_schema": schema}, go]
+    settings = EngineSettings(embedded.path, {}, 1024, 1, 0.0, chat_template=WITH_TOOLS)
+    with (
+        running_engine(settings) as engine,
+        TestClient(Door(make_app(bundle, engine)), base_url=SELF) as client,
+    ):
+        question = _turns("What is the weather in Rome?")
+        for choice in ({"type": "any"}, {"type": "tool", "name": "get_weather"}):
+            body = ask(client, MESSAGES, **question, tools=tools, tool_choice=choice, max_tokens=64).json()
+            (block,) = body["content"]
+            assert body["stop_reason"] == "tool_use"
+            if choice["type"] == "tool":
+                assert (block["name"], block["input"]) == ("get_weather", {"city": "Rome"})
+            else:
+                assert block["name"] in ("get_weather", "go_away")
+        free = ask(client, MESSAGES, **question, tools=tools, max_tokens=16).json()
+        assert free["content"][0]["type"] == "text", "it was not the model's own idea"
 
 
 @pytest.mark.slow

@@ -388,13 +388,15 @@ def test_a_tool_choice_shows_the_model_what_it_may_call(client: TestClient, engi
     ):  # fmt: skip
         answer = ask(client, tools=[*TOOLS, go], tool_choice=choice)
         asked = engine.asked[-1]
-        assert asked["tool_choice"] == mode and [tool["function"]["name"] for tool in asked["tools"]] == shown
+        assert [tool["function"]["name"] for tool in asked["tools"]] == shown
+        assert asked["tool_choice"] == ("none" if mode == "required" else mode), "a required call is asked for as JSON"
+        assert ("response_format" in asked) == (mode == "required")
         if mode == "auto":
             assert answer.headers["journeyman-ignored"] == "tools that tool_choice excludes"
 
 
 def test_an_answer_without_the_required_call_is_an_error(client: TestClient) -> None:
-    """The fake engine answers with text, as llama.cpp does if it knows no form of calls for a template."""
+    """The fake engine answers with text."""
     error = refused(ask(client, tools=TOOLS, tool_choice="required"), 502)
     assert error["code"] == "no_tool_call"
     streamed = ask(client, tools=TOOLS, tool_choice="required", stream=True)

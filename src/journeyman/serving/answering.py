@@ -24,6 +24,7 @@ from journeyman.serving.answers import NO_CALL, finished, has_call, named
 from journeyman.serving.dialects.dialect import Dialect
 from journeyman.serving.engine import KeptEngine
 from journeyman.serving.errors import RequestError
+from journeyman.serving.forced_call import ForcedCalls
 from journeyman.serving.redacting import asks_for_json, restored_answer
 from journeyman.serving.requests import Asked
 from journeyman.serving.stream import served_stream
@@ -81,7 +82,7 @@ class Answering:
             return StreamedAnswer(upstream, pieces, call.headers)
         await upstream.aread()  # a refused stream arrives as a whole answer
         await upstream.aclose()
-        answer = restored_whole(_document(upstream), call.asked, call.seen)
+        answer = restored_whole(_document(upstream), call.asked, call.seen, in_json=asks_for_json(body))
         return JSONResponse(call.dialect.whole(answer, call.asked), headers=dict(call.headers))
 
     async def count_tokens(self, request: Request, call: Call) -> int | None:
@@ -130,18 +131,25 @@ class Answering:
         )
 
 
-def restored_whole(answer: dict[str, Any], asked: Asked, seen: Conversation) -> dict[str, Any]:
+def restored_whole(
+    answer: dict[str, Any], asked: Asked, seen: Conversation, *, in_json: bool = False
+) -> dict[str, Any]:
     """A complete answer of the engine with the role as its model and the redacted values restored.
+
+    Args:
+        in_json: the answer's text is JSON, so restored values are escaped.
 
     Raises:
         RequestError: it lacks the required tool call.
     """
     answer = named(answer, asked.role, seen)
-    if asked.must_call and finished(answer) and not has_call(answer):
-        raise RequestError(502, NO_CALL, "tool_choice", "no_tool_call")
-    in_json = asks_for_json(asked.options)
     for choice in answer.get("choices", []):
         choice["message"] = restored_answer(choice.get("message"), seen, in_json=in_json)
+    if not asked.must_call:
+        return answer
+    answer = ForcedCalls().event(answer)
+    if finished(answer) and not has_call(answer):
+        raise RequestError(502, NO_CALL, "tool_choice", "no_tool_call")
     return answer
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from journeyman.redaction.redactor import Conversation
 
-NO_CALL = "the model made no tool call, although tool_choice requires one: the engine cannot enforce it for this model"
+NO_CALL = "the model made no tool call, although tool_choice requires one"
 STOPPED_BY = "stopped_by"
 _SHOWN = ("id", "object", "created", "choices", "usage", "timings")
 

@@ -15,6 +15,7 @@ from journeyman.serving.answering import Call
 from journeyman.serving.bodies import parsed
 from journeyman.serving.dialects.dialect import Dialect
 from journeyman.serving.errors import RequestError
+from journeyman.serving.forced_call import forced
 from journeyman.serving.messages import SYSTEM
 from journeyman.serving.prompts import PromptCheck
 from journeyman.serving.redacting import without_secrets, without_secrets_elsewhere
@@ -83,9 +84,12 @@ def engine_request(bundle: BundleManifest, asked: Asked, seen: Conversation) -> 
     request.setdefault("temperature", bundle.settings["temperature"])
     if "max_completion_tokens" not in request:
         request.setdefault("max_tokens", bundle.settings["max_new_tokens"])
-    tools = {"tools": asked.tools} if asked.tools else {}
+    if asked.tools:
+        request["tools"] = asked.tools
+    if asked.must_call:
+        request = forced(request)
     served = served_messages(bundle, asked.role, asked.messages, seen)
-    return {**without_secrets_elsewhere({**request, **tools}, seen), "messages": served}
+    return {**without_secrets_elsewhere(request, seen), "messages": served}
 
 
 def ignored_of(bundle: BundleManifest, asked: Asked) -> dict[str, str]:

@@ -19,6 +19,7 @@ from journeyman.serving.answers import NO_CALL, finished, has_call, named
 from journeyman.serving.dialects.chat import ChatWriter
 from journeyman.serving.dialects.dialect import EventWriter
 from journeyman.serving.errors import BrokenStream, without_paths
+from journeyman.serving.forced_call import ForcedCalls
 
 _Place = tuple[str, int]
 """A text of a choice that arrives in pieces: its field and the index of its tool call."""
@@ -39,7 +40,7 @@ async def served_stream(
 
     Args:
         in_json: the answer's text is JSON (because of `response_format`), so restored values are escaped.
-        must_call: an answer without a tool call is an error.
+        must_call: the text is a tool call; an answer without one is an error.
         writer: of the client's dialect; None: chat completions.
         why: returns the error message for an answer that breaks off.
     """
@@ -71,7 +72,7 @@ async def restored_events(
         BrokenStream: the engine failed or the connection to it ended before [DONE].
     """
     restored, lines = _Restored(seen, in_json), Lines()
-    called = not must_call
+    forced, called = ForcedCalls(), False
     try:
         async for piece in upstream.aiter_bytes():
             for line in lines.feed(piece):
@@ -83,10 +84,13 @@ async def restored_events(
                 event = json.loads(data.decode(errors="replace"))
                 if "error" in event:
                     raise BrokenStream(_refusal(event["error"]))
-                called = called or has_call(event)
-                if not called and finished(event):
-                    raise BrokenStream(NO_CALL)
-                yield restored.event(event, role)
+                event = restored.event(event, role)
+                if must_call:
+                    event = forced.event(event)
+                    called = called or has_call(event)
+                    if not called and finished(event):
+                        raise BrokenStream(NO_CALL)
+                yield event
     except (httpx.HTTPError, httpx.StreamError, ValueError):
         pass  # reported below
     finally:

@@ -27,8 +27,7 @@ def apply_choice(
 ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """The tools that the model sees, and the engine's options.
 
-    The engine can require a call, but not one of a particular tool. So the model is shown only the tools that it may
-    call, and `ignored` says that the others had no effect.
+    The model is shown only the tools that it may call, and `ignored` says that the others had no effect.
 
     Raises:
         RequestError: a tool that does not exist, or no tools at all.
