@@ -86,7 +86,7 @@ class _Call:
 
     def __init__(self) -> None:
         self._text = ""
-        self.named = False
+        self.named = self._begun = False
 
     def feed(self, piece: str) -> list[tuple[str, str]]:
         """(name, arguments) of each new part; the name is empty after the first."""
@@ -99,6 +99,8 @@ class _Call:
             end = _MAY_BE_END.search(self._text)
             assert end is not None
             ready, self._text = self._text[: end.start()], self._text[end.start() :]
+            ready = ready if self._begun else ready.lstrip()
+            self._begun = self._begun or bool(ready)
             pieces += [("", ready)] if ready else []
         return pieces
 
