@@ -24,6 +24,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from conftest import write_tiny_gguf
+from journeyman.config import ServeConfig
 from journeyman.errors import EngineError
 from journeyman.inference.chat import events_of
 from journeyman.inference.engines import running_engine
@@ -73,7 +74,7 @@ class Served:
     def wait_for_health(self, code: int) -> httpx.Response:
         for _ in range(600):
             with contextlib.suppress(httpx.TransportError):
-                if (answer := self.http.get("/health")).status_code == code:
+                if (answer := self.http.get("/ready")).status_code == code:
                     return answer
             time.sleep(0.05)
         pytest.fail(f"health never was {code}: {self.said}")
@@ -144,23 +145,28 @@ def own(long_gguf: Path) -> Iterator[Served]:
 # --- an engine that ends ---------------------------------------------------------------------------
 
 
-def test_an_engine_killed_under_load_fails_its_requests_and_is_restarted(served: Served) -> None:
-    answers: list[httpx.Response] = []
+def test_an_engine_killed_under_load_fails_its_requests_and_the_others_wait_for_the_next(served: Served) -> None:
+    answers: dict[int, httpx.Response] = {}
 
-    def ask(streamed: bool) -> None:
-        answers.append(served.ask({**ENDLESS, "stream": streamed}))
+    def ask(number: int) -> None:
+        body = ENDLESS if number < 2 else ASK  # the engine has one slot, and one more request is ahead
+        answers[number] = served.ask({**body, "stream": number % 2 == 0})
 
-    waiting = [threading.Thread(target=ask, args=(number % 2 == 0,)) for number in range(8)]
-    for one in waiting:
+    waiting = [threading.Thread(target=ask, args=(number,)) for number in range(8)]
+    for place, one in enumerate(waiting):
         one.start()
+        time.sleep(0.5 if place == 1 else 0)
     time.sleep(1)
     dead = served.engine()
     dead.kill()
-    refused = served.wait_for_health(503) if not gone(dead) else None
+    assert gone(dead)
     for one in waiting:
         one.join(timeout=60)
     assert len(answers) == len(waiting), "every request has ended"
-    for answer in answers:
+    for number, answer in answers.items():
+        if number >= 2:
+            assert answer.status_code == 200 and "error" not in answer.text
+            continue
         if answer.status_code == 200:  # a stream that had begun
             *_, last = events_of(iter([answer.content]))
             assert "[DONE]" not in answer.text
@@ -168,11 +174,11 @@ def test_an_engine_killed_under_load_fails_its_requests_and_is_restarted(served:
             assert answer.status_code in (502, 503)
             last = answer.json()
         assert last["error"]["type"] == "server_error" and "engine" in last["error"]["message"]
-    assert refused is None or refused.json()["error"]["message"]
     served.wait_for_health(200)
     assert served.ask().status_code == 200
     assert served.engine().pid != dead.pid, "the only child: no zombie is left"
     assert any("ended by signal 9" in line for line in served.said)
+    assert "journeyman_engine_restarts_total 1" in served.http.get("/metrics").text
 
 
 def test_health_and_requests_say_that_there_is_no_engine(long_gguf: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -183,12 +189,14 @@ def test_health_and_requests_say_that_there_is_no_engine(long_gguf: Path, monkey
     monkeypatch.setattr(kept_module, "_WAITS_S", (60.0,))
     with (
         running_engine(EngineSettings(long_gguf, {}, 512, 1, 0.0)) as engine,
-        TestClient(make_app(tiny_bundle(), engine)) as client,
+        TestClient(make_app(tiny_bundle(), engine, config=ServeConfig(restart_s=0.1))) as client,
     ):
-        assert client.get("/health").json() == {"status": "ok"}
+        assert client.get("/ready").json() == {"status": "ok"}
         engine.kill()
         engine._process.wait()
-        assert client.get("/health").status_code == 503
+        assert client.get("/ready").status_code == 503
+        assert client.get("/health").json() == {"status": "ok"}, "the process itself is alive"
+        assert "journeyman_engine_up 0" in client.get("/metrics").text
         answer = client.post("/v1/chat/completions", json=ASK)
         assert answer.status_code == 503 and "restarted" in answer.json()["error"]["message"]
         assert int(answer.headers["retry-after"]) > 0

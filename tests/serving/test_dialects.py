@@ -16,6 +16,7 @@ from journeyman.inference.engines import running_engine
 from journeyman.models.gguf_file import GgufFile
 from journeyman.protocols import EngineSettings
 from journeyman.serving.app import make_app
+from journeyman.serving.keyring import Keys
 from journeyman.serving.origin import Door
 from test_control_tokens import ATTACK, WITH_TOOLS
 
@@ -441,7 +442,7 @@ def test_what_has_no_effect_is_said(client: TestClient) -> None:
 
 def test_errors_have_the_form_of_the_api(engine: Any) -> None:
     key = "k" * 32
-    with TestClient(Door(make_app(BUNDLE, engine), key=key), base_url=SELF) as client:
+    with TestClient(Door(make_app(BUNDLE, engine), keys=Keys(key)), base_url=SELF) as client:
         body = {"model": "poet", **ASK[MESSAGES]}
         for headers, status, kind in (
             ({}, 401, "authentication_error"), ({"x-api-key": f"{key}x"}, 401, "authentication_error"),

@@ -21,6 +21,7 @@ from journeyman.protocols import EngineSettings
 from journeyman.serving.app import make_app
 from journeyman.serving.bodies import MAX_DEPTH, parsed
 from journeyman.serving.errors import RequestError, without_paths
+from journeyman.serving.keyring import Keys
 from journeyman.serving.origin import Door, name_of
 from journeyman.serving.prompts import PromptCheck
 from journeyman.serving.schemas import MAX_CHOICES
@@ -108,7 +109,7 @@ def test_requests_without_a_preflight_are_refused(client: TestClient, engine: Fa
 
 
 def test_a_key_is_required_on_loopback_too(engine: Any) -> None:
-    with TestClient(Door(make_app(BUNDLE, engine), key=KEY), base_url=SELF) as client:
+    with TestClient(Door(make_app(BUNDLE, engine), keys=Keys(KEY)), base_url=SELF) as client:
         for wrong in ({}, {"authorization": KEY}, {"authorization": "Bearer "}, {"authorization": f"Bearer {KEY}x"},
                       {"authorization": "Bearer \xe9"}, {"authorization": f"Basic {KEY}"}):  # fmt: skip
             headers = {name: value.encode("latin-1") for name, value in wrong.items()}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import json
 import os
 import socket
 from collections.abc import Callable, Iterator, Sequence
@@ -11,19 +12,26 @@ from pathlib import Path
 
 from journeyman.config import CONFIG_NAME, ServeConfig, load_config
 from journeyman.errors import EngineError, UsageError
+from journeyman.foreign import plain
 from journeyman.inference.engines import engine_identity, running_engine
 from journeyman.lineage import check_files
 from journeyman.manifests import BundleManifest
 from journeyman.model_files import parts_of
 from journeyman.protocols import EngineSettings, ServedEngine
 from journeyman.runs import place_of, read_result, typed_result
-from journeyman.serving.app import make_app
+from journeyman.serving.app import COUNTED, make_app
 from journeyman.serving.evaluated import check_engine
+from journeyman.serving.keyring import FILE as KEYS
+from journeyman.serving.keyring import KeyFile, Keys
+from journeyman.serving.observing import Log, Observer
 from journeyman.serving.origin import Door
 from journeyman.serving.preparing import conversation_of
+from journeyman.serving.request_log import RequestLog
 from journeyman.serving.server import BoundedServer
 
 _LEAST_KEY = 16
+FIRST_KEY = "first"
+"""The name of the key that is made if a port can be reached by others and has none."""
 
 
 class Host:
@@ -31,7 +39,7 @@ class Host:
 
     Attributes:
         address: the base URL of the API, http://HOST:PORT/v1.
-        key: what clients must send; None if nothing.
+        key: a key that clients may send; None if none is known here.
         engine: the engine that was started; it is replaced if it ends.
     """
 
@@ -44,16 +52,22 @@ class Host:
         hosts: Sequence[str] = (),
         key: str | None = None,
         address: str = "",
+        *,
+        keys: Keys | None = None,
+        config: ServeConfig | None = None,
+        log: Log | None = None,
     ) -> None:
         self.bundle, self.address, self.key = bundle, address, key
         self.engine, self._listener, self._given_up = engine, listener, False
-        app = make_app(bundle, engine, say=told, given_up=self._give_up)
+        config = config or ServeConfig()
+        app = make_app(bundle, engine, say=told, given_up=self._give_up, config=config)
 
         def last_call() -> None:
             if hasattr(app.state, "kept"):
                 app.state.kept.last_call()
 
-        self._server = BoundedServer(Door(app, hosts, key), last_call)
+        door = Door(app, hosts, keys or Keys(key))
+        self._server = BoundedServer(Observer(door, app.state.metrics, COUNTED, log), last_call, config.shutdown_s)
 
     def run(self) -> None:
         """Answers until a signal (in the main thread), `stop`, or the engine is given up.
@@ -96,7 +110,7 @@ def hosted(
         EngineError: the engine did not start.
         InputError: there is no bundle, or a file of it has changed.
         StaleArtifact: another engine than the evaluated one would serve it.
-        UsageError: the host is not a loopback address, the port is taken, or the key is missing or too short.
+        UsageError: the port is taken, or the key is missing or too short.
     """
     bundle = typed_result(folder, "export", BundleManifest)
     place = folder / place_of("export").folder
@@ -110,6 +124,7 @@ def hosted(
     check_files(place, read_result(folder, "export")[0], read)
     config = load_config(folder / CONFIG_NAME).serve if (folder / CONFIG_NAME).is_file() else ServeConfig()
     key = key_of(config.key_env if key_env is None else key_env)
+    keys = keys_of(folder, key, config.host, told)
     settings = EngineSettings(
         base=place / bundle.base_file,
         adapters={name: place / file for name, file in bundle.adapter_files.items()},
@@ -128,9 +143,10 @@ def hosted(
         with running_engine(settings) as engine:
             address = address_of(config.host, listener.getsockname()[1])
             hosts = [config.host, *config.allow_hosts, *allow_hosts]
-            host = Host(bundle, engine, listener, told, hosts, key, address)
-            listener.listen()  # the address is known to others once it takes connections
-            yield host
+            with open_log(config.log, folder, told) as log:
+                host = Host(bundle, engine, listener, told, hosts, key, address, keys=keys, config=config, log=log)
+                listener.listen()  # the address is known to others once it takes connections
+                yield host
 
 
 def key_of(name: str) -> str | None:
@@ -150,6 +166,53 @@ def key_of(name: str) -> str | None:
     return key
 
 
+def keys_of(folder: Path, key: str | None, host: str, told: Callable[[str], None]) -> Keys:
+    """The keys that open the port: that of the environment and those in the run folder.
+
+    Beyond this machine, one is required: if there is none, it is made and told, once.
+
+    Raises:
+        InputError: the file with keys is damaged.
+        DiskError: the new key cannot be stored.
+    """
+    file = KeyFile(folder / KEYS)
+    file.keys()
+    beyond = not is_loopback(host)
+    if beyond and key is None and not file.exists:
+        told(f"{host} can be reached by others, so clients must send this key, which is not shown again:")
+        told(file.add(FIRST_KEY))
+    if beyond:
+        told("warning: requests and keys travel unencrypted; put a proxy with TLS in front of it")
+    return Keys(key, file, required=beyond)
+
+
+@contextmanager
+def open_log(name: str, folder: Path, told: Callable[[str], None]) -> Iterator[Log | None]:
+    """The log of requests that serve.log names; None if it names none.
+
+    Raises:
+        UsageError: the file cannot be opened.
+    """
+    if not name:
+        yield None
+    elif name == "-":
+        yield lambda fields: told(json.dumps(fields))
+    else:
+        log = RequestLog(folder / name, told)
+        try:
+            yield log
+        finally:
+            log.close()
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only programs of this machine can reach an address."""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
 def address_of(host: str, port: int) -> str:
     """The base URL of the API; an IPv6 address is in brackets (RFC 3986, section 3.2.2)."""
     return f"http://[{host}]:{port}/v1" if ":" in host else f"http://{host}:{port}/v1"
@@ -159,16 +222,8 @@ def open_listener(host: str, port: int) -> socket.socket:
     """A socket bound to the port, which does not take connections yet.
 
     Raises:
-        UsageError: the host is not a loopback address, or the port is taken.
+        UsageError: the host is not an address of this machine, or the port is taken.
     """
-    try:
-        loopback = host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        loopback = False
-    if not loopback:
-        raise UsageError(
-            f"serve.host = {host!r} is not a loopback address", 'Set it to "127.0.0.1"; others need a proxy'
-        )
     listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
@@ -176,6 +231,6 @@ def open_listener(host: str, port: int) -> socket.socket:
     except OSError as error:
         listener.close()
         raise UsageError(
-            f"port {port} on {host}: {error.strerror}", "Take another: journeyman serve --port 0"
+            f"port {port} on {plain(host, 80)}: {error.strerror}", "Take another: journeyman serve --port 0"
         ) from error
     return listener

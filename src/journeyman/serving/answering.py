@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Coroutine, Mapping
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -17,6 +18,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
+from journeyman.config import ServeConfig
 from journeyman.http_client import Retry, with_retries_async
 from journeyman.protocols import ServedEngine
 from journeyman.redaction.redactor import Conversation
@@ -25,13 +27,14 @@ from journeyman.serving.dialects.dialect import Dialect
 from journeyman.serving.engine import KeptEngine
 from journeyman.serving.errors import RequestError
 from journeyman.serving.forced_call import ForcedCalls
+from journeyman.serving.observing import CLIENT_LEFT, Record, note, record_of
 from journeyman.serving.redacting import asks_for_json, restored_answer
 from journeyman.serving.requests import Asked
 from journeyman.serving.stream import served_stream
+from journeyman.serving.turns import Turn, Turns
 
 _T = TypeVar("_T")
 _PATH = "/v1/chat/completions"
-CLIENT_LEFT = 499
 _AGAIN_S = "2"
 _UNREAD = Retry(tries=2, first_wait_s=0.05, statuses=frozenset(), errors=(httpx.RemoteProtocolError,))
 """A single retry, and only if the connection was closed without an answer: the request may have crashed the engine."""
@@ -54,36 +57,64 @@ class Call:
     headers: Mapping[str, str]
 
 
-@dataclass(frozen=True)
 class Answering:
-    """Sends requests to the currently running engine."""
+    """Sends requests to the currently running engine, each in its turn."""
 
-    kept: KeptEngine
-    client: httpx.AsyncClient
+    def __init__(self, kept: KeptEngine, client: httpx.AsyncClient, config: ServeConfig) -> None:
+        self.kept, self._client, self._config = kept, client, config
+        self.turns = Turns(kept.settings.parallel, config.queue, config.queue_s)
 
     async def answer(self, request: Request, call: Call) -> Response:
         """The response to a request.
 
         Raises:
-            RequestError: the engine does not run, fails or refuses.
+            RequestError: the engine does not run, fails or refuses, or too many others are waiting.
         """
-        body = self._for_adapter(call)
+        record, body, held = record_of(request.scope), self._for_adapter(call), AsyncExitStack()
         try:
-            upstream = await while_connected(request, self._ask(self._ready(), _PATH, body))
+            opened = await while_connected(request, self._opened(held, record, body))
+            if opened is None:
+                await held.aclose()
+                return Response(status_code=CLIENT_LEFT)
+            upstream, turn = opened
+            if call.asked.streamed and upstream.status_code == 200:
+                pieces = served_stream(
+                    upstream, call.asked.role, call.seen, in_json=asks_for_json(body), must_call=call.asked.must_call,
+                    writer=call.dialect.writer(call.asked), record=record, time_s=self._config.answer_s,
+                    stalled=turn.release, why=self.kept.why_not,
+                )  # fmt: skip
+                return StreamedAnswer(held, pieces, call.headers)
+            document = _document(upstream)
+            answer = restored_whole(document, call.asked, call.seen, in_json=asks_for_json(body))
+        except BaseException:
+            await held.aclose()
+            raise
+        await held.aclose()
+        note(record, answer)
+        return JSONResponse(call.dialect.whole(answer, call.asked), headers=dict(call.headers))
+
+    async def _opened(
+        self, held: AsyncExitStack, record: Record, body: Mapping[str, Any]
+    ) -> tuple[httpx.Response, Turn]:
+        """The engine's response, complete or, if it is a stream, with its headers.
+
+        Args:
+            held: gets what has to be closed after the answer: the turn and the connection.
+        """
+        turn = await held.enter_async_context(self.turns.turn())
+        record.queue_s = record.since()
+        engine = await self._engine()
+        try:
+            async with asyncio.timeout(self._config.answer_s):
+                upstream = await self._ask(engine, _PATH, body)
+                held.push_async_callback(upstream.aclose)
+                if upstream.status_code != 200 or not body.get("stream"):
+                    await upstream.aread()  # a refused stream arrives as a whole answer
+        except TimeoutError as error:
+            raise RequestError(504, "the answer took longer than serve.answer_s allows") from error
         except httpx.HTTPError as error:
             raise self._no_answer(502) from error
-        if upstream is None:
-            return Response(status_code=CLIENT_LEFT)
-        if call.asked.streamed and upstream.status_code == 200:
-            pieces = served_stream(
-                upstream, call.asked.role, call.seen, in_json=asks_for_json(body), must_call=call.asked.must_call,
-                writer=call.dialect.writer(call.asked), why=self.kept.why_not,
-            )  # fmt: skip
-            return StreamedAnswer(upstream, pieces, call.headers)
-        await upstream.aread()  # a refused stream arrives as a whole answer
-        await upstream.aclose()
-        answer = restored_whole(_document(upstream), call.asked, call.seen, in_json=asks_for_json(body))
-        return JSONResponse(call.dialect.whole(answer, call.asked), headers=dict(call.headers))
+        return upstream, turn
 
     async def count_tokens(self, request: Request, call: Call) -> int | None:
         """The number of tokens of the prompt that the engine makes of a request; None if the client has left.
@@ -91,7 +122,7 @@ class Answering:
         Raises:
             RequestError: as `answer` does.
         """
-        engine = self._ready()
+        engine = await self._engine()
 
         async def asked(path: str, body: Mapping[str, Any]) -> Any:
             response = await self._ask(engine, path, body)
@@ -113,8 +144,8 @@ class Answering:
         body = {**call.body, "lora": settings.lora(settings.adapter_of(call.asked.role))}
         return {**body, "stream_options": {"include_usage": True}} if call.asked.streamed else body
 
-    def _ready(self) -> ServedEngine:
-        engine = self.kept.ready()
+    async def _engine(self) -> ServedEngine:
+        engine = await self.kept.running(self._config.restart_s)
         if engine is None:
             raise self._no_answer(503)
         return engine
@@ -124,10 +155,10 @@ class Answering:
 
     async def _ask(self, engine: ServedEngine, path: str, body: Mapping[str, Any]) -> httpx.Response:
         """The engine's response. A connection that it drops before reading the request is retried once."""
-        made = self.client.build_request("POST", engine.address + path, headers=engine.headers, json=body)
+        made = self._client.build_request("POST", engine.address + path, headers=engine.headers, json=body)
         streamed = bool(body.get("stream"))
         return await with_retries_async(
-            lambda: self.client.send(made, stream=streamed), _UNREAD, again=lambda: engine.alive
+            lambda: self._client.send(made, stream=streamed), _UNREAD, again=lambda: engine.alive
         )
 
 
@@ -179,17 +210,18 @@ def _too_long(error: Mapping[str, Any]) -> str:
 
 
 class StreamedAnswer(StreamingResponse):
-    """A stream that closes the engine's connection however it ends: complete, abandoned by the client, or cut off."""
+    """A stream that gives back its turn and closes the engine's connection however it ends: complete, abandoned by the
+    client, or cut off."""
 
-    def __init__(self, upstream: httpx.Response, content: Any, headers: Mapping[str, str]) -> None:
+    def __init__(self, held: AsyncExitStack, content: Any, headers: Mapping[str, str]) -> None:
         super().__init__(content, media_type="text/event-stream", headers=dict(headers))
-        self._upstream = upstream
+        self._held = held
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             await super().__call__(scope, receive, send)
         finally:
-            await self._upstream.aclose()
+            await self._held.aclose()
 
 
 async def while_connected(request: Request, work: Coroutine[Any, Any, _T]) -> _T | None:

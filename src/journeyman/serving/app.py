@@ -14,31 +14,36 @@ from typing import Any
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from journeyman.config import ServeConfig
 from journeyman.http_client import async_engine_client
 from journeyman.manifests import BundleManifest
 from journeyman.models.base import Base, TemplateChoice
 from journeyman.models.opening import open_base
 from journeyman.models.templated import TemplatedBase
 from journeyman.protocols import EngineSettings, ServedEngine
-from journeyman.serving.answering import CLIENT_LEFT, Answering, Call
-from journeyman.serving.bodies import MAX_BYTES
+from journeyman.serving.answering import Answering, Call
 from journeyman.serving.dialects.chat import ChatCompletions
 from journeyman.serving.dialects.completions import Completions
 from journeyman.serving.dialects.dialect import Dialect
 from journeyman.serving.dialects.messages import CountTokens, Messages
 from journeyman.serving.dialects.responses import Responses
-from journeyman.serving.engine import KeptEngine, kept_engine
-from journeyman.serving.errors import RequestError, error_object, error_response
+from journeyman.serving.engine import kept_engine
+from journeyman.serving.errors import RequestError, error_response
 from journeyman.serving.listing import model_routes
+from journeyman.serving.metrics import Metrics
+from journeyman.serving.observing import CLIENT_LEFT, record_of
+from journeyman.serving.operations import operation_routes
 from journeyman.serving.preparing import prepared
 from journeyman.serving.prompts import PromptCheck
 
 DIALECTS: tuple[Dialect, ...] = (ChatCompletions(), Completions(), Responses(), Messages())
 _COUNTING = CountTokens()
+COUNTED = {dialect.path: dialect.name for dialect in (*DIALECTS, _COUNTING)}
+"""Path → API of the requests that are observed."""
 _SMALL_BYTES, _LARGE_AT_A_TIME = 32 << 10, 2
 
 
@@ -48,6 +53,7 @@ def make_app(
     prompts: PromptCheck | None = None,
     say: Callable[[str], None] = lambda text: None,
     given_up: Callable[[], None] = lambda: None,
+    config: ServeConfig | None = None,
 ) -> Starlette:
     """The ASGI application. The caller starts and stops the engine; the application restarts it if it ends.
 
@@ -57,21 +63,26 @@ def make_app(
         prompts: of the base that is served; None reads them from the engine's file.
         say: called with a line of text when the engine ends and when it is running again.
         given_up: called when restarting has failed too often.
+        config: its limits; None: the defaults.
 
     Raises:
         InputError: a system prompt of the bundle contains a control token of the base.
     """
+    config = config or ServeConfig()
     prompts = prompts or PromptCheck(_served_base(engine.settings))
     frames = {role: f"{one.begins} {one.ends}" for role, one in bundle.prompts.items()}
     prompts.check_system_prompts(frames | bundle.system_prompts)
 
     async def call_of(request: Request, dialect: Dialect) -> Call:
-        body = await _read_body(request)
+        record = record_of(request.scope)
+        body = await _read_body(request, config)
         if len(body) <= _SMALL_BYTES:
-            return prepared(bundle, prompts, dialect, body)
-        # In a thread, so that other answers are not delayed; at most two at a time, as all share this process.
-        async with request.app.state.large_requests:
-            return await asyncio.to_thread(prepared, bundle, prompts, dialect, body)
+            call = prepared(bundle, prompts, dialect, body)
+        else:  # in a thread, so that other answers are not delayed; at most two at a time, as all share this process
+            async with request.app.state.large_requests:
+                call = await asyncio.to_thread(prepared, bundle, prompts, dialect, body)
+        record.role, record.streamed = call.asked.role, call.asked.streamed
+        return call
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
@@ -79,15 +90,9 @@ def make_app(
             async_engine_client() as client,
             kept_engine(engine, say, given_up) as kept,
         ):
-            app.state.kept, app.state.answering = kept, Answering(kept, client)
+            app.state.kept, app.state.answering = kept, Answering(kept, client, config)
             app.state.large_requests = asyncio.Semaphore(_LARGE_AT_A_TIME)
             yield
-
-    async def health(request: Request) -> Response:
-        kept: KeptEngine = request.app.state.kept
-        if kept.ready() is None:
-            return JSONResponse({"status": "unavailable", **error_object(kept.why_not())}, status_code=503)
-        return JSONResponse({"status": "ok"})
 
     def route(dialect: Dialect) -> Route:
         async def endpoint(request: Request) -> Response:
@@ -108,10 +113,11 @@ def make_app(
         *model_routes(bundle.roles),
         *map(route, DIALECTS),
         Route(_COUNTING.path, count_tokens, methods=["POST"]),
-        Route("/health", health),
+        *operation_routes(),
     ]
     handlers: Any = {RequestError: _refused, HTTPException: _no_route, Exception: _failed}
     app = Starlette(routes=routes, lifespan=lifespan, exception_handlers=handlers)
+    app.state.metrics = Metrics()
     app.router.redirect_slashes = False  # a redirect would name a host and contain no error object
     return app
 
@@ -140,11 +146,17 @@ async def _failed(request: Request, error: Exception) -> Response:
     return error_response(request.url.path, 500, "the server failed; see its terminal", code="internal_error")
 
 
-async def _read_body(request: Request) -> bytes:
+async def _read_body(request: Request, config: ServeConfig) -> bytes:
     chunks, size = [], 0
-    async for chunk in request.stream():
-        size += len(chunk)
-        if size > MAX_BYTES:
-            raise RequestError(413, f"the body is larger than {MAX_BYTES >> 20} MiB")
-        chunks.append(chunk)
+    try:
+        async with asyncio.timeout(config.body_s):
+            async for chunk in request.stream():
+                size += len(chunk)
+                if size > config.max_body_mib << 20:
+                    raise RequestError(413, f"the body is larger than {config.max_body_mib} MiB")
+                chunks.append(chunk)
+    except ClientDisconnect as error:
+        raise RequestError(CLIENT_LEFT, "the client left before its request was complete") from error
+    except TimeoutError as error:
+        raise RequestError(408, f"the request took longer than {config.body_s:g} s to arrive") from error
     return b"".join(chunks)

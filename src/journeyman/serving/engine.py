@@ -17,6 +17,7 @@ from journeyman.inference.engines import start_engine
 from journeyman.protocols import EngineSettings, ServedEngine
 
 _LOOK_EVERY_S = 0.1
+_READY_EVERY_S = 0.02
 _STEADY_S = 60.0
 _WAITS_S = (0.0, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0, 30.0, 30.0)
 """Waits before each restart. They begin anew once an engine has run for _STEADY_S; after the last, serving gives up."""
@@ -33,10 +34,20 @@ class KeptEngine:
         self._lock = threading.RLock()  # reentrant: a signal handler may run while it is held
         self.stopping = False
         self.failed = False
+        self.restarts = 0
 
     def ready(self) -> ServedEngine | None:
         """The running engine; None while there is none."""
         return self._engine if self._engine.alive and not self.stopping else None
+
+    async def running(self, wait_s: float) -> ServedEngine | None:
+        """The running engine, after at most `wait_s` if it is being restarted; None if there is none then."""
+        deadline = time.monotonic() + wait_s
+        while (engine := self.ready()) is None:
+            if self.stopping or self.failed or time.monotonic() >= deadline:
+                return None
+            await asyncio.sleep(_READY_EVERY_S)
+        return engine
 
     def why_not(self) -> str:
         """The message for clients about an engine that does not answer."""
@@ -74,6 +85,7 @@ class KeptEngine:
             failures += 1
             try:
                 await self._start()
+                self.restarts += 1
                 self._say("the engine is running again")
             except (EngineError, OSError) as error:
                 self._say(str(error))

@@ -6,6 +6,7 @@ engine fails, the stream ends with an error event in the client's dialect, never
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
 from typing import Any
@@ -20,7 +21,9 @@ from journeyman.serving.dialects.chat import ChatWriter
 from journeyman.serving.dialects.dialect import EventWriter
 from journeyman.serving.errors import BrokenStream, without_paths
 from journeyman.serving.forced_call import ForcedCalls
+from journeyman.serving.observing import Record, note
 
+_STALLED_S = 1.0
 _Place = tuple[str, int]
 """A text of a choice that arrives in pieces: its field and the index of its tool call."""
 
@@ -33,6 +36,9 @@ async def served_stream(
     in_json: bool = False,
     must_call: bool = False,
     writer: EventWriter | None = None,
+    record: Record | None = None,
+    time_s: float | None = None,
+    stalled: Callable[[], None] = lambda: None,
     why: Callable[[], str] = lambda: "the engine ended during the answer",
 ) -> AsyncIterator[bytes]:
     """The engine's server-sent events, converted for the client. Ends as the dialect ends a complete answer, or with an
@@ -42,23 +48,53 @@ async def served_stream(
         in_json: the answer's text is JSON (because of `response_format`), so restored values are escaped.
         must_call: the text is a tool call; an answer without one is an error.
         writer: of the client's dialect; None: chat completions.
+        record: what becomes known of the answer is noted in it.
+        time_s: how long the answer may take from now on.
+        stalled: called if the client accepts nothing for a second. The engine does not wait for it.
         why: returns the error message for an answer that breaks off.
     """
-    writer = writer or ChatWriter()
+    writer, record = writer or ChatWriter(), record or Record("")
+    loop = asyncio.get_running_loop()
+    deadline = None if time_s is None else loop.time() + time_s
+    chunks = _chunks(upstream, deadline)
     try:
-        async for event in restored_events(upstream, role, seen, in_json=in_json, must_call=must_call, why=why):
+        async for event in restored_events(chunks, role, seen, in_json=in_json, must_call=must_call, why=why):
+            note(record, event)
             for piece in writer.chunk(event):
+                waiting = loop.call_later(_STALLED_S, stalled)
                 yield piece
+                waiting.cancel()
     except BrokenStream as broken:
+        record.broken = str(broken)
         for piece in writer.failed(str(broken)):
             yield piece
     else:
         for piece in writer.end():
             yield piece
+    finally:
+        await upstream.aclose()
+
+
+async def _chunks(upstream: httpx.Response, deadline: float | None) -> AsyncIterator[bytes]:
+    """The bytes of a response as they arrive.
+
+    Raises:
+        BrokenStream: the deadline, in the time of the event loop, has passed.
+    """
+    pieces = upstream.aiter_bytes()
+    while True:
+        try:
+            async with asyncio.timeout_at(deadline):
+                piece = await anext(pieces, None)
+        except TimeoutError as error:
+            raise BrokenStream("the answer took longer than serve.answer_s allows") from error
+        if piece is None:
+            return
+        yield piece
 
 
 async def restored_events(
-    upstream: httpx.Response,
+    chunks: AsyncIterator[bytes],
     role: str,
     seen: Conversation,
     *,
@@ -74,7 +110,7 @@ async def restored_events(
     restored, lines = _Restored(seen, in_json), Lines()
     forced, called = ForcedCalls(), False
     try:
-        async for piece in upstream.aiter_bytes():
+        async for piece in chunks:
             for line in lines.feed(piece):
                 data = data_of(line)
                 if data == b"[DONE]":
@@ -93,8 +129,6 @@ async def restored_events(
                 yield event
     except (httpx.HTTPError, httpx.StreamError, ValueError):
         pass  # reported below
-    finally:
-        await upstream.aclose()
     raise BrokenStream(why())
 
 
