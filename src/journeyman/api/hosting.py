@@ -176,7 +176,7 @@ def keys_of(folder: Path, key: str | None, host: str, told: Callable[[str], None
         DiskError: the new key cannot be stored.
     """
     file = KeyFile(folder / KEYS)
-    file.keys()
+    file.listed()
     beyond = not is_loopback(host)
     if beyond and key is None and not file.exists:
         told(f"{host} can be reached by others, so clients must send this key, which is not shown again:")

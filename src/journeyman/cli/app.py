@@ -16,6 +16,7 @@ from typing import Annotated
 import typer
 
 import journeyman
+from journeyman.cli.keys import keys
 from journeyman.cli.say import prepare_streams, say, say_json, say_lines
 from journeyman.errors import JourneymanError
 
@@ -25,6 +26,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Turn logs of LLM agents into a small local model, with evidence that it can take over.",
 )
+
+app.add_typer(keys, name="keys")
 
 Folder = Annotated[Path, typer.Option("--dir", "-d", help="the run folder, which contains journeyman.toml")]
 Settings = Annotated[

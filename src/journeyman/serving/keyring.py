@@ -52,7 +52,7 @@ class KeyFile:
         """Whether keys were ever added; after all of them were revoked, no request is let in."""
         return self.path.exists()
 
-    def keys(self) -> Sequence[Key]:
+    def listed(self) -> Sequence[Key]:
         """The keys in the file.
 
         Raises:
@@ -81,11 +81,11 @@ class KeyFile:
                 f"{name!r}: a key's name has 1 to 64 letters, digits, dots, dashes and underscores",
                 "For example: journeyman keys add ci",
             )
-        if any(key.name == name for key in self.keys()):
+        if any(key.name == name for key in self.listed()):
             raise UsageError(f"there is a key {name!r} already", f"Revoke it first: journeyman keys revoke {name}")
         secret = _PREFIX + secrets.token_urlsafe(32)
         created = datetime.now(UTC).isoformat(timespec="seconds")
-        self._write([*self.keys(), Key(name=name, sha256=_hash(secret), created=created)])
+        self._write([*self.listed(), Key(name=name, sha256=_hash(secret), created=created)])
         return secret
 
     def revoke(self, name: str) -> None:
@@ -95,16 +95,16 @@ class KeyFile:
             UsageError: there is no such key.
             DiskError: the file cannot be written.
         """
-        left = [key for key in self.keys() if key.name != name]
-        if len(left) == len(self.keys()):
-            known = ", ".join(key.name for key in self.keys()) or "none"
+        left = [key for key in self.listed() if key.name != name]
+        if len(left) == len(self.listed()):
+            known = ", ".join(key.name for key in self.listed()) or "none"
             raise UsageError(f"there is no key {name!r}; keys: {known}", "See them: journeyman keys list")
         self._write(left)
 
     def match(self, secret: str) -> str | None:
         """The name of a key, found in a time that says nothing about the keys; None if it is none of them."""
         sent, found = _hash(secret), None
-        for key in self.keys():
+        for key in self.listed():
             if hmac.compare_digest(sent, key.sha256):
                 found = key.name
         return found
