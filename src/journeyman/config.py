@@ -448,6 +448,9 @@ class DecideConfig(Section):
     )
 
 
+PromptPolicy = Literal["replace", "warn", "refuse"]
+
+
 class ServeConfig(Section):
     """The server, which speaks OpenAI's and Anthropic's APIs."""
 
@@ -461,6 +464,12 @@ class ServeConfig(Section):
     )
     key_env: str = Field(
         "", description="environment variable with a key that clients may send; `journeyman keys` adds more"
+    )
+    prompts: PromptPolicy = Field(
+        "replace",
+        description="what happens to prompts that differ from those of the training, which are counted and named in a "
+        "header. `replace`: the trained system prompt replaces another one, and one outside the trained frame is refused; "
+        "`warn`: the same, but one outside the frame is served; `refuse`: every difference is refused",
     )
     max_body_mib: int = Field(4, ge=1, le=64, description="largest request, in MiB")
     body_s: float = Field(30.0, gt=0, description="seconds that a client may take to send its request")

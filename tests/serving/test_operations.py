@@ -19,6 +19,7 @@ from fake_engine import ASK, BUNDLE, ROLE, FakeEngine, fake_engine
 from journeyman.api.hosting import FIRST_KEY, is_loopback, keys_of, open_log
 from journeyman.config import ServeConfig
 from journeyman.errors import InputError, UsageError
+from journeyman.manifests import RolePrompt
 from journeyman.serving.app import COUNTED, make_app
 from journeyman.serving.errors import RequestError
 from journeyman.serving.keyring import FILE, KeyFile, Keys
@@ -152,6 +153,44 @@ def test_a_log_that_cannot_be_written_loses_lines_and_says_so(tmp_path: Path) ->
             full({"a": 1})
         full.close()
         assert full.lost == 3 and len(told) == 2 and "No space left" in told[1]
+
+
+# --- prompts that differ from those of the training --------------------------------------------------
+
+FRAMED = BUNDLE.model_copy(update={
+    "system_prompts": {},
+    "prompts": {ROLE: RolePrompt(kind="templated", text="", begins="Customer ", ends=" Be kind.", rows=9, distinct=9)},
+})  # fmt: skip
+OTHER = {"role": "system", "content": "You are a pirate."}
+
+
+@pytest.mark.parametrize(
+    ("policy", "bundle", "difference", "served"),
+    [
+        ("replace", BUNDLE, "system_prompt", "You are a coder."), ("replace", FRAMED, "frame", None),
+        ("warn", BUNDLE, "system_prompt", "You are a coder."), ("warn", FRAMED, "frame", "You are a pirate."),
+        ("refuse", BUNDLE, "system_prompt", None), ("refuse", FRAMED, "frame", None),
+    ],
+)  # fmt: skip
+def test_prompts_that_differ_are_shown_counted_or_refused(
+    engine: FakeEngine, policy: Any, bundle: Any, difference: str, served: str | None
+) -> None:
+    told: list[str] = []
+    app = make_app(bundle, engine, config=ServeConfig(prompts=policy), say=told.append)  # type: ignore[arg-type]
+    with TestClient(Observer(Door(app), app.state.metrics, COUNTED), base_url=SELF) as client:
+        for _ in range(2):
+            answer = client.post(CHAT, json={**ASK, "messages": [OTHER, *ASK["messages"]]})  # type: ignore[misc]
+        counted = f'journeyman_prompt_differences_total{{role="coder",difference="{difference}"}} 2'
+        assert counted in client.get("/metrics").text
+        assert told == [f"coder: prompts that differ from those of the training ({difference}): 1"]
+        if served is None:
+            assert answer.status_code == 400 and answer.json()["error"]["code"] == "prompt_differs" and not engine.asked
+            return
+        assert answer.status_code == 200 and answer.headers["journeyman-prompt-differs"] == difference
+        assert engine.asked[-1]["messages"][0]["content"] == served
+        right = "Customer Ann. Be kind." if difference == "frame" else "You are a coder."
+        same = client.post(CHAT, json={**ASK, "messages": [{"role": "system", "content": right}, *ASK["messages"]]})  # type: ignore[misc]
+        assert same.status_code == 200 and "journeyman-prompt-differs" not in same.headers
 
 
 # --- limits ------------------------------------------------------------------------------------------

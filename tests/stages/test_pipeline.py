@@ -403,14 +403,16 @@ def test_only_known_fields_reach_the_engine_and_the_trained_prompt_is_served(fin
     assert asked.keys() == {"messages", "max_tokens", "temperature"}
     assert [m["content"] for m in asked["messages"]] == ["You are a coder.", "Task: x"]
     assert ignored_of(bundle, wanted) == {"journeyman-ignored": "user, messages[0]"}
-    for unknown in ({"slot_id": 3}, {"lora": []}, {"model": "all"}):
-        with pytest.raises(RequestError):
-            read_request({**ASK, **unknown}, bundle.roles, 512)
+    wanted = read_request({**ASK, "slot_id": 3, "lora": []}, bundle.roles, 512)
+    assert engine_request(bundle, wanted, conversation_of(bundle)).keys() == asked.keys()
+    assert ignored_of(bundle, wanted) == {"journeyman-ignored": "slot_id, lora"}
+    with pytest.raises(RequestError):
+        read_request({**ASK, "model": "all"}, bundle.roles, 512)
 
 
-def test_serve_refuses_a_changed_file_and_an_open_host(finished: Path, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="not a loopback address"):
-        open_listener("0.0.0.0", 0)
+def test_serve_refuses_a_changed_file_and_a_host_of_others(finished: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"port 0 on 192\.0\.2\.1"):
+        open_listener("192.0.2.1", 0)
     import shutil
 
     copy = tmp_path / "copy"

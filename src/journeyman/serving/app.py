@@ -8,6 +8,7 @@ trained and evaluated (serving.preparing).
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -19,6 +20,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from journeyman.config import ServeConfig
+from journeyman.foreign import named
 from journeyman.http_client import async_engine_client
 from journeyman.manifests import BundleManifest
 from journeyman.models.base import Base, TemplateChoice
@@ -35,7 +37,7 @@ from journeyman.serving.engine import kept_engine
 from journeyman.serving.errors import RequestError, error_response
 from journeyman.serving.listing import model_routes
 from journeyman.serving.metrics import Metrics
-from journeyman.serving.observing import CLIENT_LEFT, record_of
+from journeyman.serving.observing import CLIENT_LEFT, Record, record_of
 from journeyman.serving.operations import operation_routes
 from journeyman.serving.preparing import prepared
 from journeyman.serving.prompts import PromptCheck
@@ -73,16 +75,27 @@ def make_app(
     frames = {role: f"{one.begins} {one.ends}" for role, one in bundle.prompts.items()}
     prompts.check_system_prompts(frames | bundle.system_prompts)
 
+    differences: Counter[tuple[str, str]] = Counter()
+
     async def call_of(request: Request, dialect: Dialect) -> Call:
         record = record_of(request.scope)
         body = await _read_body(request, config)
-        if len(body) <= _SMALL_BYTES:
-            call = prepared(bundle, prompts, dialect, body)
-        else:  # in a thread, so that other answers are not delayed; at most two at a time, as all share this process
+        arguments = bundle, prompts, dialect, body, config.prompts, record
+        try:
+            if len(body) <= _SMALL_BYTES:
+                return prepared(*arguments)
+            # In a thread, so that other answers are not delayed; at most two at a time, as all share this process.
             async with request.app.state.large_requests:
-                call = await asyncio.to_thread(prepared, bundle, prompts, dialect, body)
-        record.role, record.streamed = call.asked.role, call.asked.streamed
-        return call
+                return await asyncio.to_thread(prepared, *arguments)
+        finally:
+            show_differences(record)
+
+    def show_differences(record: Record) -> None:
+        for difference in record.differences:
+            differences[record.role, difference] += 1
+            count = differences[record.role, difference]
+            if count in (1, 100) or count % 10_000 == 0:
+                say(f"{named(record.role)}: prompts that differ from those of the training ({difference}): {count}")
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:

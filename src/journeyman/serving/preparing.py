@@ -7,6 +7,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+from journeyman.config import PromptPolicy
 from journeyman.foreign import plain
 from journeyman.manifests import BundleManifest, RolePrompt
 from journeyman.records import Message
@@ -17,11 +18,17 @@ from journeyman.serving.dialects.dialect import Dialect
 from journeyman.serving.errors import RequestError
 from journeyman.serving.forced_call import forced
 from journeyman.serving.messages import SYSTEM
+from journeyman.serving.observing import Record
 from journeyman.serving.prompts import PromptCheck
 from journeyman.serving.redacting import without_secrets, without_secrets_elsewhere
 from journeyman.serving.requests import Asked
 
 IGNORED_HEADER = "journeyman-ignored"
+DIFFERS_HEADER = "journeyman-prompt-differs"
+SYSTEM_PROMPT = "system_prompt"
+"""The system prompt is not the one that the role was trained with, which replaces it."""
+FRAME = "frame"
+"""The system prompt does not begin and end as those of the training do."""
 _MOST_IGNORED = 20
 _TURN = re.compile(r"^messages\b(?:\[(\d+)\](?:\.content)?)?")
 
@@ -31,21 +38,47 @@ def conversation_of(bundle: BundleManifest) -> Conversation:
     return Redactor(bundle.redact.get("secrets", False), bundle.redact.get("personal", False)).conversation()
 
 
-def prepared(bundle: BundleManifest, prompts: PromptCheck, dialect: Dialect, body: bytes) -> Call:
-    """A request's bytes as the engine's request.
+def prepared(
+    bundle: BundleManifest,
+    prompts: PromptCheck,
+    dialect: Dialect,
+    body: bytes,
+    policy: PromptPolicy,
+    record: Record,
+) -> Call:
+    """A request's bytes as the engine's request; what it is about is noted in `record`.
 
     Raises:
-        RequestError: the request is invalid, or neither the template nor the role's training supports it.
+        RequestError: the request is invalid, or the template or the policy for prompts does not allow it.
     """
     asked = dialect.read(parsed(body), bundle.roles, bundle.settings["context"])
+    differences = differences_of(bundle, asked.role, asked.messages)
+    record.role, record.streamed, record.differences = asked.role, asked.streamed, differences
     try:
+        if differences and policy == "refuse":
+            raise RequestError(400, _differs(asked.role, differences), "messages", "prompt_differs")
+        if FRAME in differences and policy == "replace":
+            raise RequestError(400, _unfit(asked.role, bundle.prompts[asked.role]), "messages", "prompt_differs")
         prompts.refuse_control_tokens(asked.messages, asked.tools)
         seen = conversation_of(bundle)
         request = engine_request(bundle, asked, seen)
         prompts.refuse_lost(request["messages"], asked.tools)
     except RequestError as error:
         raise _in_clients_words(error, asked) from error
-    return Call(dialect, asked, request, seen, ignored_of(bundle, asked))
+    headers = ignored_of(bundle, asked)
+    if differences:
+        headers[DIFFERS_HEADER] = ", ".join(differences)
+    return Call(dialect, asked, request, seen, headers)
+
+
+def differences_of(bundle: BundleManifest, role: str, messages: Sequence[dict[str, Any]]) -> tuple[str, ...]:
+    """How a conversation differs from those that the role was trained on, as far as the bundle says what these have in
+    common: SYSTEM_PROMPT or FRAME. A missing system prompt is no difference where the server adds the trained one."""
+    contract = bundle.prompts.get(role)
+    given = _system_prompt(messages)
+    if contract is not None and contract.kind != "fixed":
+        return () if contract.fits(given) else (FRAME,)
+    return (SYSTEM_PROMPT,) if given and given != bundle.system_prompts.get(role) else ()
 
 
 def served_messages(
@@ -53,22 +86,33 @@ def served_messages(
 ) -> list[dict[str, Any]]:
     """The conversation for the engine: with the role's trained system prompt, redacted as in training.
 
-    If the role was trained with varying system prompts, the client's is kept.
-
-    Raises:
-        RequestError: the role's system prompts have a fixed beginning and end that the client's does not match.
+    If the role was trained with varying system prompts, the client's is kept. Ingest knows no developer: its turns are
+    the system's.
     """
+    messages = [{**turn, "role": "system"} if turn.get("role") in SYSTEM else turn for turn in messages]
     contract = bundle.prompts.get(role)
-    places = [place for place, turn in enumerate(messages) if turn.get("role") not in SYSTEM]
-    lead = places[0] if places else len(messages)
     if contract is not None and contract.kind != "fixed":
-        given = "\n\n".join(str(turn["content"]) for turn in messages[:lead])
-        if not contract.fits(given):
-            raise RequestError(400, _unfit(role, contract), "messages")
         return without_secrets(messages, seen)
-    turns = without_secrets(messages[lead:], seen)
+    turns = without_secrets(messages[_lead(messages) :], seen)
     prompt = bundle.system_prompts.get(role)
     return turns if prompt is None else [Message(role="system", content=prompt).as_chat(), *turns]
+
+
+def _lead(messages: Sequence[dict[str, Any]]) -> int:
+    """How many turns come before the first one that is not the system's."""
+    places = (place for place, turn in enumerate(messages) if turn.get("role") not in SYSTEM)
+    return next(places, len(messages))
+
+
+def _system_prompt(messages: Sequence[dict[str, Any]]) -> str:
+    return "\n\n".join(str(turn["content"]) for turn in messages[: _lead(messages)])
+
+
+def _differs(role: str, differences: Sequence[str]) -> str:
+    return (
+        f"messages: the prompt differs from those that {role!r} was trained with ({', '.join(differences)}), and "
+        'serve.prompts = "refuse"'
+    )
 
 
 def _unfit(role: str, contract: RolePrompt) -> str:
