@@ -468,7 +468,7 @@ class ServeConfig(Section):
     prompts: PromptPolicy = Field(
         "replace",
         description="what happens to prompts that differ from those of the training, which are counted and named in a "
-        "header. `replace`: the trained system prompt replaces another one, and one outside the trained frame is refused; "
+        "header. `replace`: the trained system prompt replaces another one, one outside the trained frame is refused; "
         "`warn`: the same, but one outside the frame is served; `refuse`: every difference is refused",
     )
     max_body_mib: int = Field(4, ge=1, le=64, description="largest request, in MiB")

@@ -86,11 +86,13 @@ class Served:
     def ask(self, body: dict[str, Any] = ASK) -> httpx.Response:
         return self.http.post("/v1/chat/completions", json=body)
 
-    def send(self, body: dict[str, Any], read_buffer: int | None = None) -> socket.socket:
+    def send(
+        self, body: dict[str, Any], read_buffer: int | None = None, path: str = "/v1/chat/completions"
+    ) -> socket.socket:
         """Sends a request on a new connection without reading the answer."""
         data = json.dumps(body).encode()
         head = (
-            "POST /v1/chat/completions HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
+            f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
             f"Content-Length: {len(data)}\r\n\r\n"
         )
         made = socket.socket()
@@ -272,15 +274,56 @@ def test_the_engines_threads_do_not_spin_during_other_work(long_gguf: Path, monk
 # --- clients that disconnect or stop reading ---------------------------------------------------------
 
 
+APIS: dict[str, dict[str, Any]] = {
+    "/v1/chat/completions": ENDLESS,
+    "/v1/completions": {"model": "coder", "prompt": "Task: x", "max_tokens": 30_000},
+    "/v1/responses": {"model": "coder", "input": "Task: x", "max_output_tokens": 30_000},
+    "/v1/messages": ENDLESS,
+}
+
+
 @pytest.mark.parametrize("streamed", [False, True])
-def test_a_client_that_disconnects_frees_the_engine(served: Served, streamed: bool) -> None:
-    served.send({**ENDLESS, "stream": streamed}).close()
-    left = served.send({**ENDLESS, "stream": streamed})
-    time.sleep(1)
-    left.close()
+@pytest.mark.parametrize("path", APIS)
+def test_clients_that_leave_free_the_engine(served: Served, path: str, streamed: bool) -> None:
+    body = {**APIS[path], "stream": streamed}
+    served.send(body, path=path).close()
+    left = [served.send(body, path=path) for _ in range(4)]  # one decodes, one is in the engine's queue, two in ours
+    time.sleep(0.5)
+    left[2].close()  # first one that waits
+    time.sleep(0.2)
+    for one in left:
+        one.close()
     start = time.monotonic()
     assert served.ask().status_code == 200
     assert time.monotonic() - start < SOON_S
+    page = served.http.get("/metrics").text
+    assert "journeyman_requests_waiting 0" in page and "journeyman_requests_active 0" in page
+    api = {"/v1/chat/completions": "chat"}.get(path, path.removeprefix("/v1/"))
+    assert f'api="{api}",status="499"}}' in page
+
+
+def test_an_engine_killed_during_answers_is_an_error_in_every_api(served: Served) -> None:
+    for paths in (("/v1/messages", "/v1/responses"), ("/v1/completions", "/v1/messages")):
+        answers: dict[str, str] = {}
+
+        def ask(path: str, answers: dict[str, str] = answers) -> None:
+            answers[path] = served.http.post(path, json={**APIS[path], "stream": True}).text
+
+        asking = [threading.Thread(target=ask, args=(path,)) for path in paths]
+        for one in asking:
+            one.start()
+        time.sleep(1)
+        engine = served.engine()
+        engine.kill()
+        for one in asking:
+            one.join(timeout=60)
+        assert gone(engine) and answers.keys() == set(paths)
+        for path, text in answers.items():
+            assert "the engine" in text, text[-300:]
+            for end in ("[DONE]", "message_stop", "response.completed"):
+                assert end not in text, path
+        served.wait_for_health(200)
+        assert served.ask().status_code == 200
 
 
 def test_stalled_readers_delay_nobody(served: Served) -> None:
