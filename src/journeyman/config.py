@@ -465,6 +465,17 @@ class ServeConfig(Section):
     key_env: str = Field(
         "", description="environment variable with a key that clients may send; `journeyman keys` adds more"
     )
+    engine_url: str = Field(
+        "",
+        description="a llama-server, vLLM or other OpenAI-compatible server that answers instead of the engine in the "
+        "wheel; `journeyman serve --engine-url`",
+    )
+    engine_key_env: _Variable = Field("", description="environment variable with its key; empty: no key is sent")
+    engine_model: str = Field(
+        "{adapter}",
+        description="the models' names there, if each adapter is a model; {adapter} is replaced by `all`, by the role, "
+        "or by `base` for roles without an adapter",
+    )
     prompts: PromptPolicy = Field(
         "replace",
         description="what happens to prompts that differ from those of the training, which are counted and named in a "

@@ -54,6 +54,9 @@ class FakeEngine:
         self.stopped_by = ""
         self.alive = True
 
+    def selection(self, role: str) -> dict[str, Any]:
+        return {"lora": self.settings.lora(self.settings.adapter_of(role))}
+
     def stop(self) -> None:
         """Keeps the server running: the next application of the test may use it."""
 

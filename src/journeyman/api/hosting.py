@@ -10,22 +10,25 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from journeyman.api.engine_choice import chosen_engine
 from journeyman.config import CONFIG_NAME, ServeConfig, load_config
 from journeyman.errors import EngineError, UsageError
 from journeyman.foreign import plain
-from journeyman.inference.engines import engine_identity, running_engine
+from journeyman.inference.engines import engine_identity
 from journeyman.lineage import check_files
 from journeyman.manifests import BundleManifest
 from journeyman.model_files import parts_of
 from journeyman.protocols import EngineSettings, ServedEngine
 from journeyman.runs import place_of, read_result, typed_result
-from journeyman.serving.app import COUNTED, make_app
+from journeyman.serving.app import COUNTED, make_app, served_base
+from journeyman.serving.engine import Start
 from journeyman.serving.evaluated import check_engine
 from journeyman.serving.keyring import FILE as KEYS
 from journeyman.serving.keyring import KeyFile, Keys
 from journeyman.serving.observing import Log, Observer
 from journeyman.serving.origin import Door
 from journeyman.serving.preparing import conversation_of
+from journeyman.serving.prompts import PromptCheck
 from journeyman.serving.request_log import RequestLog
 from journeyman.serving.server import BoundedServer
 
@@ -56,11 +59,13 @@ class Host:
         keys: Keys | None = None,
         config: ServeConfig | None = None,
         log: Log | None = None,
+        prompts: PromptCheck | None = None,
+        start: Start | None = None,
     ) -> None:
         self.bundle, self.address, self.key = bundle, address, key
         self.engine, self._listener, self._given_up = engine, listener, False
         config = config or ServeConfig()
-        app = make_app(bundle, engine, say=told, given_up=self._give_up, config=config)
+        app = make_app(bundle, engine, prompts, told, self._give_up, config, start)
 
         def last_call() -> None:
             if hasattr(app.state, "kept"):
@@ -96,12 +101,13 @@ def hosted(
     key_env: str | None = None,
     *,
     allow_other_engine: bool = False,
+    engine_url: str | None = None,
     told: Callable[[str], None] = lambda text: None,
 ) -> Iterator[Host]:
     """A host whose port takes connections; the engine is stopped at the end.
 
     Args:
-        port, key_env: replace those of the config file.
+        port, key_env, engine_url: replace those of the config file.
         allow_hosts: in addition to those of the config file.
         allow_other_engine: serve with another engine than the one that was evaluated.
         told: hears warnings, and of an engine that ended.
@@ -114,19 +120,24 @@ def hosted(
     """
     bundle = typed_result(folder, "export", BundleManifest)
     place = folder / place_of("export").folder
-    if bundle.server is not None:
+    config = load_config(folder / CONFIG_NAME).serve if (folder / CONFIG_NAME).is_file() else ServeConfig()
+    if engine_url is not None:
+        config = config.model_copy(update={"engine_url": engine_url})
+    if bundle.server is not None and not config.engine_url:
         raise UsageError(
             f"{place}: its base is served by {bundle.server.url}, and not by this machine's engine",
-            f"Ask that server; to start vLLM: sh {place / 'vllm.sh'}",
+            f"To start vLLM: sh {place / 'vllm.sh'}; then: journeyman serve --engine-url {bundle.server.url}",
         )
-    read = [*(part.name for part in parts_of(Path(bundle.base_file))), *bundle.adapter_files.values(), "prompts.json"]
-    read += [bundle.template_file] if bundle.template_file else []
+    base = Path(bundle.base_path) if bundle.server is not None else place / bundle.base_file
+    read = [] if bundle.server is not None else [part.name for part in parts_of(Path(bundle.base_file))]
+    files = [place / name for name in bundle.adapter_files.values()]
+    read += [one.name for one in files if not one.is_dir()]
+    read += ["prompts.json", *([bundle.template_file] if bundle.template_file else [])]
     check_files(place, read_result(folder, "export")[0], read)
-    config = load_config(folder / CONFIG_NAME).serve if (folder / CONFIG_NAME).is_file() else ServeConfig()
     key = key_of(config.key_env if key_env is None else key_env)
     keys = keys_of(folder, key, config.host, told)
     settings = EngineSettings(
-        base=place / bundle.base_file,
+        base=base,
         adapters={name: place / file for name, file in bundle.adapter_files.items()},
         context=bundle.settings["context"],
         threads=bundle.settings["threads"],
@@ -135,16 +146,22 @@ def hosted(
         chat_template=bundle.template_file and (place / bundle.template_file).read_text(encoding="utf-8"),
         template_variables=bundle.template_variables,
     )
-    here = engine_identity(settings.context, settings.parallel, settings.threads)
-    for line in check_engine(bundle.engine, here, folder, allow_other=allow_other_engine):
-        told(line)
+    if not config.engine_url:
+        here = engine_identity(settings.context, settings.parallel, settings.threads)
+        for line in check_engine(bundle.engine, here, folder, allow_other=allow_other_engine):
+            told(line)
+    prompts = PromptCheck(served_base(settings))
     with open_listener(config.host, config.port if port is None else port) as listener:
         conversation_of(bundle).text("warm up")  # the rules load now, not in the first request
-        with running_engine(settings) as engine:
+        chosen = chosen_engine(bundle, settings, config, prompts, folder, allow_other=allow_other_engine, told=told)
+        with chosen as (engine, start):
             address = address_of(config.host, listener.getsockname()[1])
             hosts = [config.host, *config.allow_hosts, *allow_hosts]
             with open_log(config.log, folder, told) as log:
-                host = Host(bundle, engine, listener, told, hosts, key, address, keys=keys, config=config, log=log)
+                host = Host(
+                    bundle, engine, listener, told, hosts, key, address,
+                    keys=keys, config=config, log=log, prompts=prompts, start=start,
+                )  # fmt: skip
                 listener.listen()  # the address is known to others once it takes connections
                 yield host
 

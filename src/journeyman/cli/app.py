@@ -276,11 +276,15 @@ def serve(
     allow_other_engine: Annotated[
         bool, typer.Option("--allow-other-engine", help="serve even if the engine is not the one that was evaluated")
     ] = False,
+    engine_url: Annotated[
+        str | None,
+        typer.Option(help="a llama-server or an OpenAI-compatible server that answers; overrides serve.engine_url"),
+    ] = None,
 ) -> None:
-    """Serve the bundle on an OpenAI-compatible port; clients send the role as the model name."""
+    """Serve the bundle on a port that speaks OpenAI's and Anthropic's APIs; clients send the role as the model name."""
     from journeyman.cli.serve import serve_bundle
 
-    serve_bundle(folder, port, allow_host or [], key_env, allow_other_engine=allow_other_engine)
+    serve_bundle(folder, port, allow_host or [], key_env, allow_other_engine=allow_other_engine, engine_url=engine_url)
 
 
 @app.command()

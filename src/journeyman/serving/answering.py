@@ -70,22 +70,22 @@ class Answering:
         Raises:
             RequestError: the engine does not run, fails or refuses, or too many others are waiting.
         """
-        record, body, held = record_of(request.scope), self._for_adapter(call), AsyncExitStack()
+        record, held, in_json = record_of(request.scope), AsyncExitStack(), asks_for_json(call.body)
         try:
-            opened = await while_connected(request, self._opened(held, record, body))
+            opened = await while_connected(request, self._opened(held, record, call))
             if opened is None:
                 await held.aclose()
                 return Response(status_code=CLIENT_LEFT)
             upstream, turn = opened
             if call.asked.streamed and upstream.status_code == 200:
                 pieces = served_stream(
-                    upstream, call.asked.role, call.seen, in_json=asks_for_json(body), must_call=call.asked.must_call,
+                    upstream, call.asked.role, call.seen, in_json=in_json, must_call=call.asked.must_call,
                     writer=call.dialect.writer(call.asked), record=record, time_s=self._config.answer_s,
                     stalled=turn.release, why=self.kept.why_not,
                 )  # fmt: skip
                 return StreamedAnswer(held, pieces, call.headers)
             document = _document(upstream)
-            answer = restored_whole(document, call.asked, call.seen, in_json=asks_for_json(body))
+            answer = restored_whole(document, call.asked, call.seen, in_json=in_json)
         except BaseException:
             await held.aclose()
             raise
@@ -93,9 +93,7 @@ class Answering:
         note(record, answer)
         return JSONResponse(call.dialect.whole(answer, call.asked), headers=dict(call.headers))
 
-    async def _opened(
-        self, held: AsyncExitStack, record: Record, body: Mapping[str, Any]
-    ) -> tuple[httpx.Response, Turn]:
+    async def _opened(self, held: AsyncExitStack, record: Record, call: Call) -> tuple[httpx.Response, Turn]:
         """The engine's response, complete or, if it is a stream, with its headers.
 
         Args:
@@ -104,11 +102,14 @@ class Answering:
         turn = await held.enter_async_context(self.turns.turn())
         record.queue_s = record.since()
         engine = await self._engine()
+        body = {**call.body, **engine.selection(call.asked.role)}
+        if call.asked.streamed:
+            body["stream_options"] = {"include_usage": True}
         try:
             async with asyncio.timeout(self._config.answer_s):
                 upstream = await self._ask(engine, _PATH, body)
                 held.push_async_callback(upstream.aclose)
-                if upstream.status_code != 200 or not body.get("stream"):
+                if upstream.status_code != 200 or not call.asked.streamed:
                     await upstream.aread()  # a refused stream arrives as a whole answer
         except TimeoutError as error:
             raise RequestError(504, "the answer took longer than serve.answer_s allows") from error
@@ -130,6 +131,9 @@ class Answering:
             return _document(response)
 
         async def counted() -> int:
+            if "model" in (selected := engine.selection(call.asked.role)):  # vLLM's form
+                count = (await asked("/tokenize", {**call.body, **selected, "add_generation_prompt": True}))["count"]
+                return int(count)
             prompt = (await asked("/apply-template", call.body))["prompt"]
             found = await asked("/tokenize", {"content": prompt, "add_special": True, "parse_special": True})
             return len(found["tokens"])
@@ -138,11 +142,6 @@ class Answering:
             return await while_connected(request, counted())
         except httpx.HTTPError as error:
             raise self._no_answer(502) from error
-
-    def _for_adapter(self, call: Call) -> dict[str, Any]:
-        settings = self.kept.settings
-        body = {**call.body, "lora": settings.lora(settings.adapter_of(call.asked.role))}
-        return {**body, "stream_options": {"include_usage": True}} if call.asked.streamed else body
 
     async def _engine(self) -> ServedEngine:
         engine = await self.kept.running(self._config.restart_s)

@@ -14,10 +14,12 @@ _SHOWN = ("id", "object", "created", "choices", "usage", "timings")
 def named(answer: dict[str, Any], role: str, seen: Conversation) -> dict[str, Any]:
     """An answer or a chunk of a stream with the role as its model.
 
-    With the text of `stop` that ended it as STOPPED_BY, if the engine was asked to say so (`verbose`).
+    With the text of `stop` that ended it as STOPPED_BY, if llama.cpp was asked to say so (`verbose`) or vLLM says it.
     """
     shown = {**{key: answer[key] for key in _SHOWN if key in answer}, "model": role, "system_fingerprint": None}
-    stopped = (answer.get("__verbose") or {}).get("stopping_word")
+    words = [(answer.get("__verbose") or {}).get("stopping_word")]
+    words += [choice.get("stop_reason") for choice in answer.get("choices") or []]
+    stopped = next((word for word in words if word and isinstance(word, str)), None)
     return {**shown, STOPPED_BY: seen.restore(stopped)} if stopped else shown
 
 

@@ -33,7 +33,7 @@ from journeyman.serving.dialects.completions import Completions
 from journeyman.serving.dialects.dialect import Dialect
 from journeyman.serving.dialects.messages import CountTokens, Messages
 from journeyman.serving.dialects.responses import Responses
-from journeyman.serving.engine import kept_engine
+from journeyman.serving.engine import Start, kept_engine
 from journeyman.serving.errors import RequestError, error_response
 from journeyman.serving.listing import model_routes
 from journeyman.serving.metrics import Metrics
@@ -56,6 +56,7 @@ def make_app(
     say: Callable[[str], None] = lambda text: None,
     given_up: Callable[[], None] = lambda: None,
     config: ServeConfig | None = None,
+    start: Start | None = None,
 ) -> Starlette:
     """The ASGI application. The caller starts and stops the engine; the application restarts it if it ends.
 
@@ -66,12 +67,13 @@ def make_app(
         say: called with a line of text when the engine ends and when it is running again.
         given_up: called when restarting has failed too often.
         config: its limits; None: the defaults.
+        start: starts the engine again; None: from its settings.
 
     Raises:
         InputError: a system prompt of the bundle contains a control token of the base.
     """
     config = config or ServeConfig()
-    prompts = prompts or PromptCheck(_served_base(engine.settings))
+    prompts = prompts or PromptCheck(served_base(engine.settings))
     frames = {role: f"{one.begins} {one.ends}" for role, one in bundle.prompts.items()}
     prompts.check_system_prompts(frames | bundle.system_prompts)
 
@@ -101,7 +103,7 @@ def make_app(
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         async with (
             async_engine_client() as client,
-            kept_engine(engine, say, given_up) as kept,
+            kept_engine(engine, say, given_up, start) as kept,
         ):
             app.state.kept, app.state.answering = kept, Answering(kept, client, config)
             app.state.large_requests = asyncio.Semaphore(_LARGE_AT_A_TIME)
@@ -135,7 +137,7 @@ def make_app(
     return app
 
 
-def _served_base(settings: EngineSettings) -> Base:
+def served_base(settings: EngineSettings) -> Base:
     """The base with the chat template that the engine was given."""
     base = open_base(settings.base)
     if settings.chat_template is None and not settings.template_variables:

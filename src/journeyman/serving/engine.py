@@ -16,6 +16,7 @@ from journeyman.errors import EngineError
 from journeyman.inference.engines import start_engine
 from journeyman.protocols import EngineSettings, ServedEngine
 
+Start = Callable[[], ServedEngine]
 _LOOK_EVERY_S = 0.1
 _READY_EVERY_S = 0.02
 _STEADY_S = 60.0
@@ -26,9 +27,16 @@ _WAITS_S = (0.0, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0, 30.0, 30.0)
 class KeptEngine:
     """The current engine. Use `kept_engine`, which watches it."""
 
-    def __init__(self, engine: ServedEngine, say: Callable[[str], None], given_up: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        engine: ServedEngine,
+        say: Callable[[str], None],
+        given_up: Callable[[], None],
+        start: Start | None = None,
+    ) -> None:
         self.settings: EngineSettings = engine.settings
         self._engine, self._say, self._given_up = engine, say, given_up
+        self._start_again: Start = start or (lambda: start_engine(self.settings))
         self._identity = engine.engine_identity
         self._started = time.monotonic()
         self._lock = threading.RLock()  # reentrant: a signal handler may run while it is held
@@ -102,7 +110,7 @@ class KeptEngine:
         def work() -> None:
             failed: BaseException | None = None
             try:
-                self._take(self._same(start_engine(self.settings)))
+                self._take(self._same(self._start_again()))
             except BaseException as error:
                 failed = error
             with suppress(RuntimeError):  # the loop has been closed in the meantime
@@ -136,15 +144,19 @@ class KeptEngine:
 
 @asynccontextmanager
 async def kept_engine(
-    engine: ServedEngine, say: Callable[[str], None], given_up: Callable[[], None]
+    engine: ServedEngine,
+    say: Callable[[str], None],
+    given_up: Callable[[], None],
+    start: Start | None = None,
 ) -> AsyncIterator[KeptEngine]:
     """The engine, restarted whenever it ends while this context is open, and stopped at the end.
 
     Args:
         say: called with a line of text whenever the engine ends or is running again.
         given_up: called once restarting has failed too often.
+        start: starts the engine again; None: as it was started at first, from its settings.
     """
-    kept = KeptEngine(engine, say, given_up)
+    kept = KeptEngine(engine, say, given_up, start)
     watching = asyncio.create_task(kept.keep())
     try:
         yield kept
