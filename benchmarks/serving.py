@@ -1,7 +1,7 @@
 """What does the port cost? Tokens per second and time to first token through it, against the engine alone.
 
     python benchmarks/serving.py [--clients 1 4 16] [--requests 8] [--tokens 64] [--threads N]
-    python benchmarks/serving.py --long 100000
+    python benchmarks/serving.py --long 100000 [--base FILE]
 
 The embedded model with three adapters of random values, one for each of three roles, which take turns. Engine and
 slots are the same in both cases: one engine process runs, and clients ask it directly, with the role's adapter in the
@@ -10,7 +10,8 @@ answer; the time to first token is that of the first piece of text.
 
 `--long` sends that many short requests through the port and checks whose answer each is: a request's user text has a
 number, the schema of its answer allows this number only, so a mixed-up answer shows. It counts answers that are lost or
-mixed up, and records the memory of the server and of the engine as it goes.
+mixed up, and records the memory of the server and of the engine as it goes. The schema decides the text, so that any
+small file will do as `--base`.
 """
 
 from __future__ import annotations
@@ -173,9 +174,9 @@ def _text(answer: httpx.Response) -> str:
     return "".join(c["delta"].get("content") or "" for event in events for c in event["choices"])
 
 
-def serve(folder: Path, threads: int | None) -> None:
+def serve(folder: Path, threads: int | None, name: str) -> None:
     """The port and its engine, in a process of their own; prints where they are."""
-    base = GgufFile(find_base("embedded", Path()))
+    base = GgufFile(find_base(name, Path()))
     adapters = {}
     for number, role in enumerate(ROLES):
         adapter = Adapter(base.geometry, LoraConfig(rank=8), seed=number)
@@ -214,14 +215,15 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=64)
     parser.add_argument("--threads", type=int)
     parser.add_argument("--long", type=int, default=0, help="requests of the long run; 0: compare instead")
+    parser.add_argument("--base", default="embedded", help="what base.model may name")
     parser.add_argument("--out", type=Path, default=RESULT)
     parser.add_argument("--serve", type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.serve:
-        serve(args.serve, args.threads)
+        serve(args.serve, args.threads, args.base)
         return
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, __file__, "--serve", folder]
+        command = [sys.executable, __file__, "--serve", folder, "--base", args.base]
         command += ["--threads", str(args.threads)] if args.threads else []
         child = subprocess.Popen(command, stdout=subprocess.PIPE, env={**os.environ})
         assert child.stdout
