@@ -246,6 +246,27 @@ def test_a_completion(client: TestClient, engine: FakeEngine) -> None:
         assert any("usage" in data for _, data in events) == bool(options)
 
 
+@pytest.mark.parametrize("api", [CHAT, COMPLETIONS])
+def test_several_answers_are_choices_with_seeds_of_their_own(client: TestClient, engine: FakeEngine, api: str) -> None:
+    engine.says = ["a", "b"]
+    body = ask(client, api, n=3, seed=5).json()
+    assert [choice["index"] for choice in body["choices"]] == [0, 1, 2]
+    assert body["usage"]["prompt_tokens"] == 7 and body["usage"]["completion_tokens"] == 9
+    assert body["usage"]["total_tokens"] == 16
+    assert sorted(one["seed"] for one in engine.asked) == [5, 6, 7] and "n" not in engine.asked[0]
+    answer = ask(client, api, n=3, stream=True, stream_options={"include_usage": True})
+    events = [data for _, data in events_of(answer.text)]
+    said: dict[int, str] = {}
+    for choice in (one for data in events for one in data.get("choices", [])):
+        said[choice["index"]] = said.get(choice["index"], "") + (choice.get("text") or choice["delta"]["content"])
+    assert said == {0: "ab", 1: "ab", 2: "ab"}
+    assert [data["usage"]["total_tokens"] for data in events if "usage" in data] == [16]
+    assert client.app._app.state.answering.turns.active == 0  # type: ignore[attr-defined]
+    engine.cut = True
+    broken = ask(client, api, n=2, stream=True)
+    assert "error" in broken.text and "[DONE]" not in broken.text
+
+
 def test_usage_ends_a_chat_stream_only_if_it_was_asked_for(client: TestClient) -> None:
     for options in ({}, {"stream_options": {"include_usage": True}}):
         events = [data for _, data in events_of(ask(client, CHAT, stream=True, **options).text)]

@@ -271,7 +271,7 @@ FAULTS: list[tuple[dict[str, Any], str]] = [
     ({"tools": TOOLS, "tool_choice": {"type": "function"}}, "tool_choice"),
     ({"tools": TOOLS, "tool_choice": {"type": "allowed_tools", "allowed_tools": {"mode": "any"}}}, "tool_choice"),
      ({"tools": TOOLS, "parallel_tool_calls": 1}, "parallel_tool_calls"),
-    ({"n": 3}, "n"), ({"n": 0}, "n"), ({"n": True}, "n"), ({"n": "1"}, "n"),
+    ({"n": 9}, "n"), ({"n": 0}, "n"), ({"n": True}, "n"), ({"n": "1"}, "n"),
     ({"temperature": "0"}, "temperature"), ({"temperature": -1}, "temperature"), ({"temperature": True}, "temperature"),
     ({"temperature": 10**30}, "temperature"), ({"top_p": 2}, "top_p"), ({"presence_penalty": 3}, "presence_penalty"),
     ({"max_tokens": 0}, "max_tokens"), ({"max_tokens": -1}, "max_tokens"), ({"max_tokens": 1.5}, "max_tokens"),

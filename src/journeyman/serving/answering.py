@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Coroutine, Mapping
+from collections.abc import AsyncIterator, Coroutine, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -23,14 +23,15 @@ from journeyman.http_client import Retry, with_retries_async
 from journeyman.protocols import ServedEngine
 from journeyman.redaction.redactor import Conversation
 from journeyman.serving.answers import NO_CALL, finished, has_call, named
+from journeyman.serving.copies import joined, of_copy
 from journeyman.serving.dialects.dialect import Dialect
 from journeyman.serving.engine import KeptEngine
-from journeyman.serving.errors import RequestError
+from journeyman.serving.errors import BrokenStream, RequestError
 from journeyman.serving.forced_call import ForcedCalls
 from journeyman.serving.observing import CLIENT_LEFT, Record, note, record_of
 from journeyman.serving.redacting import asks_for_json, restored_answer
 from journeyman.serving.requests import Asked
-from journeyman.serving.stream import served_stream
+from journeyman.serving.stream import chunks_of, restored_events, served_stream
 from journeyman.serving.turns import Turn, Turns
 
 _T = TypeVar("_T")
@@ -70,39 +71,80 @@ class Answering:
         Raises:
             RequestError: the engine does not run, fails or refuses, or too many others are waiting.
         """
-        record, held, in_json = record_of(request.scope), AsyncExitStack(), asks_for_json(call.body)
+        record = record_of(request.scope)
+        if call.asked.streamed:
+            return await self._streamed(request, call, record)
+        answer = await while_connected(request, self._whole(call, record))
+        if answer is None:
+            return Response(status_code=CLIENT_LEFT)
+        note(record, answer)
+        return JSONResponse(call.dialect.whole(answer, call.asked), headers=dict(call.headers))
+
+    async def _whole(self, call: Call, record: Record) -> dict[str, Any]:
+        async def one(number: int) -> dict[str, Any]:
+            async with AsyncExitStack() as held:
+                upstream, _ = await self._opened(held, record, call, number)
+                return restored_whole(_document(upstream), call.asked, call.seen, in_json=asks_for_json(call.body))
+
+        if call.asked.copies == 1:
+            return await one(0)
+        tasks = [asyncio.create_task(one(number)) for number in range(call.asked.copies)]
+        try:
+            return joined(await asyncio.gather(*tasks))
+        finally:
+            for task in tasks:
+                task.cancel()
+
+    async def _streamed(self, request: Request, call: Call, record: Record) -> Response:
+        asked, held = call.asked, AsyncExitStack()
         try:
             opened = await while_connected(request, self._opened(held, record, call))
             if opened is None:
                 await held.aclose()
                 return Response(status_code=CLIENT_LEFT)
             upstream, turn = opened
-            if call.asked.streamed and upstream.status_code == 200:
-                pieces = served_stream(
-                    upstream, call.asked.role, call.seen, in_json=in_json, must_call=call.asked.must_call,
-                    writer=call.dialect.writer(call.asked), record=record, time_s=self._config.answer_s,
-                    stalled=turn.release, why=self.kept.why_not,
-                )  # fmt: skip
-                return StreamedAnswer(held, pieces, call.headers)
-            document = _document(upstream)
-            answer = restored_whole(document, call.asked, call.seen, in_json=in_json)
+            if upstream.status_code != 200:
+                _document(upstream)
         except BaseException:
             await held.aclose()
             raise
-        await held.aclose()
-        note(record, answer)
-        return JSONResponse(call.dialect.whole(answer, call.asked), headers=dict(call.headers))
+        pieces = served_stream(
+            upstream, asked.role, call.seen, in_json=asks_for_json(call.body), must_call=asked.must_call,
+            writer=call.dialect.writer(asked), record=record, time_s=self._config.answer_s, stalled=turn.release,
+            more=[self._more(call, record, number) for number in range(1, asked.copies)], why=self.kept.why_not,
+        )  # fmt: skip
+        return StreamedAnswer(held, pieces, call.headers)
 
-    async def _opened(self, held: AsyncExitStack, record: Record, call: Call) -> tuple[httpx.Response, Turn]:
+    async def _more(self, call: Call, record: Record, number: int) -> AsyncIterator[dict[str, Any]]:
+        """The chunks of a further answer to a streamed request."""
+        asked = call.asked
+        async with AsyncExitStack() as held:
+            try:
+                upstream, _ = await self._opened(held, record, call, number)
+                if upstream.status_code != 200:
+                    _document(upstream)
+            except RequestError as error:
+                raise BrokenStream(error.message) from error
+            chunks = chunks_of(upstream, asyncio.get_running_loop().time() + self._config.answer_s)
+            async for event in restored_events(
+                chunks, asked.role, call.seen, in_json=asks_for_json(call.body), must_call=asked.must_call,
+                why=self.kept.why_not,
+            ):  # fmt: skip
+                yield event
+
+    async def _opened(
+        self, held: AsyncExitStack, record: Record, call: Call, number: int = 0
+    ) -> tuple[httpx.Response, Turn]:
         """The engine's response, complete or, if it is a stream, with its headers.
 
         Args:
             held: gets what has to be closed after the answer: the turn and the connection.
+            number: of the answer, if there are several.
         """
         turn = await held.enter_async_context(self.turns.turn())
-        record.queue_s = record.since()
+        record.queue_s = record.since() if record.queue_s is None else record.queue_s
         engine = await self._engine()
-        body = {**call.body, **engine.selection(call.asked.role)}
+        body = {**of_copy(call.body, number), **engine.selection(call.asked.role)}
         if call.asked.streamed:
             body["stream_options"] = {"include_usage": True}
         try:

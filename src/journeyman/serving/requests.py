@@ -29,6 +29,7 @@ class Asked:
         given: the client's fields, for dialects whose answers repeat them.
         places: where each turn stands in the client's request; empty: messages[0], messages[1], …
         turns: the field with the turns.
+        copies: how many answers are wanted.
     """
 
     role: str
@@ -39,6 +40,7 @@ class Asked:
     given: Mapping[str, Any] = field(default_factory=dict)
     places: Sequence[str] = ()
     turns: str = "messages"
+    copies: int = 1
 
     def place(self, turn: int) -> str:
         """The name of a turn in the client's request, for errors."""

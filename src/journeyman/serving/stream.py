@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
 import httpx
@@ -17,6 +17,7 @@ from journeyman.foreign import plain
 from journeyman.inference.chat import Lines, data_of
 from journeyman.redaction.redactor import Conversation, StreamRestorer
 from journeyman.serving.answers import NO_CALL, finished, has_call, named
+from journeyman.serving.copies import merged
 from journeyman.serving.dialects.chat import ChatWriter
 from journeyman.serving.dialects.dialect import EventWriter
 from journeyman.serving.errors import BrokenStream, without_paths
@@ -39,6 +40,7 @@ async def served_stream(
     record: Record | None = None,
     time_s: float | None = None,
     stalled: Callable[[], None] = lambda: None,
+    more: Sequence[AsyncIterator[dict[str, Any]]] = (),
     why: Callable[[], str] = lambda: "the engine ended during the answer",
 ) -> AsyncIterator[bytes]:
     """The engine's server-sent events, converted for the client. Ends as the dialect ends a complete answer, or with an
@@ -51,14 +53,16 @@ async def served_stream(
         record: what becomes known of the answer is noted in it.
         time_s: how long the answer may take from now on.
         stalled: called if the client accepts nothing for a second. The engine does not wait for it.
+        more: the chunks of further answers to the same request.
         why: returns the error message for an answer that breaks off.
     """
     writer, record = writer or ChatWriter(), record or Record("")
     loop = asyncio.get_running_loop()
     deadline = None if time_s is None else loop.time() + time_s
-    chunks = _chunks(upstream, deadline)
+    chunks = chunks_of(upstream, deadline)
+    events = restored_events(chunks, role, seen, in_json=in_json, must_call=must_call, why=why)
     try:
-        async for event in restored_events(chunks, role, seen, in_json=in_json, must_call=must_call, why=why):
+        async for event in merged([events, *more]) if more else events:
             note(record, event)
             for piece in writer.chunk(event):
                 waiting = loop.call_later(_STALLED_S, stalled)
@@ -75,7 +79,7 @@ async def served_stream(
         await upstream.aclose()
 
 
-async def _chunks(upstream: httpx.Response, deadline: float | None) -> AsyncIterator[bytes]:
+async def chunks_of(upstream: httpx.Response, deadline: float | None) -> AsyncIterator[bytes]:
     """The bytes of a response as they arrive.
 
     Raises:

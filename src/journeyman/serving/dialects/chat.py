@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
 
+from journeyman.serving.copies import MAX_COPIES
 from journeyman.serving.dialects.dialect import EventWriter, data_event
 from journeyman.serving.errors import RequestError, error_object
 from journeyman.serving.messages import read_messages, read_tools
@@ -46,8 +47,8 @@ def read_request(body: Any, roles: Sequence[str], context: int) -> Asked:
     role, given = fields_of(body, roles)
     ignored: list[str] = []
     options = options_of(given, _checks(context, ignored), UNSUPPORTED, _READ, ignored)
-    for name in [name for name, value in options.items() if value is None]:
-        del options[name]  # valid, and without effect
+    options = {name: value for name, value in options.items() if value is not None}  # those have no effect
+    copies = options.pop("n", 1)
     messages = read_messages(given.get("messages"), ignored)
     tools = read_tools(given.get("tools", []), ignored)
     if "tool_choice" in given:
@@ -58,7 +59,7 @@ def read_request(body: Any, roles: Sequence[str], context: int) -> Asked:
     check_answer_form(
         options, tools, "response_format", "response_format.json_schema.schema", "tools[{}].function.parameters"
     )
-    return Asked(role, messages, tools, options, ignored, given)
+    return Asked(role, messages, tools, options, ignored, given, copies=copies)
 
 
 class ChatCompletions:
@@ -102,7 +103,7 @@ def _checks(context: int, ignored: list[str]) -> dict[str, Check]:
         "parallel_tool_calls": truth,
         "logprobs": truth,
         "top_logprobs": whole(0, 20),
-        "n": one_answer,
+        "n": whole(1, MAX_COPIES),
         "logit_bias": no_bias,
         "modalities": _text_only,
     }
@@ -142,12 +143,6 @@ def _response_format(value: Any, param: str, ignored: list[str]) -> Any:
     if "schema" not in inner:
         raise RequestError(400, f"{param}.json_schema.schema is missing", f"{param}.json_schema.schema")
     return {"type": kind, "json_schema": {"schema": inner["schema"]}}
-
-
-def one_answer(value: Any, param: str) -> None:
-    """The check of the number of answers."""
-    if value != 1 or isinstance(value, bool):
-        raise RequestError(400, f"{param} must be 1: one answer per request", param, "unsupported_parameter")
 
 
 def no_bias(value: Any, param: str) -> None:

@@ -11,7 +11,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from journeyman.serving.dialects.chat import ChatWriter, no_bias, one_answer, read_stream_options
+from journeyman.serving.copies import MAX_COPIES
+from journeyman.serving.dialects.chat import ChatWriter, no_bias, read_stream_options
 from journeyman.serving.dialects.dialect import EventWriter
 from journeyman.serving.errors import RequestError
 from journeyman.serving.requests import Asked, check_needs, fields_of, options_of, sampling_checks, stops
@@ -32,11 +33,14 @@ class Completions:
         ignored: list[str] = []
         options = options_of(given, _checks(context, ignored), UNSUPPORTED, _READ, ignored)
         options = {name: value for name, value in options.items() if value is not None}
+        copies = options.pop("n", 1)
+        if options.pop("best_of", copies) != copies:
+            raise RequestError(400, "best_of must be n: answers are not chosen", "best_of", "unsupported_parameter")
         check_needs(options, {"stream_options": "stream"})
         if "logprobs" in options:
             options |= {"logprobs": True, "top_logprobs": options["logprobs"]}
         turn = {"role": "user", "content": _prompt(given.get("prompt"))}
-        return Asked(role, [turn], [], options, ignored, given, ("prompt",), "prompt")
+        return Asked(role, [turn], [], options, ignored, given, ("prompt",), "prompt", copies)
 
     def whole(self, answer: dict[str, Any], asked: Asked) -> dict[str, Any]:
         return _completion(answer)
@@ -105,8 +109,8 @@ def _checks(context: int, ignored: list[str]) -> dict[str, Check]:
         "stream_options": read_stream_options(ignored),
         "logprobs": whole(0, 20),
         "echo": _no_echo,
-        "n": one_answer,
-        "best_of": one_answer,
+        "n": whole(1, MAX_COPIES),
+        "best_of": whole(1, MAX_COPIES),
         "logit_bias": no_bias,
     }
 
