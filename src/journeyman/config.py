@@ -512,15 +512,52 @@ class DecideConfig(Section):
     )
 
 
-class ServeConfig(Section):
-    """The OpenAI-compatible server."""
+PromptPolicy = Literal["replace", "warn", "refuse"]
 
-    host: str = Field("127.0.0.1", description="address to listen on; a loopback address")
+
+class ServeConfig(Section):
+    """The server, which speaks OpenAI's and Anthropic's APIs."""
+
+    host: str = Field(
+        "127.0.0.1",
+        description="address to listen on; any but a loopback address needs a key, and one is made if none is",
+    )
     port: int = Field(8011, ge=0, le=65535, description="0 picks a free one")
     allow_hosts: list[str] = Field(
         default_factory=list, description="Host names to accept in addition to loopback's, e.g. behind a proxy"
     )
-    key_env: str = Field("", description="environment variable with the key that clients must send; empty: no key")
+    key_env: str = Field(
+        "", description="environment variable with a key that clients may send; `journeyman keys` adds more"
+    )
+    engine_url: str = Field(
+        "",
+        description="a llama-server, vLLM or other OpenAI-compatible server that answers instead of the engine in the "
+        "wheel; `journeyman serve --engine-url`",
+    )
+    engine_key_env: _Variable = Field("", description="environment variable with its key; empty: no key is sent")
+    engine_model: str = Field(
+        "{adapter}",
+        description="the models' names there, if each adapter is a model; {adapter} is replaced by `all`, by the role, "
+        "or by `base` for roles without an adapter",
+    )
+    prompts: PromptPolicy = Field(
+        "replace",
+        description="what happens to prompts that differ from those of the training, which are counted and named in a "
+        "header. `replace`: the trained system prompt replaces another one, one outside the trained frame is refused; "
+        "`warn`: the same, but one outside the frame is served; `refuse`: every difference is refused",
+    )
+    max_body_mib: int = Field(4, ge=1, le=64, description="largest request, in MiB")
+    body_s: float = Field(30.0, gt=0, description="seconds that a client may take to send its request")
+    queue: int = Field(64, ge=0, description="requests that may wait for the engine; further ones get status 429")
+    queue_s: float = Field(120.0, gt=0, description="seconds that a request may wait for the engine")
+    answer_s: float = Field(600.0, gt=0, description="seconds that an answer may take")
+    restart_s: float = Field(10.0, ge=0, description="seconds that requests wait for an engine that is being restarted")
+    shutdown_s: float = Field(
+        10.0, ge=1, description="seconds from the signal to the end of the server; answers in progress get half of them"
+    )
+    log: str = Field(
+        "", description="file for one JSON line per request, without contents; `-` is standard output; empty: none"
+    )
 
 
 class Config(Section):

@@ -121,9 +121,12 @@ class ServedEngine(Protocol):
     def headers(self) -> Mapping[str, str]:
         """Headers that every request needs."""
 
+    def selection(self, role: str) -> dict[str, Any]:
+        """The fields of a request that choose what answers for a role: its adapter, or the base."""
+
     @property
     def alive(self) -> bool:
-        """Whether its process is running."""
+        """Whether it is running."""
 
     def how_it_ended(self) -> str:
         """For the user: exit code or signal, and the last line of its output."""

@@ -12,10 +12,11 @@ import torch
 from conftest import write_tiny_gguf
 from journeyman.errors import WorkerDied
 from journeyman.models.gguf_file import GgufFile
+from journeyman.models.gpu.loading import load_on_gpu
 from journeyman.training.batches import pack
 from journeyman.training.data_parallel import DataParallelEngine, OtherStopped
 from journeyman.training.engine import KeyedPack, TrainingEngine
-from journeyman.training.gpu import GpuEngine, load_on_gpu
+from journeyman.training.gpu import GpuEngine
 from training_ranks import config, rows
 
 Numbers = Callable[[list[float]], list[float]]

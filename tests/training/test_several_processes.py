@@ -22,12 +22,13 @@ import training_ranks
 from conftest import write_tiny_gguf
 from journeyman.errors import Interrupted, UsageError, WorkerDied
 from journeyman.models.gguf_file import GgufFile
+from journeyman.models.gpu.loading import load_on_gpu
 from journeyman.protocols import SilentReporter
 from journeyman.rendering.renderer import Rendered
 from journeyman.training.batches import Pack, pack
 from journeyman.training.checkpoint import load_checkpoint
 from journeyman.training.engine import KeyedPack, TrainingEngine
-from journeyman.training.gpu import GpuEngine, load_on_gpu
+from journeyman.training.gpu import GpuEngine
 from journeyman.training.loop import Trainer, TrainingJob
 from journeyman.training.replica import on_several_devices
 from training_ranks import config, replica, rows, step

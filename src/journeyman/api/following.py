@@ -8,6 +8,7 @@ from pathlib import Path
 from starlette.applications import Starlette
 
 from journeyman.api.prepared import prepared
+from journeyman.config import ServeConfig
 from journeyman.errors import UsageError
 from journeyman.foreign import named
 from journeyman.inference.engines import start_engine
@@ -29,8 +30,15 @@ def released(folder: Path) -> Release:
 class Following:
     """Makes the application of each release that becomes current; see SwitchingApp."""
 
-    def __init__(self, folder: Path, known: Release, allow_other_engine: bool, told: Callable[[str], None]) -> None:
-        self._follower, self._served = Follower(folder, known), known
+    def __init__(
+        self,
+        folder: Path,
+        known: Release,
+        config: ServeConfig,
+        allow_other_engine: bool,
+        told: Callable[[str], None],
+    ) -> None:
+        self._follower, self._served, self._config = Follower(folder, known), known, config
         self._allow_other_engine, self._told = allow_other_engine, told
 
     def if_served(self, act: Callable[[], None]) -> Callable[[], None]:
@@ -54,7 +62,7 @@ class Following:
         if release is None:
             return None
         try:
-            bundle, settings = prepared(release.place, self._allow_other_engine, self._told)
+            bundle, settings = prepared(release.place, self._config, self._allow_other_engine, self._told)
             engine = start_engine(settings)
             try:
                 app = make(bundle, engine, lambda: given_up() if self._served is release else None)

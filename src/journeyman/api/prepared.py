@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from journeyman.bundles import open_bundle, refuse_unevaluated, refuse_without_base
+from journeyman.config import ServeConfig
 from journeyman.errors import UsageError
 from journeyman.inference.engines import engine_identity
 from journeyman.lineage import check_files
@@ -16,23 +17,27 @@ from journeyman.serving.evaluated import check_engine
 
 
 def prepared(
-    folder: Path, allow_other_engine: bool, told: Callable[[str], None]
+    folder: Path, config: ServeConfig, allow_other_engine: bool, told: Callable[[str], None]
 ) -> tuple[BundleManifest, EngineSettings]:
     """A bundle whose files were compared, and the engine that it needs; raises as `hosted` does."""
     opened = open_bundle(folder)
     refuse_unevaluated(opened)
     place, bundle = opened.place, opened.manifest
-    if bundle.server is not None:
+    if bundle.server is not None and not config.engine_url:
         raise UsageError(
             f"{place}: its base is served by {bundle.server.url}, and not by this machine's engine",
-            f"Ask that server; to start vLLM: sh {place / 'vllm.sh'}",
+            f"To start vLLM: sh {place / 'vllm.sh'}; then: journeyman serve --engine-url {bundle.server.url}",
         )
-    refuse_without_base(opened)
-    read = [*(part.name for part in parts_of(Path(bundle.base_file))), *bundle.adapter_files.values(), "prompts.json"]
+    base, read = Path(bundle.base_path), ["prompts.json"]
+    if bundle.server is None:
+        refuse_without_base(opened)
+        base = place / bundle.base_file
+        read += [part.name for part in parts_of(Path(bundle.base_file))]
+    read += [name for name in bundle.adapter_files.values() if not (place / name).is_dir()]
     read += [bundle.template_file] if bundle.template_file else []
     check_files(place, opened.stamp, read)
     settings = EngineSettings(
-        base=place / bundle.base_file,
+        base=base,
         adapters={name: place / file for name, file in bundle.adapter_files.items()},
         context=bundle.settings["context"],
         threads=bundle.settings["threads"],
@@ -41,7 +46,8 @@ def prepared(
         chat_template=bundle.template_file and (place / bundle.template_file).read_text(encoding="utf-8"),
         template_variables=bundle.template_variables,
     )
-    here = engine_identity(settings.context, settings.parallel, settings.threads)
-    for line in check_engine(bundle.engine, here, folder, allow_other=allow_other_engine):
-        told(line)
+    if not config.engine_url:
+        here = engine_identity(settings.context, settings.parallel, settings.threads)
+        for line in check_engine(bundle.engine, here, folder, allow_other=allow_other_engine):
+            told(line)
     return bundle, settings

@@ -16,6 +16,7 @@ from journeyman.api.html import facts
 from journeyman.errors import EngineError, JourneymanError, UsageError
 from journeyman.http_client import engine_client
 from journeyman.keys import bearer
+from journeyman.serving.dialects.chat import FIELDS
 
 Messages = str | Sequence[Mapping[str, Any]]
 
@@ -121,6 +122,10 @@ class Server:
         turns = (
             [{"role": "user", "content": messages}] if isinstance(messages, str) else [dict(one) for one in messages]
         )
+        if unknown := options.keys() - FIELDS:
+            raise UsageError(
+                f"{', '.join(sorted(unknown))}: no field of a chat completion", f"Fields: {', '.join(sorted(FIELDS))}"
+            )
         body = {**options, "model": role, "messages": turns, "stream": False}
         try:
             with engine_client(self.url, bearer(self._host.key), timeout_s) as http:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 import journeyman
+from journeyman.cli.keys import keys
 from journeyman.cli.say import prepare_streams, say, say_json, say_lines
 from journeyman.errors import JourneymanError
 
@@ -28,6 +29,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Turn logs of LLM agents into a small local model, with evidence that it can take over.",
 )
+
+app.add_typer(keys, name="keys")
 
 Folder = Annotated[Path, typer.Option("--dir", "-d", help="the run folder, which contains journeyman.toml")]
 Settings = Annotated[
@@ -302,11 +305,18 @@ def serve(
         Path | None,
         typer.Option(help="a folder with releases: serve the current one, and each that is promoted from then on"),
     ] = None,
+    engine_url: Annotated[
+        str | None,
+        typer.Option(help="a llama-server or an OpenAI-compatible server that answers; overrides serve.engine_url"),
+    ] = None,
 ) -> None:
-    """Serve the bundle on an OpenAI-compatible port; clients send the role as the model name."""
+    """Serve the bundle on a port that speaks OpenAI's and Anthropic's APIs; clients send the role as the model name."""
     from journeyman.cli.serve import serve_bundle
 
-    serve_bundle(folder, port, allow_host or [], key_env, allow_other_engine=allow_other_engine, releases=releases)
+    serve_bundle(
+        folder, port, allow_host or [], key_env,
+        allow_other_engine=allow_other_engine, engine_url=engine_url, releases=releases,
+    )  # fmt: skip
 
 
 Releases = Annotated[

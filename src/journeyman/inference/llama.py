@@ -91,6 +91,10 @@ class LlamaEngine:
         start = time.perf_counter()
         return read_answer(self._stream("/v1/chat/completions", body), question, on_token, start)
 
+    def selection(self, role: str) -> dict[str, Any]:
+        """The scales of the adapters in a request for a role."""
+        return {"lora": self.settings.lora(self.settings.adapter_of(role))}
+
     def identity(self, question: Question) -> dict[str, Any]:
         s = self.settings
         return {

@@ -17,6 +17,7 @@ from journeyman.errors import InputError
 from journeyman.models.adapter_conversion import convert_adapter, elements_of_b
 from journeyman.models.base import Base
 from journeyman.models.geometry import Factors, Geometry
+from journeyman.models.gpu.loading import load_on_gpu
 from journeyman.models.opening import sizes_of
 from journeyman.models.sizes import ModelSizes
 from journeyman.models.targets import adapted_names
@@ -26,7 +27,7 @@ from journeyman.training.cpu import CpuEngine
 from journeyman.training.devices import Gpu, memory_of_gpu
 from journeyman.training.engine import TrainingEngine
 from journeyman.training.export import write_gguf, write_peft, write_peft_files
-from journeyman.training.gpu import GpuEngine, load_on_gpu
+from journeyman.training.gpu import GpuEngine
 from journeyman.training.hardware import compute_dtype, gpu_dtype
 from journeyman.training.lora import Adapter
 from journeyman.training.mirror import Leader

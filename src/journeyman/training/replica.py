@@ -13,10 +13,11 @@ from pydantic import BaseModel, ConfigDict, model_validator
 
 from journeyman.config import TrainConfig
 from journeyman.models.geometry import Factors
+from journeyman.models.gpu.loading import load_on_gpu
 from journeyman.models.gpu.sharded import ShardedLayers
 from journeyman.models.opening import open_base
 from journeyman.training.data_parallel import DataParallelEngine
-from journeyman.training.gpu import GpuEngine, load_on_gpu
+from journeyman.training.gpu import GpuEngine
 from journeyman.training.mirror import Leader, MakeEngine
 from journeyman.training.processes import WORKER, start_workers
 from journeyman.training.ranks import LIMIT, Ranks
