@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import json
 import os
+import secrets
 import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -42,7 +43,7 @@ class Host:
 
     Attributes:
         address: the base URL of the API, http://HOST:PORT/v1.
-        key: a key that clients may send; None if none is known here.
+        key: the key of this program; None if none is needed.
         engine: the engine that was started; it is replaced if it ends.
     """
 
@@ -135,7 +136,8 @@ def hosted(
     read += ["prompts.json", *([bundle.template_file] if bundle.template_file else [])]
     check_files(place, read_result(folder, "export")[0], read)
     key = key_of(config.key_env if key_env is None else key_env)
-    keys = keys_of(folder, key, config.host, told)
+    own = secrets.token_urlsafe(32)
+    keys = keys_of(folder, key, config.host, told, own)
     settings = EngineSettings(
         base=base,
         adapters={name: place / file for name, file in bundle.adapter_files.items()},
@@ -159,7 +161,7 @@ def hosted(
             hosts = [config.host, *config.allow_hosts, *allow_hosts]
             with open_log(config.log, folder, told) as log:
                 host = Host(
-                    bundle, engine, listener, told, hosts, key, address,
+                    bundle, engine, listener, told, hosts, own if keys.required else None, address,
                     keys=keys, config=config, log=log, prompts=prompts, start=start,
                 )  # fmt: skip
                 listener.listen()  # the address is known to others once it takes connections
@@ -183,7 +185,7 @@ def key_of(name: str) -> str | None:
     return key
 
 
-def keys_of(folder: Path, key: str | None, host: str, told: Callable[[str], None]) -> Keys:
+def keys_of(folder: Path, key: str | None, host: str, told: Callable[[str], None], own: str | None = None) -> Keys:
     """The keys that open the port: that of the environment and those in the run folder.
 
     Beyond this machine, one is required: if there is none, it is made and told, once.
@@ -200,7 +202,7 @@ def keys_of(folder: Path, key: str | None, host: str, told: Callable[[str], None
         told(file.add(FIRST_KEY))
     if beyond:
         told("warning: requests and keys travel unencrypted; put a proxy with TLS in front of it")
-    return Keys(key, file, required=beyond)
+    return Keys(key, file, required=beyond, own=own)
 
 
 @contextmanager
