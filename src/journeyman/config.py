@@ -185,6 +185,28 @@ class CreditConfig(Section):
     otherwise: float = Field(0.0, ge=0, le=1, description="weight of rows for which they do not; 0 drops these rows")
 
 
+class TeacherTermsConfig(Section):
+    """Whose answers may train a model, by the terms of use of who provides them."""
+
+    allow: list[str] = Field(
+        default_factory=list,
+        description="patterns such as acme/*, compared with provider/model and with each of its parts",
+    )
+    deny: list[str] = Field(
+        default_factory=list, description="patterns of teachers whose answers are dropped; they prevail over allow"
+    )
+    unknown: Literal["warn", "drop", "refuse"] = Field(
+        "warn", description="for teachers that no pattern names; warn: keep, and say so if there are any patterns"
+    )
+
+    @field_validator("allow", "deny")
+    @classmethod
+    def _are_patterns(cls, patterns: list[str]) -> list[str]:
+        if any(not pattern.strip() for pattern in patterns):
+            raise ValueError("an empty pattern names no teacher")
+        return patterns
+
+
 class CurateConfig(Section):
     """How training and test data are selected."""
 
@@ -206,6 +228,7 @@ class CurateConfig(Section):
     split_by_time: bool = Field(False, description="hold out the newest groups for testing instead of random ones")
     seed: int = Field(0, ge=0, description="random seed of the split")
     rules: RulesConfig = RulesConfig()
+    teacher_terms: TeacherTermsConfig = TeacherTermsConfig()
     credit: list[CreditConfig] = Field(
         default_factory=list, description="rules that keep or weight rows by outcome, as [[curate.credit]]"
     )
@@ -279,17 +302,39 @@ class TrainConfig(Section):
     checkpoint_steps: int = Field(100, ge=1, description="optimizer steps between checkpoints, if this comes sooner")
     memory: Literal["auto", "keep", "recompute", "stream"] = Field(
         "auto",
-        description="keep activations, recompute them, or also stream the weights from the file layer by layer; "
-        "auto: the first that fits in memory",
+        description="keep activations, recompute them, or also leave the weights quantized, in the file (or in the "
+        "GPU's memory), and dequantize them layer by layer; auto: the first that fits in memory",
     )
     max_memory_gb: float | None = Field(
         None, gt=0, description="memory limit for training, in 10^9 bytes; unset: 90 % of free memory"
     )
-    precision: Literal["auto", "float32", "bfloat16"] = Field(
-        "auto", description="auto: bfloat16 if the processor computes it fast"
+    device: str = Field(
+        "auto",
+        description="where to train: cpu, cuda, or cuda:N for the GPU of that number; auto: the GPU with most free "
+        "memory if there is one that can train this base, otherwise the processor",
+    )
+    gpus: int = Field(
+        1, ge=1, description="GPUs of this machine that train together, each on a part of the rows of every step"
+    )
+    deterministic: bool = Field(
+        False,
+        description="the same bits in every run on a GPU, also for rows of 3072 tokens and more, whose attention then "
+        "takes twice as long; shorter rows, and the processor, always give the same bits",
+    )
+    precision: Literal["auto", "float32", "bfloat16", "fp8"] = Field(
+        "auto",
+        description="auto: bfloat16 if the device computes it fast; fp8 (GPUs only): products with the frozen matrices "
+        "in eight bits",
     )
     threads: int | None = Field(None, ge=1, description="processor threads; unset: all physical cores")
     seed: int = Field(0, ge=0, description="random seed of initialization, row order and dropout")
+
+    @field_validator("device")
+    @classmethod
+    def _device_is_known(cls, device: str) -> str:
+        if not re.fullmatch(r"auto|cpu|cuda(:[0-9]{1,3})?", device):
+            raise ValueError("must be auto, cpu, cuda, or cuda:N with the number of a GPU")
+        return device
 
     @property
     def rows_per_step(self) -> int:
@@ -382,6 +427,12 @@ class JudgeConfig(Section):
     key_env: _Variable = Field("JOURNEYMAN_JUDGE_KEY", description="environment variable with its key")
 
 
+MergedFormat = Literal[
+    "F32", "F16", "BF16", "Q8_0", "Q5_1", "Q5_0", "Q4_1", "Q4_0", "Q2_K", "Q3_K_S", "Q3_K_M", "Q3_K_L", "Q4_K_S",
+    "Q4_K_M", "Q5_K_S", "Q5_K_M", "Q6_K", "IQ4_NL", "IQ4_XS",
+]  # fmt: skip
+
+
 class EvaluateConfig(Section):
     """How answers are generated and scored. Serving uses the same values."""
 
@@ -400,6 +451,12 @@ class EvaluateConfig(Section):
         "also formats to be made of it: F32, F16, BF16, Q8_0, and with llama-quantize Q4_K_M etc. (empty: Q8_0, unless "
         "there is a server); the adapter is evaluated on each, and the best one ships",
     )
+    merged: list[MergedFormat] = Field(
+        default_factory=list,
+        description="formats to which the first file and the adapter are merged, to evaluate the merged file as well: "
+        "F32, F16, BF16, Q8_0, Q5_1, Q5_0, Q4_1, Q4_0, and with llama-quantize Q4_K_M etc.; `export --target gguf` can "
+        "then ship it; requires train.adapters = 'shared'",
+    )
     regression_suite: bool = Field(True, description="run the regression suite, which measures what tuning cost")
     endpoints: dict[str, EndpointConfig] = Field(
         default_factory=dict,
@@ -414,6 +471,13 @@ class EvaluateConfig(Section):
         60.0, gt=0, le=3600, description="seconds that your own check may take per answer; after that it is unscored"
     )
     unsafe_exec: bool = Field(False, description="run code written by a model even if no sandbox is available")
+
+    @field_validator("merged")
+    @classmethod
+    def _each_once(cls, merged: list[str]) -> list[str]:
+        if len(set(merged)) < len(merged):
+            raise ValueError("names a format twice")
+        return merged
 
     @field_validator("endpoints")
     @classmethod
@@ -513,6 +577,15 @@ class Config(Section):
     @classmethod
     def _are_roles(cls, roles: dict[str, RoleConfig]) -> dict[str, RoleConfig]:
         return {_not_reserved(name): section for name, section in roles.items()}
+
+    @model_validator(mode="after")
+    def _can_merge(self) -> Config:
+        asked = self.evaluate
+        if asked.merged and self.train.adapters != "shared":
+            raise ValueError("evaluate.merged needs one adapter for all roles: train.adapters = 'shared'")
+        if asked.merged and asked.server is not None and not asked.quantizations:
+            raise ValueError("evaluate.merged needs a GGUF file to merge into: set evaluate.quantizations")
+        return self
 
     _warnings: tuple[str, ...] = PrivateAttr(())
 

@@ -152,6 +152,9 @@ class ServingEngine(Generator, ServedEngine, Protocol):
     def prompt_ids(self, messages: Sequence[Message], tools: Sequence[dict[str, Any]] = ()) -> list[int]:
         """Token ids of the prompt, through the engine's own template and tokenizer."""
 
+    def greedy(self, ids: Sequence[int], count: int, *, adapted: bool = True) -> list[int]:
+        """Up to `count` tokens after `ids`, each the likeliest one, with all adapters active, or with none."""
+
     def next_tokens(self, ids: Sequence[int], count: int, *, adapted: bool = True) -> dict[int, float]:
         """Log probabilities of the `count` likeliest tokens after `ids`, with all adapters active, or with none.
 

@@ -9,29 +9,32 @@ import secrets
 import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
+from starlette.applications import Starlette
+from starlette.types import ASGIApp
+
 from journeyman.api.engine_choice import chosen_engine
+from journeyman.api.following import Following, released
+from journeyman.api.prepared import prepared
 from journeyman.config import CONFIG_NAME, ServeConfig, load_config
 from journeyman.errors import EngineError, UsageError
 from journeyman.foreign import plain
-from journeyman.inference.engines import engine_identity
-from journeyman.lineage import check_files
 from journeyman.manifests import BundleManifest
-from journeyman.model_files import parts_of
-from journeyman.protocols import EngineSettings, ServedEngine
-from journeyman.runs import place_of, read_result, typed_result
+from journeyman.protocols import ServedEngine
 from journeyman.serving.app import COUNTED, make_app, served_base
 from journeyman.serving.engine import Start
-from journeyman.serving.evaluated import check_engine
 from journeyman.serving.keyring import FILE as KEYS
 from journeyman.serving.keyring import KeyFile, Keys
+from journeyman.serving.metrics import Metrics
 from journeyman.serving.observing import Log, Observer
 from journeyman.serving.origin import Door
 from journeyman.serving.preparing import conversation_of
 from journeyman.serving.prompts import PromptCheck
 from journeyman.serving.request_log import RequestLog
 from journeyman.serving.server import BoundedServer
+from journeyman.serving.switching import SwitchingApp
 
 _LEAST_KEY = 16
 FIRST_KEY = "first"
@@ -62,18 +65,28 @@ class Host:
         log: Log | None = None,
         prompts: PromptCheck | None = None,
         start: Start | None = None,
+        following: Following | None = None,
     ) -> None:
         self.bundle, self.address, self.key = bundle, address, key
         self.engine, self._listener, self._given_up = engine, listener, False
-        config = config or ServeConfig()
-        app = make_app(bundle, engine, prompts, told, self._give_up, config, start)
+        config, metrics = config or ServeConfig(), Metrics()
+
+        def make(bundle: BundleManifest, engine: ServedEngine, given_up: Callable[[], None]) -> Starlette:
+            return make_app(bundle, engine, None, told, given_up, config, metrics=metrics)
+
+        give_up = self._give_up if following is None else following.if_served(self._give_up)
+        app = make_app(bundle, engine, prompts, told, give_up, config, start, metrics)
 
         def last_call() -> None:
             if hasattr(app.state, "kept"):
                 app.state.kept.last_call()
 
-        door = Door(app, hosts, keys or Keys(key))
-        self._server = BoundedServer(Observer(door, app.state.metrics, COUNTED, log), last_call, config.shutdown_s)
+        served: ASGIApp = app
+        if following is not None:
+            served = switching = SwitchingApp(app, partial(following.application, make, self._give_up), told)
+            last_call = switching.last_call
+        door = Door(served, hosts, keys or Keys(key))
+        self._server = BoundedServer(Observer(door, metrics, COUNTED, log), last_call, config.shutdown_s)
 
     def run(self) -> None:
         """Answers until a signal (in the main thread), `stop`, or the engine is given up.
@@ -104,54 +117,42 @@ def hosted(
     allow_other_engine: bool = False,
     engine_url: str | None = None,
     told: Callable[[str], None] = lambda text: None,
+    releases: Path | None = None,
 ) -> Iterator[Host]:
     """A host whose port takes connections; the engine is stopped at the end.
 
     Args:
+        folder: of a run or of a bundle.
         port, key_env, engine_url: replace those of the config file.
         allow_hosts: in addition to those of the config file.
         allow_other_engine: serve with another engine than the one that was evaluated.
         told: hears warnings, and of an engine that ended.
+        releases: a folder with releases: the current one is served instead of the folder's bundle, and each that
+            becomes current takes over.
 
     Raises:
         EngineError: the engine did not start.
         InputError: there is no bundle, or a file of it has changed.
+        NotDeployable: it has merged weights, which were not evaluated, and its manifest does not allow that.
         StaleArtifact: another engine than the evaluated one would serve it.
         UsageError: the port is taken, or the key is missing or too short.
     """
-    bundle = typed_result(folder, "export", BundleManifest)
-    place = folder / place_of("export").folder
     config = load_config(folder / CONFIG_NAME).serve if (folder / CONFIG_NAME).is_file() else ServeConfig()
     if engine_url is not None:
         config = config.model_copy(update={"engine_url": engine_url})
-    if bundle.server is not None and not config.engine_url:
+    if releases is not None and config.engine_url:
         raise UsageError(
-            f"{place}: its base is served by {bundle.server.url}, and not by this machine's engine",
-            f"To start vLLM: sh {place / 'vllm.sh'}; then: journeyman serve --engine-url {bundle.server.url}",
+            f"--releases: {config.engine_url} answers, and does not get the adapters of a new release",
+            "Serve one bundle there, or let this machine's engine answer: --engine-url ''",
         )
-    base = Path(bundle.base_path) if bundle.server is not None else place / bundle.base_file
-    read = [] if bundle.server is not None else [part.name for part in parts_of(Path(bundle.base_file))]
-    files = [place / name for name in bundle.adapter_files.values()]
-    read += [one.name for one in files if not one.is_dir()]
-    read += ["prompts.json", *([bundle.template_file] if bundle.template_file else [])]
-    check_files(place, read_result(folder, "export")[0], read)
+    release = None if releases is None else released(releases)
+    bundle, settings = prepared(release.place if release else folder, config, allow_other_engine, told)
+    following = None
+    if release is not None and releases is not None:
+        following = Following(releases, release, config, allow_other_engine, told)
     key = key_of(config.key_env if key_env is None else key_env)
     own = secrets.token_urlsafe(32)
     keys = keys_of(folder, key, config.host, told, own)
-    settings = EngineSettings(
-        base=base,
-        adapters={name: place / file for name, file in bundle.adapter_files.items()},
-        context=bundle.settings["context"],
-        threads=bundle.settings["threads"],
-        temperature=bundle.settings["temperature"],
-        parallel=bundle.settings["parallel"],
-        chat_template=bundle.template_file and (place / bundle.template_file).read_text(encoding="utf-8"),
-        template_variables=bundle.template_variables,
-    )
-    if not config.engine_url:
-        here = engine_identity(settings.context, settings.parallel, settings.threads)
-        for line in check_engine(bundle.engine, here, folder, allow_other=allow_other_engine):
-            told(line)
     prompts = PromptCheck(served_base(settings))
     with open_listener(config.host, config.port if port is None else port) as listener:
         conversation_of(bundle).text("warm up")  # the rules load now, not in the first request
@@ -162,7 +163,7 @@ def hosted(
             with open_log(config.log, folder, told) as log:
                 host = Host(
                     bundle, engine, listener, told, hosts, own if keys.required else None, address,
-                    keys=keys, config=config, log=log, prompts=prompts, start=start,
+                    keys=keys, config=config, log=log, prompts=prompts, start=start, following=following,
                 )  # fmt: skip
                 listener.listen()  # the address is known to others once it takes connections
                 yield host

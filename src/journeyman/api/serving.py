@@ -60,6 +60,7 @@ class Server:
         allow_hosts: Sequence[str] = (),
         key_env: str | None = None,
         allow_other_engine: bool = False,
+        releases: Path | None = None,
     ) -> None:
         """See Run.serve."""
         self.warnings: list[str] = []
@@ -71,7 +72,13 @@ class Server:
             # All of it in one thread: the system ends the engine together with the thread that started it.
             try:
                 with hosted(
-                    folder, port, allow_hosts, key_env, allow_other_engine=allow_other_engine, told=self.warnings.append
+                    folder,
+                    port,
+                    allow_hosts,
+                    key_env,
+                    allow_other_engine=allow_other_engine,
+                    told=self.warnings.append,
+                    releases=releases,
                 ) as self._host:
                     self._ready.set()
                     self._host.run()

@@ -57,6 +57,7 @@ def make_app(
     given_up: Callable[[], None] = lambda: None,
     config: ServeConfig | None = None,
     start: Start | None = None,
+    metrics: Metrics | None = None,
 ) -> Starlette:
     """The ASGI application. The caller starts and stops the engine; the application restarts it if it ends.
 
@@ -68,6 +69,7 @@ def make_app(
         given_up: called when restarting has failed too often.
         config: its limits; None: the defaults.
         start: starts the engine again; None: from its settings.
+        metrics: of the port, if other applications had it before; None: new ones.
 
     Raises:
         InputError: a system prompt of the bundle contains a control token of the base.
@@ -132,7 +134,7 @@ def make_app(
     ]
     handlers: Any = {RequestError: _refused, HTTPException: _no_route, Exception: _failed}
     app = Starlette(routes=routes, lifespan=lifespan, exception_handlers=handlers)
-    app.state.metrics = Metrics()
+    app.state.metrics = metrics or Metrics()
     app.router.redirect_slashes = False  # a redirect would name a host and contain no error object
     return app
 
