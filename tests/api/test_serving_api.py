@@ -13,6 +13,7 @@ import pytest
 import journeyman
 from conftest import log_row, write_run
 from journeyman.errors import EngineError, InputError, UsageError
+from journeyman.serving.keyring import FILE, KeyFile
 
 
 @pytest.fixture(scope="module")
@@ -52,6 +53,22 @@ def test_a_server_answers_and_leaves_nothing_behind(exported: journeyman.Run, mo
     with pytest.raises(EngineError, match="has ended"):
         server.chat("coder", "Task: x")
     server.close()
+
+
+@pytest.mark.slow
+def test_a_program_needs_no_key_for_its_own_server(exported: journeyman.Run) -> None:
+    file = KeyFile(exported.folder / FILE)
+    secret = file.add("another")
+    try:
+        with exported.serve(0) as server:
+            assert server.chat("coder", "Task: x", max_tokens=4).text
+            assert httpx.get(f"{server.url}/models").status_code == 401
+            assert httpx.get(f"{server.url}/models", headers={"x-api-key": secret}).status_code == 200
+            file.revoke("another")
+            assert httpx.get(f"{server.url}/models", headers={"x-api-key": secret}).status_code == 401
+            assert server.chat("coder", "Task: x", max_tokens=4).text
+    finally:
+        file.path.unlink()
 
 
 @pytest.mark.slow

@@ -48,10 +48,12 @@ class FakeVllm:
                 return json_reply({"version": "0.0-fake"})
             if asked.path == "/v1/models":
                 return json_reply({"object": "list", "data": self._cards()})
+            answer = {"/tokenize": self._tokenize, "/v1/completions": self._echo, "/v1/chat/completions": self._chat}
+            if asked.path not in answer:
+                return json_reply({"detail": "Not Found"}, 404)
             body = asked.json
             if body.get("model") not in (self.name, *self.adapters):
                 return json_reply({"error": {"message": f"The model `{body.get('model')}` does not exist."}}, 404)
-            answer = {"/tokenize": self._tokenize, "/v1/completions": self._echo, "/v1/chat/completions": self._chat}
             return answer[asked.path](body)
 
     def _cards(self) -> list[dict[str, Any]]:

@@ -145,7 +145,7 @@ def upgrade(monkeypatch: pytest.MonkeyPatch) -> Callable[[], EngineIdentity]:
     def do() -> EngineIdentity:
         newer = engine_identity(512, 4, 2).model_copy(update={"version": "2099.1"})
         monkeypatch.setattr(engines, "engine_identity", lambda *settings: newer)
-        monkeypatch.setattr("journeyman.api.hosting.engine_identity", lambda *settings: newer)
+        monkeypatch.setattr("journeyman.api.prepared.engine_identity", lambda *settings: newer)
         return newer
 
     return do

@@ -12,6 +12,7 @@ import pytest
 from chat_folder import chat_folder
 from conftest import log_row, write_run
 from fake_vllm import FakeVllm, fake_vllm
+from journeyman.api.hosting import hosted
 from journeyman.artifacts import read_json
 from journeyman.config import load_config
 from journeyman.errors import EngineError
@@ -118,7 +119,10 @@ def test_the_bundle_names_the_server_and_has_the_adapter(
     assert "library_name: peft" in card and "sh vllm.sh" in card and "evaluated on the server" in card
     capsys.readouterr()
     assert call("serve", "--dir", evaluated, "--port", "0") == 2
-    assert f"served by {vllm.http.url}" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert f"served by {vllm.http.url}" in said and f"serve --engine-url {vllm.http.url}" in said
+    with hosted(evaluated, 0, engine_url=vllm.http.url) as host:  # it was evaluated: no other engine
+        assert host.engine.selection("coder") == {"model": made["server"]["tuned_models"]["all"]}
     assert verify(evaluated).findings == []
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import json
 import os
+import secrets
 import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -45,7 +46,7 @@ class Host:
 
     Attributes:
         address: the base URL of the API, http://HOST:PORT/v1.
-        key: a key that clients may send; None if none is known here.
+        key: the key of this program; None if none is needed.
         engine: the engine that was started; it is replaced if it ends.
     """
 
@@ -150,7 +151,8 @@ def hosted(
     if release is not None and releases is not None:
         following = Following(releases, release, config, allow_other_engine, told)
     key = key_of(config.key_env if key_env is None else key_env)
-    keys = keys_of(folder, key, config.host, told)
+    own = secrets.token_urlsafe(32)
+    keys = keys_of(folder, key, config.host, told, own)
     prompts = PromptCheck(served_base(settings))
     with open_listener(config.host, config.port if port is None else port) as listener:
         conversation_of(bundle).text("warm up")  # the rules load now, not in the first request
@@ -160,7 +162,7 @@ def hosted(
             hosts = [config.host, *config.allow_hosts, *allow_hosts]
             with open_log(config.log, folder, told) as log:
                 host = Host(
-                    bundle, engine, listener, told, hosts, key, address,
+                    bundle, engine, listener, told, hosts, own if keys.required else None, address,
                     keys=keys, config=config, log=log, prompts=prompts, start=start, following=following,
                 )  # fmt: skip
                 listener.listen()  # the address is known to others once it takes connections
@@ -184,7 +186,7 @@ def key_of(name: str) -> str | None:
     return key
 
 
-def keys_of(folder: Path, key: str | None, host: str, told: Callable[[str], None]) -> Keys:
+def keys_of(folder: Path, key: str | None, host: str, told: Callable[[str], None], own: str | None = None) -> Keys:
     """The keys that open the port: that of the environment and those in the run folder.
 
     Beyond this machine, one is required: if there is none, it is made and told, once.
@@ -201,7 +203,7 @@ def keys_of(folder: Path, key: str | None, host: str, told: Callable[[str], None
         told(file.add(FIRST_KEY))
     if beyond:
         told("warning: requests and keys travel unencrypted; put a proxy with TLS in front of it")
-    return Keys(key, file, required=beyond)
+    return Keys(key, file, required=beyond, own=own)
 
 
 @contextmanager

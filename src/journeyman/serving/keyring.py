@@ -136,10 +136,18 @@ class Keys:
         fixed: a key from the environment, under the name `env`; None: none.
         file: None: no file.
         required: a key is needed even if there is none.
+        own: the key of the program that runs the server, under the name `own`; it alone makes no key necessary.
     """
 
-    def __init__(self, fixed: str | None = None, file: KeyFile | None = None, *, required: bool = False) -> None:
-        self._fixed = None if fixed is None else _hash(fixed)
+    def __init__(
+        self,
+        fixed: str | None = None,
+        file: KeyFile | None = None,
+        *,
+        required: bool = False,
+        own: str | None = None,
+    ) -> None:
+        self._fixed = {name: _hash(key) for name, key in (("env", fixed), ("own", own)) if key is not None}
         self._file = file
         self.required = required or fixed is not None or (file is not None and file.exists)
 
@@ -147,8 +155,9 @@ class Keys:
         """The name of the key; None if it opens nothing. A damaged file opens nothing."""
         try:
             found = None if self._file is None else self._file.match(secret)
-        except InputError:
+        except (InputError, OSError):
             found = None
-        if self._fixed is not None and hmac.compare_digest(_hash(secret), self._fixed):
-            return "env"
+        for name, digest in self._fixed.items():
+            if hmac.compare_digest(_hash(secret), digest):
+                found = name
         return found
