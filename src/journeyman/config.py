@@ -321,10 +321,8 @@ class TrainConfig(Section):
         description="the same bits in every run on a GPU, also for rows of 3072 tokens and more, whose attention then "
         "takes twice as long; shorter rows, and the processor, always give the same bits",
     )
-    precision: Literal["auto", "float32", "bfloat16", "fp8"] = Field(
-        "auto",
-        description="auto: bfloat16 if the device computes it fast; fp8 (GPUs only): products with the frozen matrices "
-        "in eight bits",
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto", description="auto: bfloat16 if the device computes it fast"
     )
     threads: int | None = Field(None, ge=1, description="processor threads; unset: all physical cores")
     seed: int = Field(0, ge=0, description="random seed of initialization, row order and dropout")

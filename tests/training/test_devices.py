@@ -12,7 +12,7 @@ import torch
 
 from journeyman.config import TrainConfig
 from journeyman.errors import InputError, NoGo
-from journeyman.models.geometry import AlternateLayers, Experts, Geometry
+from journeyman.models.geometry import Experts, Geometry
 from journeyman.reasons import planning
 from journeyman.sizing.memory import MemoryWay
 from journeyman.training import devices, placement
@@ -61,7 +61,7 @@ def test_the_gpu_with_most_free_memory_comes_first(monkeypatch: pytest.MonkeyPat
     _machine(monkeypatch, _Cuda([replace(SMALL, index=0), replace(BIG, index=1)]))
     assert [one.name for one in survey().gpus] == ["NVIDIA H200", "NVIDIA L4"]
     found = chosen_gpu("auto")
-    assert found is not None and found.index == 1 and found.bfloat16 and found.float8
+    assert found is not None and found.index == 1 and found.bfloat16
     other = chosen_gpu("cuda:0")
     assert other is not None and other.name == "NVIDIA L4"
     assert chosen_gpu("cpu") is None
@@ -168,22 +168,6 @@ def test_the_gpu_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     found = place(_work(), _config())
     assert found.gpu == BIG and found.memory.way == "keep" and found.dtype == torch.bfloat16 and found.gflops == 7e5
     assert place(_work(), _config(precision="float32")).dtype == torch.float32
-
-
-def test_eight_bits_are_refused_where_they_do_not_work(monkeypatch: pytest.MonkeyPatch) -> None:
-    eight = _config(precision="fp8")
-    _on(monkeypatch, BIG)
-    assert place(_work(), eight).gpu == BIG
-    with pytest.raises(InputError, match="sides are multiples of 16; the base has 100"):
-        place(_work(sizes=replace(QWEN, ffn=100)), eight)
-    with pytest.raises(InputError, match="not available for this base on this device, which can train in: keep, reco"):
-        place(_work(stored_bytes=10**9), _config(precision="fp8", memory="stream"))
-    _on(monkeypatch, replace(OLD, capability=(8, 0)))
-    with pytest.raises(InputError, match=r"does not multiply eight-bit numbers .compute capability 8\.0, needed: 8\.9"):
-        place(_work(), eight)
-    _on(monkeypatch)
-    with pytest.raises(InputError, match="'fp8' needs a GPU"):
-        place(_work(sizes=replace(QWEN, layers=1, alternate=AlternateLayers((), None))), eight)
 
 
 def test_several_gpus_are_those_with_most_free_memory(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,6 @@ import torch
 from safetensors.torch import load_file
 
 from conftest import log_row, write_tiny_gguf
-from journeyman.errors import InputError
 from journeyman.manifests import AdapterManifest, PlanManifest
 from journeyman.runs import typed_result
 from journeyman.sizing.memory import MemoryWay
@@ -133,11 +132,3 @@ def test_the_number_of_gpus_makes_nothing_stale(
     _plan_only(tmp_path / "run", monkeypatch, 2)
     assert call("plan", "--dir", tmp_path / "run", "--set", "train.gpus=2") == 0
     assert "03 plan unchanged" in " ".join("".join(capsys.readouterr()).split())
-
-
-def test_eight_bits_need_a_gpu(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    _run(tmp_path / "run")
-    assert call("plan", "--dir", tmp_path / "run", "--set", "train.precision=fp8", "--set", "train.device=cpu") == 1
-    assert "train.precision = 'fp8' needs a GPU" in " ".join(capsys.readouterr().err.split())
-    with pytest.raises(InputError):
-        devices.chosen_gpu("cuda")

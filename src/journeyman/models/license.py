@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from journeyman.foreign import plain
-from journeyman.models.gguf_file import GgufFile
+from journeyman.models.opening import header_value
 
 _KEY = "general.license"
 _CARD, _MOST = "README.md", 1 << 16
@@ -20,7 +20,7 @@ def license_of(path: Path) -> str | None:
     Sources: ggml-org/ggml, docs/gguf.md (`general.license`, in SPDX's terms); Hugging Face's model cards (`license`).
     """
     if not path.is_dir():
-        found = GgufFile(path).metadata.get(_KEY)
+        found = header_value(path, _KEY)
         return plain(found.strip(), 80) if isinstance(found, str) and found.strip() else None
     try:
         with (path / _CARD).open("rb") as file:

@@ -15,6 +15,7 @@ import sys
 import tempfile
 import zipfile
 from pathlib import Path
+from typing import Any
 
 from journeyman.artifacts import expanded, sha256_of
 from journeyman.config import EMBEDDED
@@ -108,6 +109,11 @@ def geometry_of_file(path: Path) -> Geometry | None:
     """The geometry of a GGUF file that ships; None if our own decoder does not compute its architecture."""
     file = GgufFile(path)
     return file.geometry if file.metadata.get("general.architecture") in FAMILIES else None
+
+
+def header_value(path: Path, key: str) -> Any:
+    """A value in the header of a GGUF file; None if it has no such key."""
+    return GgufFile(path).metadata.get(key)
 
 
 def architecture_to_serve(base: Base) -> str | None:

@@ -28,7 +28,6 @@ def gpu_training_bytes(
     group_tokens: int,
     targets: Sequence[str],
     *,
-    eight: bool = False,
     stored_bytes: int = 0,
     shards: int = 1,
 ) -> int:
@@ -36,7 +35,6 @@ def gpu_training_bytes(
 
     Args:
         targets: train.lora.targets.
-        eight: products with the frozen matrices in eight bits.
         stored_bytes: of a base that stays quantized, and of what is dequantized at a time (block_sizes); matters for
             `stream`.
         shards: GPUs that have a part of each layer; two layers are whole at a time.
@@ -50,7 +48,7 @@ def gpu_training_bytes(
     if size.longest_row >= LONG_ROW:  # what cuDNN's attention keeps is a copy
         kept += layers_kept * pack_tokens * 2 * (geometry.heads + geometry.kv_heads) * geometry.head_dim * c
     # The backward pass of the feed-forward network: gradients of its activations and of gate and up, and of its ends.
-    passing = pack_tokens * (c * (3 * geometry.ffn + 3 * geometry.hidden) + (3 * geometry.ffn if eight else 0))
+    passing = pack_tokens * (c * (3 * geometry.ffn + 3 * geometry.hidden))
     loss = min(loss_rows(geometry.vocab), pack_tokens) * geometry.vocab * c + 2 * pack_tokens * geometry.hidden * c
     entering = 0 if way == "keep" else (geometry.layers + 2) * max(group_tokens, pack_tokens) * geometry.hidden * c
     weights = geometry.parameters * c

@@ -77,7 +77,7 @@ def plan(
         device=CUDA if placed.gpus else None,
         device_name="; ".join(one.line() for one in placed.gpus) or None,
         sharded=placed.sharded,
-        precision="fp8" if train.precision == "fp8" else str(placed.dtype).removeprefix("torch."),
+        precision=str(placed.dtype).removeprefix("torch."),
         matrix_gflops=placed.gflops,
         memory=chosen.way,
         pack_tokens=chosen.pack_tokens,

@@ -114,18 +114,18 @@ class GpuBackend:
         self._base, self._config, self._say = base, config, gpus.say
         self._geometry, self._recompute = base.geometry.with_factors(factors), memory != "keep"
         self._leader: Leader | None = None
-        first, eight, blocks = gpus.each[0], config.precision == "fp8", memory == "stream"
+        first, blocks = gpus.each[0], memory == "stream"
         dtype = gpu_dtype(config.precision)
         with memory_of_gpu("loading the base", first):
             if len(gpus.each) == 1:
                 self._decoder = load_on_gpu(
                     base, dtype, first.device,
-                    eight=eight, blocks=blocks, deterministic=config.deterministic, factors=factors,
+                    blocks=blocks, deterministic=config.deterministic, factors=factors,
                 )  # fmt: skip
                 return
             replica = Replica(
                 base=base.path, config=config, dtype="float32" if dtype == torch.float32 else "bfloat16",
-                factors=factors, recompute=self._recompute, eight=eight, blocks=blocks, shard=gpus.sharded,
+                factors=factors, recompute=self._recompute, blocks=blocks, shard=gpus.sharded,
             )  # fmt: skip
             self._leader = on_several_devices(replica, [str(one.device) for one in gpus.each], gpus.say)
 

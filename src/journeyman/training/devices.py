@@ -16,8 +16,8 @@ from journeyman.errors import InputError
 from journeyman.foreign import plain
 
 CPU, AUTO, CUDA = "cpu", "auto", "cuda"
-_BFLOAT16, _FLOAT8 = (8, 0), (8, 9)
-"""Compute capabilities from which a card multiplies these types (CUDA C++ Programming Guide, compute capabilities)."""
+_BFLOAT16 = (8, 0)
+"""Compute capability from which a card multiplies bfloat16 (CUDA C++ Programming Guide, compute capabilities)."""
 _ON_CPU = "Set train.device = 'cpu' to train on the processor"
 
 
@@ -43,10 +43,6 @@ class Gpu:
     @property
     def bfloat16(self) -> bool:
         return self.capability >= _BFLOAT16
-
-    @property
-    def float8(self) -> bool:
-        return self.capability >= _FLOAT8
 
     def line(self) -> str:
         """For people: name and memory."""

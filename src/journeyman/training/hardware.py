@@ -48,18 +48,14 @@ def use_threads(threads: int | None) -> int:
 
 
 def compute_dtype(precision: str) -> torch.dtype:
-    """The type in which the processor computes.
-
-    bfloat16 if the processor multiplies it natively; otherwise float32, because emulated bfloat16 is very slow. A run
-    that trains in eight bits on a GPU computes on the processor as `auto` does.
-    """
-    if precision in ("auto", "fp8"):
+    """bfloat16 if the processor multiplies it natively; otherwise float32, because emulated bfloat16 is very slow."""
+    if precision == "auto":
         return torch.bfloat16 if _has_native_bfloat16() else torch.float32
     return {"float32": torch.float32, "bfloat16": torch.bfloat16}[precision]
 
 
 def gpu_dtype(precision: str) -> torch.dtype:
-    """The type of activations and, unless they are in eight bits, of the frozen matrices on a GPU."""
+    """The type of activations and frozen matrices on a GPU."""
     return torch.float32 if precision == "float32" else torch.bfloat16
 
 

@@ -113,11 +113,6 @@ def place(work: Workload, train: TrainConfig) -> Placement:
             dtype = gpu_dtype(train.precision)
             gflops, bandwidth = gpu_rates(dtype, first.device)
             return Placement(gpus, dtype, gflops, memory, bandwidth, sharded, notes)
-    if train.precision == "fp8":
-        raise InputError(
-            "train.precision = 'fp8' needs a GPU that multiplies eight-bit numbers, and training runs on the processor",
-            "Set train.precision = 'auto'; journeyman doctor lists the GPUs",
-        )
     dtype = compute_dtype(train.precision)
     memory = memory_on_processor(work, dtype.itemsize, train)
     return Placement((), dtype, matrix_gflops(dtype), memory, notes=notes)
@@ -135,7 +130,6 @@ def _usable(work: Workload, train: TrainConfig) -> tuple[Gpu | None, list[Reason
         return None, [planning.GpuNotUsable(found.problem, found.remedy)]
     kind = _not_on_gpus(work.sizes)
     if kind is None:
-        _check_float8(work.sizes, train, gpu)
         return gpu, []
     if train.device != AUTO:
         raise InputError(
@@ -154,24 +148,6 @@ def _not_on_gpus(sizes: Sizes) -> str | None:
     return "a decoder with attention sinks" if sizes.family.sinks else None
 
 
-def _check_float8(sizes: Sizes, train: TrainConfig, gpu: Gpu) -> None:
-    if train.precision != "fp8":
-        return
-    if not gpu.float8:
-        raise InputError(
-            f"train.precision = 'fp8': {gpu.line()} does not multiply eight-bit numbers (compute capability "
-            f"{gpu.capability[0]}.{gpu.capability[1]}, needed: 8.9)",
-            "Set train.precision = 'auto'",
-        )
-    assert isinstance(sizes, Geometry)
-    odd = sorted({side for module in sizes.modules for side in sizes.module_shape(module) if side % 16})
-    if odd:
-        raise InputError(
-            f"train.precision = 'fp8' needs matrices whose sides are multiples of 16; the base has {odd[0]}",
-            "Set train.precision = 'auto'",
-        )
-
-
 def memory_on_gpus(work: Workload, train: TrainConfig, gpus: Sequence[Gpu]) -> tuple[MemoryChoice, bool]:
     """The memory mode on some GPUs, and whether each keeps only a part of the base; raises NoGo if none fits."""
     gpu = min(gpus, key=lambda one: one.free_bytes)
@@ -180,7 +156,7 @@ def memory_on_gpus(work: Workload, train: TrainConfig, gpus: Sequence[Gpu]) -> t
     try:
         return memory_on_gpu(work, train, gpu, len(gpus)), False
     except NoGo:
-        if train.precision == "fp8" or train.memory not in (AUTO, "recompute"):
+        if train.memory not in (AUTO, "recompute"):
             raise
         return memory_on_gpu(work, train, gpu, len(gpus), sharded=True), True
 
@@ -189,7 +165,7 @@ def memory_on_gpu(
     work: Workload, train: TrainConfig, gpu: Gpu, count: int = 1, *, sharded: bool = False
 ) -> MemoryChoice:
     """The memory mode on one of `count` GPUs that have a part of the rows, or also of the base; NoGo if none fits."""
-    eight, dtype = train.precision == "fp8", gpu_dtype(train.precision)
+    dtype = gpu_dtype(train.precision)
     size = TrainingSize(work.sizes, work.trainable, dtype.itemsize, work.longest_row)
     limit = int(train.max_memory_gb * 1e9) if train.max_memory_gb else int(_FREE_SHARE_OF_GPU * gpu.free_bytes)
     most = max(work.longest_row, min(_GPU_PACKS[0], -(-train.rows_per_step // count) * work.longest_row))
@@ -198,12 +174,12 @@ def memory_on_gpu(
         packs = [max(train.pack_tokens, work.longest_row)]
     if train.lora.dropout and count > 1:  # packs are not divided then: see data_parallel
         packs = [one for one in packs if one <= max(work.longest_row, work.step_tokens // count)] or packs[-1:]
-    ways: tuple[MemoryWay, ...] = ("recompute",) if sharded else ways_on_gpu(work, train)
+    ways: tuple[MemoryWay, ...] = ("recompute",) if sharded else ways_on_gpu(work)
     found = choose_memory(
         Candidates(ways, packs, limit, 0),
         lambda way, pack, group: gpu_training_bytes(
             size, way, pack, group, train.lora.targets,
-            eight=eight, stored_bytes=work.stored_bytes, shards=count if sharded else 1,
+            stored_bytes=work.stored_bytes, shards=count if sharded else 1,
         ),
         train.memory,
         f"{_SMALLER}. {gpu.line()}; nvidia-smi lists the processes that use it",
@@ -214,8 +190,8 @@ def memory_on_gpu(
     return MemoryChoice(found.way, found.pack_tokens, group, found.bytes)
 
 
-def ways_on_gpu(work: Workload, train: TrainConfig) -> tuple[MemoryWay, ...]:
-    return ("keep", "recompute", "stream") if work.stored_bytes and train.precision != "fp8" else ("keep", "recompute")
+def ways_on_gpu(work: Workload) -> tuple[MemoryWay, ...]:
+    return ("keep", "recompute", "stream") if work.stored_bytes else ("keep", "recompute")
 
 
 def memory_on_processor(work: Workload, compute_bytes: int, train: TrainConfig) -> MemoryChoice:

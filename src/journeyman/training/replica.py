@@ -33,10 +33,9 @@ class Replica(BaseModel):
         dtype: in which the frozen matrices are stored and products are computed.
         factors: the rotary divisors that the base will be served with, if it has two sets.
         recompute: recompute each layer in the backward pass instead of keeping its activations.
-        eight: store the frozen matrices in eight bits.
-        blocks: leave them in GGUF's blocks.
+        blocks: leave the frozen matrices in GGUF's blocks.
         shard: each device has a part of each frozen matrix, and gets the rest when it is needed (models.gpu.sharded),
-            for bases that do not fit on one device; layers are then always recomputed, and not in eight bits.
+            for bases that do not fit on one device; layers are then always recomputed.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -46,13 +45,12 @@ class Replica(BaseModel):
     dtype: Literal["float32", "bfloat16"]
     factors: Factors | None = None
     recompute: bool = False
-    eight: bool = False
     blocks: bool = False
     shard: bool = False
 
     @model_validator(mode="after")
     def _shards_plain_matrices(self) -> Replica:
-        if self.shard and (self.eight or self.blocks):
+        if self.shard and self.blocks:
             raise ValueError("only matrices in the compute type can be sharded")
         return self
 
@@ -66,7 +64,7 @@ class Replica(BaseModel):
         keep = partial(ShardedLayers, number=ranks.rank, count=ranks.count, gather=ranks.gather_bytes)
         decoder = load_on_gpu(
             base, dtype, ranks.device,
-            eight=self.eight, blocks=self.blocks, deterministic=self.config.deterministic, factors=self.factors,
+            blocks=self.blocks, deterministic=self.config.deterministic, factors=self.factors,
             keep=keep if self.shard else list,
         )  # fmt: skip
 
