@@ -1,0 +1,264 @@
+"""Do frozen products in eight bits train as well as bfloat16? Loss, gradients and training of the demo's run, emulated.
+
+    python benchmarks/eight_bits.py FOLDER [--variants "int8 rows" …] [--train] [--speed]
+
+FOLDER is that of `journeyman demo`. Weights are quantized once for each of the two products with them (y = x Wᵀ and
+dx = g W), activations and gradients when they are multiplied; values are rounded as the format would and multiplied in
+float32. The low-rank update, the head and everything else stay as they are. The table has the loss on the validation
+rows before training, the cosine between the gradient of the adapter and that of float32 (one step's rows, the run's
+adapter with B halved), and with --train the loss after each half of the run. --speed measures the products instead.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from journeyman.artifacts import read_rows
+from journeyman.config import TrainConfig
+from journeyman.models.decoder import Decoder, LayerLora, LayerWeights
+from journeyman.models.opening import find_base, open_base
+from journeyman.models.operations import CpuOperations
+from journeyman.models.weights import load_decoder
+from journeyman.records import Example
+from journeyman.rendering.renderer import Rendered, Renderer
+from journeyman.training.batches import pack, rows_of_step, steps_per_epoch
+from journeyman.training.cpu import CpuEngine
+from journeyman.training.engine import KeyedPack
+from journeyman.training.loop import learning_rate
+
+SETTINGS = TrainConfig(epochs=1, batch_size=4, learning_rate=1e-3)
+MOST = {"int8": 127.0, "fp8": 448.0}
+
+
+@dataclass(frozen=True)
+class Variant:
+    """How a product is quantized.
+
+    Attributes:
+        kind: int8 or fp8 (float8_e4m3fn); "": not at all.
+        block: elements of the summed axis that share a scale; 0: all of them.
+        apart: columns of the left factor with the largest values that are multiplied in bfloat16.
+        above: columns with a value above this are multiplied in bfloat16; 0: none.
+        forward, backward: which of the two products are quantized.
+        but: modules that are not.
+    """
+
+    kind: str = "int8"
+    block: int = 0
+    apart: int = 0
+    above: float = 0.0
+    forward: bool = True
+    backward: bool = True
+    but: tuple[str, ...] = ()
+
+
+VARIANTS = {
+    "bf16": Variant(""),
+    "int8 rows": Variant(),
+    "int8 rows, forward only": Variant(backward=False),
+    "int8 rows, backward only": Variant(forward=False),
+    "int8 rows, but down": Variant(but=("down_proj",)),
+    "int8 1 column apart": Variant(apart=1),
+    "int8 4 columns apart": Variant(apart=4),
+    "int8 16 columns apart": Variant(apart=16),
+    "int8 above 6 apart": Variant(above=6.0),
+    "int8 blocks of 128": Variant(block=128),
+    "int8 blocks of 64": Variant(block=64),
+    "int8 blocks of 32": Variant(block=32),
+    "int8 blocks of 64, 4 columns apart": Variant(block=64, apart=4),
+    "fp8 rows": Variant("fp8"),
+    "fp8 rows, forward only": Variant("fp8", backward=False),
+    "fp8 rows, backward only": Variant("fp8", forward=False),
+}
+
+
+def rounded(matrix: Tensor, kind: str, block: int) -> Tensor:
+    """The matrix with each row, or each block of it, rounded to the values that the format can hold."""
+    rows, columns = matrix.shape
+    size = block or columns
+    filled = torch.nn.functional.pad(matrix.float(), (0, -columns % size)).view(rows, -1, size)
+    scale = filled.abs().amax(-1, keepdim=True).clamp(min=1e-12) / MOST[kind]
+    scaled = filled / scale
+    values = scaled.round() if kind == "int8" else scaled.to(torch.float8_e4m3fn).float()
+    return (values * scale).view(rows, -1)[:, :columns]
+
+
+def product(left: Tensor, weight: Tensor, quantized: Tensor, variant: Variant) -> Tensor:
+    """left @ weightᵀ, in the left factor's type."""
+    largest = left.abs().amax(0)
+    apart = largest > variant.above if variant.above else torch.zeros_like(largest, dtype=torch.bool)
+    if variant.apart:
+        apart[largest.topk(variant.apart).indices] = True
+    most = rounded(left.masked_fill(apart, 0.0), variant.kind, variant.block) @ quantized.T
+    return (most + left[:, apart].float() @ weight[:, apart].float().T).to(left.dtype)
+
+
+class Frozen(torch.autograd.Function):
+    """x Wᵀ with a frozen W, in eight bits where the variant says so."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, both: tuple[Tensor, Tensor], variant: Variant) -> Tensor:
+        ctx.weight, ctx.both, ctx.variant = weight, both, variant
+        return product(x, weight, both[0], variant) if variant.forward else x @ weight.T
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Any, ...]:
+        (g,) = gradients
+        variant = ctx.variant
+        return product(g, ctx.weight.T, ctx.both[1], variant) if variant.backward else g @ ctx.weight, None, None, None
+
+
+class EightBits(CpuOperations):
+    """The operations of the CPU with frozen products as a variant says."""
+
+    def __init__(self, variant: Variant) -> None:
+        self._variant = variant
+        self._made: dict[int, tuple[Tensor, Tensor]] = {}
+
+    def project(self, x: Tensor, modules: Sequence[str], layer: LayerWeights, adapters: LayerLora) -> list[Tensor]:
+        if not self._variant.kind:
+            return super().project(x, modules, layer, adapters)
+        return [self._one(x, module, layer, adapters) for module in modules]
+
+    def _one(self, x: Tensor, module: str, layer: LayerWeights, adapters: LayerLora) -> Tensor:
+        weight, pair, variant = layer.linear[module], adapters.get(module), self._variant
+        if module in variant.but:
+            y = x @ weight.T
+        else:
+            if id(weight) not in self._made:
+                made = [rounded(one, variant.kind, variant.block) for one in (weight, weight.T)]
+                self._made[id(weight)] = made[0], made[1]
+            y = Frozen.apply(x, weight, self._made[id(weight)], variant)  # type: ignore[no-untyped-call]
+        if pair is None:
+            return y
+        return y + (x @ pair.a_RI.to(x.dtype).T) @ (pair.b_OR * pair.scale).to(x.dtype).T
+
+
+class Study:
+    """The demo's rows, its base, and its adapter."""
+
+    def __init__(self, run: Path) -> None:
+        self._base = open_base(find_base("embedded", Path()))
+        renderer = Renderer(self._base)
+        self.rows, self._held = (
+            [renderer.example(row) for row in read_rows(run / f"02-dataset/{name}.jsonl", Example)]
+            for name in ("train", "val")
+        )
+        self._adapter = {
+            name: value / 2 if "lora_B" in name else value
+            for name, value in load_file(run / "04-adapter/adapter_model.safetensors").items()
+        }
+        self._loaded = {kind: load_decoder(self._base, kind) for kind in (torch.bfloat16, torch.float32)}
+        self._exact = self.gradient(Variant(""), torch.float32)
+
+    def engine(self, variant: Variant, kind: torch.dtype = torch.bfloat16) -> CpuEngine:
+        loaded = self._loaded[kind]
+        return CpuEngine(Decoder(loaded.geometry, loaded.weights, EightBits(variant)), SETTINGS)
+
+    def loss(self, engine: CpuEngine) -> float:
+        return engine.evaluate(pack(self._held, 2048), lambda _: None).mean
+
+    def step(self, engine: CpuEngine, number: int) -> None:
+        chosen: list[Rendered] = [self.rows[i] for i in rows_of_step(number, len(self.rows), 4, SETTINGS.seed)]
+        packs = pack(chosen, 2048)
+        labels = sum(one.label_weight for one in packs)
+        engine.accumulate([KeyedPack(one, f"{number}/{n}") for n, one in enumerate(packs)], labels, lambda _: None)
+
+    def gradient(self, variant: Variant, kind: torch.dtype = torch.bfloat16) -> Tensor:
+        engine = self.engine(variant, kind)
+        engine.load_state({f"adapter/{name}": value for name, value in self._adapter.items()})
+        for number in range(3):
+            self.step(engine, number)
+        found = {name: value for name, value in engine.state().items() if name.startswith("gradient/")}
+        return torch.cat([found[name].flatten() for name in sorted(found)])
+
+    def cosine(self, variant: Variant) -> float:
+        return torch.nn.functional.cosine_similarity(self.gradient(variant), self._exact, dim=0).item()
+
+    def train(self, variant: Variant) -> Iterator[float]:
+        engine, total = self.engine(variant), steps_per_epoch(len(self.rows), 4)
+        for number in range(total):
+            if number == -(-total // 2):
+                yield self.loss(engine)
+            self.step(engine, number)
+            engine.clip(SETTINGS.max_grad_norm)
+            engine.step(learning_rate(number, total, SETTINGS))
+        yield self.loss(engine)
+
+
+def in_integers(matrix: Tensor) -> tuple[Tensor, Tensor]:
+    scale = matrix.abs().amax(1, keepdim=True).float().clamp_(min=1e-12) / MOST["int8"]
+    return (matrix / scale).round_().to(torch.int8), scale
+
+
+def speed(tokens: int) -> None:
+    """Seconds of the products of SmolLM2-135M's layers for one pack, as a share of bfloat16's; the best of 20 turns."""
+    for inputs, outputs in ((576, 960), (576, 576), (576, 3072), (1536, 576)):
+        x, w = (torch.randn(rows, inputs).bfloat16() for rows in (tokens, outputs))
+        (small_x, scale_x), (small_w, scale_w) = in_integers(x), in_integers(w)
+        columns = torch.arange(4)
+
+        def whole(x: Tensor, small_w: Tensor = small_w, scale_w: Tensor = scale_w.T.contiguous()) -> Tensor:
+            small, scale = in_integers(x)
+            return (torch._int_mm(small, small_w.T).float().mul_(scale).mul_(scale_w)).bfloat16()
+
+        def apart(x: Tensor, w: Tensor = w, columns: Tensor = columns) -> Tensor:
+            columns = x.abs().amax(0).topk(4).indices
+            return whole(x.index_fill(1, columns, 0.0)).addmm_(x[:, columns], w[:, columns].T)
+
+        def blocks(x: Tensor, size: int, small_w: Tensor = small_w) -> Tensor:
+            total = torch.zeros(len(x), len(small_w))
+            for start in range(0, x.shape[1], size):
+                small, scale = in_integers(x[:, start : start + size])
+                part = torch._int_mm(small, small_w[:, start : start + size].T).float()
+                total.addcmul_(part.mul_(scale), scale_w.T)
+            return total.bfloat16()
+
+        turns: dict[str, Callable[[], Tensor]] = {
+            "bf16": lambda x=x, w=w: x @ w.T,  # type: ignore[misc]
+            "int8 product alone": lambda x=small_x, w=small_w: torch._int_mm(x, w.T),  # type: ignore[misc]
+            "rows": lambda x=x: whole(x),  # type: ignore[misc]
+            "4 columns apart": lambda x=x: apart(x),  # type: ignore[misc]
+            "blocks of 64": lambda x=x: blocks(x, 64),  # type: ignore[misc]
+            "blocks of 192": lambda x=x: blocks(x, 192),  # type: ignore[misc]
+        }
+        best = dict.fromkeys(turns, float("inf"))
+        for _ in range(20):
+            for name, turn in turns.items():
+                begun = time.perf_counter()
+                turn()
+                best[name] = min(best[name], time.perf_counter() - begun)
+        rate = 2 * tokens * inputs * outputs / best["bf16"] / 1e9
+        ratios = ", ".join(f"{name} {best['bf16'] / taken:.2f}" for name, taken in best.items() if name != "bf16")
+        print(f"{inputs} to {outputs}: bf16 {rate:.0f} GFLOP/s; times as fast: {ratios}", flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--variants", nargs="*", choices=VARIANTS, default=list(VARIANTS))
+    parser.add_argument("--train", action="store_true", help="train too: several minutes for each variant")
+    parser.add_argument("--speed", action="store_true", help="measure products of 2,048 tokens instead")
+    options = parser.parse_args()
+    if options.speed:
+        speed(2048)
+        return
+    study = Study(options.folder)
+    for name in options.variants:
+        variant = VARIANTS[name]
+        line = f"{name:36} before {study.loss(study.engine(variant)):8.4f}  cosine {study.cosine(variant):.4f}"
+        trained = "  trained " + ", ".join(f"{one:.4f}" for one in study.train(variant)) if options.train else ""
+        print(line + trained, flush=True)
+
+
+if __name__ == "__main__":
+    main()
