@@ -49,6 +49,8 @@ class Variant:
         block: elements of the summed axis that share a scale; 0: all of them.
         apart: columns of the left factor with the largest values that are multiplied in bfloat16.
         above: columns with a value above this are multiplied in bfloat16; 0: none.
+        smooth: how much of the size of each input column moves from activations into the weights, from 0 to 1, for
+            the forward product (SmoothQuant: Xiao et al., 2022, arXiv 2211.10438); columns measured on other rows.
         forward, backward: which of the two products are quantized.
         but: modules that are not.
     """
@@ -57,6 +59,7 @@ class Variant:
     block: int = 0
     apart: int = 0
     above: float = 0.0
+    smooth: float = 0.0
     forward: bool = True
     backward: bool = True
     but: tuple[str, ...] = ()
@@ -76,6 +79,11 @@ VARIANTS = {
     "int8 blocks of 64": Variant(block=64),
     "int8 blocks of 32": Variant(block=32),
     "int8 blocks of 64, 4 columns apart": Variant(block=64, apart=4),
+    "int8 smooth 0.5": Variant(smooth=0.5),
+    "int8 smooth 0.75": Variant(smooth=0.75),
+    "int8 smooth 0.5, 4 columns apart": Variant(smooth=0.5, apart=4),
+    "int8 smooth 0.5, forward only": Variant(smooth=0.5, backward=False),
+    "fp8 smooth 0.5": Variant("fp8", smooth=0.5),
     "fp8 rows": Variant("fp8"),
     "fp8 rows, forward only": Variant("fp8", backward=False),
     "fp8 rows, backward only": Variant("fp8", forward=False),
@@ -103,27 +111,39 @@ def product(left: Tensor, weight: Tensor, quantized: Tensor, variant: Variant) -
     return (most + left[:, apart].float() @ weight[:, apart].float().T).to(left.dtype)
 
 
+@dataclass(frozen=True)
+class Quantized:
+    """W with its input columns multiplied by `spread`, and Wᵀ, both as rounded values."""
+
+    forward: Tensor
+    spread: Tensor
+    turned: Tensor
+
+
 class Frozen(torch.autograd.Function):
     """x Wᵀ with a frozen W, in eight bits where the variant says so."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, both: tuple[Tensor, Tensor], variant: Variant) -> Tensor:
-        ctx.weight, ctx.both, ctx.variant = weight, both, variant
-        return product(x, weight, both[0], variant) if variant.forward else x @ weight.T
+    def forward(ctx: Any, x: Tensor, weight: Tensor, made: Quantized, variant: Variant) -> Tensor:
+        ctx.weight, ctx.turned, ctx.variant = weight, made.turned, variant
+        return (
+            product(x / made.spread, weight * made.spread, made.forward, variant).to(x.dtype)
+            if variant.forward
+            else x @ weight.T
+        )
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Any, ...]:
-        (g,) = gradients
-        variant = ctx.variant
-        return product(g, ctx.weight.T, ctx.both[1], variant) if variant.backward else g @ ctx.weight, None, None, None
+        (g,), variant = gradients, ctx.variant
+        return product(g, ctx.weight.T, ctx.turned, variant) if variant.backward else g @ ctx.weight, None, None, None
 
 
 class EightBits(CpuOperations):
     """The operations of the CPU with frozen products as a variant says."""
 
-    def __init__(self, variant: Variant) -> None:
-        self._variant = variant
-        self._made: dict[int, tuple[Tensor, Tensor]] = {}
+    def __init__(self, variant: Variant, largest: dict[int, Tensor]) -> None:
+        self._variant, self._largest = variant, largest
+        self._made: dict[int, Quantized] = {}
 
     def project(self, x: Tensor, modules: Sequence[str], layer: LayerWeights, adapters: LayerLora) -> list[Tensor]:
         if not self._variant.kind:
@@ -136,12 +156,32 @@ class EightBits(CpuOperations):
             y = x @ weight.T
         else:
             if id(weight) not in self._made:
-                made = [rounded(one, variant.kind, variant.block) for one in (weight, weight.T)]
-                self._made[id(weight)] = made[0], made[1]
+                self._made[id(weight)] = self._quantized(weight)
             y = Frozen.apply(x, weight, self._made[id(weight)], variant)  # type: ignore[no-untyped-call]
         if pair is None:
             return y
         return y + (x @ pair.a_RI.to(x.dtype).T) @ (pair.b_OR * pair.scale).to(x.dtype).T
+
+    def _quantized(self, weight: Tensor) -> Quantized:
+        variant, spread = self._variant, torch.ones(weight.shape[1])
+        if variant.smooth:
+            sizes = weight.float().abs().amax(0).clamp(min=1e-5)
+            spread = self._largest[id(weight)].clamp(min=1e-5) ** variant.smooth / sizes ** (1 - variant.smooth)
+        forward = rounded(weight * spread, variant.kind, variant.block)
+        return Quantized(forward, spread, rounded(weight.T, variant.kind, variant.block))
+
+
+class Columns(CpuOperations):
+    """Notes the largest value in each input column of each matrix."""
+
+    def __init__(self) -> None:
+        self.largest: dict[int, Tensor] = {}
+
+    def project(self, x: Tensor, modules: Sequence[str], layer: LayerWeights, adapters: LayerLora) -> list[Tensor]:
+        for module in modules:
+            key, found = id(layer.linear[module]), x.float().abs().amax(0)
+            self.largest[key] = torch.maximum(found, self.largest.get(key, found))
+        return super().project(x, modules, layer, adapters)
 
 
 class Study:
@@ -159,14 +199,20 @@ class Study:
             for name, value in load_file(run / "04-adapter/adapter_model.safetensors").items()
         }
         self._loaded = {kind: load_decoder(self._base, kind) for kind in (torch.bfloat16, torch.float32)}
+        noted = Columns()
+        self.loss(
+            CpuEngine(Decoder(self._base.geometry, self._loaded[torch.bfloat16].weights, noted), SETTINGS),
+            self.rows[-8:],
+        )
+        self._largest = noted.largest
         self._exact = self.gradient(Variant(""), torch.float32)
 
     def engine(self, variant: Variant, kind: torch.dtype = torch.bfloat16) -> CpuEngine:
         loaded = self._loaded[kind]
-        return CpuEngine(Decoder(loaded.geometry, loaded.weights, EightBits(variant)), SETTINGS)
+        return CpuEngine(Decoder(loaded.geometry, loaded.weights, EightBits(variant, self._largest)), SETTINGS)
 
-    def loss(self, engine: CpuEngine) -> float:
-        return engine.evaluate(pack(self._held, 2048), lambda _: None).mean
+    def loss(self, engine: CpuEngine, rows: Sequence[Rendered] = ()) -> float:
+        return engine.evaluate(pack(rows or self._held, 2048), lambda _: None).mean
 
     def step(self, engine: CpuEngine, number: int) -> None:
         chosen: list[Rendered] = [self.rows[i] for i in rows_of_step(number, len(self.rows), 4, SETTINGS.seed)]
