@@ -52,6 +52,8 @@ VARIANTS = {
     "int8 smooth 0.5, 4 columns apart": Variant(smooth=0.5, apart=4),
     "int8 smooth 0.5, forward only": Variant(smooth=0.5, backward=False),
     "fp8 smooth 0.5": Variant("fp8", smooth=0.5),
+    "fp8 16 columns apart": Variant("fp8", apart=16),
+    "int8 smooth 0.5, 16 columns apart": Variant(smooth=0.5, apart=16),
     "fp8 rows": Variant("fp8"),
     "fp8 rows, forward only": Variant("fp8", backward=False),
     "fp8 rows, backward only": Variant("fp8", forward=False),
