@@ -32,12 +32,11 @@ from journeyman.models.gguf_file import GgufFile
 from journeyman.models.weights import load_decoder
 from journeyman.protocols import SilentReporter
 from journeyman.rendering.renderer import Rendered
-from journeyman.sizing.memory import TrainingSize
 from journeyman.sizing.parameters import lora_parameters
-from journeyman.stages.plan import choose_memory
 from journeyman.training.cpu import CpuEngine
 from journeyman.training.hardware import compute_dtype, keep_freed_memory, matrix_gflops, use_threads
 from journeyman.training.loop import Trainer, TrainingJob
+from journeyman.training.placement import Workload, memory_on_processor
 
 RESULT = Path(__file__).parent / "results" / "large_base.json"
 HIDDEN, HEADS, KV_HEADS, FFN, VOCAB = 3584, 28, 4, 18944, 152064
@@ -142,8 +141,8 @@ def train(path: Path, arguments: argparse.Namespace) -> None:
     ]
     longest, tokens = max(len(row.ids) for row in rows), sum(len(row.ids) for row in rows)
     trainable = lora_parameters(geometry, config.lora.rank, config.lora.targets)
-    size = TrainingSize(geometry, trainable, dtype.itemsize, longest)
-    chosen = choose_memory(size, config, tokens // arguments.steps, prompt_tokens=86)
+    work = Workload(geometry, trainable, longest, tokens // arguments.steps, prompt_tokens=86)
+    chosen = memory_on_processor(work, dtype.itemsize, config)
     gflops = matrix_gflops(dtype, 4096, 2.0)
     job = TrainingJob(
         rows, [], config, "benchmark",

@@ -290,6 +290,7 @@ def test_a_word_of_a_script_is_one_word_or_refused(text: str) -> None:
 _OTHER_WAYS = {
     "cli/say.py": "the way itself",
     "inference/engine.py": "the engine's child: JSON of ours on a pipe",
+    "training/worker.py": "a rank from 1 on: rank 0 reads its output, with a bound",
     "scoring/jail/walls.py": "runs in the sandbox: its output is read with a bound",
     "models/opening.py": "one sentence of ours with a path of the person's own",
 }

@@ -46,7 +46,7 @@ from journeyman.records import EVERY_ROLE, Rejected
 from journeyman.rendering.renderer import Renderer
 from journeyman.stages.decide import decide
 from journeyman.stages.export import export
-from journeyman.stages.plan import plan_text
+from journeyman.stages.plan_page import plan_text
 from journeyman.supervision.log import LOG
 from journeyman.supervision.session import SupervisedEvents
 from test_decide import FALLING, RULES, evaluation, summary

@@ -37,13 +37,13 @@ PATTERNS = {"compile", "search", "match", "fullmatch", "findall", "finditer", "s
 ALLOWED: dict[tuple[str, str], str] = {
     ("__init__.py", "importlib.import_module"): "modules of our own, from a table of constants",
     ("api/hosting.py", "socket.socket"): "asks the system for a free port",
+    ("child_process.py", "ctypes.CDLL"): "prctl: a child ends with its parent",
     ("curation/examine.py", "re.compile of a variable"): "curate.credit[].needs[].matches: the person's own toml",
     ("curation/cut.py", "ast.parse"): "whether an answer's last block parses; compiles to a tree, runs nothing",
     ("http_client.py", "httpx.AsyncClient"): "to the engine, on loopback",
     ("http_client.py", "httpx.Client"): "to the engine, on loopback, or to a URL of the user's own config file",
     ("inference/llama.py", "subprocess.Popen"): "the engine: our own module with files that the person named",
     ("inference/llama.py", "subprocess.run"): "the same module, which prints which engine it is and ends",
-    ("inference/engine.py", "ctypes.CDLL"): "prctl: the engine ends with its parent",
     ("reasoning.py", "re.compile of a variable"): "our own markers, each through re.escape",
     ("rendering/any_of.py", "re.compile of a variable"): "the base's special tokens, each through re.escape",
     ("scoring/check_names.py", "ast.parse"): "the user's checks, to find a function's name; runs nothing",
@@ -110,6 +110,10 @@ ALLOWED: dict[tuple[str, str], str] = {
     ("scoring/row_data.py", "re.compile of a variable"): "a row's pattern, in bounded.py's child",
     ("scoring/sandbox.py", "subprocess.run"): "tries whether bubblewrap works; no data go in",
     ("training/hardware.py", "ctypes.CDLL"): "malloc_trim of the C library",
+    ("training/mirror.py", "safetensors.torch.load"): "tensors that rank 0 of the same run sends",
+    ("training/processes.py", "socket.create_server"): "on loopback: where the ranks of a run find each other",
+    ("training/processes.py", "subprocess.Popen"): "the ranks of a run: our own module",
+    ("training/worker.py", "os.execv"): "journeyman itself, with arguments that the user typed",
 }  # fmt: skip
 
 

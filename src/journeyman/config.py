@@ -279,17 +279,34 @@ class TrainConfig(Section):
     checkpoint_steps: int = Field(100, ge=1, description="optimizer steps between checkpoints, if this comes sooner")
     memory: Literal["auto", "keep", "recompute", "stream"] = Field(
         "auto",
-        description="keep activations, recompute them, or also stream the weights from the file layer by layer; "
-        "auto: the first that fits in memory",
+        description="keep activations, recompute them, or also leave the weights quantized, in the file (or in the "
+        "GPU's memory), and dequantize them layer by layer; auto: the first that fits in memory",
     )
     max_memory_gb: float | None = Field(
         None, gt=0, description="memory limit for training, in 10^9 bytes; unset: 90 % of free memory"
     )
-    precision: Literal["auto", "float32", "bfloat16"] = Field(
-        "auto", description="auto: bfloat16 if the processor computes it fast"
+    device: str = Field(
+        "auto",
+        description="where to train: cpu, cuda, or cuda:N for the GPU of that number; auto: the GPU with most free "
+        "memory if there is one that can train this base, otherwise the processor",
+    )
+    gpus: int = Field(
+        1, ge=1, description="GPUs of this machine that train together, each on a part of the rows of every step"
+    )
+    precision: Literal["auto", "float32", "bfloat16", "fp8"] = Field(
+        "auto",
+        description="auto: bfloat16 if the device computes it fast; fp8 (GPUs only): products with the frozen matrices "
+        "in eight bits",
     )
     threads: int | None = Field(None, ge=1, description="processor threads; unset: all physical cores")
     seed: int = Field(0, ge=0, description="random seed of initialization, row order and dropout")
+
+    @field_validator("device")
+    @classmethod
+    def _device_is_known(cls, device: str) -> str:
+        if not re.fullmatch(r"auto|cpu|cuda(:[0-9]{1,3})?", device):
+            raise ValueError("must be auto, cpu, cuda, or cuda:N with the number of a GPU")
+        return device
 
     @property
     def rows_per_step(self) -> int:

@@ -51,10 +51,11 @@ def result_hash(data: Mapping[str, Any], parts: Sequence[str] = ()) -> str:
 
     Args:
         parts: the fields of the result that the later stage depends on; none: the whole result, and the hashes of the
-            files.
+            files. A field that is None is left out, so that a new one does not make older results stale.
     """
     if parts:
-        return hash_of({"parts": {name: data["result"].get(name) for name in parts}})
+        result = data["result"]
+        return hash_of({"parts": {name: result[name] for name in parts if result.get(name) is not None}})
     return hash_of({"files": data["stamp"]["files"], "result": data["result"]})
 
 

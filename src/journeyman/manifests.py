@@ -250,8 +250,11 @@ class PlanManifest(Manifest):
     total_steps: int
     tokens_per_epoch: int
     total_tokens: int
+    device: str | None = Field(None, description="cuda: a GPU trains; None: the processor")
+    device_name: str | None = Field(None, description="the GPUs, with their memory when the plan was made")
+    sharded: bool = Field(False, description="each of several GPUs keeps a part of the base only")
     precision: str
-    matrix_gflops: float = Field(description="this machine's measured rate in the chosen precision")
+    matrix_gflops: float = Field(description="the device's measured rate of matrix products")
     served: list[PlannedFile] = Field([], description="what may ship; the first file also answers without an adapter")
     memory: Literal["keep", "recompute", "stream"] = Field(description="memory mode of training: see train.memory")
     pack_tokens: int = Field(description="tokens computed at once")
@@ -296,7 +299,7 @@ class AdapterManifest(Manifest):
     adapters: dict[str, TrainedAdapter] = Field(description="'all', or one for each role")
     precision: str
     engine: str = Field("", description="what trained it; '' in versions up to 0.6.0")
-    peak_memory_gb: float | None
+    peak_memory_gb: float | None = Field(description="of the GPU's memory if a GPU trained")
 
     @property
     def train_s(self) -> float:

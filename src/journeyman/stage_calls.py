@@ -58,12 +58,13 @@ def run_curate(run: Run, out: Path, fingerprint: str, reporter: Reporter) -> Bas
 
 def run_plan(run: Run, out: Path, fingerprint: str, reporter: Reporter) -> BaseModel:
     from journeyman.inference.servable import planned_files
-    from journeyman.models.opening import sizes_of
+    from journeyman.models.opening import bytes_on_gpu, sizes_of
     from journeyman.stages.plan import plan
 
     dataset, rows = run.result("curate", DatasetManifest), run.file("curate", "train.jsonl")
     served = planned_files(run.base, run.served, rows, run.renderer, run.config.evaluate, reporter)
-    return plan(dataset, run.config, run.base.path, served, run.base_sha256, sizes_of(run.base), out, reporter)
+    sizes, stored = sizes_of(run.base), bytes_on_gpu(run.base)
+    return plan(dataset, run.config, run.base.path, served, run.base_sha256, sizes, out, reporter, stored)
 
 
 def run_train(run: Run, out: Path, fingerprint: str, reporter: Reporter) -> BaseModel:

@@ -12,10 +12,18 @@ from journeyman.runs import SOURCE, Run, read_result
 Settings = Mapping[str, Any]
 """Name of a setting or file → its value or hash, so that a difference can be reported by name."""
 
-PLAN_OF_TRAINING = ("base_sha256", "trainable_parameters", "precision", "memory", "pack_tokens", "group_tokens")
+PLAN_OF_TRAINING = (
+    "base_sha256",
+    "trainable_parameters",
+    "device",
+    "precision",
+    "memory",
+    "pack_tokens",
+    "group_tokens",
+)
 """What training takes from the plan."""
 
-_SAFE_TO_CHANGE = {"checkpoint_s", "checkpoint_steps"}
+_SAFE_TO_CHANGE = {"checkpoint_s", "checkpoint_steps", "gpus"}
 """Keys of [train] that do not change its result: a run may resume with other values."""
 
 
@@ -41,7 +49,7 @@ def of_curate(run: Run) -> Settings:
 def of_plan(run: Run) -> Settings:
     return {
         "base": run.base_sha256,
-        **_flat("train", run.config.train.model_dump(exclude=_SAFE_TO_CHANGE)),
+        **_train(run),
         **_flat("decide", run.config.decide.model_dump()),
         **_role_settings(run, "checks", "weights", "pass_at"),
         **_own_checks(run),
@@ -52,8 +60,7 @@ def of_plan(run: Run) -> Settings:
 
 
 def of_train(run: Run) -> Settings:
-    trained = _flat("train", run.config.train.model_dump(exclude=_SAFE_TO_CHANGE))
-    return {"base": run.base_sha256, **trained, **_rotary_factors(run)}
+    return {"base": run.base_sha256, **_train(run), **_rotary_factors(run)}
 
 
 def of_evaluate(run: Run) -> Settings:
@@ -70,6 +77,12 @@ def of_export(run: Run) -> Settings:
         **_evaluate(run),
         **_flat("redact", run.config.redact.model_dump()),
     }
+
+
+def _train(run: Run) -> Settings:
+    """[train], without a device that is left to the plan: earlier versions had no such key."""
+    excluded = _SAFE_TO_CHANGE | ({"device"} if run.config.train.device == "auto" else set())
+    return _flat("train", run.config.train.model_dump(exclude=excluded))
 
 
 def _evaluate(run: Run) -> Settings:

@@ -21,12 +21,12 @@ Change = Callable[[str, NDArray[np.float32]], NDArray[np.float32]]
 def rewritten(
     file: GgufFile,
     path: Path,
-    kind: GGMLQuantizationType,
+    kind: GGMLQuantizationType | Callable[[str], GGMLQuantizationType],
     change: Change = lambda name, values: values,
     keys: Mapping[str, Any] | None = None,
     order: Mapping[str, str] | None = None,
 ) -> GgufFile:
-    """Matrices are stored as `kind`, vectors in F32, as llama.cpp's tools do.
+    """Matrices are stored as `kind`, or what it says for their name; vectors in F32, as llama.cpp's tools do.
 
     Args:
         keys: values of the header that replace those of the file; None: the key is left out.
@@ -46,7 +46,8 @@ def rewritten(
         if values.ndim == 1:
             writer.add_tensor(name, values.astype(np.float32))
         else:
-            writer.add_tensor(name, quantize(values.astype(np.float32), kind), raw_dtype=kind)
+            stored = kind if isinstance(kind, GGMLQuantizationType) else kind(name)
+            writer.add_tensor(name, quantize(values.astype(np.float32), stored), raw_dtype=stored)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()

@@ -17,7 +17,7 @@ import journeyman
 from conftest import write_tiny_gguf
 from journeyman.artifacts import sha256_of
 from journeyman.errors import InputError
-from journeyman.models.base import Base, BaseRef, TokenizerData
+from journeyman.models.base import Base, BaseRef, StoredBlocks, TokenizerData
 from journeyman.models.geometry import Geometry
 from journeyman.models.gguf_file import GgufFile
 from journeyman.models.opening import open_base
@@ -51,6 +51,9 @@ class InMemory:
         return self._arrays[name].reshape(-1, self._arrays[name].shape[-1])[start:stop]
 
     def bfloat16_rows(self, name: str, start: int, stop: int) -> NDArray[np.uint16] | None:
+        return None
+
+    def blocks(self, name: str) -> StoredBlocks | None:
         return None
 
     def originals(self, name: str, start: int, stop: int) -> Intervals | None:

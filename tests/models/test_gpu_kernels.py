@@ -17,6 +17,7 @@ pytest.importorskip("triton")
 from journeyman.models.attention import AttentionRules, Packing, packed_attention
 from journeyman.models.gpu import attention_kernels, kernels
 from journeyman.models.gpu.frozen import _by_rows
+from journeyman.models.gpu.operations import _Attention
 from journeyman.models.loss import label_loss
 from journeyman.models.norm import rms_norm
 from journeyman.models.operations import CpuOperations
@@ -125,13 +126,14 @@ def test_cross_entropy(cap: float | None) -> None:
 
 def test_drop() -> None:
     x, more = _random(40, 300), _random(40, 300, seed=1)
-    one, other = kernels.drop(x, 7, 0.1), kernels.drop(x, 8, 0.1)
+    seed = torch.tensor([7, 8], dtype=torch.int32, device=DEVICE)
+    one, other = kernels.drop(x, seed[0], 0.1), kernels.drop(x, seed[1], 0.1)
     kept = one != 0
     _close(one, torch.where(kept, x / 0.9, 0.0))
     assert 0.88 < kept.float().mean() < 0.92
     assert not torch.equal(kept, other != 0)
-    assert torch.equal(kernels.drop(x, 7, 0.1), one)
-    _close(kernels.drop(x, 7, 0.1, more), one + more)
+    assert torch.equal(kernels.drop(x, seed[0], 0.1), one)
+    _close(kernels.drop(x, seed[0], 0.1, more), one + more)
 
 
 @pytest.mark.parametrize("rules", [
@@ -141,6 +143,7 @@ def test_drop() -> None:
 @pytest.mark.parametrize(("lengths", "prefixes"), [
     ([70, 5, 130, 64], [-1, -1, -1, -1]),
     ([40, 33, 9, 70, 66, 3], [-1, -1, -1, 0, 0, 1]),
+    ([200, 70, 9], [-1, 0, 0]),
 ])  # fmt: skip
 def test_attention(rules: AttentionRules, lengths: list[int], prefixes: list[int]) -> None:
     total, heads, kv_heads, size = sum(lengths), 4, 2, 16
@@ -157,3 +160,20 @@ def test_attention(rules: AttentionRules, lengths: list[int], prefixes: list[int
         found = attention_kernels.attention_backward(g, q, k, v, out, lse, blocks, rules)
     assert wide.grad is not None
     _close(torch.cat([one.flatten(1) for one in found], dim=1), wide.grad)
+
+
+@pytest.mark.parametrize("rules", [AttentionRules(), AttentionRules(scale=0.3), AttentionRules(window=50)])
+def test_attention_of_long_rows(rules: AttentionRules, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attention_kernels, "LONG", 60)
+    lengths, prefixes, device = [70, 5, 65, 64, 66, 61], [-1, -1, -1, -1, -1, 3], torch.device(DEVICE)
+    leaves = [_random(sum(lengths), heads, 16, seed=heads).requires_grad_() for heads in (4, 2, 3)]
+    q, k, v = leaves[0], leaves[1], leaves[2][:, :2]
+    blocks = attention_kernels.attention_blocks(lengths, prefixes, lambda one: one.to(device))
+    assert blocks.long == [(0, 70), (75, 140), (204, 270)] and len(blocks.position_T) == sum(lengths)
+    g = _random(sum(lengths), 4, 16, seed=9)
+    made = []
+    for attend, layout in ((packed_attention, Packing(lengths, prefixes, device)), (_Attention.apply, blocks)):
+        out = attend(q, k, v, layout, rules)
+        made.append((out.detach(), *torch.autograd.grad(out, leaves, g)))
+    for wanted, found in zip(*made, strict=True):
+        _close(found, wanted)

@@ -24,8 +24,7 @@ from journeyman.models.weights import load_decoder
 from journeyman.protocols import Reporter, SilentReporter
 from journeyman.reasons.planning import TrainingDoesNotFit
 from journeyman.rendering.renderer import Rendered
-from journeyman.sizing.memory import TrainingSize
-from journeyman.stages.plan import MemoryChoice, choose_memory
+from journeyman.sizing.memory_choice import MemoryChoice
 from journeyman.training.batches import pack, rows_of_step
 from journeyman.training.checkpoint import checkpoints, damaged_files, load_checkpoint
 from journeyman.training.cpu import CpuEngine
@@ -33,6 +32,7 @@ from journeyman.training.gradients import AdaptedPack, keep, loss_only, pack_los
 from journeyman.training.loop import Trainer, TrainingJob, learning_rate
 from journeyman.training.lora import Adapter
 from journeyman.training.metrics import Metrics
+from journeyman.training.placement import Workload, memory_on_processor
 
 
 def _rows(count: int) -> list[Rendered]:
@@ -312,11 +312,10 @@ def test_memory_is_used_in_the_first_way_that_fits() -> None:
         tied_head=False,
         biases=("q_proj", "k_proj", "v_proj"),
     )
-    size = TrainingSize(geometry, 20_000_000, 2, 700)
 
     def chosen(limit_gb: float, prompt_tokens: float = 90.0, **settings: object) -> MemoryChoice:
         config = TrainConfig.model_validate({"max_memory_gb": limit_gb, **settings})
-        return choose_memory(size, config, 8560, prompt_tokens)
+        return memory_on_processor(Workload(geometry, 20_000_000, 700, 8560, prompt_tokens), 2, config)
 
     assert [chosen(limit).way for limit in (60, 25, 10)] == ["keep", "recompute", "stream"]
     assert chosen(60, memory="stream").way == "stream"

@@ -12,12 +12,19 @@ from journeyman.cli.say import say
 from journeyman.config import EMBEDDED, EvaluateConfig
 from journeyman.errors import JourneymanError
 
+_CPU_ENGINE = (
+    "it trains, but the serving engine is built without CUDA, so evaluation and serving run on the processor: install "
+    "xllamacpp's wheel for CUDA (pip install --force-reinstall xllamacpp --index-url with the address in its README), "
+    "or serve with your own server ([evaluate.server])"
+)
+
 
 def examine() -> bool:
     """Prints what was found; False if something is missing."""
     good = True
     for name, look in (
         ("processor", _processor),
+        ("gpu", _gpu),
         ("memory", lambda: f"{psutil.virtual_memory().available / 1e9:.1f} GB free"),
         ("disk", lambda: f"{shutil.disk_usage(Path.cwd()).free / 1e9:.1f} GB free here"),
         ("base model", _base),
@@ -46,6 +53,22 @@ def _processor() -> str:
     threads, dtype = use_threads(None), compute_dtype("auto")
     precision = str(dtype).removeprefix("torch.")
     return f"{threads} cores, trains in {precision} at {matrix_gflops(dtype):.0f} GFLOP/s"
+
+
+def _gpu() -> str:
+    from journeyman.inference.engines import engine_sees_gpu
+    from journeyman.training.devices import survey
+
+    found = survey()
+    if found.problem and not found.gpus:
+        raise JourneymanError(found.problem, found.remedy)
+    if not found.gpus:
+        return "none; training and serving run on the processor"
+    said = [f"cuda:{one.index} {one.line()}" for one in found.gpus]
+    said += [f"{found.problem}. {found.remedy}"] if found.problem else []
+    if not engine_sees_gpu():
+        said.append(_CPU_ENGINE)
+    return "; ".join(said)
 
 
 def _base() -> str:

@@ -9,13 +9,11 @@ defaults (any origin, web page, slots) are turned off.
 
 from __future__ import annotations
 
-import ctypes
 import enum
 import hashlib
 import json
 import os
 import select
-import signal
 import sys
 import traceback
 from pathlib import Path
@@ -23,7 +21,8 @@ from typing import Any
 
 import psutil
 
-_PR_SET_PDEATHSIG = 1
+from journeyman.child_process import die_with_parent
+
 _HTTP_THREADS = 64
 """Each waiting request and each stalled reader occupies one; waiting threads cost nothing."""
 
@@ -131,12 +130,6 @@ def started(settings: dict[str, Any], *, errors: bool = False) -> Any:
         name: json.dumps(value, ensure_ascii=False) for name, value in settings.get("template_variables", {}).items()
     }
     return xllamacpp.Server(params)
-
-
-def die_with_parent(on: bool) -> None:
-    """Sets whether the kernel kills this process when the thread that started it ends; Linux only."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL if on else 0, 0, 0, 0)
 
 
 if __name__ == "__main__":

@@ -55,3 +55,11 @@ def engine_of(config: EvaluateConfig) -> EngineIdentity:
 def engine_knows(architecture: str) -> bool:
     """Whether the engine can serve an architecture, by its name in GGUF; raises as llama_knows does."""
     return llama_knows(architecture)
+
+
+def engine_sees_gpu() -> bool:
+    """Whether the installed engine can compute on a GPU of this machine."""
+    import xllamacpp
+
+    processors = {xllamacpp.ggml_backend_dev_type.GGML_BACKEND_DEVICE_TYPE_CPU}
+    return any(device["type"] not in processors for device in xllamacpp.get_device_info())

@@ -104,6 +104,23 @@ class PeftBase:
     inside: str = "model"
 
 
+@dataclass(frozen=True)
+class StoredBlocks:
+    """Where the blocks of a quantized tensor lie, as GGUF stores them.
+
+    Attributes:
+        kind: their format, such as Q4_K.
+        path, offset: the file, and the first byte there; rows follow one another.
+        rows, row_bytes: how many rows, and the bytes of each.
+    """
+
+    kind: str
+    path: Path
+    offset: int
+    rows: int
+    row_bytes: int
+
+
 class Base(Protocol):
     """A base model, opened for reading. Tensors have the names and the values of GGUF (`blk.0.attn_q.weight`)."""
 
@@ -145,6 +162,9 @@ class Base(Protocol):
 
     def bfloat16_rows(self, name: str, start: int, stop: int) -> NDArray[np.uint16] | None:
         """The same rows as bits of bfloat16; None if that is not how the tensor is stored."""
+
+    def blocks(self, name: str) -> StoredBlocks | None:
+        """Where the tensor is stored in blocks of GGUF; None if it is stored otherwise."""
 
     def originals(self, name: str, start: int, stop: int) -> Intervals | None:
         """Between which values those lie that were rounded to these rows; None if the format does not tell."""

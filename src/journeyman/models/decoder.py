@@ -34,7 +34,7 @@ class LayerWeights:
 
     Attributes:
         linear: module → its matrix; those of experts are stacked (N, out_features, in_features), their biases too.
-            On a GPU they may be fused and in eight bits (models.gpu).
+            On a GPU they may be fused, in eight bits or in GGUF's blocks (models.gpu).
         attention_norm, ffn_norm: weights of the norms before attention and feed-forward; None: no norm there.
         attention_post_norm, ffn_post_norm: of the norms of their outputs.
         q_norm, k_norm: of queries and keys, for one head (E) or for all of them together (H·E).
@@ -69,8 +69,11 @@ class Weights(Protocol):
     def norm(self) -> Tensor: ...
 
     @property
-    def head_VD(self) -> Tensor:
-        """The output matrix. Keep it while using it: another access may load it again."""
+    def head_VD(self) -> Any:
+        """The output matrix, in the form that the operations take: a Tensor, except in GGUF's blocks on a GPU.
+
+        Keep it while using it: another access may load it again.
+        """
 
 
 @dataclass(frozen=True)
@@ -124,8 +127,19 @@ class Decoder:
             prefixes: for each segment, the number of the one that it continues, or -1 (models.attention).
         """
         assert sum(lengths) == len(ids_T)
-        x_TD, count = self.embed(ids_T), self.geometry.layers
-        layout = self.layout(lengths, x_TD, prefixes)
+        x_TD = self.embed(ids_T)
+        return self.through_layers(x_TD, self.layout(lengths, x_TD, prefixes), lora, at_L, on_progress)
+
+    def through_layers(
+        self,
+        x_TD: Tensor,
+        layout: Layout,
+        lora: Sequence[LayerLora] | None,
+        at_L: Tensor | None = None,
+        on_progress: Callable[[float], None] | None = None,
+    ) -> Tensor:
+        """Final normalized hidden states of embeddings (T, D); arguments as those of `hidden_states`."""
+        count = self.geometry.layers
         for index, layer in enumerate(self.weights.layers):
             adapters: LayerLora = lora[index] if lora is not None else {}
             x_TD = self.block(x_TD, layer, adapters, layout, at_L if index == count - 1 else None)
@@ -206,7 +220,7 @@ class Decoder:
     def _norm(self, x: Tensor, weight: Tensor | None) -> Tensor:
         return x if weight is None else self.operations.norm(x, weight, self.geometry.rms_eps)
 
-    def label_loss(self, hidden_LD: Tensor, head_VD: Tensor, labels_L: Tensor, weights_L: Tensor) -> Tensor:
+    def label_loss(self, hidden_LD: Tensor, head_VD: Any, labels_L: Tensor, weights_L: Tensor) -> Tensor:
         """The weighted sum of the cross-entropy at labeled positions: see loss.label_loss."""
         return self.operations.label_loss(hidden_LD, head_VD, labels_L, weights_L, self.geometry.logit_cap)
 

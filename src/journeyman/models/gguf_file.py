@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from journeyman.errors import InputError
 from journeyman.foreign import plain
 from journeyman.model_files import hash_of_model
-from journeyman.models.base import BaseRef, PeftBase, TokenizerData
+from journeyman.models.base import BaseRef, PeftBase, StoredBlocks, TokenizerData
 from journeyman.models.geometry import Geometry
 from journeyman.models.gguf_geometry import geometry_of
 from journeyman.models.gguf_split import Header, read_parts
@@ -137,6 +137,14 @@ class GgufFile:
     def bfloat16_rows(self, name: str, start: int, stop: int) -> NDArray[np.uint16] | None:
         info = self.info(name)
         return self._raw_rows(info, start, stop).view("<u2") if info.kind == GGMLQuantizationType.BF16 else None
+
+    def blocks(self, name: str) -> StoredBlocks | None:
+        info = self.info(name)
+        values, size = GGML_QUANT_SIZES[info.kind]
+        if values == 1:
+            return None
+        row_bytes = info.shape[-1] // values * size
+        return StoredBlocks(info.kind.name, self.parts[info.part], info.offset, info.nbytes // row_bytes, row_bytes)
 
     def originals(self, name: str, start: int, stop: int) -> Intervals | None:
         info = self.info(name)

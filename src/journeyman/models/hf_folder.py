@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from journeyman.errors import InputError
 from journeyman.foreign import plain
 from journeyman.model_files import CONFIG, hash_of_model
-from journeyman.models.base import BaseRef, PeftBase, TokenizerData
+from journeyman.models.base import BaseRef, PeftBase, StoredBlocks, TokenizerData
 from journeyman.models.families import FAMILIES, gguf_name
 from journeyman.models.geometry import Geometry, RotaryScaling, tensor_shapes
 from journeyman.models.hf_config import read_config
@@ -97,6 +97,9 @@ class HfFolder:
 
     def bfloat16_rows(self, name: str, start: int, stop: int) -> NDArray[np.uint16] | None:
         return self._named(name).bfloat16_rows(start, stop)
+
+    def blocks(self, name: str) -> StoredBlocks | None:
+        return None
 
     def originals(self, name: str, start: int, stop: int) -> Intervals | None:
         return self._named(name).originals(start, stop)

@@ -92,6 +92,14 @@ def sizes_of(base: Base) -> Sizes:
     return base.sizes if isinstance(base, TransformersFolder) else base.geometry
 
 
+def bytes_on_gpu(base: Base) -> int:
+    """Bytes that the base needs if a GPU keeps it quantized as it is stored; 0: it cannot."""
+    from journeyman.models.gpu.block_sizes import bytes_in_blocks
+
+    base = _untemplated(base)
+    return 0 if isinstance(base, TransformersFolder) else bytes_in_blocks(base, base.geometry)
+
+
 def _untemplated(base: Base) -> Base:
     return base.inner if isinstance(base, TemplatedBase) else base
 

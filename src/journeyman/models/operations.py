@@ -53,7 +53,7 @@ class Operations(Protocol):
         """down(activation(gate(x)) · up(x)), (T, D), each of the three with its low-rank update."""
 
     def label_loss(
-        self, hidden_LD: Tensor, head_VD: Tensor, labels_L: Tensor, weights_L: Tensor, cap: float | None
+        self, hidden_LD: Tensor, head_VD: Any, labels_L: Tensor, weights_L: Tensor, cap: float | None
     ) -> Tensor:
         """The weighted sum of the cross-entropy: see loss.label_loss."""
 

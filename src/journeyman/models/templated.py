@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from journeyman.models.base import Base, BaseRef, PeftBase, TemplateChoice, TokenizerData
+from journeyman.models.base import Base, BaseRef, PeftBase, StoredBlocks, TemplateChoice, TokenizerData
 from journeyman.models.geometry import Geometry
 from journeyman.models.rounding import Intervals
 
@@ -57,6 +57,9 @@ class TemplatedBase:
 
     def bfloat16_rows(self, name: str, start: int, stop: int) -> NDArray[np.uint16] | None:
         return self.inner.bfloat16_rows(name, start, stop)
+
+    def blocks(self, name: str) -> StoredBlocks | None:
+        return self.inner.blocks(name)
 
     def originals(self, name: str, start: int, stop: int) -> Intervals | None:
         return self.inner.originals(name, start, stop)

@@ -18,7 +18,7 @@ from journeyman.errors import InputError
 from journeyman.foreign import plain
 from journeyman.model_files import CONFIG, hash_of_model
 from journeyman.models.adapter_conversion import engine_architecture, is_convertible
-from journeyman.models.base import BaseRef, PeftBase, TokenizerData
+from journeyman.models.base import BaseRef, PeftBase, StoredBlocks, TokenizerData
 from journeyman.models.geometry import Geometry
 from journeyman.models.hf_config import TEXT_CONFIG, read_object
 from journeyman.models.hf_model_types import MODEL_TYPES
@@ -112,6 +112,9 @@ class TransformersFolder:
         self._refuse()
 
     def bfloat16_rows(self, name: str, start: int, stop: int) -> NDArray[np.uint16] | None:
+        self._refuse()
+
+    def blocks(self, name: str) -> StoredBlocks | None:
         self._refuse()
 
     def originals(self, name: str, start: int, stop: int) -> Intervals | None:

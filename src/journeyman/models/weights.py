@@ -19,6 +19,9 @@ from journeyman.models.families import gguf_parts
 from journeyman.models.geometry import Factors, Geometry
 from journeyman.models.mixture import Router
 
+ReadMatrix = Callable[[Sequence[str], Callable[[Tensor], Tensor]], Any]
+"""Reads the tensors of a module, whose names it gets, as one matrix with its rows reordered by a function."""
+
 _READERS = min(4, os.cpu_count() or 1)
 _PIECE = 1 << 19
 """Elements dequantized at a time, so that intermediate values stay in the processor's cache."""
@@ -104,9 +107,15 @@ def load_decoder(file: Base, dtype: torch.dtype, *, stream: bool = False, factor
     return Decoder(geometry, weights)
 
 
-def load_layers(file: Base, geometry: Geometry, dtype: torch.dtype) -> Iterator[LayerWeights]:
-    """The layers of a base, one after the other."""
-    return (_load_layer(file, geometry, index, dtype) for index in range(geometry.layers))
+def load_layers(
+    file: Base, geometry: Geometry, dtype: torch.dtype, read_matrix: ReadMatrix | None = None
+) -> Iterator[LayerWeights]:
+    """The layers of a base, one after the other.
+
+    Args:
+        read_matrix: makes the matrices of LayerWeights.linear; None: they are dequantized.
+    """
+    return (_load_layer(file, geometry, index, dtype, read_matrix) for index in range(geometry.layers))
 
 
 def read_tensor(file: Base, name: str, dtype: torch.dtype) -> Tensor:
@@ -143,21 +152,26 @@ def _read_parts(file: Base, names: Sequence[str], dtype: torch.dtype) -> Tensor:
     return out
 
 
-def _load_layer(file: Base, geometry: Geometry, index: int, dtype: torch.dtype) -> LayerWeights:
+def _load_layer(
+    file: Base, geometry: Geometry, index: int, dtype: torch.dtype, read_matrix: ReadMatrix | None = None
+) -> LayerWeights:
     def read(name: str) -> Tensor:
         return read_tensor(file, f"blk.{index}.{name}", dtype)
 
-    def in_halves(rows: Tensor, module: str) -> Tensor:
-        return to_half_split(rows, module, geometry) if file.interleaved else rows
+    def dequantized(names: Sequence[str], reordered: Callable[[Tensor], Tensor]) -> Tensor:
+        return reordered(_read_parts(file, names, dtype))
 
     linear, bias = {}, {}
     for module in geometry.modules:
+
+        def in_halves(rows: Tensor, module: str = module) -> Tensor:
+            return to_half_split(rows, module, geometry) if file.interleaved else rows
+
         names = [f"blk.{index}.{name}" for name in gguf_parts(module)]
-        matrix = _read_parts(file, [f"{name}.weight" for name in names], dtype)
-        linear[module] = in_halves(matrix, module)
+        linear[module] = (read_matrix or dequantized)([f"{name}.weight" for name in names], in_halves)
         if module in geometry.biases:
             parts = [torch.from_numpy(file.tensor(f"{name}.bias")) for name in names]
-            bias[module] = in_halves(torch.cat(parts, dim=-1).to(dtype), module)
+            bias[module] = in_halves(torch.cat(parts, dim=-1).to(dtype))
     norms: dict[str, Any] = {ours: read(f"{name}.weight") for ours, name in geometry.family.norms.items()}
     if geometry.family.qk_norm != "none":
         norms |= {"q_norm": read("attn_q_norm.weight"), "k_norm": read("attn_k_norm.weight")}

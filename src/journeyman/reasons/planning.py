@@ -130,6 +130,36 @@ class TargetsNotThere(Reason, code="targets_not_there"):
 
 
 @dataclass(frozen=True)
+class GpuNotUsable(Reason, code="gpu_not_usable"):
+    """`problem`, `remedy`: as devices.survey tells them."""
+
+    says = "training runs on the processor: {problem}. {remedy}"
+    problem: str
+    remedy: str
+
+
+@dataclass(frozen=True)
+class GpuWithoutBfloat16(Reason, code="gpu_without_bfloat16"):
+    says = "training runs on the processor: {gpu} has no bfloat16; train.precision = 'float32' would use it"
+    gpu: str
+
+
+@dataclass(frozen=True)
+class GpuTooSmall(Reason, code="gpu_too_small"):
+    """`why`: what training needs there."""
+
+    says = "training runs on the processor, not on {gpu}: {why}"
+    gpu: str
+    why: str
+
+
+@dataclass(frozen=True)
+class BaseNotOnGpu(Reason, code="base_not_on_gpu"):
+    says = "training runs on the processor: the base is {kind}, which is not trained on GPUs"
+    kind: str
+
+
+@dataclass(frozen=True)
 class TrainingDoesNotFit(Reason, code="training_does_not_fit"):
     """Gigabytes (10^9 bytes): the limit, and what each memory mode needs; None if the mode was not tried."""
 

@@ -7,6 +7,8 @@ run forward twice: 6 N.
 
 from __future__ import annotations
 
+from journeyman.models.geometry import Geometry
+
 _LARGE_STEP, _WIDE = 1000, 2048
 _EFFICIENCY_SMALL, _EFFICIENCY = 0.38, 0.55
 """Share of the matrix rate that a full step reaches (benchmarks/README.md): 0.37 in the demo's steps of 500 tokens,
@@ -25,3 +27,37 @@ def training_seconds(
     large = step_tokens >= _LARGE_STEP or hidden >= _WIDE
     rate = gflops * 1e9 * (_EFFICIENCY if large else _EFFICIENCY_SMALL)
     return (6 if recompute else 4) * linear_parameters * tokens / rate
+
+
+_MATRIX_SHARE, _PASSES, _ATTENTION_SHARE, _LAUNCH_S, _KERNELS = 0.82, 10.4, 0.35, 2.5e-6, 80
+"""Fitted to steps of 0.135, 0.5, 7 and 14 billion parameters on an H200 (benchmarks/README.md): the share of the matrix
+rate that products reach, how often the bytes that are kept for the backward pass are read or written, the share that
+attention reaches, and the time between kernels, of which a layer has about 80."""
+
+
+def gpu_training_seconds(
+    geometry: Geometry,
+    kept_per_token: int,
+    tokens: int,
+    row_tokens: float,
+    packs: int,
+    gflops: float,
+    bandwidth: float,
+    *,
+    recompute: bool = False,
+) -> float:
+    """Seconds for `tokens` tokens on a GPU, without loading the base and compiling kernels.
+
+    Args:
+        kept_per_token: bytes that one layer keeps for the backward pass: see gpu_memory.
+        row_tokens: mean length of a row, on which attention depends.
+        packs: that are computed one after the other, in all epochs.
+        bandwidth: of the GPU's memory, in bytes per second.
+    """
+    work = 1.5 if recompute else 1.0
+    products = 4 * geometry.linear_parameters * tokens / (gflops * 1e9 * _MATRIX_SHARE)
+    passing = _PASSES * kept_per_token * geometry.layers * tokens / bandwidth
+    # Two products forward and five backward, of which causality leaves a half.
+    attention = 7 * geometry.layers * geometry.heads * geometry.head_dim * row_tokens * tokens
+    launching = packs * geometry.layers * _KERNELS * _LAUNCH_S
+    return work * (products + passing + attention / (gflops * 1e9 * _ATTENTION_SHARE) + launching)

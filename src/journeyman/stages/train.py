@@ -12,6 +12,7 @@ from pathlib import Path
 
 from journeyman.artifacts import read_rows
 from journeyman.config import TrainConfig
+from journeyman.errors import InputError
 from journeyman.foreign import file_part
 from journeyman.inference.adapter_proof import prove_adapter
 from journeyman.manifests import AdapterManifest, PlanManifest, TrainedAdapter
@@ -21,10 +22,13 @@ from journeyman.protocols import Reporter
 from journeyman.records import EVERY_ROLE, Example
 from journeyman.rendering.mask import check_mask
 from journeyman.rendering.renderer import Rendered, Renderer
-from journeyman.training.backends import TransformersBackend, backend_of
+from journeyman.training.backends import Backend, Gpus, TransformersBackend, backend_of
+from journeyman.training.devices import AUTO, CUDA, Gpu, chosen_gpu, peak_gpu_bytes, several_gpus
 from journeyman.training.hardware import keep_freed_memory, use_threads
 from journeyman.training.loop import Trainer, TrainingJob
 from journeyman.training.rehearsal import texts_of
+
+_ANEW = "To plan without it: journeyman plan --redo --set train.device=cpu"
 
 
 def train(
@@ -51,6 +55,7 @@ def train(
         TrainingDiverged: the loss became NaN or exploded.
         DiskError: the disk is full.
         StaleArtifact: the checkpoint belongs to another run.
+        InputError: the plan is to train on a GPU, and there is none, or its memory is not enough.
         EngineError: the engine computes something else from the base, or from an adapter on it.
     """
     keep_freed_memory()
@@ -60,7 +65,22 @@ def train(
     rows, held_out = list(read_rows(train_rows, Example)), list(read_rows(val_rows, Example))
     rendered, rendered_out = render_rows(renderer, rows), render_rows(renderer, held_out)
     reporter.say(_proof(rows + held_out))
-    backend = backend_of(base, config, plan.memory, factors)
+    gpus = None if plan.device is None else Gpus(_planned_gpus(plan, config), plan.sharded, reporter.say)
+    with closing(backend_of(base, config, plan.memory, factors, gpus)) as backend:
+        return _train_all(
+            backend, plan, config, (rows, rendered), (held_out, rendered_out), fingerprint, out, reporter, served
+        )
+
+
+Rows = tuple[Sequence[Example], Sequence[Rendered]]
+
+
+def _train_all(
+    backend: Backend, plan: PlanManifest, config: TrainConfig, train_rows: Rows, val_rows: Rows, fingerprint: str,
+    out: Path, reporter: Reporter, served: Path | None,
+) -> AdapterManifest:  # fmt: skip
+    """Trains the adapter, or one for each role."""
+    (rows, rendered), (held_out, rendered_out) = train_rows, val_rows
     if isinstance(backend, TransformersBackend) and not any(out.glob("**/checkpoints/*")):
         _rehearse(backend, rendered, served, config, reporter)
     adapters, engines = {}, set()
@@ -100,8 +120,22 @@ def train(
         adapters=adapters,
         precision=plan.precision,
         engine=", ".join(sorted(engines)),
-        peak_memory_gb=_peak_memory_gb(),
+        peak_memory_gb=_peak_memory_gb() if plan.device is None else peak_gpu_bytes() / 1e9,
     )
+
+
+def _planned_gpus(plan: PlanManifest, config: TrainConfig) -> list[Gpu]:
+    """The GPUs now: others, or with other free memory, than when the plan was made, perhaps."""
+    if plan.sharded and config.gpus == 1:
+        raise InputError(
+            "the plan is to share the base among several GPUs, and train.gpus is 1 now", "journeyman plan --redo"
+        )
+    try:
+        first = chosen_gpu(CUDA if config.device == AUTO else config.device, config.precision)
+        assert first is not None
+        return several_gpus(first, config.gpus, config.precision)
+    except InputError as error:
+        raise InputError(f"the plan is to train on a GPU, but {error.what}", f"{error.remedy}. {_ANEW}") from error
 
 
 def _rehearse(

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+import torch
 from torch import Tensor
 
 from journeyman.artifacts import ADAPTER_FILE
@@ -14,19 +16,23 @@ from journeyman.config import TrainConfig
 from journeyman.errors import InputError
 from journeyman.models.adapter_conversion import convert_adapter, elements_of_b
 from journeyman.models.base import Base
-from journeyman.models.geometry import Factors
+from journeyman.models.geometry import Factors, Geometry
 from journeyman.models.opening import sizes_of
 from journeyman.models.sizes import ModelSizes
 from journeyman.models.targets import adapted_names
 from journeyman.models.weights import load_decoder
 from journeyman.sizing.memory import MemoryWay
 from journeyman.training.cpu import CpuEngine
+from journeyman.training.devices import Gpu, memory_of_gpu
 from journeyman.training.engine import TrainingEngine
 from journeyman.training.export import write_gguf, write_peft, write_peft_files
-from journeyman.training.hardware import compute_dtype
+from journeyman.training.gpu import GpuEngine, load_on_gpu
+from journeyman.training.hardware import compute_dtype, gpu_dtype
 from journeyman.training.lora import Adapter
+from journeyman.training.mirror import Leader
 from journeyman.training.peft_format import configuration
 from journeyman.training.rehearsal import Rehearsal, random_adapter
+from journeyman.training.replica import Replica, on_several_devices
 from journeyman.training.transformers_engine import TransformersEngine
 
 
@@ -44,24 +50,47 @@ class Backend(Protocol):
             InputError: the adapter cannot be converted to GGUF.
         """
 
+    def close(self) -> None:
+        """Ends the processes of other GPUs; no method is called afterwards."""
 
-def backend_of(base: Base, config: TrainConfig, memory: MemoryWay, factors: Factors | None = None) -> Backend:
+
+@dataclass(frozen=True)
+class Gpus:
+    """The GPUs that train.
+
+    Attributes:
+        sharded: each keeps a part of the base only.
+        say: called with a line of text when training goes on with less memory than planned.
+    """
+
+    each: Sequence[Gpu]
+    sharded: bool = False
+    say: Callable[[str], None] = lambda _: None
+
+
+def backend_of(
+    base: Base, config: TrainConfig, memory: MemoryWay, factors: Factors | None = None, gpus: Gpus | None = None
+) -> Backend:
     """The backend that trains a base.
 
     Args:
         factors: the rotary divisors that it will be served with (Geometry.factors), if the base has two sets.
+        gpus: where it trains; None: on the processor.
 
     Raises:
-        InputError: the base cannot be trained, or its adapter could not be served.
+        InputError: the base cannot be trained, or its adapter could not be served, or a GPU has too little memory.
+        WorkerDied: the process of another GPU did not start.
     """
     sizes = sizes_of(base)
     if isinstance(sizes, ModelSizes):
         return TransformersBackend(base, sizes, config, memory)
-    return DecoderBackend(base, config, memory, factors)
+    if gpus is None:
+        return DecoderBackend(base, config, memory, factors)
+    return GpuBackend(base, config, memory, factors, gpus)
 
 
 class DecoderBackend:
-    """Our own decoder, on dequantized or streamed weights."""
+    """Our own decoder on the processor, with dequantized or streamed weights."""
 
     def __init__(self, base: Base, config: TrainConfig, memory: MemoryWay, factors: Factors | None) -> None:
         dtype = compute_dtype(config.precision)
@@ -72,10 +101,48 @@ class DecoderBackend:
         return CpuEngine(self._decoder, self._config, recompute=self._memory != "keep")
 
     def write(self, adapter: Mapping[str, Tensor], folder: Path) -> None:
-        made = Adapter(self._decoder.geometry, self._config.lora, self._config.seed)
-        made.load(adapter)
-        write_peft(made, self._base.peft, folder)
-        write_gguf(made, folder / ADAPTER_FILE)
+        _write(adapter, self._decoder.geometry, self._base, self._config, folder)
+
+    def close(self) -> None: ...
+
+
+class GpuBackend:
+    """Our own decoder on one GPU, or on several that each compute some of the rows."""
+
+    def __init__(self, base: Base, config: TrainConfig, memory: MemoryWay, factors: Factors | None, gpus: Gpus) -> None:
+        self._base, self._config, self._say = base, config, gpus.say
+        self._geometry, self._recompute = base.geometry.with_factors(factors), memory != "keep"
+        self._leader: Leader | None = None
+        first, eight, blocks = gpus.each[0], config.precision == "fp8", memory == "stream"
+        dtype = gpu_dtype(config.precision)
+        with memory_of_gpu("loading the base", first):
+            if len(gpus.each) == 1:
+                self._decoder = load_on_gpu(base, dtype, first.device, eight=eight, blocks=blocks, factors=factors)
+                return
+            replica = Replica(
+                base=base.path, config=config, dtype="float32" if dtype == torch.float32 else "bfloat16",
+                factors=factors, recompute=self._recompute, eight=eight, blocks=blocks, shard=gpus.sharded,
+            )  # fmt: skip
+            self._leader = on_several_devices(replica, [str(one.device) for one in gpus.each])
+
+    def engine(self) -> TrainingEngine:
+        if self._leader is not None:
+            return self._leader.engine()
+        return GpuEngine(self._decoder, self._config, recompute=self._recompute, say=self._say)
+
+    def write(self, adapter: Mapping[str, Tensor], folder: Path) -> None:
+        _write(adapter, self._geometry, self._base, self._config, folder)
+
+    def close(self) -> None:
+        if self._leader is not None:
+            self._leader.close()
+
+
+def _write(adapter: Mapping[str, Tensor], geometry: Geometry, base: Base, config: TrainConfig, folder: Path) -> None:
+    made = Adapter(geometry, config.lora, config.seed)
+    made.load(adapter)
+    write_peft(made, base.peft, folder)
+    write_gguf(made, folder / ADAPTER_FILE)
 
 
 class TransformersBackend:
@@ -100,6 +167,8 @@ class TransformersBackend:
                 f"{self._folder}: llama.cpp's converter keeps {found:,} of the {wanted:,} elements of the adapter's B",
                 "Set train.lora.targets to fewer layers, such as ['q_proj', 'v_proj']",
             )
+
+    def close(self) -> None: ...
 
     def rehearse(self, texts: Sequence[Sequence[int]], folder: Path) -> Rehearsal:
         """Writes a random adapter to `folder`, and computes what comes after some texts with and without it.

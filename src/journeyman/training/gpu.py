@@ -8,7 +8,7 @@ optimizer is one kernel. The host reads a value from the device twice per step: 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import torch
@@ -18,28 +18,59 @@ from journeyman.config import TrainConfig
 from journeyman.errors import InputError
 from journeyman.models.base import Base
 from journeyman.models.decoder import Decoder, LayerLora, LayerWeights
-from journeyman.models.geometry import Geometry
+from journeyman.models.geometry import Factors, Geometry
 from journeyman.models.gpu.adapters import GroupAdapter, Part
+from journeyman.models.gpu.block_loading import load_in_blocks
+from journeyman.models.gpu.blocks import Blocks
+from journeyman.models.gpu.frozen import Eight
 from journeyman.models.gpu.fused import GROUPS, fuse, members
 from journeyman.models.gpu.operations import GpuOperations
+from journeyman.models.gpu.sharded import ShardedLayers
 from journeyman.models.weights import ResidentWeights, load_layers, read_tensor
+from journeyman.sizing.gpu_memory import MOST_CAPTURED
 from journeyman.training.batches import Pack
+from journeyman.training.captured import CapturedPasses
 from journeyman.training.engine import Heard, KeyedPack, LossSum
 from journeyman.training.gradients import AdaptedPack, keep, loss_only, recompute
 from journeyman.training.lora import Adapter
 from journeyman.training.optimizer import under
+from journeyman.training.unpacking import in_smaller_packs, row_lengths
 
 _BETAS, _EPS = (0.9, 0.999), 1e-8
+_AT_ONCE = 32
+"""Matrices B that are scaled at once: the scaled float32 values of all of them would be as large as B itself."""
 
 
-def load_on_gpu(base: Base, dtype: torch.dtype, device: torch.device, *, eight: bool = False) -> Decoder:
-    """The decoder of a base on a device, with fused matrices, in eight bits if asked for."""
-    geometry = base.geometry
+def load_on_gpu(
+    base: Base,
+    dtype: torch.dtype,
+    device: torch.device,
+    *,
+    eight: bool = False,
+    blocks: bool = False,
+    factors: Factors | None = None,
+    keep: Callable[[Iterator[LayerWeights]], Sequence[LayerWeights]] = list,
+) -> Decoder:
+    """The decoder of a base on a device, with fused matrices.
+
+    Args:
+        eight: store the matrices in eight bits.
+        blocks: leave those that GGUF stores in blocks as they are; the values in products are the same.
+        factors: the rotary divisors that it will be served with (Geometry.factors), if the base has two sets.
+        keep: takes the layers as they come, and returns all of them; not with blocks.
+
+    Raises:
+        InputError: the GPU engine does not compute this base, or it has no blocks, or some without a kernel.
+    """
+    geometry = base.geometry.with_factors(factors)
     if geometry.experts is not None or geometry.family.sinks:
         raise InputError(
             f"{base.path}: the GPU engine does not compute mixtures of experts and attention sinks",
             "Set train.device = 'cpu', or use another base",
         )
+    if blocks:
+        assert not eight
+        return Decoder(geometry, load_in_blocks(base, geometry, dtype, device), operations_on(device))
 
     def move(value: Tensor) -> Tensor:
         return value.to(device, dtype)
@@ -47,7 +78,7 @@ def load_on_gpu(base: Base, dtype: torch.dtype, device: torch.device, *, eight: 
     embedding = move(read_tensor(base, "token_embd.weight", dtype))
     weights = ResidentWeights(
         embedding_VD=embedding,
-        layers=[fuse(layer, move, eight=eight) for layer in load_layers(base, geometry, dtype)],
+        layers=keep(fuse(layer, move, eight=eight) for layer in load_layers(base, geometry, dtype)),
         norm=move(read_tensor(base, "output_norm.weight", dtype)),
         head_VD=embedding if geometry.tied_head else move(read_tensor(base, "output.weight", dtype)),
     )
@@ -152,59 +183,179 @@ class FlatAdapter:
         if self._copies:
             views, values = map(list, zip(*self._copies, strict=True))
             torch._foreach_copy_(views, values)
-            views, values = map(list, zip(*self._scaled, strict=True))
-            torch._foreach_copy_(views, torch._foreach_mul(values, self._scale))
+            for start in range(0, len(self._scaled), _AT_ONCE):
+                views, values = map(list, zip(*self._scaled[start : start + _AT_ONCE], strict=True))
+                torch._foreach_copy_(views, torch._foreach_mul(values, self._scale))
 
     def layers(self, dropout_key: str | None = None) -> list[LayerLora]:
         """The adapter in the form that the operations take, one mapping per layer; see lora.Adapter.layers."""
-        dropped = self._lora.dropout if dropout_key is not None else 0.0
-        if not dropped:
+        if dropout_key is None:
             return list(self._layers)
-        return [
-            {group: replace(one, seeds=self._seeds(f"{dropout_key}/{index}/{group}", one), dropped=dropped)
-             for group, one in groups.items()}
-            for index, groups in enumerate(self._layers)
-        ]  # fmt: skip
+        return self.dropping(_moved_tensor(self.seeds(dropout_key), self.values.device))
 
-    def _seeds(self, key: str, adapter: GroupAdapter) -> list[int]:
-        """One seed of 31 bits for each part."""
-        digest = hashlib.blake2b(f"{self._config.seed}/{key}".encode()).digest()
-        return [int.from_bytes(digest[4 * n : 4 * n + 4]) >> 1 for n in range(len(adapter.parts))]
+    def seeds(self, dropout_key: str) -> Tensor:
+        """The seeds of dropout, of 31 bits, int32 on the host: one for each module of each layer; none without it."""
+        found: list[int] = []
+        if not self._lora.dropout:
+            return torch.tensor(found, dtype=torch.int32)
+        for index, groups in enumerate(self._layers):
+            for group, one in groups.items():
+                digest = hashlib.blake2b(f"{self._config.seed}/{dropout_key}/{index}/{group}".encode()).digest()
+                found += [int.from_bytes(digest[4 * n : 4 * n + 4]) >> 1 for n in range(len(one.parts))]
+        return torch.tensor(found, dtype=torch.int32)
+
+    def dropping(self, seeds: Tensor) -> list[LayerLora]:
+        """As `layers`, with dropout by seeds on the device; without it if there are none."""
+        if not len(seeds):
+            return list(self._layers)
+        each = iter(seeds.unbind())
+        return [
+            {group: replace(one, seeds=[next(each) for _ in one.parts], dropped=self._lora.dropout)
+             for group, one in groups.items()}
+            for groups in self._layers
+        ]  # fmt: skip
 
 
 class GpuEngine:
     """An engine.TrainingEngine for one device.
 
+    If the device's memory runs out, the packs are computed again with less: first by recomputing the layers, then in
+    smaller packs, down to one row. The sums are the same up to rounding; with dropout, other elements are dropped.
+
     Args:
         recompute: recompute each layer in the backward pass instead of keeping its activations.
+        say: called with a line of text when that happens.
     """
 
-    def __init__(self, decoder: Decoder, config: TrainConfig, *, recompute: bool = False) -> None:
+    def __init__(
+        self,
+        decoder: Decoder,
+        config: TrainConfig,
+        *,
+        recompute: bool = False,
+        say: Callable[[str], None] = lambda _: None,
+    ) -> None:
         self._decoder, self._config = decoder, config
         self._device = decoder.weights.norm.device
         self._adapter = FlatAdapter(decoder, config)
-        self._recompute = recompute
+        self._recompute, self._say = recompute, say
+        self._most_tokens: int | None = None
+        # Devices that share the layers need each other for each layer: all of them take the same path.
+        self._lockstep = isinstance(decoder.weights.layers, ShardedLayers)
+        # What is dequantized or gathered, and when, is decided by Python, which a graph does not run.
+        resident = isinstance(decoder.weights, ResidentWeights) and not self._lockstep
+        small = resident and decoder.geometry.linear_parameters <= MOST_CAPTURED
+        self._captured = CapturedPasses(decoder, self._adapter.dropping) if small else None
         self._first, self._second = (torch.zeros_like(self._adapter.values) for _ in range(2))
         self._steps = torch.zeros((), device=self._device)
-        self._begun = False
+        self.begun = False
 
     @property
     def sizes(self) -> Geometry:
         return self._decoder.geometry
 
     def identity(self) -> str:
-        return f"{self._device.type} {str(self._decoder.weights.norm.dtype).removeprefix('torch.')}"
+        weights = self._decoder.weights
+        eight = " fp8" if any(isinstance(one, Eight) for one in weights.layers[0].linear.values()) else ""
+        pieces = " blocks" if isinstance(weights.head_VD, Blocks) else ""  # its gradient is summed in another order
+        return f"{self._device.type} {str(weights.norm.dtype).removeprefix('torch.')}{eight}{pieces}"
+
+    @property
+    def parameters(self) -> Tensor:
+        """The adapter, flat: see data_parallel.ReplicaEngine."""
+        return self._adapter.values
+
+    @property
+    def gradient(self) -> Tensor:
+        """The gradient of the step so far, flat."""
+        return self._adapter.gradient
 
     def accumulate(self, packs: Sequence[KeyedPack], divisor: float, heard: Heard) -> LossSum:
-        before = self._adapter.gradient.clone() if self._begun else None
-        parts = [AdaptedPack(_moved(one.pack, self._device), self._adapter.layers(one.key)) for one in packs]
-        try:
-            loss = (recompute if self._recompute else keep)(self._decoder, parts, divisor, heard)
-        except BaseException:
-            self._adapter.gradient.zero_() if before is None else self._adapter.gradient.copy_(before)
-            raise
-        self._begun = True
+        before = self._adapter.gradient.clone() if self.begun else None
+
+        def gradients() -> float:
+            try:
+                return self._gradients(packs, divisor, heard)
+            except BaseException:
+                self._adapter.gradient.zero_() if before is None else self._adapter.gradient.copy_(before)
+                raise
+
+        loss = self._in_memory(gradients, [one.pack for one in packs])
+        self.begun = True
         return LossSum(loss, sum(one.pack.label_weight for one in packs))
+
+    def _gradients(self, packs: Sequence[KeyedPack], divisor: float, heard: Heard) -> float:
+        if self._captured is not None and not self._recompute:
+            return self._small(self._captured, packs, divisor, heard)
+        parts = [AdaptedPack(_moved(one.pack, self._device), self._adapter.layers(one.key)) for one in self._fit(packs)]
+        if not self._recompute:
+            return keep(self._decoder, parts, divisor, heard)
+        if self._lockstep:
+            return recompute(self._decoder, parts, divisor, heard)
+        loss, done = 0.0, 0
+        for part in parts:  # one at a time: recompute keeps the input of every layer for all packs that it gets
+            loss += recompute(self._decoder, [part], divisor, _after(done, heard))
+            done += part.pack.row_tokens
+        return loss
+
+    def _small(self, captured: CapturedPasses, packs: Sequence[KeyedPack], divisor: float, heard: Heard) -> float:
+        """As `keep`, with the passes of a small model."""
+        total, done = torch.zeros((), device=self._device, dtype=torch.float64), 0
+        for one in packs:
+            seeds = self._adapter.seeds(one.key)
+            total += captured.loss(captured.inputs(one.pack, seeds, divisor, self._move))
+            done += one.pack.row_tokens
+            heard(done)
+        return float(total.item())
+
+    def _move(self, value: Tensor) -> Tensor:
+        return _moved_tensor(value, self._device)
+
+    def _fit(self, packs: Sequence[KeyedPack]) -> list[KeyedPack]:
+        """The packs, or smaller ones with the same rows if memory ran out before."""
+        if self._most_tokens is None:
+            return list(packs)
+        most = self._most_tokens
+        return [
+            KeyedPack(part, one.key if number == 0 else f"{one.key}/{number}")
+            for one in packs
+            for number, part in enumerate(in_smaller_packs(one.pack, most))
+        ]
+
+    def _in_memory(self, compute: Callable[[], float], packs: Sequence[Pack]) -> float:
+        """The result of `compute`, which is called again with less memory as long as there is not enough."""
+        while True:
+            try:
+                return compute()
+            except torch.OutOfMemoryError as error:
+                if self._lockstep:
+                    raise
+                needed = str(error).partition(". GPU")[0]
+            # Outside of the handler, because the exception keeps the tensors of the step alive.
+            if self._device.type == "cuda":
+                torch.cuda.empty_cache()
+            self._use_less(max(len(one.ids_T) for one in packs), max(row_lengths(packs)), needed)
+
+    def _use_less(self, tokens: int, longest: int, needed: str) -> None:
+        now = min(tokens, self._most_tokens or tokens)
+        if self._captured is not None:
+            self._captured = None
+            self._say(f"out of GPU memory ({needed}): from here on, passes are not replayed as graphs")
+        elif not self._recompute:
+            self._recompute = True
+            self._say(
+                f"out of GPU memory in a pack of {now} tokens ({needed}): from here on, layers are recomputed in the "
+                "backward pass, which takes 1.5 times the work"
+            )
+        elif now > longest:
+            self._most_tokens = max(longest, now // 2)
+            self._say(f"out of GPU memory ({needed}): from here on, packs have at most {self._most_tokens} tokens")
+        else:
+            raise InputError(
+                f"out of GPU memory for one row of {longest} tokens ({needed})",
+                "Free memory of the card (nvidia-smi lists its processes), lower curate.max_length, use a smaller "
+                "base, or set train.device = 'cpu'",
+            )
 
     def clip(self, most: float) -> float:
         norm = torch.linalg.vector_norm(self._adapter.gradient)
@@ -221,12 +372,21 @@ class GpuEngine:
         )  # fmt: skip
         adapter.gradient.zero_()
         adapter.refresh()
-        self._begun = False
+        self.begun = False
 
     def evaluate(self, packs: Sequence[Pack], heard: Heard) -> LossSum:
-        lora = self._adapter.layers()
-        loss = loss_only(self._decoder, [AdaptedPack(_moved(one, self._device), lora) for one in packs], heard)
-        return LossSum(loss, sum(one.label_weight for one in packs))
+        def loss() -> float:
+            total, done, lora = 0.0, 0, self._adapter.layers()
+            if self._lockstep:
+                parts = [AdaptedPack(_moved(one, self._device), lora) for one in packs]
+                return loss_only(self._decoder, parts, heard)
+            for one in self._fit([KeyedPack(pack, "") for pack in packs]):
+                part = AdaptedPack(_moved(one.pack, self._device), lora)
+                total += loss_only(self._decoder, [part], _after(done, heard))
+                done += one.pack.row_tokens
+            return total
+
+        return LossSum(self._in_memory(loss, packs), sum(one.label_weight for one in packs))
 
     def adapter(self) -> dict[str, Tensor]:
         host = self._adapter.values.to("cpu", copy=True)
@@ -234,7 +394,7 @@ class GpuEngine:
 
     def state(self) -> dict[str, Tensor]:
         flat = {"adapter": self._adapter.values}
-        if self._begun:
+        if self.begun:
             flat["gradient"] = self._adapter.gradient
         if self._steps.item():
             flat |= {"optimizer/exp_avg": self._first, "optimizer/exp_avg_sq": self._second}
@@ -243,15 +403,15 @@ class GpuEngine:
             for kind, values in flat.items()
             for name, value in self._adapter.named(values.cpu()).items()
         }
-        if self._steps.item():
-            tensors |= {f"optimizer/step/{name}": self._steps.cpu() for name in self._adapter.named(self._first)}
+        if steps := self._steps.item():
+            tensors |= {f"optimizer/step/{name}": torch.tensor(steps) for name in self._adapter.named(self._first)}
         return tensors
 
     def load_state(self, tensors: Mapping[str, Tensor]) -> None:
         adapter = self._adapter
         adapter.fill(adapter.values, under(tensors, "adapter/"))
         gradient, steps = under(tensors, "gradient/"), under(tensors, "optimizer/step/")
-        self._begun = bool(gradient)
+        self.begun = bool(gradient)
         adapter.gradient.zero_()
         if gradient:
             adapter.fill(adapter.gradient, gradient)
@@ -270,13 +430,22 @@ class GpuEngine:
             torch.cuda.empty_cache()
 
 
+def _after(done: float, heard: Heard) -> Heard:
+    """Tells of tokens that are done after those of earlier packs."""
+    return lambda tokens: heard(done + tokens)
+
+
 def _moved(pack: Pack, device: torch.device) -> Pack:
     """The pack with its tensors on the device; the copy does not wait."""
 
     def move(value: Tensor) -> Tensor:
-        return value.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else value
+        return _moved_tensor(value, device)
 
     return replace(
         pack, ids_T=move(pack.ids_T), source_L=move(pack.source_L), labels_L=move(pack.labels_L),
         weights_L=move(pack.weights_L),
     )  # fmt: skip
+
+
+def _moved_tensor(value: Tensor, device: torch.device) -> Tensor:
+    return value.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else value

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -47,10 +48,19 @@ def use_threads(threads: int | None) -> int:
 
 
 def compute_dtype(precision: str) -> torch.dtype:
-    """bfloat16 if the processor multiplies it natively; otherwise float32, because emulated bfloat16 is very slow."""
-    if precision == "auto":
+    """The type in which the processor computes.
+
+    bfloat16 if the processor multiplies it natively; otherwise float32, because emulated bfloat16 is very slow. A run
+    that trains in eight bits on a GPU computes on the processor as `auto` does.
+    """
+    if precision in ("auto", "fp8"):
         return torch.bfloat16 if _has_native_bfloat16() else torch.float32
     return {"float32": torch.float32, "bfloat16": torch.bfloat16}[precision]
+
+
+def gpu_dtype(precision: str) -> torch.dtype:
+    """The type of activations and, unless they are in eight bits, of the frozen matrices on a GPU."""
+    return torch.float32 if precision == "float32" else torch.bfloat16
 
 
 def _has_native_bfloat16() -> bool:
@@ -60,7 +70,7 @@ def _has_native_bfloat16() -> bool:
 
 
 def matrix_gflops(dtype: torch.dtype, size: int = 1024, seconds: float = 0.4) -> float:
-    """The measured rate of square matrix products, in 10^9 operations per second."""
+    """The processor's measured rate of square matrix products, in 10^9 operations per second."""
     left, right = torch.randn(size, size).to(dtype), torch.randn(size, size).to(dtype)
     left @ right
     start, count = time.perf_counter(), 0
@@ -68,3 +78,24 @@ def matrix_gflops(dtype: torch.dtype, size: int = 1024, seconds: float = 0.4) ->
         left @ right
         count += 1
     return 2 * size**3 * count / (time.perf_counter() - start) / 1e9
+
+
+def gpu_rates(dtype: torch.dtype, device: torch.device) -> tuple[float, float]:
+    """Measured rates of a GPU: matrix products, in 10^9 operations per second, and its memory, in bytes per second."""
+    size = 8192
+    left, right = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
+    copied = torch.empty_like(left)
+    products = _seconds_of(lambda: torch.mm(left, right, out=copied), device)
+    copies = _seconds_of(lambda: copied.copy_(left), device)
+    return 2 * size**3 / products / 1e9, 2 * left.nbytes / copies
+
+
+def _seconds_of(launch: Callable[[], object], device: torch.device, count: int = 20) -> float:
+    for _ in range(3):
+        launch()
+    torch.cuda.synchronize(device)
+    start = time.perf_counter()
+    for _ in range(count):
+        launch()
+    torch.cuda.synchronize(device)
+    return (time.perf_counter() - start) / count

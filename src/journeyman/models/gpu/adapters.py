@@ -9,6 +9,7 @@ so x is read once, and two thin products serve the whole group.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from torch import Tensor
@@ -33,7 +34,7 @@ class GroupAdapter:
         gradient_a_RI: where the gradients of A are summed, float32.
         scale: alpha / rank.
         parts: the modules.
-        seeds: of dropout, one for each part; empty: no dropout.
+        seeds: of dropout, an int32 on the device for each part; empty: no dropout.
         dropped: the share that is dropped.
     """
 
@@ -42,5 +43,5 @@ class GroupAdapter:
     gradient_a_RI: Tensor
     scale: float
     parts: list[Part]
-    seeds: list[int] = field(default_factory=list)
+    seeds: Sequence[Tensor] = field(default_factory=list)
     dropped: float = 0.0

@@ -11,7 +11,7 @@ one segment: `blocks` holds five int32 for each: the segment's first token and l
 # mypy: disable-error-code="untyped-decorator,no-untyped-def,import-not-found,import-untyped"
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -31,15 +31,21 @@ class AttentionBlocks:
         keys: for each tile of keys: segment's first token, its length, offset, first token of the rows that continue
             the segment, and their number of tokens.
         position_T: the position of each token in its row, int32.
+        long: the segments that other kernels compute (operations.attend), as (first token, token after the last).
+        others: the tiles of the other segments; None: there are no long ones.
     """
 
     queries: Tensor
     keys: Tensor
     position_T: Tensor
+    long: Sequence[tuple[int, int]] = ()
+    others: AttentionBlocks | None = None
 
 
 TILE = 64
 """Tokens of a tile in `AttentionBlocks`."""
+LONG = 3072
+"""Tokens from which cuDNN's kernels for single sequences are faster: 1.8 times at 4,096 tokens, 2.0 at 16,384."""
 SETTINGS = {
     "forward": {"N": 64, "num_warps": 4, "num_stages": 2},
     "queries": {"N": 64, "num_warps": 4, "num_stages": 2},
@@ -48,11 +54,46 @@ SETTINGS = {
 """For each kernel: tokens of the tiles that it goes through for each of its own, and how it is launched."""
 
 
-def blocks_of(lengths: Sequence[int], prefixes: Sequence[int]) -> tuple[list[list[int]], list[list[int]], list[int]]:
-    """The values of AttentionBlocks, for segments as in attention.Packing."""
+def attention_blocks(
+    lengths: Sequence[int], prefixes: Sequence[int], move: Callable[[Tensor], Tensor]
+) -> AttentionBlocks:
+    """The tiles of segments as in attention.Packing. `move` takes a tensor to the device."""
+
+    def moved(values: Sequence[Sequence[int]] | Sequence[int]) -> Tensor:
+        return move(torch.tensor(values, dtype=torch.int32))
+
+    queries, keys, positions = blocks_of(lengths, prefixes)
+    position_T = moved(positions)
+    continued, starts = set(prefixes), _starts(lengths)
+    long = {number for number, (length, prefix) in enumerate(zip(lengths, prefixes, strict=True))
+            if length >= LONG and prefix < 0 and number not in continued}  # fmt: skip
+    if not long:
+        return AttentionBlocks(moved(queries), moved(keys), position_T)
+    firsts = {starts[number] for number in long}
+    others = [[one for one in tiles if one[1] and one[0] not in firsts] for tiles in (queries, keys)]
+    return AttentionBlocks(
+        moved(queries), moved(keys), position_T,
+        [(starts[number], starts[number + 1]) for number in sorted(long)],
+        AttentionBlocks(moved(_filled(others[0], lengths)), moved(_filled(others[1], lengths)), position_T),
+    )  # fmt: skip
+
+
+def _starts(lengths: Sequence[int]) -> list[int]:
     starts = [0]
     for length in lengths:
         starts.append(starts[-1] + length)
+    return starts
+
+
+def _filled(tiles: list[list[int]], lengths: Sequence[int]) -> list[list[int]]:
+    """With empty tiles at the end, so that packs of equally many tokens have equally many tiles (training.captured)."""
+    most = -(-sum(lengths) // TILE) + -(-len(lengths) // TILE) * TILE
+    return tiles + [[0] * 5] * (most - len(tiles))
+
+
+def blocks_of(lengths: Sequence[int], prefixes: Sequence[int]) -> tuple[list[list[int]], list[list[int]], list[int]]:
+    """The values of AttentionBlocks, for segments as in attention.Packing."""
+    starts = _starts(lengths)
     queries: list[list[int]] = []
     keys: list[list[int]] = []
     positions: list[int] = []
@@ -67,7 +108,7 @@ def blocks_of(lengths: Sequence[int], prefixes: Sequence[int]) -> tuple[list[lis
     # The tiles with the most work start first: they would otherwise run alone at the end.
     queries.sort(key=lambda one: -(one[2] + one[4]))
     keys.sort(key=lambda one: -(one[1] - one[2] + one[4]))
-    return queries, keys, positions
+    return _filled(queries, lengths), _filled(keys, lengths), positions
 
 
 @triton.jit
@@ -98,6 +139,14 @@ def _forward_tile(q, k_at, v_at, k_t, v_t, first, key, key_real, seen, top, tota
 
 
 @triton.jit
+def _first_seen(position, window, N: tl.constexpr, WINDOW: tl.constexpr):
+    """Where the first tile of keys begins that a query at this position, or a later one, sees."""
+    if WINDOW:
+        return tl.maximum(position - window + 1, 0) // N * N
+    return 0
+
+
+@triton.jit
 def _forward(q, k, v, out, lse, blocks, scale, window, cap, tokens, q_t, k_t, v_t, out_t, GROUP: tl.constexpr,
              E: tl.constexpr, M: tl.constexpr, N: tl.constexpr, WINDOW: tl.constexpr,
              CAPPED: tl.constexpr):  # fmt: skip
@@ -110,7 +159,7 @@ def _forward(q, k, v, out, lse, blocks, scale, window, cap, tokens, q_t, k_t, v_
     k_at, v_at = k + (head // GROUP) * E, v + (head // GROUP) * E
     top, total = tl.full((M,), -1e30, tl.float32), tl.zeros((M,), tl.float32)
     mixed = tl.zeros((M, E), tl.float32)
-    for start in range(0, ahead_length, N):
+    for start in range(_first_seen(ahead_length + offset, window, N, WINDOW), ahead_length, N):
         key = start + tl.arange(0, N)
         seen = (key < ahead_length)[None, :] & real[:, None]
         if WINDOW:
@@ -118,7 +167,7 @@ def _forward(q, k, v, out, lse, blocks, scale, window, cap, tokens, q_t, k_t, v_
         top, total, mixed = _forward_tile(
             q_tile, k_at, v_at, k_t, v_t, ahead, key, key < ahead_length, seen, top, total, mixed, scale, cap, CAPPED, E
         )
-    for start in range(0, tl.minimum(offset + M, length), N):
+    for start in range(_first_seen(offset, window, N, WINDOW), tl.minimum(offset + M, length), N):
         key = start + tl.arange(0, N)
         seen = (key[None, :] <= query[:, None]) & real[:, None]
         if WINDOW:
@@ -170,7 +219,7 @@ def _backward_queries(q, k, v, g, lse, delta, dq, blocks, scale, window, cap, to
     delta_tile = tl.load(delta + head.to(tl.int64) * tokens + token, mask=real, other=0.0)
     k_at, v_at = k + (head // GROUP) * E, v + (head // GROUP) * E
     slope = tl.zeros((M, E), tl.float32)
-    for start in range(0, ahead_length, N):
+    for start in range(_first_seen(ahead_length + offset, window, N, WINDOW), ahead_length, N):
         key = start + tl.arange(0, N)
         seen = (key < ahead_length)[None, :] & real[:, None]
         if WINDOW:
@@ -179,7 +228,7 @@ def _backward_queries(q, k, v, g, lse, delta, dq, blocks, scale, window, cap, to
             q_tile, g_tile, lse_tile, delta_tile, k_at, v_at, k_t, v_t, ahead, key, key < ahead_length, seen, slope,
             scale, cap, CAPPED, E,
         )  # fmt: skip
-    for start in range(0, tl.minimum(offset + M, length), N):
+    for start in range(_first_seen(offset, window, N, WINDOW), tl.minimum(offset + M, length), N):
         key = start + tl.arange(0, N)
         seen = (key[None, :] <= query[:, None]) & real[:, None]
         if WINDOW:
@@ -222,7 +271,10 @@ def _backward_keys(q, k, v, g, lse, delta, dk, dv, blocks, position, scale, wind
     dk_tile, dv_tile = tl.zeros((M, E), tl.float32), tl.zeros((M, E), tl.float32)
     q_at, g_at = q + head * E, g + head * E
     lse_at, delta_at = lse + head.to(tl.int64) * tokens, delta + head.to(tl.int64) * tokens
-    for start in range(offset, length, N):
+    last = length
+    if WINDOW:
+        last = tl.minimum(length, offset + M - 1 + window)
+    for start in range(offset, last, N):
         query = start + tl.arange(0, N)
         real = query < length
         seen = (key[:, None] <= query[None, :]) & real[None, :] & key_real[:, None]

@@ -1,4 +1,4 @@
-"""Frozen matrices on a GPU, in the compute type or in eight bits, and the products with them.
+"""Frozen matrices on a GPU, in the compute type, in eight bits or in GGUF's blocks, and the products with them.
 
 In eight bits (float8_e4m3fn) the matrix is stored twice, once for each product, because these products take both
 factors along the summed axis: W with a scale for each output, Wᵀ with a scale for each input. Activations and
@@ -13,6 +13,8 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from journeyman.models.gpu.blocks import Blocks
 
 _MOST = 448.0
 """The largest value of float8_e4m3fn."""
@@ -33,7 +35,7 @@ class Eight:
     scale_I: Tensor
 
 
-Frozen = Tensor | Eight
+Frozen = Tensor | Eight | Blocks
 
 
 def in_eight_bits(weight_OI: Tensor) -> Eight:
@@ -61,6 +63,8 @@ def forward_product(x_TI: Tensor, weight: Frozen, bias_O: Tensor | None, small: 
     """x Wᵀ + b (T, O). `small`: x in eight bits, if it is at hand."""
     if isinstance(weight, Tensor):
         return F.linear(x_TI, weight, bias_O)
+    if isinstance(weight, Blocks):
+        return _forward_by_pieces(x_TI, weight, bias_O)
     y_TO = _scaled_product(small or quantized(x_TI), weight.weight_OI, weight.scale_O, x_TI.dtype)
     return y_TO if bias_O is None else y_TO.add_(bias_O)
 
@@ -69,7 +73,39 @@ def backward_product(g_TO: Tensor, weight: Frozen, small: Any = None) -> Tensor:
     """g W (T, I). `small`: g in eight bits, if it is at hand."""
     if isinstance(weight, Tensor):
         return torch.mm(g_TO, weight)
+    if isinstance(weight, Blocks):
+        return _backward_by_pieces(g_TO, weight)
     return _scaled_product(small or quantized(g_TO), weight.turned_IO, weight.scale_I, g_TO.dtype)
+
+
+def _forward_by_pieces(x_TI: Tensor, weight: Blocks, bias_O: Tensor | None) -> Tensor:
+    y_TO: Tensor | None = None
+    for rows, piece in weight.pieces():
+        if len(piece) == weight.shape[0]:
+            return F.linear(x_TI, piece, bias_O)
+        if y_TO is None:
+            y_TO = x_TI.new_empty(len(x_TI), weight.shape[0])
+        torch.mm(x_TI, piece.T, out=y_TO[:, rows])
+    assert y_TO is not None
+    return y_TO if bias_O is None else y_TO.add_(bias_O)
+
+
+def _backward_by_pieces(g_TO: Tensor, weight: Blocks) -> Tensor:
+    dx_TI: Tensor | None = None
+    for rows, piece in weight.pieces():
+        if len(piece) == weight.shape[0]:
+            return torch.mm(g_TO, piece)
+        part_TI = wide_product(g_TO[:, rows], piece)
+        dx_TI = part_TI if dx_TI is None else dx_TI.add_(part_TI)
+    assert dx_TI is not None
+    return dx_TI.to(g_TO.dtype)
+
+
+def wide_product(left: Tensor, right: Tensor) -> Tensor:
+    """left · right with sums and result in float32."""
+    if left.is_cuda and left.dtype != torch.float32:
+        return torch.mm(left, right, out_dtype=torch.float32)
+    return left.float() @ right.float()
 
 
 def _scaled_product(left: tuple[Tensor, Tensor], right: Tensor, scale: Tensor, dtype: torch.dtype) -> Tensor:

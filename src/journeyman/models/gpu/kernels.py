@@ -332,7 +332,7 @@ def _drop(x, out, add, width, x_t, seed, struck, scale, ADD: tl.constexpr, BLOCK
     token, at = tl.program_id(0).to(tl.int64), tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     real = at < width
     values = tl.load(x + token * x_t + at, mask=real).to(tl.float32)
-    kept = tl.rand(seed, token * width + at) >= struck
+    kept = tl.rand(tl.load(seed), token * width + at) >= struck
     values = tl.where(kept, values * scale, 0.0)
     if ADD:
         values += tl.load(add + token * width + at, mask=real).to(tl.float32)
@@ -342,8 +342,12 @@ def _drop(x, out, add, width, x_t, seed, struck, scale, ADD: tl.constexpr, BLOCK
 _DROP_BLOCK = 2048
 
 
-def drop(x_TD: Tensor, seed: int, share: float, add_TD: Tensor | None = None) -> Tensor:
-    """x / (1 - share) with a share of its elements dropped, chosen by the seed alone, plus `add_TD` (contiguous)."""
+def drop(x_TD: Tensor, seed: Tensor, share: float, add_TD: Tensor | None = None) -> Tensor:
+    """x / (1 - share) with a share of its elements dropped, chosen by the seed alone, plus `add_TD` (contiguous).
+
+    Args:
+        seed: an int32 on the device, so that a captured graph can be replayed with others.
+    """
     tokens, width = x_TD.shape
     out_TD = torch.empty(tokens, width, device=x_TD.device, dtype=x_TD.dtype)
     grid = (tokens, triton.cdiv(width, _DROP_BLOCK))

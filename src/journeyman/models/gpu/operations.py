@@ -1,6 +1,6 @@
 """The operations of the decoder for CUDA: see models.operations for their meaning, models.gpu.kernels for the kernels.
 
-Matrix products go to cuBLAS, attention to the flash attention that torch brings, everything between them to kernels.
+Matrix products go to cuBLAS, everything between them to kernels of our own.
 Backward passes are written by hand, and the adapter's gradients are added where the optimizer expects them, so
 autograd only carries the gradient from layer to layer. On a CPU, which has no such kernels, the same code uses the
 operations of CpuOperations: tests compare the two there, and the kernels with them in Triton's interpreter.
@@ -15,13 +15,16 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from journeyman.models.activation import gated
 from journeyman.models.attention import AttentionRules, packed_attention
 from journeyman.models.attention import Packing as GridPacking
 from journeyman.models.decoder import LayerLora, LayerWeights
 from journeyman.models.gpu.adapters import GroupAdapter
-from journeyman.models.gpu.frozen import Eight, Frozen, backward_product, forward_product
+from journeyman.models.gpu.blocks import Blocks
+from journeyman.models.gpu.frozen import Eight, Frozen, backward_product, forward_product, wide_product
+from journeyman.models.gpu.limits import loss_rows
 from journeyman.models.operations import Activation, CpuOperations
 
 
@@ -57,11 +60,13 @@ class GpuOperations(CpuOperations):
         if device.type != "cuda":
             grid = GridPacking(lengths, prefixes, device)
             return Packing(grid.position_T, None, grid)
-        from journeyman.models.gpu.attention_kernels import AttentionBlocks, blocks_of
+        from journeyman.models.gpu.attention_kernels import attention_blocks
 
-        made = blocks_of(lengths, [-1] * len(lengths) if prefixes is None else prefixes)
-        moved = [torch.tensor(one, dtype=torch.int32).pin_memory().to(device, non_blocking=True) for one in made]
-        return Packing(moved[2], AttentionBlocks(*moved), None)
+        blocks = attention_blocks(
+            lengths, [-1] * len(lengths) if prefixes is None else prefixes,
+            lambda made: made.pin_memory().to(device, non_blocking=True),
+        )  # fmt: skip
+        return Packing(blocks.position_T, blocks, None)
 
     def attend(self, q_THE: Tensor, k_TKE: Tensor, v_TKE: Tensor, packing: Any, rules: AttentionRules) -> Tensor:
         if packing.grid is not None:
@@ -102,10 +107,12 @@ class GpuOperations(CpuOperations):
         return made
 
     def label_loss(
-        self, hidden_LD: Tensor, head_VD: Tensor, labels_L: Tensor, weights_L: Tensor, cap: float | None
+        self, hidden_LD: Tensor, head_VD: Tensor | Blocks, labels_L: Tensor, weights_L: Tensor, cap: float | None
     ) -> Tensor:
         if not hidden_LD.is_cuda:
-            return super().label_loss(hidden_LD, head_VD, labels_L, weights_L, cap)
+            whole_VD = head_VD.whole() if isinstance(head_VD, Blocks) else head_VD
+            assert isinstance(whole_VD, Tensor)
+            return super().label_loss(hidden_LD, whole_VD, labels_L, weights_L, cap)
         made: Tensor = _LabelLoss.apply(hidden_LD, head_VD, labels_L, weights_L, cap)  # type: ignore[no-untyped-call]
         return made
 
@@ -153,22 +160,57 @@ class _Rotate(torch.autograd.Function):
 
 
 class _Attention(torch.autograd.Function):
+    """Long rows that share nothing go to the kernels that torch brings, the others to ours, which know packs."""
+
     @staticmethod
     def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, blocks: Any, rules: AttentionRules) -> Tensor:
         from journeyman.models.gpu.attention_kernels import attention_forward
 
-        out, lse = attention_forward(q, k, v, blocks, rules)
+        plain = blocks.others is not None and rules.window is None and rules.cap is None and rules.sinks_H is None
+        ours = blocks.others if plain else blocks
+        out, lse = attention_forward(q, k, v, ours, rules)
+        ctx.long = []
+        for begin, end in blocks.long if plain else ():
+            inputs = [one[begin:end].detach().requires_grad_() for one in (q, k, v)]
+            with torch.enable_grad():
+                mixed = _attend_alone(inputs[0], inputs[1], inputs[2], rules)
+            out[begin:end] = mixed.detach()
+            ctx.long.append((begin, end, inputs, mixed))
         ctx.save_for_backward(q, k, v, out, lse)
-        ctx.blocks, ctx.rules = blocks, rules
+        ctx.blocks, ctx.rules = ours, rules
         return out
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Any, ...]:
         from journeyman.models.gpu.attention_kernels import attention_backward
 
-        q, k, v, out, lse = ctx.saved_tensors
-        found = attention_backward(_dense(gradients[0]), q, k, v, out, lse, ctx.blocks, ctx.rules)
+        (q, k, v, out, lse), g = ctx.saved_tensors, _dense(gradients[0])
+        found = attention_backward(g, q, k, v, out, lse, ctx.blocks, ctx.rules)
+        while ctx.long:
+            begin, end, inputs, mixed = ctx.long.pop()
+            for whole, part in zip(found, torch.autograd.grad(mixed, inputs, g[begin:end]), strict=True):
+                whole[begin:end] = part
         return *found, None, None
+
+
+def _attend_alone(q_THE: Tensor, k_TKE: Tensor, v_TKE: Tensor, rules: AttentionRules) -> Tensor:
+    """Causal attention of one sequence (T, H, E), by cuDNN where it is there.
+
+    cuDNN plans for every length, which takes a tenth of a second; so the sequence is padded at its end, which no query
+    sees.
+    """
+    tokens = len(q_THE)
+    more = -tokens % _PLANNED if q_THE.is_cuda else 0
+    q, k, v = (F.pad(one, (0, 0, 0, 0, 0, more)).transpose(0, 1)[None] for one in (q_THE, k_TKE, v_TKE))
+    with sdpa_kernel(_ALONE, set_priority=True):
+        mixed = F.scaled_dot_product_attention(
+            q, k, v, is_causal=True, scale=rules.scale, enable_gqa=q_THE.shape[1] != k_TKE.shape[1]
+        )
+    return mixed[0, :, :tokens].transpose(0, 1)
+
+
+_PLANNED = 1024
+_ALONE = [SDPBackend.CUDNN_ATTENTION, SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION]
 
 
 class _Project(torch.autograd.Function):
@@ -295,11 +337,11 @@ def _add_gradients(adapter: GroupAdapter, x_TI: Tensor, low_TR: Tensor, g_TO: Te
     """Adds the gradients of A and B to their sums, and returns that of x Aᵀ (T, R)."""
     slope_TR = torch.mm(g_TO, adapter.b_OR)
     if not adapter.seeds:
-        adapter.gradient_a_RI += _product(slope_TR.T, x_TI)
+        adapter.gradient_a_RI += wide_product(slope_TR.T, x_TI)
     for part, seed in zip(adapter.parts, adapter.seeds, strict=False):
         x_again = _dropped(x_TI, seed, adapter.dropped)
-        adapter.gradient_a_RI[part.ranks] += _product(slope_TR[:, part.ranks].T, x_again)
-    slope_RO = _product(low_TR.T, g_TO)
+        adapter.gradient_a_RI[part.ranks] += wide_product(slope_TR[:, part.ranks].T, x_again)
+    slope_RO = wide_product(low_TR.T, g_TO)
     for part in adapter.parts:
         part.gradient_b_OR.add_(slope_RO[part.ranks, part.rows].T, alpha=adapter.scale)
     return slope_TR
@@ -313,21 +355,14 @@ def _add_input_gradient(adapter: GroupAdapter, dx_TI: Tensor, slope_TR: Tensor) 
     return dx_TI
 
 
-def _dropped(x_TI: Tensor, seed: int, share: float, add: Tensor | None = None) -> Tensor:
+def _dropped(x_TI: Tensor, seed: Tensor, share: float, add: Tensor | None = None) -> Tensor:
     """x / (1 - share) with a share of its elements dropped, the same ones for the same seed, plus `add`."""
     if x_TI.is_cuda:
         made: Tensor = _kernels().drop(x_TI, seed, share, add)
         return made
-    kept = torch.rand(x_TI.shape, generator=torch.Generator().manual_seed(seed)) >= share
+    kept = torch.rand(x_TI.shape, generator=torch.Generator().manual_seed(int(seed))) >= share
     dropped = x_TI * kept / (1 - share)
     return dropped if add is None else add + dropped
-
-
-def _product(left: Tensor, right: Tensor) -> Tensor:
-    """left · right with sums and result in float32."""
-    if left.is_cuda and left.dtype != torch.float32:
-        return torch.mm(left, right, out_dtype=torch.float32)
-    return left.float() @ right.float()
 
 
 class _LabelLoss(torch.autograd.Function):
@@ -335,23 +370,20 @@ class _LabelLoss(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, hidden_LD: Tensor, head_VD: Tensor, labels_L: Tensor, weights_L: Tensor, cap: float | None
+        ctx: Any, hidden_LD: Tensor, head_VD: Tensor | Blocks, labels_L: Tensor, weights_L: Tensor, cap: float | None
     ) -> Tensor:
-        needs, losses = ctx.needs_input_grad[0], []
+        needs, losses, chunk = ctx.needs_input_grad[0], [], loss_rows(head_VD.shape[0])
         gradient_LD = torch.empty_like(hidden_LD) if needs else None
-        for start in range(0, len(labels_L), _CHUNK):
-            rows = slice(start, start + _CHUNK)
-            logits = F.linear(hidden_LD[rows], head_VD)
+        for start in range(0, len(labels_L), chunk):
+            rows = slice(start, start + chunk)
+            logits = forward_product(hidden_LD[rows], head_VD, None)
             losses.append(_kernels().cross_entropy(logits, labels_L[rows], weights_L[rows], cap, slope=needs))
             if gradient_LD is not None:
-                torch.mm(logits, head_VD, out=gradient_LD[rows])
+                gradient_LD[rows] = backward_product(logits, head_VD)
+            del logits  # before those of the next rows are made
         ctx.gradient_LD = gradient_LD
         return torch.cat(losses).sum()
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Any, ...]:
         return ctx.gradient_LD * gradients[0].to(ctx.gradient_LD.dtype), None, None, None, None
-
-
-_CHUNK = 4096
-"""Rows of logits that exist at a time."""

@@ -1,0 +1,12 @@
+"""How much is computed at a time on a GPU, without torch, so that estimates of memory can use it."""
+
+from __future__ import annotations
+
+HEAD_ELEMENTS = 1 << 25
+"""Elements of the head that are dequantized at a time: it is the largest matrix of a model by far."""
+_LOGITS, _MOST_ROWS, _TILE = 1 << 28, 4096, 128
+
+
+def loss_rows(vocab: int) -> int:
+    """Rows of logits that exist at a time: half a gigabyte in bfloat16, but at most 4,096."""
+    return max(_TILE, min(_MOST_ROWS, _LOGITS // vocab // _TILE * _TILE))

@@ -1,0 +1,221 @@
+"""Lets all ranks make the calls that the training loop makes on rank 0.
+
+Rank 0 sends each call before it makes it itself; the others `follow`. A call goes as safetensors: its tensors, and its
+other arguments as JSON in one more tensor.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, NoReturn, Protocol
+
+import torch
+from safetensors.torch import load, save
+from torch import Tensor
+
+from journeyman.errors import WorkerDied
+from journeyman.models.sizes import Sizes
+from journeyman.training.batches import Pack
+from journeyman.training.data_parallel import DataParallelEngine, OtherStopped
+from journeyman.training.engine import Heard, KeyedPack, LossSum, TrainingEngine
+from journeyman.training.ranks import CHECKPOINT_KEPT, LostContact, Ranks
+
+MakeEngine = Callable[[], DataParallelEngine]
+_TENSORS = ("ids_T", "source_L", "labels_L", "weights_L")
+_HEADER = "call"
+
+
+class Watch(Protocol):
+    """Knows whether the other ranks are alive."""
+
+    def check(self) -> None:
+        """Raises WorkerDied if a rank has ended."""
+
+    def lost(self, error: Exception) -> NoReturn:
+        """Raises WorkerDied after contact was lost, with the reason if it can be found."""
+
+    def stop(self, *, wait: bool) -> None:
+        """Ends the other ranks, if this process started them, and the connection to them.
+
+        Args:
+            wait: let them end by themselves; they were told to.
+        """
+
+
+class Leader:
+    """Rank 0: makes engines that all ranks compute for.
+
+    Args:
+        make: makes this rank's engine, untrained; the others are given the same to `follow`.
+        watch: finds out why another rank does not answer.
+    """
+
+    def __init__(self, ranks: Ranks, make: MakeEngine, watch: Watch) -> None:
+        self._ranks, self._make, self._watch = ranks, make, watch
+        self._closed, self._apart = False, False
+
+    def engine(self) -> TrainingEngine:
+        """A new engine; the one before is no longer usable.
+
+        Raises (also from all its methods):
+            WorkerDied: another rank ended, or does not answer.
+        """
+        with self.together("engine"):
+            return _LeadingEngine(self, self._make())
+
+    def close(self) -> None:
+        """Ends the other ranks; may be called more than once."""
+        if self._closed:
+            return
+        self._closed = True
+        try:
+            self._ranks.send_end()
+        except LostContact:
+            pass
+        self._watch.stop(wait=not self._apart)
+
+    @contextmanager
+    def together(
+        self,
+        call: str,
+        packs: Sequence[KeyedPack] = (),
+        number: float = 0.0,
+        tensors: Mapping[str, Tensor] | None = None,
+        *,
+        agreed: Callable[[], bool] = lambda: False,
+    ) -> Iterator[None]:
+        """Sends a call to the other ranks; the block makes it on this one.
+
+        Args:
+            agreed: whether, after an error in the block, the ranks are ready for another call.
+        """
+        if self._apart:
+            raise WorkerDied("the training processes cannot go on after an error of rank 0", CHECKPOINT_KEPT)
+        try:
+            self._ranks.send(_encoded(call, packs, number, tensors))
+            yield
+        except (LostContact, OtherStopped) as error:
+            self._apart = True
+            self._watch.lost(error)
+        except BaseException:
+            self._apart = not agreed()
+            raise
+        finally:
+            self._watch.check()  # a GPU that waited for a dead process was released, and what it computed is void
+
+
+class _LeadingEngine:
+    """An engine.TrainingEngine: the one that the training loop has."""
+
+    def __init__(self, leader: Leader, engine: DataParallelEngine) -> None:
+        self._leader, self._engine = leader, engine
+
+    @property
+    def sizes(self) -> Sizes:
+        return self._engine.sizes
+
+    def identity(self) -> str:
+        return self._engine.identity()
+
+    def accumulate(self, packs: Sequence[KeyedPack], divisor: float, heard: Heard) -> LossSum:
+        with self._leader.together("accumulate", packs, divisor, agreed=self._agreed):
+            return self._engine.accumulate(packs, divisor, heard)
+
+    def clip(self, most: float) -> float:
+        with self._leader.together("clip", number=most):
+            return self._engine.clip(most)
+
+    def step(self, learning_rate: float) -> None:
+        with self._leader.together("step", number=learning_rate):
+            self._engine.step(learning_rate)
+
+    def evaluate(self, packs: Sequence[Pack], heard: Heard) -> LossSum:
+        with self._leader.together("evaluate", [KeyedPack(one, "") for one in packs], agreed=self._agreed):
+            return self._engine.evaluate(packs, heard)
+
+    def adapter(self) -> dict[str, Tensor]:
+        return self._engine.adapter()
+
+    def state(self) -> dict[str, Tensor]:
+        with self._leader.together("gather_gradient"):
+            return self._engine.state()
+
+    def load_state(self, tensors: Mapping[str, Tensor]) -> None:
+        with self._leader.together("load_state", tensors=tensors):
+            self._engine.load_state(tensors)
+
+    def memory_bytes(self) -> int:
+        return self._engine.memory_bytes()
+
+    def close(self) -> None:
+        self._engine.close()
+
+    def _agreed(self) -> bool:
+        return self._engine.agreed
+
+
+def follow(ranks: Ranks, make: MakeEngine) -> None:
+    """Makes the calls that rank 0 makes, until it closes.
+
+    Raises:
+        LostContact: another rank ended.
+    """
+    engine: DataParallelEngine | None = None
+    while True:
+        sent = ranks.receive()
+        if sent is None:
+            return
+        call, packs, number, tensors = _decoded(sent)
+        if call == "engine":
+            engine = make()
+            continue
+        assert engine is not None
+        try:
+            match call:
+                case "accumulate":
+                    engine.accumulate(packs, number, _unheard)
+                case "clip":
+                    engine.clip(number)
+                case "step":
+                    engine.step(number)
+                case "evaluate":
+                    engine.evaluate([one.pack for one in packs], _unheard)
+                case "gather_gradient":
+                    engine.gather_gradient()
+                case "load_state":
+                    engine.load_state(tensors)
+                case _:
+                    raise AssertionError(f"unknown call {call}")
+        except (OtherStopped, torch.OutOfMemoryError):
+            if engine.lockstep:
+                raise
+            # Rank 0 has raised the same error, and decides what to do.
+
+
+def _unheard(_: float) -> None: ...
+
+
+def _encoded(
+    call: str, packs: Sequence[KeyedPack] = (), number: float = 0.0, tensors: Mapping[str, Tensor] | None = None
+) -> bytes:
+    about = [
+        {"key": p.key, "pack": {name: getattr(p.pack, name) for name in ("lengths", "prefixes", "row_tokens")}}
+        for p in packs
+    ]
+    header = json.dumps({"call": call, "number": number, "packs": about}).encode()
+    sent = {f"tensor/{name}": value.contiguous() for name, value in (tensors or {}).items()}
+    sent |= {f"{number}/{name}": getattr(p.pack, name) for number, p in enumerate(packs) for name in _TENSORS}
+    return save(sent | {_HEADER: torch.frombuffer(bytearray(header), dtype=torch.uint8)})
+
+
+def _decoded(blob: bytes) -> tuple[str, list[KeyedPack], float, dict[str, Tensor]]:
+    tensors = load(blob)
+    header: dict[str, Any] = json.loads(tensors.pop(_HEADER).numpy().tobytes())
+    packs = []
+    for number, one in enumerate(header["packs"]):
+        content: dict[str, Any] = {name: tensors[f"{number}/{name}"] for name in _TENSORS}
+        packs.append(KeyedPack(Pack(**content, **one["pack"]), one["key"]))
+    others = {name.removeprefix("tensor/"): value for name, value in tensors.items() if name.startswith("tensor/")}
+    return header["call"], packs, header["number"], others

@@ -1,0 +1,99 @@
+"""The engines of several devices, all made from the same few settings."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import timedelta
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict, model_validator
+
+from journeyman.config import TrainConfig
+from journeyman.models.geometry import Factors
+from journeyman.models.gpu.sharded import ShardedLayers
+from journeyman.models.opening import open_base
+from journeyman.training.data_parallel import DataParallelEngine
+from journeyman.training.gpu import GpuEngine, load_on_gpu
+from journeyman.training.mirror import Leader, MakeEngine
+from journeyman.training.processes import WORKER, start_workers
+from journeyman.training.ranks import LIMIT, Ranks
+
+
+class Replica(BaseModel):
+    """What each process needs to know to make its engine.
+
+    Attributes:
+        base: file or folder.
+        dtype: in which the frozen matrices are stored and products are computed.
+        factors: the rotary divisors that the base will be served with, if it has two sets.
+        recompute: recompute each layer in the backward pass instead of keeping its activations.
+        eight: store the frozen matrices in eight bits.
+        blocks: leave them in GGUF's blocks.
+        shard: each device has a part of each frozen matrix, and gets the rest when it is needed (models.gpu.sharded),
+            for bases that do not fit on one device; layers are then always recomputed, and not in eight bits.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    base: Path
+    config: TrainConfig
+    dtype: Literal["float32", "bfloat16"]
+    factors: Factors | None = None
+    recompute: bool = False
+    eight: bool = False
+    blocks: bool = False
+    shard: bool = False
+
+    @model_validator(mode="after")
+    def _shards_plain_matrices(self) -> Replica:
+        if self.shard and (self.eight or self.blocks):
+            raise ValueError("only matrices in the compute type can be sharded")
+        return self
+
+    def load(self, ranks: Ranks) -> MakeEngine:
+        """Loads the base on the device of this rank; the result makes engines that share it."""
+        base, dtype = open_base(self.base), {"float32": torch.float32, "bfloat16": torch.bfloat16}[self.dtype]
+        keep = partial(ShardedLayers, number=ranks.rank, count=ranks.count, gather=ranks.gather_bytes)
+        decoder = load_on_gpu(
+            base, dtype, ranks.device,
+            eight=self.eight, blocks=self.blocks, factors=self.factors, keep=keep if self.shard else list,
+        )  # fmt: skip
+
+        def make() -> DataParallelEngine:
+            local = GpuEngine(decoder, self.config, recompute=self.recompute or self.shard)
+            return DataParallelEngine(local, ranks, whole_packs=self.config.lora.dropout > 0, lockstep=self.shard)
+
+        return make
+
+
+def load_replica(job: str, ranks: Ranks) -> MakeEngine:
+    """What a worker makes of the job that rank 0 assigns."""
+    return Replica.model_validate_json(job).load(ranks)
+
+
+def on_several_devices(
+    replica: Replica, devices: Sequence[str], command: Sequence[str] = WORKER, limit: timedelta = LIMIT
+) -> Leader:
+    """Starts a process for each device but the first, which this process has, and loads the base on all of them.
+
+    If `torchrun` started this process as rank 0, the others are there already. Close what is returned; a process can
+    have one of them at a time.
+
+    Args:
+        devices: such as ["cuda:0", "cuda:1"].
+        command: the program of the other processes.
+        limit: how long a process waits for the others in the middle of a computation.
+
+    Raises:
+        WorkerDied: a process did not start, or could not load the base.
+        UsageError: `torchrun` has started another number of processes.
+    """
+    ranks, watch = start_workers(devices, replica.model_dump_json(), command, limit)
+    try:
+        return Leader(ranks, replica.load(ranks), watch)
+    except BaseException:
+        watch.stop(wait=False)
+        raise
