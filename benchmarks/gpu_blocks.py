@@ -38,8 +38,9 @@ from journeyman.models.gpu import block_formats, block_kernels
 from journeyman.models.gpu.block_loading import BlockWeights, Scratches
 from journeyman.models.gpu.blocks import BlockRows
 from journeyman.models.gpu.fused import fuse
+from journeyman.models.gpu.loading import operations_on
 from journeyman.models.weights import ResidentWeights
-from journeyman.training.gpu import GpuEngine, operations_on
+from journeyman.training.gpu import GpuEngine
 
 MODELS = {
     **MODELS,

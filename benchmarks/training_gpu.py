@@ -40,10 +40,11 @@ from journeyman.config import LoraConfig, TrainConfig
 from journeyman.models.decoder import Decoder, LayerWeights
 from journeyman.models.geometry import Geometry
 from journeyman.models.gpu.fused import fuse
+from journeyman.models.gpu.loading import operations_on
 from journeyman.models.weights import ResidentWeights
 from journeyman.training.batches import pack
 from journeyman.training.engine import KeyedPack
-from journeyman.training.gpu import GpuEngine, operations_on
+from journeyman.training.gpu import GpuEngine
 
 RESULTS = Path(__file__).parent / "results"
 

@@ -38,7 +38,7 @@ from journeyman.models.gpu.sharded import ShardedLayers  # noqa: E402
 from journeyman.training import worker  # noqa: E402
 from journeyman.training.batches import Pack, pack  # noqa: E402
 from journeyman.training.data_parallel import DataParallelEngine  # noqa: E402
-from journeyman.training.division import divide_rows  # noqa: E402
+from journeyman.training.division import divide_rows, laid_out  # noqa: E402
 from journeyman.training.engine import KeyedPack, TrainingEngine  # noqa: E402
 from journeyman.training.gpu import GpuEngine  # noqa: E402
 from journeyman.training.mirror import Leader, MakeEngine  # noqa: E402
@@ -97,7 +97,10 @@ def measure(asked: dict[str, Any]) -> None:
         losses, seconds = steps(engine, batches)
         timed = batches[WARM_UP:]
         tokens = sum(one.row_tokens for packs in timed for one in packs)
-        loads = [[sum(len(one.ids_T) for one in share) for share in divide_rows(packs, gpus)] for packs in timed]
+        loads = [
+            [sum(len(laid_out(packs, rows).ids_T) for rows in share) for share in divide_rows(packs, gpus)]
+            for packs in timed
+        ]
         found = {
             "rows": rows, "tokens_per_s": tokens / sum(seconds[WARM_UP:]), "seconds": seconds, "losses": losses,
             "ready_s": ready, "peak_gb": torch.cuda.max_memory_allocated() / 1e9,
@@ -161,7 +164,8 @@ def main() -> None:
     parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.worker:
-        sys.exit(worker.main(load))
+        worker.main(load)
+        return
     if options.measure:
         measure(json.loads(options.measure))
         return

@@ -19,14 +19,14 @@ from markdown_it import MarkdownIt
 
 from hostile import ROLES, acting, injected
 from journeyman import foreign
+from journeyman.bundling.modelfiles import modelfile
+from journeyman.bundling.scripts import llama_script
 from journeyman.foreign import file_part, json_text, markdown, named, ollama_text, plain, plain_lines, shell_word
 from journeyman.manifests import BundleManifest, DecisionManifest, RoleDecision, RuleResult
 from journeyman.records import Score
 from journeyman.reporting.charts import latency_chart, memory_chart, pairs_chart, success_chart
 from journeyman.reporting.html import environment
 from journeyman.reporting.junit import write_junit
-from journeyman.stages.export import _command_line
-from journeyman.stages.modelfiles import modelfile
 from test_decide import evaluation, speed, summary
 
 SIGNS = st.characters(codec=None) | st.sampled_from("\x1b\x9b\u202e\u2066\u200d\ud800\ufffe\n\r\t\"'`|<>[]*_#$\\ ")
@@ -260,7 +260,7 @@ def test_the_servers_command_line_runs_nothing_of_a_role(tmp_path: Path) -> None
     fake.write_text('#!/bin/sh\nfor one in "$@"; do echo "$one"; done\n')
     fake.chmod(0o755)
     script = tmp_path / "llama-server.sh"
-    text = _command_line(bundle(ROLES))
+    text = llama_script(bundle(ROLES))
     script.write_text(text)
     assert not acting(text) and not injected(text)
     assert subprocess.run(["sh", "-n", script]).returncode == 0

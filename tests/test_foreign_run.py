@@ -23,6 +23,7 @@ from hostile import ROLES, acting, injected
 from journeyman import records
 from journeyman.api.hosting import address_of
 from journeyman.artifacts import hash_of_file, read_json, read_rows
+from journeyman.bundling.results import Results
 from journeyman.cli import app as cli
 from journeyman.cli.grid import Column, print_grid
 from journeyman.cli.progress import Display
@@ -38,6 +39,8 @@ from journeyman.manifests import (
     DecisionManifest,
     EvaluationManifest,
     PlanManifest,
+    SplitCounts,
+    TermsOfTeacher,
 )
 from journeyman.models.gguf_file import GgufFile
 from journeyman.reasons.base import Text
@@ -183,13 +186,18 @@ def test_the_bundle_of_hostile_roles(judged: EvaluationManifest, tiny_gguf: Path
         (tmp_path / "trained" / one.folder / "adapter.gguf").write_bytes(b"x")
     file = judged.files["tuned"].model_copy(update={"path": str(tiny_gguf), "sha256": hash_of_file(tiny_gguf)})
     judged = judged.model_copy(update={"files": {"tuned": file}})
-    dataset = DatasetManifest.model_construct(prompts={}, system_prompts={role: f"You are {role}" for role in ROLES})
+    teacher = TermsOfTeacher(terms="allow", rows=2)
+    dataset = DatasetManifest.model_construct(
+        prompts={}, system_prompts={role: f"You are {role}" for role in ROLES}, rows_in=9, kept=8, train_tokens=1,
+        splits=dict.fromkeys(ROLES, SplitCounts(train=4, val=2, test=2, effective_test=2.0)),
+        teacher_terms=dict.fromkeys(ROLES, teacher), dropped={"teacher_terms": 1},
+    )  # fmt: skip
     plan = PlanManifest.model_construct(base_path="/b/<b>`x|.gguf", base_sha256="1")
     out = tmp_path / "bundle"
     out.mkdir()
     template = Renderer(GgufFile(tiny_gguf)).served_template
     bundle = export(
-        plan, dataset, adapter, judged, made, tiny_gguf, template, tmp_path / "trained", EvaluateConfig(),
+        Results(plan, dataset, adapter, judged, made), tiny_gguf, template, tmp_path / "trained", EvaluateConfig(),
         RedactConfig(), "because\n# of | <b>\x1b[31m", out,
     )  # fmt: skip
     assert bundle.roles == ROLES

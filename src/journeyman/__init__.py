@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from journeyman.api.serving import Reply, Server
     from journeyman.errors import Interrupted, JourneymanError
 
-__version__ = "0.7.0"
+__version__ = "0.8.0"
 
 _MODULES = {
     "Adapter": "api.results",

@@ -27,6 +27,7 @@ ADAPTER_FILE = "adapter.gguf"
 _Model = TypeVar("_Model", bound=BaseModel)
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _REFUSED = (errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG, errno.EISDIR, errno.ENOTDIR, errno.ENOENT)
+_ALMOST_NOTHING = 1 << 16
 _LEFTOVER = re.compile(r"\.(.+\.\d+\.tmp|tmp-\d+-\d+)")
 
 
@@ -53,7 +54,7 @@ def write_atomic(path: Path, data: bytes) -> None:
 
 def disk_error(error: OSError, path: Path) -> DiskError:
     """An OSError as a DiskError with the path and a remedy."""
-    if error.errno in _FULL:
+    if error.errno in _FULL or (error.errno is None and _is_full(path)):  # numpy reports short writes without a code
         return DiskFull(f"{path}: {_how_full(error, path)}", "Free some space and run it again")
     kind = Unwritable if error.errno in _REFUSED else DiskError
     return kind(f"{path}: {error.strerror or error}", "Make the folder writable, or use another one")
@@ -62,6 +63,11 @@ def disk_error(error: OSError, path: Path) -> DiskError:
 def is_disk_error(error: OSError) -> bool:
     """True if the error comes from the disk or its permissions, as opposed to a network or a process."""
     return error.errno in (*_FULL, *_REFUSED, errno.EIO)
+
+
+def _is_full(path: Path) -> bool:
+    place = next((one for one in path.parents if one.exists()), None)
+    return place is not None and shutil.disk_usage(place).free < _ALMOST_NOTHING
 
 
 def _how_full(error: OSError, path: Path) -> str:

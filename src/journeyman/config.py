@@ -185,6 +185,28 @@ class CreditConfig(Section):
     otherwise: float = Field(0.0, ge=0, le=1, description="weight of rows for which they do not; 0 drops these rows")
 
 
+class TeacherTermsConfig(Section):
+    """Whose answers may train a model, by the terms of use of who provides them."""
+
+    allow: list[str] = Field(
+        default_factory=list,
+        description="patterns such as acme/*, compared with provider/model and with each of its parts",
+    )
+    deny: list[str] = Field(
+        default_factory=list, description="patterns of teachers whose answers are dropped; they prevail over allow"
+    )
+    unknown: Literal["warn", "drop", "refuse"] = Field(
+        "warn", description="for teachers that no pattern names; warn: keep, and say so if there are any patterns"
+    )
+
+    @field_validator("allow", "deny")
+    @classmethod
+    def _are_patterns(cls, patterns: list[str]) -> list[str]:
+        if any(not pattern.strip() for pattern in patterns):
+            raise ValueError("an empty pattern names no teacher")
+        return patterns
+
+
 class CurateConfig(Section):
     """How training and test data are selected."""
 
@@ -206,6 +228,7 @@ class CurateConfig(Section):
     split_by_time: bool = Field(False, description="hold out the newest groups for testing instead of random ones")
     seed: int = Field(0, ge=0, description="random seed of the split")
     rules: RulesConfig = RulesConfig()
+    teacher_terms: TeacherTermsConfig = TeacherTermsConfig()
     credit: list[CreditConfig] = Field(
         default_factory=list, description="rules that keep or weight rows by outcome, as [[curate.credit]]"
     )
@@ -292,6 +315,11 @@ class TrainConfig(Section):
     )
     gpus: int = Field(
         1, ge=1, description="GPUs of this machine that train together, each on a part of the rows of every step"
+    )
+    deterministic: bool = Field(
+        False,
+        description="the same bits in every run on a GPU, also for rows of 3072 tokens and more, whose attention then "
+        "takes twice as long; shorter rows, and the processor, always give the same bits",
     )
     precision: Literal["auto", "float32", "bfloat16", "fp8"] = Field(
         "auto",
@@ -399,6 +427,12 @@ class JudgeConfig(Section):
     key_env: _Variable = Field("JOURNEYMAN_JUDGE_KEY", description="environment variable with its key")
 
 
+MergedFormat = Literal[
+    "F32", "F16", "BF16", "Q8_0", "Q5_1", "Q5_0", "Q4_1", "Q4_0", "Q2_K", "Q3_K_S", "Q3_K_M", "Q3_K_L", "Q4_K_S",
+    "Q4_K_M", "Q5_K_S", "Q5_K_M", "Q6_K", "IQ4_NL", "IQ4_XS",
+]  # fmt: skip
+
+
 class EvaluateConfig(Section):
     """How answers are generated and scored. Serving uses the same values."""
 
@@ -417,6 +451,12 @@ class EvaluateConfig(Section):
         "also formats to be made of it: F32, F16, BF16, Q8_0, and with llama-quantize Q4_K_M etc. (empty: Q8_0, unless "
         "there is a server); the adapter is evaluated on each, and the best one ships",
     )
+    merged: list[MergedFormat] = Field(
+        default_factory=list,
+        description="formats to which the first file and the adapter are merged, to evaluate the merged file as well: "
+        "F32, F16, BF16, Q8_0, Q5_1, Q5_0, Q4_1, Q4_0, and with llama-quantize Q4_K_M etc.; `export --target gguf` can "
+        "then ship it; requires train.adapters = 'shared'",
+    )
     regression_suite: bool = Field(True, description="run the regression suite, which measures what tuning cost")
     endpoints: dict[str, EndpointConfig] = Field(
         default_factory=dict,
@@ -431,6 +471,13 @@ class EvaluateConfig(Section):
         60.0, gt=0, le=3600, description="seconds that your own check may take per answer; after that it is unscored"
     )
     unsafe_exec: bool = Field(False, description="run code written by a model even if no sandbox is available")
+
+    @field_validator("merged")
+    @classmethod
+    def _each_once(cls, merged: list[str]) -> list[str]:
+        if len(set(merged)) < len(merged):
+            raise ValueError("names a format twice")
+        return merged
 
     @field_validator("endpoints")
     @classmethod
@@ -465,15 +512,52 @@ class DecideConfig(Section):
     )
 
 
-class ServeConfig(Section):
-    """The OpenAI-compatible server."""
+PromptPolicy = Literal["replace", "warn", "refuse"]
 
-    host: str = Field("127.0.0.1", description="address to listen on; a loopback address")
+
+class ServeConfig(Section):
+    """The server, which speaks OpenAI's and Anthropic's APIs."""
+
+    host: str = Field(
+        "127.0.0.1",
+        description="address to listen on; any but a loopback address needs a key, and one is made if none is",
+    )
     port: int = Field(8011, ge=0, le=65535, description="0 picks a free one")
     allow_hosts: list[str] = Field(
         default_factory=list, description="Host names to accept in addition to loopback's, e.g. behind a proxy"
     )
-    key_env: str = Field("", description="environment variable with the key that clients must send; empty: no key")
+    key_env: str = Field(
+        "", description="environment variable with a key that clients may send; `journeyman keys` adds more"
+    )
+    engine_url: str = Field(
+        "",
+        description="a llama-server, vLLM or other OpenAI-compatible server that answers instead of the engine in the "
+        "wheel; `journeyman serve --engine-url`",
+    )
+    engine_key_env: _Variable = Field("", description="environment variable with its key; empty: no key is sent")
+    engine_model: str = Field(
+        "{adapter}",
+        description="the models' names there, if each adapter is a model; {adapter} is replaced by `all`, by the role, "
+        "or by `base` for roles without an adapter",
+    )
+    prompts: PromptPolicy = Field(
+        "replace",
+        description="what happens to prompts that differ from those of the training, which are counted and named in a "
+        "header. `replace`: the trained system prompt replaces another one, one outside the trained frame is refused; "
+        "`warn`: the same, but one outside the frame is served; `refuse`: every difference is refused",
+    )
+    max_body_mib: int = Field(4, ge=1, le=64, description="largest request, in MiB")
+    body_s: float = Field(30.0, gt=0, description="seconds that a client may take to send its request")
+    queue: int = Field(64, ge=0, description="requests that may wait for the engine; further ones get status 429")
+    queue_s: float = Field(120.0, gt=0, description="seconds that a request may wait for the engine")
+    answer_s: float = Field(600.0, gt=0, description="seconds that an answer may take")
+    restart_s: float = Field(10.0, ge=0, description="seconds that requests wait for an engine that is being restarted")
+    shutdown_s: float = Field(
+        10.0, ge=1, description="seconds from the signal to the end of the server; answers in progress get half of them"
+    )
+    log: str = Field(
+        "", description="file for one JSON line per request, without contents; `-` is standard output; empty: none"
+    )
 
 
 class Config(Section):
@@ -493,6 +577,15 @@ class Config(Section):
     @classmethod
     def _are_roles(cls, roles: dict[str, RoleConfig]) -> dict[str, RoleConfig]:
         return {_not_reserved(name): section for name, section in roles.items()}
+
+    @model_validator(mode="after")
+    def _can_merge(self) -> Config:
+        asked = self.evaluate
+        if asked.merged and self.train.adapters != "shared":
+            raise ValueError("evaluate.merged needs one adapter for all roles: train.adapters = 'shared'")
+        if asked.merged and asked.server is not None and not asked.quantizations:
+            raise ValueError("evaluate.merged needs a GGUF file to merge into: set evaluate.quantizations")
+        return self
 
     _warnings: tuple[str, ...] = PrivateAttr(())
 

@@ -11,7 +11,7 @@ import os
 import shlex
 import stat
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -85,12 +85,22 @@ def read_manifest(path: Path, stage: str, kind: type[_M]) -> tuple[Stamp, _M]:
     """Stamp and result of a finished stage; raises as manifest_data does, and if this version has other fields."""
     data = manifest_data(path, stage)
     try:
-        return Stamp.model_validate(data["stamp"]), kind.model_validate(data["result"])
+        stamp, result = Stamp.model_validate(data["stamp"]), kind.model_validate(data["result"])
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
         version = plain(str(data["stamp"].get("journeyman")), 40)
         raise _unusable(path, stage, f"made by journeyman {version}: {plain(place, 100)}: {first['msg']}") from error
+    outside = next((name for name in stamp.files if _leaves(name)), None)
+    if outside is not None:
+        raise _unusable(path, stage, f"it names a file outside of the folder: {plain(outside, 100)}")
+    return stamp, result
+
+
+def _leaves(name: str) -> bool:
+    """Whether a file's name leads out of the folder whose manifest has it."""
+    place = PurePosixPath(name)
+    return place.is_absolute() or not place.parts or ".." in place.parts
 
 
 def _unusable(path: Path, stage: str, why: str) -> ChangedArtifact:

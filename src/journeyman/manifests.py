@@ -125,6 +125,16 @@ class TeacherQuality(Manifest):
     mean_output_tokens: float | None
 
 
+TermsName = Literal["allow", "deny", "unknown"]
+
+
+class TermsOfTeacher(Manifest):
+    """Whether a teacher's answers may train a model, by the patterns in [curate.teacher_terms]."""
+
+    terms: TermsName
+    rows: int = Field(description="its rows in the dataset")
+
+
 class RoutingQuality(Manifest):
     """How well the check for misrouted roles works on this log; None if it could not be tried."""
 
@@ -197,6 +207,9 @@ class DatasetManifest(Manifest):
     )
     prompts: dict[str, RolePrompt] = Field({}, description="role → how its system prompts vary")
     teachers: dict[str, TeacherQuality]
+    teacher_terms: dict[str, TermsOfTeacher] = Field(
+        {}, description="teacher → its terms and its rows in the dataset; empty: made by an older version"
+    )
     lengths: Lengths | None
     repetition: Repetition
     routing: RoutingQuality | None
@@ -422,8 +435,13 @@ class ServerUsed(Manifest):
     weights: ComparedWeights | None = Field(description="None if the server returns no log probabilities of prompts")
 
 
+def merged_name(kind: str) -> str:
+    """The file, in the evaluation's folder, with the adapter merged into weights of this format."""
+    return f"merged-{kind}.gguf"
+
+
 class ServedFile(Manifest):
-    """A file of the base that may ship, as it was evaluated, or the base's folder on a server."""
+    """A file that may ship, as it was evaluated: of the base, or with the adapter merged; or the base on a server."""
 
     path: str
     sha256: str
@@ -437,6 +455,9 @@ class ServedFile(Manifest):
         description="prompts whose token ids equal those of training; None: the server does not say which it makes"
     )
     server: ServerUsed | None = Field(None, description="None: this machine's engine served the file")
+    merged: str | None = Field(
+        None, description="the format of the adapter's merged weights in it; None: the adapter was beside it"
+    )
 
     @property
     def shown(self) -> str:
@@ -574,6 +595,53 @@ class DecisionManifest(Manifest):
     notes: list[ReasonRecord] = Field(description="what a reader must know about how the verdict was reached")
 
 
+class GoldenAnswer(Manifest):
+    """A prompt, and the tokens with which the evaluated files answer it if each is the likeliest one."""
+
+    adapter: str = Field(description="'all' or a role: the adapter that answers")
+    role: str
+    prompt: str = Field(description="as the chat template writes it")
+    prompt_ids: list[int]
+    answer_ids: list[int]
+    base_nats: float | None = Field(
+        None, description="by which the base alone prefers another token, at most; None: the adapter is merged"
+    )
+
+
+class GoldenAnswers(Manifest):
+    """golden.json of a target."""
+
+    engine: str = Field(description="the engine that answered")
+    answers: list[GoldenAnswer]
+
+
+class Trial(Manifest):
+    """What a program that loaded a target's files answered to the golden prompt of an adapter."""
+
+    adapter: str = Field(description="'all' or a role")
+    program: str = Field(description="with its version, if it was tried")
+    outcome: Literal["same", "near", "not_tried"] = Field(
+        description="same: the golden tokens; near: others where two tokens are about equally likely"
+    )
+    tokens: int = Field(0, description="golden tokens that were compared")
+    differing: int = Field(0, description="tokens that are others")
+    most_nats: float = Field(0.0, description="by which another token was likelier than the golden one")
+    base_nats: float | None = Field(None, description="by which the base alone would differ; None: it was not asked")
+    why: ReasonRecord | None = Field(None, description="why it was not tried")
+
+
+class Target(Manifest):
+    """What `export --target` made of a bundle for another program."""
+
+    name: str
+    merged: str | None = Field(None, description="the format of weights with the adapter in them; None: not merged")
+    evaluated: bool = Field(description="the files with the weights are those that were evaluated")
+    deployable: bool = Field(description="evaluated, and the verdict on every role in it is deploy")
+    why_not: ReasonRecord | None = Field(None, description="why it is not evaluated")
+    allowed: str | None = Field(None, description="the user's reason to serve it although it was not evaluated")
+    trials: list[Trial]
+
+
 class BundleManifest(Manifest):
     roles: list[str]
     override: str | None
@@ -595,3 +663,28 @@ class BundleManifest(Manifest):
         None, description="the chat template in the bundle; None: the one in the base's file is used as it is"
     )
     template_variables: dict[str, Any] = Field({}, description="values that every prompt's template gets")
+    verdicts: dict[str, VerdictName] = Field({}, description="role → verdict; empty: made by an older version")
+    target: Target | None = Field(None, description="None: the bundle that `export` makes without a target")
+
+
+class ReleaseEvent(Manifest):
+    """What changed which release is current."""
+
+    at: str = Field(description="time, in ISO 8601")
+    who: str = Field(description="user@host")
+    action: Literal["promote", "rollback"]
+    number: int = Field(description="the release that became current")
+    before: int | None = Field(description="the one that was; None: the first promotion")
+    why: str = Field("", description="as the user said")
+    override: str | None = Field(None, description="the user's reason to promote it without a deploy verdict")
+    sha256: str = Field(description="of the bundle's result and of the hashes of its files")
+    roles: list[str]
+    verdicts: dict[str, VerdictName] = Field({}, description="role → verdict; empty: the bundle does not record it")
+
+
+class ReleaseRecord(Manifest):
+    """releases.json: which release is current, and how it came to be."""
+
+    format: Literal[1] = 1
+    current: int | None
+    events: list[ReleaseEvent]

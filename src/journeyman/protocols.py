@@ -121,9 +121,12 @@ class ServedEngine(Protocol):
     def headers(self) -> Mapping[str, str]:
         """Headers that every request needs."""
 
+    def selection(self, role: str) -> dict[str, Any]:
+        """The fields of a request that choose what answers for a role: its adapter, or the base."""
+
     @property
     def alive(self) -> bool:
-        """Whether its process is running."""
+        """Whether it is running."""
 
     def how_it_ended(self) -> str:
         """For the user: exit code or signal, and the last line of its output."""
@@ -148,6 +151,9 @@ class ServingEngine(Generator, ServedEngine, Protocol):
 
     def prompt_ids(self, messages: Sequence[Message], tools: Sequence[dict[str, Any]] = ()) -> list[int]:
         """Token ids of the prompt, through the engine's own template and tokenizer."""
+
+    def greedy(self, ids: Sequence[int], count: int, *, adapted: bool = True) -> list[int]:
+        """Up to `count` tokens after `ids`, each the likeliest one, with all adapters active, or with none."""
 
     def next_tokens(self, ids: Sequence[int], count: int, *, adapted: bool = True) -> dict[int, float]:
         """Log probabilities of the `count` likeliest tokens after `ids`, with all adapters active, or with none.

@@ -90,6 +90,8 @@ _ALL = (
         "note", DROP_NOTE_KEEP,
         "check data that the role's checks cannot use; note trains on the row but never tests it",
     ),
+    # Last, because the numbers of the others are in columns that an interrupted curate resumes with.
+    Rule("teacher_terms", "row", "its teacher's terms do not allow to train on it: curate.teacher_terms"),
     # Rules that compare rows, and findings while rows are rendered.
     Rule(
         "duplicate", "compared", "the same task again",

@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 SOURCE = "source "
 SEALED = "sealed/test.jsonl"
 STDIN, STDIN_FILE = "-", ".stdin.jsonl"
+TARGETS_FOLDER = "targets"
+"""Where `export --target` writes, unless it is told otherwise."""
 _M = TypeVar("_M", bound=BaseModel)
 
 
@@ -242,7 +244,7 @@ def made_so_far(root: Path) -> list[tuple[str, str, str]]:
     read = read_result(root, "ingest")[0].inputs
     made = [("logs", name.removeprefix(SOURCE), read[name]) for name in read if name.startswith(SOURCE)]
     evaluation = typed_result(root, "evaluate", EvaluationManifest)
-    made += [("base", Path(one.path).name, one.sha256) for one in evaluation.files.values()]
+    made += [("base", Path(one.path).name, one.sha256) for one in evaluation.files.values() if one.merged is None]
     for stage, place in PLACES.items():
         if (root / place.folder / MANIFEST).is_file():
             stamp, _ = read_result(root, stage)

@@ -14,10 +14,12 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel
 
 from journeyman import look_history
-from journeyman.artifacts import ADAPTER_FILE
+from journeyman.artifacts import ADAPTER_FILE, MANIFEST
 from journeyman.errors import InputError
+from journeyman.lineage import manifest_data, result_hash
 from journeyman.manifests import (
     AdapterManifest,
+    BundleManifest,
     DatasetManifest,
     DecisionManifest,
     EvaluationManifest,
@@ -25,6 +27,7 @@ from journeyman.manifests import (
     PlanManifest,
     ServedFile,
     TrainedAdapter,
+    merged_name,
 )
 from journeyman.model_files import find_by_hash
 from journeyman.protocols import Reporter
@@ -32,6 +35,8 @@ from journeyman.records import EVERY_ROLE
 from journeyman.runs import SEALED, STDIN, Run, beside, made_so_far
 
 if TYPE_CHECKING:
+    from journeyman.bundling.results import Results
+    from journeyman.bundling.source import Source
     from journeyman.inference.model_server import ServedFolder
 
 
@@ -61,6 +66,11 @@ def run_plan(run: Run, out: Path, fingerprint: str, reporter: Reporter) -> BaseM
     from journeyman.models.opening import bytes_on_gpu, sizes_of
     from journeyman.stages.plan import plan
 
+    if run.config.evaluate.merged:
+        from journeyman.training.merge import refuse_unwritable
+
+        for kind in run.config.evaluate.merged:
+            refuse_unwritable(kind)  # now, and not after training
     dataset, rows = run.result("curate", DatasetManifest), run.file("curate", "train.jsonl")
     served = planned_files(run.base, run.served, rows, run.renderer, run.config.evaluate, reporter)
     sizes, stored = sizes_of(run.base), bytes_on_gpu(run.base)
@@ -87,9 +97,30 @@ def run_evaluate(run: Run, out: Path, fingerprint: str, reporter: Reporter) -> B
         adapters={name: run.file("train", str(Path(one.folder) / ADAPTER_FILE)) for name, one in trained.items()},
         bases=run.served,
         folder=run.root,
+        merged=_merged(run, out, reporter),
         **_server_inputs(run, trained),
     )
     return evaluate(inputs, run.result("plan", PlanManifest), run.config.evaluate, run.renderer, out, reporter)
+
+
+def _merged(run: Run, out: Path, reporter: Reporter) -> dict[str, Path]:
+    """Format → the file that evaluate.merged asks for, made of the first file that may ship and the one adapter.
+
+    It is in the evaluation's folder, whose manifest records its hash; an evaluation that resumes has it already.
+    """
+    if not run.config.evaluate.merged:
+        return {}
+    from journeyman.models.opening import open_base
+    from journeyman.training.merge import write_merged_file  # imports torch
+
+    (trained,) = run.result("train", AdapterManifest).adapters.values()
+    base, adapter = open_base(run.served[0]), run.file("train", str(Path(trained.folder) / ADAPTER_FILE))
+    made: dict[str, Path] = {kind: out / merged_name(kind) for kind in run.config.evaluate.merged}
+    for kind, path in made.items():
+        if not path.is_file():
+            reporter.begin(f"merge to {kind}", 1, "model")
+            write_merged_file(base, adapter, kind, path)
+    return made
 
 
 def _server_inputs(run: Run, trained: Mapping[str, TrainedAdapter]) -> dict[str, Any]:
@@ -141,21 +172,53 @@ def run_export(run: Run, out: Path, fingerprint: str, reporter: Reporter) -> Bas
     from journeyman.rendering.template import template_of
     from journeyman.stages.export import export
 
-    evaluation, decision = run.result("evaluate", EvaluationManifest), run.result("decide", DecisionManifest)
+    results = results_of(run)
     return export(
-        run.result("plan", PlanManifest),
-        run.result("curate", DatasetManifest),
-        run.result("train", AdapterManifest),
-        evaluation,
-        decision,
-        _file_that_ships(run, evaluation.files[decision.ships]),
+        results,
+        _file_that_ships(run, results.file),
         template_of(run.base.tokenizer, str(run.base.path)).served,
         run.checked_folder("train"),
         run.config.evaluate,
         run.config.redact,
         run.override,
         out,
-        _server_of(run, run.result("train", AdapterManifest).adapters),
+        _server_of(run, results.adapter.adapters),
+    )
+
+
+def results_of(run: Run) -> Results:
+    """What a bundle records of the stages before `export`."""
+    from journeyman.bundling.results import Results
+
+    return Results(
+        run.result("plan", PlanManifest),
+        run.result("curate", DatasetManifest),
+        run.result("train", AdapterManifest),
+        run.result("evaluate", EvaluationManifest),
+        run.result("decide", DecisionManifest),
+    )
+
+
+def source_of(run: Run) -> Source:
+    """What targets are made of: the finished bundle and the adapters, with all files verified to be unchanged."""
+    from journeyman.bundling.source import Source
+    from journeyman.models.license import license_of
+
+    place, results = run.checked_folder("export"), results_of(run)
+    trained = run.checked_folder("train")
+    bundle = run.result("export", BundleManifest)
+    return Source(
+        bundle=bundle,
+        place=place,
+        evaluated=run.checked_folder("evaluate"),
+        sha256=result_hash(manifest_data(place / MANIFEST, "export")),
+        results=results,
+        base=run.base,
+        trained={name: trained / results.adapter.adapters[name].folder for name in bundle.adapter_files},
+        license=license_of(run.base.path),
+        renderer=run.renderer,
+        rank=run.config.train.lora.rank,
+        threads=run.config.evaluate.threads,
     )
 
 

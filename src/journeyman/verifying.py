@@ -20,6 +20,7 @@ from journeyman.foreign import plain
 from journeyman.inference.sequential_testing import read_looks
 from journeyman.lineage import (
     CHECKPOINTS,
+    UNFINISHED,
     difference,
     files_below,
     manifest_bytes,
@@ -33,7 +34,7 @@ from journeyman.look_history import fewer_looks
 from journeyman.manifests import EvidenceFile
 from journeyman.model_files import hash_of_model, is_complete
 from journeyman.pipeline import STAGES, Stage
-from journeyman.runs import PLACES, SOURCE, Run, beside, place_of
+from journeyman.runs import PLACES, SOURCE, TARGETS_FOLDER, Run, beside, place_of
 
 _CHECK = "check "
 NOT_COVERED: Mapping[str, str] = {
@@ -102,6 +103,7 @@ def _verify_run(root: Path, found: Verified) -> None:
     for stage in STAGES:
         if stage.name in made:
             _verify_chain(root, stage, made, found)
+    _verify_targets(root, made, found)
     _verify_inputs(root, made, found)
     _verify_responses(root, made, found)
     _verify_looks(root, found)
@@ -129,12 +131,28 @@ def _verify_folder(place: Path, stage: str, found: Verified) -> dict[str, Any] |
         found.files += 1
         if why := difference(place / name, recorded, stage):
             found.differs(place / name, why)
-    for name in files_below(place):
+    for name in [*files_below(place), *_marks(place, stage)]:
         if name not in stamp.files:
             found.differs(place / name, f"not among the files that {stage} made")
     for checkpoints in sorted(place.rglob(CHECKPOINTS)):
         _verify_checkpoints(checkpoints, found)
     return data
+
+
+def _marks(place: Path, stage: str) -> list[str]:
+    """What only a stage that can be resumed leaves in its folder."""
+    resumable = next(one for one in STAGES if one.name == stage).resumable
+    return [] if resumable or not (place / UNFINISHED).exists() else [UNFINISHED]
+
+
+def _verify_targets(root: Path, made: Mapping[str, dict[str, Any]], found: Verified) -> None:
+    """Verifies what `export --target` made, each with its own manifest."""
+    for place in sorted((root / TARGETS_FOLDER).glob("*")):
+        data = _verify_folder(place, "export", found)
+        if data is not None and "export" in made:
+            recorded = data["stamp"]["inputs"].get(PLACES["export"].folder)
+            if recorded != result_hash(made["export"]):
+                found.notes.append(f"{place}: made from another bundle than the one in {root}")
 
 
 def _verify_checkpoints(folder: Path, found: Verified) -> None:
@@ -186,7 +204,9 @@ def _verify_inputs(root: Path, made: Mapping[str, dict[str, Any]], found: Verifi
     if "plan" in made:
         bases[made["plan"]["result"]["base_path"]] = made["plan"]["result"]["base_sha256"]
     if "evaluate" in made:
-        bases |= {one["path"]: one["sha256"] for one in made["evaluate"]["result"]["files"].values()}
+        bases |= {
+            one["path"]: one["sha256"] for one in made["evaluate"]["result"]["files"].values() if not one.get("merged")
+        }
     for name, recorded in bases.items():
         _verify_outside(beside(root, Path(name)), Path(name), recorded, "plan", found, hash_of_model)
 

@@ -18,7 +18,7 @@ from journeyman.protocols import SilentReporter
 from journeyman.reasons.dataset import TemplatedPrompts
 from journeyman.records import Example, Finding, Message, split_system, system_text
 from journeyman.redaction.redactor import Redactor
-from journeyman.serving.app import RequestError, served_messages
+from journeyman.serving.preparing import differences_of, served_messages
 from journeyman.sources.files import sources_of
 from journeyman.stages.curate import curate
 from journeyman.stages.ingest import ingest
@@ -105,8 +105,10 @@ def test_serving_keeps_the_clients_prompt_where_the_role_was_trained_with_prompt
     framed = _bundle(prompts={"clerk": _contract("templated", "Customer ", " Be kind.")})
     assert served_messages(framed, "clerk", asked, seen) == asked
     for other in ([{"role": "system", "content": "You are a pirate."}, asked[1]], asked[1:]):
-        with pytest.raises(RequestError, match="trained with system prompts that begin with 'Customer '"):
-            served_messages(framed, "clerk", other, seen)
+        assert differences_of(framed, "clerk", other) == ("frame",)
+    assert not differences_of(framed, "clerk", asked) and not differences_of(free, "clerk", asked)
+    developer = [{"role": "developer", "content": "Customer Ann. Be kind."}, asked[1]]
+    assert served_messages(framed, "clerk", developer, seen) == asked, "ingest makes it a system turn, too"
 
 
 def test_serving_replaces_the_prompt_of_a_fixed_role_and_keeps_later_ones() -> None:

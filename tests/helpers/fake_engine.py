@@ -33,6 +33,11 @@ class FakeEngine:
     Attributes:
         fails: (status, message) to answer with instead.
         says: the pieces of every answer; a streamed one sends each as a chunk.
+        thinks: the reasoning before it.
+        calls: tool calls of every answer after its text, as (id, name, pieces of the arguments).
+        finish: the finish reason.
+        cut: break streams off before their end.
+        stopped_by: the text of `stop` that ended the answer, for requests that want to know.
     """
 
     def __init__(self, base: Path, address: str) -> None:
@@ -42,7 +47,15 @@ class FakeEngine:
         self.asked: list[dict[str, Any]] = []
         self.fails: tuple[int, str] | None = None
         self.says = ["ok"]
+        self.thinks = ""
+        self.calls: list[tuple[str, str, list[str]]] = []
+        self.finish = "stop"
+        self.cut = False
+        self.stopped_by = ""
         self.alive = True
+
+    def selection(self, role: str) -> dict[str, Any]:
+        return {"lora": self.settings.lora(self.settings.adapter_of(role))}
 
     def stop(self) -> None:
         """Keeps the server running: the next application of the test may use it."""
@@ -50,9 +63,46 @@ class FakeEngine:
     kill = stop
 
 
-def _answer(name: str, said: dict[str, Any], finish: str | None = "stop") -> dict[str, Any]:
+USAGE = {"prompt_tokens": 7, "completion_tokens": 3, "total_tokens": 10, "prompt_tokens_details": {"cached_tokens": 2}}
+
+
+def _answer(name: str, said: dict[str, Any], finish: str | None = "stop", **more: Any) -> dict[str, Any]:
     choice = {"index": 0, "finish_reason": finish, name: said}
-    return {"id": "x", "object": "o", "created": 1, "model": PATH, "system_fingerprint": PATH, "choices": [choice]}
+    return {
+        "id": "x",
+        "object": "o",
+        "created": 1,
+        "model": PATH,
+        "system_fingerprint": PATH,
+        "choices": [choice],
+        **more,
+    }
+
+
+def _chunks(engine: FakeEngine, usage: bool) -> list[dict[str, Any]]:
+    """The chunks of a streamed answer; a call's name and id are in its first one only, as llama.cpp sends them."""
+    deltas: list[dict[str, Any]] = [{"reasoning_content": engine.thinks}] if engine.thinks else []
+    deltas += [{"content": piece} for piece in engine.says]
+    for number, (call_id, name, pieces) in enumerate(engine.calls):
+        first = {"index": number, "id": call_id, "type": "function", "function": {"name": name, "arguments": ""}}
+        deltas.append({"tool_calls": [first]})
+        deltas += [{"tool_calls": [{"index": number, "function": {"arguments": piece}}]} for piece in pieces]
+    chunks = [_answer("delta", delta, finish=None) for delta in deltas[:-1]]
+    verbose = {"__verbose": {"stopping_word": engine.stopped_by}} if engine.stopped_by else {}
+    chunks.append(_answer("delta", deltas[-1], engine.finish, **verbose))
+    return [*chunks, {**_answer("delta", {}), "choices": [], "usage": USAGE}] if usage else chunks
+
+
+def _message(engine: FakeEngine) -> dict[str, Any]:
+    said: dict[str, Any] = {"role": "assistant", "content": "".join(engine.says)}
+    if engine.thinks:
+        said["reasoning_content"] = engine.thinks
+    if engine.calls:
+        said["tool_calls"] = [
+            {"id": call_id, "type": "function", "function": {"name": name, "arguments": "".join(pieces)}}
+            for call_id, name, pieces in engine.calls
+        ]
+    return said
 
 
 @contextmanager
@@ -61,13 +111,18 @@ def fake_engine(base: Path) -> Iterator[FakeEngine]:
 
     def reply(asked: Asked) -> Reply:
         body = asked.json
+        if asked.path == "/apply-template":
+            return json_reply({"prompt": " ".join(turn["content"] for turn in body["messages"])})
+        if asked.path == "/tokenize":
+            return json_reply({"tokens": list(range(len(body["content"].split())))})
         engine.asked.append(body)
         if engine.fails:
             return json_reply({"error": {"message": engine.fails[1]}}, engine.fails[0])
         if body.get("stream"):
-            chunks = [_answer("delta", {"content": piece}, finish=None) for piece in engine.says[:-1]]
-            return events_reply(*chunks, _answer("delta", {"content": engine.says[-1]}))
-        return json_reply(_answer("message", {"role": "assistant", "content": "".join(engine.says)}))
+            chunks = _chunks(engine, bool(body.get("stream_options", {}).get("include_usage")))
+            return events_reply(*(chunks[:-2] if engine.cut else chunks), done=not engine.cut)
+        verbose = {"__verbose": {"stopping_word": engine.stopped_by}} if engine.stopped_by else {}
+        return json_reply(_answer("message", _message(engine), engine.finish, usage=USAGE, **verbose))
 
     with fake_http(reply) as server:
         engine = FakeEngine(base, server.address)

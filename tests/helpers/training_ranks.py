@@ -60,7 +60,8 @@ def step(engine: TrainingEngine, number: int = 0) -> float:
 
 def main() -> None:
     if os.environ.get("RANK", "0") != "0":
-        sys.exit(worker.main())
+        worker.main()
+        return
     most = int(sys.argv[3]) if len(sys.argv) > 3 else None
     stop = threading.Event()
     signal.signal(signal.SIGINT, lambda *_: stop.set())

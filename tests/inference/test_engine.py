@@ -24,6 +24,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from conftest import write_tiny_gguf
+from journeyman.config import ServeConfig
 from journeyman.errors import EngineError
 from journeyman.inference.chat import events_of
 from journeyman.inference.engines import running_engine
@@ -31,8 +32,8 @@ from journeyman.inference.llama import LlamaEngine
 from journeyman.protocols import EngineSettings
 from journeyman.redaction.redactor import Conversation, Redactor
 from journeyman.serving import engine as kept_module
-from journeyman.serving.app import engine_request
 from journeyman.serving.engine import kept_engine
+from journeyman.serving.preparing import engine_request
 from journeyman.serving.redacting import restored_answer
 from journeyman.serving.requests import Asked
 from journeyman.serving.server import SHUTDOWN_S
@@ -73,7 +74,7 @@ class Served:
     def wait_for_health(self, code: int) -> httpx.Response:
         for _ in range(600):
             with contextlib.suppress(httpx.TransportError):
-                if (answer := self.http.get("/health")).status_code == code:
+                if (answer := self.http.get("/ready")).status_code == code:
                     return answer
             time.sleep(0.05)
         pytest.fail(f"health never was {code}: {self.said}")
@@ -85,11 +86,13 @@ class Served:
     def ask(self, body: dict[str, Any] = ASK) -> httpx.Response:
         return self.http.post("/v1/chat/completions", json=body)
 
-    def send(self, body: dict[str, Any], read_buffer: int | None = None) -> socket.socket:
+    def send(
+        self, body: dict[str, Any], read_buffer: int | None = None, path: str = "/v1/chat/completions"
+    ) -> socket.socket:
         """Sends a request on a new connection without reading the answer."""
         data = json.dumps(body).encode()
         head = (
-            "POST /v1/chat/completions HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
+            f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
             f"Content-Length: {len(data)}\r\n\r\n"
         )
         made = socket.socket()
@@ -144,23 +147,28 @@ def own(long_gguf: Path) -> Iterator[Served]:
 # --- an engine that ends ---------------------------------------------------------------------------
 
 
-def test_an_engine_killed_under_load_fails_its_requests_and_is_restarted(served: Served) -> None:
-    answers: list[httpx.Response] = []
+def test_an_engine_killed_under_load_fails_its_requests_and_the_others_wait_for_the_next(served: Served) -> None:
+    answers: dict[int, httpx.Response] = {}
 
-    def ask(streamed: bool) -> None:
-        answers.append(served.ask({**ENDLESS, "stream": streamed}))
+    def ask(number: int) -> None:
+        body = ENDLESS if number < 2 else ASK  # the engine has one slot, and one more request is ahead
+        answers[number] = served.ask({**body, "stream": number % 2 == 0})
 
-    waiting = [threading.Thread(target=ask, args=(number % 2 == 0,)) for number in range(8)]
-    for one in waiting:
+    waiting = [threading.Thread(target=ask, args=(number,)) for number in range(8)]
+    for place, one in enumerate(waiting):
         one.start()
+        time.sleep(0.5 if place == 1 else 0)
     time.sleep(1)
     dead = served.engine()
     dead.kill()
-    refused = served.wait_for_health(503) if not gone(dead) else None
+    assert gone(dead)
     for one in waiting:
         one.join(timeout=60)
     assert len(answers) == len(waiting), "every request has ended"
-    for answer in answers:
+    for number, answer in answers.items():
+        if number >= 2:
+            assert answer.status_code == 200 and "error" not in answer.text
+            continue
         if answer.status_code == 200:  # a stream that had begun
             *_, last = events_of(iter([answer.content]))
             assert "[DONE]" not in answer.text
@@ -168,11 +176,11 @@ def test_an_engine_killed_under_load_fails_its_requests_and_is_restarted(served:
             assert answer.status_code in (502, 503)
             last = answer.json()
         assert last["error"]["type"] == "server_error" and "engine" in last["error"]["message"]
-    assert refused is None or refused.json()["error"]["message"]
     served.wait_for_health(200)
     assert served.ask().status_code == 200
     assert served.engine().pid != dead.pid, "the only child: no zombie is left"
     assert any("ended by signal 9" in line for line in served.said)
+    assert "journeyman_engine_restarts_total 1" in served.http.get("/metrics").text
 
 
 def test_health_and_requests_say_that_there_is_no_engine(long_gguf: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -183,12 +191,14 @@ def test_health_and_requests_say_that_there_is_no_engine(long_gguf: Path, monkey
     monkeypatch.setattr(kept_module, "_WAITS_S", (60.0,))
     with (
         running_engine(EngineSettings(long_gguf, {}, 512, 1, 0.0)) as engine,
-        TestClient(make_app(tiny_bundle(), engine)) as client,
+        TestClient(make_app(tiny_bundle(), engine, config=ServeConfig(restart_s=0.1))) as client,
     ):
-        assert client.get("/health").json() == {"status": "ok"}
+        assert client.get("/ready").json() == {"status": "ok"}
         engine.kill()
         engine._process.wait()
-        assert client.get("/health").status_code == 503
+        assert client.get("/ready").status_code == 503
+        assert client.get("/health").json() == {"status": "ok"}, "the process itself is alive"
+        assert "journeyman_engine_up 0" in client.get("/metrics").text
         answer = client.post("/v1/chat/completions", json=ASK)
         assert answer.status_code == 503 and "restarted" in answer.json()["error"]["message"]
         assert int(answer.headers["retry-after"]) > 0
@@ -264,15 +274,56 @@ def test_the_engines_threads_do_not_spin_during_other_work(long_gguf: Path, monk
 # --- clients that disconnect or stop reading ---------------------------------------------------------
 
 
+APIS: dict[str, dict[str, Any]] = {
+    "/v1/chat/completions": ENDLESS,
+    "/v1/completions": {"model": "coder", "prompt": "Task: x", "max_tokens": 30_000},
+    "/v1/responses": {"model": "coder", "input": "Task: x", "max_output_tokens": 30_000},
+    "/v1/messages": ENDLESS,
+}
+
+
 @pytest.mark.parametrize("streamed", [False, True])
-def test_a_client_that_disconnects_frees_the_engine(served: Served, streamed: bool) -> None:
-    served.send({**ENDLESS, "stream": streamed}).close()
-    left = served.send({**ENDLESS, "stream": streamed})
-    time.sleep(1)
-    left.close()
+@pytest.mark.parametrize("path", APIS)
+def test_clients_that_leave_free_the_engine(served: Served, path: str, streamed: bool) -> None:
+    body = {**APIS[path], "stream": streamed}
+    served.send(body, path=path).close()
+    left = [served.send(body, path=path) for _ in range(4)]  # one decodes, one is in the engine's queue, two in ours
+    time.sleep(0.5)
+    left[2].close()  # first one that waits
+    time.sleep(0.2)
+    for one in left:
+        one.close()
     start = time.monotonic()
     assert served.ask().status_code == 200
     assert time.monotonic() - start < SOON_S
+    page = served.http.get("/metrics").text
+    assert "journeyman_requests_waiting 0" in page and "journeyman_requests_active 0" in page
+    api = {"/v1/chat/completions": "chat"}.get(path, path.removeprefix("/v1/"))
+    assert f'api="{api}",status="499"}}' in page
+
+
+def test_an_engine_killed_during_answers_is_an_error_in_every_api(served: Served) -> None:
+    for paths in (("/v1/messages", "/v1/responses"), ("/v1/completions", "/v1/messages")):
+        answers: dict[str, str] = {}
+
+        def ask(path: str, answers: dict[str, str] = answers) -> None:
+            answers[path] = served.http.post(path, json={**APIS[path], "stream": True}).text
+
+        asking = [threading.Thread(target=ask, args=(path,)) for path in paths]
+        for one in asking:
+            one.start()
+        time.sleep(1)
+        engine = served.engine()
+        engine.kill()
+        for one in asking:
+            one.join(timeout=60)
+        assert gone(engine) and answers.keys() == set(paths)
+        for path, text in answers.items():
+            assert "the engine" in text, text[-300:]
+            for end in ("[DONE]", "message_stop", "response.completed"):
+                assert end not in text, path
+        served.wait_for_health(200)
+        assert served.ask().status_code == 200
 
 
 def test_stalled_readers_delay_nobody(served: Served) -> None:

@@ -187,7 +187,7 @@ def test_an_upgraded_engine_makes_the_evaluation_stale_and_serving_refuses(
     assert "WARNING" in said and "2099.1" in said and evaluated.version in said
     assert typed_result(folder, "export", BundleManifest).engine == evaluated, "not the one that is installed"
 
-    monkeypatch.setattr("journeyman.api.hosting.running_engine", _no_engine)
+    monkeypatch.setattr("journeyman.api.engine_choice.running_engine", _no_engine)
     with pytest.raises(EngineError, match="far enough"):
         serve_bundle(folder, 0, allow_other_engine=True)
     assert "WARNING" in capsys.readouterr().err
@@ -213,7 +213,7 @@ def test_a_run_of_an_older_version_opens_and_says_that_its_engine_is_not_known(
         path.write_text(json.dumps(data))
     assert call("show", "evaluate", "--dir", folder) == 0
     assert typed_result(folder, "evaluate", EvaluationManifest).engine.line() == "llama.cpp (xllamacpp)"
-    monkeypatch.setattr("journeyman.api.hosting.running_engine", _no_engine)
+    monkeypatch.setattr("journeyman.api.engine_choice.running_engine", _no_engine)
     capsys.readouterr()
     with pytest.raises(EngineError, match="far enough"):
         serve_bundle(folder, 0)

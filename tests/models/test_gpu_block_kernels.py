@@ -44,7 +44,7 @@ def test_only_its_own_values_are_written() -> None:
 
 def test_the_loss_with_a_head_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     """Several pieces of labels, and of the head's rows."""
-    monkeypatch.setattr(operations, "_CHUNK", 4)
+    monkeypatch.setattr(operations, "loss_rows", lambda vocab: 4)
     raw = torch.from_numpy(samples("Q6_K")["a random matrix"]).to(DEVICE)
     rows = BlockRows(raw.repeat(10, 1), "Q6_K")
     head = Blocks([rows], Scratch(torch.float32, torch.device(DEVICE), most=128 * rows.shape[1]))

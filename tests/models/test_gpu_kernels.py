@@ -15,9 +15,9 @@ if not torch.cuda.is_available():
 pytest.importorskip("triton")
 
 from journeyman.models.attention import AttentionRules, Packing, packed_attention
-from journeyman.models.gpu import attention_kernels, kernels
+from journeyman.models.gpu import attention_kernels, eight_kernels, gate_kernels, kernels
+from journeyman.models.gpu.attention import Attention
 from journeyman.models.gpu.frozen import _by_rows
-from journeyman.models.gpu.operations import _Attention
 from journeyman.models.loss import label_loss
 from journeyman.models.norm import rms_norm
 from journeyman.models.operations import CpuOperations
@@ -82,10 +82,10 @@ def test_gate(activation: str, adapted: bool) -> None:
     wanted = (torch.nn.functional.silu(gate) if activation == "silu" else _gelu(gate)) * up
     wanted.backward(g + slope @ a if adapted else g)  # type: ignore[no-untyped-call]
     gelu = activation == "gelu"
-    found, _ = kernels.gate_forward(raw, *((low, b) if adapted else (None, None)), gelu=gelu, eight=False)
+    found, _ = gate_kernels.gate_forward(raw, *((low, b) if adapted else (None, None)), gelu=gelu, eight=False)
     _close(found, wanted.detach())
     thin = (slope, a, raw, low, b) if adapted else (None, None, raw, None, None)
-    found, _ = kernels.gate_backward(g, *thin, gelu=gelu, eight=False)
+    found, _ = gate_kernels.gate_backward(g, *thin, gelu=gelu, eight=False)
     assert both.grad is not None
     _close(found, both.grad)
 
@@ -97,15 +97,15 @@ def _gelu(gate: torch.Tensor) -> torch.Tensor:
 @pytest.mark.skipif(DEVICE == "cpu", reason="the interpreter rounds 124 to 64 instead of 128 in eight bits")
 def test_eight_bits_are_those_of_the_reference() -> None:
     x = _random(7, 96) * torch.logspace(-3, 3, 7, device=DEVICE)[:, None]
-    values, scales = kernels.quantize(x)
+    values, scales = eight_kernels.quantize(x)
     wanted, wanted_scales = _by_rows(x)
     _close(scales, wanted_scales.T)
     assert ((values.float() - wanted.float()).abs() <= 2**-8 + 0.13 * wanted.float().abs()).all()
     raw = _random(19, 2 * 150)
-    made, small = kernels.gate_forward(raw, None, None, gelu=False, eight=True)
+    made, small = gate_kernels.gate_forward(raw, None, None, gelu=False, eight=True)
     assert small is not None
     assert ((small[0].float() * small[1] - made).abs() <= 0.07 * made.abs() + small[1] * 2**-9).all()
-    made, small = kernels.gate_backward(_random(19, 150), None, None, raw, None, None, gelu=False, eight=True)
+    made, small = gate_kernels.gate_backward(_random(19, 150), None, None, raw, None, None, gelu=False, eight=True)
     assert small is not None
     assert ((small[0].float() * small[1] - made).abs() <= 0.07 * made.abs() + small[1] * 2**-9).all()
 
@@ -163,16 +163,15 @@ def test_attention(rules: AttentionRules, lengths: list[int], prefixes: list[int
 
 
 @pytest.mark.parametrize("rules", [AttentionRules(), AttentionRules(scale=0.3), AttentionRules(window=50)])
-def test_attention_of_long_rows(rules: AttentionRules, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(attention_kernels, "LONG", 60)
+def test_attention_of_long_rows(rules: AttentionRules) -> None:
     lengths, prefixes, device = [70, 5, 65, 64, 66, 61], [-1, -1, -1, -1, -1, 3], torch.device(DEVICE)
     leaves = [_random(sum(lengths), heads, 16, seed=heads).requires_grad_() for heads in (4, 2, 3)]
     q, k, v = leaves[0], leaves[1], leaves[2][:, :2]
-    blocks = attention_kernels.attention_blocks(lengths, prefixes, lambda one: one.to(device))
+    blocks = attention_kernels.attention_blocks(lengths, prefixes, lambda one: one.to(device), 60)
     assert blocks.long == [(0, 70), (75, 140), (204, 270)] and len(blocks.position_T) == sum(lengths)
     g = _random(sum(lengths), 4, 16, seed=9)
     made = []
-    for attend, layout in ((packed_attention, Packing(lengths, prefixes, device)), (_Attention.apply, blocks)):
+    for attend, layout in ((packed_attention, Packing(lengths, prefixes, device)), (Attention.apply, blocks)):
         out = attend(q, k, v, layout, rules)
         made.append((out.detach(), *torch.autograd.grad(out, leaves, g)))
     for wanted, found in zip(*made, strict=True):

@@ -21,6 +21,7 @@ from journeyman.protocols import EngineSettings
 from journeyman.serving.app import make_app
 from journeyman.serving.bodies import MAX_DEPTH, parsed
 from journeyman.serving.errors import RequestError, without_paths
+from journeyman.serving.keyring import Keys
 from journeyman.serving.origin import Door, name_of
 from journeyman.serving.prompts import PromptCheck
 from journeyman.serving.schemas import MAX_CHOICES
@@ -108,7 +109,7 @@ def test_requests_without_a_preflight_are_refused(client: TestClient, engine: Fa
 
 
 def test_a_key_is_required_on_loopback_too(engine: Any) -> None:
-    with TestClient(Door(make_app(BUNDLE, engine), key=KEY), base_url=SELF) as client:
+    with TestClient(Door(make_app(BUNDLE, engine), keys=Keys(KEY)), base_url=SELF) as client:
         for wrong in ({}, {"authorization": KEY}, {"authorization": "Bearer "}, {"authorization": f"Bearer {KEY}x"},
                       {"authorization": "Bearer \xe9"}, {"authorization": f"Basic {KEY}"}):  # fmt: skip
             headers = {name: value.encode("latin-1") for name, value in wrong.items()}
@@ -241,7 +242,6 @@ FAULTS: list[tuple[dict[str, Any], str]] = [
     (_messages({"role": "user"}), "messages[0].content"),
     (_messages({"role": "user", "content": 5}), "messages[0].content"),
     (_messages({"role": "user", "content": {"text": "x"}}), "messages[0].content"),
-    (_messages({"role": "user", "content": "x", "mood": 1}), "messages[0].mood"),
     (_messages({"role": "user", "content": "x", "name": 5}), "messages[0].name"),
     (_messages({"role": "user", "content": "x", "tool_call_id": "c"}), "messages[0].tool_call_id"),
     (_messages({"role": "user", "content": "x", "tool_calls": []}), "messages[0].tool_calls"),
@@ -263,12 +263,15 @@ FAULTS: list[tuple[dict[str, Any], str]] = [
     ({"tools": {}}, "tools"), ({"tools": [[[[]]]]}, "tools[0]"), ({"tools": [{}]}, "tools[0].type"),
     ({"tools": [{"type": "function"}]}, "tools[0].function"), (_tool(name=None), "tools[0].function.name"),
     (_tool(parameters=[]), "tools[0].function.parameters"), (_tool(parameters="x"), "tools[0].function.parameters"),
-    (_tool(description=5), "tools[0].function.description"), (_tool(extra=5), "tools[0].function.extra"),
+    (_tool(description=5), "tools[0].function.description"),
     (_tool(parameters={"enum": list(range(MAX_CHOICES + 1))}), "tools[0].function.parameters"),
-    ({"tools": TOOLS * 129}, "tools"), ({"tools": TOOLS, "tool_choice": "required"}, "tool_choice"),
-    ({"tools": TOOLS, "tool_choice": {"type": "function", "function": {"name": "look"}}}, "tool_choice"),
-    ({"tool_choice": "auto"}, "tool_choice"), ({"tools": TOOLS, "parallel_tool_calls": 1}, "parallel_tool_calls"),
-    ({"n": 3}, "n"), ({"n": 0}, "n"), ({"n": True}, "n"), ({"n": "1"}, "n"),
+    ({"tools": TOOLS * 129}, "tools"),
+    ({"tool_choice": "auto"}, "tool_choice"), ({"tools": TOOLS, "tool_choice": "some"}, "tool_choice"),
+    ({"tools": TOOLS, "tool_choice": {"type": "function", "function": {"name": "go"}}}, "tool_choice"),
+    ({"tools": TOOLS, "tool_choice": {"type": "function"}}, "tool_choice"),
+    ({"tools": TOOLS, "tool_choice": {"type": "allowed_tools", "allowed_tools": {"mode": "any"}}}, "tool_choice"),
+     ({"tools": TOOLS, "parallel_tool_calls": 1}, "parallel_tool_calls"),
+    ({"n": 9}, "n"), ({"n": 0}, "n"), ({"n": True}, "n"), ({"n": "1"}, "n"),
     ({"temperature": "0"}, "temperature"), ({"temperature": -1}, "temperature"), ({"temperature": True}, "temperature"),
     ({"temperature": 10**30}, "temperature"), ({"top_p": 2}, "top_p"), ({"presence_penalty": 3}, "presence_penalty"),
     ({"max_tokens": 0}, "max_tokens"), ({"max_tokens": -1}, "max_tokens"), ({"max_tokens": 1.5}, "max_tokens"),
@@ -279,7 +282,6 @@ FAULTS: list[tuple[dict[str, Any], str]] = [
     ({"logprobs": 5}, "logprobs"), ({"logprobs": True, "top_logprobs": 21}, "top_logprobs"),
     ({"logprobs": True, "top_logprobs": 49152}, "top_logprobs"), ({"top_logprobs": 5}, "top_logprobs"),
     ({"stream": "yes"}, "stream"), ({"stream_options": {"include_usage": True}}, "stream_options"),
-    ({"stream": True, "stream_options": {"x": True}}, "stream_options.x"),
     ({"response_format": "json"}, "response_format"), ({"response_format": {"type": "xml"}}, "response_format.type"),
     ({"response_format": {"type": "json_schema"}}, "response_format.json_schema"),
     ({"response_format": {"type": "json_schema", "json_schema": {"name": "a"}}}, SCHEMA),
@@ -294,7 +296,6 @@ FAULTS: list[tuple[dict[str, Any], str]] = [
     ({"response_format": {"type": "json_object"}, "tools": TOOLS}, "response_format"),
     ({"logit_bias": {"5": 1}}, "logit_bias"), ({"modalities": ["audio"]}, "modalities"),
     ({"functions": []}, "functions"),
-    ({"cache_prompt": True}, "cache_prompt"), ({"lora": []}, "lora"), ({"temprature": 0.5}, "temprature"),
 ]  # fmt: skip
 
 
@@ -350,6 +351,57 @@ def test_nothing_is_ignored_silently(client: TestClient, engine: FakeEngine) -> 
     asked = engine.asked[-1]
     assert asked.keys() == {"messages", "tools", "max_tokens", "temperature", "lora"}
     assert [turn["content"] for turn in asked["messages"]] == ["You are a coder.", "a", "x"]
+
+
+UNKNOWN: list[tuple[dict[str, Any], str]] = [
+    (_messages({"role": "user", "content": "x", "mood": 1}), "messages.mood"),
+    (_messages({"role": "user", "content": [{"type": "text", "text": "x", "cache_control": {}}]}),
+     "messages.content.cache_control"),
+    (_tool(extra=5), "tools.function.extra"), ({"stream": True, "stream_options": {"x": 1}}, "stream_options.x"),
+    ({"cache_prompt": True}, "cache_prompt"), ({"lora": []}, "lora"), ({"temprature": 0.5}, "temprature"),
+    ({"verbose": True}, "verbose"), ({"\r\nSet-Cookie: a\u00e9": 1}, "\\r\\nSet-Cookie: a\\xe9"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("changes", "name"), UNKNOWN)
+def test_unknown_fields_are_named_and_never_reach_the_engine(
+    client: TestClient, engine: FakeEngine, changes: dict[str, Any], name: str
+) -> None:
+    answer = ask(client, **changes)
+    assert answer.status_code == 200 and answer.headers["journeyman-ignored"] == name
+    asked = json.dumps(engine.asked[-1])
+    assert not [
+        word for word in ("mood", "extra", "cache_", "temprature", "verbose", "Cookie", '"x":') if word in asked
+    ]
+    assert engine.asked[-1]["lora"] == [], "the engine's field is ours"
+
+
+def test_many_ignored_fields_are_counted(client: TestClient) -> None:
+    named = ask(client, **{f"x{number}": 1 for number in range(3000)}).headers["journeyman-ignored"]
+    assert named.endswith("x19, and 2980 more")
+
+
+def test_a_tool_choice_shows_the_model_what_it_may_call(client: TestClient, engine: FakeEngine) -> None:
+    go = {"type": "function", "function": {"name": "go"}}
+    allowed = {"type": "allowed_tools", "allowed_tools": {"mode": "auto", "tools": [go]}}
+    for choice, mode, shown in (
+        ("required", "required", ["look", "go"]), (go, "required", ["go"]), (allowed, "auto", ["go"]),
+    ):  # fmt: skip
+        answer = ask(client, tools=[*TOOLS, go], tool_choice=choice)
+        asked = engine.asked[-1]
+        assert [tool["function"]["name"] for tool in asked["tools"]] == shown
+        assert asked["tool_choice"] == ("none" if mode == "required" else mode), "a required call is asked for as JSON"
+        assert ("response_format" in asked) == (mode == "required")
+        if mode == "auto":
+            assert answer.headers["journeyman-ignored"] == "tools that tool_choice excludes"
+
+
+def test_an_answer_without_the_required_call_is_an_error(client: TestClient) -> None:
+    """The fake engine answers with text."""
+    error = refused(ask(client, tools=TOOLS, tool_choice="required"), 502)
+    assert error["code"] == "no_tool_call"
+    streamed = ask(client, tools=TOOLS, tool_choice="required", stream=True)
+    assert "[DONE]" not in streamed.text and "no tool call" in streamed.text
 
 
 def test_defaults_come_from_the_bundle_and_parts_are_joined_as_in_ingest(
@@ -480,6 +532,8 @@ def test_the_real_engine_reads_a_request_as_training_does(embedded: GgufFile, re
         assert refused(ask(client, tools=TOOLS))["param"] == "tools", "the base's template knows none"
         too_long = refused(ask(client, messages=[{"role": "user", "content": "a b c d " * 400}]))
         assert too_long["code"] == "context_length_exceeded"
+        count = len(engine.prompt_ids([asked[0], Message(role="user", content="a b c d " * 400)]))
+        assert f"{count} tokens" in too_long["message"] and "512 tokens" in too_long["message"]
         bad = refused(ask(client, **_format({"type": 5})))
         assert "type must be a string" in bad["message"]
         for stream in (False, True):

@@ -32,9 +32,10 @@ from journeyman.pipeline import STAGES, Run, read_result, run_pipeline, typed_re
 from journeyman.protocols import EngineSettings, Question, SilentReporter
 from journeyman.reasons.planning import TooFewTestRows, WarmupNeverEnds
 from journeyman.records import Message, Score
-from journeyman.serving.app import conversation_of, engine_request, ignored_of, make_app
+from journeyman.serving.app import make_app
+from journeyman.serving.dialects.chat import read_request
 from journeyman.serving.errors import RequestError
-from journeyman.serving.requests import read_request
+from journeyman.serving.preparing import conversation_of, engine_request, ignored_of
 from journeyman.training.checkpoint import TrainingState, _sealed
 
 MakeRun = Callable[..., Path]
@@ -402,14 +403,16 @@ def test_only_known_fields_reach_the_engine_and_the_trained_prompt_is_served(fin
     assert asked.keys() == {"messages", "max_tokens", "temperature"}
     assert [m["content"] for m in asked["messages"]] == ["You are a coder.", "Task: x"]
     assert ignored_of(bundle, wanted) == {"journeyman-ignored": "user, messages[0]"}
-    for unknown in ({"slot_id": 3}, {"lora": []}, {"model": "all"}):
-        with pytest.raises(RequestError):
-            read_request({**ASK, **unknown}, bundle.roles, 512)
+    wanted = read_request({**ASK, "slot_id": 3, "lora": []}, bundle.roles, 512)
+    assert engine_request(bundle, wanted, conversation_of(bundle)).keys() == asked.keys()
+    assert ignored_of(bundle, wanted) == {"journeyman-ignored": "slot_id, lora"}
+    with pytest.raises(RequestError):
+        read_request({**ASK, "model": "all"}, bundle.roles, 512)
 
 
-def test_serve_refuses_a_changed_file_and_an_open_host(finished: Path, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="not a loopback address"):
-        open_listener("0.0.0.0", 0)
+def test_serve_refuses_a_changed_file_and_a_host_of_others(finished: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"port 0 on 192\.0\.2\.1"):
+        open_listener("192.0.2.1", 0)
     import shutil
 
     copy = tmp_path / "copy"
@@ -524,7 +527,7 @@ def test_served_answers_get_their_values_back_piece_by_piece(text: str) -> None:
 def test_serve_redacts_as_ingest_does_and_restores_the_answer(finished: Path) -> None:
     from journeyman.config import DataConfig
     from journeyman.redaction.redactor import Redactor
-    from journeyman.serving.app import served_messages
+    from journeyman.serving.preparing import served_messages
     from journeyman.sources.files import parse_line
     from journeyman.sources.reader import Reader
 

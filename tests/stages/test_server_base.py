@@ -12,6 +12,7 @@ import pytest
 from chat_folder import chat_folder
 from conftest import log_row, write_run
 from fake_vllm import FakeVllm, fake_vllm
+from journeyman.artifacts import read_json
 from journeyman.config import load_config
 from journeyman.errors import EngineError
 from journeyman.inference.model_server import hash_of_peft
@@ -118,6 +119,28 @@ def test_the_bundle_names_the_server_and_has_the_adapter(
     capsys.readouterr()
     assert call("serve", "--dir", evaluated, "--port", "0") == 2
     assert f"served by {vllm.http.url}" in capsys.readouterr().err
+    assert verify(evaluated).findings == []
+
+
+def test_targets_of_what_a_server_serves(evaluated: Path, vllm: FakeVllm, capsys: pytest.CaptureFixture[str]) -> None:
+    """There is no answer to compare with: the server is not asked again."""
+    command = ["export", "--dir", evaluated, "--override", "a test"]
+    assert call(*command, "--target", "gguf") == 1
+    assert f"what ships is on {vllm.http.url}" in capsys.readouterr().err
+    assert call(*command, "--target", "adapter", "--target", "vllm", "--target", "hf") == 3
+    said = capsys.readouterr().out
+    assert said.count(f"not tried here: what was evaluated is on the server {vllm.http.url}") == 3
+    for name, was_evaluated in (("adapter", True), ("vllm", True), ("hf", False)):
+        place = evaluated / "targets" / name
+        made = read_json(place / "manifest.json")["result"]
+        assert made["target"]["evaluated"] == was_evaluated and not (place / "golden.json").exists()
+        if was_evaluated:
+            (folder,) = made["adapter_files"].values()
+            assert (
+                made["adapter_sha256"]
+                == {"all": hash_of_peft(place / folder)}
+                == {"all": hash_of_peft(evaluated / "04-adapter")}
+            )
     assert verify(evaluated).findings == []
 
 

@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import load_file
 
 from conftest import StopsAfter, log_row, write_run
+from journeyman.artifacts import read_json
 from journeyman.config import load_config
 from journeyman.errors import InputError, Interrupted
 from journeyman.manifests import AdapterManifest, BundleManifest, PlanManifest
@@ -19,6 +20,7 @@ from journeyman.pipeline import Run, run_pipeline, typed_result
 from journeyman.protocols import Reporter, SilentReporter
 from journeyman.reasons.planning import TargetsNotThere, TrainedByTransformers
 from other_families import other_folder
+from test_pipeline import call
 from tiny_families import converter
 
 pytest.importorskip("peft")
@@ -88,6 +90,19 @@ def _exported(folder: Path) -> BundleManifest:
     run = Run(folder, load_config(folder / "journeyman.toml"), override="a test")
     list(run_pipeline(run, "export", SilentReporter()))
     return typed_result(folder, "export", BundleManifest)
+
+
+@pytest.mark.slow
+def test_its_targets_are_merged_by_names_alone(base: Path, tmp_path: Path) -> None:
+    """No table knows the architecture: the file is merged with the converted adapter, the folder with peft's."""
+    run = _run(tmp_path / "run", base, "regression_suite = false\nfew_shot = 0\nthreads = 1\nmerged = ['Q8_0']\n")
+    names = ("adapter", "gguf", "hf", "vllm", "llama.cpp")
+    assert call("export", "--dir", run, "--override", "x", *(w for n in names for w in ("--target", n))) == 3
+    for name in names:
+        target = BundleManifest.model_validate(read_json(run / "targets" / name / "manifest.json")["result"]).target
+        assert target is not None and {one.outcome for one in target.trials} <= {"same", "near", "not_tried"}
+        assert sum(one.outcome != "not_tried" for one in target.trials) == (2 if name == "adapter" else 1), name
+        assert target.evaluated == (name in ("adapter", "gguf", "llama.cpp")), "Q8_0 is the format that was evaluated"
 
 
 @pytest.mark.slow

@@ -12,10 +12,11 @@ import torch
 from conftest import write_tiny_gguf
 from journeyman.errors import WorkerDied
 from journeyman.models.gguf_file import GgufFile
+from journeyman.models.gpu.loading import load_on_gpu
 from journeyman.training.batches import pack
 from journeyman.training.data_parallel import DataParallelEngine, OtherStopped
 from journeyman.training.engine import KeyedPack, TrainingEngine
-from journeyman.training.gpu import GpuEngine, load_on_gpu
+from journeyman.training.gpu import GpuEngine
 from training_ranks import config, rows
 
 Numbers = Callable[[list[float]], list[float]]
@@ -37,11 +38,13 @@ class _TwoRanks:
     def sum_on_first_(self, tensor: torch.Tensor) -> None: ...
 
 
+def _local(folder: Path) -> GpuEngine:
+    file = GgufFile(write_tiny_gguf(folder / "m.gguf"))
+    return GpuEngine(load_on_gpu(file, torch.float32, torch.device("cpu")), config())
+
+
 def _engine(folder: Path, other: Numbers = lambda numbers: numbers) -> tuple[DataParallelEngine, GpuEngine, Any]:
-    local = GpuEngine(
-        load_on_gpu(GgufFile(write_tiny_gguf(folder / "m.gguf")), torch.float32, torch.device("cpu")), config()
-    )
-    ranks = _TwoRanks(other)
+    local, ranks = _local(folder), _TwoRanks(other)
     return DataParallelEngine(local, ranks), local, ranks  # type: ignore[arg-type]
 
 
@@ -61,7 +64,7 @@ def test_another_rank_that_fails_takes_the_gradients_back(
     if begun:
         engine.accumulate(_keyed(), 1.0, _silent)
     before = local.gradient.clone()
-    ranks.other = lambda numbers: [0.0, 0.0, outcome]
+    ranks.other = lambda numbers: [0.0, 0.0, outcome, 0]
     with pytest.raises(raised):
         engine.accumulate(_keyed(), 1.0, _silent)
     assert local.begun == begun
@@ -73,7 +76,7 @@ def test_another_rank_that_fails_takes_the_gradients_back(
 def test_an_error_of_its_own_is_raised_after_the_others_know(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sent: list[list[float]] = []
     engine, local, ranks = _engine(tmp_path)
-    ranks.other = lambda numbers: sent.append(numbers) or [0.0, 0.0, 0]
+    ranks.other = lambda numbers: sent.append(numbers) or [0.0, 0.0, 0, 0]
 
     def full(*_: Any) -> None:
         raise torch.OutOfMemoryError("no memory")
@@ -81,7 +84,7 @@ def test_an_error_of_its_own_is_raised_after_the_others_know(tmp_path: Path, mon
     monkeypatch.setattr(local, "accumulate", full)
     with pytest.raises(torch.OutOfMemoryError):
         engine.accumulate(_keyed(), 1.0, _silent)
-    assert sent == [[0.0, 0.0, 2]]
+    assert sent == [[0.0, 0.0, 2, 0]]
 
 
 def test_other_bits_in_the_adapter_are_noticed(tmp_path: Path) -> None:
@@ -103,6 +106,16 @@ def test_progress_is_that_of_all(tmp_path: Path) -> None:
     engine.accumulate(_keyed(), 1.0, heard.append)
     assert heard == sorted(heard)
     assert heard[-1] == sum(one.pack.row_tokens for one in _keyed())
+
+
+def test_what_engines_say_is_told_once(tmp_path: Path) -> None:
+    said: list[str] = []
+    local = _local(tmp_path)
+    ranks, notes = _TwoRanks(lambda numbers: numbers), ["less here"]
+    engine = DataParallelEngine(local, ranks, notes=notes, say=said.append)  # type: ignore[arg-type]
+    for _ in range(2):
+        engine.accumulate(_keyed(), 1.0, _silent)
+    assert said == ["less here", "out of memory on the device of rank 1: from here on, it computes with less"]
 
 
 def test_it_has_what_the_training_loop_needs() -> None:

@@ -15,7 +15,7 @@ from journeyman.models.weights import load_decoder
 from journeyman.rendering.renderer import Rendered
 from journeyman.training.batches import Pack, pack
 from journeyman.training.cpu import CpuEngine
-from journeyman.training.division import divide_packs, divide_rows
+from journeyman.training.division import divide_packs, divide_rows, laid_out
 from journeyman.training.engine import KeyedPack
 from journeyman.training.unpacking import rows_of
 
@@ -32,6 +32,10 @@ def _rows(count: int = 13) -> list[Rendered]:
     return rows
 
 
+def _divided(packs: list[Pack], devices: int) -> list[list[Pack]]:
+    return [[laid_out(packs, rows) for rows in share] for share in divide_rows(packs, devices)]
+
+
 def _contents(packs: list[Pack]) -> Counter[tuple[tuple[int, ...], ...]]:
     return Counter(
         tuple(tuple(one.tolist()) for one in (row.ids_T, row.source_L, row.labels_L, row.weights_L))
@@ -44,7 +48,7 @@ def _contents(packs: list[Pack]) -> Counter[tuple[tuple[int, ...], ...]]:
 @pytest.mark.parametrize("tokens", [60, 120, 1000])
 def test_every_row_has_one_place(devices: int, tokens: int) -> None:
     packs = pack(_rows(), tokens)
-    shares = divide_rows(packs, devices)
+    shares = _divided(packs, devices)
     assert len(shares) == devices
     divided = [one for share in shares for one in share]
     assert _contents(divided) == _contents(packs)
@@ -55,7 +59,7 @@ def test_every_row_has_one_place(devices: int, tokens: int) -> None:
 def test_devices_get_as_many_tokens() -> None:
     rows = [Rendered(list(range(3, 203))[: 100 + 37 * n % 97], 10 + n) for n in range(16)]
     rows = [Rendered([n + 3, *row.ids], row.prompt_tokens) for n, row in enumerate(rows)]
-    loads = [sum(len(one.ids_T) for one in share) for share in divide_rows(pack(rows, 4096), 2)]
+    loads = [sum(len(one.ids_T) for one in share) for share in _divided(pack(rows, 4096), 2)]
     assert max(loads) < 1.02 * sum(loads) / 2
 
 
@@ -63,7 +67,7 @@ def test_a_shared_beginning_keeps_rows_together() -> None:
     begin = list(range(3, 103))
     rows = [Rendered([*begin, 110 + n, 5, 6], 101) for n in range(4)]
     rows += [Rendered([150 + n, *range(3, 56)], 10) for n in range(2)]
-    shares = divide_rows(pack(rows, 1000), 2)
+    shares = _divided(pack(rows, 1000), 2)
     assert sorted(sum(len(one.ids_T) for one in share) for share in shares) == [108, 112]
 
 
@@ -79,7 +83,7 @@ def test_the_sums_stay_the_same(tmp_path: Path) -> None:
         return loss.loss, {name: value for name, value in engine.state().items() if name.startswith("gradient/")}
 
     loss, gradients = sums(packs)
-    other, others = sums([one for share in divide_rows(packs, 3) for one in share])
+    other, others = sums([one for share in _divided(packs, 3) for one in share])
     assert other == pytest.approx(loss, rel=1e-6)
     for name, value in gradients.items():
         assert torch.allclose(others[name], value, rtol=1e-4, atol=1e-6), name

@@ -15,13 +15,14 @@ from journeyman.config import LoraConfig, TrainConfig
 from journeyman.errors import InputError
 from journeyman.models.decoder import Decoder
 from journeyman.models.gguf_file import GgufFile
+from journeyman.models.gpu.loading import load_on_gpu
 from journeyman.models.weights import load_decoder
 from journeyman.rendering.renderer import Rendered
 from journeyman.training.batches import pack
 from journeyman.training.captured import padded, rounded_up
 from journeyman.training.cpu import CpuEngine
 from journeyman.training.engine import KeyedPack, TrainingEngine
-from journeyman.training.gpu import GpuEngine, load_on_gpu
+from journeyman.training.gpu import GpuEngine
 from journeyman.training.gradients import AdaptedPack
 from journeyman.training.unpacking import rows_of
 

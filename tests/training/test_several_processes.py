@@ -22,12 +22,13 @@ import training_ranks
 from conftest import write_tiny_gguf
 from journeyman.errors import Interrupted, UsageError, WorkerDied
 from journeyman.models.gguf_file import GgufFile
+from journeyman.models.gpu.loading import load_on_gpu
 from journeyman.protocols import SilentReporter
 from journeyman.rendering.renderer import Rendered
 from journeyman.training.batches import Pack, pack
 from journeyman.training.checkpoint import load_checkpoint
 from journeyman.training.engine import KeyedPack, TrainingEngine
-from journeyman.training.gpu import GpuEngine, load_on_gpu
+from journeyman.training.gpu import GpuEngine
 from journeyman.training.loop import Trainer, TrainingJob
 from journeyman.training.replica import on_several_devices
 from training_ranks import config, replica, rows, step
@@ -94,10 +95,10 @@ def test_the_curve_is_that_of_one_process(base: Path, tmp_path: Path, processes:
 
 
 @pytest.mark.slow
-def test_a_stopped_run_goes_on_with_another_number_of_processes(base: Path, tmp_path: Path) -> None:
+def test_a_stopped_run_goes_on_with_other_processes(base: Path, tmp_path: Path) -> None:
     expected = _train(base, tmp_path / "whole", 1, 0.1)
-    for processes, until in ((2, 0.37), (1, 0.68)):
-        _train(base, tmp_path / "parts", processes, 0.1, until)
+    for processes, until, shard in ((2, 0.37, True), (1, 0.68, False)):
+        _train(base, tmp_path / "parts", processes, 0.1, until, shard=shard)
         loaded = load_checkpoint(tmp_path / "parts" / "checkpoints")
         assert loaded is not None
         assert loaded[0].packs_done > 0, "the test stops within a step"
@@ -185,7 +186,7 @@ from journeyman.models.opening import open_base
 from journeyman.training.worker import main
 main(lambda job, ranks: open_base(Path("only-elsewhere.gguf")))
 """
-    leader = on_several_devices(replica(base), ["cpu", "cpu"], [sys.executable, "-c", program])
+    leader = on_several_devices(replica(base), ["cpu", "cpu"], command=[sys.executable, "-c", program])
     try:
         with pytest.raises(WorkerDied, match=r"rank 1 ended with exit code 1: .*only-elsewhere\.gguf: no such"):
             leader.engine()
@@ -254,20 +255,30 @@ def test_with_a_sharded_base_the_numbers_are_the_same_bits(base: Path, tmp_path:
     assert all(torch.equal(others[1][name], value) for name, value in saved[1].items())
 
 
+def _torchrun(processes: int, *program: str) -> str:
+    """What a program prints that torchrun starts so many times."""
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
+    done = subprocess.run([*torchrun, *program], capture_output=True, text=True, timeout=100)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
 @pytest.mark.slow
 def test_torchrun_starts_the_processes_as_well(base: Path) -> None:
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "3"]
-    done = subprocess.run(
-        [*torchrun, training_ranks.__file__, str(base), "3", "2"], capture_output=True, text=True, timeout=100
-    )
-    assert done.returncode == 0, done.stderr
-    found = [float(line.split()[1]) for line in done.stdout.splitlines() if line.startswith("loss ")]
+    lines = _torchrun(3, training_ranks.__file__, str(base), "3", "2").splitlines()
+    found = [float(line.split()[1]) for line in lines if line.startswith("loss ")]
     with _engine(base, 1) as engine:
         assert found == pytest.approx([step(engine, number) for number in range(2)], rel=EQUAL)
+
+
+@pytest.mark.slow
+def test_a_command_of_torchrun_that_does_not_train_ends_all_processes() -> None:
+    assert _torchrun(2, "-m", "journeyman.training.worker", "--version").startswith("journeyman ")
 
 
 def test_another_number_of_torchruns_processes_is_refused(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RANK", "0")
     monkeypatch.setenv("WORLD_SIZE", "3")
+    monkeypatch.setenv("MASTER_ADDR", "localhost")
     with pytest.raises(UsageError, match="started 3 processes for 2 devices"):
         on_several_devices(replica(base), ["cpu", "cpu"])

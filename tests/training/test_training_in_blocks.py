@@ -14,11 +14,12 @@ from conftest import write_tiny_gguf
 from journeyman.config import EMBEDDED, LoraConfig, TrainConfig
 from journeyman.models.gguf_file import GgufFile
 from journeyman.models.gpu.blocks import Blocks
+from journeyman.models.gpu.loading import load_on_gpu
 from journeyman.models.opening import find_base
 from journeyman.rendering.renderer import Rendered
 from journeyman.training.batches import pack
 from journeyman.training.engine import KeyedPack
-from journeyman.training.gpu import GpuEngine, load_on_gpu
+from journeyman.training.gpu import GpuEngine
 from quantized import random_matrix
 from rewritten import rewritten
 

@@ -3,26 +3,41 @@
 from __future__ import annotations
 
 import ipaddress
+import json
 import os
 import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
+from starlette.applications import Starlette
+from starlette.types import ASGIApp
+
+from journeyman.api.engine_choice import chosen_engine
+from journeyman.api.following import Following, released
+from journeyman.api.prepared import prepared
 from journeyman.config import CONFIG_NAME, ServeConfig, load_config
 from journeyman.errors import EngineError, UsageError
-from journeyman.inference.engines import engine_identity, running_engine
-from journeyman.lineage import check_files
+from journeyman.foreign import plain
 from journeyman.manifests import BundleManifest
-from journeyman.model_files import parts_of
-from journeyman.protocols import EngineSettings, ServedEngine
-from journeyman.runs import place_of, read_result, typed_result
-from journeyman.serving.app import conversation_of, make_app
-from journeyman.serving.evaluated import check_engine
+from journeyman.protocols import ServedEngine
+from journeyman.serving.app import COUNTED, make_app, served_base
+from journeyman.serving.engine import Start
+from journeyman.serving.keyring import FILE as KEYS
+from journeyman.serving.keyring import KeyFile, Keys
+from journeyman.serving.metrics import Metrics
+from journeyman.serving.observing import Log, Observer
 from journeyman.serving.origin import Door
+from journeyman.serving.preparing import conversation_of
+from journeyman.serving.prompts import PromptCheck
+from journeyman.serving.request_log import RequestLog
 from journeyman.serving.server import BoundedServer
+from journeyman.serving.switching import SwitchingApp
 
 _LEAST_KEY = 16
+FIRST_KEY = "first"
+"""The name of the key that is made if a port can be reached by others and has none."""
 
 
 class Host:
@@ -30,7 +45,7 @@ class Host:
 
     Attributes:
         address: the base URL of the API, http://HOST:PORT/v1.
-        key: what clients must send; None if nothing.
+        key: a key that clients may send; None if none is known here.
         engine: the engine that was started; it is replaced if it ends.
     """
 
@@ -43,16 +58,34 @@ class Host:
         hosts: Sequence[str] = (),
         key: str | None = None,
         address: str = "",
+        *,
+        keys: Keys | None = None,
+        config: ServeConfig | None = None,
+        log: Log | None = None,
+        prompts: PromptCheck | None = None,
+        start: Start | None = None,
+        following: Following | None = None,
     ) -> None:
         self.bundle, self.address, self.key = bundle, address, key
         self.engine, self._listener, self._given_up = engine, listener, False
-        app = make_app(bundle, engine, say=told, given_up=self._give_up)
+        config, metrics = config or ServeConfig(), Metrics()
+
+        def make(bundle: BundleManifest, engine: ServedEngine, given_up: Callable[[], None]) -> Starlette:
+            return make_app(bundle, engine, None, told, given_up, config, metrics=metrics)
+
+        give_up = self._give_up if following is None else following.if_served(self._give_up)
+        app = make_app(bundle, engine, prompts, told, give_up, config, start, metrics)
 
         def last_call() -> None:
             if hasattr(app.state, "kept"):
                 app.state.kept.last_call()
 
-        self._server = BoundedServer(Door(app, hosts, key), last_call)
+        served: ASGIApp = app
+        if following is not None:
+            served = switching = SwitchingApp(app, partial(following.application, make, self._give_up), told)
+            last_call = switching.last_call
+        door = Door(served, hosts, keys or Keys(key))
+        self._server = BoundedServer(Observer(door, metrics, COUNTED, log), last_call, config.shutdown_s)
 
     def run(self) -> None:
         """Answers until a signal (in the main thread), `stop`, or the engine is given up.
@@ -81,55 +114,57 @@ def hosted(
     key_env: str | None = None,
     *,
     allow_other_engine: bool = False,
+    engine_url: str | None = None,
     told: Callable[[str], None] = lambda text: None,
+    releases: Path | None = None,
 ) -> Iterator[Host]:
     """A host whose port takes connections; the engine is stopped at the end.
 
     Args:
-        port, key_env: replace those of the config file.
+        folder: of a run or of a bundle.
+        port, key_env, engine_url: replace those of the config file.
         allow_hosts: in addition to those of the config file.
         allow_other_engine: serve with another engine than the one that was evaluated.
         told: hears warnings, and of an engine that ended.
+        releases: a folder with releases: the current one is served instead of the folder's bundle, and each that
+            becomes current takes over.
 
     Raises:
         EngineError: the engine did not start.
         InputError: there is no bundle, or a file of it has changed.
+        NotDeployable: it has merged weights, which were not evaluated, and its manifest does not allow that.
         StaleArtifact: another engine than the evaluated one would serve it.
-        UsageError: the host is not a loopback address, the port is taken, or the key is missing or too short.
+        UsageError: the port is taken, or the key is missing or too short.
     """
-    bundle = typed_result(folder, "export", BundleManifest)
-    place = folder / place_of("export").folder
-    if bundle.server is not None:
-        raise UsageError(
-            f"{place}: its base is served by {bundle.server.url}, and not by this machine's engine",
-            f"Ask that server; to start vLLM: sh {place / 'vllm.sh'}",
-        )
-    read = [*(part.name for part in parts_of(Path(bundle.base_file))), *bundle.adapter_files.values(), "prompts.json"]
-    read += [bundle.template_file] if bundle.template_file else []
-    check_files(place, read_result(folder, "export")[0], read)
     config = load_config(folder / CONFIG_NAME).serve if (folder / CONFIG_NAME).is_file() else ServeConfig()
+    if engine_url is not None:
+        config = config.model_copy(update={"engine_url": engine_url})
+    if releases is not None and config.engine_url:
+        raise UsageError(
+            f"--releases: {config.engine_url} answers, and does not get the adapters of a new release",
+            "Serve one bundle there, or let this machine's engine answer: --engine-url ''",
+        )
+    release = None if releases is None else released(releases)
+    bundle, settings = prepared(release.place if release else folder, config, allow_other_engine, told)
+    following = None
+    if release is not None and releases is not None:
+        following = Following(releases, release, config, allow_other_engine, told)
     key = key_of(config.key_env if key_env is None else key_env)
-    settings = EngineSettings(
-        base=place / bundle.base_file,
-        adapters={name: place / file for name, file in bundle.adapter_files.items()},
-        context=bundle.settings["context"],
-        threads=bundle.settings["threads"],
-        temperature=bundle.settings["temperature"],
-        parallel=bundle.settings["parallel"],
-        chat_template=bundle.template_file and (place / bundle.template_file).read_text(encoding="utf-8"),
-        template_variables=bundle.template_variables,
-    )
-    here = engine_identity(settings.context, settings.parallel, settings.threads)
-    for line in check_engine(bundle.engine, here, folder, allow_other=allow_other_engine):
-        told(line)
+    keys = keys_of(folder, key, config.host, told)
+    prompts = PromptCheck(served_base(settings))
     with open_listener(config.host, config.port if port is None else port) as listener:
         conversation_of(bundle).text("warm up")  # the rules load now, not in the first request
-        with running_engine(settings) as engine:
+        chosen = chosen_engine(bundle, settings, config, prompts, folder, allow_other=allow_other_engine, told=told)
+        with chosen as (engine, start):
             address = address_of(config.host, listener.getsockname()[1])
             hosts = [config.host, *config.allow_hosts, *allow_hosts]
-            host = Host(bundle, engine, listener, told, hosts, key, address)
-            listener.listen()  # the address is known to others once it takes connections
-            yield host
+            with open_log(config.log, folder, told) as log:
+                host = Host(
+                    bundle, engine, listener, told, hosts, key, address,
+                    keys=keys, config=config, log=log, prompts=prompts, start=start, following=following,
+                )  # fmt: skip
+                listener.listen()  # the address is known to others once it takes connections
+                yield host
 
 
 def key_of(name: str) -> str | None:
@@ -149,6 +184,53 @@ def key_of(name: str) -> str | None:
     return key
 
 
+def keys_of(folder: Path, key: str | None, host: str, told: Callable[[str], None]) -> Keys:
+    """The keys that open the port: that of the environment and those in the run folder.
+
+    Beyond this machine, one is required: if there is none, it is made and told, once.
+
+    Raises:
+        InputError: the file with keys is damaged.
+        DiskError: the new key cannot be stored.
+    """
+    file = KeyFile(folder / KEYS)
+    file.listed()
+    beyond = not is_loopback(host)
+    if beyond and key is None and not file.exists:
+        told(f"{host} can be reached by others, so clients must send this key, which is not shown again:")
+        told(file.add(FIRST_KEY))
+    if beyond:
+        told("warning: requests and keys travel unencrypted; put a proxy with TLS in front of it")
+    return Keys(key, file, required=beyond)
+
+
+@contextmanager
+def open_log(name: str, folder: Path, told: Callable[[str], None]) -> Iterator[Log | None]:
+    """The log of requests that serve.log names; None if it names none.
+
+    Raises:
+        UsageError: the file cannot be opened.
+    """
+    if not name:
+        yield None
+    elif name == "-":
+        yield lambda fields: told(json.dumps(fields))
+    else:
+        log = RequestLog(folder / name, told)
+        try:
+            yield log
+        finally:
+            log.close()
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only programs of this machine can reach an address."""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
 def address_of(host: str, port: int) -> str:
     """The base URL of the API; an IPv6 address is in brackets (RFC 3986, section 3.2.2)."""
     return f"http://[{host}]:{port}/v1" if ":" in host else f"http://{host}:{port}/v1"
@@ -158,16 +240,8 @@ def open_listener(host: str, port: int) -> socket.socket:
     """A socket bound to the port, which does not take connections yet.
 
     Raises:
-        UsageError: the host is not a loopback address, or the port is taken.
+        UsageError: the host is not an address of this machine, or the port is taken.
     """
-    try:
-        loopback = host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        loopback = False
-    if not loopback:
-        raise UsageError(
-            f"serve.host = {host!r} is not a loopback address", 'Set it to "127.0.0.1"; others need a proxy'
-        )
     listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
@@ -175,6 +249,6 @@ def open_listener(host: str, port: int) -> socket.socket:
     except OSError as error:
         listener.close()
         raise UsageError(
-            f"port {port} on {host}: {error.strerror}", "Take another: journeyman serve --port 0"
+            f"port {port} on {plain(host, 80)}: {error.strerror}", "Take another: journeyman serve --port 0"
         ) from error
     return listener

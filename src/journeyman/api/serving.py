@@ -16,6 +16,7 @@ from journeyman.api.html import facts
 from journeyman.errors import EngineError, JourneymanError, UsageError
 from journeyman.http_client import engine_client
 from journeyman.keys import bearer
+from journeyman.serving.dialects.chat import FIELDS
 
 Messages = str | Sequence[Mapping[str, Any]]
 
@@ -59,6 +60,7 @@ class Server:
         allow_hosts: Sequence[str] = (),
         key_env: str | None = None,
         allow_other_engine: bool = False,
+        releases: Path | None = None,
     ) -> None:
         """See Run.serve."""
         self.warnings: list[str] = []
@@ -70,7 +72,13 @@ class Server:
             # All of it in one thread: the system ends the engine together with the thread that started it.
             try:
                 with hosted(
-                    folder, port, allow_hosts, key_env, allow_other_engine=allow_other_engine, told=self.warnings.append
+                    folder,
+                    port,
+                    allow_hosts,
+                    key_env,
+                    allow_other_engine=allow_other_engine,
+                    told=self.warnings.append,
+                    releases=releases,
                 ) as self._host:
                     self._ready.set()
                     self._host.run()
@@ -114,6 +122,10 @@ class Server:
         turns = (
             [{"role": "user", "content": messages}] if isinstance(messages, str) else [dict(one) for one in messages]
         )
+        if unknown := options.keys() - FIELDS:
+            raise UsageError(
+                f"{', '.join(sorted(unknown))}: no field of a chat completion", f"Fields: {', '.join(sorted(FIELDS))}"
+            )
         body = {**options, "model": role, "messages": turns, "stream": False}
         try:
             with engine_client(self.url, bearer(self._host.key), timeout_s) as http:

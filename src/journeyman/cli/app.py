@@ -11,13 +11,17 @@ import sys
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 import journeyman
+from journeyman.cli.keys import keys
 from journeyman.cli.say import prepare_streams, say, say_json, say_lines
 from journeyman.errors import JourneymanError
+
+if TYPE_CHECKING:
+    from journeyman.cli.running import TargetFlags
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -25,6 +29,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Turn logs of LLM agents into a small local model, with evidence that it can take over.",
 )
+
+app.add_typer(keys, name="keys")
 
 Folder = Annotated[Path, typer.Option("--dir", "-d", help="the run folder, which contains journeyman.toml")]
 Settings = Annotated[
@@ -107,11 +113,14 @@ def _run(
     override: str | None = None,
     other_engine: bool = False,
     bisect: bool = False,
+    targets: TargetFlags | None = None,
 ) -> None:
     from journeyman.cli.flags import check_run_flags
-    from journeyman.cli.running import Invocation, detach_stages, print_results, run_bisect, run_stages
+    from journeyman.cli.running import Invocation, detach_stages, print_results, run_bisect, run_stages, run_targets
 
     check_run_flags(until, redo, override, other_engine)
+    if targets is not None:
+        targets.check()
     again = Invocation(folder, until, settings or [], override, other_engine, bisect)
     if detached:
         detach_stages(again, redo=redo)
@@ -130,6 +139,8 @@ def _run(
     print_results(folder, until)
     if bisect:
         run_bisect(again)
+    if targets is not None and targets.names:
+        run_targets(again, targets)
     if until in ("decide", "export") and typed_result(folder, "decide", DecisionManifest).verdict != "deploy":
         raise typer.Exit(3)
 
@@ -197,9 +208,26 @@ def export(
     redo: Redo = False,
     override: Override = None,
     other_engine: OtherEngine = False,
+    target: Annotated[
+        list[str] | None,
+        typer.Option(help="also make this: adapter, hf, gguf, ollama, llama.cpp, vllm, lmstudio or docker; repeatable"),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="with --target: the folder for the targets; default: targets/ in the run")
+    ] = None,
+    quantization: Annotated[
+        str | None, typer.Option(help="with --target gguf or lmstudio: the format of merged weights, such as Q8_0")
+    ] = None,
+    allow_unevaluated: Annotated[
+        str | None,
+        typer.Option(help="with --target: merged files may be served without an evaluation; the reason is recorded"),
+    ] = None,
 ) -> None:
-    """Build the bundle of files to deploy."""
-    _run("export", folder, settings, redo, override=override, other_engine=other_engine)
+    """Build the bundle of files to deploy, and with --target files for other programs."""
+    from journeyman.cli.running import TargetFlags
+
+    targets = TargetFlags(tuple(dict.fromkeys(target or [])), out, quantization, allow_unevaluated)
+    _run("export", folder, settings, redo, override=override, other_engine=other_engine, targets=targets)
 
 
 @app.command()
@@ -273,11 +301,72 @@ def serve(
     allow_other_engine: Annotated[
         bool, typer.Option("--allow-other-engine", help="serve even if the engine is not the one that was evaluated")
     ] = False,
+    releases: Annotated[
+        Path | None,
+        typer.Option(help="a folder with releases: serve the current one, and each that is promoted from then on"),
+    ] = None,
+    engine_url: Annotated[
+        str | None,
+        typer.Option(help="a llama-server or an OpenAI-compatible server that answers; overrides serve.engine_url"),
+    ] = None,
 ) -> None:
-    """Serve the bundle on an OpenAI-compatible port; clients send the role as the model name."""
+    """Serve the bundle on a port that speaks OpenAI's and Anthropic's APIs; clients send the role as the model name."""
     from journeyman.cli.serve import serve_bundle
 
-    serve_bundle(folder, port, allow_host or [], key_env, allow_other_engine=allow_other_engine)
+    serve_bundle(
+        folder, port, allow_host or [], key_env,
+        allow_other_engine=allow_other_engine, engine_url=engine_url, releases=releases,
+    )  # fmt: skip
+
+
+Releases = Annotated[
+    Path | None, typer.Option("--releases", help="the folder with the releases; default: releases/ beside the run")
+]
+Why = Annotated[str, typer.Option(help="for the history")]
+
+
+@app.command()
+def promote(
+    source: Annotated[Path, typer.Argument(help="the folder of a run or of a bundle")] = HERE,
+    releases: Releases = None,
+    why: Why = "",
+    override: Annotated[
+        str | None, typer.Option(help="promote it without a deploy verdict; the reason is recorded")
+    ] = None,
+) -> None:
+    """Keep a verified copy of a bundle under a number, and make it the one that is served."""
+    from journeyman.cli.releases import promote_bundle
+
+    promote_bundle(source, releases, why, override)
+
+
+@app.command()
+def rollback(
+    source: Annotated[
+        Path, typer.Argument(help="the folder of a run or of a bundle, beside which releases/ is")
+    ] = HERE,
+    releases: Releases = None,
+    to: Annotated[int | None, typer.Option(help="the release's number; default: the one before")] = None,
+    why: Why = "",
+) -> None:
+    """Serve an earlier release again."""
+    from journeyman.cli.releases import roll_back
+
+    roll_back(source, releases, to, why)
+
+
+@app.command(name="releases")
+def show_releases(
+    source: Annotated[
+        Path, typer.Argument(help="the folder of a run or of a bundle, beside which releases/ is")
+    ] = HERE,
+    releases: Releases = None,
+    as_json: Annotated[bool, typer.Option("--json", help="print the record as JSON")] = False,
+) -> None:
+    """List the releases, which one is current, and who promoted what and why."""
+    from journeyman.cli.releases import print_releases
+
+    print_releases(source, releases, as_json)
 
 
 @app.command()

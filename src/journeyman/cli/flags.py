@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from journeyman.errors import UsageError
 
@@ -36,3 +37,20 @@ def check_run_flags(until: str, redo: bool, override: str | None, other_engine: 
     if redo:
         remedy = "--redo evaluates with the installed engine: leave out one of the two"
         refuse_ignored({"--allow-other-engine": other_engine}, "with --redo", remedy)
+
+
+def check_target_flags(names: Sequence[str], out: Path | None, quantization: str | None, allowed: str | None) -> None:
+    """Checks the flags of export that are about targets.
+
+    Raises:
+        UsageError: there is no such target or format, or a flag would have no effect.
+    """
+    given = {"--out": out, "--quantization": quantization, "--allow-unevaluated": allowed}
+    if not names:
+        refuse_ignored(given, "without --target", "Name one: journeyman export --target gguf")
+        return
+    from journeyman.bundling.targets import check_names
+
+    check_names(names, quantization)
+    if allowed is not None and not allowed.strip():
+        raise UsageError("--allow-unevaluated: the reason is empty", 'Give one: --allow-unevaluated "a demo"')

@@ -32,7 +32,7 @@ from journeyman.manifests import (
     IngestManifest,
 )
 from journeyman.pipeline import run_pipeline, stage_named
-from journeyman.runs import SEALED, STDIN, STDIN_FILE, Run, typed_result
+from journeyman.runs import SEALED, STDIN, STDIN_FILE, TARGETS_FOLDER, Run, typed_result
 
 
 @dataclass(frozen=True)
@@ -63,6 +63,28 @@ class Invocation:
     def line(self) -> str:
         """The whole command line, quoted for a shell."""
         return shlex.join(["journeyman", *self.arguments()])
+
+
+@dataclass(frozen=True)
+class TargetFlags:
+    """The flags of `journeyman export` about targets.
+
+    Attributes:
+        out: the folder below which each target gets its own; None: targets/ in the run's folder.
+        quantization: the format of merged GGUF files; None: the base's own, but at least 8 bits.
+        allowed: why merged files may be served although they were not evaluated; None: they may not.
+    """
+
+    names: Sequence[str] = ()
+    out: Path | None = None
+    quantization: str | None = None
+    allowed: str | None = None
+
+    def check(self) -> None:
+        """Raises UsageError if a flag means nothing or has no effect."""
+        from journeyman.cli.flags import check_target_flags
+
+        check_target_flags(self.names, self.out, self.quantization, self.allowed)
 
 
 def run_stages(what: Invocation, *, redo: bool = False, command: str = "") -> None:
@@ -133,6 +155,25 @@ def run_bisect(what: Invocation) -> None:
         )
         write_model(folder / "bisect.json", result)
     print_bisect(result_console(), result)
+
+
+def run_targets(what: Invocation, chosen: TargetFlags) -> None:
+    """Makes the targets of a finished bundle, and prints what each is and what it answered.
+
+    Raises:
+        JourneymanError: as bundling.making.make_targets does.
+    """
+    from journeyman.bundling.making import make_targets
+    from journeyman.cli.targets import print_target
+    from journeyman.stage_calls import source_of
+
+    folder = what.folder
+    run = Run(folder, load_config(folder / CONFIG_NAME, list(what.settings)), what.override, what.other_engine)
+    out = chosen.out or folder / TARGETS_FOLDER
+    with terminal_reporter(folder, what.line()) as reporter, locked(folder):
+        source = source_of(run)
+        for place, bundle in make_targets(source, chosen.names, out, chosen.quantization, chosen.allowed, reporter):
+            print_target(place, bundle)
 
 
 def keep_piped(folder: Path, config: Config) -> None:

@@ -17,6 +17,8 @@ def serve_bundle(
     key_env: str | None = None,
     *,
     allow_other_engine: bool = False,
+    engine_url: str | None = None,
+    releases: Path | None = None,
 ) -> None:
     """Serves until it is stopped: by a signal, within SHUTDOWN_S.
 
@@ -28,6 +30,9 @@ def serve_bundle(
     def told(text: str) -> None:
         say(text, err=True)
 
-    with hosted(folder, port, allow_hosts, key_env, allow_other_engine=allow_other_engine, told=told) as host:
+    with hosted(
+        folder, port, allow_hosts, key_env,
+        allow_other_engine=allow_other_engine, engine_url=engine_url, told=told, releases=releases,
+    ) as host:  # fmt: skip
         told(f"serving {', '.join(map(named, host.bundle.roles))} on {host.address} (Ctrl-C stops)")
         host.run()

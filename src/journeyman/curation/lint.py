@@ -16,6 +16,8 @@ from journeyman.curation.rules import rule_numbers
 from journeyman.curation.selection import Choice
 from journeyman.curation.split import NAMES, TEST, TRAIN, Splits, random_split_leak
 from journeyman.curation.template_notes import template_notes
+from journeyman.curation.terms import terms_of_all
+from journeyman.foreign import named
 from journeyman.manifests import (
     DatasetManifest,
     Lengths,
@@ -25,6 +27,7 @@ from journeyman.manifests import (
     RuleCount,
     SplitCounts,
     TeacherQuality,
+    TermsOfTeacher,
 )
 from journeyman.reasons import Reason, dataset
 from journeyman.rendering.renderer import Renderer
@@ -67,6 +70,9 @@ def lint(
     for (rule, _), count in dropped.items():
         by_rule[rule] += count
     teachers, repetition = _teachers(log, state["teachers"]), _repetition(log, config)
+    terms = terms_of_all(
+        state["teachers"], log.rows["teacher"][examples["row"]].astype(np.int64), config.curate.teacher_terms
+    )
     return DatasetManifest(
         rows_in=len(log.rows),
         kept=len(examples),
@@ -78,6 +84,7 @@ def lint(
         system_prompts={role: prompt.text for role, prompt in prompts.items() if prompt.kind == "fixed"},
         prompts=dict(prompts),
         teachers=teachers,
+        teacher_terms=dict(terms),
         lengths=_lengths(log, config),
         repetition=repetition,
         routing=_routing(choice),
@@ -90,10 +97,18 @@ def lint(
                 *_prompt_notes(log, choice, prompts, splits, renderer, config),
                 *_limit_notes(log),
                 *_endless(log.rows["cut"][examples["row"]][split == TRAIN], config),
+                *_terms_notes(terms, config),
                 *_notes(log, state, choice, splits, teachers, repetition),
             )
         ],
     )
+
+
+def _terms_notes(terms: Mapping[str, TermsOfTeacher], config: Config) -> list[Reason]:
+    """Whose terms are not known, if the user has begun to say whose are."""
+    asked = config.curate.teacher_terms
+    unknown = [f"{named(name)} ({one.rows} rows)" for name, one in terms.items() if one.terms == "unknown" and one.rows]
+    return [dataset.TermsNotKnown(", ".join(unknown))] if unknown and (asked.allow or asked.deny) else []
 
 
 def dropped_by_rule(log: Log, counts: Counts) -> Counter[tuple[str, str]]:

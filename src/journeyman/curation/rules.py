@@ -16,6 +16,7 @@ from journeyman import reasoning as reasoning_of
 from journeyman.config import CurateConfig
 from journeyman.curation.cut import stops_near_limit
 from journeyman.curation.hidden import hidden_character
+from journeyman.curation.terms import terms_of
 from journeyman.reasons import Reason
 from journeyman.reasons import curation as why
 from journeyman.records import Interaction, split_system
@@ -290,6 +291,15 @@ def fences(text: str) -> int:
 def bad_check(seen: Candidate) -> Reason | None:
     fault = seen.check_fault(seen.row) if seen.check_fault and seen.row.check else None
     return None if fault is None else why.BadCheck(fault)
+
+
+@_rule
+def teacher_terms(seen: Candidate) -> Reason | None:
+    config, teacher = seen.config.teacher_terms, seen.row.teacher
+    found = terms_of(teacher, config)
+    if found == "deny":
+        return why.DeniedTeacher(teacher)
+    return why.UnknownTerms(teacher) if found == "unknown" and config.unknown == "drop" else None
 
 
 RULES: Sequence[Rule] = tuple(_BY_NAME[name] for name in rules_of("row"))

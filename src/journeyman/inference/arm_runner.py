@@ -14,6 +14,7 @@ from journeyman.foreign import plain
 from journeyman.inference.arms import (
     SERVER,
     arm_of_file,
+    arm_of_merged,
     arms_of_base,
     endpoint_questions,
     few_shot_turns,
@@ -50,6 +51,7 @@ class Inputs:
         bases: the base's files that may ship; the first also answers without an adapter. It is the file that the
             adapters were trained on, unless that is a folder.
         folder: the run's folder, with the response cache and the user's own checks.
+        merged: format → a file with the one adapter merged into it.
         server: a server that may ship; it also answers without an adapter if there are no files.
         reference: computes what the server is compared with.
     """
@@ -59,6 +61,7 @@ class Inputs:
     adapters: Mapping[str, Path]
     bases: Sequence[Path]
     folder: Path
+    merged: Mapping[str, Path] = field(default_factory=dict)
     server: ServedFolder | None = None
     reference: Reference | None = None
 
@@ -111,7 +114,7 @@ class ArmRunner:
                 "asked again"
             )
         self._reporter = reporter
-        ships = len(inputs.bases) + (inputs.server is not None)
+        ships = len(inputs.bases) + len(inputs.merged) + (inputs.server is not None)
         arms = len(arms_of_base(shown)) + ships - 1
         elsewhere = sum(len(endpoint_questions(name, rows, config)) for name in config.endpoints)
         suite = sum(len(of_kind) for of_kind, _ in self._suite.values()) * (1 + len(inputs.adapters))
@@ -135,7 +138,9 @@ class ArmRunner:
         else:
             self._ask_endpoint(TEACHER, gathered)
         for base in self._inputs.bases:
-            self._ask_file(base, gathered)
+            self._ask_file(base, arm_of_file(base, self._inputs.bases[0]), gathered)
+        for kind, path in self._inputs.merged.items():
+            self._ask_file(path, arm_of_merged(kind), gathered, kind)
         if self._inputs.server is not None:
             self._ask_server(self._inputs.server, gathered)
         for name in self._config.endpoints:
@@ -143,16 +148,16 @@ class ArmRunner:
                 self._ask_endpoint(name, gathered)
         return gathered
 
-    def _ask_file(self, base: Path, gathered: Gathered) -> None:
-        config, first = self._config, self._inputs.bases[0]
-        ships = arm_of_file(base, first)
+    def _ask_file(self, base: Path, ships: str, gathered: Gathered, merged: str | None = None) -> None:
+        """`merged`: the format of a file with the adapter in its weights; None: the adapters are beside it."""
+        config, adapters = self._config, {} if merged else self._inputs.adapters
         if ships in gathered.files:
             raise InputError(
                 f"{base}: another file in evaluate.quantizations or base.model has the same name", "Rename one of them"
             )
         template = self._renderer.served_template
         settings = EngineSettings(
-            base, self._inputs.adapters, config.context, config.threads, config.temperature, config.parallel,
+            base, adapters, config.context, config.threads, config.temperature, config.parallel,
             None if template.own else template.source, template.variables,
         )  # fmt: skip
         self._reporter.begin(f"load {base.name}", 1, "model")
@@ -168,6 +173,7 @@ class ArmRunner:
             warm_up_s=engine.warm_up_s,
             peak_memory_gb=peak / 1e9 if peak else None,
             identical_prompts=identical,
+            merged=merged,
         )
 
     def _ask_server(self, served: ServedFolder, gathered: Gathered) -> None:

@@ -22,6 +22,11 @@ def arm_of_file(base: Path, first: Path) -> str:
     return TUNED if base == first else f"{TUNED}@{base.name.removesuffix('.gguf')}"
 
 
+def arm_of_merged(kind: str) -> str:
+    """The name of the arm of a file with the adapter merged into weights of this format."""
+    return f"{TUNED}@merged-{kind}"
+
+
 def questions(
     arm: str,
     rows: Sequence[Example],

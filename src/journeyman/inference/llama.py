@@ -91,6 +91,10 @@ class LlamaEngine:
         start = time.perf_counter()
         return read_answer(self._stream("/v1/chat/completions", body), question, on_token, start)
 
+    def selection(self, role: str) -> dict[str, Any]:
+        """The scales of the adapters in a request for a role."""
+        return {"lora": self.settings.lora(self.settings.adapter_of(role))}
+
     def identity(self, question: Question) -> dict[str, Any]:
         s = self.settings
         return {
@@ -116,6 +120,14 @@ class LlamaEngine:
         }  # fmt: skip
         answer = self._post("/completion", body).get("completion_probabilities", [])
         return {one["id"]: one["logprob"] for likely in answer for one in likely["top_logprobs"]}
+
+    def greedy(self, ids: Sequence[int], count: int, *, adapted: bool = True) -> list[int]:
+        """Up to `count` tokens after `ids`, each the likeliest one, with all adapters active, or with none."""
+        body = {
+            "prompt": list(ids), "n_predict": count, "temperature": 0.0, "cache_prompt": False, "return_tokens": True,
+            "lora": [{"id": number, "scale": float(adapted)} for number in range(len(self.settings.adapters))],
+        }  # fmt: skip
+        return [int(token) for token in self._post("/completion", body)["tokens"]]
 
     def peak_memory_bytes(self) -> int | None:
         """Highest resident memory of the engine process; None if the system does not report it."""

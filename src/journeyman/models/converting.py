@@ -27,16 +27,11 @@ from journeyman.models.base import Base
 from journeyman.models.caches import own_cache
 from journeyman.models.llama_converter import converter_version, scripts_folder
 from journeyman.models.opening import sizes_of
+from journeyman.models.quantizing import QUANTIZED, QUANTIZER, quantizer
 from journeyman.protocols import Reporter
 
 _CONVERTED: Mapping[str, float] = {"F32": 4, "F16": 2, "BF16": 2, "Q8_0": 34 / 32}
 """Formats that the converter writes → bytes per parameter."""
-_QUANTIZED = (
-    "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q2_K", "Q3_K_S", "Q3_K_M", "Q3_K_L", "Q4_K_S", "Q4_K_M", "Q5_K_S", "Q5_K_M",
-    "Q6_K", "IQ4_NL", "IQ4_XS",
-)  # fmt: skip
-"""Formats that llama-quantize makes of a file with 16 bits. Those that need statistics (an imatrix) are left out."""
-_QUANTIZER = "llama-quantize"
 _HEADER_BYTES = 32 << 20
 _LOOK_EVERY_S = 0.2
 _NAME_A_FILE = "name a .gguf file of this base in evaluate.quantizations"
@@ -44,7 +39,7 @@ _NAME_A_FILE = "name a .gguf file of this base in evaluate.quantizations"
 
 def format_of(name: str) -> str | None:
     """The format that a name in evaluate.quantizations means, such as Q8_0; None if it is not one that can be made."""
-    return name.upper() if name.upper() in (*_CONVERTED, *_QUANTIZED) else None
+    return name.upper() if name.upper() in (*_CONVERTED, *QUANTIZED) else None
 
 
 def find_made(sha256: str, kind: str) -> Path | None:
@@ -64,9 +59,9 @@ def require_tools(kind: str) -> None:
         InputError: a program or package is missing.
     """
     scripts_folder()
-    if kind not in _CONVERTED and shutil.which(_QUANTIZER) is None:
+    if kind not in _CONVERTED and quantizer() is None:
         raise InputError(
-            f"evaluate.quantizations = {kind!r}: made by llama.cpp's {_QUANTIZER} only, which is not on PATH",
+            f"evaluate.quantizations = {kind!r}: made by llama.cpp's {QUANTIZER} only, which is not on PATH",
             f"Install llama.cpp's programs, set evaluate.quantizations to {', '.join(_CONVERTED)}, or {_NAME_A_FILE}",
         )
 
@@ -118,7 +113,7 @@ class _Conversion:
         direct = self._kind in _CONVERTED
         needed = self._bytes(self._kind) + (0 if direct else self._bytes("BF16"))
         self._refuse_full_disk(needed)
-        tools = converter_version() + ("" if direct else f" and {_QUANTIZER}")
+        tools = converter_version() + ("" if direct else f" and {QUANTIZER}")
         final = self._place / tools / f"{self._name}-{self._kind}.gguf"
         self._reporter.say(
             f"making {self._kind} of {self._base.path} with {tools}: about {needed / 1e9:.2f} GB, in {self._place}"
@@ -169,7 +164,7 @@ class _Conversion:
         return out
 
     def _quantize(self, source: Path) -> Path:
-        out, program = self._scratch / "quantized.gguf", shutil.which(_QUANTIZER) or _QUANTIZER
+        out, program = self._scratch / "quantized.gguf", quantizer() or QUANTIZER
         self._run([program, str(source), str(out), self._kind], out, self._bytes(self._kind))
         return out
 
@@ -203,7 +198,7 @@ class _Conversion:
             self._refuse(Path(command[0]).name, process.returncode, said)
 
     def _refuse(self, program: str, code: int, said: Sequence[str]) -> None:
-        tool = _QUANTIZER if program == _QUANTIZER else "llama.cpp's converter"
+        tool = QUANTIZER if program == QUANTIZER else "llama.cpp's converter"
         how = f"was ended by signal {-code}" if code < 0 else "failed"
         why = f": {plain(said[-1], 300)}" if said else ""
         raise InputError(f"{self._base.path}: {tool} {how}{why}", f"{_NAME_A_FILE[0].upper()}{_NAME_A_FILE[1:]}")

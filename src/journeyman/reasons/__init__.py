@@ -2,6 +2,7 @@
 
 from journeyman.reasons import (
     advice,
+    bundling,
     checking,
     curation,
     dataset,
@@ -20,6 +21,7 @@ __all__ = [
     "ReasonRecord",
     "Text",
     "advice",
+    "bundling",
     "checking",
     "curation",
     "dataset",

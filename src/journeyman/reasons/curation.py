@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from journeyman.foreign import named
 from journeyman.reasons.base import Reason
 
 # Rules for single rows, in the order in which they are applied.
@@ -39,6 +40,26 @@ class OtherTeacher(Reason, code="other_teacher"):
 
     def sentence(self) -> str:
         return f"answered by {self.teacher or 'an unknown teacher'}"
+
+
+@dataclass(frozen=True)
+class DeniedTeacher(Reason, code="denied_teacher"):
+    """`teacher` is provider/model."""
+
+    teacher: str
+
+    def sentence(self) -> str:
+        return f"answered by {named(self.teacher)}, which curate.teacher_terms denies"
+
+
+@dataclass(frozen=True)
+class UnknownTerms(Reason, code="unknown_teacher_terms"):
+    """`teacher` is provider/model, or "unknown"."""
+
+    teacher: str
+
+    def sentence(self) -> str:
+        return f"answered by {named(self.teacher)}, which curate.teacher_terms does not name"
 
 
 @dataclass(frozen=True)

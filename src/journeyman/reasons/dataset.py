@@ -18,6 +18,14 @@ class SeveralTeachers(Reason, code="several_teachers"):
 
 
 @dataclass(frozen=True)
+class TermsNotKnown(Reason, code="teacher_terms_not_known"):
+    """`teachers`: each teacher with its number of rows in the dataset, separated by commas."""
+
+    says = "curate.teacher_terms does not say whether these teachers' answers may train a model: {teachers}"
+    teachers: str
+
+
+@dataclass(frozen=True)
 class SeveralWorkloads(OfRole, code="several_workloads"):
     says = "{role}: {prompts} very different system prompts; if they belong to different agents, set data.role_field"
     prompts: int

@@ -1,4 +1,4 @@
-"""Sends validated requests to the engine and returns its answers, whole or streamed.
+"""Sends validated requests to the engine and returns its answers in the client's dialect, whole or streamed.
 
 If a client disconnects, its request is cancelled: the connection to the engine is closed, and the engine, which watches
 for that, stops working on it.
@@ -8,112 +8,264 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Coroutine, Mapping
+from collections.abc import AsyncIterator, Coroutine, Mapping
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
+from journeyman.config import ServeConfig
 from journeyman.http_client import Retry, with_retries_async
 from journeyman.protocols import ServedEngine
 from journeyman.redaction.redactor import Conversation
-from journeyman.serving.answers import named
+from journeyman.serving.answers import NO_CALL, finished, has_call, named
+from journeyman.serving.copies import joined, of_copy
+from journeyman.serving.dialects.dialect import Dialect
 from journeyman.serving.engine import KeptEngine
-from journeyman.serving.errors import error_response
+from journeyman.serving.errors import BrokenStream, RequestError
+from journeyman.serving.forced_call import ForcedCalls
+from journeyman.serving.observing import CLIENT_LEFT, Record, note, record_of
 from journeyman.serving.redacting import asks_for_json, restored_answer
-from journeyman.serving.stream import error_object, served_stream
+from journeyman.serving.requests import Asked
+from journeyman.serving.stream import chunks_of, restored_events, served_stream
+from journeyman.serving.turns import Turn, Turns
 
+_T = TypeVar("_T")
 _PATH = "/v1/chat/completions"
-_CLIENT_LEFT = 499
 _AGAIN_S = "2"
 _UNREAD = Retry(tries=2, first_wait_s=0.05, statuses=frozenset(), errors=(httpx.RemoteProtocolError,))
 """A single retry, and only if the connection was closed without an answer: the request may have crashed the engine."""
 
 
 @dataclass(frozen=True)
+class Call:
+    """A request on its way to the engine.
+
+    Attributes:
+        body: the engine's form of it, redacted.
+        seen: the values that were redacted, which are restored in the answer.
+        headers: of the response.
+    """
+
+    dialect: Dialect
+    asked: Asked
+    body: Mapping[str, Any]
+    seen: Conversation
+    headers: Mapping[str, str]
+
+
 class Answering:
-    """Sends requests to the currently running engine."""
+    """Sends requests to the currently running engine, each in its turn."""
 
-    kept: KeptEngine
-    client: httpx.AsyncClient
+    def __init__(self, kept: KeptEngine, client: httpx.AsyncClient, config: ServeConfig) -> None:
+        self.kept, self._client, self._config = kept, client, config
+        self.turns = Turns(kept.settings.parallel, config.queue, config.queue_s)
 
-    async def answer(
-        self, request: Request, asked: dict[str, Any], role: str, seen: Conversation, headers: Mapping[str, str]
-    ) -> Response:
-        """The response to `asked`, the engine's form of a request for a role, with the values of `seen` restored."""
-        engine = self.kept.ready()
-        if engine is None:
-            return self._no_answer(503)
-        kept = self.kept
-        asked = {**asked, "lora": kept.settings.lora(kept.settings.adapter_of(role))}
+    async def answer(self, request: Request, call: Call) -> Response:
+        """The response to a request.
+
+        Raises:
+            RequestError: the engine does not run, fails or refuses, or too many others are waiting.
+        """
+        record = record_of(request.scope)
+        if call.asked.streamed:
+            return await self._streamed(request, call, record)
+        answer = await while_connected(request, self._whole(call, record))
+        if answer is None:
+            return Response(status_code=CLIENT_LEFT)
+        note(record, answer)
+        return JSONResponse(call.dialect.whole(answer, call.asked), headers=dict(call.headers))
+
+    async def _whole(self, call: Call, record: Record) -> dict[str, Any]:
+        async def one(number: int) -> dict[str, Any]:
+            async with AsyncExitStack() as held:
+                upstream, _ = await self._opened(held, record, call, number)
+                return restored_whole(_document(upstream), call.asked, call.seen, in_json=asks_for_json(call.body))
+
+        if call.asked.copies == 1:
+            return await one(0)
+        tasks = [asyncio.create_task(one(number)) for number in range(call.asked.copies)]
         try:
-            upstream = await while_connected(request, self._ask(engine, asked))
-        except httpx.HTTPError:
-            return self._no_answer(502)
-        if upstream is None:
-            return Response(status_code=_CLIENT_LEFT)
-        in_json = asks_for_json(asked)
-        if asked.get("stream") and upstream.status_code == 200:
-            pieces = served_stream(upstream, role, seen, in_json=in_json, why=kept.why_not)
-            return StreamedAnswer(upstream, pieces, headers)
-        await upstream.aread()  # a refused stream arrives as a whole answer
-        await upstream.aclose()
-        return _whole(upstream, role, seen, in_json, headers)
+            return joined(await asyncio.gather(*tasks))
+        finally:
+            for task in tasks:
+                task.cancel()
 
-    def _no_answer(self, status: int) -> Response:
-        return JSONResponse(error_object(self.kept.why_not()), status_code=status, headers={"retry-after": _AGAIN_S})
+    async def _streamed(self, request: Request, call: Call, record: Record) -> Response:
+        asked, held = call.asked, AsyncExitStack()
+        try:
+            opened = await while_connected(request, self._opened(held, record, call))
+            if opened is None:
+                await held.aclose()
+                return Response(status_code=CLIENT_LEFT)
+            upstream, turn = opened
+            if upstream.status_code != 200:
+                _document(upstream)
+        except BaseException:
+            await held.aclose()
+            raise
+        pieces = served_stream(
+            upstream, asked.role, call.seen, in_json=asks_for_json(call.body), must_call=asked.must_call,
+            writer=call.dialect.writer(asked), record=record, time_s=self._config.answer_s, stalled=turn.release,
+            more=[self._more(call, record, number) for number in range(1, asked.copies)], why=self.kept.why_not,
+        )  # fmt: skip
+        return StreamedAnswer(held, pieces, call.headers)
 
-    async def _ask(self, engine: ServedEngine, asked: dict[str, Any]) -> httpx.Response:
+    async def _more(self, call: Call, record: Record, number: int) -> AsyncIterator[dict[str, Any]]:
+        """The chunks of a further answer to a streamed request."""
+        asked = call.asked
+        async with AsyncExitStack() as held:
+            try:
+                upstream, _ = await self._opened(held, record, call, number)
+                if upstream.status_code != 200:
+                    _document(upstream)
+            except RequestError as error:
+                raise BrokenStream(error.message) from error
+            chunks = chunks_of(upstream, asyncio.get_running_loop().time() + self._config.answer_s)
+            async for event in restored_events(
+                chunks, asked.role, call.seen, in_json=asks_for_json(call.body), must_call=asked.must_call,
+                why=self.kept.why_not,
+            ):  # fmt: skip
+                yield event
+
+    async def _opened(
+        self, held: AsyncExitStack, record: Record, call: Call, number: int = 0
+    ) -> tuple[httpx.Response, Turn]:
+        """The engine's response, complete or, if it is a stream, with its headers.
+
+        Args:
+            held: gets what has to be closed after the answer: the turn and the connection.
+            number: of the answer, if there are several.
+        """
+        turn = await held.enter_async_context(self.turns.turn())
+        record.queue_s = record.since() if record.queue_s is None else record.queue_s
+        engine = await self._engine()
+        body = {**of_copy(call.body, number), **engine.selection(call.asked.role)}
+        if call.asked.streamed:
+            body["stream_options"] = {"include_usage": True}
+        try:
+            async with asyncio.timeout(self._config.answer_s):
+                upstream = await self._ask(engine, _PATH, body)
+                held.push_async_callback(upstream.aclose)
+                if upstream.status_code != 200 or not call.asked.streamed:
+                    await upstream.aread()  # a refused stream arrives as a whole answer
+        except TimeoutError as error:
+            raise RequestError(504, "the answer took longer than serve.answer_s allows") from error
+        except httpx.HTTPError as error:
+            raise self._no_answer(502) from error
+        return upstream, turn
+
+    async def count_tokens(self, request: Request, call: Call) -> int | None:
+        """The number of tokens of the prompt that the engine makes of a request; None if the client has left.
+
+        Raises:
+            RequestError: as `answer` does.
+        """
+        engine = await self._engine()
+
+        async def asked(path: str, body: Mapping[str, Any]) -> Any:
+            response = await self._ask(engine, path, body)
+            await response.aread()
+            return _document(response)
+
+        async def counted() -> int:
+            if "model" in (selected := engine.selection(call.asked.role)):  # vLLM's form
+                count = (await asked("/tokenize", {**call.body, **selected, "add_generation_prompt": True}))["count"]
+                return int(count)
+            prompt = (await asked("/apply-template", call.body))["prompt"]
+            found = await asked("/tokenize", {"content": prompt, "add_special": True, "parse_special": True})
+            return len(found["tokens"])
+
+        try:
+            return await while_connected(request, counted())
+        except httpx.HTTPError as error:
+            raise self._no_answer(502) from error
+
+    async def _engine(self) -> ServedEngine:
+        engine = await self.kept.running(self._config.restart_s)
+        if engine is None:
+            raise self._no_answer(503)
+        return engine
+
+    def _no_answer(self, status: int) -> RequestError:
+        return RequestError(status, self.kept.why_not(), headers={"retry-after": _AGAIN_S})
+
+    async def _ask(self, engine: ServedEngine, path: str, body: Mapping[str, Any]) -> httpx.Response:
         """The engine's response. A connection that it drops before reading the request is retried once."""
-        made = self.client.build_request("POST", engine.address + _PATH, headers=engine.headers, json=asked)
-        streamed = bool(asked.get("stream"))
+        made = self._client.build_request("POST", engine.address + path, headers=engine.headers, json=body)
+        streamed = bool(body.get("stream"))
         return await with_retries_async(
-            lambda: self.client.send(made, stream=streamed), _UNREAD, again=lambda: engine.alive
+            lambda: self._client.send(made, stream=streamed), _UNREAD, again=lambda: engine.alive
         )
 
 
-def _whole(
-    upstream: httpx.Response, role: str, seen: Conversation, in_json: bool, headers: Mapping[str, str]
-) -> Response:
-    try:
-        answer = json.loads(upstream.content)
-    except ValueError:
-        return error_response(502, "the engine's answer is not JSON")
-    if upstream.status_code != 200:
-        return _engine_error(upstream.status_code, answer)
-    answer = named(answer, role)
+def restored_whole(
+    answer: dict[str, Any], asked: Asked, seen: Conversation, *, in_json: bool = False
+) -> dict[str, Any]:
+    """A complete answer of the engine with the role as its model and the redacted values restored.
+
+    Args:
+        in_json: the answer's text is JSON, so restored values are escaped.
+
+    Raises:
+        RequestError: it lacks the required tool call.
+    """
+    answer = named(answer, asked.role, seen)
     for choice in answer.get("choices", []):
         choice["message"] = restored_answer(choice.get("message"), seen, in_json=in_json)
-    return JSONResponse(answer, headers=dict(headers))
+    if not asked.must_call:
+        return answer
+    answer = ForcedCalls().event(answer)
+    if finished(answer) and not has_call(answer):
+        raise RequestError(502, NO_CALL, "tool_choice", "no_tool_call")
+    return answer
 
 
-def _engine_error(status: int, answer: Any) -> Response:
-    """The engine's error without its paths. Its failures become 502; its refusals keep their status."""
+def _document(upstream: httpx.Response) -> dict[str, Any]:
+    """The JSON object in the engine's response.
+
+    Raises:
+        RequestError: the engine's error, without its paths. Its failures become 502; its refusals keep their status.
+    """
+    try:
+        answer = json.loads(upstream.content)
+    except ValueError as fault:
+        raise RequestError(502, "the engine's answer is not JSON") from fault
+    if upstream.status_code == 200 and isinstance(answer, dict):
+        return answer
     error = answer.get("error") if isinstance(answer, dict) else None
     message = error.get("message") if isinstance(error, dict) else None
-    kind = error.get("type") if isinstance(error, dict) else None
-    code = "context_length_exceeded" if kind == "exceed_context_size_error" else None
-    return error_response(status if status < 500 else 502, str(message or "the engine refused"), code=code)
+    status = upstream.status_code if 400 <= upstream.status_code < 500 else 502
+    if isinstance(error, dict) and error.get("type") == "exceed_context_size_error":
+        raise RequestError(400, _too_long(error), "messages", "context_length_exceeded")
+    raise RequestError(status, str(message or "the engine refused"))
+
+
+def _too_long(error: Mapping[str, Any]) -> str:
+    asked, most = error.get("n_prompt_tokens"), error.get("n_ctx")
+    return f"the prompt has {asked} tokens, and the context is {most} tokens, in which the answer needs room too"
 
 
 class StreamedAnswer(StreamingResponse):
-    """A stream that closes the engine's connection however it ends: complete, abandoned by the client, or cut off."""
+    """A stream that gives back its turn and closes the engine's connection however it ends: complete, abandoned by the
+    client, or cut off."""
 
-    def __init__(self, upstream: httpx.Response, content: Any, headers: Mapping[str, str]) -> None:
+    def __init__(self, held: AsyncExitStack, content: Any, headers: Mapping[str, str]) -> None:
         super().__init__(content, media_type="text/event-stream", headers=dict(headers))
-        self._upstream = upstream
+        self._held = held
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             await super().__call__(scope, receive, send)
         finally:
-            await self._upstream.aclose()
+            await self._held.aclose()
 
 
-async def while_connected(request: Request, work: Coroutine[Any, Any, httpx.Response]) -> httpx.Response | None:
+async def while_connected(request: Request, work: Coroutine[Any, Any, _T]) -> _T | None:
     """The result of `work`; if the client disconnects first, cancels it and returns None. Read the body before."""
     task = asyncio.ensure_future(work)
     watch = asyncio.ensure_future(_disconnected(request))

@@ -4,15 +4,31 @@ from __future__ import annotations
 
 from typing import Any
 
-from journeyman.serving.errors import without_paths
+from journeyman.redaction.redactor import Conversation
 
+NO_CALL = "the model made no tool call, although tool_choice requires one"
+STOPPED_BY = "stopped_by"
 _SHOWN = ("id", "object", "created", "choices", "usage", "timings")
 
 
-def named(answer: dict[str, Any], role: str) -> dict[str, Any]:
-    """An answer or a chunk of a stream with the role as its model; an error's message is kept without paths."""
-    if "error" in answer:
-        error = answer["error"] if isinstance(answer["error"], dict) else {}
-        message = without_paths(str(error.get("message", "the engine failed")))
-        return {"error": {"message": message, "type": "server_error", "param": None, "code": "engine_error"}}
-    return {**{key: answer[key] for key in _SHOWN if key in answer}, "model": role, "system_fingerprint": None}
+def named(answer: dict[str, Any], role: str, seen: Conversation) -> dict[str, Any]:
+    """An answer or a chunk of a stream with the role as its model.
+
+    With the text of `stop` that ended it as STOPPED_BY, if llama.cpp was asked to say so (`verbose`) or vLLM says it.
+    """
+    shown = {**{key: answer[key] for key in _SHOWN if key in answer}, "model": role, "system_fingerprint": None}
+    words = [(answer.get("__verbose") or {}).get("stopping_word")]
+    words += [choice.get("stop_reason") for choice in answer.get("choices") or []]
+    stopped = next((word for word in words if word and isinstance(word, str)), None)
+    return {**shown, STOPPED_BY: seen.restore(stopped)} if stopped else shown
+
+
+def has_call(answer: dict[str, Any]) -> bool:
+    """Whether an answer or a chunk contains a tool call."""
+    said = (choice.get("message") or choice.get("delta") or {} for choice in answer.get("choices") or [])
+    return any(one.get("tool_calls") for one in said)
+
+
+def finished(answer: dict[str, Any]) -> bool:
+    """Whether an answer or a chunk ends because the model was done, and not because of a limit."""
+    return any(choice.get("finish_reason") in ("stop", "tool_calls") for choice in answer.get("choices") or [])

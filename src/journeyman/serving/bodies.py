@@ -11,7 +11,6 @@ import numpy as np
 
 from journeyman.serving.errors import RequestError
 
-MAX_BYTES = 4 << 20
 MAX_DEPTH = 64
 
 _STRINGS = re.compile(rb'"(?:[^"\\]++|\\.)*+"', re.DOTALL)

@@ -16,7 +16,9 @@ from journeyman.errors import EngineError
 from journeyman.inference.engines import start_engine
 from journeyman.protocols import EngineSettings, ServedEngine
 
+Start = Callable[[], ServedEngine]
 _LOOK_EVERY_S = 0.1
+_READY_EVERY_S = 0.02
 _STEADY_S = 60.0
 _WAITS_S = (0.0, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0, 30.0, 30.0)
 """Waits before each restart. They begin anew once an engine has run for _STEADY_S; after the last, serving gives up."""
@@ -25,18 +27,35 @@ _WAITS_S = (0.0, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0, 30.0, 30.0)
 class KeptEngine:
     """The current engine. Use `kept_engine`, which watches it."""
 
-    def __init__(self, engine: ServedEngine, say: Callable[[str], None], given_up: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        engine: ServedEngine,
+        say: Callable[[str], None],
+        given_up: Callable[[], None],
+        start: Start | None = None,
+    ) -> None:
         self.settings: EngineSettings = engine.settings
         self._engine, self._say, self._given_up = engine, say, given_up
+        self._start_again: Start = start or (lambda: start_engine(self.settings))
         self._identity = engine.engine_identity
         self._started = time.monotonic()
         self._lock = threading.RLock()  # reentrant: a signal handler may run while it is held
         self.stopping = False
         self.failed = False
+        self.restarts = 0
 
     def ready(self) -> ServedEngine | None:
         """The running engine; None while there is none."""
         return self._engine if self._engine.alive and not self.stopping else None
+
+    async def running(self, wait_s: float) -> ServedEngine | None:
+        """The running engine, after at most `wait_s` if it is being restarted; None if there is none then."""
+        deadline = time.monotonic() + wait_s
+        while (engine := self.ready()) is None:
+            if self.stopping or self.failed or time.monotonic() >= deadline:
+                return None
+            await asyncio.sleep(_READY_EVERY_S)
+        return engine
 
     def why_not(self) -> str:
         """The message for clients about an engine that does not answer."""
@@ -74,6 +93,7 @@ class KeptEngine:
             failures += 1
             try:
                 await self._start()
+                self.restarts += 1
                 self._say("the engine is running again")
             except (EngineError, OSError) as error:
                 self._say(str(error))
@@ -90,7 +110,7 @@ class KeptEngine:
         def work() -> None:
             failed: BaseException | None = None
             try:
-                self._take(self._same(start_engine(self.settings)))
+                self._take(self._same(self._start_again()))
             except BaseException as error:
                 failed = error
             with suppress(RuntimeError):  # the loop has been closed in the meantime
@@ -124,15 +144,19 @@ class KeptEngine:
 
 @asynccontextmanager
 async def kept_engine(
-    engine: ServedEngine, say: Callable[[str], None], given_up: Callable[[], None]
+    engine: ServedEngine,
+    say: Callable[[str], None],
+    given_up: Callable[[], None],
+    start: Start | None = None,
 ) -> AsyncIterator[KeptEngine]:
     """The engine, restarted whenever it ends while this context is open, and stopped at the end.
 
     Args:
         say: called with a line of text whenever the engine ends or is running again.
         given_up: called once restarting has failed too often.
+        start: starts the engine again; None: as it was started at first, from its settings.
     """
-    kept = KeptEngine(engine, say, given_up)
+    kept = KeptEngine(engine, say, given_up, start)
     watching = asyncio.create_task(kept.keep())
     try:
         yield kept

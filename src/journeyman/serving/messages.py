@@ -7,17 +7,17 @@ from typing import Any
 from journeyman.foreign import plain
 from journeyman.serving.bodies import parsed
 from journeyman.serving.errors import RequestError
-from journeyman.serving.values import objects, only, text, truth, wrong
+from journeyman.serving.values import known, objects, one_of, text, truth, wrong
 
 MAX_MESSAGES = 2000
 MAX_TOOLS = 128
 SYSTEM = ("system", "developer")
 
-_ROLES = (*SYSTEM, "user", "assistant", "tool")
+TEXT_PARTS = ("text", "refusal")
+NAME = text(256)
+_ROLE = one_of(*SYSTEM, "user", "assistant", "tool")
 _TURN = ("role", "content", "name", "tool_calls", "tool_call_id")
-_NOT_READ = ("refusal", "annotations", "reasoning_content", "reasoning", "audio", "function_call")
-"""Fields of earlier answers that clients send back; the served models were never trained on them."""
-_NAME = text(256)
+_EMPTY: tuple[Any, ...] = ([], "", {})
 
 
 def read_messages(value: Any, ignored: list[str]) -> list[dict[str, Any]]:
@@ -32,101 +32,135 @@ def read_messages(value: Any, ignored: list[str]) -> list[dict[str, Any]]:
     turns = [
         _turn(one, f"messages[{index}]", ignored) for index, one in enumerate(objects(value, "messages", MAX_MESSAGES))
     ]
-    said = [turn["role"] for turn in turns if turn["role"] not in SYSTEM]
-    if not said or said[-1] == "assistant":
-        raise RequestError(400, "messages must end with a user or tool message", "messages")
+    check_last(turns, "messages")
     return turns
 
 
+def check_last(turns: list[dict[str, Any]], param: str) -> None:
+    """Raises a RequestError if there is nothing that a model could answer."""
+    said = [turn["role"] for turn in turns if turn["role"] not in SYSTEM]
+    if not said or said[-1] == "assistant":
+        raise RequestError(400, f"{param} must end with a user or tool message", param)
+
+
+def text_of(value: Any, param: str, ignored: list[str], kinds: tuple[str, ...] = TEXT_PARTS) -> str:
+    """The text of a content field: text, or a list of text parts, which are joined as in ingest.
+
+    Args:
+        kinds: the types of text parts.
+
+    Raises:
+        RequestError: another type, or a part that is an image, audio or a file.
+    """
+    if isinstance(value, str):
+        return value
+    if not isinstance(value, list):
+        raise wrong(param, "text or a list of text parts", value)
+    parts = enumerate(objects(value, param, MAX_MESSAGES))
+    return "".join(text_part(one, f"{param}[{index}]", ignored, kinds) for index, one in parts)
+
+
+def text_part(value: dict[str, Any], param: str, ignored: list[str], kinds: tuple[str, ...] = TEXT_PARTS) -> str:
+    """The text of a part, which is in `refusal` for a refusal and in `text` for all others."""
+    kind = value.get("type")
+    if kind not in kinds:
+        shown = plain(kind, 40) if isinstance(kind, str) else "another type"
+        raise RequestError(
+            400, f"{param}.type must be {' or '.join(kinds)}, not {shown}: images, audio and files are not supported",
+            f"{param}.type", "unsupported_parameter",
+        )  # fmt: skip
+    name = "refusal" if kind == "refusal" else "text"
+    found = known(value, param, ("type", name), ignored).get(name)
+    if not isinstance(found, str):
+        raise wrong(f"{param}.{name}", "text", found)
+    return found
+
+
+def arguments_text(value: Any, param: str) -> str:
+    """A call's arguments: JSON in text; empty text is an empty object.
+
+    Raises:
+        RequestError: not JSON.
+    """
+    if not isinstance(value, str):
+        raise wrong(param, "text (JSON, encoded once)", value)
+    value = value if value.strip() else "{}"
+    parsed(value.encode(), param)
+    return str(value)
+
+
+def read_function(given: dict[str, Any], param: str, ignored: list[str]) -> dict[str, Any]:
+    """A tool's definition from its name, description and JSON schema, without `strict`, which the engine does not
+    support.
+
+    Raises:
+        RequestError: names the field.
+    """
+    function = known(given, param, ("name", "description", "parameters", "strict"), ignored)
+    NAME(function.get("name"), f"{param}.name")
+    if "description" in function:
+        text(1 << 16, least=0)(function["description"], f"{param}.description")
+    if truth(function.pop("strict", False), f"{param}.strict") and "tools.strict" not in ignored:
+        ignored.append("tools.strict")
+    return {"type": "function", "function": function}
+
+
 def read_tools(value: Any, ignored: list[str]) -> list[dict[str, Any]]:
-    """The tool definitions without null fields and without `strict`, which the engine does not support.
+    """The tool definitions without null fields.
 
     Raises:
         RequestError: names the tool and its field.
     """
     return [
-        {"type": "function", "function": _function(tool, f"tools[{index}]", ignored)}
-        for index, tool in enumerate(objects(value, "tools", MAX_TOOLS, least=0))
+        _tool(one, f"tools[{index}]", ignored) for index, one in enumerate(objects(value, "tools", MAX_TOOLS, least=0))
     ]
 
 
-def _function(tool: dict[str, Any], param: str, ignored: list[str]) -> dict[str, Any]:
-    if only(tool, param, ("type", "function")).get("type") != "function":
+def _tool(value: dict[str, Any], param: str, ignored: list[str]) -> dict[str, Any]:
+    tool = known(value, param, ("type", "function"), ignored)
+    if tool.get("type") != "function":
         raise RequestError(400, f'{param}.type must be "function"', f"{param}.type")
-    param = f"{param}.function"
-    given = only(tool.get("function"), param, ("name", "description", "parameters", "strict"))
-    function = {name: value for name, value in given.items() if value is not None}
-    _NAME(given.get("name"), f"{param}.name")
-    if "description" in function:
-        text(1 << 16, least=0)(function["description"], f"{param}.description")
-    if truth(function.pop("strict", False), f"{param}.strict") and "tools.strict" not in ignored:
-        ignored.append("tools.strict")
-    return function
+    return read_function(tool.get("function"), f"{param}.function", ignored)  # type: ignore[arg-type]
 
 
 def _turn(value: dict[str, Any], param: str, ignored: list[str]) -> dict[str, Any]:
-    only(value, param, (*_TURN, *_NOT_READ))
-    role = value.get("role")
-    if role not in _ROLES:
-        shown = plain(role, 40) if isinstance(role, str) else "another type"
-        raise RequestError(400, f"{param}.role must be one of {', '.join(_ROLES)}, not {shown}", f"{param}.role")
     for name in ("audio", "function_call"):
         if value.get(name) is not None:
             raise RequestError(400, f"{param}.{name} is not supported", f"{param}.{name}", "unsupported_parameter")
-    ignored += [f"messages.{name}" for name in _NOT_READ if value.get(name) and f"messages.{name}" not in ignored]
-    turn = {"role": role, "content": _content(value.get("content"), f"{param}.content")}
-    if value.get("tool_calls") is not None:
-        turn["tool_calls"] = _calls(value["tool_calls"], role, f"{param}.tool_calls")
-    if turn["content"] is None:
-        if not turn.get("tool_calls"):
-            raise RequestError(400, f"{param}.content is missing", f"{param}.content")
-        turn["content"] = ""
-    if value.get("tool_call_id") is not None:
+    # What earlier answers contain and clients send back is often empty: annotations, refusal.
+    given = known(
+        {name: one for name, one in value.items() if one not in _EMPTY or name in _TURN}, param, _TURN, ignored
+    )
+    role = _ROLE(given.get("role"), f"{param}.role")
+    turn: dict[str, Any] = {"role": role, "content": ""}
+    if "content" in given:
+        turn["content"] = text_of(given["content"], f"{param}.content", ignored)
+    elif not given.get("tool_calls"):
+        raise RequestError(400, f"{param}.content is missing", f"{param}.content")
+    if "tool_calls" in given:
+        turn["tool_calls"] = _calls(given["tool_calls"], role, f"{param}.tool_calls", ignored)
+    if "tool_call_id" in given:
         if role != "tool":
             raise RequestError(400, f"{param}.tool_call_id belongs to a tool message", f"{param}.tool_call_id")
-        turn["tool_call_id"] = _NAME(value["tool_call_id"], f"{param}.tool_call_id")
-    if value.get("name") is not None:
-        turn["name"] = _NAME(value["name"], f"{param}.name")
+        turn["tool_call_id"] = NAME(given["tool_call_id"], f"{param}.tool_call_id")
+    if "name" in given:
+        turn["name"] = NAME(given["name"], f"{param}.name")
     return turn
 
 
-def _content(value: Any, param: str) -> str | None:
-    if value is None or isinstance(value, str):
-        return value
-    if not isinstance(value, list):
-        raise wrong(param, "text or a list of text parts", value)
-    return "".join(_part(one, f"{param}[{index}]") for index, one in enumerate(objects(value, param, MAX_MESSAGES)))
-
-
-def _part(value: dict[str, Any], param: str) -> str:
-    kind = value.get("type")
-    if kind not in ("text", "refusal"):
-        shown = plain(kind, 40) if isinstance(kind, str) else "another type"
-        raise RequestError(
-            400, f"{param}.type must be text, not {shown}: images, audio and files are not supported",
-            f"{param}.type", "unsupported_parameter",
-        )  # fmt: skip
-    found = only(value, param, ("type", kind)).get(kind)
-    if not isinstance(found, str):
-        raise wrong(f"{param}.{kind}", "text", found)
-    return found
-
-
-def _calls(value: Any, role: str, param: str) -> list[dict[str, Any]]:
+def _calls(value: Any, role: str, param: str, ignored: list[str]) -> list[dict[str, Any]]:
     if role != "assistant":
         raise RequestError(400, f"{param} belongs to an assistant message", param)
-    return [_call(one, f"{param}[{index}]") for index, one in enumerate(objects(value, param, MAX_TOOLS, least=0))]
+    calls = objects(value, param, MAX_TOOLS, least=0)
+    return [_call(one, f"{param}[{index}]", ignored) for index, one in enumerate(calls)]
 
 
-def _call(value: dict[str, Any], param: str) -> dict[str, Any]:
-    if only(value, param, ("id", "type", "function", "index")).get("type", "function") != "function":
+def _call(value: dict[str, Any], param: str, ignored: list[str]) -> dict[str, Any]:
+    given = known(value, param, ("id", "type", "function", "index"), ignored)
+    if given.get("type", "function") != "function":
         raise RequestError(400, f'{param}.type must be "function"', f"{param}.type")
-    function = only(value.get("function"), f"{param}.function", ("name", "arguments"))
-    arguments = function.get("arguments")
-    if not isinstance(arguments, str):
-        raise wrong(f"{param}.function.arguments", "text (JSON, encoded once)", arguments)
-    arguments = arguments if arguments.strip() else "{}"
-    parsed(arguments.encode(), f"{param}.function.arguments")
-    named = {"name": _NAME(function.get("name"), f"{param}.function.name"), "arguments": arguments}
+    function = known(given.get("function"), f"{param}.function", ("name", "arguments"), ignored)
+    arguments = arguments_text(function.get("arguments"), f"{param}.function.arguments")
+    named = {"name": NAME(function.get("name"), f"{param}.function.name"), "arguments": arguments}
     call = {"type": "function", "function": named}
-    return call if value.get("id") is None else {"id": _NAME(value["id"], f"{param}.id"), **call}
+    return {"id": NAME(given["id"], f"{param}.id"), **call} if "id" in given else call

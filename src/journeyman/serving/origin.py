@@ -7,32 +7,36 @@ preflight (plain forms) by their content type. All of them are refused, and no r
 
 from __future__ import annotations
 
-import hmac
 import ipaddress
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
+from typing import Any
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from journeyman.foreign import plain
 from journeyman.serving.errors import RequestError, error_response
+from journeyman.serving.keyring import Keys
+from journeyman.serving.observing import record_of
 
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
-_OPEN_PATHS = ("/health",)
+_OPEN_PATHS = ("/health", "/ready")
 
 
 class Door:
     """ASGI middleware in front of the application.
 
     Args:
-        hosts: names to answer to in addition to the loopback ones, with or without a port.
-        key: clients must send it as `Authorization: Bearer KEY`; None: no key is needed. `/health` never needs one.
+        hosts: names to answer to in addition to the loopback ones and to the address that was connected to, with or
+            without a port.
+        keys: clients must send one of them, as `Authorization: Bearer KEY` or `x-api-key: KEY`, if they are required.
+            `/health` and `/ready` never need one.
     """
 
-    def __init__(self, app: ASGIApp, hosts: Collection[str] = (), key: str | None = None) -> None:
+    def __init__(self, app: ASGIApp, hosts: Collection[str] = (), keys: Keys | None = None) -> None:
         self._app = app
         self._hosts = {host.lower() for host in hosts} | set(LOOPBACK)
-        self._key = None if key is None else key.encode()
+        self._keys = keys or Keys()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -41,27 +45,32 @@ class Door:
         try:
             if scope["type"] != "http":
                 raise RequestError(403, "only HTTP is supported")
-            self._check(scope["method"], scope["path"], Headers(scope=scope))
+            self._check(scope, Headers(scope=scope))
         except RequestError as refused:
             headers = {"WWW-Authenticate": "Bearer"} if refused.status == 401 else None
-            response = error_response(refused.status, refused.message, refused.param, headers=headers)
+            response = error_response(
+                scope.get("path", ""), refused.status, refused.message, refused.param, headers=headers
+            )
             await response(scope, receive, send)
             return
         await self._app(scope, receive, send)
 
-    def _check(self, method: str, path: str, headers: Headers) -> None:
-        host = self._host(headers)
+    def _check(self, scope: Scope, headers: Headers) -> None:
+        host = self._host(headers, scope.get("server"))
         self._refuse_other_pages(host, headers)
-        if self._key is not None and path not in _OPEN_PATHS:
-            self._check_key(headers)
+        if self._keys.required and scope["path"] not in _OPEN_PATHS:
+            record_of(scope).key = self._key(headers)
         kind = headers.get("content-type", "").partition(";")[0].strip().lower()
-        if method not in ("GET", "HEAD", "OPTIONS") and kind != "application/json":
+        if scope["method"] not in ("GET", "HEAD", "OPTIONS") and kind != "application/json":
             raise RequestError(415, "the content type must be application/json", "content-type")
 
-    def _host(self, headers: Headers) -> str:
+    def _host(self, headers: Headers, connected_to: Sequence[Any] | None) -> str:
         named = headers.getlist("host")
         host = named[0].lower() if len(named) == 1 else ""
-        if host not in self._hosts and name_of(host) not in self._hosts:
+        name = name_of(host)
+        # An address, unlike a name, cannot be made to lead here by others.
+        own = connected_to is not None and _is_address(name) and name == connected_to[0]
+        if not own and host not in self._hosts and name not in self._hosts:
             raise RequestError(
                 403, f"host {plain(host, 80)!r} is not a name of this server; journeyman serve --allow-host adds one",
                 "host",
@@ -75,12 +84,26 @@ class Door:
         if headers.get("sec-fetch-site", "none") not in ("none", "same-origin"):
             raise RequestError(403, "pages of other sites may not use this server", "sec-fetch-site")
 
-    def _check_key(self, headers: Headers) -> None:
-        assert self._key is not None
-        scheme, _, sent = headers.get("authorization", "").partition(" ")
-        given = sent.strip().encode("latin-1")
-        if scheme.lower() != "bearer" or not hmac.compare_digest(given, self._key):
+    def _key(self, headers: Headers) -> str:
+        """The name of the key that was sent."""
+        name = self._keys.match(sent_key(headers))
+        if name is None:
             raise RequestError(401, "the key is missing or wrong: send Authorization: Bearer KEY", "authorization")
+        return name
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
+
+
+def sent_key(headers: Headers) -> str:
+    """The key in a request, where OpenAI's or Anthropic's clients put it; "" if there is none."""
+    scheme, _, sent = headers.get("authorization", "").partition(" ")
+    return sent.strip() if scheme.lower() == "bearer" else headers.get("x-api-key", "")
 
 
 def name_of(host: str) -> str:

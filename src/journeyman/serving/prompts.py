@@ -38,6 +38,14 @@ class PromptCheck:
                     "Run: journeyman curate --redo",
                 )
 
+    def text(self, messages: Sequence[Mapping[str, Any]]) -> str:
+        """The prompt of a conversation.
+
+        Raises:
+            InputError: the template refuses it.
+        """
+        return self._template.render(messages, add_generation_prompt=True)
+
     def refuse_control_tokens(self, messages: Sequence[dict[str, Any]], tools: Sequence[dict[str, Any]]) -> None:
         """Raises a RequestError if a text would become a token with which its author could impersonate others."""
         if found := self.control.find(messages, tools):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from journeyman.redaction.redactor import Conversation
@@ -23,7 +23,7 @@ def without_secrets_elsewhere(request: dict[str, Any], seen: Conversation) -> di
     return {**request, **{key: seen.value(request[key]) for key in _SAYING if request.get(key) is not None}}
 
 
-def asks_for_json(request: dict[str, Any]) -> bool:
+def asks_for_json(request: Mapping[str, Any]) -> bool:
     """Whether the request asks for JSON as the answer's content."""
     form = request.get("response_format")
     return isinstance(form, dict) and form.get("type") in ("json_object", "json_schema")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import signal
 import socket
@@ -14,15 +15,16 @@ from starlette.types import ASGIApp
 
 from journeyman.serving.writing import PatientWriter
 
-SHUTDOWN_S = 10
-"""Time from the first signal to the end of the process. A second signal ends it at once."""
-_ANSWERS_S, _CONNECTIONS_S = 5, 7
+SHUTDOWN_S = 10.0
+"""Default time from the first signal to the end of the process. A second signal ends it at once."""
+_ANSWERS, _CONNECTIONS = 0.5, 0.7
+"""Parts of that time."""
 
 
 class BoundedServer(uvicorn.Server):
-    """A server that gives current answers 5 s to finish, connections 7 s to close, and everything together 10 s."""
+    """A server that gives current answers half of `shutdown_s` to finish, and connections 0.7 of it to close."""
 
-    def __init__(self, app: ASGIApp, last_call: Callable[[], None]) -> None:
+    def __init__(self, app: ASGIApp, last_call: Callable[[], None], shutdown_s: float = SHUTDOWN_S) -> None:
         """`last_call` ends the engine: requests that still wait for it then fail with an error that says why."""
         super().__init__(
             uvicorn.Config(
@@ -31,10 +33,10 @@ class BoundedServer(uvicorn.Server):
                 log_level="warning",
                 access_log=False,
                 server_header=False,
-                timeout_graceful_shutdown=_CONNECTIONS_S,
+                timeout_graceful_shutdown=math.ceil(_CONNECTIONS * shutdown_s),
             )
         )
-        self._last_call = last_call
+        self._last_call, self._shutdown_s = last_call, shutdown_s
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """The first signal stops the server, the second one the process; the kernel's alarm ends a hanging shutdown."""
@@ -42,11 +44,11 @@ class BoundedServer(uvicorn.Server):
             self._last_call()
             os._exit(128 + sig)
         self.should_exit = True
-        if hasattr(signal, "alarm"):
+        if hasattr(signal, "setitimer"):
             signal.signal(signal.SIGALRM, signal.SIG_DFL)
-            signal.alarm(SHUTDOWN_S)
+            signal.setitimer(signal.ITIMER_REAL, self._shutdown_s)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        calling = asyncio.get_running_loop().call_later(_ANSWERS_S, self._last_call)
+        calling = asyncio.get_running_loop().call_later(_ANSWERS * self._shutdown_s, self._last_call)
         await super().shutdown(sockets)
         calling.cancel()

@@ -1,13 +1,14 @@
 """Converts a streamed answer of the engine for the client.
 
 Each chunk gets the role as its `model` (the engine's is the path of its file), and redacted values are restored. If the
-engine fails, the stream ends with an error event in OpenAI's form, never silently.
+engine fails, the stream ends with an error event in the client's dialect, never silently.
 """
 
 from __future__ import annotations
 
+import asyncio
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
 import httpx
@@ -15,17 +16,17 @@ import httpx
 from journeyman.foreign import plain
 from journeyman.inference.chat import Lines, data_of
 from journeyman.redaction.redactor import Conversation, StreamRestorer
-from journeyman.serving.answers import named
-from journeyman.serving.errors import without_paths
+from journeyman.serving.answers import NO_CALL, finished, has_call, named
+from journeyman.serving.copies import merged
+from journeyman.serving.dialects.chat import ChatWriter
+from journeyman.serving.dialects.dialect import EventWriter
+from journeyman.serving.errors import BrokenStream, without_paths
+from journeyman.serving.forced_call import ForcedCalls
+from journeyman.serving.observing import Record, note
 
-_DONE = b"data: [DONE]\n\n"
+_STALLED_S = 1.0
 _Place = tuple[str, int]
 """A text of a choice that arrives in pieces: its field and the index of its tool call."""
-
-
-def error_object(message: str) -> dict[str, Any]:
-    """An error of the engine in the form of OpenAI's API."""
-    return {"error": {"message": message, "type": "server_error", "param": None, "code": "engine_error"}}
 
 
 async def served_stream(
@@ -34,47 +35,110 @@ async def served_stream(
     seen: Conversation,
     *,
     in_json: bool = False,
+    must_call: bool = False,
+    writer: EventWriter | None = None,
+    record: Record | None = None,
+    time_s: float | None = None,
+    stalled: Callable[[], None] = lambda: None,
+    more: Sequence[AsyncIterator[dict[str, Any]]] = (),
     why: Callable[[], str] = lambda: "the engine ended during the answer",
 ) -> AsyncIterator[bytes]:
-    """The engine's server-sent events, converted for the client. Ends with [DONE] or with an error event.
+    """The engine's server-sent events, converted for the client. Ends as the dialect ends a complete answer, or with an
+    error event.
 
     Args:
         in_json: the answer's text is JSON (because of `response_format`), so restored values are escaped.
+        must_call: the text is a tool call; an answer without one is an error.
+        writer: of the client's dialect; None: chat completions.
+        record: what becomes known of the answer is noted in it.
+        time_s: how long the answer may take from now on.
+        stalled: called if the client accepts nothing for a second. The engine does not wait for it.
+        more: the chunks of further answers to the same request.
         why: returns the error message for an answer that breaks off.
     """
-    restored, lines = _Restored(seen, in_json), Lines()
+    writer, record = writer or ChatWriter(), record or Record("")
+    loop = asyncio.get_running_loop()
+    deadline = None if time_s is None else loop.time() + time_s
+    chunks = chunks_of(upstream, deadline)
+    events = restored_events(chunks, role, seen, in_json=in_json, must_call=must_call, why=why)
     try:
-        async for piece in upstream.aiter_bytes():
+        async for event in merged([events, *more]) if more else events:
+            note(record, event)
+            for piece in writer.chunk(event):
+                waiting = loop.call_later(_STALLED_S, stalled)
+                yield piece
+                waiting.cancel()
+    except BrokenStream as broken:
+        record.broken = str(broken)
+        for piece in writer.failed(str(broken)):
+            yield piece
+    else:
+        for piece in writer.end():
+            yield piece
+    finally:
+        await upstream.aclose()
+
+
+async def chunks_of(upstream: httpx.Response, deadline: float | None) -> AsyncIterator[bytes]:
+    """The bytes of a response as they arrive.
+
+    Raises:
+        BrokenStream: the deadline, in the time of the event loop, has passed.
+    """
+    pieces = upstream.aiter_bytes()
+    while True:
+        try:
+            async with asyncio.timeout_at(deadline):
+                piece = await anext(pieces, None)
+        except TimeoutError as error:
+            raise BrokenStream("the answer took longer than serve.answer_s allows") from error
+        if piece is None:
+            return
+        yield piece
+
+
+async def restored_events(
+    chunks: AsyncIterator[bytes],
+    role: str,
+    seen: Conversation,
+    *,
+    in_json: bool = False,
+    must_call: bool = False,
+    why: Callable[[], str],
+) -> AsyncIterator[dict[str, Any]]:
+    """The chunks of a streamed answer, up to its [DONE]; see served_stream.
+
+    Raises:
+        BrokenStream: the engine failed or the connection to it ended before [DONE].
+    """
+    restored, lines = _Restored(seen, in_json), Lines()
+    forced, called = ForcedCalls(), False
+    try:
+        async for piece in chunks:
             for line in lines.feed(piece):
                 data = data_of(line)
                 if data == b"[DONE]":
-                    yield _DONE
                     return
-                if data:
-                    event = json.loads(data.decode(errors="replace"))
-                    if "error" in event:
-                        yield _event(_refusal(event["error"]))
-                        return
-                    yield _event(restored.event(event, role))
+                if not data:
+                    continue
+                event = json.loads(data.decode(errors="replace"))
+                if "error" in event:
+                    raise BrokenStream(_refusal(event["error"]))
+                event = restored.event(event, role)
+                if must_call:
+                    event = forced.event(event)
+                    called = called or has_call(event)
+                    if not called and finished(event):
+                        raise BrokenStream(NO_CALL)
+                yield event
     except (httpx.HTTPError, httpx.StreamError, ValueError):
-        pass  # reported by the error event below
-    finally:
-        await upstream.aclose()
-    yield _event(error_object(why()))
+        pass  # reported below
+    raise BrokenStream(why())
 
 
-def _event(document: dict[str, Any]) -> bytes:
-    # Non-ASCII text is sent unescaped, except for surrogates, which cannot be encoded as UTF-8.
-    text = json.dumps(document, ensure_ascii=False, separators=(",", ":"))
-    try:
-        return b"data: " + text.encode() + b"\n\n"
-    except UnicodeEncodeError:
-        return b"data: " + json.dumps(document).encode() + b"\n\n"
-
-
-def _refusal(error: Any) -> dict[str, Any]:
+def _refusal(error: Any) -> str:
     message = error.get("message") if isinstance(error, dict) else error
-    return error_object(f"the engine: {plain(without_paths(str(message)), 300)}")
+    return f"the engine: {plain(without_paths(str(message)), 300)}"
 
 
 class _Restored:
@@ -86,7 +150,7 @@ class _Restored:
         self._restorers: dict[int, dict[_Place, StreamRestorer]] = {}
 
     def event(self, event: dict[str, Any], role: str) -> dict[str, Any]:
-        event = named(event, role)
+        event = named(event, role, self._seen)
         if self._seen.counts:
             for choice in event.get("choices") or []:
                 self._choice(choice)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Collection
 from typing import Any
 
@@ -10,6 +11,7 @@ from journeyman.foreign import plain
 from journeyman.serving.errors import RequestError
 
 Check = Callable[[Any, str], Any]
+_INDEX = re.compile(r"\[\d+\]")
 
 
 def number(low: float, high: float) -> Check:
@@ -62,15 +64,29 @@ def objects(value: Any, param: str, most: int, least: int = 1) -> list[dict[str,
     return value
 
 
-def only(value: Any, param: str, names: Collection[str]) -> dict[str, Any]:
-    """Validates that the value is an object without fields other than these."""
+def known(value: Any, param: str, names: Collection[str], ignored: list[str]) -> dict[str, Any]:
+    """The fields with these names that are not null; the names of all others are added to `ignored`.
+
+    Raises:
+        RequestError: the value is not an object.
+    """
     if not isinstance(value, dict):
         raise wrong(param, "an object", value)
-    for name in value:
-        if name not in names:
-            at = f"{param}.{plain(name, 80)}"
-            raise RequestError(400, f"unknown field {at}; known: {', '.join(names)}", at, "unknown_parameter")
-    return value
+    place = _INDEX.sub("", param)
+    for name, inner in value.items():
+        if name not in names and inner is not None and (at := f"{place}.{name}") not in ignored:
+            ignored.append(at)
+    return {name: inner for name, inner in value.items() if name in names and inner is not None}
+
+
+def one_of(*names: str) -> Check:
+    def check(value: Any, param: str) -> str:
+        if not isinstance(value, str) or value not in names:
+            shown = plain(value, 40) if isinstance(value, str) else "another type"
+            raise RequestError(400, f"{param} must be one of {', '.join(names)}, not {shown}", param)
+        return value
+
+    return check
 
 
 def wrong(param: str, wanted: str, value: Any) -> RequestError:

@@ -5,10 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 
-from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from journeyman.serving.stream import error_object
+from journeyman.serving.errors import error_response
 
 READER_TIMEOUT_S = 30.0
 _PIECE_BYTES = 64 << 10
@@ -44,7 +43,8 @@ class PatientWriter:
             await self._app(scope, receive, patiently)
         except asyncio.CancelledError:  # the server is shutting down and closes the remaining connections
             if not begun:
-                response = JSONResponse(error_object("the server is shutting down"), 503, {"connection": "close"})
+                close = {"connection": "close"}
+                response = error_response(scope["path"], 503, "the server is shutting down", headers=close)
                 await response(scope, receive, send)
         except Exception:
             if not stalled:

@@ -29,10 +29,13 @@ def training_seconds(
     return (6 if recompute else 4) * linear_parameters * tokens / rate
 
 
-_MATRIX_SHARE, _PASSES, _ATTENTION_SHARE, _LAUNCH_S, _KERNELS = 0.82, 10.4, 0.35, 2.5e-6, 80
+_MATRIX_SHARE, _PASSES, _ATTENTION_SHARE, _GAP_S, _KERNELS = 0.82, 10.4, 0.35, 2.5e-6, 80
 """Fitted to steps of 0.135, 0.5, 7 and 14 billion parameters on an H200 (benchmarks/README.md): the share of the matrix
 rate that products reach, how often the bytes that are kept for the backward pass are read or written, the share that
 attention reaches, and the time between kernels, of which a layer has about 80."""
+_LAUNCH_S, _FIRST_PACKS, _COMPILE_S = 37e-6, 48, 8.0
+"""The time in which Python launches a kernel, which matters for small models until their passes are replayed as graphs;
+the packs until then; and the time to compile all kernels, if they are not cached."""
 
 
 def gpu_training_seconds(
@@ -46,7 +49,7 @@ def gpu_training_seconds(
     *,
     recompute: bool = False,
 ) -> float:
-    """Seconds for `tokens` tokens on a GPU, without loading the base and compiling kernels.
+    """Seconds for `tokens` tokens on a GPU, without loading the base.
 
     Args:
         kept_per_token: bytes that one layer keeps for the backward pass: see gpu_memory.
@@ -59,5 +62,7 @@ def gpu_training_seconds(
     passing = _PASSES * kept_per_token * geometry.layers * tokens / bandwidth
     # Two products forward and five backward, of which causality leaves a half.
     attention = 7 * geometry.layers * geometry.heads * geometry.head_dim * row_tokens * tokens
-    launching = packs * geometry.layers * _KERNELS * _LAUNCH_S
-    return work * (products + passing + attention / (gflops * 1e9 * _ATTENTION_SHARE) + launching)
+    kernels = packs * geometry.layers * _KERNELS
+    computing = work * (products + passing + attention / (gflops * 1e9 * _ATTENTION_SHARE) + kernels * _GAP_S)
+    launching = max(0.0, kernels * _LAUNCH_S - computing) * min(1.0, _FIRST_PACKS / packs)
+    return _COMPILE_S + computing + launching

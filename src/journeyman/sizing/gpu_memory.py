@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from journeyman.models.geometry import Geometry
-from journeyman.models.gpu.limits import loss_rows
+from journeyman.models.gpu.limits import LONG_ROW, loss_rows
 from journeyman.sizing.memory import MemoryWay, TrainingSize
 
 _ADAPTER_BYTES = 32
@@ -47,6 +47,8 @@ def gpu_training_bytes(
     # Graphs have memory of their own, besides that of passes that are not captured.
     copies = 2 if way == "keep" and geometry.linear_parameters <= MOST_CAPTURED else 1
     kept = layers_kept * pack_tokens * gpu_layer_bytes_per_token(geometry, c, targets)
+    if size.longest_row >= LONG_ROW:  # what cuDNN's attention keeps is a copy
+        kept += layers_kept * pack_tokens * 2 * (geometry.heads + geometry.kv_heads) * geometry.head_dim * c
     # The backward pass of the feed-forward network: gradients of its activations and of gate and up, and of its ends.
     passing = pack_tokens * (c * (3 * geometry.ffn + 3 * geometry.hidden) + (3 * geometry.ffn if eight else 0))
     loss = min(loss_rows(geometry.vocab), pack_tokens) * geometry.vocab * c + 2 * pack_tokens * geometry.hidden * c

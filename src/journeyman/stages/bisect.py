@@ -12,7 +12,6 @@ from pathlib import Path
 
 import torch
 from gguf import GGMLQuantizationType
-from gguf.quants import quantize
 
 from journeyman.artifacts import ADAPTER_FILE, read_rows
 from journeyman.config import Config
@@ -20,7 +19,6 @@ from journeyman.errors import InputError, Interrupted
 from journeyman.inference.engines import running_engine
 from journeyman.manifests import AdapterManifest, BisectLink, BisectResult
 from journeyman.models.base import Base
-from journeyman.models.families import gguf_name
 from journeyman.models.opening import open_base
 from journeyman.models.weights import load_decoder
 from journeyman.protocols import EngineSettings, Reporter
@@ -29,7 +27,7 @@ from journeyman.rendering.renderer import Renderer
 from journeyman.training.export import load_peft
 from journeyman.training.hardware import compute_dtype, keep_freed_memory, use_threads
 from journeyman.training.lora import Adapter
-from journeyman.training.merge import write_merged
+from journeyman.training.merge import format_like, write_merged
 
 _ROWS, _PLACES, _LIKELIEST = 6, 4, 10
 PARTED_AGREEMENT, PARTED_NATS = 0.9, 0.5
@@ -81,8 +79,9 @@ def bisect(
         ),
     }
     file = open_base(served)
+    like = GGMLQuantizationType[format_like(file, folder / ADAPTER_FILE)]
     with tempfile.TemporaryDirectory(prefix="journeyman-bisect-") as scratch:
-        for name, kind in (("merged", GGMLQuantizationType.F16), ("merged and quantized", _kind_of(file))):
+        for name, kind in (("merged", GGMLQuantizationType.F16), ("merged and quantized", like)):
             path = Path(scratch) / f"{kind.name}.gguf"
 
             def merged(path: Path = path, kind: GGMLQuantizationType = kind) -> LogProbabilities:
@@ -148,17 +147,6 @@ def _by_engine(
     settings = EngineSettings(base, adapters, asked.context, asked.threads, 0.0)
     with running_engine(settings) as engine:
         return [engine.next_tokens(ids, 4 * _LIKELIEST) for ids, _ in texts]
-
-
-def _kind_of(base: Base) -> GGMLQuantizationType:
-    """The base's own format if it can be written here (K quantizations cannot), otherwise Q8_0."""
-    module = base.geometry.adapted_modules(["up_proj"])[0]
-    kind = GGMLQuantizationType[base.storage(f"blk.0.{gguf_name(module)}.weight")]
-    try:
-        quantize(base.rows("output_norm.weight", 0, 1), kind)
-    except (NotImplementedError, ValueError):
-        return GGMLQuantizationType.Q8_0
-    return kind
 
 
 def _compared(name: str, reference: LogProbabilities, before: LogProbabilities, here: LogProbabilities) -> BisectLink:

@@ -25,6 +25,7 @@ from journeyman.curation.prompts import own_prompts, role_prompts
 from journeyman.curation.render import EXAMPLE
 from journeyman.curation.selection import choose
 from journeyman.curation.split import NAMES, TRAIN, Splits
+from journeyman.curation.terms import refuse_unknown
 from journeyman.errors import InputError
 from journeyman.manifests import DatasetManifest
 from journeyman.models.base import Base
@@ -46,7 +47,8 @@ def curate(
         executor: where the rows of a large log are examined and rendered.
 
     Raises:
-        InputError: no training rows remain, or a test task is found among them.
+        InputError: no training rows remain, a test task is found among them, or curate.teacher_terms refuses teachers
+            whose terms are not known.
         Interrupted: asked to stop; the same call resumes.
     """
     scratch = out / "scratch"
@@ -54,6 +56,8 @@ def curate(
     faults = RowFaults({role: (*one.checks, *one.weights) for role, one in config.roles.items()})
     state = first_pass(interactions, config.curate, base.ref(), scratch, reporter, faults, executor)
     rows = mapped_array(scratch / "rows", ROW)
+    teachers = np.asarray(rows["teacher"][rows["rule"] == 0]).astype(np.int64)
+    refuse_unknown(state["teachers"], teachers, config.curate.teacher_terms)
     words = Words(scratch / "words.u4", np.asarray(rows["words"]))
     log = Log(rows, words, state["roles"], state["files"], {int(k): v for k, v in state["prompts"].items()})
     reporter.begin("compare rows", 1, "log")

@@ -73,7 +73,8 @@ def decide(
         }
 
     by_file = {arm: of_file(arm) for arm in evaluation.files}
-    ships = max(by_file, key=lambda arm: (len(_deployed(by_file[arm])), -evaluation.files[arm].size_gb))
+    beside = [arm for arm, file in evaluation.files.items() if file.merged is None]  # merged files are targets
+    ships = max(beside, key=lambda arm: (len(_deployed(by_file[arm])), -evaluation.files[arm].size_gb))
     decision = DecisionManifest(
         verdict=by_file[ships][EVERY_ROLE].verdict,
         roles=by_file[ships],

@@ -2,8 +2,8 @@
 
 teacher: the logged answers, or an endpoint that is asked again. base: the untuned model. few-shot: the base with
 training rows in its prompt. tuned: the adapter on the file that it was trained on. tuned@FILE: the adapter on another
-quantization that may ship, tuned@server on a server. Without a file that was trained on, the first thing that may ship
-takes its place. Every endpoint in the config file is an arm too.
+quantization that may ship, tuned@server on a server, tuned@merged-FORMAT in the weights of a file. Without a file that
+was trained on, the first thing that may ship takes its place. Every endpoint in the config file is an arm too.
 
 All arms answer as many concurrent requests as in serving. Then some rows of each arm that may ship are repeated one at
 a time; the latency rule uses these. Every answer is stored in the response cache as it arrives, so an interrupted

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from journeyman.artifacts import write_atomic
 from journeyman.config import Config, RoleConfig
-from journeyman.manifests import CheckRule, DatasetManifest, PlanManifest, PlannedFile, Rules
+from journeyman.manifests import CheckRule, DatasetManifest, PlanManifest, PlannedFile, Rules, merged_name
 from journeyman.models.families import is_stacked
 from journeyman.models.geometry import Geometry
 from journeyman.models.sizes import Sizes
@@ -105,6 +105,7 @@ def plan(
 def _rules(dataset: DatasetManifest, config: Config, served: Sequence[PlannedFile]) -> Rules:
     decide, server = config.decide, config.evaluate.server
     ships = [Path(one.path).name for one in served]
+    ships += [merged_name(kind) for kind in config.evaluate.merged]
     ships += [f"server {server.url}"] if server is not None else []
     return Rules(
         max_mean_latency_s=decide.max_mean_latency_s,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from journeyman.config import Config
 from journeyman.foreign import markdown, named
-from journeyman.manifests import CheckRule, PlanManifest, PlannedFile
+from journeyman.manifests import CheckRule, PlanManifest, PlannedFile, merged_name
 
 _WAYS = {
     "keep": "weights and activations of all layers stay in memory",
@@ -36,6 +36,8 @@ def _served_text(one: PlannedFile) -> str:
 def plan_text(plan: PlanManifest, config: Config) -> str:
     """The plan as a page of Markdown."""
     rules = plan.rules
+    merged = [merged_name(kind) for kind in config.evaluate.merged]
+    beside = [name for name in rules.files if name not in merged]
     lines = [
         "# Plan",
         "",
@@ -68,10 +70,18 @@ def plan_text(plan: PlanManifest, config: Config) -> str:
         "- each additional look at the same held-out test set is judged at half the error rate of the previous one",
         *(
             [
-                f"- files that may ship: {', '.join(map(markdown, rules.files))}; the one with most deployable roles "
-                "ships, the smallest one if there is a tie"
+                f"- files that may ship: {', '.join(map(markdown, beside))}; the one with most deployable roles ships, "
+                "the smallest one if there is a tie"
             ]
-            if len(rules.files) > 1
+            if len(beside) > 1
+            else []
+        ),
+        *(
+            [
+                f"- merged files for `export --target gguf`, each with its own verdict: "
+                f"{', '.join(map(markdown, merged))}"
+            ]
+            if merged
             else []
         ),
         *[f"- {markdown(named(role))}: {markdown(_rule_text(rule))}" for role, rule in rules.checks.items()],

@@ -17,6 +17,7 @@ from journeyman.errors import InputError
 from journeyman.models.adapter_conversion import convert_adapter, elements_of_b
 from journeyman.models.base import Base
 from journeyman.models.geometry import Factors, Geometry
+from journeyman.models.gpu.loading import load_on_gpu
 from journeyman.models.opening import sizes_of
 from journeyman.models.sizes import ModelSizes
 from journeyman.models.targets import adapted_names
@@ -26,7 +27,7 @@ from journeyman.training.cpu import CpuEngine
 from journeyman.training.devices import Gpu, memory_of_gpu
 from journeyman.training.engine import TrainingEngine
 from journeyman.training.export import write_gguf, write_peft, write_peft_files
-from journeyman.training.gpu import GpuEngine, load_on_gpu
+from journeyman.training.gpu import GpuEngine
 from journeyman.training.hardware import compute_dtype, gpu_dtype
 from journeyman.training.lora import Adapter
 from journeyman.training.mirror import Leader
@@ -117,13 +118,16 @@ class GpuBackend:
         dtype = gpu_dtype(config.precision)
         with memory_of_gpu("loading the base", first):
             if len(gpus.each) == 1:
-                self._decoder = load_on_gpu(base, dtype, first.device, eight=eight, blocks=blocks, factors=factors)
+                self._decoder = load_on_gpu(
+                    base, dtype, first.device,
+                    eight=eight, blocks=blocks, deterministic=config.deterministic, factors=factors,
+                )  # fmt: skip
                 return
             replica = Replica(
                 base=base.path, config=config, dtype="float32" if dtype == torch.float32 else "bfloat16",
                 factors=factors, recompute=self._recompute, eight=eight, blocks=blocks, shard=gpus.sharded,
             )  # fmt: skip
-            self._leader = on_several_devices(replica, [str(one.device) for one in gpus.each])
+            self._leader = on_several_devices(replica, [str(one.device) for one in gpus.each], gpus.say)
 
     def engine(self) -> TrainingEngine:
         if self._leader is not None:

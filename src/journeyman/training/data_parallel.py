@@ -19,7 +19,7 @@ from torch import Tensor
 from journeyman.errors import WorkerDied
 from journeyman.models.sizes import Sizes
 from journeyman.training.batches import Pack
-from journeyman.training.division import divide_packs, divide_rows
+from journeyman.training.division import divide_packs, divide_rows, laid_out
 from journeyman.training.engine import Heard, KeyedPack, LossSum, TrainingEngine
 from journeyman.training.ranks import Ranks
 
@@ -60,15 +60,25 @@ class DataParallelEngine:
             dropout this is needed if the number of processes is to change nothing.
         lockstep: the engines need each other while they compute (models.gpu.sharded): each of them is called even if
             it has no rows, and an error in one is the end of all.
+        notes: where the engine of this process puts lines of text for the user.
+        say: called with those lines and, on rank 0, with one for each process that has some.
 
     Attributes:
         agreed: whether, after an error, all processes know of it and can go on.
     """
 
     def __init__(
-        self, local: ReplicaEngine, ranks: Ranks, *, whole_packs: bool = False, lockstep: bool = False
+        self,
+        local: ReplicaEngine,
+        ranks: Ranks,
+        *,
+        whole_packs: bool = False,
+        lockstep: bool = False,
+        notes: list[str] | None = None,
+        say: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._local, self._ranks = local, ranks
+        self._notes, self._say = [] if notes is None else notes, say
         self._whole_packs, self.lockstep = whole_packs, lockstep
         self.agreed = False
         self._identity = local.identity()  # where layers are shared, no process can ask for one alone
@@ -108,7 +118,7 @@ class DataParallelEngine:
 
     def evaluate(self, packs: Sequence[Pack], heard: Heard) -> LossSum:
         shares, local = divide_rows(packs, self._ranks.count), self._local
-        mine = shares[self._ranks.rank]
+        mine = [laid_out(packs, rows) for rows in shares[self._ranks.rank]]
 
         def one_by_one(listener: Heard) -> LossSum:
             """With memory for one pack; all processes go through the layers equally often."""
@@ -156,8 +166,11 @@ class DataParallelEngine:
             return list(packs)
         if self._whole_packs:
             return [packs[number] for number in divide_packs([one.pack for one in packs], count)[rank]]
-        mine = divide_rows([one.pack for one in packs], count)[rank]
-        return [KeyedPack(one, f"{packs[0].key}/{rank}/{number}") for number, one in enumerate(mine)]
+        plain = [one.pack for one in packs]
+        return [
+            KeyedPack(laid_out(plain, rows), f"{packs[0].key}/{rank}/{number}")
+            for number, rows in enumerate(divide_rows(plain, count)[rank])
+        ]
 
     def _together(
         self, packs: Sequence[Pack], mine: Sequence[Pack], heard: Heard, compute: Callable[[Heard], LossSum]
@@ -176,16 +189,27 @@ class DataParallelEngine:
         outcome = _Outcome.STOPPED if listener.raised is not None else _Outcome.DONE
         if error is not None:
             outcome = _Outcome.OUT_OF_MEMORY if isinstance(error, torch.OutOfMemoryError) else _Outcome.FAILED
-        all_made = self._ranks.exchange([made.loss, made.labels, outcome])
+        all_made = self._ranks.exchange([made.loss, made.labels, outcome, len(self._notes)])
         self.agreed = True
+        self._tell([int(one[3]) for one in all_made])
         if raised := error or listener.raised:
             raise raised
-        for rank, (_, _, other) in enumerate(all_made):
+        for rank, (_, _, other, _) in enumerate(all_made):
             if other == _Outcome.OUT_OF_MEMORY:
                 raise torch.OutOfMemoryError(f"the device of rank {rank} has too little memory")
             if other != _Outcome.DONE:
                 raise OtherStopped(rank)
         return LossSum(sum(one[0] for one in all_made), sum(one[1] for one in all_made))
+
+    def _tell(self, notes: Sequence[int]) -> None:
+        """Passes on what the engines said; what those of other processes said is not known, only how often."""
+        for rank, count in enumerate(notes):
+            if rank == self._ranks.rank:
+                for line in self._notes:
+                    self._say(line)
+            elif count:
+                self._say(f"out of memory on the device of rank {rank}: from here on, it computes with less")
+        self._notes.clear()
 
     def _check(self) -> None:
         """Raises if the processes have different adapters or engines with different identities."""

@@ -15,7 +15,7 @@ from journeyman.training.batches import Pack
 
 
 @dataclass(frozen=True)
-class _Row:
+class PlacedRow:
     """A row of a pack.
 
     Attributes:
@@ -46,8 +46,8 @@ def divide_packs(packs: Sequence[Pack], devices: int) -> list[list[int]]:
     return [sorted(share) for share in shares]
 
 
-def divide_rows(packs: Sequence[Pack], devices: int) -> list[list[Pack]]:
-    """For each device, new packs of some of the rows, none larger than the largest of `packs`.
+def divide_rows(packs: Sequence[Pack], devices: int) -> list[list[list[PlacedRow]]]:
+    """For each device, the rows of new packs (`laid_out`), none larger than the largest of `packs`.
 
     A beginning that several rows share is computed by every device that has one of them. So such rows are placed
     first, and stay together until their device has more than its part by what another copy would add to all parts.
@@ -56,10 +56,10 @@ def divide_rows(packs: Sequence[Pack], devices: int) -> list[list[Pack]]:
     most = max((len(pack.ids_T) for pack in packs), default=0)
     target = sum(len(pack.ids_T) for pack in packs) / devices
     rows = [row for number, pack in enumerate(packs) for row in _rows(pack, number)]
-    shares: list[list[_Row]] = [[] for _ in range(devices)]
+    shares: list[list[PlacedRow]] = [[] for _ in range(devices)]
     loads, begun = [0] * devices, [set[tuple[int, int]]() for _ in range(devices)]
 
-    def load_with(device: int, row: _Row) -> int:
+    def load_with(device: int, row: PlacedRow) -> int:
         there = row.prefix < 0 or (row.pack, row.prefix) in begun[device]
         return loads[device] + row.tokens + (0 if there else row.shared)
 
@@ -73,22 +73,22 @@ def divide_rows(packs: Sequence[Pack], devices: int) -> list[list[Pack]]:
         shares[chosen].append(row)
         if row.prefix >= 0:
             begun[chosen].add((row.pack, row.prefix))
-    return [[_laid_out(packs, part) for part in _parts(share, most)] for share in shares]
+    return [_parts(share, most) for share in shares]
 
 
-def _rows(pack: Pack, number: int) -> list[_Row]:
+def _rows(pack: Pack, number: int) -> list[PlacedRow]:
     """The rows of a pack; a segment that others continue is no row."""
     continued = set(pack.prefixes)
     return [
-        _Row(number, segment, prefix, length, pack.lengths[prefix] if prefix >= 0 else 0)
+        PlacedRow(number, segment, prefix, length, pack.lengths[prefix] if prefix >= 0 else 0)
         for segment, (length, prefix) in enumerate(zip(pack.lengths, pack.prefixes, strict=True))
         if segment not in continued
     ]
 
 
-def _parts(rows: Sequence[_Row], most: int) -> list[list[_Row]]:
+def _parts(rows: Sequence[PlacedRow], most: int) -> list[list[PlacedRow]]:
     """Rows for one pack each. Rows with the same beginning stay together as long as they fit."""
-    parts: list[list[_Row]] = []
+    parts: list[list[PlacedRow]] = []
     room = 0
     order = sorted(rows, key=lambda row: (row.pack, row.prefix, row.segment))
     for _, family in groupby(order, key=lambda row: (row.pack, row.prefix)):
@@ -104,27 +104,32 @@ def _parts(rows: Sequence[_Row], most: int) -> list[list[_Row]]:
     return parts
 
 
-def _laid_out(packs: Sequence[Pack], rows: Sequence[_Row]) -> Pack:
-    """A pack of some rows, in the order that models.attention.Packing needs."""
+def laid_out(packs: Sequence[Pack], rows: Sequence[PlacedRow]) -> Pack:
+    """A pack of some rows of others, in the order that models.attention.Packing needs."""
     whole = sorted({(row.pack, row.prefix if row.prefix >= 0 else row.segment) for row in rows})
     continued = sorted((row for row in rows if row.prefix >= 0), key=lambda row: (row.pack, row.prefix, row.segment))
     place_of = {place: number for number, place in enumerate(whole)}
     places = whole + [(row.pack, row.segment) for row in continued]
+    bounds = {number: _bounds(packs[number]) for number, _ in places}
     ids, sources, labels, weights = [], [], [], []
     begin = 0
     for number, segment in places:
-        pack = packs[number]
-        start = list(accumulate(pack.lengths, initial=0))[segment]
-        length = pack.lengths[segment]
-        mine_L = (pack.source_L >= start) & (pack.source_L < start + length)
-        ids.append(pack.ids_T[start : start + length])
-        sources.append(pack.source_L[mine_L] - start + begin)
-        labels.append(pack.labels_L[mine_L])
-        weights.append(pack.weights_L[mine_L])
-        begin += length
+        pack, (starts, firsts) = packs[number], bounds[number]
+        start, of_labels = starts[segment], slice(firsts[segment], firsts[segment + 1])
+        ids.append(pack.ids_T[start : starts[segment + 1]])
+        sources.append(pack.source_L[of_labels] + (begin - start))
+        labels.append(pack.labels_L[of_labels])
+        weights.append(pack.weights_L[of_labels])
+        begin += pack.lengths[segment]
     lengths = [packs[number].lengths[segment] for number, segment in places]
     prefixes = [-1] * len(whole) + [place_of[row.pack, row.prefix] for row in continued]
     row_tokens = sum(row.tokens + row.shared for row in rows)
     return Pack(
         torch.cat(ids), lengths, prefixes, torch.cat(sources), torch.cat(labels), torch.cat(weights), row_tokens
     )
+
+
+def _bounds(pack: Pack) -> tuple[list[int], list[int]]:
+    """The first token of each segment, and its first label, and those after the last segment."""
+    starts = list(accumulate(pack.lengths, initial=0))
+    return starts, torch.searchsorted(pack.source_L, torch.tensor(starts)).tolist()

@@ -12,7 +12,8 @@ allows for
   call, not once per pack: `TrainingJob.group_tokens` sets the size of a call.
 - several workers: losses and gradients are sums, divided by the label weight of the WHOLE step, which the loop knows
   in advance. So each worker can take some of the packs, and their sum is the step; dropout depends only on a pack's
-  key, not on the worker. Such an engine distributes the packs, and adds gradients in `clip`, before the norm.
+  key, not on the worker. `data_parallel.DataParallelEngine` distributes the packs, and adds gradients in `clip`,
+  before the norm; `mirror.Leader` makes the engine that the loop has, whose calls all workers make.
 """
 
 from __future__ import annotations

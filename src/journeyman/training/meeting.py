@@ -20,7 +20,7 @@ from torch._C._distributed_c10d import PrefixStore, Store, TCPStore
 
 from journeyman.training.ranks import LIMIT, LostContact, Ranks, broadcast, wait_for
 
-_FIRST = "first"
+_FIRST, _OFF = "first", "off"
 _POLL_S = 0.02
 
 
@@ -41,7 +41,7 @@ class Assignment:
 
 def started_by_torchrun() -> bool:
     """Whether this process is rank 0 of several that `torchrun` started."""
-    return os.environ.get("RANK") == "0" and int(os.environ.get("WORLD_SIZE", "1")) > 1
+    return os.environ.get("RANK") == "0" and "MASTER_ADDR" in os.environ and int(os.environ["WORLD_SIZE"]) > 1
 
 
 def store_of_environment() -> Store:
@@ -70,10 +70,17 @@ def lead(store: Store, assignment: Assignment, check: Callable[[], None]) -> Ran
     return Ranks(torch.device(assignment.devices[0]), timedelta(seconds=assignment.limit_s))
 
 
-def join() -> tuple[Ranks, str]:
+def call_off() -> None:
+    """Lets the ranks that still wait for rank 0 end; for the case that `torchrun` started them and there is no job."""
+    store = _of_this_attempt(store_of_environment())
+    if not store.check([_FIRST]):
+        store.set(_FIRST, _OFF)
+
+
+def join() -> tuple[Ranks, str] | None:
     """Connects this process, a rank from 1 on, with rank 0, and returns the job that this assigns.
 
-    It waits for rank 0 for as long as it takes.
+    It waits for rank 0 for as long as it takes. None: rank 0 has no job.
 
     Raises:
         LostContact: rank 0 or another rank ended.
@@ -81,6 +88,8 @@ def join() -> tuple[Ranks, str]:
     rank, store = int(os.environ["RANK"]), _of_this_attempt(store_of_environment())
     store.set(_here(rank), "")
     wait_for(store, _FIRST)
+    if store.get(_FIRST) == _OFF.encode():
+        return None
     _connect(store, rank, int(os.environ["WORLD_SIZE"]))
     assignment = Assignment(**json.loads(broadcast()))
     return Ranks(torch.device(assignment.devices[rank]), timedelta(seconds=assignment.limit_s)), assignment.job

@@ -189,9 +189,9 @@ def follow(ranks: Ranks, make: MakeEngine) -> None:
                 case _:
                     raise AssertionError(f"unknown call {call}")
         except (OtherStopped, torch.OutOfMemoryError):
-            if engine.lockstep:
+            if not engine.agreed:
                 raise
-            # Rank 0 has raised the same error, and decides what to do.
+            # Rank 0 has raised an error too, and decides what to do.
 
 
 def _unheard(_: float) -> None: ...

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -13,13 +13,16 @@ from pydantic import BaseModel, ConfigDict, model_validator
 
 from journeyman.config import TrainConfig
 from journeyman.models.geometry import Factors
+from journeyman.models.gpu.loading import load_on_gpu
 from journeyman.models.gpu.sharded import ShardedLayers
 from journeyman.models.opening import open_base
 from journeyman.training.data_parallel import DataParallelEngine
-from journeyman.training.gpu import GpuEngine, load_on_gpu
+from journeyman.training.gpu import GpuEngine
 from journeyman.training.mirror import Leader, MakeEngine
 from journeyman.training.processes import WORKER, start_workers
 from journeyman.training.ranks import LIMIT, Ranks
+
+Say = Callable[[str], None]
 
 
 class Replica(BaseModel):
@@ -53,18 +56,25 @@ class Replica(BaseModel):
             raise ValueError("only matrices in the compute type can be sharded")
         return self
 
-    def load(self, ranks: Ranks) -> MakeEngine:
-        """Loads the base on the device of this rank; the result makes engines that share it."""
+    def load(self, ranks: Ranks, say: Say = lambda _: None) -> MakeEngine:
+        """Loads the base on the device of this rank; the result makes engines that share it.
+
+        Args:
+            say: called with a line of text when an engine goes on with less memory.
+        """
         base, dtype = open_base(self.base), {"float32": torch.float32, "bfloat16": torch.bfloat16}[self.dtype]
         keep = partial(ShardedLayers, number=ranks.rank, count=ranks.count, gather=ranks.gather_bytes)
         decoder = load_on_gpu(
             base, dtype, ranks.device,
-            eight=self.eight, blocks=self.blocks, factors=self.factors, keep=keep if self.shard else list,
+            eight=self.eight, blocks=self.blocks, deterministic=self.config.deterministic, factors=self.factors,
+            keep=keep if self.shard else list,
         )  # fmt: skip
 
         def make() -> DataParallelEngine:
-            local = GpuEngine(decoder, self.config, recompute=self.recompute or self.shard)
-            return DataParallelEngine(local, ranks, whole_packs=self.config.lora.dropout > 0, lockstep=self.shard)
+            notes: list[str] = []
+            local = GpuEngine(decoder, self.config, recompute=self.recompute or self.shard, say=notes.append)
+            whole_packs = self.config.lora.dropout > 0
+            return DataParallelEngine(local, ranks, whole_packs=whole_packs, lockstep=self.shard, notes=notes, say=say)
 
         return make
 
@@ -75,7 +85,12 @@ def load_replica(job: str, ranks: Ranks) -> MakeEngine:
 
 
 def on_several_devices(
-    replica: Replica, devices: Sequence[str], command: Sequence[str] = WORKER, limit: timedelta = LIMIT
+    replica: Replica,
+    devices: Sequence[str],
+    say: Say = lambda _: None,
+    *,
+    command: Sequence[str] = WORKER,
+    limit: timedelta = LIMIT,
 ) -> Leader:
     """Starts a process for each device but the first, which this process has, and loads the base on all of them.
 
@@ -84,6 +99,7 @@ def on_several_devices(
 
     Args:
         devices: such as ["cuda:0", "cuda:1"].
+        say: called with a line of text when a device goes on with less memory.
         command: the program of the other processes.
         limit: how long a process waits for the others in the middle of a computation.
 
@@ -93,7 +109,7 @@ def on_several_devices(
     """
     ranks, watch = start_workers(devices, replica.model_dump_json(), command, limit)
     try:
-        return Leader(ranks, replica.load(ranks), watch)
+        return Leader(ranks, replica.load(ranks, say), watch)
     except BaseException:
         watch.stop(wait=False)
         raise

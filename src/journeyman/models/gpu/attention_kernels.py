@@ -20,6 +20,8 @@ import triton.language as tl
 from torch import Tensor
 
 from journeyman.models.attention import AttentionRules
+from journeyman.models.gpu.kernels import VARYING
+from journeyman.models.gpu.limits import LONG_ROW
 
 
 @dataclass(frozen=True)
@@ -44,8 +46,6 @@ class AttentionBlocks:
 
 TILE = 64
 """Tokens of a tile in `AttentionBlocks`."""
-LONG = 3072
-"""Tokens from which cuDNN's kernels for single sequences are faster: 1.8 times at 4,096 tokens, 2.0 at 16,384."""
 SETTINGS = {
     "forward": {"N": 64, "num_warps": 4, "num_stages": 2},
     "queries": {"N": 64, "num_warps": 4, "num_stages": 2},
@@ -55,9 +55,17 @@ SETTINGS = {
 
 
 def attention_blocks(
-    lengths: Sequence[int], prefixes: Sequence[int], move: Callable[[Tensor], Tensor]
+    lengths: Sequence[int],
+    prefixes: Sequence[int],
+    move: Callable[[Tensor], Tensor],
+    long_from: float = LONG_ROW,
 ) -> AttentionBlocks:
-    """The tiles of segments as in attention.Packing. `move` takes a tensor to the device."""
+    """The tiles of segments as in attention.Packing.
+
+    Args:
+        move: takes a tensor to the device.
+        long_from: tokens from which a segment that shares nothing is left to cuDNN.
+    """
 
     def moved(values: Sequence[Sequence[int]] | Sequence[int]) -> Tensor:
         return move(torch.tensor(values, dtype=torch.int32))
@@ -66,7 +74,7 @@ def attention_blocks(
     position_T = moved(positions)
     continued, starts = set(prefixes), _starts(lengths)
     long = {number for number, (length, prefix) in enumerate(zip(lengths, prefixes, strict=True))
-            if length >= LONG and prefix < 0 and number not in continued}  # fmt: skip
+            if length >= long_from and prefix < 0 and number not in continued}  # fmt: skip
     if not long:
         return AttentionBlocks(moved(queries), moved(keys), position_T)
     firsts = {starts[number] for number in long}
@@ -146,7 +154,7 @@ def _first_seen(position, window, N: tl.constexpr, WINDOW: tl.constexpr):
     return 0
 
 
-@triton.jit
+@triton.jit(do_not_specialize=VARYING)
 def _forward(q, k, v, out, lse, blocks, scale, window, cap, tokens, q_t, k_t, v_t, out_t, GROUP: tl.constexpr,
              E: tl.constexpr, M: tl.constexpr, N: tl.constexpr, WINDOW: tl.constexpr,
              CAPPED: tl.constexpr):  # fmt: skip
@@ -181,7 +189,7 @@ def _forward(q, k, v, out, lse, blocks, scale, window, cap, tokens, q_t, k_t, v_
     tl.store(lse + head.to(tl.int64) * tokens + token, top + tl.log2(total), mask=real)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=VARYING)
 def _delta(g, out, delta, tokens, g_t, out_t, E: tl.constexpr, M: tl.constexpr):
     """The sum of g · out for each query and head."""
     token, head, at = tl.program_id(0) * M + tl.arange(0, M), tl.program_id(1), tl.arange(0, E)
@@ -204,7 +212,7 @@ def _query_tile(q, g, lse, delta, k_at, v_at, k_t, v_t, first, key, key_real, se
     return tl.dot(of_scores.to(k.dtype), k, slope, input_precision="ieee")
 
 
-@triton.jit
+@triton.jit(do_not_specialize=VARYING)
 def _backward_queries(q, k, v, g, lse, delta, dq, blocks, scale, window, cap, tokens, q_t, k_t, v_t, g_t,
                       GROUP: tl.constexpr, E: tl.constexpr, M: tl.constexpr, N: tl.constexpr, WINDOW: tl.constexpr,
                       CAPPED: tl.constexpr):  # fmt: skip
@@ -256,7 +264,7 @@ def _key_tile(k, v, q_at, g_at, lse_at, delta_at, q_t, g_t, token, real, seen, d
     return tl.dot(of_scores.to(q.dtype), q, dk, input_precision="ieee"), dv
 
 
-@triton.jit
+@triton.jit(do_not_specialize=VARYING)
 def _backward_keys(q, k, v, g, lse, delta, dk, dv, blocks, position, scale, window, cap, tokens, q_t, k_t, v_t, g_t,
                    GROUP: tl.constexpr, E: tl.constexpr, M: tl.constexpr, N: tl.constexpr, WINDOW: tl.constexpr,
                    CAPPED: tl.constexpr):  # fmt: skip

@@ -51,9 +51,9 @@ def _by_rows(matrix: Tensor) -> tuple[Tensor, Tensor]:
 def quantized(x_TD: Tensor) -> tuple[Tensor, Tensor]:
     """The rows in eight bits, and what multiplies each of them (T, 1)."""
     if x_TD.is_cuda:
-        from journeyman.models.gpu import kernels
+        from journeyman.models.gpu import eight_kernels
 
-        made: tuple[Tensor, Tensor] = kernels.quantize(x_TD)
+        made: tuple[Tensor, Tensor] = eight_kernels.quantize(x_TD)
         return made
     values, scale_1T = _by_rows(x_TD)
     return values, scale_1T.T

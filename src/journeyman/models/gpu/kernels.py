@@ -14,6 +14,9 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+VARYING = ["tokens"]
+"""Arguments that differ from pack to pack: one kernel for all values, as compiling another one takes seconds."""
+
 
 @triton.jit
 def _norm_forward(x, added, weight, total, out, inverse_N, heads, width, x_t, x_h, out_t, out_h, eps,
@@ -58,7 +61,7 @@ def norm_forward(x_THD: Tensor, weight_D: Tensor, out_THD: Tensor, eps: float) -
     inverse_N = torch.empty(tokens * heads, device=x_THD.device, dtype=torch.float32)
     _norm_forward[(tokens * heads,)](
         x_THD, x_THD, weight_D, out_THD, out_THD, inverse_N, heads, width, *x_THD.stride()[:2], *out_THD.stride()[:2],
-        eps, ADD=False, **_row(width),
+        eps, ADD=False, **row_options(width),
     )  # fmt: skip
     return inverse_N
 
@@ -70,7 +73,7 @@ def add_norm_forward(x_TD: Tensor, added_TD: Tensor, weight_D: Tensor, eps: floa
     inverse_T = torch.empty(tokens, device=x_TD.device, dtype=torch.float32)
     _norm_forward[(tokens,)](
         x_TD, added_TD, weight_D, total_TD, out_TD, inverse_T, 1, width, width, 0, width, 0, eps, ADD=True,
-        **_row(width),
+        **row_options(width),
     )  # fmt: skip
     return total_TD, out_TD, inverse_T
 
@@ -83,12 +86,12 @@ def norm_backward(
     dx_THD = torch.empty(tokens, heads, width, device=x_THD.device, dtype=x_THD.dtype)
     _norm_backward[(tokens * heads,)](
         g_THD, dx_THD if g_total is None else g_total, x_THD, weight_D, inverse_N, dx_THD, heads, width,
-        *g_THD.stride()[:2], *x_THD.stride()[:2], ADD=g_total is not None, **_row(width),
+        *g_THD.stride()[:2], *x_THD.stride()[:2], ADD=g_total is not None, **row_options(width),
     )  # fmt: skip
     return dx_THD
 
 
-def _row(width: int) -> dict[str, Any]:
+def row_options(width: int) -> dict[str, Any]:
     """Launch options of kernels that hold a row of this width in registers."""
     block = triton.next_power_of_2(width)
     return {"BLOCK": block, "num_warps": 1 if block <= 256 else 4 if block <= 2048 else 8}
@@ -123,167 +126,6 @@ def rotate(x_THE: Tensor, cos: Tensor, sin: Tensor, *, back: bool) -> Tensor:
         SIGN=-1 if back else 1, HEADS=step, HALF=triton.next_power_of_2(rotated // 2), num_warps=2,
     )  # fmt: skip
     return out_THE
-
-
-@triton.jit
-def _activate(gate, GELU: tl.constexpr):
-    """The activation of the gate and its slope."""
-    if GELU:
-        inner = 0.7978845608028654 * (gate + 0.044715 * gate * gate * gate)
-        tanh = 2.0 * tl.sigmoid(2.0 * inner) - 1.0
-        slope = 0.7978845608028654 * (1.0 + 0.134145 * gate * gate)
-        return 0.5 * gate * (1.0 + tanh), 0.5 * (1.0 + tanh) + 0.5 * gate * (1.0 - tanh * tanh) * slope
-    sigmoid = tl.sigmoid(gate)
-    return gate * sigmoid, sigmoid * (1.0 + gate * (1.0 - sigmoid))
-
-
-@triton.jit
-def _gate_up_of(raw, low, b, rows, at, ranks, WIDTH: tl.constexpr, R: tl.constexpr, ADAPTED: tl.constexpr, real):
-    """Gate and up of a tile, float32: the frozen product plus the low-rank update low · bᵀ."""
-    place = raw + rows[:, None].to(tl.int64) * (2 * WIDTH) + at[None, :]
-    gate = tl.load(place, mask=real, other=0.0).to(tl.float32)
-    up = tl.load(place + WIDTH, mask=real, other=0.0).to(tl.float32)
-    if ADAPTED:
-        columns = b + at[None, :] * R + ranks[:, None]
-        inside = (at < WIDTH)[None, :] & (ranks < R)[:, None]
-        gate = tl.dot(low, tl.load(columns, mask=inside, other=0.0), gate, input_precision="ieee")
-        up = tl.dot(low, tl.load(columns + WIDTH * R, mask=inside, other=0.0), up, input_precision="ieee")
-    return gate, up
-
-
-@triton.jit
-def _gate_forward(raw, low_TR, b, out, largest, tokens, GELU: tl.constexpr, ADAPTED: tl.constexpr, EIGHT: tl.constexpr,
-                  WIDTH: tl.constexpr, R: tl.constexpr, RANKS: tl.constexpr, ROWS: tl.constexpr,
-                  BLOCK: tl.constexpr):  # fmt: skip
-    rows, ranks = tl.program_id(1) * ROWS + tl.arange(0, ROWS), tl.arange(0, RANKS)
-    at, row_real = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK), rows < tokens
-    real = row_real[:, None] & (at < WIDTH)[None, :]
-    low_at = low_TR + rows[:, None].to(tl.int64) * R + ranks[None, :]
-    low = tl.load(low_at, mask=row_real[:, None] & (ranks < R)[None, :], other=0.0)
-    gate, up = _gate_up_of(raw, low, b, rows, at, ranks, WIDTH, R, ADAPTED, real)
-    active, _ = _activate(gate, GELU)
-    made = (active * up).to(out.dtype.element_ty)
-    tl.store(out + rows[:, None].to(tl.int64) * WIDTH + at[None, :], made, mask=real)
-    if EIGHT:
-        tl.atomic_max(largest + rows, tl.max(tl.where(real, tl.abs(made.to(tl.float32)), 0.0), 1), mask=row_real)
-
-
-@triton.jit
-def _gate_backward(g, slope_TS, a, raw, low_TR, b, out, largest, tokens, GELU: tl.constexpr, ADAPTED: tl.constexpr,
-                   DOWN: tl.constexpr, EIGHT: tl.constexpr, WIDTH: tl.constexpr, R: tl.constexpr, RANKS: tl.constexpr,
-                   S: tl.constexpr, SLOPES: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr):  # fmt: skip
-    rows, ranks, slopes = tl.program_id(1) * ROWS + tl.arange(0, ROWS), tl.arange(0, RANKS), tl.arange(0, SLOPES)
-    at, row_real = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK), rows < tokens
-    real = row_real[:, None] & (at < WIDTH)[None, :]
-    low_at = low_TR + rows[:, None].to(tl.int64) * R + ranks[None, :]
-    low = tl.load(low_at, mask=row_real[:, None] & (ranks < R)[None, :], other=0.0)
-    gate, up = _gate_up_of(raw, low, b, rows, at, ranks, WIDTH, R, ADAPTED, real)
-    g_out = tl.load(g + rows[:, None].to(tl.int64) * WIDTH + at[None, :], mask=real, other=0.0).to(tl.float32)
-    if DOWN:
-        slope_at = slope_TS + rows[:, None].to(tl.int64) * S + slopes[None, :]
-        down = tl.load(slope_at, mask=row_real[:, None] & (slopes < S)[None, :], other=0.0)
-        inside = (slopes < S)[:, None] & (at < WIDTH)[None, :]
-        columns = tl.load(a + slopes[:, None] * WIDTH + at[None, :], mask=inside, other=0.0)
-        g_out = tl.dot(down, columns, g_out, input_precision="ieee")
-    active, slope = _activate(gate, GELU)
-    place = out + rows[:, None].to(tl.int64) * (2 * WIDTH) + at[None, :]
-    of_gate = (g_out * up * slope).to(out.dtype.element_ty)
-    of_up = (g_out * active).to(out.dtype.element_ty)
-    tl.store(place, of_gate, mask=real)
-    tl.store(place + WIDTH, of_up, mask=real)
-    if EIGHT:
-        both = tl.maximum(tl.abs(of_gate.to(tl.float32)), tl.abs(of_up.to(tl.float32)))
-        tl.atomic_max(largest + rows, tl.max(tl.where(real, both, 0.0), 1), mask=row_real)
-
-
-@triton.jit
-def _quantize_by(x, largest, quantized, width, BLOCK: tl.constexpr):
-    token, at = tl.program_id(0).to(tl.int64), tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
-    inverse = 448.0 / tl.maximum(tl.load(largest + token), 1e-12)
-    values = tl.load(x + token * width + at, mask=at < width, other=0.0).to(tl.float32) * inverse
-    tl.store(quantized + token * width + at, values.to(quantized.dtype.element_ty), mask=at < width)
-
-
-def _in_eight_bits(x_TD: Tensor, largest_T: Tensor) -> Eight:
-    """The rows in eight bits, by the largest absolute value of each."""
-    quantized = torch.empty(x_TD.shape, device=x_TD.device, dtype=torch.float8_e4m3fn)
-    tokens, width = x_TD.shape
-    _quantize_by[(tokens, triton.cdiv(width, 4096))](x_TD, largest_T, quantized, width, BLOCK=4096, num_warps=8)
-    return quantized, (largest_T.clamp(min=1e-12) / 448.0)[:, None]
-
-
-_FORWARD = {"ROWS": 64, "BLOCK": 64, "num_warps": 4}
-_BACKWARD = {"ROWS": 32, "BLOCK": 64, "num_warps": 4}
-"""Fastest of those tried on an H200, at 18,944 columns."""
-
-
-def _grid(width: int, tokens: int, tile: dict[str, int]) -> tuple[int, int]:
-    return triton.cdiv(width, tile["BLOCK"]), triton.cdiv(tokens, tile["ROWS"])
-
-
-def _thin(thin: Tensor | None) -> tuple[int, int]:
-    """The ranks of a low-rank factor, and the width of the tile that holds them."""
-    ranks = 1 if thin is None else thin.shape[1]
-    return ranks, max(16, triton.next_power_of_2(ranks))
-
-
-def gate_forward(
-    raw: Tensor, low_TR: Tensor | None, b_OR: Tensor | None, *, gelu: bool, eight: bool
-) -> tuple[Tensor, Eight | None]:
-    """activation(gate) · up (T, F), where gate and up, side by side (T, 2F), are raw + low bᵀ; also in eight bits."""
-    tokens, width = len(raw), raw.shape[1] // 2
-    out_TF = torch.empty(tokens, width, device=raw.device, dtype=raw.dtype)
-    largest_T = torch.zeros(tokens if eight else 1, device=raw.device)
-    ranks, tile = _thin(low_TR)
-    _gate_forward[_grid(width, tokens, _FORWARD)](
-        raw, raw if low_TR is None else low_TR, raw if b_OR is None else b_OR, out_TF,
-        largest_T, tokens, GELU=gelu, ADAPTED=low_TR is not None, EIGHT=eight, WIDTH=width, R=ranks,
-        RANKS=tile, **_FORWARD,
-    )  # fmt: skip
-    return out_TF, _in_eight_bits(out_TF, largest_T) if eight else None
-
-
-def gate_backward(
-    g_TF: Tensor, slope_TS: Tensor | None, a_SF: Tensor | None, raw: Tensor, low_TR: Tensor | None, b_OR: Tensor | None,
-    *, gelu: bool, eight: bool,
-) -> tuple[Tensor, Eight | None]:  # fmt: skip
-    """The gradient of gate and up, side by side (T, 2F); that of gate_forward's result is g + slope · a."""
-    tokens, width = g_TF.shape
-    out = torch.empty(tokens, 2 * width, device=raw.device, dtype=raw.dtype)
-    largest_T = torch.zeros(tokens if eight else 1, device=raw.device)
-    (ranks, tile), (slopes, slope_tile) = _thin(low_TR), _thin(slope_TS)
-    _gate_backward[_grid(width, tokens, _BACKWARD)](
-        g_TF, raw if slope_TS is None else slope_TS, raw if a_SF is None else a_SF, raw,
-        raw if low_TR is None else low_TR, raw if b_OR is None else b_OR, out, largest_T, tokens,
-        GELU=gelu, ADAPTED=low_TR is not None, DOWN=slope_TS is not None, EIGHT=eight, WIDTH=width, R=ranks, RANKS=tile,
-        S=slopes, SLOPES=slope_tile, **_BACKWARD,
-    )  # fmt: skip
-    return out, _in_eight_bits(out, largest_T) if eight else None
-
-
-Eight = tuple[Tensor, Tensor]
-"""Values in float8_e4m3fn, and the float32 scale of each row that multiplies them (N, 1)."""
-
-
-def _empty_eight(like: Tensor) -> Eight:
-    scales = torch.empty(len(like), 1, device=like.device, dtype=torch.float32)
-    return torch.empty(like.shape, device=like.device, dtype=torch.float8_e4m3fn), scales
-
-
-@triton.jit
-def _quantize(x, quantized, scales, x_t, width: tl.constexpr, BLOCK: tl.constexpr):
-    token, at = tl.program_id(0).to(tl.int64), tl.arange(0, BLOCK)
-    values = tl.load(x + token * x_t + at, mask=at < width, other=0.0).to(tl.float32)
-    scale = tl.maximum(tl.max(tl.abs(values), 0), 1e-12) / 448.0
-    tl.store(scales + token, scale)
-    tl.store(quantized + token * width + at, (values * (1.0 / scale)).to(quantized.dtype.element_ty), mask=at < width)
-
-
-def quantize(x_TD: Tensor) -> Eight:
-    """The rows in eight bits."""
-    made = _empty_eight(x_TD)
-    _quantize[(len(x_TD),)](x_TD, *made, x_TD.stride(0), width=x_TD.shape[1], **_row(x_TD.shape[1]))
-    return made
 
 
 @triton.jit

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 HEAD_ELEMENTS = 1 << 25
 """Elements of the head that are dequantized at a time: it is the largest matrix of a model by far."""
+LONG_ROW = 3072
+"""Tokens from which cuDNN's attention for single sequences is faster than ours: 1.8 times at 4,096, 2.0 at 16,384."""
 _LOGITS, _MOST_ROWS, _TILE = 1 << 28, 4096, 128
 
 

@@ -1,0 +1,77 @@
+"""Serves the current release, and each that becomes current."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from starlette.applications import Starlette
+
+from journeyman.api.prepared import prepared
+from journeyman.config import ServeConfig
+from journeyman.errors import UsageError
+from journeyman.foreign import named
+from journeyman.inference.engines import start_engine
+from journeyman.manifests import BundleManifest
+from journeyman.protocols import ServedEngine
+from journeyman.releases import Follower, Release, current
+
+Make = Callable[[BundleManifest, ServedEngine, Callable[[], None]], Starlette]
+
+
+def released(folder: Path) -> Release:
+    """The current release; raises as releases.current does, and UsageError if nothing was promoted yet."""
+    release = current(folder)
+    if release is None:
+        raise UsageError(f"{folder}: nothing was promoted", "Run: journeyman promote RUN --releases FOLDER")
+    return release
+
+
+class Following:
+    """Makes the application of each release that becomes current; see SwitchingApp."""
+
+    def __init__(
+        self,
+        folder: Path,
+        known: Release,
+        config: ServeConfig,
+        allow_other_engine: bool,
+        told: Callable[[str], None],
+    ) -> None:
+        self._follower, self._served, self._config = Follower(folder, known), known, config
+        self._allow_other_engine, self._told = allow_other_engine, told
+
+    def if_served(self, act: Callable[[], None]) -> Callable[[], None]:
+        """Does something only as long as the release that is served now is served."""
+        mine = self._served
+        return lambda: act() if self._served is mine else None
+
+    def application(self, make: Make, given_up: Callable[[], None]) -> Starlette | None:
+        """The application of a release that has become current, with its engine running; None if there is none.
+
+        A release that failed is tried again when it is promoted again.
+
+        Args:
+            make: from a bundle, its engine, and what to do if the engine is given up.
+            given_up: called when the engine of the release that is served then is given up.
+
+        Raises:
+            JourneymanError: as hosting.hosted does.
+        """
+        release = self._follower.changed()
+        if release is None:
+            return None
+        try:
+            bundle, settings = prepared(release.place, self._config, self._allow_other_engine, self._told)
+            engine = start_engine(settings)
+            try:
+                app = make(bundle, engine, lambda: given_up() if self._served is release else None)
+            except BaseException:
+                engine.stop()
+                raise
+        except BaseException:
+            self._follower.still(self._served)
+            raise
+        app.state.engine, self._served = engine, release
+        self._told(f"release {release.number} takes over: {', '.join(map(named, bundle.roles))}")
+        return app

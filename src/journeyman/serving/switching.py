@@ -1,0 +1,166 @@
+"""Applications one after the other behind one port: a new one takes new requests, the old one finishes those it has."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager, suppress
+
+from starlette.applications import Starlette
+from starlette.types import Receive, Scope, Send
+
+from journeyman.errors import JourneymanError
+
+_LOOK_EVERY_S = 1.0
+_RETIRE_S = 600.0
+"""How long the requests of an old application may take. Then its engine is killed, and they fail with an error."""
+
+
+class _Running:
+    """An application between its start and its end, with its engine."""
+
+    def __init__(self, app: Starlette) -> None:
+        self.app, self.requests = app, 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._lifespan: AbstractAsyncContextManager[object] = app.router.lifespan_context(app)
+
+    async def start(self) -> None:
+        await self._lifespan.__aenter__()
+
+    async def answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self.requests += 1
+        self._idle.clear()
+        try:
+            await self.app(scope, receive, send)
+        finally:
+            self.requests -= 1
+            if not self.requests:
+                self._idle.set()
+
+    def last_call(self) -> None:
+        if hasattr(self.app.state, "kept"):
+            self.app.state.kept.last_call()
+
+    async def finish(self, within_s: float) -> None:
+        """Waits for the current requests, and ends the application and its engine."""
+        try:
+            await asyncio.wait_for(self._idle.wait(), within_s)
+        except TimeoutError:
+            self.last_call()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._idle.wait(), 5.0)
+        finally:
+            # In a task, so that a cancellation does not leave an engine behind.
+            await asyncio.shield(asyncio.ensure_future(self._lifespan.__aexit__(None, None, None)))
+
+
+class SwitchingApp:
+    """An ASGI application in front of others.
+
+    Args:
+        first: answers first.
+        following: called in a thread once a second: the application that takes over, whose engine runs; None: none
+            does. It may take as long as an engine needs to load, and both engines are in memory until the old
+            application has finished.
+        told: hears why there is no next application.
+    """
+
+    def __init__(
+        self, first: Starlette, following: Callable[[], Starlette | None], told: Callable[[str], None]
+    ) -> None:
+        self._first, self._following, self._told = first, following, told
+        self._now: _Running | None = None
+        self._old: set[_Running] = set()
+        self._retiring: set[asyncio.Task[None]] = set()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self._live(receive, send)
+            return
+        assert self._now is not None, "the server takes no request before the lifespan has begun"
+        await self._now.answer(scope, receive, send)  # chosen and counted before anything else can run
+
+    def last_call(self) -> None:
+        """Kills every engine: requests that still wait for one fail with an error that says why."""
+        for running in (*self._old, *([self._now] if self._now else [])):
+            running.last_call()
+
+    async def _live(self, receive: Receive, send: Send) -> None:
+        await receive()
+        self._now = _Running(self._first)
+        await self._now.start()
+        await send({"type": "lifespan.startup.complete"})
+        following = asyncio.create_task(self._follow())
+        await receive()
+        following.cancel()
+        await asyncio.gather(following, return_exceptions=True)
+        for task in self._retiring:
+            task.cancel()
+        await asyncio.gather(*self._retiring, self._now.finish(0.0), return_exceptions=True)
+        await send({"type": "lifespan.shutdown.complete"})
+
+    async def _follow(self) -> None:
+        said = ""
+        while True:
+            await asyncio.sleep(_LOOK_EVERY_S)
+            try:
+                app = await self._next()
+                if app is not None:
+                    await self._switch(app)
+                said = ""
+            except (JourneymanError, OSError) as error:
+                if said != (said := f"{error}; the release that is served stays"):  # once, not with every look
+                    self._told(said)
+
+    async def _next(self) -> Starlette | None:
+        """In a thread of its own: loading may take minutes, and a shutdown must not wait for it."""
+        loop = asyncio.get_running_loop()
+        done: asyncio.Future[Starlette | None] = loop.create_future()
+
+        def settle(app: Starlette | None, error: BaseException | None) -> None:
+            if not done.done():
+                done.set_exception(error) if error else done.set_result(app)
+            elif app is not None:
+                _abandon(app)
+
+        def work() -> None:
+            app, failed = None, None
+            try:
+                app = self._following()
+            except BaseException as error:
+                failed = error
+            try:
+                loop.call_soon_threadsafe(settle, app, failed)
+            except RuntimeError:  # the loop has been closed in the meantime
+                if app is not None:
+                    _abandon(app)
+
+        threading.Thread(target=work, name="next release", daemon=True).start()
+        return await done
+
+    async def _switch(self, app: Starlette) -> None:
+        new, old = _Running(app), self._now
+        assert old is not None
+        try:
+            await new.start()
+        except BaseException:
+            _abandon(app)
+            raise
+        self._now = new
+        self._old.add(old)
+        task = asyncio.create_task(self._retire(old))
+        self._retiring.add(task)
+        task.add_done_callback(self._retiring.discard)
+
+    async def _retire(self, old: _Running) -> None:
+        try:
+            await old.finish(_RETIRE_S)
+        finally:
+            self._old.discard(old)
+
+
+def _abandon(app: Starlette) -> None:
+    """Ends the engine of an application that comes too late."""
+    app.state.engine.stop()

@@ -1,0 +1,403 @@
+"""Running the server: metrics, the log, limits, the queue, keys, readiness."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import stat
+import threading
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from starlette.testclient import TestClient
+
+from conftest import write_tiny_gguf
+from fake_engine import ASK, BUNDLE, ROLE, FakeEngine, fake_engine
+from journeyman.api.hosting import FIRST_KEY, is_loopback, keys_of, open_log
+from journeyman.config import ServeConfig
+from journeyman.errors import InputError, UsageError
+from journeyman.manifests import RolePrompt
+from journeyman.serving.app import COUNTED, make_app
+from journeyman.serving.errors import RequestError
+from journeyman.serving.keyring import FILE, KeyFile, Keys
+from journeyman.serving.metrics import Counter, Gauge, Histogram, Metrics
+from journeyman.serving.observing import Observer
+from journeyman.serving.origin import Door
+from journeyman.serving.request_log import RequestLog
+from journeyman.serving.turns import Turns
+from test_control_tokens import WITH_TOOLS
+from test_pipeline import call
+
+CHAT = "/v1/chat/completions"
+SELF = "http://127.0.0.1:8011"
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tiny_gguf(tmp_path_factory.mktemp("base") / "base.gguf", template=WITH_TOOLS)
+
+
+@pytest.fixture
+def engine(base: Path) -> Iterator[FakeEngine]:
+    with fake_engine(base) as made:
+        yield made
+
+
+class Watched:
+    """The application with everything in front of it, and the lines of its log."""
+
+    def __init__(self, engine: Any, config: ServeConfig | None = None, keys: Keys | None = None) -> None:
+        self.lines: list[Mapping[str, Any]] = []
+        self.app = make_app(BUNDLE, engine, config=config)
+        door = Door(self.app, keys=keys)
+        self.client = TestClient(Observer(door, self.app.state.metrics, COUNTED, self.lines.append), base_url=SELF)
+
+    def metrics(self) -> dict[str, float]:
+        text = self.client.get("/metrics").text
+        return {name: float(value) for name, value in re.findall(r"^([^#\s]\S*) (\S+)$", text, re.MULTILINE)}
+
+
+@pytest.fixture
+def watched(engine: Any) -> Iterator[Watched]:
+    made = Watched(engine)
+    with made.client:
+        yield made
+
+
+# --- metrics and log ---------------------------------------------------------------------------------
+
+
+def test_requests_are_counted_by_role_api_and_status(watched: Watched, engine: FakeEngine) -> None:
+    client = watched.client
+    assert client.post(CHAT, json=ASK).status_code == 200
+    assert client.post(CHAT, json={**ASK, "stream": True}).status_code == 200
+    messages = {**ASK, "max_tokens": 4}
+    assert client.post("/v1/messages", json=messages).status_code == 200
+    assert client.post("/v1/messages/count_tokens", json=ASK).status_code == 200
+    assert client.post(CHAT, json={**ASK, "model": "poet"}).status_code == 404
+    assert client.post(CHAT, json=ASK, headers={"origin": "http://evil.example"}).status_code == 403
+    engine.says, engine.cut = ["a", "b", "c"], True
+    client.post(CHAT, json={**ASK, "stream": True})
+    client.get("/health")
+    found = watched.metrics()
+    counted = {name: value for name, value in found.items() if name.startswith("journeyman_requests_total")}
+    assert counted == {
+        'journeyman_requests_total{role="coder",api="chat",status="200"}': 3,
+        'journeyman_requests_total{role="coder",api="messages",status="200"}': 1,
+        'journeyman_requests_total{role="coder",api="count_tokens",status="200"}': 1,
+        'journeyman_requests_total{role="",api="chat",status="404"}': 1,
+        'journeyman_requests_total{role="",api="chat",status="403"}': 1,
+    }
+    assert found['journeyman_streams_broken_total{role="coder",api="chat"}'] == 1
+    assert found['journeyman_prompt_tokens_total{role="coder"}'] == 3 * 7
+    assert found['journeyman_cached_tokens_total{role="coder"}'] == 3 * 2
+    assert found['journeyman_answer_tokens_total{role="coder"}'] == 3 * 3
+    assert found['journeyman_first_token_seconds_count{role="coder"}'] == 2, "the streams"
+    assert found['journeyman_request_seconds_count{role="coder"}'] == 5
+    assert found["journeyman_requests_waiting"] == found["journeyman_requests_active"] == 0
+    assert found["journeyman_engine_up"] == 1 and found["journeyman_engine_restarts_total"] == 0
+
+
+def test_the_log_says_what_happened_and_nothing_of_what_was_said(watched: Watched, engine: FakeEngine) -> None:
+    secret = "the launch code is 0000"
+    engine.says = ["my answer is ", "SECRET"]
+    for stream in (False, True):
+        watched.client.post(CHAT, json={**ASK, "messages": [{"role": "user", "content": secret}], "stream": stream})
+    watched.client.post(CHAT, json={**ASK, "model": secret})
+    whole, stream, refused = watched.lines
+    assert whole["api"] == "chat" and whole["role"] == ROLE and whole["status"] == 200 and not whole["stream"]
+    assert (whole["prompt_tokens"], whole["cached_tokens"], whole["answer_tokens"]) == (7, 2, 3)
+    assert whole["finish_reason"] == stream["finish_reason"] == "stop" and stream["prompt_tokens"] == 7
+    assert 0 <= stream["queue_s"] <= stream["first_token_s"] <= stream["duration_s"]
+    assert refused["status"] == 404 and refused["role"] == ""
+    text = json.dumps(watched.lines)
+    assert "launch" not in text and "SECRET" not in text
+
+
+def test_the_text_for_prometheus() -> None:
+    counter = Counter("c_total", "What", ("a", "b"))
+    counter.add('x"\\\n', "y")
+    counter.add('x"\\\n', "y", by=2.5)
+    assert list(counter.lines()) == [
+        "# HELP c_total What", "# TYPE c_total counter", 'c_total{a="x\\"\\\\\\n",b="y"} 3.5',
+    ]  # fmt: skip
+    histogram = Histogram("h_seconds", "What", ("a",))
+    for seconds in (0.004, 0.005, 0.2, 1000):
+        histogram.add(seconds, "r")
+    lines = list(histogram.lines())
+    assert 'h_seconds_bucket{a="r",le="0.005"} 2' in lines and 'h_seconds_bucket{a="r",le="0.25"} 3' in lines
+    assert 'h_seconds_bucket{a="r",le="300"} 3' in lines and 'h_seconds_bucket{a="r",le="+Inf"} 4' in lines
+    assert 'h_seconds_count{a="r"} 4' in lines
+    assert list(Gauge("g", "What", 2).lines()) == ["# HELP g What", "# TYPE g gauge", "g 2"]
+    assert Metrics().text().endswith("\n")
+
+
+def test_a_log_that_cannot_be_written_loses_lines_and_says_so(tmp_path: Path) -> None:
+    told: list[str] = []
+    with open_log("requests.jsonl", tmp_path, told.append) as log:
+        assert log is not None
+        log({"a": 1})
+    assert (tmp_path / "requests.jsonl").read_text() == '{"a": 1}\n'
+    with open_log("-", tmp_path, told.append) as log:
+        assert log is not None
+        log({"a": "\x1b"})
+    assert told == ['{"a": "\\u001b"}']
+    with pytest.raises(UsageError, match=r"serve\.log"), open_log("no/such/folder", tmp_path, told.append):
+        pass
+    if Path("/dev/full").exists():
+        full = RequestLog(Path("/dev/full"), told.append)
+        for _ in range(3):
+            full({"a": 1})
+        full.close()
+        assert full.lost == 3 and len(told) == 2 and "No space left" in told[1]
+
+
+# --- prompts that differ from those of the training --------------------------------------------------
+
+FRAMED = BUNDLE.model_copy(update={
+    "system_prompts": {},
+    "prompts": {ROLE: RolePrompt(kind="templated", text="", begins="Customer ", ends=" Be kind.", rows=9, distinct=9)},
+})  # fmt: skip
+OTHER = {"role": "system", "content": "You are a pirate."}
+
+
+@pytest.mark.parametrize(
+    ("policy", "bundle", "difference", "served"),
+    [
+        ("replace", BUNDLE, "system_prompt", "You are a coder."), ("replace", FRAMED, "frame", None),
+        ("warn", BUNDLE, "system_prompt", "You are a coder."), ("warn", FRAMED, "frame", "You are a pirate."),
+        ("refuse", BUNDLE, "system_prompt", None), ("refuse", FRAMED, "frame", None),
+    ],
+)  # fmt: skip
+def test_prompts_that_differ_are_shown_counted_or_refused(
+    engine: FakeEngine, policy: Any, bundle: Any, difference: str, served: str | None
+) -> None:
+    told: list[str] = []
+    app = make_app(bundle, engine, config=ServeConfig(prompts=policy), say=told.append)  # type: ignore[arg-type]
+    with TestClient(Observer(Door(app), app.state.metrics, COUNTED), base_url=SELF) as client:
+        for _ in range(2):
+            answer = client.post(CHAT, json={**ASK, "messages": [OTHER, *ASK["messages"]]})  # type: ignore[misc]
+        counted = f'journeyman_prompt_differences_total{{role="coder",difference="{difference}"}} 2'
+        assert counted in client.get("/metrics").text
+        assert told == [f"coder: prompts that differ from those of the training ({difference}): 1"]
+        if served is None:
+            assert answer.status_code == 400 and answer.json()["error"]["code"] == "prompt_differs" and not engine.asked
+            return
+        assert answer.status_code == 200 and answer.headers["journeyman-prompt-differs"] == difference
+        assert engine.asked[-1]["messages"][0]["content"] == served
+        right = "Customer Ann. Be kind." if difference == "frame" else "You are a coder."
+        same = client.post(CHAT, json={**ASK, "messages": [{"role": "system", "content": right}, *ASK["messages"]]})  # type: ignore[misc]
+        assert same.status_code == 200 and "journeyman-prompt-differs" not in same.headers
+
+
+# --- limits ------------------------------------------------------------------------------------------
+
+
+def test_the_queue_is_in_order_limited_and_gives_back_what_was_left() -> None:
+    async def scene() -> None:
+        turns = Turns(slots=1, most_waiting=2, wait_s=30)
+        order: list[int] = []
+        done = asyncio.Event()
+
+        async def ask(number: int) -> None:
+            async with turns.turn():
+                order.append(number)
+                await done.wait()
+
+        asked = [asyncio.create_task(ask(number)) for number in range(4)]
+        await asyncio.sleep(0)
+        assert (turns.active, turns.waiting) == (2, 2), "one more than the engine has slots"
+        with pytest.raises(RequestError) as told:
+            await ask(4)
+        assert told.value.status == 429 and int((told.value.headers or {})["retry-after"]) >= 1
+        asked[2].cancel()  # a client that leaves while it waits
+        await asyncio.gather(asked[2], return_exceptions=True)
+        assert turns.waiting == 1
+        last = asyncio.create_task(ask(5))
+        await asyncio.sleep(0)
+        assert turns.waiting == 2
+        done.set()
+        await asyncio.gather(*asked, last, return_exceptions=True)
+        assert order == [0, 1, 3, 5] and (turns.active, turns.waiting) == (0, 0)
+
+    asyncio.run(scene())
+
+
+def test_a_turn_that_never_comes_is_a_503_and_a_released_one_comes_once() -> None:
+    async def scene() -> None:
+        turns = Turns(slots=1, most_waiting=9, wait_s=0.01)
+        async with turns.turn() as first, turns.turn():
+            with pytest.raises(RequestError) as told:
+                async with turns.turn():
+                    pass
+            assert told.value.status == 503 and told.value.headers
+            first.release()  # its reader is stalled, the engine is not
+            first.release()
+            async with turns.turn():
+                with pytest.raises(RequestError):
+                    async with turns.turn():
+                        pass
+        assert (turns.active, turns.waiting) == (0, 0)
+
+    asyncio.run(scene())
+
+
+def test_a_full_queue_is_a_429_in_every_api(engine: Any) -> None:
+    watched = Watched(engine, ServeConfig(queue=0))
+    bodies = {
+        CHAT: ASK, "/v1/completions": {"model": ROLE, "prompt": "x"}, "/v1/responses": {"model": ROLE, "input": "x"},
+        "/v1/messages": {**ASK, "max_tokens": 4},
+    }  # fmt: skip
+    with watched.client as client:
+        free = watched.app.state.answering.turns._free
+        free._value = 0  # as if the engine had all that it takes
+        for path, body in bodies.items():
+            answer = client.post(path, json=body)
+            assert answer.status_code == 429 and int(answer.headers["retry-after"]) > 0
+            kind = answer.json()["error"]["type"]
+            assert kind == "rate_limit_error"
+
+
+def test_a_body_over_the_configured_limit_is_a_413(engine: Any) -> None:
+    watched = Watched(engine, ServeConfig(max_body_mib=1))
+    with watched.client as client:
+        headers = {"content-type": "application/json"}
+        assert client.post(CHAT, content=b" " * (1 << 20) + b"x", headers=headers).status_code == 413
+        answer = client.post("/v1/messages", content=b" " * (1 << 20) + b"x", headers=headers)
+        assert answer.json()["error"]["type"] == "request_too_large"
+
+
+def test_a_body_that_does_not_arrive_is_a_408(engine: Any) -> None:
+    async def scene() -> list[dict[str, Any]]:
+        app, sent = make_app(BUNDLE, engine, config=ServeConfig(body_s=0.05)), []
+
+        async def receive() -> dict[str, Any]:
+            await asyncio.sleep(30)
+            raise AssertionError
+
+        async def send(message: Any) -> None:
+            sent.append(message)
+
+        headers = [(b"content-type", b"application/json")]
+        scope = {"type": "http", "method": "POST", "path": CHAT, "headers": headers, "query_string": b"", "app": app}
+        async with app.router.lifespan_context(app):
+            await app(scope, receive, send)
+        return sent
+
+    start, body = asyncio.run(scene())
+    assert start["status"] == 408 and b"to arrive" in body["body"]
+
+
+def test_an_answer_that_takes_too_long_ends_in_an_error(base: Path) -> None:
+    """The engine sends a chunk and then nothing more."""
+    import socket
+
+    hanging = threading.Event()
+
+    def serve(listener: socket.socket) -> None:
+        while not hanging.is_set():
+            connection, _ = listener.accept()
+            head = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
+            if held:  # the second request is the one for a stream
+                event = 'data: {"choices": [{"index": 0, "delta": {"content": "a"}}]}\n\n'
+                connection.sendall(f"{head}{len(event):x}\r\n{event}\r\n".encode())
+            held.append(connection)
+
+    held: list[socket.socket] = []
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=serve, args=(listener,), daemon=True)
+        thread.start()
+        engine: Any = FakeEngine(base, f"http://127.0.0.1:{listener.getsockname()[1]}")
+        watched = Watched(engine, ServeConfig(answer_s=0.2))
+        with watched.client as client:
+            whole = client.post(CHAT, json=ASK)
+            assert whole.status_code == 504 and "answer_s" in whole.json()["error"]["message"]
+            stream = client.post(CHAT, json={**ASK, "stream": True})
+            assert stream.status_code == 200 and "answer_s" in stream.text and "[DONE]" not in stream.text
+            assert watched.app.state.answering.turns.active == 0
+            assert watched.lines[-1]["broken"]
+        hanging.set()
+        socket.create_connection(listener.getsockname()).close()
+        thread.join()
+    for one in held:
+        one.close()
+
+
+# --- keys --------------------------------------------------------------------------------------------
+
+
+def test_keys_are_made_listed_and_revoked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("keys", "add", "ci", "--dir", tmp_path) == 0
+    secret = capsys.readouterr().out.strip()
+    assert len(secret) > 40
+    assert call("keys", "add", "ci", "--dir", tmp_path) == 2 and "already" in capsys.readouterr().err
+    assert call("keys", "add", "a b", "--dir", tmp_path) == 2
+    assert call("keys", "add", "desk", "--dir", tmp_path) == 0
+    capsys.readouterr()
+    assert call("keys", "list", "--dir", tmp_path) == 0
+    listed = capsys.readouterr().out
+    assert "ci" in listed and "desk" in listed and secret not in listed
+    text = (tmp_path / FILE).read_text()
+    assert secret not in text and secret.removeprefix("jm-") not in text
+    assert stat.S_IMODE((tmp_path / FILE).stat().st_mode) == 0o600
+    assert call("keys", "list", "--json", "--dir", tmp_path) == 0
+    assert [one["name"] for one in json.loads(capsys.readouterr().out)] == ["ci", "desk"]
+    assert call("keys", "revoke", "ci", "--dir", tmp_path) == 0
+    assert call("keys", "revoke", "ci", "--dir", tmp_path) == 2
+    assert [key.name for key in KeyFile(tmp_path / FILE).listed()] == ["desk"]
+
+
+def test_a_key_opens_the_port_until_it_is_revoked(engine: Any, tmp_path: Path) -> None:
+    file = KeyFile(tmp_path / FILE)
+    ci, desk = file.add("ci"), file.add("desk")
+    watched = Watched(engine, keys=Keys("e" * 20, KeyFile(tmp_path / FILE)))
+    with watched.client as client:
+
+        def status(secret: str) -> int:
+            return int(client.post(CHAT, json=ASK, headers={"authorization": f"Bearer {secret}"}).status_code)
+
+        assert (status(ci), status(desk), status("e" * 20), status("no"), status("")) == (200, 200, 200, 401, 401)
+        assert [line.get("key") for line in watched.lines] == ["ci", "desk", "env", None, None]
+        assert client.get("/metrics").status_code == 401 and client.get("/ready").status_code == 200
+        file.revoke("ci")
+        assert (status(ci), status(desk)) == (401, 200)
+        file.revoke("desk")
+        assert status(desk) == 401, "no key is left, and the port does not open"
+        (tmp_path / FILE).write_text("{")
+        assert (status(desk), status("e" * 20)) == (401, 200), "a damaged file opens nothing"
+
+
+def test_the_last_revoked_key_does_not_open_the_port(tmp_path: Path) -> None:
+    file = KeyFile(tmp_path / FILE)
+    assert not Keys(None, file).required
+    file.add("ci")
+    file.revoke("ci")
+    assert Keys(None, KeyFile(tmp_path / FILE)).required
+
+
+def test_a_port_that_others_reach_gets_a_key(tmp_path: Path) -> None:
+    told: list[str] = []
+    assert not keys_of(tmp_path, None, "127.0.0.1", told.append).required and not told
+    keys = keys_of(tmp_path, None, "0.0.0.0", told.append)
+    assert keys.required and keys.match(told[1]) == FIRST_KEY and "TLS" in told[2]
+    told.clear()
+    assert keys_of(tmp_path, None, "0.0.0.0", told.append).required and len(told) == 1, "it is told once"
+    assert keys_of(tmp_path / "none", "k" * 16, "::", told.append).required
+    assert [is_loopback(host) for host in ("localhost", "127.0.0.9", "::1", "0.0.0.0", "10.0.0.1", "me.lan")] == [
+        True, True, True, False, False, False,
+    ]  # fmt: skip
+    (tmp_path / FILE).write_text("[]")
+    with pytest.raises(InputError, match="not a file of keys"):
+        keys_of(tmp_path, None, "127.0.0.1", told.append)
+
+
+def test_an_address_that_was_connected_to_is_a_name_of_the_server(engine: Any) -> None:
+    app = Door(make_app(BUNDLE, engine))
+    with TestClient(app, base_url="http://10.1.2.3:8011") as client:
+        assert client.get("/health").status_code == 200
+        assert client.get("/health", headers={"host": "10.1.2.4:8011"}).status_code == 403
+    with TestClient(app, base_url="http://evil.example:8011") as client:
+        assert client.get("/health").status_code == 403, "a name of somebody else"

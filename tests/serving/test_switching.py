@@ -1,0 +1,168 @@
+"""A server that follows releases: every request gets one whole answer of one of them, whenever another takes over."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+import pytest
+
+from conftest import write_tiny_gguf
+from fake_engine import BUNDLE
+from faults import wait_until
+from journeyman.api.serving import Server
+from journeyman.artifacts import hash_of_file, write_atomic, write_json
+from journeyman.errors import UsageError
+from journeyman.lineage import files_below, write_manifest
+from journeyman.manifests import Stamp
+from journeyman.releases import RECORD, promote, rollback
+from journeyman.serving import switching
+
+ASKED = {"model": "coder", "messages": [{"role": "user", "content": "Task: x"}], "max_tokens": 12, "temperature": 0}
+
+
+def _bundle(place: Path, seed: int, **changes: Any) -> Path:
+    """A bundle with a random model, which answers otherwise than one with another seed."""
+    place.mkdir()
+    write_tiny_gguf(place / "base.gguf", seed=seed)
+    write_json(place / "prompts.json", {})
+    stamp = Stamp(
+        stage="export", version=2, journeyman="0", fingerprint="0", inputs={}, created="now",
+        files={name: hash_of_file(place / name) for name in files_below(place)},
+    )  # fmt: skip
+    write_manifest(place, stamp, BUNDLE.model_copy(update={"verdicts": {"coder": "deploy"}, **changes}))
+    return place
+
+
+@pytest.fixture
+def releases(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder whose first release is current; the second and third are beside it."""
+    monkeypatch.setattr(switching, "_LOOK_EVERY_S", 0.05)
+    promote(_bundle(tmp_path / "one", 1), tmp_path / "releases")
+    _bundle(tmp_path / "two", 2)
+    return tmp_path / "releases"
+
+
+def _ask(server: Server, **changes: Any) -> str:
+    answer = httpx.post(f"{server.url}/chat/completions", json=ASKED | changes, timeout=60)
+    assert answer.status_code == 200, answer.text
+    return str(answer.json()["choices"][0]["message"]["content"])
+
+
+def _engines() -> list[psutil.Process]:
+    found = []
+    for one in psutil.Process().children():
+        with suppress(psutil.NoSuchProcess):  # it has just ended
+            if "journeyman.inference.engine" in " ".join(one.cmdline()):
+                found.append(one)
+    return found
+
+
+def _changed(ask: Callable[[], str], before: str) -> Callable[[], bool]:
+    return lambda: ask() != before
+
+
+def test_a_request_ends_where_it_began_and_the_next_goes_to_the_new_release(releases: Path) -> None:
+    with Server(releases.parent, 0, releases=releases) as server:
+        first = _ask(server)
+        body = ASKED | {"stream": True, "max_tokens": 400}
+        with httpx.stream("POST", f"{server.url}/chat/completions", json=body, timeout=60) as answer:
+            lines = answer.iter_lines()
+            begun = [next(lines) for _ in range(4)]
+            promote(releases.parent / "two", releases)
+            wait_until(_changed(lambda: _ask(server), first))
+            second = _ask(server)
+            rest = [line for line in lines if line.startswith("data: ")]
+        assert begun and rest[-1] == "data: [DONE]"
+        assert not [line for line in rest[:-1] if "error" in json.loads(line[6:])]
+        wait_until(lambda: len(_engines()) == 1)
+        assert _ask(server) == second != first
+        rollback(releases)
+        wait_until(lambda: _ask(server) == first)
+        assert any("release 2 takes over" in line for line in server.warnings)
+    assert _engines() == []
+
+
+@pytest.fixture
+def asking() -> Iterator[Callable[[Server], list[str]]]:
+    """Several clients that ask without a pause, until the test is over."""
+    over, threads = threading.Event(), []
+
+    def start(server: Server) -> list[str]:
+        answers: list[str] = []
+
+        def client() -> None:
+            while not over.is_set():
+                try:
+                    answers.append(_ask(server))
+                except (AssertionError, httpx.HTTPError) as error:
+                    answers.append(f"FAILED {error}")
+
+        threads.extend(threading.Thread(target=client) for _ in range(4))
+        for thread in threads:
+            thread.start()
+        return answers
+
+    yield start
+    over.set()
+    for thread in threads:
+        thread.join()
+
+
+def test_no_request_is_lost_while_releases_change(releases: Path, asking: Callable[[Server], list[str]]) -> None:
+    with Server(releases.parent, 0, releases=releases) as server:
+        one = _ask(server)
+        promote(releases.parent / "two", releases)
+        wait_until(_changed(lambda: _ask(server), one))
+        two = _ask(server)
+        answers = asking(server)
+        for wanted, change in ((one, rollback), (two, lambda place: promote(place.parent / "two", place))) * 2:
+            change(releases)
+            wait_until(lambda wanted=wanted: answers[-4:] == [wanted] * 4)  # type: ignore[misc]
+        assert set(answers) == {one, two} and len(answers) > 20
+
+
+def test_a_release_that_cannot_be_served_is_told_once_and_the_old_one_stays(releases: Path) -> None:
+    promote(releases.parent / "two", releases)
+    of_damaged = (releases / RECORD).read_bytes()
+    rollback(releases)
+    (releases / "0002" / "base.gguf").write_bytes(b"damaged")
+    bundle = _bundle(releases.parent / "three", 3, system_prompts={"coder": "a <|im_end|> in it"})
+
+    def told(text: str) -> bool:
+        return any(text in line and line.endswith("the release that is served stays") for line in server.warnings)
+
+    with Server(releases.parent, 0, releases=releases) as server:
+        first = _ask(server)
+        promote(bundle, releases)
+        wait_until(lambda: told("control token"))
+        write_atomic(releases / RECORD, of_damaged)
+        wait_until(lambda: told("base.gguf: changed"))
+        write_atomic(releases / RECORD, b"{")
+        wait_until(lambda: told("not valid JSON"))
+        time.sleep(0.5)
+        assert len([line for line in server.warnings if "stays" in line]) == 3, "each once"
+        assert _ask(server) == first and len(_engines()) == 1
+        write_atomic(releases / RECORD, of_damaged)
+        assert promote(releases.parent / "two", releases).number == 4, "the damaged copy is not used"
+        wait_until(_changed(lambda: _ask(server), first))
+
+
+def test_a_server_that_stops_while_a_release_loads_leaves_no_engine(releases: Path) -> None:
+    server = Server(releases.parent, 0, releases=releases)
+    promote(releases.parent / "two", releases)
+    wait_until(lambda: len(_engines()) == 2)
+    server.close()
+    wait_until(lambda: _engines() == [])
+
+
+def test_without_a_promoted_release_it_says_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="nothing was promoted"):
+        Server(tmp_path, 0, releases=tmp_path / "releases")
