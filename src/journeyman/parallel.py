@@ -178,7 +178,9 @@ class _Begun:
         number = self._batch.get(process)
         if number is None:
             return "before its first batch"
-        return f"at {self.names.get(number) or f'batch {number + 1}'}"
+        if number not in self.names:  # its result has been taken
+            return "before its next batch"
+        return f"at {self.names[number] or f'batch {number + 1}'}"
 
 
 def _death(made: list[SpawnProcess], at: _Begun) -> str:
