@@ -94,7 +94,10 @@ def _train(run: Run) -> Settings:
     unset = {
         name for name in ("device", "deterministic") if getattr(train, name) == TrainConfig.model_fields[name].default
     }
-    return _flat("train", train.model_dump(exclude=_SAFE_TO_CHANGE | unset))
+    values = train.model_dump(exclude=_SAFE_TO_CHANGE | unset)
+    if "device" in values:
+        values["device"] = train.device.partition(":")[0]  # another GPU of the machine makes nothing stale
+    return _flat("train", values)
 
 
 def _evaluate(run: Run) -> Settings:

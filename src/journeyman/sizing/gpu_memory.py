@@ -44,6 +44,8 @@ def gpu_training_bytes(
     layers_kept = geometry.layers if way == "keep" else 1
     # Graphs have memory of their own, besides that of passes that are not captured.
     copies = 2 if way == "keep" and geometry.linear_parameters <= MOST_CAPTURED else 1
+    if copies == 2:
+        pack_tokens = pack_tokens * 9 // 8  # padding, at most
     kept = layers_kept * pack_tokens * gpu_layer_bytes_per_token(geometry, c, targets)
     if size.longest_row >= LONG_ROW:  # what cuDNN's attention keeps is a copy
         kept += layers_kept * pack_tokens * 2 * (geometry.heads + geometry.kv_heads) * geometry.head_dim * c

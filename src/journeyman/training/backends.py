@@ -116,6 +116,8 @@ class GpuBackend:
         self._leader: Leader | None = None
         first, blocks = gpus.each[0], memory == "stream"
         dtype = gpu_dtype(config.precision)
+        if first.device.type == "cuda":
+            torch.cuda.set_device(first.device)  # Triton and graphs launch on the current device
         with memory_of_gpu("loading the base", first):
             if len(gpus.each) == 1:
                 self._decoder = load_on_gpu(

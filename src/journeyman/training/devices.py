@@ -123,7 +123,9 @@ def chosen_gpu(device: str, precision: str = AUTO) -> Gpu | None:
         if old:
             raise InputError(f"train.device = {device!r}: {there} has no bfloat16",
                              f"Set train.precision = 'float32'. {_ON_CPU}")  # fmt: skip
-        raise InputError(f"train.device = {device!r}: there is no such GPU; there is {there}", _ON_CPU)
+        raise InputError(
+            f"train.device = {device!r}: {found.problem or 'there is no such GPU'}; there is {there}", _ON_CPU
+        )
     raise InputError(
         f"train.device = {device!r}: {found.problem or 'no NVIDIA GPU was found'}", found.remedy or _ON_CPU
     )

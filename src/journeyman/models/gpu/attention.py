@@ -20,7 +20,11 @@ class Attention(torch.autograd.Function):
     def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, blocks: Any, rules: AttentionRules) -> Tensor:
         from journeyman.models.gpu.attention_kernels import attention_forward
 
-        plain = blocks.others is not None and rules.window is None and rules.cap is None and rules.sinks_H is None
+        # cuDNN and flash attention have no float32.
+        plain = not (q.is_cuda and q.dtype == torch.float32)
+        plain = (
+            plain and blocks.others is not None and rules.window is None and rules.cap is None and rules.sinks_H is None
+        )
         ours = blocks.others if plain else blocks
         out, lse = attention_forward(q, k, v, ours, rules)
         ctx.long = []
