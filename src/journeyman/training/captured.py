@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from journeyman.models.decoder import Decoder, LayerLora, Layout
+from journeyman.models.gpu.layout import moved
 from journeyman.training.batches import Pack
 
 _LEAST = 128
@@ -62,13 +63,14 @@ class CapturedPasses:
         self._seen: set[tuple[Any, ...]] = set()
         self._pool: Any = None
 
-    def inputs(self, pack: Pack, seeds: Tensor, divisor: float, move: Callable[[Tensor], Tensor]) -> Inputs:
-        """The padded pack on the device. `move` takes a tensor there."""
-        pack = padded(pack)
-        ids_T = move(pack.ids_T)
+    def inputs(self, pack: Pack, seeds: Tensor, divisor: float) -> Inputs:
+        """The padded pack on the device."""
+        pack, device = padded(pack), self._decoder.weights.norm.device
+        ids_T, source_L, labels_L, weights_L, seeds = (
+            moved(one, device) for one in (pack.ids_T, pack.source_L, pack.labels_L, pack.weights_L / divisor, seeds)
+        )
         layout = self._decoder.layout(pack.lengths, self._decoder.embed(ids_T[:1]), pack.prefixes)
-        source_L, labels_L, weights_L = map(move, (pack.source_L, pack.labels_L, pack.weights_L / divisor))
-        return Inputs(ids_T, layout, source_L, labels_L, weights_L, move(seeds))
+        return Inputs(ids_T, layout, source_L, labels_L, weights_L, seeds)
 
     def loss(self, inputs: Inputs) -> Tensor:
         """The loss, float32 on the device, valid until the next call."""

@@ -155,6 +155,8 @@ def several_gpus(first: Gpu, count: int, precision: str = AUTO) -> list[Gpu]:
     Raises:
         InputError: there are fewer.
     """
+    if count == 1:
+        return [first]
     others = [one for one in survey().gpus if one.index != first.index and (precision == "float32" or one.bfloat16)]
     if len(others) + 1 < count:
         there = "; ".join(one.line() for one in (first, *others))

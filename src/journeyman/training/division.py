@@ -76,6 +76,21 @@ def divide_rows(packs: Sequence[Pack], devices: int) -> list[list[list[PlacedRow
     return [_parts(share, most) for share in shares]
 
 
+def longest_row(packs: Sequence[Pack]) -> int:
+    """Tokens of the longest row."""
+    return max(row.tokens + row.shared for number, pack in enumerate(packs) for row in _rows(pack, number))
+
+
+def smaller_packs(pack: Pack, most: int) -> list[Pack]:
+    """Packs with the same rows of at most `most` tokens each, or of one row if that is longer.
+
+    A pack that is small enough is returned as it is.
+    """
+    if len(pack.ids_T) <= most:
+        return [pack]
+    return [laid_out([pack], part) for part in _parts(_rows(pack, 0), most)]
+
+
 def _rows(pack: Pack, number: int) -> list[PlacedRow]:
     """The rows of a pack; a segment that others continue is no row."""
     continued = set(pack.prefixes)

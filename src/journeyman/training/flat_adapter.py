@@ -13,6 +13,7 @@ from journeyman.config import TrainConfig
 from journeyman.models.decoder import Decoder, LayerLora, LayerWeights
 from journeyman.models.gpu.adapters import GroupAdapter, Part
 from journeyman.models.gpu.fused import GROUPS, members
+from journeyman.models.gpu.layout import moved
 from journeyman.training.lora import Adapter
 
 _AT_ONCE = 32
@@ -144,8 +145,3 @@ class FlatAdapter:
              for group, one in groups.items()}
             for groups in self._layers
         ]  # fmt: skip
-
-
-def moved(value: Tensor, device: torch.device) -> Tensor:
-    """The tensor on the device; the copy does not wait."""
-    return value.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else value

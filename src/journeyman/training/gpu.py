@@ -19,16 +19,17 @@ from journeyman.models.decoder import Decoder
 from journeyman.models.geometry import Geometry
 from journeyman.models.gpu.blocks import Blocks
 from journeyman.models.gpu.frozen import Eight
+from journeyman.models.gpu.layout import moved
 from journeyman.models.gpu.sharded import ShardedLayers
 from journeyman.models.weights import ResidentWeights
 from journeyman.sizing.gpu_memory import MOST_CAPTURED
 from journeyman.training.batches import Pack
 from journeyman.training.captured import CapturedPasses
+from journeyman.training.division import longest_row, smaller_packs
 from journeyman.training.engine import Heard, KeyedPack, LossSum
-from journeyman.training.flat_adapter import FlatAdapter, moved
+from journeyman.training.flat_adapter import FlatAdapter
 from journeyman.training.gradients import AdaptedPack, keep, loss_only, recompute
 from journeyman.training.optimizer import under
-from journeyman.training.unpacking import in_smaller_packs, row_lengths
 
 _BETAS, _EPS = (0.9, 0.999), 1e-8
 
@@ -120,13 +121,10 @@ class GpuEngine:
         total, done = torch.zeros((), device=self._device, dtype=torch.float64), 0
         for one in packs:
             seeds = self._adapter.seeds(one.key)
-            total += captured.loss(captured.inputs(one.pack, seeds, divisor, self._move))
+            total += captured.loss(captured.inputs(one.pack, seeds, divisor))
             done += one.pack.row_tokens
             heard(done)
         return float(total.item())
-
-    def _move(self, value: Tensor) -> Tensor:
-        return moved(value, self._device)
 
     def _fit(self, packs: Sequence[KeyedPack]) -> list[KeyedPack]:
         """The packs, or smaller ones with the same rows if memory ran out before."""
@@ -136,7 +134,7 @@ class GpuEngine:
         return [
             KeyedPack(part, one.key if number == 0 else f"{one.key}/{number}")
             for one in packs
-            for number, part in enumerate(in_smaller_packs(one.pack, most))
+            for number, part in enumerate(smaller_packs(one.pack, most))
         ]
 
     def _in_memory(self, compute: Callable[[], float], packs: Sequence[Pack]) -> float:
@@ -151,7 +149,7 @@ class GpuEngine:
             # Outside of the handler, because the exception keeps the tensors of the step alive.
             if self._device.type == "cuda":
                 torch.cuda.empty_cache()
-            self._use_less(max(len(one.ids_T) for one in packs), max(row_lengths(packs)), needed)
+            self._use_less(max(len(one.ids_T) for one in packs), longest_row(packs), needed)
 
     def _use_less(self, tokens: int, longest: int, needed: str) -> None:
         now = min(tokens, self._most_tokens or tokens)
@@ -210,17 +208,17 @@ class GpuEngine:
         return {name: value.clone() for name, value in self._adapter.named(host).items()}
 
     def state(self) -> dict[str, Tensor]:
-        flat = {"adapter": self._adapter.values}
+        flat, steps = {"adapter": self._adapter.values}, self._steps.item()
         if self.begun:
             flat["gradient"] = self._adapter.gradient
-        if self._steps.item():
+        if steps:
             flat |= {"optimizer/exp_avg": self._first, "optimizer/exp_avg_sq": self._second}
         tensors = {
             f"{kind}/{name}": value
             for kind, values in flat.items()
             for name, value in self._adapter.named(values.cpu()).items()
         }
-        if steps := self._steps.item():
+        if steps:
             tensors |= {f"optimizer/step/{name}": torch.tensor(steps) for name in self._adapter.named(self._first)}
         return tensors
 
@@ -253,12 +251,11 @@ def _after(done: float, heard: Heard) -> Heard:
 
 
 def _moved(pack: Pack, device: torch.device) -> Pack:
-    """The pack with its tensors on the device; the copy does not wait."""
-
-    def move(value: Tensor) -> Tensor:
-        return moved(value, device)
-
+    """The pack with its tensors on the device."""
     return replace(
-        pack, ids_T=move(pack.ids_T), source_L=move(pack.source_L), labels_L=move(pack.labels_L),
-        weights_L=move(pack.weights_L),
-    )  # fmt: skip
+        pack,
+        ids_T=moved(pack.ids_T, device),
+        source_L=moved(pack.source_L, device),
+        labels_L=moved(pack.labels_L, device),
+        weights_L=moved(pack.weights_L, device),
+    )

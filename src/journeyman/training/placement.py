@@ -10,6 +10,7 @@ import torch
 from journeyman.config import TrainConfig
 from journeyman.errors import InputError, NoGo
 from journeyman.models.geometry import Geometry
+from journeyman.models.gpu.limits import not_computed
 from journeyman.models.sizes import Sizes
 from journeyman.reasons import Reason, planning
 from journeyman.sizing.duration import gpu_training_seconds, training_seconds
@@ -143,9 +144,7 @@ def _not_on_gpus(sizes: Sizes) -> str | None:
     """What a base is that cannot be trained on a GPU; None: it can."""
     if not isinstance(sizes, Geometry):
         return "an architecture that transformers trains"
-    if sizes.experts is not None:
-        return "a mixture of experts"
-    return "a decoder with attention sinks" if sizes.family.sinks else None
+    return not_computed(sizes)
 
 
 def memory_on_gpus(work: Workload, train: TrainConfig, gpus: Sequence[Gpu]) -> tuple[MemoryChoice, bool]:

@@ -1,4 +1,4 @@
-"""Takes packs apart into rows: for models that know only whole rows, and for packs that do not fit in memory.
+"""Takes packs apart into rows, for models that know only whole rows.
 
 A recurrent layer has no way to keep the segments of a pack apart, and few implementations of attention have one. So
 each row is computed alone, including the beginning that it shares with others. The loss is the same sum over the same
@@ -7,7 +7,6 @@ labels.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -46,40 +45,3 @@ def _whole(pack: Pack, segment: int, begins: list[int]) -> Tensor:
     own_T = pack.ids_T[begins[segment] : begins[segment] + pack.lengths[segment]]
     before = pack.prefixes[segment]
     return own_T if before < 0 else torch.cat([_whole(pack, before, begins), own_T])
-
-
-def row_lengths(packs: Sequence[Pack]) -> list[int]:
-    """Tokens of each row of some packs."""
-    return [len(row.ids_T) for pack in packs for row in rows_of(pack)]
-
-
-def in_smaller_packs(pack: Pack, most_tokens: int) -> list[Pack]:
-    """Packs with the same rows of at most `most_tokens` tokens each, or of one row if that is longer.
-
-    Rows no longer share their beginnings. A pack that is small enough is returned as it is.
-    """
-    if len(pack.ids_T) <= most_tokens:
-        return [pack]
-    made: list[list[Row]] = []
-    room = 0
-    for row in rows_of(pack):
-        if not made or len(row.ids_T) > room:
-            made.append([])
-            room = most_tokens
-        made[-1].append(row)
-        room -= len(row.ids_T)
-    return [_pack_of(rows) for rows in made]
-
-
-def _pack_of(rows: Sequence[Row]) -> Pack:
-    lengths = [len(row.ids_T) for row in rows]
-    begins = [sum(lengths[:number]) for number in range(len(rows))]
-    return Pack(
-        torch.cat([row.ids_T for row in rows]),
-        lengths,
-        [-1] * len(rows),
-        torch.cat([row.source_L + begin for row, begin in zip(rows, begins, strict=True)]),
-        torch.cat([row.labels_L for row in rows]),
-        torch.cat([row.weights_L for row in rows]),
-        sum(lengths),
-    )

@@ -13,6 +13,7 @@ from journeyman.models.decoder import Decoder, LayerWeights
 from journeyman.models.geometry import Factors
 from journeyman.models.gpu.block_loading import load_in_blocks
 from journeyman.models.gpu.fused import fuse
+from journeyman.models.gpu.limits import not_computed
 from journeyman.models.gpu.operations import GpuOperations
 from journeyman.models.weights import ResidentWeights, load_layers, read_tensor
 
@@ -41,10 +42,9 @@ def load_on_gpu(
         InputError: the GPU engine does not compute this base, or it has no blocks, or some without a kernel.
     """
     geometry = base.geometry.with_factors(factors)
-    if geometry.experts is not None or geometry.family.sinks:
+    if (kind := not_computed(geometry)) is not None:
         raise InputError(
-            f"{base.path}: the GPU engine does not compute mixtures of experts and attention sinks",
-            "Set train.device = 'cpu', or use another base",
+            f"{base.path}: is {kind}, which is not trained on GPUs", "Set train.device = 'cpu', or use another base"
         )
     operations = operations_on(device, deterministic=deterministic)
     if blocks:

@@ -23,7 +23,7 @@ from journeyman.models.gpu.attention import Attention
 from journeyman.models.gpu.blocks import Blocks
 from journeyman.models.gpu.feed_forward import FeedForward
 from journeyman.models.gpu.frozen import backward_product, forward_product
-from journeyman.models.gpu.layout import dense
+from journeyman.models.gpu.layout import dense, moved
 from journeyman.models.gpu.limits import LONG_ROW, loss_rows
 from journeyman.models.gpu.projection import Project
 from journeyman.models.operations import Activation, CpuOperations
@@ -70,7 +70,7 @@ class GpuOperations(CpuOperations):
 
         blocks = attention_blocks(
             lengths, [-1] * len(lengths) if prefixes is None else prefixes,
-            lambda made: made.pin_memory().to(device, non_blocking=True), self._long_from,
+            lambda made: moved(made, device), self._long_from,
         )  # fmt: skip
         return Packing(blocks.position_T, blocks, None)
 
