@@ -37,19 +37,26 @@ def write_atomic(path: Path, data: bytes) -> None:
     Raises:
         DiskError: the disk is full or the folder cannot be written to.
     """
+    with complete_or_absent(path) as staged:
+        staged.write_bytes(data)
+
+
+@contextmanager
+def complete_or_absent(path: Path) -> Iterator[Path]:
+    """A place next to a file in which a library writes it: synced and renamed at the end, removed after an error.
+
+    Raises:
+        DiskError: the disk is full or the folder cannot be written to.
+    """
     staged = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with staged.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
+        yield staged
+        sync(staged)
         staged.replace(path)
     except OSError as error:
-        remove_quietly(staged)
         raise disk_error(error, path) from error
-    except BaseException:
+    finally:
         remove_quietly(staged)
-        raise
 
 
 def disk_error(error: OSError, path: Path) -> DiskError:
@@ -141,22 +148,11 @@ def read_model(path: Path, kind: type[_Model]) -> _Model:
 
 def write_rows(path: Path, rows: Iterable[BaseModel]) -> int:
     """Writes JSON lines atomically, compressed if the name ends in .zst; returns their number."""
-    staged = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     count = 0
-    try:
-        with staged.open("wb") as raw, _compressed(raw, path) as out:
-            for row in rows:
-                out.write(row_bytes(row))
-                count += 1
-        with staged.open("rb") as written:
-            os.fsync(written.fileno())
-        staged.replace(path)
-    except OSError as error:
-        remove_quietly(staged)
-        raise disk_error(error, path) from error
-    except BaseException:
-        remove_quietly(staged)
-        raise
+    with complete_or_absent(path) as staged, staged.open("wb") as raw, _compressed(raw, path) as out:
+        for row in rows:
+            out.write(row_bytes(row))
+            count += 1
     return count
 
 

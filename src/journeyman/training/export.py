@@ -6,7 +6,6 @@ rotary pairs, so the rows of B are reordered for them (models.weights.to_interle
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ import gguf
 from safetensors.torch import load_file
 from torch import Tensor
 
-from journeyman.artifacts import disk_error, remove_quietly, sync, write_json
+from journeyman.artifacts import complete_or_absent, write_json
 from journeyman.models.base import PeftBase
 from journeyman.models.families import gguf_parts
 from journeyman.models.weights import to_interleaved
@@ -39,14 +38,8 @@ def write_peft_files(tensors: Mapping[str, Tensor], config: Mapping[str, Any], f
     Raises:
         DiskError: the disk is full or the folder cannot be written to.
     """
-    staged = folder / f".adapter_model.{os.getpid()}.tmp"
-    try:
+    with complete_or_absent(folder / "adapter_model.safetensors") as staged:
         save_tensors({name: v.contiguous() for name, v in tensors.items()}, staged, metadata={"format": "pt"})
-        staged.replace(folder / "adapter_model.safetensors")
-    except OSError as error:
-        raise disk_error(error, folder / "adapter_model.safetensors") from error
-    finally:
-        remove_quietly(staged)
     write_json(folder / "adapter_config.json", config)
 
 
@@ -65,15 +58,8 @@ def write_gguf(adapter: Adapter, path: Path) -> None:
     Raises:
         DiskError: the disk is full or the folder cannot be written to.
     """
-    staged = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
+    with complete_or_absent(path) as staged:
         _write_gguf(adapter, staged)
-        sync(staged)
-        staged.replace(path)
-    except OSError as error:
-        raise disk_error(error, path) from error
-    finally:
-        remove_quietly(staged)
 
 
 def adapter_in_gguf(adapter: Adapter) -> dict[str, tuple[Tensor, Tensor]]:

@@ -19,7 +19,7 @@ from gguf import GGMLQuantizationType, LlamaFileType
 from gguf.quants import quantize
 from torch import Tensor
 
-from journeyman.artifacts import disk_error, remove_quietly, sync
+from journeyman.artifacts import complete_or_absent, remove_quietly
 from journeyman.errors import InputError
 from journeyman.model_files import parts_of
 from journeyman.models.base import Base
@@ -59,17 +59,13 @@ def write_merged_file(base: Base, adapter: Path, kind: str, path: Path) -> None:
     if kind in WRITABLE:
         merge(base, *read_adapter(adapter), WRITABLE[kind], path)
         return
-    between, staged = (path.with_name(f".{path.name}.{part}.{os.getpid()}.tmp") for part in ("F16", kind))
+    between = path.with_name(f".{path.name}.F16.{os.getpid()}.tmp")
     try:
         merge(base, *read_adapter(adapter), GGMLQuantizationType.F16, between)
-        quantize_file(between, kind, staged)
-        sync(staged)
-        staged.replace(path)
-    except OSError as error:
-        raise disk_error(error, path) from error
+        with complete_or_absent(path) as staged:
+            quantize_file(between, kind, staged)
     finally:
         remove_quietly(between)
-        remove_quietly(staged)
 
 
 def refuse_unwritable(kind: str) -> None:
@@ -114,15 +110,8 @@ def merge(base: Base, updates: Updates, scale: float, kind: GGMLQuantizationType
         DiskError: the disk is full or the folder cannot be written to.
         InputError: the base lacks a matrix of the adapter.
     """
-    staged = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
+    with complete_or_absent(path) as staged:
         _merge(base, updates, scale, kind, staged)
-        sync(staged)
-        staged.replace(path)
-    except OSError as error:
-        raise disk_error(error, path) from error
-    finally:
-        remove_quietly(staged)
 
 
 def _merge(base: Base, updates: Updates, scale: float, kind: GGMLQuantizationType, path: Path) -> None:
