@@ -58,7 +58,7 @@ def refuse_unevaluated(opened: OpenedBundle) -> None:
             "Serve the bundle of its run, which was evaluated, or make the target again with "
             '--allow-unevaluated "reason", which is recorded',
         )
-    others = {role: verdict for role, verdict in opened.manifest.verdicts.items() if verdict != "deploy"}
+    others = opened.manifest.not_deployable
     if others and target is not None and opened.manifest.override is None and target.allowed is None:
         role, verdict = next(iter(others.items()))
         raise NotDeployable(

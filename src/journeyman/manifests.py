@@ -666,6 +666,11 @@ class BundleManifest(Manifest):
     verdicts: dict[str, VerdictName] = Field({}, description="role → verdict; empty: made by an older version")
     target: Target | None = Field(None, description="None: the bundle that `export` makes without a target")
 
+    @property
+    def not_deployable(self) -> dict[str, VerdictName]:
+        """The roles, with their verdicts, that the evidence does not allow to deploy."""
+        return {role: verdict for role, verdict in self.verdicts.items() if verdict != "deploy"}
+
 
 class ReleaseEvent(Manifest):
     """What changed which release is current."""

@@ -84,8 +84,7 @@ def rollback(folder: Path, to: int | None = None, why: str = "") -> Release:
             raise UsageError(f"{folder}: release {number} was never promoted", "See: journeyman releases")
         release = release_of(folder, record, number)
         _refuse_changed(release.place)
-        opened = open_bundle(release.place)
-        return _pointed(folder, record, _event("rollback", number, record, opened, why, None))
+        return _pointed(folder, record, _event("rollback", number, record, release, why, None))
 
 
 def why_not_deployable(bundle: BundleManifest) -> str:
@@ -94,8 +93,7 @@ def why_not_deployable(bundle: BundleManifest) -> str:
         return bundle.target.why_not.sentence()
     if bundle.override is not None:
         return f"it was exported despite the verdict ({plain(bundle.override, 100)})"
-    others = {role: verdict for role, verdict in bundle.verdicts.items() if verdict != "deploy"}
-    if others:
+    if others := bundle.not_deployable:
         return ", ".join(f"{named(role)} has the verdict {verdict!r}" for role, verdict in others.items())
     return ""
 
@@ -172,12 +170,12 @@ def _before(record: ReleaseRecord) -> int | None:
 
 
 def _event(
-    action: str, number: int, record: ReleaseRecord, opened: OpenedBundle, why: str, override: str | None
+    action: str, number: int, record: ReleaseRecord, bundle: OpenedBundle | Release, why: str, override: str | None
 ) -> ReleaseEvent:
     return ReleaseEvent.model_validate({
         "at": datetime.now(UTC).isoformat(timespec="seconds"), "who": _who(), "action": action, "number": number,
-        "before": record.current, "why": why, "override": override, "sha256": opened.sha256,
-        "roles": opened.manifest.roles, "verdicts": opened.manifest.verdicts,
+        "before": record.current, "why": why, "override": override, "sha256": bundle.sha256,
+        "roles": bundle.manifest.roles, "verdicts": bundle.manifest.verdicts,
     })  # fmt: skip
 
 

@@ -16,9 +16,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from journeyman.artifacts import (
-    read_model,
-)
+from journeyman.artifacts import read_model
 from journeyman.bundles import open_bundle
 from journeyman.errors import ChangedArtifact, InputError
 from journeyman.manifests import BundleManifest, ReleaseRecord

@@ -83,6 +83,8 @@ def options_of(
 ) -> dict[str, Any]:
     """The fields with a check, validated; those that are neither checked nor `read` elsewhere are ignored.
 
+    A check that returns None found a value without an effect, which is left out.
+
     Args:
         unsupported: field → why it cannot be served.
         ignored: the names of ignored fields are added to it.
@@ -93,7 +95,8 @@ def options_of(
     options = {}
     for name, value in given.items():
         if name in checks:
-            options[name] = checks[name](value, name)
+            if (checked := checks[name](value, name)) is not None:
+                options[name] = checked
         elif name in unsupported:
             raise RequestError(400, f"{name} is not supported: {unsupported[name]}", name, "unsupported_parameter")
         elif name not in read:

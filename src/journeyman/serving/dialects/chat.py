@@ -47,7 +47,6 @@ def read_request(body: Any, roles: Sequence[str], context: int) -> Asked:
     role, given = fields_of(body, roles)
     ignored: list[str] = []
     options = options_of(given, _checks(context, ignored), UNSUPPORTED, _READ, ignored)
-    options = {name: value for name, value in options.items() if value is not None}  # those have no effect
     copies = options.pop("n", 1)
     messages = read_messages(given.get("messages"), ignored)
     tools = read_tools(given.get("tools", []), ignored)

@@ -32,7 +32,6 @@ class Completions:
         role, given = fields_of(body, roles)
         ignored: list[str] = []
         options = options_of(given, _checks(context, ignored), UNSUPPORTED, _READ, ignored)
-        options = {name: value for name, value in options.items() if value is not None}
         copies = options.pop("n", 1)
         if options.pop("best_of", copies) != copies:
             raise RequestError(400, "best_of must be n: answers are not chosen", "best_of", "unsupported_parameter")

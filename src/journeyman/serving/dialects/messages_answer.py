@@ -11,8 +11,8 @@ from typing import Any
 
 from journeyman.serving.answers import STOPPED_BY
 from journeyman.serving.dialects.dialect import data_event, new_id
-from journeyman.serving.dialects.pieces import CALL, REASONING, TEXT, Piece, Usage, choice_of, pieces_of, usage_of
-from journeyman.serving.errors import BrokenStream, error_body
+from journeyman.serving.dialects.pieces import CALL, REASONING, TEXT, Piece, PieceWriter, Usage
+from journeyman.serving.errors import error_body
 
 _STOPS = {"stop": "end_turn", "length": "max_tokens", "tool_calls": "tool_use"}
 
@@ -56,43 +56,36 @@ def usage_object(usage: Usage | None) -> dict[str, int]:
     }
 
 
-class MessagesWriter:
+class MessagesWriter(PieceWriter):
     """Writes the events of a streamed message.
 
     The counts of the prompt are known at the end, and stand in message_delta.
     """
 
     def __init__(self, role: str) -> None:
+        super().__init__()
         self._role = role
         self._started = False
         self._open: tuple[str, int] | None = None
         self._blocks = 0
-        self._calls: set[int] = set()
-        self._finish: Any = None
         self._stopped: dict[str, Any] = {}
-        self._usage: Usage | None = None
 
     def chunk(self, event: dict[str, Any]) -> Iterator[bytes]:
-        yield from self._start()
-        choice = choice_of(event)
-        for piece in pieces_of(choice):
-            yield from self._piece(piece)
-        self._finish = choice.get("finish_reason") or self._finish
-        self._usage = usage_of(event) or self._usage
+        yield from super().chunk(event)
         if STOPPED_BY in event:
             self._stopped = {STOPPED_BY: event[STOPPED_BY]}
 
     def end(self) -> Iterator[bytes]:
-        yield from self._start()
+        yield from self.start()
         yield from self._close()
-        delta = stop_of(self._finish, self._stopped)
-        yield _event("message_delta", delta=delta, usage=usage_object(self._usage))
+        delta = stop_of(self.finish, self._stopped)
+        yield _event("message_delta", delta=delta, usage=usage_object(self.usage))
         yield _event("message_stop")
 
     def failed(self, message: str) -> Iterator[bytes]:
         yield data_event(error_body("/v1/messages", 500, message), "error")
 
-    def _start(self) -> Iterator[bytes]:
+    def start(self) -> Iterator[bytes]:
         if self._started:
             return
         self._started = True
@@ -102,13 +95,11 @@ class MessagesWriter:
         }  # fmt: skip
         yield _event("message_start", message=message)
 
-    def _piece(self, piece: Piece) -> Iterator[bytes]:
+    def piece(self, piece: Piece) -> Iterator[bytes]:
         if self._open != (piece.kind, piece.number):
             yield from self._close()
             if piece.kind == CALL:
-                if piece.number in self._calls:
-                    raise BrokenStream("the engine mixed the pieces of several tool calls")
-                self._calls.add(piece.number)
+                self.begin_call(piece.number)
             yield _event("content_block_start", index=self._blocks, content_block=_empty(piece))
             self._open = piece.kind, piece.number
         if piece.text:

@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from journeyman.serving.errors import BrokenStream
+
 Kind = Literal["reasoning", "text", "call"]
 REASONING: Kind = "reasoning"
 TEXT: Kind = "text"
@@ -42,6 +44,37 @@ class Usage:
     prompt: int
     answer: int
     cached: int
+
+
+class PieceWriter:
+    """What the writers of dialects with shapes of their own have in common: they open a stream, write its pieces, and
+    remember how it ended."""
+
+    def __init__(self) -> None:
+        self.finish: Any = None
+        self.usage: Usage | None = None
+        self._calls: set[int] = set()
+
+    def chunk(self, event: dict[str, Any]) -> Iterator[bytes]:
+        yield from self.start()
+        choice = choice_of(event)
+        for piece in pieces_of(choice):
+            yield from self.piece(piece)
+        self.finish = choice.get("finish_reason") or self.finish
+        self.usage = usage_of(event) or self.usage
+
+    def start(self) -> Iterator[bytes]:
+        """The events with which a stream begins, once."""
+        raise NotImplementedError
+
+    def piece(self, piece: Piece) -> Iterator[bytes]:
+        raise NotImplementedError
+
+    def begin_call(self, number: int) -> None:
+        """Raises BrokenStream if the call has begun before: its pieces must follow one another."""
+        if number in self._calls:
+            raise BrokenStream("the engine mixed the pieces of several tool calls")
+        self._calls.add(number)
 
 
 def choice_of(event: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -43,7 +43,6 @@ class Responses:
         ignored: list[str] = []
         unsupported = {name: why for name, why in UNSUPPORTED.items() if given.get(name)}
         options = options_of(given, _checks(context, ignored), unsupported, _READ, ignored)
-        options = {name: value for name, value in options.items() if value is not None}
         if "max_output_tokens" in options:
             options["max_tokens"] = options.pop("max_output_tokens")
         if given.get("store") is True:

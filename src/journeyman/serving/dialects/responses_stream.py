@@ -12,49 +12,38 @@ from dataclasses import replace
 from typing import Any
 
 from journeyman.serving.dialects.dialect import data_event, new_id
-from journeyman.serving.dialects.pieces import CALL, REASONING, TEXT, Piece, Usage, choice_of, pieces_of, usage_of
+from journeyman.serving.dialects.pieces import CALL, REASONING, TEXT, Piece, PieceWriter
 from journeyman.serving.dialects.responses_answer import Head, ended, item_of, logprobs_of, text_part
-from journeyman.serving.errors import BrokenStream
 
 
-class ResponsesWriter:
+class ResponsesWriter(PieceWriter):
     """Writes the events."""
 
     def __init__(self, head: Head) -> None:
+        super().__init__()
         self._head = head
         self._number = 0
         self._items: list[dict[str, Any]] = []
         self._open: Piece | None = None
         self._open_id = ""
-        self._calls: set[int] = set()
-        self._finish: Any = None
-        self._usage: Usage | None = None
-
-    def chunk(self, event: dict[str, Any]) -> Iterator[bytes]:
-        yield from self._start()
-        choice = choice_of(event)
-        for piece in pieces_of(choice):
-            yield from self._piece(piece)
-        self._finish = choice.get("finish_reason") or self._finish
-        self._usage = usage_of(event) or self._usage
 
     def end(self) -> Iterator[bytes]:
-        yield from self._start()
-        yield from self._close(complete=self._finish != "length")
-        response = ended(self._head, self._items, self._finish, self._usage)
+        yield from self.start()
+        yield from self._close(complete=self.finish != "length")
+        response = ended(self._head, self._items, self.finish, self.usage)
         yield self._event(f"response.{response['status']}", response=response)
 
     def failed(self, message: str) -> Iterator[bytes]:
-        yield from self._start()
+        yield from self.start()
         error = {"code": "server_error", "message": message}
         yield self._event("response.failed", response=self._head.response("failed", self._items, error=error))
 
-    def _start(self) -> Iterator[bytes]:
+    def start(self) -> Iterator[bytes]:
         if self._number == 0:
             yield self._event("response.created", response=self._head.response("in_progress"))
             yield self._event("response.in_progress", response=self._head.response("in_progress"))
 
-    def _piece(self, piece: Piece) -> Iterator[bytes]:
+    def piece(self, piece: Piece) -> Iterator[bytes]:
         if self._open is None or (self._open.kind, self._open.number) != (piece.kind, piece.number):
             yield from self._close()
             yield from self._begin(piece)
@@ -74,9 +63,7 @@ class ResponsesWriter:
 
     def _begin(self, piece: Piece) -> Iterator[bytes]:
         if piece.kind == CALL:
-            if piece.number in self._calls:
-                raise BrokenStream("the engine mixed the pieces of several tool calls")
-            self._calls.add(piece.number)
+            self.begin_call(piece.number)
             piece = replace(piece, call_id=piece.call_id or new_id("call_"))
         self._open = replace(piece, text="", logprobs=())
         item = item_of(self._open, self._new_id, complete=True, status="in_progress")
