@@ -7,11 +7,10 @@ would add to its load and be paid for twice.
 
 from __future__ import annotations
 
-import asyncio
 import random
 import re
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -124,24 +123,6 @@ def with_retries(
                 raise
 
 
-async def with_retries_async(
-    attempt: Callable[[], Awaitable[_T]], retry: Retry, *, again: Callable[[], bool] = lambda: True
-) -> _T:
-    """Async form of with_retries; cancelling the task ends both tries and waits."""
-    tried = 0
-    while True:
-        try:
-            return await attempt()
-        except httpx.HTTPError as error:
-            tried += 1
-            wait = retry.wait_s(tried, error)
-            if wait is None:
-                raise
-            await asyncio.sleep(wait)
-            if not again():
-                raise
-
-
 def client(headers: Mapping[str, str], timeout_s: float) -> httpx.Client:
     """A client for remote services, which uses the environment's proxies. The caller closes it."""
     return httpx.Client(headers=dict(headers), timeout=_timeout(timeout_s))
@@ -155,12 +136,6 @@ def engine_client(address: str, headers: Mapping[str, str], timeout_s: float) ->
     """A client for the engine on loopback, without proxies. The caller closes it."""
     made = dict(headers)
     return httpx.Client(base_url=address, headers=made, timeout=_timeout(timeout_s), trust_env=False, limits=_ONE_SHOT)
-
-
-def async_engine_client() -> httpx.AsyncClient:
-    """A client for the engine on loopback without timeouts, because the server's client decides how long to wait. The
-    caller closes it."""
-    return httpx.AsyncClient(timeout=None, trust_env=False, limits=_ONE_SHOT)
 
 
 def posted(

@@ -21,7 +21,6 @@ from starlette.routing import Route
 
 from journeyman.config import ServeConfig
 from journeyman.foreign import named
-from journeyman.http_client import async_engine_client
 from journeyman.manifests import BundleManifest
 from journeyman.models.base import Base, TemplateChoice
 from journeyman.models.opening import open_base
@@ -41,6 +40,7 @@ from journeyman.serving.observing import CLIENT_LEFT, Record, record_of
 from journeyman.serving.operations import operation_routes
 from journeyman.serving.preparing import prepared
 from journeyman.serving.prompts import PromptCheck
+from journeyman.serving.upstream import upstream
 
 DIALECTS: tuple[Dialect, ...] = (ChatCompletions(), Completions(), Responses(), Messages())
 _COUNTING = CountTokens()
@@ -104,7 +104,7 @@ def make_app(
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         async with (
-            async_engine_client() as client,
+            upstream() as client,
             kept_engine(engine, say, given_up, start) as kept,
         ):
             app.state.kept, app.state.answering = kept, Answering(kept, client, config)

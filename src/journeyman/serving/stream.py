@@ -8,21 +8,18 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from typing import Any
-
-import httpx
 
 from journeyman.foreign import plain
 from journeyman.inference.chat import Lines, data_of
 from journeyman.redaction.redactor import Conversation, StreamRestorer
 from journeyman.serving.answers import NO_CALL, finished, has_call, named
-from journeyman.serving.copies import merged
-from journeyman.serving.dialects.chat import ChatWriter
 from journeyman.serving.dialects.dialect import EventWriter
 from journeyman.serving.errors import BrokenStream, without_paths
 from journeyman.serving.forced_call import ForcedCalls
 from journeyman.serving.observing import Record, note
+from journeyman.serving.upstream import Late, Lost
 
 _STALLED_S = 1.0
 _Place = tuple[str, int]
@@ -30,39 +27,21 @@ _Place = tuple[str, int]
 
 
 async def served_stream(
-    upstream: httpx.Response,
-    role: str,
-    seen: Conversation,
-    *,
-    in_json: bool = False,
-    must_call: bool = False,
-    writer: EventWriter | None = None,
-    record: Record | None = None,
-    time_s: float | None = None,
+    events: AsyncIterator[dict[str, Any]],
+    writer: EventWriter,
+    record: Record,
     stalled: Callable[[], None] = lambda: None,
-    more: Sequence[AsyncIterator[dict[str, Any]]] = (),
-    why: Callable[[], str] = lambda: "the engine ended during the answer",
 ) -> AsyncIterator[bytes]:
-    """The engine's server-sent events, converted for the client. Ends as the dialect ends a complete answer, or with an
-    error event.
+    """An answer's chunks in the client's dialect. Ends as the dialect ends a complete answer, or with an error event.
 
     Args:
-        in_json: the answer's text is JSON (because of `response_format`), so restored values are escaped.
-        must_call: the text is a tool call; an answer without one is an error.
-        writer: of the client's dialect; None: chat completions.
+        events: from restored_events.
         record: what becomes known of the answer is noted in it.
-        time_s: how long the answer may take from now on.
         stalled: called if the client accepts nothing for a second. The engine does not wait for it.
-        more: the chunks of further answers to the same request.
-        why: returns the error message for an answer that breaks off.
     """
-    writer, record = writer or ChatWriter(), record or Record("")
     loop = asyncio.get_running_loop()
-    deadline = None if time_s is None else loop.time() + time_s
-    chunks = chunks_of(upstream, deadline)
-    events = restored_events(chunks, role, seen, in_json=in_json, must_call=must_call, why=why)
     try:
-        async for event in merged([events, *more]) if more else events:
+        async for event in events:
             note(record, event)
             for piece in writer.chunk(event):
                 waiting = loop.call_later(_STALLED_S, stalled)
@@ -75,26 +54,6 @@ async def served_stream(
     else:
         for piece in writer.end():
             yield piece
-    finally:
-        await upstream.aclose()
-
-
-async def chunks_of(upstream: httpx.Response, deadline: float | None) -> AsyncIterator[bytes]:
-    """The bytes of a response as they arrive.
-
-    Raises:
-        BrokenStream: the deadline, in the time of the event loop, has passed.
-    """
-    pieces = upstream.aiter_bytes()
-    while True:
-        try:
-            async with asyncio.timeout_at(deadline):
-                piece = await anext(pieces, None)
-        except TimeoutError as error:
-            raise BrokenStream("the answer took longer than serve.answer_s allows") from error
-        if piece is None:
-            return
-        yield piece
 
 
 async def restored_events(
@@ -106,10 +65,16 @@ async def restored_events(
     must_call: bool = False,
     why: Callable[[], str],
 ) -> AsyncIterator[dict[str, Any]]:
-    """The chunks of a streamed answer, up to its [DONE]; see served_stream.
+    """The chunks of a streamed answer, up to its [DONE], named and with redacted values restored.
+
+    Args:
+        chunks: the bytes of the engine's server-sent events, cut anywhere.
+        in_json: the answer's text is JSON (because of `response_format`), so restored values are escaped.
+        must_call: the text is a tool call; an answer without one is an error.
+        why: returns the error message for an answer that breaks off.
 
     Raises:
-        BrokenStream: the engine failed or the connection to it ended before [DONE].
+        BrokenStream: the engine failed, took too long, or the connection to it ended before [DONE].
     """
     restored, lines = _Restored(seen, in_json), Lines()
     forced, called = ForcedCalls(), False
@@ -131,7 +96,9 @@ async def restored_events(
                     if not called and finished(event):
                         raise BrokenStream(NO_CALL)
                 yield event
-    except (httpx.HTTPError, httpx.StreamError, ValueError):
+    except Late as error:
+        raise BrokenStream("the answer took longer than serve.answer_s allows") from error
+    except (Lost, ValueError):
         pass  # reported below
     raise BrokenStream(why())
 
