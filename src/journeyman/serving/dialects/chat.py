@@ -76,15 +76,19 @@ class ChatCompletions:
         return with_alternatives(answer, asked.alternatives)
 
     def writer(self, asked: Asked) -> EventWriter:
-        return ChatWriter(asked)
+        return ChatWriter(usage=wants_usage(asked), alternatives=asked.alternatives)
+
+
+def wants_usage(asked: Asked) -> bool:
+    """Whether the client wants the token counts at the end of a stream."""
+    return bool(asked.options.get("stream_options", {}).get("include_usage"))
 
 
 class ChatWriter:
     """Sends every chunk on, but the one with the usage only to clients that asked for it."""
 
-    def __init__(self, asked: Asked) -> None:
-        self._usage = bool(asked.options.get("stream_options", {}).get("include_usage"))
-        self._alternatives = asked.alternatives
+    def __init__(self, *, usage: bool = False, alternatives: int = 0) -> None:
+        self._usage, self._alternatives = usage, alternatives
 
     def chunk(self, event: dict[str, Any]) -> Iterator[bytes]:
         if event.get("choices") or self._usage or not event.get("usage"):

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from journeyman.serving.copies import MAX_COPIES
-from journeyman.serving.dialects.chat import ChatWriter, no_bias, read_stream_options
+from journeyman.serving.dialects.chat import ChatWriter, no_bias, read_stream_options, wants_usage
 from journeyman.serving.dialects.dialect import EventWriter
 from journeyman.serving.dialects.logprobs import logprob_options, with_alternatives
 from journeyman.serving.errors import RequestError
@@ -47,14 +47,14 @@ class Completions:
         return _completion(with_alternatives(answer, asked.alternatives))
 
     def writer(self, asked: Asked) -> EventWriter:
-        return CompletionsWriter(asked)
+        return CompletionsWriter(usage=wants_usage(asked), alternatives=asked.alternatives)
 
 
 class CompletionsWriter(ChatWriter):
     """Chunks of a chat completion as chunks of a completion."""
 
-    def __init__(self, asked: Asked) -> None:
-        super().__init__(asked)
+    def __init__(self, *, usage: bool = False, alternatives: int = 0) -> None:
+        super().__init__(usage=usage, alternatives=alternatives)
         self._lengths: dict[int, int] = {}
 
     def form(self, event: dict[str, Any]) -> dict[str, Any]:

@@ -20,5 +20,8 @@ def _cut(choice: Mapping[str, Any], most: int) -> dict[str, Any]:
     given = choice.get("logprobs")
     if not given or not given.get("content"):
         return dict(choice)
-    content = [{**one, "top_logprobs": (one.get("top_logprobs") or [])[:most]} for one in given["content"]]
+    content = [
+        {**one, "top_logprobs": one["top_logprobs"][:most]} if one.get("top_logprobs") else one
+        for one in given["content"]
+    ]
     return {**choice, "logprobs": {**given, "content": content}}
