@@ -21,7 +21,7 @@ from journeyman.locking import locked
 from journeyman.promotion import promote, rollback
 from journeyman.releases import RECORD, Follower, current, kept, record_of, releases_of
 from journeyman.verifying import verify
-from promoting import write_bundle
+from promoting import SETTINGS, write_bundle
 from test_pipeline import call
 
 HELPER = Path(__file__).parent / "helpers" / "promoting.py"
@@ -89,6 +89,11 @@ def test_a_bundle_without_a_deploy_verdict_needs_an_override_on_record(tmp_path:
     with pytest.raises(NotDeployable, match="another file than the one that was"):
         promote(allowed, folder)
     assert promote(allowed, folder, override="a demo").number == 3
+    for settings, said in (({}, "settings.context"), (SETTINGS | {"parallel": 0}, "settings.parallel")):
+        with pytest.raises(InputError, match=f"cannot be served: {said}"):
+            promote(write_bundle(tmp_path / f"s{len(settings)}", "s", settings=settings), folder)
+    with pytest.raises(InputError, match=r"elsewhere\.gguf is not among its files"):
+        promote(write_bundle(tmp_path / "u", "u", adapter_files={"all": "elsewhere.gguf"}), folder)
     with pytest.raises(InputError, match="contains no base"):
         promote(write_bundle(tmp_path / "v", "v", base_file=""), folder)
     assert _number(folder) == 3

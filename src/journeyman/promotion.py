@@ -20,7 +20,14 @@ from journeyman.artifacts import (
     sync,
     write_model,
 )
-from journeyman.bundles import OpenedBundle, open_bundle, refuse_unevaluated, refuse_without_base
+from journeyman.bundles import (
+    OpenedBundle,
+    files_to_serve,
+    open_bundle,
+    refuse_unevaluated,
+    refuse_without_base,
+    served_settings,
+)
 from journeyman.errors import ChangedArtifact, InputError, NotDeployable, UsageError
 from journeyman.foreign import named, plain
 from journeyman.lineage import files_below
@@ -48,6 +55,8 @@ def promote(source: Path, folder: Path, why: str = "", override: str | None = No
     opened = open_bundle(source)
     refuse_unevaluated(opened)
     refuse_without_base(opened)
+    served_settings(opened)
+    files_to_serve(opened)
     _refuse_changed(opened.place)
     refused = why_not_deployable(opened.manifest)
     if refused and override is None:

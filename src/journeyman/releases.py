@@ -20,7 +20,7 @@ from journeyman.artifacts import read_model
 from journeyman.bundles import open_bundle
 from journeyman.errors import ChangedArtifact, InputError
 from journeyman.manifests import BundleManifest, ReleaseRecord
-from journeyman.runs import PLACES
+from journeyman.runs import run_of
 
 RECORD = "releases.json"
 _LEAST_DIGITS = 4
@@ -41,10 +41,8 @@ class Release:
 
 
 def releases_of(source: Path) -> Path:
-    """Where the releases of a run or bundle are, unless the user names a folder: beside the run."""
-    place = source.resolve()
-    is_in_run = place.name == PLACES["export"].folder
-    return (place.parent.parent if is_in_run else place.parent) / "releases"
+    """Where the releases of a run, bundle or target are, unless the user names a folder: beside the run."""
+    return (run_of(source) or source.resolve()).parent / "releases"
 
 
 def record_of(folder: Path) -> ReleaseRecord:
