@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,8 +15,10 @@ from pathlib import Path
 import pytest
 
 from faults import ENV, fill, small_disk
+from journeyman.api.prepared import prepared
 from journeyman.artifacts import hash_of_file, read_json
-from journeyman.errors import ChangedArtifact, DiskFull, InputError, NotDeployable, UsageError
+from journeyman.config import ServeConfig
+from journeyman.errors import ChangedArtifact, DiskFull, InputError, NotDeployable, StaleArtifact, UsageError
 from journeyman.lineage import manifest_bytes, own_hash
 from journeyman.locking import locked
 from journeyman.promotion import promote, rollback
@@ -67,6 +70,42 @@ def test_promote_keeps_a_verified_copy_and_rollback_goes_back_step_by_step(bundl
     ]  # fmt: skip
     assert record.events[0].why == "try 1" and record.events[0].verdicts == {"coder": "deploy"}
     assert "@" in record.events[0].who and kept(folder) == [1, 2, 3]
+
+
+def test_promoting_the_current_release_again_changes_nothing_for_rollback(bundles: list[Path], folder: Path) -> None:
+    for bundle in (bundles[0], bundles[1], bundles[1], bundles[1]):
+        promote(bundle, folder)
+    assert rollback(folder).number == 1
+    with pytest.raises(UsageError, match="no earlier release"):
+        rollback(folder)
+
+
+def test_rollback_passes_releases_that_were_removed(bundles: list[Path], folder: Path) -> None:
+    for bundle in bundles:
+        promote(bundle, folder)
+    shutil.rmtree(folder / "0002")
+    with pytest.raises(InputError, match="release 2 is no longer there") as refused:
+        rollback(folder, to=2)
+    assert "--until export" not in str(refused.value)
+    shutil.rmtree(folder / "0003")
+    with pytest.raises(InputError, match="release 3 is no longer there"):
+        current(folder)
+    assert rollback(folder).number == 1 == _number(folder)
+    with pytest.raises(UsageError, match="no earlier release"):
+        rollback(folder)
+
+
+def test_errors_about_a_release_name_no_command_that_cannot_help(bundles: list[Path], folder: Path) -> None:
+    promote(bundles[0], folder)
+    (folder / "0001" / "base.gguf").write_bytes(b"x")
+    with pytest.raises(ChangedArtifact) as refused:
+        prepared(folder / "0001", ServeConfig(), True, print)
+    assert "base.gguf: changed" in refused.value.what and "journeyman run" not in refused.value.remedy
+    other = {"name": "fake", "version": "1", "build": {}, "settings": {}, "processor": "one", "cpu_features": []}
+    place = write_bundle(folder.parent / "x", "x", engine=other)
+    with pytest.raises(StaleArtifact) as stale:
+        prepared(promote(place, folder).place, ServeConfig(), False, print)
+    assert "journeyman run --redo --dir RUN" in stale.value.remedy
 
 
 def test_a_bundle_without_a_deploy_verdict_needs_an_override_on_record(tmp_path: Path, folder: Path) -> None:
@@ -256,6 +295,7 @@ def test_the_commands(bundles: list[Path], tmp_path: Path, capsys: pytest.Captur
     run.mkdir(parents=True)
     (bundles[2]).rename(run / "07-bundle")
     assert releases_of(run) == releases_of(run / "07-bundle") == tmp_path / "runs" / "releases"
+    assert releases_of(run / "targets" / "gguf") == tmp_path / "runs" / "releases", "as of its run"
     assert call("releases", run) == 0 and "kept none; current none" in capsys.readouterr().out
     assert call("promote", run, "--why", "first\x1b[31m") == 0
     assert "release 1 is current (coder)" in capsys.readouterr().out

@@ -111,8 +111,13 @@ def remove_leftovers(folder: Path, *, below: bool) -> None:
         below: in subfolders as well.
     """
     for path in folder.rglob(".*") if below else folder.glob(".*"):
-        if _LEFTOVER.fullmatch(path.name):
+        if is_leftover(path):
             remove_quietly(path)
+
+
+def is_leftover(path: Path) -> bool:
+    """Whether a process that is still writing it, or was killed, gave it its name; see remove_leftovers."""
+    return _LEFTOVER.fullmatch(path.name) is not None
 
 
 def write_json(path: Path, value: Any) -> None:

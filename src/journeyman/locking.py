@@ -12,7 +12,7 @@ from pathlib import Path
 from journeyman.artifacts import disk_error
 from journeyman.errors import UsageError
 
-_LOCK = ".lock"
+LOCK = ".lock"
 
 
 @contextmanager
@@ -47,7 +47,7 @@ def locked(root: Path) -> Iterator[None]:
         UsageError: another journeyman is running in the folder, or the file system has no locks.
     """
     root.mkdir(parents=True, exist_ok=True)
-    with (root / _LOCK).open("a+") as lock:
+    with (root / LOCK).open("a+") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
@@ -66,7 +66,7 @@ def locked(root: Path) -> Iterator[None]:
 def is_at_work(root: Path) -> bool:
     """True while a journeyman is running in the folder; a process that has died no longer holds the lock."""
     try:
-        with (root / _LOCK).open() as lock:
+        with (root / LOCK).open() as lock:
             fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except FileNotFoundError:
         return False
@@ -79,5 +79,5 @@ def worker_in(root: Path) -> tuple[str, int] | None:
     """Host and process id of the journeyman running in the folder; None if there is none, or the lock does not say."""
     if not is_at_work(root):
         return None
-    host, _, pid = (root / _LOCK).read_text().rpartition(" ")
+    host, _, pid = (root / LOCK).read_text().rpartition(" ")
     return (host, int(pid)) if host and pid.isdecimal() else None

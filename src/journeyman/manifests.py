@@ -602,7 +602,7 @@ class GoldenAnswer(Manifest):
     role: str
     prompt: str = Field(description="as the chat template writes it")
     prompt_ids: list[int]
-    answer_ids: list[int]
+    answer_ids: list[int] = Field(description="up to 16 tokens, with the one that ends the answer if it is shorter")
     base_nats: float | None = Field(
         None, description="by which the base alone prefers another token, at most; None: the adapter is merged"
     )

@@ -6,7 +6,7 @@ import getpass
 import os
 import shutil
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -74,7 +74,8 @@ def rollback(folder: Path, to: int | None = None, why: str = "") -> Release:
     """Makes an earlier release the current one again.
 
     Args:
-        to: its number; None: the one that was current before. A second rollback goes back one more.
+        to: its number; None: the one that was current before, of those that are still there. A second rollback goes
+            back one more.
 
     Raises:
         ChangedArtifact: a file of that release has changed; the pointer is as before.
@@ -84,7 +85,7 @@ def rollback(folder: Path, to: int | None = None, why: str = "") -> Release:
     """
     with _at_work(folder):
         record = record_of(folder)
-        number = _before(record) if to is None else to
+        number = _before(record, kept(folder)) if to is None else to
         if number is None:
             raise UsageError(f"{folder}: there is no earlier release", "See: journeyman releases")
         if number == record.current:
@@ -166,16 +167,20 @@ def _copy(place: Path, to: Path, names: Sequence[str]) -> None:
         sync(below)
 
 
-def _before(record: ReleaseRecord) -> int | None:
-    """The release that was current before the current one was promoted; a rollback undoes promotions."""
+def _before(record: ReleaseRecord, there: Collection[int]) -> int | None:
+    """The release that was current before the current one was promoted; a rollback undoes promotions.
+
+    Args:
+        there: the releases that were not removed.
+    """
     stack: list[int] = []
     for event in record.events:
         if event.action == "rollback" and event.number in stack:
             while stack[-1] != event.number:
                 stack.pop()
-        else:
+        elif event.number not in stack[-1:]:  # otherwise, it was current, and nothing changed
             stack.append(event.number)
-    return stack[-2] if len(stack) > 1 else None
+    return next((one for one in reversed(stack[:-1]) if one in there and one != record.current), None)
 
 
 def _event(

@@ -16,7 +16,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from journeyman.artifacts import read_model
+from journeyman.artifacts import MANIFEST, read_model
 from journeyman.bundles import open_bundle
 from journeyman.errors import ChangedArtifact, InputError
 from journeyman.manifests import BundleManifest, ReleaseRecord
@@ -125,6 +125,11 @@ def place_of_release(folder: Path, number: int) -> Path:
 def release_of(folder: Path, record: ReleaseRecord, number: int) -> Release:
     """A release that was promoted; raises as `current` does."""
     place = place_of_release(folder, number)
+    if not (place / MANIFEST).is_file():
+        raise InputError(
+            f"{place}: release {number} is no longer there",
+            "Restore it from a backup, or see what is: journeyman releases",
+        )
     opened = open_bundle(place)
     promoted = next(event.sha256 for event in reversed(record.events) if event.number == number)
     if opened.sha256 != promoted:

@@ -230,7 +230,9 @@ def test_merged_weights_are_served_only_if_the_manifest_allows_it(finished: Path
         assert server.chat("coder", "Task: x").text == expected
 
 
-def test_another_answer_than_the_evaluated_one_is_refused(finished: Path, tmp_path: Path) -> None:
+def test_another_answer_than_the_evaluated_one_is_refused(
+    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """An adapter in another form that was damaged after training would be found before the command says done."""
     run = Path(shutil.copytree(finished, tmp_path / "run"))
     folder = run / "04-adapter"
@@ -240,6 +242,8 @@ def test_another_answer_than_the_evaluated_one_is_refused(finished: Path, tmp_pa
     _sign_again(run, "04-adapter", "adapter_model.safetensors")
     before = sorted(path.name for path in (run / "targets" / "hf").iterdir())
     assert call("export", "--dir", run, "--override", "a test", "--redo", "--target", "hf") == 1
+    message = capsys.readouterr().err
+    assert "does not answer the golden prompt" in message and "--quantization" not in message, "it is a folder"
     assert sorted(path.name for path in (run / "targets" / "hf").iterdir()) == before, "the old one stays"
     assert not [path for path in (run / "targets").iterdir() if path.name.startswith(".")]
 

@@ -147,7 +147,8 @@ def hosted(
         UsageError: the port is taken, the key is missing or too short, or there are releases and no config file.
     """
     config = config_of(folder, releases, told)
-    settled = folder_with_config(folder) or folder
+    run = folder_with_config(folder)
+    settled = run or folder
     if engine_url is not None:
         config = config.model_copy(update={"engine_url": engine_url})
     if releases is not None and config.engine_url:
@@ -166,7 +167,7 @@ def hosted(
     prompts = PromptCheck(served_base(settings))
     with open_listener(config.host, config.port if port is None else port) as listener:
         conversation_of(bundle).text("warm up")  # the rules load now, not in the first request
-        chosen = chosen_engine(bundle, settings, config, prompts, folder, allow_other=allow_other_engine, told=told)
+        chosen = chosen_engine(bundle, settings, config, prompts, run, allow_other=allow_other_engine, told=told)
         with chosen as (engine, start):
             address = address_of(config.host, listener.getsockname()[1])
             hosts = [config.host, *config.allow_hosts, *allow_hosts]

@@ -12,6 +12,7 @@ from journeyman.inference.engines import engine_identity
 from journeyman.lineage import check_files
 from journeyman.manifests import BundleManifest
 from journeyman.protocols import EngineSettings
+from journeyman.runs import folder_with_config
 from journeyman.serving.evaluated import check_engine
 
 
@@ -45,6 +46,6 @@ def prepared(
     )
     if not config.engine_url:
         here = engine_identity(settings.context, settings.parallel, settings.threads)
-        for line in check_engine(bundle.engine, here, folder, allow_other=allow_other_engine):
+        for line in check_engine(bundle.engine, here, folder_with_config(folder), allow_other=allow_other_engine):
             told(line)
     return bundle, settings
