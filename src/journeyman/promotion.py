@@ -18,6 +18,7 @@ from journeyman.artifacts import (
     remove_leftovers,
     remove_quietly,
     sync,
+    sync_below,
     write_model,
 )
 from journeyman.bundles import (
@@ -143,6 +144,7 @@ def _keep(folder: Path, record: ReleaseRecord, opened: OpenedBundle) -> int:
     work = folder / f".{final.name}.{os.getpid()}.tmp"
     try:
         _copy(opened.place, work, [*files_below(opened.place), MANIFEST])
+        sync_below(work)
         _refuse_changed(work)
         if open_bundle(work).sha256 != opened.sha256:
             raise ChangedArtifact(f"{opened.place}: replaced while it was being copied", "Run it again")
@@ -162,9 +164,6 @@ def _copy(place: Path, to: Path, names: Sequence[str]) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
         clone_or_copy(place / name, target)
         shutil.copymode(place / name, target)
-        sync(target)
-    for below in {(to / name).parent for name in names}:
-        sync(below)
 
 
 def _before(record: ReleaseRecord, there: Collection[int]) -> int | None:
