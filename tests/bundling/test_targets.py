@@ -373,7 +373,7 @@ def test_adapters_of_single_roles_are_merged_and_tried_each_by_itself(
     assert "rm -rf" not in (run / "targets" / "docker" / "Dockerfile").read_text()
     compose = (run / "targets" / "docker" / "compose.yaml").read_text().splitlines()
     (hint,) = [line for line in compose if '"lora": [{"id": N, "scale": 1.0}]' in line]
-    assert hint.startswith("# ") and "0 is coder" in hint and "answers untuned" in hint
+    assert hint.startswith("# ") and "1 is coder" in hint and "answers untuned" in hint
     assert all(line.startswith("# ") for line in compose[: compose.index("services:")])
     for place in ("targets/docker", "targets/llama.cpp", "07-bundle"):
         assert "the base answers untuned" in (run / place / "README.md").read_text()
