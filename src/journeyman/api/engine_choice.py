@@ -24,12 +24,15 @@ def chosen_engine(
     settings: EngineSettings,
     config: ServeConfig,
     prompts: PromptCheck,
-    run: Path,
+    run: Path | None,
     *,
     allow_other: bool,
     told: Callable[[str], None],
 ) -> Iterator[tuple[ServedEngine, Start]]:
     """The running engine, and what starts it again; it is stopped at the end.
+
+    Args:
+        run: for errors: the run's folder, if it is known.
 
     Raises:
         EngineError: it does not start, cannot be reached, lacks an adapter, or makes other prompts.

@@ -11,13 +11,15 @@ from journeyman.errors import StaleArtifact
 FLAG = "--allow-other-engine"
 
 
-def check_engine(evaluated: EngineIdentity | None, here: EngineIdentity, run: Path, *, allow_other: bool) -> list[str]:
+def check_engine(
+    evaluated: EngineIdentity | None, here: EngineIdentity, run: Path | None, *, allow_other: bool
+) -> list[str]:
     """Compares the engine of a bundle with the one that would serve it.
 
     Args:
         evaluated: the engine recorded in the bundle; None or only a name in bundles of older versions.
         here: the engine on this machine, with the bundle's settings.
-        run: the run's folder.
+        run: the run's folder; None: it is not known.
         allow_other: serve with a different engine, with a warning.
 
     Returns:
@@ -48,5 +50,5 @@ def check_engine(evaluated: EngineIdentity | None, here: EngineIdentity, run: Pa
     return [f"WARNING: {what}. The verdict does not apply to its answers ({FLAG} is set)", *machine]
 
 
-def _again(run: Path) -> str:
-    return f"journeyman run --redo --dir {shlex.quote(str(run))}"
+def _again(run: Path | None) -> str:
+    return f"journeyman run --redo --dir {'RUN' if run is None else shlex.quote(str(run))}"
