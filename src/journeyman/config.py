@@ -545,7 +545,12 @@ class ServeConfig(Section):
         "`warn`: the same, but one outside the frame is served; `refuse`: every difference is refused",
     )
     max_body_mib: int = Field(4, ge=1, le=64, description="largest request, in MiB")
-    body_s: float = Field(30.0, gt=0, description="seconds that a client may take to send its request")
+    body_s: float = Field(
+        30.0,
+        gt=0,
+        description="seconds that a client may take to send the headers of a request, and again for its body; "
+        "connections that take longer are closed",
+    )
     queue: int = Field(64, ge=0, description="requests that may wait for the engine; further ones get status 429")
     queue_s: float = Field(120.0, gt=0, description="seconds that a request may wait for the engine")
     answer_s: float = Field(600.0, gt=0, description="seconds that an answer may take")

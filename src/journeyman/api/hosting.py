@@ -86,7 +86,8 @@ class Host:
             served = switching = SwitchingApp(app, partial(following.application, make, self._give_up), told)
             last_call = switching.last_call
         door = Door(served, hosts, keys or Keys(key))
-        self._server = BoundedServer(Observer(door, metrics, COUNTED, log), last_call, config.shutdown_s)
+        observer = Observer(door, metrics, COUNTED, log)
+        self._server = BoundedServer(observer, last_call, config.shutdown_s, config.body_s)
 
     def run(self) -> None:
         """Answers until a signal (in the main thread), `stop`, or the engine is given up.
