@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -37,6 +38,7 @@ class FakeEngine:
         calls: tool calls of every answer after its text, as (id, name, pieces of the arguments).
         finish: the finish reason.
         cut: break streams off before their end.
+        gate: while it is cleared, no request is answered.
         stopped_by: the text of `stop` that ended the answer, for requests that want to know.
     """
 
@@ -53,6 +55,8 @@ class FakeEngine:
         self.cut = False
         self.stopped_by = ""
         self.alive = True
+        self.gate = threading.Event()
+        self.gate.set()
 
     def selection(self, role: str) -> dict[str, Any]:
         return {"lora": self.settings.lora(self.settings.adapter_of(role))}
@@ -111,6 +115,7 @@ def fake_engine(base: Path) -> Iterator[FakeEngine]:
 
     def reply(asked: Asked) -> Reply:
         body = asked.json
+        assert engine.gate.wait(60)
         if asked.path == "/apply-template":
             return json_reply({"prompt": " ".join(turn["content"] for turn in body["messages"])})
         if asked.path == "/tokenize":

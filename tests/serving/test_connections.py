@@ -10,13 +10,14 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import httpx
 import pytest
 
+from faults import wait_until
 from journeyman.api.hosting import open_listener
 from journeyman.serving import writing
 from journeyman.serving.server import BoundedServer
@@ -179,14 +180,6 @@ def test_a_client_that_reads_nothing_is_disconnected(
         assert ended.wait(60)
         wait_until(lambda: not server.server_state.connections)
     assert not caplog.records
-
-
-def wait_until(done: Callable[[], bool]) -> None:
-    for _ in range(600):
-        if done():
-            return
-        threading.Event().wait(0.1)
-    raise AssertionError("not within a minute")
 
 
 _FEW_FILES = """

@@ -36,6 +36,7 @@ from journeyman.serving.upstream import Late, Lost, Upstream, UpstreamAnswer
 _T = TypeVar("_T")
 _PATH = "/v1/chat/completions"
 _AGAIN_S = "2"
+_COUNTS = 1
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,8 @@ class Answering:
     def __init__(self, kept: KeptEngine, client: Upstream, config: ServeConfig) -> None:
         self.kept, self._client, self._config = kept, client, config
         self.turns = Turns(kept.settings.parallel, config.queue, config.queue_s)
+        self.counts = Turns(_COUNTS, config.queue, config.queue_s)
+        """Those of requests for a number of tokens, which don't wait for the answers of others."""
 
     async def answer(self, request: Request, call: Call) -> Response:
         """The response to a request.
@@ -69,6 +72,8 @@ class Answering:
             RequestError: the engine does not run, fails or refuses, or too many others are waiting.
         """
         record = record_of(request.scope)
+        if call.asked.copies > 1:
+            self.turns.check_copies(call.asked.copies)
         if call.asked.streamed:
             return await self._streamed(request, call, record)
         answer = await while_connected(request, self._whole(call, record))
@@ -177,9 +182,8 @@ class Answering:
         Raises:
             RequestError: as `answer` does.
         """
-        engine = await self._engine()
 
-        async def asked(path: str, body: Mapping[str, Any]) -> Any:
+        async def asked(engine: ServedEngine, path: str, body: Mapping[str, Any]) -> Any:
             response = await self._ask(engine, path, body)
             try:
                 return _document(response.status, await self._body(response))
@@ -187,12 +191,15 @@ class Answering:
                 response.close()
 
         async def counted() -> int:
-            if "model" in (selected := engine.selection(call.asked.role)):  # vLLM's form
-                count = (await asked("/tokenize", {**call.body, **selected, "add_generation_prompt": True}))["count"]
-                return int(count)
-            prompt = (await asked("/apply-template", call.body))["prompt"]
-            found = await asked("/tokenize", {"content": prompt, "add_special": True, "parse_special": True})
-            return len(found["tokens"])
+            async with self.counts.turn():
+                engine = await self._engine()
+                selected = engine.selection(call.asked.role)
+                if "model" in selected:  # vLLM's form
+                    wanted = {**call.body, **selected, "add_generation_prompt": True}
+                    return int((await asked(engine, "/tokenize", wanted))["count"])
+                prompt = (await asked(engine, "/apply-template", call.body))["prompt"]
+                wanted = {"content": prompt, "add_special": True, "parse_special": True}
+                return len((await asked(engine, "/tokenize", wanted))["tokens"])
 
         return await while_connected(request, counted())
 
