@@ -558,8 +558,11 @@ class ServeConfig(Section):
     shutdown_s: float = Field(
         10.0, ge=1, description="seconds from the signal to the end of the server; answers in progress get half of them"
     )
-    log: str = Field(
-        "", description="file for one JSON line per request, without contents; `-` is standard output; empty: none"
+    log: str = Field("", description="file for one JSON line per request; `-` is standard output; empty: none")
+    log_contents: bool = Field(
+        False,
+        description="write conversations and answers into the log too, redacted as `redact` says, which finds only what "
+        "has a recognizable form: the file then holds what people said and needs their consent and protection",
     )
 
 

@@ -38,6 +38,7 @@ class FakeEngine:
         calls: tool calls of every answer after its text, as (id, name, pieces of the arguments).
         finish: the finish reason.
         cut: break streams off before their end.
+        breaks: the error that ends streams after their first chunk.
         gate: while it is cleared, no request is answered.
         stopped_by: the text of `stop` that ended the answer, for requests that want to know.
     """
@@ -53,6 +54,7 @@ class FakeEngine:
         self.calls: list[tuple[str, str, list[str]]] = []
         self.finish = "stop"
         self.cut = False
+        self.breaks = ""
         self.stopped_by = ""
         self.alive = True
         self.gate = threading.Event()
@@ -125,6 +127,8 @@ def fake_engine(base: Path) -> Iterator[FakeEngine]:
             return json_reply({"error": {"message": engine.fails[1]}}, engine.fails[0])
         if body.get("stream"):
             chunks = _chunks(engine, bool(body.get("stream_options", {}).get("include_usage")))
+            if engine.breaks:
+                return events_reply(chunks[0], {"error": {"message": engine.breaks}}, done=False)
             return events_reply(*(chunks[:-2] if engine.cut else chunks), done=not engine.cut)
         verbose = {"__verbose": {"stopping_word": engine.stopped_by}} if engine.stopped_by else {}
         return json_reply(_answer("message", _message(engine), engine.finish, usage=USAGE, **verbose))

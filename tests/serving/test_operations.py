@@ -138,7 +138,41 @@ def test_the_text_for_prometheus() -> None:
     assert Metrics().text().endswith("\n")
 
 
-def test_a_log_that_cannot_be_written_loses_lines_and_says_so(tmp_path: Path) -> None:
+@pytest.mark.parametrize("stream", [False, True])
+def test_contents_are_logged_only_if_asked_for_and_redacted(engine: FakeEngine, stream: bool) -> None:
+    """The engine repeats a placeholder, which the client gets as the value, and says an address of its own."""
+    watched = Watched(engine, ServeConfig(log_contents=True))
+    turns = [{"role": "user", "content": "Write to ann@acme.com, password=hunter2xyz99Q"}]
+    with watched.client as client:
+        assert client.post(CHAT, json={**ASK, "messages": turns}).status_code == 200
+        address, password = re.findall(r"<\w+>", engine.asked[-1]["messages"][-1]["content"])
+        engine.says = ["to ", address[:4], address[4:], f", bob@acme.com, {password}"]
+        engine.calls = [("c1", "send", [f'{{"to": "{address}"', "}"])]
+        answer = client.post(CHAT, json={**ASK, "messages": turns, "n": 2, "stream": stream})
+        assert answer.status_code == 200 and "ann@" in answer.text
+        assert client.post("/v1/messages/count_tokens", json=ASK).status_code == 200
+    line = watched.lines[1]
+    assert line["messages"] == engine.asked[-1]["messages"] and len(line["answers"]) == 2
+    for one in line["answers"]:
+        assert one["text"].startswith(f"to {address}") and one["text"].endswith(password)
+        assert one["tool_calls"] == [{"name": "send", "arguments": f'{{"to": "{address}"}}'}]
+    assert not re.search("ann@|bob@|hunter2", json.dumps(watched.lines))
+    assert watched.lines[2]["messages"] and watched.lines[2]["answers"] == []
+
+
+def test_a_broken_stream_is_logged_with_a_code(watched: Watched, engine: FakeEngine) -> None:
+    """The engine's error, which quotes the request, is for the client only."""
+    engine.breaks = "cannot parse: the launch code is 0000"
+    answer = watched.client.post(CHAT, json={**ASK, "stream": True})
+    assert answer.status_code == 200 and "launch code" in answer.text
+    engine.breaks, engine.cut = "", True
+    watched.client.post(CHAT, json={**ASK, "stream": True})
+    assert [line["broken"] for line in watched.lines] == ["engine_error", "engine_ended"]
+
+
+def test_a_log_that_cannot_be_written_loses_lines_and_says_so(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     told: list[str] = []
     with open_log("requests.jsonl", tmp_path, told.append) as log:
         assert log is not None
@@ -146,8 +180,8 @@ def test_a_log_that_cannot_be_written_loses_lines_and_says_so(tmp_path: Path) ->
     assert (tmp_path / "requests.jsonl").read_text() == '{"a": 1}\n'
     with open_log("-", tmp_path, told.append) as log:
         assert log is not None
-        log({"a": "\x1b"})
-    assert told == ['{"a": "\\u001b"}']
+        log({"a": "\x1b\x7f"})
+    assert capfd.readouterr() == ('{"a": "\\u001b\\u007f"}\n', "") and not told
     with pytest.raises(UsageError, match=r"serve\.log"), open_log("no/such/folder", tmp_path, told.append):
         pass
     if Path("/dev/full").exists():
@@ -155,7 +189,7 @@ def test_a_log_that_cannot_be_written_loses_lines_and_says_so(tmp_path: Path) ->
         for _ in range(3):
             full({"a": 1})
         full.close()
-        assert full.lost == 3 and len(told) == 2 and "No space left" in told[1]
+        assert full.lost == 3 and len(told) == 1 and "No space left" in told[0]
 
 
 # --- prompts that differ from those of the training --------------------------------------------------

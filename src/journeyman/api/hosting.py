@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ipaddress
-import json
 import os
 import secrets
 import socket
@@ -216,14 +215,12 @@ def open_log(name: str, folder: Path, told: Callable[[str], None]) -> Iterator[L
     """
     if not name:
         yield None
-    elif name == "-":
-        yield lambda fields: told(json.dumps(fields))
-    else:
-        log = RequestLog(folder / name, told)
-        try:
-            yield log
-        finally:
-            log.close()
+        return
+    log = RequestLog(None if name == "-" else folder / name, told)
+    try:
+        yield log
+    finally:
+        log.close()
 
 
 def is_loopback(host: str) -> bool:

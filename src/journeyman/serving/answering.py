@@ -87,6 +87,7 @@ class Answering:
             async with AsyncExitStack() as held:
                 upstream, _ = await self._opened(held, record, call, number)
                 document = _document(upstream.status, await self._body(upstream))
+                record.hear(document, number)
                 return restored_whole(document, call.asked, call.seen, in_json=asks_for_json(call.body))
 
         if call.asked.copies == 1:
@@ -115,7 +116,7 @@ class Answering:
             return Response(status_code=CLIENT_LEFT)
         upstream, turn = opened
         turns.append(turn)
-        events = self._events(call, held, upstream)
+        events = self._events(call, record, held, upstream)
         if call.asked.copies > 1:
             others = [self._further(call, record, number, turns) for number in range(1, call.asked.copies)]
             events = merged([events, *others])
@@ -123,7 +124,7 @@ class Answering:
         return StreamedAnswer(held, pieces, call.headers)
 
     async def _events(
-        self, call: Call, held: AsyncExitStack, upstream: UpstreamAnswer
+        self, call: Call, record: Record, held: AsyncExitStack, upstream: UpstreamAnswer, number: int = 0
     ) -> AsyncIterator[dict[str, Any]]:
         """The chunks of a streamed answer. What it holds is given back at its end, not at that of the response: of
         several answers, one may wait for the turn of another."""
@@ -131,7 +132,7 @@ class Answering:
         async with held:
             async for event in restored_events(
                 upstream.pieces(), asked.role, call.seen, in_json=asks_for_json(call.body), must_call=asked.must_call,
-                why=self.kept.why_not,
+                why=self.kept.why_not, heard=lambda event: record.hear(event, number),
             ):  # fmt: skip
                 yield event
 
@@ -144,12 +145,12 @@ class Answering:
             upstream, turn = await self._opened(held, record, call, number)
         except RequestError as error:
             await held.aclose()
-            raise BrokenStream(error.message) from error
+            raise BrokenStream(error.message, error.code or f"status_{error.status}") from error
         except BaseException:
             await held.aclose()
             raise
         turns.append(turn)
-        async for event in self._events(call, held, upstream):
+        async for event in self._events(call, record, held, upstream, number):
             yield event
 
     async def _opened(

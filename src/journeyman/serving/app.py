@@ -27,6 +27,7 @@ from journeyman.models.opening import open_base
 from journeyman.models.templated import TemplatedBase
 from journeyman.protocols import EngineSettings, ServedEngine
 from journeyman.serving.answering import Answering, Call
+from journeyman.serving.contents import Contents
 from journeyman.serving.dialects.chat import ChatCompletions
 from journeyman.serving.dialects.completions import Completions
 from journeyman.serving.dialects.dialect import Dialect
@@ -90,12 +91,16 @@ def make_app(
             arguments = bundle, prompts, dialect, body, config.prompts, record
             try:
                 if len(body) <= _SMALL_BYTES:
-                    return prepared(*arguments)
-                # In a thread, so that other answers are not delayed; at most two at a time, as all share this process.
-                async with request.app.state.large_requests:
-                    return await asyncio.to_thread(prepared, *arguments)
+                    call = prepared(*arguments)
+                else:
+                    # In a thread, so that other answers are not delayed; few at a time, as all share this process.
+                    async with request.app.state.large_requests:
+                        call = await asyncio.to_thread(prepared, *arguments)
             finally:
                 show_differences(record)
+        if config.log_contents:
+            record.contents = Contents(call.body["messages"], call.seen.value)
+        return call
 
     def show_differences(record: Record) -> None:
         for difference in record.differences:
