@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ipaddress
-import json
 import os
 import secrets
 import socket
@@ -89,7 +88,8 @@ class Host:
             )
             last_call = switching.last_call
         door = Door(served, hosts, keys or Keys(key))
-        self._server = BoundedServer(Observer(door, metrics, COUNTED, log), last_call, config.shutdown_s)
+        observer = Observer(door, metrics, COUNTED, log)
+        self._server = BoundedServer(observer, last_call, config.shutdown_s, config.body_s)
 
     @property
     def bundle(self) -> BundleManifest:
@@ -247,14 +247,12 @@ def open_log(name: str, folder: Path, told: Callable[[str], None]) -> Iterator[L
     """
     if not name:
         yield None
-    elif name == "-":
-        yield lambda fields: told(json.dumps(fields))
-    else:
-        log = RequestLog(folder / name, told)
-        try:
-            yield log
-        finally:
-            log.close()
+        return
+    log = RequestLog(None if name == "-" else folder / name, told)
+    try:
+        yield log
+    finally:
+        log.close()
 
 
 def is_loopback(host: str) -> bool:

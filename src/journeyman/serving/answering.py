@@ -36,6 +36,7 @@ from journeyman.serving.upstream import Late, Lost, Upstream, UpstreamAnswer
 _T = TypeVar("_T")
 _PATH = "/v1/chat/completions"
 _AGAIN_S = "2"
+_COUNTS = 1
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,8 @@ class Answering:
     def __init__(self, kept: KeptEngine, client: Upstream, config: ServeConfig) -> None:
         self.kept, self._client, self._config = kept, client, config
         self.turns = Turns(kept.settings.parallel, config.queue, config.queue_s)
+        self.counts = Turns(_COUNTS, config.queue, config.queue_s)
+        """Those of requests for a number of tokens, which don't wait for the answers of others."""
 
     async def answer(self, request: Request, call: Call) -> Response:
         """The response to a request.
@@ -69,6 +72,8 @@ class Answering:
             RequestError: the engine does not run, fails or refuses, or too many others are waiting.
         """
         record = record_of(request.scope)
+        if call.asked.copies > 1:
+            self.turns.check_copies(call.asked.copies)
         if call.asked.streamed:
             return await self._streamed(request, call, record)
         answer = await while_connected(request, self._whole(call, record))
@@ -82,6 +87,7 @@ class Answering:
             async with AsyncExitStack() as held:
                 upstream, _ = await self._opened(held, record, call, number)
                 document = _document(upstream.status, await self._body(upstream))
+                record.hear(document, number)
                 return restored_whole(document, call.asked, call.seen, in_json=asks_for_json(call.body))
 
         if call.asked.copies == 1:
@@ -110,7 +116,7 @@ class Answering:
             return Response(status_code=CLIENT_LEFT)
         upstream, turn = opened
         turns.append(turn)
-        events = self._events(call, held, upstream)
+        events = self._events(call, record, held, upstream)
         if call.asked.copies > 1:
             others = [self._further(call, record, number, turns) for number in range(1, call.asked.copies)]
             events = merged([events, *others])
@@ -118,7 +124,7 @@ class Answering:
         return StreamedAnswer(held, pieces, call.headers)
 
     async def _events(
-        self, call: Call, held: AsyncExitStack, upstream: UpstreamAnswer
+        self, call: Call, record: Record, held: AsyncExitStack, upstream: UpstreamAnswer, number: int = 0
     ) -> AsyncIterator[dict[str, Any]]:
         """The chunks of a streamed answer. What it holds is given back at its end, not at that of the response: of
         several answers, one may wait for the turn of another."""
@@ -126,7 +132,7 @@ class Answering:
         async with held:
             async for event in restored_events(
                 upstream.pieces(), asked.role, call.seen, in_json=asks_for_json(call.body), must_call=asked.must_call,
-                why=self.kept.why_not,
+                why=self.kept.why_not, heard=lambda event: record.hear(event, number),
             ):  # fmt: skip
                 yield event
 
@@ -139,12 +145,12 @@ class Answering:
             upstream, turn = await self._opened(held, record, call, number)
         except RequestError as error:
             await held.aclose()
-            raise BrokenStream(error.message) from error
+            raise BrokenStream(error.message, error.code or f"status_{error.status}") from error
         except BaseException:
             await held.aclose()
             raise
         turns.append(turn)
-        async for event in self._events(call, held, upstream):
+        async for event in self._events(call, record, held, upstream, number):
             yield event
 
     async def _opened(
@@ -177,9 +183,8 @@ class Answering:
         Raises:
             RequestError: as `answer` does.
         """
-        engine = await self._engine()
 
-        async def asked(path: str, body: Mapping[str, Any]) -> Any:
+        async def asked(engine: ServedEngine, path: str, body: Mapping[str, Any]) -> Any:
             response = await self._ask(engine, path, body)
             try:
                 return _document(response.status, await self._body(response))
@@ -187,12 +192,15 @@ class Answering:
                 response.close()
 
         async def counted() -> int:
-            if "model" in (selected := engine.selection(call.asked.role)):  # vLLM's form
-                count = (await asked("/tokenize", {**call.body, **selected, "add_generation_prompt": True}))["count"]
-                return int(count)
-            prompt = (await asked("/apply-template", call.body))["prompt"]
-            found = await asked("/tokenize", {"content": prompt, "add_special": True, "parse_special": True})
-            return len(found["tokens"])
+            async with self.counts.turn():
+                engine = await self._engine()
+                selected = engine.selection(call.asked.role)
+                if "model" in selected:  # vLLM's form
+                    wanted = {**call.body, **selected, "add_generation_prompt": True}
+                    return int((await asked(engine, "/tokenize", wanted))["count"])
+                prompt = (await asked(engine, "/apply-template", call.body))["prompt"]
+                wanted = {"content": prompt, "add_special": True, "parse_special": True}
+                return len((await asked(engine, "/tokenize", wanted))["tokens"])
 
         return await while_connected(request, counted())
 

@@ -48,7 +48,7 @@ async def served_stream(
                 yield piece
                 waiting.cancel()
     except BrokenStream as broken:
-        record.broken = str(broken)
+        record.broken = broken.code
         for piece in writer.failed(str(broken)):
             yield piece
     else:
@@ -64,6 +64,7 @@ async def restored_events(
     in_json: bool = False,
     must_call: bool = False,
     why: Callable[[], str],
+    heard: Callable[[dict[str, Any]], None] = lambda event: None,
 ) -> AsyncIterator[dict[str, Any]]:
     """The chunks of a streamed answer, up to its [DONE], named and with redacted values restored.
 
@@ -72,6 +73,7 @@ async def restored_events(
         in_json: the answer's text is JSON (because of `response_format`), so restored values are escaped.
         must_call: the text is a tool call; an answer without one is an error.
         why: returns the error message for an answer that breaks off.
+        heard: gets each chunk as the engine sent it.
 
     Raises:
         BrokenStream: the engine failed, took too long, or the connection to it ended before [DONE].
@@ -88,16 +90,17 @@ async def restored_events(
                     continue
                 event = json.loads(data.decode(errors="replace"))
                 if "error" in event:
-                    raise BrokenStream(_refusal(event["error"]))
+                    raise BrokenStream(_refusal(event["error"]), "engine_error")
+                heard(event)
                 event = restored.event(event, role)
                 if must_call:
                     event = forced.event(event)
                     called = called or has_call(event)
                     if not called and finished(event):
-                        raise BrokenStream(NO_CALL)
+                        raise BrokenStream(NO_CALL, "no_tool_call")
                 yield event
     except Late as error:
-        raise BrokenStream("the answer took longer than serve.answer_s allows") from error
+        raise BrokenStream("the answer took longer than serve.answer_s allows", "late") from error
     except (Lost, ValueError):
         pass  # reported below
     raise BrokenStream(why())
