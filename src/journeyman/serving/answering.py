@@ -14,15 +14,16 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from journeyman.config import ServeConfig
 from journeyman.protocols import ServedEngine
 from journeyman.redaction.redactor import Conversation
-from journeyman.serving.answers import NO_CALL, finished, has_call, named
+from journeyman.serving.answers import named
 from journeyman.serving.copies import joined, merged, of_copy
-from journeyman.serving.dialects.dialect import Dialect
+from journeyman.serving.dialects.dialect import Dialect, JsonAnswer
+from journeyman.serving.endings import Endings
 from journeyman.serving.engine import KeptEngine
 from journeyman.serving.errors import BrokenStream, RequestError
 from journeyman.serving.forced_call import ForcedCalls
@@ -80,7 +81,7 @@ class Answering:
         if answer is None:
             return Response(status_code=CLIENT_LEFT)
         note(record, answer)
-        return JSONResponse(call.dialect.whole(answer, call.asked), headers=dict(call.headers))
+        return JsonAnswer(call.dialect.whole(answer, call.asked), headers=dict(call.headers))
 
     async def _whole(self, call: Call, record: Record) -> dict[str, Any]:
         async def one(number: int) -> dict[str, Any]:
@@ -246,16 +247,16 @@ def restored_whole(
         in_json: the answer's text is JSON, so restored values are escaped.
 
     Raises:
-        RequestError: it lacks the required tool call.
+        RequestError: it is not complete, or lacks the required tool call (see Endings).
     """
     answer = named(answer, asked.role, seen)
     for choice in answer.get("choices", []):
         choice["message"] = restored_answer(choice.get("message"), seen, in_json=in_json)
-    if not asked.must_call:
-        return answer
-    answer = ForcedCalls().event(answer)
-    if finished(answer) and not has_call(answer):
-        raise RequestError(502, NO_CALL, "tool_choice", "no_tool_call")
+    if asked.must_call:
+        answer = ForcedCalls().event(answer)
+    endings = Endings(must_call=asked.must_call)
+    endings.feed(answer)
+    endings.check()
     return answer
 
 
