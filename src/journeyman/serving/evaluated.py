@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from pathlib import Path
 
+from journeyman.config import CONFIG_NAME
 from journeyman.engine_identity import EngineIdentity
 from journeyman.errors import StaleArtifact
 
@@ -17,7 +18,7 @@ def check_engine(evaluated: EngineIdentity | None, here: EngineIdentity, run: Pa
     Args:
         evaluated: the engine recorded in the bundle; None or only a name in bundles of older versions.
         here: the engine on this machine, with the bundle's settings.
-        run: the run's folder.
+        run: the folder that is served: of a run, a bundle or a release.
         allow_other: serve with a different engine, with a warning.
 
     Returns:
@@ -49,4 +50,6 @@ def check_engine(evaluated: EngineIdentity | None, here: EngineIdentity, run: Pa
 
 
 def _again(run: Path) -> str:
-    return f"journeyman run --redo --dir {shlex.quote(str(run))}"
+    """The command; a bundle or a release does not know where its run is."""
+    where = shlex.quote(str(run)) if (run / CONFIG_NAME).is_file() else "RUN, the folder from which it was exported"
+    return f"journeyman run --redo --dir {where}"

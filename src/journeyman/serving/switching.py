@@ -123,7 +123,7 @@ class SwitchingApp:
             if not done.done():
                 done.set_exception(error) if error else done.set_result(app)
             elif app is not None:
-                _abandon(app)
+                threading.Thread(target=_abandon, args=(app,), name="late release").start()
 
         def work() -> None:
             app, failed = None, None
@@ -146,7 +146,7 @@ class SwitchingApp:
         try:
             await new.start()
         except BaseException:
-            _abandon(app)
+            await asyncio.to_thread(_abandon, app)
             raise
         self._now = new
         self._old.add(old)
