@@ -38,6 +38,8 @@ _T = TypeVar("_T")
 _PATH = "/v1/chat/completions"
 _AGAIN_S = "2"
 _COUNTS = 1
+_ABOUT_THE_REQUEST = {400: 400, 413: 413, 422: 400}
+_BUSY = (429, 503, 529)
 
 
 @dataclass(frozen=True)
@@ -264,20 +266,29 @@ def _document(status: int, content: bytes) -> dict[str, Any]:
     """The JSON object in the engine's response.
 
     Raises:
-        RequestError: the engine's error, without its paths. Its failures become 502; its refusals keep their status.
+        RequestError: the engine's error, without its paths. What it says about the request stays a 4xx; what it
+            says about this server's key or address, or its own state, is no fault of the client: 502, or 503 if it is
+            worth another try.
     """
     try:
         answer = json.loads(content)
     except ValueError as fault:
-        raise RequestError(502, "the engine's answer is not JSON") from fault
+        if status == 200:
+            raise RequestError(502, "the engine's answer is not JSON") from fault
+        answer = None
     if status == 200 and isinstance(answer, dict):
         return answer
     error = answer.get("error") if isinstance(answer, dict) else None
     message = error.get("message") if isinstance(error, dict) else None
-    status = status if 400 <= status < 500 else 502
     if isinstance(error, dict) and error.get("type") == "exceed_context_size_error":
         raise RequestError(400, _too_long(error), "messages", "context_length_exceeded")
-    raise RequestError(status, str(message or "the engine refused"))
+    if status in _ABOUT_THE_REQUEST:
+        raise RequestError(_ABOUT_THE_REQUEST[status], str(message or "the engine refused"))
+    if status in _BUSY:
+        raise RequestError(503, str(message or "the engine is busy"), headers={"retry-after": _AGAIN_S})
+    if status < 500:  # not its text, which may quote the key
+        raise RequestError(502, f"the engine refuses this server's request with status {status}")
+    raise RequestError(502, str(message or "the engine failed"))
 
 
 def _too_long(error: Mapping[str, Any]) -> str:

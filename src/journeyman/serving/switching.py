@@ -154,7 +154,7 @@ class SwitchingApp:
             if not done.done():
                 done.set_exception(error) if error else done.set_result(found)
             elif found is not None:
-                found.abandon()
+                threading.Thread(target=found.abandon, name="late release").start()
 
         def work() -> None:
             found, failed = None, None
@@ -177,7 +177,7 @@ class SwitchingApp:
         try:
             await new.start()
         except BaseException:
-            found.abandon()
+            await asyncio.to_thread(found.abandon)
             raise
         self._now = new
         found.took_over()
