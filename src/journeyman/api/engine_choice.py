@@ -63,7 +63,7 @@ def chosen_engine(
         remote.stop()
 
 
-def _checked(bundle: BundleManifest, remote: RemoteEngine, run: Path, allow_other: bool) -> list[str]:
+def _checked(bundle: BundleManifest, remote: RemoteEngine, run: Path | None, allow_other: bool) -> list[str]:
     """Compares the server with the engine that was evaluated; raises as check_engine does, and returns what to tell.
 
     A server that was evaluated is known by its address, and its adapters by their hashes; its version may be another

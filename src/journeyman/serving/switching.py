@@ -21,10 +21,9 @@ _MARGIN_S = 60.0
 def longest_request_s(config: ServeConfig) -> float:
     """Longer than any request can take: every part of it has a limit of its own.
 
-    Several answers to one request (`n`) may wait and be answered after the first one has begun; a stream has
-    `answer_s` until it begins, and as much again from then on.
+    Several answers to one request (`n`) may wait and be answered after the first one has begun.
     """
-    return config.body_s + 2 * (config.queue_s + config.restart_s) + 3 * config.answer_s + _MARGIN_S
+    return config.body_s + 2 * (config.queue_s + config.restart_s + config.answer_s) + _MARGIN_S
 
 
 @dataclass(frozen=True)
