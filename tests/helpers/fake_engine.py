@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -39,6 +40,8 @@ class FakeEngine:
         calls: tool calls of every answer after its text, as (id, name, pieces of the arguments).
         finish: the finish reason.
         cut: break streams off before their end.
+        breaks: the error that ends streams after their first chunk.
+        gate: while it is cleared, no request is answered.
         more: fields of every chunk.
         stopped_by: the text of `stop` that ended the answer, for requests that want to know.
     """
@@ -56,9 +59,12 @@ class FakeEngine:
         self.calls: list[tuple[str, str, list[str]]] = []
         self.finish: str | None = "stop"
         self.cut = False
+        self.breaks = ""
         self.stopped_by = ""
         self.more: dict[str, Any] = {}
         self.alive = True
+        self.gate = threading.Event()
+        self.gate.set()
 
     def selection(self, role: str) -> dict[str, Any]:
         return {"lora": self.settings.lora(self.settings.adapter_of(role))}
@@ -125,6 +131,7 @@ def fake_engine(base: Path) -> Iterator[FakeEngine]:
 
     def reply(asked: Asked) -> Reply:
         body = asked.json
+        assert engine.gate.wait(60)
         if asked.path == "/apply-template":
             return json_reply({"prompt": " ".join(turn["content"] for turn in body["messages"])})
         if asked.path == "/tokenize":
@@ -136,6 +143,8 @@ def fake_engine(base: Path) -> Iterator[FakeEngine]:
             chunks = _chunks(engine, bool(body.get("stream_options", {}).get("include_usage")))
             for chunk, text in zip(chunks[:-2], engine.says, strict=False) if engine.logprobs else ():
                 chunk["choices"][0]["logprobs"] = _logprobs(body, text)
+            if engine.breaks:
+                return events_reply(chunks[0], {"error": {"message": engine.breaks}}, done=False)
             return events_reply(*(chunks[:-2] if engine.cut else chunks), done=not engine.cut)
         verbose = {"__verbose": {"stopping_word": engine.stopped_by}} if engine.stopped_by else {}
         answer = _answer("message", _message(engine), engine.finish, usage=USAGE, **verbose)

@@ -486,7 +486,7 @@ def test_an_address_is_hidden_from_the_engine_and_restored_in_the_answer(
     assert said == "Wrote to amy@corp.io, not to <EMAIL_2>. <EMA"
 
 
-@pytest.mark.parametrize(("status", "told"), [(400, 400), (500, 502), (503, 502)])
+@pytest.mark.parametrize(("status", "told"), [(400, 400), (422, 400), (500, 502), (503, 503), (429, 503)])
 def test_an_error_of_the_engine_loses_its_paths_and_its_length(
     client: TestClient, engine: FakeEngine, status: int, told: int
 ) -> None:
@@ -495,6 +495,19 @@ def test_an_error_of_the_engine_loses_its_paths_and_its_length(
         for stream in (False, True):
             answer = ask(client, stream=stream)
             assert "cannot read [path]: \\x1b[31mno" in refused(answer, told)["message"] and len(answer.text) < 1000
+    finally:
+        engine.fails = None
+
+
+@pytest.mark.parametrize("status", [401, 403, 404, 407])
+def test_what_the_engine_says_about_this_servers_key_or_address_is_no_fault_of_the_client(
+    client: TestClient, engine: FakeEngine, status: int
+) -> None:
+    engine.fails = status, "Incorrect API key provided: sk-secret"
+    try:
+        for stream in (False, True):
+            answer = ask(client, stream=stream)
+            assert str(status) in refused(answer, 502)["message"] and "sk-secret" not in answer.text
     finally:
         engine.fails = None
 

@@ -37,6 +37,9 @@ from journeyman.serving.upstream import Late, Lost, Upstream, UpstreamAnswer
 _T = TypeVar("_T")
 _PATH = "/v1/chat/completions"
 _AGAIN_S = "2"
+_COUNTS = 1
+_ABOUT_THE_REQUEST = {400: 400, 413: 413, 422: 400}
+_BUSY = (429, 503, 529)
 
 
 @dataclass(frozen=True)
@@ -62,6 +65,8 @@ class Answering:
     def __init__(self, kept: KeptEngine, client: Upstream, config: ServeConfig) -> None:
         self.kept, self._client, self._config = kept, client, config
         self.turns = Turns(kept.settings.parallel, config.queue, config.queue_s)
+        self.counts = Turns(_COUNTS, config.queue, config.queue_s)
+        """Those of requests for a number of tokens, which don't wait for the answers of others."""
 
     async def answer(self, request: Request, call: Call) -> Response:
         """The response to a request.
@@ -70,6 +75,8 @@ class Answering:
             RequestError: the engine does not run, fails or refuses, or too many others are waiting.
         """
         record = record_of(request.scope)
+        if call.asked.copies > 1:
+            self.turns.check_copies(call.asked.copies)
         if call.asked.streamed:
             return await self._streamed(request, call, record)
         answer = await while_connected(request, self._whole(call, record))
@@ -83,6 +90,7 @@ class Answering:
             async with AsyncExitStack() as held:
                 upstream, _ = await self._opened(held, record, call, number)
                 document = _document(upstream.status, await self._body(upstream))
+                record.hear(document, number)
                 return restored_whole(document, call.asked, call.seen, in_json=asks_for_json(call.body))
 
         if call.asked.copies == 1:
@@ -111,7 +119,7 @@ class Answering:
             return Response(status_code=CLIENT_LEFT)
         upstream, turn = opened
         turns.append(turn)
-        events = self._events(call, held, upstream)
+        events = self._events(call, record, held, upstream)
         if call.asked.copies > 1:
             others = [self._further(call, record, number, turns) for number in range(1, call.asked.copies)]
             events = merged([events, *others])
@@ -119,7 +127,7 @@ class Answering:
         return StreamedAnswer(held, pieces, call.headers)
 
     async def _events(
-        self, call: Call, held: AsyncExitStack, upstream: UpstreamAnswer
+        self, call: Call, record: Record, held: AsyncExitStack, upstream: UpstreamAnswer, number: int = 0
     ) -> AsyncIterator[dict[str, Any]]:
         """The chunks of a streamed answer. What it holds is given back at its end, not at that of the response: of
         several answers, one may wait for the turn of another."""
@@ -127,7 +135,7 @@ class Answering:
         async with held:
             async for event in restored_events(
                 upstream.pieces(), asked.role, call.seen, in_json=asks_for_json(call.body), must_call=asked.must_call,
-                why=self.kept.why_not,
+                why=self.kept.why_not, heard=lambda event: record.hear(event, number),
             ):  # fmt: skip
                 yield event
 
@@ -140,12 +148,12 @@ class Answering:
             upstream, turn = await self._opened(held, record, call, number)
         except RequestError as error:
             await held.aclose()
-            raise BrokenStream(error.message) from error
+            raise BrokenStream(error.message, error.code or f"status_{error.status}") from error
         except BaseException:
             await held.aclose()
             raise
         turns.append(turn)
-        async for event in self._events(call, held, upstream):
+        async for event in self._events(call, record, held, upstream, number):
             yield event
 
     async def _opened(
@@ -178,9 +186,8 @@ class Answering:
         Raises:
             RequestError: as `answer` does.
         """
-        engine = await self._engine()
 
-        async def asked(path: str, body: Mapping[str, Any]) -> Any:
+        async def asked(engine: ServedEngine, path: str, body: Mapping[str, Any]) -> Any:
             response = await self._ask(engine, path, body)
             try:
                 return _document(response.status, await self._body(response))
@@ -188,12 +195,15 @@ class Answering:
                 response.close()
 
         async def counted() -> int:
-            if "model" in (selected := engine.selection(call.asked.role)):  # vLLM's form
-                count = (await asked("/tokenize", {**call.body, **selected, "add_generation_prompt": True}))["count"]
-                return int(count)
-            prompt = (await asked("/apply-template", call.body))["prompt"]
-            found = await asked("/tokenize", {"content": prompt, "add_special": True, "parse_special": True})
-            return len(found["tokens"])
+            async with self.counts.turn():
+                engine = await self._engine()
+                selected = engine.selection(call.asked.role)
+                if "model" in selected:  # vLLM's form
+                    wanted = {**call.body, **selected, "add_generation_prompt": True}
+                    return int((await asked(engine, "/tokenize", wanted))["count"])
+                prompt = (await asked(engine, "/apply-template", call.body))["prompt"]
+                wanted = {"content": prompt, "add_special": True, "parse_special": True}
+                return len((await asked(engine, "/tokenize", wanted))["tokens"])
 
         return await while_connected(request, counted())
 
@@ -256,20 +266,29 @@ def _document(status: int, content: bytes) -> dict[str, Any]:
     """The JSON object in the engine's response.
 
     Raises:
-        RequestError: the engine's error, without its paths. Its failures become 502; its refusals keep their status.
+        RequestError: the engine's error, without its paths. What it says about the request stays a 4xx; what it
+            says about this server's key or address, or its own state, is no fault of the client: 502, or 503 if it is
+            worth another try.
     """
     try:
         answer = json.loads(content)
     except ValueError as fault:
-        raise RequestError(502, "the engine's answer is not JSON") from fault
+        if status == 200:
+            raise RequestError(502, "the engine's answer is not JSON") from fault
+        answer = None
     if status == 200 and isinstance(answer, dict):
         return answer
     error = answer.get("error") if isinstance(answer, dict) else None
     message = error.get("message") if isinstance(error, dict) else None
-    status = status if 400 <= status < 500 else 502
     if isinstance(error, dict) and error.get("type") == "exceed_context_size_error":
         raise RequestError(400, _too_long(error), "messages", "context_length_exceeded")
-    raise RequestError(status, str(message or "the engine refused"))
+    if status in _ABOUT_THE_REQUEST:
+        raise RequestError(_ABOUT_THE_REQUEST[status], str(message or "the engine refused"))
+    if status in _BUSY:
+        raise RequestError(503, str(message or "the engine is busy"), headers={"retry-after": _AGAIN_S})
+    if status < 500:  # not its text, which may quote the key
+        raise RequestError(502, f"the engine refuses this server's request with status {status}")
+    raise RequestError(502, str(message or "the engine failed"))
 
 
 def _too_long(error: Mapping[str, Any]) -> str:

@@ -49,7 +49,7 @@ async def served_stream(
                 yield piece
                 waiting.cancel()
     except BrokenStream as broken:
-        record.broken = str(broken)
+        record.broken = broken.code
         for piece in writer.failed(str(broken)):
             yield piece
     else:
@@ -65,6 +65,7 @@ async def restored_events(
     in_json: bool = False,
     must_call: bool = False,
     why: Callable[[], str],
+    heard: Callable[[dict[str, Any]], None] = lambda event: None,
 ) -> AsyncIterator[dict[str, Any]]:
     """The chunks of a streamed answer, up to its [DONE], named and with redacted values restored.
 
@@ -73,6 +74,7 @@ async def restored_events(
         in_json: the answer's text is JSON (because of `response_format`), so restored values are escaped.
         must_call: the text is a tool call; an answer without one is an error.
         why: returns the error message for an answer that breaks off.
+        heard: gets each chunk as the engine sent it.
 
     Raises:
         BrokenStream: the engine failed, took too long, the connection to it ended before [DONE], or the answer is not
@@ -91,18 +93,19 @@ async def restored_events(
                     continue
                 event = json.loads(data.decode(errors="replace"))
                 if not isinstance(event, dict):
-                    raise BrokenStream("the engine sent a chunk that is not an object")
+                    raise BrokenStream("the engine sent a chunk that is not an object", "engine_error")
                 if event.get("error"):
-                    raise BrokenStream(_refusal(event["error"]))
+                    raise BrokenStream(_refusal(event["error"]), "engine_error")
+                heard(event)
                 event = restored.event(event, role)
                 if must_call:
                     event = forced.event(event)
                 endings.feed(event)
                 yield event
     except Late as error:
-        raise BrokenStream("the answer took longer than serve.answer_s allows") from error
+        raise BrokenStream("the answer took longer than serve.answer_s allows", "late") from error
     except RequestError as error:
-        raise BrokenStream(error.message) from error
+        raise BrokenStream(error.message, error.code or "engine_error") from error
     except (Lost, ValueError):
         pass  # reported below
     raise BrokenStream(why())
