@@ -561,8 +561,8 @@ class ServeConfig(Section):
     log: str = Field("", description="file for one JSON line per request; `-` is standard output; empty: none")
     log_contents: bool = Field(
         False,
-        description="write conversations and answers into the log too, redacted as `redact` says, which finds only what "
-        "has a recognizable form: the file then holds what people said and needs their consent and protection",
+        description="write conversations and answers into the log too, redacted as `redact` says, which finds only "
+        "what has a recognizable form: the file then holds what people said and needs their consent and protection",
     )
 
 
