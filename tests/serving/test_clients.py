@@ -1,7 +1,7 @@
 """The clients that people use, against the port with the embedded model. What counts is the protocol, not the wit.
 
-requirements/dev.txt has openai, anthropic and Inspect AI, without which their tests fail. LangChain and LiteLLM come with
-`make clients`, which sets JOURNEYMAN_CLIENTS; without it, their tests are skipped.
+requirements/dev.txt has openai, anthropic and Inspect AI, without which their tests fail. LangChain and LiteLLM come
+with `make clients`, which sets JOURNEYMAN_CLIENTS; without it, their tests are skipped.
 """
 
 from __future__ import annotations
