@@ -530,7 +530,7 @@ class ServeConfig(Section):
     engine_url: str = Field(
         "",
         description="a llama-server, vLLM or other OpenAI-compatible server that answers instead of the engine in the "
-        "wheel; `journeyman serve --engine-url`",
+        "wheel, asked without proxies; `journeyman serve --engine-url`",
     )
     engine_key_env: _Variable = Field("", description="environment variable with its key; empty: no key is sent")
     engine_model: str = Field(

@@ -40,6 +40,7 @@ class FakeEngine:
         cut: break streams off before their end.
         breaks: the error that ends streams after their first chunk.
         gate: while it is cleared, no request is answered.
+        more: fields of every chunk.
         stopped_by: the text of `stop` that ended the answer, for requests that want to know.
     """
 
@@ -52,10 +53,11 @@ class FakeEngine:
         self.says = ["ok"]
         self.thinks = ""
         self.calls: list[tuple[str, str, list[str]]] = []
-        self.finish = "stop"
+        self.finish: str | None = "stop"
         self.cut = False
         self.breaks = ""
         self.stopped_by = ""
+        self.more: dict[str, Any] = {}
         self.alive = True
         self.gate = threading.Event()
         self.gate.set()
@@ -93,9 +95,9 @@ def _chunks(engine: FakeEngine, usage: bool) -> list[dict[str, Any]]:
         first = {"index": number, "id": call_id, "type": "function", "function": {"name": name, "arguments": ""}}
         deltas.append({"tool_calls": [first]})
         deltas += [{"tool_calls": [{"index": number, "function": {"arguments": piece}}]} for piece in pieces]
-    chunks = [_answer("delta", delta, finish=None) for delta in deltas[:-1]]
+    chunks = [_answer("delta", delta, finish=None, **engine.more) for delta in deltas[:-1]]
     verbose = {"__verbose": {"stopping_word": engine.stopped_by}} if engine.stopped_by else {}
-    chunks.append(_answer("delta", deltas[-1], engine.finish, **verbose))
+    chunks.append(_answer("delta", deltas[-1], engine.finish, **engine.more, **verbose))
     return [*chunks, {**_answer("delta", {}), "choices": [], "usage": USAGE}] if usage else chunks
 
 

@@ -7,7 +7,7 @@ import json
 import re
 import stat
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -19,13 +19,13 @@ from starlette.testclient import TestClient
 from conftest import write_tiny_gguf
 from fake_engine import ASK, BUNDLE, ROLE, FakeEngine, fake_engine
 from faults import wait_until
-from journeyman.api.hosting import FIRST_KEY, is_loopback, keys_of, open_log
+from journeyman.api.hosting import FIRST_KEY, config_of, is_loopback, keys_of, open_log
 from journeyman.config import ServeConfig
 from journeyman.errors import InputError, UsageError
 from journeyman.manifests import RolePrompt
 from journeyman.serving.app import COUNTED, make_app
 from journeyman.serving.errors import RequestError
-from journeyman.serving.keyring import FILE, KeyFile, Keys
+from journeyman.serving.keyring import FILE, Key, KeyFile, Keys
 from journeyman.serving.metrics import Counter, Gauge, Histogram, Metrics
 from journeyman.serving.observing import Observer
 from journeyman.serving.origin import Door
@@ -451,6 +451,7 @@ def test_an_answer_that_takes_too_long_ends_in_an_error(base: Path) -> None:
 
 
 def test_keys_are_made_listed_and_revoked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "journeyman.toml").touch()
     assert call("keys", "add", "ci", "--dir", tmp_path) == 0
     secret = capsys.readouterr().out.strip()
     assert len(secret) > 40
@@ -497,6 +498,61 @@ def test_the_last_revoked_key_does_not_open_the_port(tmp_path: Path) -> None:
     file.add("ci")
     file.revoke("ci")
     assert Keys(None, KeyFile(tmp_path / FILE)).required
+
+
+def test_the_first_key_closes_a_running_port_for_good(engine: Any, tmp_path: Path) -> None:
+    watched = Watched(engine, keys=Keys(None, KeyFile(tmp_path / FILE), own="o" * 20))
+    with watched.client as client:
+
+        def status(secret: str = "") -> int:
+            return int(client.post(CHAT, json=ASK, headers={"x-api-key": secret}).status_code)
+
+        assert status() == 200
+        ci = KeyFile(tmp_path / FILE).add("ci")
+        assert (status(), status(ci), status("o" * 20)) == (401, 200, 200)
+        (tmp_path / FILE).unlink()
+        assert (status(), status(ci)) == (401, 401), "without its file, a port that was closed stays closed"
+
+
+def test_a_key_that_is_revoked_while_another_is_added_stays_revoked(tmp_path: Path) -> None:
+    """The two processes take turns: each reads what the other has written."""
+    file = KeyFile(tmp_path / FILE)
+    old = file.add("old")
+    write, others = file._write, []
+
+    def interrupted(keys: Sequence[Key]) -> None:
+        others.append(threading.Thread(target=KeyFile(tmp_path / FILE).revoke, args=("old",)))
+        others[0].start()
+        others[0].join(0.2)  # it has no lock to wait for: it ends, and its change is lost
+        write(keys)
+
+    file._write = interrupted  # type: ignore[method-assign]
+    new = file.add("new")
+    others[0].join()
+    assert [key.name for key in KeyFile(tmp_path / FILE).listed()] == ["new"]
+    assert KeyFile(tmp_path / FILE).match(old) is None and KeyFile(tmp_path / FILE).match(new) == "new"
+
+
+def test_keys_belong_to_the_folder_from_which_serve_reads_them(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    releases, run = tmp_path / "releases", tmp_path / "run"
+    (run / "07-bundle").mkdir(parents=True)
+    releases.mkdir()
+    for command in (("add", "ci"), ("list",), ("revoke", "ci")):
+        assert call("keys", *command, "--dir", releases) == 2
+        assert "has no journeyman.toml, so serve does not use its keys" in capsys.readouterr().err
+    assert list(releases.iterdir()) == []
+    (run / "journeyman.toml").write_text("[serve]\nport = 0\nhost = '::1'\n")
+    assert call("keys", "add", "ci", "--dir", run / "07-bundle") == 0 and (run / FILE).exists()
+    told: list[str] = []
+    assert config_of(run, releases, told.append).host == "::1"
+    assert config_of(run / "07-bundle", None, told.append).host == "::1" and not told
+    with pytest.raises(UsageError, match=r"whose \[serve\] settings and keys apply"):
+        config_of(tmp_path, releases, told.append)
+    assert config_of(tmp_path, None, told.append).host == "127.0.0.1" and "are the defaults" in told[0]
+    KeyFile(releases / FILE).add("old")
+    assert call("keys", "revoke", "old", "--dir", releases) == 0, "keys of older versions can be removed"
 
 
 def test_a_port_that_others_reach_gets_a_key(tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ from journeyman.foreign import plain
 from journeyman.http_client import PATIENT, BrokenAnswer, Refused, Retry, posted
 from journeyman.inference.chat import conversation
 from journeyman.inference.endpoint import Endpoint
+from journeyman.inference.remote import root_of
 from journeyman.inference.vllm import vllm_command
 from journeyman.models.base import PeftBase
 from journeyman.protocols import Question, adapter_of
@@ -70,16 +71,17 @@ class ServedFolder:
         """The name of the adapter that answers for a role; None: the base."""
         return adapter_of(role, self.adapters)
 
-    def command(self, folders: Mapping[str, str] | None = None) -> str:
+    def command(self, folders: Mapping[str, str] | None = None, defaults: Mapping[str, object] | None = None) -> str:
         """What starts vLLM with it.
 
         Args:
             folders: adapter → its folder; None: where they are now.
+            defaults: see vllm.defaults_of; None: vLLM's own, as every question of an evaluation says what it needs.
         """
         places = folders or {name: str(path) for name, path in self.adapters.items()}
         named = {self.tuned_models[name]: place for name, place in places.items()}
         base, revision = self.base.name, self.base.revision
-        return vllm_command(base, revision, self.base_model, named, self.rank, self.context, self.config.url)
+        return vllm_command(base, revision, self.base_model, named, self.rank, self.context, self.config.url, defaults)
 
 
 def hash_of_peft(folder: Path) -> str:
@@ -97,8 +99,7 @@ class ModelServer(Endpoint):
         self.served, self.setting = served, SETTING
         self._names: dict[str | None, str] = {None: served.base_model}
         self._names.update(served.tuned_models)
-        self._v1 = config.url.rstrip("/")
-        self._root = self._v1.removesuffix("/v1")
+        self._v1, self._root = config.url.rstrip("/"), root_of(config.url)
 
     def check(self) -> str:
         """Checks that the server has the base and every adapter; returns its version, or '' if it does not say.

@@ -14,15 +14,16 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from journeyman.config import ServeConfig
 from journeyman.protocols import ServedEngine
 from journeyman.redaction.redactor import Conversation
-from journeyman.serving.answers import NO_CALL, finished, has_call, named
+from journeyman.serving.answers import named
 from journeyman.serving.copies import joined, merged, of_copy
-from journeyman.serving.dialects.dialect import Dialect
+from journeyman.serving.dialects.dialect import Dialect, JsonAnswer
+from journeyman.serving.endings import Endings
 from journeyman.serving.engine import KeptEngine
 from journeyman.serving.errors import BrokenStream, RequestError
 from journeyman.serving.forced_call import ForcedCalls
@@ -37,6 +38,8 @@ _T = TypeVar("_T")
 _PATH = "/v1/chat/completions"
 _AGAIN_S = "2"
 _COUNTS = 1
+_ABOUT_THE_REQUEST = {400: 400, 413: 413, 422: 400}
+_BUSY = (429, 503, 529)
 
 
 @dataclass(frozen=True)
@@ -80,7 +83,7 @@ class Answering:
         if answer is None:
             return Response(status_code=CLIENT_LEFT)
         note(record, answer)
-        return JSONResponse(call.dialect.whole(answer, call.asked), headers=dict(call.headers))
+        return JsonAnswer(call.dialect.whole(answer, call.asked), headers=dict(call.headers))
 
     async def _whole(self, call: Call, record: Record) -> dict[str, Any]:
         async def one(number: int) -> dict[str, Any]:
@@ -246,16 +249,16 @@ def restored_whole(
         in_json: the answer's text is JSON, so restored values are escaped.
 
     Raises:
-        RequestError: it lacks the required tool call.
+        RequestError: it is not complete, or lacks the required tool call (see Endings).
     """
     answer = named(answer, asked.role, seen)
     for choice in answer.get("choices", []):
         choice["message"] = restored_answer(choice.get("message"), seen, in_json=in_json)
-    if not asked.must_call:
-        return answer
-    answer = ForcedCalls().event(answer)
-    if finished(answer) and not has_call(answer):
-        raise RequestError(502, NO_CALL, "tool_choice", "no_tool_call")
+    if asked.must_call:
+        answer = ForcedCalls().event(answer)
+    endings = Endings(must_call=asked.must_call)
+    endings.feed(answer)
+    endings.check()
     return answer
 
 
@@ -263,20 +266,29 @@ def _document(status: int, content: bytes) -> dict[str, Any]:
     """The JSON object in the engine's response.
 
     Raises:
-        RequestError: the engine's error, without its paths. Its failures become 502; its refusals keep their status.
+        RequestError: the engine's error, without its paths. What it says about the request stays a 4xx; what it
+            says about this server's key or address, or its own state, is no fault of the client: 502, or 503 if it is
+            worth another try.
     """
     try:
         answer = json.loads(content)
     except ValueError as fault:
-        raise RequestError(502, "the engine's answer is not JSON") from fault
+        if status == 200:
+            raise RequestError(502, "the engine's answer is not JSON") from fault
+        answer = None
     if status == 200 and isinstance(answer, dict):
         return answer
     error = answer.get("error") if isinstance(answer, dict) else None
     message = error.get("message") if isinstance(error, dict) else None
-    status = status if 400 <= status < 500 else 502
     if isinstance(error, dict) and error.get("type") == "exceed_context_size_error":
         raise RequestError(400, _too_long(error), "messages", "context_length_exceeded")
-    raise RequestError(status, str(message or "the engine refused"))
+    if status in _ABOUT_THE_REQUEST:
+        raise RequestError(_ABOUT_THE_REQUEST[status], str(message or "the engine refused"))
+    if status in _BUSY:
+        raise RequestError(503, str(message or "the engine is busy"), headers={"retry-after": _AGAIN_S})
+    if status < 500:  # not its text, which may quote the key
+        raise RequestError(502, f"the engine refuses this server's request with status {status}")
+    raise RequestError(502, str(message or "the engine failed"))
 
 
 def _too_long(error: Mapping[str, Any]) -> str:
