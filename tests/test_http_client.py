@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -20,12 +19,10 @@ from journeyman.http_client import (
     BrokenAnswer,
     Refused,
     Retry,
-    async_engine_client,
     client,
     engine_client,
     posted,
     with_retries,
-    with_retries_async,
 )
 
 QUICK = Retry(first_wait_s=0.01, most_wait_s=2.0)
@@ -158,40 +155,6 @@ def test_what_makes_no_sense_any_more_is_not_tried() -> None:
     with pytest.raises(httpx.ConnectError):
         with_retries(attempt, QUICK, again=lambda: len(tries) < 2)
     assert len(tries) == 2
-
-
-def test_the_server_in_front_of_the_engine_follows_the_same_policy() -> None:
-    async def ask(address: str, retry: Retry, alive: bool = True) -> int:
-        async with async_engine_client() as http:
-            sent = await with_retries_async(lambda: http.post(f"{address}/x", json={}), retry, again=lambda: alive)
-            return sent.status_code
-
-    once = Retry(tries=2, first_wait_s=0.01, statuses=frozenset(), errors=(httpx.RemoteProtocolError,))
-    with fake_http(ok, [Reply(drop=True)]) as server:
-        assert asyncio.run(ask(server.address, once)) == 200 and len(server.asked) == 2
-    with fake_http(ok, [Reply(drop=True)] * 2) as server, pytest.raises(httpx.RemoteProtocolError):
-        asyncio.run(ask(server.address, once))
-    assert len(server.asked) == 2
-    with fake_http(ok, [Reply(drop=True)]) as server, pytest.raises(httpx.RemoteProtocolError):
-        asyncio.run(ask(server.address, once, alive=False))
-    assert len(server.asked) == 1
-
-
-def test_a_cancelled_request_ends_while_it_waits() -> None:
-    async def cancelled(address: str) -> None:
-        async with async_engine_client() as http:
-            made = asyncio.ensure_future(
-                with_retries_async(lambda: http.get(address), Retry(first_wait_s=60, errors=DROPPED))
-            )
-            await asyncio.sleep(0.3)
-            made.cancel()
-            with pytest.raises(asyncio.CancelledError):
-                await made
-
-    with fake_http(lambda _: Reply(drop=True)) as server:
-        start = time.monotonic()
-        asyncio.run(cancelled(server.address))
-        assert time.monotonic() - start < 5 and len(server.asked) == 1
 
 
 def test_the_engine_is_reached_past_any_proxy(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -27,7 +27,7 @@ ACTS = re.compile(
     r"|safetensors\.torch\.load|transformers\.\w+|datasets\.load_dataset"
     r"|jinja2\.(?:\w+\.)?(?:Template|Environment|NativeEnvironment|SandboxedEnvironment|ImmutableSandboxedEnvironment)"
     r"|ast\.(?:parse|literal_eval)|xml\.\w+(?:\.\w+)*|lxml\.\w+|tarfile\.\w+|zipfile\.\w+|shutil\.unpack_archive"
-    r"|urllib\.request\.\w+|http\.client\.\w+|httpx\.(?:get|post|put|request|stream|Client|AsyncClient)|requests\.\w+"
+    r"|urllib\.request\.\w+|http\.client\.\w+|httpx\.(?:get|post|put|request|stream|Client|AsyncClient)|aiohttp\.(?:ClientSession|request)|requests\.\w+"
     r"|socket\.(?:socket|create_connection|create_server)|webbrowser\.\w+|ctypes\.(?:CDLL|cdll|PyDLL|pythonapi)"
     r"|tempfile\.mktemp"
 )
@@ -40,7 +40,6 @@ ALLOWED: dict[tuple[str, str], str] = {
     ("child_process.py", "ctypes.CDLL"): "prctl: a child ends with its parent",
     ("curation/examine.py", "re.compile of a variable"): "curate.credit[].needs[].matches: the person's own toml",
     ("curation/cut.py", "ast.parse"): "whether an answer's last block parses; compiles to a tree, runs nothing",
-    ("http_client.py", "httpx.AsyncClient"): "to the engine, on loopback",
     ("http_client.py", "httpx.Client"): "to the engine, on loopback, or to a URL of the user's own config file",
     ("inference/llama.py", "subprocess.Popen"): "the engine: our own module with files that the person named",
     ("inference/llama.py", "subprocess.run"): "the same module, which prints which engine it is and ends",
@@ -62,8 +61,8 @@ ALLOWED: dict[tuple[str, str], str] = {
     ("scoring/jail/walls.py", "ctypes.CDLL"): "system calls of the child that builds its own walls",
     ("scoring/jail/walls.py", "os.fork"): "the first process of the sandbox's own namespace",
     ("supervision/background.py", "subprocess.Popen"): "starts journeyman itself, with arguments that the user typed",
-    ("serving/answering.py", "httpx.AsyncClient"): "the name of a type",
     ("serving/server.py", "socket.socket"): "the name of a type",
+    ("serving/upstream.py", "aiohttp.ClientSession"): "to the engine, or to the URL of serve.engine_url",
     ("sources/files.py", "zipfile.BadZipFile"): "the name of an error",
     ("sources/files.py", "zipfile.ZipFile"): "log files read as streams; nothing is unpacked to the disk",
     ("sources/files.py", "zipfile.is_zipfile"): "the same",

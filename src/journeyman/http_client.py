@@ -7,11 +7,11 @@ would add to its load and be paid for twice.
 
 from __future__ import annotations
 
-import asyncio
 import random
 import re
+import ssl
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -124,43 +124,23 @@ def with_retries(
                 raise
 
 
-async def with_retries_async(
-    attempt: Callable[[], Awaitable[_T]], retry: Retry, *, again: Callable[[], bool] = lambda: True
-) -> _T:
-    """Async form of with_retries; cancelling the task ends both tries and waits."""
-    tried = 0
-    while True:
-        try:
-            return await attempt()
-        except httpx.HTTPError as error:
-            tried += 1
-            wait = retry.wait_s(tried, error)
-            if wait is None:
-                raise
-            await asyncio.sleep(wait)
-            if not again():
-                raise
-
-
 def client(headers: Mapping[str, str], timeout_s: float) -> httpx.Client:
-    """A client for remote services, which uses the environment's proxies. The caller closes it."""
-    return httpx.Client(headers=dict(headers), timeout=_timeout(timeout_s))
+    """A client for services, which uses the environment's proxies, but none for this machine. The caller closes it."""
+    return httpx.Client(headers=dict(headers), timeout=_timeout(timeout_s), mounts=_DIRECT)
 
 
+_DIRECT: dict[str, httpx.BaseTransport | None] = {f"all://{host}": None for host in ("localhost", "127.0.0.1", "[::1]")}
 _ONE_SHOT = httpx.Limits(max_keepalive_connections=0)
 """One connection per request: the engine's server closes idle ones, and a request could hit one that is closing."""
 
 
 def engine_client(address: str, headers: Mapping[str, str], timeout_s: float) -> httpx.Client:
-    """A client for the engine on loopback, without proxies. The caller closes it."""
-    made = dict(headers)
-    return httpx.Client(base_url=address, headers=made, timeout=_timeout(timeout_s), trust_env=False, limits=_ONE_SHOT)
-
-
-def async_engine_client() -> httpx.AsyncClient:
-    """A client for the engine on loopback without timeouts, because the server's client decides how long to wait. The
+    """A client for an engine, as serving.upstream asks it: without proxies, with the system's certificates. The
     caller closes it."""
-    return httpx.AsyncClient(timeout=None, trust_env=False, limits=_ONE_SHOT)
+    return httpx.Client(
+        base_url=address, headers=dict(headers), timeout=_timeout(timeout_s), trust_env=False, limits=_ONE_SHOT,
+        verify=ssl.create_default_context(),
+    )  # fmt: skip
 
 
 def posted(

@@ -25,6 +25,7 @@ class FakeVllm:
         without: paths that it does not have, such as /tokenize.
         ignores_adapters: it answers with the base under every name.
         context: its max_model_len.
+        version: what it says of itself.
     """
 
     base: Path | None = None
@@ -33,6 +34,7 @@ class FakeVllm:
     without: set[str] = field(default_factory=set)
     ignores_adapters: bool = False
     context: int = 512
+    version: str = "0.0-fake"
     http: FakeHttp = field(default_factory=FakeHttp)
     _loaded: dict[str, Any] = field(default_factory=dict)
     _lock: Lock = field(default_factory=Lock)
@@ -45,7 +47,7 @@ class FakeVllm:
             if asked.path in self.without or self.base is None:
                 return json_reply({"detail": "Not Found"}, 404)
             if asked.path == "/version":
-                return json_reply({"version": "0.0-fake"})
+                return json_reply({"version": self.version})
             if asked.path == "/v1/models":
                 return json_reply({"object": "list", "data": self._cards()})
             answer = {"/tokenize": self._tokenize, "/v1/completions": self._echo, "/v1/chat/completions": self._chat}

@@ -32,12 +32,15 @@ from journeyman.inference.llama import LlamaEngine
 from journeyman.protocols import EngineSettings
 from journeyman.redaction.redactor import Conversation, Redactor
 from journeyman.serving import engine as kept_module
+from journeyman.serving.dialects.chat import ChatWriter
 from journeyman.serving.engine import kept_engine
+from journeyman.serving.observing import Record
 from journeyman.serving.preparing import engine_request
 from journeyman.serving.redacting import restored_answer
 from journeyman.serving.requests import Asked
 from journeyman.serving.server import SHUTDOWN_S
-from journeyman.serving.stream import served_stream
+from journeyman.serving.stream import restored_events, served_stream
+from journeyman.serving.upstream import Lost
 from journeyman.serving.writing import PatientWriter
 from served import CONTEXT, tiny_bundle
 
@@ -427,23 +430,20 @@ def test_an_engine_that_is_stopped_twice_and_one_that_died_do_no_harm(long_gguf:
 # --- streams ---------------------------------------------------------------------------------------
 
 
-class Pieces(httpx.AsyncByteStream):
+async def pieces_of(pieces: list[bytes], error: Exception | None) -> AsyncIterator[bytes]:
     """A body that arrives in pieces and may break off."""
-
-    def __init__(self, pieces: list[bytes], error: Exception | None = None) -> None:
-        self._pieces, self._error = pieces, error
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        for piece in self._pieces:
-            yield piece
-        if self._error:
-            raise self._error
+    for piece in pieces:
+        yield piece
+    if error:
+        raise error
 
 
 def stream_of(pieces: list[bytes], seen: Conversation, error: Exception | None = None, in_json: bool = False) -> bytes:
+    why = "the engine ended during the answer"
+
     async def read() -> bytes:
-        upstream = httpx.Response(200, stream=Pieces(pieces, error))
-        return b"".join([piece async for piece in served_stream(upstream, "coder", seen, in_json=in_json)])
+        events = restored_events(pieces_of(pieces, error), "coder", seen, in_json=in_json, why=lambda: why)
+        return b"".join([piece async for piece in served_stream(events, ChatWriter(), Record(""))])
 
     return asyncio.run(read())
 
@@ -517,7 +517,7 @@ def test_restored_arguments_are_json_and_log_probabilities_keep_the_models_token
 BROKEN = stream_of([], Redactor().conversation())
 
 
-@pytest.mark.parametrize("error", [None, httpx.ReadError("reset"), httpx.RemoteProtocolError("incomplete")])
+@pytest.mark.parametrize("error", [None, Lost("reset")])
 @pytest.mark.parametrize("rest", [b"", b'data: {"choi', b"data: [1\n\n"])
 def test_a_stream_that_breaks_off_ends_with_an_error_event(error: Exception | None, rest: bytes) -> None:
     streamed = stream_of([chunk({"content": "one"}), rest], talk(), error)

@@ -81,21 +81,26 @@ def test_old_manifests_contain_only_a_name() -> None:
         EngineIdentity.model_validate({"name": "x", "nonsense": 1})
 
 
-def test_the_serving_engine_is_compared_with_the_evaluated_one() -> None:
-    run = Path("/a run")
+def test_the_serving_engine_is_compared_with_the_evaluated_one(tmp_path: Path) -> None:
+    run = tmp_path / "a run"
+    run.mkdir()
+    (run / "journeyman.toml").touch()
     assert check_engine(ENGINE, ENGINE, run, allow_other=False) == []
     moved = ENGINE.model_copy(update={"processor": "two", "cpu_features": ["NEON"]})
     first, second = check_engine(ENGINE, moved, run, allow_other=False)
     assert "processor: one, not two" in first and "CPU features: AVX2, not NEON" in second
     with pytest.raises(StaleArtifact) as refused:
         check_engine(ENGINE, NEWER, run, allow_other=False)
-    for part in ("fake 1", "fake 2", "engine.version: 1, not 2", "run --redo --dir '/a run'", "--allow-other-engine"):
+    for part in ("fake 1", "fake 2", "engine.version: 1, not 2", f"run --redo --dir '{run}'", "--allow-other-engine"):
         assert part in str(refused.value)
     (loud,) = check_engine(ENGINE, NEWER, run, allow_other=True)
     assert loud.startswith("WARNING") and "fake 1" in loud and "fake 2" in loud
     for unknown in (None, EngineIdentity(name="llama.cpp")):
         (told,) = check_engine(unknown, ENGINE, run, allow_other=False)
         assert "does not record" in told and "run --redo" in told
+    with pytest.raises(StaleArtifact, match="--dir RUN") as refused:  # a release or a copy of a bundle is no run
+        check_engine(ENGINE, NEWER, tmp_path, allow_other=False)
+    assert str(tmp_path) not in str(refused.value)
 
 
 def test_an_engine_that_was_replaced_during_an_evaluation_is_refused() -> None:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 from starlette.testclient import TestClient
 
@@ -16,6 +17,7 @@ from fake_engine import ASK, BUNDLE
 from fake_http import Asked, FakeHttp, Reply, fake_http, json_reply
 from journeyman.api.hosting import hosted
 from journeyman.errors import EngineError, StaleArtifact
+from journeyman.http_client import client
 from journeyman.inference.engines import running_engine
 from journeyman.inference.remote import LLAMA_SERVER, OPENAI, RemoteEngine
 from journeyman.protocols import EngineSettings
@@ -68,15 +70,15 @@ def test_an_adapter_that_is_a_model_is_asked_by_its_name(base: Path, vllm: FakeH
     try:
         assert engine.kind == OPENAI and engine.engine_identity.version == "0.99" and engine.alive
         assert engine.selection("coder") == {"model": "tuned"} and engine.prompt_text([]) is None
-        with TestClient(make_app(BUNDLE, engine)) as client:
-            answer = client.post(CHAT, json=ASK)
+        with TestClient(make_app(BUNDLE, engine)) as asking:
+            answer = asking.post(CHAT, json=ASK)
             assert answer.status_code == 200 and answer.json()["model"] == "coder"
             asked = vllm.asked[-1]
             assert asked.json["model"] == "tuned" and "lora" not in asked.json
             assert asked.headers["authorization"] == "Bearer secret-key"
-            message = client.post("/v1/messages", json={**ASK, "max_tokens": 4, "stop_sequences": ["E"]}).json()
+            message = asking.post("/v1/messages", json={**ASK, "max_tokens": 4, "stop_sequences": ["E"]}).json()
             assert (message["stop_reason"], message["stop_sequence"]) == ("stop_sequence", "E")
-            assert client.post("/v1/messages/count_tokens", json=ASK).json() == {"input_tokens": 42}
+            assert asking.post("/v1/messages/count_tokens", json=ASK).json() == {"input_tokens": 42}
     finally:
         engine.stop()
 
@@ -97,6 +99,25 @@ def test_a_server_without_the_model_or_the_key_is_refused(base: Path, vllm: Fake
         RemoteEngine(other.url, None, settings, NAMES)
 
 
+def test_no_proxy_of_the_environment_is_between_an_engine_and_those_who_ask_it(
+    base: Path, vllm: FakeHttp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    engine = RemoteEngine(vllm.url, None, _settings(base, all=Path("adapter.gguf")), NAMES)
+    try:
+        with TestClient(make_app(BUNDLE, engine)) as asking:
+            assert asking.post(CHAT, json=ASK).status_code == 200
+    finally:
+        engine.stop()
+    with client({}, 5.0) as http:
+        assert http.get(f"{vllm.address}/version").json() == {"version": "0.99"}
+        with pytest.raises(httpx.ConnectError):  # the proxy, which is not there
+            http.get("http://192.0.2.1/")
+
+
 def test_a_server_that_comes_back_is_used_again(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(remote_module, "_LOOK_EVERY_S", 0.02)
     broken: list[bool] = []
@@ -109,17 +130,17 @@ def test_a_server_that_comes_back_is_used_again(base: Path, monkeypatch: pytest.
         def start() -> RemoteEngine:
             return RemoteEngine(server.url, None, _settings(base), NAMES)
 
-        with TestClient(make_app(BUNDLE, start(), start=start)) as client:
-            assert client.post(CHAT, json=ASK).status_code == 200
+        with TestClient(make_app(BUNDLE, start(), start=start)) as asking:
+            assert asking.post(CHAT, json=ASK).status_code == 200
             broken.append(True)
             for _ in range(500):
-                if client.get("/ready").status_code == 503:
+                if asking.get("/ready").status_code == 503:
                     break
                 time.sleep(0.01)
             else:
                 pytest.fail("it was not noticed")
             broken.clear()
-            assert client.post(CHAT, json=ASK).status_code == 200, "the request waited"
+            assert asking.post(CHAT, json=ASK).status_code == 200, "the request waited"
 
 
 @pytest.mark.slow
@@ -132,9 +153,9 @@ def test_llama_server_is_asked_with_the_adapters_number(base: Path) -> None:
             assert engine.kind == LLAMA_SERVER and engine.selection("coder") == {"lora": []}
             turns = [{"role": "user", "content": "hi"}]
             assert engine.prompt_text(turns) == "<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\n"
-            with TestClient(make_app(BUNDLE, engine)) as client:
-                assert client.post(CHAT, json=ASK).status_code == 200
-                assert client.post("/v1/messages/count_tokens", json=ASK).json()["input_tokens"] > 10
+            with TestClient(make_app(BUNDLE, engine)) as asking:
+                assert asking.post(CHAT, json=ASK).status_code == 200
+                assert asking.post("/v1/messages/count_tokens", json=ASK).json()["input_tokens"] > 10
         finally:
             engine.stop()
 

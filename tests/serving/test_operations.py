@@ -8,6 +8,8 @@ import re
 import stat
 import threading
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from starlette.testclient import TestClient
 
 from conftest import write_tiny_gguf
 from fake_engine import ASK, BUNDLE, ROLE, FakeEngine, fake_engine
+from faults import wait_until
 from journeyman.api.access import FIRST_KEY, config_of, is_loopback, keys_of
 from journeyman.api.hosting import open_log
 from journeyman.config import ServeConfig
@@ -136,7 +139,41 @@ def test_the_text_for_prometheus() -> None:
     assert Metrics().text().endswith("\n")
 
 
-def test_a_log_that_cannot_be_written_loses_lines_and_says_so(tmp_path: Path) -> None:
+@pytest.mark.parametrize("stream", [False, True])
+def test_contents_are_logged_only_if_asked_for_and_redacted(engine: FakeEngine, stream: bool) -> None:
+    """The engine repeats a placeholder, which the client gets as the value, and says an address of its own."""
+    watched = Watched(engine, ServeConfig(log_contents=True))
+    turns = [{"role": "user", "content": "Write to ann@acme.com, password=hunter2xyz99Q"}]
+    with watched.client as client:
+        assert client.post(CHAT, json={**ASK, "messages": turns}).status_code == 200
+        address, password = re.findall(r"<\w+>", engine.asked[-1]["messages"][-1]["content"])
+        engine.says = ["to ", address[:4], address[4:], f", bob@acme.com, {password}"]
+        engine.calls = [("c1", "send", [f'{{"to": "{address}"', "}"])]
+        answer = client.post(CHAT, json={**ASK, "messages": turns, "n": 2, "stream": stream})
+        assert answer.status_code == 200 and "ann@" in answer.text
+        assert client.post("/v1/messages/count_tokens", json=ASK).status_code == 200
+    line = watched.lines[1]
+    assert line["messages"] == engine.asked[-1]["messages"] and len(line["answers"]) == 2
+    for one in line["answers"]:
+        assert one["text"].startswith(f"to {address}") and one["text"].endswith(password)
+        assert one["tool_calls"] == [{"name": "send", "arguments": f'{{"to": "{address}"}}'}]
+    assert not re.search("ann@|bob@|hunter2", json.dumps(watched.lines))
+    assert watched.lines[2]["messages"] and watched.lines[2]["answers"] == []
+
+
+def test_a_broken_stream_is_logged_with_a_code(watched: Watched, engine: FakeEngine) -> None:
+    """The engine's error, which quotes the request, is for the client only."""
+    engine.breaks = "cannot parse: the launch code is 0000"
+    answer = watched.client.post(CHAT, json={**ASK, "stream": True})
+    assert answer.status_code == 200 and "launch code" in answer.text
+    engine.breaks, engine.cut = "", True
+    watched.client.post(CHAT, json={**ASK, "stream": True})
+    assert [line["broken"] for line in watched.lines] == ["engine_error", "engine_ended"]
+
+
+def test_a_log_that_cannot_be_written_loses_lines_and_says_so(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     told: list[str] = []
     with open_log("requests.jsonl", tmp_path, told.append) as log:
         assert log is not None
@@ -144,8 +181,8 @@ def test_a_log_that_cannot_be_written_loses_lines_and_says_so(tmp_path: Path) ->
     assert (tmp_path / "requests.jsonl").read_text() == '{"a": 1}\n'
     with open_log("-", tmp_path, told.append) as log:
         assert log is not None
-        log({"a": "\x1b"})
-    assert told == ['{"a": "\\u001b"}']
+        log({"a": "\x1b\x7f"})
+    assert capfd.readouterr() == ('{"a": "\\u001b\\u007f"}\n', "") and not told
     with pytest.raises(UsageError, match=r"serve\.log"), open_log("no/such/folder", tmp_path, told.append):
         pass
     if Path("/dev/full").exists():
@@ -153,7 +190,7 @@ def test_a_log_that_cannot_be_written_loses_lines_and_says_so(tmp_path: Path) ->
         for _ in range(3):
             full({"a": 1})
         full.close()
-        assert full.lost == 3 and len(told) == 2 and "No space left" in told[1]
+        assert full.lost == 3 and len(told) == 1 and "No space left" in told[0]
 
 
 # --- prompts that differ from those of the training --------------------------------------------------
@@ -246,20 +283,104 @@ def test_a_turn_that_never_comes_is_a_503_and_a_released_one_comes_once() -> Non
     asyncio.run(scene())
 
 
-def test_a_full_queue_is_a_429_in_every_api(engine: Any) -> None:
-    watched = Watched(engine, ServeConfig(queue=0))
-    bodies = {
+def test_a_full_queue_is_a_429_in_every_api(engine: FakeEngine) -> None:
+    watched = Watched(engine, ServeConfig(queue=1))
+    bodies: dict[str, Any] = {
         CHAT: ASK, "/v1/completions": {"model": ROLE, "prompt": "x"}, "/v1/responses": {"model": ROLE, "input": "x"},
         "/v1/messages": {**ASK, "max_tokens": 4},
     }  # fmt: skip
-    with watched.client as client:
-        free = watched.app.state.answering.turns._free
-        free._value = 0  # as if the engine had all that it takes
+    engine.gate.clear()
+    with watched.client as client, ThreadPoolExecutor() as pool:
+        turns: Turns = watched.app.state.answering.turns
+        asked = [pool.submit(client.post, CHAT, json=ASK) for _ in range(2)]
+        wait_until(lambda: turns.active == 2)
+        copies = client.post(CHAT, json={**ASK, "n": 2, "stream": True})
+        assert copies.status_code == 429, "one more has room, two have not"
+        asked.append(pool.submit(client.post, CHAT, json=ASK))
+        wait_until(lambda: turns.waiting == 1)
         for path, body in bodies.items():
-            answer = client.post(path, json=body)
-            assert answer.status_code == 429 and int(answer.headers["retry-after"]) > 0
-            kind = answer.json()["error"]["type"]
-            assert kind == "rate_limit_error"
+            for sent in (json.dumps(body), "no JSON: it is not read"):
+                answer = client.post(path, content=sent, headers={"content-type": "application/json"})
+                assert answer.status_code == 429 and int(answer.headers["retry-after"]) > 0
+                assert answer.json()["error"]["type"] == "rate_limit_error"
+        engine.gate.set()
+        assert [one.result().status_code for one in asked] == [200] * 3
+        assert client.post(CHAT, json=ASK).status_code == 200
+        assert (turns.arriving, turns.active, turns.waiting) == (0, 0, 0)
+
+
+def test_bodies_that_are_being_read_have_a_place_in_the_queue(engine: Any) -> None:
+    """Two have begun to arrive, so the third is refused before any of it is read."""
+
+    async def scene() -> None:
+        app, answers = make_app(BUNDLE, engine, config=ServeConfig(queue=0)), []
+
+        async def never() -> Any:
+            await asyncio.Event().wait()
+
+        async def unread() -> Any:
+            raise AssertionError
+
+        async def send(message: Any) -> None:
+            answers.append(message)
+
+        headers = [(b"content-type", b"application/json")]
+        scope = {"type": "http", "method": "POST", "path": CHAT, "headers": headers, "query_string": b"", "app": app}
+        async with app.router.lifespan_context(app):
+            arriving = [asyncio.create_task(app(dict(scope), never, send)) for _ in range(2)]
+            while app.state.answering.turns.arriving < 2:
+                await asyncio.sleep(0)
+            await app(dict(scope), unread, send)
+            assert answers[0]["status"] == 429 and app.state.answering.turns.arriving == 2
+            for one in arriving:
+                one.cancel()
+            await asyncio.gather(*arriving, return_exceptions=True)
+            assert app.state.answering.turns.arriving == 0
+
+    asyncio.run(asyncio.wait_for(scene(), 60))
+
+
+def test_more_copies_than_there_can_ever_be_are_a_400(engine: Any) -> None:
+    watched = Watched(engine, ServeConfig(queue=0))
+    with watched.client as client:
+        assert client.post(CHAT, json={**ASK, "n": 2}).status_code == 200
+        for stream in (False, True):
+            answer = client.post(CHAT, json={**ASK, "n": 3, "stream": stream})
+            error = answer.json()["error"]
+            assert answer.status_code == 400 and error["param"] == "n"
+            assert "n is 3" in error["message"] and "at most 2" in error["message"]
+
+
+def test_counts_of_tokens_have_turns_of_their_own(engine: FakeEngine) -> None:
+    watched = Watched(engine, ServeConfig(queue=0))
+    path = "/v1/messages/count_tokens"
+    engine.gate.clear()
+    with watched.client as client, ThreadPoolExecutor() as pool:
+        turns: Turns = watched.app.state.answering.counts
+        asked = [pool.submit(client.post, path, json=ASK) for _ in range(2)]
+        wait_until(lambda: turns.active == 2)
+        assert client.post(path, json=ASK).status_code == 429
+        assert watched.app.state.answering.turns.active == 0
+        engine.gate.set()
+        assert [one.result().status_code for one in asked] == [200] * 2
+        assert turns.active == 0
+
+
+def test_streams_of_several_answers_do_not_wait_for_each_other(engine: FakeEngine) -> None:
+    """Each of five clients has one of five turns and wants a second one."""
+    engine.settings = replace(engine.settings, parallel=4)
+    watched = Watched(engine, ServeConfig(queue_s=20))
+    engine.gate.clear()
+    with watched.client as client, ThreadPoolExecutor() as pool:
+        turns: Turns = watched.app.state.answering.turns
+        asked = [pool.submit(client.post, CHAT, json={**ASK, "n": 2, "stream": True}) for _ in range(5)]
+        wait_until(lambda: turns.active == 5)
+        engine.gate.set()
+        for one in asked:
+            events = [json.loads(line[6:]) for line in one.result().text.splitlines() if line.startswith("data: {")]
+            ended = [choice["index"] for event in events for choice in event["choices"] if choice["finish_reason"]]
+            assert sorted(ended) == [0, 1] and one.result().text.endswith("data: [DONE]\n\n")
+        assert (turns.active, turns.waiting) == (0, 0)
 
 
 def test_a_body_over_the_configured_limit_is_a_413(engine: Any) -> None:

@@ -326,7 +326,7 @@ SOUND: list[dict[str, Any]] = [
     {"logprobs": True, "top_logprobs": 20, "frequency_penalty": -2, "modalities": ["text"], "logit_bias": {}},
     {"tools": TOOLS, "tool_choice": "auto", "parallel_tool_calls": False}, {"tools": TOOLS, "tool_choice": "none"},
     {"response_format": {"type": "text"}, "tools": TOOLS}, {"response_format": {"type": "json_object"}}, {"tools": []},
-    _format({"enum": list(range(MAX_CHOICES))}), {"stop": []}, _format(_doubled(8)), _format({"$ref": "#"}),
+    _format({"enum": list(range(MAX_CHOICES))}), {"stop": []}, _format(_doubled(6)),
     _format({"$defs": {"t": {"properties": {key: {"$ref": "#/$defs/t"} for key in "lr"}}}, "$ref": "#/$defs/t"}),
     _format({"properties": {"maxItems": {"type": "string"}, "enum": {"type": ["string", "null"]}}}),
     {**_called(), "tools": TOOLS}, {**_called(arguments=""), "tools": TOOLS},
@@ -486,7 +486,7 @@ def test_an_address_is_hidden_from_the_engine_and_restored_in_the_answer(
     assert said == "Wrote to amy@corp.io, not to <EMAIL_2>. <EMA"
 
 
-@pytest.mark.parametrize(("status", "told"), [(400, 400), (500, 502), (503, 502)])
+@pytest.mark.parametrize(("status", "told"), [(400, 400), (422, 400), (500, 502), (503, 503), (429, 503)])
 def test_an_error_of_the_engine_loses_its_paths_and_its_length(
     client: TestClient, engine: FakeEngine, status: int, told: int
 ) -> None:
@@ -495,6 +495,19 @@ def test_an_error_of_the_engine_loses_its_paths_and_its_length(
         for stream in (False, True):
             answer = ask(client, stream=stream)
             assert "cannot read [path]: \\x1b[31mno" in refused(answer, told)["message"] and len(answer.text) < 1000
+    finally:
+        engine.fails = None
+
+
+@pytest.mark.parametrize("status", [401, 403, 404, 407])
+def test_what_the_engine_says_about_this_servers_key_or_address_is_no_fault_of_the_client(
+    client: TestClient, engine: FakeEngine, status: int
+) -> None:
+    engine.fails = status, "Incorrect API key provided: sk-secret"
+    try:
+        for stream in (False, True):
+            answer = ask(client, stream=stream)
+            assert str(status) in refused(answer, 502)["message"] and "sk-secret" not in answer.text
     finally:
         engine.fails = None
 

@@ -15,7 +15,7 @@ from fake_vllm import FakeVllm, fake_vllm
 from journeyman.api.hosting import hosted
 from journeyman.artifacts import read_json
 from journeyman.config import load_config
-from journeyman.errors import EngineError
+from journeyman.errors import EngineError, StaleArtifact
 from journeyman.inference.model_server import hash_of_peft
 from journeyman.model_files import hash_of_model
 from journeyman.pipeline import run_pipeline
@@ -124,6 +124,17 @@ def test_the_bundle_names_the_server_and_has_the_adapter(
     assert f"served by {vllm.http.url}" in said and f"serve --engine-url {vllm.http.url}" in said
     with hosted(evaluated, 0, engine_url=vllm.http.url) as host:  # it was evaluated: no other engine
         assert host.engine.selection("coder") == {"model": made["server"]["tuned_models"]["all"]}
+    with hosted(evaluated, 0, engine_url=vllm.http.url.removesuffix("/v1")):
+        pass  # the same server
+    vllm.version = "0.1-fake"
+    try:
+        with (
+            pytest.raises(StaleArtifact, match=r"0\.0-fake.*0\.1-fake"),
+            hosted(evaluated, 0, engine_url=vllm.http.url),
+        ):
+            pass
+    finally:
+        vllm.version = "0.0-fake"
     assert verify(evaluated).findings == []
 
 

@@ -57,8 +57,15 @@ def _engine(base: Path, processes: int, dropout: float = 0.0, *, shard: bool = F
 
 
 def _workers() -> list[psutil.Process]:
-    """The processes of other ranks; earlier tests may have left helpers of multiprocessing."""
-    return [one for one in psutil.Process().children() if any("worker" in part for part in one.cmdline())]
+    """The processes of other ranks that still run; earlier tests may have left other children, also ended ones."""
+
+    def is_worker(one: psutil.Process) -> bool:
+        try:
+            return any("worker" in part for part in one.cmdline())
+        except psutil.NoSuchProcess:  # a zombie is one of these, too: it has ended and nobody has asked how
+            return False
+
+    return [one for one in psutil.Process().children() if is_worker(one)]
 
 
 class _StopAt(SilentReporter):

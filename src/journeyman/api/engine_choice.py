@@ -7,9 +7,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from journeyman.config import ServeConfig
+from journeyman.engine_identity import EngineIdentity
 from journeyman.errors import EngineError
 from journeyman.inference.engines import running_engine, start_engine
-from journeyman.inference.remote import RemoteEngine
+from journeyman.inference.remote import UNKNOWN_VERSION, RemoteEngine, root_of
 from journeyman.keys import key_of
 from journeyman.manifests import BundleManifest
 from journeyman.protocols import EngineSettings, ServedEngine
@@ -55,17 +56,27 @@ def chosen_engine(
 
     remote = start()
     try:
-        if not _was_evaluated(bundle, config):
-            for line in check_engine(bundle.engine, remote.engine_identity, run, allow_other=allow_other):
-                told(line)
+        for line in _checked(bundle, remote, run, allow_other):
+            told(line)
         yield remote, start
     finally:
         remote.stop()
 
 
-def _was_evaluated(bundle: BundleManifest, config: ServeConfig) -> bool:
-    """Whether it is the server that was evaluated, whose adapters are named by their hashes."""
-    return bundle.server is not None and bundle.server.url.rstrip("/") == config.engine_url.rstrip("/")
+def _checked(bundle: BundleManifest, remote: RemoteEngine, run: Path | None, allow_other: bool) -> list[str]:
+    """Compares the server with the engine that was evaluated; raises as check_engine does, and returns what to tell.
+
+    A server that was evaluated is known by its address, and its adapters by their hashes; its version may be another
+    one now.
+    """
+    here, used = remote.engine_identity, bundle.server
+    if used is None or root_of(used.url) != remote.address:
+        return check_engine(bundle.engine, here, run, allow_other=allow_other)
+    if here.version == UNKNOWN_VERSION and not used.version:
+        return [f"warning: {remote.address} does not say its version: another one than the evaluated is not noticed"]
+    name = f"server {used.url}"
+    evaluated = EngineIdentity(name=name, version=used.version or UNKNOWN_VERSION)
+    return check_engine(evaluated, EngineIdentity(name=name, version=here.version), run, allow_other=allow_other)
 
 
 def _names(bundle: BundleManifest, config: ServeConfig) -> Mapping[str | None, str]:

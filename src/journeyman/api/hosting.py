@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import errno
 import secrets
 import socket
 from collections.abc import Callable, Iterator, Sequence
@@ -83,7 +83,8 @@ class Host:
             )
             last_call = switching.last_call
         door = Door(served, hosts, keys or Keys(key))
-        self._server = BoundedServer(Observer(door, metrics, COUNTED, log), last_call, config.shutdown_s)
+        observer = Observer(door, metrics, COUNTED, log)
+        self._server = BoundedServer(observer, last_call, config.shutdown_s, config.body_s)
 
     @property
     def bundle(self) -> BundleManifest:
@@ -170,7 +171,7 @@ def hosted(
                     bundle, engine, listener, told, hosts, own, address,
                     keys=keys, config=config, log=log, prompts=prompts, start=start, following=following,
                 )  # fmt: skip
-                listener.listen()  # the address is known to others once it takes connections
+                take_connections(listener, config.host)  # the address is known to others from now on
                 yield host
 
 
@@ -183,14 +184,12 @@ def open_log(name: str, folder: Path, told: Callable[[str], None]) -> Iterator[L
     """
     if not name:
         yield None
-    elif name == "-":
-        yield lambda fields: told(json.dumps(fields))
-    else:
-        log = RequestLog(folder / name, told)
-        try:
-            yield log
-        finally:
-            log.close()
+        return
+    log = RequestLog(None if name == "-" else folder / name, told)
+    try:
+        yield log
+    finally:
+        log.close()
 
 
 def address_of(host: str, port: int) -> str:
@@ -210,7 +209,26 @@ def open_listener(host: str, port: int) -> socket.socket:
         listener.bind((host, port))
     except OSError as error:
         listener.close()
-        raise UsageError(
-            f"port {port} on {plain(host, 80)}: {error.strerror}", "Take another: journeyman serve --port 0"
-        ) from error
+        raise _no_listener(host, port, error) from error
     return listener
+
+
+def take_connections(listener: socket.socket, host: str) -> None:
+    """Lets connections in. Two programs may be bound to a port, but only one takes its connections.
+
+    Raises:
+        UsageError: another program was faster.
+    """
+    try:
+        listener.listen()
+    except OSError as error:
+        raise _no_listener(host, listener.getsockname()[1], error) from error
+
+
+def _no_listener(host: str, port: int, error: OSError) -> UsageError:
+    where = f"port {port} on {plain(host, 80)}: {error.strerror}"
+    if error.errno == errno.EADDRINUSE:
+        return UsageError(where, "Take another: journeyman serve --port 0")
+    if error.errno == errno.EACCES:
+        return UsageError(where, "Take one from 1024: journeyman serve --port 8011")
+    return UsageError(where, "Set serve.host to an address of this machine: 127.0.0.1, or 0.0.0.0 for all of them")

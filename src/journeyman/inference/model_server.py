@@ -23,6 +23,7 @@ from journeyman.foreign import plain
 from journeyman.http_client import PATIENT, BrokenAnswer, Refused, Retry, posted
 from journeyman.inference.chat import conversation
 from journeyman.inference.endpoint import Endpoint
+from journeyman.inference.remote import root_of
 from journeyman.inference.vllm import vllm_command
 from journeyman.models.base import PeftBase
 from journeyman.protocols import Question, adapter_of
@@ -98,8 +99,7 @@ class ModelServer(Endpoint):
         self.served, self.setting = served, SETTING
         self._names: dict[str | None, str] = {None: served.base_model}
         self._names.update(served.tuned_models)
-        self._v1 = config.url.rstrip("/")
-        self._root = self._v1.removesuffix("/v1")
+        self._v1, self._root = config.url.rstrip("/"), root_of(config.url)
 
     def check(self) -> str:
         """Checks that the server has the base and every adapter; returns its version, or '' if it does not say.

@@ -18,14 +18,20 @@ import httpx
 from journeyman.engine_identity import EngineIdentity
 from journeyman.errors import EngineError
 from journeyman.foreign import plain
-from journeyman.http_client import client
+from journeyman.http_client import engine_client
 from journeyman.keys import bearer, said_by_server
 from journeyman.protocols import EngineSettings
 
 _LOOK_EVERY_S = 2.0
 _TIMEOUT_S = 10.0
 LLAMA_SERVER = "llama-server"
+UNKNOWN_VERSION = "unknown"
 OPENAI = "OpenAI-compatible server"
+
+
+def root_of(url: str) -> str:
+    """A server's address, whether its URL is given with or without /v1 at its end."""
+    return url.rstrip("/").removesuffix("/v1")
 
 
 class RemoteEngine:
@@ -44,9 +50,9 @@ class RemoteEngine:
 
     def __init__(self, url: str, key: str | None, settings: EngineSettings, names: Mapping[str | None, str]) -> None:
         self.settings, self._key, self._names = settings, key, names
-        self.address = url.rstrip("/").removesuffix("/v1")
+        self.address = root_of(url)
         self.headers = bearer(key)
-        self._http = client(self.headers, _TIMEOUT_S)
+        self._http = engine_client(self.address, self.headers, _TIMEOUT_S)
         self._stopped = threading.Event()
         self._answers, self._why = True, ""
         try:
@@ -138,7 +144,7 @@ class RemoteEngine:
     def _version(self) -> str:
         found: Any = self._get("/props" if self.kind == LLAMA_SERVER else "/version")
         version = found.get("build_info", found.get("version")) if isinstance(found, dict) else None
-        return plain(version, 60) if isinstance(version, str) else "unknown"
+        return plain(version, 60) if isinstance(version, str) else UNKNOWN_VERSION
 
     def _get(self, path: str) -> Any:
         """The JSON at a path; None if there is none."""

@@ -13,32 +13,33 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-import httpx
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from journeyman.config import ServeConfig
-from journeyman.http_client import Retry, with_retries_async
 from journeyman.protocols import ServedEngine
 from journeyman.redaction.redactor import Conversation
-from journeyman.serving.answers import NO_CALL, finished, has_call, named
-from journeyman.serving.copies import joined, of_copy
-from journeyman.serving.dialects.dialect import Dialect
+from journeyman.serving.answers import named
+from journeyman.serving.copies import joined, merged, of_copy
+from journeyman.serving.dialects.dialect import Dialect, JsonAnswer
+from journeyman.serving.endings import Endings
 from journeyman.serving.engine import KeptEngine
 from journeyman.serving.errors import BrokenStream, RequestError
 from journeyman.serving.forced_call import ForcedCalls
 from journeyman.serving.observing import CLIENT_LEFT, Record, note, record_of
 from journeyman.serving.redacting import asks_for_json, restored_answer
 from journeyman.serving.requests import Asked
-from journeyman.serving.stream import chunks_of, restored_events, served_stream
+from journeyman.serving.stream import restored_events, served_stream
 from journeyman.serving.turns import Turn, Turns
+from journeyman.serving.upstream import Late, Lost, Upstream, UpstreamAnswer
 
 _T = TypeVar("_T")
 _PATH = "/v1/chat/completions"
 _AGAIN_S = "2"
-_UNREAD = Retry(tries=2, first_wait_s=0.05, statuses=frozenset(), errors=(httpx.RemoteProtocolError,))
-"""A single retry, and only if the connection was closed without an answer: the request may have crashed the engine."""
+_COUNTS = 1
+_ABOUT_THE_REQUEST = {400: 400, 413: 413, 422: 400}
+_BUSY = (429, 503, 529)
 
 
 @dataclass(frozen=True)
@@ -61,9 +62,11 @@ class Call:
 class Answering:
     """Sends requests to the currently running engine, each in its turn."""
 
-    def __init__(self, kept: KeptEngine, client: httpx.AsyncClient, config: ServeConfig) -> None:
+    def __init__(self, kept: KeptEngine, client: Upstream, config: ServeConfig) -> None:
         self.kept, self._client, self._config = kept, client, config
         self.turns = Turns(kept.settings.parallel, config.queue, config.queue_s)
+        self.counts = Turns(_COUNTS, config.queue, config.queue_s)
+        """Those of requests for a number of tokens, which don't wait for the answers of others."""
 
     async def answer(self, request: Request, call: Call) -> Response:
         """The response to a request.
@@ -72,19 +75,23 @@ class Answering:
             RequestError: the engine does not run, fails or refuses, or too many others are waiting.
         """
         record = record_of(request.scope)
+        if call.asked.copies > 1:
+            self.turns.check_copies(call.asked.copies)
         if call.asked.streamed:
             return await self._streamed(request, call, record)
         answer = await while_connected(request, self._whole(call, record))
         if answer is None:
             return Response(status_code=CLIENT_LEFT)
         note(record, answer)
-        return JSONResponse(call.dialect.whole(answer, call.asked), headers=dict(call.headers))
+        return JsonAnswer(call.dialect.whole(answer, call.asked), headers=dict(call.headers))
 
     async def _whole(self, call: Call, record: Record) -> dict[str, Any]:
         async def one(number: int) -> dict[str, Any]:
             async with AsyncExitStack() as held:
                 upstream, _ = await self._opened(held, record, call, number)
-                return restored_whole(_document(upstream), call.asked, call.seen, in_json=asks_for_json(call.body))
+                document = _document(upstream.status, await self._body(upstream))
+                record.hear(document, number)
+                return restored_whole(document, call.asked, call.seen, in_json=asks_for_json(call.body))
 
         if call.asked.copies == 1:
             return await one(0)
@@ -96,50 +103,70 @@ class Answering:
                 task.cancel()
 
     async def _streamed(self, request: Request, call: Call, record: Record) -> Response:
-        asked, held = call.asked, AsyncExitStack()
+        held, turns = AsyncExitStack(), list[Turn]()
+
+        def stalled() -> None:
+            for turn in turns:
+                turn.release()
+
         try:
             opened = await while_connected(request, self._opened(held, record, call))
-            if opened is None:
-                await held.aclose()
-                return Response(status_code=CLIENT_LEFT)
-            upstream, turn = opened
-            if upstream.status_code != 200:
-                _document(upstream)
         except BaseException:
             await held.aclose()
             raise
-        pieces = served_stream(
-            upstream, asked.role, call.seen, in_json=asks_for_json(call.body), must_call=asked.must_call,
-            writer=call.dialect.writer(asked), record=record, time_s=self._config.answer_s, stalled=turn.release,
-            more=[self._more(call, record, number) for number in range(1, asked.copies)], why=self.kept.why_not,
-        )  # fmt: skip
+        if opened is None:
+            await held.aclose()
+            return Response(status_code=CLIENT_LEFT)
+        upstream, turn = opened
+        turns.append(turn)
+        events = self._events(call, record, held, upstream)
+        if call.asked.copies > 1:
+            others = [self._further(call, record, number, turns) for number in range(1, call.asked.copies)]
+            events = merged([events, *others])
+        pieces = served_stream(events, call.dialect.writer(call.asked), record, stalled)
         return StreamedAnswer(held, pieces, call.headers)
 
-    async def _more(self, call: Call, record: Record, number: int) -> AsyncIterator[dict[str, Any]]:
-        """The chunks of a further answer to a streamed request."""
+    async def _events(
+        self, call: Call, record: Record, held: AsyncExitStack, upstream: UpstreamAnswer, number: int = 0
+    ) -> AsyncIterator[dict[str, Any]]:
+        """The chunks of a streamed answer. What it holds is given back at its end, not at that of the response: of
+        several answers, one may wait for the turn of another."""
         asked = call.asked
-        async with AsyncExitStack() as held:
-            try:
-                upstream, _ = await self._opened(held, record, call, number)
-                if upstream.status_code != 200:
-                    _document(upstream)
-            except RequestError as error:
-                raise BrokenStream(error.message) from error
-            chunks = chunks_of(upstream, asyncio.get_running_loop().time() + self._config.answer_s)
+        async with held:
             async for event in restored_events(
-                chunks, asked.role, call.seen, in_json=asks_for_json(call.body), must_call=asked.must_call,
-                why=self.kept.why_not,
+                upstream.pieces(), asked.role, call.seen, in_json=asks_for_json(call.body), must_call=asked.must_call,
+                why=self.kept.why_not, heard=lambda event: record.hear(event, number),
             ):  # fmt: skip
                 yield event
 
+    async def _further(
+        self, call: Call, record: Record, number: int, turns: list[Turn]
+    ) -> AsyncIterator[dict[str, Any]]:
+        """The chunks of a further answer to a streamed request; its turn is added to `turns`."""
+        held = AsyncExitStack()
+        try:
+            upstream, turn = await self._opened(held, record, call, number)
+        except RequestError as error:
+            await held.aclose()
+            raise BrokenStream(error.message, error.code or f"status_{error.status}") from error
+        except BaseException:
+            await held.aclose()
+            raise
+        turns.append(turn)
+        async for event in self._events(call, record, held, upstream, number):
+            yield event
+
     async def _opened(
         self, held: AsyncExitStack, record: Record, call: Call, number: int = 0
-    ) -> tuple[httpx.Response, Turn]:
-        """The engine's response, complete or, if it is a stream, with its headers.
+    ) -> tuple[UpstreamAnswer, Turn]:
+        """The engine's response, whose headers have arrived.
 
         Args:
             held: gets what has to be closed after the answer: the turn and the connection.
             number: of the answer, if there are several.
+
+        Raises:
+            RequestError: the engine does not run, fails or refuses, or too many others are waiting.
         """
         turn = await held.enter_async_context(self.turns.turn())
         record.queue_s = record.since() if record.queue_s is None else record.queue_s
@@ -147,16 +174,10 @@ class Answering:
         body = {**of_copy(call.body, number), **engine.selection(call.asked.role)}
         if call.asked.streamed:
             body["stream_options"] = {"include_usage": True}
-        try:
-            async with asyncio.timeout(self._config.answer_s):
-                upstream = await self._ask(engine, _PATH, body)
-                held.push_async_callback(upstream.aclose)
-                if upstream.status_code != 200 or not call.asked.streamed:
-                    await upstream.aread()  # a refused stream arrives as a whole answer
-        except TimeoutError as error:
-            raise RequestError(504, "the answer took longer than serve.answer_s allows") from error
-        except httpx.HTTPError as error:
-            raise self._no_answer(502) from error
+        upstream = await self._ask(engine, _PATH, body)
+        held.callback(upstream.close)
+        if upstream.status != 200:
+            _document(upstream.status, await self._body(upstream))
         return upstream, turn
 
     async def count_tokens(self, request: Request, call: Call) -> int | None:
@@ -165,25 +186,26 @@ class Answering:
         Raises:
             RequestError: as `answer` does.
         """
-        engine = await self._engine()
 
-        async def asked(path: str, body: Mapping[str, Any]) -> Any:
+        async def asked(engine: ServedEngine, path: str, body: Mapping[str, Any]) -> Any:
             response = await self._ask(engine, path, body)
-            await response.aread()
-            return _document(response)
+            try:
+                return _document(response.status, await self._body(response))
+            finally:
+                response.close()
 
         async def counted() -> int:
-            if "model" in (selected := engine.selection(call.asked.role)):  # vLLM's form
-                count = (await asked("/tokenize", {**call.body, **selected, "add_generation_prompt": True}))["count"]
-                return int(count)
-            prompt = (await asked("/apply-template", call.body))["prompt"]
-            found = await asked("/tokenize", {"content": prompt, "add_special": True, "parse_special": True})
-            return len(found["tokens"])
+            async with self.counts.turn():
+                engine = await self._engine()
+                selected = engine.selection(call.asked.role)
+                if "model" in selected:  # vLLM's form
+                    wanted = {**call.body, **selected, "add_generation_prompt": True}
+                    return int((await asked(engine, "/tokenize", wanted))["count"])
+                prompt = (await asked(engine, "/apply-template", call.body))["prompt"]
+                wanted = {"content": prompt, "add_special": True, "parse_special": True}
+                return len((await asked(engine, "/tokenize", wanted))["tokens"])
 
-        try:
-            return await while_connected(request, counted())
-        except httpx.HTTPError as error:
-            raise self._no_answer(502) from error
+        return await while_connected(request, counted())
 
     async def _engine(self) -> ServedEngine:
         engine = await self.kept.running(self._config.restart_s)
@@ -194,13 +216,28 @@ class Answering:
     def _no_answer(self, status: int) -> RequestError:
         return RequestError(status, self.kept.why_not(), headers={"retry-after": _AGAIN_S})
 
-    async def _ask(self, engine: ServedEngine, path: str, body: Mapping[str, Any]) -> httpx.Response:
-        """The engine's response. A connection that it drops before reading the request is retried once."""
-        made = self._client.build_request("POST", engine.address + path, headers=engine.headers, json=body)
-        streamed = bool(body.get("stream"))
-        return await with_retries_async(
-            lambda: self._client.send(made, stream=streamed), _UNREAD, again=lambda: engine.alive
-        )
+    async def _ask(self, engine: ServedEngine, path: str, body: Mapping[str, Any]) -> UpstreamAnswer:
+        """The engine's response. A request that closes the connection is sent again once, if the engine still runs: it
+        may have hit the moment in which the engine drops a connection, or have crashed it."""
+        url, time_s = engine.address + path, self._config.answer_s
+        try:
+            return await self._client.post(url, engine.headers, body, time_s, again=lambda: engine.alive)
+        except Late as error:
+            raise _late() from error
+        except Lost as error:
+            raise self._no_answer(502) from error
+
+    async def _body(self, upstream: UpstreamAnswer) -> bytes:
+        try:
+            return await upstream.body()
+        except Late as error:
+            raise _late() from error
+        except Lost as error:
+            raise self._no_answer(502) from error
+
+
+def _late() -> RequestError:
+    return RequestError(504, "the answer took longer than serve.answer_s allows")
 
 
 def restored_whole(
@@ -212,37 +249,46 @@ def restored_whole(
         in_json: the answer's text is JSON, so restored values are escaped.
 
     Raises:
-        RequestError: it lacks the required tool call.
+        RequestError: it is not complete, or lacks the required tool call (see Endings).
     """
     answer = named(answer, asked.role, seen)
     for choice in answer.get("choices", []):
         choice["message"] = restored_answer(choice.get("message"), seen, in_json=in_json)
-    if not asked.must_call:
-        return answer
-    answer = ForcedCalls().event(answer)
-    if finished(answer) and not has_call(answer):
-        raise RequestError(502, NO_CALL, "tool_choice", "no_tool_call")
+    if asked.must_call:
+        answer = ForcedCalls().event(answer)
+    endings = Endings(must_call=asked.must_call)
+    endings.feed(answer)
+    endings.check()
     return answer
 
 
-def _document(upstream: httpx.Response) -> dict[str, Any]:
+def _document(status: int, content: bytes) -> dict[str, Any]:
     """The JSON object in the engine's response.
 
     Raises:
-        RequestError: the engine's error, without its paths. Its failures become 502; its refusals keep their status.
+        RequestError: the engine's error, without its paths. What it says about the request stays a 4xx; what it
+            says about this server's key or address, or its own state, is no fault of the client: 502, or 503 if it is
+            worth another try.
     """
     try:
-        answer = json.loads(upstream.content)
+        answer = json.loads(content)
     except ValueError as fault:
-        raise RequestError(502, "the engine's answer is not JSON") from fault
-    if upstream.status_code == 200 and isinstance(answer, dict):
+        if status == 200:
+            raise RequestError(502, "the engine's answer is not JSON") from fault
+        answer = None
+    if status == 200 and isinstance(answer, dict):
         return answer
     error = answer.get("error") if isinstance(answer, dict) else None
     message = error.get("message") if isinstance(error, dict) else None
-    status = upstream.status_code if 400 <= upstream.status_code < 500 else 502
     if isinstance(error, dict) and error.get("type") == "exceed_context_size_error":
         raise RequestError(400, _too_long(error), "messages", "context_length_exceeded")
-    raise RequestError(status, str(message or "the engine refused"))
+    if status in _ABOUT_THE_REQUEST:
+        raise RequestError(_ABOUT_THE_REQUEST[status], str(message or "the engine refused"))
+    if status in _BUSY:
+        raise RequestError(503, str(message or "the engine is busy"), headers={"retry-after": _AGAIN_S})
+    if status < 500:  # not its text, which may quote the key
+        raise RequestError(502, f"the engine refuses this server's request with status {status}")
+    raise RequestError(502, str(message or "the engine failed"))
 
 
 def _too_long(error: Mapping[str, Any]) -> str:

@@ -163,4 +163,4 @@ async def kept_engine(
     finally:
         watching.cancel()
         await asyncio.gather(watching, return_exceptions=True)
-        kept.stop()
+        await asyncio.to_thread(kept.stop)  # other applications answer meanwhile

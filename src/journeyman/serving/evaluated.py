@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from pathlib import Path
 
+from journeyman.config import CONFIG_NAME
 from journeyman.engine_identity import EngineIdentity
 from journeyman.errors import StaleArtifact
 
@@ -19,7 +20,7 @@ def check_engine(
     Args:
         evaluated: the engine recorded in the bundle; None or only a name in bundles of older versions.
         here: the engine on this machine, with the bundle's settings.
-        run: the run's folder; None: it is not known.
+        run: the folder that is served: of a run, a bundle or a release; None: it is not known.
         allow_other: serve with a different engine, with a warning.
 
     Returns:
@@ -51,4 +52,7 @@ def check_engine(
 
 
 def _again(run: Path | None) -> str:
-    return f"journeyman run --redo --dir {'RUN' if run is None else shlex.quote(str(run))}"
+    """The command; a bundle or a release does not know where its run is."""
+    known = run is not None and (run / CONFIG_NAME).is_file()
+    where = shlex.quote(str(run)) if known else "RUN, the folder from which it was exported"
+    return f"journeyman run --redo --dir {where}"

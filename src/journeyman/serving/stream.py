@@ -8,21 +8,19 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from typing import Any
-
-import httpx
 
 from journeyman.foreign import plain
 from journeyman.inference.chat import Lines, data_of
 from journeyman.redaction.redactor import Conversation, StreamRestorer
-from journeyman.serving.answers import NO_CALL, finished, has_call, named
-from journeyman.serving.copies import merged
-from journeyman.serving.dialects.chat import ChatWriter
+from journeyman.serving.answers import named
 from journeyman.serving.dialects.dialect import EventWriter
-from journeyman.serving.errors import BrokenStream, without_paths
+from journeyman.serving.endings import Endings
+from journeyman.serving.errors import BrokenStream, RequestError, without_paths
 from journeyman.serving.forced_call import ForcedCalls
 from journeyman.serving.observing import Record, note
+from journeyman.serving.upstream import Late, Lost
 
 _STALLED_S = 1.0
 _Place = tuple[str, int]
@@ -30,71 +28,33 @@ _Place = tuple[str, int]
 
 
 async def served_stream(
-    upstream: httpx.Response,
-    role: str,
-    seen: Conversation,
-    *,
-    in_json: bool = False,
-    must_call: bool = False,
-    writer: EventWriter | None = None,
-    record: Record | None = None,
-    time_s: float | None = None,
+    events: AsyncIterator[dict[str, Any]],
+    writer: EventWriter,
+    record: Record,
     stalled: Callable[[], None] = lambda: None,
-    more: Sequence[AsyncIterator[dict[str, Any]]] = (),
-    why: Callable[[], str] = lambda: "the engine ended during the answer",
 ) -> AsyncIterator[bytes]:
-    """The engine's server-sent events, converted for the client. Ends as the dialect ends a complete answer, or with an
-    error event.
+    """An answer's chunks in the client's dialect. Ends as the dialect ends a complete answer, or with an error event.
 
     Args:
-        in_json: the answer's text is JSON (because of `response_format`), so restored values are escaped.
-        must_call: the text is a tool call; an answer without one is an error.
-        writer: of the client's dialect; None: chat completions.
+        events: from restored_events.
         record: what becomes known of the answer is noted in it.
-        time_s: how long the answer may take from now on.
         stalled: called if the client accepts nothing for a second. The engine does not wait for it.
-        more: the chunks of further answers to the same request.
-        why: returns the error message for an answer that breaks off.
     """
-    writer, record = writer or ChatWriter(), record or Record("")
     loop = asyncio.get_running_loop()
-    deadline = None if time_s is None else loop.time() + time_s
-    chunks = chunks_of(upstream, deadline)
-    events = restored_events(chunks, role, seen, in_json=in_json, must_call=must_call, why=why)
     try:
-        async for event in merged([events, *more]) if more else events:
+        async for event in events:
             note(record, event)
             for piece in writer.chunk(event):
                 waiting = loop.call_later(_STALLED_S, stalled)
                 yield piece
                 waiting.cancel()
     except BrokenStream as broken:
-        record.broken = str(broken)
+        record.broken = broken.code
         for piece in writer.failed(str(broken)):
             yield piece
     else:
         for piece in writer.end():
             yield piece
-    finally:
-        await upstream.aclose()
-
-
-async def chunks_of(upstream: httpx.Response, deadline: float | None) -> AsyncIterator[bytes]:
-    """The bytes of a response as they arrive.
-
-    Raises:
-        BrokenStream: the deadline, in the time of the event loop, has passed.
-    """
-    pieces = upstream.aiter_bytes()
-    while True:
-        try:
-            async with asyncio.timeout_at(deadline):
-                piece = await anext(pieces, None)
-        except TimeoutError as error:
-            raise BrokenStream("the answer took longer than serve.answer_s allows") from error
-        if piece is None:
-            return
-        yield piece
 
 
 async def restored_events(
@@ -105,33 +65,48 @@ async def restored_events(
     in_json: bool = False,
     must_call: bool = False,
     why: Callable[[], str],
+    heard: Callable[[dict[str, Any]], None] = lambda event: None,
 ) -> AsyncIterator[dict[str, Any]]:
-    """The chunks of a streamed answer, up to its [DONE]; see served_stream.
+    """The chunks of a streamed answer, up to its [DONE], named and with redacted values restored.
+
+    Args:
+        chunks: the bytes of the engine's server-sent events, cut anywhere.
+        in_json: the answer's text is JSON (because of `response_format`), so restored values are escaped.
+        must_call: the text is a tool call; an answer without one is an error.
+        why: returns the error message for an answer that breaks off.
+        heard: gets each chunk as the engine sent it.
 
     Raises:
-        BrokenStream: the engine failed or the connection to it ended before [DONE].
+        BrokenStream: the engine failed, took too long, the connection to it ended before [DONE], or the answer is not
+            complete (see Endings).
     """
     restored, lines = _Restored(seen, in_json), Lines()
-    forced, called = ForcedCalls(), False
+    forced, endings = ForcedCalls(), Endings(must_call=must_call)
     try:
         async for piece in chunks:
             for line in lines.feed(piece):
                 data = data_of(line)
                 if data == b"[DONE]":
+                    endings.check()
                     return
                 if not data:
                     continue
                 event = json.loads(data.decode(errors="replace"))
-                if "error" in event:
-                    raise BrokenStream(_refusal(event["error"]))
+                if not isinstance(event, dict):
+                    raise BrokenStream("the engine sent a chunk that is not an object", "engine_error")
+                if event.get("error"):
+                    raise BrokenStream(_refusal(event["error"]), "engine_error")
+                heard(event)
                 event = restored.event(event, role)
                 if must_call:
                     event = forced.event(event)
-                    called = called or has_call(event)
-                    if not called and finished(event):
-                        raise BrokenStream(NO_CALL)
+                endings.feed(event)
                 yield event
-    except (httpx.HTTPError, httpx.StreamError, ValueError):
+    except Late as error:
+        raise BrokenStream("the answer took longer than serve.answer_s allows", "late") from error
+    except RequestError as error:
+        raise BrokenStream(error.message, error.code or "engine_error") from error
+    except (Lost, ValueError):
         pass  # reported below
     raise BrokenStream(why())
 

@@ -21,10 +21,9 @@ _MARGIN_S = 60.0
 def longest_request_s(config: ServeConfig) -> float:
     """Longer than any request can take: every part of it has a limit of its own.
 
-    Several answers to one request (`n`) may wait and be answered after the first one has begun; a stream has
-    `answer_s` until it begins, and as much again from then on.
+    Several answers to one request (`n`) may wait and be answered after the first one has begun.
     """
-    return config.body_s + 2 * (config.queue_s + config.restart_s) + 3 * config.answer_s + _MARGIN_S
+    return config.body_s + 2 * (config.queue_s + config.restart_s + config.answer_s) + _MARGIN_S
 
 
 @dataclass(frozen=True)
@@ -154,7 +153,7 @@ class SwitchingApp:
             if not done.done():
                 done.set_exception(error) if error else done.set_result(found)
             elif found is not None:
-                found.abandon()
+                threading.Thread(target=found.abandon, name="late release").start()
 
         def work() -> None:
             found, failed = None, None
@@ -177,7 +176,7 @@ class SwitchingApp:
         try:
             await new.start()
         except BaseException:
-            found.abandon()
+            await asyncio.to_thread(found.abandon)
             raise
         self._now = new
         found.took_over()
