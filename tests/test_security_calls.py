@@ -42,6 +42,8 @@ ALLOWED: dict[tuple[str, str], str] = {
     ("curation/cut.py", "ast.parse"): "whether an answer's last block parses; compiles to a tree, runs nothing",
     ("http_client.py", "httpx.Client"): "to the engine, on loopback, or to a URL of the user's own config file",
     ("inference/llama.py", "subprocess.Popen"): "the engine: our own module with files that the person named",
+    ("inference/llama_server.py", "subprocess.Popen"): "the program that serve.llama_server names; no shell",
+    ("inference/llama_server.py", "subprocess.run"): "the same, which prints what it is and ends",
     ("inference/llama.py", "subprocess.run"): "the same module, which prints which engine it is and ends",
     ("reasoning.py", "re.compile of a variable"): "our own markers, each through re.escape",
     ("rendering/any_of.py", "re.compile of a variable"): "the base's special tokens, each through re.escape",

@@ -16,7 +16,7 @@ from pathlib import Path
 from starlette.applications import Starlette
 from starlette.types import ASGIApp
 
-from journeyman.api.engine_choice import chosen_engine
+from journeyman.api.engine_choice import chosen_engine, typed_program
 from journeyman.api.following import Following, released
 from journeyman.api.prepared import prepared
 from journeyman.config import CONFIG_NAME, ServeConfig, load_config
@@ -117,6 +117,7 @@ def hosted(
     *,
     allow_other_engine: bool = False,
     engine_url: str | None = None,
+    llama_server: str | None = None,
     told: Callable[[str], None] = lambda text: None,
     releases: Path | None = None,
 ) -> Iterator[Host]:
@@ -124,7 +125,7 @@ def hosted(
 
     Args:
         folder: of a run or of a bundle.
-        port, key_env, engine_url: replace those of the config file.
+        port, key_env, engine_url, llama_server: replace those of the config file.
         allow_hosts: in addition to those of the config file.
         allow_other_engine: serve with another engine than the one that was evaluated.
         told: hears warnings, and of an engine that ended.
@@ -141,6 +142,8 @@ def hosted(
     config = load_config(folder / CONFIG_NAME).serve if (folder / CONFIG_NAME).is_file() else ServeConfig()
     if engine_url is not None:
         config = config.model_copy(update={"engine_url": engine_url})
+    if llama_server is not None:
+        config = config.model_copy(update={"llama_server": llama_server and str(typed_program(llama_server))})
     if releases is not None and config.engine_url:
         raise UsageError(
             f"--releases: {config.engine_url} answers, and does not get the adapters of a new release",

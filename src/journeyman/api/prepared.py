@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from journeyman.api.engine_choice import llama_server_of
 from journeyman.bundles import open_bundle, refuse_unevaluated, refuse_without_base
 from journeyman.config import ServeConfig
 from journeyman.errors import UsageError
@@ -45,9 +46,10 @@ def prepared(
         parallel=bundle.settings["parallel"],
         chat_template=bundle.template_file and (place / bundle.template_file).read_text(encoding="utf-8"),
         template_variables=bundle.template_variables,
+        llama_server=llama_server_of(config, folder),
     )
     if not config.engine_url:
-        here = engine_identity(settings.context, settings.parallel, settings.threads)
+        here = engine_identity(settings.context, settings.parallel, settings.threads, settings.llama_server)
         for line in check_engine(bundle.engine, here, folder, allow_other=allow_other_engine):
             told(line)
     return bundle, settings

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
+from pathlib import Path
 
 from journeyman.config import EvaluateConfig
 from journeyman.engine_identity import EngineIdentity
@@ -35,10 +36,16 @@ def running_engine(settings: EngineSettings) -> Iterator[ServingEngine]:
         engine.stop()
 
 
+def engine_identity(
+    context: int, parallel: int, threads: int | None, llama_server: Path | None = None
+) -> EngineIdentity:
+    """The engine that this machine would run now, with arguments and errors of llama_identity."""
+    return llama_identity(context, parallel, threads, llama_server)
+
+
 @cache
-def engine_identity(context: int, parallel: int, threads: int | None) -> EngineIdentity:
-    """The engine that this machine would run, determined once per process; raises as llama_identity does."""
-    return llama_identity(context, parallel, threads)
+def _identity_of_this_process(context: int, parallel: int, threads: int | None) -> EngineIdentity:
+    return engine_identity(context, parallel, threads)
 
 
 def engine_inputs(config: EvaluateConfig) -> dict[str, str]:
@@ -47,8 +54,8 @@ def engine_inputs(config: EvaluateConfig) -> dict[str, str]:
 
 
 def engine_of(config: EvaluateConfig) -> EngineIdentity:
-    """The engine that an evaluation with these settings would use."""
-    return engine_identity(config.context, config.parallel, config.threads)
+    """The engine that an evaluation with these settings would use, determined once per process."""
+    return _identity_of_this_process(config.context, config.parallel, config.threads)
 
 
 @cache
