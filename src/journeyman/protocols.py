@@ -173,6 +173,9 @@ class ServingEngine(Generator, ServedEngine, Protocol):
     def warm_up_s(self) -> float:
         """Duration of the first request after loading, in seconds."""
 
+    def prompt_text(self, messages: Sequence[Mapping[str, Any]]) -> str:
+        """The text that its chat template makes of a conversation."""
+
     def prompt_ids(self, messages: Sequence[Message], tools: Sequence[dict[str, Any]] = ()) -> list[int]:
         """Token ids of the prompt, through the engine's own template and tokenizer."""
 

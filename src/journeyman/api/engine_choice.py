@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -37,8 +38,8 @@ def llama_server_of(config: ServeConfig, folder: Path) -> Path | None:
             f"serve.engine_url ({config.engine_url}) and serve.llama_server ({config.llama_server}) name two engines",
             "Keep one; on the command line, '' turns the other off: --engine-url ''",
         )
-    given = Path(config.llama_server).expanduser()
-    found = shutil.which(given if len(given.parts) == 1 else folder / given)
+    given = config.llama_server
+    found = shutil.which(folder.absolute() / Path(given).expanduser() if os.sep in given else given)
     if found is None:
         raise UsageError(f"serve.llama_server: {given}: no program of this name", "Give its path, or add it to PATH")
     return Path(found).absolute()
@@ -46,8 +47,7 @@ def llama_server_of(config: ServeConfig, folder: Path) -> Path | None:
 
 def typed_program(name: str) -> Path:
     """A program as it is typed in a terminal: a name on PATH, or a path from the current folder."""
-    given = Path(name).expanduser()
-    return given if len(given.parts) == 1 else given.absolute()
+    return Path(name).expanduser().absolute() if os.sep in name else Path(name)
 
 
 @contextmanager
