@@ -44,7 +44,7 @@ ALLOWED: dict[tuple[str, str], str] = {
     ("inference/llama.py", "subprocess.Popen"): "the engine: our own module with files that the person named",
     ("inference/llama_server.py", "subprocess.Popen"): "the program that serve.llama_server names; no shell",
     ("inference/llama_server.py", "subprocess.run"): "the same, which prints what it is and ends",
-    ("inference/llama.py", "subprocess.run"): "the same module, which prints which engine it is and ends",
+    ("inference/llama_facts.py", "subprocess.run"): "the same module, which prints which engine it is and ends",
     ("reasoning.py", "re.compile of a variable"): "our own markers, each through re.escape",
     ("rendering/any_of.py", "re.compile of a variable"): "the base's special tokens, each through re.escape",
     ("scoring/check_names.py", "ast.parse"): "the user's checks, to find a function's name; runs nothing",

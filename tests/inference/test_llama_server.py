@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from journeyman.api.serving import Server
 from journeyman.cli import doctor
 from journeyman.config import ServeConfig
 from journeyman.errors import EngineError, StaleArtifact, UsageError
-from journeyman.inference.engines import engine_identity, running_engine, start_engine
+from journeyman.inference.engines import identity_now, running_engine, start_engine
 from journeyman.inference.llama import LlamaEngine
 from journeyman.inference.llama_server import command
 from journeyman.protocols import EngineSettings
@@ -50,7 +51,7 @@ def test_it_answers_as_the_engine_in_the_wheel_does(settings: EngineSettings, ti
     with running_engine(settings) as engine:
         assert isinstance(engine, LlamaEngine)
         assert engine.greedy([1, 2, 3], 8) == expected and engine.prompt_text(TURNS) == text
-        assert engine.engine_identity == engine_identity(512, 2, 1, settings.llama_server)
+        assert engine.engine_identity == identity_now(512, 2, 1, settings.llama_server)
         assert engine.engine_identity.name == "llama-server" and engine.engine_identity.known
         pulse = engine.pulse()
         assert pulse is not None and pulse.requests == 0 and pulse.steps and pulse.cpu_s > 0
@@ -94,7 +95,7 @@ def test_what_does_not_start_says_why(program: Path, tmp_path: Path, monkeypatch
     with pytest.raises(EngineError, match=r"did not start|ended while loading"):
         start_engine(EngineSettings(tmp_path / "bad.gguf", {}, 512, 1, 0.0, llama_server=program))
     with pytest.raises(EngineError, match="does not print its version"):
-        engine_identity(512, 1, 1, Path("/bin/true"))
+        identity_now(512, 1, 1, Path("/bin/true"))
     with pytest.raises(UsageError, match="no program of this name"):
         llama_server_of(ServeConfig(llama_server="no-such-llama-server"), tmp_path)
     with pytest.raises(UsageError, match="name two engines"):
@@ -123,7 +124,7 @@ def test_arguments() -> None:
 
 
 def test_it_serves_a_bundle_that_it_was_evaluated_with_and_no_other(program: Path, tmp_path: Path) -> None:
-    identity = engine_identity(512, 1, 1, program)
+    identity = identity_now(512, 1, 1, program)
     evaluated = _bundle(tmp_path / "evaluated", 1, engine=identity)
     with hosted(evaluated, 0, llama_server=str(program)) as host:
         assert host.engine.engine_identity == identity
@@ -155,6 +156,7 @@ def test_it_is_restarted_unless_the_program_was_replaced(tmp_path: Path, monkeyp
 def test_doctor_says_what_was_found(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))  # it may be relative
     monkeypatch.chdir(tmp_path)
     assert not doctor._has_own_server()
     write_llama_server(tmp_path / "mine")

@@ -9,7 +9,7 @@ from journeyman.api.engine_choice import llama_server_of
 from journeyman.bundles import open_bundle, refuse_unevaluated, refuse_without_base
 from journeyman.config import ServeConfig
 from journeyman.errors import UsageError
-from journeyman.inference.engines import engine_identity
+from journeyman.inference.engines import identity_now
 from journeyman.lineage import check_files
 from journeyman.manifests import BundleManifest
 from journeyman.model_files import parts_of
@@ -49,7 +49,7 @@ def prepared(
         llama_server=llama_server_of(config, folder),
     )
     if not config.engine_url:
-        here = engine_identity(settings.context, settings.parallel, settings.threads, settings.llama_server)
+        here = identity_now(settings.context, settings.parallel, settings.threads, settings.llama_server)
         for line in check_engine(bundle.engine, here, folder, allow_other=allow_other_engine):
             told(line)
     return bundle, settings

@@ -95,11 +95,11 @@ def _has_own_server() -> bool:
 
 def _llama_server() -> str:
     from journeyman.api.engine_choice import llama_server_of
-    from journeyman.inference.engines import engine_identity
+    from journeyman.inference.engines import identity_now
 
     config = load_config(Path(CONFIG_NAME))
     program, evaluate = llama_server_of(config.serve, Path()), config.evaluate
-    engine = engine_identity(evaluate.context, evaluate.parallel, evaluate.threads, program)
+    engine = identity_now(evaluate.context, evaluate.parallel, evaluate.threads, program)
     return f"{program}: {engine.line()}, {engine.processor or 'no GPU'}"
 
 

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from journeyman.config import EvaluateConfig
 from journeyman.engine_identity import EngineIdentity
-from journeyman.inference.llama import LlamaEngine, llama_identity, llama_knows
+from journeyman.inference.llama import LlamaEngine
+from journeyman.inference.llama_facts import llama_identity, llama_knows
 from journeyman.protocols import EngineSettings, ServingEngine
 
 ENGINE = "engine."
@@ -36,16 +37,15 @@ def running_engine(settings: EngineSettings) -> Iterator[ServingEngine]:
         engine.stop()
 
 
-def engine_identity(
-    context: int, parallel: int, threads: int | None, llama_server: Path | None = None
-) -> EngineIdentity:
-    """The engine that this machine would run now, with arguments and errors of llama_identity."""
-    return llama_identity(context, parallel, threads, llama_server)
-
-
 @cache
-def _identity_of_this_process(context: int, parallel: int, threads: int | None) -> EngineIdentity:
-    return engine_identity(context, parallel, threads)
+def engine_identity(context: int, parallel: int, threads: int | None) -> EngineIdentity:
+    """The engine that this machine would run, determined once per process; raises as llama_identity does."""
+    return llama_identity(context, parallel, threads)
+
+
+def identity_now(context: int, parallel: int, threads: int | None, llama_server: Path | None = None) -> EngineIdentity:
+    """The same, determined anew: a server may run for months. Arguments and errors are those of llama_identity."""
+    return llama_identity(context, parallel, threads, llama_server)
 
 
 def engine_inputs(config: EvaluateConfig) -> dict[str, str]:
@@ -54,8 +54,8 @@ def engine_inputs(config: EvaluateConfig) -> dict[str, str]:
 
 
 def engine_of(config: EvaluateConfig) -> EngineIdentity:
-    """The engine that an evaluation with these settings would use, determined once per process."""
-    return _identity_of_this_process(config.context, config.parallel, config.threads)
+    """The engine that an evaluation with these settings would use."""
+    return engine_identity(config.context, config.parallel, config.threads)
 
 
 @cache

@@ -17,23 +17,20 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-import gguf
 import httpx
 import psutil
-from pydantic import ValidationError
 
 from journeyman.artifacts import hash_of_file
 from journeyman.engine_identity import EngineIdentity
 from journeyman.errors import EngineError
 from journeyman.http_client import ENGINE_DROPS, engine_client, with_retries
 from journeyman.inference.chat import conversation, events_of, read_answer, request_body
-from journeyman.inference.engine import IDENTITY, REFUSAL
 from journeyman.model_files import hash_of_model, parts_of
 from journeyman.protocols import EngineSettings, Pulse, Question
 from journeyman.records import Message, Prediction
 
-_MODULE = "journeyman.inference.engine"
-_START_TIMEOUT_S = 300.0
+MODULE = "journeyman.inference.engine"
+START_TIMEOUT_S = 300.0
 _REQUEST_TIMEOUT_S = 600.0
 _PULSE_TIMEOUT_S = 3.0
 _COUNT = re.compile(r"^llamacpp:(\w+) (\S+)$", re.MULTILINE)
@@ -57,7 +54,7 @@ class LlamaEngine:
         start = time.perf_counter()
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 (lives as long as the process)
         self._process = subprocess.Popen(
-            [sys.executable, "-m", _MODULE],
+            [sys.executable, "-m", MODULE],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,
@@ -214,7 +211,7 @@ class LlamaEngine:
             "key": key,
             "parent": os.getpid(),
         }
-        timer = threading.Timer(_START_TIMEOUT_S, self.kill)
+        timer = threading.Timer(START_TIMEOUT_S, self.kill)
         timer.start()
         try:
             self._process.stdin.write(json.dumps(job).encode() + b"\n")
@@ -231,7 +228,7 @@ class LlamaEngine:
         return str(started["address"]), EngineIdentity.model_validate(started["identity"]), int(started["pid"])
 
     def _wait_until_loaded(self) -> None:
-        deadline = time.monotonic() + _START_TIMEOUT_S
+        deadline = time.monotonic() + START_TIMEOUT_S
         while True:
             try:
                 if self.http.get("/health").status_code == 200:
@@ -301,59 +298,3 @@ def _hashes(settings: EngineSettings) -> dict[Path, str]:
         return {path: hash_of_file(path) for path in (*parts_of(settings.base), *settings.adapters.values())}
     except OSError as error:
         raise EngineError(f"{error.filename}: {error.strerror}", "Restore the file, or export again") from error
-
-
-def llama_identity(
-    context: int, parallel: int, threads: int | None, llama_server: Path | None = None
-) -> EngineIdentity:
-    """The engine that would be started with these settings; no model is loaded.
-
-    Args:
-        llama_server: the user's own; None: the engine in the wheel.
-
-    Raises:
-        EngineError: the engine's package cannot be loaded.
-    """
-    program = llama_server and str(llama_server)
-    job = json.dumps({"context": context, "parallel": parallel, "threads": threads, "llama_server": program})
-    command = [sys.executable, "-m", _MODULE, IDENTITY]
-    # In a separate process, because the engine's library brings its own OpenMP, which must not be loaded for training.
-    ended = subprocess.run(command, input=job.encode() + b"\n", capture_output=True, timeout=_START_TIMEOUT_S)
-    try:
-        return EngineIdentity.model_validate_json(ended.stdout)
-    except ValidationError as error:
-        lines = ended.stderr.decode(errors="replace").strip().splitlines()
-        why = lines[-1][:300] if lines else f"it ended with code {ended.returncode} and printed nothing"
-        raise EngineError(f"the engine does not report its identity: {why}", "Run: journeyman doctor") from error
-
-
-def llama_knows(architecture: str) -> bool:
-    """Whether the engine has an architecture (`general.architecture`).
-
-    It is asked to load a file without tensors: one that names the architecture, and one whose name no architecture has.
-    If it says the same of both, it does not know the architecture.
-
-    Raises:
-        EngineError: the engine says nothing.
-    """
-    mine, unknown = (_said_of(name) for name in (architecture, "no-such-architecture"))
-    if not unknown:
-        raise EngineError("the engine does not say which architectures it has", "Run: journeyman doctor")
-    return mine != unknown
-
-
-def _said_of(architecture: str) -> list[str]:
-    """What the engine prints about a file with nothing but this architecture's name, which becomes an empty string."""
-    with tempfile.TemporaryDirectory(prefix="journeyman-engine-") as folder:
-        path = Path(folder) / "empty.gguf"
-        writer = gguf.GGUFWriter(path, architecture)
-        writer.write_header_to_file()
-        writer.write_kv_data_to_file()
-        writer.write_tensors_to_file()
-        writer.close()
-        job = {"base": str(path), "adapters": [], "context": 128, "parallel": 1, "threads": 1, "key": ""}
-        command = [sys.executable, "-m", _MODULE, REFUSAL]
-        asked = json.dumps(job).encode() + b"\n"
-        ended = subprocess.run(command, input=asked, capture_output=True, timeout=_START_TIMEOUT_S, check=False)
-        text = ended.stderr.decode(errors="replace").replace(f"'{architecture}'", "''").replace(folder, "")
-    return [line for line in re.sub(r"(?m)^[\d.]+ ", "", text).splitlines() if "''" in line]

@@ -129,7 +129,7 @@ def server_identity(settings: dict[str, Any]) -> dict[str, Any]:
     version = re.search(r"^version: *(.+)$", said, re.MULTILINE)
     if version is None:
         raise RuntimeError(f"{program} does not print its version as {NAME} does")
-    built = re.search(r"^built with *(.+)$", said, re.MULTILINE)
+    built = re.search(r"^built\s+with\s+(.+)$", said, re.MULTILINE)
     devices = re.findall(r"^ +(\w+: .+?)(?: \(\d+ MiB.*\))?$", _said(program, "--list-devices"), re.MULTILINE)
     return {
         "name": NAME,
