@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from journeyman.artifacts import MANIFEST, hash_of, hash_of_file, write_atomic
+from journeyman.config import CONFIG_NAME
 from journeyman.errors import ChangedArtifact
 from journeyman.foreign import plain
 from journeyman.manifests import Stamp
@@ -108,7 +109,9 @@ def _unusable(path: Path, stage: str, why: str) -> ChangedArtifact:
 
 
 def again(root: Path) -> str:
-    """The remedy for a file that has changed."""
+    """The remedy for a file that has changed; a copy of a bundle or a release is no run that could make it again."""
+    if not (root / CONFIG_NAME).is_file():
+        return "Restore it, or copy or promote the bundle of its run again"
     return f"Restore it, or rerun its stage and the later ones: journeyman run --redo --dir {shlex.quote(str(root))}"
 
 

@@ -11,7 +11,7 @@ import pytest
 from conftest import write_tiny_gguf
 from faults import wait_until
 from journeyman.api.serving import Server
-from journeyman.errors import EngineError
+from journeyman.errors import ChangedArtifact, EngineError
 from journeyman.inference.engines import start_engine
 from journeyman.inference.llama import LlamaEngine
 from journeyman.promotion import promote
@@ -49,6 +49,14 @@ def test_a_base_that_was_replaced_is_not_served(
         right.replace(base)
         wait_until(lambda: any("is running again" in line for line in server.warnings))
         assert _ask(server) == first
+
+
+def test_a_copy_of_a_bundle_is_not_told_to_run_again(tmp_path: Path) -> None:
+    bundle = _bundle(tmp_path / "one", 1)
+    write_tiny_gguf(bundle / "base.gguf", seed=2)
+    with pytest.raises(ChangedArtifact, match="Restore it") as refused:
+        Server(bundle, 0)
+    assert "--redo" not in str(refused.value)
 
 
 def test_a_base_that_changes_while_it_is_loaded_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
