@@ -272,7 +272,7 @@ def test_the_servers_command_line_runs_nothing_of_a_role(tmp_path: Path) -> None
     loras = [part for role in ROLES for part in ("--lora", f"adapter-{file_part(role)}.gguf")]
     assert done.stdout.split("\n")[:-1] == [
         "--model", "base.gguf", *loras, "--lora-init-without-apply", "--parallel", "2", "--ctx-size", "1024", "--jinja",
-        "--host", "127.0.0.1", "--port", "8080", "--extra",
+        "--temp", "0.0", "--predict", "8", "--host", "127.0.0.1", "--port", "8080", "--extra",
     ]  # fmt: skip
     assert sorted(path.name for path in tmp_path.iterdir()) == ["bin", "llama-server.sh"], "nothing else was made"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,14 +15,16 @@ from pathlib import Path
 import pytest
 
 from faults import ENV, fill, small_disk
+from journeyman.api.prepared import prepared
 from journeyman.artifacts import hash_of_file, read_json
-from journeyman.errors import ChangedArtifact, DiskFull, InputError, NotDeployable, UsageError
+from journeyman.config import ServeConfig
+from journeyman.errors import ChangedArtifact, DiskFull, InputError, NotDeployable, StaleArtifact, UsageError
 from journeyman.lineage import manifest_bytes, own_hash
 from journeyman.locking import locked
 from journeyman.promotion import promote, rollback
 from journeyman.releases import RECORD, Follower, current, kept, record_of, releases_of
 from journeyman.verifying import verify
-from promoting import write_bundle
+from promoting import SETTINGS, write_bundle
 from test_pipeline import call
 
 HELPER = Path(__file__).parent / "helpers" / "promoting.py"
@@ -69,6 +72,42 @@ def test_promote_keeps_a_verified_copy_and_rollback_goes_back_step_by_step(bundl
     assert "@" in record.events[0].who and kept(folder) == [1, 2, 3]
 
 
+def test_promoting_the_current_release_again_changes_nothing_for_rollback(bundles: list[Path], folder: Path) -> None:
+    for bundle in (bundles[0], bundles[1], bundles[1], bundles[1]):
+        promote(bundle, folder)
+    assert rollback(folder).number == 1
+    with pytest.raises(UsageError, match="no earlier release"):
+        rollback(folder)
+
+
+def test_rollback_passes_releases_that_were_removed(bundles: list[Path], folder: Path) -> None:
+    for bundle in bundles:
+        promote(bundle, folder)
+    shutil.rmtree(folder / "0002")
+    with pytest.raises(InputError, match="release 2 is no longer there") as refused:
+        rollback(folder, to=2)
+    assert "--until export" not in str(refused.value)
+    shutil.rmtree(folder / "0003")
+    with pytest.raises(InputError, match="release 3 is no longer there"):
+        current(folder)
+    assert rollback(folder).number == 1 == _number(folder)
+    with pytest.raises(UsageError, match="no earlier release"):
+        rollback(folder)
+
+
+def test_errors_about_a_release_name_no_command_that_cannot_help(bundles: list[Path], folder: Path) -> None:
+    promote(bundles[0], folder)
+    (folder / "0001" / "base.gguf").write_bytes(b"x")
+    with pytest.raises(ChangedArtifact) as refused:
+        prepared(folder / "0001", ServeConfig(), True, print)
+    assert "base.gguf: changed" in refused.value.what and "journeyman run" not in refused.value.remedy
+    other = {"name": "fake", "version": "1", "build": {}, "settings": {}, "processor": "one", "cpu_features": []}
+    place = write_bundle(folder.parent / "x", "x", engine=other)
+    with pytest.raises(StaleArtifact) as stale:
+        prepared(promote(place, folder).place, ServeConfig(), False, print)
+    assert "journeyman run --redo --dir RUN" in stale.value.remedy
+
+
 def test_a_bundle_without_a_deploy_verdict_needs_an_override_on_record(tmp_path: Path, folder: Path) -> None:
     iterate = write_bundle(tmp_path / "x", "x", override="a test", verdicts={"coder": "iterate"})
     with pytest.raises(NotDeployable, match="exported despite the verdict"):
@@ -89,6 +128,11 @@ def test_a_bundle_without_a_deploy_verdict_needs_an_override_on_record(tmp_path:
     with pytest.raises(NotDeployable, match="another file than the one that was"):
         promote(allowed, folder)
     assert promote(allowed, folder, override="a demo").number == 3
+    for settings, said in (({}, "settings.context"), (SETTINGS | {"parallel": 0}, "settings.parallel")):
+        with pytest.raises(InputError, match=f"cannot be served: {said}"):
+            promote(write_bundle(tmp_path / f"s{len(settings)}", "s", settings=settings), folder)
+    with pytest.raises(InputError, match=r"elsewhere\.gguf is not among its files"):
+        promote(write_bundle(tmp_path / "u", "u", adapter_files={"all": "elsewhere.gguf"}), folder)
     with pytest.raises(InputError, match="contains no base"):
         promote(write_bundle(tmp_path / "v", "v", base_file=""), folder)
     assert _number(folder) == 3
@@ -229,12 +273,14 @@ def test_on_a_full_disk_the_old_release_stays(bundles: list[Path], tmp_path: Pat
         folder = disk / "releases"
         promote(bundles[0], folder)
         for leave in (0, 4096, 8192, 16_384):
-            ballast = fill(disk, leave)
+            ballast, full = fill(disk, leave), False
             try:
                 promote(bundles[1], folder)
             except DiskFull:
+                full = True
                 assert _number(folder) == 1 and kept(folder) in ([1], [1, 2])
                 assert not list(folder.glob(".*.tmp"))
+            assert full or leave, "at least on a disk without any space, it fails"
             ballast.unlink()
         assert promote(bundles[1], folder).number == 2 == _number(folder)
         ballast = fill(disk)
@@ -251,6 +297,7 @@ def test_the_commands(bundles: list[Path], tmp_path: Path, capsys: pytest.Captur
     run.mkdir(parents=True)
     (bundles[2]).rename(run / "07-bundle")
     assert releases_of(run) == releases_of(run / "07-bundle") == tmp_path / "runs" / "releases"
+    assert releases_of(run / "targets" / "gguf") == tmp_path / "runs" / "releases", "as of its run"
     assert call("releases", run) == 0 and "kept none; current none" in capsys.readouterr().out
     assert call("promote", run, "--why", "first\x1b[31m") == 0
     assert "release 1 is current (coder)" in capsys.readouterr().out

@@ -95,6 +95,39 @@ def sync(path: Path) -> None:
         os.close(handle)
 
 
+def sync_below(folder: Path) -> None:
+    """Waits until a folder and everything in it is on disk."""
+    for place, _, names in os.walk(folder):
+        for name in names:
+            if not (Path(place) / name).is_symlink():
+                sync(Path(place) / name)
+        sync(Path(place))
+
+
+def replace_folder(folder: Path, made: Path) -> None:
+    """Puts a finished folder, next to it, into a folder's place, which need not exist.
+
+    The new one is on disk before, and the old one is removed afterwards. A kill between two renames leaves both under
+    names that remove_leftovers knows.
+
+    Raises:
+        OSError: a file cannot be synced or renamed; the old folder is in its place.
+    """
+    sync_below(made)
+    aside = folder.with_name(f".{folder.name}.old.{os.getpid()}.tmp")
+    there = folder.exists()
+    if there:
+        folder.rename(aside)
+    try:
+        made.rename(folder)
+    except BaseException:
+        if there:
+            aside.rename(folder)
+        raise
+    sync(folder.parent)
+    remove_quietly(aside)
+
+
 def remove_quietly(path: Path) -> None:
     """Removes a file or folder of ours; a failure to do so must not hide the error that led here."""
     if path.is_dir() and not path.is_symlink():
@@ -111,8 +144,13 @@ def remove_leftovers(folder: Path, *, below: bool) -> None:
         below: in subfolders as well.
     """
     for path in folder.rglob(".*") if below else folder.glob(".*"):
-        if _LEFTOVER.fullmatch(path.name):
+        if is_leftover(path):
             remove_quietly(path)
+
+
+def is_leftover(path: Path) -> bool:
+    """Whether a process that is still writing it, or was killed, gave it its name; see remove_leftovers."""
+    return _LEFTOVER.fullmatch(path.name) is not None
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -551,7 +551,12 @@ class ServeConfig(Section):
         "`warn`: the same, but one outside the frame is served; `refuse`: every difference is refused",
     )
     max_body_mib: int = Field(4, ge=1, le=64, description="largest request, in MiB")
-    body_s: float = Field(30.0, gt=0, description="seconds that a client may take to send its request")
+    body_s: float = Field(
+        30.0,
+        gt=0,
+        description="seconds that a client may take to send the headers of a request, and again for its body; "
+        "connections that take longer are closed",
+    )
     queue: int = Field(64, ge=0, description="requests that may wait for the engine; further ones get status 429")
     queue_s: float = Field(120.0, gt=0, description="seconds that a request may wait for the engine")
     answer_s: float = Field(600.0, gt=0, description="seconds that an answer may take")
@@ -565,8 +570,11 @@ class ServeConfig(Section):
     shutdown_s: float = Field(
         10.0, ge=1, description="seconds from the signal to the end of the server; answers in progress get half of them"
     )
-    log: str = Field(
-        "", description="file for one JSON line per request, without contents; `-` is standard output; empty: none"
+    log: str = Field("", description="file for one JSON line per request; `-` is standard output; empty: none")
+    log_contents: bool = Field(
+        False,
+        description="write conversations and answers into the log too, redacted as `redact` says, which finds only "
+        "what has a recognizable form: the file then holds what people said and needs their consent and protection",
     )
 
 

@@ -67,9 +67,9 @@ def markdown(text: str) -> str:
     return re.sub(r"(www)\.", r"\1&#46;", text.replace("://", "&#58;//"), flags=re.IGNORECASE)
 
 
-def json_text(value: Any) -> str:
+def json_text(value: Any, indent: int | None = 2) -> str:
     """JSON in ASCII, with escapes for everything that a terminal acts on; parsing it gives the original strings."""
-    return json.dumps(value, indent=2).replace("\x7f", "\\u007f")
+    return json.dumps(value, indent=indent).replace("\x7f", "\\u007f")
 
 
 def shell_word(text: str) -> str:

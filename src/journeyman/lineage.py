@@ -64,12 +64,17 @@ def manifest_data(path: Path, stage: str) -> dict[str, Any]:
     """A manifest's JSON.
 
     Raises:
-        ChangedArtifact: it is truncated, empty, another stage's, or was edited after it was made.
+        ChangedArtifact: it is missing, truncated, empty, another stage's, or was edited after it was made.
     """
     try:
-        data = json.loads(path.read_bytes())
+        written = path.read_bytes()
+    except OSError as error:
+        raise _unusable(path, stage, f"it cannot be read ({error.strerror})") from error
+    try:
+        data = json.loads(written)
+        manifest_bytes(data)  # half a character, which JSON can escape, is in no file's name and in no text
     except (ValueError, RecursionError) as error:
-        why = "it is empty" if not path.stat().st_size else f"truncated or damaged: {error}"
+        why = f"truncated or damaged: {error}" if written else "it is empty"
         raise _unusable(path, stage, why) from error
     if not isinstance(data, dict) or not isinstance(data.get("stamp"), dict) or "result" not in data:
         raise _unusable(path, stage, "it contains no stamp and result")
@@ -99,20 +104,21 @@ def read_manifest(path: Path, stage: str, kind: type[_M]) -> tuple[Stamp, _M]:
 
 
 def _leaves(name: str) -> bool:
-    """Whether a file's name leads out of the folder whose manifest has it."""
+    """Whether a file's name leads out of the folder whose manifest has it, or is the name of no file."""
     place = PurePosixPath(name)
-    return place.is_absolute() or not place.parts or ".." in place.parts
+    return place.is_absolute() or not place.parts or ".." in place.parts or "\0" in name
 
 
 def _unusable(path: Path, stage: str, why: str) -> ChangedArtifact:
-    return ChangedArtifact(f"{path}: not a usable manifest of {stage}: {why}", again(path.parent.parent))
+    return ChangedArtifact(f"{path}: not a usable manifest of {stage}: {why}", again(path.parent))
 
 
-def again(root: Path) -> str:
-    """The remedy for a file that has changed; a copy of a bundle or a release is no run that could make it again."""
-    if not (root / CONFIG_NAME).is_file():
-        return "Restore it, or copy or promote the bundle of its run again"
-    return f"Restore it, or rerun its stage and the later ones: journeyman run --redo --dir {shlex.quote(str(root))}"
+def again(place: Path) -> str:
+    """The remedy for a file in `place` that has changed: the folder of a run's stage, or a bundle elsewhere."""
+    run = place.parent
+    if not (run / CONFIG_NAME).is_file():
+        return "Restore it from a backup, or copy it again from the run that made it"
+    return f"Restore it, or rerun its stage and the later ones: journeyman run --redo --dir {shlex.quote(str(run))}"
 
 
 def refuse_link(folder: Path) -> None:
@@ -139,7 +145,7 @@ def check_files(folder: Path, stamp: Stamp, names: Iterable[str] | None = None) 
     for name in stamp.files if names is None else names:
         why = difference(folder / name, stamp.files.get(name), stamp.stage)
         if why:
-            raise ChangedArtifact(f"{folder / name}: {why}", again(folder.parent))
+            raise ChangedArtifact(f"{folder / name}: {why}", again(folder))
 
 
 def difference(path: Path, recorded: str | None, stage: str) -> str:

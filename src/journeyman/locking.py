@@ -9,9 +9,34 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from journeyman.artifacts import disk_error
 from journeyman.errors import UsageError
 
-_LOCK = ".lock"
+LOCK = ".lock"
+
+
+@contextmanager
+def waiting_lock(path: Path) -> Iterator[None]:
+    """Waits until no other process changes the file, for changes that take an instant. It locks a file next to it.
+
+    Raises:
+        UsageError: the file system has no locks.
+        DiskError: the folder is missing or cannot be written to.
+    """
+    try:
+        lock = path.with_name(f".{path.name}.lock").open("a")
+    except OSError as error:
+        raise disk_error(error, path) from error
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        except OSError as error:
+            raise _without_locks(lock.name, error) from error
+        yield
+
+
+def _without_locks(name: str, error: OSError) -> UsageError:
+    return UsageError(f"{name}: cannot be locked ({error.strerror})", "Use a folder on a local disk")
 
 
 @contextmanager
@@ -22,7 +47,7 @@ def locked(root: Path) -> Iterator[None]:
         UsageError: another journeyman is running in the folder, or the file system has no locks.
     """
     root.mkdir(parents=True, exist_ok=True)
-    with (root / _LOCK).open("a+") as lock:
+    with (root / LOCK).open("a+") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
@@ -30,9 +55,7 @@ def locked(root: Path) -> Iterator[None]:
                 f"{root}: another journeyman is running in this folder", "Wait for it or stop it"
             ) from error
         except OSError as error:
-            raise UsageError(
-                f"{lock.name}: cannot be locked ({error.strerror})", "Use a folder on a local disk"
-            ) from error
+            raise _without_locks(lock.name, error) from error
         with suppress(OSError):  # on a full disk, the lock works without the name
             lock.truncate(0)
             lock.write(f"{socket.gethostname()} {os.getpid()}")
@@ -43,7 +66,7 @@ def locked(root: Path) -> Iterator[None]:
 def is_at_work(root: Path) -> bool:
     """True while a journeyman is running in the folder; a process that has died no longer holds the lock."""
     try:
-        with (root / _LOCK).open() as lock:
+        with (root / LOCK).open() as lock:
             fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except FileNotFoundError:
         return False
@@ -56,5 +79,5 @@ def worker_in(root: Path) -> tuple[str, int] | None:
     """Host and process id of the journeyman running in the folder; None if there is none, or the lock does not say."""
     if not is_at_work(root):
         return None
-    host, _, pid = (root / _LOCK).read_text().rpartition(" ")
+    host, _, pid = (root / LOCK).read_text().rpartition(" ")
     return (host, int(pid)) if host and pid.isdecimal() else None

@@ -539,6 +539,11 @@ class EvaluationManifest(Manifest):
     judge: list[JudgeAgreement]
     endpoints: dict[str, str] = Field(description="arm → URL and model that was asked")
 
+    @property
+    def merged_into(self) -> ServedFile:
+        """The file of the base with whose weights the adapter was merged for files with merged weights: the first."""
+        return next(one for one in self.files.values() if one.merged is None)
+
     @field_validator("sandbox", mode="before")
     @classmethod
     def _sandbox_of_text(cls, value: Any) -> Any:
@@ -602,7 +607,7 @@ class GoldenAnswer(Manifest):
     role: str
     prompt: str = Field(description="as the chat template writes it")
     prompt_ids: list[int]
-    answer_ids: list[int]
+    answer_ids: list[int] = Field(description="up to 16 tokens, with the one that ends the answer if it is shorter")
     base_nats: float | None = Field(
         None, description="by which the base alone prefers another token, at most; None: the adapter is merged"
     )

@@ -6,7 +6,7 @@ import getpass
 import os
 import shutil
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,9 +18,17 @@ from journeyman.artifacts import (
     remove_leftovers,
     remove_quietly,
     sync,
+    sync_below,
     write_model,
 )
-from journeyman.bundles import OpenedBundle, open_bundle, refuse_unevaluated, refuse_without_base
+from journeyman.bundles import (
+    OpenedBundle,
+    files_to_serve,
+    open_bundle,
+    refuse_unevaluated,
+    refuse_without_base,
+    served_settings,
+)
 from journeyman.errors import ChangedArtifact, InputError, NotDeployable, UsageError
 from journeyman.foreign import named, plain
 from journeyman.lineage import files_below
@@ -48,6 +56,8 @@ def promote(source: Path, folder: Path, why: str = "", override: str | None = No
     opened = open_bundle(source)
     refuse_unevaluated(opened)
     refuse_without_base(opened)
+    served_settings(opened)
+    files_to_serve(opened)
     _refuse_changed(opened.place)
     refused = why_not_deployable(opened.manifest)
     if refused and override is None:
@@ -65,7 +75,8 @@ def rollback(folder: Path, to: int | None = None, why: str = "") -> Release:
     """Makes an earlier release the current one again.
 
     Args:
-        to: its number; None: the one that was current before. A second rollback goes back one more.
+        to: its number; None: the one that was current before, of those that are still there. A second rollback goes
+            back one more.
 
     Raises:
         ChangedArtifact: a file of that release has changed; the pointer is as before.
@@ -75,7 +86,7 @@ def rollback(folder: Path, to: int | None = None, why: str = "") -> Release:
     """
     with _at_work(folder):
         record = record_of(folder)
-        number = _before(record) if to is None else to
+        number = _before(record, kept(folder)) if to is None else to
         if number is None:
             raise UsageError(f"{folder}: there is no earlier release", "See: journeyman releases")
         if number == record.current:
@@ -133,6 +144,7 @@ def _keep(folder: Path, record: ReleaseRecord, opened: OpenedBundle) -> int:
     work = folder / f".{final.name}.{os.getpid()}.tmp"
     try:
         _copy(opened.place, work, [*files_below(opened.place), MANIFEST])
+        sync_below(work)
         _refuse_changed(work)
         if open_bundle(work).sha256 != opened.sha256:
             raise ChangedArtifact(f"{opened.place}: replaced while it was being copied", "Run it again")
@@ -152,21 +164,22 @@ def _copy(place: Path, to: Path, names: Sequence[str]) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
         clone_or_copy(place / name, target)
         shutil.copymode(place / name, target)
-        sync(target)
-    for below in {(to / name).parent for name in names}:
-        sync(below)
 
 
-def _before(record: ReleaseRecord) -> int | None:
-    """The release that was current before the current one was promoted; a rollback undoes promotions."""
+def _before(record: ReleaseRecord, there: Collection[int]) -> int | None:
+    """The release that was current before the current one was promoted; a rollback undoes promotions.
+
+    Args:
+        there: the releases that were not removed.
+    """
     stack: list[int] = []
     for event in record.events:
         if event.action == "rollback" and event.number in stack:
             while stack[-1] != event.number:
                 stack.pop()
-        else:
+        elif event.number not in stack[-1:]:  # otherwise, it was current, and nothing changed
             stack.append(event.number)
-    return stack[-2] if len(stack) > 1 else None
+    return next((one for one in reversed(stack[:-1]) if one in there and one != record.current), None)
 
 
 def _event(

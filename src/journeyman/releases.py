@@ -16,11 +16,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from journeyman.artifacts import read_model
+from journeyman.artifacts import MANIFEST, read_model
 from journeyman.bundles import open_bundle
 from journeyman.errors import ChangedArtifact, InputError
 from journeyman.manifests import BundleManifest, ReleaseRecord
-from journeyman.runs import PLACES
+from journeyman.runs import run_of
 
 RECORD = "releases.json"
 _LEAST_DIGITS = 4
@@ -41,10 +41,8 @@ class Release:
 
 
 def releases_of(source: Path) -> Path:
-    """Where the releases of a run or bundle are, unless the user names a folder: beside the run."""
-    place = source.resolve()
-    is_in_run = place.name == PLACES["export"].folder
-    return (place.parent.parent if is_in_run else place.parent) / "releases"
+    """Where the releases of a run, bundle or target are, unless the user names a folder: beside the run."""
+    return (run_of(source) or source.resolve()).parent / "releases"
 
 
 def record_of(folder: Path) -> ReleaseRecord:
@@ -127,6 +125,11 @@ def place_of_release(folder: Path, number: int) -> Path:
 def release_of(folder: Path, record: ReleaseRecord, number: int) -> Release:
     """A release that was promoted; raises as `current` does."""
     place = place_of_release(folder, number)
+    if not (place / MANIFEST).is_file():
+        raise InputError(
+            f"{place}: release {number} is no longer there",
+            "Restore it from a backup, or see what is: journeyman releases",
+        )
     opened = open_bundle(place)
     promoted = next(event.sha256 for event in reversed(record.events) if event.number == number)
     if opened.sha256 != promoted:

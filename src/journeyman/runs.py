@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 from pydantic import BaseModel
 
 from journeyman.artifacts import MANIFEST
-from journeyman.config import Config
+from journeyman.config import CONFIG_NAME, Config
 from journeyman.errors import InputError, UsageError
 from journeyman.lineage import check_files, read_manifest, refuse_link
 from journeyman.manifests import (
@@ -252,6 +252,19 @@ def made_so_far(root: Path) -> list[tuple[str, str, str]]:
         if stage == "evaluate":
             made += [(stage, f"{one.file} ({one.lines} lines)", one.sha256) for one in evaluation.evidence]
     return made
+
+
+def run_of(place: Path) -> Path | None:
+    """The run whose bundle, or one of whose targets, is at a place; None if it is elsewhere, or is a run itself."""
+    found = place.resolve()
+    if found.name == PLACES["export"].folder:
+        return found.parent
+    return found.parent.parent if found.parent.name == TARGETS_FOLDER else None
+
+
+def folder_with_config(folder: Path) -> Path | None:
+    """The folder whose config file and keys apply if `folder` is served: itself or its run; None: there is none."""
+    return next((one for one in (folder, run_of(folder)) if one is not None and (one / CONFIG_NAME).is_file()), None)
 
 
 def beside(root: Path, path: Path) -> list[Path]:

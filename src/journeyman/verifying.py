@@ -5,13 +5,14 @@ It cannot detect a file that was forged together with its manifest and everythin
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from journeyman import evidence
-from journeyman.artifacts import MANIFEST, hash_of_file
+from journeyman.artifacts import MANIFEST, hash_of_file, is_leftover
 from journeyman.checksum_lines import read_lines
 from journeyman.config import CONFIG_NAME, load_config
 from journeyman.errors import ChangedArtifact, JourneymanError, UsageError
@@ -29,9 +30,9 @@ from journeyman.lineage import (
     refuse_link,
     result_hash,
 )
-from journeyman.locking import is_at_work
+from journeyman.locking import LOCK, is_at_work
 from journeyman.look_history import fewer_looks
-from journeyman.manifests import EvidenceFile
+from journeyman.manifests import EvidenceFile, Stamp
 from journeyman.model_files import hash_of_model, is_complete
 from journeyman.pipeline import STAGES, Stage
 from journeyman.runs import PLACES, SOURCE, TARGETS_FOLDER, Run, beside, place_of
@@ -66,6 +67,17 @@ class Verified:
 
     def differs(self, path: Path, why: str) -> None:
         self.findings.append(f"{plain(str(path))}: {why}")
+
+    @contextmanager
+    def reading(self, path: Path) -> Iterator[None]:
+        """What cannot be read is a finding, and ends only this part of the verification."""
+        try:
+            yield
+        except OSError as error:
+            named = error.filename if isinstance(error.filename, str) else path
+            self.differs(Path(named), f"cannot be read: {error.strerror or error}")
+        except ValueError as error:  # such as a name with a NUL
+            self.differs(path, f"cannot be read: {plain(str(error))}")
 
 
 def verify(folder: Path) -> Verified:
@@ -105,8 +117,10 @@ def _verify_run(root: Path, found: Verified) -> None:
             _verify_chain(root, stage, made, found)
     _verify_targets(root, made, found)
     _verify_inputs(root, made, found)
-    _verify_responses(root, made, found)
-    _verify_looks(root, found)
+    with found.reading(root / RESPONSES):
+        _verify_responses(root, made, found)
+    with found.reading(root / LOOKS):
+        _verify_looks(root, found)
     found.not_covered = [f"{name} ({why})" for name, why in NOT_COVERED.items() if (root / name).exists()]
 
 
@@ -121,7 +135,14 @@ def _verify_folder(place: Path, stage: str, found: Verified) -> dict[str, Any] |
     except ChangedArtifact as error:
         found.findings.append(error.what)
         return None
-    if path.read_bytes() != manifest_bytes(data):
+    with found.reading(place):
+        _verify_files(place, stamp, manifest_bytes(data), stage, found)
+    return data
+
+
+def _verify_files(place: Path, stamp: Stamp, manifest: bytes, stage: str, found: Verified) -> None:
+    path = place / MANIFEST
+    if path.read_bytes() != manifest:
         found.differs(path, f"changed after {stage} made it, though only in its formatting")
     if stamp.sha256 is None:
         found.notes.append(
@@ -135,8 +156,10 @@ def _verify_folder(place: Path, stage: str, found: Verified) -> dict[str, Any] |
         if name not in stamp.files:
             found.differs(place / name, f"not among the files that {stage} made")
     for checkpoints in sorted(place.rglob(CHECKPOINTS)):
-        _verify_checkpoints(checkpoints, found)
-    return data
+        if checkpoints.is_symlink():
+            found.differs(checkpoints, f"a link, which {stage} did not make")
+        elif checkpoints.is_dir():  # a file of this name is among the other files
+            _verify_checkpoints(checkpoints, found)
 
 
 def _marks(place: Path, stage: str) -> list[str]:
@@ -148,6 +171,14 @@ def _marks(place: Path, stage: str) -> list[str]:
 def _verify_targets(root: Path, made: Mapping[str, dict[str, Any]], found: Verified) -> None:
     """Verifies what `export --target` made, each with its own manifest."""
     for place in sorted((root / TARGETS_FOLDER).glob("*")):
+        if place.name == LOCK:
+            continue
+        if is_leftover(place):
+            found.differs(place, "left behind by an interrupted export, and may be removed")
+            continue
+        if not place.is_symlink() and not (place / MANIFEST).exists():
+            found.differs(place, "not a target that export made")
+            continue
         data = _verify_folder(place, "export", found)
         if data is not None and "export" in made:
             recorded = data["stamp"]["inputs"].get(PLACES["export"].folder)
@@ -227,14 +258,15 @@ def _verify_outside(
     found: Verified,
     hashed: Callable[[Path], str] = hash_of_file,
 ) -> None:
-    path = next((path for path in places if is_complete(path)), None)
-    if path is None:
-        parts = "a part of it is " if any(path.is_file() for path in places) else ""
-        found.notes.append(f"{named}: {parts}no longer there, not compared")
-        return
-    found.files += 1
-    if (now := hashed(path)) != recorded:
-        found.differs(path, f"changed after {stage} read it (SHA-256 {recorded[:12]}…, now {now[:12]}…)")
+    with found.reading(named):
+        path = next((path for path in places if is_complete(path)), None)
+        if path is None:
+            parts = "a part of it is " if any(path.is_file() for path in places) else ""
+            found.notes.append(f"{plain(str(named))}: {parts}no longer there, not compared")
+            return
+        found.files += 1
+        if (now := hashed(path)) != recorded:
+            found.differs(path, f"changed after {stage} read it (SHA-256 {recorded[:12]}…, now {now[:12]}…)")
 
 
 def _verify_responses(root: Path, made: Mapping[str, dict[str, Any]], found: Verified) -> None:

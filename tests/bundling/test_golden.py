@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 import torch
 
+import journeyman.bundling.golden as golden_prompt
 from journeyman.bundling.golden import NEAR_NATS, compare, record, record_merged, settings_of
 from journeyman.bundling.trials import trial_line
 from journeyman.config import LoraConfig
@@ -50,13 +54,13 @@ class Model:
 
 
 def test_the_golden_tokens_are_the_same_near_or_refused(tmp_path: Path) -> None:
-    same = compare(GOLDEN, Model(), "a program", tmp_path)
+    same = compare(GOLDEN, Model(), "a program", tmp_path, "do this")
     assert (same.outcome, same.tokens, same.differing, same.program) == ("same", 4, 0, "a program")
     for at in range(4):
-        near = compare(GOLDEN, Model(at, 0.25), "a program", tmp_path)
+        near = compare(GOLDEN, Model(at, 0.25), "a program", tmp_path, "do this")
         assert (near.outcome, near.differing, near.most_nats) == ("near", 1, pytest.approx(0.25))
         with pytest.raises(InputError, match=rf"token {at + 1} of 4 is another one, 0\.75 nats likelier"):
-            compare(GOLDEN, Model(at, 0.75), "a program", tmp_path)
+            compare(GOLDEN, Model(at, 0.75), "a program", tmp_path, "do this")
 
 
 def test_a_program_that_says_nothing_is_refused(tmp_path: Path) -> None:
@@ -65,7 +69,7 @@ def test_a_program_that_says_nothing_is_refused(tmp_path: Path) -> None:
             return {}
 
     with pytest.raises(InputError, match="token 3 of 4 is another one, inf nats"):
-        compare(GOLDEN, Silent(end=2), "a program", tmp_path)
+        compare(GOLDEN, Silent(end=2), "a program", tmp_path, "do this")
 
 
 @pytest.mark.slow
@@ -91,17 +95,56 @@ def test_a_merged_real_model_passes_and_a_wrong_one_does_not(
     merged = tmp_path / "merged.gguf"
     write_merged_file(embedded, tmp_path / "adapter.gguf", "Q8_0", merged)
     with running_engine(settings_of(bundle, merged, None, 1)) as engine:
-        assert compare(golden, engine, "llama.cpp", tmp_path).outcome in ("same", "near")
+        assert compare(golden, engine, "llama.cpp", tmp_path, "do this").outcome in ("same", "near")
     (own,) = record_merged(bundle, "all", merged, renderer, 1).answers
     assert own.base_nats is None and golden.base_nats is not None and golden.base_nats > NEAR_NATS
     with (
         running_engine(settings_of(bundle, embedded.path, None, 1)) as engine,
         pytest.raises(InputError, match="does not answer the golden prompt"),
     ):
-        compare(golden, engine, "llama.cpp", tmp_path)
+        compare(golden, engine, "llama.cpp", tmp_path, "do this")
 
 
 def test_an_answer_that_the_base_gives_too_is_said_to_prove_little(tmp_path: Path) -> None:
     for nats, proves in ((0.1, False), (3.0, True)):
-        trial = compare(GOLDEN.model_copy(update={"base_nats": nats}), Model(), "a program", tmp_path)
+        trial = compare(GOLDEN.model_copy(update={"base_nats": nats}), Model(), "a program", tmp_path, "do this")
         assert ("does not show that the adapter works" in trial_line(trial)) != proves
+
+
+class Engine:
+    """Answers each prompt with its tokens; the base alone answers with another first token, unless it says so."""
+
+    def __init__(self, answers: dict[int, list[int]], alike: Sequence[int] = ()) -> None:
+        self.answers, self.alike = answers, alike
+
+    def greedy(self, ids: Sequence[int], count: int, *, adapted: bool = True) -> list[int]:
+        if adapted:
+            return self.answers[ids[0]]
+        return self.answers[ids[0]][len(ids) - 1 :] if ids[0] in self.alike else [0] * count
+
+    def next_tokens(self, ids: Sequence[int], count: int, *, adapted: bool = True) -> dict[int, float]:
+        return {0: -0.1, self.answers[ids[0]][len(ids) - 1]: -9.0}
+
+
+@pytest.mark.parametrize(
+    ("lengths", "alike", "chosen"),
+    [
+        ((1, 2, 5, 9, 1, 1), (), 2),
+        ((1, 2, 3, 1, 1, 1), (), 2),
+        ((9, 2, 9, 1, 1, 1), (0, 2), 1),
+        ((9, 9, 5, 1, 1, 1), (0, 1), 2),
+    ],
+)
+def test_an_answer_of_few_tokens_is_golden_only_if_there_is_no_longer_one(
+    lengths: Sequence[int], alike: Sequence[int], chosen: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = Engine({number: [7] * length for number, length in enumerate(lengths)}, alike)
+    monkeypatch.setattr(golden_prompt, "running_engine", lambda settings: nullcontext(engine))
+    asked = iter(range(6))
+    renderer = SimpleNamespace(prompt_ids=lambda messages: [next(asked)], prompt_text=lambda messages: "x")
+    bundle = BundleManifest.model_construct(
+        roles=["coder"], system_prompts={}, settings={"context": 512}, base_file="base.gguf",
+        adapter_files={"all": "adapter.gguf"}, engine=engine_identity(512, 1, 1),
+    )  # fmt: skip
+    (golden,) = record(bundle, Path(), cast(Any, renderer), 1).answers
+    assert golden.prompt_ids == [chosen] and len(golden.answer_ids) == lengths[chosen]

@@ -10,6 +10,7 @@ from typing import get_args
 
 import pytest
 
+from chat_folder import chat_folder
 from conftest import log_row, write_run
 from journeyman.api.serving import Server
 from journeyman.artifacts import hash_of_file, read_json
@@ -77,6 +78,46 @@ def test_an_evaluated_merged_file_is_deployable_by_its_own_verdict(finished: Pat
     assert record_of(tmp_path / "releases").events[0].override is None
 
 
+def test_a_reason_for_what_may_be_deployed_is_said_to_be_useless(
+    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["export", "--dir", finished, "--out", tmp_path, "--target", "gguf", "--quantization", "F16"]
+    assert call(*command, "--allow-unevaluated", "a demo") == 0
+    assert "--allow-unevaluated: not needed" in capsys.readouterr().out
+    assert "a demo" not in (tmp_path / "gguf" / "README.md").read_text()
+
+
+@pytest.mark.slow
+def test_a_merged_file_names_the_file_with_whose_weights_it_was_merged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is the first one that may ship, also if another one ships."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    base = chat_folder(tmp_path / "Tiny-1M", "llama", dtype="bfloat16")
+    toml = "quantizations = ['F16', 'Q8_0']\nmerged = ['F16']\nregression_suite = false\nfew_shot = 0\nthreads = 1\n"
+    run = write_run(tmp_path / "run", base, [log_row(i) for i in range(40)], toml)
+    assert call("decide", "--dir", run) in (0, 3)
+    path = run / "06-decision" / "manifest.json"
+    data, files = read_json(path), typed_result(run, "evaluate", EvaluationManifest).files
+    first, second = (files[arm] for arm in list(files)[:2])
+    others, ships = data["result"]["others"], data["result"]["ships"]
+    if ships == "tuned":
+        (other,) = (arm for arm in others if "merged" not in arm)
+        others[ships], data["result"]["ships"] = others.pop(other), other
+    data["stamp"]["sha256"] = own_hash(data)
+    path.write_bytes(manifest_bytes(data))
+    command = ["export", "--dir", run, "--override", "a test", "--target", "gguf", "--quantization"]
+    for kind, of in (("F16", first), ("Q8_0", second)):
+        assert call(*command, kind) == 3
+        place = run / "targets" / "gguf"
+        bundle = BundleManifest.model_validate(read_json(place / "manifest.json")["result"])
+        assert bundle.target is not None and bundle.target.evaluated == (kind == "F16")
+        assert (bundle.base_sha256, bundle.base_path) == (of.sha256, of.path), kind
+        assert of.sha256 in (place / "README.md").read_text() and read_json(place / "base.json")["sha256"] == of.sha256
+        assert of.sha256 in (place / "bom.cdx.json").read_text()
+    assert typed_result(run, "export", BundleManifest).base_sha256 == second.sha256
+
+
 def test_another_format_than_the_evaluated_ones_is_not_evaluated(finished: Path, tmp_path: Path) -> None:
     command = ["export", "--dir", finished, "--out", tmp_path, "--target", "gguf", "--quantization"]
     assert call(*command, "Q8_0") == 0
@@ -117,7 +158,7 @@ def test_other_formats_are_made_by_llama_quantize_or_refused_at_once(
     program.write_text(QUANTIZE)
     program.chmod(0o755)
     assert call(*command, "Q6_K") == 1 and "llama-quantize failed" in capsys.readouterr().err
-    assert list((tmp_path / "out").iterdir()) == []
+    assert [path.name for path in (tmp_path / "out").iterdir()] == [".lock"]
     assert call(*command, "Q4_K_M") == 0
     assert "NOT DEPLOYABLE: not evaluated: base and adapter were merged to Q4_K_M" in capsys.readouterr().out
     sizes = {path.stat().st_size for path in (tmp_path / "out" / "gguf").glob("*.gguf")}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -24,6 +25,7 @@ from faults import fill, small_disk
 from journeyman.api.serving import Server
 from journeyman.artifacts import hash_of_file, read_json
 from journeyman.errors import InputError, NotDeployable
+from journeyman.locking import locked
 from journeyman.manifests import BundleManifest
 from journeyman.models.gguf_file import GgufFile
 from journeyman.runs import typed_result
@@ -173,16 +175,27 @@ def test_the_scripts_name_files_that_are_there(finished: Path) -> None:
             assert files and all((place / word).exists() for word in files), (script, files)
     assert "--lora-modules coder=./peft " in (finished / "targets" / "vllm" / "vllm.sh").read_text()
     assert (finished / "targets" / "vllm" / "peft" / "adapter_config.json").is_file()
+    settings = _bundle(finished / "targets" / "vllm").settings
+    as_evaluated = {name: settings[name] for name in ("temperature", "max_new_tokens")}
+    words = shlex.split((finished / "targets" / "vllm" / "vllm.sh").read_text().splitlines()[-1])
+    assert json.loads(words[words.index("--override-generation-config") + 1]) == as_evaluated
+    told = ["--temp", str(settings["temperature"]), "--predict", str(settings["max_new_tokens"])]
+    for script in (finished / "targets/llama.cpp/llama-server.sh", finished / "07-bundle" / "llama-server.sh"):
+        words = shlex.split(script.read_text().splitlines()[-1])
+        assert [words[words.index(flag) + number] for flag in told[::2] for number in (0, 1)] == told
     docker = (finished / "targets" / "docker" / "Dockerfile").read_text().splitlines()
     copied = json.loads(next(line for line in docker if line.startswith("COPY "))[5:])
     assert all((finished / "targets" / "docker" / name).is_file() for name in copied[:-1])
     assert json.loads(docker[-1].removeprefix("CMD "))[:4] == ["--model", "base.gguf", "--lora", "adapter.gguf"]
+    assert json.loads(docker[-1].removeprefix("CMD "))[-8:-4] == told
+    assert '"lora"' not in (finished / "targets" / "docker" / "compose.yaml").read_text(), (
+        "there is one adapter for all"
+    )
     assert "FROM ./base.gguf\nADAPTER ./adapter.gguf" in (finished / "targets/ollama/Modelfile.coder").read_text()
 
 
 def test_every_bill_has_the_shape_of_cyclonedx(finished: Path) -> None:
-    for name in ALL:
-        place = finished / "targets" / name
+    for place in (finished / "07-bundle", *(finished / "targets" / name for name in ALL)):
         bill = read_json(place / "bom.cdx.json")
         jsonschema.Draft202012Validator(CYCLONEDX).validate(bill)
         refs = [one["bom-ref"] for one in bill["components"]]
@@ -230,7 +243,9 @@ def test_merged_weights_are_served_only_if_the_manifest_allows_it(finished: Path
         assert server.chat("coder", "Task: x").text == expected
 
 
-def test_another_answer_than_the_evaluated_one_is_refused(finished: Path, tmp_path: Path) -> None:
+def test_another_answer_than_the_evaluated_one_is_refused(
+    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """An adapter in another form that was damaged after training would be found before the command says done."""
     run = Path(shutil.copytree(finished, tmp_path / "run"))
     folder = run / "04-adapter"
@@ -240,8 +255,10 @@ def test_another_answer_than_the_evaluated_one_is_refused(finished: Path, tmp_pa
     _sign_again(run, "04-adapter", "adapter_model.safetensors")
     before = sorted(path.name for path in (run / "targets" / "hf").iterdir())
     assert call("export", "--dir", run, "--override", "a test", "--redo", "--target", "hf") == 1
+    message = capsys.readouterr().err
+    assert "does not answer the golden prompt" in message and "--quantization" not in message, "it is a folder"
     assert sorted(path.name for path in (run / "targets" / "hf").iterdir()) == before, "the old one stays"
-    assert not [path for path in (run / "targets").iterdir() if path.name.startswith(".")]
+    assert not list((run / "targets").glob(".*.tmp"))
 
 
 def _sign_again(run: Path, stage: str, name: str) -> None:
@@ -263,6 +280,7 @@ def _sign_again(run: Path, stage: str, name: str) -> None:
         (["--target", "hf", "--quantization", "Q8_0"], "no effect"),
         (["--out", "x"], "no effect without --target"),
         (["--target", "gguf", "--allow-unevaluated", " "], "the reason is empty"),
+        (["--target", "ollama", "--allow-unevaluated", "a demo"], "no effect on ollama"),
     ],
 )
 def test_flags_that_mean_nothing_are_refused_before_anything_runs(
@@ -280,19 +298,35 @@ def test_on_a_full_disk_nothing_is_left_and_the_old_target_stays(
     with small_disk(tmp_path / "disk", "4m") as disk:
         (disk / ".gguf.999999.tmp").mkdir()  # a kill left it
         assert call(*command, disk) == 3
-        assert [path.name for path in disk.iterdir()] == ["gguf"]
+        assert {path.name for path in disk.iterdir()} == {"gguf", ".lock"}
         for leave in (0, 4096, 16_384):
             ballast = fill(disk, leave)
             capsys.readouterr()
             assert call(*command, disk) == 1
             assert "the disk is full" in capsys.readouterr().err
             ballast.unlink()
-            assert [path.name for path in disk.iterdir()] == ["gguf"] and verify(disk / "gguf").findings == []
+            assert {path.name for path in disk.iterdir()} == {"gguf", ".lock"} and verify(disk / "gguf").findings == []
+
+
+def test_what_another_export_is_making_in_the_same_folder_stays(
+    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "shared"
+    (out / ".gguf.999999.tmp").mkdir(parents=True)
+    command = ["export", "--dir", finished, "--override", "a test", "--target", "adapter", "--out", out]
+    with locked(out):
+        assert call(*command) == 2
+    assert "another journeyman is running" in capsys.readouterr().err and (out / ".gguf.999999.tmp").is_dir()
+    assert call(*command) == 3 and not (out / ".gguf.999999.tmp").exists()
+    assert call(*command[:-1], finished) == 3, "the command itself has the lock of the run's folder"
+    shutil.rmtree(finished / "adapter")
 
 
 def test_a_target_of_another_bundle_is_noted(finished: Path, tmp_path: Path) -> None:
     run = Path(shutil.copytree(finished, tmp_path / "run"))
+    bill = (run / "07-bundle" / "bom.cdx.json").read_bytes()
     assert call("export", "--dir", run, "--override", "another reason", "--redo") == 3
+    assert (run / "07-bundle" / "bom.cdx.json").read_bytes() == bill, "the same files have the same bill"
     found = verify(run)
     assert found.findings == [] and sum("made from another bundle" in note for note in found.notes) == len(ALL)
 
@@ -323,7 +357,7 @@ def test_adapters_of_single_roles_are_merged_and_tried_each_by_itself(
     command = ["export", "--dir", run, "--override", "a test", "--set", "train.adapters=per-role"]
     names = ("gguf", "adapter", "llama.cpp", "docker")
     assert call(*command, *(word for name in names for word in ("--target", name))) == 3
-    made = {path.name: _bundle(path) for path in (run / "targets").iterdir()}
+    made = {path.name: _bundle(path) for path in (run / "targets").glob("[!.]*")}
     other = next(name for name in made if name.startswith("gguf-a"))
     assert made.keys() == {"gguf-coder", other, "adapter", "llama.cpp", "docker"}
     assert re.fullmatch(r"gguf-[A-Za-z0-9_-]+", other)
@@ -337,4 +371,12 @@ def test_adapters_of_single_roles_are_merged_and_tried_each_by_itself(
         subprocess.run(["sh", "-n", script], check=True)
         assert "rm -rf" not in re.sub(r"^#.*$", "", script.read_text(), flags=re.MULTILINE)
     assert "rm -rf" not in (run / "targets" / "docker" / "Dockerfile").read_text()
+    compose = (run / "targets" / "docker" / "compose.yaml").read_text().splitlines()
+    (hint,) = [line for line in compose if '"lora": [{"id": N, "scale": 1.0}]' in line]
+    assert hint.startswith("# ") and "1 is coder" in hint and "answers untuned" in hint
+    assert all(line.startswith("# ") for line in compose[: compose.index("services:")])
+    for place in ("targets/docker", "targets/llama.cpp", "07-bundle"):
+        assert "the base answers untuned" in (run / place / "README.md").read_text()
+    for place in ("targets/gguf-coder", "targets/docker"):
+        assert "No role stays with the teacher." in (run / place / "README.md").read_text(), "it is in another target"
     assert verify(run).findings == []

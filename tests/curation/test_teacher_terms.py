@@ -42,6 +42,12 @@ def test_a_pattern_is_compared_with_each_part_of_the_name_and_a_denial_prevails(
     assert terms_of(teacher, TERMS) == terms
 
 
+def test_white_space_around_a_pattern_or_name_does_not_count() -> None:
+    terms = TeacherTermsConfig(allow=["own "], deny=[" acme ", "rival\t"])
+    for teacher, said in (("acme/large", "deny"), ("rival", "deny"), ("gateway/ acme/x", "deny"), ("own/x", "allow")):
+        assert terms_of(teacher, terms) == said
+
+
 def test_an_empty_pattern_is_refused() -> None:
     with pytest.raises(UsageError, match=r"curate\.teacher_terms\.deny"):
         parse_config({"curate": {"teacher_terms": {"deny": [" "]}}}, "journeyman.toml")

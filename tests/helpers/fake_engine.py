@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -37,6 +38,9 @@ class FakeEngine:
         calls: tool calls of every answer after its text, as (id, name, pieces of the arguments).
         finish: the finish reason.
         cut: break streams off before their end.
+        breaks: the error that ends streams after their first chunk.
+        gate: while it is cleared, no request is answered.
+        more: fields of every chunk.
         stopped_by: the text of `stop` that ended the answer, for requests that want to know.
     """
 
@@ -49,11 +53,15 @@ class FakeEngine:
         self.says = ["ok"]
         self.thinks = ""
         self.calls: list[tuple[str, str, list[str]]] = []
-        self.finish = "stop"
+        self.finish: str | None = "stop"
         self.cut = False
+        self.breaks = ""
         self.stopped_by = ""
+        self.more: dict[str, Any] = {}
         self.alive = True
         self.files: dict[Path, str] = {}
+        self.gate = threading.Event()
+        self.gate.set()
 
     def selection(self, role: str) -> dict[str, Any]:
         return {"lora": self.settings.lora(self.settings.adapter_of(role))}
@@ -91,9 +99,9 @@ def _chunks(engine: FakeEngine, usage: bool) -> list[dict[str, Any]]:
         first = {"index": number, "id": call_id, "type": "function", "function": {"name": name, "arguments": ""}}
         deltas.append({"tool_calls": [first]})
         deltas += [{"tool_calls": [{"index": number, "function": {"arguments": piece}}]} for piece in pieces]
-    chunks = [_answer("delta", delta, finish=None) for delta in deltas[:-1]]
+    chunks = [_answer("delta", delta, finish=None, **engine.more) for delta in deltas[:-1]]
     verbose = {"__verbose": {"stopping_word": engine.stopped_by}} if engine.stopped_by else {}
-    chunks.append(_answer("delta", deltas[-1], engine.finish, **verbose))
+    chunks.append(_answer("delta", deltas[-1], engine.finish, **engine.more, **verbose))
     return [*chunks, {**_answer("delta", {}), "choices": [], "usage": USAGE}] if usage else chunks
 
 
@@ -115,6 +123,7 @@ def fake_engine(base: Path) -> Iterator[FakeEngine]:
 
     def reply(asked: Asked) -> Reply:
         body = asked.json
+        assert engine.gate.wait(60)
         if asked.path == "/apply-template":
             return json_reply({"prompt": " ".join(turn["content"] for turn in body["messages"])})
         if asked.path == "/tokenize":
@@ -124,6 +133,8 @@ def fake_engine(base: Path) -> Iterator[FakeEngine]:
             return json_reply({"error": {"message": engine.fails[1]}}, engine.fails[0])
         if body.get("stream"):
             chunks = _chunks(engine, bool(body.get("stream_options", {}).get("include_usage")))
+            if engine.breaks:
+                return events_reply(chunks[0], {"error": {"message": engine.breaks}}, done=False)
             return events_reply(*(chunks[:-2] if engine.cut else chunks), done=not engine.cut)
         verbose = {"__verbose": {"stopping_word": engine.stopped_by}} if engine.stopped_by else {}
         return json_reply(_answer("message", _message(engine), engine.finish, usage=USAGE, **verbose))

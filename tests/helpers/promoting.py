@@ -19,6 +19,8 @@ from journeyman.lineage import files_below, write_manifest
 from journeyman.manifests import BundleManifest, Stamp
 from journeyman.promotion import promote, rollback
 
+SETTINGS = {"context": 256, "max_new_tokens": 16, "temperature": 0.0, "threads": 1, "parallel": 1}
+
 
 def write_bundle(place: Path, text: str, **changes: Any) -> Path:
     """A bundle whose base is a few bytes; `changes`: fields of its manifest."""
@@ -32,7 +34,7 @@ def write_bundle(place: Path, text: str, **changes: Any) -> Path:
     values: dict[str, Any] = {
         "roles": ["coder"], "override": None, "base_sha256": "0", "adapter_sha256": {"all": "1"},
         "adapter_files": {"all": "adapter.gguf"}, "base_file": "base.gguf", "base_path": "b.gguf", "redact": {},
-        "system_prompts": {}, "settings": {}, "verdicts": {"coder": "deploy"},
+        "system_prompts": {}, "settings": SETTINGS, "verdicts": {"coder": "deploy"},
     }  # fmt: skip
     stamp = Stamp(
         stage="export", version=2, journeyman="0", fingerprint="0", inputs={}, created="now",

@@ -23,6 +23,7 @@ from journeyman.errors import EngineError, StaleArtifact, UsageError
 from journeyman.inference.engines import identity_now, running_engine, start_engine
 from journeyman.inference.llama import LlamaEngine
 from journeyman.inference.llama_server import command
+from journeyman.promotion import promote
 from journeyman.protocols import EngineSettings
 from llama_server import write_llama_server
 from test_switching import _bundle
@@ -151,6 +152,19 @@ def test_it_is_restarted_unless_the_program_was_replaced(tmp_path: Path, monkeyp
             if any(word.endswith("/llama-server") for word in one.cmdline()):
                 one.kill()
         wait_until(lambda: any("replaced while" in line and "7778" in line for line in server.warnings))
+
+
+def test_a_release_is_served_by_it_too(tmp_path: Path) -> None:
+    write_llama_server(tmp_path / "mine")
+    (tmp_path / "journeyman.toml").write_text('[serve]\nllama_server = "./mine"\n')
+    promote(_bundle(tmp_path / "one", 1), tmp_path / "releases")
+    with Server(tmp_path, 0, releases=tmp_path / "releases") as server:
+        first = server.chat("coder", ASK["messages"], max_tokens=8).text
+        promote(_bundle(tmp_path / "two", 2), tmp_path / "releases")
+        wait_until(lambda: server.chat("coder", ASK["messages"], max_tokens=8).text != first)
+        assert server._host is not None and server._host.engine.engine_identity.name == "llama-server"
+        programs = [one.cmdline() for one in psutil.Process().children(recursive=True)]
+        assert any(str(tmp_path / "releases" / "0002" / "base.gguf") in words for words in programs)
 
 
 def test_doctor_says_what_was_found(

@@ -7,7 +7,9 @@ import json
 import re
 import stat
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +18,14 @@ from starlette.testclient import TestClient
 
 from conftest import write_tiny_gguf
 from fake_engine import ASK, BUNDLE, ROLE, FakeEngine, fake_engine
-from journeyman.api.hosting import FIRST_KEY, is_loopback, keys_of, open_log
+from faults import wait_until
+from journeyman.api.hosting import FIRST_KEY, config_of, is_loopback, keys_of, open_log
 from journeyman.config import ServeConfig
 from journeyman.errors import InputError, UsageError
 from journeyman.manifests import RolePrompt
 from journeyman.serving.app import COUNTED, make_app
 from journeyman.serving.errors import RequestError
-from journeyman.serving.keyring import FILE, KeyFile, Keys
+from journeyman.serving.keyring import FILE, Key, KeyFile, Keys
 from journeyman.serving.metrics import Counter, Gauge, Histogram, Metrics
 from journeyman.serving.observing import Observer
 from journeyman.serving.origin import Door
@@ -135,7 +138,41 @@ def test_the_text_for_prometheus() -> None:
     assert Metrics().text().endswith("\n")
 
 
-def test_a_log_that_cannot_be_written_loses_lines_and_says_so(tmp_path: Path) -> None:
+@pytest.mark.parametrize("stream", [False, True])
+def test_contents_are_logged_only_if_asked_for_and_redacted(engine: FakeEngine, stream: bool) -> None:
+    """The engine repeats a placeholder, which the client gets as the value, and says an address of its own."""
+    watched = Watched(engine, ServeConfig(log_contents=True))
+    turns = [{"role": "user", "content": "Write to ann@acme.com, password=hunter2xyz99Q"}]
+    with watched.client as client:
+        assert client.post(CHAT, json={**ASK, "messages": turns}).status_code == 200
+        address, password = re.findall(r"<\w+>", engine.asked[-1]["messages"][-1]["content"])
+        engine.says = ["to ", address[:4], address[4:], f", bob@acme.com, {password}"]
+        engine.calls = [("c1", "send", [f'{{"to": "{address}"', "}"])]
+        answer = client.post(CHAT, json={**ASK, "messages": turns, "n": 2, "stream": stream})
+        assert answer.status_code == 200 and "ann@" in answer.text
+        assert client.post("/v1/messages/count_tokens", json=ASK).status_code == 200
+    line = watched.lines[1]
+    assert line["messages"] == engine.asked[-1]["messages"] and len(line["answers"]) == 2
+    for one in line["answers"]:
+        assert one["text"].startswith(f"to {address}") and one["text"].endswith(password)
+        assert one["tool_calls"] == [{"name": "send", "arguments": f'{{"to": "{address}"}}'}]
+    assert not re.search("ann@|bob@|hunter2", json.dumps(watched.lines))
+    assert watched.lines[2]["messages"] and watched.lines[2]["answers"] == []
+
+
+def test_a_broken_stream_is_logged_with_a_code(watched: Watched, engine: FakeEngine) -> None:
+    """The engine's error, which quotes the request, is for the client only."""
+    engine.breaks = "cannot parse: the launch code is 0000"
+    answer = watched.client.post(CHAT, json={**ASK, "stream": True})
+    assert answer.status_code == 200 and "launch code" in answer.text
+    engine.breaks, engine.cut = "", True
+    watched.client.post(CHAT, json={**ASK, "stream": True})
+    assert [line["broken"] for line in watched.lines] == ["engine_error", "engine_ended"]
+
+
+def test_a_log_that_cannot_be_written_loses_lines_and_says_so(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     told: list[str] = []
     with open_log("requests.jsonl", tmp_path, told.append) as log:
         assert log is not None
@@ -143,8 +180,8 @@ def test_a_log_that_cannot_be_written_loses_lines_and_says_so(tmp_path: Path) ->
     assert (tmp_path / "requests.jsonl").read_text() == '{"a": 1}\n'
     with open_log("-", tmp_path, told.append) as log:
         assert log is not None
-        log({"a": "\x1b"})
-    assert told == ['{"a": "\\u001b"}']
+        log({"a": "\x1b\x7f"})
+    assert capfd.readouterr() == ('{"a": "\\u001b\\u007f"}\n', "") and not told
     with pytest.raises(UsageError, match=r"serve\.log"), open_log("no/such/folder", tmp_path, told.append):
         pass
     if Path("/dev/full").exists():
@@ -152,7 +189,7 @@ def test_a_log_that_cannot_be_written_loses_lines_and_says_so(tmp_path: Path) ->
         for _ in range(3):
             full({"a": 1})
         full.close()
-        assert full.lost == 3 and len(told) == 2 and "No space left" in told[1]
+        assert full.lost == 3 and len(told) == 1 and "No space left" in told[0]
 
 
 # --- prompts that differ from those of the training --------------------------------------------------
@@ -245,20 +282,104 @@ def test_a_turn_that_never_comes_is_a_503_and_a_released_one_comes_once() -> Non
     asyncio.run(scene())
 
 
-def test_a_full_queue_is_a_429_in_every_api(engine: Any) -> None:
-    watched = Watched(engine, ServeConfig(queue=0))
-    bodies = {
+def test_a_full_queue_is_a_429_in_every_api(engine: FakeEngine) -> None:
+    watched = Watched(engine, ServeConfig(queue=1))
+    bodies: dict[str, Any] = {
         CHAT: ASK, "/v1/completions": {"model": ROLE, "prompt": "x"}, "/v1/responses": {"model": ROLE, "input": "x"},
         "/v1/messages": {**ASK, "max_tokens": 4},
     }  # fmt: skip
-    with watched.client as client:
-        free = watched.app.state.answering.turns._free
-        free._value = 0  # as if the engine had all that it takes
+    engine.gate.clear()
+    with watched.client as client, ThreadPoolExecutor() as pool:
+        turns: Turns = watched.app.state.answering.turns
+        asked = [pool.submit(client.post, CHAT, json=ASK) for _ in range(2)]
+        wait_until(lambda: turns.active == 2)
+        copies = client.post(CHAT, json={**ASK, "n": 2, "stream": True})
+        assert copies.status_code == 429, "one more has room, two have not"
+        asked.append(pool.submit(client.post, CHAT, json=ASK))
+        wait_until(lambda: turns.waiting == 1)
         for path, body in bodies.items():
-            answer = client.post(path, json=body)
-            assert answer.status_code == 429 and int(answer.headers["retry-after"]) > 0
-            kind = answer.json()["error"]["type"]
-            assert kind == "rate_limit_error"
+            for sent in (json.dumps(body), "no JSON: it is not read"):
+                answer = client.post(path, content=sent, headers={"content-type": "application/json"})
+                assert answer.status_code == 429 and int(answer.headers["retry-after"]) > 0
+                assert answer.json()["error"]["type"] == "rate_limit_error"
+        engine.gate.set()
+        assert [one.result().status_code for one in asked] == [200] * 3
+        assert client.post(CHAT, json=ASK).status_code == 200
+        assert (turns.arriving, turns.active, turns.waiting) == (0, 0, 0)
+
+
+def test_bodies_that_are_being_read_have_a_place_in_the_queue(engine: Any) -> None:
+    """Two have begun to arrive, so the third is refused before any of it is read."""
+
+    async def scene() -> None:
+        app, answers = make_app(BUNDLE, engine, config=ServeConfig(queue=0)), []
+
+        async def never() -> Any:
+            await asyncio.Event().wait()
+
+        async def unread() -> Any:
+            raise AssertionError
+
+        async def send(message: Any) -> None:
+            answers.append(message)
+
+        headers = [(b"content-type", b"application/json")]
+        scope = {"type": "http", "method": "POST", "path": CHAT, "headers": headers, "query_string": b"", "app": app}
+        async with app.router.lifespan_context(app):
+            arriving = [asyncio.create_task(app(dict(scope), never, send)) for _ in range(2)]
+            while app.state.answering.turns.arriving < 2:
+                await asyncio.sleep(0)
+            await app(dict(scope), unread, send)
+            assert answers[0]["status"] == 429 and app.state.answering.turns.arriving == 2
+            for one in arriving:
+                one.cancel()
+            await asyncio.gather(*arriving, return_exceptions=True)
+            assert app.state.answering.turns.arriving == 0
+
+    asyncio.run(asyncio.wait_for(scene(), 60))
+
+
+def test_more_copies_than_there_can_ever_be_are_a_400(engine: Any) -> None:
+    watched = Watched(engine, ServeConfig(queue=0))
+    with watched.client as client:
+        assert client.post(CHAT, json={**ASK, "n": 2}).status_code == 200
+        for stream in (False, True):
+            answer = client.post(CHAT, json={**ASK, "n": 3, "stream": stream})
+            error = answer.json()["error"]
+            assert answer.status_code == 400 and error["param"] == "n"
+            assert "n is 3" in error["message"] and "at most 2" in error["message"]
+
+
+def test_counts_of_tokens_have_turns_of_their_own(engine: FakeEngine) -> None:
+    watched = Watched(engine, ServeConfig(queue=0))
+    path = "/v1/messages/count_tokens"
+    engine.gate.clear()
+    with watched.client as client, ThreadPoolExecutor() as pool:
+        turns: Turns = watched.app.state.answering.counts
+        asked = [pool.submit(client.post, path, json=ASK) for _ in range(2)]
+        wait_until(lambda: turns.active == 2)
+        assert client.post(path, json=ASK).status_code == 429
+        assert watched.app.state.answering.turns.active == 0
+        engine.gate.set()
+        assert [one.result().status_code for one in asked] == [200] * 2
+        assert turns.active == 0
+
+
+def test_streams_of_several_answers_do_not_wait_for_each_other(engine: FakeEngine) -> None:
+    """Each of five clients has one of five turns and wants a second one."""
+    engine.settings = replace(engine.settings, parallel=4)
+    watched = Watched(engine, ServeConfig(queue_s=20))
+    engine.gate.clear()
+    with watched.client as client, ThreadPoolExecutor() as pool:
+        turns: Turns = watched.app.state.answering.turns
+        asked = [pool.submit(client.post, CHAT, json={**ASK, "n": 2, "stream": True}) for _ in range(5)]
+        wait_until(lambda: turns.active == 5)
+        engine.gate.set()
+        for one in asked:
+            events = [json.loads(line[6:]) for line in one.result().text.splitlines() if line.startswith("data: {")]
+            ended = [choice["index"] for event in events for choice in event["choices"] if choice["finish_reason"]]
+            assert sorted(ended) == [0, 1] and one.result().text.endswith("data: [DONE]\n\n")
+        assert (turns.active, turns.waiting) == (0, 0)
 
 
 def test_a_body_over_the_configured_limit_is_a_413(engine: Any) -> None:
@@ -330,6 +451,7 @@ def test_an_answer_that_takes_too_long_ends_in_an_error(base: Path) -> None:
 
 
 def test_keys_are_made_listed_and_revoked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "journeyman.toml").touch()
     assert call("keys", "add", "ci", "--dir", tmp_path) == 0
     secret = capsys.readouterr().out.strip()
     assert len(secret) > 40
@@ -376,6 +498,61 @@ def test_the_last_revoked_key_does_not_open_the_port(tmp_path: Path) -> None:
     file.add("ci")
     file.revoke("ci")
     assert Keys(None, KeyFile(tmp_path / FILE)).required
+
+
+def test_the_first_key_closes_a_running_port_for_good(engine: Any, tmp_path: Path) -> None:
+    watched = Watched(engine, keys=Keys(None, KeyFile(tmp_path / FILE), own="o" * 20))
+    with watched.client as client:
+
+        def status(secret: str = "") -> int:
+            return int(client.post(CHAT, json=ASK, headers={"x-api-key": secret}).status_code)
+
+        assert status() == 200
+        ci = KeyFile(tmp_path / FILE).add("ci")
+        assert (status(), status(ci), status("o" * 20)) == (401, 200, 200)
+        (tmp_path / FILE).unlink()
+        assert (status(), status(ci)) == (401, 401), "without its file, a port that was closed stays closed"
+
+
+def test_a_key_that_is_revoked_while_another_is_added_stays_revoked(tmp_path: Path) -> None:
+    """The two processes take turns: each reads what the other has written."""
+    file = KeyFile(tmp_path / FILE)
+    old = file.add("old")
+    write, others = file._write, []
+
+    def interrupted(keys: Sequence[Key]) -> None:
+        others.append(threading.Thread(target=KeyFile(tmp_path / FILE).revoke, args=("old",)))
+        others[0].start()
+        others[0].join(0.2)  # it has no lock to wait for: it ends, and its change is lost
+        write(keys)
+
+    file._write = interrupted  # type: ignore[method-assign]
+    new = file.add("new")
+    others[0].join()
+    assert [key.name for key in KeyFile(tmp_path / FILE).listed()] == ["new"]
+    assert KeyFile(tmp_path / FILE).match(old) is None and KeyFile(tmp_path / FILE).match(new) == "new"
+
+
+def test_keys_belong_to_the_folder_from_which_serve_reads_them(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    releases, run = tmp_path / "releases", tmp_path / "run"
+    (run / "07-bundle").mkdir(parents=True)
+    releases.mkdir()
+    for command in (("add", "ci"), ("list",), ("revoke", "ci")):
+        assert call("keys", *command, "--dir", releases) == 2
+        assert "has no journeyman.toml, so serve does not use its keys" in capsys.readouterr().err
+    assert list(releases.iterdir()) == []
+    (run / "journeyman.toml").write_text("[serve]\nport = 0\nhost = '::1'\n")
+    assert call("keys", "add", "ci", "--dir", run / "07-bundle") == 0 and (run / FILE).exists()
+    told: list[str] = []
+    assert config_of(run, releases, told.append).host == "::1"
+    assert config_of(run / "07-bundle", None, told.append).host == "::1" and not told
+    with pytest.raises(UsageError, match=r"whose \[serve\] settings and keys apply"):
+        config_of(tmp_path, releases, told.append)
+    assert config_of(tmp_path, None, told.append).host == "127.0.0.1" and "are the defaults" in told[0]
+    KeyFile(releases / FILE).add("old")
+    assert call("keys", "revoke", "old", "--dir", releases) == 0, "keys of older versions can be removed"
 
 
 def test_a_port_that_others_reach_gets_a_key(tmp_path: Path) -> None:

@@ -326,7 +326,7 @@ SOUND: list[dict[str, Any]] = [
     {"logprobs": True, "top_logprobs": 20, "frequency_penalty": -2, "modalities": ["text"], "logit_bias": {}},
     {"tools": TOOLS, "tool_choice": "auto", "parallel_tool_calls": False}, {"tools": TOOLS, "tool_choice": "none"},
     {"response_format": {"type": "text"}, "tools": TOOLS}, {"response_format": {"type": "json_object"}}, {"tools": []},
-    _format({"enum": list(range(MAX_CHOICES))}), {"stop": []}, _format(_doubled(8)), _format({"$ref": "#"}),
+    _format({"enum": list(range(MAX_CHOICES))}), {"stop": []}, _format(_doubled(6)),
     _format({"$defs": {"t": {"properties": {key: {"$ref": "#/$defs/t"} for key in "lr"}}}, "$ref": "#/$defs/t"}),
     _format({"properties": {"maxItems": {"type": "string"}, "enum": {"type": ["string", "null"]}}}),
     {**_called(), "tools": TOOLS}, {**_called(arguments=""), "tools": TOOLS},

@@ -17,7 +17,7 @@ from faults import wait_until
 from journeyman.serving import switching
 from journeyman.serving.app import make_app
 from journeyman.serving.engine import kept_engine
-from journeyman.serving.switching import SwitchingApp
+from journeyman.serving.switching import Next, SwitchingApp
 
 
 class Slow(FakeEngine):
@@ -62,16 +62,15 @@ def test_it_also_runs_while_the_engine_of_a_release_ends_that_is_not_served(
     first, engine = FakeEngine(tiny_gguf, "http://127.0.0.1:1"), Slow(tiny_gguf)
     asked, go_on = threading.Event(), threading.Event()
 
-    def following() -> Starlette | None:
+    def following() -> Next | None:
         if asked.is_set():
             return None
         asked.set()
         assert not late or go_on.wait(10)
         app = make_app(BUNDLE, engine)
-        app.state.engine = engine
         if not late:
             app.router.lifespan_context = fails
-        return app
+        return Next(app, lambda: None, engine.stop)
 
     @asynccontextmanager
     async def fails(app: Starlette) -> AsyncIterator[None]:

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import httpx
 import psutil
 import pytest
+from starlette.applications import Starlette
 
 from conftest import write_tiny_gguf
 from fake_engine import BUNDLE
 from faults import wait_until
+from journeyman.api import hosting
 from journeyman.api.serving import Server
 from journeyman.artifacts import hash_of_file, write_atomic, write_json
+from journeyman.config import ServeConfig
 from journeyman.errors import UsageError
 from journeyman.lineage import files_below, write_manifest
 from journeyman.manifests import Stamp
@@ -46,8 +52,9 @@ def _bundle(place: Path, seed: int, **changes: Any) -> Path:
 def releases(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder whose first release is current; the second and third are beside it."""
     monkeypatch.setattr(switching, "_LOOK_EVERY_S", 0.05)
+    (tmp_path / "journeyman.toml").touch()
     promote(_bundle(tmp_path / "one", 1), tmp_path / "releases")
-    _bundle(tmp_path / "two", 2)
+    _bundle(tmp_path / "two", 2, roles=["coder", "poet"], verdicts={"coder": "deploy", "poet": "deploy"})
     return tmp_path / "releases"
 
 
@@ -85,6 +92,7 @@ def test_a_request_ends_where_it_began_and_the_next_goes_to_the_new_release(rele
         assert not [line for line in rest[:-1] if "error" in json.loads(line[6:])]
         wait_until(lambda: len(_engines()) == 1)
         assert _ask(server) == second != first
+        assert server.roles == ["coder", "poet"], "of the release that is served now"
         rollback(releases)
         wait_until(lambda: _ask(server) == first)
         assert any("release 2 takes over" in line for line in server.warnings)
@@ -165,5 +173,82 @@ def test_a_server_that_stops_while_a_release_loads_leaves_no_engine(releases: Pa
 
 
 def test_without_a_promoted_release_it_says_what_to_do(tmp_path: Path) -> None:
+    (tmp_path / "journeyman.toml").touch()
     with pytest.raises(UsageError, match="nothing was promoted"):
         Server(tmp_path, 0, releases=tmp_path / "releases")
+
+
+class _Port:
+    """A SwitchingApp whose looks return or raise what a test says, without a socket."""
+
+    def __init__(self, looks: list[Any]) -> None:
+        self.looks, self.told, self.seen = looks, list[str](), 0
+        self.app = switching.SwitchingApp(Starlette(), self._following, self.told.append)
+
+    def _following(self) -> switching.Next | None:
+        self.seen += 1
+        one = self.looks.pop(0) if self.looks else None
+        if isinstance(one, BaseException):
+            raise one
+        return cast("switching.Next | None", one)
+
+    async def live(self, until: Callable[[], bool]) -> None:
+        said: asyncio.Queue[Any] = asyncio.Queue()
+
+        async def send(message: Any) -> None:
+            pass
+
+        await said.put({"type": "lifespan.startup"})
+        task = asyncio.create_task(self.app({"type": "lifespan"}, said.get, send))
+        while not until():
+            await asyncio.sleep(0.01)
+        await said.put({"type": "lifespan.shutdown"})
+        await task
+
+
+def test_no_error_ends_the_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(switching, "_LOOK_EVERY_S", 0.01)
+    port = _Port([KeyError("context"), KeyError("context"), None])
+    asyncio.run(asyncio.wait_for(port.live(lambda: port.seen > 4), 30))
+    assert port.told == ["KeyError: 'context'; the release that is served stays"]
+
+
+def test_a_release_has_taken_over_only_if_its_application_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(switching, "_LOOK_EVERY_S", 0.01)
+    did: list[str] = []
+
+    @asynccontextmanager
+    async def broken(app: Starlette) -> AsyncIterator[None]:
+        raise RuntimeError("no memory")
+        yield
+
+    def one(app: Starlette, name: str) -> switching.Next:
+        return switching.Next(app, lambda: did.append(f"{name} took over"), lambda: did.append(f"{name} abandoned"))
+
+    port = _Port([one(Starlette(lifespan=broken), "first"), one(Starlette(), "second")])
+    asyncio.run(asyncio.wait_for(port.live(lambda: port.seen > 3), 30))
+    assert did == ["first abandoned", "second took over"]
+    assert port.told == ["RuntimeError: no memory; the release that is served stays"]
+
+
+def test_an_old_release_has_the_time_that_its_config_gives_a_request() -> None:
+    config = ServeConfig(queue_s=1000, answer_s=5000, restart_s=0, body_s=1)
+    assert switching.longest_request_s(config) > 2 * 1000 + 2 * 5000
+    assert switching.longest_request_s(ServeConfig()) > 120 + 600
+    listener = socket.socket()
+    try:
+        following = SimpleNamespace(if_served=lambda act: act, application=print)
+        made: list[float] = []
+
+        class Spy(switching.SwitchingApp):
+            def __init__(self, *arguments: Any) -> None:
+                made.append(arguments[3])
+                super().__init__(*arguments)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(hosting, "SwitchingApp", Spy)
+            patch.setattr(hosting, "make_app", lambda *arguments: Starlette())
+            hosting.Host(BUNDLE, cast(Any, None), listener, print, config=config, following=cast(Any, following))
+    finally:
+        listener.close()
+    assert made == [switching.longest_request_s(config)]

@@ -106,10 +106,11 @@ def test_the_bundle_names_the_server_and_has_the_adapter(
     assert hash_of_peft(bundle / "adapter") == made["adapter_sha256"]["all"] == hash_of_peft(evaluated / "04-adapter")
     names = {path.name for path in bundle.rglob("*") if path.is_file()}
     assert names == {
-        "README.md", "adapter_config.json", "adapter_model.safetensors", "base.json", "manifest.json", "prompts.json",
-        "vllm.sh",
+        "README.md", "adapter_config.json", "adapter_model.safetensors", "base.json", "bom.cdx.json", "manifest.json",
+        "prompts.json", "vllm.sh",
     }  # fmt: skip
     line = (bundle / "vllm.sh").read_text().splitlines()[-1]
+    assert '--override-generation-config \'{"temperature": 0.0, "max_new_tokens": ' in line
     before = dict(vllm.adapters)
     assert started(vllm, line.removeprefix("exec ").removesuffix(' "$@"')) == {
         made["server"]["tuned_models"]["all"]: "./adapter"

@@ -18,7 +18,7 @@ from journeyman.errors import ChangedArtifact, InputError
 from journeyman.evidence import LOOKS, RESPONSES
 from journeyman.inference.response_cache import ResponseCache
 from journeyman.inference.sequential_testing import count_look
-from journeyman.lineage import result_hash
+from journeyman.lineage import own_hash, result_hash
 from journeyman.look_history import fewer_looks
 from journeyman.pipeline import STAGES, Run, read_result
 from journeyman.verifying import NOT_COVERED, verify
@@ -310,6 +310,54 @@ def test_a_manifest_that_cannot_be_used_is_one_sentence(
         assert sum(line.startswith("journeyman:") for line in message.splitlines()) == 1
         assert "9.1" in message or name != "another version's"
     assert [one.startswith(str(path)) for one in verify(run).findings] == [True]
+
+
+def _sign(path: Path, data: Any) -> None:
+    """Writes a manifest with its own hash, as somebody would who forges it."""
+    data["stamp"]["sha256"] = own_hash(data)
+    path.write_text(json.dumps(data, indent=2, ensure_ascii="\\ud800" in json.dumps(data)) + "\n")
+
+
+@pytest.mark.parametrize("name", ["a\0b", "a\ud800b", "a" * 5000])
+def test_a_file_name_that_cannot_be_one_is_one_finding(
+    name: str, run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = run / "07-bundle" / MANIFEST
+    data = read_json(path)
+    data["stamp"]["files"][name] = "0"
+    _sign(path, data)
+    for place in (run, run / "07-bundle"):
+        assert sum(str(path.parent) in one for one in verify(place).findings) == 1
+    assert call("promote", run, "--releases", run.parent / "releases", "--override", "a test") == 1
+    message = capsys.readouterr().err
+    assert str(path.parent) in message and "Traceback" not in message
+
+
+def test_what_is_not_a_target_is_one_finding_each(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    targets = run / "targets"
+    for name in (".gguf.999.tmp", "releases"):
+        (targets / name).mkdir(parents=True)
+    (targets / "notes.txt").write_text("x")
+    (targets / ".lock").write_text("x")
+    (targets / "gone").symlink_to(run / "nowhere")
+    (run / "07-bundle" / "checkpoints").touch()
+    (run / "04-adapter" / "sub").mkdir()
+    (run / "04-adapter" / "sub" / "checkpoints").symlink_to(run / "04-adapter")
+    assert call("verify", run) == 1
+    lines = {one.rpartition(": ")[0]: one for one in capsys.readouterr().out.splitlines() if ": " in one}
+    for name, said in (
+        ("targets/.gguf.999.tmp", "interrupted export"), ("targets/releases", "not a target"),
+        ("targets/notes.txt", "not a target"), ("targets/gone", "a link to"),
+        ("07-bundle/checkpoints", "not among the files"), ("04-adapter/sub/checkpoints", "a link"),
+    ):  # fmt: skip
+        assert [said in line for line in lines.values() if line.startswith(f"{run / name}:")] == [True], (name, lines)
+
+
+def test_a_folder_that_is_a_file_is_one_finding(run: Path) -> None:
+    shutil.rmtree(run / "07-bundle")
+    (run / "07-bundle").touch()
+    (finding,) = verify(run).findings
+    assert finding.startswith(str(run / "07-bundle")) and "cannot be read (Not a directory)" in finding
 
 
 def _as_an_older_version_left_it(run: Path) -> None:

@@ -56,12 +56,15 @@ def chosen_engine(
     settings: EngineSettings,
     config: ServeConfig,
     prompts: PromptCheck,
-    run: Path,
+    run: Path | None,
     *,
     allow_other: bool,
     told: Callable[[str], None],
 ) -> Iterator[tuple[ServedEngine, Start]]:
     """The running engine, and what starts it again; it is stopped at the end.
+
+    Args:
+        run: for errors: the run's folder, if it is known.
 
     Raises:
         EngineError: it does not start, cannot be reached, lacks an adapter, or makes other prompts.
@@ -93,7 +96,7 @@ def chosen_engine(
         remote.stop()
 
 
-def _checked(bundle: BundleManifest, remote: RemoteEngine, run: Path, allow_other: bool) -> list[str]:
+def _checked(bundle: BundleManifest, remote: RemoteEngine, run: Path | None, allow_other: bool) -> list[str]:
     """Compares the server with the engine that was evaluated; raises as check_engine does, and returns what to tell.
 
     A server that was evaluated is known by its address, and its adapters by their hashes; its version may be another

@@ -15,6 +15,7 @@ from journeyman.inference.engines import start_engine
 from journeyman.manifests import BundleManifest
 from journeyman.protocols import ServedEngine
 from journeyman.releases import Follower, Release, current
+from journeyman.serving.switching import Next
 
 Make = Callable[[BundleManifest, ServedEngine, Callable[[], None]], Starlette]
 
@@ -28,7 +29,11 @@ def released(folder: Path) -> Release:
 
 
 class Following:
-    """Makes the application of each release that becomes current; see SwitchingApp."""
+    """Makes the application of each release that becomes current; see SwitchingApp.
+
+    Attributes:
+        served: the release that new requests go to.
+    """
 
     def __init__(
         self,
@@ -38,16 +43,18 @@ class Following:
         allow_other_engine: bool,
         told: Callable[[str], None],
     ) -> None:
-        self._follower, self._served, self._config = Follower(folder, known), known, config
+        self._follower, self.served, self._config = Follower(folder, known), known, config
         self._allow_other_engine, self._told = allow_other_engine, told
 
     def if_served(self, act: Callable[[], None]) -> Callable[[], None]:
         """Does something only as long as the release that is served now is served."""
-        mine = self._served
-        return lambda: act() if self._served is mine else None
+        return self._if_served(self.served, act)
 
-    def application(self, make: Make, given_up: Callable[[], None]) -> Starlette | None:
-        """The application of a release that has become current, with its engine running; None if there is none.
+    def _if_served(self, mine: Release, act: Callable[[], None]) -> Callable[[], None]:
+        return lambda: act() if self.served is mine else None
+
+    def application(self, make: Make, given_up: Callable[[], None]) -> Next | None:
+        """The application of a release that has become current; None if there is none.
 
         A release that failed is tried again when it is promoted again.
 
@@ -65,13 +72,20 @@ class Following:
             bundle, settings = prepared(release.place, self._config, self._allow_other_engine, self._told)
             engine = start_engine(settings)
             try:
-                app = make(bundle, engine, lambda: given_up() if self._served is release else None)
+                app = make(bundle, engine, self._if_served(release, given_up))
             except BaseException:
                 engine.stop()
                 raise
         except BaseException:
-            self._follower.still(self._served)
+            self._follower.still(self.served)
             raise
-        app.state.engine, self._served = engine, release
-        self._told(f"release {release.number} takes over: {', '.join(map(named, bundle.roles))}")
-        return app
+
+        def took_over() -> None:
+            self.served = release
+            self._told(f"release {release.number} takes over: {', '.join(map(named, bundle.roles))}")
+
+        def abandon() -> None:
+            self._follower.still(self.served)
+            engine.stop()
+
+        return Next(app, took_over, abandon)

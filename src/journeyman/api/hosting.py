@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import ipaddress
-import json
 import os
 import secrets
 import socket
@@ -16,7 +15,7 @@ from pathlib import Path
 from starlette.applications import Starlette
 from starlette.types import ASGIApp
 
-from journeyman.api.engine_choice import chosen_engine, typed_program
+from journeyman.api.engine_choice import chosen_engine, llama_server_of, typed_program
 from journeyman.api.following import Following, released
 from journeyman.api.prepared import prepared
 from journeyman.config import CONFIG_NAME, ServeConfig, load_config
@@ -24,6 +23,7 @@ from journeyman.errors import EngineError, UsageError
 from journeyman.foreign import plain
 from journeyman.manifests import BundleManifest
 from journeyman.protocols import ServedEngine
+from journeyman.runs import folder_with_config
 from journeyman.serving.app import COUNTED, make_app, served_base
 from journeyman.serving.engine import Start
 from journeyman.serving.keyring import FILE as KEYS
@@ -35,7 +35,7 @@ from journeyman.serving.preparing import conversation_of
 from journeyman.serving.prompts import PromptCheck
 from journeyman.serving.request_log import RequestLog
 from journeyman.serving.server import BoundedServer
-from journeyman.serving.switching import SwitchingApp
+from journeyman.serving.switching import SwitchingApp, longest_request_s
 
 _LEAST_KEY = 16
 FIRST_KEY = "first"
@@ -43,12 +43,12 @@ FIRST_KEY = "first"
 
 
 class Host:
-    """One bundle, its engine and its port.
+    """One bundle, or the releases that become current, and a port.
 
     Attributes:
         address: the base URL of the API, http://HOST:PORT/v1.
-        key: the key of this program; None if none is needed.
-        engine: the engine that was started; it is replaced if it ends.
+        key: the key of this program; None if it has none.
+        engine: the engine that was started first; it is replaced if it ends.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class Host:
         start: Start | None = None,
         following: Following | None = None,
     ) -> None:
-        self.bundle, self.address, self.key = bundle, address, key
+        self._bundle, self._following, self.address, self.key = bundle, following, address, key
         self.engine, self._listener, self._given_up = engine, listener, False
         config, metrics = config or ServeConfig(), Metrics()
 
@@ -84,10 +84,18 @@ class Host:
 
         served: ASGIApp = app
         if following is not None:
-            served = switching = SwitchingApp(app, partial(following.application, make, self._give_up), told)
+            served = switching = SwitchingApp(
+                app, partial(following.application, make, self._give_up), told, longest_request_s(config)
+            )
             last_call = switching.last_call
         door = Door(served, hosts, keys or Keys(key))
-        self._server = BoundedServer(Observer(door, metrics, COUNTED, log), last_call, config.shutdown_s)
+        observer = Observer(door, metrics, COUNTED, log)
+        self._server = BoundedServer(observer, last_call, config.shutdown_s, config.body_s)
+
+    @property
+    def bundle(self) -> BundleManifest:
+        """What is served now."""
+        return self._bundle if self._following is None else self._following.served.manifest
 
     def run(self) -> None:
         """Answers until a signal (in the main thread), `stop`, or the engine is given up.
@@ -124,7 +132,8 @@ def hosted(
     """A host whose port takes connections; the engine is stopped at the end.
 
     Args:
-        folder: of a run or of a bundle.
+        folder: of a run or of a bundle. Its config file and its keys apply, or those of the run that it is part of,
+            also with `releases`.
         port, key_env, engine_url, llama_server: replace those of the config file.
         allow_hosts: in addition to those of the config file.
         allow_other_engine: serve with another engine than the one that was evaluated.
@@ -137,13 +146,17 @@ def hosted(
         InputError: there is no bundle, or a file of it has changed.
         NotDeployable: it has merged weights, which were not evaluated, and its manifest does not allow that.
         StaleArtifact: another engine than the evaluated one would serve it.
-        UsageError: the port is taken, or the key is missing or too short.
+        UsageError: the port is taken, the key is missing or too short, or there are releases and no config file.
     """
-    config = load_config(folder / CONFIG_NAME).serve if (folder / CONFIG_NAME).is_file() else ServeConfig()
+    config = config_of(folder, releases, told)
+    run = folder_with_config(folder)
+    settled = run or folder
     if engine_url is not None:
         config = config.model_copy(update={"engine_url": engine_url})
     if llama_server is not None:
         config = config.model_copy(update={"llama_server": llama_server and str(typed_program(llama_server))})
+    if config.llama_server:  # a relative path starts from the config file, also for a release
+        config = config.model_copy(update={"llama_server": str(llama_server_of(config, settled))})
     if releases is not None and config.engine_url:
         raise UsageError(
             f"--releases: {config.engine_url} answers, and does not get the adapters of a new release",
@@ -156,21 +169,42 @@ def hosted(
         following = Following(releases, release, config, allow_other_engine, told)
     key = key_of(config.key_env if key_env is None else key_env)
     own = secrets.token_urlsafe(32)
-    keys = keys_of(folder, key, config.host, told, own)
+    keys = keys_of(settled, key, config.host, told, own)
     prompts = PromptCheck(served_base(settings))
     with open_listener(config.host, config.port if port is None else port) as listener:
         conversation_of(bundle).text("warm up")  # the rules load now, not in the first request
-        chosen = chosen_engine(bundle, settings, config, prompts, folder, allow_other=allow_other_engine, told=told)
+        chosen = chosen_engine(bundle, settings, config, prompts, run, allow_other=allow_other_engine, told=told)
         with chosen as (engine, start):
             address = address_of(config.host, listener.getsockname()[1])
             hosts = [config.host, *config.allow_hosts, *allow_hosts]
-            with open_log(config.log, folder, told) as log:
+            with open_log(config.log, settled, told) as log:
                 host = Host(
-                    bundle, engine, listener, told, hosts, own if keys.required else None, address,
+                    bundle, engine, listener, told, hosts, own, address,
                     keys=keys, config=config, log=log, prompts=prompts, start=start, following=following,
                 )  # fmt: skip
                 take_connections(listener, config.host)  # the address is known to others from now on
                 yield host
+
+
+def config_of(folder: Path, releases: Path | None, told: Callable[[str], None]) -> ServeConfig:
+    """The settings of the port. A folder that is only a bundle has none, so it gets the defaults, which is told.
+
+    Releases may come from several runs, so the user says whose settings and keys apply.
+
+    Raises:
+        UsageError: there is no config file, and the folder is not what is served; or the file is not valid.
+    """
+    place = folder_with_config(folder)
+    if place is not None:
+        return load_config(place / CONFIG_NAME).serve
+    if releases is not None:
+        raise UsageError(
+            f"--releases {releases}: whose [serve] settings and keys apply? {folder.resolve()} has no {CONFIG_NAME}",
+            f"Name the folder that has them, such as a run's: journeyman serve --dir RUN --releases {releases}; "
+            f"an empty {CONFIG_NAME} gives the defaults",
+        )
+    told(f"{folder.resolve()} has no {CONFIG_NAME}: the [serve] settings are the defaults")
+    return ServeConfig()
 
 
 def key_of(name: str) -> str | None:
@@ -219,14 +253,12 @@ def open_log(name: str, folder: Path, told: Callable[[str], None]) -> Iterator[L
     """
     if not name:
         yield None
-    elif name == "-":
-        yield lambda fields: told(json.dumps(fields))
-    else:
-        log = RequestLog(folder / name, told)
-        try:
-            yield log
-        finally:
-            log.close()
+        return
+    log = RequestLog(None if name == "-" else folder / name, told)
+    try:
+        yield log
+    finally:
+        log.close()
 
 
 def is_loopback(host: str) -> bool:

@@ -6,14 +6,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 from journeyman.api.engine_choice import llama_server_of
-from journeyman.bundles import open_bundle, refuse_unevaluated, refuse_without_base
+from journeyman.bundles import files_to_serve, open_bundle, refuse_unevaluated, refuse_without_base, served_settings
 from journeyman.config import ServeConfig
 from journeyman.errors import UsageError
 from journeyman.inference.engines import identity_now
 from journeyman.lineage import check_files
 from journeyman.manifests import BundleManifest
-from journeyman.model_files import parts_of
 from journeyman.protocols import EngineSettings
+from journeyman.runs import folder_with_config
 from journeyman.serving.evaluated import check_engine
 
 
@@ -29,27 +29,25 @@ def prepared(
             f"{place}: its base is served by {bundle.server.url}, and not by this machine's engine",
             f"To start vLLM: sh {place / 'vllm.sh'}; then: journeyman serve --engine-url {bundle.server.url}",
         )
-    base, read = Path(bundle.base_path), ["prompts.json"]
+    base = Path(bundle.base_path)
     if bundle.server is None:
         refuse_without_base(opened)
         base = place / bundle.base_file
-        read += [part.name for part in parts_of(Path(bundle.base_file))]
-    read += [name for name in bundle.adapter_files.values() if not (place / name).is_dir()]
-    read += [bundle.template_file] if bundle.template_file else []
-    check_files(place, opened.stamp, read)
+    served = served_settings(opened)
+    check_files(place, opened.stamp, files_to_serve(opened))
     settings = EngineSettings(
         base=base,
         adapters={name: place / file for name, file in bundle.adapter_files.items()},
-        context=bundle.settings["context"],
-        threads=bundle.settings["threads"],
-        temperature=bundle.settings["temperature"],
-        parallel=bundle.settings["parallel"],
+        context=served.context,
+        threads=served.threads,
+        temperature=served.temperature,
+        parallel=served.parallel,
         chat_template=bundle.template_file and (place / bundle.template_file).read_text(encoding="utf-8"),
         template_variables=bundle.template_variables,
         llama_server=llama_server_of(config, folder),
     )
     if not config.engine_url:
         here = identity_now(settings.context, settings.parallel, settings.threads, settings.llama_server)
-        for line in check_engine(bundle.engine, here, folder, allow_other=allow_other_engine):
+        for line in check_engine(bundle.engine, here, folder_with_config(folder), allow_other=allow_other_engine):
             told(line)
     return bundle, settings

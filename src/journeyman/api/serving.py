@@ -45,12 +45,10 @@ class Server:
 
     Attributes:
         url: the base URL of the OpenAI-compatible API.
-        roles: what may be asked: the names of the models.
         warnings: what was said at the start and since, such as that another machine evaluated the bundle.
     """
 
     url: str
-    roles: list[str]
 
     def __init__(
         self,
@@ -97,7 +95,13 @@ class Server:
         if self._host is None:
             assert self._failed is not None
             raise self._failed
-        self.url, self.roles = self._host.address, list(self._host.bundle.roles)
+        self.url = self._host.address
+
+    @property
+    def roles(self) -> list[str]:
+        """What may be asked: the names of the models, of the release that is served now."""
+        assert self._host is not None, "otherwise the constructor has failed"
+        return list(self._host.bundle.roles)
 
     @property
     def alive(self) -> bool:

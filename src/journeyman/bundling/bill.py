@@ -8,32 +8,40 @@ from __future__ import annotations
 import importlib.metadata
 import uuid
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import journeyman
-from journeyman.artifacts import hash_of_file
-from journeyman.bundling.source import Source
+from journeyman.artifacts import hash_of, hash_of_file, write_json
+from journeyman.bundling.results import Results
+from journeyman.lineage import files_below
 from journeyman.manifests import BundleManifest
 from journeyman.model_files import name_of_model
 
 BILL_FILE = "bom.cdx.json"
+_WEIGHTS = (".gguf", ".safetensors")
 _MADE_WITH = ("torch", "gguf", "safetensors", "tokenizers", "xllamacpp", "transformers", "peft")
 
 
-def software_bill(source: Source, bundle: BundleManifest, weights: Mapping[str, Path]) -> dict[str, Any]:
-    """The document.
+def write_bill(results: Results, bundle: BundleManifest, license: str | None, out: Path) -> None:
+    """Writes the bill of a bundle or target next to its other files, which are all there.
 
     Args:
-        bundle: of the target.
-        weights: name in the target → file with weights.
+        license: what the base says about its license; None: nothing.
     """
-    base, dataset = source.results.plan, source.results.dataset
+    weights = {one: out / one for one in files_below(out) if one.endswith(_WEIGHTS)}
+    write_json(out / BILL_FILE, _software_bill(results, bundle, license, weights))
+
+
+def _software_bill(
+    results: Results, bundle: BundleManifest, license: str | None, weights: Mapping[str, Path]
+) -> dict[str, Any]:
+    """The document. The same files have the same bill, so it has no date; the manifest has one."""
+    base, dataset = results.plan, results.dataset
     components = [
-        _model("base", name_of_model(Path(bundle.base_path)), bundle.base_sha256, source.license),
+        _model("base", name_of_model(Path(bundle.base_path)), bundle.base_sha256, license),
         *(
-            [_model("trained-on", source.base_name, base.base_sha256, source.license)]
+            [_model("trained-on", name_of_model(Path(base.base_path)), base.base_sha256, license)]
             if base.base_sha256 != bundle.base_sha256
             else []
         ),
@@ -48,14 +56,12 @@ def software_bill(source: Source, bundle: BundleManifest, weights: Mapping[str, 
         },
         *_libraries(),
     ]  # fmt: skip
-    engine = source.results.evaluation.engine
-    return {
+    engine = results.evaluation.engine
+    bill: dict[str, Any] = {
         "bomFormat": "CycloneDX",
         "specVersion": "1.6",
-        "serialNumber": f"urn:uuid:{uuid.uuid4()}",
         "version": 1,
         "metadata": {
-            "timestamp": datetime.now(UTC).isoformat(timespec="seconds"),
             "tools": {
                 "components": [{"type": "application", "name": "journeyman", "version": journeyman.__version__}]
             },
@@ -67,6 +73,7 @@ def software_bill(source: Source, bundle: BundleManifest, weights: Mapping[str, 
         "components": components,
         "dependencies": [{"ref": "bundle", "dependsOn": sorted(str(one["bom-ref"]) for one in components)}],
     }  # fmt: skip
+    return bill | {"serialNumber": f"urn:uuid:{uuid.uuid5(uuid.NAMESPACE_URL, hash_of(bill))}"}
 
 
 def _model(ref: str, name: str, sha256: str, license: str | None) -> dict[str, Any]:

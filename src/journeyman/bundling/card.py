@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from journeyman.bundling.results import Results
+from journeyman.bundling.scripts import adapter_hint
 from journeyman.foreign import file_part, markdown, named
 from journeyman.inference.server_bundle import HOW_TO_SERVE, card_line
-from journeyman.manifests import BundleManifest, Target
+from journeyman.manifests import BundleManifest, Target, TermsName
 from journeyman.model_files import name_of_model
 from journeyman.models.geometry import Geometry
 from journeyman.records import EVERY_ROLE
@@ -32,6 +33,7 @@ def model_card(
     serving: str,
     notes: Sequence[str],
     arm: str | None = None,
+    deployed: Sequence[str] | None = None,
 ) -> str:
     """The whole page.
 
@@ -40,9 +42,11 @@ def model_card(
         serving: how these files are served; see how_to_serve.
         notes: further lines, each a list item.
         arm: the evaluation's arm of these files; None: that of the file that ships.
+        deployed: the roles of the bundle that a target was made of, which may have some of them; None: its own.
     """
     target = bundle.target
     warned = [] if target is None or target.why_not is None else _not_evaluated(target)
+    stay = _stay(bundle.roles if deployed is None else deployed, results)
     override = [f"**Exported despite the verdict.** Reason: {markdown(bundle.override)}", ""] if bundle.override else []
     return "\n".join(
         [
@@ -54,7 +58,7 @@ def model_card(
             "",
             *warned,
             *override,
-            f"Roles: {', '.join(map(_name, bundle.roles))}. {_stay(bundle, results)}",
+            f"Roles: {', '.join(map(_name, bundle.roles))}. {stay}",
             "",
             *_files(bundle, results, license),
             "",
@@ -126,7 +130,8 @@ def _data(results: Results) -> list[str]:
         for name, one in dataset.teacher_terms.items()
         if one.rows
     ]
-    denied = dataset.dropped.get("teacher_terms", 0)
+    dropped = dataset.dropped.get("teacher_terms", 0)
+    of_none = {one.terms for one in dataset.teacher_terms.values() if not one.rows} - {"allow"}
     return [
         "## Data",
         "",
@@ -138,7 +143,7 @@ def _data(results: Results) -> list[str]:
         "Teachers, and whether their terms allow to train a model on their answers, as `curate.teacher_terms` says:",
         "",
         *(teachers or ["- not known"]),
-        *([f"- {denied} rows of teachers whose terms do not allow it were left out"] if denied else []),
+        *([f"- {dropped} rows of teachers whose terms {_left_out(of_none)} were left out"] if dropped else []),
     ]
 
 
@@ -155,10 +160,18 @@ def _limits(bundle: BundleManifest, results: Results) -> list[str]:
         f"- the rates hold for requests like those of the log, in these roles; their intervals are at "
         f"{evaluation.role_confidence:.2%} for a role; about other requests, nothing is known",
         f"- a request has at most {bundle.settings['context']} tokens, the answer included, which ends at "
-        f"{bundle.settings['max_new_tokens']}",
+        f"{bundle.settings['max_new_tokens']}; the temperature was {bundle.settings['temperature']}: "
+        "where a program is not given these values, requests should have them",
         "- with another engine, quantization or chat template, answers may differ from those that were evaluated",
         *contract,
     ]
+
+
+def _left_out(terms: Collection[TermsName]) -> str:
+    """The terms of teachers none of whose rows are in the dataset: allowed ones have none for another reason."""
+    if "unknown" not in terms:
+        return "do not allow it"
+    return "do not allow it or are not known" if "deny" in terms else "are not known"
 
 
 _TERMS: Mapping[str, str] = {"allow": "allowed", "deny": "denied", "unknown": "terms not known"}
@@ -168,11 +181,11 @@ _PROMPTS: Mapping[str, str] = {
 }
 
 
-def _stay(bundle: BundleManifest, results: Results) -> str:
+def _stay(deployed: Sequence[str], results: Results) -> str:
     others = [
         f"{_name(role)} ({made.verdict})"
         for role, made in results.decision.roles.items()
-        if role not in (EVERY_ROLE, *bundle.roles)
+        if role not in (EVERY_ROLE, *deployed)
     ]
     return f"Roles that stay with the teacher: {', '.join(others)}." if others else "No role stays with the teacher."
 
@@ -209,6 +222,11 @@ def _template_line(bundle: BundleManifest) -> list[str]:
     file = "" if bundle.template_file is None else f", as `{bundle.template_file}` writes it"
     given = f"; its variables: {markdown(json.dumps(bundle.template_variables))}" if bundle.template_variables else ""
     return [f"- chat template: {name}{file}{given}"]
+
+
+def adapter_lines(bundle: BundleManifest) -> list[str]:
+    """How a request to llama.cpp's server gets its role's adapter."""
+    return [f"- {markdown(line)}" for line in adapter_hint(bundle)]
 
 
 def modelfile_lines(bundle: BundleManifest, without: Mapping[str, str]) -> list[str]:

@@ -6,13 +6,13 @@ import json
 from pathlib import Path
 
 from journeyman.artifacts import write_atomic
-from journeyman.bundling.scripts import llama_arguments
+from journeyman.bundling.scripts import adapter_hint, llama_arguments
 from journeyman.manifests import BundleManifest
 
 IMAGE = "ghcr.io/ggml-org/llama.cpp:server"
 """llama.cpp's own image: its entry point is the server, which listens on every address of the container."""
+_HOW = "docker compose up --build; clients ask http://127.0.0.1:8080/v1 and send the system prompts in prompts.json."
 _COMPOSE = """\
-# docker compose up --build; clients ask http://127.0.0.1:8080/v1 and send the system prompts in prompts.json.
 services:
   model:
     build: .
@@ -42,4 +42,6 @@ def write_docker(bundle: BundleManifest, files: list[str], out: Path) -> None:
         f"CMD {json.dumps(arguments)}",
     ]
     write_atomic(out / "Dockerfile", ("\n".join(lines) + "\n").encode())
-    write_atomic(out / "compose.yaml", _COMPOSE.encode())
+    write_atomic(
+        out / "compose.yaml", ("".join(f"# {line}\n" for line in (_HOW, *adapter_hint(bundle))) + _COMPOSE).encode()
+    )

@@ -26,6 +26,8 @@ _ASKED = (
     "Write a haiku about rain.",
 )  # fmt: skip
 _TOKENS, _LIKELIEST = 16, 64
+_ENOUGH = 4
+"""Tokens of an answer, with the one that ends it, that say enough; a shorter one is used if there is no longer one."""
 NEAR_NATS = 0.5
 """By how much another token may be likelier than the golden one. The 8-bit activations of llama.cpp alone change log
 probabilities by 0.05 to 0.15, see stages/bisect.py."""
@@ -75,8 +77,9 @@ def record_merged(
 def _answer(
     bundle: BundleManifest, name: str, base: Path, adapter: Path | None, renderer: Renderer, threads: int | None
 ) -> GoldenAnswer:
-    """Of a few prompts, the first to which the base alone gives another answer; if there is none, the one on which its
-    tokens are the least likely."""
+    """Of a few prompts, the first to which the base alone gives another answer of at least a few tokens; if there is
+    none, the longest of the others to which it gives another answer, or the one whose tokens are the least likely for
+    it."""
     role = bundle.roles[0] if name == EVERY_ROLE else name
     prompt = bundle.system_prompts.get(role)
     system = [Message(role="system", content=prompt)] if prompt is not None else []
@@ -92,11 +95,19 @@ def _answer(
             if answer.answer_ids:
                 alone = None if adapter is None else _most(differences(answer, _BaseAlone(engine)))
                 found.append(answer.model_copy(update={"base_nats": alone}))
-            if found and (found[-1].base_nats is None or found[-1].base_nats > NEAR_NATS):
-                return found[-1]
+                if _differs(found[-1]) and len(found[-1].answer_ids) >= _ENOUGH:
+                    return found[-1]
     if not found:
         raise EngineError(f"{base}: answers the golden prompts of {named(role)} with nothing", "Train it again")
+    others = [one for one in found if _differs(one)]
+    if others:
+        return max(others, key=lambda one: len(one.answer_ids))
     return max(found, key=lambda one: one.base_nats or 0.0)
+
+
+def _differs(answer: GoldenAnswer) -> bool:
+    """Whether the base alone would be refused; without an adapter, there is nothing to compare with."""
+    return answer.base_nats is None or answer.base_nats > NEAR_NATS
 
 
 class _BaseAlone:
@@ -122,12 +133,12 @@ def settings_of(bundle: BundleManifest, base: Path, adapter: Path | None, thread
     return EngineSettings(base, adapters, bundle.settings["context"], threads, 0.0)
 
 
-def compare(golden: GoldenAnswer, answerer: Answerer, program: str, place: Path) -> Trial:
+def compare(golden: GoldenAnswer, answerer: Answerer, program: str, place: Path, remedy: str) -> Trial:
     """Puts the golden prompt to a form of the model, and the golden tokens where it chooses others.
 
     Args:
         program: what computes, for the record.
-        place: the target's folder, for the error.
+        place: the target's folder, and what can be done, for the error.
 
     Raises:
         InputError: it chooses a token that is not about as likely as the golden one.
@@ -139,8 +150,7 @@ def compare(golden: GoldenAnswer, answerer: Answerer, program: str, place: Path)
         raise InputError(
             f"{place}: {program} does not answer the golden prompt as the evaluated files do: token {at + 1} of "
             f"{len(expected)} is another one, {gap:.2f} nats likelier",
-            "Choose a --quantization with more bits, evaluate the merged file (evaluate.merged), or ship base and "
-            "adapter (--target llama.cpp)",
+            remedy,
         )
     return Trial(
         adapter=golden.adapter, program=program, outcome="near" if found else "same", tokens=len(expected),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -15,12 +16,12 @@ from journeyman.artifacts import (
     hash_of_file,
     remove_leftovers,
     remove_quietly,
-    sync,
+    replace_folder,
     write_atomic,
     write_json,
     write_model,
 )
-from journeyman.bundling.bill import BILL_FILE, software_bill
+from journeyman.bundling.bill import write_bill
 from journeyman.bundling.card import model_card
 from journeyman.bundling.draft import Draft
 from journeyman.bundling.golden import GOLDEN_FILE, record
@@ -30,6 +31,7 @@ from journeyman.bundling.trials import trial_line
 from journeyman.errors import Interrupted, JourneymanError, UsageError
 from journeyman.foreign import file_part, markdown
 from journeyman.lineage import files_below, manifest_data, write_manifest
+from journeyman.locking import locked
 from journeyman.manifests import BundleManifest, GoldenAnswers, Stamp, Target
 from journeyman.protocols import Reporter
 from journeyman.records import EVERY_ROLE
@@ -37,7 +39,6 @@ from journeyman.records import EVERY_ROLE
 TARGET_VERSION = 1
 MADE_OF = "07-bundle"
 """The input of a target's stamp: the hash of the bundle that it was made of."""
-_WEIGHTS = (".gguf", ".safetensors")
 
 
 def make_targets(
@@ -54,13 +55,21 @@ def make_targets(
         EngineError: the engine does not load the files.
         InputError: a target is impossible with this base, or its files give another answer than the evaluated ones.
         Interrupted: asked to stop; finished targets stay.
-        UsageError: something else is in the place of a target.
+        UsageError: something else is in the place of a target, or another process is making targets there.
     """
     refuse_impossible(source, names)
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise disk_error(error, out) from error
+    # The caller has the lock of the run's folder. Elsewhere, another run's targets may be in the making.
+    with nullcontext() if out.samefile(source.place.parent) else locked(out):
+        yield from _make(source, names, out, quantization, allowed, reporter)
+
+
+def _make(
+    source: Source, names: Sequence[str], out: Path, quantization: str | None, allowed: str | None, reporter: Reporter
+) -> Iterator[tuple[Path, BundleManifest]]:
     remove_leftovers(out, below=False)
     folders = [(name, adapter, out / _folder_name(name, adapter)) for name in names for adapter in _each(source, name)]
     for _, _, folder in folders:
@@ -118,9 +127,7 @@ def _made(
             files={one: hash_of_file(work / one) for one in files_below(work)},
         )  # fmt: skip
         write_manifest(work, stamp, bundle)
-        remove_quietly(folder)
-        work.rename(folder)
-        sync(folder.parent)
+        replace_folder(folder, work)
     except OSError as error:
         raise disk_error(error, folder) from error
     finally:
@@ -162,9 +169,8 @@ def _described(draft: Draft, name: str, allowed: str | None) -> BundleManifest:
     write_json(out / "base.json", base)
     if draft.golden is not None:
         write_model(out / GOLDEN_FILE, draft.golden)
-    weights = {one: out / one for one in files_below(out) if one.endswith(_WEIGHTS)}
-    write_json(out / BILL_FILE, software_bill(source, bundle, weights))
+    write_bill(source.results, bundle, source.license, out)
     lines = [*draft.notes, *(f"- golden prompt: {markdown(trial_line(one))}" for one in draft.trials)]
-    card = model_card(bundle, source.results, source.license, draft.how, lines, draft.arm)
+    card = model_card(bundle, source.results, source.license, draft.how, lines, draft.arm, source.bundle.roles)
     write_atomic(out / "README.md", card.encode())
     return bundle

@@ -42,6 +42,10 @@ def _ollama_template(template: Settled) -> list[str]:
     """
     if template.own and not template.chosen:
         return []
+    if template.replaces:  # Ollama takes the one of the two that knows more, such as tools (server/images.go)
+        raise ValueError(
+            "the base's file has a chat template of its own, which Ollama may use instead of the chosen one"
+        )
     if template.name in NAMED and not template.variables:
         written = NAMED[template.name].for_ollama(template.end_token)
         end = NAMED[template.name].end or template.end_token

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from journeyman.artifacts import write_atomic
 from journeyman.foreign import file_part, named, shell_word
-from journeyman.inference.vllm import vllm_command
+from journeyman.inference.vllm import defaults_of, vllm_command
 from journeyman.manifests import BundleManifest
 from journeyman.models.base import PeftBase
 from journeyman.records import EVERY_ROLE
@@ -23,16 +23,24 @@ def write_program(text: str, path: Path) -> None:
 
 def llama_script(bundle: BundleManifest) -> str:
     """Starts llama.cpp's server with the base and the adapters."""
-    hint = ""
-    if bundle.adapter_files and EVERY_ROLE not in bundle.adapter_files:
-        numbers = ", ".join(f"{number} is {named(name)}" for number, name in enumerate(bundle.adapter_files))
-        hint = f'# Each request names its role\'s adapter, as "lora": [{{"id": N, "scale": 1.0}}]: {numbers}.\n'
+    hint = "".join(f"# {line}\n" for line in adapter_hint(bundle))
     flags = " ".join(map(shell_word, llama_arguments(bundle)))
     return (
         "#!/bin/sh\n# Serves the tuned model with llama.cpp's server; send the system prompts in prompts.json.\n"
         f'{hint}cd "$(dirname "$0")" || exit 1\n'
         f'exec llama-server {flags} --host 127.0.0.1 --port 8080 "$@"\n'
     )
+
+
+def adapter_hint(bundle: BundleManifest) -> list[str]:
+    """A sentence about how a request to llama.cpp's server gets its role's adapter; none if there is one for all."""
+    if not bundle.adapter_files or EVERY_ROLE in bundle.adapter_files:
+        return []
+    numbers = ", ".join(f"{number} is {named(name)}" for number, name in enumerate(bundle.adapter_files))
+    return [
+        f'Each request names its role\'s adapter, as "lora": [{{"id": N, "scale": 1.0}}]: {numbers}. Without it, the '
+        "base answers untuned."
+    ]
 
 
 def llama_arguments(bundle: BundleManifest) -> list[str]:
@@ -46,6 +54,7 @@ def llama_arguments(bundle: BundleManifest) -> list[str]:
     return [
         "--model", bundle.base_file, *loras, *several, "--parallel", str(parallel),
         "--ctx-size", str(bundle.settings["context"] * parallel), *template, "--jinja",
+        "--temp", str(bundle.settings["temperature"]), "--predict", str(bundle.settings["max_new_tokens"]),
     ]  # fmt: skip
 
 
@@ -59,7 +68,9 @@ def vllm_script(bundle: BundleManifest, base: PeftBase, base_name: str, rank: in
         file_part(role): f"./{bundle.adapter_files.get(role) or bundle.adapter_files[EVERY_ROLE]}"
         for role in bundle.roles
     }
-    command = vllm_command(base.name, base.revision, base_name, modules, rank, bundle.settings["context"], "")
+    command = vllm_command(
+        base.name, base.revision, base_name, modules, rank, bundle.settings["context"], "", defaults_of(bundle)
+    )
     return (
         "#!/bin/sh\n# Serves the tuned model with vLLM; send the system prompts in prompts.json.\n"
         f"# Base: SHA-256 {bundle.base_sha256}, see base.json.\n"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from journeyman.artifacts import clone_or_copy, hash_of_file
-from journeyman.bundling.card import modelfile_lines
+from journeyman.bundling.card import adapter_lines, modelfile_lines
 from journeyman.bundling.docker import write_docker
 from journeyman.bundling.draft import Draft
 from journeyman.bundling.golden import record_merged
@@ -55,6 +55,11 @@ class Kind:
     write: Callable[[Draft], None]
     merges: bool = False
     needs: str = ""
+
+    @property
+    def other_weights(self) -> bool:
+        """Its weights may be others than those that were evaluated."""
+        return self.merges or self.needs == "folder"
 
 
 def _adapter(draft: Draft) -> None:
@@ -116,6 +121,8 @@ def _write_gguf(draft: Draft) -> None:
     if arm in source.results.evaluation.files:
         evaluated = source.evaluated / merged_name(kind)
         clone_or_copy(evaluated, draft.out / MERGED_FILE)
+        first = source.results.evaluation.merged_into
+        draft.changes |= {"base_sha256": first.sha256, "base_path": first.path}
         draft.arm, draft.changes["verdicts"] = arm, {role: decision.others[arm][role] for role in draft.bundle.roles}
         draft.golden = record_merged(draft.bundle, name, evaluated, source.renderer, source.threads)
     else:
@@ -129,6 +136,7 @@ def _llama_cpp(draft: Draft) -> None:
     _copy_files(draft)
     write_program(llama_script(draft.bundle), draft.out / LLAMA_SCRIPT)
     draft.how = f"Run `sh {LLAMA_SCRIPT}`; llama-server must be on PATH."
+    draft.notes += adapter_lines(draft.bundle)
     _try_files(draft)
 
 
@@ -150,6 +158,7 @@ def _docker(draft: Draft) -> None:
     copied = [*(one.name for one in parts_of(Path(bundle.base_file))), *bundle.adapter_files.values(), "prompts.json"]
     write_docker(bundle, [*copied, *([bundle.template_file] if bundle.template_file else [])], draft.out)
     draft.how = "Run `docker compose up --build` in this folder."
+    draft.notes += adapter_lines(bundle)
     _try_files(draft, "docker")
 
 

@@ -13,6 +13,17 @@ from journeyman.reasons.base import Reason
 from journeyman.reasons.bundling import AnswerUnknown, FolderMissing, PackageMissing, ProgramNotTried
 from journeyman.records import EVERY_ROLE
 
+_APART = (
+    "The files are those that were trained, so this program computes something else: try another version of it, or "
+    "another target"
+)
+_MERGED_FILE = (
+    "Choose a --quantization with more bits, evaluate the merged file (evaluate.merged), or ship base and adapter "
+    "(--target llama.cpp)"
+)
+_MERGED_FOLDER = "Ship base and adapter (--target adapter or vllm)"
+"""What can be done about another answer."""
+
 
 def by_engine(source: Source, golden: GoldenAnswers | None, name: str, base: Path, adapter: Path | None) -> Trial:
     """The serving engine with these files.
@@ -29,7 +40,9 @@ def by_engine(source: Source, golden: GoldenAnswers | None, name: str, base: Pat
     if expected is None:
         return _untried(name, "llama.cpp", _unknown(source))
     with running_engine(settings_of(source.bundle, base, adapter, source.threads)) as engine:
-        return compare(expected, engine, engine.engine_identity.line(), base.parent)
+        return compare(
+            expected, engine, engine.engine_identity.line(), base.parent, _MERGED_FILE if adapter is None else _APART
+        )
 
 
 def by_library(
@@ -48,7 +61,9 @@ def by_library(
     if expected is None:
         return _untried(name, program, _unknown(source))
     reloaded = Reloaded(folder, adapter, "float32" if source.results.plan.precision == "float32" else "bfloat16")
-    return compare(expected, reloaded, library_version(adapted), adapter or folder)
+    return compare(
+        expected, reloaded, library_version(adapted), adapter or folder, _APART if adapted else _MERGED_FOLDER
+    )
 
 
 def by_nobody(name: str, program: str) -> Trial:

@@ -303,7 +303,10 @@ def serve(
     ] = False,
     releases: Annotated[
         Path | None,
-        typer.Option(help="a folder with releases: serve the current one, and each that is promoted from then on"),
+        typer.Option(
+            help="a folder with releases: serve the current one, and each that is promoted from then on, with the "
+            "settings and keys of --dir"
+        ),
     ] = None,
     engine_url: Annotated[
         str | None,

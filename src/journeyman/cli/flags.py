@@ -49,8 +49,14 @@ def check_target_flags(names: Sequence[str], out: Path | None, quantization: str
     if not names:
         refuse_ignored(given, "without --target", "Name one: journeyman export --target gguf")
         return
-    from journeyman.bundling.targets import check_names
+    from journeyman.bundling.targets import TARGETS, check_names
 
     check_names(names, quantization)
+    if allowed is not None and not any(TARGETS[name].other_weights for name in names):
+        others = ", ".join(name for name, kind in TARGETS.items() if kind.other_weights)
+        raise UsageError(
+            f"--allow-unevaluated: no effect on {', '.join(names)}, whose weights are those that were evaluated",
+            f"Leave it out; it is for {others}",
+        )
     if allowed is not None and not allowed.strip():
         raise UsageError("--allow-unevaluated: the reason is empty", 'Give one: --allow-unevaluated "a demo"')

@@ -20,8 +20,8 @@ HERE = Path()
 
 @keys.command()
 def add(name: Name, folder: Folder = HERE) -> None:
-    """Make a key and print it; it is not shown again. From then on, every client needs a key."""
-    say(_file(folder).add(name))
+    """Make a key and print it; it is not shown again. From then on, also a running port needs a key."""
+    say(_file(folder, new=True).add(name))
 
 
 @keys.command("list")
@@ -46,7 +46,22 @@ def revoke(name: Name, folder: Folder = HERE) -> None:
     say(f"revoked {name}", err=True)
 
 
-def _file(folder: Path) -> KeyFile:
+def _file(folder: Path, *, new: bool = False) -> KeyFile:
+    """The keys in a folder from which `serve` reads settings and keys.
+
+    Raises:
+        UsageError: it is another folder, where nothing would read a key.
+    """
+    from journeyman.config import CONFIG_NAME
+    from journeyman.errors import UsageError
+    from journeyman.runs import folder_with_config
     from journeyman.serving.keyring import FILE, KeyFile
 
-    return KeyFile(folder / FILE)
+    settled = folder_with_config(folder)
+    file = KeyFile((settled or folder) / FILE)
+    if settled is None and (new or not file.exists):
+        raise UsageError(
+            f"{folder.resolve()}: has no {CONFIG_NAME}, so serve does not use its keys",
+            "Name the folder with which you serve, as in journeyman keys list --dir my-run",
+        )
+    return file

@@ -173,7 +173,7 @@ def run_targets(what: Invocation, chosen: TargetFlags) -> None:
     with terminal_reporter(folder, what.line()) as reporter, locked(folder):
         source = source_of(run)
         for place, bundle in make_targets(source, chosen.names, out, chosen.quantization, chosen.allowed, reporter):
-            print_target(place, bundle)
+            print_target(place, bundle, chosen.allowed)
 
 
 def keep_piped(folder: Path, config: Config) -> None:

@@ -21,14 +21,14 @@ def terms_of(teacher: str, config: TeacherTermsConfig) -> TermsName:
     """What the patterns say about a teacher, `provider/model`; a denial prevails.
 
     A pattern is compared with the whole name and with each part of it between slashes, ignoring case: `acme` means
-    every model of acme, also where a gateway names it as gateway/acme/model.
+    every model of acme, also where a gateway names it as gateway/acme/model. White space around them does not count.
     """
-    parts = teacher.casefold().split("/")
+    parts = [part.strip() for part in teacher.casefold().split("/")]
     count = len(parts)
     names = ["/".join(parts[a:b]) for a in range(count) for b in range(a + 1, count + 1)]
 
     def listed(patterns: list[str]) -> bool:
-        return any(fnmatchcase(name, pattern.casefold()) for pattern in patterns for name in names)
+        return any(fnmatchcase(name, pattern.strip().casefold()) for pattern in patterns for name in names)
 
     return "deny" if listed(config.deny) else "allow" if listed(config.allow) else "unknown"
 

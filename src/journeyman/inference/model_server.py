@@ -71,16 +71,17 @@ class ServedFolder:
         """The name of the adapter that answers for a role; None: the base."""
         return adapter_of(role, self.adapters)
 
-    def command(self, folders: Mapping[str, str] | None = None) -> str:
+    def command(self, folders: Mapping[str, str] | None = None, defaults: Mapping[str, object] | None = None) -> str:
         """What starts vLLM with it.
 
         Args:
             folders: adapter → its folder; None: where they are now.
+            defaults: see vllm.defaults_of; None: vLLM's own, as every question of an evaluation says what it needs.
         """
         places = folders or {name: str(path) for name, path in self.adapters.items()}
         named = {self.tuned_models[name]: place for name, place in places.items()}
         base, revision = self.base.name, self.base.revision
-        return vllm_command(base, revision, self.base_model, named, self.rank, self.context, self.config.url)
+        return vllm_command(base, revision, self.base_model, named, self.rank, self.context, self.config.url, defaults)
 
 
 def hash_of_peft(folder: Path) -> str:

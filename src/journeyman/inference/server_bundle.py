@@ -7,6 +7,7 @@ from pathlib import Path
 from journeyman.artifacts import clone_or_copy, write_atomic
 from journeyman.foreign import markdown, named
 from journeyman.inference.model_server import PEFT_FILES, ServedFolder
+from journeyman.inference.vllm import defaults_of
 from journeyman.manifests import BundleManifest, ServerUsed
 
 VLLM_SCRIPT = "vllm.sh"
@@ -26,7 +27,9 @@ def copy_adapter(folder: Path, target: Path) -> None:
 
 def write_script(bundle: BundleManifest, served: ServedFolder, server: ServerUsed, out: Path) -> None:
     """Writes the script that starts vLLM with the adapters of the bundle."""
-    command = served.command({name: f"./{folder}" for name, folder in bundle.adapter_files.items()})
+    command = served.command(
+        {name: f"./{folder}" for name, folder in bundle.adapter_files.items()}, defaults_of(bundle)
+    )
     names = ", ".join(f"{server.tuned_models[name]} is {named(name)}" for name in bundle.adapter_files)
     text = (
         "#!/bin/sh\n# Serves the tuned model with vLLM; send the system prompts in prompts.json.\n"

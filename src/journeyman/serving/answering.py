@@ -14,15 +14,16 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from journeyman.config import ServeConfig
 from journeyman.protocols import ServedEngine
 from journeyman.redaction.redactor import Conversation
-from journeyman.serving.answers import NO_CALL, finished, has_call, named
+from journeyman.serving.answers import named
 from journeyman.serving.copies import joined, merged, of_copy
-from journeyman.serving.dialects.dialect import Dialect
+from journeyman.serving.dialects.dialect import Dialect, JsonAnswer
+from journeyman.serving.endings import Endings
 from journeyman.serving.engine import KeptEngine
 from journeyman.serving.errors import BrokenStream, RequestError
 from journeyman.serving.forced_call import ForcedCalls
@@ -36,6 +37,7 @@ from journeyman.serving.upstream import Late, Lost, Upstream, UpstreamAnswer
 _T = TypeVar("_T")
 _PATH = "/v1/chat/completions"
 _AGAIN_S = "2"
+_COUNTS = 1
 _ABOUT_THE_REQUEST = {400: 400, 413: 413, 422: 400}
 _BUSY = (429, 503, 529)
 
@@ -63,6 +65,8 @@ class Answering:
     def __init__(self, kept: KeptEngine, client: Upstream, config: ServeConfig) -> None:
         self.kept, self._client, self._config = kept, client, config
         self.turns = Turns(kept.settings.parallel, config.queue, config.queue_s)
+        self.counts = Turns(_COUNTS, config.queue, config.queue_s)
+        """Those of requests for a number of tokens, which don't wait for the answers of others."""
 
     async def answer(self, request: Request, call: Call) -> Response:
         """The response to a request.
@@ -71,19 +75,22 @@ class Answering:
             RequestError: the engine does not run, fails or refuses, or too many others are waiting.
         """
         record = record_of(request.scope)
+        if call.asked.copies > 1:
+            self.turns.check_copies(call.asked.copies)
         if call.asked.streamed:
             return await self._streamed(request, call, record)
         answer = await while_connected(request, self._whole(call, record))
         if answer is None:
             return Response(status_code=CLIENT_LEFT)
         note(record, answer)
-        return JSONResponse(call.dialect.whole(answer, call.asked), headers=dict(call.headers))
+        return JsonAnswer(call.dialect.whole(answer, call.asked), headers=dict(call.headers))
 
     async def _whole(self, call: Call, record: Record) -> dict[str, Any]:
         async def one(number: int) -> dict[str, Any]:
             async with AsyncExitStack() as held:
                 upstream, _ = await self._opened(held, record, call, number)
                 document = _document(upstream.status, await self._body(upstream))
+                record.hear(document, number)
                 return restored_whole(document, call.asked, call.seen, in_json=asks_for_json(call.body))
 
         if call.asked.copies == 1:
@@ -112,7 +119,7 @@ class Answering:
             return Response(status_code=CLIENT_LEFT)
         upstream, turn = opened
         turns.append(turn)
-        events = self._events(call, held, upstream)
+        events = self._events(call, record, held, upstream)
         if call.asked.copies > 1:
             others = [self._further(call, record, number, turns) for number in range(1, call.asked.copies)]
             events = merged([events, *others])
@@ -120,7 +127,7 @@ class Answering:
         return StreamedAnswer(held, pieces, call.headers)
 
     async def _events(
-        self, call: Call, held: AsyncExitStack, upstream: UpstreamAnswer
+        self, call: Call, record: Record, held: AsyncExitStack, upstream: UpstreamAnswer, number: int = 0
     ) -> AsyncIterator[dict[str, Any]]:
         """The chunks of a streamed answer. What it holds is given back at its end, not at that of the response: of
         several answers, one may wait for the turn of another."""
@@ -128,7 +135,7 @@ class Answering:
         async with held:
             async for event in restored_events(
                 upstream.pieces(), asked.role, call.seen, in_json=asks_for_json(call.body), must_call=asked.must_call,
-                why=self.kept.why_not,
+                why=self.kept.why_not, heard=lambda event: record.hear(event, number),
             ):  # fmt: skip
                 yield event
 
@@ -141,12 +148,12 @@ class Answering:
             upstream, turn = await self._opened(held, record, call, number)
         except RequestError as error:
             await held.aclose()
-            raise BrokenStream(error.message) from error
+            raise BrokenStream(error.message, error.code or f"status_{error.status}") from error
         except BaseException:
             await held.aclose()
             raise
         turns.append(turn)
-        async for event in self._events(call, held, upstream):
+        async for event in self._events(call, record, held, upstream, number):
             yield event
 
     async def _opened(
@@ -179,9 +186,8 @@ class Answering:
         Raises:
             RequestError: as `answer` does.
         """
-        engine = await self._engine()
 
-        async def asked(path: str, body: Mapping[str, Any]) -> Any:
+        async def asked(engine: ServedEngine, path: str, body: Mapping[str, Any]) -> Any:
             response = await self._ask(engine, path, body)
             try:
                 return _document(response.status, await self._body(response))
@@ -189,12 +195,15 @@ class Answering:
                 response.close()
 
         async def counted() -> int:
-            if "model" in (selected := engine.selection(call.asked.role)):  # vLLM's form
-                count = (await asked("/tokenize", {**call.body, **selected, "add_generation_prompt": True}))["count"]
-                return int(count)
-            prompt = (await asked("/apply-template", call.body))["prompt"]
-            found = await asked("/tokenize", {"content": prompt, "add_special": True, "parse_special": True})
-            return len(found["tokens"])
+            async with self.counts.turn():
+                engine = await self._engine()
+                selected = engine.selection(call.asked.role)
+                if "model" in selected:  # vLLM's form
+                    wanted = {**call.body, **selected, "add_generation_prompt": True}
+                    return int((await asked(engine, "/tokenize", wanted))["count"])
+                prompt = (await asked(engine, "/apply-template", call.body))["prompt"]
+                wanted = {"content": prompt, "add_special": True, "parse_special": True}
+                return len((await asked(engine, "/tokenize", wanted))["tokens"])
 
         return await while_connected(request, counted())
 
@@ -240,16 +249,16 @@ def restored_whole(
         in_json: the answer's text is JSON, so restored values are escaped.
 
     Raises:
-        RequestError: it lacks the required tool call.
+        RequestError: it is not complete, or lacks the required tool call (see Endings).
     """
     answer = named(answer, asked.role, seen)
     for choice in answer.get("choices", []):
         choice["message"] = restored_answer(choice.get("message"), seen, in_json=in_json)
-    if not asked.must_call:
-        return answer
-    answer = ForcedCalls().event(answer)
-    if finished(answer) and not has_call(answer):
-        raise RequestError(502, NO_CALL, "tool_choice", "no_tool_call")
+    if asked.must_call:
+        answer = ForcedCalls().event(answer)
+    endings = Endings(must_call=asked.must_call)
+    endings.feed(answer)
+    endings.check()
     return answer
 
 

@@ -6,7 +6,6 @@ from typing import Any
 
 from journeyman.redaction.redactor import Conversation
 
-NO_CALL = "the model made no tool call, although tool_choice requires one"
 STOPPED_BY = "stopped_by"
 _SHOWN = ("id", "object", "created", "choices", "usage", "timings")
 
@@ -21,14 +20,3 @@ def named(answer: dict[str, Any], role: str, seen: Conversation) -> dict[str, An
     words += [choice.get("stop_reason") for choice in answer.get("choices") or []]
     stopped = next((word for word in words if word and isinstance(word, str)), None)
     return {**shown, STOPPED_BY: seen.restore(stopped)} if stopped else shown
-
-
-def has_call(answer: dict[str, Any]) -> bool:
-    """Whether an answer or a chunk contains a tool call."""
-    said = (choice.get("message") or choice.get("delta") or {} for choice in answer.get("choices") or [])
-    return any(one.get("tool_calls") for one in said)
-
-
-def finished(answer: dict[str, Any]) -> bool:
-    """Whether an answer or a chunk ends because the model was done, and not because of a limit."""
-    return any(choice.get("finish_reason") in ("stop", "tool_calls") for choice in answer.get("choices") or [])

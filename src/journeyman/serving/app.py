@@ -27,6 +27,7 @@ from journeyman.models.opening import open_base
 from journeyman.models.templated import TemplatedBase
 from journeyman.protocols import EngineSettings, ServedEngine
 from journeyman.serving.answering import Answering, Call
+from journeyman.serving.contents import Contents
 from journeyman.serving.dialects.chat import ChatCompletions
 from journeyman.serving.dialects.completions import Completions
 from journeyman.serving.dialects.dialect import Dialect
@@ -40,13 +41,15 @@ from journeyman.serving.observing import CLIENT_LEFT, Record, record_of
 from journeyman.serving.operations import operation_routes
 from journeyman.serving.preparing import prepared
 from journeyman.serving.prompts import PromptCheck
+from journeyman.serving.turns import Turns
 from journeyman.serving.upstream import upstream
 
 DIALECTS: tuple[Dialect, ...] = (ChatCompletions(), Completions(), Responses(), Messages())
 _COUNTING = CountTokens()
 COUNTED = {dialect.path: dialect.name for dialect in (*DIALECTS, _COUNTING)}
 """Path → API of the requests that are observed."""
-_SMALL_BYTES, _LARGE_AT_A_TIME = 32 << 10, 2
+_SMALL_BYTES, _LARGE_AT_A_TIME = 4 << 10, 2
+"""Bodies up to a size that is read and checked in milliseconds, and how many larger ones are in work at a time."""
 
 
 def make_app(
@@ -81,18 +84,23 @@ def make_app(
 
     differences: Counter[tuple[str, str]] = Counter()
 
-    async def call_of(request: Request, dialect: Dialect) -> Call:
+    async def call_of(request: Request, dialect: Dialect, turns: Turns) -> Call:
         record = record_of(request.scope)
-        body = await _read_body(request, config)
-        arguments = bundle, prompts, dialect, body, config.prompts, record
-        try:
-            if len(body) <= _SMALL_BYTES:
-                return prepared(*arguments)
-            # In a thread, so that other answers are not delayed; at most two at a time, as all share this process.
-            async with request.app.state.large_requests:
-                return await asyncio.to_thread(prepared, *arguments)
-        finally:
-            show_differences(record)
+        with turns.arrival():
+            body = await _read_body(request, config)
+            arguments = bundle, prompts, dialect, body, config.prompts, record
+            try:
+                if len(body) <= _SMALL_BYTES:
+                    call = prepared(*arguments)
+                else:
+                    # In a thread, so that other answers are not delayed; few at a time, as all share this process.
+                    async with request.app.state.large_requests:
+                        call = await asyncio.to_thread(prepared, *arguments)
+            finally:
+                show_differences(record)
+        if config.log_contents:
+            record.contents = Contents(call.body["messages"], call.seen.value)
+        return call
 
     def show_differences(record: Record) -> None:
         for difference in record.differences:
@@ -114,13 +122,13 @@ def make_app(
     def route(dialect: Dialect) -> Route:
         async def endpoint(request: Request) -> Response:
             answering: Answering = request.app.state.answering
-            return await answering.answer(request, await call_of(request, dialect))
+            return await answering.answer(request, await call_of(request, dialect, answering.turns))
 
         return Route(dialect.path, endpoint, methods=["POST"])
 
     async def count_tokens(request: Request) -> Response:
         answering: Answering = request.app.state.answering
-        call = await call_of(request, _COUNTING)
+        call = await call_of(request, _COUNTING, answering.counts)
         count = await answering.count_tokens(request, call)
         if count is None:
             return Response(status_code=CLIENT_LEFT)

@@ -48,7 +48,15 @@ class RequestError(Exception):
 
 
 class BrokenStream(Exception):
-    """A streamed answer is not complete; the message, for the client, says why."""
+    """A streamed answer is not complete; the message, for the client, says why.
+
+    Attributes:
+        code: the reason for logs, which must not contain an engine's own words.
+    """
+
+    def __init__(self, message: str, code: str = "engine_ended") -> None:
+        self.code = code
+        super().__init__(message)
 
 
 def error_object(message: str, code: str = "engine_error") -> dict[str, Any]:

@@ -12,13 +12,15 @@ from journeyman.errors import StaleArtifact
 FLAG = "--allow-other-engine"
 
 
-def check_engine(evaluated: EngineIdentity | None, here: EngineIdentity, run: Path, *, allow_other: bool) -> list[str]:
+def check_engine(
+    evaluated: EngineIdentity | None, here: EngineIdentity, run: Path | None, *, allow_other: bool
+) -> list[str]:
     """Compares the engine of a bundle with the one that would serve it.
 
     Args:
         evaluated: the engine recorded in the bundle; None or only a name in bundles of older versions.
         here: the engine on this machine, with the bundle's settings.
-        run: the folder that is served: of a run, a bundle or a release.
+        run: the folder that is served: of a run, a bundle or a release; None: it is not known.
         allow_other: serve with a different engine, with a warning.
 
     Returns:
@@ -49,7 +51,8 @@ def check_engine(evaluated: EngineIdentity | None, here: EngineIdentity, run: Pa
     return [f"WARNING: {what}. The verdict does not apply to its answers ({FLAG} is set)", *machine]
 
 
-def _again(run: Path) -> str:
+def _again(run: Path | None) -> str:
     """The command; a bundle or a release does not know where its run is."""
-    where = shlex.quote(str(run)) if (run / CONFIG_NAME).is_file() else "RUN, the folder from which it was exported"
+    known = run is not None and (run / CONFIG_NAME).is_file()
+    where = shlex.quote(str(run)) if known else "RUN, the folder from which it was exported"
     return f"journeyman run --redo --dir {where}"

@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from journeyman.artifacts import write_atomic
 from journeyman.errors import InputError, UsageError
+from journeyman.locking import waiting_lock
 
 FILE = "keys.json"
 _PREFIX = "jm-"
@@ -50,7 +51,13 @@ class KeyFile:
     @property
     def exists(self) -> bool:
         """Whether keys were ever added; after all of them were revoked, no request is let in."""
-        return self.path.exists()
+        try:
+            self.path.lstat()
+        except FileNotFoundError:
+            return False
+        except OSError:  # nobody knows, and a port must not open because of that
+            return True
+        return True
 
     def listed(self) -> Sequence[Key]:
         """The keys in the file.
@@ -75,17 +82,20 @@ class KeyFile:
         Raises:
             UsageError: the name is taken or has other characters than letters, digits, dots, dashes and underscores.
             DiskError: the file cannot be written.
+            InputError: the file is damaged.
         """
         if not _NAME.fullmatch(name):
             raise UsageError(
                 f"{name!r}: a key's name has 1 to 64 letters, digits, dots, dashes and underscores",
                 "For example: journeyman keys add ci",
             )
-        if any(key.name == name for key in self.listed()):
-            raise UsageError(f"there is a key {name!r} already", f"Revoke it first: journeyman keys revoke {name}")
         secret = _PREFIX + secrets.token_urlsafe(32)
         created = datetime.now(UTC).isoformat(timespec="seconds")
-        self._write([*self.listed(), Key(name=name, sha256=_hash(secret), created=created)])
+        with waiting_lock(self.path):
+            keys = self.listed()
+            if any(key.name == name for key in keys):
+                raise UsageError(f"there is a key {name!r} already", f"Revoke it first: journeyman keys revoke {name}")
+            self._write([*keys, Key(name=name, sha256=_hash(secret), created=created)])
         return secret
 
     def revoke(self, name: str) -> None:
@@ -94,12 +104,15 @@ class KeyFile:
         Raises:
             UsageError: there is no such key.
             DiskError: the file cannot be written.
+            InputError: the file is damaged.
         """
-        left = [key for key in self.listed() if key.name != name]
-        if len(left) == len(self.listed()):
-            known = ", ".join(key.name for key in self.listed()) or "none"
-            raise UsageError(f"there is no key {name!r}; keys: {known}", "See them: journeyman keys list")
-        self._write(left)
+        with waiting_lock(self.path):
+            keys = self.listed()
+            left = [key for key in keys if key.name != name]
+            if len(left) == len(keys):
+                known = ", ".join(key.name for key in keys) or "none"
+                raise UsageError(f"there is no key {name!r}; keys: {known}", "See them: journeyman keys list")
+            self._write(left)
 
     def match(self, secret: str) -> str | None:
         """The name of a key, found in a time that says nothing about the keys; None if it is none of them."""
@@ -135,7 +148,8 @@ class Keys:
     Args:
         fixed: a key from the environment, under the name `env`; None: none.
         file: None: no file.
-        required: a key is needed even if there is none.
+        required: a key is needed even if there is none. It is needed as well once there is a file, also if that
+            is added later, and stays so if the file is removed: a running port may be closed, but never opened.
         own: the key of the program that runs the server, under the name `own`; it alone makes no key necessary.
     """
 
@@ -149,7 +163,13 @@ class Keys:
     ) -> None:
         self._fixed = {name: _hash(key) for name, key in (("env", fixed), ("own", own)) if key is not None}
         self._file = file
-        self.required = required or fixed is not None or (file is not None and file.exists)
+        self._required = required or fixed is not None
+
+    @property
+    def required(self) -> bool:
+        """Whether requests need a key now."""
+        self._required = self._required or (self._file is not None and self._file.exists)
+        return self._required
 
     def match(self, secret: str) -> str | None:
         """The name of the key; None if it opens nothing. A damaged file opens nothing."""

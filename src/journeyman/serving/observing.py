@@ -1,4 +1,4 @@
-"""What happened to each request, for metrics and for the log, without its contents."""
+"""What happened to each request, for metrics and for the log; its contents only where they are asked for."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from journeyman.serving.contents import Contents
 from journeyman.serving.dialects.pieces import Usage, usage_of
 from journeyman.serving.metrics import Metrics
 
@@ -29,7 +30,8 @@ class Record:
         key: the name of the key that was sent.
         queue_s: time until the engine took it; None if it never did.
         first_s: time until the first byte of a stream.
-        broken: why a stream ended with an error event.
+        broken: the code of why a stream ended with an error event.
+        contents: for the log; None unless they are logged.
         differences: how the prompt differs from those of the training.
     """
 
@@ -47,10 +49,20 @@ class Record:
     broken: str = ""
     complete: bool = False
     differences: tuple[str, ...] = ()
+    contents: Contents | None = None
 
     def since(self) -> float:
         """Seconds since it arrived."""
         return time.monotonic() - self.begun
+
+    def hear(self, event: Mapping[str, Any], number: int) -> None:
+        """Takes an answer or a chunk, as the engine sent it, into the contents.
+
+        Args:
+            number: of the answer, if the request asked for several.
+        """
+        if self.contents is not None:
+            self.contents.add(event, number)
 
 
 def record_of(scope: Scope) -> Record:
@@ -140,7 +152,8 @@ def _line(record: Record, status: int) -> dict[str, Any]:
         "broken": record.broken or None,
         "prompt_differences": list(record.differences) or None,
     }
-    return {name: value for name, value in fields.items() if value is not None}
+    contents = record.contents.fields() if record.contents else {}
+    return {name: value for name, value in fields.items() if value is not None} | contents
 
 
 def _rounded(seconds: float | None) -> float | None:

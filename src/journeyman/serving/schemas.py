@@ -2,7 +2,8 @@
 
 Processor time of xllamacpp's engine for 16 tokens, in seconds: 0.4 without a schema, 1.3 with an enum of 500 values
 (9 of wall time with 2,000), 2.0 with 200 values of 200 characters, 1.2 with 300 optional properties and 5.0 with 1,000,
-6.3 with 50 bounded integers. Two references to the next definition, repeated thirty times, did not finish in 12 s.
+6.3 with 50 bounded integers. What references and patterns cost is said in references.py, widths.py and
+patterns.py.
 """
 
 from __future__ import annotations
@@ -13,6 +14,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from journeyman.serving.errors import RequestError
+from journeyman.serving.patterns import cost_of
+from journeyman.serving.references import References
+from journeyman.serving.widths import OPEN, width
 
 MAX_BYTES = 128 << 10
 MAX_CHOICES = 500
@@ -21,34 +25,48 @@ MAX_PROPERTIES = 200
 MAX_PATTERN = 1000
 MAX_COUNT = 1000
 MAX_EXPANDED = 10_000
-MAX_NESTED = 200
+MAX_PLACES = 20_000
+MAX_AT_ONCE = 16
+MAX_WIDTH = 500
+MAX_NAME = 512
+"""A name of 32,000 punctuation characters crashes the engine: its regular expressions recurse for each character."""
 
 _CHOICES = ("enum", "anyOf", "oneOf", "allOf", "type", "prefixItems")
 _COUNTS = ("minLength", "maxLength", "minItems", "maxItems", "minProperties", "maxProperties")
 _RANGES = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum")
 _CHOICES_OF_A_RANGE = 20
-_DEFINITIONS = ("$defs", "definitions")
 
 
 def check_schemas(schemas: list[tuple[str, Any]]) -> None:
-    """Refuses schemas that together are too large to be turned into a grammar in a few seconds.
+    """Refuses schemas that would crash the engine, or take it more than a few seconds.
 
     Args:
         schemas: (field, schema) for all schemas in one request to the engine.
 
     Raises:
-        RequestError: names the field and the limit.
+        RequestError: names the place, its figure and the limit.
     """
     total = _Cost()
     for param, schema in schemas:
         if not isinstance(schema, dict):
             raise RequestError(400, f"{param} must be an object, a JSON schema", param)
         total.size += len(json.dumps(schema))
-        for place, node in _objects(schema, param):
+        references = References(schema)
+        nodes = list(_objects(schema, param))
+        for place, node in nodes:
             _check_counts(node, place)
+            _check_names(node, place)
             total.add(node)
-        total.expanded += _Expansion(schema).size_of(schema)
         total.check(param)
+        for place, node in nodes:
+            _check_pattern(node, place)
+            _check_references(references, node, place)
+        total.expanded += references.size(lambda key, value: 1)
+        total.places += references.size(_places)
+        total.check(param)
+        _at_most(
+            width(references), MAX_WIDTH, f"ways that may fit the same text ({OPEN} for each but constants)", param
+        )
 
 
 @dataclass
@@ -58,6 +76,7 @@ class _Cost:
     text: int = 0
     pattern: int = 0
     expanded: int = 0
+    places: int = 0
     most_properties: int = 0
 
     def add(self, node: dict[str, Any]) -> None:
@@ -77,42 +96,44 @@ class _Cost:
             ("characters of values and names", self.text, MAX_TEXT),
             ("characters of patterns", self.pattern, MAX_PATTERN),
             ("parts with each $ref put in", self.expanded, MAX_EXPANDED),
+            ("characters of patterns, repetitions and each $ref put in", self.places, MAX_PLACES),
             ("properties of one object", self.most_properties, MAX_PROPERTIES),
         ):
-            if count > most:
-                raise RequestError(400, f"{param}: more than {most:,} {what} in the schemas of one request", param)
+            _at_most(count, most, f"{what} in the schemas of one request", param)
 
 
-class _Expansion:
-    """The size of a schema with all references into the same document expanded; a recursive one counts once."""
+def _at_most(count: int, most: int, what: str, param: str) -> None:
+    if count > most:
+        shown = f"{count:,}" if count < 10**12 else "over 10^12"
+        raise RequestError(400, f"{param}: {shown} {what}; at most {most:,} are allowed", param)
 
-    def __init__(self, root: dict[str, Any]) -> None:
-        self._root = root
-        self._known: dict[str, int] = {}
 
-    def size_of(self, node: Any, depth: int = 0) -> int:
-        if depth > MAX_NESTED:
-            return MAX_EXPANDED + 1
-        if isinstance(node, list):
-            return sum(self.size_of(one, depth + 1) for one in node)
-        if not isinstance(node, dict):
-            return 1
-        own = 1 + sum(self.size_of(inner, depth + 1) for key, inner in node.items() if key not in _DEFINITIONS)
-        ref = node.get("$ref")
-        return own + self._referred(ref, depth) if isinstance(ref, str) else own
+def _places(key: str, value: Any) -> int:
+    return cost_of(value).places if key == "pattern" and isinstance(value, str) else 0
 
-    def _referred(self, ref: str, depth: int) -> int:
-        if ref not in self._known:
-            self._known[ref] = 1  # in effect while it is being expanded, for a reference to itself
-            self._known[ref] = self.size_of(self._target(ref), depth + 1)
-        return self._known[ref]
 
-    def _target(self, ref: str) -> Any:
-        """The target of a reference; None, which counts as small, for one that the engine will refuse."""
-        value: Any = self._root
-        for part in ref.removeprefix("#").split("/")[1:]:
-            value = value.get(part.replace("~1", "/").replace("~0", "~")) if isinstance(value, dict) else None
-        return value
+def _check_pattern(node: dict[str, Any], place: str) -> None:
+    if isinstance(pattern := node.get("pattern"), str):
+        what = "places at which one text may be, as one part may go on where the next begins (list words in an enum)"
+        _at_most(cost_of(pattern).at_once, MAX_AT_ONCE, what, f"{place}.pattern")
+
+
+def _check_names(node: dict[str, Any], place: str) -> None:
+    longest = max(map(len, node), default=0)
+    ref = node.get("$ref")
+    longest = max(longest, len(ref)) if isinstance(ref, str) else longest
+    _at_most(longest, MAX_NAME, "characters in a name or reference", place)
+
+
+def _check_references(references: References, node: dict[str, Any], place: str) -> None:
+    if references.loops(node):
+        raise RequestError(400, f"{place}.$ref refers to itself", f"{place}.$ref")
+    if references.doubles(node):
+        raise RequestError(
+            400, f"{place}: two alternatives that contain this schema again may begin alike, so the engine would "
+            "follow twice as many at every level; give each a constant of its own as its first required property",
+            place,
+        )  # fmt: skip
 
 
 def _check_counts(node: dict[str, Any], place: str) -> None:

@@ -14,9 +14,10 @@ from typing import Any
 from journeyman.foreign import plain
 from journeyman.inference.chat import Lines, data_of
 from journeyman.redaction.redactor import Conversation, StreamRestorer
-from journeyman.serving.answers import NO_CALL, finished, has_call, named
+from journeyman.serving.answers import named
 from journeyman.serving.dialects.dialect import EventWriter
-from journeyman.serving.errors import BrokenStream, without_paths
+from journeyman.serving.endings import Endings
+from journeyman.serving.errors import BrokenStream, RequestError, without_paths
 from journeyman.serving.forced_call import ForcedCalls
 from journeyman.serving.observing import Record, note
 from journeyman.serving.upstream import Late, Lost
@@ -48,7 +49,7 @@ async def served_stream(
                 yield piece
                 waiting.cancel()
     except BrokenStream as broken:
-        record.broken = str(broken)
+        record.broken = broken.code
         for piece in writer.failed(str(broken)):
             yield piece
     else:
@@ -64,6 +65,7 @@ async def restored_events(
     in_json: bool = False,
     must_call: bool = False,
     why: Callable[[], str],
+    heard: Callable[[dict[str, Any]], None] = lambda event: None,
 ) -> AsyncIterator[dict[str, Any]]:
     """The chunks of a streamed answer, up to its [DONE], named and with redacted values restored.
 
@@ -72,32 +74,38 @@ async def restored_events(
         in_json: the answer's text is JSON (because of `response_format`), so restored values are escaped.
         must_call: the text is a tool call; an answer without one is an error.
         why: returns the error message for an answer that breaks off.
+        heard: gets each chunk as the engine sent it.
 
     Raises:
-        BrokenStream: the engine failed, took too long, or the connection to it ended before [DONE].
+        BrokenStream: the engine failed, took too long, the connection to it ended before [DONE], or the answer is not
+            complete (see Endings).
     """
     restored, lines = _Restored(seen, in_json), Lines()
-    forced, called = ForcedCalls(), False
+    forced, endings = ForcedCalls(), Endings(must_call=must_call)
     try:
         async for piece in chunks:
             for line in lines.feed(piece):
                 data = data_of(line)
                 if data == b"[DONE]":
+                    endings.check()
                     return
                 if not data:
                     continue
                 event = json.loads(data.decode(errors="replace"))
-                if "error" in event:
-                    raise BrokenStream(_refusal(event["error"]))
+                if not isinstance(event, dict):
+                    raise BrokenStream("the engine sent a chunk that is not an object", "engine_error")
+                if event.get("error"):
+                    raise BrokenStream(_refusal(event["error"]), "engine_error")
+                heard(event)
                 event = restored.event(event, role)
                 if must_call:
                     event = forced.event(event)
-                    called = called or has_call(event)
-                    if not called and finished(event):
-                        raise BrokenStream(NO_CALL)
+                endings.feed(event)
                 yield event
     except Late as error:
-        raise BrokenStream("the answer took longer than serve.answer_s allows") from error
+        raise BrokenStream("the answer took longer than serve.answer_s allows", "late") from error
+    except RequestError as error:
+        raise BrokenStream(error.message, error.code or "engine_error") from error
     except (Lost, ValueError):
         pass  # reported below
     raise BrokenStream(why())

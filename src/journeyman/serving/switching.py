@@ -6,15 +6,38 @@ import asyncio
 import threading
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, suppress
+from dataclasses import dataclass
 
 from starlette.applications import Starlette
 from starlette.types import Receive, Scope, Send
 
+from journeyman.config import ServeConfig
 from journeyman.errors import JourneymanError
 
 _LOOK_EVERY_S = 1.0
-_RETIRE_S = 600.0
-"""How long the requests of an old application may take. Then its engine is killed, and they fail with an error."""
+_MARGIN_S = 60.0
+
+
+def longest_request_s(config: ServeConfig) -> float:
+    """Longer than any request can take: every part of it has a limit of its own.
+
+    Several answers to one request (`n`) may wait and be answered after the first one has begun.
+    """
+    return config.body_s + 2 * (config.queue_s + config.restart_s + config.answer_s) + _MARGIN_S
+
+
+@dataclass(frozen=True)
+class Next:
+    """An application that is to take over; its engine runs.
+
+    Attributes:
+        took_over: called once new requests go to it.
+        abandon: called instead if it cannot take over; ends its engine.
+    """
+
+    app: Starlette
+    took_over: Callable[[], None]
+    abandon: Callable[[], None]
 
 
 class _Running:
@@ -61,16 +84,22 @@ class SwitchingApp:
 
     Args:
         first: answers first.
-        following: called in a thread once a second: the application that takes over, whose engine runs; None: none
-            does. It may take as long as an engine needs to load, and both engines are in memory until the old
-            application has finished.
+        following: called in a thread once a second: what takes over; None: nothing does. It may take as long as an
+            engine needs to load, and both engines are in memory until the old application has finished.
         told: hears why there is no next application.
+        retire_s: how long the requests of an old application may take. Then its engine is killed, and they fail with
+            an error.
     """
 
     def __init__(
-        self, first: Starlette, following: Callable[[], Starlette | None], told: Callable[[str], None]
+        self,
+        first: Starlette,
+        following: Callable[[], Next | None],
+        told: Callable[[str], None],
+        retire_s: float | None = None,
     ) -> None:
         self._first, self._following, self._told = first, following, told
+        self._retire_s = longest_request_s(ServeConfig()) if retire_s is None else retire_s
         self._now: _Running | None = None
         self._old: set[_Running] = set()
         self._retiring: set[asyncio.Task[None]] = set()
@@ -106,49 +135,51 @@ class SwitchingApp:
         while True:
             await asyncio.sleep(_LOOK_EVERY_S)
             try:
-                app = await self._next()
-                if app is not None:
-                    await self._switch(app)
+                found = await self._next()
+                if found is not None:
+                    await self._switch(found)
                 said = ""
-            except (JourneymanError, OSError) as error:
-                if said != (said := f"{error}; the release that is served stays"):  # once, not with every look
+            except Exception as error:  # whatever it is: otherwise, no release would ever take over again
+                what = error if isinstance(error, JourneymanError | OSError) else f"{type(error).__name__}: {error}"
+                if said != (said := f"{what}; the release that is served stays"):  # once, not with every look
                     self._told(said)
 
-    async def _next(self) -> Starlette | None:
+    async def _next(self) -> Next | None:
         """In a thread of its own: loading may take minutes, and a shutdown must not wait for it."""
         loop = asyncio.get_running_loop()
-        done: asyncio.Future[Starlette | None] = loop.create_future()
+        done: asyncio.Future[Next | None] = loop.create_future()
 
-        def settle(app: Starlette | None, error: BaseException | None) -> None:
+        def settle(found: Next | None, error: BaseException | None) -> None:
             if not done.done():
-                done.set_exception(error) if error else done.set_result(app)
-            elif app is not None:
-                threading.Thread(target=_abandon, args=(app,), name="late release").start()
+                done.set_exception(error) if error else done.set_result(found)
+            elif found is not None:
+                threading.Thread(target=found.abandon, name="late release").start()
 
         def work() -> None:
-            app, failed = None, None
+            found, failed = None, None
             try:
-                app = self._following()
+                found = self._following()
             except BaseException as error:
                 failed = error
             try:
-                loop.call_soon_threadsafe(settle, app, failed)
+                loop.call_soon_threadsafe(settle, found, failed)
             except RuntimeError:  # the loop has been closed in the meantime
-                if app is not None:
-                    _abandon(app)
+                if found is not None:
+                    found.abandon()
 
         threading.Thread(target=work, name="next release", daemon=True).start()
         return await done
 
-    async def _switch(self, app: Starlette) -> None:
-        new, old = _Running(app), self._now
+    async def _switch(self, found: Next) -> None:
+        new, old = _Running(found.app), self._now
         assert old is not None
         try:
             await new.start()
         except BaseException:
-            await asyncio.to_thread(_abandon, app)
+            await asyncio.to_thread(found.abandon)
             raise
         self._now = new
+        found.took_over()
         self._old.add(old)
         task = asyncio.create_task(self._retire(old))
         self._retiring.add(task)
@@ -156,11 +187,6 @@ class SwitchingApp:
 
     async def _retire(self, old: _Running) -> None:
         try:
-            await old.finish(_RETIRE_S)
+            await old.finish(self._retire_s)
         finally:
             self._old.discard(old)
-
-
-def _abandon(app: Starlette) -> None:
-    """Ends the engine of an application that comes too late."""
-    app.state.engine.stop()

@@ -61,6 +61,8 @@ def openai_choice(value: Any, param: str, *, flat: bool) -> ToolChoice:
         return ToolChoice("required", (_name(value, param, flat),))
     if isinstance(value, dict) and value.get("type") == "allowed_tools":
         inner = value if flat else value.get("allowed_tools")
+        if isinstance(inner, dict) and inner.get("tools") == []:
+            raise RequestError(400, f"{param}.tools must name at least one tool; use none for no calls", param)
         if (
             isinstance(inner, dict)
             and inner.get("mode") in ("auto", "required")

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 
 from journeyman.serving.errors import RequestError
 
@@ -32,17 +32,57 @@ class Turn:
 class Turns:
     """Admits requests in order of arrival.
 
-    Args:
-        slots: requests that the engine answers concurrently.
-        most_waiting: requests that may wait; further ones are refused.
-        wait_s: how long a request may wait.
+    Attributes:
+        most: requests that are answered or may wait; further ones are refused.
+        arriving, waiting, active: how many are being read and checked, wait for their turn, and have it.
     """
 
     def __init__(self, slots: int, most_waiting: int, wait_s: float) -> None:
-        self._free = asyncio.Semaphore(slots + _ONE_AHEAD)
-        self._slots, self._most, self._wait_s = slots, most_waiting, wait_s
-        self.waiting = self.active = 0
+        """See the class.
+
+        Args:
+            slots: requests that the engine answers concurrently.
+            most_waiting: requests that may wait.
+            wait_s: how long a request may wait.
+        """
+        self.at_a_time = slots + _ONE_AHEAD
+        self.most = self.at_a_time + most_waiting
+        self.arriving = self.waiting = self.active = 0
+        self._free = asyncio.Semaphore(self.at_a_time)
+        self._slots, self._wait_s = slots, wait_s
         self._mean_s = 1.0
+
+    @contextmanager
+    def arrival(self) -> Iterator[None]:
+        """Counts a request while it is read and checked, so that the memory for bodies has a limit.
+
+        Raises:
+            RequestError: 429 if it would find no place in the queue.
+        """
+        self._check_room(self.arriving + 1)
+        self.arriving += 1
+        try:
+            yield
+        finally:
+            self.arriving -= 1
+
+    def check_copies(self, copies: int) -> None:
+        """Checks that one request may have this many turns.
+
+        Raises:
+            RequestError: 400 if there are never so many, 429 if there are not now.
+        """
+        if copies > self.most:
+            queue = self.most - self.at_a_time
+            raise RequestError(
+                400, f"n is {copies}, and at most {self.most} answers have room: {self.at_a_time} at a time, and "
+                f"{queue} that wait (serve.queue)", "n",
+            )  # fmt: skip
+        self._check_room(copies)
+
+    def _check_room(self, further: int) -> None:
+        if self.active + self.waiting + further > self.most:
+            raise self._refusal(429, f"{self.active + self.waiting} requests are answered or wait, which is the most")
 
     @asynccontextmanager
     async def turn(self) -> AsyncIterator[Turn]:
@@ -51,8 +91,7 @@ class Turns:
         Raises:
             RequestError: 429 if too many are waiting, 503 if it took too long.
         """
-        if self._free.locked() and self.waiting >= self._most:
-            raise self._refusal(429, f"{self.waiting} requests are waiting already, which is the most")
+        self._check_room(1)
         self.waiting += 1
         try:
             async with asyncio.timeout(self._wait_s):

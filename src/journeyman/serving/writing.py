@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from journeyman.serving.connections import ABORT
 from journeyman.serving.errors import error_response
 
 READER_TIMEOUT_S = 30.0
@@ -25,7 +26,8 @@ class PatientWriter:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
-            return await self._app(scope, receive, send)
+            await self._app(scope, receive, send)
+            return
         begun = stalled = False
 
         async def patiently(message: Message) -> None:
@@ -49,6 +51,10 @@ class PatientWriter:
         except Exception:
             if not stalled:
                 raise
+        if stalled and (abort := scope.get("state", {}).get(ABORT)):
+            abort()  # closing would wait until the client has read what is buffered
+            while (await receive())["type"] != "http.disconnect":
+                pass
 
 
 def _pieces(message: Message) -> Iterator[Message]:

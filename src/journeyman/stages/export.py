@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from journeyman.artifacts import ADAPTER_FILE, clone_or_copy, write_atomic, write_json
-from journeyman.bundling.card import context_lines, how_to_serve, model_card, modelfile_lines
+from journeyman.bundling.bill import write_bill
+from journeyman.bundling.card import adapter_lines, context_lines, how_to_serve, model_card, modelfile_lines
 from journeyman.bundling.modelfiles import write_modelfiles
 from journeyman.bundling.results import Results
 from journeyman.bundling.scripts import LLAMA_SCRIPT, llama_script, write_program
@@ -110,8 +111,11 @@ def export(
     else:
         without = write_modelfiles(bundle, template, out)
         write_program(llama_script(bundle), out / LLAMA_SCRIPT)
-        notes = [*context_lines(geometry_of_file(base), config.context), *modelfile_lines(bundle, without)]
-    card = model_card(bundle, results, license_of(base), how_to_serve(bundle), notes)
+        context = context_lines(geometry_of_file(base), config.context)
+        notes = [*context, *adapter_lines(bundle), *modelfile_lines(bundle, without)]
+    license = license_of(base)
+    write_bill(results, bundle, license, out)
+    card = model_card(bundle, results, license, how_to_serve(bundle), notes)
     write_atomic(out / "README.md", card.encode())
     return bundle
 

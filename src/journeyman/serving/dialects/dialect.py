@@ -12,6 +12,8 @@ import secrets
 from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
+from starlette.responses import JSONResponse
+
 from journeyman.serving.requests import Asked
 
 
@@ -64,9 +66,20 @@ def new_id(prefix: str) -> str:
 def data_event(document: dict[str, Any], name: str = "") -> bytes:
     """A server-sent event with JSON; `name` is its type, where the dialect's clients expect one."""
     begin = f"event: {name}\ndata: ".encode() if name else b"data: "
-    # Non-ASCII text is sent unescaped, except for surrogates, which cannot be encoded as UTF-8.
-    text = json.dumps(document, ensure_ascii=False, separators=(",", ":"))
+    return begin + json_bytes(document) + b"\n\n"
+
+
+def json_bytes(document: Any) -> bytes:
+    """JSON with non-ASCII text as it is, unless it contains lone surrogates, which a model may write as an escape and
+    which cannot be encoded as UTF-8: then it is escaped."""
     try:
-        return begin + text.encode() + b"\n\n"
+        return json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode()
     except UnicodeEncodeError:
-        return begin + json.dumps(document).encode() + b"\n\n"
+        return json.dumps(document, separators=(",", ":")).encode()
+
+
+class JsonAnswer(JSONResponse):
+    """A response with an answer of the engine."""
+
+    def render(self, content: Any) -> bytes:
+        return json_bytes(content)

@@ -28,8 +28,8 @@ def block_of(piece: Piece) -> dict[str, Any]:
 
 
 def input_of(arguments: str) -> Any:
-    """A call's arguments as a value; what is not JSON, because the answer was cut off, is an empty object, as in
-    Anthropic's own answers (`stop_reason` is then max_tokens)."""
+    """A call's arguments as a value. What is not JSON, because the answer reached its limit (`stop_reason` is then
+    max_tokens: all others are complete), is an empty object, as in Anthropic's own answers."""
     try:
         return json.loads(arguments or "{}")
     except ValueError:
@@ -41,7 +41,7 @@ def stop_of(finish_reason: Any, event: Mapping[str, Any]) -> dict[str, Any]:
     word = event.get(STOPPED_BY)
     if word and finish_reason == "stop":
         return {"stop_reason": "stop_sequence", "stop_sequence": word}
-    return {"stop_reason": _STOPS.get(finish_reason, "end_turn"), "stop_sequence": None}
+    return {"stop_reason": _STOPS[finish_reason], "stop_sequence": None}
 
 
 def usage_object(usage: Usage | None) -> dict[str, int]:

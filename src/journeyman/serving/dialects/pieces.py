@@ -73,7 +73,7 @@ class PieceWriter:
     def begin_call(self, number: int) -> None:
         """Raises BrokenStream if the call has begun before: its pieces must follow one another."""
         if number in self._calls:
-            raise BrokenStream("the engine mixed the pieces of several tool calls")
+            raise BrokenStream("the engine mixed the pieces of several tool calls", "mixed_calls")
         self._calls.add(number)
 
 
