@@ -8,6 +8,8 @@ import os
 # the cores, a test of seconds takes minutes. With these settings they soon sleep; the results are the same.
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 os.environ.setdefault("KMP_BLOCKTIME", "0")
+if "PYTEST_XDIST_WORKER" in os.environ:  # there is a process for each core already
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import importlib
 import json

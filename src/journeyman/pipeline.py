@@ -79,7 +79,7 @@ class Stage:
 
 
 STAGES: Sequence[Stage] = (
-    Stage("ingest", 2, (), stage_settings.of_ingest, stage_calls.run_ingest, resumable=True),
+    Stage("ingest", 3, (), stage_settings.of_ingest, stage_calls.run_ingest, resumable=True),
     Stage("curate", 4, ("ingest",), stage_settings.of_curate, stage_calls.run_curate, resumable=True),
     Stage("plan", 4, ("curate",), stage_settings.of_plan, stage_calls.run_plan),
     Stage(

@@ -35,6 +35,8 @@ class FakeEngine:
         fails: (status, message) to answer with instead.
         says: the pieces of every answer; a streamed one sends each as a chunk.
         thinks: the reasoning before it.
+        thinks_in: the field of the reasoning.
+        logprobs: give log probabilities, as llama.cpp does: none for `top_logprobs: 0`, and 20 alternatives by default.
         calls: tool calls of every answer after its text, as (id, name, pieces of the arguments).
         finish: the finish reason.
         cut: break streams off before their end.
@@ -52,6 +54,8 @@ class FakeEngine:
         self.fails: tuple[int, str] | None = None
         self.says = ["ok"]
         self.thinks = ""
+        self.thinks_in = "reasoning_content"
+        self.logprobs = False
         self.calls: list[tuple[str, str, list[str]]] = []
         self.finish: str | None = "stop"
         self.cut = False
@@ -78,6 +82,14 @@ class FakeEngine:
 USAGE = {"prompt_tokens": 7, "completion_tokens": 3, "total_tokens": 10, "prompt_tokens_details": {"cached_tokens": 2}}
 
 
+def _logprobs(body: dict[str, Any], token: str) -> dict[str, Any] | None:
+    count = body.get("top_logprobs", 20)
+    if not body.get("logprobs") or not count:
+        return None
+    one = {"token": token, "logprob": -0.5, "bytes": list(token.encode())}
+    return {"content": [{**one, "id": 7, "top_logprobs": [{**one, "token": f"{token}{n}"} for n in range(count)]}]}
+
+
 def _answer(name: str, said: dict[str, Any], finish: str | None = "stop", **more: Any) -> dict[str, Any]:
     choice = {"index": 0, "finish_reason": finish, name: said}
     return {
@@ -93,7 +105,7 @@ def _answer(name: str, said: dict[str, Any], finish: str | None = "stop", **more
 
 def _chunks(engine: FakeEngine, usage: bool) -> list[dict[str, Any]]:
     """The chunks of a streamed answer; a call's name and id are in its first one only, as llama.cpp sends them."""
-    deltas: list[dict[str, Any]] = [{"reasoning_content": engine.thinks}] if engine.thinks else []
+    deltas: list[dict[str, Any]] = [{engine.thinks_in: engine.thinks}] if engine.thinks else []
     deltas += [{"content": piece} for piece in engine.says]
     for number, (call_id, name, pieces) in enumerate(engine.calls):
         first = {"index": number, "id": call_id, "type": "function", "function": {"name": name, "arguments": ""}}
@@ -108,7 +120,7 @@ def _chunks(engine: FakeEngine, usage: bool) -> list[dict[str, Any]]:
 def _message(engine: FakeEngine) -> dict[str, Any]:
     said: dict[str, Any] = {"role": "assistant", "content": "".join(engine.says)}
     if engine.thinks:
-        said["reasoning_content"] = engine.thinks
+        said[engine.thinks_in] = engine.thinks
     if engine.calls:
         said["tool_calls"] = [
             {"id": call_id, "type": "function", "function": {"name": name, "arguments": "".join(pieces)}}
@@ -133,11 +145,16 @@ def fake_engine(base: Path) -> Iterator[FakeEngine]:
             return json_reply({"error": {"message": engine.fails[1]}}, engine.fails[0])
         if body.get("stream"):
             chunks = _chunks(engine, bool(body.get("stream_options", {}).get("include_usage")))
+            for chunk, text in zip(chunks[:-2], engine.says, strict=False) if engine.logprobs else ():
+                chunk["choices"][0]["logprobs"] = _logprobs(body, text)
             if engine.breaks:
                 return events_reply(chunks[0], {"error": {"message": engine.breaks}}, done=False)
             return events_reply(*(chunks[:-2] if engine.cut else chunks), done=not engine.cut)
         verbose = {"__verbose": {"stopping_word": engine.stopped_by}} if engine.stopped_by else {}
-        return json_reply(_answer("message", _message(engine), engine.finish, usage=USAGE, **verbose))
+        answer = _answer("message", _message(engine), engine.finish, usage=USAGE, **verbose)
+        if engine.logprobs:
+            answer["choices"][0]["logprobs"] = _logprobs(body, "ok")
+        return json_reply(answer)
 
     with fake_http(reply) as server:
         engine = FakeEngine(base, server.address)

@@ -201,6 +201,24 @@ def test_same_value_same_placeholder_and_each_conversation_starts_anew() -> None
     assert Redactor(secrets=False).conversation().text("password = 'hunter2-x9'") == "password = 'hunter2-x9'"
 
 
+def test_what_one_redactor_leaves_alone_is_not_left_by_another() -> None:
+    for _ in range(2):
+        assert not Redactor(personal=False).find("amy@corp.io") and not Redactor(secrets=False).find(
+            "pwd = 'hunter2-x9'"
+        )
+        assert Redactor().find("amy@corp.io") and Redactor().find("pwd = 'hunter2-x9'")
+
+
+def test_system_prompts_have_numbers_of_their_own() -> None:
+    seen = Redactor().conversation()
+    assert seen.text("amy@corp.io") == "<EMAIL_1>"
+    prompt = "bob@corp.io amy@corp.io sue@corp.io"
+    assert seen.text(prompt, system=True) == "<SYSTEM_EMAIL_1> <EMAIL_1> <SYSTEM_EMAIL_3>"
+    assert seen.text("sue@corp.io zoe@corp.io") == "<SYSTEM_EMAIL_3> <EMAIL_2>"
+    assert seen.restore("<SYSTEM_EMAIL_1> <SYSTEM_EMAIL_2>") == "bob@corp.io <SYSTEM_EMAIL_2>"
+    assert Redactor(system_apart=False).conversation().text("bob@corp.io", system=True) == "<EMAIL_1>"
+
+
 @given(
     st.text(max_size=80),
     st.sampled_from(["amy@corp.io", "AKIAQYLPMN5HFIQR7XYZ", "+49 30 901820"]),

@@ -1,12 +1,15 @@
 """The clients that people use, against the port with the embedded model. What counts is the protocol, not the wit.
 
-Each test is skipped if its client is not installed; requirements/clients.txt names the versions.
+requirements/dev.txt has openai, anthropic and Inspect AI, without which their tests fail. LangChain and LiteLLM come
+with `make clients`, which sets JOURNEYMAN_CLIENTS; without it, their tests are skipped.
 """
 
 from __future__ import annotations
 
 import asyncio
+import importlib
 import json
+import os
 import threading
 import time
 from collections.abc import Iterator
@@ -29,6 +32,11 @@ QUESTION = "List three colors."
 ASKED: Any = [{"role": "user", "content": QUESTION}]
 CITY = {"type": "object", "properties": {"city": {"enum": ["Rome", "Paris"]}}, "required": ["city"]}
 SETTINGS = {"context": 1024, "max_new_tokens": 64, "temperature": 0.0, "threads": 1, "parallel": 2}
+
+
+def further(name: str) -> Any:
+    """A client's module; the test is skipped without it, unless it must be there."""
+    return importlib.import_module(name) if os.environ.get("JOURNEYMAN_CLIENTS") else pytest.importorskip(name)
 
 
 @pytest.fixture(scope="module")
@@ -62,8 +70,9 @@ def text(url: str) -> str:
 
 
 def test_openai(url: str, text: str) -> None:
-    openai: Any = pytest.importorskip("openai")
-    pydantic = pytest.importorskip("pydantic")
+    import openai
+    import pydantic
+
     client = openai.OpenAI(base_url=url, api_key=KEY, max_retries=0)
     assert [one.id for one in client.models.list()] == ["coder"]
     whole = client.chat.completions.create(model="coder", messages=ASKED)
@@ -97,7 +106,8 @@ def test_openai(url: str, text: str) -> None:
 
 
 def test_openai_responses(url: str, text: str) -> None:
-    openai: Any = pytest.importorskip("openai")
+    import openai
+
     client = openai.OpenAI(base_url=url, api_key=KEY, max_retries=0)
     whole = client.responses.create(model="coder", input=QUESTION)
     assert whole.output_text == text and whole.usage.output_tokens > 5
@@ -117,7 +127,8 @@ def test_openai_responses(url: str, text: str) -> None:
 
 
 def test_anthropic(url: str, text: str) -> None:
-    anthropic: Any = pytest.importorskip("anthropic")
+    import anthropic
+
     root = url.removesuffix("/v1")
     client = anthropic.Anthropic(base_url=root, api_key=KEY, max_retries=0)
     assert [one.id for one in client.models.list()] == ["coder"]
@@ -145,7 +156,7 @@ def test_anthropic(url: str, text: str) -> None:
 
 
 def test_an_asynchronous_client_that_stops_reading(url: str) -> None:
-    openai: Any = pytest.importorskip("openai")
+    import openai
 
     async def scene() -> float:
         async with openai.AsyncOpenAI(base_url=url, api_key=KEY, max_retries=0) as client:
@@ -164,9 +175,8 @@ def test_an_asynchronous_client_that_stops_reading(url: str) -> None:
 
 
 def test_langchain(url: str, text: str) -> None:
-    langchain_openai: Any = pytest.importorskip("langchain_openai")
-    langchain_anthropic: Any = pytest.importorskip("langchain_anthropic")
-    messages: Any = pytest.importorskip("langchain_core.messages")
+    langchain_openai, langchain_anthropic = further("langchain_openai"), further("langchain_anthropic")
+    messages = further("langchain_core.messages")
     tool = {"name": "get_weather", "description": "The weather of a city", "parameters": CITY}
     shared = {"api_key": KEY, "model": "coder", "temperature": 0, "max_retries": 0}
     for model in (
@@ -186,7 +196,7 @@ def test_langchain(url: str, text: str) -> None:
 
 def test_litellm(url: str, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LITELLM_LOCAL_MODEL_COST_MAP", "True")  # it would be fetched from the network
-    litellm: Any = pytest.importorskip("litellm")
+    litellm = further("litellm")
     root = url.removesuffix("/v1")
     for model, base in (("openai/coder", url), ("anthropic/coder", root)):
         asked: Any = {"model": model, "api_base": base, "api_key": KEY, "messages": ASKED, "max_tokens": 64}
@@ -198,9 +208,9 @@ def test_litellm(url: str, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_inspect_ai(url: str, text: str) -> None:
-    pytest.importorskip("openai")
-    models: Any = pytest.importorskip("inspect_ai.model")
-    tools: Any = pytest.importorskip("inspect_ai.tool")
+    from inspect_ai import model as models
+    from inspect_ai import tool as tools
+
     model = models.get_model("openai-api/journeyman/coder", base_url=url, api_key=KEY)
     city = tools.ToolParam(type="string", enum=["Rome", "Paris"], description="the city")
     weather = tools.ToolInfo(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -390,6 +391,21 @@ def test_an_answer_that_breaks_off_ends_in_an_error(client: TestClient, engine: 
             assert name == "error" and data["type"] == "error" and data["error"]["type"] == "api_error"
         case _:
             assert data["error"]["type"] == "server_error" and "[DONE]" not in answer.text
+
+
+@pytest.mark.parametrize("api", ASK)
+@pytest.mark.parametrize("stream", [False, True])
+def test_reasoning_in_the_field_of_newer_engines(
+    client: TestClient, engine: FakeEngine, api: str, stream: bool
+) -> None:
+    engine.thinks = "I think of amy@corp.io"
+    found = []
+    for name in ("reasoning_content", "reasoning"):
+        engine.thinks_in = name
+        text = ask(client, api, stream=stream).text
+        assert "I think" in text
+        found.append(re.sub(r"(?:resp|msg|rs|toolu)_[0-9a-f]+|\"created_at\":\d+", "", text))
+    assert found[0] == found[1]
 
 
 # --- refusals ----------------------------------------------------------------------------------------

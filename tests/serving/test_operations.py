@@ -19,7 +19,8 @@ from starlette.testclient import TestClient
 from conftest import write_tiny_gguf
 from fake_engine import ASK, BUNDLE, ROLE, FakeEngine, fake_engine
 from faults import wait_until
-from journeyman.api.hosting import FIRST_KEY, config_of, is_loopback, keys_of, open_log
+from journeyman.api.access import FIRST_KEY, config_of, is_loopback, keys_of
+from journeyman.api.hosting import open_log
 from journeyman.config import ServeConfig
 from journeyman.errors import InputError, UsageError
 from journeyman.manifests import RolePrompt

@@ -204,5 +204,16 @@ def test_what_a_pattern_costs() -> None:
         assert cost_of(odd).at_once <= max(MAX_AT_ONCE, cost_of(odd).places)
 
 
+def test_the_schemas_of_one_request_count_together_however_often_they_are_sent() -> None:
+    one = {"enum": list(range(200))}
+    for _ in range(2):
+        check_schemas([("first", one), ("second", one)])
+        with pytest.raises(RequestError, match="third: 600 alternatives"):
+            check_schemas([("first", one), ("second", one), ("third", one)])
+    for _ in range(2):
+        with pytest.raises(RequestError, match="place: 501"):
+            check_schemas([("place", {"enum": list(range(501))})])
+
+
 def test_a_name_at_the_limit_is_accepted() -> None:
     check_schemas([("place", _object(**{"!" * MAX_NAME: {"type": "string"}}))])

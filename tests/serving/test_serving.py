@@ -13,7 +13,7 @@ from starlette.testclient import TestClient
 
 from conftest import write_tiny_gguf
 from fake_engine import ASK, BUNDLE, PATH, ROLE, FakeEngine, fake_engine
-from journeyman.api.hosting import key_of
+from journeyman.api.access import key_of
 from journeyman.errors import InputError, UsageError
 from journeyman.inference.engines import running_engine
 from journeyman.models.gguf_file import GgufFile

@@ -554,7 +554,7 @@ def test_serve_redacts_as_ingest_does_and_restores_the_answer(finished: Path) ->
     assert flat[1:] == [message.as_openai() for message in trained.messages[1:]]
     assert trained.output == "to <EMAIL_1>" and seen.restore(trained.output) == "to bob@corp.io"
     assert "AKIA" not in json.dumps(served) and "corp.io" not in json.dumps(served[1:])
-    assert trained.messages[0].content == "You are a coder, ask <EMAIL_3>."
+    assert trained.messages[0].content == "You are a coder, ask <SYSTEM_EMAIL_1>."
 
 
 def test_a_streamed_answer_says_what_the_whole_one_says(client: Any) -> None:

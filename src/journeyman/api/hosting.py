@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import errno
-import ipaddress
-import os
 import secrets
 import socket
 from collections.abc import Callable, Iterator, Sequence
@@ -15,10 +13,11 @@ from pathlib import Path
 from starlette.applications import Starlette
 from starlette.types import ASGIApp
 
+from journeyman.api.access import config_of, key_of, keys_of
 from journeyman.api.engine_choice import chosen_engine, llama_server_of, typed_program
 from journeyman.api.following import Following, released
 from journeyman.api.prepared import prepared
-from journeyman.config import CONFIG_NAME, ServeConfig, load_config
+from journeyman.config import ServeConfig
 from journeyman.errors import EngineError, UsageError
 from journeyman.foreign import plain
 from journeyman.manifests import BundleManifest
@@ -26,8 +25,7 @@ from journeyman.protocols import ServedEngine
 from journeyman.runs import folder_with_config
 from journeyman.serving.app import COUNTED, make_app, served_base
 from journeyman.serving.engine import Start
-from journeyman.serving.keyring import FILE as KEYS
-from journeyman.serving.keyring import KeyFile, Keys
+from journeyman.serving.keyring import Keys
 from journeyman.serving.metrics import Metrics
 from journeyman.serving.observing import Log, Observer
 from journeyman.serving.origin import Door
@@ -36,10 +34,6 @@ from journeyman.serving.prompts import PromptCheck
 from journeyman.serving.request_log import RequestLog
 from journeyman.serving.server import BoundedServer
 from journeyman.serving.switching import SwitchingApp, longest_request_s
-
-_LEAST_KEY = 16
-FIRST_KEY = "first"
-"""The name of the key that is made if a port can be reached by others and has none."""
 
 
 class Host:
@@ -186,64 +180,6 @@ def hosted(
                 yield host
 
 
-def config_of(folder: Path, releases: Path | None, told: Callable[[str], None]) -> ServeConfig:
-    """The settings of the port. A folder that is only a bundle has none, so it gets the defaults, which is told.
-
-    Releases may come from several runs, so the user says whose settings and keys apply.
-
-    Raises:
-        UsageError: there is no config file, and the folder is not what is served; or the file is not valid.
-    """
-    place = folder_with_config(folder)
-    if place is not None:
-        return load_config(place / CONFIG_NAME).serve
-    if releases is not None:
-        raise UsageError(
-            f"--releases {releases}: whose [serve] settings and keys apply? {folder.resolve()} has no {CONFIG_NAME}",
-            f"Name the folder that has them, such as a run's: journeyman serve --dir RUN --releases {releases}; "
-            f"an empty {CONFIG_NAME} gives the defaults",
-        )
-    told(f"{folder.resolve()} has no {CONFIG_NAME}: the [serve] settings are the defaults")
-    return ServeConfig()
-
-
-def key_of(name: str) -> str | None:
-    """The key in the environment variable of this name; None if no name is given. Neither is ever shown.
-
-    Raises:
-        UsageError: there is no such variable, or its value is short or not plain ASCII.
-    """
-    if not name:
-        return None
-    key = os.environ.get(name, "")
-    if len(key) < _LEAST_KEY or not key.isascii() or not key.isprintable() or key != key.strip():
-        raise UsageError(
-            f"serve.key_env (--key-env) names no environment variable with {_LEAST_KEY} or more plain characters",
-            "Set one: export JOURNEYMAN_KEY=$(openssl rand -hex 32), then: journeyman serve --key-env JOURNEYMAN_KEY",
-        )
-    return key
-
-
-def keys_of(folder: Path, key: str | None, host: str, told: Callable[[str], None], own: str | None = None) -> Keys:
-    """The keys that open the port: that of the environment and those in the run folder.
-
-    Beyond this machine, one is required: if there is none, it is made and told, once.
-
-    Raises:
-        InputError: the file with keys is damaged.
-        DiskError: the new key cannot be stored.
-    """
-    file = KeyFile(folder / KEYS)
-    file.listed()
-    beyond = not is_loopback(host)
-    if beyond and key is None and not file.exists:
-        told(f"{host} can be reached by others, so clients must send this key, which is not shown again:")
-        told(file.add(FIRST_KEY))
-    if beyond:
-        told("warning: requests and keys travel unencrypted; put a proxy with TLS in front of it")
-    return Keys(key, file, required=beyond, own=own)
-
-
 @contextmanager
 def open_log(name: str, folder: Path, told: Callable[[str], None]) -> Iterator[Log | None]:
     """The log of requests that serve.log names; None if it names none.
@@ -259,14 +195,6 @@ def open_log(name: str, folder: Path, told: Callable[[str], None]) -> Iterator[L
         yield log
     finally:
         log.close()
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only programs of this machine can reach an address."""
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def address_of(host: str, port: int) -> str:

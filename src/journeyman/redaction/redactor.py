@@ -4,6 +4,10 @@ Within a conversation a value always gets the same placeholder: the first email 
 <EMAIL_2>. Numbering restarts in each conversation, so a placeholder says nothing about the value, and the model learns
 to carry placeholders from the question into the answer. When serving, the values are restored in the answer before the
 client sees it.
+
+System prompts have numbers of their own: an address that stands in no other turn is <SYSTEM_EMAIL_1>. So a prompt that
+all rows have is the same text in all of them, whatever else their turns contain, and the turns are the same whichever
+prompt is before them.
 """
 
 from __future__ import annotations
@@ -21,22 +25,38 @@ from journeyman.redaction.secrets import Span, find_secrets
 
 _PLACEHOLDER = re.compile(r"<[A-Z]+(?:_[A-Z]+)*_\d+>")
 _BEGUN = re.compile(r"<(?:[A-Z]+(?:_[A-Z]+)*(?:_\d*)?)?")
-_LONGEST_PLACEHOLDER = 24
+_LONGEST_PLACEHOLDER = 32
 _TIME = re.compile(r"[\dT:.+Z -]{8,40}")
+
+_SHORT, _MOST_FREE = 80, 20_000
+_FREE: set[tuple[bool, bool, str]] = set()
+"""Short texts in which nothing was found. Tools consist of them, and agents send the same tools with every request."""
 
 
 @dataclass(frozen=True)
 class Redactor:
-    """What to replace."""
+    """What to replace.
+
+    Attributes:
+        system_apart: whether system prompts have numbers of their own. Bundles of older versions were trained without.
+    """
 
     secrets: bool = True
     personal: bool = True
+    system_apart: bool = True
 
     def find(self, text: str) -> list[Span]:
         """Spans in order, without overlaps: secrets take precedence over personal data, then longer spans."""
+        short = len(text) <= _SHORT
+        if short and (self.secrets, self.personal, text) in _FREE:
+            return []
         secrets = sorted(find_secrets(text), key=_longest_first) if self.secrets else []
         personal = sorted(find_personal(text), key=_longest_first) if self.personal else []
         if not secrets and not personal:
+            if short:
+                if len(_FREE) >= _MOST_FREE:
+                    _FREE.clear()
+                _FREE.add((self.secrets, self.personal, text))
             return []
         chosen, taken = [], bytearray(len(text))
         for start, end, kind in [*secrets, *personal]:
@@ -57,17 +77,18 @@ class Redactor:
             return row
         seen = self.conversation()
         for message in row.messages:
-            if message.role != "system":
-                seen.reserve(message.content)
-        # The turns come first and in order, as when serving, where the system prompt may be a different one.
+            seen.reserve(message.content)
+        # What serving knows comes first, in its order (serving/redacting.py); the system's turns after those that may
+        # share their values.
         turns = {i: seen.message(m) for i, m in enumerate(row.messages) if m.role != "system"}
         changes: dict[str, Any] = {
+            "messages": [turns.get(i) or seen.message(m) for i, m in enumerate(row.messages)],
+            "tools": seen.value(row.tools),
             "output": None if row.output is None else seen.text(row.output),
             "output_calls": [seen.call(call) for call in row.output_calls],
             "reasoning": None if row.reasoning is None else seen.text(row.reasoning),
         }
-        changes["messages"] = [turns.get(i) or seen.message(m) for i, m in enumerate(row.messages)]
-        changes |= {name: seen.value(getattr(row, name)) for name in ("tools", "errors", "check", "extra")}
+        changes |= {name: seen.value(getattr(row, name)) for name in ("errors", "check", "extra")}
         changes |= {name: self._pseudonym(getattr(row, name)) for name in ("id", "log_id", "session")}
         changes["notes"] = [note.model_copy(update={"details": seen.value(note.details)}) for note in row.notes]
         for name in ("role", "provider", "model", "timestamp", "finish_reason"):
@@ -90,13 +111,20 @@ class Conversation:
         self._placeholders: dict[str, str] = {}
         self._values: dict[str, str] = {}
         self._reserved: set[str] = set()
+        self._in_system: set[str] = set()
         self._numbers: Counter[str] = Counter()
         self.counts: Counter[str] = Counter()
 
-    def text(self, text: str) -> str:
+    def text(self, text: str, *, system: bool = False) -> str:
+        """The text with placeholders.
+
+        Args:
+            system: it is a system prompt.
+        """
         parts, end = [], 0
+        apart = system and self._redactor.system_apart
         for span in self._redactor.find(text):
-            parts += [text[end : span.start], self._placeholder(text[span.start : span.end], span.kind)]
+            parts += [text[end : span.start], self._placeholder(text[span.start : span.end], span.kind, apart)]
             end = span.end
             self.counts[span.kind] += 1
         return "".join([*parts, text[end:]]) if parts else text
@@ -116,7 +144,7 @@ class Conversation:
 
     def message(self, message: Message) -> Message:
         return Message(
-            content=self.text(message.content),
+            content=self.text(message.content, system=message.role == "system"),
             tool_calls=[self.call(call) for call in message.tool_calls],
             name=self._optional(message.name),
             tool_call_id=self._optional(message.tool_call_id),
@@ -132,6 +160,14 @@ class Conversation:
         if "<" in text:
             self._reserved.update(_PLACEHOLDER.findall(text))
 
+    def know(self, other: Conversation) -> None:
+        """Adds the values of another conversation, whose placeholders are used for none of this one's."""
+        for name, value in other._values.items():
+            self._reserved.add(name)
+            self._values.setdefault(name, value)
+            self._placeholders.setdefault(value, name)
+        self.counts.update(other.counts)
+
     def restore(self, text: str, *, in_json: bool = False) -> str:
         """The text with this conversation's placeholders replaced by their values; others are left as they are.
 
@@ -146,13 +182,21 @@ class Conversation:
         value = self._values.get(placeholder, placeholder)
         return json.dumps(value, ensure_ascii=False)[1:-1] if in_json else value
 
-    def _placeholder(self, value: str, kind: str) -> str:
+    def _placeholder(self, value: str, kind: str, apart: bool) -> str:
         if value not in self._placeholders:
-            name = self._next(kind)
-            while name in self._reserved:
-                name = self._next(kind)
+            name = self._free(f"system_{kind}" if apart else kind)
             self._placeholders[value], self._values[name] = name, value
+        elif apart and value not in self._in_system:
+            self._free(f"system_{kind}")  # what the value would be called if no other turn contained it
+        if apart:
+            self._in_system.add(value)
         return self._placeholders[value]
+
+    def _free(self, kind: str) -> str:
+        name = self._next(kind)
+        while name in self._reserved:
+            name = self._next(kind)
+        return name
 
     def _next(self, kind: str) -> str:
         self._numbers[kind] += 1

@@ -6,6 +6,7 @@ from typing import Any
 
 from journeyman.foreign import plain
 from journeyman.serving.bodies import parsed
+from journeyman.serving.bounds import without_large_bounds
 from journeyman.serving.errors import RequestError
 from journeyman.serving.values import known, objects, one_of, text, truth, wrong
 
@@ -100,6 +101,8 @@ def read_function(given: dict[str, Any], param: str, ignored: list[str]) -> dict
     NAME(function.get("name"), f"{param}.name")
     if "description" in function:
         text(1 << 16, least=0)(function["description"], f"{param}.description")
+    if "parameters" in function:
+        function["parameters"] = without_large_bounds(function["parameters"], param, ignored)
     if truth(function.pop("strict", False), f"{param}.strict") and "tools.strict" not in ignored:
         ignored.append("tools.strict")
     return {"type": "function", "function": function}

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from journeyman.config import PromptPolicy
@@ -35,7 +34,14 @@ _TURN = re.compile(r"^messages\b(?:\[(\d+)\](?:\.content)?)?")
 
 def conversation_of(bundle: BundleManifest) -> Conversation:
     """A new set of placeholders for the kinds of values that were redacted in the training data."""
-    return Redactor(bundle.redact.get("secrets", False), bundle.redact.get("personal", False)).conversation()
+    return Redactor(
+        bundle.redact.get("secrets", False), bundle.redact.get("personal", False), _system_apart(bundle)
+    ).conversation()
+
+
+def _system_apart(bundle: BundleManifest) -> bool:
+    """Whether its system prompts have placeholders with numbers of their own; bundles of older versions have none."""
+    return bundle.redact.get("system_apart", False)
 
 
 def prepared(
@@ -75,10 +81,11 @@ def differences_of(bundle: BundleManifest, role: str, messages: Sequence[dict[st
     """How a conversation differs from those that the role was trained on, as far as the bundle says what these have in
     common: SYSTEM_PROMPT or FRAME. A missing system prompt is no difference where the server adds the trained one."""
     contract = bundle.prompts.get(role)
-    given = _system_prompt(messages)
+    lead = messages[: _lead(messages)]
     if contract is not None and contract.kind != "fixed":
-        return () if contract.fits(given) else (FRAME,)
-    return (SYSTEM_PROMPT,) if given and given != bundle.system_prompts.get(role) else ()
+        fits = contract.fits(_joined(lead)) or contract.fits(_alone(bundle, lead)[0])
+        return () if fits else (FRAME,)
+    return () if not _joined(lead) or _is_trained(bundle, role, lead) else (SYSTEM_PROMPT,)
 
 
 def served_messages(
@@ -93,8 +100,16 @@ def served_messages(
     contract = bundle.prompts.get(role)
     if contract is not None and contract.kind != "fixed":
         return without_secrets(messages, seen)
-    turns = without_secrets(messages[_lead(messages) :], seen)
     prompt = bundle.system_prompts.get(role)
+    lead, rest = messages[: _lead(messages)], messages[_lead(messages) :]
+    trained = bool(lead) and _is_trained(bundle, role, lead)
+    if prompt is not None and not (trained and _system_apart(bundle)):
+        seen.reserve(prompt)  # its placeholders stand for values that this request does not contain
+    if not trained:
+        turns = without_secrets(rest, seen)
+    else:
+        turns = without_secrets(messages, seen)[len(lead) :]
+        seen.know(_alone(bundle, lead)[1])
     return turns if prompt is None else [Message(role="system", content=prompt).as_chat(), *turns]
 
 
@@ -104,8 +119,20 @@ def _lead(messages: Sequence[dict[str, Any]]) -> int:
     return next(places, len(messages))
 
 
-def _system_prompt(messages: Sequence[dict[str, Any]]) -> str:
-    return "\n\n".join(str(turn["content"]) for turn in messages[: _lead(messages)])
+def _joined(lead: Sequence[Mapping[str, Any]]) -> str:
+    return "\n\n".join(str(turn["content"]) for turn in lead)
+
+
+def _alone(bundle: BundleManifest, lead: Sequence[Mapping[str, Any]]) -> tuple[str, Conversation]:
+    """The leading system turns as one prompt, redacted like one of the training data, and the values in it."""
+    seen = conversation_of(bundle)
+    return _joined(without_secrets([{"role": "system", "content": turn["content"]} for turn in lead], seen)), seen
+
+
+def _is_trained(bundle: BundleManifest, role: str, lead: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether the leading system turns are the role's fixed prompt, as it was trained or before it was redacted."""
+    prompt = bundle.system_prompts.get(role)
+    return prompt is not None and (_joined(lead) == prompt or _alone(bundle, lead)[0] == prompt)
 
 
 def _differs(role: str, differences: Sequence[str]) -> str:
@@ -141,8 +168,10 @@ def ignored_of(bundle: BundleManifest, asked: Asked) -> dict[str, str]:
     contract = bundle.prompts.get(asked.role)
     prompt = bundle.system_prompts.get(asked.role)
     replaced = contract is None or contract.kind == "fixed"
-    lead = itertools.takewhile(lambda turn: turn["role"] in SYSTEM, asked.messages)
-    others = [asked.place(index) for index, turn in enumerate(lead) if replaced and turn["content"] != prompt]
+    lead = asked.messages[: _lead(asked.messages)]
+    if not replaced or _is_trained(bundle, asked.role, lead):
+        lead = []
+    others = [asked.place(index) for index, turn in enumerate(lead) if turn["content"] != prompt]
     names = [*asked.ignored, *others[:10]]
     if len(names) > _MOST_IGNORED:
         names = [*names[:_MOST_IGNORED], f"and {len(names) - _MOST_IGNORED} more"]

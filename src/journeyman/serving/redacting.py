@@ -12,10 +12,11 @@ _SAYING = ("tools", "tool_choice", "response_format", "stop")
 
 
 def without_secrets(messages: Sequence[dict[str, Any]], seen: Conversation) -> list[dict[str, Any]]:
-    """The turns with placeholders, numbered in the order in which ingest numbers them."""
+    """The turns with placeholders, numbered in the order in which ingest numbers them: the system's come last."""
     for message in messages:
         _reserve(message.get("content"), seen)
-    return [_turn(message, seen) for message in messages]
+    turns = {place: _turn(message, seen) for place, message in enumerate(messages) if message.get("role") != "system"}
+    return [turns.get(place) or _turn(message, seen) for place, message in enumerate(messages)]
 
 
 def without_secrets_elsewhere(request: dict[str, Any], seen: Conversation) -> dict[str, Any]:
@@ -39,7 +40,7 @@ def _reserve(content: Any, seen: Conversation) -> None:
 def _turn(message: dict[str, Any], seen: Conversation) -> dict[str, Any]:
     turn = dict(message)
     if "content" in turn:
-        turn["content"] = _content(turn["content"], seen)
+        turn["content"] = _content(turn["content"], seen, system=turn.get("role") == "system")
     if isinstance(turn.get("tool_calls"), list):
         turn["tool_calls"] = [_call(call, seen) for call in turn["tool_calls"]]
     for key in ("name", "tool_call_id"):
@@ -48,12 +49,14 @@ def _turn(message: dict[str, Any], seen: Conversation) -> dict[str, Any]:
     return turn
 
 
-def _content(content: Any, seen: Conversation) -> Any:
+def _content(content: Any, seen: Conversation, *, system: bool) -> Any:
     if isinstance(content, str):
-        return seen.text(content)
+        return seen.text(content, system=system)
     if isinstance(content, list):
         return [
-            {**p, "text": seen.text(p["text"])} if isinstance(p, dict) and isinstance(p.get("text"), str) else p
+            {**p, "text": seen.text(p["text"], system=system)}
+            if isinstance(p, dict) and isinstance(p.get("text"), str)
+            else p
             for p in content
         ]
     return content

@@ -30,6 +30,7 @@ class Asked:
         places: where each turn stands in the client's request; empty: messages[0], messages[1], …
         turns: the field with the turns.
         copies: how many answers are wanted.
+        alternatives: how many other tokens the client wants to see with each, if it wants log probabilities.
     """
 
     role: str
@@ -41,6 +42,7 @@ class Asked:
     places: Sequence[str] = ()
     turns: str = "messages"
     copies: int = 1
+    alternatives: int = 0
 
     def place(self, turn: int) -> str:
         """The name of a turn in the client's request, for errors."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 from journeyman.serving.errors import RequestError
@@ -35,6 +35,7 @@ _CHOICES = ("enum", "anyOf", "oneOf", "allOf", "type", "prefixItems")
 _COUNTS = ("minLength", "maxLength", "minItems", "maxItems", "minProperties", "maxProperties")
 _RANGES = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum")
 _CHOICES_OF_A_RANGE = 20
+_SHORT, _MOST_KNOWN = 8 << 10, 512
 
 
 def check_schemas(schemas: list[tuple[str, Any]]) -> None:
@@ -50,23 +51,32 @@ def check_schemas(schemas: list[tuple[str, Any]]) -> None:
     for param, schema in schemas:
         if not isinstance(schema, dict):
             raise RequestError(400, f"{param} must be an object, a JSON schema", param)
-        total.size += len(json.dumps(schema))
-        references = References(schema)
-        nodes = list(_objects(schema, param))
-        for place, node in nodes:
-            _check_counts(node, place)
-            _check_names(node, place)
-            total.add(node)
+        total = total.plus(_cost(schema, param))
         total.check(param)
-        for place, node in nodes:
-            _check_pattern(node, place)
-            _check_references(references, node, place)
-        total.expanded += references.size(lambda key, value: 1)
-        total.places += references.size(_places)
-        total.check(param)
-        _at_most(
-            width(references), MAX_WIDTH, f"ways that may fit the same text ({OPEN} for each but constants)", param
-        )
+
+
+def _cost(schema: dict[str, Any], param: str) -> _Cost:
+    """The figures of one schema, which is allowed by itself."""
+    text = json.dumps(schema)
+    if (known := _KNOWN.get(text)) is not None:
+        return known
+    cost, references, nodes = _Cost(size=len(text)), References(schema), list(_objects(schema, param))
+    for place, node in nodes:
+        _check_counts(node, place)
+        _check_names(node, place)
+        cost.add(node)
+    cost.check(param)
+    for place, node in nodes:
+        _check_pattern(node, place)
+        _check_references(references, node, place)
+    cost.expanded, cost.places = references.size(lambda key, value: 1), references.size(_places)
+    cost.check(param)
+    _at_most(width(references), MAX_WIDTH, f"ways that may fit the same text ({OPEN} each, 1 for constants)", param)
+    if len(text) <= _SHORT:
+        if len(_KNOWN) >= _MOST_KNOWN:
+            _KNOWN.clear()
+        _KNOWN[text] = cost
+    return cost
 
 
 @dataclass
@@ -78,6 +88,11 @@ class _Cost:
     expanded: int = 0
     places: int = 0
     most_properties: int = 0
+
+    def plus(self, other: _Cost) -> _Cost:
+        most = max(self.most_properties, other.most_properties)
+        sums = {one.name: getattr(self, one.name) + getattr(other, one.name) for one in fields(self)}
+        return _Cost(**{**sums, "most_properties": most})
 
     def add(self, node: dict[str, Any]) -> None:
         self.choices += sum(len(node[key]) for key in _CHOICES if isinstance(node.get(key), list))
@@ -100,6 +115,10 @@ class _Cost:
             ("properties of one object", self.most_properties, MAX_PROPERTIES),
         ):
             _at_most(count, most, f"{what} in the schemas of one request", param)
+
+
+_KNOWN: dict[str, _Cost] = {}
+"""Schemas that are allowed, as JSON: agents send the same tools with every request."""
 
 
 def _at_most(count: int, most: int, what: str, param: str) -> None:

@@ -83,7 +83,7 @@ def export(
         server=file.server,
         system_prompts=prompts,
         prompts={role: dataset.prompts[role] for role in roles if role in dataset.prompts},
-        redact=redact.model_dump(),
+        redact={**redact.model_dump(), "system_apart": True},
         settings={
             "context": config.context,
             "max_new_tokens": config.max_new_tokens,

@@ -11,6 +11,7 @@ from typing import Any
 
 from journeyman.serving.copies import MAX_COPIES
 from journeyman.serving.dialects.dialect import EventWriter, data_event
+from journeyman.serving.dialects.logprobs import logprob_options, with_alternatives
 from journeyman.serving.errors import RequestError, error_object
 from journeyman.serving.messages import read_messages, read_tools
 from journeyman.serving.requests import (
@@ -58,7 +59,10 @@ def read_request(body: Any, roles: Sequence[str], context: int) -> Asked:
     check_answer_form(
         options, tools, "response_format", "response_format.json_schema.schema", "tools[{}].function.parameters"
     )
-    return Asked(role, messages, tools, options, ignored, given, copies=copies)
+    alternatives = options.get("top_logprobs", 0)
+    if options.get("logprobs"):
+        options |= logprob_options(alternatives)
+    return Asked(role, messages, tools, options, ignored, given, copies=copies, alternatives=alternatives)
 
 
 class ChatCompletions:
@@ -69,21 +73,30 @@ class ChatCompletions:
     read = staticmethod(read_request)
 
     def whole(self, answer: dict[str, Any], asked: Asked) -> dict[str, Any]:
-        return answer
+        return with_alternatives(answer, asked.alternatives)
 
     def writer(self, asked: Asked) -> EventWriter:
-        return ChatWriter(usage=bool(asked.options.get("stream_options", {}).get("include_usage")))
+        return ChatWriter(usage=wants_usage(asked), alternatives=asked.alternatives)
+
+
+def wants_usage(asked: Asked) -> bool:
+    """Whether the client wants the token counts at the end of a stream."""
+    return bool(asked.options.get("stream_options", {}).get("include_usage"))
 
 
 class ChatWriter:
     """Sends every chunk on, but the one with the usage only to clients that asked for it."""
 
-    def __init__(self, *, usage: bool = False) -> None:
-        self._usage = usage
+    def __init__(self, *, usage: bool = False, alternatives: int = 0) -> None:
+        self._usage, self._alternatives = usage, alternatives
 
     def chunk(self, event: dict[str, Any]) -> Iterator[bytes]:
         if event.get("choices") or self._usage or not event.get("usage"):
-            yield data_event(event)
+            yield data_event(self.form(with_alternatives(event, self._alternatives)))
+
+    def form(self, event: dict[str, Any]) -> dict[str, Any]:
+        """A chunk in the form of the API."""
+        return event
 
     def end(self) -> Iterator[bytes]:
         yield _DONE

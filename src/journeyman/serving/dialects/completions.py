@@ -8,12 +8,13 @@ template are put around it, and it gets the same answer as in a chat completion.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from journeyman.serving.copies import MAX_COPIES
-from journeyman.serving.dialects.chat import ChatWriter, no_bias, read_stream_options
+from journeyman.serving.dialects.chat import ChatWriter, no_bias, read_stream_options, wants_usage
 from journeyman.serving.dialects.dialect import EventWriter
+from journeyman.serving.dialects.logprobs import logprob_options, with_alternatives
 from journeyman.serving.errors import RequestError
 from journeyman.serving.requests import Asked, check_needs, fields_of, options_of, sampling_checks, stops
 from journeyman.serving.values import Check, whole, wrong
@@ -36,27 +37,28 @@ class Completions:
         if options.pop("best_of", copies) != copies:
             raise RequestError(400, "best_of must be n: answers are not chosen", "best_of", "unsupported_parameter")
         check_needs(options, {"stream_options": "stream"})
+        alternatives = options.get("logprobs", 0)
         if "logprobs" in options:
-            options |= {"logprobs": True, "top_logprobs": options["logprobs"]}
+            options |= logprob_options(alternatives)
         turn = {"role": "user", "content": _prompt(given.get("prompt"))}
-        return Asked(role, [turn], [], options, ignored, given, ("prompt",), "prompt", copies)
+        return Asked(role, [turn], [], options, ignored, given, ("prompt",), "prompt", copies, alternatives)
 
     def whole(self, answer: dict[str, Any], asked: Asked) -> dict[str, Any]:
-        return _completion(answer)
+        return _completion(with_alternatives(answer, asked.alternatives))
 
     def writer(self, asked: Asked) -> EventWriter:
-        return CompletionsWriter(usage=bool(asked.options.get("stream_options", {}).get("include_usage")))
+        return CompletionsWriter(usage=wants_usage(asked), alternatives=asked.alternatives)
 
 
 class CompletionsWriter(ChatWriter):
     """Chunks of a chat completion as chunks of a completion."""
 
-    def __init__(self, *, usage: bool) -> None:
-        super().__init__(usage=usage)
+    def __init__(self, *, usage: bool = False, alternatives: int = 0) -> None:
+        super().__init__(usage=usage, alternatives=alternatives)
         self._lengths: dict[int, int] = {}
 
-    def chunk(self, event: dict[str, Any]) -> Iterator[bytes]:
-        yield from super().chunk(_completion(event, self._lengths))
+    def form(self, event: dict[str, Any]) -> dict[str, Any]:
+        return _completion(event, self._lengths)
 
 
 def _completion(answer: Mapping[str, Any], lengths: dict[int, int] | None = None) -> dict[str, Any]:

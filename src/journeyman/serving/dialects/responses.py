@@ -13,6 +13,7 @@ from typing import Any
 
 from journeyman.serving.dialects.dialect import EventWriter, new_id
 from journeyman.serving.dialects.items import read_items
+from journeyman.serving.dialects.logprobs import logprob_options, with_alternatives
 from journeyman.serving.dialects.pieces import choice_of, pieces_of, usage_of
 from journeyman.serving.dialects.responses_answer import Head, ended, item_of
 from journeyman.serving.dialects.responses_stream import ResponsesWriter
@@ -47,7 +48,8 @@ class Responses:
             options["max_tokens"] = options.pop("max_output_tokens")
         if given.get("store") is True:
             ignored.append("store")
-        options |= _logprobs(given, options, ignored)
+        alternatives = options.get("top_logprobs", 0)
+        options |= _logprobs(given, alternatives, ignored)
         messages, places = _turns(given, ignored)
         tools = _tools(given.get("tools", []), ignored)
         # A choice or a number of calls without tools is what agents send in their last turn, and means nothing.
@@ -59,16 +61,16 @@ class Responses:
             options.pop("parallel_tool_calls", None)
         options |= _form(given.get("text", {}), ignored)
         check_answer_form(options, tools, "text.format", "text.format.schema", "tools[{}].parameters")
-        return Asked(role, messages, tools, options, ignored, given, places, "input")
+        return Asked(role, messages, tools, options, ignored, given, places, "input", alternatives=alternatives)
 
     def whole(self, answer: dict[str, Any], asked: Asked) -> dict[str, Any]:
-        choice = choice_of(answer)
+        choice = choice_of(with_alternatives(answer, asked.alternatives))
         done = choice.get("finish_reason") != "length"
         items = [item_of(piece, new_id, complete=done) for piece in pieces_of(choice)]
         return ended(Head.of(asked), items, choice.get("finish_reason"), usage_of(answer))
 
     def writer(self, asked: Asked) -> EventWriter:
-        return ResponsesWriter(Head.of(asked))
+        return ResponsesWriter(Head.of(asked), asked.alternatives)
 
 
 def _checks(context: int, ignored: list[str]) -> dict[str, Check]:
@@ -94,14 +96,14 @@ def _stream_options(value: Any, param: str, ignored: list[str]) -> None:
     known(value, param, ("include_obfuscation",), ignored)
 
 
-def _logprobs(given: Mapping[str, Any], options: Mapping[str, Any], ignored: list[str]) -> dict[str, Any]:
+def _logprobs(given: Mapping[str, Any], alternatives: int, ignored: list[str]) -> dict[str, Any]:
     wanted = given.get("include", [])
     if not isinstance(wanted, list) or not all(isinstance(one, str) for one in wanted):
         raise RequestError(400, "include must be a list of texts", "include")
     ignored += [f"include {one}" for one in wanted if one != _LOGPROBS]
     if _LOGPROBS in wanted:
-        return {"logprobs": True, "top_logprobs": options.get("top_logprobs", 0)}
-    if options.get("top_logprobs"):
+        return logprob_options(alternatives)
+    if alternatives:
         raise RequestError(400, f"top_logprobs needs include: [{_LOGPROBS!r}]", "top_logprobs")
     return {}
 

@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 from journeyman.serving.dialects.dialect import data_event, new_id
+from journeyman.serving.dialects.logprobs import with_alternatives
 from journeyman.serving.dialects.pieces import CALL, REASONING, TEXT, Piece, PieceWriter
 from journeyman.serving.dialects.responses_answer import Head, ended, item_of, logprobs_of, text_part
 
@@ -19,13 +20,16 @@ from journeyman.serving.dialects.responses_answer import Head, ended, item_of, l
 class ResponsesWriter(PieceWriter):
     """Writes the events."""
 
-    def __init__(self, head: Head) -> None:
+    def __init__(self, head: Head, alternatives: int = 0) -> None:
         super().__init__()
-        self._head = head
+        self._head, self._alternatives = head, alternatives
         self._number = 0
         self._items: list[dict[str, Any]] = []
         self._open: Piece | None = None
         self._open_id = ""
+
+    def chunk(self, event: dict[str, Any]) -> Iterator[bytes]:
+        yield from super().chunk(with_alternatives(event, self._alternatives))
 
     def end(self) -> Iterator[bytes]:
         yield from self.start()
