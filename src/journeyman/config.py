@@ -532,6 +532,12 @@ class ServeConfig(Section):
         description="a llama-server, vLLM or other OpenAI-compatible server that answers instead of the engine in the "
         "wheel, asked without proxies; `journeyman serve --engine-url`",
     )
+    llama_server: str = Field(
+        "",
+        description="your own llama-server (a name on PATH or a path), such as a build for CUDA, that is started "
+        "instead of the engine in the wheel; its other settings are llama.cpp's environment variables, such as "
+        "LLAMA_ARG_N_GPU_LAYERS; `journeyman serve --llama-server`",
+    )
     engine_key_env: _Variable = Field("", description="environment variable with its key; empty: no key is sent")
     engine_model: str = Field(
         "{adapter}",
@@ -555,6 +561,12 @@ class ServeConfig(Section):
     queue_s: float = Field(120.0, gt=0, description="seconds that a request may wait for the engine")
     answer_s: float = Field(600.0, gt=0, description="seconds that an answer may take")
     restart_s: float = Field(10.0, ge=0, description="seconds that requests wait for an engine that is being restarted")
+    hang_s: float = Field(
+        60.0,
+        gt=0,
+        description="seconds after which an engine that has requests, but does not compute, is started again; one that "
+        "computes without getting further, after `answer_s`",
+    )
     shutdown_s: float = Field(
         10.0, ge=1, description="seconds from the signal to the end of the server; answers in progress get half of them"
     )

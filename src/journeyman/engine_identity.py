@@ -56,12 +56,13 @@ class EngineIdentity(BaseModel):
         return _differences(self.decisive(), other.decisive())
 
     def machine_differences(self, other: EngineIdentity) -> list[str]:
-        """How the machines differ, as "key: this, not that"."""
+        """How the machines differ, as "key: this, not that"; what `other` does not say of its own is left out."""
 
         def machine(one: EngineIdentity) -> dict[str, str]:
             return {"processor": one.processor, "CPU features": " ".join(sorted(one.cpu_features))}
 
-        return _differences(machine(self), machine(other))
+        theirs = {key: value for key, value in machine(other).items() if value}
+        return _differences({key: value for key, value in machine(self).items() if key in theirs}, theirs)
 
 
 def _differences(one: dict[str, str], other: dict[str, str]) -> list[str]:

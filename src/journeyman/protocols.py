@@ -83,6 +83,7 @@ class EngineSettings:
         threads: None: all physical cores.
         chat_template: in Jinja; None: the base's own.
         template_variables: the values of the template's variables, which are the same for every request.
+        llama_server: the user's own llama-server, which is started; None: the engine in the wheel.
     """
 
     base: Path
@@ -93,6 +94,7 @@ class EngineSettings:
     parallel: int = 1
     chat_template: str | None = None
     template_variables: Mapping[str, Any] = field(default_factory=dict)
+    llama_server: Path | None = None
 
     def adapter_of(self, role: str) -> str | None:
         """The name of the adapter that answers for a role; None: the base."""
@@ -101,6 +103,21 @@ class EngineSettings:
     def lora(self, adapter: str | None) -> list[dict[str, float]]:
         """The scale of each adapter for an answer, in the form of the engine's requests."""
         return [{"id": number, "scale": float(name == adapter)} for number, name in enumerate(self.adapters)]
+
+
+@dataclass(frozen=True)
+class Pulse:
+    """What an engine is doing.
+
+    Attributes:
+        requests: that it has; None: it did not answer the question.
+        steps: a number that changes with every step of its computation; None likewise.
+        cpu_s: processor time that it has used.
+    """
+
+    requests: int | None
+    steps: int | None
+    cpu_s: float
 
 
 class ServedEngine(Protocol):
@@ -120,6 +137,13 @@ class ServedEngine(Protocol):
     @property
     def headers(self) -> Mapping[str, str]:
         """Headers that every request needs."""
+
+    @property
+    def files(self) -> Mapping[Path, str]:
+        """The files that it has loaded → SHA-256; none if it runs elsewhere."""
+
+    def pulse(self) -> Pulse | None:
+        """What it is doing, asked within seconds, from any thread; None if that cannot be known."""
 
     def selection(self, role: str) -> dict[str, Any]:
         """The fields of a request that choose what answers for a role: its adapter, or the base."""
@@ -148,6 +172,9 @@ class ServingEngine(Generator, ServedEngine, Protocol):
     @property
     def warm_up_s(self) -> float:
         """Duration of the first request after loading, in seconds."""
+
+    def prompt_text(self, messages: Sequence[Mapping[str, Any]]) -> str:
+        """The text that its chat template makes of a conversation."""
 
     def prompt_ids(self, messages: Sequence[Message], tools: Sequence[dict[str, Any]] = ()) -> list[int]:
         """Token ids of the prompt, through the engine's own template and tokenizer."""

@@ -11,7 +11,7 @@ from typing import Any
 from fake_http import Asked, Reply, events_reply, fake_http, json_reply
 from journeyman.engine_identity import EngineIdentity
 from journeyman.manifests import BundleManifest
-from journeyman.protocols import EngineSettings
+from journeyman.protocols import EngineSettings, Pulse
 
 PATH = "/home/someone/models/base.gguf"
 ROLE = "coder"
@@ -63,11 +63,15 @@ class FakeEngine:
         self.stopped_by = ""
         self.more: dict[str, Any] = {}
         self.alive = True
+        self.files: dict[Path, str] = {}
         self.gate = threading.Event()
         self.gate.set()
 
     def selection(self, role: str) -> dict[str, Any]:
         return {"lora": self.settings.lora(self.settings.adapter_of(role))}
+
+    def pulse(self) -> Pulse | None:
+        return None
 
     def stop(self) -> None:
         """Keeps the server running: the next application of the test may use it."""

@@ -24,11 +24,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from conftest import write_tiny_gguf
-from journeyman.config import ServeConfig
+from journeyman.config import EMBEDDED, ServeConfig
 from journeyman.errors import EngineError
 from journeyman.inference.chat import events_of
 from journeyman.inference.engines import running_engine
 from journeyman.inference.llama import LlamaEngine
+from journeyman.models.opening import find_base
 from journeyman.protocols import EngineSettings
 from journeyman.redaction.redactor import Conversation, Redactor
 from journeyman.serving import engine as kept_module
@@ -184,6 +185,18 @@ def test_an_engine_killed_under_load_fails_its_requests_and_the_others_wait_for_
     assert served.engine().pid != dead.pid, "the only child: no zombie is left"
     assert any("ended by signal 9" in line for line in served.said)
     assert "journeyman_engine_restarts_total 1" in served.http.get("/metrics").text
+
+
+def test_the_embedded_models_engine_answers_again_after_a_kill() -> None:
+    served = Served(find_base(EMBEDDED, Path()))
+    try:
+        assert served.ask().status_code == 200
+        served.engine().kill()
+        assert served.ask().status_code in (200, 502, 503), "it waits, or its engine has just ended"
+        served.wait_for_health(200)
+        assert served.ask().status_code == 200
+    finally:
+        served.close()
 
 
 def test_health_and_requests_say_that_there_is_no_engine(long_gguf: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,10 +17,10 @@ from journeyman.config import EvaluateConfig
 from journeyman.engine_identity import EngineIdentity
 from journeyman.errors import EngineError, StaleArtifact
 from journeyman.inference import engines
-from journeyman.inference import llama as llama_module
+from journeyman.inference import llama_facts as facts_module
 from journeyman.inference.arm_runner import Gathered
 from journeyman.inference.engines import engine_identity, engine_inputs
-from journeyman.inference.llama import llama_identity
+from journeyman.inference.llama_facts import llama_identity
 from journeyman.lineage import own_hash
 from journeyman.manifests import BundleManifest, EvaluationManifest
 from journeyman.pipeline import typed_result
@@ -47,7 +47,7 @@ def test_the_engine_reports_its_identity() -> None:
 
 
 def test_an_engine_that_cannot_be_loaded_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(llama_module, "_MODULE", "journeyman.no_such_module")
+    monkeypatch.setattr(facts_module, "MODULE", "journeyman.no_such_module")
     with pytest.raises(EngineError, match=r"does not report its identity: .*no_such_module.*doctor"):
         llama_identity(512, 1, None)
 
@@ -150,7 +150,7 @@ def upgrade(monkeypatch: pytest.MonkeyPatch) -> Callable[[], EngineIdentity]:
     def do() -> EngineIdentity:
         newer = engine_identity(512, 4, 2).model_copy(update={"version": "2099.1"})
         monkeypatch.setattr(engines, "engine_identity", lambda *settings: newer)
-        monkeypatch.setattr("journeyman.api.prepared.engine_identity", lambda *settings: newer)
+        monkeypatch.setattr("journeyman.api.prepared.identity_now", lambda *settings: newer)
         return newer
 
     return do

@@ -1,14 +1,17 @@
-"""Which engine answers for a bundle: the one in the wheel, or a server of the user's by its URL."""
+"""Which engine answers for a bundle: the one in the wheel, the user's own llama-server, or a server by its URL."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, Protocol
 
 from journeyman.config import ServeConfig
 from journeyman.engine_identity import EngineIdentity
-from journeyman.errors import EngineError
+from journeyman.errors import EngineError, UsageError
 from journeyman.inference.engines import running_engine, start_engine
 from journeyman.inference.remote import UNKNOWN_VERSION, RemoteEngine, root_of
 from journeyman.keys import key_of
@@ -17,6 +20,34 @@ from journeyman.protocols import EngineSettings, ServedEngine
 from journeyman.serving.engine import Start
 from journeyman.serving.evaluated import check_engine
 from journeyman.serving.prompts import PromptCheck
+
+
+def llama_server_of(config: ServeConfig, folder: Path) -> Path | None:
+    """The program that serve.llama_server names; None if it names none.
+
+    Args:
+        folder: what a relative path with a folder in it starts from.
+
+    Raises:
+        UsageError: there is no such program, or serve.engine_url names another engine.
+    """
+    if not config.llama_server:
+        return None
+    if config.engine_url:
+        raise UsageError(
+            f"serve.engine_url ({config.engine_url}) and serve.llama_server ({config.llama_server}) name two engines",
+            "Keep one; on the command line, '' turns the other off: --engine-url ''",
+        )
+    given = config.llama_server
+    found = shutil.which(folder.absolute() / Path(given).expanduser() if os.sep in given else given)
+    if found is None:
+        raise UsageError(f"serve.llama_server: {given}: no program of this name", "Give its path, or add it to PATH")
+    return Path(found).absolute()
+
+
+def typed_program(name: str) -> Path:
+    """A program as it is typed in a terminal: a name on PATH, or a path from the current folder."""
+    return Path(name).expanduser().absolute() if os.sep in name else Path(name)
 
 
 @contextmanager
@@ -41,6 +72,8 @@ def chosen_engine(
     """
     if not config.engine_url:
         with running_engine(settings) as engine:
+            if settings.llama_server is not None:
+                _check_prompts(engine, f"serve.llama_server: {settings.llama_server}", bundle, prompts)
             yield engine, lambda: start_engine(settings)
         return
 
@@ -48,7 +81,7 @@ def chosen_engine(
         key = key_of(config.engine_key_env)
         engine = RemoteEngine(config.engine_url, key, settings, _names(bundle, config))
         try:
-            _check_prompts(engine, bundle, prompts)
+            _check_prompts(engine, f"serve.engine_url: {engine.address}", bundle, prompts)
         except BaseException:
             engine.stop()
             raise
@@ -91,7 +124,11 @@ def _names(bundle: BundleManifest, config: ServeConfig) -> Mapping[str | None, s
     return names
 
 
-def _check_prompts(engine: RemoteEngine, bundle: BundleManifest, prompts: PromptCheck) -> None:
+class _Templated(Protocol):
+    def prompt_text(self, messages: Sequence[Mapping[str, Any]]) -> str | None: ...
+
+
+def _check_prompts(engine: _Templated, name: str, bundle: BundleManifest, prompts: PromptCheck) -> None:
     """Compares the text that the server's chat template makes with that of training, for each role's prompt."""
     for role in bundle.roles:
         system = bundle.system_prompts.get(role)
@@ -100,7 +137,8 @@ def _check_prompts(engine: RemoteEngine, bundle: BundleManifest, prompts: Prompt
         served = engine.prompt_text(turns)
         if served is not None and served != prompts.text(turns):
             raise EngineError(
-                f"serve.engine_url: {engine.address} makes other prompts than training for {role!r}: it has another "
-                "chat template",
-                "Start llama-server with --jinja and --chat-template-file, or with the bundle's file",
+                f"{name} makes other prompts than training for {role!r}: it has another chat template, or reads it "
+                "otherwise",
+                "Use a llama-server of the evaluated engine's version; start one of your own with --jinja and "
+                "--chat-template-file, or with the bundle's file",
             )

@@ -14,7 +14,7 @@ from starlette.applications import Starlette
 from starlette.types import ASGIApp
 
 from journeyman.api.access import config_of, key_of, keys_of
-from journeyman.api.engine_choice import chosen_engine
+from journeyman.api.engine_choice import chosen_engine, llama_server_of, typed_program
 from journeyman.api.following import Following, released
 from journeyman.api.prepared import prepared
 from journeyman.config import ServeConfig
@@ -119,6 +119,7 @@ def hosted(
     *,
     allow_other_engine: bool = False,
     engine_url: str | None = None,
+    llama_server: str | None = None,
     told: Callable[[str], None] = lambda text: None,
     releases: Path | None = None,
 ) -> Iterator[Host]:
@@ -127,7 +128,7 @@ def hosted(
     Args:
         folder: of a run or of a bundle. Its config file and its keys apply, or those of the run that it is part of,
             also with `releases`.
-        port, key_env, engine_url: replace those of the config file.
+        port, key_env, engine_url, llama_server: replace those of the config file.
         allow_hosts: in addition to those of the config file.
         allow_other_engine: serve with another engine than the one that was evaluated.
         told: hears warnings, and of an engine that ended.
@@ -146,6 +147,10 @@ def hosted(
     settled = run or folder
     if engine_url is not None:
         config = config.model_copy(update={"engine_url": engine_url})
+    if llama_server is not None:
+        config = config.model_copy(update={"llama_server": llama_server and str(typed_program(llama_server))})
+    if config.llama_server:  # a relative path starts from the config file, also for a release
+        config = config.model_copy(update={"llama_server": str(llama_server_of(config, settled))})
     if releases is not None and config.engine_url:
         raise UsageError(
             f"--releases: {config.engine_url} answers, and does not get the adapters of a new release",

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from journeyman.api.engine_choice import llama_server_of
 from journeyman.bundles import files_to_serve, open_bundle, refuse_unevaluated, refuse_without_base, served_settings
 from journeyman.config import ServeConfig
 from journeyman.errors import UsageError
-from journeyman.inference.engines import engine_identity
+from journeyman.inference.engines import identity_now
 from journeyman.lineage import check_files
 from journeyman.manifests import BundleManifest
 from journeyman.protocols import EngineSettings
@@ -43,9 +44,10 @@ def prepared(
         parallel=served.parallel,
         chat_template=bundle.template_file and (place / bundle.template_file).read_text(encoding="utf-8"),
         template_variables=bundle.template_variables,
+        llama_server=llama_server_of(config, folder),
     )
     if not config.engine_url:
-        here = engine_identity(settings.context, settings.parallel, settings.threads)
+        here = identity_now(settings.context, settings.parallel, settings.threads, settings.llama_server)
         for line in check_engine(bundle.engine, here, folder_with_config(folder), allow_other=allow_other_engine):
             told(line)
     return bundle, settings

@@ -312,13 +312,17 @@ def serve(
         str | None,
         typer.Option(help="a llama-server or an OpenAI-compatible server that answers; overrides serve.engine_url"),
     ] = None,
+    llama_server: Annotated[
+        str | None,
+        typer.Option(help="your own llama-server, which is started to answer; overrides serve.llama_server"),
+    ] = None,
 ) -> None:
     """Serve the bundle on a port that speaks OpenAI's and Anthropic's APIs; clients send the role as the model name."""
     from journeyman.cli.serve import serve_bundle
 
     serve_bundle(
         folder, port, allow_host or [], key_env,
-        allow_other_engine=allow_other_engine, engine_url=engine_url, releases=releases,
+        allow_other_engine=allow_other_engine, engine_url=engine_url, llama_server=llama_server, releases=releases,
     )  # fmt: skip
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import psutil
 
 from journeyman.cli.say import say
-from journeyman.config import EMBEDDED, EvaluateConfig
+from journeyman.config import CONFIG_NAME, EMBEDDED, EvaluateConfig, load_config
 from journeyman.errors import JourneymanError
 
 _CPU_ENGINE = (
@@ -29,6 +29,7 @@ def examine() -> bool:
         ("disk", lambda: f"{shutil.disk_usage(Path.cwd()).free / 1e9:.1f} GB free here"),
         ("base model", _base),
         ("engine", _engine),
+        *([("llama-server", _llama_server)] if _has_own_server() else []),
         ("sandbox", _sandbox),
         ("checks", _checks),
         ("log formats", _formats),
@@ -82,6 +83,24 @@ def _engine() -> str:
 
     engine = engine_of(EvaluateConfig())
     return f"{engine.line()}, library {engine.build['library'][:12]}…, {' '.join(engine.cpu_features)}"
+
+
+def _has_own_server() -> bool:
+    """Whether a config file in this folder names one, or cannot be read."""
+    try:
+        return Path(CONFIG_NAME).is_file() and bool(load_config(Path(CONFIG_NAME)).serve.llama_server)
+    except JourneymanError:
+        return True
+
+
+def _llama_server() -> str:
+    from journeyman.api.engine_choice import llama_server_of
+    from journeyman.inference.engines import identity_now
+
+    config = load_config(Path(CONFIG_NAME))
+    program, evaluate = llama_server_of(config.serve, Path()), config.evaluate
+    engine = identity_now(evaluate.context, evaluate.parallel, evaluate.threads, program)
+    return f"{program}: {engine.line()}, {engine.processor or 'no GPU'}"
 
 
 def _sandbox() -> str:

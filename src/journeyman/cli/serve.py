@@ -18,6 +18,7 @@ def serve_bundle(
     *,
     allow_other_engine: bool = False,
     engine_url: str | None = None,
+    llama_server: str | None = None,
     releases: Path | None = None,
 ) -> None:
     """Serves until it is stopped: by a signal, within SHUTDOWN_S.
@@ -32,7 +33,8 @@ def serve_bundle(
 
     with hosted(
         folder, port, allow_hosts, key_env,
-        allow_other_engine=allow_other_engine, engine_url=engine_url, told=told, releases=releases,
+        allow_other_engine=allow_other_engine, engine_url=engine_url, llama_server=llama_server, told=told,
+        releases=releases,
     ) as host:  # fmt: skip
         told(f"serving {', '.join(map(named, host.bundle.roles))} on {host.address} (Ctrl-C stops)")
         host.run()

@@ -1,4 +1,5 @@
-"""The engine process: llama.cpp's server (xllamacpp) with a base and its adapters, on a loopback port.
+"""The engine process: llama.cpp's server with a base and its adapters, on a loopback port: the one in the wheel
+(xllamacpp), or the user's own llama-server as a child of this process.
 
 Run as `python -m journeyman.inference.engine`, with the settings as one JSON line on standard input. With the argument
 `identity`, it only prints its identity; with `refusal`, why it does not load a file. When its input closes, or its
@@ -15,6 +16,7 @@ import json
 import os
 import select
 import sys
+import threading
 import traceback
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,7 @@ from typing import Any
 import psutil
 
 from journeyman.child_process import die_with_parent
+from journeyman.inference.llama_server import LlamaServer, server_identity
 
 _HTTP_THREADS = 64
 """Each waiting request and each stalled reader occupies one; waiting threads cost nothing."""
@@ -43,7 +46,7 @@ def main() -> None:
     """Serves until the parent exits."""
     settings = json.loads(sys.stdin.readline())
     if sys.argv[1:] == [IDENTITY]:
-        print(json.dumps(identity(settings)), flush=True)
+        print(json.dumps(_identity(settings)), flush=True)
         return
     if sys.argv[1:] == [REFUSAL]:
         started(settings, errors=True)
@@ -51,13 +54,23 @@ def main() -> None:
     die_with_parent(True)  # loading holds the interpreter lock, so the end of the input would go unnoticed
     if os.getppid() != settings["parent"]:
         return
-    server = started(settings)
-    print(json.dumps({"address": server.listening_address, "identity": identity(settings)}), flush=True)
+    own = LlamaServer({**settings, "http_threads": _HTTP_THREADS}) if settings.get("llama_server") else None
+    server = own or started(settings)
+    pid = own.pid if own else os.getpid()
+    print(json.dumps({"address": server.listening_address, "identity": _identity(settings), "pid": pid}), flush=True)
     die_with_parent(False)  # the kernel watches the thread that started this, which may end before its process
+    if own:
+        threading.Thread(target=lambda: os._exit(own.wait()), name="llama-server", daemon=True).start()
     while os.getppid() == settings["parent"]:
         readable, _, _ = select.select([sys.stdin], [], [], 1.0)
         if readable and not os.read(sys.stdin.fileno(), 1024):
-            return
+            break
+    if own:
+        own.kill()
+
+
+def _identity(settings: dict[str, Any]) -> dict[str, Any]:
+    return server_identity(settings) if settings.get("llama_server") else identity(settings)
 
 
 def identity(settings: dict[str, Any]) -> dict[str, Any]:
@@ -115,6 +128,7 @@ def started(settings: dict[str, Any], *, errors: bool = False) -> Any:
     params.cors_origins = "localhost"
     params.ui = False
     params.endpoint_slots = False
+    params.endpoint_metrics = True
     params.endpoint_props = False
     params.server_tools = []
     params.verbosity = int(errors)
@@ -135,6 +149,8 @@ def started(settings: dict[str, Any], *, errors: bool = False) -> Any:
 if __name__ == "__main__":
     try:
         main()
+    except SystemExit as error:
+        os._exit(int(error.code or 0))
     except BaseException:
         traceback.print_exc()
         os._exit(1)

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
+from pathlib import Path
 
 from journeyman.config import EvaluateConfig
 from journeyman.engine_identity import EngineIdentity
-from journeyman.inference.llama import LlamaEngine, llama_identity, llama_knows
+from journeyman.inference.llama import LlamaEngine
+from journeyman.inference.llama_facts import llama_identity, llama_knows
 from journeyman.protocols import EngineSettings, ServingEngine
 
 ENGINE = "engine."
@@ -39,6 +41,11 @@ def running_engine(settings: EngineSettings) -> Iterator[ServingEngine]:
 def engine_identity(context: int, parallel: int, threads: int | None) -> EngineIdentity:
     """The engine that this machine would run, determined once per process; raises as llama_identity does."""
     return llama_identity(context, parallel, threads)
+
+
+def identity_now(context: int, parallel: int, threads: int | None, llama_server: Path | None = None) -> EngineIdentity:
+    """The same, determined anew: a server may run for months. Arguments and errors are those of llama_identity."""
+    return llama_identity(context, parallel, threads, llama_server)
 
 
 def engine_inputs(config: EvaluateConfig) -> dict[str, str]:

@@ -6,33 +6,36 @@ import json
 import os
 import re
 import secrets
+import signal
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-import gguf
 import httpx
-from pydantic import ValidationError
+import psutil
 
 from journeyman.artifacts import hash_of_file
 from journeyman.engine_identity import EngineIdentity
 from journeyman.errors import EngineError
 from journeyman.http_client import ENGINE_DROPS, engine_client, with_retries
 from journeyman.inference.chat import conversation, events_of, read_answer, request_body
-from journeyman.inference.engine import IDENTITY, REFUSAL
-from journeyman.model_files import hash_of_model
-from journeyman.protocols import EngineSettings, Question
+from journeyman.model_files import hash_of_model, parts_of
+from journeyman.protocols import EngineSettings, Pulse, Question
 from journeyman.records import Message, Prediction
 
-_MODULE = "journeyman.inference.engine"
-_START_TIMEOUT_S = 300.0
+MODULE = "journeyman.inference.engine"
+START_TIMEOUT_S = 300.0
 _REQUEST_TIMEOUT_S = 600.0
+_PULSE_TIMEOUT_S = 3.0
+_COUNT = re.compile(r"^llamacpp:(\w+) (\S+)$", re.MULTILINE)
+_REQUESTS = ("requests_processing", "requests_deferred")
+_STEPS = ("n_decode_total", "prompt_tokens_total", "tokens_predicted_total")
 _SPINS = "1000"
 """How many times a thread polls at an OpenMP barrier before it sleeps; libgomp's default is 300,000.
 
@@ -47,10 +50,11 @@ class LlamaEngine:
 
     def __init__(self, settings: EngineSettings) -> None:
         self.settings = settings
+        self.files = _hashes(settings)
         start = time.perf_counter()
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 (lives as long as the process)
         self._process = subprocess.Popen(
-            [sys.executable, "-m", _MODULE],
+            [sys.executable, "-m", MODULE],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,
@@ -59,11 +63,13 @@ class LlamaEngine:
         )
         key = secrets.token_hex(16)
         try:
-            self.address, self.engine_identity = self._wait_for_address(key)
+            self.address, self.engine_identity, self.pid = self._wait_for_address(key)
             headers = {"Authorization": f"Bearer {key}"}
             self.http = engine_client(self.address, headers, _REQUEST_TIMEOUT_S)
             self.headers = headers
             self._wait_until_loaded()
+            if _hashes(settings) != self.files:
+                raise EngineError(f"{settings.base}: changed while the engine loaded it", "Run the same command again")
             self.load_s = time.perf_counter() - start
             self._warm_up()
             self.warm_up_s = time.perf_counter() - start - self.load_s
@@ -76,6 +82,10 @@ class LlamaEngine:
             self._post("/v1/chat/completions", {"messages": [{"role": "user", "content": "Hi"}], "max_tokens": 2})
         except EngineError:  # two tokens may be no answer in the form that the engine's parser expects
             self._post("/completion", {"prompt": "Hi", "n_predict": 2})
+
+    def prompt_text(self, messages: Sequence[Mapping[str, Any]]) -> str:
+        """The text that its chat template makes of a conversation."""
+        return str(self._post("/apply-template", {"messages": list(messages)})["prompt"])
 
     def prompt_ids(self, messages: Sequence[Message], tools: Sequence[dict[str, Any]] = ()) -> list[int]:
         """Token ids of the prompt, through the engine's own template and tokenizer."""
@@ -132,7 +142,7 @@ class LlamaEngine:
     def peak_memory_bytes(self) -> int | None:
         """Highest resident memory of the engine process; None if the system does not report it."""
         try:
-            status = Path(f"/proc/{self._process.pid}/status").read_text()
+            status = Path(f"/proc/{self.pid}/status").read_text()
         except OSError:
             return None
         match = re.search(r"VmHWM:\s+(\d+) kB", status)
@@ -143,9 +153,26 @@ class LlamaEngine:
         """Whether the process is running. Reading this reaps a process that has ended."""
         return self._process.poll() is None
 
+    def pulse(self) -> Pulse | None:
+        """What it is doing. Its task queue is asked, so that more is known than that its HTTP server answers."""
+        try:
+            used = psutil.Process(self.pid).cpu_times()
+            answer = self.http.get("/metrics", timeout=_PULSE_TIMEOUT_S)
+        except httpx.HTTPError:
+            return Pulse(None, None, used.user + used.system)
+        except (psutil.Error, RuntimeError):  # it has ended, or was stopped
+            return None
+        counts = {name: float(value) for name, value in _COUNT.findall(answer.text)}
+        if answer.status_code != 200 or not counts.keys() >= {*_REQUESTS, *_STEPS}:
+            return None
+        requests, steps = (int(sum(counts[name] for name in names)) for names in (_REQUESTS, _STEPS))
+        return Pulse(requests, steps, used.user + used.system)
+
     def kill(self) -> None:
-        """Kills the process without waiting for it; its current requests fail."""
-        self._process.kill()
+        """Kills the process and its child without waiting for them; its current requests fail."""
+        if self.alive:
+            with suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
 
     def how_it_ended(self) -> str:
         """For the user: exit code or signal, and the last line of its output."""
@@ -161,7 +188,7 @@ class LlamaEngine:
         try:
             self._process.wait(timeout=5)
         except subprocess.TimeoutExpired:
-            self._process.kill()
+            self.kill()
             self._process.wait()
         if self._process.stdout:
             self._process.stdout.close()
@@ -169,7 +196,7 @@ class LlamaEngine:
             self.http.close()
         self._log.close()
 
-    def _wait_for_address(self, key: str) -> tuple[str, EngineIdentity]:
+    def _wait_for_address(self, key: str) -> tuple[str, EngineIdentity, int]:
         assert self._process.stdin and self._process.stdout
         s = self.settings
         job = {
@@ -180,10 +207,11 @@ class LlamaEngine:
             "threads": s.threads,
             "chat_template": s.chat_template,
             "template_variables": dict(s.template_variables),
+            "llama_server": s.llama_server and str(s.llama_server),
             "key": key,
             "parent": os.getpid(),
         }
-        timer = threading.Timer(_START_TIMEOUT_S, self._process.kill)
+        timer = threading.Timer(START_TIMEOUT_S, self.kill)
         timer.start()
         try:
             self._process.stdin.write(json.dumps(job).encode() + b"\n")
@@ -194,12 +222,13 @@ class LlamaEngine:
         finally:
             timer.cancel()
         if not line:
+            self._process.wait()  # its last words are written before it ends
             raise EngineError(f"the engine did not start with {s.base}: {self._last_words()}", "Run: journeyman doctor")
         started = json.loads(line)
-        return str(started["address"]), EngineIdentity.model_validate(started["identity"])
+        return str(started["address"]), EngineIdentity.model_validate(started["identity"]), int(started["pid"])
 
     def _wait_until_loaded(self) -> None:
-        deadline = time.monotonic() + _START_TIMEOUT_S
+        deadline = time.monotonic() + START_TIMEOUT_S
         while True:
             try:
                 if self.http.get("/health").status_code == 200:
@@ -259,51 +288,13 @@ class LlamaEngine:
         return lines[-1][:300] if lines else "it printed nothing"
 
 
-def llama_identity(context: int, parallel: int, threads: int | None) -> EngineIdentity:
-    """The engine that would be started with these settings; no model is loaded.
+def _hashes(settings: EngineSettings) -> dict[Path, str]:
+    """The files that the engine loads → SHA-256.
 
     Raises:
-        EngineError: the engine's package cannot be loaded.
+        EngineError: one cannot be read.
     """
-    job = json.dumps({"context": context, "parallel": parallel, "threads": threads})
-    command = [sys.executable, "-m", _MODULE, IDENTITY]
-    # In a separate process, because the engine's library brings its own OpenMP, which must not be loaded for training.
-    ended = subprocess.run(command, input=job.encode() + b"\n", capture_output=True, timeout=_START_TIMEOUT_S)
     try:
-        return EngineIdentity.model_validate_json(ended.stdout)
-    except ValidationError as error:
-        lines = ended.stderr.decode(errors="replace").strip().splitlines()
-        why = lines[-1][:300] if lines else f"it ended with code {ended.returncode} and printed nothing"
-        raise EngineError(f"the engine does not report its identity: {why}", "Run: journeyman doctor") from error
-
-
-def llama_knows(architecture: str) -> bool:
-    """Whether the engine has an architecture (`general.architecture`).
-
-    It is asked to load a file without tensors: one that names the architecture, and one whose name no architecture has.
-    If it says the same of both, it does not know the architecture.
-
-    Raises:
-        EngineError: the engine says nothing.
-    """
-    mine, unknown = (_said_of(name) for name in (architecture, "no-such-architecture"))
-    if not unknown:
-        raise EngineError("the engine does not say which architectures it has", "Run: journeyman doctor")
-    return mine != unknown
-
-
-def _said_of(architecture: str) -> list[str]:
-    """What the engine prints about a file with nothing but this architecture's name, which becomes an empty string."""
-    with tempfile.TemporaryDirectory(prefix="journeyman-engine-") as folder:
-        path = Path(folder) / "empty.gguf"
-        writer = gguf.GGUFWriter(path, architecture)
-        writer.write_header_to_file()
-        writer.write_kv_data_to_file()
-        writer.write_tensors_to_file()
-        writer.close()
-        job = {"base": str(path), "adapters": [], "context": 128, "parallel": 1, "threads": 1, "key": ""}
-        command = [sys.executable, "-m", _MODULE, REFUSAL]
-        asked = json.dumps(job).encode() + b"\n"
-        ended = subprocess.run(command, input=asked, capture_output=True, timeout=_START_TIMEOUT_S, check=False)
-        text = ended.stderr.decode(errors="replace").replace(f"'{architecture}'", "''").replace(folder, "")
-    return [line for line in re.sub(r"(?m)^[\d.]+ ", "", text).splitlines() if "''" in line]
+        return {path: hash_of_file(path) for path in (*parts_of(settings.base), *settings.adapters.values())}
+    except OSError as error:
+        raise EngineError(f"{error.filename}: {error.strerror}", "Restore the file, or export again") from error

@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from typing import Any
 
 import httpx
@@ -20,7 +20,7 @@ from journeyman.errors import EngineError
 from journeyman.foreign import plain
 from journeyman.http_client import engine_client
 from journeyman.keys import bearer, said_by_server
-from journeyman.protocols import EngineSettings
+from journeyman.protocols import EngineSettings, Pulse
 
 _LOOK_EVERY_S = 2.0
 _TIMEOUT_S = 10.0
@@ -50,6 +50,7 @@ class RemoteEngine:
 
     def __init__(self, url: str, key: str | None, settings: EngineSettings, names: Mapping[str | None, str]) -> None:
         self.settings, self._key, self._names = settings, key, names
+        self.files: Mapping[Path, str] = {}
         self.address = root_of(url)
         self.headers = bearer(key)
         self._http = engine_client(self.address, self.headers, _TIMEOUT_S)
@@ -89,6 +90,10 @@ class RemoteEngine:
     def alive(self) -> bool:
         """Whether it answered the last time that it was asked, which happens every other second."""
         return self._answers and not self._stopped.is_set()
+
+    def pulse(self) -> Pulse | None:
+        """None: it is its owner's to watch and to restart."""
+        return None
 
     def how_it_ended(self) -> str:
         return f"at {self.address} does not answer: {self._why}"

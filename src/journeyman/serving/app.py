@@ -113,7 +113,7 @@ def make_app(
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         async with (
             upstream() as client,
-            kept_engine(engine, say, given_up, start) as kept,
+            kept_engine(engine, say, given_up, start, config) as kept,
         ):
             app.state.kept, app.state.answering = kept, Answering(kept, client, config)
             app.state.large_requests = asyncio.Semaphore(_LARGE_AT_A_TIME)

@@ -1,4 +1,4 @@
-"""Keeps an engine running while the server is up: an engine that ends is detected and replaced by a new one.
+"""Keeps an engine running while the server is up: an engine that ends or hangs is detected and replaced by a new one.
 
 Requests that the old engine was processing fail with an error that says so. Until the new one is ready, requests are
 refused with 503. Retrying is up to the client, because the request itself may have crashed the engine.
@@ -12,13 +12,17 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 
-from journeyman.errors import EngineError
+from journeyman.config import ServeConfig
+from journeyman.errors import ChangedArtifact, EngineError, JourneymanError
 from journeyman.inference.engines import start_engine
+from journeyman.lineage import difference
 from journeyman.protocols import EngineSettings, ServedEngine
+from journeyman.serving.hanging import HangDetector
 
 Start = Callable[[], ServedEngine]
 _LOOK_EVERY_S = 0.1
 _READY_EVERY_S = 0.02
+_PULSE_EVERY_S = 5.0
 _STEADY_S = 60.0
 _WAITS_S = (0.0, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0, 30.0, 30.0)
 """Waits before each restart. They begin anew once an engine has run for _STEADY_S; after the last, serving gives up."""
@@ -33,11 +37,14 @@ class KeptEngine:
         say: Callable[[str], None],
         given_up: Callable[[], None],
         start: Start | None = None,
+        config: ServeConfig | None = None,
     ) -> None:
         self.settings: EngineSettings = engine.settings
         self._engine, self._say, self._given_up = engine, say, given_up
         self._start_again: Start = start or (lambda: start_engine(self.settings))
-        self._identity = engine.engine_identity
+        self._identity, self._files, self._files_changed = engine.engine_identity, engine.files, False
+        self._config = config or ServeConfig()
+        self._over = threading.Event()
         self._started = time.monotonic()
         self._lock = threading.RLock()  # reentrant: a signal handler may run while it is held
         self.stopping = False
@@ -63,6 +70,8 @@ class KeptEngine:
             return "the server is shutting down"
         if self.failed:
             return "the engine ended too often and is not restarted"
+        if self._files_changed:
+            return "the engine ended, and is not started again with files that have changed"
         if not self._engine.alive:
             return "the engine ended and is being restarted"
         return "the engine broke off before its answer was complete"
@@ -95,8 +104,11 @@ class KeptEngine:
                 await self._start()
                 self.restarts += 1
                 self._say("the engine is running again")
-            except (EngineError, OSError) as error:
+            except (JourneymanError, OSError) as error:
+                self._files_changed = isinstance(error, ChangedArtifact)
                 self._say(str(error))
+            else:
+                self._files_changed = False
 
     async def _start(self) -> None:
         """Starts an engine in its own thread: loading may take minutes, and a shutdown must not wait for it."""
@@ -110,6 +122,7 @@ class KeptEngine:
         def work() -> None:
             failed: BaseException | None = None
             try:
+                self._check_files()
                 self._take(self._same(self._start_again()))
             except BaseException as error:
                 failed = error
@@ -119,14 +132,37 @@ class KeptEngine:
         threading.Thread(target=work, name="engine start", daemon=True).start()
         await done
 
+    def _check_files(self) -> None:
+        """Compares the files that the first engine has loaded with those on the disk."""
+        for path, sha256 in self._files.items():
+            if why := difference(path, sha256, "export"):
+                raise ChangedArtifact(f"{path}: {why}", "Restore it, or stop journeyman serve")
+
     def _same(self, engine: ServedEngine) -> ServedEngine:
-        """Returns the engine; refuses it if its package was replaced meanwhile, as its answers were not evaluated."""
-        if found := self._identity.differences(engine.engine_identity):
+        """Returns the engine; refuses it if its program or its files were replaced: its answers were not evaluated."""
+        found = self._identity.differences(engine.engine_identity)
+        found += [f"{path} changed" for path, sha256 in self._files.items() if engine.files.get(path) != sha256]
+        if found:
             engine.stop()
             raise EngineError(
                 f"the engine was replaced while the server was running: {'; '.join(found)}", "Restart journeyman serve"
             )
         return engine
+
+    def watch_for_hanging(self) -> None:
+        """Kills an engine that hangs, so that `keep` starts another one; until `stop`.
+
+        Asking it may take seconds, so this is for a thread of its own.
+        """
+        watched: ServedEngine | None = None
+        while not self._over.wait(_PULSE_EVERY_S):
+            engine, now = self._engine, time.monotonic()
+            if engine is not watched:
+                watched, detector = engine, HangDetector(self._config.hang_s, self._config.answer_s, now)
+            pulse = engine.pulse() if engine.alive else None
+            if pulse is not None and detector.hangs(pulse, now):
+                self._say("the engine hangs: it has requests or does not answer, and gets no further; it is killed")
+                engine.kill()
 
     def _take(self, engine: ServedEngine) -> None:
         with self._lock:
@@ -137,6 +173,7 @@ class KeptEngine:
 
     def stop(self) -> None:
         """Ends the current engine, and one that is still starting as soon as it has started."""
+        self._over.set()
         with self._lock:
             self.stopping = True
         self._engine.stop()
@@ -148,15 +185,18 @@ async def kept_engine(
     say: Callable[[str], None],
     given_up: Callable[[], None],
     start: Start | None = None,
+    config: ServeConfig | None = None,
 ) -> AsyncIterator[KeptEngine]:
-    """The engine, restarted whenever it ends while this context is open, and stopped at the end.
+    """The engine, restarted whenever it ends or hangs while this context is open, and stopped at the end.
 
     Args:
         say: called with a line of text whenever the engine ends or is running again.
         given_up: called once restarting has failed too often.
         start: starts the engine again; None: as it was started at first, from its settings.
+        config: says when it hangs.
     """
-    kept = KeptEngine(engine, say, given_up, start)
+    kept = KeptEngine(engine, say, given_up, start, config)
+    threading.Thread(target=kept.watch_for_hanging, name="engine watch", daemon=True).start()
     watching = asyncio.create_task(kept.keep())
     try:
         yield kept
