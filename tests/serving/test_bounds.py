@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from journeyman.serving.bounds import without_large_bounds
+from journeyman.serving.schema_limits.bounds import without_large_bounds
 
 
 def test_only_large_upper_bounds_of_schemas_are_left_out() -> None:

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from journeyman.serving.errors import RequestError
-from journeyman.serving.patterns import cost_of
-from journeyman.serving.schemas import MAX_AT_ONCE, MAX_NAME, check_schemas
+from journeyman.serving.schema_limits.limits import MAX_AT_ONCE, MAX_NAME, check_schemas
+from journeyman.serving.schema_limits.patterns import cost_of
 
 
 def _text(pattern: str) -> dict[str, Any]:

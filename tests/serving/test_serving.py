@@ -24,7 +24,7 @@ from journeyman.serving.errors import RequestError, without_paths
 from journeyman.serving.keyring import Keys
 from journeyman.serving.origin import Door, name_of
 from journeyman.serving.prompts import PromptCheck
-from journeyman.serving.schemas import MAX_CHOICES
+from journeyman.serving.schema_limits.limits import MAX_CHOICES
 from test_control_tokens import ATTACK, WITH_TOOLS
 
 CHAT = "/v1/chat/completions"

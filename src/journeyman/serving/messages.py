@@ -6,8 +6,8 @@ from typing import Any
 
 from journeyman.foreign import plain
 from journeyman.serving.bodies import parsed
-from journeyman.serving.bounds import without_large_bounds
 from journeyman.serving.errors import RequestError
+from journeyman.serving.schema_limits.bounds import without_large_bounds
 from journeyman.serving.values import known, objects, one_of, text, truth, wrong
 
 MAX_MESSAGES = 2000

@@ -12,7 +12,7 @@ from typing import Any
 
 from journeyman.foreign import plain
 from journeyman.serving.errors import RequestError
-from journeyman.serving.schemas import check_schemas
+from journeyman.serving.schema_limits.limits import check_schemas
 from journeyman.serving.values import Check, number, text, truth, whole, wrong
 
 MAX_STOPS = 16

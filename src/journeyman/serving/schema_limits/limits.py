@@ -14,9 +14,9 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from journeyman.serving.errors import RequestError
-from journeyman.serving.patterns import cost_of
-from journeyman.serving.references import References
-from journeyman.serving.widths import OPEN, width
+from journeyman.serving.schema_limits.patterns import cost_of
+from journeyman.serving.schema_limits.references import References
+from journeyman.serving.schema_limits.widths import OPEN, width
 
 MAX_BYTES = 128 << 10
 MAX_CHOICES = 500

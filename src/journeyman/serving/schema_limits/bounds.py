@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from journeyman.serving.schemas import MAX_COUNT
+from journeyman.serving.schema_limits.limits import MAX_COUNT
 
 _UPPER = ("maxLength", "maxItems", "maxProperties")
 _VALUES = ("const", "default", "enum", "examples")

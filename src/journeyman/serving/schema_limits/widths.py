@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from journeyman.serving.patterns import cost_of
-from journeyman.serving.references import MAX_NESTED, Node, References
+from journeyman.serving.schema_limits.patterns import cost_of
+from journeyman.serving.schema_limits.references import MAX_NESTED, Node, References
 
 OPEN = 5
 """The weight of an alternative that is no constant, in values of an enum."""
