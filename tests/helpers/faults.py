@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -67,13 +67,19 @@ def wait_until(condition: Any, child: subprocess.Popen[str] | None = None, timeo
 
 @contextmanager
 def adopting() -> Iterator[None]:
-    """Orphans of processes started in the block become children of this process, however deep they were."""
+    """Orphans of processes started in the block become children of this process, however deep they were. Those that
+    have ended by the end of the block leave no zombies."""
     libc = ctypes.CDLL(None, use_errno=True)
     libc.prctl(_SUBREAPER, 1, 0, 0, 0)
+    own = {one.pid for one in psutil.Process().children()}
     try:
         yield
     finally:
         libc.prctl(_SUBREAPER, 0, 0, 0, 0)
+        for one in psutil.Process().children():
+            if one.pid not in own and one.status() == psutil.STATUS_ZOMBIE:
+                with suppress(ChildProcessError):  # its Popen has asked how it ended
+                    os.waitpid(one.pid, os.WNOHANG)
 
 
 def survivors(known: set[int], timeout_s: float = 30) -> list[str]:
