@@ -6,7 +6,6 @@ engine fails, the stream ends with an error event in the client's dialect, never
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
 from typing import Any
@@ -21,6 +20,7 @@ from journeyman.serving.errors import BrokenStream, RequestError, without_paths
 from journeyman.serving.forced_call import ForcedCalls
 from journeyman.serving.observing import Record, note
 from journeyman.serving.upstream import Late, Lost
+from journeyman.serving.writing import Patience
 
 _STALLED_S = 1.0
 _Place = tuple[str, int]
@@ -40,14 +40,14 @@ async def served_stream(
         record: what becomes known of the answer is noted in it.
         stalled: called if the client accepts nothing for a second. The engine does not wait for it.
     """
-    loop = asyncio.get_running_loop()
     try:
-        async for event in events:
-            note(record, event)
-            for piece in writer.chunk(event):
-                waiting = loop.call_later(_STALLED_S, stalled)
-                yield piece
-                waiting.cancel()
+        with Patience(_STALLED_S, stalled) as patience:
+            async for event in events:
+                note(record, event)
+                for piece in writer.chunk(event):
+                    patience.begin()
+                    yield piece
+                    patience.end()
     except BrokenStream as broken:
         record.broken = broken.code
         for piece in writer.failed(str(broken)):

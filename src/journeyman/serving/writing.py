@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from types import TracebackType
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -12,6 +13,49 @@ from journeyman.serving.errors import error_response
 
 READER_TIMEOUT_S = 30.0
 _PIECE_BYTES = 64 << 10
+
+
+class Patience:
+    """Notices that a client accepts nothing. One timer looks now and then, because one for each piece of an answer
+    costs as much as writing the piece.
+
+    Attributes:
+        since: when the piece that is being written was begun, in the time of the event loop; None: nothing is being
+            written.
+
+    Args:
+        most_s: how long a piece may take, a quarter more or less.
+        then: called once a piece has taken so long, and again while it still does.
+    """
+
+    def __init__(self, most_s: float, then: Callable[[], None]) -> None:
+        self.since: float | None = None
+        self._most_s, self._then = most_s, then
+        self._loop = asyncio.get_running_loop()
+        self._timer: asyncio.TimerHandle | None = None
+
+    def __enter__(self) -> Patience:
+        self._timer = self._loop.call_later(self._most_s / 4, self._look)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def begin(self) -> None:
+        """A piece is being written from now on."""
+        self.since = self._loop.time()
+
+    def end(self) -> None:
+        """It has been accepted."""
+        self.since = None
+
+    def _look(self) -> None:
+        self._timer = self._loop.call_later(self._most_s / 4, self._look)
+        if self.since is not None and self._loop.time() - self.since >= self._most_s:
+            self._then()
 
 
 class PatientWriter:
@@ -30,19 +74,26 @@ class PatientWriter:
             return
         begun = stalled = False
 
+        def give_up() -> None:
+            nonlocal stalled
+            if not stalled:
+                stalled = True
+                limit.reschedule(0)
+
         async def patiently(message: Message) -> None:
-            nonlocal begun, stalled
+            nonlocal begun
             begun = True
             for piece in _pieces(message):
-                try:
-                    async with asyncio.timeout(0 if stalled else self._timeout_s):
-                        await send(piece)
-                except TimeoutError:
-                    stalled = True
-                    raise
+                if stalled:
+                    raise TimeoutError
+                patience.begin()
+                await send(piece)
+                patience.end()
 
         try:
-            await self._app(scope, receive, patiently)
+            async with asyncio.timeout(None) as limit:
+                with Patience(self._timeout_s, give_up) as patience:
+                    await self._app(scope, receive, patiently)
         except asyncio.CancelledError:  # the server is shutting down and closes the remaining connections
             if not begun:
                 close = {"connection": "close"}

@@ -58,6 +58,9 @@ class Dialect(Protocol):
         """Writes a streamed answer to this request."""
 
 
+_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
+
+
 def new_id(prefix: str) -> str:
     """A new identifier, such as msg_5f0c…"""
     return prefix + secrets.token_hex(12)
@@ -73,7 +76,7 @@ def json_bytes(document: Any) -> bytes:
     """JSON with non-ASCII text as it is, unless it contains lone surrogates, which a model may write as an escape and
     which cannot be encoded as UTF-8: then it is escaped."""
     try:
-        return json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode()
+        return _ENCODER.encode(document).encode()
     except UnicodeEncodeError:
         return json.dumps(document, separators=(",", ":")).encode()
 
