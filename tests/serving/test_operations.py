@@ -309,6 +309,12 @@ def test_a_full_queue_is_a_429_in_every_api(engine: FakeEngine) -> None:
         assert (turns.arriving, turns.active, turns.waiting) == (0, 0, 0)
 
 
+def post_of(app: Any) -> dict[str, Any]:
+    """The ASGI scope of a request to the chat completions of an application."""
+    headers = [(b"content-type", b"application/json")]
+    return {"type": "http", "method": "POST", "path": CHAT, "headers": headers, "query_string": b"", "app": app}
+
+
 def test_bodies_that_are_being_read_have_a_place_in_the_queue(engine: Any) -> None:
     """Two have begun to arrive, so the third is refused before any of it is read."""
 
@@ -324,8 +330,7 @@ def test_bodies_that_are_being_read_have_a_place_in_the_queue(engine: Any) -> No
         async def send(message: Any) -> None:
             answers.append(message)
 
-        headers = [(b"content-type", b"application/json")]
-        scope = {"type": "http", "method": "POST", "path": CHAT, "headers": headers, "query_string": b"", "app": app}
+        scope = post_of(app)
         async with app.router.lifespan_context(app):
             arriving = [asyncio.create_task(app(dict(scope), never, send)) for _ in range(2)]
             while app.state.answering.turns.arriving < 2:
@@ -403,8 +408,7 @@ def test_a_body_that_does_not_arrive_is_a_408(engine: Any) -> None:
         async def send(message: Any) -> None:
             sent.append(message)
 
-        headers = [(b"content-type", b"application/json")]
-        scope = {"type": "http", "method": "POST", "path": CHAT, "headers": headers, "query_string": b"", "app": app}
+        scope = post_of(app)
         async with app.router.lifespan_context(app):
             await app(scope, receive, send)
         return sent

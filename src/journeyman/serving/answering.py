@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Coroutine, Mapping
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping
+from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -25,7 +25,7 @@ from journeyman.serving.copies import joined, merged, of_copy
 from journeyman.serving.dialects.dialect import Dialect, JsonAnswer
 from journeyman.serving.endings import Endings
 from journeyman.serving.engine import KeptEngine
-from journeyman.serving.errors import BrokenStream, RequestError
+from journeyman.serving.errors import LATE, BrokenStream, RequestError
 from journeyman.serving.forced_call import ForcedCalls
 from journeyman.serving.observing import CLIENT_LEFT, Record, note, record_of
 from journeyman.serving.redacting import asks_for_json, restored_answer
@@ -143,18 +143,14 @@ class Answering:
         self, call: Call, record: Record, number: int, turns: list[Turn]
     ) -> AsyncIterator[dict[str, Any]]:
         """The chunks of a further answer to a streamed request; its turn is added to `turns`."""
-        held = AsyncExitStack()
-        try:
-            upstream, turn = await self._opened(held, record, call, number)
-        except RequestError as error:
-            await held.aclose()
-            raise BrokenStream(error.message, error.code or f"status_{error.status}") from error
-        except BaseException:
-            await held.aclose()
-            raise
-        turns.append(turn)
-        async for event in self._events(call, record, held, upstream, number):
-            yield event
+        async with AsyncExitStack() as held:
+            try:
+                upstream, turn = await self._opened(held, record, call, number)
+            except RequestError as error:
+                raise BrokenStream(error.message, error.code or f"status_{error.status}") from error
+            turns.append(turn)
+            async for event in self._events(call, record, held, upstream, number):
+                yield event
 
     async def _opened(
         self, held: AsyncExitStack, record: Record, call: Call, number: int = 0
@@ -220,24 +216,22 @@ class Answering:
         """The engine's response. A request that closes the connection is sent again once, if the engine still runs: it
         may have hit the moment in which the engine drops a connection, or have crashed it."""
         url, time_s = engine.address + path, self._config.answer_s
-        try:
+        with self._refusing():
             return await self._client.post(url, engine.headers, body, time_s, again=lambda: engine.alive)
-        except Late as error:
-            raise _late() from error
-        except Lost as error:
-            raise self._no_answer(502) from error
 
     async def _body(self, upstream: UpstreamAnswer) -> bytes:
-        try:
+        with self._refusing():
             return await upstream.body()
+
+    @contextmanager
+    def _refusing(self) -> Iterator[None]:
+        """Says to the client why the engine's answer did not arrive."""
+        try:
+            yield
         except Late as error:
-            raise _late() from error
+            raise RequestError(504, LATE) from error
         except Lost as error:
             raise self._no_answer(502) from error
-
-
-def _late() -> RequestError:
-    return RequestError(504, "the answer took longer than serve.answer_s allows")
 
 
 def restored_whole(

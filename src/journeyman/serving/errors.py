@@ -26,6 +26,9 @@ _ANTHROPIC_TYPES = {
 """https://docs.anthropic.com/en/api/errors"""
 
 
+LATE = "the answer took longer than serve.answer_s allows"
+
+
 class RequestError(Exception):
     """A request that cannot be served.
 

@@ -16,7 +16,7 @@ from journeyman.redaction.redactor import Conversation, StreamRestorer
 from journeyman.serving.answers import named
 from journeyman.serving.dialects.dialect import EventWriter
 from journeyman.serving.endings import Endings
-from journeyman.serving.errors import BrokenStream, RequestError, without_paths
+from journeyman.serving.errors import LATE, BrokenStream, RequestError, without_paths
 from journeyman.serving.forced_call import ForcedCalls
 from journeyman.serving.observing import Record, note
 from journeyman.serving.upstream import Late, Lost
@@ -103,7 +103,7 @@ async def restored_events(
                 endings.feed(event)
                 yield event
     except Late as error:
-        raise BrokenStream("the answer took longer than serve.answer_s allows", "late") from error
+        raise BrokenStream(LATE, "late") from error
     except RequestError as error:
         raise BrokenStream(error.message, error.code or "engine_error") from error
     except (Lost, ValueError):
