@@ -247,7 +247,7 @@ def test_the_queue_is_in_order_limited_and_gives_back_what_was_left() -> None:
 
         asked = [asyncio.create_task(ask(number)) for number in range(4)]
         await asyncio.sleep(0)
-        assert (turns.active, turns.waiting) == (2, 2), "one more than the engine has slots"
+        assert (turns.active, turns.waiting) == (2, 2), "one in the engine's slot, and one that is ready for it"
         with pytest.raises(RequestError) as told:
             await ask(4)
         assert told.value.status == 429 and int((told.value.headers or {})["retry-after"]) >= 1

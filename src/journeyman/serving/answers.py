@@ -15,13 +15,17 @@ def named(answer: dict[str, Any], role: str, seen: Conversation) -> dict[str, An
 
     With the text of `stop` that ended it as STOPPED_BY, if llama.cpp was asked to say so (`verbose`) or vLLM says it.
     """
-    shown = {**{key: answer[key] for key in _SHOWN if key in answer}, "model": role, "system_fingerprint": None}
-    if answer.get("choices"):
-        shown["choices"] = [_with_reasoning(choice) for choice in answer["choices"]]
+    shown = {key: answer[key] for key in _SHOWN if key in answer}
+    shown |= {"model": role, "system_fingerprint": None}
+    choices = answer.get("choices")
+    if choices:
+        shown["choices"] = [_with_reasoning(choice) for choice in choices]
     words = [(answer.get("__verbose") or {}).get("stopping_word")]
-    words += [choice.get("stop_reason") for choice in answer.get("choices") or []]
+    words += [choice.get("stop_reason") for choice in choices or ()]
     stopped = next((word for word in words if word and isinstance(word, str)), None)
-    return {**shown, STOPPED_BY: seen.restore(stopped)} if stopped else shown
+    if stopped:
+        shown[STOPPED_BY] = seen.restore(stopped)
+    return shown
 
 
 def _with_reasoning(choice: dict[str, Any]) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 
@@ -11,15 +10,18 @@ def logprob_options(alternatives: int) -> dict[str, Any]:
     return {"logprobs": True, "top_logprobs": max(1, alternatives)}
 
 
-def with_alternatives(event: Mapping[str, Any], most: int) -> dict[str, Any]:
+def with_alternatives(event: dict[str, Any], most: int) -> dict[str, Any]:
     """An answer or a chunk with no more alternatives to each token than the client asked for."""
-    return {**event, "choices": [_cut(choice, most) for choice in event.get("choices") or ()]}
+    choices = event.get("choices") or ()
+    if not any(choice.get("logprobs") for choice in choices):
+        return event
+    return {**event, "choices": [_cut(choice, most) for choice in choices]}
 
 
-def _cut(choice: Mapping[str, Any], most: int) -> dict[str, Any]:
+def _cut(choice: dict[str, Any], most: int) -> dict[str, Any]:
     given = choice.get("logprobs")
     if not given or not given.get("content"):
-        return dict(choice)
+        return choice
     content = [
         {**one, "top_logprobs": one["top_logprobs"][:most]} if one.get("top_logprobs") else one
         for one in given["content"]
