@@ -241,7 +241,7 @@ def test_the_queue_is_in_order_limited_and_gives_back_what_was_left() -> None:
         done = asyncio.Event()
 
         async def ask(number: int) -> None:
-            async with turns.turn():
+            async with turns.turn(ROLE):
                 order.append(number)
                 await done.wait()
 
@@ -264,19 +264,68 @@ def test_the_queue_is_in_order_limited_and_gives_back_what_was_left() -> None:
     asyncio.run(scene())
 
 
+def test_requests_for_a_role_that_is_answered_overtake_others_a_limited_number_of_times() -> None:
+    async def scene(arrived: str) -> str:
+        turns = Turns(slots=1, most_waiting=99, wait_s=30)
+        order, gates = list[str](), [asyncio.Event() for _ in arrived]
+
+        async def ask(role: str, gate: asyncio.Event) -> None:
+            async with turns.turn(role):
+                order.append(role)
+                await gate.wait()
+
+        asked = []
+        for role, gate in zip(arrived, gates, strict=True):
+            asked.append(asyncio.create_task(ask(role, gate)))
+            await asyncio.sleep(0)
+        for gate in gates:
+            gate.set()
+            for _ in range(5):
+                await asyncio.sleep(0)
+        await asyncio.gather(*asked)
+        assert turns.active == turns.waiting == 0
+        return "".join(order)
+
+    assert asyncio.run(scene("aabab")) == "aaabb", "the third of a overtakes the first of b"
+    assert asyncio.run(scene("aabaaaa")) == "aaaabaa", "b is overtaken by two, as many as have a turn at a time"
+    assert asyncio.run(scene("abababab"))[:2] == "ab"
+
+
+@pytest.mark.parametrize("leaves_first", [True, False])
+def test_a_client_that_leaves_in_the_moment_of_its_turn_gives_it_back(leaves_first: bool) -> None:
+    async def scene() -> None:
+        turns = Turns(slots=1, most_waiting=9, wait_s=30)
+
+        async def ask() -> None:
+            async with turns.turn(ROLE):
+                await asyncio.sleep(9)
+
+        async with turns.turn(ROLE) as first, turns.turn(ROLE):
+            leaving = asyncio.create_task(ask())
+            await asyncio.sleep(0)
+            assert turns.waiting == 1
+            for step in (leaving.cancel, first.release) if leaves_first else (first.release, leaving.cancel):
+                step()
+            await asyncio.gather(leaving, return_exceptions=True)
+            assert (turns.active, turns.waiting) == (1, 0)
+        assert turns.active == 0
+
+    asyncio.run(scene())
+
+
 def test_a_turn_that_never_comes_is_a_503_and_a_released_one_comes_once() -> None:
     async def scene() -> None:
         turns = Turns(slots=1, most_waiting=9, wait_s=0.01)
-        async with turns.turn() as first, turns.turn():
+        async with turns.turn(ROLE) as first, turns.turn(ROLE):
             with pytest.raises(RequestError) as told:
-                async with turns.turn():
+                async with turns.turn(ROLE):
                     pass
             assert told.value.status == 503 and told.value.headers
             first.release()  # its reader is stalled, the engine is not
             first.release()
-            async with turns.turn():
+            async with turns.turn(ROLE):
                 with pytest.raises(RequestError):
-                    async with turns.turn():
+                    async with turns.turn(ROLE):
                         pass
         assert (turns.active, turns.waiting) == (0, 0)
 

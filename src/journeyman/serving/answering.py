@@ -164,7 +164,7 @@ class Answering:
         Raises:
             RequestError: the engine does not run, fails or refuses, or too many others are waiting.
         """
-        turn = await held.enter_async_context(self.turns.turn())
+        turn = await held.enter_async_context(self.turns.turn(call.asked.role))
         record.queue_s = record.since() if record.queue_s is None else record.queue_s
         engine = await self._engine()
         body = {**of_copy(call.body, number), **engine.selection(call.asked.role)}
@@ -191,7 +191,7 @@ class Answering:
                 response.close()
 
         async def counted() -> int:
-            async with self.counts.turn():
+            async with self.counts.turn(call.asked.role):
                 engine = await self._engine()
                 selected = engine.selection(call.asked.role)
                 if "model" in selected:  # vLLM's form

@@ -1,19 +1,24 @@
-"""Whose turn it is: twice as many requests as the engine has slots, and a queue of limited length in front of them."""
+"""Whose turn it is: twice as many requests as the engine has slots, and a queue of limited length in front of them.
+
+The engine computes the tokens of several slots in one batch only if they have the same adapter. So a request for a role
+that is being answered may overtake those for other roles, a limited number of times.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import math
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
 
 from journeyman.serving.errors import RequestError
 
 _FOR_EACH_SLOT = 2
-"""Requests that the engine has for each slot: one is answered and one waits, so that no slot is ever empty while there is
-work. Answers of equal length end in several slots at once; with a single request waiting for all slots, 16 clients got
-92 % of the tokens per second that the engine gives alone (benchmarks/log.md)."""
+"""Requests that the engine has for each slot: one is answered and one waits, so that no slot is empty while there is
+work. Answers of equal length end in several slots at once."""
 _LONGEST_RETRY_S = 60
 
 
@@ -31,8 +36,22 @@ class Turn:
             ended(time.monotonic() - self._begun)
 
 
+@dataclass(eq=False)
+class _Waiting:
+    """A request in the queue.
+
+    Attributes:
+        admitted: done once it has its turn.
+        overtaken: how many that came later had their turn before it.
+    """
+
+    role: str
+    admitted: asyncio.Future[None]
+    overtaken: int = 0
+
+
 class Turns:
-    """Admits requests in order of arrival.
+    """Admits requests in order of arrival, but for those that may overtake.
 
     Attributes:
         most: requests that are answered or may wait; further ones are refused.
@@ -49,10 +68,20 @@ class Turns:
         """
         self.at_a_time = _FOR_EACH_SLOT * slots
         self.most = self.at_a_time + most_waiting
-        self.arriving = self.waiting = self.active = 0
-        self._free = asyncio.Semaphore(self.at_a_time)
+        self.arriving = 0
+        self._queue: list[_Waiting] = []
+        self._roles = Counter[str]()
+        """How many requests of each role have their turn."""
         self._slots, self._wait_s = slots, wait_s
         self._mean_s = 1.0
+
+    @property
+    def waiting(self) -> int:
+        return len(self._queue)
+
+    @property
+    def active(self) -> int:
+        return self._roles.total()
 
     @contextmanager
     def arrival(self) -> Iterator[None]:
@@ -87,32 +116,64 @@ class Turns:
             raise self._refusal(429, f"{self.active + self.waiting} requests are answered or wait, which is the most")
 
     @asynccontextmanager
-    async def turn(self) -> AsyncIterator[Turn]:
+    async def turn(self, role: str) -> AsyncIterator[Turn]:
         """Waits for a turn, which lasts until it is released or the context ends.
+
+        Args:
+            role: of the request; each has its own adapter.
 
         Raises:
             RequestError: 429 if too many are waiting, 503 if it took too long.
         """
         self._check_room(1)
-        self.waiting += 1
-        try:
-            async with asyncio.timeout(self._wait_s):
-                await self._free.acquire()
-        except TimeoutError as error:
-            raise self._refusal(503, f"the request waited {self._wait_s:g} s for its turn in vain") from error
-        finally:
-            self.waiting -= 1
-        self.active += 1
-        turn = Turn(self._ended)
+        await self._admitted(role)
+        turn = Turn(lambda seconds: self._ended(role, seconds))
         try:
             yield turn
         finally:
             turn.release()
 
-    def _ended(self, seconds: float) -> None:
-        self.active -= 1
-        self._free.release()
+    async def _admitted(self, role: str) -> None:
+        one = _Waiting(role, asyncio.get_running_loop().create_future())
+        self._queue.append(one)
+        self._admit()
+        try:
+            async with asyncio.timeout(self._wait_s):
+                await one.admitted
+        except BaseException as error:
+            if one in self._queue:
+                self._queue.remove(one)
+            if not one.admitted.cancelled():  # it had its turn in the same moment
+                self._leave(role)
+            if isinstance(error, TimeoutError):
+                raise self._refusal(503, f"the request waited {self._wait_s:g} s for its turn in vain") from error
+            raise
+
+    def _admit(self) -> None:
+        self._queue = [one for one in self._queue if not one.admitted.cancelled()]
+        while self._queue and self.active < self.at_a_time:
+            one = self._next()
+            for other in self._queue[: self._queue.index(one)]:
+                other.overtaken += 1
+            self._queue.remove(one)
+            self._roles[one.role] += 1
+            one.admitted.set_result(None)
+
+    def _next(self) -> _Waiting:
+        """The oldest request of the role that has the most turns, unless the oldest of all has been overtaken by as
+        many as have a turn at a time."""
+        oldest = self._queue[0]
+        if oldest.overtaken >= self.at_a_time:
+            return oldest
+        return max(self._queue, key=lambda one: self._roles[one.role])  # the first of several
+
+    def _ended(self, role: str, seconds: float) -> None:
         self._mean_s += (seconds - self._mean_s) / 8
+        self._leave(role)
+
+    def _leave(self, role: str) -> None:
+        self._roles[role] -= 1
+        self._admit()
 
     def _refusal(self, status: int, message: str) -> RequestError:
         """The error, with the time until the queue will probably have ended."""
