@@ -129,12 +129,16 @@ def sft(ready: tuple[Any, Any], options: argparse.Namespace, settings: dict[str,
     adapted, words = ready
 
     def dataset(rows: Rows) -> Any:
-        return Dataset.from_list(
+        found = Dataset.from_list(
             [
                 {"input_ids": row.ids, "labels": [-100] * row.prompt_tokens + row.ids[row.prompt_tokens :]}
                 for row in rows
             ]
         )
+        found._unsloth_truncated_to = max(
+            len(row.ids) for row in rows
+        )  # or it pads, in doubt that they are short enough
+        return found
 
     class Clock(TrainerCallback):
         def __init__(self) -> None:
@@ -152,7 +156,7 @@ def sft(ready: tuple[Any, Any], options: argparse.Namespace, settings: dict[str,
 
     arguments = SFTConfig(
         output_dir=tempfile.mkdtemp(), per_device_train_batch_size=options.rows,
-        per_device_eval_batch_size=options.rows,
+        per_device_eval_batch_size=options.rows, gradient_accumulation_steps=1,  # Unsloth's default is 2
         num_train_epochs=1, learning_rate=RATE, lr_scheduler_type="constant", warmup_steps=0, weight_decay=0.0,
         max_grad_norm=1.0, optim="adamw_torch_fused" if options.device == "cuda" else "adamw_torch",
         bf16=True, use_cpu=options.device == "cpu", padding_free=True, max_length=None,
