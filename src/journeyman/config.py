@@ -578,6 +578,17 @@ class ServeConfig(Section):
     )
 
 
+class ClusterConfig(Section):
+    """The Ray cluster that does the work, in place of this machine alone. It changes no result."""
+
+    address: str | None = Field(
+        None,
+        description="'auto' for the cluster that runs on this machine or that RAY_ADDRESS names (`--ray` is the same), "
+        "HOST:PORT, or ray://HOST:PORT; unset: this machine alone. Needs `pip install 'journeyman[ray]'`; see "
+        "docs/scale.md",
+    )
+
+
 class Config(Section):
     """The whole of journeyman.toml."""
 
@@ -590,6 +601,7 @@ class Config(Section):
     evaluate: EvaluateConfig = EvaluateConfig()
     decide: DecideConfig = DecideConfig()
     serve: ServeConfig = ServeConfig()
+    cluster: ClusterConfig = ClusterConfig()
 
     @field_validator("roles")
     @classmethod

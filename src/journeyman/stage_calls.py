@@ -15,6 +15,7 @@ from pydantic import BaseModel
 
 from journeyman import look_history
 from journeyman.artifacts import ADAPTER_FILE, MANIFEST
+from journeyman.cluster.machines import machines_of
 from journeyman.errors import InputError
 from journeyman.lineage import manifest_data, result_hash
 from journeyman.manifests import (
@@ -48,7 +49,10 @@ def run_ingest(run: Run, out: Path, fingerprint: str, reporter: Reporter) -> Bas
     if named or STDIN not in run.config.data.sources:
         require_logs(run.root, named)
     skipped = skipped_files(run.root, named)
-    return ingest(run.sources, run.config.data, run.config.redact, out, reporter, skipped)
+    with machines_of(run.config.cluster, reporter.say) as machines:
+        return ingest(
+            run.sources, run.config.data, run.config.redact, out, reporter, skipped, executor=machines.executor
+        )
 
 
 def run_curate(run: Run, out: Path, fingerprint: str, reporter: Reporter) -> BaseModel:
@@ -56,7 +60,8 @@ def run_curate(run: Run, out: Path, fingerprint: str, reporter: Reporter) -> Bas
     from journeyman.stages.curate import curate
 
     rows = run.file("ingest", "interactions.jsonl.zst")
-    dataset = curate(rows, run.config, run.base, out, reporter)
+    with machines_of(run.config.cluster, reporter.say) as machines:
+        dataset = curate(rows, run.config, run.base, out, reporter, machines.executor)
     write_lint(dataset, run.result("ingest", IngestManifest), out)
     return dataset
 
@@ -82,7 +87,11 @@ def run_train(run: Run, out: Path, fingerprint: str, reporter: Reporter) -> Base
 
     rows, held_out = run.file("curate", "train.jsonl"), run.file("curate", "val.jsonl")
     plan, served = run.result("plan", PlanManifest), next(iter(run.served), None)
-    return train(rows, held_out, plan, run.config.train, run.base, run.factors, fingerprint, out, reporter, served)
+    with machines_of(run.config.cluster, reporter.say) as machines:
+        return train(
+            rows, held_out, plan, run.config.train, run.base, run.factors, fingerprint, out, reporter, served,
+            backend_of=machines.backend_of,
+        )  # fmt: skip
 
 
 def run_evaluate(run: Run, out: Path, fingerprint: str, reporter: Reporter) -> BaseModel:
@@ -100,7 +109,9 @@ def run_evaluate(run: Run, out: Path, fingerprint: str, reporter: Reporter) -> B
         merged=_merged(run, out, reporter),
         **_server_inputs(run, trained),
     )
-    return evaluate(inputs, run.result("plan", PlanManifest), run.config.evaluate, run.renderer, out, reporter)
+    plan, renderer = run.result("plan", PlanManifest), run.renderer
+    with machines_of(run.config.cluster, reporter.say) as machines:
+        return evaluate(inputs, plan, run.config.evaluate, renderer, out, reporter, machines.running_engine)
 
 
 def _merged(run: Run, out: Path, reporter: Reporter) -> dict[str, Path]:

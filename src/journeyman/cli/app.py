@@ -43,6 +43,12 @@ OtherEngine = Annotated[
     typer.Option("--allow-other-engine", help="export even if the installed engine is not the one that was evaluated"),
 ]
 Detach = Annotated[bool, typer.Option("--detach", help="run in the background; see status and stop")]
+Ray = Annotated[
+    bool,
+    typer.Option(
+        "--ray", help="work on the Ray cluster that runs here or that RAY_ADDRESS names (cluster.address = 'auto')"
+    ),
+]
 HERE = Path()
 
 
@@ -98,9 +104,10 @@ def run(
     override: Override = None,
     other_engine: OtherEngine = False,
     detached: Detach = False,
+    ray: Ray = False,
 ) -> None:
     """Run all stages; fresh ones are skipped, an interrupted one is resumed."""
-    _run(until, folder, settings, redo, detached, override=override, other_engine=other_engine)
+    _run(until, folder, settings, redo, detached, override=override, other_engine=other_engine, ray=ray)
 
 
 def _run(
@@ -114,6 +121,7 @@ def _run(
     other_engine: bool = False,
     bisect: bool = False,
     targets: TargetFlags | None = None,
+    ray: bool = False,
 ) -> None:
     from journeyman.cli.flags import check_run_flags
     from journeyman.cli.running import Invocation, detach_stages, print_results, run_bisect, run_stages, run_targets
@@ -121,7 +129,8 @@ def _run(
     check_run_flags(until, redo, override, other_engine)
     if targets is not None:
         targets.check()
-    again = Invocation(folder, until, settings or [], override, other_engine, bisect)
+    settings = [*["cluster.address=auto"] * ray, *(settings or [])]
+    again = Invocation(folder, until, settings, override, other_engine, bisect)
     if detached:
         detach_stages(again, redo=redo)
         return
@@ -146,8 +155,10 @@ def _run(
 
 
 def _stage_command(name: str, text: str) -> None:
-    def command(folder: Folder = HERE, settings: Settings = None, redo: Redo = False, detached: Detach = False) -> None:
-        _run(name, folder, settings, redo, detached)
+    def command(
+        folder: Folder = HERE, settings: Settings = None, redo: Redo = False, detached: Detach = False, ray: Ray = False
+    ) -> None:
+        _run(name, folder, settings, redo, detached, ray=ray)
 
     app.command(name, help=text)(command)
 
@@ -158,6 +169,7 @@ def ingest(
     settings: Settings = None,
     redo: Redo = False,
     detached: Detach = False,
+    ray: Ray = False,
     explain: Annotated[
         Path | None,
         typer.Option(help="show how one row of this file is read, field by field, without storing anything"),
@@ -171,9 +183,11 @@ def ingest(
 
     if explain is None:
         refuse_ignored({"--line": line}, "without --explain", "Run: journeyman ingest --explain FILE --line N")
-        _run("ingest", folder, settings, redo, detached)
+        _run("ingest", folder, settings, redo, detached, ray=ray)
         return
-    refuse_ignored({"--redo": redo, "--detach": detached}, "with --explain, which stores nothing", "Leave it out")
+    refuse_ignored(
+        {"--redo": redo, "--detach": detached, "--ray": ray}, "with --explain, which stores nothing", "Leave it out"
+    )
     from journeyman.cli.explain import print_explanation
 
     print_explanation(folder, explain, 1 if line is None else line, settings or [])
@@ -190,12 +204,13 @@ def evaluate(
     settings: Settings = None,
     redo: Redo = False,
     detached: Detach = False,
+    ray: Ray = False,
     bisect: Annotated[
         bool, typer.Option("--bisect", help="then show where torch, llama.cpp and merged files start to differ")
     ] = False,
 ) -> None:
     """Put the held-out test set to every arm and score the answers."""
-    _run("evaluate", folder, settings, redo, detached, bisect=bisect)
+    _run("evaluate", folder, settings, redo, detached, bisect=bisect, ray=ray)
 
 
 _stage_command("decide", "Apply the plan's rules to each role: deploy, iterate, abort or insufficient.")

@@ -4,6 +4,7 @@ adapters."""
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -32,12 +33,15 @@ from journeyman.inference.server_arm import examined
 from journeyman.inference.weights_proof import Reference
 from journeyman.manifests import ServedFile
 from journeyman.model_files import hash_of_model, size_of_model
-from journeyman.protocols import EngineSettings, Generator, Question, Reporter
+from journeyman.protocols import EngineSettings, Generator, Question, Reporter, ServingEngine
 from journeyman.reasons import Reason
 from journeyman.reasons.deciding import TemplateWithoutTools
 from journeyman.records import BASE, TEACHER, TUNED, Example, Prediction
 from journeyman.regression_suite import KINDS, MOST_TOKENS, SuiteQuestion, SuiteRun, read_suite
 from journeyman.rendering.renderer import Renderer
+
+RunningEngine = Callable[[EngineSettings], AbstractContextManager[ServingEngine]]
+"""Starts an engine, which is stopped at the end of the context: engines.running_engine, or one like it."""
 
 
 @dataclass(frozen=True)
@@ -101,7 +105,9 @@ class ArmRunner:
         config: EvaluateConfig,
         renderer: Renderer,
         reporter: Reporter,
+        running_engine: RunningEngine = running_engine,
     ) -> None:
+        self._running_engine = running_engine
         self._inputs, self._rows, self._config, self._renderer = inputs, rows, config, renderer
         self._shown = shown = few_shot_turns(inputs.train_rows, rows, config, renderer) if config.few_shot else {}
         self._refuse_control_tokens()
@@ -161,7 +167,7 @@ class ArmRunner:
             None if template.own else template.source, template.variables,
         )  # fmt: skip
         self._reporter.begin(f"load {base.name}", 1, "model")
-        with running_engine(settings) as engine:
+        with self._running_engine(settings) as engine:
             gathered.note_engine(engine.engine_identity)
             identical = prove_prompts(self._rows, self._renderer, engine, self._reporter)
             peak = self._ask_arms(engine, settings.adapter_of, ships, gathered)

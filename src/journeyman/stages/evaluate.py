@@ -18,7 +18,8 @@ from pathlib import Path
 from journeyman.artifacts import hash_of_file, read_rows, write_rows
 from journeyman.config import EvaluateConfig
 from journeyman.evidence import LOOKS, RESPONSES, recorded
-from journeyman.inference.arm_runner import ArmRunner, Inputs
+from journeyman.inference.arm_runner import ArmRunner, Inputs, RunningEngine
+from journeyman.inference.engines import running_engine
 from journeyman.inference.sequential_testing import confidence_of_look, count_look
 from journeyman.manifests import CheckRule, EvaluationManifest, PlanManifest, Sandbox
 from journeyman.protocols import Reporter
@@ -41,9 +42,13 @@ _WHAT_DECIDES = {
 
 
 def evaluate(
-    inputs: Inputs, plan: PlanManifest, config: EvaluateConfig, renderer: Renderer, out: Path, reporter: Reporter
-) -> EvaluationManifest:
+    inputs: Inputs, plan: PlanManifest, config: EvaluateConfig, renderer: Renderer, out: Path, reporter: Reporter,
+    running_engine: RunningEngine = running_engine,
+) -> EvaluationManifest:  # fmt: skip
     """Gets the answers, scores them and summarizes the results.
+
+    Args:
+        running_engine: starts the serving engine of a file.
 
     Raises:
         Interrupted: asked to stop; the answers so far are kept.
@@ -51,7 +56,7 @@ def evaluate(
     """
     rows = list(read_rows(inputs.sealed, Example))
     hashes = {name: hash_of_file(path) for name, path in inputs.adapters.items()}
-    gathered = ArmRunner(inputs, rows, config, renderer, reporter).ask()
+    gathered = ArmRunner(inputs, rows, config, renderer, reporter, running_engine).ask()
     write_rows(out / "predictions.jsonl", gathered.predictions)
     write_rows(out / "timings.jsonl", gathered.timed)
     scores = _score(rows, gathered.predictions, plan, config, inputs.folder, reporter)

@@ -6,7 +6,7 @@ import resource
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from journeyman.protocols import Reporter
 from journeyman.records import EVERY_ROLE, Example
 from journeyman.rendering.mask import check_mask
 from journeyman.rendering.renderer import Rendered, Renderer
+from journeyman.sizing.memory import MemoryWay
 from journeyman.training.backends import Backend, Gpus, TransformersBackend, backend_of
 from journeyman.training.devices import AUTO, CUDA, Gpu, chosen_gpu, peak_gpu_bytes, several_gpus
 from journeyman.training.hardware import keep_freed_memory, use_threads
@@ -42,6 +43,7 @@ def train(
     out: Path,
     reporter: Reporter,
     served: Path | None = None,
+    backend_of: Callable[[Base, TrainConfig, MemoryWay, Factors | None, Gpus | None], Backend] = backend_of,
 ) -> AdapterManifest:
     """Trains, or resumes from the newest checkpoint with the same fingerprint.
 

@@ -1,0 +1,133 @@
+"""What each node of a cluster has, and the check that all have what this machine has, before any work starts."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+import psutil
+import ray
+from ray.exceptions import RayError, RayTaskError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+import journeyman
+from journeyman.errors import UsageError
+
+_ANSWER_S = 120.0
+_LEAST_DISK, _LEAST_MEMORY = 1 << 30, 1 << 30
+
+
+@dataclass(frozen=True)
+class Software:
+    """Versions that decide results, and so must be the same everywhere."""
+
+    journeyman: str
+    python: str
+    torch: str
+    engine: str
+    tokenizers: str
+
+
+@dataclass(frozen=True)
+class Node:
+    """One node.
+
+    Attributes:
+        name: its host name, with its address in the cluster.
+        disk, memory: free bytes; the disk is that of temporary files.
+    """
+
+    name: str
+    software: Software
+    disk: int
+    memory: int
+    cpus: int
+    gpus: int
+
+
+def software_here() -> Software:
+    """Of this process."""
+    return Software(
+        journeyman.__version__,
+        platform.python_version(),
+        *(_version(name) for name in ("torch", "xllamacpp", "tokenizers")),
+    )
+
+
+def check_nodes() -> list[Node]:
+    """All living nodes.
+
+    Raises:
+        UsageError: names a node that cannot be asked, has other versions, or has no room.
+    """
+    infos = [one for one in ray.nodes() if one["Alive"]]
+    look = ray.remote(num_cpus=0, max_retries=1)(_look)
+    asked = [(one, look.options(scheduling_strategy=_there(one)).remote()) for one in infos]
+    nodes = [_answer(info, reference) for info, reference in asked]
+    here = software_here()
+    for node in nodes:
+        refuse_other(node, here)
+    return nodes
+
+
+def refuse_other(node: Node, here: Software) -> None:
+    """Raises a UsageError if a node has other versions than this process, or hardly any disk or memory."""
+    different = [
+        f"{one.name} {getattr(node.software, one.name)} instead of {getattr(here, one.name)}"
+        for one in fields(Software)
+        if getattr(node.software, one.name) != getattr(here, one.name)
+    ]
+    if different:
+        raise UsageError(
+            f"node {node.name} has {', '.join(different)}", "Install the same versions on all nodes of the cluster"
+        )
+    for what, free, least in (("disk space", node.disk, _LEAST_DISK), ("memory", node.memory, _LEAST_MEMORY)):
+        if free < least:
+            raise UsageError(
+                f"node {node.name} has {free / 1e9:.2f} GB of free {what}, and {least / 1e9:.1f} GB are needed",
+                "Free some there, or take the node out of the cluster: ray stop",
+            )
+
+
+def _there(info: Mapping[str, Any]) -> NodeAffinitySchedulingStrategy:
+    return NodeAffinitySchedulingStrategy(info["NodeID"], soft=False)
+
+
+def _answer(info: Mapping[str, Any], reference: Any) -> Node:
+    name = f"{info['NodeManagerHostname']} ({info['NodeManagerAddress']})"
+    try:
+        software, disk, memory = ray.get(reference, timeout=_ANSWER_S)
+    except RayTaskError as error:
+        raise UsageError(
+            f"node {name}: {error.cause}", "Install journeyman there, in the environment in which Ray runs"
+        ) from error
+    except RayError as error:
+        raise UsageError(f"node {name} does not answer: {_first_line(error)}", "Look at: ray status") from error
+    resources = info["Resources"]
+    return Node(name, software, disk, memory, int(resources.get("CPU", 0)), int(resources.get("GPU", 0)))
+
+
+def _look() -> tuple[Software, int, int]:
+    return software_here(), shutil.disk_usage("/tmp").free, psutil.virtual_memory().available
+
+
+def _version(name: str) -> str:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return "missing"
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def summary(nodes: Sequence[Node]) -> str:
+    """For the user: one line."""
+    gpus = sum(node.gpus for node in nodes)
+    cards = f", {gpus} GPUs" if gpus else ""
+    return f"Ray: {len(nodes)} nodes, {sum(node.cpus for node in nodes)} CPUs{cards}"
