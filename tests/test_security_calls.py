@@ -39,6 +39,7 @@ ALLOWED: dict[tuple[str, str], str] = {
     ("api/hosting.py", "socket.socket"): "asks the system for a free port",
     ("child_process.py", "ctypes.CDLL"): "prctl: a child ends with its parent",
     ("cluster/head.py", "socket.create_connection"): "to the cluster that cluster.address names; sends nothing",
+    ("cluster/last_words.py", "subprocess.Popen"): "our own module, which waits for this process to end",
     ("cluster/ray_executor.py", "pickle.dumps"): "in our own workers, to which Ray sends pickled work as it is",
     ("cluster/ray_executor.py", "pickle.loads"): "what our own workers return; who is in the cluster runs code there",
     ("curation/examine.py", "re.compile of a variable"): "curate.credit[].needs[].matches: the person's own toml",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -13,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import zstandard
 
 pytest.importorskip("ray")
 
@@ -21,7 +19,7 @@ from ray.cluster_utils import Cluster
 
 import journeyman
 from conftest import StopsAfter, log_row
-from journeyman.artifacts import sha256_of
+from file_hashes import file_hashes
 from journeyman.cluster.nodes import check_nodes
 from journeyman.cluster.ray_executor import RayExecutor
 from journeyman.config import Config
@@ -91,22 +89,9 @@ def run(
     return out
 
 
-def hashes(folder: Path) -> dict[str, str]:
-    """Of all files. Of compressed rows as they are without compression, because a frame ends at each commit."""
-    made = {}
-    for path in folder.rglob("*"):
-        if path.suffix == ".zst":
-            with path.open("rb") as file:
-                rows = zstandard.ZstdDecompressor().stream_reader(file, read_across_frames=True).read()
-            made[str(path.relative_to(folder))] = hashlib.sha256(rows).hexdigest()
-        elif path.is_file():
-            made[str(path.relative_to(folder))] = sha256_of(path)
-    return made
-
-
 @pytest.fixture(scope="module")
 def local(log: Path, tiny_gguf: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    made = hashes(run(log, tmp_path_factory.mktemp("local"), tiny_gguf, HERE))
+    made = file_hashes(run(log, tmp_path_factory.mktemp("local"), tiny_gguf, HERE))
     assert {"ingest/rejected.jsonl", "curate/train.jsonl", "curate/sealed/test.jsonl", "curate/dropped.jsonl"} <= set(
         made
     )
@@ -116,7 +101,7 @@ def local(log: Path, tiny_gguf: Path, tmp_path_factory: pytest.TempPathFactory) 
 def test_the_cluster_makes_the_same_files(
     cluster: Cluster, log: Path, local: dict[str, str], tiny_gguf: Path, tmp_path: Path
 ) -> None:
-    assert hashes(run(log, tmp_path, tiny_gguf, RayExecutor())) == local
+    assert file_hashes(run(log, tmp_path, tiny_gguf, RayExecutor())) == local
 
 
 class KillsANode(SilentReporter):
@@ -135,14 +120,14 @@ def test_a_node_that_is_lost_in_the_middle_changes_nothing(
     cluster: Cluster, log: Path, local: dict[str, str], tiny_gguf: Path, tmp_path: Path
 ) -> None:
     kills = KillsANode(cluster, add_node(cluster)), KillsANode(cluster, add_node(cluster))
-    assert hashes(run(log, tmp_path, tiny_gguf, RayExecutor(), kills)) == local
+    assert file_hashes(run(log, tmp_path, tiny_gguf, RayExecutor(), kills)) == local
     assert [one.left <= 0 for one in kills] == [True, True]
 
 
 def test_a_run_that_was_stopped_goes_on_where_it_was(
     cluster: Cluster, log: Path, local: dict[str, str], tiny_gguf: Path, tmp_path: Path
 ) -> None:
-    assert hashes(run(log, tmp_path, tiny_gguf, RayExecutor(), (StopsAfter(5), StopsAfter(5)))) == local
+    assert file_hashes(run(log, tmp_path, tiny_gguf, RayExecutor(), (StopsAfter(5), StopsAfter(5)))) == local
 
 
 def test_what_a_cluster_has_begun_this_machine_finishes(
@@ -153,7 +138,7 @@ def test_what_a_cluster_has_begun_this_machine_finishes(
         ingest(
             sources_of([log]), CONFIG.data, CONFIG.redact, tmp_path / "ingest", StopsAfter(5), executor=RayExecutor()
         )
-    assert hashes(run(log, tmp_path, tiny_gguf, HERE)) == local
+    assert file_hashes(run(log, tmp_path, tiny_gguf, HERE)) == local
 
 
 def test_workers_need_no_file_of_the_base(
@@ -167,7 +152,7 @@ def test_workers_need_no_file_of_the_base(
     base.tokenizer  # noqa: B018
     moved.write_bytes(b"another file")
     monkeypatch.setattr(sys.modules[__name__], "GgufFile", lambda path: base)
-    assert hashes(run(log, tmp_path / "run", moved, RayExecutor())) == local
+    assert file_hashes(run(log, tmp_path / "run", moved, RayExecutor())) == local
 
 
 WITHOUT_RAY = """

@@ -36,6 +36,7 @@ def connected(address: str, told: Callable[[str], None] = lambda text: None) -> 
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     import ray
 
+    from journeyman.cluster.last_words import said_if_killed
     from journeyman.cluster.nodes import check_nodes, summary
     from journeyman.cluster.ray_machines import RayMachines
 
@@ -49,7 +50,8 @@ def connected(address: str, told: Callable[[str], None] = lambda text: None) -> 
             ) from error
     try:
         told(summary(check_nodes()))
-        yield RayMachines()
+        with said_if_killed():
+            yield RayMachines()
     finally:
         with _own_signals():
             ray.shutdown()
