@@ -167,7 +167,7 @@ def kills(inputs: Inputs, number: int, seed: int, until: float) -> dict[str, Any
             command = Command(inputs, cluster.address)
             command.wait_for_ray()
             while command.runs and killed.total() < number:
-                time.sleep(moment.uniform(0.2, 2.0))
+                time.sleep(moment.uniform(0.5, 3.0))
                 if command.runs and (one := kill_one(cluster, moment)):
                     killed[one] += 1
             runs.append(
