@@ -81,26 +81,33 @@ def _base() -> str:
 def _engine() -> str:
     from journeyman.inference.engines import engine_of
 
-    engine = engine_of(EvaluateConfig())
+    engine = engine_of(EvaluateConfig(), Path())
     return f"{engine.line()}, library {engine.build['library'][:12]}…, {' '.join(engine.cpu_features)}"
 
 
 def _has_own_server() -> bool:
     """Whether a config file in this folder names one, or cannot be read."""
     try:
-        return Path(CONFIG_NAME).is_file() and bool(load_config(Path(CONFIG_NAME)).serve.llama_server)
+        if not Path(CONFIG_NAME).is_file():
+            return False
+        config = load_config(Path(CONFIG_NAME))
+        return bool(config.serve.llama_server or config.evaluate.llama_server)
     except JourneymanError:
         return True
 
 
 def _llama_server() -> str:
     from journeyman.api.engine_choice import llama_server_of
-    from journeyman.inference.engines import identity_now
+    from journeyman.inference.engines import evaluated_server, identity_now
 
     config = load_config(Path(CONFIG_NAME))
-    program, evaluate = llama_server_of(config.serve, Path()), config.evaluate
-    engine = identity_now(evaluate.context, evaluate.parallel, evaluate.threads, program)
-    return f"{program}: {engine.line()}, {engine.processor or 'no GPU'}"
+    evaluate = config.evaluate
+    named = [evaluated_server(evaluate, Path()), llama_server_of(config.serve, Path())]
+    shown = []
+    for program in dict.fromkeys(one for one in named if one is not None):
+        engine = identity_now(evaluate.context, evaluate.parallel, evaluate.threads, program)
+        shown.append(f"{program}: {engine.line()}, {engine.processor or 'no GPU'}")
+    return "; ".join(shown)
 
 
 def _sandbox() -> str:
