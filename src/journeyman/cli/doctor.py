@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -25,6 +26,7 @@ def examine() -> bool:
     for name, look in (
         ("processor", _processor),
         ("gpu", _gpu),
+        ("cluster", _cluster),
         ("memory", lambda: f"{psutil.virtual_memory().available / 1e9:.1f} GB free"),
         ("disk", lambda: f"{shutil.disk_usage(Path.cwd()).free / 1e9:.1f} GB free here"),
         ("base model", _base),
@@ -70,6 +72,15 @@ def _gpu() -> str:
     if not engine_sees_gpu():
         said.append(_CPU_ENGINE)
     return "; ".join(said)
+
+
+def _cluster() -> str:
+    """Whether --ray could work. Looks up the version without importing Ray, and asks no cluster."""
+    try:
+        version = importlib.metadata.version("ray")
+    except importlib.metadata.PackageNotFoundError:
+        return "Ray is not installed; only --ray needs it: pip install 'journeyman[ray]'"
+    return f"Ray {version}, for --ray; without it, runs use this machine alone"
 
 
 def _base() -> str:
