@@ -16,7 +16,7 @@ import ray
 from ray.exceptions import RayError, RayTaskError
 
 from journeyman.cluster.replica import EngineDied
-from journeyman.cluster.replicas import Replicas, RunningReplica
+from journeyman.cluster.replicas import Replicas, RunningReplica, first_line
 from journeyman.engine_identity import EngineIdentity
 from journeyman.errors import EngineError
 from journeyman.foreign import plain
@@ -102,7 +102,7 @@ class RayEngine:
                         raise error.cause from None
                     why = error.cause.what
                 except RayError as error:
-                    why = (str(error).splitlines() or [type(error).__name__])[0]
+                    why = first_line(error)
                 self._pool.lost(replica)
         raise EngineError(
             f"{name}: {_TRIES} replicas of the engine died while they answered it; the last one: {why}",

@@ -6,11 +6,12 @@ The engine ends with its actor, because it exits when its input closes (see infe
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+from journeyman.cluster.shipping import Shipment
 from journeyman.engine_identity import EngineIdentity
 from journeyman.errors import EngineError, Interrupted
 from journeyman.inference.llama import LlamaEngine
@@ -18,6 +19,20 @@ from journeyman.protocols import EngineSettings, Question
 from journeyman.records import Message, Prediction
 
 _ENDS_S = 2.0
+
+
+@dataclass(frozen=True)
+class Shipped:
+    """An engine's settings, with its files on their way to the nodes."""
+
+    settings: EngineSettings
+    base: Shipment
+    adapters: Mapping[str, Shipment]
+
+    def here(self) -> EngineSettings:
+        """The settings on a node that the files have reached."""
+        adapters = {name: one.path() for name, one in self.adapters.items()}
+        return replace(self.settings, base=self.base.path(), adapters=adapters)
 
 
 class EngineDied(EngineError):
@@ -50,13 +65,14 @@ class Replica:
     def hello(self) -> None:
         """Answers once the process has started."""
 
-    def start(self, settings: EngineSettings) -> Started:
+    def start(self, shipped: Shipped) -> Started:
         """Loads the engine.
 
         Raises:
+            InputError: a file has not been sent to this node.
             EngineError: it does not start.
         """
-        engine = self._engine = LlamaEngine(settings)
+        engine = self._engine = LlamaEngine(shipped.here())
         return Started(engine.engine_identity, tuple(engine.files.values()), engine.load_s, engine.warm_up_s)
 
     def answer(self, number: int, question: Question) -> tuple[Prediction, int | None]:
