@@ -237,6 +237,8 @@ def test_the_rows_to_time_are_the_same_for_every_arm_and_adapter() -> None:
 class _Slow:
     """A generator that answers after `pieces` pieces; it can fail at a row, or wait forever."""
 
+    replicas = 1
+
     def __init__(self, pieces: int = 3, fails_at: str = "") -> None:
         self.pieces, self.fails_at = pieces, fails_at
         self.asked: list[str] = []

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from journeyman.config import ClusterConfig
 from journeyman.parallel import LOCAL, Executor
-from journeyman.protocols import EngineSettings, ServingEngine
+from journeyman.protocols import EngineSettings, EvaluatedEngine
 
 if TYPE_CHECKING:
     from journeyman.config import TrainConfig
@@ -31,7 +31,7 @@ class Machines(Protocol):
     @property
     def executor(self) -> Executor: ...
 
-    def running_engine(self, settings: EngineSettings) -> AbstractContextManager[ServingEngine]:
+    def running_engine(self, settings: EngineSettings) -> AbstractContextManager[EvaluatedEngine]:
         """A serving engine, stopped at the end: see engines.running_engine. On a cluster, each node has a replica."""
 
     def backend_of(
@@ -45,7 +45,7 @@ class ThisMachine:
 
     executor: Executor = LOCAL
 
-    def running_engine(self, settings: EngineSettings) -> AbstractContextManager[ServingEngine]:
+    def running_engine(self, settings: EngineSettings) -> AbstractContextManager[EvaluatedEngine]:
         from journeyman.inference.engines import running_engine
 
         return running_engine(settings)

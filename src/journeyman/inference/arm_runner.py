@@ -33,14 +33,14 @@ from journeyman.inference.server_arm import examined
 from journeyman.inference.weights_proof import Reference
 from journeyman.manifests import ServedFile
 from journeyman.model_files import hash_of_model, size_of_model
-from journeyman.protocols import EngineSettings, Generator, Question, Reporter, ServingEngine
+from journeyman.protocols import EngineSettings, EvaluatedEngine, Generator, Question, Reporter
 from journeyman.reasons import Reason
 from journeyman.reasons.deciding import TemplateWithoutTools
 from journeyman.records import BASE, TEACHER, TUNED, Example, Prediction
 from journeyman.regression_suite import KINDS, MOST_TOKENS, SuiteQuestion, SuiteRun, read_suite
 from journeyman.rendering.renderer import Renderer
 
-RunningEngine = Callable[[EngineSettings], AbstractContextManager[ServingEngine]]
+RunningEngine = Callable[[EngineSettings], AbstractContextManager[EvaluatedEngine]]
 """Starts an engine, which is stopped at the end of the context: engines.running_engine, or one like it."""
 
 
@@ -206,7 +206,7 @@ class ArmRunner:
         self._reporter.begin("evaluate", self._progress.total, "answers")
         asked = [question for arm in arms for question in put(arm, self._rows)]
         answered = self._put(asked, generator, self._config.parallel)
-        timed = self._put(put(ships, self._timed), generator, 1)
+        timed = self._put(put(ships, self._timed), generator, 1, replicas=1)
         if first:
             gathered.regressions = self._ask_suite(generator)
         gathered.arms += arms
@@ -222,8 +222,8 @@ class ArmRunner:
         gathered.arms.append(name)
         gathered.predictions += answered.predictions
 
-    def _put(self, asked: Sequence[Question], engine: Generator, load: int) -> Asked:
-        return dispatch(asked, engine, self._answers, load, self._progress)
+    def _put(self, asked: Sequence[Question], engine: Generator, load: int, replicas: int | None = None) -> Asked:
+        return dispatch(asked, engine, self._answers, load, self._progress, replicas=replicas)
 
     def _askable_suite(self) -> dict[str, tuple[list[SuiteQuestion], Reason | None]]:
         """kind → the questions that the base's chat template supports, and the reason if it supports none."""

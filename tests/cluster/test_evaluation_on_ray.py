@@ -1,0 +1,223 @@
+"""An evaluation over replicas of the engine on two nodes: the answers of one machine, each asked once."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+pytest.importorskip("ray")
+import ray
+
+from conftest import log_row, write_tiny_gguf
+from fake_engine import ENGINE
+from journeyman.artifacts import read_rows
+from journeyman.checksum_lines import read_lines
+from journeyman.cluster.ray_engines import RayEngine, running_on_ray
+from journeyman.cluster.replica import Started
+from journeyman.cluster.replicas import refuse_other_engine
+from journeyman.errors import EngineError, Interrupted
+from journeyman.evidence import RESPONSES
+from journeyman.inference.dispatch import DispatchProgress, dispatch
+from journeyman.inference.engines import running_engine
+from journeyman.inference.response_cache import ResponseCache
+from journeyman.protocols import EngineSettings, Question, SilentReporter
+from journeyman.records import Message, Prediction, RegressionAnswer
+from ray_cluster import ray_cluster
+from test_pipeline import call
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def address() -> Iterator[str]:
+    """A head without CPUs and two nodes, to which nobody is connected."""
+    with ray_cluster(nodes=2, cpus=1) as cluster:
+        ray.shutdown()
+        yield cluster.address
+
+
+@pytest.fixture
+def connected(address: str) -> Iterator[None]:
+    ray.init(address, log_to_driver=False, namespace="journeyman")
+    yield
+    ray.shutdown()
+
+
+def settings_of(base: Path, context: int = 512, threads: int | None = 1) -> EngineSettings:
+    return EngineSettings(base, {}, context, threads, 0.0, 1)
+
+
+def questions(count: int, tokens: int = 150) -> list[Question]:
+    return [
+        Question(f"r{n}", "coder", "base", [Message(role="user", content=f"Task {n}: amber")], tokens)
+        for n in range(count)
+    ]
+
+
+def pids(replica: Any) -> tuple[int, int]:
+    return os.getpid(), replica._engine.pid
+
+
+def all_ready(engine: RayEngine) -> list[Any]:
+    """All replicas, when each has loaded its engine."""
+    while not (len(found := engine._pool._all) == engine.replicas and all(one.started for one in found)):
+        engine._pool._refuse()
+        time.sleep(0.05)
+    return list(found)
+
+
+def pids_of(replica: Any) -> tuple[int, int]:
+    """The process of a replica, and that of its engine."""
+    return ray.get(replica.actor.__ray_call__.remote(pids))  # type: ignore[no-any-return]
+
+
+def gone(pid: int) -> bool:
+    """Whether a process ends within half a minute."""
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        if not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE:
+            return True
+        time.sleep(0.05)
+    return False
+
+
+class At(SilentReporter):
+    """Does something once, after a number of complete answers."""
+
+    def __init__(self, answers: int, act: Callable[[], None]) -> None:
+        self.answers, self.act, self.done = answers, act, False
+
+    def advance(self, done: float, note: str = "") -> None:
+        if not self.done and done >= self.answers:
+            self.done = True
+            self.act()
+
+
+def without_times(rows: list[Prediction]) -> list[Prediction]:
+    return [row.model_copy(update={"latency_s": None, "first_token_s": None}) for row in rows]
+
+
+def keys(folder: Path) -> list[str]:
+    return sorted(line.content["key"] for line in read_lines(folder / RESPONSES)[0] if line.content)
+
+
+def test_a_cluster_answers_as_one_machine_does(make_run: Callable[..., Path], address: str, tmp_path: Path) -> None:
+    here = make_run(rows=[log_row(i) for i in range(60)], toml="parallel = 1\nthreads = 1\n")
+    assert call("train", "--dir", here) == 0
+    there = shutil.copytree(here, tmp_path / "there")
+    assert call("evaluate", "--dir", here) == 0
+    assert call("evaluate", "--dir", there, "--set", f"cluster.address={address}") == 0
+    for name, kind in (("predictions", Prediction), ("regressions", RegressionAnswer)):
+        local, far = (list(read_rows(one / "05-evaluation" / f"{name}.jsonl", kind)) for one in (here, there))
+        assert local and (without_times(local) == without_times(far) if kind is Prediction else local == far)
+    scores = [(one / "05-evaluation" / "scores.jsonl").read_bytes() for one in (here, there)]
+    assert scores[0] == scores[1]
+    assert keys(here) == keys(there) and len(set(keys(there))) == len(keys(there)), "each is asked once"
+    before = (there / RESPONSES).read_bytes()
+    assert call("evaluate", "--dir", there, "--redo", "--set", f"cluster.address={address}") == 0
+    assert (there / RESPONSES).read_bytes() == before, "nothing is asked again"
+
+
+@pytest.mark.parametrize("place", [0, 1], ids=["replica", "engine"])
+def test_a_replica_that_dies_loses_no_row(connected: None, tiny_gguf: Path, tmp_path: Path, place: int) -> None:
+    settings, asked = settings_of(tiny_gguf), questions(60)
+    with running_engine(settings) as engine:
+        alone = [engine.generate(question).text for question in asked]
+    answers = ResponseCache(tmp_path)
+    with running_on_ray(settings, print) as engine:
+        old = all_ready(engine)
+        assert engine.replicas == 2 and len({one.node for one in old}) == 2
+        doomed, other = map(pids_of, old)
+        reporter = At(10, lambda: os.kill(doomed[place], signal.SIGKILL))
+        found = dispatch(asked, engine, answers, 1, DispatchProgress(reporter, len(asked)))
+        assert reporter.done and [one.text for one in found.predictions] == alone
+        assert found.peak_memory_bytes and found.peak_memory_bytes > 1 << 20
+        assert len(keys(tmp_path)) == len(asked)
+        assert old[0] not in all_ready(engine), "its node has another one"
+        assert all(map(gone, doomed)), "the engine ends with its replica"
+    assert all(map(gone, other))
+
+
+def test_a_question_that_kills_replicas_is_named(connected: None, tiny_gguf: Path) -> None:
+    with running_on_ray(settings_of(tiny_gguf, 60_000), print) as engine:
+        killed = set()
+
+        def kill(_: int) -> None:
+            for one in engine._pool._all:
+                if one.started and one.asked and one.actor not in killed:
+                    killed.add(one.actor)
+                    os.kill(pids_of(one)[0], signal.SIGKILL)
+
+        (question,) = questions(1, tokens=50_000)
+        with pytest.raises(EngineError, match="row r0, arm base: 3 replicas of the engine died"):
+            engine.generate(question, kill)
+        assert len(killed) == 3
+
+
+def test_a_cancelled_question_ends_in_its_replica(connected: None, tiny_gguf: Path) -> None:
+    with running_on_ray(settings_of(tiny_gguf, 60_000), print) as engine:
+        heard: list[int] = []
+
+        def stop(pieces: int) -> None:
+            heard.append(pieces)
+            if pieces:
+                raise Interrupted("stopped")
+
+        (question,) = questions(1, tokens=50_000)
+        with pytest.raises(Interrupted):
+            engine.generate(question, stop)
+        assert 0 < heard[-1] < 50_000
+        pulses = [ray.get(one.actor.__ray_call__.remote(pulse_after)) for one in all_ready(engine)]
+        assert [one.requests for one in pulses] == [0, 0]
+        (short,) = questions(1, tokens=5)
+        assert engine.generate(short).answer_tokens == 5
+
+
+def pulse_after(replica: Any) -> Any:
+    """What the engine does when the replica waits for no answer any more."""
+    while replica._heard:
+        time.sleep(0.01)
+    time.sleep(0.5)
+    return replica._engine.pulse()
+
+
+def test_a_file_that_only_the_driver_sees_is_sent(connected: None, tmp_path: Path) -> None:
+    pass
+
+
+def test_no_node_with_enough_cpus_is_said_at_once(connected: None, tiny_gguf: Path) -> None:
+    with (
+        pytest.raises(EngineError, match="no node of the cluster has 64 CPUs"),
+        running_on_ray(settings_of(tiny_gguf, threads=64), print),
+    ):
+        pass
+
+
+def test_a_base_that_the_engine_does_not_load_is_refused_with_the_node(connected: None, tmp_path: Path) -> None:
+    strange = write_tiny_gguf(tmp_path / "strange.gguf", "nothing")
+    lines: list[str] = []
+    with (
+        pytest.raises(EngineError, match=r"node .*: the engine did not start"),
+        running_on_ray(settings_of(strange), lines.append),
+    ):
+        pass
+
+
+def test_an_engine_that_makes_an_evaluation_stale_is_refused() -> None:
+    same = Started(ENGINE, ("a",), 1.0, 1.0)
+    refuse_other_engine("far", ENGINE, ("a",), same)
+    slower = Started(ENGINE.model_copy(update={"processor": "two"}), ("a",), 1.0, 1.0)
+    refuse_other_engine("far", ENGINE, ("a",), slower)  # recorded, as on one machine
+    newer = Started(ENGINE.model_copy(update={"build": {"commit": "abd"}}), ("a",), 1.0, 1.0)
+    with pytest.raises(EngineError, match=r"node far has another engine.*commit: abc, not abd"):
+        refuse_other_engine("far", ENGINE, ("a",), newer)
+    with pytest.raises(EngineError, match="node far has loaded other files"):
+        refuse_other_engine("far", ENGINE, ("b",), same)
