@@ -21,6 +21,6 @@ def test_stages_run_where_ray_is_not_installed_and_ask_for_it_only_with_the_opti
     folder = make_run()
     asked = journeyman("ingest", "--ray", "--dir", folder)
     assert asked.returncode == 2 and "pip install 'journeyman[ray]'" in asked.stderr
-    assert not (folder / "01-interactions").exists()
+    assert not (folder / "01-interactions" / "manifest.json").exists()
     done = journeyman("curate", "--dir", folder)
     assert done.returncode == 0 and (folder / "02-dataset" / "manifest.json").exists(), done.stderr
