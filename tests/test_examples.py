@@ -128,6 +128,7 @@ def test_the_cluster_asks_for_a_token_and_is_reached_by_its_own_pods_only() -> N
         assert policy["podSelector"]["matchLabels"].items() <= pod["metadata"]["labels"].items()
     pinned = re.search(r"^ray==(\S+)", (ROOT / "requirements" / "dev.txt").read_text(), re.MULTILINE)
     assert pinned and cluster["rayVersion"] == pinned[1]
+    assert f'"ray[default]=={pinned[1]}"' in (EXAMPLES / "README.md").read_text()
 
 
 @pytest.mark.parametrize("name", ["Dockerfile.cpu", "Dockerfile.cuda"])
