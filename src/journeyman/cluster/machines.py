@@ -31,8 +31,14 @@ class Machines(Protocol):
     @property
     def executor(self) -> Executor: ...
 
-    def running_engine(self, settings: EngineSettings) -> AbstractContextManager[EvaluatedEngine]:
-        """A serving engine, stopped at the end: see engines.running_engine. On a cluster, each node has a replica."""
+    def running_engine(
+        self, settings: EngineSettings, stopping: Callable[[], bool] = lambda: False
+    ) -> AbstractContextManager[EvaluatedEngine]:
+        """A serving engine, stopped at the end: see engines.running_engine. On a cluster, each node has a replica.
+
+        Args:
+            stopping: whether the user has asked to stop; heard while files are sent to nodes.
+        """
 
     def backend_of(
         self, base: Base, config: TrainConfig, memory: MemoryWay, factors: Factors | None, gpus: Gpus | None
@@ -45,7 +51,9 @@ class ThisMachine:
 
     executor: Executor = LOCAL
 
-    def running_engine(self, settings: EngineSettings) -> AbstractContextManager[EvaluatedEngine]:
+    def running_engine(
+        self, settings: EngineSettings, stopping: Callable[[], bool] = lambda: False
+    ) -> AbstractContextManager[EvaluatedEngine]:
         from journeyman.inference.engines import running_engine
 
         return running_engine(settings)

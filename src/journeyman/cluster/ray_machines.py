@@ -24,5 +24,7 @@ class RayMachines(ThisMachine):
     def __init__(self, told: Callable[[str], None] = lambda text: None) -> None:
         self._told = told
 
-    def running_engine(self, settings: EngineSettings) -> AbstractContextManager[EvaluatedEngine]:
-        return running_on_ray(settings, self._told)
+    def running_engine(
+        self, settings: EngineSettings, stopping: Callable[[], bool] = lambda: False
+    ) -> AbstractContextManager[EvaluatedEngine]:
+        return running_on_ray(settings, self._told, stopping)
