@@ -79,12 +79,6 @@ def questions(count: int, tokens: int = 150) -> list[Question]:
     ]
 
 
-@pytest.fixture(scope="module")
-def endless(tmp_path_factory: pytest.TempPathFactory) -> EngineSettings:
-    """A model that goes on until its limit, which takes a while."""
-    return settings_of(write_tiny_gguf(tmp_path_factory.mktemp("endless") / "e.gguf", context=60_000), 60_000)
-
-
 def pids(replica: Any) -> tuple[int, int]:
     return os.getpid(), replica._engine.pid
 
@@ -170,39 +164,34 @@ def test_replicas_that_die_lose_no_row(connected: None, tiny_gguf: Path, tmp_pat
     assert all(gone(pid) for pids in processes for pid in pids), "and all end with the evaluation"
 
 
-def test_a_question_that_kills_replicas_is_named(connected: None, endless: EngineSettings) -> None:
-    with running_on_ray(endless, print) as engine:
-        killed = set()
+def test_a_question_can_be_cancelled_and_one_that_kills_replicas_is_named(connected: None, tmp_path: Path) -> None:
+    """The model goes on until its limit, which takes a while."""
+    settings = settings_of(write_tiny_gguf(tmp_path / "endless.gguf", context=60_000), 60_000)
+    (question,) = questions(1, tokens=50_000)
+    heard: list[int] = []
+    killed = set()
 
-        def kill(_: int) -> None:
-            for one in engine._pool._all:
-                if one.started and one.asked and one.actor not in killed:
-                    killed.add(one.actor)
-                    os.kill(pids_of(one)[0], signal.SIGKILL)
+    def stop(pieces: int) -> None:
+        heard.append(pieces)
+        if pieces:
+            raise Interrupted("stopped")
 
-        (question,) = questions(1, tokens=50_000)
-        with pytest.raises(EngineError, match="row r0, arm base: 3 replicas of the engine died"):
-            engine.generate(question, kill)
-        assert len(killed) == 3
+    def kill(_: int) -> None:
+        for one in engine._pool._all:
+            if one.started and one.asked and one.actor not in killed:
+                killed.add(one.actor)
+                os.kill(pids_of(one)[0], signal.SIGKILL)
 
-
-def test_a_cancelled_question_ends_in_its_replica(connected: None, endless: EngineSettings) -> None:
-    with running_on_ray(endless, print) as engine:
-        heard: list[int] = []
-
-        def stop(pieces: int) -> None:
-            heard.append(pieces)
-            if pieces:
-                raise Interrupted("stopped")
-
-        (question,) = questions(1, tokens=50_000)
+    with running_on_ray(settings, print) as engine:
         with pytest.raises(Interrupted):
             engine.generate(question, stop)
         assert 0 < heard[-1] < 50_000
         pulses = [ray.get(one.actor.__ray_call__.remote(pulse_after)) for one in all_ready(engine)]
         assert [one.requests for one in pulses] == [0, 0]
-        (short,) = questions(1, tokens=5)
-        assert engine.generate(short).answer_tokens == 5
+        assert engine.generate(replace(question, max_tokens=5)).answer_tokens == 5
+        with pytest.raises(EngineError, match="row r0, arm base: 3 replicas of the engine died"):
+            engine.generate(question, kill)
+        assert len(killed) == 3
 
 
 def pulse_after(replica: Any) -> Any:
