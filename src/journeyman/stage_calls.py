@@ -77,7 +77,7 @@ def run_plan(run: Run, out: Path, fingerprint: str, reporter: Reporter) -> BaseM
         for kind in run.config.evaluate.merged:
             refuse_unwritable(kind)  # now, and not after training
     dataset, rows = run.result("curate", DatasetManifest), run.file("curate", "train.jsonl")
-    served = planned_files(run.base, run.served, rows, run.renderer, run.config.evaluate, reporter)
+    served = planned_files(run.base, run.served, rows, run.renderer, run.config.evaluate, run.root, reporter)
     sizes, stored = sizes_of(run.base), bytes_on_gpu(run.base)
     return plan(dataset, run.config, run.base.path, served, run.base_sha256, sizes, out, reporter, stored)
 

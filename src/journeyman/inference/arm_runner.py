@@ -25,7 +25,7 @@ from journeyman.inference.arms import (
 )
 from journeyman.inference.dispatch import Asked, DispatchProgress, dispatch
 from journeyman.inference.endpoint import open_endpoint
-from journeyman.inference.engines import running_engine
+from journeyman.inference.engines import evaluated_server, running_engine
 from journeyman.inference.model_server import ServedFolder, open_server
 from journeyman.inference.prompt_proof import prove_prompts
 from journeyman.inference.response_cache import ResponseCache
@@ -108,6 +108,7 @@ class ArmRunner:
         running_engine: RunningEngine = running_engine,
     ) -> None:
         self._running_engine = running_engine
+        self._program = evaluated_server(config, inputs.folder)
         self._inputs, self._rows, self._config, self._renderer = inputs, rows, config, renderer
         self._shown = shown = few_shot_turns(inputs.train_rows, rows, config, renderer) if config.few_shot else {}
         self._refuse_control_tokens()
@@ -164,7 +165,7 @@ class ArmRunner:
         template = self._renderer.served_template
         settings = EngineSettings(
             base, adapters, config.context, config.threads, config.temperature, config.parallel,
-            None if template.own else template.source, template.variables,
+            None if template.own else template.source, template.variables, self._program,
         )  # fmt: skip
         self._reporter.begin(f"load {base.name}", 1, "model")
         with self._running_engine(settings) as engine:
