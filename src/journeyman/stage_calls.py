@@ -111,7 +111,7 @@ def run_evaluate(run: Run, out: Path, fingerprint: str, reporter: Reporter) -> B
     )
     plan, renderer = run.result("plan", PlanManifest), run.renderer
     with machines_of(run.config.cluster, reporter.say) as machines:
-        running_engine = partial(machines.running_engine, stopping=lambda: reporter.stop_requested)
+        running_engine = partial(machines.running_engine, reporter=reporter)
         return evaluate(inputs, plan, run.config.evaluate, renderer, out, reporter, running_engine)
 
 

@@ -40,6 +40,7 @@ from journeyman.records import Message, Prediction, RegressionAnswer
 from journeyman.training.export import write_gguf
 from journeyman.training.lora import Adapter
 from ray_cluster import ray_cluster
+from replica_probes import base_of, pids, pulse_after
 from test_pipeline import call
 
 pytestmark = pytest.mark.slow
@@ -79,10 +80,6 @@ def questions(count: int, tokens: int = 150) -> list[Question]:
     ]
 
 
-def pids(replica: Any) -> tuple[int, int]:
-    return os.getpid(), replica._engine.pid
-
-
 def all_ready(engine: RayEngine) -> list[Any]:
     """All replicas, when each has loaded its engine."""
     while not (len(found := engine._pool._all) == engine.replicas and all(one.started for one in found)):
@@ -104,6 +101,14 @@ def gone(pid: int) -> bool:
             return True
         time.sleep(0.05)
     return False
+
+
+class Hears(SilentReporter):
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def say(self, text: str) -> None:
+        self.lines.append(text)
 
 
 class At(SilentReporter):
@@ -147,7 +152,7 @@ def test_replicas_that_die_lose_no_row(connected: None, tiny_gguf: Path, tmp_pat
     settings, asked = settings_of(tiny_gguf), questions(60)
     with running_engine(settings) as engine:
         alone = [engine.generate(question).text for question in asked]
-    with running_on_ray(settings, print) as engine:
+    with running_on_ray(settings, SilentReporter()) as engine:
         old = all_ready(engine)
         assert engine.replicas == 2 and len({one.node for one in old}) == 2
         processes = list(map(pids_of, old))
@@ -182,7 +187,7 @@ def test_a_question_can_be_cancelled_and_one_that_kills_replicas_is_named(connec
                 killed.add(one.actor)
                 os.kill(pids_of(one)[0], signal.SIGKILL)
 
-    with running_on_ray(settings, print) as engine:
+    with running_on_ray(settings, SilentReporter()) as engine:
         with pytest.raises(Interrupted):
             engine.generate(question, stop)
         assert 0 < heard[-1] < 50_000
@@ -192,14 +197,6 @@ def test_a_question_can_be_cancelled_and_one_that_kills_replicas_is_named(connec
         with pytest.raises(EngineError, match="row r0, arm base: 3 replicas of the engine died"):
             engine.generate(question, kill)
         assert len(killed) == 3
-
-
-def pulse_after(replica: Any) -> Any:
-    """What the engine does when the replica waits for no answer any more."""
-    while replica._heard:
-        time.sleep(0.01)
-    time.sleep(0.5)
-    return replica._engine.pulse()
 
 
 def test_a_node_that_does_not_see_the_files_gets_them(
@@ -220,33 +217,30 @@ def test_a_node_that_does_not_see_the_files_gets_them(
         answers = ResponseCache(tmp_path)
         kept = [answers.key(one, engine) for one in asked]
     assert len(set(local)) > 8, "the adapters do something"
-    with running_on_ray(settings, print) as engine:
+    with running_on_ray(settings, SilentReporter()) as engine:
         assert [engine.generate(one).text for one in asked] == local
         assert [answers.key(one, engine) for one in asked] == kept, "what was answered here is not asked there"
         (place,) = {ray.get(one.actor.__ray_call__.remote(base_of)) for one in all_ready(engine)}
     assert place.parents[1] == shipped and place.name == tiny_gguf.name
 
 
-def base_of(replica: Any) -> Path:
-    return replica._engine.settings.base  # type: ignore[no-any-return]
-
-
 def test_no_node_with_enough_cpus_is_said_at_once(connected: None, tiny_gguf: Path) -> None:
     with (
         pytest.raises(EngineError, match="no node of the cluster has 64 CPUs"),
-        running_on_ray(settings_of(tiny_gguf, threads=64), print),
+        running_on_ray(settings_of(tiny_gguf, threads=64), SilentReporter()),
     ):
         pass
 
 
 def test_a_base_that_the_engine_does_not_load_is_refused_with_the_node(connected: None, tmp_path: Path) -> None:
     strange = write_tiny_gguf(tmp_path / "strange.gguf", "nothing")
-    lines: list[str] = []
+    reporter = Hears()
     with (
-        pytest.raises(EngineError, match=r"node .*: the engine did not start"),
-        running_on_ray(settings_of(strange), lines.append),
+        pytest.raises(EngineError, match=r"node .* is left out: the engine did not start"),
+        running_on_ray(settings_of(strange), reporter),
     ):
         pass
+    assert len(reporter.lines) == 2 and all("is left out" in line for line in reporter.lines)
 
 
 def test_an_engine_that_makes_an_evaluation_stale_is_refused() -> None:

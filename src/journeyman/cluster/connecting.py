@@ -46,6 +46,6 @@ def connected(address: str, told: Callable[[str], None] = lambda text: None) -> 
         for one, handler in kept.items():  # Ray's own would end the process without saving anything
             signal.signal(one, handler)
         told(summary(check_nodes()))
-        yield RayMachines(told)
+        yield RayMachines()
     finally:
         ray.shutdown()

@@ -11,7 +11,7 @@ from ray.exceptions import RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from journeyman.cluster.replica import Replica, Shipped, Started
-from journeyman.cluster.shipping import Shipment
+from journeyman.cluster.shipping import Shipment, deliver_all
 from journeyman.engine_identity import EngineIdentity
 from journeyman.errors import EngineError, JourneymanError
 from journeyman.inference.engines import engine_identity, engine_sees_gpu, identity_now
@@ -74,9 +74,8 @@ class Launcher:
         return {one["NodeID"]: one for one in alive if one["Resources"].get("CPU", 0) >= self.cpus}
 
     def send(self, nodes: Mapping[str, Node], check: Callable[[], None]) -> None:
-        """Brings the files to nodes that lack them; see Shipment.deliver."""
-        for shipment in (self._shipped.base, *self._shipped.adapters.values()):
-            shipment.deliver(nodes, check)
+        """Brings the files to nodes that lack them; see deliver_all."""
+        deliver_all([self._shipped.base, *self._shipped.adapters.values()], nodes, check)
 
     def start(self, node: Node) -> RunningReplica:
         """Asks for a replica that has the node's processors to itself, as far as Ray knows."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from journeyman.config import ClusterConfig
 from journeyman.parallel import LOCAL, Executor
-from journeyman.protocols import EngineSettings, EvaluatedEngine
+from journeyman.protocols import EngineSettings, EvaluatedEngine, Reporter
 
 if TYPE_CHECKING:
     from journeyman.config import TrainConfig
@@ -32,12 +32,12 @@ class Machines(Protocol):
     def executor(self) -> Executor: ...
 
     def running_engine(
-        self, settings: EngineSettings, stopping: Callable[[], bool] = lambda: False
+        self, settings: EngineSettings, *, reporter: Reporter
     ) -> AbstractContextManager[EvaluatedEngine]:
         """A serving engine, stopped at the end: see engines.running_engine. On a cluster, each node has a replica.
 
         Args:
-            stopping: whether the user has asked to stop; heard while files are sent to nodes.
+            reporter: hears what the user should know about nodes, and whether to stop before there is an engine.
         """
 
     def backend_of(
@@ -52,7 +52,7 @@ class ThisMachine:
     executor: Executor = LOCAL
 
     def running_engine(
-        self, settings: EngineSettings, stopping: Callable[[], bool] = lambda: False
+        self, settings: EngineSettings, *, reporter: Reporter
     ) -> AbstractContextManager[EvaluatedEngine]:
         from journeyman.inference.engines import running_engine
 

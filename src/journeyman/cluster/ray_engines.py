@@ -22,7 +22,7 @@ from journeyman.engine_identity import EngineIdentity
 from journeyman.errors import EngineError
 from journeyman.foreign import plain
 from journeyman.inference.llama import identity_of_answer
-from journeyman.protocols import EngineSettings, Question
+from journeyman.protocols import EngineSettings, Question, Reporter
 from journeyman.records import Message, Prediction
 
 _LOOK_EVERY_S = 0.5
@@ -113,20 +113,17 @@ class RayEngine:
 
 
 @contextmanager
-def running_on_ray(
-    settings: EngineSettings, told: Callable[[str], None], stopping: Callable[[], bool] = lambda: False
-) -> Iterator[RayEngine]:
+def running_on_ray(settings: EngineSettings, reporter: Reporter) -> Iterator[RayEngine]:
     """An engine on the cluster that this process is connected to; all replicas end with the context.
 
     Args:
-        told: hears what the user should know about nodes.
-        stopping: whether the user has asked to stop; heard until there is a replica, then by those who ask.
+        reporter: hears what the user should know about nodes, and whether to stop before there is a replica.
 
     Raises:
         EngineError: no replica starts, or one is another engine than this machine's.
         Interrupted: the user asked to stop.
     """
-    replicas = Replicas(settings, told, stopping)
+    replicas = Replicas(settings, reporter)
     try:
         yield RayEngine(settings, replicas)
     finally:

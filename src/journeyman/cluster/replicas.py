@@ -16,7 +16,7 @@ from ray.exceptions import RayError, RayTaskError
 from journeyman.cluster.launching import Launcher, Node, OtherEngine, RunningReplica
 from journeyman.cluster.replica import Started
 from journeyman.errors import EngineError, Interrupted, JourneymanError
-from journeyman.protocols import EngineSettings
+from journeyman.protocols import EngineSettings, Reporter
 
 _LOOK_EVERY_S = 0.5
 _GROW_EVERY_S = 5.0
@@ -30,8 +30,7 @@ class Replicas:
     """One replica for each node with enough CPUs, also for nodes that join later. A thread watches them.
 
     Args:
-        told: hears what the user should know about nodes, in the thread that asks.
-        stopping: whether the user has asked to stop.
+        reporter: hears in the calling thread what the user should know about nodes.
 
     Attributes:
         size: how many nodes have enough CPUs when this is made.
@@ -40,8 +39,8 @@ class Replicas:
         EngineError: no node has enough CPUs.
     """
 
-    def __init__(self, settings: EngineSettings, told: Callable[[str], None], stopping: Callable[[], bool]) -> None:
-        self._told, self._stopping = told, stopping
+    def __init__(self, settings: EngineSettings, reporter: Reporter) -> None:
+        self._reporter = reporter
         self._launcher = Launcher(settings)
         self._all: list[RunningReplica] = []
         self._deaths: Counter[str] = Counter()
@@ -77,14 +76,14 @@ class Replicas:
                         return replica.started
                 self._changed.wait(_LOOK_EVERY_S)
             self.tell()
-            if self._stopping():
+            if self._reporter.stop_requested:
                 raise Interrupted("stopped while the engine was loaded", "Run the same command again to resume")
 
     def tell(self) -> None:
         """Passes on what the user should know."""
         with suppress(Empty):
             while True:
-                self._told(self._lines.get_nowait())
+                self._reporter.say(self._lines.get_nowait())
 
     @contextmanager
     def leased(self, load: int, waiting: Callable[[], None]) -> Iterator[RunningReplica]:
@@ -232,11 +231,11 @@ class Replicas:
                 self._changed.notify_all()
 
     def _give_up(self, replica: RunningReplica, why: str, remedy: str) -> None:
-        """No replica for its node any more; the others go on."""
-        error = EngineError(f"node {replica.name}: {why}", remedy)
+        """No replica for its node any more; the others go on. If there is none, this is the error."""
+        error = EngineError(f"node {replica.name} is left out: {why}", remedy)
         self._given_up[replica.node] = error
         self.lost(replica)
-        self._lines.put(f"{error.what}. The evaluation goes on without this node")
+        self._lines.put(error.what)
 
     def _look_at_answers(self, replica: RunningReplica) -> None:
         if replica.looking is not None and _is_there(replica.looking):
