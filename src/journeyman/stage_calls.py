@@ -111,7 +111,8 @@ def run_evaluate(run: Run, out: Path, fingerprint: str, reporter: Reporter) -> B
     )
     plan, renderer = run.result("plan", PlanManifest), run.renderer
     with machines_of(run.config.cluster, reporter.say) as machines:
-        return evaluate(inputs, plan, run.config.evaluate, renderer, out, reporter, machines.running_engine)
+        running_engine = partial(machines.running_engine, reporter=reporter)
+        return evaluate(inputs, plan, run.config.evaluate, renderer, out, reporter, running_engine)
 
 
 def _merged(run: Run, out: Path, reporter: Reporter) -> dict[str, Path]:

@@ -52,7 +52,7 @@ def connected(address: str, told: Callable[[str], None] = lambda text: None) -> 
     try:
         told(summary(check_nodes()))
         with said_if_killed():
-            yield RayMachines(told)
+            yield RayMachines()
     finally:
         with _own_signals():
             ray.shutdown()

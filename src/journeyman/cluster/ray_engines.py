@@ -15,13 +15,14 @@ from typing import Any
 import ray
 from ray.exceptions import RayError, RayTaskError
 
+from journeyman.cluster.launching import RunningReplica
 from journeyman.cluster.replica import EngineDied
-from journeyman.cluster.replicas import Replicas, RunningReplica, first_line
+from journeyman.cluster.replicas import Replicas, first_line
 from journeyman.engine_identity import EngineIdentity
 from journeyman.errors import EngineError
 from journeyman.foreign import plain
 from journeyman.inference.llama import identity_of_answer
-from journeyman.protocols import EngineSettings, Question
+from journeyman.protocols import EngineSettings, Question, Reporter
 from journeyman.records import Message, Prediction
 
 _LOOK_EVERY_S = 0.5
@@ -82,6 +83,7 @@ class RayEngine:
 
     def prompt_ids(self, messages: Sequence[Message], tools: Sequence[dict[str, Any]] = ()) -> list[int]:
         """Token ids of the prompt, from any replica."""
+        self._pool.tell()
         made = self._asked("a prompt", _NO_LIMIT, lambda _: None, lambda one: one.prompt_ids.remote(messages, tools))
         return list(made)
 
@@ -111,16 +113,17 @@ class RayEngine:
 
 
 @contextmanager
-def running_on_ray(settings: EngineSettings, told: Callable[[str], None]) -> Iterator[RayEngine]:
+def running_on_ray(settings: EngineSettings, reporter: Reporter) -> Iterator[RayEngine]:
     """An engine on the cluster that this process is connected to; all replicas end with the context.
 
     Args:
-        told: hears what the user should know about nodes.
+        reporter: hears what the user should know about nodes, and whether to stop before there is a replica.
 
     Raises:
         EngineError: no replica starts, or one is another engine than this machine's.
+        Interrupted: the user asked to stop.
     """
-    replicas = Replicas(settings, told)
+    replicas = Replicas(settings, reporter)
     try:
         yield RayEngine(settings, replicas)
     finally:
