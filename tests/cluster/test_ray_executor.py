@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 
 pytest.importorskip("ray")
-os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 
 import ray
 from ray.cluster_utils import Cluster
@@ -22,20 +21,15 @@ from journeyman.cluster.connecting import connected
 from journeyman.cluster.nodes import Node, Software, check_nodes, refuse_other, software_here
 from journeyman.cluster.ray_executor import RayExecutor
 from journeyman.errors import InputError, Interrupted, UsageError, WorkerDied
+from ray_cluster import add_node, ray_cluster
 
 pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
-    """A head without CPUs, and two nodes."""
-    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
-    made.add_node(num_cpus=1)
-    made.add_node(num_cpus=1)
-    ray.init(made.address, log_to_driver=False)
-    yield made
-    ray.shutdown()
-    made.shutdown()
+    with ray_cluster(nodes=2) as made:
+        yield made
 
 
 def doubled(state: int, batch: int) -> tuple[int, str]:
@@ -125,7 +119,7 @@ def test_who_asks_to_stop_does_not_wait_for_a_slow_batch(cluster: Cluster) -> No
 
 
 def test_a_lost_node_costs_nothing_but_time(cluster: Cluster) -> None:
-    node = cluster.add_node(num_cpus=1)
+    node = add_node(cluster)
     results = RayExecutor().map_batches(slow, partial(float, 0.05), range(100))
     seen = [next(results) for _ in range(20)]
     cluster.remove_node(node, allow_graceful=False)

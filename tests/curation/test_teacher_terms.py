@@ -78,6 +78,7 @@ def test_denied_rows_are_dropped_with_a_reason_and_unknown_ones_are_named(
     assert kept == {"acme": ("allow", 20), "rival": ("deny", 0), "nobody": ("unknown", 20)}
     (note,) = [one for one in made.notes if one.code == "teacher_terms_not_known"]
     assert note.details == {"teachers": "nobody (20 rows)"}
+    assert not [one for one in made.notes if one.code == "denial_without_teacher"]
     dropped = (run / "02-dataset" / "dropped.jsonl").read_text().splitlines()
     assert len(dropped) == 20 and all('"denied_teacher"' in line and '"rival"' in line for line in dropped)
     assert "curate.teacher_terms" in capsys.readouterr().out
@@ -107,3 +108,10 @@ def test_without_patterns_nothing_is_said_and_older_datasets_stay_fresh(make_run
     assert not [key for key in data["stamp"]["inputs"] if "teacher_terms" in key]
     changed = Run(run, load_config(run / "journeyman.toml", ["curate.teacher_terms.deny=['rival']"]))
     assert of_curate(changed)["curate.teacher_terms.deny"] == ["rival"]
+
+
+def test_a_denial_that_names_no_teacher_of_the_logs_is_noted(make_run: Callable[..., Path]) -> None:
+    run = _curated(make_run, "deny = ['rivall', 'rival', 'GATE*/x']\n")
+    notes = typed_result(run, "curate", DatasetManifest).notes
+    (note,) = [one for one in notes if one.code == "denial_without_teacher"]
+    assert note.details == {"patterns": "'rivall', 'GATE*/x'"}

@@ -16,7 +16,7 @@ from journeyman.curation.rules import rule_numbers
 from journeyman.curation.selection import Choice
 from journeyman.curation.split import NAMES, TEST, TRAIN, Splits, random_split_leak
 from journeyman.curation.template_notes import template_notes
-from journeyman.curation.terms import terms_of_all
+from journeyman.curation.terms import denied_in_vain, terms_of_all
 from journeyman.foreign import named
 from journeyman.manifests import (
     DatasetManifest,
@@ -97,18 +97,22 @@ def lint(
                 *_prompt_notes(log, choice, prompts, splits, renderer, config),
                 *_limit_notes(log),
                 *_endless(log.rows["cut"][examples["row"]][split == TRAIN], config),
-                *_terms_notes(terms, config),
+                *_terms_notes(terms, state["teachers"], config),
                 *_notes(log, state, choice, splits, teachers, repetition),
             )
         ],
     )
 
 
-def _terms_notes(terms: Mapping[str, TermsOfTeacher], config: Config) -> list[Reason]:
-    """Whose terms are not known, if the user has begun to say whose are."""
+def _terms_notes(terms: Mapping[str, TermsOfTeacher], teachers: list[str], config: Config) -> list[Reason]:
+    """Whose terms are not known, if the user has begun to say whose are, and which denials name nobody."""
     asked = config.curate.teacher_terms
     unknown = [f"{named(name)} ({one.rows} rows)" for name, one in terms.items() if one.terms == "unknown" and one.rows]
-    return [dataset.TermsNotKnown(", ".join(unknown))] if unknown and (asked.allow or asked.deny) else []
+    in_vain = ", ".join(repr(pattern) for pattern in denied_in_vain(teachers, asked))
+    return [
+        *([dataset.TermsNotKnown(", ".join(unknown))] if unknown and (asked.allow or asked.deny) else []),
+        *([dataset.DeniedNobody(in_vain)] if in_vain else []),
+    ]
 
 
 def dropped_by_rule(log: Log, counts: Counts) -> Counter[tuple[str, str]]:

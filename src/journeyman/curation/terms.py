@@ -23,14 +23,29 @@ def terms_of(teacher: str, config: TeacherTermsConfig) -> TermsName:
     A pattern is compared with the whole name and with each part of it between slashes, ignoring case: `acme` means
     every model of acme, also where a gateway names it as gateway/acme/model. White space around them does not count.
     """
-    parts = [part.strip() for part in teacher.casefold().split("/")]
-    count = len(parts)
-    names = ["/".join(parts[a:b]) for a in range(count) for b in range(a + 1, count + 1)]
+    names = _names(teacher)
 
     def listed(patterns: list[str]) -> bool:
-        return any(fnmatchcase(name, pattern.strip().casefold()) for pattern in patterns for name in names)
+        return any(_names_one(pattern, names) for pattern in patterns)
 
     return "deny" if listed(config.deny) else "allow" if listed(config.allow) else "unknown"
+
+
+def denied_in_vain(teachers: list[str], config: TeacherTermsConfig) -> list[str]:
+    """The patterns of `deny` that name none of the teachers: perhaps they are misspelt."""
+    names = [name for teacher in teachers for name in _names(teacher)]
+    return [pattern for pattern in config.deny if not _names_one(pattern, names)]
+
+
+def _names(teacher: str) -> list[str]:
+    """Everything that a pattern is compared with."""
+    parts = [part.strip() for part in teacher.casefold().split("/")]
+    count = len(parts)
+    return ["/".join(parts[a:b]) for a in range(count) for b in range(a + 1, count + 1)]
+
+
+def _names_one(pattern: str, names: list[str]) -> bool:
+    return any(fnmatchcase(name, pattern.strip().casefold()) for name in names)
 
 
 def refuse_unknown(teachers: list[str], codes: NDArray[np.integer], config: TeacherTermsConfig) -> None:

@@ -26,6 +26,16 @@ class TermsNotKnown(Reason, code="teacher_terms_not_known"):
 
 
 @dataclass(frozen=True)
+class DeniedNobody(Reason, code="denial_without_teacher"):
+    """`patterns`: quoted, separated by commas."""
+
+    says = (
+        "curate.teacher_terms.deny: no teacher in these logs has such a name, so nothing was dropped for it: {patterns}"
+    )
+    patterns: str
+
+
+@dataclass(frozen=True)
 class SeveralWorkloads(OfRole, code="several_workloads"):
     says = "{role}: {prompts} very different system prompts; if they belong to different agents, set data.role_field"
     prompts: int
