@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from journeyman.config import ClusterConfig
 from journeyman.parallel import LOCAL, Executor
-from journeyman.protocols import EngineSettings, ServingEngine
+from journeyman.protocols import EngineSettings, Reporter, ServingEngine
 
 if TYPE_CHECKING:
     from journeyman.config import TrainConfig
@@ -35,9 +35,20 @@ class Machines(Protocol):
         """A serving engine, stopped at the end: see engines.running_engine. On a cluster, each node has a replica."""
 
     def backend_of(
-        self, base: Base, config: TrainConfig, memory: MemoryWay, factors: Factors | None, gpus: Gpus | None
+        self,
+        base: Base,
+        config: TrainConfig,
+        memory: MemoryWay,
+        factors: Factors | None,
+        gpus: Gpus | None,
+        *,
+        reporter: Reporter,
     ) -> Backend:
-        """What trains adapters. See training.backends.backend_of."""
+        """What trains adapters. See training.backends.backend_of.
+
+        Args:
+            reporter: hears which nodes train.
+        """
 
 
 class ThisMachine:
@@ -51,7 +62,14 @@ class ThisMachine:
         return running_engine(settings)
 
     def backend_of(
-        self, base: Base, config: TrainConfig, memory: MemoryWay, factors: Factors | None, gpus: Gpus | None
+        self,
+        base: Base,
+        config: TrainConfig,
+        memory: MemoryWay,
+        factors: Factors | None,
+        gpus: Gpus | None,
+        *,
+        reporter: Reporter,
     ) -> Backend:
         from journeyman.training.backends import backend_of
 

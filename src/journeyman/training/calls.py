@@ -70,6 +70,8 @@ class Call:
                 engine.step(self.number)
             case "evaluate":
                 return engine.evaluate([one.pack for one in self.packs], heard)
+            case "adapter":
+                return engine.adapter()
             case "gather_gradient":
                 engine.gather_gradient()
             case "state":
