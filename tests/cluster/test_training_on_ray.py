@@ -20,7 +20,7 @@ from ray.cluster_utils import Cluster
 import training_ranks
 from conftest import write_tiny_gguf
 from journeyman.cluster import ray_training
-from journeyman.cluster.ray_training import RayBackend, backend_of
+from journeyman.cluster.ray_training import backend_of
 from journeyman.cluster.shipping import Shipment
 from journeyman.config import TrainConfig
 from journeyman.errors import InputError, Interrupted, WorkerDied
@@ -149,12 +149,82 @@ def test_the_curve_is_that_of_one_machine_and_the_base_is_sent_once_to_each_node
     sent = [line for line in reporter.said if line.startswith("the base was sent to node")]
     assert len(sent) == 2
     assert sum(line.startswith("training on 2 processors") for line in reporter.said) == 1
-    assert Shipment(base, look=False).deliver() == dict.fromkeys((one.node_id for one in nodes.alive), 0) | {
-        one: 0 for one in _heads()
-    }
+    alive = [one.node_id for one in nodes.alive]
+    assert Shipment(base, look=False).deliver(alive) == dict.fromkeys(alive, 0)
 
 
-def _heads() -> list[str]:
-    import ray
+def test_a_lost_node_costs_the_steps_since_the_checkpoint(nodes: Nodes, base: Path, tmp_path: Path) -> None:
+    nodes.grow_to(2)
+    expected = _train(_here(base), tmp_path / "here")
+    reporter = _Reporter(0.6, nodes.kill_one)
+    with closing(_on_ray(base, reporter)) as backend:
+        _assert_equal(_train(backend, tmp_path / "ray", reporter), expected)
+        assert backend.machines == 1
+    said = "\n".join(reporter.said)
+    assert "training worker on node" in said
+    assert "resumed after step 6" in said
+    assert "training on 2 processors" in said
+    assert "training on 1 processors" in said
 
-    return [one["NodeID"] for one in ray.nodes() if one["Alive"] and not one["Resources"].get("CPU")]
+
+def test_a_stopped_run_goes_on_with_another_number_of_nodes(nodes: Nodes, base: Path, tmp_path: Path) -> None:
+    expected = _train(_here(base, 0.1), tmp_path / "here", dropout=0.1)
+    for count, until in ((1, 0.2), (2, 0.37), (0, 0.68)):
+        reporter = _Reporter(until)
+        nodes.grow_to(count)
+        with closing(_on_ray(base, reporter, 0.1) if count else _here(base, 0.1)) as backend:
+            with pytest.raises(Interrupted):
+                _train(backend, tmp_path / "parts", reporter, 0.1)
+        assert load_checkpoint(tmp_path / "parts" / "checkpoints") is not None
+    with closing(_on_ray(base, _Reporter(), 0.1)) as backend:
+        _assert_equal(_train(backend, tmp_path / "parts", dropout=0.1), expected)
+
+
+def test_stopping_in_the_middle_of_a_call_leaves_the_gradients_as_they_were(nodes: Nodes, base: Path) -> None:
+    nodes.grow_to(2)
+    packs = [KeyedPack(one, str(number)) for number, one in enumerate(pack(rows(8), 60))]
+    heard: list[float] = []
+
+    def stop(tokens: float) -> None:
+        heard.append(tokens)
+        if tokens:
+            raise Interrupted("enough")
+
+    with closing(_on_ray(base, _Reporter())) as backend:
+        engine = backend.engine()
+        engine.accumulate(packs[:1], 10.0, lambda _: None)
+        before = engine.state()
+        with pytest.raises(Interrupted, match="enough"):
+            engine.accumulate(packs * 1000, 10.0, stop)
+        after = engine.state()
+    total = 1000 * sum(one.pack.row_tokens for one in packs)
+    assert 0 < heard[-1] < total, "it stopped in the middle"
+    assert any(name.startswith("gradient/") for name in before)
+    assert before.keys() == after.keys()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_stopping_is_heard_while_nodes_are_waited_for(nodes: Nodes, base: Path) -> None:
+    reporter = _Reporter()
+    reporter.stop_requested = True
+    with closing(_on_ray(base, reporter)) as backend, pytest.raises(Interrupted, match="nodes could train"):
+        backend.engine()
+
+
+def test_too_few_nodes_end_the_run_with_the_remedy(nodes: Nodes, base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ray_training, "_NO_NODE_S", -1.0)
+    monkeypatch.setattr(ray_training, "_nodes", list)
+    with closing(_on_ray(base, _Reporter())) as backend, pytest.raises(WorkerDied, match=r"no node.*ray status"):
+        backend.engine()
+
+
+def test_a_plan_for_other_devices_is_refused(nodes: Nodes, base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened, config = open_base(base), _config()
+    gpus = Gpus([Gpu(0, "H200", 1 << 30, 1 << 30, (9, 0))])
+    with pytest.raises(InputError, match="no node of the cluster has one"):
+        backend_of(opened, config, "keep", None, gpus, _Reporter())
+    monkeypatch.setattr(ray_training, "_nodes", lambda: [ray_training._Node("n", "n", 1, 4)])
+    with pytest.raises(InputError, match="the cluster has 4"):
+        backend_of(opened, config, "keep", None, None, _Reporter())
+    on_processors = config.model_copy(update={"device": "cpu"})
+    assert backend_of(opened, on_processors, "keep", None, None, _Reporter()).machines == 1
