@@ -90,7 +90,7 @@ def run_train(run: Run, out: Path, fingerprint: str, reporter: Reporter) -> Base
     with machines_of(run.config.cluster, reporter.say) as machines:
         return train(
             rows, held_out, plan, run.config.train, run.base, run.factors, fingerprint, out, reporter, served,
-            backend_of=machines.backend_of,
+            backend_of=partial(machines.backend_of, reporter=reporter),
         )  # fmt: skip
 
 

@@ -41,9 +41,20 @@ class Machines(Protocol):
         """
 
     def backend_of(
-        self, base: Base, config: TrainConfig, memory: MemoryWay, factors: Factors | None, gpus: Gpus | None
+        self,
+        base: Base,
+        config: TrainConfig,
+        memory: MemoryWay,
+        factors: Factors | None,
+        gpus: Gpus | None,
+        *,
+        reporter: Reporter,
     ) -> Backend:
-        """What trains adapters. See training.backends.backend_of."""
+        """What trains adapters. See training.backends.backend_of.
+
+        Args:
+            reporter: hears which nodes train.
+        """
 
 
 class ThisMachine:
@@ -59,7 +70,14 @@ class ThisMachine:
         return running_engine(settings)
 
     def backend_of(
-        self, base: Base, config: TrainConfig, memory: MemoryWay, factors: Factors | None, gpus: Gpus | None
+        self,
+        base: Base,
+        config: TrainConfig,
+        memory: MemoryWay,
+        factors: Factors | None,
+        gpus: Gpus | None,
+        *,
+        reporter: Reporter,
     ) -> Backend:
         from journeyman.training.backends import backend_of
 
