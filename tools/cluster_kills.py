@@ -94,10 +94,9 @@ class Command:
     def said(self) -> str:
         return self._log.read_text()
 
-    def wait_for_rows(self) -> None:
-        """Until ingest has written some, or it ended."""
-        rows = self.out / "ingest" / "interactions.jsonl.zst"
-        while self.runs and not (rows.is_file() and rows.stat().st_size):
+    def wait_for_ray(self) -> None:
+        """Until it is connected and begins, or it ended."""
+        while self.runs and "Ray: " not in self.said():
             time.sleep(0.05)
 
     def ended(self) -> tuple[int, str]:
@@ -166,7 +165,7 @@ def kills(inputs: Inputs, number: int, seed: int, until: float) -> dict[str, Any
         while killed.total() < number and time.monotonic() < until:
             begun, before = time.monotonic(), killed.total()
             command = Command(inputs, cluster.address)
-            command.wait_for_rows()
+            command.wait_for_ray()
             while command.runs and killed.total() < number:
                 time.sleep(moment.uniform(0.2, 2.0))
                 if command.runs and (one := kill_one(cluster, moment)):
@@ -191,7 +190,8 @@ def head(inputs: Inputs) -> dict[str, Any]:
     for comes_back in (False, True):
         with ray_cluster(NODES, connect=False) as cluster:
             command = Command(inputs, cluster.address)
-            command.wait_for_rows()
+            command.wait_for_ray()
+            time.sleep(5)
             killed_at = time.monotonic()
             cluster.head_node.kill_gcs_server(check_alive=False)
             if comes_back:
@@ -212,7 +212,7 @@ def slow(inputs: Inputs) -> dict[str, Any]:
     """One node's workers are stopped for 0.9 s of each second."""
     with ray_cluster(NODES, connect=False) as cluster:
         command, stopped = Command(inputs, cluster.address), 0
-        command.wait_for_rows()
+        command.wait_for_ray()
         while command.runs:
             held = workers_of(cluster)[:1]
             for how, for_s in (("suspend", 0.9), ("resume", 0.1)):

@@ -166,8 +166,28 @@ def test_the_nodes_have_what_this_machine_has(cluster: Cluster) -> None:
         refuse_other(Node("far", here, 1000, 1 << 40, 1, 0), here)
 
 
-def test_no_cluster_is_said_in_one_sentence() -> None:
+def test_a_lost_head_is_one_error(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The last test that uses the cluster."""
+    monkeypatch.setattr("journeyman.cluster.head._LOST_AFTER_S", 2.0)
+    results = RayExecutor().map_batches(slow, partial(float, 0.05), range(10_000))
+    assert next(results) == 0
+    cluster.head_node.kill_gcs_server(check_alive=False)
+    with pytest.raises(WorkerDied, match=r"the head of the Ray cluster at \S+ no longer answers\. .*it resumes"):
+        list(results)
+
+
+@pytest.mark.parametrize(
+    ("address", "said"),
+    [
+        ("127.0.0.1:1", r"nothing answers at \S+:1\b"),
+        ("ray://127.0.0.1:1", "nothing answers at 127.0.0.1:1"),
+        ("http://127.0.0.1:1", "use auto, HOST:PORT or ray://HOST:PORT"),
+        ("ray://", "use auto, HOST:PORT or ray://HOST:PORT"),
+        ("nonsense", "Invalid address format: nonsense"),
+    ],
+)
+def test_a_cluster_that_is_not_there_is_said_in_one_sentence(address: str, said: str) -> None:
     if ray.is_initialized():
         ray.shutdown()
-    with pytest.raises(UsageError, match=r"cluster.address = '127.0.0.1:1'"), connected("127.0.0.1:1"):
+    with pytest.raises(UsageError, match=rf"^cluster.address = '{address}': {said}"), connected(address):
         pass

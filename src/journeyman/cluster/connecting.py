@@ -35,12 +35,15 @@ def connected(address: str, told: Callable[[str], None] = lambda text: None) -> 
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     import ray
+    import ray._private.worker
     from ray.exceptions import AuthenticationError
 
     from journeyman.cluster.last_words import said_if_killed
     from journeyman.cluster.nodes import check_nodes, summary
     from journeyman.cluster.ray_machines import RayMachines
 
+    # Ray prints every lost worker to stdout, which belongs to the command, and has no switch for it.
+    ray._private.worker.print_to_stdstream = lambda *data, **options: None
     with _own_signals():
         try:
             ray.init(_that_answers(address), log_to_driver=False, logging_level=logging.ERROR, namespace="journeyman")

@@ -31,12 +31,20 @@ class Head:
         self._asked = self._seen = time.monotonic()
         self.answered = True
 
-    def check(self) -> None:
-        """Asks again, at most once a second.
+    def wait(self) -> None:
+        """Returns once it answers.
 
         Raises:
             WorkerDied: it has not answered for 15 s.
         """
+        self._asked = 0.0
+        self.check()
+        while not self.answered:
+            time.sleep(_EVERY_S)
+            self.check()
+
+    def check(self) -> None:
+        """Asks again, at most once a second; raises as `wait` does."""
         now = time.monotonic()
         if self._address is None or now - self._asked < _EVERY_S:
             return

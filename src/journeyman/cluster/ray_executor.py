@@ -122,6 +122,7 @@ class _Pool:
     def __init__(self, function: Callable[[Any, Any], Any], setup: Callable[[], Any], workers: int | None) -> None:
         self._asked = workers
         self._head = Head()
+        self._head.wait()
         self._work = _stored((function, setup))
         self._class = ray.remote(num_cpus=1, max_restarts=0, max_task_retries=0, scheduling_strategy="SPREAD")(_Worker)
         self._starting: dict[Any, Any] = {}
