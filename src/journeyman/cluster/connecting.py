@@ -36,6 +36,7 @@ def connected(address: str, told: Callable[[str], None] = lambda text: None) -> 
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     import ray
     import ray._private.worker
+    from ray.exceptions import AuthenticationError
 
     from journeyman.cluster.last_words import said_if_killed
     from journeyman.cluster.nodes import check_nodes, summary
@@ -46,7 +47,7 @@ def connected(address: str, told: Callable[[str], None] = lambda text: None) -> 
     with _own_signals():
         try:
             ray.init(_that_answers(address), log_to_driver=False, logging_level=logging.ERROR, namespace="journeyman")
-        except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
+        except (ConnectionError, RuntimeError, ValueError, TimeoutError, AuthenticationError) as error:
             raise UsageError(
                 f"cluster.address = {address!r}: {plain(' '.join(str(error).split()) or 'no answer', _MOST_SAID)}",
                 "Start a cluster (ray start --head), or leave the option out to work on this machine",
@@ -61,7 +62,8 @@ def connected(address: str, told: Callable[[str], None] = lambda text: None) -> 
 
 
 def _that_answers(address: str) -> str:
-    """The address, HOST:PORT or ray://HOST:PORT, once something there has taken a connection: Ray waits for minutes.
+    """The address, once something there has taken a connection: Ray waits for minutes. `auto` stays as it is unless
+    RAY_ADDRESS names the cluster, because only then does Ray look for a token in its usual place.
 
     Raises:
         ConnectionError: nothing does, or `auto` finds no cluster.
@@ -81,7 +83,7 @@ def _that_answers(address: str) -> str:
         raise ValueError("use auto, HOST:PORT or ray://HOST:PORT")
     if not answers(found, _WITHIN_S):
         raise ConnectionError(f"nothing answers at {found}")
-    return f"ray://{found}" if scheme else found
+    return address if address == "auto" else f"ray://{found}" if scheme else found
 
 
 @contextmanager

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import resource
-import sys
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -24,9 +22,10 @@ from journeyman.rendering.mask import check_mask
 from journeyman.rendering.renderer import Rendered, Renderer
 from journeyman.sizing.memory import MemoryWay
 from journeyman.training.backends import Backend, Gpus, TransformersBackend, backend_of
-from journeyman.training.devices import AUTO, CUDA, Gpu, chosen_gpu, peak_gpu_bytes, several_gpus
+from journeyman.training.devices import AUTO, CUDA, Gpu, chosen_gpu, several_gpus
 from journeyman.training.hardware import keep_freed_memory, use_threads
-from journeyman.training.loop import Trainer, TrainingJob
+from journeyman.training.loop import TrainingJob
+from journeyman.training.persisting import train_to_the_end
 from journeyman.training.rehearsal import texts_of
 
 _ANEW = "To plan without it: journeyman plan --redo --set train.device=cpu"
@@ -100,9 +99,7 @@ def _train_all(
         )
         if name != EVERY_ROLE:
             reporter.say(f"adapter of {name}: {len(job.train)} training rows, {len(job.val)} validation rows")
-        with closing(backend.engine()) as engine:
-            trainer = Trainer(job, engine, reporter)
-            state = trainer.run()
+        trainer, state = train_to_the_end(backend, job, reporter)
         engines.add(state.engine)
         backend.write(trainer.best, out / folder)
         adapters[name] = TrainedAdapter(
@@ -116,13 +113,14 @@ def _train_all(
             train_s=state.train_s,
             tokens=state.tokens,
         )
+    peak = backend.peak_memory_bytes()
     return AdapterManifest(
         base_sha256=plan.base_sha256,
         trainable_parameters=plan.trainable_parameters,
         adapters=adapters,
         precision=plan.precision,
         engine=", ".join(sorted(engines)),
-        peak_memory_gb=_peak_memory_gb() if plan.device is None else peak_gpu_bytes() / 1e9,
+        peak_memory_gb=None if peak is None else peak / 1e9,
     )
 
 
@@ -175,8 +173,3 @@ def _proof(rows: Sequence[Example]) -> str:
     shown = ", ".join(f"{role} {count}" for role, count in sorted(roles.items()))
     ends = f"every terminator except those of {cut} answers that are cut off" if cut else "every terminator"
     return f"loss mask verified for {len(rows)} rows ({shown}): no prompt token carries loss, {ends} does"
-
-
-def _peak_memory_gb() -> float | None:
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak * (1 if sys.platform == "darwin" else 1024) / 1e9

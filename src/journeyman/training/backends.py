@@ -24,11 +24,11 @@ from journeyman.models.targets import adapted_names
 from journeyman.models.weights import load_decoder
 from journeyman.sizing.memory import MemoryWay
 from journeyman.training.cpu import CpuEngine
-from journeyman.training.devices import Gpu, memory_of_gpu
+from journeyman.training.devices import Gpu, memory_of_gpu, peak_gpu_bytes
 from journeyman.training.engine import TrainingEngine
 from journeyman.training.export import write_gguf, write_peft, write_peft_files
 from journeyman.training.gpu import GpuEngine
-from journeyman.training.hardware import compute_dtype, gpu_dtype
+from journeyman.training.hardware import compute_dtype, gpu_dtype, peak_resident_bytes
 from journeyman.training.lora import Adapter
 from journeyman.training.mirror import Leader
 from journeyman.training.peft_format import configuration
@@ -38,7 +38,15 @@ from journeyman.training.transformers_engine import TransformersEngine
 
 
 class Backend(Protocol):
-    """Makes engines for one base, and writes what they trained."""
+    """Makes engines for one base, and writes what they trained.
+
+    Attributes:
+        machines: how many share the packs that an engine is given at once. The plan, which is made for one machine,
+            doesn't know them.
+    """
+
+    @property
+    def machines(self) -> int: ...
 
     def engine(self) -> TrainingEngine:
         """A new engine with an untrained adapter; raises InputError if the base cannot be trained."""
@@ -52,7 +60,10 @@ class Backend(Protocol):
         """
 
     def close(self) -> None:
-        """Ends the processes of other GPUs; no method is called afterwards."""
+        """Ends other processes; no method is called afterwards."""
+
+    def peak_memory_bytes(self) -> int | None:
+        """The most memory, of the kind that is scarce, that one process of training has used; None: not known."""
 
 
 @dataclass(frozen=True)
@@ -93,6 +104,8 @@ def backend_of(
 class DecoderBackend:
     """Our own decoder on the processor, with dequantized or streamed weights."""
 
+    machines = 1
+
     def __init__(self, base: Base, config: TrainConfig, memory: MemoryWay, factors: Factors | None) -> None:
         dtype = compute_dtype(config.precision)
         self._decoder = load_decoder(base, dtype, stream=memory == "stream", factors=factors)
@@ -102,13 +115,18 @@ class DecoderBackend:
         return CpuEngine(self._decoder, self._config, recompute=self._memory != "keep")
 
     def write(self, adapter: Mapping[str, Tensor], folder: Path) -> None:
-        _write(adapter, self._decoder.geometry, self._base, self._config, folder)
+        write_adapter(adapter, self._decoder.geometry, self._base, self._config, folder)
+
+    def peak_memory_bytes(self) -> int:
+        return peak_resident_bytes()
 
     def close(self) -> None: ...
 
 
 class GpuBackend:
-    """Our own decoder on one GPU, or on several that each compute some of the rows."""
+    """Our own decoder on one GPU, or on several of this machine that each compute some of the rows."""
+
+    machines = 1
 
     def __init__(self, base: Base, config: TrainConfig, memory: MemoryWay, factors: Factors | None, gpus: Gpus) -> None:
         self._base, self._config, self._say = base, config, gpus.say
@@ -137,14 +155,20 @@ class GpuBackend:
         return GpuEngine(self._decoder, self._config, recompute=self._recompute, say=self._say)
 
     def write(self, adapter: Mapping[str, Tensor], folder: Path) -> None:
-        _write(adapter, self._geometry, self._base, self._config, folder)
+        write_adapter(adapter, self._geometry, self._base, self._config, folder)
+
+    def peak_memory_bytes(self) -> int:
+        return peak_gpu_bytes()
 
     def close(self) -> None:
         if self._leader is not None:
             self._leader.close()
 
 
-def _write(adapter: Mapping[str, Tensor], geometry: Geometry, base: Base, config: TrainConfig, folder: Path) -> None:
+def write_adapter(
+    adapter: Mapping[str, Tensor], geometry: Geometry, base: Base, config: TrainConfig, folder: Path
+) -> None:
+    """See Backend.write; for our own decoder."""
     made = Adapter(geometry, config.lora, config.seed)
     made.load(adapter)
     write_peft(made, base.peft, folder)
@@ -153,6 +177,8 @@ def _write(adapter: Mapping[str, Tensor], geometry: Geometry, base: Base, config
 
 class TransformersBackend:
     """`transformers` and `peft`; `rehearse` finds out whether what is trained can be served."""
+
+    machines = 1
 
     def __init__(self, base: Base, sizes: ModelSizes, config: TrainConfig, memory: MemoryWay) -> None:
         self._folder, self._peft = base.path, base.peft
@@ -173,6 +199,9 @@ class TransformersBackend:
                 f"{self._folder}: llama.cpp's converter keeps {found:,} of the {wanted:,} elements of the adapter's B",
                 "Set train.lora.targets to fewer layers, such as ['q_proj', 'v_proj']",
             )
+
+    def peak_memory_bytes(self) -> int:
+        return peak_resident_bytes()
 
     def close(self) -> None: ...
 

@@ -24,6 +24,7 @@ from typing import Protocol
 
 from torch import Tensor
 
+from journeyman.errors import WorkerDied
 from journeyman.models.sizes import Sizes
 from journeyman.training.batches import Pack
 
@@ -62,6 +63,10 @@ class LossSum:
     def mean(self) -> float:
         """Nats per label, for a loss that was not divided."""
         return self.loss / self.labels
+
+
+class WorkersLost(WorkerDied):
+    """Some of the machines that train are gone; the backend can make another engine on those that are left."""
 
 
 class TrainingEngine(Protocol):

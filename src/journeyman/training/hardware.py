@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import resource
 import sys
 import time
 from collections.abc import Callable
@@ -38,6 +39,11 @@ def free_memory_bytes() -> int:
         return free if limit == "max" else min(free, int(limit) - int(used) + int(cached.get("inactive_file", 0)))
     except (OSError, ValueError):
         return free
+
+
+def peak_resident_bytes() -> int:
+    """The most memory that this process has had."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def use_threads(threads: int | None) -> int:

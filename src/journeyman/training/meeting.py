@@ -65,7 +65,7 @@ def lead(store: Store, assignment: Assignment, check: Callable[[], None]) -> Ran
     while not store.check([_here(rank) for rank in range(1, count)]):
         check()
         time.sleep(_POLL_S)
-    _connect(store, 0, count)
+    connect(store, 0, count, one_host=_on_one_host(count))
     broadcast(json.dumps(asdict(assignment)).encode())
     return Ranks(torch.device(assignment.devices[0]), timedelta(seconds=assignment.limit_s))
 
@@ -90,7 +90,8 @@ def join() -> tuple[Ranks, str] | None:
     wait_for(store, _FIRST)
     if store.get(_FIRST) == _OFF.encode():
         return None
-    _connect(store, rank, int(os.environ["WORLD_SIZE"]))
+    count = int(os.environ["WORLD_SIZE"])
+    connect(store, rank, count, one_host=_on_one_host(count))
     assignment = Assignment(**json.loads(broadcast()))
     return Ranks(torch.device(assignment.devices[rank]), timedelta(seconds=assignment.limit_s)), assignment.job
 
@@ -101,14 +102,27 @@ def disconnect() -> None:
         dist.destroy_process_group()
 
 
-def _connect(store: Store, rank: int, count: int) -> None:
-    if int(os.environ.get("LOCAL_WORLD_SIZE", count)) == count:
+def _on_one_host(count: int) -> bool:
+    return int(os.environ.get("LOCAL_WORLD_SIZE", count)) == count
+
+
+def connect(store: Store, rank: int, count: int, *, one_host: bool, limit: timedelta = LIMIT) -> None:
+    """Makes the group of torch.distributed that ranks.Ranks is made of.
+
+    Args:
+        one_host: all ranks are on this host, and use its loopback interface only.
+        limit: how long to wait for the others.
+
+    Raises:
+        LostContact: another rank ended, or did not come in time.
+    """
+    if one_host:
         for variable in ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"):
             os.environ.setdefault(variable, "lo0" if sys.platform == "darwin" else "lo")
     # A GPU of rank 0 that waits for a dead process is released by Workers, with a reason; NCCL would end the process.
     os.environ.setdefault("TORCH_NCCL_ASYNC_ERROR_HANDLING", "1" if rank else "0")
     try:
-        dist.init_process_group("gloo", store=store, rank=rank, world_size=count, timeout=LIMIT)
+        dist.init_process_group("gloo", store=store, rank=rank, world_size=count, timeout=limit)
     except RuntimeError as error:
         raise LostContact(str(error)) from error
 

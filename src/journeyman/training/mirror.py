@@ -1,30 +1,26 @@
 """Lets all ranks make the calls that the training loop makes on rank 0.
 
-Rank 0 sends each call before it makes it itself; the others `follow`. A call goes as safetensors: its tensors, and its
-other arguments as JSON in one more tensor.
+Rank 0 sends each call before it makes it itself; the others `follow`.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, NoReturn, Protocol
+from typing import NoReturn, Protocol
 
 import torch
-from safetensors.torch import load, save
 from torch import Tensor
 
 from journeyman.errors import WorkerDied
 from journeyman.models.sizes import Sizes
 from journeyman.training.batches import Pack
+from journeyman.training.calls import Call
 from journeyman.training.data_parallel import DataParallelEngine, OtherStopped
 from journeyman.training.engine import Heard, KeyedPack, LossSum, TrainingEngine
 from journeyman.training.ranks import CHECKPOINT_KEPT, LostContact, Ranks
 
 MakeEngine = Callable[[], DataParallelEngine]
-_TENSORS = ("ids_T", "source_L", "labels_L", "weights_L")
-_HEADER = "call"
 
 
 class Watch(Protocol):
@@ -62,7 +58,7 @@ class Leader:
         Raises (also from all its methods):
             WorkerDied: another rank ended, or does not answer.
         """
-        with self.together("engine"):
+        with self.together(Call("engine")):
             return _LeadingEngine(self, self._make())
 
     def close(self) -> None:
@@ -77,15 +73,7 @@ class Leader:
         self._watch.stop(wait=not self._apart)
 
     @contextmanager
-    def together(
-        self,
-        call: str,
-        packs: Sequence[KeyedPack] = (),
-        number: float = 0.0,
-        tensors: Mapping[str, Tensor] | None = None,
-        *,
-        agreed: Callable[[], bool] = lambda: False,
-    ) -> Iterator[None]:
+    def together(self, call: Call, *, agreed: Callable[[], bool] = lambda: False) -> Iterator[None]:
         """Sends a call to the other ranks; the block makes it on this one.
 
         Args:
@@ -94,7 +82,7 @@ class Leader:
         if self._apart:
             raise WorkerDied("the training processes cannot go on after an error of rank 0", CHECKPOINT_KEPT)
         try:
-            self._ranks.send(_encoded(call, packs, number, tensors))
+            self._ranks.send(call.encoded())
             yield
         except (LostContact, OtherStopped) as error:
             self._apart = True
@@ -120,30 +108,30 @@ class _LeadingEngine:
         return self._engine.identity()
 
     def accumulate(self, packs: Sequence[KeyedPack], divisor: float, heard: Heard) -> LossSum:
-        with self._leader.together("accumulate", packs, divisor, agreed=self._agreed):
+        with self._leader.together(Call("accumulate", packs, divisor), agreed=self._agreed):
             return self._engine.accumulate(packs, divisor, heard)
 
     def clip(self, most: float) -> float:
-        with self._leader.together("clip", number=most):
+        with self._leader.together(Call("clip", number=most)):
             return self._engine.clip(most)
 
     def step(self, learning_rate: float) -> None:
-        with self._leader.together("step", number=learning_rate):
+        with self._leader.together(Call("step", number=learning_rate)):
             self._engine.step(learning_rate)
 
     def evaluate(self, packs: Sequence[Pack], heard: Heard) -> LossSum:
-        with self._leader.together("evaluate", [KeyedPack(one, "") for one in packs], agreed=self._agreed):
+        with self._leader.together(Call("evaluate", [KeyedPack(one, "") for one in packs]), agreed=self._agreed):
             return self._engine.evaluate(packs, heard)
 
     def adapter(self) -> dict[str, Tensor]:
         return self._engine.adapter()
 
     def state(self) -> dict[str, Tensor]:
-        with self._leader.together("gather_gradient"):
+        with self._leader.together(Call("gather_gradient")):
             return self._engine.state()
 
     def load_state(self, tensors: Mapping[str, Tensor]) -> None:
-        with self._leader.together("load_state", tensors=tensors):
+        with self._leader.together(Call("load_state", tensors=tensors)):
             self._engine.load_state(tensors)
 
     def memory_bytes(self) -> int:
@@ -167,27 +155,13 @@ def follow(ranks: Ranks, make: MakeEngine) -> None:
         sent = ranks.receive()
         if sent is None:
             return
-        call, packs, number, tensors = _decoded(sent)
-        if call == "engine":
+        call = Call.decoded(sent)
+        if call.name == "engine":
             engine = make()
             continue
         assert engine is not None
         try:
-            match call:
-                case "accumulate":
-                    engine.accumulate(packs, number, _unheard)
-                case "clip":
-                    engine.clip(number)
-                case "step":
-                    engine.step(number)
-                case "evaluate":
-                    engine.evaluate([one.pack for one in packs], _unheard)
-                case "gather_gradient":
-                    engine.gather_gradient()
-                case "load_state":
-                    engine.load_state(tensors)
-                case _:
-                    raise AssertionError(f"unknown call {call}")
+            call.of(engine, _unheard)
         except (OtherStopped, torch.OutOfMemoryError):
             if not engine.agreed:
                 raise
@@ -195,27 +169,3 @@ def follow(ranks: Ranks, make: MakeEngine) -> None:
 
 
 def _unheard(_: float) -> None: ...
-
-
-def _encoded(
-    call: str, packs: Sequence[KeyedPack] = (), number: float = 0.0, tensors: Mapping[str, Tensor] | None = None
-) -> bytes:
-    about = [
-        {"key": p.key, "pack": {name: getattr(p.pack, name) for name in ("lengths", "prefixes", "row_tokens")}}
-        for p in packs
-    ]
-    header = json.dumps({"call": call, "number": number, "packs": about}).encode()
-    sent = {f"tensor/{name}": value.contiguous() for name, value in (tensors or {}).items()}
-    sent |= {f"{number}/{name}": getattr(p.pack, name) for number, p in enumerate(packs) for name in _TENSORS}
-    return save(sent | {_HEADER: torch.frombuffer(bytearray(header), dtype=torch.uint8)})
-
-
-def _decoded(blob: bytes) -> tuple[str, list[KeyedPack], float, dict[str, Tensor]]:
-    tensors = load(blob)
-    header: dict[str, Any] = json.loads(tensors.pop(_HEADER).numpy().tobytes())
-    packs = []
-    for number, one in enumerate(header["packs"]):
-        content: dict[str, Any] = {name: tensors[f"{number}/{name}"] for name in _TENSORS}
-        packs.append(KeyedPack(Pack(**content, **one["pack"]), one["key"]))
-    others = {name.removeprefix("tensor/"): value for name, value in tensors.items() if name.startswith("tensor/")}
-    return header["call"], packs, header["number"], others

@@ -16,7 +16,9 @@ from journeyman.models.geometry import Factors
 from journeyman.models.gpu.loading import load_on_gpu
 from journeyman.models.gpu.sharded import ShardedLayers
 from journeyman.models.opening import open_base
-from journeyman.training.data_parallel import DataParallelEngine
+from journeyman.models.weights import load_decoder
+from journeyman.training.cpu_replica import CpuReplica
+from journeyman.training.data_parallel import DataParallelEngine, ReplicaEngine
 from journeyman.training.gpu import GpuEngine
 from journeyman.training.mirror import Leader, MakeEngine
 from journeyman.training.processes import WORKER, start_workers
@@ -34,6 +36,7 @@ class Replica(BaseModel):
         factors: the rotary divisors that the base will be served with, if it has two sets.
         recompute: recompute each layer in the backward pass instead of keeping its activations.
         blocks: leave the frozen matrices in GGUF's blocks.
+        processor: compute as CpuEngine does. Without it, a device "cpu" computes as a GPU would, which is for tests.
         shard: each device has a part of each frozen matrix, and gets the rest when it is needed (models.gpu.sharded),
             for bases that do not fit on one device; layers are then always recomputed.
     """
@@ -46,12 +49,13 @@ class Replica(BaseModel):
     factors: Factors | None = None
     recompute: bool = False
     blocks: bool = False
+    processor: bool = False
     shard: bool = False
 
     @model_validator(mode="after")
     def _shards_plain_matrices(self) -> Replica:
-        if self.shard and self.blocks:
-            raise ValueError("only matrices in the compute type can be sharded")
+        if self.shard and (self.blocks or self.processor):
+            raise ValueError("only matrices in the compute type on GPUs can be sharded")
         return self
 
     def load(self, ranks: Ranks, say: Say = lambda _: None) -> MakeEngine:
@@ -61,6 +65,9 @@ class Replica(BaseModel):
             say: called with a line of text when an engine goes on with less memory.
         """
         base, dtype = open_base(self.base), {"float32": torch.float32, "bfloat16": torch.bfloat16}[self.dtype]
+        if self.processor:
+            frozen = load_decoder(base, dtype, stream=self.blocks, factors=self.factors)
+            return partial(self._one_of, ranks, lambda _: CpuReplica(frozen, self.config, recompute=self.recompute))
         keep = partial(ShardedLayers, number=ranks.rank, count=ranks.count, gather=ranks.gather_bytes)
         decoder = load_on_gpu(
             base, dtype, ranks.device,
@@ -68,13 +75,19 @@ class Replica(BaseModel):
             keep=keep if self.shard else list,
         )  # fmt: skip
 
-        def make() -> DataParallelEngine:
-            notes: list[str] = []
-            local = GpuEngine(decoder, self.config, recompute=self.recompute or self.shard, say=notes.append)
-            whole_packs = self.config.lora.dropout > 0
-            return DataParallelEngine(local, ranks, whole_packs=whole_packs, lockstep=self.shard, notes=notes, say=say)
+        def on_gpu(notes: list[str]) -> GpuEngine:
+            return GpuEngine(decoder, self.config, recompute=self.recompute or self.shard, say=notes.append)
 
-        return make
+        return partial(self._one_of, ranks, on_gpu, say)
+
+    def _one_of(
+        self, ranks: Ranks, make: Callable[[list[str]], ReplicaEngine], say: Say = lambda _: None
+    ) -> DataParallelEngine:
+        notes: list[str] = []
+        whole_packs = self.config.lora.dropout > 0
+        return DataParallelEngine(
+            make(notes), ranks, whole_packs=whole_packs, lockstep=self.shard, notes=notes, say=say
+        )
 
 
 def load_replica(job: str, ranks: Ranks) -> MakeEngine:
