@@ -121,6 +121,7 @@ class RayBackend:
                     return _RayEngine(self._group, self._geometry)
             except WorkersLost as error:
                 problem = error.what
+                self._reporter.say(f"{problem}: the workers are started again")
             if time.monotonic() > until:
                 raise WorkerDied(
                     f"{problem}, for {_NO_NODE_S / 60:.0f} minutes",
