@@ -139,17 +139,19 @@ def _assert_equal(made: tuple[list[float], Any], expected: tuple[list[float], An
         assert (made[1][name] - value).norm() <= 1e-3 * value.norm()
 
 
+@pytest.fixture(scope="class")
+def reporter() -> _Reporter:
+    return _Reporter()
+
+
+@pytest.fixture(scope="class")
+def backend(nodes: Nodes, base: Path, reporter: _Reporter) -> Iterator[Backend]:
+    with closing(_on_ray(base, reporter)) as made:
+        yield made
+
+
 class TestTwoNodes:
     """What needs the same workers."""
-
-    @pytest.fixture(scope="class")
-    def reporter(self) -> _Reporter:
-        return _Reporter()
-
-    @pytest.fixture(scope="class")
-    def backend(self, nodes: Nodes, base: Path, reporter: _Reporter) -> Iterator[Backend]:
-        with closing(_on_ray(base, reporter)) as made:
-            yield made
 
     def test_the_curve_is_that_of_one_machine_and_the_base_is_sent_once_to_each_node(
         self, backend: Backend, reporter: _Reporter, nodes: Nodes, base: Path, tmp_path: Path
