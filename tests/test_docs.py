@@ -55,7 +55,9 @@ def test_the_reference_names_every_key_once() -> None:
 
 
 def test_the_changelog_names_the_version() -> None:
-    newest = re.search(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    text = (ROOT / "CHANGELOG.md").read_text()
+    newest = re.search(r"^## (\S+) - \d{4}-\d\d-\d\d$", text, re.MULTILINE)
+    assert re.match(r"# Changelog\n\n(## \S+ \(unreleased\)|## \S+ - \d)", text)
     assert newest and newest[1] == journeyman.__version__
 
 

@@ -22,7 +22,7 @@ from journeyman.errors import ChangedArtifact, DiskFull, InputError, NotDeployab
 from journeyman.lineage import manifest_bytes, own_hash
 from journeyman.locking import locked
 from journeyman.promotion import promote, rollback
-from journeyman.releases import RECORD, Follower, current, kept, record_of, releases_of
+from journeyman.releases import RECORD, Follower, current, kept, place_of_release, record_of, releases_of
 from journeyman.verifying import verify
 from promoting import SETTINGS, write_bundle
 from test_pipeline import call
@@ -93,6 +93,88 @@ def test_rollback_passes_releases_that_were_removed(bundles: list[Path], folder:
     assert rollback(folder).number == 1 == _number(folder)
     with pytest.raises(UsageError, match="no earlier release"):
         rollback(folder)
+
+
+def test_the_commands_work_where_the_folder_with_releases_is(
+    bundles: list[Path], folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As in the manual: in the folder that contains the runs and releases/."""
+    monkeypatch.chdir(folder.parent)
+    assert call("promote", "bundle-a") == 0 == call("promote", "bundle-b")
+    assert call("releases") == 0 and "kept 1, 2; current 2" in capsys.readouterr().out
+    assert call("rollback") == 0 and _number(folder) == 1
+    monkeypatch.chdir(folder)
+    assert call("promote", "0002") == 0 and _number(folder) == 2, "a release is promoted where it is"
+    assert call("rollback") == 0 and _number(folder) == 1 and kept(folder) == [1, 2]
+    monkeypatch.chdir(folder / "0001")
+    assert call("releases") == 0 and "kept 1, 2; current 1" in capsys.readouterr().out
+    assert not list(folder.parent.parent.glob("releases")) and not (folder / "releases").exists()
+
+
+def test_which_of_two_folders_with_releases_is_meant_has_to_be_said(bundles: list[Path], folder: Path) -> None:
+    promote(bundles[0], folder)
+    shutil.copytree(folder, bundles[1] / "releases")
+    with pytest.raises(UsageError, match="two folders with releases") as refused:
+        releases_of(bundles[1])
+    assert "--releases" in refused.value.remedy
+    assert call("releases", bundles[1], "--releases", folder) == 0
+
+
+def test_without_releases_rollback_makes_no_folder(tmp_path: Path, folder: Path) -> None:
+    with pytest.raises(UsageError, match="nothing was promoted") as refused:
+        rollback(folder)
+    assert "journeyman rollback --releases FOLDER" in refused.value.remedy and not folder.exists()
+
+
+def test_remedies_name_the_bundle_and_the_folder_of_the_command(bundles: list[Path], tmp_path: Path) -> None:
+    folder = tmp_path / "my releases"
+    iterate = write_bundle(tmp_path / "my bundle", "x", verdicts={"coder": "iterate"}, override="a test")
+    with pytest.raises(NotDeployable) as no_verdict:
+        promote(iterate, folder)
+    assert f"journeyman promote '{iterate}' --releases '{folder}' --override" in no_verdict.value.remedy
+    promote(bundles[0], folder)
+    for to in (None, 1, 7):
+        with pytest.raises(UsageError) as refused:
+            rollback(folder, to)
+        assert refused.value.remedy.endswith(f"journeyman releases --releases '{folder}'")
+    promote(bundles[1], folder)
+    shutil.rmtree(folder / "0001")
+    with pytest.raises(InputError) as gone:
+        rollback(folder, to=1)
+    assert gone.value.remedy.endswith(f"journeyman releases --releases '{folder}'")
+
+
+def test_an_override_that_is_not_needed_is_said(
+    bundles: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call("promote", bundles[0], "--override", "a pilot") == 0
+    assert "--override had no effect" in capsys.readouterr().err
+    iterate = write_bundle(tmp_path / "iterate", "x", override="a test")
+    assert call("promote", iterate, "--override", "a pilot") == 0
+    assert "--override" not in capsys.readouterr().err
+
+
+def test_a_changed_bundle_with_a_folder_named_like_a_stage_is_refused(bundles: list[Path], folder: Path) -> None:
+    promote(bundles[0], folder)
+    promote(bundles[1], folder)
+    for place in (bundles[2], place_of_release(folder, 1)):
+        (place / "01-interactions").mkdir()
+        (place / "01-interactions" / "x").write_text("x")
+        (place / "base.gguf").write_bytes(b"x")
+        assert any("base.gguf: changed" in one for one in verify(place).findings)
+    with pytest.raises(ChangedArtifact):
+        promote(bundles[2], folder)
+    with pytest.raises(ChangedArtifact):
+        rollback(folder)
+    assert _number(folder) == 2
+
+
+@pytest.mark.parametrize("name", ["../elsewhere/base.gguf", "scripts/base.gguf", "/elsewhere/base.gguf"])
+def test_a_base_outside_of_the_bundle_is_refused_beside_one_of_its_name(name: str, tmp_path: Path) -> None:
+    place = write_bundle(tmp_path / "x", "x", base_file=name)
+    for act in (lambda: promote(place, tmp_path / "releases"), lambda: prepared(place, ServeConfig(), True, print)):
+        with pytest.raises(InputError, match=r"base\.gguf is not among its files"):
+            act()
 
 
 def test_errors_about_a_release_name_no_command_that_cannot_help(bundles: list[Path], folder: Path) -> None:

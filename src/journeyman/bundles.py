@@ -118,7 +118,7 @@ def files_to_serve(opened: OpenedBundle) -> list[str]:
     """
     bundle = opened.manifest
     names = ["prompts.json", *bundle.adapter_files.values()]
-    names += [part.name for part in parts_of(Path(bundle.base_file))] if bundle.base_file else []
+    names += [part.as_posix() for part in parts_of(Path(bundle.base_file))] if bundle.base_file else []
     names += [bundle.template_file] if bundle.template_file else []
     files = opened.stamp.files
     foreign = next((one for one in names if not any(f"{file}/".startswith(f"{one}/") for file in files)), None)

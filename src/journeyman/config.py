@@ -460,6 +460,12 @@ class EvaluateConfig(Section):
         default_factory=dict,
         description="name → another arm; one named `teacher` replaces the logged answers",
     )
+    llama_server: str = Field(
+        "",
+        description="your own llama-server (a name on PATH or a path), such as a build for CUDA, that answers "
+        "instead of the engine in the wheel, in evaluation and, unless `serve.llama_server` names another one, in "
+        "serving; its other settings are llama.cpp's environment variables, such as LLAMA_ARG_N_GPU_LAYERS",
+    )
     server: ServerConfig | None = Field(
         None,
         description="for a Hugging Face folder: a server, such as vLLM, that serves it and the adapter, and may ship",
@@ -536,7 +542,7 @@ class ServeConfig(Section):
         "",
         description="your own llama-server (a name on PATH or a path), such as a build for CUDA, that is started "
         "instead of the engine in the wheel; its other settings are llama.cpp's environment variables, such as "
-        "LLAMA_ARG_N_GPU_LAYERS; `journeyman serve --llama-server`",
+        "LLAMA_ARG_N_GPU_LAYERS; `journeyman serve --llama-server`; empty: that of `evaluate.llama_server`",
     )
     engine_key_env: _Variable = Field("", description="environment variable with its key; empty: no key is sent")
     engine_model: str = Field(

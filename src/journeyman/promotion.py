@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import os
+import shlex
 import shutil
 import socket
 from collections.abc import Collection, Iterator, Sequence
@@ -34,7 +35,7 @@ from journeyman.foreign import named, plain
 from journeyman.lineage import files_below
 from journeyman.locking import locked
 from journeyman.manifests import BundleManifest, ReleaseEvent, ReleaseRecord
-from journeyman.releases import RECORD, Release, kept, place_of_release, record_of, release_of
+from journeyman.releases import RECORD, Release, kept, listing, place_of_release, record_of, release_of
 from journeyman.verifying import verify
 
 
@@ -62,7 +63,9 @@ def promote(source: Path, folder: Path, why: str = "", override: str | None = No
     refused = why_not_deployable(opened.manifest)
     if refused and override is None:
         raise NotDeployable(
-            f"{opened.place}: {refused}", 'To promote it anyway: journeyman promote --override "reason", on record'
+            f"{opened.place}: {refused}",
+            f"To promote it anyway: journeyman promote {shlex.quote(str(source))} --releases "
+            f'{shlex.quote(str(folder))} --override "reason", on record',
         )
     with _at_work(folder):
         record = record_of(folder)
@@ -84,15 +87,18 @@ def rollback(folder: Path, to: int | None = None, why: str = "") -> Release:
         InputError: there is no such release, or the record is damaged.
         UsageError: there is nothing to go back to, or another process is promoting.
     """
+    if not (folder / RECORD).exists():  # before the lock, which would make the folder
+        raise UsageError(f"{folder}: nothing was promoted", "Name the folder: journeyman rollback --releases FOLDER")
+    see = f"See: {listing(folder)}"
     with _at_work(folder):
         record = record_of(folder)
         number = _before(record, kept(folder)) if to is None else to
         if number is None:
-            raise UsageError(f"{folder}: there is no earlier release", "See: journeyman releases")
+            raise UsageError(f"{folder}: there is no earlier release", see)
         if number == record.current:
-            raise UsageError(f"{folder}: release {number} is the current one", "See: journeyman releases")
+            raise UsageError(f"{folder}: release {number} is the current one", see)
         if number not in {event.number for event in record.events}:
-            raise UsageError(f"{folder}: release {number} was never promoted", "See: journeyman releases")
+            raise UsageError(f"{folder}: release {number} was never promoted", see)
         release = release_of(folder, record, number)
         _refuse_changed(release.place)
         return _pointed(folder, record, _event("rollback", number, record, release, why, None))

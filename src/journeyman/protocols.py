@@ -56,7 +56,14 @@ class Question:
 
 
 class Generator(Protocol):
-    """Answers questions: an engine with a base model and adapters, or a remote endpoint."""
+    """Answers questions: an engine with a base model and adapters, or a remote endpoint.
+
+    Attributes:
+        replicas: how many machines answer, each as many questions at a time as `Question.load` says.
+    """
+
+    @property
+    def replicas(self) -> int: ...
 
     def generate(self, question: Question, on_token: Callable[[int], None] | None = None) -> Prediction:
         """One answer; `on_token` is called with the number of pieces so far, and may raise to cancel."""
@@ -120,6 +127,28 @@ class Pulse:
     cpu_s: float
 
 
+class EvaluatedEngine(Generator, Protocol):
+    """A running engine with a base and its adapters as an evaluation uses it: one process, or replicas on a cluster."""
+
+    @property
+    def settings(self) -> EngineSettings: ...
+
+    @property
+    def engine_identity(self) -> EngineIdentity:
+        """The engine's identity, as reported by the running process."""
+
+    @property
+    def load_s(self) -> float:
+        """Loading time in seconds."""
+
+    @property
+    def warm_up_s(self) -> float:
+        """Duration of the first request after loading, in seconds."""
+
+    def prompt_ids(self, messages: Sequence[Message], tools: Sequence[dict[str, Any]] = ()) -> list[int]:
+        """Token ids of the prompt, through the engine's own template and tokenizer."""
+
+
 class ServedEngine(Protocol):
     """A running engine as the server uses it: its address, whether it is alive, and how to end it."""
 
@@ -162,22 +191,11 @@ class ServedEngine(Protocol):
         """Ends it and waits until it has exited. May be called more than once."""
 
 
-class ServingEngine(Generator, ServedEngine, Protocol):
+class ServingEngine(EvaluatedEngine, ServedEngine, Protocol):
     """A running engine with a base and its adapters, for evaluation and for serving."""
-
-    @property
-    def load_s(self) -> float:
-        """Loading time in seconds."""
-
-    @property
-    def warm_up_s(self) -> float:
-        """Duration of the first request after loading, in seconds."""
 
     def prompt_text(self, messages: Sequence[Mapping[str, Any]]) -> str:
         """The text that its chat template makes of a conversation."""
-
-    def prompt_ids(self, messages: Sequence[Message], tools: Sequence[dict[str, Any]] = ()) -> list[int]:
-        """Token ids of the prompt, through the engine's own template and tokenizer."""
 
     def greedy(self, ids: Sequence[int], count: int, *, adapted: bool = True) -> list[int]:
         """Up to `count` tokens after `ids`, each the likeliest one, with all adapters active, or with none."""

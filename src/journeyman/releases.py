@@ -13,16 +13,18 @@ link, it works on every file system, and in a copy of the folder.
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
 from journeyman.artifacts import MANIFEST, read_model
 from journeyman.bundles import open_bundle
-from journeyman.errors import ChangedArtifact, InputError
+from journeyman.errors import ChangedArtifact, InputError, UsageError
 from journeyman.manifests import BundleManifest, ReleaseRecord
 from journeyman.runs import run_of
 
 RECORD = "releases.json"
+_FOLDER = "releases"
 _LEAST_DIGITS = 4
 
 
@@ -41,8 +43,29 @@ class Release:
 
 
 def releases_of(source: Path) -> Path:
-    """Where the releases of a run, bundle or target are, unless the user names a folder: beside the run."""
-    return (run_of(source) or source.resolve()).parent / "releases"
+    """Where the releases are, unless the user names a folder.
+
+    Args:
+        source: a run, a bundle or a target, beside whose run they are; the folder that contains `releases/`; the
+            folder with the releases itself, or one of them.
+
+    Raises:
+        UsageError: more than one of these has releases.
+    """
+    place = run_of(source) or source.resolve()
+    beside = place.parent / _FOLDER
+    found = {one for one in (place, place / _FOLDER, place.parent, beside) if (one / RECORD).exists()}
+    if len(found) > 1:
+        one, other, *_ = sorted(found)
+        raise UsageError(
+            f"{source}: two folders with releases, {one} and {other}", "Name one of them: --releases FOLDER"
+        )
+    return found.pop() if found else beside
+
+
+def listing(folder: Path) -> str:
+    """The command that lists the releases of a folder, for a shell."""
+    return f"journeyman releases --releases {shlex.quote(str(folder))}"
 
 
 def record_of(folder: Path) -> ReleaseRecord:
@@ -128,7 +151,7 @@ def release_of(folder: Path, record: ReleaseRecord, number: int) -> Release:
     if not (place / MANIFEST).is_file():
         raise InputError(
             f"{place}: release {number} is no longer there",
-            "Restore it from a backup, or see what is: journeyman releases",
+            f"Restore it from a backup, or see what is: {listing(folder)}",
         )
     opened = open_bundle(place)
     promoted = next(event.sha256 for event in reversed(record.events) if event.number == number)

@@ -77,7 +77,7 @@ def run_plan(run: Run, out: Path, fingerprint: str, reporter: Reporter) -> BaseM
         for kind in run.config.evaluate.merged:
             refuse_unwritable(kind)  # now, and not after training
     dataset, rows = run.result("curate", DatasetManifest), run.file("curate", "train.jsonl")
-    served = planned_files(run.base, run.served, rows, run.renderer, run.config.evaluate, reporter)
+    served = planned_files(run.base, run.served, rows, run.renderer, run.config.evaluate, run.root, reporter)
     sizes, stored = sizes_of(run.base), bytes_on_gpu(run.base)
     return plan(dataset, run.config, run.base.path, served, run.base_sha256, sizes, out, reporter, stored)
 
@@ -111,7 +111,8 @@ def run_evaluate(run: Run, out: Path, fingerprint: str, reporter: Reporter) -> B
     )
     plan, renderer = run.result("plan", PlanManifest), run.renderer
     with machines_of(run.config.cluster, reporter.say) as machines:
-        return evaluate(inputs, plan, run.config.evaluate, renderer, out, reporter, machines.running_engine)
+        running_engine = partial(machines.running_engine, reporter=reporter)
+        return evaluate(inputs, plan, run.config.evaluate, renderer, out, reporter, running_engine)
 
 
 def _merged(run: Run, out: Path, reporter: Reporter) -> dict[str, Path]:

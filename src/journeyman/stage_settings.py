@@ -101,9 +101,11 @@ def _train(run: Run) -> Settings:
 
 
 def _evaluate(run: Run) -> Settings:
-    """[evaluate], without a server or merged files if there are none: earlier versions had no such keys."""
+    """[evaluate], without a server or merged files if there are none: earlier versions had no such keys.
+
+    The path of a llama-server is not part of it: what it is decides (see _engine)."""
     settings = run.config.evaluate
-    without = {"server"} if settings.server is None else set()
+    without = {"llama_server"} | ({"server"} if settings.server is None else set())
     return _flat("evaluate", settings.model_dump(exclude=without | (set() if settings.merged else {"merged"})))
 
 
@@ -140,7 +142,7 @@ def _engine(run: Run) -> Settings:
     if run.allow_other_engine and (run.folder("evaluate") / MANIFEST).is_file():
         recorded = read_result(run.root, "evaluate")[0].inputs
         return {key: value for key, value in recorded.items() if key.startswith(ENGINE)}
-    return engine_inputs(run.config.evaluate)
+    return engine_inputs(run.config.evaluate, run.root)
 
 
 def _role_settings(run: Run, *names: str) -> Settings:

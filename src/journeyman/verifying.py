@@ -5,6 +5,7 @@ It cannot detect a file that was forged together with its manifest and everythin
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -38,6 +39,7 @@ from journeyman.pipeline import STAGES, Stage
 from journeyman.runs import PLACES, SOURCE, TARGETS_FOLDER, Run, beside, place_of
 
 _CHECK = "check "
+_REDO = "journeyman run --redo --dir"
 NOT_COVERED: Mapping[str, str] = {
     "journeyman.toml": "`run` compares its settings",
     "journeyman.log": "a log",
@@ -87,11 +89,11 @@ def verify(folder: Path) -> Verified:
         UsageError: it is neither.
     """
     found = Verified()
-    if any((folder / stage.folder).is_dir() or (folder / stage.folder).is_symlink() for stage in STAGES):
-        _verify_run(folder, found)
-    elif (folder / MANIFEST).exists():
+    if (folder / MANIFEST).exists():  # whatever its folders are called; a run has none
         named = next((stage.name for stage in STAGES if stage.folder == folder.resolve().name), "export")
         _verify_folder(folder, named, found)
+    elif any((folder / stage.folder).is_dir() or (folder / stage.folder).is_symlink() for stage in STAGES):
+        _verify_run(folder, found)
     else:
         raise UsageError(
             f"{folder}: neither a run nor a bundle",
@@ -212,7 +214,9 @@ def _verify_chain(root: Path, stage: Stage, made: Mapping[str, dict[str, Any]], 
         if not (root / folder).exists():
             found.differs(root / folder, f"missing; {stage.name} was made from it")
         elif need in made and inputs.get(folder) not in _hashes(made[need], stage.parts.get(need, ())):
-            found.differs(root / stage.folder / MANIFEST, f"made from another {folder}: journeyman run --redo")
+            found.differs(
+                root / stage.folder / MANIFEST, f"made from another {folder}: {_REDO} {shlex.quote(str(root))}"
+            )
 
 
 def _hashes(data: Mapping[str, Any], parts: Sequence[str]) -> set[str]:

@@ -27,7 +27,9 @@ _QUICK_TO_NOTICE = {
 
 
 @contextmanager
-def ray_cluster(nodes: int = 2, cpus: int = 1, **each: Any) -> Iterator[Cluster]:
+def ray_cluster(
+    nodes: int = 2, cpus: int = 1, connect: bool = True, system: dict[str, Any] | None = None, **each: Any
+) -> Iterator[Cluster]:
     """A running cluster to which this process is connected.
 
     Starting takes 6 s on a quiet machine and much more on a busy one, so share one per test module.
@@ -35,6 +37,8 @@ def ray_cluster(nodes: int = 2, cpus: int = 1, **each: Any) -> Iterator[Cluster]
     Args:
         nodes: how many nodes besides the head.
         cpus: CPUs that each of these says it has.
+        connect: False: the cluster only runs.
+        system: Ray's own settings.
         each: further options of each node, such as `num_gpus` or `resources`.
     """
     before = os.environ.get("PYTHONPATH")
@@ -43,13 +47,14 @@ def ray_cluster(nodes: int = 2, cpus: int = 1, **each: Any) -> Iterator[Cluster]
         "num_cpus": 0,
         "include_dashboard": False,
         "object_store_memory": STORE,
-        "_system_config": _QUICK_TO_NOTICE,
+        "_system_config": {**_QUICK_TO_NOTICE, **(system or {})},
     }
     cluster = Cluster(initialize_head=True, head_node_args=head)
     try:
         for _ in range(nodes):
             add_node(cluster, cpus, **each)
-        ray.init(cluster.address, log_to_driver=False, namespace="journeyman")
+        if connect:
+            ray.init(cluster.address, log_to_driver=False, namespace="journeyman")
         yield cluster
     finally:
         ray.shutdown()

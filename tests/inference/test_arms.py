@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -227,6 +228,28 @@ def test_base_and_adapter_do_not_mix_under_load(make_run: MakeRun, tiny_gguf: Pa
     assert any(alone[n].text != alone[n + 1].text for n in range(0, len(asked), 2)), "the adapter does something"
 
 
+def test_each_replica_answers_as_many_as_one_machine_and_only_one_is_timed(
+    make_run: MakeRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    most, now, lock = Counter[int](), Counter[int](), threading.Lock()
+    one = LlamaEngine.generate
+
+    def generate(engine: LlamaEngine, question: Question, heard: Callable[[int], None] | None = None) -> Prediction:
+        with lock:
+            now[question.load] += 1
+            most[question.load] = max(most[question.load], now[question.load])
+        try:
+            return one(engine, question, heard)
+        finally:
+            with lock:
+                now[question.load] -= 1
+
+    monkeypatch.setattr(LlamaEngine, "generate", generate)
+    monkeypatch.setattr(LlamaEngine, "replicas", 3)
+    assert call("evaluate", "--dir", make_run(), "--set", "evaluate.parallel=2") == 0
+    assert most[1] == 1 and 2 < most[2] <= 6
+
+
 def test_the_rows_to_time_are_the_same_for_every_arm_and_adapter() -> None:
     rows = [example_of([], "x", id=str(i), role="coder" if i % 3 else "tester") for i in range(30)]
     chosen = [row.id for row in timed_rows(rows, 4)]
@@ -236,6 +259,8 @@ def test_the_rows_to_time_are_the_same_for_every_arm_and_adapter() -> None:
 
 class _Slow:
     """A generator that answers after `pieces` pieces; it can fail at a row, or wait forever."""
+
+    replicas = 1
 
     def __init__(self, pieces: int = 3, fails_at: str = "") -> None:
         self.pieces, self.fails_at = pieces, fails_at

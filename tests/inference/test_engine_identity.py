@@ -157,7 +157,7 @@ def upgrade(monkeypatch: pytest.MonkeyPatch) -> Callable[[], EngineIdentity]:
 
 
 def test_the_fingerprint_has_every_decisive_value_once() -> None:
-    inputs = engine_inputs(EvaluateConfig(context=256))
+    inputs = engine_inputs(EvaluateConfig(context=256), Path())
     assert {"engine.version", "engine.build.library", "engine.flash_attn_type"} <= inputs.keys()
     assert not {"engine.context", "engine.parallel", "engine.threads"} & inputs.keys(), "they are evaluate.*'s"
     assert not any("processor" in key or "features" in key for key in inputs)

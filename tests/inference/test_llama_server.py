@@ -20,12 +20,15 @@ from journeyman.api.serving import Server
 from journeyman.cli import doctor
 from journeyman.config import ServeConfig
 from journeyman.errors import EngineError, StaleArtifact, UsageError
-from journeyman.inference.engines import identity_now, running_engine, start_engine
+from journeyman.inference.engines import engine_identity, identity_now, running_engine, start_engine
 from journeyman.inference.llama import LlamaEngine
 from journeyman.inference.llama_server import command
+from journeyman.manifests import EvaluationManifest
 from journeyman.promotion import promote
 from journeyman.protocols import EngineSettings
+from journeyman.runs import typed_result
 from llama_server import write_llama_server
+from test_pipeline import call
 from test_switching import _bundle
 
 TURNS = [{"role": "user", "content": "hi"}]
@@ -189,3 +192,28 @@ def test_a_bundle_whose_prompts_it_makes_otherwise_is_not_served(
     bundle = _bundle(tmp_path / "bundle", 1)
     with pytest.raises(EngineError, match="other prompts than training"), hosted(bundle, 0, llama_server=str(program)):
         pass
+
+
+# --- an evaluation ----------------------------------------------------------------------------------
+
+
+def test_what_is_evaluated_with_it_is_served_with_it_and_another_program_is_another_engine(
+    make_run: Callable[..., Path], tmp_path: Path
+) -> None:
+    folder = make_run(toml='llama_server = "./mine"\n')
+    program = write_llama_server(folder / "mine")
+    assert call("run", "--dir", folder, "--override", "a test") in (0, 3)
+    made = typed_result(folder, "evaluate", EvaluationManifest)
+    assert made.engine.name == "llama-server" and made.engine.version.startswith("7777")
+    with Server(folder, 0) as server:
+        assert not server.warnings
+        assert server.chat("coder", ASK["messages"], max_tokens=4).text
+    with pytest.raises(StaleArtifact, match="evaluated with llama-server"), hosted(folder, 0, llama_server=""):
+        pass
+    moved = folder / "elsewhere"
+    program.rename(moved)
+    settings = ["--set", "evaluate.llama_server=./elsewhere"]
+    assert call("run", "--dir", folder, "--until", "evaluate", *settings) == 0, "the same program at another place"
+    write_llama_server(moved, version="7778")
+    engine_identity.cache_clear()
+    assert call("run", "--dir", folder, "--until", "evaluate", *settings) == 1, "stale"

@@ -460,7 +460,7 @@ def test_a_missing_stage_names_the_command(make_run: MakeRun) -> None:
 def test_doctor_finds_everything_here(capsys: pytest.CaptureFixture[str]) -> None:
     assert call("doctor") == 0
     printed = capsys.readouterr().out
-    assert "missing" not in printed and "python_tests" in printed
+    assert "missing" not in printed and "python_tests" in printed and "\nok       cluster     Ray" in printed
 
 
 def test_show_dataset_row_shows_every_token(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:

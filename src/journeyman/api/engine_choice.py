@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any, Protocol
 from journeyman.config import ServeConfig
 from journeyman.engine_identity import EngineIdentity
 from journeyman.errors import EngineError, UsageError
-from journeyman.inference.engines import running_engine, start_engine
+from journeyman.inference.engines import own_server, running_engine, start_engine
 from journeyman.inference.remote import UNKNOWN_VERSION, RemoteEngine, root_of
 from journeyman.keys import key_of
 from journeyman.manifests import BundleManifest
@@ -38,11 +37,7 @@ def llama_server_of(config: ServeConfig, folder: Path) -> Path | None:
             f"serve.engine_url ({config.engine_url}) and serve.llama_server ({config.llama_server}) name two engines",
             "Keep one; on the command line, '' turns the other off: --engine-url ''",
         )
-    given = config.llama_server
-    found = shutil.which(folder.absolute() / Path(given).expanduser() if os.sep in given else given)
-    if found is None:
-        raise UsageError(f"serve.llama_server: {given}: no program of this name", "Give its path, or add it to PATH")
-    return Path(found).absolute()
+    return own_server(config.llama_server, folder, "serve.llama_server")
 
 
 def typed_program(name: str) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 
@@ -24,7 +25,9 @@ def released(folder: Path) -> Release:
     """The current release; raises as releases.current does, and UsageError if nothing was promoted yet."""
     release = current(folder)
     if release is None:
-        raise UsageError(f"{folder}: nothing was promoted", "Run: journeyman promote RUN --releases FOLDER")
+        raise UsageError(
+            f"{folder}: nothing was promoted", f"Run: journeyman promote RUN --releases {shlex.quote(str(folder))}"
+        )
     return release
 
 

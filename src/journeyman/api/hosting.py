@@ -17,7 +17,7 @@ from journeyman.api.access import config_of, key_of, keys_of
 from journeyman.api.engine_choice import chosen_engine, llama_server_of, typed_program
 from journeyman.api.following import Following, released
 from journeyman.api.prepared import prepared
-from journeyman.config import ServeConfig
+from journeyman.config import CONFIG_NAME, ServeConfig, load_config
 from journeyman.errors import EngineError, UsageError
 from journeyman.foreign import plain
 from journeyman.manifests import BundleManifest
@@ -149,6 +149,9 @@ def hosted(
         config = config.model_copy(update={"engine_url": engine_url})
     if llama_server is not None:
         config = config.model_copy(update={"llama_server": llama_server and str(typed_program(llama_server))})
+    elif run is not None and not config.llama_server and not config.engine_url:  # what was evaluated
+        evaluated = load_config(run / CONFIG_NAME).evaluate.llama_server
+        config = config.model_copy(update={"llama_server": evaluated})
     if config.llama_server:  # a relative path starts from the config file, also for a release
         config = config.model_copy(update={"llama_server": str(llama_server_of(config, settled))})
     if releases is not None and config.engine_url:

@@ -14,7 +14,7 @@ from typing import Protocol
 
 from journeyman.errors import EngineError, InputError
 from journeyman.foreign import named
-from journeyman.inference.engines import running_engine
+from journeyman.inference.engines import engine_identity, running_engine
 from journeyman.manifests import BundleManifest, GoldenAnswer, GoldenAnswers, Trial
 from journeyman.protocols import EngineSettings, ServingEngine
 from journeyman.records import EVERY_ROLE, Message
@@ -57,8 +57,7 @@ def record(bundle: BundleManifest, place: Path, renderer: Renderer, threads: int
     answers = [
         _answer(bundle, name, base, place / file, renderer, threads) for name, file in bundle.adapter_files.items()
     ]
-    assert bundle.engine is not None, "this version records it in every bundle"
-    return GoldenAnswers(engine=bundle.engine.line(), answers=answers)
+    return GoldenAnswers(engine=_engine(bundle, threads), answers=answers)
 
 
 def record_merged(
@@ -70,8 +69,12 @@ def record_merged(
         name: of the adapter that is merged into it.
     """
     answer = _answer(bundle, name, merged, None, renderer, threads)
-    assert bundle.engine is not None, "this version records it in every bundle"
-    return GoldenAnswers(engine=bundle.engine.line(), answers=[answer])
+    return GoldenAnswers(engine=_engine(bundle, threads), answers=[answer])
+
+
+def _engine(bundle: BundleManifest, threads: int | None) -> str:
+    """The engine in the wheel, which answers the golden prompt also if the user's own was evaluated."""
+    return engine_identity(bundle.settings["context"], 1, threads).line()
 
 
 def _answer(

@@ -342,7 +342,7 @@ def serve(
 
 
 Releases = Annotated[
-    Path | None, typer.Option("--releases", help="the folder with the releases; default: releases/ beside the run")
+    Path | None, typer.Option("--releases", help="the folder with the releases; default: releases/ in or beside SOURCE")
 ]
 Why = Annotated[str, typer.Option(help="for the history")]
 
@@ -365,7 +365,7 @@ def promote(
 @app.command()
 def rollback(
     source: Annotated[
-        Path, typer.Argument(help="the folder of a run or of a bundle, beside which releases/ is")
+        Path, typer.Argument(help="the folder that contains releases/, or a run or bundle beside it")
     ] = HERE,
     releases: Releases = None,
     to: Annotated[int | None, typer.Option(help="the release's number; default: the one before")] = None,
@@ -380,7 +380,7 @@ def rollback(
 @app.command(name="releases")
 def show_releases(
     source: Annotated[
-        Path, typer.Argument(help="the folder of a run or of a bundle, beside which releases/ is")
+        Path, typer.Argument(help="the folder that contains releases/, or a run or bundle beside it")
     ] = HERE,
     releases: Releases = None,
     as_json: Annotated[bool, typer.Option("--json", help="print the record as JSON")] = False,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -25,6 +26,7 @@ def examine() -> bool:
     for name, look in (
         ("processor", _processor),
         ("gpu", _gpu),
+        ("cluster", _cluster),
         ("memory", lambda: f"{psutil.virtual_memory().available / 1e9:.1f} GB free"),
         ("disk", lambda: f"{shutil.disk_usage(Path.cwd()).free / 1e9:.1f} GB free here"),
         ("base model", _base),
@@ -72,6 +74,15 @@ def _gpu() -> str:
     return "; ".join(said)
 
 
+def _cluster() -> str:
+    """Whether --ray could work. Looks up the version without importing Ray, and asks no cluster."""
+    try:
+        version = importlib.metadata.version("ray")
+    except importlib.metadata.PackageNotFoundError:
+        return "Ray is not installed; only --ray needs it: pip install 'journeyman[ray]'"
+    return f"Ray {version}, for --ray; without it, runs use this machine alone"
+
+
 def _base() -> str:
     from journeyman.models.opening import find_base
 
@@ -81,26 +92,33 @@ def _base() -> str:
 def _engine() -> str:
     from journeyman.inference.engines import engine_of
 
-    engine = engine_of(EvaluateConfig())
+    engine = engine_of(EvaluateConfig(), Path())
     return f"{engine.line()}, library {engine.build['library'][:12]}…, {' '.join(engine.cpu_features)}"
 
 
 def _has_own_server() -> bool:
     """Whether a config file in this folder names one, or cannot be read."""
     try:
-        return Path(CONFIG_NAME).is_file() and bool(load_config(Path(CONFIG_NAME)).serve.llama_server)
+        if not Path(CONFIG_NAME).is_file():
+            return False
+        config = load_config(Path(CONFIG_NAME))
+        return bool(config.serve.llama_server or config.evaluate.llama_server)
     except JourneymanError:
         return True
 
 
 def _llama_server() -> str:
     from journeyman.api.engine_choice import llama_server_of
-    from journeyman.inference.engines import identity_now
+    from journeyman.inference.engines import evaluated_server, identity_now
 
     config = load_config(Path(CONFIG_NAME))
-    program, evaluate = llama_server_of(config.serve, Path()), config.evaluate
-    engine = identity_now(evaluate.context, evaluate.parallel, evaluate.threads, program)
-    return f"{program}: {engine.line()}, {engine.processor or 'no GPU'}"
+    evaluate = config.evaluate
+    named = [evaluated_server(evaluate, Path()), llama_server_of(config.serve, Path())]
+    shown = []
+    for program in dict.fromkeys(one for one in named if one is not None):
+        engine = identity_now(evaluate.context, evaluate.parallel, evaluate.threads, program)
+        shown.append(f"{program}: {engine.line()}, {engine.processor or 'no GPU'}")
+    return "; ".join(shown)
 
 
 def _sandbox() -> str:

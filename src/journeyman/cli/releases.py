@@ -8,24 +8,27 @@ from journeyman.cli.say import say, say_json
 from journeyman.errors import UsageError
 from journeyman.foreign import named
 from journeyman.manifests import ReleaseEvent
-from journeyman.promotion import promote, rollback
+from journeyman.promotion import promote, rollback, why_not_deployable
 from journeyman.releases import Release, kept, record_of, releases_of
 
 
 def promote_bundle(source: Path, folder: Path | None, why: str, override: str | None) -> None:
-    """Raises as promotion.promote does, and UsageError if the reason of the override is empty."""
+    """Raises as promotion.promote and releases_of do, and UsageError if the reason of the override is empty."""
     if override is not None and not override.strip():
         raise UsageError("--override: the reason is empty", 'Give one: --override "pilot with human review"')
-    _say_current(promote(source, folder or releases_of(source), why, override))
+    release = promote(source, folder or releases_of(source), why, override)
+    if override is not None and not why_not_deployable(release.manifest):
+        say("--override had no effect and is not recorded: the verdict is deploy", err=True)
+    _say_current(release)
 
 
 def roll_back(source: Path, folder: Path | None, to: int | None, why: str) -> None:
-    """Raises as promotion.rollback does."""
+    """Raises as promotion.rollback and releases_of do."""
     _say_current(rollback(folder or releases_of(source), to, why))
 
 
 def print_releases(source: Path, folder: Path | None, as_json: bool) -> None:
-    """One line for each event, oldest first, then what is kept and current; raises as releases.record_of does."""
+    """One line for each event, oldest first, then what is kept and current; raises as record_of and releases_of do."""
     place = folder or releases_of(source)
     record = record_of(place)
     if as_json:

@@ -121,7 +121,7 @@ def _other_engine(folder: Path, config: Config) -> list[str]:
     from journeyman.serving.evaluated import check_engine
 
     evaluated = typed_result(folder, "evaluate", EvaluationManifest).engine
-    return check_engine(evaluated, engine_of(config.evaluate), folder, allow_other=True)
+    return check_engine(evaluated, engine_of(config.evaluate, folder), folder, allow_other=True)
 
 
 def detach_stages(what: Invocation, *, redo: bool = False) -> None:

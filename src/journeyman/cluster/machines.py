@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from journeyman.config import ClusterConfig
 from journeyman.parallel import LOCAL, Executor
-from journeyman.protocols import EngineSettings, Reporter, ServingEngine
+from journeyman.protocols import EngineSettings, EvaluatedEngine, Reporter
 
 if TYPE_CHECKING:
     from journeyman.config import TrainConfig
@@ -31,8 +31,14 @@ class Machines(Protocol):
     @property
     def executor(self) -> Executor: ...
 
-    def running_engine(self, settings: EngineSettings) -> AbstractContextManager[ServingEngine]:
-        """A serving engine, stopped at the end: see engines.running_engine. On a cluster, each node has a replica."""
+    def running_engine(
+        self, settings: EngineSettings, *, reporter: Reporter
+    ) -> AbstractContextManager[EvaluatedEngine]:
+        """A serving engine, stopped at the end: see engines.running_engine. On a cluster, each node has a replica.
+
+        Args:
+            reporter: hears what the user should know about nodes, and whether to stop before there is an engine.
+        """
 
     def backend_of(
         self,
@@ -56,7 +62,9 @@ class ThisMachine:
 
     executor: Executor = LOCAL
 
-    def running_engine(self, settings: EngineSettings) -> AbstractContextManager[ServingEngine]:
+    def running_engine(
+        self, settings: EngineSettings, *, reporter: Reporter
+    ) -> AbstractContextManager[EvaluatedEngine]:
         from journeyman.inference.engines import running_engine
 
         return running_engine(settings)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.metadata
 import platform
 import shutil
+import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -18,18 +21,16 @@ import journeyman
 from journeyman.errors import UsageError
 
 _ANSWER_S = 120.0
+_PACKAGES = (
+    "torch", "numpy", "tokenizers", "xllamacpp", "gguf", "safetensors", "transformers", "peft",
+    "rensa", "kingfisher-secret-scanner", "jinja2", "jsonschema", "pydantic",
+)  # fmt: skip
+"""Packages that compute what is in results: the model, and what rules, redaction and rendering find in rows."""
 _LEAST_DISK, _LEAST_MEMORY = 1 << 30, 1 << 30
 
 
-@dataclass(frozen=True)
-class Software:
-    """Versions that decide results, and so must be the same everywhere."""
-
-    journeyman: str
-    python: str
-    torch: str
-    engine: str
-    tokenizers: str
+Software = Mapping[str, str]
+"""What decides results → its version."""
 
 
 @dataclass(frozen=True)
@@ -50,12 +51,13 @@ class Node:
 
 
 def software_here() -> Software:
-    """Of this process."""
-    return Software(
-        journeyman.__version__,
-        platform.python_version(),
-        *(_version(name) for name in ("torch", "xllamacpp", "tokenizers")),
-    )
+    """Of this process: versions, and the hash of journeyman's own files, which differ between two checkouts."""
+    return {
+        "journeyman": journeyman.__version__,
+        "journeyman's files with hash": _source(Path(journeyman.__file__).parent),
+        "Python": platform.python_version(),
+        **{name: _version(name) for name in _PACKAGES},
+    }
 
 
 def check_nodes() -> list[Node]:
@@ -77,9 +79,9 @@ def check_nodes() -> list[Node]:
 def refuse_other(node: Node, here: Software) -> None:
     """Raises a UsageError if a node has other versions than this process, or hardly any disk or memory."""
     different = [
-        f"{one.name} {getattr(node.software, one.name)} instead of {getattr(here, one.name)}"
-        for one in fields(Software)
-        if getattr(node.software, one.name) != getattr(here, one.name)
+        f"{name} {node.software.get(name)} instead of {version}"
+        for name, version in here.items()
+        if node.software.get(name) != version
     ]
     if different:
         raise UsageError(
@@ -112,7 +114,15 @@ def _answer(info: Mapping[str, Any], reference: Any) -> Node:
 
 
 def _look() -> tuple[Software, int, int]:
-    return software_here(), shutil.disk_usage("/tmp").free, psutil.virtual_memory().available
+    return software_here(), shutil.disk_usage(tempfile.gettempdir()).free, psutil.virtual_memory().available
+
+
+def _source(folder: Path) -> str:
+    digest = hashlib.sha256()
+    for path in sorted(path for path in folder.rglob("*") if path.is_file() and path.suffix != ".pyc"):
+        digest.update(f"{path.relative_to(folder).as_posix()}\n".encode())
+        digest.update(hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()[:12]
 
 
 def _version(name: str) -> str:

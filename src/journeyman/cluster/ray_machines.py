@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
-from journeyman.cluster.machines import ThisMachine
+from journeyman.cluster.ray_engines import running_on_ray
 from journeyman.cluster.ray_executor import RayExecutor
 from journeyman.parallel import Executor
+from journeyman.protocols import EngineSettings, EvaluatedEngine, Reporter
 
 if TYPE_CHECKING:
     from journeyman.config import TrainConfig
     from journeyman.models.base import Base
     from journeyman.models.geometry import Factors
-    from journeyman.protocols import Reporter
     from journeyman.sizing.memory import MemoryWay
     from journeyman.training.backends import Backend, Gpus
 
 
-class RayMachines(ThisMachine):
-    """Rows are processed and adapters trained on the nodes; engines are those of this machine."""
+class RayMachines:
+    """Rows are processed, adapters trained and questions answered on the nodes."""
 
     executor: Executor = RayExecutor()
+
+    def running_engine(
+        self, settings: EngineSettings, *, reporter: Reporter
+    ) -> AbstractContextManager[EvaluatedEngine]:
+        return running_on_ray(settings, reporter)
 
     def backend_of(
         self,

@@ -13,7 +13,7 @@ import os
 import tempfile
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -62,23 +62,8 @@ class Shipment:
         self._is_folder, self.sha256 = is_checkpoint(self._source), hash_of_model(self._source)
 
     def deliver(self, nodes: Iterable[str] | None = None, check: Callable[[], None] = lambda: None) -> dict[str, int]:
-        """Sends what is missing; called by the driver before anything there asks for the path.
-
-        Args:
-            nodes: their ids; None: all nodes that are alive.
-            check: called between chunks; it may raise to stop.
-
-        Returns:
-            For each node how many bytes were sent. Nodes that were lost meanwhile are left out.
-
-        Raises:
-            DiskError, InputError: a node could not write the files, or has received something else.
-        """
-        receivers = _Receivers(self, [one["NodeID"] for one in ray.nodes() if one["Alive"]] if nodes is None else nodes)
-        try:
-            return receivers.fill(self._source, self._is_folder, self._parts, check)
-        finally:
-            receivers.close()
+        """Sends what is missing; see deliver_all."""
+        return deliver_all([self], nodes, check)
 
     def path(self) -> Path:
         """Where the model is on this node, once it has been delivered.
@@ -102,6 +87,11 @@ class Shipment:
         folder = _cache() / self.sha256
         return [number for number, part in enumerate(self._parts) if _found(folder / part.name, part) != part]
 
+    def files(self) -> list[tuple[Path, int]]:
+        """Path here and size of each file."""
+        folder = self._source if self._is_folder else self._source.parent
+        return [(folder / part.name, part.size) for part in self._parts]
+
     def receiver(self, number: int) -> _Receiving:
         """What takes the content of a file on this node."""
         return _Receiving(_cache() / self.sha256, self._parts[number])
@@ -109,6 +99,29 @@ class Shipment:
     def _at(self, path: Path) -> list[_Part | None]:
         folder = path if self._is_folder else path.parent
         return [_found(folder / part.name, part) for part in self._parts]
+
+
+def deliver_all(
+    shipments: Sequence[Shipment], nodes: Iterable[str] | None = None, check: Callable[[], None] = lambda: None
+) -> dict[str, int]:
+    """Sends what is missing; called by the driver before anything on the nodes asks for the paths.
+
+    Args:
+        nodes: their ids; None: all nodes that are alive.
+        check: called between chunks; it may raise to stop.
+
+    Returns:
+        For each node how many bytes were sent. Nodes that were lost meanwhile are left out.
+
+    Raises:
+        DiskError, InputError: a node could not write the files, or has received something else.
+    """
+    alive = [one["NodeID"] for one in ray.nodes() if one["Alive"]]
+    receivers = _Receivers(shipments, alive if nodes is None else nodes)
+    try:
+        return receivers.fill(check)
+    finally:
+        receivers.close()
 
 
 def _found(path: Path, like: _Part) -> _Part | None:
@@ -168,57 +181,68 @@ class _Receiving:
 
 
 class _Receiver:
-    """On a node: takes the files that are missing there."""
+    """On a node: takes the files that are missing there. A file is named by the places of shipment and file."""
 
-    def __init__(self, shipment: Shipment) -> None:
-        self._shipment = shipment
+    def __init__(self, shipments: Sequence[Shipment]) -> None:
+        self._shipments = shipments
         self._receiving: _Receiving | None = None
 
-    def missing(self) -> list[int]:
-        return self._shipment.missing()
+    def missing(self) -> list[tuple[int, int]]:
+        return [(place, number) for place, one in enumerate(self._shipments) for number in one.missing()]
 
-    def write(self, number: int, chunk: bytes) -> None:
+    def write(self, file: tuple[int, int], chunk: bytes) -> None:
         if self._receiving is None:
-            self._receiving = self._shipment.receiver(number)
+            self._receiving = self._receiver(*file)
         self._receiving.write(chunk)
 
-    def finish(self, number: int) -> None:
-        receiving, self._receiving = self._receiving or self._shipment.receiver(number), None
+    def finish(self, file: tuple[int, int]) -> None:
+        receiving, self._receiving = self._receiving or self._receiver(*file), None
         receiving.finish()
+
+    def _receiver(self, place: int, number: int) -> _Receiving:
+        return self._shipments[place].receiver(number)
 
 
 class _Receivers:
     """Those of several nodes."""
 
-    def __init__(self, shipment: Shipment, nodes: Iterable[str]) -> None:
+    def __init__(self, shipments: Sequence[Shipment], nodes: Iterable[str]) -> None:
+        self._shipments = shipments
         kind = ray.remote(num_cpus=0, max_restarts=0, max_task_retries=0)(_Receiver)
         self._names = {one["NodeID"]: one["NodeManagerHostname"] for one in ray.nodes()}
         self._lost: set[str] = set()
-        shared = ray.put(shipment)
+        shared = ray.put(shipments)
         self._actors = {
             node: kind.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)).remote(shared)
             for node in nodes
         }
 
-    def fill(self, source: Path, is_folder: bool, parts: Iterable[_Part], check: Callable[[], None]) -> dict[str, int]:
+    def fill(self, check: Callable[[], None]) -> dict[str, int]:
         missing = self._answers({node: actor.missing.remote() for node, actor in self._actors.items()})
         sent = dict.fromkeys(missing, 0)
-        for number, part in enumerate(parts):
-            wanting = [node for node, numbers in missing.items() if number in numbers]
-            on_the_way: deque[dict[str, Any]] = deque()
-            for chunk in _chunks((source if is_folder else source.parent) / part.name) if wanting else ():
-                check()
-                reference = ray.put(chunk)
-                writes = {node: self._actors[node].write.remote(number, reference) for node in self._left(wanting)}
-                del reference
-                on_the_way.append(writes)
-                if len(on_the_way) >= _ON_THE_WAY:
-                    self._answers(on_the_way.popleft())
-            for writes in on_the_way:
-                self._answers(writes)
-            for node in self._answers({node: self._actors[node].finish.remote(number) for node in self._left(wanting)}):
-                sent[node] += part.size
+        for place, shipment in enumerate(self._shipments):
+            for number, (path, size) in enumerate(shipment.files()):
+                wanting = [node for node, files in missing.items() if (place, number) in files]
+                if wanting:
+                    for node in self._send((place, number), path, wanting, check):
+                        sent[node] += size
         return {node: sent[node] for node in self._left(sent)}
+
+    def _send(
+        self, file: tuple[int, int], path: Path, wanting: Sequence[str], check: Callable[[], None]
+    ) -> Iterable[str]:
+        """Sends a file; returns the nodes that have it."""
+        on_the_way: deque[dict[str, Any]] = deque()
+        for chunk in _chunks(path):
+            check()
+            reference = ray.put(chunk)
+            on_the_way.append({node: self._actors[node].write.remote(file, reference) for node in self._left(wanting)})
+            del reference
+            if len(on_the_way) >= _ON_THE_WAY:
+                self._answers(on_the_way.popleft())
+        for writes in on_the_way:
+            self._answers(writes)
+        return self._answers({node: self._actors[node].finish.remote(file) for node in self._left(wanting)})
 
     def close(self) -> None:
         for actor in self._actors.values():

@@ -18,7 +18,7 @@ from journeyman.curation.columns import ROW, U4, Names, Rows, hash_text
 from journeyman.curation.duplicates import bands_of, words_of
 from journeyman.curation.rules import RULES, Candidate, CheckFault, bad_check
 from journeyman.errors import InputError
-from journeyman.models.base import BaseRef
+from journeyman.models.base import Vocabulary
 from journeyman.reasons import Reason
 from journeyman.reasons import curation as why
 from journeyman.records import Finding, Interaction, Message, ToolCall, split_system, system_text, tool_name
@@ -75,9 +75,9 @@ class Examined:
 class Examiner:
     """The state of a worker process."""
 
-    def __init__(self, base: BaseRef, config: CurateConfig, check_fault: CheckFault | None = None) -> None:
+    def __init__(self, base: Vocabulary, config: CurateConfig, check_fault: CheckFault | None = None) -> None:
         self.check_fault = check_fault
-        self.renderer = Renderer(base.open())
+        self.renderer = Renderer(base)
         self.config = config
         actions = [config.rules.action(rule.__name__) for rule in RULES]
         self.asked = [

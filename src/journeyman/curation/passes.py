@@ -26,7 +26,7 @@ from journeyman.curation.rules import CheckFault
 from journeyman.curation.selection import DECISIONS, Choice, Ruling, ruling
 from journeyman.errors import Interrupted
 from journeyman.manifests import RolePrompt
-from journeyman.models.base import BaseRef
+from journeyman.models.base import Vocabulary
 from journeyman.parallel import HERE, LOCAL, Executor
 from journeyman.protocols import Reporter
 
@@ -42,7 +42,7 @@ Counts = dict[str, Counter[tuple[str, str]]]
 def first_pass(
     interactions: Path,
     config: CurateConfig,
-    base: BaseRef,
+    base: Vocabulary,
     scratch: Path,
     reporter: Reporter,
     check_fault: CheckFault | None = None,
@@ -154,7 +154,7 @@ def second_pass(
     prompts: Mapping[str, RolePrompt],
     tools: Mapping[str, Any],
     config: CurateConfig,
-    base: BaseRef,
+    base: Vocabulary,
     scratch: Path,
     reporter: Reporter,
     executor: Executor = LOCAL,

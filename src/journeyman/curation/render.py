@@ -20,7 +20,7 @@ from journeyman.curation.examine import finding_of
 from journeyman.curation.selection import Ruling, Trigger
 from journeyman.errors import InputError
 from journeyman.manifests import RolePrompt
-from journeyman.models.base import BaseRef
+from journeyman.models.base import Vocabulary
 from journeyman.reasons import Reason
 from journeyman.reasons import curation as why
 from journeyman.records import (
@@ -70,9 +70,9 @@ class RenderWorker:
     """
 
     def __init__(
-        self, base: BaseRef, config: CurateConfig, prompts: Mapping[str, RolePrompt], tools: Mapping[str, Any]
+        self, base: Vocabulary, config: CurateConfig, prompts: Mapping[str, RolePrompt], tools: Mapping[str, Any]
     ) -> None:
-        self.renderer = Renderer(base.open())
+        self.renderer = Renderer(base)
         self.config, self.prompts, self.tools = config, prompts, tools
 
 

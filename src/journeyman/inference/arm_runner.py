@@ -25,7 +25,7 @@ from journeyman.inference.arms import (
 )
 from journeyman.inference.dispatch import Asked, DispatchProgress, dispatch
 from journeyman.inference.endpoint import open_endpoint
-from journeyman.inference.engines import running_engine
+from journeyman.inference.engines import evaluated_server, running_engine
 from journeyman.inference.model_server import ServedFolder, open_server
 from journeyman.inference.prompt_proof import prove_prompts
 from journeyman.inference.response_cache import ResponseCache
@@ -33,14 +33,14 @@ from journeyman.inference.server_arm import examined
 from journeyman.inference.weights_proof import Reference
 from journeyman.manifests import ServedFile
 from journeyman.model_files import hash_of_model, size_of_model
-from journeyman.protocols import EngineSettings, Generator, Question, Reporter, ServingEngine
+from journeyman.protocols import EngineSettings, EvaluatedEngine, Generator, Question, Reporter
 from journeyman.reasons import Reason
 from journeyman.reasons.deciding import TemplateWithoutTools
 from journeyman.records import BASE, TEACHER, TUNED, Example, Prediction
 from journeyman.regression_suite import KINDS, MOST_TOKENS, SuiteQuestion, SuiteRun, read_suite
 from journeyman.rendering.renderer import Renderer
 
-RunningEngine = Callable[[EngineSettings], AbstractContextManager[ServingEngine]]
+RunningEngine = Callable[[EngineSettings], AbstractContextManager[EvaluatedEngine]]
 """Starts an engine, which is stopped at the end of the context: engines.running_engine, or one like it."""
 
 
@@ -108,6 +108,7 @@ class ArmRunner:
         running_engine: RunningEngine = running_engine,
     ) -> None:
         self._running_engine = running_engine
+        self._program = evaluated_server(config, inputs.folder)
         self._inputs, self._rows, self._config, self._renderer = inputs, rows, config, renderer
         self._shown = shown = few_shot_turns(inputs.train_rows, rows, config, renderer) if config.few_shot else {}
         self._refuse_control_tokens()
@@ -164,7 +165,7 @@ class ArmRunner:
         template = self._renderer.served_template
         settings = EngineSettings(
             base, adapters, config.context, config.threads, config.temperature, config.parallel,
-            None if template.own else template.source, template.variables,
+            None if template.own else template.source, template.variables, self._program,
         )  # fmt: skip
         self._reporter.begin(f"load {base.name}", 1, "model")
         with self._running_engine(settings) as engine:
@@ -205,7 +206,7 @@ class ArmRunner:
         self._reporter.begin("evaluate", self._progress.total, "answers")
         asked = [question for arm in arms for question in put(arm, self._rows)]
         answered = self._put(asked, generator, self._config.parallel)
-        timed = self._put(put(ships, self._timed), generator, 1)
+        timed = self._put(put(ships, self._timed), generator, 1, replicas=1)
         if first:
             gathered.regressions = self._ask_suite(generator)
         gathered.arms += arms
@@ -221,8 +222,8 @@ class ArmRunner:
         gathered.arms.append(name)
         gathered.predictions += answered.predictions
 
-    def _put(self, asked: Sequence[Question], engine: Generator, load: int) -> Asked:
-        return dispatch(asked, engine, self._answers, load, self._progress)
+    def _put(self, asked: Sequence[Question], engine: Generator, load: int, replicas: int | None = None) -> Asked:
+        return dispatch(asked, engine, self._answers, load, self._progress, replicas=replicas)
 
     def _askable_suite(self) -> dict[str, tuple[list[SuiteQuestion], Reason | None]]:
         """kind → the questions that the base's chat template supports, and the reason if it supports none."""

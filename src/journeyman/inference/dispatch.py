@@ -51,9 +51,12 @@ class DispatchProgress:
 
 
 def dispatch(
-    questions: Sequence[Question], generator: Generator, answers: ResponseCache, load: int, progress: DispatchProgress
-) -> Asked:
-    """Puts `load` questions at a time. Questions whose answers are in the response cache are not put again.
+    questions: Sequence[Question], generator: Generator, answers: ResponseCache, load: int, progress: DispatchProgress,
+    *, replicas: int | None = None,
+) -> Asked:  # fmt: skip
+    """Puts `load` questions at a time to each of the generator's replicas, or to as many as `replicas` says.
+
+    Questions whose answers are in the response cache are not put again.
 
     Questions of the same adapter and role are put together: an engine processes only requests of the same adapter at
     once, and the prompts of a role share their beginning.
@@ -86,7 +89,7 @@ def dispatch(
         return CachedResponse(generator.generate(question, heard), generator.peak_memory_bytes())
 
     try:
-        for number, kept in _in_threads(ask, waiting, load, over, progress):
+        for number, kept in _in_threads(ask, waiting, load * (replicas or generator.replicas), over, progress):
             found[number] = kept
             answers.add(keys[number], kept)
             progress.finished(number)
@@ -99,11 +102,11 @@ def dispatch(
 def _in_threads(
     ask: Callable[[int], CachedResponse],
     numbers: Sequence[int],
-    load: int,
+    threads: int,
     over: threading.Event,
     progress: DispatchProgress,
 ) -> Iterator[tuple[int, CachedResponse]]:
-    """Runs `ask` in `load` threads and yields results as they arrive; raises the first error, or Interrupted.
+    """Runs `ask` in several threads and yields results as they arrive; raises the first error, or Interrupted.
 
     The threads are daemons, so one that waits for a slow server delays neither a stop nor the end of the process.
     """
@@ -123,7 +126,7 @@ def _in_threads(
             except BaseException as error:  # raised again where the results are read
                 done.put((number, error))
 
-    for place in range(min(load, len(numbers))):
+    for place in range(min(threads, len(numbers))):
         threading.Thread(target=work, name=f"asking {place}", daemon=True).start()
     left = len(numbers)
     while left:

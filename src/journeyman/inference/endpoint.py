@@ -30,6 +30,8 @@ class Endpoint:
         setting: the section of the config file that names it.
     """
 
+    replicas = 1
+
     def __init__(self, name: str, config: EndpointConfig, temperature: float, retry: Retry = PATIENT) -> None:
         self._name, self._config, self._temperature, self._retry = name, config, temperature, retry
         self.setting = f"evaluate.endpoints.{name}"

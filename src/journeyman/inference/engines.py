@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -9,6 +11,7 @@ from pathlib import Path
 
 from journeyman.config import EvaluateConfig
 from journeyman.engine_identity import EngineIdentity
+from journeyman.errors import UsageError
 from journeyman.inference.llama import LlamaEngine
 from journeyman.inference.llama_facts import llama_identity, llama_knows
 from journeyman.protocols import EngineSettings, ServingEngine
@@ -37,10 +40,36 @@ def running_engine(settings: EngineSettings) -> Iterator[ServingEngine]:
         engine.stop()
 
 
+def own_server(name: str, folder: Path, key: str) -> Path | None:
+    """The user's own llama-server; None if no name is given.
+
+    Args:
+        name: of a program on PATH, or a path.
+        folder: what a relative path with a folder in it starts from.
+        key: of the config, which says `name`.
+
+    Raises:
+        UsageError: there is no such program.
+    """
+    if not name:
+        return None
+    found = shutil.which(folder.absolute() / Path(name).expanduser() if os.sep in name else name)
+    if found is None:
+        raise UsageError(f"{key}: {name}: no program of this name", "Give its path, or add it to PATH")
+    return Path(found).absolute()
+
+
+def evaluated_server(config: EvaluateConfig, root: Path) -> Path | None:
+    """The user's own llama-server that answers in an evaluation; see own_server. `root`: the run's folder."""
+    return own_server(config.llama_server, root, "evaluate.llama_server")
+
+
 @cache
-def engine_identity(context: int, parallel: int, threads: int | None) -> EngineIdentity:
-    """The engine that this machine would run, determined once per process; raises as llama_identity does."""
-    return llama_identity(context, parallel, threads)
+def engine_identity(
+    context: int, parallel: int, threads: int | None, llama_server: Path | None = None
+) -> EngineIdentity:
+    """The engine that this machine would run, determined once per process; see llama_identity."""
+    return llama_identity(context, parallel, threads, llama_server)
 
 
 def identity_now(context: int, parallel: int, threads: int | None, llama_server: Path | None = None) -> EngineIdentity:
@@ -48,14 +77,14 @@ def identity_now(context: int, parallel: int, threads: int | None, llama_server:
     return llama_identity(context, parallel, threads, llama_server)
 
 
-def engine_inputs(config: EvaluateConfig) -> dict[str, str]:
+def engine_inputs(config: EvaluateConfig, root: Path) -> dict[str, str]:
     """The engine's part of an evaluation's fingerprint, without the settings that [evaluate] contains itself."""
-    return {key: value for key, value in engine_of(config).decisive().items() if key not in _SET}
+    return {key: value for key, value in engine_of(config, root).decisive().items() if key not in _SET}
 
 
-def engine_of(config: EvaluateConfig) -> EngineIdentity:
-    """The engine that an evaluation with these settings would use."""
-    return engine_identity(config.context, config.parallel, config.threads)
+def engine_of(config: EvaluateConfig, root: Path) -> EngineIdentity:
+    """The engine that an evaluation with these settings would use; raises as evaluated_server and llama_identity do."""
+    return engine_identity(config.context, config.parallel, config.threads, evaluated_server(config, root))
 
 
 @cache

@@ -48,9 +48,11 @@ on an idle machine, 95 and 96.
 class LlamaEngine:
     """A ServingEngine. Use `engines.running_engine`, which stops it."""
 
+    replicas = 1
+
     def __init__(self, settings: EngineSettings) -> None:
         self.settings = settings
-        self.files = _hashes(settings)
+        self.files = hashes_of_files(settings)
         start = time.perf_counter()
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 (lives as long as the process)
         self._process = subprocess.Popen(
@@ -68,7 +70,7 @@ class LlamaEngine:
             self.http = engine_client(self.address, headers, _REQUEST_TIMEOUT_S)
             self.headers = headers
             self._wait_until_loaded()
-            if _hashes(settings) != self.files:
+            if hashes_of_files(settings) != self.files:
                 raise EngineError(f"{settings.base}: changed while the engine loaded it", "Run the same command again")
             self.load_s = time.perf_counter() - start
             self._warm_up()
@@ -106,21 +108,7 @@ class LlamaEngine:
         return {"lora": self.settings.lora(self.settings.adapter_of(role))}
 
     def identity(self, question: Question) -> dict[str, Any]:
-        s = self.settings
-        return {
-            "base": hash_of_model(s.base),
-            "adapter": hash_of_file(s.adapters[question.adapter]) if question.adapter is not None else None,
-            "temperature": s.temperature,
-            **self._template_identity(),
-            # The number of concurrent requests is the question's load; the engine's limit changes no answer.
-            **{key: value for key, value in self.engine_identity.decisive().items() if key != "engine.parallel"},
-        }
-
-    def _template_identity(self) -> dict[str, Any]:
-        """The chat template, if it is not the base's own with its defaults; earlier versions knew no other."""
-        s = self.settings
-        chosen = {"chat_template": s.chat_template, "template_variables": dict(s.template_variables)}
-        return {key: value for key, value in chosen.items() if value}
+        return identity_of_answer(self.settings, self.engine_identity, question.adapter)
 
     def next_tokens(self, ids: Sequence[int], count: int, *, adapted: bool = True) -> dict[int, float]:
         """Log probabilities of the `count` likeliest tokens after `ids`, with all adapters active, or with none."""
@@ -288,7 +276,21 @@ class LlamaEngine:
         return lines[-1][:300] if lines else "it printed nothing"
 
 
-def _hashes(settings: EngineSettings) -> dict[Path, str]:
+def identity_of_answer(settings: EngineSettings, engine: EngineIdentity, adapter: str | None) -> dict[str, Any]:
+    """What an answer depends on besides its question: see Generator.identity."""
+    # The chat template counts if it is not the base's own with its defaults; earlier versions knew no other.
+    template = {"chat_template": settings.chat_template, "template_variables": dict(settings.template_variables)}
+    return {
+        "base": hash_of_model(settings.base),
+        "adapter": hash_of_file(settings.adapters[adapter]) if adapter is not None else None,
+        "temperature": settings.temperature,
+        **{key: value for key, value in template.items() if value},
+        # The number of concurrent requests is the question's load; the engine's limit changes no answer.
+        **{key: value for key, value in engine.decisive().items() if key != "engine.parallel"},
+    }
+
+
+def hashes_of_files(settings: EngineSettings) -> dict[Path, str]:
     """The files that the engine loads → SHA-256.
 
     Raises:

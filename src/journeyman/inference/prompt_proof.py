@@ -6,14 +6,14 @@ from collections.abc import Sequence
 
 from journeyman.errors import EngineError, Interrupted
 from journeyman.inference.model_server import ModelServer
-from journeyman.protocols import Reporter, ServingEngine
+from journeyman.protocols import EvaluatedEngine, Reporter
 from journeyman.records import Example
 from journeyman.rendering.renderer import Renderer
 
 _SHOWN = 8
 
 
-def prove_prompts(rows: Sequence[Example], renderer: Renderer, engine: ServingEngine, reporter: Reporter) -> int:
+def prove_prompts(rows: Sequence[Example], renderer: Renderer, engine: EvaluatedEngine, reporter: Reporter) -> int:
     """Compares the prompt of each row, and returns their number.
 
     Raises:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from journeyman.artifacts import read_rows
 from journeyman.config import EvaluateConfig
-from journeyman.inference.engines import running_engine
+from journeyman.inference.engines import evaluated_server, running_engine
 from journeyman.inference.prompt_proof import prove_prompts
 from journeyman.manifests import PlannedFile
 from journeyman.model_files import hash_of_model, is_checkpoint, size_of_model
@@ -28,12 +28,19 @@ _PROMPTS = 64
 
 
 def planned_files(
-    base: Base, served: Sequence[Path], rows: Path, renderer: Renderer, config: EvaluateConfig, reporter: Reporter
+    base: Base,
+    served: Sequence[Path],
+    rows: Path,
+    renderer: Renderer,
+    config: EvaluateConfig,
+    root: Path,
+    reporter: Reporter,
 ) -> list[PlannedFile]:
     """The files that may ship, after these checks.
 
     Args:
         rows: the training rows; some of their prompts are put to the engine if the base is a folder.
+        root: the run's folder.
 
     Raises:
         InputError: a file is another base.
@@ -41,11 +48,17 @@ def planned_files(
         Interrupted: asked to stop.
     """
     examples = list(islice(read_rows(rows, Example), _PROMPTS)) if is_checkpoint(base.path) else []
-    return [_planned(base, path, examples, renderer, config, reporter) for path in served]
+    return [_planned(base, path, examples, renderer, config, root, reporter) for path in served]
 
 
 def _planned(
-    base: Base, path: Path, rows: Sequence[Example], renderer: Renderer, config: EvaluateConfig, reporter: Reporter
+    base: Base,
+    path: Path,
+    rows: Sequence[Example],
+    renderer: Renderer,
+    config: EvaluateConfig,
+    root: Path,
+    reporter: Reporter,
 ) -> PlannedFile:
     if path != base.path and isinstance(sizes_of(base), Geometry):  # others: see adapter_proof
         reporter.begin(f"compare {path.name} with the base", 1, "model")
@@ -56,6 +69,7 @@ def _planned(
         settings = EngineSettings(
             path, {}, config.context, config.threads, config.temperature,
             chat_template=None if template.own else template.source, template_variables=template.variables,
+            llama_server=evaluated_server(config, root),
         )  # fmt: skip
         with running_engine(settings) as engine:
             prove_prompts(rows, renderer, engine, reporter)

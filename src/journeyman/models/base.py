@@ -174,6 +174,18 @@ class Base(Protocol):
 
 
 @dataclass(frozen=True)
+class Vocabulary:
+    """What rows are rendered with: all that the workers of `curate` need of a base, on whatever machine they are.
+
+    Attributes:
+        path: the base's, for messages; nothing is read there.
+    """
+
+    path: Path
+    tokenizer: TokenizerData
+
+
+@dataclass(frozen=True)
 class BaseRef:
     """Refers to a base for worker processes, which open it once for all rows. Unlike a Base, small and picklable."""
 

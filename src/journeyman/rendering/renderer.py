@@ -13,7 +13,7 @@ from typing import Any
 
 from journeyman.errors import InputError
 from journeyman.foreign import plain
-from journeyman.models.base import Base
+from journeyman.models.base import Base, Vocabulary
 from journeyman.records import Example, Message, ToolCall, tool_name
 from journeyman.rendering.answers import Answer, AnswerWriter
 from journeyman.rendering.control import ControlTokens
@@ -53,7 +53,7 @@ class Renderer:
         InputError: the base has no chat template, or a tokenizer that is not supported.
     """
 
-    def __init__(self, base: Base) -> None:
+    def __init__(self, base: Base | Vocabulary) -> None:
         data = base.tokenizer
         self._template: ChatTemplate = template_of(data, str(base.path))
         self._tokenizer = tokenizer_of(data, str(base.path))
@@ -214,7 +214,7 @@ class Renderer:
         return self._template.render([{"role": "user", "content": "a"}], add_generation_prompt=True)
 
 
-def _no_token(found: int | None, what: str, base: Base) -> InputError:
+def _no_token(found: int | None, what: str, base: Base | Vocabulary) -> InputError:
     return InputError(f"{base.path}: the header has no token for {what} (it is {found!r})", "Use another GGUF file")
 
 

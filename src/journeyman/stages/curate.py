@@ -28,7 +28,7 @@ from journeyman.curation.split import NAMES, TRAIN, Splits
 from journeyman.curation.terms import refuse_unknown
 from journeyman.errors import InputError
 from journeyman.manifests import DatasetManifest
-from journeyman.models.base import Base
+from journeyman.models.base import Base, Vocabulary
 from journeyman.parallel import LOCAL, Executor
 from journeyman.protocols import Reporter
 from journeyman.rendering.renderer import Renderer
@@ -54,7 +54,8 @@ def curate(
     scratch = out / "scratch"
     scratch.mkdir(parents=True, exist_ok=True)
     faults = RowFaults({role: (*one.checks, *one.weights) for role, one in config.roles.items()})
-    state = first_pass(interactions, config.curate, base.ref(), scratch, reporter, faults, executor)
+    vocabulary = Vocabulary(base.path, base.tokenizer)
+    state = first_pass(interactions, config.curate, vocabulary, scratch, reporter, faults, executor)
     rows = mapped_array(scratch / "rows", ROW)
     teachers = np.asarray(rows["teacher"][rows["rule"] == 0]).astype(np.int64)
     refuse_unknown(state["teachers"], teachers, config.curate.teacher_terms)
@@ -69,7 +70,7 @@ def curate(
     prompts |= {role: made for role, made in left.items() if made.kind == prompts[role].kind}
     tools = _drifted(state["tools"])
     counts = second_pass(
-        interactions, log, choice, prompts, tools, config.curate, base.ref(), scratch, reporter, executor
+        interactions, log, choice, prompts, tools, config.curate, vocabulary, scratch, reporter, executor
     )
     examples = mapped_array(scratch / "examples", EXAMPLE)
     if not len(examples):
