@@ -19,11 +19,12 @@ from ray.cluster_utils import Cluster
 
 import training_ranks
 from conftest import write_tiny_gguf
-from journeyman.cluster import ray_training, training_group
+from journeyman.cluster import head, ray_training, training_group
+from journeyman.cluster.nodes import software_here
 from journeyman.cluster.ray_training import backend_of
 from journeyman.cluster.shipping import Shipment
 from journeyman.config import TrainConfig
-from journeyman.errors import InputError, Interrupted, WorkerDied
+from journeyman.errors import InputError, Interrupted, UsageError, WorkerDied
 from journeyman.models.opening import open_base
 from journeyman.protocols import SilentReporter
 from journeyman.training import backends
@@ -241,3 +242,19 @@ def test_a_plan_for_other_devices_is_refused(nodes: Nodes, base: Path, monkeypat
         backend_of(opened, config, "keep", None, None, _Reporter())
     on_processors = config.model_copy(update={"device": "cpu"})
     assert backend_of(opened, on_processors, "keep", None, None, _Reporter()).machines == 1
+
+
+def test_a_node_with_other_software_is_refused(nodes: Nodes, base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ray_training, "software_here", lambda: software_here() | {"torch": "1.0"})
+    with closing(_on_ray(base, _Reporter())) as backend, pytest.raises(UsageError, match=r"instead of 1\.0"):
+        backend.engine()
+
+
+def test_a_lost_head_ends_training(nodes: Nodes, base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with closing(_on_ray(base, _Reporter())) as backend:
+        engine = backend.engine()
+        monkeypatch.setattr(head, "answers", lambda address, within_s: False)
+        monkeypatch.setattr(head, "_LOST_AFTER_S", 0.0)
+        monkeypatch.setattr(head, "_EVERY_S", 0.0)
+        with pytest.raises(WorkerDied, match="head of the Ray cluster"):
+            engine.adapter()
