@@ -112,9 +112,13 @@ def kills(folder: Path, number: int, seed: int, until: float) -> dict[str, Any]:
         left = [one for one in alive if one.status() != psutil.STATUS_ZOMBIE]
     keys = Counter(line.content["key"] for line in read_lines(folder / RESPONSES)[0] if line.content)
     return {
-        "killed": dict(killer.killed), "questions": asked, "equal": equal, "kept": keys.total(), "engines_left": len(left),
+        "killed": dict(killer.killed),
+        "questions": asked,
+        "equal": equal,
+        "kept": keys.total(),
+        "engines_left": len(left),
         "passed": equal == asked == keys.total() == len(keys) and not left,
-    }  # fmt: skip
+    }
 
 
 def main() -> int:
