@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from journeyman.serving.errors import RequestError
-from journeyman.serving.schema_limits.limits import MAX_AT_ONCE, MAX_NAME, check_schemas
+from journeyman.serving.schema_limits.limits import MAX_AT_ONCE, check_schemas
 from journeyman.serving.schema_limits.patterns import cost_of
+from journeyman.serving.schema_limits.references import MAX_NAME
 
 
 def _text(pattern: str) -> dict[str, Any]:
@@ -66,6 +67,36 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "a reference to itself in allOf": ({"allOf": [A], "$defs": {"a": A}}, "itself"),
     "a reference to the root": ({"$ref": "#"}, "itself"),
     "references in a circle": ({"$ref": "#/$defs/b", "$defs": {"a": {"$ref": "#/$defs/b"}, "b": A}}, "itself"),
+    "a recursive property that is called like a keyword": (
+        _object(definitions=_either(*[_list({"$ref": "#/properties/definitions"})] * 2)), "begin alike"),
+    "the pattern of such a property": (_object(definitions=_text("^(a{1,9}){1,9}$")), "81"),
+    "such a property as often as it is referred to": (
+        {"prefixItems": [{"$ref": "#/a"}] * 30, "a": _object(definitions=_text("^a{1,1000}$"))}, "30,000"),
+    "a reference to a place in a list": (
+        _object(a={"$ref": "#/properties/b/anyOf/1"}, b=_either({}, _list({"$ref": "#/properties/a"}))), "#/$defs/name"),
+    "an escaped slash": ({"$ref": "#/$defs/a~1b", "$defs": {"a/b": {"type": "string"}}}, "#/$defs/name"),
+    "a reference to a name with an escape in it": (
+        {"$ref": "#/$defs/a~1b", "$defs": {
+            "a~1b": _either(*[_list({"$ref": "#/$defs/a~1b"})] * 2), "a/b": {"type": "string"}}}, "begin alike"),
+    "a reference that leads nowhere": ({"$ref": "#/$defs/none"}, "#/$defs/name"),
+    "a reference without a slash": ({"properties": {"0": {"$ref": "0"}}}, "#/$defs/name"),
+    "a reference to another document": ({"$ref": "https://example.org/schema#/a"}, "#/$defs/name"),
+    "a reference to what is no schema": ({"$ref": "#/type", "type": "object"}, "#/$defs/name"),
+    "alternatives that are no list": ({"anyOf": {"x": {}, "y": {}}}, "must be a list"),
+    "an enum without values": ({"enum": []}, "must be a list"),
+    "properties that are no object": ({"properties": [{"type": "string"}]}, "must be an object"),
+    "a schema that is none": (_object(a=True), "must be an object"),
+    "an unknown type": ({"type": "text"}, "must be one of"),
+    "types that are none": ({"type": [["string"]]}, "must be text"),
+    "many types": ({"type": ["string"] * 8}, "must be text"),
+    "values of several types": ({"type": ["string", "null"], "enum": list(range(251))}, "504"),
+    "a count that is not possible": (_list({"type": "string", "minLength": 3, "maxLength": 2}), "minLength is above"),
+    "a list that is not possible": ({"type": "array", "items": {}, "minItems": 9, "maxItems": 3}, "minItems is above"),
+    "a number that is not possible": ({"type": "integer", "minimum": 5, "exclusiveMaximum": 5}, "bound is above"),
+    "a number of many digits": ({"type": "integer", "minimum": 10**15}, "15 digits"),
+    "a negative number of many digits": ({"type": "integer", "exclusiveMaximum": -(10**15) + 1}, "15 digits"),
+    "a number beyond 64 bits": ({"type": "integer", "minimum": 0, "maximum": (1 << 64) - 1}, "63 bits"),
+    "a bound in a value that is referred to": ({"$ref": "#/default", "default": {"maxLength": 5000}}, "1000"),
     "a long name": (_object(**{"!" * 513: {"type": "string"}}), "513"),
     "a long definition": ({"$ref": f"#/$defs/{'!' * 600}", "$defs": {"!" * 600: {}}}, "608"),
 }  # fmt: skip
@@ -102,7 +133,13 @@ ACCEPTED: dict[str, dict[str, Any]] = {
     "values in many places": {**_object(**{f"p{n}": A for n in range(50)}), "$defs": {"a": {"enum": [*"abcdefgh"]}}},
     "a base": _again({"allOf": [_object(name={"type": "string"}), _object(inner=_either(A, {"type": "null"}))]}),
     "the root again": _object(next=_either({"$ref": "#"}, {"type": "null"})),
-    "a reference that leads nowhere": {"$ref": "#/$defs/none"},
+    "names of keywords": _object(
+        definitions=_list({"$ref": "#/properties/default"}), default={"type": "integer"}, enum={"type": "string"}),
+    "bounds in values": {"type": "string", "default": {"maxLength": 5000}, "examples": [{"minItems": -1}]},
+    "bounds of what is not read": {"type": "object", "$defs": {"a": {"maxLength": 5000}}, "not": {"maxItems": 9999}},
+    "the numbers of JavaScript": {"type": "integer", "minimum": -(2**53) + 1, "maximum": 2**53 - 1},
+    "positive numbers": {"type": "integer", "exclusiveMinimum": 0},
+    "numbers that need 15 digits": {"type": "integer", "minimum": 10**15 - 1},
     "no reference": {"properties": {"$ref": {"type": "string"}, "anyOf": {"type": "string"}}},
 }  # fmt: skip
 
