@@ -72,8 +72,22 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "the pattern of such a property": (_object(definitions=_text("^(a{1,9}){1,9}$")), "81"),
     "such a property as often as it is referred to": (
         {"prefixItems": [{"$ref": "#/a"}] * 30, "a": _object(definitions=_text("^a{1,1000}$"))}, "30,000"),
-    "a reference to a place in a list": (
-        _object(a={"$ref": "#/properties/b/anyOf/1"}, b=_either({}, _list({"$ref": "#/properties/a"}))), "#/$defs/name"),
+    "lists that begin alike at a place in a list": (
+        _object(a={"$ref": "#/properties/b/anyOf/1"}, b=_either(
+            {"type": "null"}, _either(*[_list({"$ref": "#/properties/b/anyOf/1"})] * 2))), "begin alike"),
+    "a reference to a place that is not in the list": (_either({"$ref": "#/anyOf/2"}, {}), "#/$defs/name"),
+    "a reference to a place that is no number": (_either({"$ref": "#/anyOf/1a"}, {"type": "null"}), "#/$defs/name"),
+    "references of one name": (
+        _object(x={"$ref": "#/$defs/a_b"}, y={"$ref": "#/$defs/a-b"}) | {"$defs": {"a_b": {}, "a-b": {}}}, "one name"),
+    "a reference with the name of a property": (
+        _object(x={"$ref": "#/$defs/Order"}, y={"$ref": "#/$defs/Order_item"})
+        | {"$defs": {"Order": _object(item={"const": 1}), "Order_item": {"const": 2}}}, "one name"),
+    "a reference with the name of an alternative": (
+        _object(x={"$ref": "#/$defs/a"}, y={"$ref": "#/$defs/a-0"})
+        | {"$defs": {"a": {"type": ["string", "null"]}, "a-0": {"const": 2}}}, "one name"),
+    "a reference with the number of a second property": (
+        _object(x={"$ref": "#/$defs/a"}, y={"$ref": "#/$defs/a-b-c0"})
+        | {"$defs": {"a": _object(**{"b_c": {"const": 1}, "b-c": {"const": 2}}), "a-b-c0": {}}}, "one name"),
     "an escaped slash": ({"$ref": "#/$defs/a~1b", "$defs": {"a/b": {"type": "string"}}}, "#/$defs/name"),
     "a reference to a name with an escape in it": (
         {"$ref": "#/$defs/a~1b", "$defs": {
@@ -85,7 +99,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "alternatives that are no list": ({"anyOf": {"x": {}, "y": {}}}, "must be a list"),
     "an enum without values": ({"enum": []}, "must be a list"),
     "properties that are no object": ({"properties": [{"type": "string"}]}, "must be an object"),
-    "a schema that is none": (_object(a=True), "must be an object"),
+    "a schema that is none": (_object(a="text"), "must be an object"),
     "an unknown type": ({"type": "text"}, "must be one of"),
     "types that are none": ({"type": [["string"]]}, "must be text"),
     "many types": ({"type": ["string"] * 8}, "must be text"),
@@ -133,6 +147,11 @@ ACCEPTED: dict[str, dict[str, Any]] = {
     "values in many places": {**_object(**{f"p{n}": A for n in range(50)}), "$defs": {"a": {"enum": [*"abcdefgh"]}}},
     "a base": _again({"allOf": [_object(name={"type": "string"}), _object(inner=_either(A, {"type": "null"}))]}),
     "the root again": _object(next=_either({"$ref": "#"}, {"type": "null"})),
+    "a place in a list": _object(a={"$ref": "#/properties/b/anyOf/1"}, b=_either({"type": "null"}, {})),
+    "anything": {"type": "object", "properties": {"a": True, "b": {"allOf": [True]}}, "additionalProperties": True},
+    "definitions that are named alike": {
+        **_object(a={"$ref": "#/$defs/Node"}, b={"$ref": "#/$defs/Node2"}, c={"$ref": "#/$defs/Node-Input"}),
+        "$defs": {"Node": _object(id={"type": "string"}), "Node2": {"type": "string"}, "Node-Input": {}}},
     "names of keywords": _object(
         definitions=_list({"$ref": "#/properties/default"}), default={"type": "integer"}, enum={"type": "string"}),
     "bounds in values": {"type": "string", "default": {"maxLength": 5000}, "examples": [{"minItems": -1}]},
@@ -250,6 +269,19 @@ def test_the_schemas_of_one_request_count_together_however_often_they_are_sent()
     for _ in range(2):
         with pytest.raises(RequestError, match="place: 501"):
             check_schemas([("place", {"enum": list(range(501))})])
+
+
+def test_the_tools_of_one_request_share_definitions_only_if_they_are_equal() -> None:
+    def tool(**defined: Any) -> dict[str, Any]:
+        return {**_object(**{f"p{name}": {"$ref": f"#/$defs/{name}"} for name in defined}), "$defs": defined}
+
+    item = _object(k={"const": "x"})
+    for _ in range(2):
+        check_schemas([("first", tool(Item=item)), ("second", tool(Item={**item, "description": "Another."}))])
+        with pytest.raises(RequestError, match=r"second: \$ref #/\$defs/Item and .* one name"):
+            check_schemas([("first", tool(Item=item)), ("second", tool(Item=_object(k={"const": "y"})))])
+        with pytest.raises(RequestError, match="one name"):
+            check_schemas([("first", tool(Item_k={"const": "y"})), ("second", tool(Item=item))])
 
 
 def test_a_name_at_the_limit_is_accepted() -> None:

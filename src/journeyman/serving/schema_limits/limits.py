@@ -15,6 +15,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from journeyman.serving.errors import RequestError
+from journeyman.serving.schema_limits.names import check_names
 from journeyman.serving.schema_limits.patterns import cost_of
 from journeyman.serving.schema_limits.ranges import check_bounds, has_range
 from journeyman.serving.schema_limits.reading import Reading
@@ -44,16 +45,19 @@ def check_schemas(schemas: list[tuple[str, Any]]) -> None:
     Raises:
         RequestError: names the place, its figure and the limit.
     """
-    total = _Cost()
+    total, referring = _Cost(), []
     for param, schema in schemas:
         if not isinstance(schema, dict):
             raise RequestError(400, f"{param} must be an object, a JSON schema", param)
-        total = total.plus(_cost(schema, param))
+        cost, references = _cost(schema, param)
+        total = total.plus(cost)
         total.check(param)
+        referring += [(param, references)] if references is not None else []
+    check_names(referring)
 
 
-def _cost(schema: dict[str, Any], param: str) -> _Cost:
-    """The figures of one schema, which is allowed by itself."""
+def _cost(schema: dict[str, Any], param: str) -> tuple[_Cost, References | None]:
+    """The figures of one schema, which is allowed by itself, and its references if it has any."""
     text = json.dumps(schema)
     if (known := _KNOWN.get(text)) is not None:
         return known
@@ -71,11 +75,12 @@ def _cost(schema: dict[str, Any], param: str) -> _Cost:
     cost.check(param)
     at_most(width(references), MAX_WIDTH, f"ways that may fit the same text ({OPEN} each, 1 for constants)", param)
     _check_recursion(references)
+    found = cost, references if references.targets else None
     if len(text) <= _SHORT:
         if len(_KNOWN) >= _MOST_KNOWN:
             _KNOWN.clear()
-        _KNOWN[text] = cost
-    return cost
+        _KNOWN[text] = found
+    return found
 
 
 @dataclass
@@ -114,7 +119,7 @@ class _Cost:
             at_most(count, most, f"{what} in the schemas of one request", param)
 
 
-_KNOWN: dict[str, _Cost] = {}
+_KNOWN: dict[str, tuple[_Cost, References | None]] = {}
 """Schemas that are allowed, as JSON: agents send the same tools with every request."""
 
 
@@ -137,7 +142,7 @@ def _check_pattern(reading: Reading, place: Place) -> None:
 
 
 def _check_loop(references: References, reading: Reading, place: Place) -> None:
-    if reading.kind == "reference" and references.resolved(reading.node) is None:
+    if reading.kind == "reference" and references.resolved(reading) is None:
         raise RequestError(400, f"{written(place)}.$ref refers to itself", f"{written(place)}.$ref")
 
 

@@ -58,6 +58,8 @@ def read(node: Any) -> Reading:
     Raises:
         UnreadableError: the engine would refuse the schema.
     """
+    if isinstance(node, bool):  # the engine refuses these too, but only if it makes a grammar of the schema
+        return Reading({}, "other")
     if not isinstance(node, dict):
         raise UnreadableError("must be an object, a JSON schema")
     if "$ref" in node:

@@ -29,22 +29,13 @@ class Recursion:
         if mine is None or reading.kind not in ("choice", "all"):
             return False
         if reading.kind == "all":
-            names = [name for part in self._parts(reading) for name in part.properties]
+            names = [name for part in self._references.components(reading) for name in part.properties]
             return len(names) > len(set(names))
         back = [one for one in self._references.following(reading) if self._cycles.get(id(one)) == mine]
         return _alike([set(self._begins(one, set())) for one in back])
 
-    def _parts(self, reading: Reading) -> Iterator[Reading]:
-        """The objects whose properties an allOf puts together."""
-        for part in self._references.following(reading):
-            for one in self._references.following(part) if part.kind == "choice" else [part]:
-                found = self._references.resolved(one.node)
-                if found is not None:
-                    yield found
-
     def _begins(self, reading: Reading | None, seen: set[int]) -> Iterator[_Begin]:
-        if reading is not None and reading.kind == "reference":
-            reading = self._references.resolved(reading.node)
+        reading = self._references.resolved(reading)
         if reading is None or id(reading) in seen:
             return
         seen.add(id(reading))
@@ -60,7 +51,7 @@ class Recursion:
             yield "object", first, None if first is None else self._values_of(reading.properties[first])
 
     def _values_of(self, node: object) -> frozenset[str] | None:
-        reading = self._references.resolved(node)
+        reading = self._references.resolved(self._references.reading(node))
         if reading is None or reading.kind != "values":
             return None
         if id(reading) not in self._values:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+import re
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from journeyman.serving.errors import RequestError
@@ -13,6 +15,11 @@ MAX_EXPANDED = 10_000
 MAX_NAME = 512
 """A name of 32,000 punctuation characters crashes the engine: its regular expressions recurse for each character."""
 _ENDLESS = 1 << 62
+_EFFECTIVE = {
+    "$ref", "type", "const", "enum", "required", "pattern", "format", "minLength", "maxLength", "minItems", "maxItems",
+    "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum",
+}  # fmt: skip
+_INDEX = re.compile("[0-9]{1,9}")
 
 Place = tuple["Place | None", str]
 """Where a schema stands, as (place of the schema around it, the rest): written out only for errors."""
@@ -55,10 +62,9 @@ class References:
             return [self.reading(self.targets[reading.node["$ref"]])]
         return [self.reading(schema) for schema in reading.schemas]
 
-    def resolved(self, node: Any) -> Reading | None:
+    def resolved(self, reading: Reading | None) -> Reading | None:
         """The reading to which references lead at last; None if that is their beginning, and the engine would crash."""
         passed: list[int] = []
-        reading: Reading | None = self.reading(node)
         while reading is not None and reading.kind == "reference":
             if (at := id(reading.node)) in self._resolved:
                 reading = self._resolved[at]
@@ -68,6 +74,23 @@ class References:
             reading = self.following(reading)[0]
         self._resolved.update(dict.fromkeys(passed, reading))
         return reading
+
+    def components(self, reading: Reading) -> Iterator[Reading]:
+        """What an allOf puts together: its parts, and the alternatives of a part that is a choice."""
+        for part in self.following(reading):
+            for one in self.following(part) if part.kind == "choice" else [part]:
+                if (found := self.resolved(one)) is not None:
+                    yield found
+
+    def sketch(self, ref: str) -> str:
+        """What a reference leads to, without what has no effect on the engine's grammar."""
+        waiting, found = [self.reading(self.targets[ref])], []
+        while waiting:
+            reading = waiting.pop()
+            kept = {key: value for key, value in reading.node.items() if key in _EFFECTIVE}
+            found.append([reading.kind, [name for name, _ in reading.inner], kept])
+            waiting += self.following(reading) if reading.kind != "reference" else []
+        return json.dumps(found, sort_keys=True)
 
     def size(self, count: Callable[[Reading], int]) -> int:
         """The sum of `count(reading)` with all references put in; a recursive one counts once.
@@ -83,11 +106,15 @@ class References:
         _check_length(len(ref), place)
         value: Any = self.root
         for part in ref.split("/")[1:]:
-            value = value.get(part) if isinstance(value, dict) else None
-        if not isinstance(value, dict) or (ref != "#" and not ref.startswith("#/")):
+            if isinstance(value, list):
+                at = int(part) if _INDEX.fullmatch(part) else len(value)
+                value = value[at] if at < len(value) else None
+            else:
+                value = value.get(part) if isinstance(value, dict) else None
+        if not isinstance(value, dict | bool) or (ref != "#" and not ref.startswith("#/")):
             raise RequestError(
                 400, f"{written(place)}.$ref must lead from the root of this schema to another one, as in "
-                "#/$defs/name; escapes (~0, ~1, %) and positions in lists are not supported", f"{written(place)}.$ref",
+                "#/$defs/name, without escapes (~0, ~1, %)", f"{written(place)}.$ref",
             )  # fmt: skip
         self.targets[ref] = value
         return value
@@ -128,7 +155,7 @@ def _read(node: Any, place: Place) -> Reading:
     except UnreadableError as error:
         where = written(place)
         raise RequestError(400, f"{where}: {error}, or the engine refuses it", where) from error
-    _check_length(max(map(len, (*node, *reading.properties)), default=0), place)
+    _check_length(max(map(len, (*reading.node, *reading.properties)), default=0), place)
     return reading
 
 
