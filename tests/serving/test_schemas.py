@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import enum
 import re
+import sys
+from contextlib import suppress
 from itertools import product
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import pytest
+from pydantic import BaseModel, Field, TypeAdapter
 
 from journeyman.serving.errors import RequestError
 from journeyman.serving.schema_limits.limits import MAX_AT_ONCE, check_schemas
@@ -48,6 +52,9 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "repetitions in a row": (_text("^" + "[a-z ]{0,40}" * 50 + "é$"), "1,962"),
     "a class that overlaps": (_text(r"^([a-z]{1,60}[k-m]{1,60}){1,60}$"), "7,200"),
     "a huge repetition": (_text("^a{100000000}$"), "100,000,000"),
+    "a repetition of fewer than none": (_text("^(a{3,2})?$"), "above the second"),
+    "a literal with an escape at its end": (_text("^" + "a" * 400 + r"\.{400}$"), "160,400"),
+    "repetitions with what is no number in them": (_text("^((a{1,1000x}){1,1000 }){+1,1000-}$"), "1,000,000,000"),
     "a pattern of many definitions": (
         {"type": "array", "prefixItems": [A] * 30, "$defs": {"a": _text("^a{1,1000}$")}}, "30,000"),
     "alternatives with patterns": (_either(*[_text("^" + "a?" * 15 + "$")] * 7), "525"),
@@ -163,6 +170,33 @@ ACCEPTED: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 
+class _Color(enum.Enum):
+    RED = "red"
+    BLUE = "blue"
+
+
+class _Leaf(BaseModel):
+    kind: Literal["leaf"]
+    color: _Color | None = None
+    weights: dict[str, float] = {}
+    size: Annotated[int, Field(ge=0, le=2**53 - 1)] = 1
+
+
+class _Branch(BaseModel):
+    kind: Literal["branch"]
+    children: list[Annotated[_Leaf | _Branch, Field(discriminator="kind")]]
+    near: tuple[_Leaf, Any] | None = None
+
+
+def test_the_schemas_of_pydantic_are_accepted() -> None:
+    class Call(BaseModel):
+        tree: _Branch
+        also: _Leaf
+
+    check_schemas([("root", _Branch.model_json_schema()), ("first", Call.model_json_schema())])
+    check_schemas([("other", TypeAdapter(list[_Branch]).json_schema(mode="serialization"))])
+
+
 @pytest.mark.parametrize("name", ACCEPTED)
 def test_schemas_that_people_write_are_accepted(name: str) -> None:
     check_schemas([("place", ACCEPTED[name])])
@@ -256,8 +290,78 @@ def test_what_a_pattern_costs() -> None:
     assert cost_of("^a{1,9}b{1,9}$").at_once == 1
     assert cost_of(r"^[\x61-\x63]{1,9}[^a-c]{1,9}$").at_once == 1
     assert cost_of(r"^\w{1,9}[a-c]{1,9}$").at_once == 10, "a class that the engine does not know is any character"
+    assert cost_of(r"^([\t-\na]{1,30}[a]{1,30}){1,5}$").at_once == 300, "the class contains a"
+    assert cost_of(r"^[\t-\x41]{1,9}a{1,9}$").at_once == cost_of(r"^[\x41-\t]{1,9}a{1,9}$").at_once == 1
+    for repeated, places in {
+        r"ab\.{2}": 6,
+        "ab{2}": 3,
+        r"a\.b{2}": 4,
+        r"a.\.{2}": 4,
+        "a{ 2 ,3x}": 3,
+        "a{2,b}": 6,
+    }.items():
+        assert cost_of(f"^{repeated}$").places == places, repeated
     for odd in ("(" * 999, "[", "a{", "\\", "a**", "{3}", "[a-\\]]", "a)b", "(?=a)b", "a{99999999999999999999}"):
         assert cost_of(odd).at_once <= max(MAX_AT_ONCE, cost_of(odd).places)
+
+
+def _names_of_the_root(count: int) -> dict[str, Any]:
+    return {f"k{number}": {"$ref": str(number)} for number in range(count)}
+
+
+def _chain(count: int) -> dict[str, Any]:
+    links = {str(number): {"$ref": f"#/{number + 1}"} for number in range(count)}
+    return {"properties": {"a": {"$ref": "#/0"}}, **links, str(count): {"type": "string"}}
+
+
+def _circles(count: int) -> dict[str, Any]:
+    return {"$defs": {f"d{n}": _list({"$ref": f"#/$defs/d{(n + 1) % count}"}) for n in range(count)}, **_list(A0)}
+
+
+def _long_place(count: int) -> dict[str, Any]:
+    schema = _object(**{f"p{number}": {"type": "string", "pattern": "^a$"} for number in range(150)})
+    for _ in range(count // 25):
+        schema = {"additionalProperties": schema, "properties": {"!" * 200: {"type": "string"}}}
+    return schema
+
+
+def _every_type(count: int) -> dict[str, Any]:
+    inner: dict[str, Any] = {"type": "string"}
+    for _ in range(count // 50):
+        inner = {"type": ["array", "object"], "items": inner, "properties": {"a": inner}}
+    return inner
+
+
+def _same_choices(count: int) -> dict[str, Any]:
+    some = [_object(k={"const": number}, a={"$ref": "#"}) for number in range(count // 40)]
+    return {"anyOf": [{"$ref": "#/$defs/b"}] * (count // 40), "$defs": {"b": {"anyOf": some}}}
+
+
+A0 = {"$ref": "#/$defs/d0"}
+
+
+@pytest.mark.parametrize("made", [_names_of_the_root, _chain, _circles, _long_place, _every_type, _same_choices])
+def test_the_check_takes_no_more_than_twice_the_steps_for_twice_the_schema(made: Any) -> None:
+    steps = [_steps(made(count)) for count in (400, 800)]
+    assert steps[1] < 2.5 * steps[0] + 1000
+
+
+def _steps(schema: dict[str, Any]) -> int:
+    """How many functions the check calls, including those of built-in types."""
+    count = 0
+
+    def called(frame: Any, event: str, argument: Any) -> None:
+        nonlocal count
+        count += event in ("call", "c_call")
+
+    before = sys.getprofile()
+    sys.setprofile(called)
+    try:
+        with suppress(RequestError):
+            check_schemas([("place", schema)])
+    finally:
+        sys.setprofile(before)
+    return count
 
 
 def test_the_schemas_of_one_request_count_together_however_often_they_are_sent() -> None:

@@ -136,9 +136,13 @@ def _places(reading: Reading) -> int:
 
 
 def _check_pattern(reading: Reading, place: Place) -> None:
-    if (at_once := cost_of(_pattern(reading)).at_once) > MAX_AT_ONCE:
+    cost = cost_of(_pattern(reading))
+    if cost.backward:
+        where = f"{written(place)}.pattern"
+        raise RequestError(400, f"{where} has a repetition whose first number is above the second", where)
+    if cost.at_once > MAX_AT_ONCE:
         what = "places at which one text may be, as one part may go on where the next begins (list words in an enum)"
-        at_most(at_once, MAX_AT_ONCE, what, f"{written(place)}.pattern")
+        at_most(cost.at_once, MAX_AT_ONCE, what, f"{written(place)}.pattern")
 
 
 def _check_loop(references: References, reading: Reading, place: Place) -> None:
