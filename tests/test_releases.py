@@ -132,6 +132,9 @@ def test_remedies_name_the_bundle_and_the_folder_of_the_command(bundles: list[Pa
     with pytest.raises(NotDeployable) as no_verdict:
         promote(iterate, folder)
     assert f"journeyman promote '{iterate}' --releases '{folder}' --override" in no_verdict.value.remedy
+    with pytest.raises(InputError) as no_bundle:
+        promote(tmp_path / "my run", folder)
+    assert no_bundle.value.remedy == f"Run: journeyman run --until export --dir '{tmp_path / 'my run'}'"
     promote(bundles[0], folder)
     for to in (None, 1, 7):
         with pytest.raises(UsageError) as refused:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -281,7 +282,10 @@ def read_result(root: Path, stage: str) -> tuple[Stamp, BaseModel]:
     path = root / place_of(stage).folder / MANIFEST
     refuse_link(path.parent)
     if not path.is_file():
-        raise InputError(f"{path}: the stage {stage!r} has not been run", f"Run: journeyman run --until {stage}")
+        raise InputError(
+            f"{path}: the stage {stage!r} has not been run",
+            f"Run: journeyman run --until {stage} --dir {shlex.quote(str(root))}",
+        )
     return read_manifest(path, stage, PLACES[stage].makes)
 
 
