@@ -36,6 +36,7 @@ from curation_scale import write_log
 from conftest import write_tiny_gguf
 from file_hashes import file_hashes
 from journeyman.config import Config
+from journeyman.curation import passes
 from journeyman.models.gguf_file import GgufFile
 from journeyman.parallel import Executor, LocalProcesses
 from journeyman.protocols import SilentReporter
@@ -99,7 +100,9 @@ def both_stages(log: Path, base: Path, out: Path, executor: Executor) -> dict[st
 
 
 def one(kind: str, workers: str, log: str, base: str, out: str, address: str) -> None:
-    """One measured run; prints JSON."""
+    """One measured run; prints JSON. Workers are used however small the log is."""
+    for stage in (sys.modules["journeyman.stages.ingest"], passes):
+        stage._WORTH_WORKERS = 0  # type: ignore[attr-defined]
     start = time.perf_counter()
     inputs = Path(log), Path(base), Path(out)
     if kind == "ray":

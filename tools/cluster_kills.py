@@ -5,7 +5,7 @@
 The cluster has a head and three nodes, all real processes on this machine. The stages run in a process of their own, as
 a user's command does, again and again until enough was killed: every few seconds a worker process or a whole node, with
 SIGKILL; a killed node comes back. Then the cases: a head that is killed and started again, a node that runs a tenth of
-the time, an object store that is too small, with and without room on the disk. The summary goes to
+the time, an object store that is too small, with and without room on the disk. What was run replaces its part of
 benchmarks/results/cluster_kills.json. Exits with 1 if a file differs in one byte or a case ends differently.
 """
 
@@ -167,7 +167,7 @@ def kills(inputs: Inputs, number: int, seed: int, until: float) -> dict[str, Any
             command = Command(inputs, cluster.address)
             command.wait_for_ray()
             while command.runs and killed.total() < number:
-                time.sleep(moment.uniform(0.2, 2.0))
+                time.sleep(moment.uniform(0.5, 3.0))
                 if command.runs and (one := kill_one(cluster, moment)):
                     killed[one] += 1
             runs.append(
@@ -267,7 +267,8 @@ def main() -> int:
         for name in filter(None, arguments.cases.split(",")):
             result[name] = CASES[name](inputs)
             print(name, json.dumps(result[name]), flush=True)
-    RESULT.write_text(json.dumps(result, indent=1) + "\n")
+    before = json.loads(RESULT.read_text()) if RESULT.is_file() else {}
+    RESULT.write_text(json.dumps({**before, **result}, indent=1) + "\n")
     print(json.dumps(result, indent=1))
     return 0 if all(part["passed"] for part in result.values() if isinstance(part, dict)) else 1
 

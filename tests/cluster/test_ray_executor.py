@@ -16,13 +16,14 @@ import pytest
 pytest.importorskip("ray")
 
 import ray
+from ray._private.internal_api import memory_summary
 from ray.cluster_utils import Cluster
 
 from journeyman.cluster.connecting import connected
 from journeyman.cluster.nodes import Node, check_nodes, refuse_other, software_here
 from journeyman.cluster.ray_executor import RayExecutor
 from journeyman.errors import InputError, Interrupted, UsageError, WorkerDied
-from ray_cluster import add_node, ray_cluster
+from ray_cluster import STORE, add_node, ray_cluster
 
 pytestmark = pytest.mark.slow
 
@@ -146,6 +147,18 @@ def array(_: int, batch: int) -> Any:
 def test_arrays_may_be_changed_as_if_they_came_from_a_local_worker(cluster: Cluster) -> None:
     for made in RayExecutor().map_batches(array, two, [100, 100_000]):
         made[0] = 1
+
+
+def megabyte(_: int, batch: bytes) -> bytes:
+    return batch[::-1]
+
+
+def test_the_object_store_holds_only_what_is_under_way(cluster: Cluster) -> None:
+    """Four times the size of each node's store goes through, both ways, and none of it has to go to the disk."""
+    batches = (bytes([number % 256]) * (1 << 20) for number in range(4 * STORE >> 20))
+    results = [made[0] for made in RayExecutor().map_batches(megabyte, two, batches)]
+    assert results == [number % 256 for number in range(4 * STORE >> 20)]
+    assert "Spilled" not in memory_summary(cluster.address, stats_only=True)
 
 
 def test_a_lost_node_costs_nothing_but_time(cluster: Cluster) -> None:

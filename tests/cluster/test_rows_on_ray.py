@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -157,6 +158,7 @@ def test_workers_need_no_file_of_the_base(
 
 WITHOUT_RAY = """
 import sys
+import time
 import journeyman.stage_calls, journeyman.cli.app, journeyman.stages.ingest, journeyman.stages.curate
 from journeyman.cluster.machines import machines_of
 from journeyman.config import ClusterConfig
@@ -171,6 +173,11 @@ def test_without_the_option_nothing_imports_ray() -> None:
     assert done.stdout.strip() == "[]", done.stderr
 
 
+def slowly(_: int, batch: int) -> int:
+    time.sleep(0.05)
+    return batch
+
+
 def test_a_node_with_other_files_of_journeyman_is_refused_by_its_name(cluster: Cluster, tmp_path: Path) -> None:
     """The node imports a copy of the source in which one file differs, and the version number does not."""
     source = Path(journeyman.__file__).parent
@@ -183,5 +190,7 @@ def test_a_node_with_other_files_of_journeyman_is_refused_by_its_name(cluster: C
     try:
         with pytest.raises(UsageError, match=r"node \S+ \(\S+\) has journeyman's files with hash \w+ instead of \w+"):
             check_nodes()
+        with pytest.raises(UsageError, match="has journeyman's files with hash"):  # as if it had joined after the check
+            list(RayExecutor().map_batches(slowly, int, range(100_000)))
     finally:
         cluster.remove_node(node, allow_graceful=False)

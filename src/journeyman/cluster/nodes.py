@@ -78,21 +78,24 @@ def check_nodes() -> list[Node]:
 
 def refuse_other(node: Node, here: Software) -> None:
     """Raises a UsageError if a node has other versions than this process, or hardly any disk or memory."""
-    different = [
-        f"{name} {node.software.get(name)} instead of {version}"
-        for name, version in here.items()
-        if node.software.get(name) != version
-    ]
-    if different:
-        raise UsageError(
-            f"node {node.name} has {', '.join(different)}", "Install the same versions on all nodes of the cluster"
-        )
+    refuse_other_software(node.name, node.software, here)
     for what, free, least in (("disk space", node.disk, _LEAST_DISK), ("memory", node.memory, _LEAST_MEMORY)):
         if free < least:
             raise UsageError(
                 f"node {node.name} has {free / 1e9:.2f} GB of free {what}, and {least / 1e9:.1f} GB are needed",
                 "Free some there, or take the node out of the cluster: ray stop",
             )
+
+
+def refuse_other_software(name: str, found: Software, here: Software) -> None:
+    """Raises a UsageError if the node has other software than the process that sends the work."""
+    different = [
+        f"{what} {found.get(what)} instead of {version}" for what, version in here.items() if found.get(what) != version
+    ]
+    if different:
+        raise UsageError(
+            f"node {name} has {', '.join(different)}", "Install the same versions on all nodes of the cluster"
+        )
 
 
 def _there(info: Mapping[str, Any]) -> NodeAffinitySchedulingStrategy:

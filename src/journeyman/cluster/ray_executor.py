@@ -9,6 +9,7 @@ from __future__ import annotations
 import gc
 import os
 import pickle
+import platform
 import re
 import time
 from collections import deque
@@ -20,7 +21,8 @@ import ray
 from ray.exceptions import RayActorError, RayError, RayTaskError
 
 from journeyman.cluster.head import Head
-from journeyman.errors import DiskFull, Interrupted, WorkerDied
+from journeyman.cluster.nodes import Software, refuse_other_software, software_here
+from journeyman.errors import DiskFull, Interrupted, JourneymanError, WorkerDied
 from journeyman.foreign import plain
 
 _B = TypeVar("_B")
@@ -30,7 +32,8 @@ _OF_EACH = 2
 _AHEAD = 4
 """Batches for each worker that may be read before the result of the first of them is taken."""
 _TRIES = 5
-"""A batch whose worker dies is done again; if it dies this often, the batch is the reason."""
+"""A batch whose worker dies is done again. If it dies this often, and more often than with all others, the batch is the
+reason; otherwise the cluster loses workers."""
 _FAILED_STARTS = 10
 """Workers that may die while they start, without one that starts in between."""
 _GROW_EVERY_S = 5.0
@@ -121,6 +124,7 @@ class _Pool:
 
     def __init__(self, function: Callable[[Any, Any], Any], setup: Callable[[], Any], workers: int | None) -> None:
         self._asked = workers
+        self._software = software_here()
         self._head = Head()
         self._head.wait()
         self._work = _stored((function, setup))
@@ -131,7 +135,7 @@ class _Pool:
         self._queue: deque[_Job] = deque()
         self._running: dict[Any, tuple[_Job, Any]] = {}
         self._grown = self._heard = time.monotonic()
-        self._failed = 0
+        self._failed = self._deaths = 0
         self.size = 0
         self._grow()
 
@@ -143,13 +147,17 @@ class _Pool:
 
         Raises:
             WorkerDied: a batch's workers died again and again, workers cannot start, or the head is lost.
+            UsageError: a node that joined has other software.
             Interrupted: the user asked to stop, and no result arrived.
         """
         self._head.check()
         if time.monotonic() - self._grown > _GROW_EVERY_S and self._head.answered:
             self._grow()
         self._send()
-        arrived, _ = ray.wait([*self._running, *self._starting], num_returns=1, timeout=_LOOK_EVERY_S)
+        expected = [*self._running, *self._starting]
+        if not expected:  # the last worker was lost a moment ago
+            time.sleep(_LOOK_EVERY_S)
+        arrived = ray.wait(expected, num_returns=1, timeout=_LOOK_EVERY_S)[0] if expected else []
         results = {}
         for reference in arrived:
             if reference in self._starting:
@@ -180,13 +188,15 @@ class _Pool:
         self.size = self._asked or max(1, int(ray.cluster_resources().get("CPU", 0)))
         for _ in range(self.size - len(self._held) - len(self._starting)):
             worker = self._class.remote()
-            self._starting[worker.start.remote(self._work)] = worker
+            self._starting[worker.start.remote(self._work, self._software)] = worker
 
     def _started(self, reference: Any) -> None:
         worker = self._starting.pop(reference)
         try:
             ray.get(reference)
         except RayError as error:
+            if isinstance(error, RayTaskError) and isinstance(error.cause, JourneymanError):
+                raise error.cause from None
             self._failed += 1
             if _cannot_start(error) or self._failed >= _FAILED_STARTS:
                 raise WorkerDied(
@@ -211,11 +221,12 @@ class _Pool:
         held = self._held.pop(worker, None)
         if held is not None:
             ray.kill(worker)  # if only its result was lost
+            self._deaths += 1
             held[0].tries += 1  # the others were waiting behind it
-            if held[0].tries >= _TRIES:
+            if held[0].tries >= _TRIES and 2 * held[0].tries > self._deaths:
+                place = held[0].name or f"batch {held[0].number + 1}"
                 raise WorkerDied(
-                    f"a worker of the cluster died {_TRIES} times at {held[0].name or f'batch {held[0].number + 1}'}: "
-                    f"{_cause(error)}",
+                    f"a worker of the cluster died {held[0].tries} times at {place}: {_cause(error)}",
                     "Give the nodes more memory, or look at that batch; then run it again: it resumes",
                 )
         self._queue.appendleft(job)
@@ -264,8 +275,14 @@ class _Worker:
         self._state: Any = None
         self._made = False
 
-    def start(self, work: tuple[Callable[[Any, Any], Any], Callable[[], Any]]) -> None:
-        """Answers once the process has started and knows its work."""
+    def start(self, work: tuple[Callable[[Any, Any], Any], Callable[[], Any]], software: Software) -> None:
+        """Answers once the process has started and knows its work.
+
+        Raises:
+            UsageError: this node joined after the others were checked, and has other software.
+        """
+        name = f"{platform.node()} ({ray.util.get_node_ip_address()})"
+        refuse_other_software(name, software_here(), software)
         self._function, self._setup = work
 
     def call(self, batch: Any) -> bytes:
