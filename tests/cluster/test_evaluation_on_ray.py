@@ -25,11 +25,12 @@ from journeyman.artifacts import read_rows
 from journeyman.checksum_lines import read_lines
 from journeyman.cluster import launching
 from journeyman.cluster.launching import refuse_other_engine
+from journeyman.cluster.nodes import software_here
 from journeyman.cluster.ray_engines import RayEngine, running_on_ray
-from journeyman.cluster.replica import Started
+from journeyman.cluster.replica import Replica, Shipped, Started
 from journeyman.cluster.shipping import Shipment
 from journeyman.config import LoraConfig
-from journeyman.errors import EngineError, Interrupted
+from journeyman.errors import EngineError, Interrupted, UsageError
 from journeyman.evidence import RESPONSES
 from journeyman.inference.dispatch import DispatchProgress, dispatch
 from journeyman.inference.engines import running_engine
@@ -143,8 +144,8 @@ def test_a_cluster_answers_as_one_machine_does(make_run: Callable[..., Path], ad
     assert scores[0] == scores[1]
     assert keys(here) == keys(there) and len(set(keys(there))) == len(keys(there)), "each is asked once"
     before = (there / RESPONSES).read_bytes()
-    assert call("evaluate", "--dir", there, "--redo", "--set", f"cluster.address={address}") == 0
-    assert (there / RESPONSES).read_bytes() == before, "nothing is asked again"
+    assert call("evaluate", "--dir", there, "--redo") == 0
+    assert (there / RESPONSES).read_bytes() == before, "what the cluster answered is not asked again here"
 
 
 def test_replicas_that_die_lose_no_row(connected: None, tiny_gguf: Path, tmp_path: Path) -> None:
@@ -260,3 +261,10 @@ def test_an_engine_that_makes_an_evaluation_stale_is_refused() -> None:
         refuse_other_engine("far", ENGINE, ("a",), newer)
     with pytest.raises(EngineError, match="node far has loaded other files"):
         refuse_other_engine("far", ENGINE, ("b",), same)
+
+
+def test_a_node_that_joined_with_other_software_is_refused(tiny_gguf: Path) -> None:
+    other = {**software_here(), "journeyman": "0.1"}
+    shipped = Shipped(settings_of(tiny_gguf), Shipment(tiny_gguf), {}, other)
+    with pytest.raises(UsageError, match=r"node far has journeyman .* instead of 0\.1"):
+        Replica().start(shipped, "far")

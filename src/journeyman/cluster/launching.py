@@ -10,6 +10,7 @@ import ray
 from ray.exceptions import RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from journeyman.cluster.nodes import software_here
 from journeyman.cluster.replica import Replica, Shipped, Started
 from journeyman.cluster.shipping import Shipment, deliver_all
 from journeyman.engine_identity import EngineIdentity
@@ -64,7 +65,7 @@ class Launcher:
         self._files = tuple(hashes_of_files(settings).values())
         self._sees_gpus = engine_sees_gpu()
         adapters = {name: Shipment(path) for name, path in settings.adapters.items()}
-        self._shipped = Shipped(settings, Shipment(settings.base), adapters)
+        self._shipped = Shipped(settings, Shipment(settings.base), adapters, software_here())
         threads = settings.parallel + _SPARE_THREADS
         self._class = ray.remote(max_restarts=0, max_task_retries=0, max_concurrency=threads)(Replica)
 
@@ -86,13 +87,16 @@ class Launcher:
             scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False),
         ).remote()
         name = f"{node['NodeManagerHostname']} ({node['NodeManagerAddress']})"
-        return RunningReplica(node["NodeID"], name, actor, actor.hello.remote(), actor.start.remote(self._shipped))
+        return RunningReplica(
+            node["NodeID"], name, actor, actor.hello.remote(), actor.start.remote(self._shipped, name)
+        )
 
     def started(self, replica: RunningReplica) -> tuple[Started, list[str]]:
         """What a replica whose engine has loaded says about it, and how its machine differs from this one.
 
         Raises:
             OtherEngine: it is another engine.
+            UsageError: its node has other software.
             JourneymanError: its engine did not start.
             RayError: it died.
         """

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
+from journeyman.cluster.nodes import Software, refuse_other_software, software_here
 from journeyman.cluster.shipping import Shipment
 from journeyman.engine_identity import EngineIdentity
 from journeyman.errors import EngineError, Interrupted
@@ -23,11 +24,12 @@ _ENDS_S = 2.0
 
 @dataclass(frozen=True)
 class Shipped:
-    """An engine's settings, with its files on their way to the nodes."""
+    """An engine's settings, with its files on their way to the nodes, and the software of the driver."""
 
     settings: EngineSettings
     base: Shipment
     adapters: Mapping[str, Shipment]
+    software: Software
 
     def here(self) -> EngineSettings:
         """The settings on a node that the files have reached."""
@@ -65,13 +67,18 @@ class Replica:
     def hello(self) -> None:
         """Answers once the process has started."""
 
-    def start(self, shipped: Shipped) -> Started:
+    def start(self, shipped: Shipped, name: str) -> Started:
         """Loads the engine.
 
+        Args:
+            name: of this node.
+
         Raises:
+            UsageError: this node joined after the others were checked, and has other software.
             InputError: a file has not been sent to this node.
             EngineError: it does not start.
         """
+        refuse_other_software(name, software_here(), shipped.software)
         engine = self._engine = LlamaEngine(shipped.here())
         return Started(engine.engine_identity, tuple(engine.files.values()), engine.load_s, engine.warm_up_s)
 

@@ -16,7 +16,7 @@ from ray.exceptions import RayError, RayTaskError
 from journeyman.cluster.head import Head
 from journeyman.cluster.launching import Launcher, Node, OtherEngine, RunningReplica
 from journeyman.cluster.replica import Started
-from journeyman.errors import EngineError, Interrupted, JourneymanError
+from journeyman.errors import EngineError, Interrupted, JourneymanError, UsageError
 from journeyman.protocols import EngineSettings, Reporter
 
 _LOOK_EVERY_S = 0.5
@@ -220,7 +220,7 @@ class Replicas:
             return
         try:
             started, differences = self._launcher.started(replica)
-        except (OtherEngine, RayTaskError):
+        except (OtherEngine, UsageError, RayTaskError):
             raise
         except JourneymanError as error:
             self._give_up(replica, error.what, error.remedy)
