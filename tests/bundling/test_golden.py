@@ -17,7 +17,7 @@ from journeyman.bundling.trials import trial_line
 from journeyman.config import LoraConfig
 from journeyman.errors import InputError
 from journeyman.inference.engines import engine_identity, running_engine
-from journeyman.manifests import BundleManifest, GoldenAnswer
+from journeyman.manifests import BundleManifest, GoldenAnswer, Trial
 from journeyman.models.gguf_file import GgufFile
 from journeyman.rendering.renderer import Renderer
 from journeyman.training.export import write_gguf
@@ -148,3 +148,11 @@ def test_an_answer_of_few_tokens_is_golden_only_if_there_is_no_longer_one(
     )  # fmt: skip
     (golden,) = record(bundle, Path(), cast(Any, renderer), 1).answers
     assert golden.prompt_ids == [chosen] and len(golden.answer_ids) == lengths[chosen]
+
+
+@pytest.mark.parametrize(
+    ("gap", "said"), [(0.003, "0.01"), (0.01, "0.01"), (0.07, "0.07"), (0.141, "0.15"), (0.0, "0.00")]
+)
+def test_how_much_likelier_other_tokens_were_is_never_said_too_low(gap: float, said: str) -> None:
+    trial = Trial(adapter="all", program="llama.cpp", outcome="near", tokens=8, differing=2, most_nats=gap)
+    assert f"; the others were at most {said} nats likelier" in trial_line(trial)

@@ -83,7 +83,7 @@ def questions(count: int, tokens: int = 150) -> list[Question]:
 def all_ready(engine: RayEngine) -> list[Any]:
     """All replicas, when each has loaded its engine."""
     while not (len(found := engine._pool._all) == engine.replicas and all(one.started for one in found)):
-        engine._pool._refuse()
+        engine._pool.refuse()
         time.sleep(0.05)
     return list(found)
 
@@ -170,7 +170,7 @@ def test_replicas_that_die_lose_no_row(connected: None, tiny_gguf: Path, tmp_pat
 
 
 def test_a_question_can_be_cancelled_and_one_that_kills_replicas_is_named(connected: None, tmp_path: Path) -> None:
-    """The model goes on until its limit, which takes a while."""
+    """A failure ends the waiting for answers. The model goes on until its limit, which takes a while."""
     settings = settings_of(write_tiny_gguf(tmp_path / "endless.gguf", context=60_000), 60_000)
     (question,) = questions(1, tokens=50_000)
     heard: list[int] = []
@@ -197,6 +197,13 @@ def test_a_question_can_be_cancelled_and_one_that_kills_replicas_is_named(connec
         with pytest.raises(EngineError, match="row r0, arm base: 3 replicas of the engine died"):
             engine.generate(question, kill)
         assert len(killed) == 3
+
+        def fail(pieces: int) -> None:
+            if pieces:
+                engine._pool._fail(EngineError("a node has another engine"))
+
+        with pytest.raises(EngineError, match="a node has another engine"):
+            engine.generate(question, fail)  # not after its answer
 
 
 def test_a_node_that_does_not_see_the_files_gets_them(

@@ -19,11 +19,12 @@ from ray.cluster_utils import Cluster
 
 import training_ranks
 from conftest import write_tiny_gguf
-from journeyman.cluster import ray_training, training_group
+from journeyman.cluster import head, ray_training, training_group
+from journeyman.cluster.nodes import software_here
 from journeyman.cluster.ray_training import backend_of
 from journeyman.cluster.shipping import Shipment
 from journeyman.config import TrainConfig
-from journeyman.errors import InputError, Interrupted, WorkerDied
+from journeyman.errors import InputError, Interrupted, UsageError, WorkerDied
 from journeyman.models.opening import open_base
 from journeyman.protocols import SilentReporter
 from journeyman.training import backends
@@ -73,9 +74,11 @@ def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nodes]:
         yield made
 
 
-@pytest.fixture(autouse=True)
-def _files_of_this_machine_are_not_seen(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ray_training, "Shipment", partial(Shipment, look=False))
+@pytest.fixture(scope="module", autouse=True)
+def _files_of_this_machine_are_not_seen() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ray_training, "Shipment", partial(Shipment, look=False))
+        yield
 
 
 class _Reporter(SilentReporter):
@@ -137,45 +140,55 @@ def _assert_equal(made: tuple[list[float], Any], expected: tuple[list[float], An
         assert (made[1][name] - value).norm() <= 1e-3 * value.norm()
 
 
-def test_the_curve_is_that_of_one_machine_and_the_base_is_sent_once_to_each_node(
-    nodes: Nodes, base: Path, tmp_path: Path
-) -> None:
-    expected = _train(_here(base), tmp_path / "here")
-    reporter = _Reporter()
-    with closing(_on_ray(base, reporter)) as backend:
+@pytest.fixture(scope="class")
+def reporter() -> _Reporter:
+    return _Reporter()
+
+
+@pytest.fixture(scope="class")
+def backend(nodes: Nodes, base: Path, reporter: _Reporter) -> Iterator[Backend]:
+    with closing(_on_ray(base, reporter)) as made:
+        yield made
+
+
+class TestTwoNodes:
+    """What needs the same workers."""
+
+    def test_the_curve_is_that_of_one_machine_and_the_base_is_sent_once_to_each_node(
+        self, backend: Backend, reporter: _Reporter, nodes: Nodes, base: Path, tmp_path: Path
+    ) -> None:
+        expected = _train(_here(base), tmp_path / "here")
         for name in ("one", "two"):  # adapters of two roles
             _assert_equal(_train(backend, tmp_path / "ray", name=name), expected)
         assert (backend.peak_memory_bytes() or 0) > base.stat().st_size
-    sent = [line for line in reporter.said if line.startswith("the base was sent to node")]
-    assert len(sent) == 2
-    assert sum(line.startswith("training on 2 processors") for line in reporter.said) == 1
-    alive = [one.node_id for one in nodes.alive]
-    assert Shipment(base, look=False).deliver(alive) == dict.fromkeys(alive, 0)
+        sent = [line for line in reporter.said if line.startswith("the base was sent to node")]
+        assert len(sent) == 2
+        assert sum(line.startswith("training on 2 processors") for line in reporter.said) == 1
+        alive = [one.node_id for one in nodes.alive]
+        assert Shipment(base, look=False).deliver(alive) == dict.fromkeys(alive, 0)
 
+    def test_stopping_in_the_middle_of_a_call_leaves_the_gradients_as_they_were(
+        self, backend: Backend, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(training_group, "_LOOK_EVERY_S", 0.05)
+        packs = [KeyedPack(one, str(number)) for number, one in enumerate(pack(rows(600), 60))]
+        heard: list[float] = []
 
-def test_stopping_in_the_middle_of_a_call_leaves_the_gradients_as_they_were(
-    nodes: Nodes, base: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(training_group, "_LOOK_EVERY_S", 0.05)
-    packs = [KeyedPack(one, str(number)) for number, one in enumerate(pack(rows(600), 60))]
-    heard: list[float] = []
+        def stop(tokens: float) -> None:
+            heard.append(tokens)
+            if tokens:
+                raise Interrupted("enough")
 
-    def stop(tokens: float) -> None:
-        heard.append(tokens)
-        if tokens:
-            raise Interrupted("enough")
-
-    with closing(_on_ray(base, _Reporter())) as backend:
         engine = backend.engine()
         engine.accumulate(packs[:1], 10.0, lambda _: None)
         before = engine.state()
         with pytest.raises(Interrupted, match="enough"):
             engine.accumulate(packs, 10.0, stop)
         after = engine.state()
-    assert 0 < heard[-1] < sum(one.pack.row_tokens for one in packs), "it stopped in the middle"
-    assert any(name.startswith("gradient/") for name in before)
-    assert before.keys() == after.keys()
-    assert all(torch.equal(before[name], after[name]) for name in before)
+        assert 0 < heard[-1] < sum(one.pack.row_tokens for one in packs), "it stopped in the middle"
+        assert any(name.startswith("gradient/") for name in before)
+        assert before.keys() == after.keys()
+        assert all(torch.equal(before[name], after[name]) for name in before)
 
 
 def test_a_lost_node_costs_the_steps_since_the_checkpoint(nodes: Nodes, base: Path, tmp_path: Path) -> None:
@@ -200,7 +213,7 @@ def test_a_stopped_run_goes_on_with_another_number_of_nodes(nodes: Nodes, base: 
         with closing(backend), pytest.raises(Interrupted):
             _train(backend, tmp_path / "parts", reporter, 0.1)
         assert load_checkpoint(tmp_path / "parts" / "checkpoints") is not None
-    nodes.grow_to(len(nodes.alive) % 2 + 1)
+    nodes.grow_to(2)
     with closing(_on_ray(base, _Reporter(), 0.1)) as backend:
         _assert_equal(_train(backend, tmp_path / "parts", dropout=0.1), expected)
 
@@ -229,3 +242,19 @@ def test_a_plan_for_other_devices_is_refused(nodes: Nodes, base: Path, monkeypat
         backend_of(opened, config, "keep", None, None, _Reporter())
     on_processors = config.model_copy(update={"device": "cpu"})
     assert backend_of(opened, on_processors, "keep", None, None, _Reporter()).machines == 1
+
+
+def test_a_node_with_other_software_is_refused(nodes: Nodes, base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ray_training, "software_here", lambda: software_here() | {"torch": "1.0"})
+    with closing(_on_ray(base, _Reporter())) as backend, pytest.raises(UsageError, match=r"instead of 1\.0"):
+        backend.engine()
+
+
+def test_a_lost_head_ends_training(nodes: Nodes, base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with closing(_on_ray(base, _Reporter())) as backend:
+        engine = backend.engine()
+        monkeypatch.setattr(head, "answers", lambda address, within_s: False)
+        monkeypatch.setattr(head, "_LOST_AFTER_S", 0.0)
+        monkeypatch.setattr(head, "_EVERY_S", 0.0)
+        with pytest.raises(WorkerDied, match="head of the Ray cluster"):
+            engine.adapter()

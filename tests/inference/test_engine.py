@@ -220,12 +220,15 @@ def test_health_and_requests_say_that_there_is_no_engine(long_gguf: Path, monkey
         assert int(answer.headers["retry-after"]) > 0
 
 
-def test_an_engine_that_cannot_be_started_is_given_up(long_gguf: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("why", [EngineError("no", "never"), ValueError("no")])
+def test_an_engine_that_cannot_be_started_is_given_up(
+    long_gguf: Path, monkeypatch: pytest.MonkeyPatch, why: Exception
+) -> None:
     tries = []
 
     def fails(settings: EngineSettings) -> LlamaEngine:
         tries.append(settings)
-        raise EngineError("no", "never")
+        raise why
 
     async def give_up(engine: LlamaEngine) -> str:
         done = asyncio.Event()

@@ -332,6 +332,69 @@ def test_a_turn_that_never_comes_is_a_503_and_a_released_one_comes_once() -> Non
     asyncio.run(scene())
 
 
+def test_a_refusal_counts_the_requests_that_are_being_read() -> None:
+    turns = Turns(slots=1, most_waiting=0, wait_s=30)
+    with turns.arrival(), turns.arrival(), pytest.raises(RequestError) as told, turns.arrival():
+        pass
+    assert told.value.status == 429 and "2 are being read" in told.value.message and "at most 2" in told.value.message
+
+
+def test_the_answers_of_a_request_have_their_places_together_or_none() -> None:
+    async def scene() -> None:
+        turns = Turns(slots=1, most_waiting=2, wait_s=30)
+        with pytest.raises(RequestError) as never, turns.places(5):
+            pass
+        assert never.value.status == 400
+        with turns.places(3) as places:
+            with pytest.raises(RequestError) as full, turns.places(2):
+                pass
+            assert full.value.status == 429 and turns.reserved == 3
+            async with turns.turn(ROLE, places), turns.turn(ROLE):
+                with pytest.raises(RequestError):
+                    async with turns.turn(ROLE):
+                        pass
+                with pytest.raises(RequestError), turns.arrival():
+                    pass
+                second = turns.turn(ROLE, places)
+                waiting = asyncio.create_task(second.__aenter__())
+                await asyncio.sleep(0)
+                assert (turns.active, turns.waiting, turns.reserved) == (2, 1, 1)
+            (await waiting).release()
+            assert (turns.active, turns.waiting, turns.reserved) == (0, 0, 1)
+        assert (turns.active, turns.waiting, turns.reserved) == (0, 0, 0)
+
+    asyncio.run(scene())
+
+
+def test_a_stream_of_several_answers_keeps_the_places_of_those_that_have_not_begun(engine: FakeEngine) -> None:
+    watched = Watched(engine, ServeConfig(queue=0))
+    engine.gate.clear()
+    with watched.client as client, ThreadPoolExecutor() as pool:
+        turns: Turns = watched.app.state.answering.turns
+        asked = pool.submit(client.post, CHAT, json={**ASK, "n": 2, "stream": True})
+        wait_until(lambda: turns.active == 1)
+        assert turns.reserved == 1
+        other = pool.submit(client.post, CHAT, json=ASK)
+        wait_until(lambda: other.done() or turns.active == 2)
+        engine.gate.set()
+        assert other.result().status_code == 429
+        text = asked.result().text
+        assert "error" not in text and text.endswith("data: [DONE]\n\n") and len(engine.asked) == 2
+        assert (turns.active, turns.waiting, turns.reserved) == (0, 0, 0)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_places_are_given_back_if_the_request_fails(engine: FakeEngine, stream: bool) -> None:
+    watched = Watched(engine, ServeConfig(queue=0))
+    engine.fails = (500, "out of memory")
+    with watched.client as client:
+        turns: Turns = watched.app.state.answering.turns
+        assert client.post(CHAT, json={**ASK, "n": 2, "stream": stream}).status_code == 502
+        assert (turns.active, turns.waiting, turns.reserved) == (0, 0, 0)
+        engine.fails = None
+        assert client.post(CHAT, json={**ASK, "n": 2, "stream": stream}).status_code == 200
+
+
 def test_a_full_queue_is_a_429_in_every_api(engine: FakeEngine) -> None:
     watched = Watched(engine, ServeConfig(queue=1))
     bodies: dict[str, Any] = {

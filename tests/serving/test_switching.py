@@ -181,9 +181,9 @@ def test_without_a_promoted_release_it_says_what_to_do(tmp_path: Path) -> None:
 class _Port:
     """A SwitchingApp whose looks return or raise what a test says, without a socket."""
 
-    def __init__(self, looks: list[Any]) -> None:
+    def __init__(self, looks: list[Any], first: Starlette | None = None) -> None:
         self.looks, self.told, self.seen = looks, list[str](), 0
-        self.app = switching.SwitchingApp(Starlette(), self._following, self.told.append)
+        self.app = switching.SwitchingApp(first or Starlette(), self._following, self.told.append)
 
     def _following(self) -> switching.Next | None:
         self.seen += 1
@@ -222,10 +222,7 @@ def test_a_release_has_taken_over_only_if_its_application_started(monkeypatch: p
         raise RuntimeError("no memory")
         yield
 
-    def one(app: Starlette, name: str) -> switching.Next:
-        return switching.Next(app, lambda: did.append(f"{name} took over"), lambda: did.append(f"{name} abandoned"))
-
-    port = _Port([one(Starlette(lifespan=broken), "first"), one(Starlette(), "second")])
+    port = _Port([_next(Starlette(lifespan=broken), did, "first"), _next(Starlette(), did, "second")])
     asyncio.run(asyncio.wait_for(port.live(lambda: port.seen > 3), 30))
     assert did == ["first abandoned", "second took over"]
     assert port.told == ["RuntimeError: no memory; the release that is served stays"]
@@ -252,3 +249,120 @@ def test_an_old_release_has_the_time_that_its_config_gives_a_request() -> None:
     finally:
         listener.close()
     assert made == [switching.longest_request_s(config)]
+
+
+def _next(app: Starlette, did: list[str], name: str) -> switching.Next:
+    return switching.Next(app, lambda: did.append(f"{name} took over"), lambda: did.append(f"{name} abandoned"))
+
+
+def test_the_old_application_ends_whatever_happens_when_the_new_one_takes_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(switching, "_LOOK_EVERY_S", 0.01)
+    ended: list[str] = []
+
+    def app(name: str) -> Starlette:
+        @asynccontextmanager
+        async def lifespan(app: Starlette) -> AsyncIterator[None]:
+            yield
+            ended.append(name)
+
+        return Starlette(lifespan=lifespan)
+
+    def fails() -> None:
+        raise OSError(28, "No space left on device")
+
+    port = _Port([switching.Next(app("second"), fails, fails)], first=app("first"))
+    asyncio.run(asyncio.wait_for(port.live(lambda: bool(ended) and port.seen > 3), 30))
+    assert ended == ["first", "second"]
+
+
+def test_at_most_two_old_applications_end_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each has a request that does not end; so a rollback right after a promotion takes over, and memory is bounded."""
+    monkeypatch.setattr(switching, "_LOOK_EVERY_S", 0.01)
+    did: list[str] = []
+
+    async def scene() -> None:
+        over, asked = asyncio.Event(), list[asyncio.Task[None]]()
+
+        async def answer(scope: Any, receive: Any, send: Any) -> None:
+            await over.wait()
+
+        def app() -> Starlette:
+            made = Starlette()
+            made.mount("/", answer)
+            return made
+
+        async def none(*message: Any) -> Any: ...
+
+        def took_over(number: int) -> None:
+            did.append(f"{number}")
+            ask()
+
+        def ask() -> None:
+            scope = {"type": "http", "path": "/x", "method": "GET", "headers": [], "query_string": b""}
+            # In the next pass of the loop, so that it goes to the application that has just taken over.
+            asyncio.get_running_loop().call_soon(
+                lambda: asked.append(asyncio.create_task(port.app(dict(scope), none, none)))
+            )
+
+        def one(number: int) -> switching.Next:
+            return switching.Next(app(), lambda: took_over(number), lambda: None)
+
+        port = _Port([one(2), one(3), one(4), one(5)], first=app())
+        living = asyncio.create_task(port.live(lambda: did == ["2", "3", "4", "5"]))
+        while port.seen == 0:
+            if not asked:
+                ask()
+            await asyncio.sleep(0)
+        while did != ["2", "3"]:
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.1)
+        assert (did, port.seen) == (["2", "3"], 2)
+        over.set()
+        await living
+        await asyncio.gather(*asked)
+
+    asyncio.run(asyncio.wait_for(scene(), 30))
+
+
+def test_a_release_that_has_loaded_in_the_moment_of_the_shutdown_is_abandoned() -> None:
+    did: list[str] = []
+    port = _Port([_next(Starlette(), did, "second")])
+
+    async def scene() -> None:
+        loop = asyncio.get_running_loop()
+        soon = loop.call_soon_threadsafe
+
+        def with_shutdown(callback: Callable[..., object], *arguments: Any, **more: Any) -> asyncio.Handle:
+            return soon(lambda: (callback(*arguments), looking.cancel()))
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(loop, "call_soon_threadsafe", with_shutdown)
+            looking = asyncio.create_task(port.app._next())
+            await asyncio.gather(looking, return_exceptions=True)
+        assert looking.cancelled()
+
+    asyncio.run(asyncio.wait_for(scene(), 30))
+    wait_until(lambda: did == ["second abandoned"])
+
+
+def test_a_shutdown_waits_for_an_application_that_is_ending() -> None:
+    async def scene() -> None:
+        ending, may_end, ended = asyncio.Event(), asyncio.Event(), list[str]()
+
+        @asynccontextmanager
+        async def lifespan(app: Starlette) -> AsyncIterator[None]:
+            yield
+            ending.set()
+            await may_end.wait()
+            ended.append("its engine")
+
+        running = switching._Running(Starlette(lifespan=lifespan))
+        await running.start()
+        finishing = asyncio.create_task(running.finish(9.0))
+        await ending.wait()
+        finishing.cancel()
+        asyncio.get_running_loop().call_later(0.05, may_end.set)
+        await asyncio.gather(finishing, return_exceptions=True)
+        assert ended == ["its engine"]
+
+    asyncio.run(asyncio.wait_for(scene(), 30))

@@ -46,7 +46,8 @@ class Following:
         allow_other_engine: bool,
         told: Callable[[str], None],
     ) -> None:
-        self._follower, self.served, self._config = Follower(folder, known), known, config
+        self._folder, self._config, self.served = folder, config, known
+        self._follower = Follower(folder, known)
         self._allow_other_engine, self._told = allow_other_engine, told
 
     def if_served(self, act: Callable[[], None]) -> Callable[[], None]:
@@ -59,7 +60,8 @@ class Following:
     def application(self, make: Make, given_up: Callable[[], None]) -> Next | None:
         """The application of a release that has become current; None if there is none.
 
-        A release that failed is tried again when it is promoted again.
+        A release that failed is tried again when it is promoted again. One that is no longer current when it has
+        loaded does not take over; the next call sees the one that is.
 
         Args:
             make: from a bundle, its engine, and what to do if the engine is given up.
@@ -76,12 +78,17 @@ class Following:
             engine = start_engine(settings)
             try:
                 app = make(bundle, engine, self._if_served(release, given_up))
+                now = current(self._folder)
             except BaseException:
                 engine.stop()
                 raise
         except BaseException:
             self._follower.still(self.served)
             raise
+        if now is None or now.sha256 != release.sha256:  # such as after a rollback
+            engine.stop()
+            self._follower.still(self.served)
+            return None
 
         def took_over() -> None:
             self.served = release

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 from journeyman.bundling.golden import NEAR_NATS, compare, settings_of
@@ -91,7 +92,8 @@ def trial_line(trial: Trial) -> str:
     if trial.outcome == "not_tried":
         return f"{who}{trial.why.sentence() if trial.why else 'not tried here'}"
     same = trial.tokens - trial.differing
-    near = f"; the others were less than {trial.most_nats:.2f} nats likelier" if trial.differing else ""
+    most = math.ceil(round(trial.most_nats * 100, 6)) / 100  # rounded up, as it is a limit
+    near = f"; the others were at most {most:.2f} nats likelier" if trial.differing else ""
     alike = trial.base_nats is not None and trial.base_nats <= NEAR_NATS
     base = "; so does the base without the adapter, so this does not show that the adapter works" if alike else ""
     return f"{who}{trial.program} answers with {same} of {trial.tokens} golden tokens{near}{base}"

@@ -14,6 +14,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Iterable
+from contextlib import suppress
 from io import TextIOWrapper
 from typing import Any, TextIO
 
@@ -117,7 +118,8 @@ class _PlainLog(logging.Handler):
         super().__init__(logging.WARNING)
 
     def emit(self, record: logging.LogRecord) -> None:
-        say_lines(f"{record.levelname}: {self.format(record)}", err=True)
+        with suppress(OSError):  # a full disk, for one, must not end what a library is doing
+            say_lines(f"{record.levelname}: {self.format(record)}", err=True)
 
 
 def _thread_failed(failed: threading.ExceptHookArgs) -> None:

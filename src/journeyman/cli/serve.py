@@ -28,13 +28,20 @@ def serve_bundle(
         EngineError: the engine ended, and starting it again did not help.
     """
 
+    serving = False
+
     def told(text: str) -> None:
-        say(text, err=True)
+        try:
+            say(text, err=True)
+        except OSError:  # such as a full disk, which must end no answer and not the watch over the engine
+            if not serving:  # it may be a key, which is shown only once
+                raise
 
     with hosted(
         folder, port, allow_hosts, key_env,
         allow_other_engine=allow_other_engine, engine_url=engine_url, llama_server=llama_server, told=told,
         releases=releases,
     ) as host:  # fmt: skip
+        serving = True
         told(f"serving {', '.join(map(named, host.bundle.roles))} on {host.address} (Ctrl-C stops)")
         host.run()

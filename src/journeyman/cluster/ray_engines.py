@@ -54,6 +54,7 @@ class RayEngine:
 
         Raises:
             EngineError: the engine refused the question, its replicas died again and again, or there is none.
+            WorkerDied: the head of the cluster is lost.
         """
         number = next(self._numbers)
 
@@ -96,6 +97,7 @@ class RayEngine:
             with self._pool.leased(load, lambda: look(None)) as replica:
                 reference = call(replica.actor)
                 while not ray.wait([reference], timeout=_LOOK_EVERY_S)[0]:
+                    self._pool.refuse()
                     look(replica)
                 try:
                     return ray.get(reference)
@@ -121,6 +123,7 @@ def running_on_ray(settings: EngineSettings, reporter: Reporter) -> Iterator[Ray
 
     Raises:
         EngineError: no replica starts, or one is another engine than this machine's.
+        WorkerDied: the head of the cluster is lost.
         Interrupted: the user asked to stop.
     """
     replicas = Replicas(settings, reporter)

@@ -18,16 +18,19 @@ from typing import Any
 
 import ray
 import torch
-from ray.exceptions import RayError
+from ray.exceptions import RayError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from safetensors.torch import load
 from torch import Tensor
 
+from journeyman.cluster.head import Head
+from journeyman.cluster.nodes import software_here
 from journeyman.cluster.shipping import Shipment
 from journeyman.cluster.training_group import Group, Worker
 from journeyman.cluster.training_worker import TrainingWorker
 from journeyman.config import TrainConfig
-from journeyman.errors import InputError, Interrupted, WorkerDied
+from journeyman.errors import InputError, Interrupted, JourneymanError, WorkerDied
+from journeyman.foreign import plain
 from journeyman.models.base import Base
 from journeyman.models.geometry import Factors, Geometry
 from journeyman.models.opening import sizes_of
@@ -46,6 +49,7 @@ from journeyman.training.replica import Replica
 _START_S = 60.0
 """How long a node may take to start its worker; others may be using it."""
 _NO_NODE_S = 300.0
+_NONE = "no node of the cluster can train"
 
 
 def backend_of(
@@ -103,7 +107,8 @@ class RayBackend:
     def __init__(self, base: Base, replica: Replica, reporter: Reporter, least: int = 1) -> None:
         self._base, self._replica, self._reporter, self._least = base, replica, reporter, least
         self._geometry = base.geometry.with_factors(replica.factors)
-        self._shipment = Shipment(base.path)
+        self._shipment, self._software, self._head = Shipment(base.path), software_here(), Head()
+        self._problem = _NONE
         self._group: Group | None = None
 
     @property
@@ -112,21 +117,22 @@ class RayBackend:
         return 1 if self._group is None or self._replica.shard else len(self._group.workers)
 
     def engine(self) -> TrainingEngine:
-        until, problem = time.monotonic() + _NO_NODE_S, "no node of the cluster can train"
+        until, self._problem = time.monotonic() + _NO_NODE_S, _NONE
         while True:
+            self._check()
             try:
                 if self._group is None or self._group.is_closed:
                     self._group = self._connected()
                 if self._group is not None:
                     return _RayEngine(self._group, self._geometry)
             except WorkersLost as error:
-                problem = error.what
+                self._problem = error.what
+                self._reporter.say(f"{error.what}: the workers are started again")
             if time.monotonic() > until:
                 raise WorkerDied(
-                    f"{problem}, for {_NO_NODE_S / 60:.0f} minutes",
+                    f"{self._problem}, for {_NO_NODE_S / 60:.0f} minutes",
                     "Look at: ray status; then run it again: it goes on from the last checkpoint",
                 )
-            self._check()
             time.sleep(1)
 
     def write(self, adapter: Mapping[str, Tensor], folder: Path) -> None:
@@ -143,6 +149,7 @@ class RayBackend:
             self._group.close()
 
     def _check(self) -> None:
+        self._head.wait()
         if self._reporter.stop_requested:
             raise Interrupted("stopped before the cluster's nodes could train", "Run it again to resume")
 
@@ -158,7 +165,7 @@ class RayBackend:
             if sent.get(node.id):
                 self._reporter.say(f"the base was sent to node {node.name}: {sent[node.id] / 1e9:.2f} GB")
         workers = self._started([one for one in nodes if one.id in sent])
-        group = Group(workers)
+        group = Group(workers, self._head)
         try:
             if len(workers) < self._least:
                 group.close()
@@ -178,7 +185,7 @@ class RayBackend:
         for node in nodes:
             for _ in range(1 if self._replica.processor else node.cards):
                 actor = self._worker(node)
-                starting[actor.hello.remote()] = Worker(actor, node.name)
+                starting[actor.hello.remote(self._software)] = Worker(actor, node.name)
         workers, until = [], time.monotonic() + _START_S
         while starting and time.monotonic() < until:
             arrived, _ = ray.wait(list(starting), num_returns=1, timeout=1.0)
@@ -187,8 +194,11 @@ class RayBackend:
                 try:
                     ray.get(reference)
                     workers.append(worker)
-                except RayError:
-                    continue
+                except RayError as error:
+                    if isinstance(error, RayTaskError) and isinstance(error.cause, JourneymanError):
+                        raise error.cause from None
+                    line = plain((str(error).splitlines() or [""])[0], 200)
+                    self._problem = f"the training worker on node {worker.node} does not start ({line})"
             self._check()
         for worker in starting.values():
             ray.kill(worker.actor)

@@ -13,6 +13,7 @@ from typing import Any
 import ray
 from ray.exceptions import RayError, RayTaskError
 
+from journeyman.cluster.head import Head
 from journeyman.cluster.launching import Launcher, Node, OtherEngine, RunningReplica
 from journeyman.cluster.replica import Started
 from journeyman.errors import EngineError, Interrupted, JourneymanError
@@ -37,10 +38,13 @@ class Replicas:
 
     Raises:
         EngineError: no node has enough CPUs.
+        WorkerDied: the head is lost.
     """
 
     def __init__(self, settings: EngineSettings, reporter: Reporter) -> None:
         self._reporter = reporter
+        self._head = Head()
+        self._head.wait()
         self._launcher = Launcher(settings)
         self._all: list[RunningReplica] = []
         self._deaths: Counter[str] = Counter()
@@ -66,11 +70,12 @@ class Replicas:
 
         Raises:
             EngineError: none starts.
+            WorkerDied: the head of the cluster is lost.
             Interrupted: the user asked to stop.
         """
         while True:
             with self._changed:
-                self._refuse()
+                self.refuse()
                 for replica in self._all:
                     if replica.started is not None:
                         return replica.started
@@ -85,6 +90,11 @@ class Replicas:
             while True:
                 self._reporter.say(self._lines.get_nowait())
 
+    def refuse(self) -> None:
+        """Raises what ends the evaluation: another engine, a lost head, no replica."""
+        if self._failed is not None:
+            raise self._failed
+
     @contextmanager
     def leased(self, load: int, waiting: Callable[[], None]) -> Iterator[RunningReplica]:
         """The replica with the fewest questions, which then has one more, but not more than `load`.
@@ -94,6 +104,7 @@ class Replicas:
 
         Raises:
             EngineError: there is no replica.
+            WorkerDied: the head of the cluster is lost.
         """
         while (replica := self._lease(load)) is None:
             waiting()
@@ -131,7 +142,7 @@ class Replicas:
 
     def _lease(self, load: int) -> RunningReplica | None:
         with self._changed:
-            self._refuse()
+            self.refuse()
             free = [one for one in self._all if one.started is not None and one.asked < load]
             if not free:
                 self._changed.wait(_LOOK_EVERY_S)
@@ -140,10 +151,6 @@ class Replicas:
             replica.asked += 1
             self._leased += 1
             return replica
-
-    def _refuse(self) -> None:
-        if self._failed is not None:
-            raise self._failed
 
     def _fail(self, error: BaseException) -> None:
         """Ends all waiting: the error is raised by those who ask."""
@@ -162,8 +169,9 @@ class Replicas:
             self._fail(error)
 
     def _look(self) -> None:
+        self._head.check()
         sending = self._sending is not None and self._sending.is_alive()
-        if not sending and time.monotonic() - self._grown > _GROW_EVERY_S:
+        if not sending and self._head.answered and time.monotonic() - self._grown > _GROW_EVERY_S:
             self._grow()
         for replica in self._all.copy():
             if replica.started is None:

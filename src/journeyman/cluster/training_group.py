@@ -10,6 +10,7 @@ from typing import Any
 import ray
 from ray.exceptions import RayError, RayTaskError
 
+from journeyman.cluster.head import Head
 from journeyman.cluster.training_worker import Made, Stopped
 from journeyman.training.calls import Call
 from journeyman.training.data_parallel import OtherStopped
@@ -41,10 +42,11 @@ class Group:
 
     Raises (from all methods but `close`):
         WorkersLost: one ended, or does not answer to the others. None of them is usable any more.
+        WorkerDied: the head of the cluster is lost.
     """
 
-    def __init__(self, workers: Sequence[Worker]) -> None:
-        self.workers = list(workers)
+    def __init__(self, workers: Sequence[Worker], head: Head) -> None:
+        self.workers, self._head = list(workers), head
         self.memory = 0
         self._calls = 0
         self._closed = False
@@ -116,6 +118,7 @@ class Group:
                 except RayError as error:
                     raise self._lost([asked.index(reference)]) from error
             check()
+            self._head.check()
             if failed_at is not None and time.monotonic() - failed_at > _SETTLE_S:
                 break
         if errors:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from safetensors.torch import save
 from torch import Tensor
 from torch._C._distributed_c10d import TCPStore
 
+from journeyman.cluster.nodes import Software, refuse_other_software, software_here
 from journeyman.cluster.shipping import Shipment
 from journeyman.training.calls import Call
 from journeyman.training.data_parallel import DataParallelEngine
@@ -72,8 +74,13 @@ class TrainingWorker:
         self._engine: DataParallelEngine | None = None
         self._rank, self._call, self._stopped, self._tokens = 0, 0, 0, 0.0
 
-    def hello(self) -> None:
-        """Answers once the process has started."""
+    def hello(self, software: Software) -> None:
+        """Answers once the process has started.
+
+        Raises:
+            UsageError: this node joined after the others were checked, and has other software than the driver.
+        """
+        refuse_other_software(f"{platform.node()} ({ray.util.get_node_ip_address()})", software_here(), software)
 
     def open_store(self, count: int) -> tuple[str, int]:
         """On rank 0: makes the place where `count` ranks meet; returns its address and port."""

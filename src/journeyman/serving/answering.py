@@ -31,7 +31,7 @@ from journeyman.serving.observing import CLIENT_LEFT, Record, note, record_of
 from journeyman.serving.redacting import asks_for_json, restored_answer
 from journeyman.serving.requests import Asked
 from journeyman.serving.stream import restored_events, served_stream
-from journeyman.serving.turns import Turn, Turns
+from journeyman.serving.turns import Places, Turn, Turns
 from journeyman.serving.upstream import Late, Lost, Upstream, UpstreamAnswer
 
 _T = TypeVar("_T")
@@ -75,20 +75,19 @@ class Answering:
             RequestError: the engine does not run, fails or refuses, or too many others are waiting.
         """
         record = record_of(request.scope)
-        if call.asked.copies > 1:
-            self.turns.check_copies(call.asked.copies)
         if call.asked.streamed:
             return await self._streamed(request, call, record)
-        answer = await while_connected(request, self._whole(call, record))
+        with self.turns.places(call.asked.copies) as places:
+            answer = await while_connected(request, self._whole(call, record, places))
         if answer is None:
             return Response(status_code=CLIENT_LEFT)
         note(record, answer)
         return JsonAnswer(call.dialect.whole(answer, call.asked), headers=dict(call.headers))
 
-    async def _whole(self, call: Call, record: Record) -> dict[str, Any]:
+    async def _whole(self, call: Call, record: Record, places: Places) -> dict[str, Any]:
         async def one(number: int) -> dict[str, Any]:
             async with AsyncExitStack() as held:
-                upstream, _ = await self._opened(held, record, call, number)
+                upstream, _ = await self._opened(held, record, call, places, number)
                 document = _document(upstream.status, await self._body(upstream))
                 record.hear(document, number)
                 return restored_whole(document, call.asked, call.seen, in_json=asks_for_json(call.body))
@@ -103,28 +102,30 @@ class Answering:
                 task.cancel()
 
     async def _streamed(self, request: Request, call: Call, record: Record) -> Response:
-        held, turns = AsyncExitStack(), list[Turn]()
+        everything, held, turns = AsyncExitStack(), AsyncExitStack(), list[Turn]()
+        places = everything.enter_context(self.turns.places(call.asked.copies))
+        everything.push_async_callback(held.aclose)
 
         def stalled() -> None:
             for turn in turns:
                 turn.release()
 
         try:
-            opened = await while_connected(request, self._opened(held, record, call))
+            opened = await while_connected(request, self._opened(held, record, call, places))
         except BaseException:
-            await held.aclose()
+            await everything.aclose()
             raise
         if opened is None:
-            await held.aclose()
+            await everything.aclose()
             return Response(status_code=CLIENT_LEFT)
         upstream, turn = opened
         turns.append(turn)
         events = self._events(call, record, held, upstream)
         if call.asked.copies > 1:
-            others = [self._further(call, record, number, turns) for number in range(1, call.asked.copies)]
+            others = [self._further(call, record, places, number, turns) for number in range(1, call.asked.copies)]
             events = merged([events, *others])
         pieces = served_stream(events, call.dialect.writer(call.asked), record, stalled)
-        return StreamedAnswer(held, pieces, call.headers)
+        return StreamedAnswer(everything, pieces, call.headers)
 
     async def _events(
         self, call: Call, record: Record, held: AsyncExitStack, upstream: UpstreamAnswer, number: int = 0
@@ -140,12 +141,12 @@ class Answering:
                 yield event
 
     async def _further(
-        self, call: Call, record: Record, number: int, turns: list[Turn]
+        self, call: Call, record: Record, places: Places, number: int, turns: list[Turn]
     ) -> AsyncIterator[dict[str, Any]]:
         """The chunks of a further answer to a streamed request; its turn is added to `turns`."""
         async with AsyncExitStack() as held:
             try:
-                upstream, turn = await self._opened(held, record, call, number)
+                upstream, turn = await self._opened(held, record, call, places, number)
             except RequestError as error:
                 raise BrokenStream(error.message, error.code or f"status_{error.status}") from error
             turns.append(turn)
@@ -153,18 +154,19 @@ class Answering:
                 yield event
 
     async def _opened(
-        self, held: AsyncExitStack, record: Record, call: Call, number: int = 0
+        self, held: AsyncExitStack, record: Record, call: Call, places: Places, number: int = 0
     ) -> tuple[UpstreamAnswer, Turn]:
         """The engine's response, whose headers have arrived.
 
         Args:
             held: gets what has to be closed after the answer: the turn and the connection.
+            places: those of the request, of which it takes one.
             number: of the answer, if there are several.
 
         Raises:
             RequestError: the engine does not run, fails or refuses, or too many others are waiting.
         """
-        turn = await held.enter_async_context(self.turns.turn(call.asked.role))
+        turn = await held.enter_async_context(self.turns.turn(call.asked.role, places))
         record.queue_s = record.since() if record.queue_s is None else record.queue_s
         engine = await self._engine()
         body = {**of_copy(call.body, number), **engine.selection(call.asked.role)}

@@ -104,9 +104,10 @@ class KeptEngine:
                 await self._start()
                 self.restarts += 1
                 self._say("the engine is running again")
-            except (JourneymanError, OSError) as error:
+            except Exception as error:  # whatever it is: otherwise, the engine would never be started again
                 self._files_changed = isinstance(error, ChangedArtifact)
-                self._say(str(error))
+                known = isinstance(error, JourneymanError | OSError)
+                self._say(str(error) if known else f"{type(error).__name__}: {error}")
             else:
                 self._files_changed = False
 

@@ -16,6 +16,9 @@ from journeyman.errors import JourneymanError
 
 _LOOK_EVERY_S = 1.0
 _MARGIN_S = 60.0
+_MOST_OLD = 2
+"""Old applications that may still have requests when another one is loaded: two, so that a rollback right after a
+promotion does not wait for the requests of both."""
 
 
 def longest_request_s(config: ServeConfig) -> float:
@@ -75,8 +78,13 @@ class _Running:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._idle.wait(), 5.0)
         finally:
-            # In a task, so that a cancellation does not leave an engine behind.
-            await asyncio.shield(asyncio.ensure_future(self._lifespan.__aexit__(None, None, None)))
+            # In a task, and waited for, so that a cancellation does not leave an engine behind.
+            ending = asyncio.ensure_future(self._lifespan.__aexit__(None, None, None))
+            try:
+                await asyncio.shield(ending)
+            except asyncio.CancelledError:
+                await asyncio.wait({ending})
+                raise
 
 
 class SwitchingApp:
@@ -85,7 +93,8 @@ class SwitchingApp:
     Args:
         first: answers first.
         following: called in a thread once a second: what takes over; None: nothing does. It may take as long as an
-            engine needs to load, and both engines are in memory until the old application has finished.
+            engine needs to load, and both engines are in memory until the old application has finished. It is not
+            called while two old ones have not, so there are never more than three.
         told: hears why there is no next application.
         retire_s: how long the requests of an old application may take. Then its engine is killed, and they fail with
             an error.
@@ -134,6 +143,8 @@ class SwitchingApp:
         said = ""
         while True:
             await asyncio.sleep(_LOOK_EVERY_S)
+            if len(self._retiring) >= _MOST_OLD:
+                continue
             try:
                 found = await self._next()
                 if found is not None:
@@ -168,7 +179,12 @@ class SwitchingApp:
                     found.abandon()
 
         threading.Thread(target=work, name="next release", daemon=True).start()
-        return await done
+        try:
+            return await done
+        except asyncio.CancelledError:
+            if done.done() and not done.cancelled() and done.exception() is None:  # both in the same moment
+                settle(done.result(), None)
+            raise
 
     async def _switch(self, found: Next) -> None:
         new, old = _Running(found.app), self._now
@@ -179,11 +195,11 @@ class SwitchingApp:
             await asyncio.to_thread(found.abandon)
             raise
         self._now = new
-        found.took_over()
         self._old.add(old)
         task = asyncio.create_task(self._retire(old))
         self._retiring.add(task)
         task.add_done_callback(self._retiring.discard)
+        found.took_over()
 
     async def _retire(self, old: _Running) -> None:
         try:

@@ -37,6 +37,17 @@ class Turn:
 
 
 @dataclass(eq=False)
+class Places:
+    """Places that are reserved for the answers to one request.
+
+    Attributes:
+        left: those of answers that neither wait for their turn nor have had it.
+    """
+
+    left: int
+
+
+@dataclass(eq=False)
 class _Waiting:
     """A request in the queue.
 
@@ -56,6 +67,7 @@ class Turns:
     Attributes:
         most: requests that are answered or may wait; further ones are refused.
         arriving, waiting, active: how many are being read and checked, wait for their turn, and have it.
+        reserved: places of further answers to these requests, which do not wait yet.
     """
 
     def __init__(self, slots: int, most_waiting: int, wait_s: float) -> None:
@@ -70,6 +82,7 @@ class Turns:
         self.most = self.at_a_time + most_waiting
         self.arriving = 0
         self._queue: list[_Waiting] = []
+        self._places = set[Places]()
         self._roles = Counter[str]()
         """How many requests of each role have their turn."""
         self._slots, self._wait_s = slots, wait_s
@@ -82,6 +95,10 @@ class Turns:
     @property
     def active(self) -> int:
         return self._roles.total()
+
+    @property
+    def reserved(self) -> int:
+        return sum(places.left for places in self._places)
 
     @contextmanager
     def arrival(self) -> Iterator[None]:
@@ -97,8 +114,10 @@ class Turns:
         finally:
             self.arriving -= 1
 
-    def check_copies(self, copies: int) -> None:
-        """Checks that one request may have this many turns.
+    @contextmanager
+    def places(self, copies: int) -> Iterator[Places]:
+        """Reserves a place for each answer to a request, or none, so that an answer that has begun is not refused the
+        further ones. They last until the answers take them with `turn`, or the context ends.
 
         Raises:
             RequestError: 400 if there are never so many, 429 if there are not now.
@@ -110,22 +129,37 @@ class Turns:
                 f"{queue} that wait (serve.queue)", "n",
             )  # fmt: skip
         self._check_room(copies)
+        places = Places(copies)
+        self._places.add(places)
+        try:
+            yield places
+        finally:
+            self._places.remove(places)
 
     def _check_room(self, further: int) -> None:
-        if self.active + self.waiting + further > self.most:
-            raise self._refusal(429, f"{self.active + self.waiting} requests are answered or wait, which is the most")
+        waiting = self.waiting + self.reserved
+        if self.active + waiting + further > self.most:
+            raise self._refusal(
+                429, f"{self.active} requests are answered, {waiting} wait and {self.arriving} are being read; at most "
+                f"{self.most} have room",
+            )  # fmt: skip
 
     @asynccontextmanager
-    async def turn(self, role: str) -> AsyncIterator[Turn]:
+    async def turn(self, role: str, places: Places | None = None) -> AsyncIterator[Turn]:
         """Waits for a turn, which lasts until it is released or the context ends.
 
         Args:
             role: of the request; each has its own adapter.
+            places: those of the request, of which one is taken; None: there has to be another one.
 
         Raises:
             RequestError: 429 if too many are waiting, 503 if it took too long.
         """
-        self._check_room(1)
+        if places is None:
+            self._check_room(1)
+        else:
+            assert places.left > 0, "one place for each answer"
+            places.left -= 1
         await self._admitted(role)
         turn = Turn(lambda seconds: self._ended(role, seconds))
         try:

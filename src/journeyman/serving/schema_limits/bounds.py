@@ -5,11 +5,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from journeyman.serving.schema_limits.limits import MAX_COUNT
+from journeyman.serving.schema_limits.ranges import MAX_COUNT
 
 _UPPER = ("maxLength", "maxItems", "maxProperties")
 _VALUES = ("const", "default", "enum", "examples")
-"""Keys whose values are no schemas."""
+"""Keys of a schema whose values are no schemas."""
+_NAMED = ("properties", "patternProperties", "$defs", "definitions", "dependentSchemas")
+"""Keys of a schema with schemas by name, which may be any name."""
 
 
 def without_large_bounds(schema: Any, tool: str, ignored: list[str]) -> Any:
@@ -28,6 +30,8 @@ def without_large_bounds(schema: Any, tool: str, ignored: list[str]) -> Any:
             name = f"{tool} ({key} above {MAX_COUNT})"
             if name not in ignored:
                 ignored.append(name)
+        elif key in _NAMED and isinstance(value, dict):
+            kept[key] = {name: without_large_bounds(one, tool, ignored) for name, one in value.items()}
         else:
             kept[key] = value if key in _VALUES else without_large_bounds(value, tool, ignored)
     return kept

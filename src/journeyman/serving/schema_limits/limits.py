@@ -2,20 +2,25 @@
 
 Processor time of xllamacpp's engine for 16 tokens, in seconds: 0.4 without a schema, 1.3 with an enum of 500 values
 (9 of wall time with 2,000), 2.0 with 200 values of 200 characters, 1.2 with 300 optional properties and 5.0 with 1,000,
-6.3 with 50 bounded integers. What references and patterns cost is said in references.py, widths.py and
-patterns.py.
+6.3 with 50 bounded integers. What recursion and patterns cost is said in recursion.py, widths.py and patterns.py.
+
+The check itself takes time in proportion to the schema's length: it looks once at each schema that the engine would
+read, and stops at the first limit that is exceeded.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from typing import Any
 
 from journeyman.serving.errors import RequestError
+from journeyman.serving.schema_limits.names import check_names
 from journeyman.serving.schema_limits.patterns import cost_of
-from journeyman.serving.schema_limits.references import References
+from journeyman.serving.schema_limits.ranges import check_bounds, has_range
+from journeyman.serving.schema_limits.reading import Reading
+from journeyman.serving.schema_limits.recursion import Recursion
+from journeyman.serving.schema_limits.references import MAX_EXPANDED, Place, References, at_most, written
 from journeyman.serving.schema_limits.widths import OPEN, width
 
 MAX_BYTES = 128 << 10
@@ -23,17 +28,10 @@ MAX_CHOICES = 500
 MAX_TEXT = 32 << 10
 MAX_PROPERTIES = 200
 MAX_PATTERN = 1000
-MAX_COUNT = 1000
-MAX_EXPANDED = 10_000
 MAX_PLACES = 20_000
 MAX_AT_ONCE = 16
 MAX_WIDTH = 500
-MAX_NAME = 512
-"""A name of 32,000 punctuation characters crashes the engine: its regular expressions recurse for each character."""
 
-_CHOICES = ("enum", "anyOf", "oneOf", "allOf", "type", "prefixItems")
-_COUNTS = ("minLength", "maxLength", "minItems", "maxItems", "minProperties", "maxProperties")
-_RANGES = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum")
 _CHOICES_OF_A_RANGE = 20
 _SHORT, _MOST_KNOWN = 8 << 10, 512
 
@@ -47,36 +45,42 @@ def check_schemas(schemas: list[tuple[str, Any]]) -> None:
     Raises:
         RequestError: names the place, its figure and the limit.
     """
-    total = _Cost()
+    total, referring = _Cost(), []
     for param, schema in schemas:
         if not isinstance(schema, dict):
             raise RequestError(400, f"{param} must be an object, a JSON schema", param)
-        total = total.plus(_cost(schema, param))
+        cost, references = _cost(schema, param)
+        total = total.plus(cost)
         total.check(param)
+        referring += [(param, references)] if references is not None else []
+    check_names(referring)
 
 
-def _cost(schema: dict[str, Any], param: str) -> _Cost:
-    """The figures of one schema, which is allowed by itself."""
+def _cost(schema: dict[str, Any], param: str) -> tuple[_Cost, References | None]:
+    """The figures of one schema, which is allowed by itself, and its references if it has any."""
     text = json.dumps(schema)
     if (known := _KNOWN.get(text)) is not None:
         return known
-    cost, references, nodes = _Cost(size=len(text)), References(schema), list(_objects(schema, param))
-    for place, node in nodes:
-        _check_counts(node, place)
-        _check_names(node, place)
-        cost.add(node)
+    cost = _Cost(size=len(text))
     cost.check(param)
-    for place, node in nodes:
-        _check_pattern(node, place)
-        _check_references(references, node, place)
-    cost.expanded, cost.places = references.size(lambda key, value: 1), references.size(_places)
+    references = References(json.loads(text), param)  # parsed, so that no two schemas in it are the same object
+    for place, reading in references.places:
+        check_bounds(reading, place)
+        cost.add(reading)
     cost.check(param)
-    _at_most(width(references), MAX_WIDTH, f"ways that may fit the same text ({OPEN} each, 1 for constants)", param)
+    for place, reading in references.places:
+        _check_pattern(reading, place)
+        _check_loop(references, reading, place)
+    cost.expanded, cost.places = references.size(_parts), references.size(_places)
+    cost.check(param)
+    at_most(width(references), MAX_WIDTH, f"ways that may fit the same text ({OPEN} each, 1 for constants)", param)
+    _check_recursion(references)
+    found = cost, references if references.targets else None
     if len(text) <= _SHORT:
         if len(_KNOWN) >= _MOST_KNOWN:
             _KNOWN.clear()
-        _KNOWN[text] = cost
-    return cost
+        _KNOWN[text] = found
+    return found
 
 
 @dataclass
@@ -94,15 +98,13 @@ class _Cost:
         sums = {one.name: getattr(self, one.name) + getattr(other, one.name) for one in fields(self)}
         return _Cost(**{**sums, "most_properties": most})
 
-    def add(self, node: dict[str, Any]) -> None:
-        self.choices += sum(len(node[key]) for key in _CHOICES if isinstance(node.get(key), list))
-        self.choices += _CHOICES_OF_A_RANGE * any(isinstance(node.get(key), int | float) for key in _RANGES)
-        self.text += sum(len(json.dumps(node[key])) for key in ("enum", "const") if key in node)
-        self.pattern += len(node["pattern"]) if isinstance(node.get("pattern"), str) else 0
-        named = node.get("properties")
-        if isinstance(named, dict):
-            self.text += sum(map(len, named))
-            self.most_properties = max(self.most_properties, len(named))
+    def add(self, reading: Reading) -> None:
+        if reading.kind in ("choice", "all", "tuple"):
+            self.choices += len(reading.inner)
+        self.choices += len(reading.values) + _CHOICES_OF_A_RANGE * has_range(reading)
+        self.text += sum(len(json.dumps(value)) for value in reading.values) + sum(map(len, reading.properties))
+        self.pattern += len(_pattern(reading))
+        self.most_properties = max(self.most_properties, len(reading.properties))
 
     def check(self, param: str) -> None:
         for what, count, most in (
@@ -114,61 +116,47 @@ class _Cost:
             ("characters of patterns, repetitions and each $ref put in", self.places, MAX_PLACES),
             ("properties of one object", self.most_properties, MAX_PROPERTIES),
         ):
-            _at_most(count, most, f"{what} in the schemas of one request", param)
+            at_most(count, most, f"{what} in the schemas of one request", param)
 
 
-_KNOWN: dict[str, _Cost] = {}
+_KNOWN: dict[str, tuple[_Cost, References | None]] = {}
 """Schemas that are allowed, as JSON: agents send the same tools with every request."""
 
 
-def _at_most(count: int, most: int, what: str, param: str) -> None:
-    if count > most:
-        shown = f"{count:,}" if count < 10**12 else "over 10^12"
-        raise RequestError(400, f"{param}: {shown} {what}; at most {most:,} are allowed", param)
+def _pattern(reading: Reading) -> str:
+    return str(reading.node.get("pattern", "")) if reading.kind == "string" else ""
 
 
-def _places(key: str, value: Any) -> int:
-    return cost_of(value).places if key == "pattern" and isinstance(value, str) else 0
+def _parts(reading: Reading) -> int:
+    return 1 + len(reading.node) + len(reading.values)
 
 
-def _check_pattern(node: dict[str, Any], place: str) -> None:
-    if isinstance(pattern := node.get("pattern"), str):
+def _places(reading: Reading) -> int:
+    return cost_of(_pattern(reading)).places
+
+
+def _check_pattern(reading: Reading, place: Place) -> None:
+    cost = cost_of(_pattern(reading))
+    if cost.backward:
+        where = f"{written(place)}.pattern"
+        raise RequestError(400, f"{where} has a repetition whose first number is above the second", where)
+    if cost.at_once > MAX_AT_ONCE:
         what = "places at which one text may be, as one part may go on where the next begins (list words in an enum)"
-        _at_most(cost_of(pattern).at_once, MAX_AT_ONCE, what, f"{place}.pattern")
+        at_most(cost.at_once, MAX_AT_ONCE, what, f"{written(place)}.pattern")
 
 
-def _check_names(node: dict[str, Any], place: str) -> None:
-    longest = max(map(len, node), default=0)
-    ref = node.get("$ref")
-    longest = max(longest, len(ref)) if isinstance(ref, str) else longest
-    _at_most(longest, MAX_NAME, "characters in a name or reference", place)
+def _check_loop(references: References, reading: Reading, place: Place) -> None:
+    if reading.kind == "reference" and references.resolved(reading) is None:
+        raise RequestError(400, f"{written(place)}.$ref refers to itself", f"{written(place)}.$ref")
 
 
-def _check_references(references: References, node: dict[str, Any], place: str) -> None:
-    if references.loops(node):
-        raise RequestError(400, f"{place}.$ref refers to itself", f"{place}.$ref")
-    if references.doubles(node):
-        raise RequestError(
-            400, f"{place}: two alternatives that contain this schema again may begin alike, so the engine would "
-            "follow twice as many at every level; give each a constant of its own as its first required property",
-            place,
-        )  # fmt: skip
-
-
-def _check_counts(node: dict[str, Any], place: str) -> None:
-    for key in _COUNTS:
-        # If a property is called maxItems, the value is a schema.
-        value = node.get(key)
-        if isinstance(value, int | float) and not 0 <= value <= MAX_COUNT:
-            raise RequestError(400, f"{place}.{key} must be between 0 and {MAX_COUNT}", f"{place}.{key}")
-
-
-def _objects(value: Any, place: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    waiting = [(place, value)]
-    while waiting:
-        place, value = waiting.pop()
-        if isinstance(value, dict):
-            yield place, value
-            waiting += [(f"{place}.{key}", inner) for key, inner in value.items()]
-        elif isinstance(value, list):
-            waiting += [(f"{place}[{index}]", inner) for index, inner in enumerate(value)]
+def _check_recursion(references: References) -> None:
+    recursion = Recursion(references)
+    for at, reading in references.places:
+        if recursion.doubles(reading):
+            place = written(at)
+            raise RequestError(
+                400, f"{place}: two alternatives that contain this schema again may begin alike, so the engine would "
+                "follow twice as many at every level; give each a constant of its own as its first required property",
+                place,
+            )  # fmt: skip

@@ -15,13 +15,14 @@ import re
 from dataclasses import dataclass
 from functools import lru_cache, reduce
 
-_COUNTED = re.compile(r"\{\s*(\d*)\s*(,?)\s*(\d*)\s*\}")
+_BRACES = re.compile(r"\{([^}]*)\}")
+_NUMBER = re.compile(r"\s*\+?(\d+)", re.ASCII)
 _CLASS = re.compile(r"\[\^?(?:\\.|[^\]\\])*\]?", re.DOTALL)
 _GROUP = re.compile(r"\((?:\?(?:[:=!]|<[=!]|P?<\w*>))?")
 _ESCAPED = re.compile(r"\\(?:x[0-9a-fA-F]{2}|u[0-9a-fA-F]{4}|U[0-9a-fA-F]{8}|.|$)", re.DOTALL)
-_RANGE = re.compile(
-    r"(\\(?:x[0-9a-fA-F]{2}|u[0-9a-fA-F]{4}|U[0-9a-fA-F]{8}|.|$)|.)(?:-(\\.[0-9a-fA-F]*|[^\]]))?", re.DOTALL
-)
+_RANGE = re.compile(f"({_ESCAPED.pattern}|.)(?:-({_ESCAPED.pattern}|[^\\]]))?", re.DOTALL)
+_SPECIAL = frozenset("|()[]{}^$*+?")
+"""Where the engine ends a literal; a dot ends one too, but may stand behind its last character."""
 _CONTROL = {"n": "\n", "r": "\r", "t": "\t"}
 _LAST = 0x10FFFF
 _MOST = 1 << 40
@@ -45,6 +46,7 @@ class PatternCost:
         more: those with which a text that is complete may go on.
         empty: whether it matches the empty text.
         length: of all of its texts; None if they differ in length.
+        backward: whether a repetition in it has a higher least number than its most, which the engine never finishes.
     """
 
     places: int = 0
@@ -53,6 +55,7 @@ class PatternCost:
     more: _Characters = _NONE
     empty: bool = True
     length: int | None = 0
+    backward: bool = False
 
     @property
     def sure(self) -> bool:
@@ -68,19 +71,22 @@ class PatternCost:
         begin = _joined(self.begin, other.begin) if self.empty else self.begin
         more = _joined(other.more, _joined(other.begin, self.more)) if other.empty else other.more
         length = None if self.length is None or other.length is None else self.length + other.length
-        return PatternCost(self.places + other.places, at_once, begin, more, self.empty and other.empty, length)
+        empty, backward = self.empty and other.empty, self.backward or other.backward
+        return PatternCost(self.places + other.places, at_once, begin, more, empty, length, backward)
 
     def either(self, other: PatternCost) -> PatternCost:
         alike = _overlap(self.begin, other.begin)
         at_once = self.at_once + other.at_once if alike else max(self.at_once, other.at_once)
         begin, more = _joined(self.begin, other.begin), _joined(self.more, other.more)
         length = self.length if self.length == other.length else None
-        return PatternCost(self.places + other.places, at_once, begin, more, self.empty or other.empty, length)
+        empty, backward = self.empty or other.empty, self.backward or other.backward
+        return PatternCost(self.places + other.places, at_once, begin, more, empty, length, backward)
 
     def repeated(self, least: int, most: int | None) -> PatternCost:
         """`most` None: without end, which is one rule that refers to itself."""
+        backward = self.backward or (most is not None and least > most)
         if most == 0:
-            return PatternCost()
+            return PatternCost(backward=backward)
         copies = min(max(least + 1 if most is None else most, 1), _MOST)
         again = copies > 1 or most is None
         places = self.places * copies
@@ -88,7 +94,7 @@ class PatternCost:
         more = _joined(self.more, self.begin) if again and most != least else self.more
         length = self.length * least if self.length is not None and least == most else None
         return PatternCost(
-            places, places if loose else self.at_once, self.begin, more, self.empty or least == 0, length
+            places, places if loose else self.at_once, self.begin, more, self.empty or least == 0, length, backward
         )
 
 
@@ -97,7 +103,7 @@ def cost_of(pattern: str) -> PatternCost:
     """What a pattern costs; what the engine does not know (assertions, back references) counts as if it did."""
     # Of each group that is open: the parts before its last `|`, and those after it.
     open_: list[tuple[PatternCost | None, list[PatternCost]]] = [(None, [])]
-    at = 0
+    at, literal = 0, False
     while at < len(pattern):
         before, parts = open_[-1]
         character, length = pattern[at], 1
@@ -115,13 +121,28 @@ def cost_of(pattern: str) -> PatternCost:
         elif character not in "^$":
             text = _matched({"[": _CLASS, "\\": _ESCAPED}.get(character, _RANGE), pattern, at)
             text = text if character in "[\\" else character
-            parts.append(PatternCost(1, 1, _characters(text), _NONE, empty=False, length=1))
             length = len(text)
+            part = PatternCost(1, 1, _characters(text), _NONE, empty=False, length=1)
+            if literal and _continues(pattern, at):
+                part = parts.pop().then(part)
+            parts.append(part)
+        literal = character not in "[." and character not in _SPECIAL
         at += length
     while len(open_) > 1:
         before, parts = open_.pop()
         open_[-1][1].append(_group(before, parts))
     return _group(*open_[0])
+
+
+def _continues(pattern: str, at: int) -> bool:
+    """Whether a character belongs to the literal before it, so that a repetition that follows repeats all of it.
+
+    The engine looks at what follows a plain character, but not at what follows an escape: `ab{2}` is abb, and `a\\.{2}`
+    is a.a.
+    """
+    if (character := pattern[at]) == "\\":
+        return True
+    return character != "." and character not in _SPECIAL and pattern[at + 1 : at + 2] not in _SPECIAL
 
 
 def _group(before: PatternCost | None, parts: list[PatternCost]) -> PatternCost:
@@ -133,12 +154,14 @@ def _counts(pattern: str, at: int) -> tuple[int, int | None, int] | None:
     """The least and the most times of a repetition, and its length in the pattern; None for a brace that is none."""
     if (character := pattern[at]) != "{":
         return int(character == "+"), 1 if character == "?" else None, 1
-    found = _COUNTED.match(pattern, at)
+    found = _BRACES.match(pattern, at)
     if found is None:
         return None
-    least = int(found[1][:12] or 0)
-    most = int(found[3][:12]) if found[3] else None if found[2] else least
-    return least, most, len(found[0])
+    texts = found[1].split(",")
+    numbers = [int(number[1][:12]) if (number := _NUMBER.match(text)) else None for text in texts]
+    if len(texts) > 2 or any(text and number is None for text, number in zip(texts, numbers, strict=True)):
+        return None
+    return numbers[0] or 0, numbers[-1], len(found[0])
 
 
 def _matched(expression: re.Pattern[str], pattern: str, at: int) -> str:

@@ -1,216 +1,180 @@
-"""References within a JSON schema: its size with all of them put in, and those that the engine cannot follow to an end.
-
-Recursion is fine as long as the text says which alternative it is in. If two alternatives begin alike and both lead
-back to the choice, the engine follows twice as many with every level of the answer: with SmolLM2, one of 64 tokens took
-17 s, and another schema of 160 characters did not end.
-"""
+"""All schemas that the engine reads in one schema, with its references followed, and what they add up to."""
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator
-from itertools import combinations
 from typing import Any
 
-MAX_NESTED = 200
-_DEFINITIONS = ("$defs", "definitions")
-_ENDLESS = 1 << 62
+from journeyman.serving.errors import RequestError
+from journeyman.serving.schema_limits.reading import Node, Reading, UnreadableError, read
 
-Node = dict[str, Any]
-_Begin = tuple[str, str | None, frozenset[str] | None]
-"""How the text of an alternative begins: its type, and an object's first property with its values, if it is certain."""
+MAX_NESTED = 200
+MAX_EXPANDED = 10_000
+MAX_NAME = 512
+"""A name of 32,000 punctuation characters crashes the engine: its regular expressions recurse for each character."""
+_ENDLESS = 1 << 62
+_EFFECTIVE = {
+    "$ref", "type", "const", "enum", "required", "pattern", "format", "minLength", "maxLength", "minItems", "maxItems",
+    "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum",
+}  # fmt: skip
+_INDEX = re.compile("[0-9]{1,9}")
+
+Place = tuple["Place | None", str]
+"""Where a schema stands, as (place of the schema around it, the rest): written out only for errors."""
 
 
 class References:
-    """The references of one schema."""
+    """One schema and what it refers to.
 
-    def __init__(self, root: Node) -> None:
+    Attributes:
+        places: (place, reading) of each schema that the engine reads.
+
+    Raises:
+        RequestError: the engine would refuse one of the schemas, or there are too many.
+    """
+
+    def __init__(self, root: Node, param: str) -> None:
         self.root = root
-        self._cycles: dict[int, int] | None = None
+        self.targets: dict[str, Any] = {}
+        self.places: list[tuple[Place, Reading]] = []
+        self._readings: dict[int, Reading] = {}
+        self._resolved: dict[int, Reading | None] = {}
+        waiting: list[tuple[Place, Any]] = [((None, param), root)]
+        while waiting:
+            place, node = waiting.pop()
+            if id(node) in self._readings:
+                continue
+            reading = self._readings[id(node)] = _read(node, place)
+            self.places.append((place, reading))
+            at_most(len(self.places), MAX_EXPANDED, "schemas within each other", param)
+            if reading.kind == "reference":
+                waiting.append((((None, param), node["$ref"].replace("/", ".")[1:]), self._target(node["$ref"], place)))
+            waiting += [((place, f".{name}"), schema) for name, schema in reversed(reading.inner)]
 
-    def size(self, count: Callable[[str, Any], int]) -> int:
-        """The sum of `count(key, value)` over all keys, with all references put in; a recursive one counts once."""
-        return _Size(self, count).of("", self.root)
+    def reading(self, node: Any) -> Reading:
+        return self._readings[id(node)]
 
-    def target(self, ref: str) -> Any:
-        """The target of a reference; None for one that the engine will refuse."""
-        value: Any = self.root
-        for part in ref.removeprefix("#").split("/")[1:]:
-            value = value.get(part.replace("~1", "/").replace("~0", "~")) if isinstance(value, dict) else None
-        return value
+    def following(self, reading: Reading) -> list[Reading]:
+        """The readings of the schemas to which one leads."""
+        if reading.kind == "reference":
+            return [self.reading(self.targets[reading.node["$ref"]])]
+        return [self.reading(schema) for schema in reading.schemas]
 
-    def resolved(self, node: Any) -> Any:
-        """The node to which a reference leads at last; None if that is itself, on which the engine would crash."""
-        seen: set[str] = set()
-        while isinstance(node, dict) and isinstance(ref := node.get("$ref"), str):
-            if ref in seen:
-                return None
-            seen.add(ref)
-            node = self.target(ref)
-        return node
+    def resolved(self, reading: Reading | None) -> Reading | None:
+        """The reading to which references lead at last; None if that is their beginning, and the engine would crash."""
+        passed: list[int] = []
+        while reading is not None and reading.kind == "reference":
+            if (at := id(reading.node)) in self._resolved:
+                reading = self._resolved[at]
+                break
+            passed.append(at)
+            self._resolved[at] = None  # in effect if they lead back to it
+            reading = self.following(reading)[0]
+        self._resolved.update(dict.fromkeys(passed, reading))
+        return reading
 
-    def loops(self, node: Node) -> bool:
-        """Whether a node is a reference that leads to itself."""
-        return (
-            isinstance(node.get("$ref"), str)
-            and self.target(node["$ref"]) is not None
-            and (self.resolved(node) is None)
-        )
-
-    def doubles(self, node: Node) -> bool:
-        """Whether the engine would follow twice as many alternatives with every level of an answer."""
-        if not any(isinstance(node.get(key), list) for key in ("anyOf", "oneOf", "allOf", "type")):
-            return False
-        mine = self._cycle_of(node)
-        if mine is None:
-            return False
-        if isinstance(node.get("allOf"), list) and not _is_choice(node):
-            names = [name for part in self._parts(node["allOf"]) for name in part.get("properties", {})]
-            return len(names) > len(set(names))
-        back = [one for one in _alternatives(node) if one is node or self._cycle_of(one) == mine]
-        begins = [set(self._begins(one, set(), kind)) for one, kind in zip(back, _kinds(node, back), strict=True)]
-        return any(_alike(a, b) for one, other in combinations(begins, 2) for a in one for b in other)
-
-    def _parts(self, all_of: list[Any]) -> Iterator[Node]:
-        for part in all_of:
-            for one in part["anyOf"] if isinstance(part, dict) and isinstance(part.get("anyOf"), list) else [part]:
-                found = self.resolved(one)
-                if isinstance(found, dict) and isinstance(found.get("properties", {}), dict):
+    def components(self, reading: Reading) -> Iterator[Reading]:
+        """What an allOf puts together: its parts, and the alternatives of a part that is a choice."""
+        for part in self.following(reading):
+            for one in self.following(part) if part.kind == "choice" else [part]:
+                if (found := self.resolved(one)) is not None:
                     yield found
 
-    def _begins(self, node: Any, seen: set[int], kind: Any = None) -> Iterator[_Begin]:
-        node = self.resolved(node)
-        if not isinstance(node, dict):
-            return
-        if kind is None and _is_choice(node):
-            if id(node) not in seen:
-                seen.add(id(node))
-                for one, its in zip(_alternatives(node), _kinds(node, _alternatives(node)), strict=True):
-                    yield from self._begins(one, seen, its)
-            return
-        kind = kind or node.get("type") or ("array" if "items" in node or "prefixItems" in node else "object")
-        if kind != "object":
-            yield str(kind), None, None
-            return
-        named, required = node.get("properties"), node.get("required")
-        must = required if isinstance(required, list) else []
-        first = next((name for name in named if name in must), None) if isinstance(named, dict) else None
-        yield "object", first, self._values(named[first]) if first is not None and named else None
+    def sketch(self, ref: str) -> str:
+        """What a reference leads to, without what has no effect on the engine's grammar."""
+        waiting, found = [self.reading(self.targets[ref])], []
+        while waiting:
+            reading = waiting.pop()
+            kept = {key: value for key, value in reading.node.items() if key in _EFFECTIVE}
+            found.append([reading.kind, [name for name, _ in reading.inner], kept])
+            waiting += self.following(reading) if reading.kind != "reference" else []
+        return json.dumps(found, sort_keys=True)
 
-    def _values(self, node: Any) -> frozenset[str] | None:
-        node = self.resolved(node)
-        if isinstance(node, dict) and not _is_choice(node):
-            if "const" in node:
-                return frozenset([json.dumps(node["const"])])
-            if isinstance(node.get("enum"), list):
-                return frozenset(map(json.dumps, node["enum"]))
-        return None
+    def size(self, count: Callable[[Reading], int]) -> int:
+        """The sum of `count(reading)` with all references put in; a recursive one counts once.
 
-    def _cycle_of(self, node: Any) -> int | None:
-        """A number that all nodes have that lead to each other; None for a node that does not lead to itself."""
-        if self._cycles is None:
-            self._cycles = _cycles(self.root, self._next)
-        return self._cycles.get(id(node))
+        Beyond MAX_EXPANDED schemas, each counted as often as it is referred to, it is endless.
+        """
+        return _Size(self, count).of(self.reading(self.root))
 
-    def _next(self, node: Node) -> list[Node]:
-        inner: list[Any] = [value for key, value in node.items() if key not in _DEFINITIONS]
-        found = [self.target(node["$ref"])] if isinstance(node.get("$ref"), str) else []
-        while inner:
-            value = inner.pop()
-            if isinstance(value, dict):
-                found.append(value)
-            elif isinstance(value, list):
-                inner += value
-        return [one for one in found if isinstance(one, dict)]
+    def _target(self, ref: str, place: Place) -> Any:
+        """What a reference leads to. The engine takes its parts as they are, without the escapes of JSON Pointer."""
+        if ref in self.targets:
+            return self.targets[ref]
+        _check_length(len(ref), place)
+        value: Any = self.root
+        for part in ref.split("/")[1:]:
+            if isinstance(value, list):
+                at = int(part) if _INDEX.fullmatch(part) else len(value)
+                value = value[at] if at < len(value) else None
+            else:
+                value = value.get(part) if isinstance(value, dict) else None
+        if not isinstance(value, dict | bool) or (ref != "#" and not ref.startswith("#/")):
+            raise RequestError(
+                400, f"{written(place)}.$ref must lead from the root of this schema to another one, as in "
+                "#/$defs/name, without escapes (~0, ~1, %)", f"{written(place)}.$ref",
+            )  # fmt: skip
+        self.targets[ref] = value
+        return value
 
 
 class _Size:
-    def __init__(self, references: References, count: Callable[[str, Any], int]) -> None:
+    """Counts its steps: a schema of 100 bytes may have billions of parts with all references put in."""
+
+    def __init__(self, references: References, count: Callable[[Reading], int]) -> None:
         self._references, self._count = references, count
         self._known: dict[str, int] = {}
+        self._steps = 0
 
-    def of(self, key: str, value: Any, depth: int = 0) -> int:
-        if depth > MAX_NESTED:
+    def of(self, reading: Reading, depth: int = 0) -> int:
+        self._steps += 1
+        if depth > MAX_NESTED or self._steps > MAX_EXPANDED:
             return _ENDLESS
-        own = self._count(key, value)
-        if isinstance(value, list):
-            return own + sum(self.of("", one, depth + 1) for one in value)
-        if not isinstance(value, dict):
-            return own
-        own += sum(self.of(name, inner, depth + 1) for name, inner in value.items() if name not in _DEFINITIONS)
-        ref = value.get("$ref")
-        return own + self._referred(ref, depth) if isinstance(ref, str) else own
+        own = self._count(reading)
+        if reading.kind == "reference":
+            return own + self._referred(reading, depth)
+        for inner in self._references.following(reading):
+            own += self.of(inner, depth + 1)
+            if own >= _ENDLESS:
+                break
+        return own
 
-    def _referred(self, ref: str, depth: int) -> int:
+    def _referred(self, reading: Reading, depth: int) -> int:
+        ref = reading.node["$ref"]
         if ref not in self._known:
             self._known[ref] = 1  # in effect while it is being expanded, for a reference to itself
-            self._known[ref] = self.of("", self._references.target(ref), depth + 1)
+            self._known[ref] = self.of(self._references.following(reading)[0], depth + 1)
         return self._known[ref]
 
 
-def _is_choice(node: Node) -> bool:
-    return any(isinstance(node.get(key), list) for key in ("oneOf", "anyOf", "type"))
+def _read(node: Any, place: Place) -> Reading:
+    try:
+        reading = read(node)
+    except UnreadableError as error:
+        where = written(place)
+        raise RequestError(400, f"{where}: {error}, or the engine refuses it", where) from error
+    _check_length(max(map(len, (*reading.node, *reading.properties)), default=0), place)
+    return reading
 
 
-def _alternatives(node: Node) -> list[Any]:
-    """The alternatives in the order in which the engine looks for them; a list of types is the node with each type."""
-    for key in ("oneOf", "anyOf"):
-        if isinstance(node.get(key), list):
-            return list(node[key])
-    return [node for _ in node["type"]]
+def _check_length(longest: int, place: Place) -> None:
+    if longest > MAX_NAME:
+        at_most(longest, MAX_NAME, "characters in a name or reference", written(place))
 
 
-def _kinds(node: Node, alternatives: list[Any]) -> list[Any]:
-    """The type of each alternative that stands for one of a list of types; None for others."""
-    return node["type"] if alternatives and alternatives[0] is node else [None] * len(alternatives)
+def written(place: Place) -> str:
+    parts: list[str] = []
+    at: Place | None = place
+    while at is not None:
+        at, part = at
+        parts.append(part)
+    return "".join(reversed(parts))
 
 
-def _alike(one: _Begin, other: _Begin) -> bool:
-    """Whether texts of both may begin in the same way."""
-    if one[0] != other[0] or one[0] not in ("object", "array"):
-        return False
-    if None in (one[1], other[1]) or one[0] == "array":
-        return True
-    disjoint = one[2] is not None and other[2] is not None and not one[2] & other[2]
-    return one[1] == other[1] and not disjoint
-
-
-def _cycles(root: Node, following: Callable[[Node], list[Node]]) -> dict[int, int]:
-    """id of a node → number of its strongly connected component, for nodes on a cycle (Tarjan, without recursion)."""
-    index: dict[int, int] = {}
-    low: dict[int, int] = {}
-    stack: list[int] = []
-    on_stack: set[int] = set()
-    found: dict[int, int] = {}
-    itself: set[int] = set()
-    work: list[tuple[Node, Iterator[Node]]] = []
-
-    def enter(node: Node) -> None:
-        index[id(node)] = low[id(node)] = len(index)
-        stack.append(id(node))
-        on_stack.add(id(node))
-        work.append((node, iter(following(node))))
-
-    enter(root)
-    while work:
-        node, left = work[-1]
-        for one in left:
-            if one is node:
-                itself.add(id(node))
-            if id(one) not in index:
-                enter(one)
-                break
-            if id(one) in on_stack:
-                low[id(node)] = min(low[id(node)], index[id(one)])
-        else:
-            work.pop()
-            if work:
-                parent = id(work[-1][0])
-                low[parent] = min(low[parent], low[id(node)])
-            if low[id(node)] == index[id(node)]:
-                members = stack[stack.index(id(node)) :]
-                del stack[-len(members) :]
-                on_stack.difference_update(members)
-                if len(members) > 1 or id(node) in itself:
-                    found.update(dict.fromkeys(members, index[id(node)]))
-    return found
+def at_most(count: int, most: int, what: str, param: str) -> None:
+    """Raises a RequestError if there are more than `most`."""
+    if count > most:
+        shown = f"{count:,}" if count < 10**12 else "over 10^12"
+        raise RequestError(400, f"{param}: {shown} {what}; at most {most:,} are allowed", param)

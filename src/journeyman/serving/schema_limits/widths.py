@@ -6,10 +6,9 @@ alternatives that begin alike; more than 20 s with 1,024.
 
 from __future__ import annotations
 
-from typing import Any
-
 from journeyman.serving.schema_limits.patterns import cost_of
-from journeyman.serving.schema_limits.references import MAX_NESTED, Node, References
+from journeyman.serving.schema_limits.reading import Reading
+from journeyman.serving.schema_limits.references import MAX_NESTED, References
 
 OPEN = 5
 """The weight of an alternative that is no constant, in values of an enum."""
@@ -17,7 +16,7 @@ OPEN = 5
 
 def width(references: References) -> int:
     """An upper bound: 1 for each constant, OPEN for every other alternative, more for a pattern."""
-    return _Width(references).of(references.root)
+    return _Width(references).of(references.reading(references.root))
 
 
 class _Width:
@@ -25,30 +24,18 @@ class _Width:
         self._references = references
         self._known: dict[int, int] = {}
 
-    def of(self, node: Any, depth: int = 0) -> int:
+    def of(self, reading: Reading, depth: int = 0) -> int:
         if depth > MAX_NESTED:
             return 1 << 62
-        node = self._references.resolved(node)
-        if isinstance(node, list):
-            return max((self.of(one, depth + 1) for one in node), default=OPEN)
-        if not isinstance(node, dict):
-            return OPEN
-        if id(node) not in self._known:
-            self._known[id(node)] = OPEN  # while it is looked at: of its ways, the text says which one was taken
-            self._known[id(node)] = self._own(node, depth)
-        return self._known[id(node)]
+        if id(reading) not in self._known:
+            self._known[id(reading)] = OPEN  # while it is looked at: of its ways, the text says which one was taken
+            self._known[id(reading)] = self._own(reading, depth)
+        return self._known[id(reading)]
 
-    def _own(self, node: Node, depth: int) -> int:
-        if isinstance(alternatives := node.get("oneOf", node.get("anyOf")), list):
-            return sum(self.of(one, depth + 1) for one in alternatives)
-        if "const" in node:
-            return 1
-        if isinstance(values := node.get("enum"), list):
-            return len(values)
-        inner = [node[key] for key in ("items", "prefixItems", "additionalProperties", "allOf") if key in node]
-        if isinstance(named := node.get("properties"), dict):
-            inner += named.values()
-        widest = max((self.of(one, depth + 1) for one in inner), default=OPEN)
-        if isinstance(pattern := node.get("pattern"), str):
-            widest = max(widest, OPEN * cost_of(pattern).at_once)
-        return widest * (len(node["type"]) if isinstance(node.get("type"), list) else 1)
+    def _own(self, reading: Reading, depth: int) -> int:
+        if reading.kind == "values":
+            return len(reading.values)
+        if reading.kind == "string" and "pattern" in reading.node:
+            return OPEN * max(1, cost_of(reading.node["pattern"]).at_once)
+        inner = [self.of(one, depth + 1) for one in self._references.following(reading)]
+        return sum(inner) if reading.kind == "choice" else max(inner, default=OPEN)
