@@ -166,11 +166,11 @@ class _Pool:
             job, worker = self._running.pop(reference)
             try:
                 results[job.number] = pickle.loads(ray.get(reference))
-            except RayTaskError as error:
-                results[job.number] = _Raised(error.cause)
             except RayError as error:
-                self._lost(worker, job, error)
-                continue
+                if not isinstance(error, RayTaskError) or isinstance(error.cause, RayError):
+                    self._lost(worker, job, error)
+                    continue
+                results[job.number] = _Raised(error.cause)
             self._held[worker].remove(job)
             self._heard = time.monotonic()
         if not arrived:
