@@ -16,9 +16,9 @@ import os
 import random
 import sys
 import tempfile
-import threading
 import time
 from collections import Counter
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
@@ -54,16 +54,16 @@ class Reporter(SilentReporter):
         print(f"{time.monotonic() - self._start:6.1f} {text}", flush=True)
 
 
-class Killer(threading.Thread):
-    """Kills until it has killed enough, or is told to stop."""
+class Killer:
+    """Kills until it has killed enough, or the training is over. Ray wants the main thread for new nodes."""
 
     def __init__(self, cluster: Cluster, kills: int, seed: int) -> None:
-        super().__init__(daemon=True)
         self._cluster, self._kills, self._moment = cluster, kills, random.Random(seed)
-        self.killed, self.over = Counter[str](), threading.Event()
+        self.killed = Counter[str]()
 
-    def run(self) -> None:
-        while self.killed.total() < self._kills and not self.over.wait(self._moment.uniform(0.5, 8)):
+    def kill_during(self, training: Future[Any]) -> None:
+        while self.killed.total() < self._kills and not training.done():
+            time.sleep(self._moment.uniform(0.5, 8))
             if self._moment.random() < 0.25:
                 nodes = sorted(self._cluster.worker_nodes, key=lambda node: node.unique_id)
                 self._cluster.remove_node(self._moment.choice(nodes), allow_graceful=False)
@@ -100,11 +100,13 @@ def kills(folder: Path, number: int, steps: int, seed: int) -> dict[str, Any]:
     expected = losses(backends.backend_of(base, config, "keep"), config, folder / "here")
     with ray_cluster(nodes=2) as cluster:
         killer = Killer(cluster, number, seed)
-        killer.start()
-        with closing(ray_training.backend_of(base, config, "keep", None, None, Reporter())) as backend:
-            made = losses(backend, config, folder / "ray")
-        killer.over.set()
-        killer.join()
+        with (
+            closing(ray_training.backend_of(base, config, "keep", None, None, Reporter())) as backend,
+            ThreadPoolExecutor(1) as thread,
+        ):
+            training = thread.submit(losses, backend, config, folder / "ray")
+            killer.kill_during(training)
+            made = training.result()
     apart = max(abs(one - other) / other for one, other in zip(made, expected, strict=True))
     enough = killer.killed.total() >= number
     return {"steps": len(made), "killed": dict(killer.killed), "apart": apart, "passed": enough and apart < EQUAL}
