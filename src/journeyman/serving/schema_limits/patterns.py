@@ -22,7 +22,7 @@ _GROUP = re.compile(r"\((?:\?(?:[:=!]|<[=!]|P?<\w*>))?")
 _ESCAPED = re.compile(r"\\(?:x[0-9a-fA-F]{2}|u[0-9a-fA-F]{4}|U[0-9a-fA-F]{8}|.|$)", re.DOTALL)
 _RANGE = re.compile(
     r"(\\(?:x[0-9a-fA-F]{2}|u[0-9a-fA-F]{4}|U[0-9a-fA-F]{8}|.|$)|.)"
-    r"(?:-(\\(?:x[0-9a-fA-F]{2}|u[0-9a-fA-F]{4}|U[0-9a-fA-F]{8}|.|$)|[^\\]]))?",
+    r"(?:-(\\(?:x[0-9a-fA-F]{2}|u[0-9a-fA-F]{4}|U[0-9a-fA-F]{8}|.|$)|[^\]]))?",
     re.DOTALL,
 )
 _SPECIAL = frozenset("|()[]{}^$*+?")
