@@ -547,8 +547,8 @@ def test_the_real_engine_reads_a_request_as_training_does(embedded: GgufFile, re
         assert too_long["code"] == "context_length_exceeded"
         count = len(engine.prompt_ids([asked[0], Message(role="user", content="a b c d " * 400)]))
         assert f"{count} tokens" in too_long["message"] and "512 tokens" in too_long["message"]
-        bad = refused(ask(client, **_format({"type": 5})))
-        assert "type must be a string" in bad["message"]
+        bad = refused(ask(client, **_format({"properties": {"a": True}})))
+        assert "schema must be an object" in bad["message"]
         for stream in (False, True):
             answer = ask(client, max_tokens=3, stream=stream)
             assert (

@@ -20,7 +20,11 @@ _NUMBER = re.compile(r"\s*\+?(\d+)", re.ASCII)
 _CLASS = re.compile(r"\[\^?(?:\\.|[^\]\\])*\]?", re.DOTALL)
 _GROUP = re.compile(r"\((?:\?(?:[:=!]|<[=!]|P?<\w*>))?")
 _ESCAPED = re.compile(r"\\(?:x[0-9a-fA-F]{2}|u[0-9a-fA-F]{4}|U[0-9a-fA-F]{8}|.|$)", re.DOTALL)
-_RANGE = re.compile(f"({_ESCAPED.pattern}|.)(?:-({_ESCAPED.pattern}|[^\\]]))?", re.DOTALL)
+_RANGE = re.compile(
+    r"(\\(?:x[0-9a-fA-F]{2}|u[0-9a-fA-F]{4}|U[0-9a-fA-F]{8}|.|$)|.)"
+    r"(?:-(\\(?:x[0-9a-fA-F]{2}|u[0-9a-fA-F]{4}|U[0-9a-fA-F]{8}|.|$)|[^\]]))?",
+    re.DOTALL,
+)
 _SPECIAL = frozenset("|()[]{}^$*+?")
 """Where the engine ends a literal; a dot ends one too, but may stand behind its last character."""
 _CONTROL = {"n": "\n", "r": "\r", "t": "\t"}
