@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
-from multidict import CIMultiDict, CIMultiDictProxy
+from multidict import CIMultiDict
 
 from journeyman.config import SECRET_HEADERS, RoleRule
 from journeyman.gateway.bodies import CODINGS
 from journeyman.gateway.roles import CONVERSATION_HEADERS
 
+RawHeaders = Sequence[tuple[bytes, bytes]]
 KEY_HEADER = "Journeyman-Key"
 """The port's own key, next to which a client sends the upstream's."""
 _HOP = frozenset(
@@ -26,30 +27,31 @@ _WRITTEN = frozenset(
 _DIGITS = 16
 
 
-def for_upstream(headers: CIMultiDictProxy[str]) -> CIMultiDict[str]:
+def for_upstream(raw: RawHeaders) -> CIMultiDict[str]:
     """The request's headers as they are passed on. Codings that a row could not be read from are not offered."""
-    dropped = _HOP | _OURS | _named(headers)
-    sent = CIMultiDict((name, value) for name, value in headers.items() if name.lower() not in dropped)
+    sent = _without(raw, _HOP | _OURS)
     if offered := sent.popall("Accept-Encoding", None):
         codings = [one.strip() for one in ",".join(offered).split(",")]
         sent["Accept-Encoding"] = ", ".join(one for one in codings if _coding(one) in CODINGS) or "identity"
     return sent
 
 
-def for_client(headers: CIMultiDictProxy[str]) -> CIMultiDict[str]:
+def for_client(raw: RawHeaders) -> CIMultiDict[str]:
     """The answer's headers as they are passed on."""
-    dropped = _HOP | _named(headers)
-    return CIMultiDict((name, value) for name, value in headers.items() if name.lower() not in dropped)
+    return _without(raw, _HOP)
+
+
+def _without(raw: RawHeaders, dropped: frozenset[str]) -> CIMultiDict[str]:
+    """The headers, written as they were sent, without these and those that Connection names."""
+    pairs = [(name.decode("latin-1"), value.decode("utf-8", "surrogateescape")) for name, value in raw]
+    for name, value in pairs:
+        if name.lower() == "connection":
+            dropped |= {one.strip().lower() for one in value.split(",")}
+    return CIMultiDict(pair for pair in pairs if pair[0].lower() not in dropped)
 
 
 def _coding(offered: str) -> str:
     return offered.partition(";")[0].strip().lower()
-
-
-def _named(headers: CIMultiDictProxy[str]) -> frozenset[str]:
-    """Those that Connection names."""
-    named = ",".join(headers.getall("Connection", ()))
-    return frozenset(one.strip().lower() for one in named.split(",")) if named else frozenset()
 
 
 def written(rules: Iterable[RoleRule]) -> frozenset[str]:

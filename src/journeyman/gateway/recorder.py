@@ -33,7 +33,13 @@ class _CutOff(ConnectionError):
 
 
 class PassedOn(web.StreamResponse):
-    """An answer of the upstream."""
+    """An answer of the upstream.
+
+    Attributes:
+        names: of its headers, in lower case.
+    """
+
+    names: frozenset[str] = frozenset()
 
 
 class Request(web.BaseRequest):
@@ -41,8 +47,9 @@ class Request(web.BaseRequest):
 
     async def _prepare_hook(self, resp: web.StreamResponse) -> None:
         if isinstance(resp, PassedOn):
-            for name in {"Server", "Content-Type", "Date"} - resp["sent"]:
-                resp.headers.pop(name, None)
+            for name in ("Server", "Content-Type", "Date"):
+                if name.lower() not in resp.names:
+                    resp.headers.pop(name, None)
 
 
 class Recorder:
@@ -182,16 +189,16 @@ class Recorder:
     async def _passed_on(
         self, exchange: ExchangeJournal, request: web.BaseRequest, body: bytes, target: Target
     ) -> web.StreamResponse:
-        headers = head.for_upstream(request.headers)
+        headers = head.for_upstream(request.raw_headers)
         got = await self._forward.send(target, request.method, request.raw_path, headers, body)
         try:
-            passed = head.for_client(got.headers)
+            passed = head.for_client(got.raw_headers)
             exchange.note("status", {
                 "status": got.status, "upstream": target.name, "headers": names(got.headers, _UPSTREAM_WRITTEN),
                 "coding": got.headers.get("Content-Encoding", ""),
             })  # fmt: skip
             response = PassedOn(status=got.status, reason=got.reason, headers=passed)
-            response["sent"] = {name for name in ("Server", "Content-Type", "Date") if name in passed}
+            response.names = frozenset(name.lower() for name in passed)
             exchange.answered = True
             await response.prepare(request)
             async for piece in self._forward.pieces(got):
