@@ -21,7 +21,7 @@ from typing import Any
 from faults import ENV
 from journeyman.api.recording import checked
 from journeyman.gateway.row_files import lines_of, row_files
-from scripted_upstream import Seen, Script, chunks, scripted, sse
+from scripted_upstream import Script, Seen, chunks, scripted, sse
 
 _CHILD = Path(__file__).with_name("recorder_child.py")
 _PIECE = re.compile(r'"content": "([^"]*)"')

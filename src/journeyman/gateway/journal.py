@@ -1,12 +1,11 @@
 """START HERE. The journal: what of an exchange is not yet a row on disk. One file for each exchange, in memory.
 
 Each piece of an answer is appended by one system call before it is sent to the client. The files lie in a file system
-that the kernel keeps in memory, so they survive the process but not the machine, and contents that are not redacted yet
-are not written to a disk. A file is removed once its row is
-written.
+that the kernel keeps in memory, so they survive the process but not the machine, and contents that are not redacted
+yet are not written to a disk. A file is removed once its row is written.
 
-A file is a sequence of frames: kind, milliseconds since the request arrived, length, and that many bytes. A process that
-is killed while it writes leaves an incomplete frame at the end, which no client has received.
+A file is a sequence of frames: kind, milliseconds since the request arrived, length, and that many bytes. A process
+that is killed while it writes leaves an incomplete frame at the end, which no client has received.
 """
 
 from __future__ import annotations

@@ -189,12 +189,13 @@ class Recorder:
     async def _passed_on(
         self, exchange: ExchangeJournal, request: web.BaseRequest, body: bytes, target: Target
     ) -> web.StreamResponse:
+        exchange.note("status", {"upstream": target.name})
         headers = head.for_upstream(request.raw_headers)
         got = await self._forward.send(target, request.method, request.raw_path, headers, body)
         try:
             passed = head.for_client(got.raw_headers)
             exchange.note("status", {
-                "status": got.status, "upstream": target.name, "headers": names(got.headers, _UPSTREAM_WRITTEN),
+                "status": got.status, "headers": names(got.headers, _UPSTREAM_WRITTEN),
                 "coding": got.headers.get("Content-Encoding", ""),
             })  # fmt: skip
             response = PassedOn(status=got.status, reason=got.reason, headers=passed)

@@ -107,7 +107,7 @@ class _Exchange:
             case "body":
                 self._request = frame.data
             case "status":
-                self._status = frame.fields
+                self._status |= frame.fields
             case "piece":
                 self._pieces.append(frame.data)
                 self._first_ms = frame.ms if self._first_ms is None else self._first_ms

@@ -30,24 +30,25 @@ def claims(row: Mapping[str, Any]) -> bool:
 
 
 def interactions(row: Mapping[str, Any], place: Place) -> Iterator[Interaction | NotAnInteraction]:
-    if row["recorded"] != VERSION:
-        raise NotAnInteraction(why.UnknownType("the row is of version", plain(str(row["recorded"]), 20)))
+    if row.get("recorded") != VERSION:
+        raise NotAnInteraction(why.UnknownType("the row is of version", plain(str(row.get("recorded")), 20)))
     if row.get("lost"):
         raise NotAnInteraction(why.NotLogged("the contents were not recorded", plain(str(row.get("why")), 80)))
     request, response = mapping(row.get("request")), mapping(row.get("response"))
     if "messages" not in request and "input" not in request:
         called = f"{plain(str(row.get('method')), 10)} {plain(str(row.get('path')), 80)}"
         raise NotAnInteraction(why.NotAModelCall("a request", called))
-    complete = row["outcome"] == COMPLETE
+    outcome, status = row.get("outcome"), row.get("status")
+    complete = outcome == COMPLETE
     answered = response if _is_answer(response) else {"error": response.get("error") or _failure(row)}
-    if complete and row.get("status", 0) < 400 and answered is not response:
+    if complete and answered is not response and isinstance(status, int) and status < 400:
         raise NotAnInteraction(why.NotAModelCall("a request", plain(str(row.get("path")), 80)))
     failed = not complete or answered is not response
     pair = {
-        "id": f"recorded-{row['seq']}",
+        "id": f"recorded-{row.get('seq')}",
         "request": request,
         "response": answered,
-        "status": None if failed else row.get("status"),
+        "status": None if failed else status,
         "errors": row.get("errors") or ([_failure(row)] if failed else None),
         "timestamp": row.get("time"),
         "duration_ms": number(row.get("duration_ms")),
@@ -59,7 +60,7 @@ def interactions(row: Mapping[str, Any], place: Place) -> Iterator[Interaction |
             "role": text_or_none(row.get("role")) or one.role,
             "session": text_or_none(row.get("conversation")) or one.session,
             "model": first(one.model, text_or_none(row.get("model"))),
-            "extra": {**one.extra, **without(row, *_READ), "outcome": row["outcome"]},
+            "extra": {**one.extra, **without(row, *_READ), "outcome": outcome},
         }
         if failed:
             part = {"output": one.output, "calls": [call.model_dump() for call in one.output_calls]}
@@ -79,5 +80,5 @@ def _is_anthropic(row: Mapping[str, Any], request: Mapping[str, Any], response: 
 
 
 def _failure(row: Mapping[str, Any]) -> str:
-    status = row.get("status")
-    return row["outcome"] if row["outcome"] != COMPLETE else f"status {status}"
+    complete = row.get("outcome") == COMPLETE
+    return f"status {plain(str(row.get('status')), 20)}" if complete else plain(str(row.get("outcome")), 40)
