@@ -5,7 +5,10 @@ from __future__ import annotations
 import gzip
 import http.client
 import json
+import shutil
 import socket
+import ssl
+import subprocess
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -292,6 +295,61 @@ def test_keys_are_never_written_and_secrets_only_in_memory(tmp_path: Path) -> No
     row = one_row(tmp_path)
     assert row["response"]["choices"][0]["message"]["content"].endswith(" wrong key <KEY>")
     assert row["key_hash"]
+
+
+def test_a_head_request_and_an_old_client(tmp_path: Path) -> None:
+    script = chunks(b"one ", b"two", kind="text/plain")
+
+    def answer(seen: Seen) -> list[bytes]:
+        return script if "HEAD" not in seen.line else [answer_of(b"12345")[:-5]]
+
+    with scripted(answer) as upstream, recorded(tmp_path, upstream.url) as recorder:
+        status, headers, body = ask(base(recorder), "/v1/models", method="HEAD")
+        parts = urlsplit(recorder.address)
+        with socket.create_connection((parts.hostname, parts.port)) as client:
+            client.sendall(b"GET /v1/old HTTP/1.0\r\nHost: localhost\r\n\r\n")
+            got = b""
+            while piece := client.recv(4096):
+                got += piece
+    assert (status, headers["Content-Length"], body) == (200, "5", b"")
+    assert got.endswith(b"\r\n\r\none two")
+    assert [row["outcome"] for row in rows_in(tmp_path)] == ["complete", "complete"]
+
+
+def test_a_recorder_that_is_stopped_cuts_what_is_in_progress_and_says_so(tmp_path: Path) -> None:
+    script = [*chunks(*sse(*CHAT.events[:3]), end=False), 30.0]
+    with scripted(lambda seen: script) as upstream, recorded(tmp_path, upstream.url) as recorder:
+        parts = urlsplit(recorder.address)
+        client = socket.create_connection((parts.hostname, parts.port))
+        client.sendall(b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n{}")
+        got = b""
+        while b"it up." not in got:
+            got += client.recv(4096)
+    client.close()
+    row = one_row(tmp_path)
+    assert (row["outcome"], row["why"]) == ("cut", "recorder_stopped")
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="makes a certificate with openssl")
+def test_certificates_of_the_upstream_are_verified(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost", "-addext",
+         "subjectAltName=DNS:localhost", "-keyout", tmp_path / "key.pem", "-out", tmp_path / "cert.pem"],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(tmp_path / "cert.pem", tmp_path / "key.pem")
+    with scripted(lambda seen: CHAT.script(stream=True), context) as upstream:
+        url = f"https://localhost:{upstream.port}"
+        with recorded(tmp_path, url) as recorder:
+            status, _, body = ask(base(recorder), CHAT.path, CHAT.request)
+            assert status == 502
+            assert "certificate" in json.loads(body)["error"]["message"]
+            assert upstream.seen == []
+        monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "cert.pem"))
+        with recorded(tmp_path, url) as recorder:
+            assert ask(base(recorder), CHAT.path, CHAT.request)[0] == 200
+    assert [row.get("why") for row in rows_in(tmp_path)] == ["upstream_certificate", None]
 
 
 RULES = """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import ssl
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -81,12 +82,12 @@ async def _went_away(reader: asyncio.StreamReader, pause_s: float) -> bool:
 
 
 @contextmanager
-def scripted(answer: Callable[[Seen], Script]) -> Iterator[ScriptedUpstream]:
+def scripted(answer: Callable[[Seen], Script], context: ssl.SSLContext | None = None) -> Iterator[ScriptedUpstream]:
     upstream = ScriptedUpstream(answer)
     loop, ready = asyncio.new_event_loop(), threading.Event()
 
     async def main() -> None:
-        server = await asyncio.start_server(upstream._serve, "127.0.0.1", 0, limit=1 << 26)
+        server = await asyncio.start_server(upstream._serve, "127.0.0.1", 0, limit=1 << 26, ssl=context)
         upstream.port = server.sockets[0].getsockname()[1]
         ready.set()
         stopped = loop.create_future()

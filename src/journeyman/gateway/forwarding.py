@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import ssl
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -116,7 +117,9 @@ def _unanswered(error: Exception) -> Unanswered:
 @asynccontextmanager
 async def forwarder(silent_s: float) -> AsyncIterator[Forwarder]:
     """A client of upstreams, open in this context. It reads no proxy settings, certificates are verified."""
-    connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEP_ALIVE_S, ttl_dns_cache=60)
+    connector = aiohttp.TCPConnector(
+        limit=0, ssl=ssl.create_default_context(), keepalive_timeout=_KEEP_ALIVE_S, ttl_dns_cache=60
+    )
     async with aiohttp.ClientSession(
         connector=connector, cookie_jar=aiohttp.DummyCookieJar(), trust_env=False, auto_decompress=False,
         skip_auto_headers=_AUTOMATIC, max_line_size=_LONGEST_FIELD, max_field_size=_LONGEST_FIELD,

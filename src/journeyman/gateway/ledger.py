@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Protocol
 
 from journeyman.artifacts import remove_quietly
-from journeyman.errors import DiskError, WorkerDied
+from journeyman.errors import DiskError, JourneymanError, WorkerDied
 from journeyman.gateway import journal
 from journeyman.gateway.journal import ExchangeJournal
 from journeyman.gateway.row_files import RowFiles
@@ -185,7 +185,10 @@ class Ledger:
             now = time.monotonic()
             if self._waiting and (not self.counts.trouble or item is None or now - tried >= _AGAIN_S):
                 tried = now
-                self._write_all()
+                try:
+                    self._write_all()
+                except Exception as error:  # without this thread, no further row would be written
+                    self._trouble(JourneymanError(f"{type(error).__name__}: {error}"))
             if now - synced >= _SYNC_S:
                 synced = now
                 self._sync()
@@ -222,7 +225,7 @@ class Ledger:
         except DiskError as error:
             self._trouble(error)
 
-    def _trouble(self, error: DiskError) -> None:
+    def _trouble(self, error: JourneymanError) -> None:
         if not self.counts.trouble:
             self._told(
                 f"warning: {error.what}: exchanges are NOT written; answers go on, and what has been recorded stays in "

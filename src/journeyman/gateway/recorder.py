@@ -82,7 +82,7 @@ class Recorder:
             return self._own(request)
         exchange = self._ledger.begin()
         self.open += 1
-        outcome, why, keys = "cut", "recorder_error", head.keys_in(request.headers)
+        outcome, why, keys = "failed", "recorder_error", head.keys_in(request.headers)
         try:
             key = self._noted(exchange, request)
             if key is not None:
@@ -97,16 +97,16 @@ class Recorder:
             response = _error(request, refused.status, refused.message, refused.param)
             response.force_close()
         except Unanswered as missing:
-            if exchange.answered:
-                outcome, why = "cut", missing.code
-                raise _CutOff from missing
             outcome, why = "failed", missing.code
+            if exchange.answered:
+                raise _CutOff from missing
             response = _error(request, _STATUS.get(missing.code, 502), missing.what)
         except (asyncio.CancelledError, ConnectionError, HttpProcessingError, web.RequestPayloadError):
             outcome, why = ("cut", "recorder_stopped") if self.stopping else ("cancelled", "client_left")
             raise
         finally:
             self.open -= 1
+            outcome = "cut" if outcome == "failed" and exchange.answered else outcome
             self._ledger.end(exchange, outcome, why, keys)
         return response
 
