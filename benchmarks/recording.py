@@ -139,14 +139,23 @@ def _memory(process: psutil.Process) -> float:
     return sum(one.memory_info().rss for one in [process, *process.children(recursive=True)]) / 2**20
 
 
+def _processor_s(process: psutil.Process) -> dict[str, float]:
+    """Seconds of processor time of the port, and of the process that makes rows."""
+    rows = process.children(recursive=True)
+    return {"port": sum(process.cpu_times()[:2]), "rows": sum(sum(one.cpu_times()[:2]) for one in rows)}
+
+
 def _soak(port: int, process: psutil.Process, requests: int, request: bytes) -> dict[str, Any]:
-    steps, marks = 10, [_memory(process)]
-    begun = time.perf_counter()
+    steps, marks, spent = 10, [_memory(process)], _processor_s(process)
+    begun, done = time.perf_counter(), 0
     for _ in range(steps):
-        asyncio.run(_clients(port, 16, requests // steps, request))
+        done += len(asyncio.run(_clients(port, 16, requests // steps, request)))
         marks.append(_memory(process))
     return {
-        "requests": requests, "requests_per_s": round(requests / (time.perf_counter() - begun), 1),
+        "requests": done, "requests_per_s": round(done / (time.perf_counter() - begun), 1),
+        "processor_ms_per_request": {
+            name: round((now - spent[name]) * 1000 / done, 3) for name, now in _processor_s(process).items()
+        },
         "rss_mib": [round(mark, 1) for mark in marks],
         "growth_after_first_tenth_mib": round(marks[-1] - marks[1], 2),
     }  # fmt: skip
