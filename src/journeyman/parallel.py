@@ -218,7 +218,7 @@ def _call(function: Callable[[Any, _B], _R], number: int, batch: _B) -> _R:
 
 
 class Worker:
-    """One local process that works on one item after the other, with low priority, and is started again if it died.
+    """One local process that works on one item after the other, and is started again if it died.
 
     Args:
         setup: picklable; makes the process's state once.
@@ -253,7 +253,6 @@ def _start_worker(setup: Callable[[], Any], parent: int) -> None:
     global _state
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    os.nice(5)
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     _state = setup()
 

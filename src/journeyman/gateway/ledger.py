@@ -12,9 +12,11 @@ import queue
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Protocol
 
@@ -23,17 +25,18 @@ from journeyman.errors import DiskError, JourneymanError, WorkerDied
 from journeyman.gateway import journal
 from journeyman.gateway.journal import ExchangeJournal
 from journeyman.gateway.row_files import RowFiles
-from journeyman.gateway.rows import FULL, UNBUILT, Row, RowSettings, Task, bare_row, row_of
+from journeyman.gateway.rows import UNBUILT, Row, RowSettings, Task, bare_row, rows_of
 from journeyman.parallel import Worker
 
 _AGAIN_S, _SYNC_S = 2.0, 1.0
+_MOST_AT_ONCE, _MOST_BYTES_AT_ONCE = 64, 8 << 20
 Told = Callable[[str], None]
 
 
 class RowMaker(Protocol):
     """Makes rows, here or in another process."""
 
-    def __call__(self, task: Task) -> Row: ...
+    def __call__(self, tasks: Sequence[Task]) -> list[Row]: ...
 
     def close(self) -> None: ...
 
@@ -44,26 +47,30 @@ class MakerHere:
     def __init__(self, settings: RowSettings) -> None:
         self._settings = settings
 
-    def __call__(self, task: Task) -> Row:
-        return row_of(self._settings, task)
+    def __call__(self, tasks: Sequence[Task]) -> list[Row]:
+        return rows_of(self._settings, tasks)
 
     def close(self) -> None:
         pass
 
 
 class MakerApart:
-    """Makes rows in a process of its own. A row on which it dies twice has no contents."""
+    """Makes rows in a process of its own. A row on which it dies again has no contents."""
 
     def __init__(self, settings: RowSettings) -> None:
         self._worker = Worker(partial(_itself, settings))
 
-    def __call__(self, task: Task) -> Row:
-        for _ in range(2):
-            try:
-                return self._worker.call(row_of, task)
-            except WorkerDied:
-                continue
-        return bare_row(task, UNBUILT)
+    def __call__(self, tasks: Sequence[Task]) -> list[Row]:
+        try:
+            return self._worker.call(rows_of, tasks)
+        except WorkerDied:
+            return [self._alone(task) for task in tasks]
+
+    def _alone(self, task: Task) -> Row:
+        try:
+            return self._worker.call(rows_of, [task])[0]
+        except WorkerDied:
+            return bare_row(task, UNBUILT)
 
     def close(self) -> None:
         self._worker.close()
@@ -182,6 +189,7 @@ class Ledger:
                 item = ()  # type: ignore[assignment]
             if item:
                 self._waiting.append(item)
+                self._take_queued()
             now = time.monotonic()
             if self._waiting and (not self.counts.trouble or item is None or now - tried >= _AGAIN_S):
                 tried = now
@@ -196,28 +204,42 @@ class Ledger:
                 return
 
     def _write_all(self) -> None:
-        while self._waiting:
-            task, size = self._waiting[0]
-            row = self._row(replace(task, assigned=self.counts.requests))
-            try:
-                self._files.append(row.line)
-            except DiskError as error:
-                self._trouble(error)
-                return
-            if self.counts.trouble:
-                self.counts.trouble = ""
-                self._told("rows are written again")
-            self._waiting.popleft()
-            remove_quietly(task.path)
-            self._held -= size
-            self.counts.waiting -= 1
-            self.counts.rows += 1
-            self._heard(row)
+        while batch := self._batch():
+            assigned = self.counts.requests
+            rows = self._make([replace(task, assigned=assigned) for task, _ in batch])
+            for (task, size), row in zip(batch, rows, strict=True):
+                try:
+                    self._files.append(row.line)
+                except DiskError as error:
+                    self._trouble(error)
+                    return
+                if self.counts.trouble:
+                    self.counts.trouble = ""
+                    self._told("rows are written again")
+                self._waiting.popleft()
+                remove_quietly(task.path)
+                self._held -= size
+                self.counts.waiting -= 1
+                self.counts.rows += 1
+                self._heard(row)
+            self._take_queued()
 
-    def _row(self, task: Task) -> Row:
-        if task.incomplete and not task.path.exists():
-            return bare_row(task, FULL)
-        return self._make(task)
+    def _batch(self) -> list[tuple[Task, int]]:
+        """The next exchanges, as many as are made at once; one, while it is not known whether there is space."""
+        batch, size = list[tuple[Task, int]](), 0
+        for one in islice(self._waiting, 1 if self.counts.trouble else _MOST_AT_ONCE):
+            size += one[1]
+            if batch and size > _MOST_BYTES_AT_ONCE:
+                break
+            batch.append(one)
+        return batch
+
+    def _take_queued(self) -> None:
+        """Takes what has ended in the meantime; the end itself is left for `_run`."""
+        with suppress(queue.Empty):
+            while (item := self._queue.get_nowait()) is not None:
+                self._waiting.append(item)
+            self._queue.put(None)
 
     def _sync(self) -> None:
         try:

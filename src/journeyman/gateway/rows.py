@@ -71,8 +71,15 @@ class Task:
     why: str = ""
 
 
+def rows_of(settings: RowSettings, tasks: Sequence[Task]) -> list[Row]:
+    """The rows of files of the journal, in the same order."""
+    return [row_of(settings, task) for task in tasks]
+
+
 def row_of(settings: RowSettings, task: Task) -> Row:
     """The row of a journal's file. What cannot be read becomes a row without contents that says so."""
+    if task.incomplete and not task.path.exists():
+        return bare_row(task, FULL)
     try:
         return _Exchange(settings, task).row()
     except Exception as error:  # an exchange without a row would be missing from the ledger
