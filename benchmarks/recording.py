@@ -136,7 +136,8 @@ def _latency(direct: int, recorded: int, clients: int, requests: int, request: b
 
 
 def _memory(process: psutil.Process) -> float:
-    return sum(one.memory_info().rss for one in [process, *process.children(recursive=True)]) / 2**20
+    """Resident MiB."""
+    return process.memory_info().rss / 2**20
 
 
 def _processor_s(process: psutil.Process) -> dict[str, float]:
@@ -146,18 +147,21 @@ def _processor_s(process: psutil.Process) -> dict[str, float]:
 
 
 def _soak(port: int, process: psutil.Process, requests: int, request: bytes) -> dict[str, Any]:
-    steps, marks, spent = 10, [_memory(process)], _processor_s(process)
+    steps, spent = 10, _processor_s(process)
+    processes = {"port": process, "rows": max(process.children(recursive=True), key=_memory)}
+    marks = {name: [_memory(one)] for name, one in processes.items()}
     begun, done = time.perf_counter(), 0
     for _ in range(steps):
         done += len(asyncio.run(_clients(port, 16, requests // steps, request)))
-        marks.append(_memory(process))
+        for name, one in processes.items():
+            marks[name].append(round(_memory(one), 1))
     return {
         "requests": done, "requests_per_s": round(done / (time.perf_counter() - begun), 1),
         "processor_ms_per_request": {
             name: round((now - spent[name]) * 1000 / done, 3) for name, now in _processor_s(process).items()
         },
-        "rss_mib": [round(mark, 1) for mark in marks],
-        "growth_after_first_tenth_mib": round(marks[-1] - marks[1], 2),
+        "rss_mib": marks,
+        "growth_after_first_tenth_mib": {name: round(one[-1] - one[1], 2) for name, one in marks.items()},
     }  # fmt: skip
 
 

@@ -176,6 +176,8 @@ class Ledger:
         self._thread.join()
         self._make.close()
         self._files.close()
+        with suppress(OSError):  # it is not empty
+            self.journal.rmdir()
 
     # --- the thread's side ------------------------------------------------------------------------
 
