@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 from pathlib import Path
 from typing import Any
 
@@ -146,13 +147,26 @@ def _processor_s(process: psutil.Process) -> dict[str, float]:
     return {"port": sum(process.cpu_times()[:2]), "rows": sum(sum(one.cpu_times()[:2]) for one in rows)}
 
 
+def _written(port: int) -> int:
+    """Waits until every exchange is a row; returns how many were not at first."""
+    behind = 0
+    while True:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/journeyman/health", timeout=30) as answer:
+            waiting = json.load(answer)["waiting"]
+        behind = max(behind, waiting)
+        if not waiting:
+            return behind
+        time.sleep(0.05)
+
+
 def _soak(port: int, process: psutil.Process, requests: int, request: bytes) -> dict[str, Any]:
-    steps, spent = 10, _processor_s(process)
+    steps, behind, spent = 10, 0, _processor_s(process)
     processes = {"port": process, "rows": max(process.children(recursive=True), key=_memory)}
     marks = {name: [_memory(one)] for name, one in processes.items()}
     begun, done = time.perf_counter(), 0
     for _ in range(steps):
         done += len(asyncio.run(_clients(port, 16, requests // steps, request)))
+        behind = max(behind, _written(port))
         for name, one in processes.items():
             marks[name].append(round(_memory(one), 1))
     return {
@@ -160,6 +174,7 @@ def _soak(port: int, process: psutil.Process, requests: int, request: bytes) -> 
         "processor_ms_per_request": {
             name: round((now - spent[name]) * 1000 / done, 3) for name, now in _processor_s(process).items()
         },
+        "most_rows_behind": behind,
         "rss_mib": marks,
         "growth_after_first_tenth_mib": {name: round(one[-1] - one[1], 2) for name, one in marks.items()},
     }  # fmt: skip
