@@ -584,6 +584,71 @@ class ServeConfig(Section):
     )
 
 
+SECRET_HEADERS = frozenset(
+    ("authorization", "proxy-authorization", "x-api-key", "api-key", "x-goog-api-key", "cookie", "journeyman-key")
+)
+"""Request headers with keys, whose values are never written."""
+
+
+class RoleRule(Section):
+    """A rule of `record.roles`: all of its conditions must hold."""
+
+    role: RoleName = Field(min_length=1, description="the role of requests that match")
+    path: str = Field("", description="path of the request, with * and ?, such as /v1/messages*")
+    header: str = Field("", description="`Name` or `Name: value`, the value with * and ?")
+    key: str = Field("", description="name of the port's key, or 8 or more digits of the SHA-256 of the client's key")
+    model: str = Field("", description="name of the model, with * and ?")
+    system: str = Field("", description="regular expression that is found in the system prompt")
+
+    @model_validator(mode="after")
+    def _has_a_condition(self) -> RoleRule:
+        if not (self.path or self.header or self.key or self.model or self.system):
+            raise ValueError("a rule needs a condition: path, header, key, model or system")
+        if self.header.partition(":")[0].strip().lower() in SECRET_HEADERS:
+            raise ValueError("the values of this header are secret and not recorded: use key")
+        try:
+            re.compile(self.system)
+        except re.error as error:
+            raise ValueError(f"system is not a regular expression: {error}") from error
+        return self
+
+
+class RecordConfig(Section):
+    """The recorder: a port in front of a teacher's API that records every exchange."""
+
+    upstream: str = Field(
+        "", description="base URL of the API that answers, with or without /v1; `journeyman record --upstream`"
+    )
+    folder: str = Field("recorded", description="where the rows go, relative to the config file's folder")
+    host: str = Field("127.0.0.1", description="address to listen on; any but a loopback address needs a key")
+    port: int = Field(8012, ge=0, le=65535, description="0 picks a free one")
+    allow_hosts: list[str] = Field(
+        default_factory=list, description="Host names to accept in addition to loopback's, e.g. behind a proxy"
+    )
+    roles: list[RoleRule] = Field(
+        default_factory=list,
+        description="rules that say which role a request belongs to; the first that matches counts, and without any it "
+        "is the name of the model; `journeyman record --learn` proposes rules",
+    )
+    max_body_mib: int = Field(64, ge=1, le=512, description="largest request, in MiB")
+    body_s: float = Field(60.0, gt=0, description="seconds that a client may take to send a request")
+    silent_s: float = Field(
+        1800.0, gt=0, description="seconds for which the upstream may send nothing before it counts as failed"
+    )
+    shutdown_s: float = Field(10.0, ge=0, description="seconds that answers in progress get when the recorder stops")
+    rows_mib: int = Field(
+        64, ge=1, le=4096, description="size at which a file of rows is closed and compressed, in MiB"
+    )
+    journal: str = Field(
+        "",
+        description="existing folder for exchanges that are not rows yet, which holds them as they were sent; it "
+        "should be in memory. Empty: /dev/shm or XDG_RUNTIME_DIR, else beside the rows, which is said",
+    )
+    journal_mib: int = Field(
+        1024, ge=1, description="most that the journal may hold while rows cannot be written, in MiB"
+    )
+
+
 class ClusterConfig(Section):
     """The Ray cluster that does the work, in place of this machine alone. It changes no result."""
 
@@ -607,6 +672,7 @@ class Config(Section):
     evaluate: EvaluateConfig = EvaluateConfig()
     decide: DecideConfig = DecideConfig()
     serve: ServeConfig = ServeConfig()
+    record: RecordConfig = RecordConfig()
     cluster: ClusterConfig = ClusterConfig()
 
     @field_validator("roles")

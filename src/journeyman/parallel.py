@@ -215,3 +215,47 @@ def _call(function: Callable[[Any, _B], _R], number: int, batch: _B) -> _R:
     assert _sender is not None
     _sender.send_bytes(_BEGAN.pack(os.getpid(), number))
     return function(_state, batch)
+
+
+class Worker:
+    """One local process that works on one item after the other, and is started again if it died.
+
+    Args:
+        setup: picklable; makes the process's state once.
+    """
+
+    def __init__(self, setup: Callable[[], Any]) -> None:
+        self._setup = setup
+        self._pool = self._started()
+
+    def _started(self) -> ProcessPoolExecutor:
+        return ProcessPoolExecutor(1, _Context(), _start_worker, (self._setup, os.getpid()))
+
+    def call(self, function: Callable[[Any, _B], _R], item: _B) -> _R:
+        """`function(state, item)`; a module-level function, whose exceptions propagate.
+
+        Raises:
+            WorkerDied: the process died; the next call has another one.
+        """
+        try:
+            return self._pool.submit(_applied, function, item).result()
+        except BrokenProcessPool as error:
+            self._pool.shutdown(wait=False)
+            self._pool = self._started()
+            raise WorkerDied("a worker process died", "Free some memory") from error
+
+    def close(self) -> None:
+        """Ends the process."""
+        self._pool.shutdown()
+
+
+def _start_worker(setup: Callable[[], Any], parent: int) -> None:
+    global _state
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+    _state = setup()
+
+
+def _applied(function: Callable[[Any, _B], _R], item: _B) -> _R:
+    return function(_state, item)

@@ -92,6 +92,15 @@ EXPECTED: dict[str, list[Any]] = {
         ("agent", "Hi", "Hey.", []),
         ("clerk", "Hi", "Hello.", []),
     ],
+    "recorded": [
+        ("clerk", "Hi", "Hello.", []),
+        ("clerk", "Weather?", "", [("get_weather", PARIS)]),
+        ("gpt-x", "Hi", "Hello.", []),
+        ("gpt-x", "cut", None, []),
+        ("gpt-x", "busy", None, []),
+        "not_a_model_call",
+        "not_logged",
+    ],
     "gateways": [
         ("clerk", "Weather?", "", [("get_weather", PARIS)]),
         ("clerk", "Hi", "Hello.", []),

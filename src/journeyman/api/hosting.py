@@ -205,8 +205,11 @@ def address_of(host: str, port: int) -> str:
     return f"http://[{host}]:{port}/v1" if ":" in host else f"http://{host}:{port}/v1"
 
 
-def open_listener(host: str, port: int) -> socket.socket:
+def open_listener(host: str, port: int, command: str = "serve") -> socket.socket:
     """A socket bound to the port, which does not take connections yet.
+
+    Args:
+        command: that errors advise.
 
     Raises:
         UsageError: the host is not an address of this machine, or the port is taken.
@@ -217,7 +220,7 @@ def open_listener(host: str, port: int) -> socket.socket:
         listener.bind((host, port))
     except OSError as error:
         listener.close()
-        raise _no_listener(host, port, error) from error
+        raise _no_listener(host, port, error, command) from error
     return listener
 
 
@@ -233,10 +236,10 @@ def take_connections(listener: socket.socket, host: str) -> None:
         raise _no_listener(host, listener.getsockname()[1], error) from error
 
 
-def _no_listener(host: str, port: int, error: OSError) -> UsageError:
+def _no_listener(host: str, port: int, error: OSError, command: str = "serve") -> UsageError:
     where = f"port {port} on {plain(host, 80)}: {error.strerror}"
     if error.errno == errno.EADDRINUSE:
-        return UsageError(where, "Take another: journeyman serve --port 0")
+        return UsageError(where, f"Take another: journeyman {command} --port 0")
     if error.errno == errno.EACCES:
-        return UsageError(where, "Take one from 1024: journeyman serve --port 8011")
-    return UsageError(where, "Set serve.host to an address of this machine: 127.0.0.1, or 0.0.0.0 for all of them")
+        return UsageError(where, f"Take one from 1024: journeyman {command} --port 8011")
+    return UsageError(where, f"Set {command}.host to an address of this machine: 127.0.0.1, or 0.0.0.0 for all of them")

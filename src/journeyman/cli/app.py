@@ -341,6 +341,25 @@ def serve(
     )  # fmt: skip
 
 
+@app.command()
+def record(
+    folder: Folder = HERE,
+    upstream: Annotated[
+        str | None, typer.Option(help="base URL of the API that answers; overrides record.upstream")
+    ] = None,
+    port: Annotated[int | None, typer.Option(help="overrides record.port; 0 picks a free one")] = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="count requests, answers and rows, and name what is missing")
+    ] = False,
+    learn: Annotated[bool, typer.Option("--learn", help="print rules for roles, from what was recorded")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="with --check: print JSON")] = False,
+) -> None:
+    """Record a teacher: a port in front of its API, which writes every exchange as a row that ingest reads."""
+    from journeyman.cli.record import run
+
+    run(folder, upstream, port, check=check, learn=learn, as_json=as_json)
+
+
 Releases = Annotated[
     Path | None, typer.Option("--releases", help="the folder with the releases; default: releases/ in or beside SOURCE")
 ]

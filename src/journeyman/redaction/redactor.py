@@ -89,14 +89,14 @@ class Redactor:
             "reasoning": None if row.reasoning is None else seen.text(row.reasoning),
         }
         changes |= {name: seen.value(getattr(row, name)) for name in ("errors", "check", "extra")}
-        changes |= {name: self._pseudonym(getattr(row, name)) for name in ("id", "log_id", "session")}
+        changes |= {name: self.pseudonym(getattr(row, name)) for name in ("id", "log_id", "session")}
         changes["notes"] = [note.model_copy(update={"details": seen.value(note.details)}) for note in row.notes]
         for name in ("role", "provider", "model", "timestamp", "finish_reason"):
             value = getattr(row, name)
             changes[name] = None if value is None else seen.text(value)
         return row.model_copy(update={**changes, "redacted": dict(seen.counts)})
 
-    def _pseudonym(self, name: str | None) -> str | None:
+    def pseudonym(self, name: str | None) -> str | None:
         """Hashes an id that is itself personal (an email address as session), so that rows can still be joined."""
         if name is None or not self.find(name):
             return name

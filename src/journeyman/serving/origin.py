@@ -35,7 +35,7 @@ class Door:
 
     def __init__(self, app: ASGIApp, hosts: Collection[str] = (), keys: Keys | None = None) -> None:
         self._app = app
-        self._hosts = {host.lower() for host in hosts} | set(LOOPBACK)
+        self._hosts = names_of(hosts)
         self._keys = keys or Keys()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -56,33 +56,13 @@ class Door:
         await self._app(scope, receive, send)
 
     def _check(self, scope: Scope, headers: Headers) -> None:
-        host = self._host(headers, scope.get("server"))
-        self._refuse_other_pages(host, headers)
+        host = asked_host(headers, scope.get("server"), self._hosts, "journeyman serve --allow-host adds one")
+        refuse_other_pages(host, headers)
         if self._keys.required and scope["path"] not in _OPEN_PATHS:
             record_of(scope).key = self._key(headers)
         kind = headers.get("content-type", "").partition(";")[0].strip().lower()
         if scope["method"] not in ("GET", "HEAD", "OPTIONS") and kind != "application/json":
             raise RequestError(415, "the content type must be application/json", "content-type")
-
-    def _host(self, headers: Headers, connected_to: Sequence[Any] | None) -> str:
-        named = headers.getlist("host")
-        host = named[0].lower() if len(named) == 1 else ""
-        name = name_of(host)
-        # An address, unlike a name, cannot be made to lead here by others.
-        own = connected_to is not None and _is_address(name) and name == connected_to[0]
-        if not own and host not in self._hosts and name not in self._hosts:
-            raise RequestError(
-                403, f"host {plain(host, 80)!r} is not a name of this server; journeyman serve --allow-host adds one",
-                "host",
-            )  # fmt: skip
-        return host
-
-    def _refuse_other_pages(self, host: str, headers: Headers) -> None:
-        origins = headers.getlist("origin")
-        if any(origin.lower() not in (f"http://{host}", f"https://{host}") for origin in origins):
-            raise RequestError(403, f"pages of {plain(origins[0], 80)!r} may not use this server", "origin")
-        if headers.get("sec-fetch-site", "none") not in ("none", "same-origin"):
-            raise RequestError(403, "pages of other sites may not use this server", "sec-fetch-site")
 
     def _key(self, headers: Headers) -> str:
         """The name of the key that was sent."""
@@ -90,6 +70,45 @@ class Door:
         if name is None:
             raise RequestError(401, "the key is missing or wrong: send Authorization: Bearer KEY", "authorization")
         return name
+
+
+def names_of(hosts: Collection[str]) -> set[str]:
+    """Every name to answer to, in lower case: these and the loopback ones."""
+    return {host.lower() for host in hosts} | set(LOOPBACK)
+
+
+def asked_host(headers: Headers, connected_to: Sequence[Any] | None, hosts: Collection[str], remedy: str) -> str:
+    """The request's Host header, in lower case.
+
+    Args:
+        connected_to: address and port that the client connected to.
+        hosts: as `names_of` gives them.
+        remedy: tells the client how the server learns another name.
+
+    Raises:
+        RequestError: it is no name of this server.
+    """
+    named = headers.getlist("host")
+    host = named[0].lower() if len(named) == 1 else ""
+    name = name_of(host)
+    # An address, unlike a name, cannot be made to lead here by others.
+    own = connected_to is not None and _is_address(name) and name == connected_to[0]
+    if not own and host not in hosts and name not in hosts:
+        raise RequestError(403, f"host {plain(host, 80)!r} is not a name of this server; {remedy}", "host")
+    return host
+
+
+def refuse_other_pages(host: str, headers: Headers) -> None:
+    """Refuses what a browser sends for a page of another origin.
+
+    Raises:
+        RequestError: it comes from one.
+    """
+    origins = headers.getlist("origin")
+    if any(origin.lower() not in (f"http://{host}", f"https://{host}") for origin in origins):
+        raise RequestError(403, f"pages of {plain(origins[0], 80)!r} may not use this server", "origin")
+    if headers.get("sec-fetch-site", "none") not in ("none", "same-origin"):
+        raise RequestError(403, "pages of other sites may not use this server", "sec-fetch-site")
 
 
 def _is_address(name: str) -> bool:

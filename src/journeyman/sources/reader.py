@@ -36,6 +36,7 @@ from journeyman.sources import (
     openai_finetune,
     openhands,
     otel,
+    recorded,
     sharegpt,
     swe_agent,
     table,
@@ -72,6 +73,7 @@ FORMATS: Mapping[str, Format] = {
     name: _format(name, module)
     for name, module in {
         "interactions": interactions,
+        "recorded": recorded,
         "claude_code": claude_code,
         "codex": codex,
         "inspect_log": inspect_log,

@@ -1,0 +1,242 @@
+"""One row of the ledger: an exchange as its journal has it, decoded, with secrets replaced."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from journeyman.checksum_lines import sealed
+from journeyman.config import RecordConfig, RedactConfig
+from journeyman.gateway.bodies import Body, body_of
+from journeyman.gateway.journal import Frame, frames
+from journeyman.gateway.redacting import Redacted, without_keys
+from journeyman.gateway.roles import Facts, conversation_of, role_of
+from journeyman.redaction.redactor import Redactor
+from journeyman.sources.fields import mapping
+from journeyman.sources.recorded import VERSION
+
+OUTCOMES = ("complete", "cut", "cancelled", "failed", "refused")
+ENDED, UNFINISHED, UNBUILT, FULL = "recorder_ended", "stream_unfinished", "not_readable", "journal_full"
+
+
+@dataclass(frozen=True)
+class RowSettings:
+    """What rows depend on."""
+
+    record: RecordConfig
+    redact: RedactConfig
+
+    def redactor(self) -> Redactor:
+        return Redactor(secrets=self.redact.secrets, personal=self.redact.personal)
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row and what the metrics count.
+
+    Attributes:
+        line: with its checksum and line end.
+        first_ms: until the first byte of the answer; None: there was none.
+    """
+
+    line: bytes
+    outcome: str
+    role: str = ""
+    status: int | None = None
+    first_ms: int | None = None
+    duration_ms: int = 0
+    prompt_tokens: int = 0
+    answer_tokens: int = 0
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a row is made of.
+
+    Attributes:
+        assigned: the highest number that an exchange has so far.
+        keys: the client's keys, which are in no file, to be replaced if a body repeats one.
+        incomplete: whether the journal could not hold everything.
+        outcome, why: how the exchange ended; empty: the journal says it, or the process that knew was killed.
+    """
+
+    path: Path
+    number: int
+    assigned: int
+    keys: tuple[str, ...] = ()
+    incomplete: bool = False
+    outcome: str = ""
+    why: str = ""
+
+
+def rows_of(settings: RowSettings, tasks: Sequence[Task]) -> list[Row]:
+    """The rows of files of the journal, in the same order."""
+    return [row_of(settings, task) for task in tasks]
+
+
+def row_of(settings: RowSettings, task: Task) -> Row:
+    """The row of a journal's file. What cannot be read becomes a row without contents that says so."""
+    if task.incomplete and not task.path.exists():
+        return bare_row(task, FULL)
+    try:
+        return _Exchange(settings, task).row()
+    except Exception as error:  # an exchange without a row would be missing from the ledger
+        return bare_row(task, f"{UNBUILT}: {type(error).__name__}")
+
+
+def bare_row(task: Task, why: str) -> Row:
+    """A row without contents."""
+    outcome = task.outcome or "cut"
+    content = {"recorded": VERSION, "seq": task.number, "assigned": task.assigned, "outcome": outcome, "why": why}
+    return Row(sealed({**content, "errors": [f"{outcome}: {why}"], "lost": True}), outcome)
+
+
+class _Exchange:
+    def __init__(self, settings: RowSettings, task: Task) -> None:
+        self._settings, self._task = settings, task
+        self._head: dict[str, Any] = {}
+        self._status: dict[str, Any] = {}
+        self._end: dict[str, Any] = {}
+        self._request = b""
+        self._pieces: list[bytes] = []
+        self._first_ms: int | None = None
+        self._last_ms = 0
+        for frame in frames(task.path):
+            self._take(frame)
+
+    def _take(self, frame: Frame) -> None:
+        self._last_ms = frame.ms
+        match frame.kind:
+            case "head":
+                self._head = frame.fields
+            case "body":
+                self._request = frame.data
+            case "status":
+                self._status |= frame.fields
+            case "piece":
+                self._pieces.append(frame.data)
+                self._first_ms = frame.ms if self._first_ms is None else self._first_ms
+            case "end":
+                self._end = frame.fields
+
+    def row(self) -> Row:
+        task, head, status = self._task, self._head, self._status
+        if not head:
+            return bare_row(task, FULL if task.incomplete else ENDED)
+        sent = mapping(head.get("headers"))
+        got = mapping(status.get("headers"))
+        data = b"".join(self._pieces)
+        request = body_of(self._request, sent.get("content-type", ""), head.get("coding", ""))
+        response = body_of(data, got.get("content-type", ""), status.get("coding", ""))
+        outcome, why = self._outcome(response)
+        facts = Facts(
+            head["path"], sent, head.get("key", ""), head.get("key_hash", ""), mapping(request.value)
+        )  # fmt: skip
+        kept = Redacted(self._settings.redactor())
+        contents = kept.exchange(
+            without_keys(request.value, task.keys), without_keys(_answer(response), task.keys)
+        )  # fmt: skip
+        answer = mapping(response.value)
+        usage = mapping(answer.get("usage"))
+        errors = [f"{outcome}: {why}"] if outcome != "complete" else []
+        row: dict[str, Any] = {
+            "recorded": VERSION,
+            "seq": task.number,
+            "assigned": task.assigned,
+            "outcome": outcome,
+            "why": why or None,
+            "time": head["time"],
+            "role": kept.text(role_of(facts, self._settings.record.roles)),
+            "conversation": kept.name(conversation_of(facts)),
+            "provider": status.get("upstream"),
+            "model": kept.text(str(answer.get("model") or facts.model)) or None,
+            "method": head["method"],
+            "path": kept.text(head["path"]),
+            "status": status.get("status"),
+            "streamed": response.stream is not None or None,
+            "first_ms": self._first_ms,
+            "duration_ms": self._end.get("ms", self._last_ms),
+            "tokens": {name: value for name, value in _tokens(usage).items() if value} or None,
+            "finish_reason": _finish(answer),
+            "tool_calls": _calls(answer) or None,
+            "errors": [kept.text(one) for one in [*errors, *_stream_errors(response)]] or None,
+            "key": head.get("key") or None,
+            "key_hash": head.get("key_hash") or None,
+            "headers": {name: kept.text(value) for name, value in sent.items()},
+            "request": contents[0],
+            "response": contents[1],
+            "rest": kept.text(without_keys(response.rest, task.keys)) or None,
+            "unread": {
+                name: f"{len(raw)} bytes, {kept.text(body.unread)}"
+                for name, raw, body in (("request", self._request, request), ("response", data, response))
+                if body.unread
+            },
+            "bytes": {"request": len(self._request), "response": len(data)},
+            "lost": task.incomplete or None,
+            "redacted": dict(kept.counts),
+        }
+        row = {name: value for name, value in row.items() if value not in (None, {}, "")}
+        tokens = _tokens(usage)
+        return Row(
+            sealed(row), outcome, row.get("role", ""), status.get("status"), self._first_ms,
+            row.get("duration_ms", 0), tokens["prompt"], tokens["answer"],
+        )  # fmt: skip
+
+    def _outcome(self, response: Body) -> tuple[str, str]:
+        task = self._task
+        outcome, why = task.outcome or self._end.get("outcome", "cut"), task.why or self._end.get("why", "")
+        if not self._end and not task.outcome:
+            return "cut", ENDED
+        stream = response.stream
+        unfinished = stream is not None and not stream.ended and (stream.answer is not None or bool(stream.errors))
+        if outcome == "complete" and unfinished:
+            return "cut", UNFINISHED
+        if outcome == "complete" and task.incomplete:
+            return "cut", FULL
+        return outcome, why
+
+
+def _answer(response: Body) -> Any:
+    """The answer; of a stream also what is not part of one."""
+    stream = response.stream
+    if stream is None or not (stream.other or stream.errors):
+        return response.value
+    beside = {"events": stream.other} if stream.other else {}
+    error = {"stream_errors": stream.errors} if stream.errors else {}
+    return {**mapping(response.value), **beside, **error}
+
+
+def _stream_errors(response: Body) -> list[str]:
+    errors: Sequence[Any] = response.stream.errors if response.stream else ()
+    return [str(mapping(one).get("message") or one)[:300] for one in errors]
+
+
+def _tokens(usage: Mapping[str, Any]) -> dict[str, int]:
+    def count(*names: str) -> int:
+        return next((value for name in names if isinstance(value := usage.get(name), int) and value > 0), 0)
+
+    return {
+        "prompt": count("prompt_tokens", "input_tokens"),
+        "answer": count("completion_tokens", "output_tokens"),
+    }
+
+
+def _finish(answer: Mapping[str, Any]) -> str | None:
+    choices = answer.get("choices")
+    choice = mapping(choices[0]) if isinstance(choices, list) and choices else {}
+    reason = choice.get("finish_reason") or answer.get("stop_reason")
+    if answer.get("object") == "response":
+        reason = mapping(answer.get("incomplete_details")).get("reason") or answer.get("status")
+    return reason if isinstance(reason, str) else None
+
+
+def _calls(answer: Mapping[str, Any]) -> int:
+    parts = [part for name in ("content", "output") if isinstance(part := answer.get(name), list)]
+    count = sum(mapping(one).get("type") in ("tool_use", "function_call") for part in parts for one in part)
+    choices = answer.get("choices")
+    for choice in choices if isinstance(choices, list) else []:
+        calls = mapping(mapping(choice).get("message")).get("tool_calls")
+        count += len(calls) if isinstance(calls, list) else 0
+    return count
