@@ -99,6 +99,7 @@ def test_a_row_that_was_written_before_the_kill_is_not_written_twice(tmp_path: P
     kept = made.path.read_bytes()
     first.end(made, "complete")
     first.close()
+    made.path.parent.mkdir(mode=0o700)
     made.path.write_bytes(kept)
     ledger(folder).close()
     assert [row["seq"] for row in rows(folder)] == [1]

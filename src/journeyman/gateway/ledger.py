@@ -29,6 +29,8 @@ from journeyman.gateway.rows import UNBUILT, Row, RowSettings, Task, bare_row, r
 from journeyman.parallel import Worker
 
 _AGAIN_S, _SYNC_S = 2.0, 1.0
+_GATHER_S = 0.2
+"""Rows are made for several exchanges together: each time, the threads take turns with that of the answers."""
 _MOST_AT_ONCE, _MOST_BYTES_AT_ONCE = 64, 8 << 20
 Told = Callable[[str], None]
 
@@ -124,6 +126,7 @@ class Ledger:
         self._held = 0
         self._queue: queue.SimpleQueue[tuple[Task, int] | None] = queue.SimpleQueue()
         self._waiting: deque[tuple[Task, int]] = deque()
+        self._closing = threading.Event()
         self.counts = Counts()
         self._recover()
         self._thread = threading.Thread(target=self._run, name="ledger")
@@ -172,6 +175,7 @@ class Ledger:
 
     def close(self) -> None:
         """Writes what can be written, and ends. What cannot is in the journal, for the next start."""
+        self._closing.set()
         self._queue.put(None)
         self._thread.join()
         self._make.close()
@@ -191,6 +195,7 @@ class Ledger:
                 item = ()  # type: ignore[assignment]
             if item:
                 self._waiting.append(item)
+                self._closing.wait(_GATHER_S)
                 self._take_queued()
             now = time.monotonic()
             if self._waiting and (not self.counts.trouble or item is None or now - tried >= _AGAIN_S):
