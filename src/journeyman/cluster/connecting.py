@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from journeyman.cluster.machines import Machines
-from journeyman.errors import UsageError
+from journeyman.errors import UsageError, WorkerDied
 from journeyman.foreign import plain
 
 _WITHIN_S = 5.0
@@ -34,6 +34,7 @@ def connected(address: str, told: Callable[[str], None] = lambda text: None) -> 
         raise UsageError("cluster.address is set, and Ray is not installed", "pip install 'journeyman[ray]'")
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    os.environ["RAY_ENABLE_AUTO_CONNECT"] = "0"  # else a call after the end would start a cluster on this machine
     import ray
     import ray._private.worker
     from ray.exceptions import AuthenticationError
@@ -56,6 +57,13 @@ def connected(address: str, told: Callable[[str], None] = lambda text: None) -> 
         told(summary(check_nodes()))
         with said_if_killed():
             yield RayMachines()
+    except ConnectionError as error:
+        if not address.startswith("ray://"):
+            raise
+        raise WorkerDied(
+            f"the head of the Ray cluster at {address} no longer answers",
+            "Start the cluster again, then run it again: it resumes",
+        ) from error
     finally:
         with _own_signals():
             ray.shutdown()

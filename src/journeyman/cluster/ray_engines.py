@@ -35,19 +35,22 @@ class RayEngine:
     """An EvaluatedEngine. Use `running_on_ray`, which stops it.
 
     Attributes:
-        replicas: how many nodes can have one.
+        replicas: how many nodes can have one now.
     """
 
     def __init__(self, settings: EngineSettings, replicas: Replicas) -> None:
         self.settings = settings
         self._pool = replicas
-        self.replicas = replicas.size
         first = replicas.first()
         self.engine_identity: EngineIdentity = first.identity
         self.load_s, self.warm_up_s = first.load_s, first.warm_up_s
         self._numbers = itertools.count()
         self._peak: int | None = None
         self._lock = threading.Lock()
+
+    @property
+    def replicas(self) -> int:
+        return self._pool.size
 
     def generate(self, question: Question, on_token: Callable[[int], None] | None = None) -> Prediction:
         """One answer; `on_token` is called every half second.

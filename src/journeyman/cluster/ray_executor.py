@@ -35,7 +35,7 @@ _TRIES = 5
 """A batch whose worker dies is done again. If it dies this often, and more often than with all others, the batch is the
 reason; otherwise the cluster loses workers."""
 _FAILED_STARTS = 10
-"""Workers that may die while they start, without one that starts in between."""
+"""Rounds of starts in which a worker may die, without one that starts in between."""
 _GROW_EVERY_S = 5.0
 _LOOK_EVERY_S = 1.0
 _NO_WORKER_S = 300.0
@@ -136,6 +136,7 @@ class _Pool:
         self._running: dict[Any, tuple[_Job, Any]] = {}
         self._grown = self._heard = time.monotonic()
         self._failed = self._deaths = 0
+        self._round_failed = False
         self.size = 0
         self._grow()
 
@@ -171,7 +172,8 @@ class _Pool:
                     self._lost(worker, job, error)
                     continue
                 results[job.number] = _Raised(error.cause)
-            self._held[worker].remove(job)
+            if worker in self._held:  # else an earlier batch of its was lost, and this result had already arrived
+                self._held[worker].remove(job)
             self._heard = time.monotonic()
         if not arrived:
             self._check(stopping)
@@ -184,7 +186,7 @@ class _Pool:
 
     def _grow(self) -> None:
         """Starts a worker for each CPU that has none."""
-        self._grown = time.monotonic()
+        self._grown, self._round_failed = time.monotonic(), False
         self.size = self._asked or max(1, int(ray.cluster_resources().get("CPU", 0)))
         for _ in range(self.size - len(self._held) - len(self._starting)):
             worker = self._class.remote()
@@ -197,7 +199,8 @@ class _Pool:
         except RayError as error:
             if isinstance(error, RayTaskError) and isinstance(error.cause, JourneymanError):
                 raise error.cause from None
-            self._failed += 1
+            if not self._round_failed:  # all workers of a lost node fail together
+                self._failed, self._round_failed = self._failed + 1, True
             if _cannot_start(error) or self._failed >= _FAILED_STARTS:
                 raise WorkerDied(
                     f"a worker of the cluster cannot start: {_cause(error)}",

@@ -34,7 +34,7 @@ class Replicas:
         reporter: hears in the calling thread what the user should know about nodes.
 
     Attributes:
-        size: how many nodes have enough CPUs when this is made.
+        size: how many nodes have enough CPUs, as far as is known.
 
     Raises:
         EngineError: no node has enough CPUs.
@@ -51,6 +51,7 @@ class Replicas:
         self._given_up: dict[str, EngineError] = {}
         self._failed: BaseException | None = None
         self._leased = 0
+        self._last: RunningReplica | None = None
         self._lines: SimpleQueue[str] = SimpleQueue()
         self._changed = threading.Condition()
         self._closing = threading.Event()
@@ -147,7 +148,9 @@ class Replicas:
             if not free:
                 self._changed.wait(_LOOK_EVERY_S)
                 return None
-            replica = min(free, key=lambda one: one.asked)
+            # Of equals the same again: rows that measure latency are asked one by one, and belong to one machine.
+            replica = min(free, key=lambda one: (one.asked, one is not self._last))
+            self._last = replica
             replica.asked += 1
             self._leased += 1
             return replica
@@ -191,7 +194,9 @@ class Replicas:
         """Brings a replica to each node that has none."""
         self._grown = time.monotonic()
         taken = {one.node for one in self._all} | self._given_up.keys()
-        nodes = {key: node for key, node in self._launcher.nodes().items() if key not in taken}
+        there = self._launcher.nodes()
+        self.size = max(1, len(there))
+        nodes = {key: node for key, node in there.items() if key not in taken}
         if nodes:
             self._sending = threading.Thread(target=self._send, args=[nodes], name="sending", daemon=True)
             self._sending.start()
