@@ -233,6 +233,36 @@ def test_a_client_that_leaves_cancels_the_upstream(tmp_path: Path, begun: bool) 
     assert (made.succeeded, made.output) == (False, None)
 
 
+@pytest.mark.parametrize("name", [*ALL, "chat without the last event", "error status"])
+def test_a_client_that_leaves_after_the_last_event_has_the_whole_answer(tmp_path: Path, name: str) -> None:
+    """Clients close at it, before the connection's own end; usage may be missing."""
+    dialect = ALL.get(name, CHAT)
+    events = dialect.events[:-1] if name == "chat without the last event" else dialect.events
+    script = [*chunks(*sse(*events, named=dialect.named), end=False), 30.0]
+    if name == "error status":
+        script[0] = script[0].replace(b" 200 OK", b" 500 Oops")
+    with scripted(lambda seen: script) as upstream, recorded(tmp_path, upstream.url) as recorder:
+        parts = urlsplit(recorder.address)
+        with socket.create_connection((parts.hostname, parts.port)) as client:
+            body = json.dumps({**dialect.request, "stream": True}).encode()
+            client.sendall(
+                b"POST %s HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n%s"
+                % (dialect.path.encode(), len(body), body)
+            )
+            last, got = sse(events[-1], named=dialect.named)[0], b""
+            while last not in got:
+                got += client.recv(4096)
+        wait_until(lambda: upstream.left == 1, timeout_s=10)
+    row = one_row(tmp_path)
+    (made,) = interactions(tmp_path)
+    if name in ALL:
+        assert (row["outcome"], row.get("why"), row.get("errors")) == ("complete", None, None)
+        assert (made.succeeded, made.output) == (True, TEXT)
+    else:
+        assert (row["outcome"], row["why"]) == ("cancelled", "client_left")
+        assert (made.succeeded, made.output) == (False, None)
+
+
 def test_giant_bodies(tmp_path: Path) -> None:
     """Both ways, in many pieces; one above the limit is refused before the upstream hears of it."""
     request = {**CHAT.request, "padding": "x" * (3 << 20)}

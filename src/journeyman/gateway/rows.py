@@ -16,6 +16,7 @@ from journeyman.gateway.roles import Facts, conversation_of, role_of
 from journeyman.redaction.redactor import Redactor
 from journeyman.sources.fields import mapping
 from journeyman.sources.recorded import VERSION
+from journeyman.sources.streams import Joined
 
 OUTCOMES = ("complete", "cut", "cancelled", "failed", "refused")
 ENDED, UNFINISHED, UNBUILT, FULL = "recorder_ended", "stream_unfinished", "not_readable", "journal_full"
@@ -187,15 +188,23 @@ class _Exchange:
     def _outcome(self, response: Body) -> tuple[str, str]:
         task = self._task
         outcome, why = task.outcome or self._end.get("outcome", "cut"), task.why or self._end.get("why", "")
+        stream = response.stream
+        if outcome in ("cut", "cancelled") and self._whole(stream):
+            return "complete", ""
         if not self._end and not task.outcome:
             return "cut", ENDED
-        stream = response.stream
         unfinished = stream is not None and not stream.ended and (stream.answer is not None or bool(stream.errors))
         if outcome == "complete" and unfinished:
             return "cut", UNFINISHED
         if outcome == "complete" and task.incomplete:
             return "cut", FULL
         return outcome, why
+
+    def _whole(self, stream: Joined | None) -> bool:
+        """Whether the last event came: then many clients leave before the end of the connection."""
+        status = self._status.get("status")
+        good = isinstance(status, int) and status < 400
+        return good and stream is not None and stream.closed and stream.answer is not None and not self._task.incomplete
 
 
 def _answer(response: Body) -> Any:

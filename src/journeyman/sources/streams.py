@@ -28,13 +28,15 @@ class Joined:
 
     Attributes:
         answer: in the form of an answer that is not streamed; None if no event of a known kind came.
-        ended: whether its last event came, without which it was cut.
+        ended: whether its last event came, or every choice has its finish reason; else it was cut.
+        closed: whether its last event came, after which nothing follows.
         errors: what error events said.
         other: events of unknown kinds, and data that are not JSON.
     """
 
     answer: dict[str, Any] | None = None
     ended: bool = False
+    closed: bool = False
     errors: list[Any] = field(default_factory=list)
     other: list[Any] = field(default_factory=list)
 
@@ -66,7 +68,7 @@ def join(events: Iterable[str]) -> Joined:
     calls: _Newest = {}
     for data in events:
         if data.strip() == "[DONE]":
-            joined.ended = True
+            joined.closed = True
             continue
         try:
             event = json.loads(data)
@@ -177,7 +179,7 @@ def _message_event(joined: Joined, event: Mapping[str, Any], blocks: dict[int, s
         joined.answer |= mapping(event.get("delta"))
         joined.answer["usage"] = {**mapping(joined.answer.get("usage")), **mapping(event.get("usage"))}
     elif kind == "message_stop":
-        joined.ended = True
+        joined.closed = True
     else:
         return kind == "content_block_stop"
     return True
@@ -202,7 +204,7 @@ def _response_event(joined: Joined, event: Mapping[str, Any]) -> None:
     if kind in _LAST and isinstance(whole, dict):
         came = joined.answer.get("output") if joined.answer else None  # the last event may have an empty list
         joined.answer = {**whole, "output": came} if came and not whole.get("output") else whole
-        joined.ended = True
+        joined.closed = True
         return
     if kind == "error":
         joined.errors.append({key: value for key, value in event.items() if key != "type"})
@@ -236,7 +238,7 @@ def _item_delta(item: dict[str, Any], kind: str, delta: str, event: Mapping[str,
 
 
 def _finish(joined: Joined, blocks: Mapping[int, str]) -> None:
-    answer = joined.answer
+    answer, joined.ended = joined.answer, joined.closed
     if answer is None:
         return
     if isinstance(answer.get("content"), list):
@@ -250,4 +252,4 @@ def _finish(joined: Joined, blocks: Mapping[int, str]) -> None:
             if isinstance(calls := message.get("tool_calls"), list):
                 calls.sort(key=lambda call: place_of(mapping(call).pop("index", 0)))
     if joined.errors:
-        joined.ended = False
+        joined.ended = joined.closed = False
