@@ -9,6 +9,7 @@ from typing import Any
 
 from journeyman.checksum_lines import sealed
 from journeyman.config import RecordConfig, RedactConfig
+from journeyman.gateway.answers import calls_in, finish_of, tokens_of
 from journeyman.gateway.bodies import Body, body_of
 from journeyman.gateway.journal import Frame, frames
 from journeyman.gateway.redacting import Redacted, without_keys
@@ -20,6 +21,9 @@ from journeyman.sources.streams import Joined
 
 OUTCOMES = ("complete", "cut", "cancelled", "failed", "refused")
 ENDED, UNFINISHED, UNBUILT, FULL = "recorder_ended", "stream_unfinished", "not_readable", "journal_full"
+_OWN = frozenset(("recorded", "seq", "assigned", "outcome", "why", "time", "key_hash", "bytes", "redacted"))
+"""Fields whose values are the recorder's."""
+_LONGEST_ERROR = 300
 
 
 @dataclass(frozen=True)
@@ -58,7 +62,8 @@ class Task:
 
     Attributes:
         assigned: the highest number that an exchange has so far.
-        keys: the client's keys, which are in no file, to be replaced if a body repeats one.
+        keys: the client's keys, to be replaced wherever a row repeats one; of an exchange that another process
+            left, those that a journal in memory has.
         incomplete: whether the journal could not hold everything.
         outcome, why: how the exchange ended; empty: the journal says it, or the process that knew was killed.
     """
@@ -106,6 +111,7 @@ class _Exchange:
         self._last_ms = 0
         for frame in frames(task.path):
             self._take(frame)
+        self._keys = task.keys or tuple(self._head.get("keys", ()))
 
     def _take(self, frame: Frame) -> None:
         self._last_ms = frame.ms
@@ -137,11 +143,12 @@ class _Exchange:
         )  # fmt: skip
         kept = Redacted(self._settings.redactor())
         contents = kept.exchange(
-            without_keys(request.value, task.keys), without_keys(_answer(response), task.keys)
+            without_keys(request.value, self._keys), without_keys(_answer(response), self._keys)
         )  # fmt: skip
         answer = mapping(response.value)
         usage = mapping(answer.get("usage"))
         errors = [f"{outcome}: {why}"] if outcome != "complete" else []
+        errors += [kept.text(without_keys(one, self._keys)[:_LONGEST_ERROR]) for one in _stream_errors(response)]
         row: dict[str, Any] = {
             "recorded": VERSION,
             "seq": task.number,
@@ -159,16 +166,16 @@ class _Exchange:
             "streamed": response.stream is not None or None,
             "first_ms": self._first_ms,
             "duration_ms": self._end.get("ms", self._last_ms),
-            "tokens": {name: value for name, value in _tokens(usage).items() if value} or None,
-            "finish_reason": _finish(answer),
-            "tool_calls": _calls(answer) or None,
-            "errors": [kept.text(one) for one in [*errors, *_stream_errors(response)]] or None,
+            "tokens": {name: value for name, value in tokens_of(usage).items() if value} or None,
+            "finish_reason": kept.text(without_keys(finish_of(answer) or "", self._keys)),
+            "tool_calls": calls_in(answer) or None,
+            "errors": errors or None,
             "key": head.get("key") or None,
             "key_hash": head.get("key_hash") or None,
             "headers": {name: kept.text(value) for name, value in sent.items()},
             "request": contents[0],
             "response": contents[1],
-            "rest": kept.text(without_keys(response.rest, task.keys)) or None,
+            "rest": kept.text(without_keys(response.rest, self._keys)) or None,
             "unread": {
                 name: f"{len(raw)} bytes, {kept.text(body.unread)}"
                 for name, raw, body in (("request", self._request, request), ("response", data, response))
@@ -178,8 +185,12 @@ class _Exchange:
             "lost": task.incomplete or None,
             "redacted": dict(kept.counts),
         }
-        row = {name: value for name, value in row.items() if value not in (None, {}, "")}
-        tokens = _tokens(usage)
+        row = {
+            name: value if name in _OWN else without_keys(value, self._keys)
+            for name, value in row.items()
+            if value not in (None, {}, "")
+        }
+        tokens = tokens_of(usage)
         return Row(
             sealed(row), outcome, row.get("role", ""), status.get("status"), self._first_ms,
             row.get("duration_ms", 0), tokens["prompt"], tokens["answer"],
@@ -219,33 +230,4 @@ def _answer(response: Body) -> Any:
 
 def _stream_errors(response: Body) -> list[str]:
     errors: Sequence[Any] = response.stream.errors if response.stream else ()
-    return [str(mapping(one).get("message") or one)[:300] for one in errors]
-
-
-def _tokens(usage: Mapping[str, Any]) -> dict[str, int]:
-    def count(*names: str) -> int:
-        return next((value for name in names if isinstance(value := usage.get(name), int) and value > 0), 0)
-
-    return {
-        "prompt": count("prompt_tokens", "input_tokens"),
-        "answer": count("completion_tokens", "output_tokens"),
-    }
-
-
-def _finish(answer: Mapping[str, Any]) -> str | None:
-    choices = answer.get("choices")
-    choice = mapping(choices[0]) if isinstance(choices, list) and choices else {}
-    reason = choice.get("finish_reason") or answer.get("stop_reason")
-    if answer.get("object") == "response":
-        reason = mapping(answer.get("incomplete_details")).get("reason") or answer.get("status")
-    return reason if isinstance(reason, str) else None
-
-
-def _calls(answer: Mapping[str, Any]) -> int:
-    parts = [part for name in ("content", "output") if isinstance(part := answer.get(name), list)]
-    count = sum(mapping(one).get("type") in ("tool_use", "function_call") for part in parts for one in part)
-    choices = answer.get("choices")
-    for choice in choices if isinstance(choices, list) else []:
-        calls = mapping(mapping(choice).get("message")).get("tool_calls")
-        count += len(calls) if isinstance(calls, list) else 0
-    return count
+    return [str(mapping(one).get("message") or one) for one in errors]
