@@ -336,7 +336,8 @@ def test_no_key_is_written_wherever_the_upstream_repeats_it(tmp_path: Path, kill
     ended = {"index": 0, "delta": {"role": said, "tool_calls": [{"id": said}]}, "finish_reason": said}
     events = [
         {"id": said, "model": said, "choices": [ended], "usage": {said: said}},
-        {"error": {"message": f"bad key {said}"}}, {"error": {"message": "x" * 290 + said}}, {"error": said}, {"type": said}, said,
+        {"error": {"message": f"bad key {said}"}}, {"error": {"message": "x" * 290 + said}},
+        {"error": said}, {"type": said}, said,
     ]  # fmt: skip
     script = [*chunks(*sse(*events), f"data: {said}".encode(), end=False), 30.0]
     headers = {
