@@ -184,6 +184,27 @@ def test_a_full_journal_loses_contents_but_no_number(tmp_path: Path) -> None:
         assert (found.difference, found.lost) == (0, 1)
 
 
+def test_an_exchange_of_which_no_row_can_be_made_is_counted_and_kept(tmp_path: Path) -> None:
+    folder, said = tmp_path / "recorded", list[str]()
+    one = ledger(folder, said)
+    made = one.begin()
+    made.note("head", {"no": "path"})
+    data = made.path.read_bytes()
+    one.end(made, "complete")
+    exchange(one)
+    one.close()
+    kept = made.path.with_name(made.path.name + ".unread")
+    try:
+        assert one.counts.lost == 1
+        assert len(said) == 1 and str(kept) in said[0]
+        assert kept.read_bytes().startswith(data)
+        found = count(folder)
+        assert (found.difference, found.lost, found.open) == (0, 1, [])
+    finally:
+        kept.unlink()
+        kept.parent.rmdir()
+
+
 def test_the_journal_is_bounded_while_rows_cannot_be_written(tmp_path: Path) -> None:
     folder = tmp_path / "recorded"
     one = ledger(folder, journal_mib=1)

@@ -224,12 +224,24 @@ class Ledger:
                     self.counts.trouble = ""
                     self._told("rows are written again")
                 self._waiting.popleft()
-                remove_quietly(task.path)
                 self._held -= size
+                self._count_lost(task, row)
                 self.counts.waiting -= 1
                 self.counts.rows += 1
                 self._heard(row)
             self._take_queued()
+
+    def _count_lost(self, task: Task, row: Row) -> None:
+        """Counts what is lost, once; a file that no row could be made of is kept, under a name that is no number."""
+        if row.lost and not task.incomplete:  # else `end` has counted it
+            self.counts.lost += 1
+        if row.unbuilt and task.path.exists():
+            kept = task.path.with_name(f"{task.path.name}.unread")
+            with suppress(OSError):
+                task.path.replace(kept)
+            self._told(f"warning: no row could be made of exchange {task.number}: its contents are in {kept}")
+            return
+        remove_quietly(task.path)
 
     def _batch(self) -> list[tuple[Task, int]]:
         """The next exchanges, as many as are made at once; one, while it is not known whether there is space."""

@@ -44,6 +44,8 @@ class Row:
     Attributes:
         line: with its checksum and line end.
         first_ms: until the first byte of the answer; None: there was none.
+        lost: whether it says that contents were not or not all recorded.
+        unbuilt: whether that is because no row could be made of the journal's file.
     """
 
     line: bytes
@@ -54,6 +56,8 @@ class Row:
     duration_ms: int = 0
     prompt_tokens: int = 0
     answer_tokens: int = 0
+    lost: bool = False
+    unbuilt: bool = False
 
 
 @dataclass(frozen=True)
@@ -96,7 +100,12 @@ def bare_row(task: Task, why: str) -> Row:
     """A row without contents."""
     outcome = task.outcome or "cut"
     content = {"recorded": VERSION, "seq": task.number, "assigned": task.assigned, "outcome": outcome, "why": why}
-    return Row(sealed({**content, "errors": [f"{outcome}: {why}"], "lost": True}), outcome)
+    return Row(
+        sealed({**content, "errors": [f"{outcome}: {why}"], "lost": True}),
+        outcome,
+        lost=True,
+        unbuilt=why.startswith(UNBUILT),
+    )
 
 
 class _Exchange:
@@ -193,7 +202,7 @@ class _Exchange:
         tokens = tokens_of(usage)
         return Row(
             sealed(row), outcome, row.get("role", ""), status.get("status"), self._first_ms,
-            row.get("duration_ms", 0), tokens["prompt"], tokens["answer"],
+            row.get("duration_ms", 0), tokens["prompt"], tokens["answer"], task.incomplete,
         )  # fmt: skip
 
     def _outcome(self, response: Body) -> tuple[str, str]:
