@@ -362,8 +362,8 @@ def test_no_key_is_written_wherever_the_upstream_repeats_it(tmp_path: Path, kill
             ((path, data),) = left.items()
             path.parent.mkdir(mode=0o700, exist_ok=True)
             path.write_bytes(data)
-            with recorded(tmp_path, upstream.url):
-                pass
+            with recorded(tmp_path, upstream.url) as recorder:
+                ask(base(recorder), "/journeyman/health", method="GET")
     row = one_row(tmp_path)
     assert row["outcome"] == "cut"
     assert row["why"] == ("recorder_ended" if killed else "upstream_silent")
