@@ -17,7 +17,7 @@ from journeyman.gateway.checking import count
 from journeyman.gateway.journal import ExchangeJournal, frames
 from journeyman.gateway.learning import groups, proposed
 from journeyman.gateway.ledger import Ledger, MakerHere
-from journeyman.gateway.row_files import lines_of, row_files
+from journeyman.gateway.row_files import compress, lines_of, row_files
 from journeyman.gateway.rows import RowSettings
 from journeyman.sources.files import log_files, read_file
 
@@ -139,6 +139,45 @@ def test_what_is_missing_changed_or_double_is_named(tmp_path: Path) -> None:
     assert (found.missing, found.double) == ([2, 4], [3])
     assert found.damaged == [f"{path.name}:4"]
     assert found.difference == 4
+
+
+def test_a_row_without_its_checksum_is_damaged(tmp_path: Path) -> None:
+    folder = tmp_path / "recorded"
+    one = ledger(folder)
+    exchange(one)
+    one.close()
+    (path,) = row_files(folder)
+    row = json.loads(path.read_bytes())
+    del row["sum"]
+    path.write_bytes(json.dumps(row).encode() + b"\n")
+    assert count(folder).damaged == [f"{path.name}:1"]
+
+
+def test_a_compressed_file_that_is_cut_is_named_and_stops_no_recorder(tmp_path: Path) -> None:
+    folder = tmp_path / "recorded"
+    one = ledger(folder)
+    exchange(one)
+    one.close()
+    ledger(folder).close()
+    (path,) = row_files(folder)
+    path.write_bytes(path.read_bytes()[:-20])
+    again = ledger(folder)
+    again.close()
+    assert [one.partition(":")[0] for one in count(folder).damaged] == [path.name]
+
+
+def test_a_file_that_is_compressed_while_rows_are_counted_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:  # fmt: skip
+    folder = tmp_path / "recorded"
+    one = ledger(folder)
+    exchange(one)
+    one.close()
+    listed = row_files(folder)
+    compress(listed[0])
+    monkeypatch.setattr("journeyman.gateway.checking.row_files", lambda folder: listed)
+    found = count(folder)
+    assert (found.requests, found.rows["complete"], found.difference) == (1, 1, 0)
 
 
 @root_only
