@@ -141,6 +141,22 @@ def test_what_is_missing_changed_or_double_is_named(tmp_path: Path) -> None:
     assert found.difference == 4
 
 
+def test_a_request_that_began_after_the_journal_was_listed_is_not_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:  # fmt: skip
+    folder = tmp_path / "recorded"
+    one = ledger(folder)
+    slow = exchange(one, ended=False)
+    exchange(one)
+    wait_until(lambda: one.counts.rows == 1)
+    numbers, lists = journal.numbers, [list[int]()]
+    monkeypatch.setattr(journal, "numbers", lambda place: lists.pop() if lists else numbers(place))
+    found = count(folder)
+    assert (found.missing, found.open, found.difference) == ([], [1], 0)
+    one.end(slow, "complete")
+    one.close()
+
+
 def test_a_row_without_its_checksum_is_damaged(tmp_path: Path) -> None:
     folder = tmp_path / "recorded"
     one = ledger(folder)

@@ -64,6 +64,16 @@ def count(folder: Path, asked_journal: str = "") -> Count:
     Raises:
         OSError: a file cannot be read.
     """
+    found = _counted(folder, asked_journal)
+    if found.missing:  # or it began after the journal was listed, and a later row already names its number
+        again = _counted(folder, asked_journal)
+        before = set(found.missing)
+        again.missing = [number for number in again.missing if number in before]
+        return again
+    return found
+
+
+def _counted(folder: Path, asked_journal: str) -> Count:
     found, seen = Count(), bytearray()
     # The journal first: what has ended in the meantime is then found as a row.
     waiting = journal.numbers(journal.place_of(folder, asked_journal).folder)
