@@ -263,12 +263,14 @@ def test_an_exchange_of_which_no_row_can_be_made_is_counted_and_kept(tmp_path: P
 def test_the_journal_is_bounded_while_rows_cannot_be_written(tmp_path: Path) -> None:
     folder = tmp_path / "recorded"
     one = ledger(folder, journal_mib=1)
-    held = exchange(one, "x" * (1 << 20), ended=False)
-    assert not exchange(one).intact
+    held = exchange(one, "x" * ((1 << 20) - 1000), ended=False)
+    other = exchange(one)
+    assert held.intact and not other.intact
+    assert held.size + other.size <= 1 << 20
     one.end(held, "complete")
     one.close()
     assert sorted((row["seq"], row["outcome"], row.get("lost")) for row in rows(folder)) == [
-        (1, "complete", None), (2, "complete", True),
+        (1, "complete", None), (2, "cut", True),
     ]  # fmt: skip
     assert count(folder).difference == 0
 

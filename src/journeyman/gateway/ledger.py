@@ -152,11 +152,12 @@ class Ledger:
     def begin(self) -> ExchangeJournal:
         """Gives a request its number and its file."""
         self.counts.requests += 1
-        exchange = ExchangeJournal(self.journal, self.counts.requests)
-        if self._held + sum(one.size for one in self._open) > self._most:
-            exchange.intact = False
+        exchange = ExchangeJournal(self.journal, self.counts.requests, self._room)
         self._open.add(exchange)
         return exchange
+
+    def _room(self) -> int:
+        return self._most - self._held - sum(one.size for one in self._open)
 
     def end(self, exchange: ExchangeJournal, outcome: str, why: str = "", keys: tuple[str, ...] = ()) -> None:
         """The exchange has ended: its row is written soon."""
