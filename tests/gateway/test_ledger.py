@@ -17,7 +17,7 @@ from journeyman.gateway.checking import count
 from journeyman.gateway.journal import ExchangeJournal, frames
 from journeyman.gateway.learning import groups, proposed
 from journeyman.gateway.ledger import Ledger, MakerHere
-from journeyman.gateway.row_files import lines_of, row_files
+from journeyman.gateway.row_files import compress, lines_of, row_files
 from journeyman.gateway.rows import RowSettings
 from journeyman.sources.files import log_files, read_file
 
@@ -141,6 +141,61 @@ def test_what_is_missing_changed_or_double_is_named(tmp_path: Path) -> None:
     assert found.difference == 4
 
 
+def test_a_request_that_began_after_the_journal_was_listed_is_not_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:  # fmt: skip
+    folder = tmp_path / "recorded"
+    one = ledger(folder)
+    slow = exchange(one, ended=False)
+    exchange(one)
+    wait_until(lambda: one.counts.rows == 1)
+    numbers, lists = journal.numbers, [list[int]()]
+    monkeypatch.setattr(journal, "numbers", lambda place: lists.pop() if lists else numbers(place))
+    found = count(folder)
+    assert (found.missing, found.open, found.difference) == ([], [1], 0)
+    one.end(slow, "complete")
+    one.close()
+
+
+def test_a_row_without_its_checksum_is_damaged(tmp_path: Path) -> None:
+    folder = tmp_path / "recorded"
+    one = ledger(folder)
+    exchange(one)
+    one.close()
+    (path,) = row_files(folder)
+    row = json.loads(path.read_bytes())
+    del row["sum"]
+    path.write_bytes(json.dumps(row).encode() + b"\n")
+    assert count(folder).damaged == [f"{path.name}:1"]
+
+
+def test_a_compressed_file_that_is_cut_is_named_and_stops_no_recorder(tmp_path: Path) -> None:
+    folder = tmp_path / "recorded"
+    one = ledger(folder)
+    exchange(one)
+    one.close()
+    ledger(folder).close()
+    (path,) = row_files(folder)
+    path.write_bytes(path.read_bytes()[:-20])
+    again = ledger(folder)
+    again.close()
+    assert [one.partition(":")[0] for one in count(folder).damaged] == [path.name]
+
+
+def test_a_file_that_is_compressed_while_rows_are_counted_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:  # fmt: skip
+    folder = tmp_path / "recorded"
+    one = ledger(folder)
+    exchange(one)
+    one.close()
+    listed = row_files(folder)
+    compress(listed[0])
+    monkeypatch.setattr("journeyman.gateway.checking.row_files", lambda folder: listed)
+    found = count(folder)
+    assert (found.requests, found.rows["complete"], found.difference) == (1, 1, 0)
+
+
 @root_only
 def test_on_a_full_disk_answers_go_on_and_rows_follow(tmp_path: Path) -> None:
     said: list[str] = []
@@ -184,15 +239,38 @@ def test_a_full_journal_loses_contents_but_no_number(tmp_path: Path) -> None:
         assert (found.difference, found.lost) == (0, 1)
 
 
+def test_an_exchange_of_which_no_row_can_be_made_is_counted_and_kept(tmp_path: Path) -> None:
+    folder, said = tmp_path / "recorded", list[str]()
+    one = ledger(folder, said)
+    made = one.begin()
+    made.note("head", {"no": "path"})
+    data = made.path.read_bytes()
+    one.end(made, "complete")
+    exchange(one)
+    one.close()
+    kept = made.path.with_name(made.path.name + ".unread")
+    try:
+        assert one.counts.lost == 1
+        assert len(said) == 1 and str(kept) in said[0]
+        assert kept.read_bytes().startswith(data)
+        found = count(folder)
+        assert (found.difference, found.lost, found.open) == (0, 1, [])
+    finally:
+        kept.unlink()
+        kept.parent.rmdir()
+
+
 def test_the_journal_is_bounded_while_rows_cannot_be_written(tmp_path: Path) -> None:
     folder = tmp_path / "recorded"
     one = ledger(folder, journal_mib=1)
-    held = exchange(one, "x" * (1 << 20), ended=False)
-    assert not exchange(one).intact
+    held = exchange(one, "x" * ((1 << 20) - 1000), ended=False)
+    other = exchange(one)
+    assert held.intact and not other.intact
+    assert held.size + other.size <= 1 << 20
     one.end(held, "complete")
     one.close()
     assert sorted((row["seq"], row["outcome"], row.get("lost")) for row in rows(folder)) == [
-        (1, "complete", None), (2, "complete", True),
+        (1, "complete", None), (2, "cut", True),
     ]  # fmt: skip
     assert count(folder).difference == 0
 

@@ -20,6 +20,7 @@ from faults import wait_until
 from journeyman.api.recording import Recording, checked
 from journeyman.config import DataConfig
 from journeyman.errors import UsageError
+from journeyman.gateway.journal import ExchangeJournal
 from journeyman.records import Interaction
 from journeyman.sources.files import parse_line
 from journeyman.sources.reader import Reader
@@ -233,6 +234,36 @@ def test_a_client_that_leaves_cancels_the_upstream(tmp_path: Path, begun: bool) 
     assert (made.succeeded, made.output) == (False, None)
 
 
+@pytest.mark.parametrize("name", [*ALL, "chat without the last event", "error status"])
+def test_a_client_that_leaves_after_the_last_event_has_the_whole_answer(tmp_path: Path, name: str) -> None:
+    """Clients close at it, before the connection's own end; usage may be missing."""
+    dialect = ALL.get(name, CHAT)
+    events = dialect.events[:-1] if name == "chat without the last event" else dialect.events
+    script = [*chunks(*sse(*events, named=dialect.named), end=False), 30.0]
+    if name == "error status":
+        script[0] = script[0].replace(b" 200 OK", b" 500 Oops")
+    with scripted(lambda seen: script) as upstream, recorded(tmp_path, upstream.url) as recorder:
+        parts = urlsplit(recorder.address)
+        with socket.create_connection((parts.hostname, parts.port)) as client:
+            body = json.dumps({**dialect.request, "stream": True}).encode()
+            client.sendall(
+                b"POST %s HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n%s"
+                % (dialect.path.encode(), len(body), body)
+            )
+            last, got = sse(events[-1], named=dialect.named)[0], b""
+            while last not in got:
+                got += client.recv(4096)
+        wait_until(lambda: upstream.left == 1, timeout_s=10)
+    row = one_row(tmp_path)
+    (made,) = interactions(tmp_path)
+    if name in ALL:
+        assert (row["outcome"], row.get("why"), row.get("errors")) == ("complete", None, None)
+        assert (made.succeeded, made.output) == (True, TEXT)
+    else:
+        assert (row["outcome"], row["why"]) == ("cancelled", "client_left")
+        assert (made.succeeded, made.output) == (False, None)
+
+
 def test_giant_bodies(tmp_path: Path) -> None:
     """Both ways, in many pieces; one above the limit is refused before the upstream hears of it."""
     request = {**CHAT.request, "padding": "x" * (3 << 20)}
@@ -295,6 +326,66 @@ def test_keys_are_never_written_and_secrets_only_in_memory(tmp_path: Path) -> No
     row = one_row(tmp_path)
     assert row["response"]["choices"][0]["message"]["content"].endswith(" wrong key <KEY>")
     assert row["key_hash"]
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_no_key_is_written_wherever_the_upstream_repeats_it(tmp_path: Path, killed: bool) -> None:
+    """Keys without the form of one: in errors of a stream, as a finish reason, model or id, in what is not JSON."""
+    keys = ["plain-old-key-77", "first-cookie", "second-cookie", "key in words", "query/key-4711", "basic-key-88"]
+    said = " ".join(keys)
+    ended = {"index": 0, "delta": {"role": said, "tool_calls": [{"id": said}]}, "finish_reason": said}
+    events = [
+        {"id": said, "model": said, "choices": [ended], "usage": {said: said}},
+        {"error": {"message": f"bad key {said}"}}, {"error": {"message": "x" * 290 + said}},
+        {"error": said}, {"type": said}, said,
+    ]  # fmt: skip
+    script = [*chunks(*sse(*events), f"data: {said}".encode(), end=False), 30.0]
+    headers = {
+        "X-Api-Key": keys[0], "Cookie": f'sid={keys[1]}; b="{keys[2]}"', "Api-Key": keys[3],
+        "Authorization": f"Basic {keys[5]}", "X-Session-ID": keys[0], "User-Agent": said,
+    }  # fmt: skip
+    with scripted(lambda seen: script) as upstream:
+        with recorded(tmp_path, upstream.url, "silent_s = 0.3") as recorder:
+            if killed:
+                left = dict[Path, bytes]()
+                end = recorder.ledger.end
+
+                def ended(exchange: ExchangeJournal, *rest: Any) -> None:
+                    left[exchange.path] = exchange.path.read_bytes()
+                    end(exchange, *rest)
+
+                recorder.ledger.end = ended  # type: ignore[method-assign]
+            with pytest.raises((http.client.IncompleteRead, ConnectionError)):
+                ask(base(recorder), f"/v1/{keys[0]}?key=query%2Fkey-4711", {**CHAT.request, "user": said}, headers)
+        if killed:
+            shutil.rmtree(tmp_path / "recorded")
+            ((path, data),) = left.items()
+            path.parent.mkdir(mode=0o700, exist_ok=True)
+            path.write_bytes(data)
+            with recorded(tmp_path, upstream.url) as recorder:
+                ask(base(recorder), "/journeyman/health", method="GET")
+    row = one_row(tmp_path)
+    assert row["outcome"] == "cut"
+    assert row["why"] == ("recorder_ended" if killed else "upstream_silent")
+    assert len(row["errors"]) == 4
+    for key in [*keys, "query%2Fkey-4711", keys[0][:8]]:
+        assert key not in json.dumps(row)
+
+
+def test_a_journal_on_a_disk_has_no_keys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("journeyman.gateway.journal._in_memory", lambda folder: False)
+    seen = []
+    with scripted(lambda _: [0.2, answer_of(b"{}")]) as upstream, recorded(tmp_path, upstream.url) as recorder:
+        end = recorder.ledger.end
+
+        def ended(exchange: ExchangeJournal, *rest: Any) -> None:
+            seen.append(exchange.path.read_bytes())
+            end(exchange, *rest)
+
+        recorder.ledger.end = ended  # type: ignore[method-assign]
+        ask(base(recorder), CHAT.path, CHAT.request, {"Authorization": f"Bearer {KEY}"})
+    assert CHAT.path.encode() in seen[0]
+    assert KEY.encode() not in seen[0]
 
 
 def test_a_head_request_and_an_old_client(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -63,16 +64,25 @@ def count(folder: Path, asked_journal: str = "") -> Count:
     Raises:
         OSError: a file cannot be read.
     """
+    found = _counted(folder, asked_journal)
+    if found.missing:  # or it began after the journal was listed, and a later row already names its number
+        again = _counted(folder, asked_journal)
+        before = set(found.missing)
+        again.missing = [number for number in again.missing if number in before]
+        return again
+    return found
+
+
+def _counted(folder: Path, asked_journal: str) -> Count:
     found, seen = Count(), bytearray()
     # The journal first: what has ended in the meantime is then found as a row.
     waiting = journal.numbers(journal.place_of(folder, asked_journal).folder)
     for path in row_files(folder):
         try:
-            for number, line in enumerate(lines_of(path), start=1):
+            for number, line in enumerate(_lines_now(path), start=1):
                 _take(found, seen, line, f"{path.name}:{number}")
         except (EOFError, zstandard.ZstdError, FileNotFoundError) as error:
-            if not path.with_name(path.name + ".zst").exists():  # else it was compressed in the meantime
-                found.damaged.append(f"{path.name}: {error}")
+            found.damaged.append(f"{path.name}: {error}")
     found.open = [number for number in waiting if number >= len(seen) or not seen[number]]
     found.requests = max([found.requests, *waiting])
     known = set(found.open)
@@ -85,10 +95,19 @@ def count(folder: Path, asked_journal: str = "") -> Count:
     return found
 
 
+def _lines_now(path: Path) -> Iterator[bytes]:
+    """The lines of a file, which may have been compressed since it was listed."""
+    try:
+        yield from lines_of(path)
+    except FileNotFoundError:
+        yield from lines_of(path.with_name(path.name + ".zst"))
+
+
 def _take(found: Count, seen: bytearray, line: bytes, place: str) -> None:
     numbers = numbers_of(line)
-    content = read_line(line[:-1]).content
-    if numbers is None or content is None:
+    told = read_line(line[:-1])
+    content = told.content
+    if numbers is None or content is None or not told.sealed:
         found.damaged.append(place)
         return
     number, assigned, outcome = numbers

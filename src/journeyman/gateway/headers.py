@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
+from urllib.parse import parse_qsl
 
 from multidict import CIMultiDict
 
@@ -24,6 +25,7 @@ _WRITTEN = frozenset(
     ("content-type", "user-agent", "anthropic-version", "anthropic-beta", "openai-beta", "openai-organization",
      "openai-project", "traceparent", "baggage", *CONVERSATION_HEADERS)
 )  # fmt: skip
+_SECRET_PARAMETERS = frozenset(("key", "api_key", "api-key", "apikey", "access_token", "token"))
 _DIGITS = 16
 
 
@@ -59,10 +61,21 @@ def written(rules: Iterable[RoleRule]) -> frozenset[str]:
     return (_WRITTEN | {rule.header.partition(":")[0].strip().lower() for rule in rules} - {""}) - SECRET_HEADERS
 
 
-def keys_in(headers: Mapping[str, str]) -> tuple[str, ...]:
-    """The client's keys, wherever clients put them."""
-    found = [value for name in SECRET_HEADERS if (value := headers.get(name))]
-    return tuple(value.partition(" ")[2].strip() or value for value in found)
+def keys_in(headers: Mapping[str, str], query: str = "") -> tuple[str, ...]:
+    """The client's keys, wherever clients put them: the longest first, as one may be a part of another.
+
+    Args:
+        headers: those with several values occur several times.
+        query: the query string as it was sent.
+    """
+    found = {value for name, value in parse_qsl(query, errors="replace") if name.lower() in _SECRET_PARAMETERS}
+    for name, value in headers.items():
+        if name.lower() == "cookie":
+            pairs = [one.partition("=") for one in value.split(";")]
+            found |= {(held if equals else first).strip().strip('"') for first, equals, held in pairs}
+        elif name.lower() in SECRET_HEADERS:
+            found |= {value, value.partition(" ")[2].strip()}
+    return tuple(sorted(found - {""}, key=lambda key: (-len(key), key)))
 
 
 def key_hash(headers: Mapping[str, str]) -> str:

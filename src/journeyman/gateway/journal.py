@@ -16,7 +16,7 @@ import os
 import stat
 import struct
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -48,6 +48,9 @@ class Frame:
 class ExchangeJournal:
     """The file of one exchange, which is being written.
 
+    Args:
+        room: how many bytes the journal may still take; None: no limit.
+
     Attributes:
         number: of the exchange.
         size: bytes written.
@@ -55,12 +58,12 @@ class ExchangeJournal:
         answered: whether the client has been sent the beginning of an answer.
     """
 
-    def __init__(self, folder: Path, number: int) -> None:
+    def __init__(self, folder: Path, number: int, room: Callable[[], int] | None = None) -> None:
         self.number, self.size, self.intact = number, 0, True
         self.path = folder / f"{number:012d}"
         self.answered = False
         self._begun = time.monotonic()
-        self._file = -1
+        self._file, self._room = -1, room
         try:
             self._file = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o600)
         except OSError:
@@ -78,6 +81,9 @@ class ExchangeJournal:
     def add(self, kind: Kind, data: bytes) -> None:
         """Appends a frame. If that is not possible, `intact` is false from then on, and the answer goes on."""
         if not self.intact:
+            return
+        if self._room is not None and _FRAME.size + len(data) > self._room():
+            self.intact = False
             return
         head = _FRAME.pack(KINDS.index(kind), self.ms, len(data))
         try:

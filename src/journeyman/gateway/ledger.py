@@ -152,11 +152,12 @@ class Ledger:
     def begin(self) -> ExchangeJournal:
         """Gives a request its number and its file."""
         self.counts.requests += 1
-        exchange = ExchangeJournal(self.journal, self.counts.requests)
-        if self._held + sum(one.size for one in self._open) > self._most:
-            exchange.intact = False
+        exchange = ExchangeJournal(self.journal, self.counts.requests, self._room)
         self._open.add(exchange)
         return exchange
+
+    def _room(self) -> int:
+        return self._most - self._held - sum(one.size for one in self._open)
 
     def end(self, exchange: ExchangeJournal, outcome: str, why: str = "", keys: tuple[str, ...] = ()) -> None:
         """The exchange has ended: its row is written soon."""
@@ -224,12 +225,24 @@ class Ledger:
                     self.counts.trouble = ""
                     self._told("rows are written again")
                 self._waiting.popleft()
-                remove_quietly(task.path)
                 self._held -= size
+                self._count_lost(task, row)
                 self.counts.waiting -= 1
                 self.counts.rows += 1
                 self._heard(row)
             self._take_queued()
+
+    def _count_lost(self, task: Task, row: Row) -> None:
+        """Counts what is lost, once; a file that no row could be made of is kept, under a name that is no number."""
+        if row.lost and not task.incomplete:  # else `end` has counted it
+            self.counts.lost += 1
+        if row.unbuilt and task.path.exists():
+            kept = task.path.with_name(f"{task.path.name}.unread")
+            with suppress(OSError):
+                task.path.replace(kept)
+            self._told(f"warning: no row could be made of exchange {task.number}: its contents are in {kept}")
+            return
+        remove_quietly(task.path)
 
     def _batch(self) -> list[tuple[Task, int]]:
         """The next exchanges, as many as are made at once; one, while it is not known whether there is space."""

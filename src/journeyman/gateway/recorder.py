@@ -82,9 +82,9 @@ class Recorder:
             return self._own(request)
         exchange = self._ledger.begin()
         self.open += 1
-        outcome, why, keys = "failed", "recorder_error", head.keys_in(request.headers)
+        outcome, why, keys = "failed", "recorder_error", self._keys_of(request)
         try:
-            key = self._noted(exchange, request)
+            key = self._noted(exchange, request, keys)
             if key is not None:
                 raise key
             body = await self._body(request)
@@ -110,7 +110,13 @@ class Recorder:
             self._ledger.end(exchange, outcome, why, keys)
         return response
 
-    def _noted(self, exchange: ExchangeJournal, request: web.BaseRequest) -> RequestError | None:
+    @staticmethod
+    def _keys_of(request: web.BaseRequest) -> tuple[str, ...]:
+        return head.keys_in(request.headers, request.raw_path.partition("?")[2])
+
+    def _noted(
+        self, exchange: ExchangeJournal, request: web.BaseRequest, keys: tuple[str, ...]
+    ) -> RequestError | None:  # fmt: skip
         """Writes the beginning of the journal; returns why the request is refused, if it is."""
         refused, key = None, ""
         try:
@@ -125,6 +131,7 @@ class Recorder:
             "coding": request.headers.get("Content-Encoding", ""),
             "key": key,
             "key_hash": head.key_hash(request.headers),
+            "keys": keys if self._ledger.in_memory else (),
         })  # fmt: skip
         return refused
 

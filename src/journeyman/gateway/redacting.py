@@ -22,7 +22,7 @@ KEY = "<KEY>"
 
 def without_keys(value: Any, keys: Sequence[str]) -> Any:
     """A JSON value in which the client's own keys are replaced, wherever they stand."""
-    keys = [key for key in keys if len(key) >= _LEAST_KEY]
+    keys = sorted((key for key in keys if len(key) >= _LEAST_KEY), key=len, reverse=True)
     if not keys or value is None:
         return value
     if isinstance(value, str):

@@ -81,11 +81,15 @@ class RowFiles:
         self._number = int(_NAME.fullmatch(files[-1].name)[1]) if files else 0  # type: ignore[index]
         for path in reversed(files):
             self._whole_lines(path)
-            for line in lines_of(path):
-                if named := numbers_of(line):
-                    self.last.add(named[0])
-                    self.assigned = max(self.assigned, named[1])
-            if self.last:
+            damaged = False
+            try:
+                for line in lines_of(path):
+                    if named := numbers_of(line):
+                        self.last.add(named[0])
+                        self.assigned = max(self.assigned, *named[:2])
+            except (EOFError, zstandard.ZstdError):
+                damaged = True  # --check names it; numbers go on after those of the file before
+            if self.last and not damaged:
                 break
         for path in files:
             if path.suffix != ".zst":

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from journeyman.checksum_lines import sealed
 from journeyman.config import RecordConfig, RedactConfig
+from journeyman.gateway.answers import calls_in, finish_of, tokens_of
 from journeyman.gateway.bodies import Body, body_of
 from journeyman.gateway.journal import Frame, frames
 from journeyman.gateway.redacting import Redacted, without_keys
@@ -16,9 +17,13 @@ from journeyman.gateway.roles import Facts, conversation_of, role_of
 from journeyman.redaction.redactor import Redactor
 from journeyman.sources.fields import mapping
 from journeyman.sources.recorded import VERSION
+from journeyman.sources.streams import Joined
 
 OUTCOMES = ("complete", "cut", "cancelled", "failed", "refused")
 ENDED, UNFINISHED, UNBUILT, FULL = "recorder_ended", "stream_unfinished", "not_readable", "journal_full"
+_OWN = frozenset(("recorded", "seq", "assigned", "outcome", "why", "time", "key_hash", "bytes", "redacted"))
+"""Fields whose values are the recorder's."""
+_LONGEST_ERROR = 300
 
 
 @dataclass(frozen=True)
@@ -39,6 +44,8 @@ class Row:
     Attributes:
         line: with its checksum and line end.
         first_ms: until the first byte of the answer; None: there was none.
+        lost: whether it says that contents were not or not all recorded.
+        unbuilt: whether that is because no row could be made of the journal's file.
     """
 
     line: bytes
@@ -49,6 +56,8 @@ class Row:
     duration_ms: int = 0
     prompt_tokens: int = 0
     answer_tokens: int = 0
+    lost: bool = False
+    unbuilt: bool = False
 
 
 @dataclass(frozen=True)
@@ -57,7 +66,8 @@ class Task:
 
     Attributes:
         assigned: the highest number that an exchange has so far.
-        keys: the client's keys, which are in no file, to be replaced if a body repeats one.
+        keys: the client's keys, to be replaced wherever a row repeats one; of an exchange that another process
+            left, those that a journal in memory has.
         incomplete: whether the journal could not hold everything.
         outcome, why: how the exchange ended; empty: the journal says it, or the process that knew was killed.
     """
@@ -90,7 +100,12 @@ def bare_row(task: Task, why: str) -> Row:
     """A row without contents."""
     outcome = task.outcome or "cut"
     content = {"recorded": VERSION, "seq": task.number, "assigned": task.assigned, "outcome": outcome, "why": why}
-    return Row(sealed({**content, "errors": [f"{outcome}: {why}"], "lost": True}), outcome)
+    return Row(
+        sealed({**content, "errors": [f"{outcome}: {why}"], "lost": True}),
+        outcome,
+        lost=True,
+        unbuilt=why.startswith(UNBUILT),
+    )
 
 
 class _Exchange:
@@ -105,6 +120,7 @@ class _Exchange:
         self._last_ms = 0
         for frame in frames(task.path):
             self._take(frame)
+        self._keys = task.keys or tuple(self._head.get("keys", ()))
 
     def _take(self, frame: Frame) -> None:
         self._last_ms = frame.ms
@@ -136,11 +152,12 @@ class _Exchange:
         )  # fmt: skip
         kept = Redacted(self._settings.redactor())
         contents = kept.exchange(
-            without_keys(request.value, task.keys), without_keys(_answer(response), task.keys)
+            without_keys(request.value, self._keys), without_keys(_answer(response), self._keys)
         )  # fmt: skip
         answer = mapping(response.value)
         usage = mapping(answer.get("usage"))
         errors = [f"{outcome}: {why}"] if outcome != "complete" else []
+        errors += [kept.text(without_keys(one, self._keys)[:_LONGEST_ERROR]) for one in _stream_errors(response)]
         row: dict[str, Any] = {
             "recorded": VERSION,
             "seq": task.number,
@@ -158,16 +175,16 @@ class _Exchange:
             "streamed": response.stream is not None or None,
             "first_ms": self._first_ms,
             "duration_ms": self._end.get("ms", self._last_ms),
-            "tokens": {name: value for name, value in _tokens(usage).items() if value} or None,
-            "finish_reason": _finish(answer),
-            "tool_calls": _calls(answer) or None,
-            "errors": [kept.text(one) for one in [*errors, *_stream_errors(response)]] or None,
+            "tokens": {name: value for name, value in tokens_of(usage).items() if value} or None,
+            "finish_reason": kept.text(without_keys(finish_of(answer) or "", self._keys)),
+            "tool_calls": calls_in(answer) or None,
+            "errors": errors or None,
             "key": head.get("key") or None,
             "key_hash": head.get("key_hash") or None,
             "headers": {name: kept.text(value) for name, value in sent.items()},
             "request": contents[0],
             "response": contents[1],
-            "rest": kept.text(without_keys(response.rest, task.keys)) or None,
+            "rest": kept.text(without_keys(response.rest, self._keys)) or None,
             "unread": {
                 name: f"{len(raw)} bytes, {kept.text(body.unread)}"
                 for name, raw, body in (("request", self._request, request), ("response", data, response))
@@ -177,25 +194,37 @@ class _Exchange:
             "lost": task.incomplete or None,
             "redacted": dict(kept.counts),
         }
-        row = {name: value for name, value in row.items() if value not in (None, {}, "")}
-        tokens = _tokens(usage)
+        row = {
+            name: value if name in _OWN else without_keys(value, self._keys)
+            for name, value in row.items()
+            if value not in (None, {}, "")
+        }
+        tokens = tokens_of(usage)
         return Row(
             sealed(row), outcome, row.get("role", ""), status.get("status"), self._first_ms,
-            row.get("duration_ms", 0), tokens["prompt"], tokens["answer"],
+            row.get("duration_ms", 0), tokens["prompt"], tokens["answer"], task.incomplete,
         )  # fmt: skip
 
     def _outcome(self, response: Body) -> tuple[str, str]:
         task = self._task
         outcome, why = task.outcome or self._end.get("outcome", "cut"), task.why or self._end.get("why", "")
+        stream = response.stream
+        if outcome in ("cut", "cancelled") and self._whole(stream):
+            return "complete", ""
         if not self._end and not task.outcome:
             return "cut", ENDED
-        stream = response.stream
         unfinished = stream is not None and not stream.ended and (stream.answer is not None or bool(stream.errors))
         if outcome == "complete" and unfinished:
             return "cut", UNFINISHED
         if outcome == "complete" and task.incomplete:
             return "cut", FULL
         return outcome, why
+
+    def _whole(self, stream: Joined | None) -> bool:
+        """Whether the last event came: then many clients leave before the end of the connection."""
+        status = self._status.get("status")
+        good = isinstance(status, int) and status < 400
+        return good and stream is not None and stream.closed and stream.answer is not None and not self._task.incomplete
 
 
 def _answer(response: Body) -> Any:
@@ -210,33 +239,4 @@ def _answer(response: Body) -> Any:
 
 def _stream_errors(response: Body) -> list[str]:
     errors: Sequence[Any] = response.stream.errors if response.stream else ()
-    return [str(mapping(one).get("message") or one)[:300] for one in errors]
-
-
-def _tokens(usage: Mapping[str, Any]) -> dict[str, int]:
-    def count(*names: str) -> int:
-        return next((value for name in names if isinstance(value := usage.get(name), int) and value > 0), 0)
-
-    return {
-        "prompt": count("prompt_tokens", "input_tokens"),
-        "answer": count("completion_tokens", "output_tokens"),
-    }
-
-
-def _finish(answer: Mapping[str, Any]) -> str | None:
-    choices = answer.get("choices")
-    choice = mapping(choices[0]) if isinstance(choices, list) and choices else {}
-    reason = choice.get("finish_reason") or answer.get("stop_reason")
-    if answer.get("object") == "response":
-        reason = mapping(answer.get("incomplete_details")).get("reason") or answer.get("status")
-    return reason if isinstance(reason, str) else None
-
-
-def _calls(answer: Mapping[str, Any]) -> int:
-    parts = [part for name in ("content", "output") if isinstance(part := answer.get(name), list)]
-    count = sum(mapping(one).get("type") in ("tool_use", "function_call") for part in parts for one in part)
-    choices = answer.get("choices")
-    for choice in choices if isinstance(choices, list) else []:
-        calls = mapping(mapping(choice).get("message")).get("tool_calls")
-        count += len(calls) if isinstance(calls, list) else 0
-    return count
+    return [str(mapping(one).get("message") or one) for one in errors]

@@ -13,11 +13,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from journeyman.sources.fields import decoded, mapping
+from journeyman.sources.stream_parts import append, listed, part_at, place_of
 
 _END_OF_LINE = re.compile(r"\r\n|\r|\n")
 _LAST = ("response.completed", "response.incomplete", "response.failed")
 _ADDED = ("content", "refusal", "reasoning_content", "reasoning", "thinking", "text", "arguments", "name")
-_MOST_PARTS = 10_000
+_Newest = dict[tuple[int, int], dict[str, Any]]
+"""The newest call at each index of each choice."""
 
 
 @dataclass
@@ -26,13 +28,15 @@ class Joined:
 
     Attributes:
         answer: in the form of an answer that is not streamed; None if no event of a known kind came.
-        ended: whether its last event came, without which it was cut.
+        ended: whether its last event came, or every choice has its finish reason; else it was cut.
+        closed: whether its last event came, after which nothing follows.
         errors: what error events said.
         other: events of unknown kinds, and data that are not JSON.
     """
 
     answer: dict[str, Any] | None = None
     ended: bool = False
+    closed: bool = False
     errors: list[Any] = field(default_factory=list)
     other: list[Any] = field(default_factory=list)
 
@@ -61,9 +65,10 @@ def join(events: Iterable[str]) -> Joined:
     """Joins events, in order."""
     joined = Joined()
     blocks: dict[int, str] = {}
+    calls: _Newest = {}
     for data in events:
         if data.strip() == "[DONE]":
-            joined.ended = True
+            joined.closed = True
             continue
         try:
             event = json.loads(data)
@@ -75,8 +80,8 @@ def join(events: Iterable[str]) -> Joined:
             joined.errors.append(event["error"])
         elif str(event.get("type", "")).startswith("response.") or event.get("type") == "error":
             _response_event(joined, event)
-        elif isinstance(event.get("choices"), list):
-            _chunk(joined, event)
+        elif isinstance(event.get("choices"), list) and _fits(joined.answer, "choices"):
+            _chunk(joined, event, calls)
         elif not _message_event(joined, event, blocks):
             joined.other.append(event)
     _finish(joined, blocks)
@@ -86,7 +91,7 @@ def join(events: Iterable[str]) -> Joined:
 # --- chat completions and completions -------------------------------------------------------------
 
 
-def _chunk(joined: Joined, event: Mapping[str, Any]) -> None:
+def _chunk(joined: Joined, event: Mapping[str, Any], newest: _Newest) -> None:
     if joined.answer is None:
         kind = str(event.get("object") or "chat.completion").removesuffix(".chunk")
         joined.answer = {**event, "object": kind, "choices": []}
@@ -94,41 +99,61 @@ def _chunk(joined: Joined, event: Mapping[str, Any]) -> None:
     if event.get("usage"):
         answer["usage"] = event["usage"]
     for one in map(mapping, event["choices"]):
-        choice = _at(answer["choices"], one.get("index"), {"index": one.get("index", 0)})
+        choice = part_at(answer["choices"], one.get("index"), {"index": one.get("index", 0)})
         if isinstance(one.get("text"), str):
             choice["text"] = choice.get("text", "") + one["text"]
         if delta := mapping(one.get("delta")):
-            _add(choice.setdefault("message", {}), delta)
+            message = choice.setdefault("message", {})
+            _add(message, {name: value for name, value in delta.items() if name != "tool_calls"})
+            told = delta.get("tool_calls")
+            if told is not None and not isinstance(told, dict | list):
+                joined.other.append(event)
+            for place, call in enumerate([told] if isinstance(told, dict) else told if isinstance(told, list) else []):
+                _add_call(listed(message, "tool_calls"), newest, place_of(one.get("index")), place, mapping(call))
         if one.get("finish_reason") is not None:
             choice["finish_reason"] = one["finish_reason"]
 
 
+def _add_call(
+    calls: list[Any], newest: _Newest, choice: int, place: int, told: Mapping[str, Any]
+) -> None:  # fmt: skip
+    """Adds a part of a tool call. The call has its index until the end of the stream, to be sorted by it."""
+    at = choice, place_of(told.get("index", place))
+    call = newest.get(at)
+    if call is None or _is_another(call, told):
+        call = newest[at] = {"index": at[1]}
+        calls.append(call)
+    _add(call, {name: value for name, value in told.items() if name != "index"})
+
+
+def _is_another(call: Mapping[str, Any], told: Mapping[str, Any]) -> bool:
+    """Whether this is the beginning of another call at the same index: some servers number all calls 0."""
+    held, new = mapping(call.get("function")), mapping(told.get("function"))
+    if not held.get("name") or not new.get("name"):
+        return False
+    if call.get("id") and told.get("id"):
+        return bool(call["id"] != told["id"])
+    return bool(new.get("arguments")) and isinstance(decoded(held.get("arguments")), dict)
+
+
 def _add(message: dict[str, Any], delta: Mapping[str, Any]) -> None:
     for name, value in delta.items():
-        if name == "tool_calls" and isinstance(value, list):
-            calls = message.setdefault("tool_calls", [])
-            for place, one in enumerate(map(mapping, value)):
-                call = _at(calls, one.get("index", place), {})
-                _add(call, {key: held for key, held in one.items() if key != "index"})
-        elif isinstance(value, dict):
-            inner = message.setdefault(name, {})
-            if isinstance(inner, dict):
-                _add(inner, value)
-        elif name in _ADDED and isinstance(value, str) and isinstance(message.get(name), str):
-            message[name] += value if name != "name" or value != message[name] else ""
-        elif isinstance(value, list) and isinstance(message.get(name), list):
-            message[name] = [*message[name], *value]
-        elif value is not None or name not in message:
+        held = message.get(name)
+        if held is None:
+            message[name] = value
+        elif isinstance(value, dict) and isinstance(held, dict):
+            _add(held, value)
+        elif name in _ADDED and isinstance(value, str) and isinstance(held, str):
+            message[name] = held + value if name != "name" or value != held else held
+        elif isinstance(value, list) and isinstance(held, list):
+            message[name] = [*held, *value]
+        elif value is not None:
             message[name] = value
 
 
-def _at(values: list[Any], index: Any, new: dict[str, Any]) -> dict[str, Any]:
-    """The element at the index, which a stream may name before earlier ones."""
-    place = index if isinstance(index, int) and 0 <= index < _MOST_PARTS else 0
-    while len(values) <= place:
-        values.append({**new} if len(values) == place else {})
-    found: dict[str, Any] = values[place]
-    return found
+def _fits(answer: Mapping[str, Any] | None, name: str) -> bool:
+    """Whether events of this kind can be added: an answer of another kind has no such list."""
+    return answer is None or isinstance(answer.get(name), list)
 
 
 # --- Anthropic's Messages -------------------------------------------------------------------------
@@ -141,34 +166,34 @@ def _message_event(joined: Joined, event: Mapping[str, Any], blocks: dict[int, s
         return True
     if kind == "message_start":
         message = mapping(event.get("message"))
-        joined.answer = {**message, "content": list(message.get("content") or [])}
+        joined.answer = {**message, "content": [*listed({**message}, "content")]}
         return True
     if joined.answer is None or not isinstance(joined.answer.get("content"), list):
         return False
     content = joined.answer["content"]
     if kind == "content_block_start":
-        _at(content, index, {}).update(mapping(event.get("content_block")))
+        part_at(content, index, {}).update(mapping(event.get("content_block")))
     elif kind == "content_block_delta":
-        _block_delta(_at(content, index, {}), mapping(event.get("delta")), blocks, index)
+        _block_delta(part_at(content, index, {}), mapping(event.get("delta")), blocks, place_of(index))
     elif kind == "message_delta":
         joined.answer |= mapping(event.get("delta"))
         joined.answer["usage"] = {**mapping(joined.answer.get("usage")), **mapping(event.get("usage"))}
     elif kind == "message_stop":
-        joined.ended = True
+        joined.closed = True
     else:
         return kind == "content_block_stop"
     return True
 
 
-def _block_delta(block: dict[str, Any], delta: Mapping[str, Any], blocks: dict[int, str], index: Any) -> None:
+def _block_delta(block: dict[str, Any], delta: Mapping[str, Any], blocks: dict[int, str], index: int) -> None:
     if isinstance(part := delta.get("partial_json"), str):
         blocks[index] = blocks.get(index, "") + part
         return
     for name, value in delta.items():
         if name == "citation":
-            block["citations"] = [*(block.get("citations") or []), value]
+            listed(block, "citations").append(value)
         elif name != "type" and isinstance(value, str):
-            block[name] = (block.get(name) or "") + value
+            append(block, name, value)
 
 
 # --- Responses ------------------------------------------------------------------------------------
@@ -177,18 +202,19 @@ def _block_delta(block: dict[str, Any], delta: Mapping[str, Any], blocks: dict[i
 def _response_event(joined: Joined, event: Mapping[str, Any]) -> None:
     kind, whole = event.get("type"), event.get("response")
     if kind in _LAST and isinstance(whole, dict):
-        joined.answer, joined.ended = whole, True
+        came = joined.answer.get("output") if joined.answer else None  # the last event may have an empty list
+        joined.answer = {**whole, "output": came} if came and not whole.get("output") else whole
+        joined.closed = True
         return
     if kind == "error":
         joined.errors.append({key: value for key, value in event.items() if key != "type"})
         return
     if isinstance(whole, dict):
-        joined.answer = joined.answer or {**whole, "output": list(whole.get("output") or [])}
+        joined.answer = joined.answer or {**whole, "output": [*listed({**whole}, "output")]}
         return
     if joined.answer is None:
         joined.answer = {"object": "response", "output": []}
-    output = joined.answer["output"]
-    item = _at(output, event.get("output_index"), {})
+    item = part_at(listed(joined.answer, "output"), event.get("output_index"), {})
     if isinstance(told := event.get("item"), dict):
         item.clear()
         item.update(told)
@@ -199,27 +225,31 @@ def _response_event(joined: Joined, event: Mapping[str, Any]) -> None:
 def _item_delta(item: dict[str, Any], kind: str, delta: str, event: Mapping[str, Any]) -> None:
     if "arguments" in kind or "input" in kind:
         name = "arguments" if "arguments" in kind else "input"
-        item[name] = (item.get(name) or "") + delta
+        append(item, name, delta)
         return
     summary = "summary" in kind
-    parts = item.setdefault("summary" if summary else "content", [])
-    type_ = "summary_text" if summary else "refusal" if "refusal" in kind else "output_text"
-    part = _at(parts, event.get("summary_index" if summary else "content_index"), {})
+    parts = listed(item, "summary" if summary else "content")
+    named = ("refusal", "reasoning_text")
+    type_ = "summary_text" if summary else next((one for one in named if one in kind), "output_text")
+    part = part_at(parts, event.get("summary_index" if summary else "content_index"), {})
     part.setdefault("type", type_)
     name = "refusal" if type_ == "refusal" else "text"
-    part[name] = (part.get(name) or "") + delta
+    append(part, name, delta)
 
 
 def _finish(joined: Joined, blocks: Mapping[int, str]) -> None:
-    answer = joined.answer
+    answer, joined.ended = joined.answer, joined.closed
     if answer is None:
         return
     if isinstance(answer.get("content"), list):
         for index, text in blocks.items():
-            _at(answer["content"], index, {})["input"] = decoded(text) if text else {}
+            part_at(answer["content"], index, {})["input"] = decoded(text) if text else {}
         joined.ended = joined.ended or answer.get("stop_reason") is not None
     choices = answer.get("choices")
     if isinstance(choices, list) and choices:
-        joined.ended = joined.ended or all(one.get("finish_reason") is not None for one in choices)
+        joined.ended = joined.ended or all(mapping(one).get("finish_reason") is not None for one in choices)
+        for message in (mapping(mapping(one).get("message")) for one in choices):
+            if isinstance(calls := message.get("tool_calls"), list):
+                calls.sort(key=lambda call: place_of(mapping(call).pop("index", 0)))
     if joined.errors:
-        joined.ended = False
+        joined.ended = joined.closed = False
