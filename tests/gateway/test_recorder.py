@@ -17,10 +17,11 @@ import pytest
 
 from dialects import ALL, ARGUMENTS, CHAT, MESSAGES, QUESTION, SYSTEM, TEXT
 from faults import wait_until
-from journeyman.api.recording import Recording, checked
+from journeyman.api.recording import Recording, checked, recording
 from journeyman.config import DataConfig
 from journeyman.errors import UsageError
 from journeyman.gateway.journal import ExchangeJournal
+from journeyman.gateway.ledger import MakerHere
 from journeyman.records import Interaction
 from journeyman.sources.files import parse_line
 from journeyman.sources.reader import Reader
@@ -505,6 +506,13 @@ def test_one_recorder_for_a_folder(tmp_path: Path) -> None:
     ):
         pass
     assert recorder.ledger.counts.requests == 0
+
+
+def test_a_recorder_that_is_stopped_before_it_runs_does_not_begin(tmp_path: Path) -> None:
+    (tmp_path / "journeyman.toml").write_text("[record]\nshutdown_s = 0.5\n")
+    with recording(tmp_path, "http://127.0.0.1:9", 0, maker=MakerHere) as recorder:
+        recorder.stop()
+        recorder.run()
 
 
 @pytest.mark.parametrize("url", ["", "api.openai.com", "ftp://x", "https://user:pw@x", "https://x/?a=1", "http://"])

@@ -63,19 +63,23 @@ class Recording:
         self._keys, self._hosts = keys, hosts
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop: asyncio.Event | None = None
+        self._stopped = threading.Event()
 
     def run(self) -> None:
         """Answers until a signal (in the main thread) or `stop`."""
         asyncio.run(self._run())
 
     def stop(self) -> None:
-        """Asks `run` to return; from any thread."""
+        """Asks `run` to return; from any thread, also before it has begun."""
+        self._stopped.set()
         if self._loop is not None and self._stop is not None:
             with suppress(RuntimeError):  # it has ended
                 self._loop.call_soon_threadsafe(self._stop.set)
 
     async def _run(self) -> None:
         self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
+        if self._stopped.is_set():
+            self._stop.set()
         if threading.current_thread() is threading.main_thread():
             for one in (signal.SIGINT, signal.SIGTERM):
                 self._loop.add_signal_handler(one, self._stop.set)
