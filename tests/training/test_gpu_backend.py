@@ -16,8 +16,7 @@ from conftest import log_row, write_tiny_gguf
 from journeyman.manifests import AdapterManifest, PlanManifest
 from journeyman.runs import typed_result
 from journeyman.sizing.memory import MemoryWay
-from journeyman.stages import train
-from journeyman.training import devices, placement
+from journeyman.training import backends, devices, placement
 from journeyman.training.devices import Gpu, Survey
 from test_pipeline import call
 
@@ -34,7 +33,7 @@ def _cards(patch: pytest.MonkeyPatch, count: int, free: int = 10**11) -> None:
     patch.setattr(devices, "survey", lambda: found)
     patch.setattr(placement, "survey", lambda: found)
     patch.setattr(placement, "gpu_rates", lambda dtype, device: (7e5, 4.3e12))
-    patch.setattr(train, "peak_gpu_bytes", lambda: 12_000_000_000)
+    patch.setattr(backends, "peak_gpu_bytes", lambda: 12_000_000_000)
 
 
 def _run(folder: Path, *settings: str, **lora: Any) -> None:

@@ -20,7 +20,7 @@ from journeyman.sources.place import Place
 VERSION = 1
 COMPLETE = "complete"
 _READ = (
-    "recorded", "seq", "assigned", "sum", "time", "role", "conversation", "provider", "model", "request", "response",
+    "recorded", "seq", "assigned", "time", "role", "conversation", "provider", "model", "request", "response",
     "duration_ms", "status", "errors", "outcome", "why",
 )  # fmt: skip
 

@@ -99,7 +99,7 @@ class _Cost:
         return _Cost(**{**sums, "most_properties": most})
 
     def add(self, reading: Reading) -> None:
-        if reading.kind in ("choice", "all", "tuple"):
+        if reading.kind in ("choice", "all_of", "tuple"):
             self.choices += len(reading.inner)
         self.choices += len(reading.values) + _CHOICES_OF_A_RANGE * has_range(reading)
         self.text += sum(len(json.dumps(value)) for value in reading.values) + sum(map(len, reading.properties))

@@ -67,8 +67,8 @@ def _names(references: References, start: Reading, name: str, wanted: list[str])
 
 
 def _parts(references: References, reading: Reading) -> Iterator[tuple[str, Reading | None]]:
-    if reading.kind in ("object", "all"):
-        for one in references.components(reading) if reading.kind == "all" else [reading]:
+    if reading.kind in ("object", "all_of"):
+        for one in references.components(reading) if reading.kind == "all_of" else [reading]:
             for name, schema in one.properties.items():
                 yield from ((name, references.reading(schema)), (f"{name}-kv", None), (f"{name}-rest", None))
         yield from ((f"additional{end}", None) for end in ("", "-k", "-kv"))

@@ -15,7 +15,7 @@ TYPES = ("object", "array", "string", "integer", "number", "boolean", "null")
 _FORMATS = ("date", "time", "date-time", "uuid", "uuid1", "uuid2", "uuid3", "uuid4", "uuid5")
 
 Node = dict[str, Any]
-Kind = Literal["reference", "choice", "all", "values", "object", "array", "tuple", "string", "integer", "other"]
+Kind = Literal["reference", "choice", "all_of", "values", "object", "array", "tuple", "string", "integer", "other"]
 
 
 class UnreadableError(Exception):
@@ -87,7 +87,7 @@ def _structure(node: Node, kind: str | None) -> Reading:
     """The reading of a schema whose type and structural keywords decide."""
     described = "properties" in node or node.get("additionalProperties", True) is not True
     if "allOf" in node and (kind == "string" or ((not kind or kind == "object") and not described)):
-        return Reading(node, "all", tuple(_list(node, "allOf")))
+        return Reading(node, "all_of", tuple(_list(node, "allOf")))
     if kind == "object" or (not kind and described):
         return Reading(node, "object", tuple(_members(node)))
     if kind == "array" or (not kind and ("items" in node or "prefixItems" in node)):

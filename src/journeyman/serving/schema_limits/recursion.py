@@ -26,9 +26,9 @@ class Recursion:
     def doubles(self, reading: Reading) -> bool:
         """Whether the engine would follow twice as many alternatives with every level of an answer."""
         mine = self._cycles.get(id(reading))
-        if mine is None or reading.kind not in ("choice", "all"):
+        if mine is None or reading.kind not in ("choice", "all_of"):
             return False
-        if reading.kind == "all":
+        if reading.kind == "all_of":
             names = [name for part in self._references.components(reading) for name in part.properties]
             return len(names) > len(set(names))
         back = [one for one in self._references.following(reading) if self._cycles.get(id(one)) == mine]
@@ -44,7 +44,7 @@ class Recursion:
                 yield from self._begins(one, seen)
         elif reading.kind in ("array", "tuple"):
             yield "array", None, None
-        elif reading.kind in ("object", "all"):
+        elif reading.kind in ("object", "all_of"):
             required = reading.node.get("required")
             must = {one for one in required if isinstance(one, str)} if isinstance(required, list) else set()
             first = next((name for name in reading.properties if name in must), None)
