@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from threading import Condition
 from types import SimpleNamespace
 from typing import Any
 
@@ -71,7 +72,7 @@ def pool(monkeypatch: pytest.MonkeyPatch) -> tuple[_Pool, _Ray]:
 
 def test_a_result_that_arrived_before_its_worker_was_lost_is_taken(pool: tuple[_Pool, _Ray]) -> None:
     pool_, fake = pool
-    fake.answers = {f"worker {n}: start": None for n in range(1, 2)}
+    fake.answers = {"worker 1: start": None}
     pool_.results(lambda: False)
     for number, name in enumerate(("A", "B")):
         pool_.add(number, name, name)
@@ -92,8 +93,6 @@ def test_a_node_lost_while_all_its_workers_start_counts_once(pool: tuple[_Pool, 
 
 
 def test_of_equal_replicas_the_last_one_is_asked_again() -> None:
-    from threading import Condition
-
     slow, ready = SimpleNamespace(started=None, asked=0), SimpleNamespace(started=1.0, asked=0)
     replicas = Replicas.__new__(Replicas)
     replicas._all, replicas._changed = [slow, ready], Condition()  # type: ignore[list-item]

@@ -8,9 +8,8 @@ from typing import Any
 
 import ray
 from ray.exceptions import RayTaskError
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from journeyman.cluster.nodes import software_here
+from journeyman.cluster.nodes import living_nodes, name_of, on_node, software_here
 from journeyman.cluster.replica import Replica, Shipped, Started
 from journeyman.cluster.shipping import Shipment, deliver_all
 from journeyman.engine_identity import EngineIdentity
@@ -71,8 +70,7 @@ class Launcher:
 
     def nodes(self) -> dict[str, Node]:
         """Id → node, of all living nodes with enough CPUs."""
-        alive = (one for one in ray.nodes() if one["Alive"])
-        return {one["NodeID"]: one for one in alive if one["Resources"].get("CPU", 0) >= self.cpus}
+        return {one["NodeID"]: one for one in living_nodes() if one["Resources"].get("CPU", 0) >= self.cpus}
 
     def send(self, nodes: Mapping[str, Node], check: Callable[[], None]) -> None:
         """Brings the files to nodes that lack them; see deliver_all."""
@@ -84,9 +82,9 @@ class Launcher:
         actor = self._class.options(
             num_cpus=self._shipped.settings.threads or resources["CPU"],
             num_gpus=resources.get("GPU", 0) if self._sees_gpus else 0,
-            scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False),
+            scheduling_strategy=on_node(node["NodeID"]),
         ).remote()
-        name = f"{node['NodeManagerHostname']} ({node['NodeManagerAddress']})"
+        name = name_of(node)
         return RunningReplica(
             node["NodeID"], name, actor, actor.hello.remote(), actor.start.remote(self._shipped, name)
         )

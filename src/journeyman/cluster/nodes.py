@@ -9,6 +9,7 @@ import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -50,8 +51,9 @@ class Node:
     gpus: int
 
 
+@cache
 def software_here() -> Software:
-    """Of this process: versions, and the hash of journeyman's own files, which differ between two checkouts."""
+    """Of this process, found out once: versions, and the hash of journeyman's own files, as checkouts may differ."""
     return {
         "journeyman": journeyman.__version__,
         "journeyman's files with hash": _source(Path(journeyman.__file__).parent),
@@ -66,9 +68,9 @@ def check_nodes() -> list[Node]:
     Raises:
         UsageError: names a node that cannot be asked, has other versions, or has no room.
     """
-    infos = [one for one in ray.nodes() if one["Alive"]]
+    infos = living_nodes()
     look = ray.remote(num_cpus=0, max_retries=1)(_look)
-    asked = [(one, look.options(scheduling_strategy=_there(one)).remote()) for one in infos]
+    asked = [(one, look.options(scheduling_strategy=on_node(one["NodeID"])).remote()) for one in infos]
     nodes = [_answer(info, reference) for info, reference in asked]
     here = software_here()
     for node in nodes:
@@ -98,12 +100,23 @@ def refuse_other_software(name: str, found: Software, here: Software) -> None:
         )
 
 
-def _there(info: Mapping[str, Any]) -> NodeAffinitySchedulingStrategy:
-    return NodeAffinitySchedulingStrategy(info["NodeID"], soft=False)
+def living_nodes() -> list[Mapping[str, Any]]:
+    """The nodes of the cluster that are alive, as Ray describes them."""
+    return [one for one in ray.nodes() if one["Alive"]]
+
+
+def name_of(info: Mapping[str, Any]) -> str:
+    """A node's name for the user: its host name, with its address in the cluster."""
+    return f"{info['NodeManagerHostname']} ({info['NodeManagerAddress']})"
+
+
+def on_node(node: str) -> NodeAffinitySchedulingStrategy:
+    """Lets a task or an actor run on the node with this id, and nowhere else."""
+    return NodeAffinitySchedulingStrategy(node, soft=False)
 
 
 def _answer(info: Mapping[str, Any], reference: Any) -> Node:
-    name = f"{info['NodeManagerHostname']} ({info['NodeManagerAddress']})"
+    name = name_of(info)
     try:
         software, disk, memory = ray.get(reference, timeout=_ANSWER_S)
     except RayTaskError as error:
@@ -111,7 +124,7 @@ def _answer(info: Mapping[str, Any], reference: Any) -> Node:
             f"node {name}: {error.cause}", "Install journeyman there, in the environment in which Ray runs"
         ) from error
     except RayError as error:
-        raise UsageError(f"node {name} does not answer: {_first_line(error)}", "Look at: ray status") from error
+        raise UsageError(f"node {name} does not answer: {first_line(error)}", "Look at: ray status") from error
     resources = info["Resources"]
     return Node(name, software, disk, memory, int(resources.get("CPU", 0)), int(resources.get("GPU", 0)))
 
@@ -135,7 +148,8 @@ def _version(name: str) -> str:
         return "missing"
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """Of what an error of Ray says, which may have many lines."""
     return (str(error).splitlines() or [type(error).__name__])[0]
 
 

@@ -16,8 +16,9 @@ import ray
 from ray.exceptions import RayError, RayTaskError
 
 from journeyman.cluster.launching import RunningReplica
+from journeyman.cluster.nodes import first_line
 from journeyman.cluster.replica import EngineDied
-from journeyman.cluster.replicas import Replicas, first_line
+from journeyman.cluster.replicas import Replicas
 from journeyman.engine_identity import EngineIdentity
 from journeyman.errors import EngineError
 from journeyman.foreign import plain

@@ -19,12 +19,11 @@ from typing import Any
 import ray
 import torch
 from ray.exceptions import RayError, RayTaskError
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from safetensors.torch import load
 from torch import Tensor
 
 from journeyman.cluster.head import Head
-from journeyman.cluster.nodes import software_here
+from journeyman.cluster.nodes import living_nodes, name_of, on_node, software_here
 from journeyman.cluster.shipping import Shipment
 from journeyman.cluster.training_group import Group, Worker
 from journeyman.cluster.training_worker import TrainingWorker
@@ -209,7 +208,7 @@ class RayBackend:
         uses: dict[str, Any] = {"num_cpus": node.cpus} if self._replica.processor else {"num_cpus": 0, "num_gpus": 1}
         kind = ray.remote(
             max_restarts=0, max_task_retries=0, concurrency_groups={"aside": 1},
-            scheduling_strategy=NodeAffinitySchedulingStrategy(node.id, soft=False), **uses,
+            scheduling_strategy=on_node(node.id), **uses,
         )(TrainingWorker)  # fmt: skip
         threads = max(1, node.cpus // max(1, 1 if self._replica.processor else node.cards))
         return kind.remote(self._replica, self._shipment, threads)
@@ -264,9 +263,7 @@ class _RayEngine:
 
 def _nodes() -> list[_Node]:
     found = []
-    for one in ray.nodes():
-        if one["Alive"]:
-            has: Callable[[str, float], float] = one["Resources"].get
-            name = f"{one['NodeManagerHostname']} ({one['NodeManagerAddress']})"
-            found.append(_Node(one["NodeID"], name, int(has("CPU", 0)), int(has("GPU", 0))))
+    for one in living_nodes():
+        has: Callable[[str, float], float] = one["Resources"].get
+        found.append(_Node(one["NodeID"], name_of(one), int(has("CPU", 0)), int(has("GPU", 0))))
     return sorted(found, key=lambda one: one.id)

@@ -15,6 +15,7 @@ from ray.exceptions import RayError, RayTaskError
 
 from journeyman.cluster.head import Head
 from journeyman.cluster.launching import Launcher, Node, OtherEngine, RunningReplica
+from journeyman.cluster.nodes import first_line
 from journeyman.cluster.replica import Started
 from journeyman.errors import EngineError, Interrupted, JourneymanError, UsageError
 from journeyman.protocols import EngineSettings, Reporter
@@ -257,10 +258,6 @@ class Replicas:
             replica.looking = None
         if replica.looking is None:
             replica.looking = replica.actor.progress.remote()
-
-
-def first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def _is_there(reference: Any) -> bool:

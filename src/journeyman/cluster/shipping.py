@@ -20,9 +20,9 @@ from typing import Any
 
 import ray
 from ray.exceptions import RayError, RayTaskError
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from journeyman.artifacts import disk_error, expanded, hash_of_file, remove_quietly, sync
+from journeyman.cluster.nodes import living_nodes, on_node
 from journeyman.errors import InputError, JourneymanError
 from journeyman.model_files import hash_of_model, is_checkpoint, parts_of
 
@@ -116,7 +116,7 @@ def deliver_all(
     Raises:
         DiskError, InputError: a node could not write the files, or has received something else.
     """
-    alive = [one["NodeID"] for one in ray.nodes() if one["Alive"]]
+    alive = [one["NodeID"] for one in living_nodes()]
     receivers = _Receivers(shipments, alive if nodes is None else nodes)
     try:
         return receivers.fill(check)
@@ -212,10 +212,7 @@ class _Receivers:
         self._names = {one["NodeID"]: one["NodeManagerHostname"] for one in ray.nodes()}
         self._lost: set[str] = set()
         shared = ray.put(shipments)
-        self._actors = {
-            node: kind.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)).remote(shared)
-            for node in nodes
-        }
+        self._actors = {node: kind.options(scheduling_strategy=on_node(node)).remote(shared) for node in nodes}
 
     def fill(self, check: Callable[[], None]) -> dict[str, int]:
         missing = self._answers({node: actor.missing.remote() for node, actor in self._actors.items()})

@@ -84,9 +84,9 @@ class Recorder:
         self.open += 1
         outcome, why, keys = "failed", "recorder_error", self._keys_of(request)
         try:
-            key = self._noted(exchange, request, keys)
-            if key is not None:
-                raise key
+            refusal = self._noted(exchange, request, keys)
+            if refusal is not None:
+                raise refusal
             body = await self._body(request)
             exchange.add("body", body)
             target = self._choose(request, body)
@@ -114,9 +114,7 @@ class Recorder:
     def _keys_of(request: web.BaseRequest) -> tuple[str, ...]:
         return head.keys_in(request.headers, request.raw_path.partition("?")[2])
 
-    def _noted(
-        self, exchange: ExchangeJournal, request: web.BaseRequest, keys: tuple[str, ...]
-    ) -> RequestError | None:  # fmt: skip
+    def _noted(self, exchange: ExchangeJournal, request: web.BaseRequest, keys: tuple[str, ...]) -> RequestError | None:
         """Writes the beginning of the journal; returns why the request is refused, if it is."""
         refused, key = None, ""
         try:
