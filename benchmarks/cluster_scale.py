@@ -8,10 +8,12 @@ number of workers; connecting, the check of the nodes and the start of the worke
 process measures the processor time of the two parts for each gigabyte of log: what workers do, and what the one process
 that reads and writes does. From these follows how long a log takes with any number of workers (`model` in the result):
 
-    seconds = max(gigabytes × worker_s_per_gb ÷ workers, gigabytes × driver_s_per_gb) + rows × compare_s_per_row
+    seconds = max(gigabytes × worker_s_per_gb ÷ workers, gigabytes × driver_s_per_gb) + rows × between_s_per_row
 
-where driver_s_per_gb is the processor time of that process in the run on Ray (all its threads), and compare is the step
-between the passes. The steps are added up one by one. Results go to benchmarks/results/cluster_scale.json.
+where driver_s_per_gb is the processor time of that process in the run on Ray (all its threads) from the first batch of
+a pass to its last, and `between` is what is done outside the passes: rows are compared and split. The passes are added
+up one by one. The overhead is also stated in processor time of all processes, Ray's own among them. Results go to
+benchmarks/results/cluster_scale.json.
 """
 
 from __future__ import annotations
@@ -23,8 +25,10 @@ import resource
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -65,11 +69,22 @@ class Steps(SilentReporter):
         self._name, self._at = task, now
 
 
-class Timed:
-    """An Executor in this process that adds up the processor time of what workers would do."""
+class Watched:
+    """An Executor that notes what the passes cost this process.
 
-    def __init__(self) -> None:
-        self.seconds: list[float] = []
+    Args:
+        executor: does the work; None: this process, and what workers would do is added up instead.
+
+    Attributes:
+        wall, own, workers: name of the function → seconds from the first batch to the last, processor seconds of this
+            process in them (all its threads), and processor seconds of the function.
+    """
+
+    def __init__(self, executor: Executor | None) -> None:
+        self._executor = executor
+        self.wall: dict[str, float] = {}
+        self.own: dict[str, float] = {}
+        self.workers: dict[str, float] = {}
 
     def map_batches(
         self,
@@ -80,23 +95,33 @@ class Timed:
         named: Callable[[Any], str] = lambda batch: "",
         stopping: Callable[[], bool] = lambda: False,
     ) -> Iterator[Any]:
-        state = setup()
-        self.seconds.append(0.0)
+        name, start = function.__name__, (time.perf_counter(), time.process_time())
+        if self._executor is not None:
+            yield from self._executor.map_batches(function, setup, batches, named=named, stopping=stopping)
+        else:
+            yield from self._here(function, setup(), batches)
+        for table, was, now in zip(
+            (self.wall, self.own), start, (time.perf_counter(), time.process_time()), strict=True
+        ):
+            table[name] = table.get(name, 0.0) + now - was
+
+    def _here(self, function: Callable[[Any, Any], Any], state: Any, batches: Iterable[Any]) -> Iterator[Any]:
         for batch in batches:
             start = time.process_time()
             made = function(state, batch)
-            self.seconds[-1] += time.process_time() - start
+            self.workers[function.__name__] = self.workers.get(function.__name__, 0.0) + time.process_time() - start
             yield made
 
 
-def both_stages(log: Path, base: Path, out: Path, executor: Executor) -> dict[str, Any]:
-    config, steps = Config(), Steps()
+def both_stages(log: Path, base: Path, out: Path, inner: Executor | None) -> dict[str, Any]:
+    config, steps, executor = Config(), Steps(), Watched(inner)
     for name in ("ingest", "curate"):
         (out / name).mkdir(parents=True, exist_ok=True)
     ingest(sources_of([log]), config.data, config.redact, out / "ingest", steps, executor=executor)
     curate(out / "ingest" / "interactions.jsonl.zst", config, GgufFile(base), out / "curate", steps, executor)
     steps.begin("", 0, "")
-    return {"wall": steps.wall, "own": steps.own}
+    passes = {"wall": executor.wall, "own": executor.own, "workers": executor.workers}
+    return {"wall": steps.wall, "own": steps.own, "passes": passes}
 
 
 def one(kind: str, workers: str, log: str, base: str, out: str, address: str) -> None:
@@ -109,14 +134,12 @@ def one(kind: str, workers: str, log: str, base: str, out: str, address: str) ->
         from journeyman.cluster.connecting import connected
         from journeyman.cluster.ray_executor import RayExecutor
 
-        with connected(address):
+        with connected(address), RayExecutor(int(workers)) as executor:
             joined = time.perf_counter() - start
-            made = both_stages(*inputs, RayExecutor(int(workers)))
+            made = both_stages(*inputs, executor)
             made["connect_s"] = joined
     elif kind == "timed":
-        timed = Timed()
-        made = both_stages(*inputs, timed)
-        made["workers_s"] = dict(zip(("ingest", "curate: look", "curate: render"), timed.seconds, strict=True))
+        made = both_stages(*inputs, None)
     else:
         made = both_stages(*inputs, LocalProcesses(int(workers)))
     made["s"] = time.perf_counter() - start
@@ -124,35 +147,89 @@ def one(kind: str, workers: str, log: str, base: str, out: str, address: str) ->
     print(json.dumps(made))
 
 
+class Processors:
+    """Adds up the processor time of all processes below this one, looked at five times a second: Ray does not count the
+    workers that ended.
+
+    Attributes:
+        seconds: program → processor seconds in this context.
+    """
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._seen: dict[tuple[int, float], tuple[str, float]] = {}
+        self._before: dict[tuple[int, float], float] = {}
+        self._ended = threading.Event()
+
+    def __enter__(self) -> Processors:
+        self._look()
+        self._before = {key: seconds for key, (_, seconds) in self._seen.items()}
+        self._thread = threading.Thread(target=self._watch)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self._thread.join()
+        self._look()
+        for key, (name, seconds) in self._seen.items():
+            self.seconds[name] = self.seconds.get(name, 0.0) + seconds - self._before.get(key, 0.0)
+
+    def _watch(self) -> None:
+        while not self._ended.wait(0.2):
+            self._look()
+
+    def _look(self) -> None:
+        for process in psutil.Process().children(recursive=True):
+            with suppress(psutil.NoSuchProcess, IndexError):
+                name, times = _program(process.cmdline()), process.cpu_times()
+                self._seen[process.pid, process.create_time()] = name, times.user + times.system
+
+
+def _program(words: list[str]) -> str:
+    python = Path(words[0]).name.startswith("python")
+    if words[0].startswith("ray::") or (
+        python and any("default_worker" in one or "spawn_main" in one for one in words)
+    ):
+        return "workers"
+    if "--one" in words:
+        return "driver"
+    scripts = [word for word in words if word.endswith(".py")] if python else []
+    return Path([words[0], *scripts][-1]).name
+
+
 def run(kind: str, workers: int, inputs: tuple[Path, Path], folder: Path, address: str = "") -> dict[str, Any]:
     out = folder / f"{kind}-{workers}"
     arguments = [kind, str(workers), *map(str, inputs), str(out), address]
-    done = subprocess.run(
-        [sys.executable, __file__, "--one", *arguments],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
+    with Processors() as used:
+        done = subprocess.run(
+            [sys.executable, __file__, "--one", *arguments],
+            capture_output=True,
+            text=True,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+        )
     if done.returncode:
         raise SystemExit(done.stderr)
     made: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    print(f"{kind:>6} {workers} workers: {made['s']:.1f} s", flush=True)
+    made["cpu"] = {name: round(seconds, 2) for name, seconds in used.seconds.items() if seconds > 0.05}
+    made["cpu_s"] = sum(made["cpu"].values())
+    print(f"{kind:>6} {workers} workers: {made['s']:.1f} s, {made['cpu_s']:.1f} s of processor time", flush=True)
     return {**made, "kind": kind, "workers": workers, "load": os.getloadavg()[0], "hashes": file_hashes(out)}
 
 
 def model(gigabytes: float, rows: int, timed: dict[str, Any], ray: dict[str, Any]) -> dict[str, Any]:
     """Seconds for each number of workers for a terabyte of such rows; every input is a measured figure."""
-    steps = timed["workers_s"]
+    steps = timed["passes"]["workers"]
     worker = {name: seconds / gigabytes for name, seconds in steps.items()}
-    driver = {name: ray["own"][name] / gigabytes for name in steps}
-    compare = timed["wall"]["compare rows"] / rows
+    driver = {name: ray["passes"]["own"][name] / gigabytes for name in steps}
+    between = (sum(timed["wall"].values()) - sum(timed["passes"]["wall"].values())) / rows
     rows_in_all = rows / gigabytes * TERABYTE
     hours = {}
     for workers in CLUSTER:
         passes = sum(max(TERABYTE * worker[name] / workers, TERABYTE * driver[name]) for name in steps)
-        hours[workers] = round((passes + compare * rows_in_all) / 3600, 1)
+        hours[workers] = round((passes + between * rows_in_all) / 3600, 1)
     return {
-        "worker_s_per_gb": worker, "driver_s_per_gb": driver, "compare_s_per_row": compare,
+        "worker_s_per_gb": worker, "driver_s_per_gb": driver, "between_s_per_row": between,
         "most_useful_workers": {name: round(worker[name] / driver[name], 1) for name in steps},
         "rows_of_1_tb": round(rows_in_all), "hours_for_1_tb": hours,
     }  # fmt: skip
@@ -185,6 +262,7 @@ def main() -> None:
         "machine": {"cores": cores, "memory_gb": psutil.virtual_memory().total / 1e9, "load_before": before},
         "rows": arguments.rows, "gigabytes": gigabytes, "equal": equal,
         "overhead_of_ray": round(same["s"] / local["s"] - 1, 3) if same["workers"] == cores else None,
+        "overhead_in_cpu": round(same["cpu_s"] / local["cpu_s"] - 1, 3) if same["workers"] == cores else None,
         "model": model(gigabytes, arguments.rows, timed, same), "runs": runs,
     }  # fmt: skip
     RESULT.write_text(json.dumps(result, indent=1) + "\n")

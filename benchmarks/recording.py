@@ -1,9 +1,10 @@
 """What `journeyman record` adds to the time to the first byte, and whether its memory grows.
 
-python benchmarks/recording.py [--requests 300] [--soak 20000] [--out results/recording.json]
+python benchmarks/recording.py [--requests 300] [--soak 20000] [--litellm BIN/litellm] [--out results/recording.json]
 
 A stand-in upstream, in a process of its own, answers each request with a stream of events after a pause. Clients ask it
-directly and through the recorder, in turns. "added" is the difference of the same quantile of both.
+directly and through the recorder, in turns. "added" is the difference of the same quantile of both. With --litellm, its
+proxy (one process, no database, no callbacks) is a third way, in the same turns; it records nothing.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from typing import Any
 
 import psutil
 
+_KEY = "sk-benchmark-7c1f93e0a4d25b8896e3"
 PAUSE_S, EVENTS, GAP_S = 0.02, 10, 0.005
 _EVENT = b'data: {"object":"chat.completion.chunk","choices":[{"index":0,"delta":{"content":"word %d "}}]}\n\n'
 _LAST = b'data: {"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}\n\ndata: [DONE]\n\n'
@@ -85,7 +87,9 @@ def _request(size: int) -> bytes:
              {"role": "user", "content": "Where is K-17?"}]  # fmt: skip
     body = json.dumps({"model": "m", "stream": True, "messages": turns}).encode()
     head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n"
-    return head.encode() + b"Content-Type: application/json\r\nAuthorization: Bearer sk-benchmark\r\n\r\n" + body
+    return (
+        head.encode() + b"Content-Type: application/json\r\nAuthorization: Bearer " + _KEY.encode() + b"\r\n\r\n" + body
+    )
 
 
 async def _clients(port: int, number: int, requests: int, request: bytes) -> list[float]:
@@ -110,7 +114,7 @@ def _free_port() -> int:
 
 
 def _wait(port: int) -> None:
-    for _ in range(600):
+    for _ in range(1200):
         try:
             with socket.create_connection(("127.0.0.1", port), 1):
                 return
@@ -119,21 +123,34 @@ def _wait(port: int) -> None:
     raise SystemExit(f"nothing listens on {port}")
 
 
-def _latency(direct: int, recorded: int, clients: int, requests: int, request: bytes) -> dict[str, Any]:
-    times: dict[int, list[float]] = {direct: [], recorded: []}
+def _latency(ports: dict[str, int], clients: int, requests: int, request: bytes) -> dict[str, Any]:
+    """Quantiles of the time to the first byte by way; `direct` is one of them."""
+    times: dict[str, list[float]] = {way: [] for way in ports}
     for turn in range(6):  # the first of each warms up
-        for port in (direct, recorded):
+        for way, port in ports.items():
             found = asyncio.run(_clients(port, clients, max(clients, requests // 5), request))
-            times[port] += found if turn else []
-    made: dict[str, Any] = {"requests": len(times[recorded])}
+            times[way] += found if turn else []
+    made: dict[str, Any] = {"requests": len(times["direct"])}
     for name, share in (("p50", 0.5), ("p99", 0.99)):
-        one, other = _quantile(times[direct], share), _quantile(times[recorded], share)
-        made |= {
-            f"direct_{name}_ms": round(one, 3),
-            f"recorded_{name}_ms": round(other, 3),
-            f"added_{name}_ms": round(other - one, 3),
-        }
+        direct = _quantile(times["direct"], share)
+        made[f"direct_{name}_ms"] = round(direct, 3)
+        for way in ports.keys() - {"direct"}:
+            found_ms = _quantile(times[way], share)
+            made |= {f"{way}_{name}_ms": round(found_ms, 3), f"{way}_added_{name}_ms": round(found_ms - direct, 3)}
     return made
+
+
+def _litellm(program: str, port: int, upstream: int, folder: str) -> subprocess.Popen[bytes]:
+    config = Path(folder) / "litellm.yaml"
+    config.write_text(
+        "model_list:\n- model_name: m\n  litellm_params:\n    model: openai/m\n"
+        f"    api_base: http://127.0.0.1:{upstream}/v1\n    api_key: sk-benchmark\n"
+        f"general_settings:\n  master_key: {_KEY}\nlitellm_settings:\n  telemetry: false\n"
+    )
+    return subprocess.Popen(
+        [program, "--config", str(config), "--host", "127.0.0.1", "--port", str(port)],
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env={**os.environ, "LITELLM_LOG": "ERROR"},
+    )  # fmt: skip
 
 
 def _memory(process: psutil.Process) -> float:
@@ -186,6 +203,7 @@ def main() -> None:
     asked.add_argument("--clients", type=int, nargs="*", default=[1, 16, 64])
     asked.add_argument("--soak", type=int, default=0)
     asked.add_argument("--body", type=int, default=8_000, help="characters of the system prompt")
+    asked.add_argument("--litellm", metavar="PROGRAM", help="also measure this LiteLLM proxy")
     asked.add_argument("--out", type=Path)
     asked.add_argument("--upstream", type=int, nargs=2, metavar=("PORT", "PAUSE_MS"), help=argparse.SUPPRESS)
     given = asked.parse_args()
@@ -207,17 +225,26 @@ def main() -> None:
                 [sys.executable, "-m", "journeyman", "record", "--upstream", f"http://127.0.0.1:{direct}",
                  "--port", str(recorded), "--dir", folder], stderr=subprocess.DEVNULL,
             )  # fmt: skip
+            ways, peer = {"direct": direct, "recorded": recorded}, None
+            if pause_ms and given.litellm:
+                ways["litellm"] = _free_port()
+                peer = _litellm(given.litellm, ways["litellm"], direct, folder)
             try:
-                _wait(direct)
-                _wait(recorded)
+                for port in ways.values():
+                    _wait(port)
+                for port in ways.values():
+                    asyncio.run(_clients(port, 4, 40, request))
                 asyncio.run(_clients(recorded, 4, 40, request))
                 time.sleep(4)  # the process that makes rows has started
                 if pause_ms:
                     for clients in given.clients:
-                        result["clients"][clients] = _latency(direct, recorded, clients, given.requests, request)
+                        result["clients"][clients] = _latency(ways, clients, given.requests, request)
                 else:
                     result["soak"] = _soak(recorded, psutil.Process(recorder.pid), given.soak, request)
             finally:
+                if peer is not None:
+                    peer.terminate()
+                    peer.wait(60)
                 recorder.terminate()
                 recorder.wait(60)
                 upstream.terminate()

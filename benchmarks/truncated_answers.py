@@ -24,11 +24,13 @@ import psutil
 
 from journeyman.artifacts import ADAPTER_FILE, read_rows, write_rows
 from journeyman.config import load_config
+from journeyman.inference.arm_runner import Inputs
 from journeyman.manifests import PlanManifest
 from journeyman.pipeline import Run, run_pipeline
 from journeyman.protocols import SilentReporter
 from journeyman.records import Example, Prediction, Score
 from journeyman.rendering.renderer import Renderer
+from journeyman.runs import SEALED
 from journeyman.stages.evaluate import evaluate
 from journeyman.stages.train import train
 
@@ -79,10 +81,12 @@ def main() -> None:
             chosen = rows_of_arm(arm, rows, run.renderer, arguments.share, seed)
             write_rows(out / "train.jsonl", chosen)
             config = run.config.train.model_copy(update={"seed": seed})
-            made = train(out / "train.jsonl", data / "val.jsonl", plan, config, run.base, arm, out, SilentReporter())
-            sealed = data / "sealed" / "test.jsonl"
-            adapters, asked = {"all": out / ADAPTER_FILE}, run.config.evaluate
-            evaluate(sealed, out / "train.jsonl", adapters, plan, asked, run.renderer, run.root, out, SilentReporter())
+            made = train(
+                out / "train.jsonl", data / "val.jsonl", plan, config, run.base, run.factors, arm, out, SilentReporter()
+            )
+            sealed, adapters = run.file("curate", SEALED), {"all": out / ADAPTER_FILE}
+            asked = Inputs(sealed, out / "train.jsonl", adapters, run.served, run.root)
+            evaluate(asked, plan, run.config.evaluate, run.renderer, out, SilentReporter())
             answers = [p for p in read_rows(out / "predictions.jsonl", Prediction) if p.arm == "tuned"]
             verdicts = [v for v in read_rows(out / "scores.jsonl", Score) if v.arm == "tuned"]
             result = {

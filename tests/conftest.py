@@ -244,7 +244,7 @@ def write_run(folder: Path, base: Path, rows: list[dict[str, Any]], toml: str = 
     (folder / "journeyman.toml").write_text(
         f'[base]\nmodel = "{base}"\n[data]\nsources = ["logs.jsonl"]\n'
         "[train]\nepochs = 2\nbatch_size = 4\nlearning_rate = 1e-2\nprecision = 'float32'\n"
-        "[train.lora]\nrank = 4\n[evaluate]\nmax_new_tokens = 8\ncontext = 512\n" + toml
+        "[train.lora]\nrank = 4\n[train.retention]\nshare = 0\n[evaluate]\nmax_new_tokens = 8\ncontext = 512\n" + toml
     )
     return folder
 

@@ -52,6 +52,7 @@ def test_the_reference_names_every_key_once() -> None:
     assert len(listed) == len(set(listed)) and wanted <= set(listed)
     # Keys that contain sections have their own line in addition to those of the sections.
     sections = {"evaluate.endpoints", "evaluate.server", "curate.credit", "curate.credit[].needs", "record.roles"}
+    sections |= {"route.roles", "monitor.prices", "ask_again.prices"}
     assert set(listed) - wanted == sections
 
 
@@ -76,5 +77,10 @@ def test_every_command_that_the_readme_names_exists() -> None:
 
     commands = set(typer.main.get_command(app).commands)  # type: ignore[attr-defined]
     code = re.findall(r"```\n(.*?)```|`([^`\n]+)`", (ROOT / "README.md").read_text(), re.DOTALL)
-    named = {command for parts in code for part in parts for command in re.findall(r"\bjourneyman ([a-z]+)\b", part)}
+    named = {
+        command
+        for parts in code
+        for part in parts
+        for command in re.findall(r"\bjourneyman ([a-z]+(?:-[a-z]+)*)\b", part)
+    }
     assert {"demo", "run", "serve"} <= named <= commands

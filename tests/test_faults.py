@@ -390,7 +390,7 @@ def test_a_deleted_working_folder_is_one_sentence(whole: Path, tmp_path: Path) -
             assert done.returncode == 0, done.stderr
 
 
-LONG = ["--redo", "--set", "train.epochs=100000", "--set", "train.patience=99999"]
+LONG = ["--redo", "--set", "train.epochs=100000", "--set", "train.patience=99999", "--set", "plan.measure_s=0"]
 
 
 def in_the_middle(stage: str, whole: Path, place: Path) -> tuple[Path, list[str], Callable[[], bool]]:

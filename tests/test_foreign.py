@@ -291,6 +291,7 @@ _OTHER_WAYS = {
     "cli/say.py": "the way itself",
     "inference/engine.py": "the engine's child: JSON of ours on a pipe",
     "training/worker.py": "a rank from 1 on: rank 0 reads its output, with a bound",
+    "training/trial_child.py": "a child that tries steps: figures as JSON on a pipe, which its parent reads",
     "scoring/jail/walls.py": "runs in the sandbox: its output is read with a bound",
     "models/opening.py": "one sentence of ours with a path of the person's own",
 }

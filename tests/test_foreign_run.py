@@ -37,8 +37,10 @@ from journeyman.manifests import (
     AdapterManifest,
     DatasetManifest,
     DecisionManifest,
+    DiskPlan,
     EvaluationManifest,
     PlanManifest,
+    RulePower,
     SplitCounts,
     TermsOfTeacher,
 )
@@ -224,11 +226,15 @@ def test_the_plan_of_hostile_roles() -> None:
     plan = PlanManifest.model_construct(
         base_path="/x/<b>\n# y", base_sha256="0", base_parameters=1, trainable_parameters=1, steps_per_epoch=1,
         total_steps=1, total_tokens=1, precision="float32", matrix_gflops=1.0, memory="keep", estimated_train_s=1.0,
-        estimated_train_memory_gb=1.0, estimated_serve_memory_gb=1.0, rules=rules, power_rate=0.99,
+        estimated_train_memory_gb=1.0, estimated_serve_memory_gb=1.0, rules=rules, power_rate=0.99, pack_tokens=1,
         power=dict.fromkeys(ROLES, 0.5), warnings=[TooFewTestRows(role, 4, 4.0, 0.98, 189).record() for role in ROLES],
+        rows=dict.fromkeys(ROLES, SplitCounts(train=4, val=2, test=2, effective_test=2.0)),
+        teachers=dict.fromkeys(ROLES, 3), license="<b>", serving="the server http://x/<b>",
+        disk=DiskPlan(needs={"bundle": 1}, there={"<b>": 1}, free=1),
+        rule_power=[RulePower(rule="success", of=role, rows=2.5, shown=None) for role in ROLES],
     )  # fmt: skip
     page = harmless_markdown(plan_text(plan, parse_config({}, "x")))
-    assert page.count("<h2>") == 3 and page.count("<li>") >= 2 * len(ROLES)
+    assert page.count("<h2>") == 7 and page.count("<li>") >= 2 * len(ROLES)
 
 
 # --- the terminal ---------------------------------------------------------------------------------

@@ -36,7 +36,7 @@ from conftest import write_tiny_gguf
 from file_hashes import file_hashes
 from journeyman.cluster.machines import machines_of
 from journeyman.config import ClusterConfig, Config
-from journeyman.curation import passes
+from journeyman.curation import passes, row_batches
 from journeyman.errors import JourneymanError
 from journeyman.models.gguf_file import GgufFile
 from journeyman.protocols import SilentReporter
@@ -46,7 +46,8 @@ from journeyman.stages.ingest import ingest
 from ray_cluster import STORE, add_node, ray_cluster
 
 RESULT = Path(__file__).parents[1] / "benchmarks" / "results" / "cluster_kills.json"
-NODES, BATCH = 3, 60_000
+NODES, BATCH, LARGE = 3, 60_000, 4 << 20
+"""LARGE: bytes of batches that do not travel in the calls but through the object stores."""
 ROOM = 1 << 20
 """Bytes that are left in a full object store."""
 
@@ -115,7 +116,8 @@ class Command:
 def drive(log: str, base: str, out: str, address: str, batch: str) -> int:
     """What a Command runs. A stage that an earlier command finished is not run again."""
     for stage in (sys.modules["journeyman.stages.ingest"], passes):
-        stage._WORTH_WORKERS, stage._BATCH_BYTES = 0, int(batch)  # type: ignore[attr-defined]
+        stage._WORTH_WORKERS = 0  # type: ignore[attr-defined]
+    sys.modules["journeyman.stages.ingest"]._BATCH_BYTES = row_batches.BATCH_BYTES = int(batch)  # type: ignore[attr-defined]
     config, place, reporter = Config(), Path(out), SilentReporter()
     for name in ("ingest", "curate"):
         (place / name).mkdir(exist_ok=True)
@@ -142,7 +144,7 @@ def workers_of(cluster: Cluster) -> list[psutil.Process]:
     found = []
     for raylet in raylets:
         with suppress(psutil.NoSuchProcess):
-            found += [one for one in psutil.Process(raylet).children() if "ray::_Worker" in " ".join(one.cmdline())]
+            found += [one for one in psutil.Process(raylet).children() if "ray::RowWorker" in " ".join(one.cmdline())]
     return found
 
 
@@ -232,7 +234,7 @@ def spill(inputs: Inputs) -> dict[str, Any]:
     """An object store with less room than the batches under way take: what does not fit goes to the disk."""
     with ray_cluster(NODES) as cluster:
         held = ray.put(b"0" * (STORE - ROOM))
-        ended = inputs.judged(Command(inputs, cluster.address, batch=1 << 20))
+        ended = inputs.judged(Command(inputs, cluster.address, batch=LARGE))
         del held
     return {**ended, "passed": ended["equal"]}
 
@@ -242,7 +244,7 @@ def full(inputs: Inputs) -> dict[str, Any]:
     no_room = {"local_fs_capacity_threshold": 0.001, "local_fs_monitor_interval_ms": 100}
     with ray_cluster(NODES, system=no_room) as cluster:
         held = ray.put(b"0" * (STORE - ROOM))
-        command = Command(inputs, cluster.address, batch=1 << 20)
+        command = Command(inputs, cluster.address, batch=LARGE)
         first = inputs.judged(command)
         del held
     with ray_cluster(NODES, connect=False) as cluster:

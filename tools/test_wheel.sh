@@ -31,6 +31,6 @@ PYTHON
 "$place/venv/bin/journeyman" --version
 "$place/venv/bin/journeyman" doctor
 "$place/venv/bin/pytest" -q -m "not slow" \
-    tests/sources/test_sources.py tests/models/test_gguf_file.py tests/rendering tests/redaction tests/serving/test_serving.py
+    tests/sources/test_sources.py tests/models/test_gguf_file.py tests/rendering tests/redaction tests/serving/test_serving.py tests/ui/test_page_guard.py
 # Every stage on a tiny model, with the demo's data and the report's templates from the wheel.
 "$place/venv/bin/pytest" -q tests/stages/test_pipeline.py -k "every_stage or escapes or streamed"

@@ -2,8 +2,8 @@
 
 A commit flushes every file to disk, then records their sizes along with the stage's own state and a hash of that
 record. Reopening truncates each file to its recorded size; if the record is damaged, or a file is shorter than
-recorded, the stage starts over. Files named .zst are compressed; each commit ends a frame, and concatenated frames are
-a valid stream (RFC 8878, section 3.1).
+recorded, the stage starts over. What goes into a file named .zst is compressed by `compressed` before, in the process
+that made it; each piece is a frame, and concatenated frames are a valid stream (RFC 8878, section 3.1).
 """
 
 from __future__ import annotations
@@ -25,6 +25,11 @@ from journeyman.errors import InputError
 _COMMIT_EVERY_S = 5.0
 
 
+def compressed(data: bytes) -> bytes:
+    """A frame, with the size of the data in its header and a checksum; nothing of nothing."""
+    return zstandard.ZstdCompressor(level=1, write_checksum=True).compress(data) if data else b""
+
+
 class AppendLogs:
     """Append-only files in a folder, committed together.
 
@@ -41,7 +46,6 @@ class AppendLogs:
         self.state: Any
         self.state, sizes = self._saved()
         self._files: dict[str, BinaryIO] = {}
-        self._writers: dict[str, Any] = {}
         for name, path in self._paths.items():
             try:
                 file = self._opened(path, sizes.get(name, 0))
@@ -49,12 +53,6 @@ class AppendLogs:
                 self._close()
                 raise disk_error(error, path) from error
             self._files[name] = file
-            zst = path.suffix == ".zst"
-            self._writers[name] = (
-                zstandard.ZstdCompressor(level=1, write_checksum=True).stream_writer(file, closefd=False)
-                if zst
-                else file
-            )
         self._committed_at = time.monotonic()
 
     def _saved(self) -> tuple[Any, dict[str, int]]:
@@ -81,7 +79,7 @@ class AppendLogs:
 
     def write(self, name: str, data: bytes) -> None:
         try:
-            self._writers[name].write(data)
+            self._files[name].write(data)
         except OSError as error:
             raise disk_error(error, self._paths[name]) from error
 
@@ -94,8 +92,6 @@ class AppendLogs:
         sizes = {}
         for name, file in self._files.items():
             try:
-                if self._writers[name] is not file:
-                    self._writers[name].flush(zstandard.FLUSH_FRAME)
                 file.flush()
                 os.fsync(file.fileno())
             except OSError as error:

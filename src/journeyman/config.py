@@ -27,7 +27,9 @@ from pydantic import (
     model_validator,
 )
 
+from journeyman.durations import PATTERN as DURATION
 from journeyman.errors import UsageError
+from journeyman.reasons import kinds
 from journeyman.records import ARMS, EVERY_ROLE
 from journeyman.renamed import current_config
 from journeyman.ruleset import RULESET, Action
@@ -273,14 +275,50 @@ class LoraConfig(Section):
     )
 
 
+class TrainRowsConfig(Section):
+    """Which training rows are used. Unlike a rule of [curate], this leaves the split and all other rows as they are."""
+
+    cut_answers: Literal["keep", "drop"] = Field(
+        "keep", description="training rows whose answer is cut off; kept ones are trained without a terminator"
+    )
+    weights: Literal["curated", "equal"] = Field(
+        "curated", description="curated: rows weigh in the loss as curate.credit says; equal: all alike"
+    )
+
+
+class RetentionConfig(Section):
+    """What is trained beside the rows, so that the model keeps its general abilities."""
+
+    share: float = Field(
+        0.1,
+        ge=0,
+        le=4,
+        description="general rows beside the training rows, as a share of their number (0.1: one for every ten); "
+        "each is a general prompt with the base's own answer; 0: none",
+    )
+    max_tokens: int = Field(96, ge=1, le=4096, description="limit for each of the base's answers, in tokens")
+    prompts: str = Field(
+        "",
+        description="a file of your own general prompts, relative to the config file's folder: .txt with one on each "
+        "line, or .jsonl with `task` and perhaps `tools`, all of which the base's chat template must support; empty: "
+        "those that are shipped with journeyman",
+    )
+
+
 class TrainConfig(Section):
     """The training recipe."""
 
-    adapters: Literal["shared", "per-role"] = Field("shared", description="one adapter for all roles, or one for each")
+    adapters: Literal["shared", "per-role"] = Field(
+        "shared",
+        description="one adapter for all roles, or one for each; on a processor, those of several roles are trained at "
+        "the same time where that is faster and there is memory",
+    )
     preset: Literal["default", "attention-r8"] = Field(
         "default", description="defaults for the keys of [train] that are not set"
     )
     lora: LoraConfig = LoraConfig()
+    rows: TrainRowsConfig = TrainRowsConfig()
+    retention: RetentionConfig = RetentionConfig()
     epochs: int = Field(3, ge=1, description="passes over the training rows")
     batch_size: int = Field(8, ge=1, description="rows per batch")
     gradient_accumulation: int = Field(1, ge=1, description="batches per optimizer step")
@@ -319,7 +357,8 @@ class TrainConfig(Section):
     deterministic: bool = Field(
         False,
         description="the same bits in every run on a GPU, also for rows of 3072 tokens and more, whose attention then "
-        "takes twice as long; shorter rows, and the processor, always give the same bits",
+        "takes twice as long; shorter rows, and the processor, give the same bits anyway, except for adapters that are "
+        "trained at the same time, which this key prevents",
     )
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         "auto", description="auto: bfloat16 if the device computes it fast"
@@ -337,6 +376,55 @@ class TrainConfig(Section):
     @property
     def rows_per_step(self) -> int:
         return self.batch_size * self.gradient_accumulation
+
+
+class ExpectConfig(Section):
+    """What you expect of the run. The plan compares it with what it computes; unset: not compared."""
+
+    steps: float | None = Field(None, gt=0, description="optimizer steps of the run")
+    steps_per_epoch: float | None = Field(None, gt=0, description="optimizer steps of an epoch")
+    trainable_parameters: float | None = Field(None, gt=0, description="parameters of one adapter")
+    base_parameters: float | None = Field(None, gt=0, description="parameters of the base")
+    base_gb: float | None = Field(
+        None, gt=0, description="the base's weights in the precision of training, in 10^9 bytes"
+    )
+    train_memory_gb: float | None = Field(None, gt=0, description="peak memory of training, in 10^9 bytes")
+    serve_memory_gb: float | None = Field(None, gt=0, description="memory of serving, in 10^9 bytes")
+    train_hours: float | None = Field(None, gt=0, description="time of training, in hours")
+    train_rows: float | None = Field(None, gt=0, description="training rows")
+    test_rows: float | None = Field(None, gt=0, description="held-out test rows")
+    disk_gb: float | None = Field(None, gt=0, description="what the run writes at most, in 10^9 bytes")
+
+    def stated(self) -> dict[str, float]:
+        """The figures that are set."""
+        return {key: value for key, value in self.model_dump().items() if value is not None}
+
+
+class PlanConfig(Section):
+    """What the plan measures and is compared with, and which of its errors are accepted."""
+
+    allow: list[str] = Field(
+        default_factory=list,
+        description="codes of the plan's errors that do not prevent training; they become warnings. "
+        "`journeyman plan --explain CODE` says what one means",
+    )
+    measure_s: float = Field(
+        20.0,
+        ge=0,
+        description="seconds for which the plan tries steps of training (of long runs a hundredth of their time, at "
+        "most six times this), and half as long answers of the serving engine; 0: it measures only the rate of matrix "
+        "products, and its times are rough",
+    )
+    expect: ExpectConfig = ExpectConfig()
+
+    @field_validator("allow")
+    @classmethod
+    def _are_codes(cls, codes: list[str]) -> list[str]:
+        for code in codes:
+            if code not in kinds():
+                near = difflib.get_close_matches(code, kinds(), n=1)
+                raise ValueError(f"{code!r} is no code of the plan" + (f": did you mean {near[0]}?" if near else ""))
+        return codes
 
 
 PRESETS: Mapping[str, Mapping[str, Any]] = {
@@ -380,7 +468,7 @@ def _names_a_variable(name: str) -> str:
 
 _Url = Annotated[str, AfterValidator(_without_credentials)]
 _Variable = Annotated[str, AfterValidator(_names_a_variable)]
-_NEVER_QUOTED = ("url", "key_env")
+_NEVER_QUOTED = ("url", "key_env", "webhook", "webhook_key_env")
 
 
 class EndpointConfig(Section):
@@ -649,6 +737,172 @@ class RecordConfig(Section):
     )
 
 
+RouteMode = Literal["teacher", "shadow", "canary", "fallback", "student"]
+
+
+class RoleRoute(Section):
+    """Who answers one role's requests; `journeyman route` changes it too, and the later of both counts."""
+
+    mode: RouteMode = Field(
+        "teacher",
+        description="teacher; shadow: the student is asked too, and compared; canary: the student answers a share of "
+        "the conversations; fallback: it answers all, and the teacher where it fails; student: it answers all",
+    )
+    share: float = Field(0.1, gt=0, lt=1, description="share of the conversations in a canary")
+
+
+class RouteConfig(Section):
+    """A student beside the teacher: `journeyman record` asks both, compares them, and moves roles by evidence."""
+
+    folder: str = Field("routing", description="where its state goes, relative to the config file's folder")
+    student: str = Field(
+        "", description="base URL of `journeyman serve`, with or without /v1; empty: the teacher alone"
+    )
+    student_key_env: str = Field("", description="variable of the environment with a key of the student's port")
+    roles: dict[str, RoleRoute] = Field(default_factory=dict, description="role → who answers it")
+    first_s: float = Field(
+        12.0, gt=0, description="seconds in which the student must begin a streamed answer; then the teacher"
+    )
+    whole_s: float = Field(
+        60.0, gt=0, description="seconds in which an answer must be complete that is not streamed, or held"
+    )
+    hold: bool = Field(
+        False,
+        description="hold streamed answers of the student until they are complete and checked; else their beginning",
+    )
+    most_s: float | None = Field(
+        None, gt=0, description="an answer that takes longer counts as failed, the teacher's too"
+    )
+    shadow_parallel: int = Field(1, ge=1, le=64, description="requests that the student gets at a time in shadow")
+    shadow_waiting: int = Field(
+        100, ge=1, le=10_000, description="how many more may wait, and 64 MiB in all; the rest is left out, and counted"
+    )
+    conversation_s: float = Field(
+        600.0, gt=0, description="seconds without a request after which a conversation is over, and counts"
+    )
+    conversation_most_s: float = Field(
+        3600.0, gt=0, description="so long after its beginning, a conversation counts as it is then"
+    )
+    margin: float = Field(
+        0.05, gt=0, lt=1, description="the student may fail in so much more of a conversation than the teacher"
+    )
+    alpha: float = Field(0.05, gt=0, lt=0.5, description="probability of a wrong decision about a canary, at any time")
+    least: int = Field(50, ge=1, description="conversations of the student before which a canary is not promoted")
+
+
+class ModelPrice(Section):
+    """What a teacher's model costs, in dollars for a million tokens."""
+
+    prompt: float = Field(ge=0, description="tokens of prompts")
+    answer: float = Field(ge=0, description="tokens of answers")
+
+
+class AskAgainConfig(Section):
+    """`journeyman ask-again`: the teacher that is asked anew for rows that were cut, failed or have no answer."""
+
+    url: _Url = Field("", description="base URL of its OpenAI-compatible API, up to and including /v1; `--endpoint`")
+    model: str = Field("", description="the model's name there; {role} is replaced by the row's role; `--model`")
+    key_env: _Variable = Field("", description="environment variable with its key; empty: no key is sent")
+    max_tokens: int | None = Field(
+        None, ge=1, description="the most tokens that it accepts as the limit of an answer; unset: not known"
+    )
+    temperature: float = Field(0.0, ge=0, le=2, description="sampling temperature; 0 is greedy")
+    parallel: int = Field(4, ge=1, le=64, description="requests that it gets at a time")
+    prices: ModelPrice | None = Field(
+        None, description="what it costs, in dollars for a million tokens; unset: the price is not known"
+    )
+
+
+class SearchConfig(Section):
+    """`journeyman search`: which settings are tried, and how sure a recommendation must be."""
+
+    budget: str = Field(
+        "30m",
+        pattern=DURATION,
+        description="computing time, such as 90s, 30m or 1h30m; `--budget`",
+    )
+    seed: int = Field(0, ge=0, description="random seed of the candidates, and of the rows of early rungs")
+    confidence: float = Field(
+        0.9,
+        gt=0.5,
+        lt=1,
+        description="confidence level of the intervals of all candidates' differences from the default together; one "
+        "is recommended if its interval is above 0, so chance alone leads to another recipe in at most "
+        "(1 - confidence) / 2 of all searches",
+    )
+    most: int = Field(32, ge=1, le=256, description="candidates besides the default, if the budget allows more")
+
+
+AlertKind = Literal["rolled_back", "promoted", "not_recording", "fallback_share", "drift", "train_again"]
+
+
+def _is_a_webhook(url: str) -> str:
+    parts = urlsplit(url)
+    if url and (parts.scheme not in ("http", "https") or not parts.hostname or parts.username is not None):
+        raise ValueError("not a URL such as https://HOST/PATH, without a user name and password")
+    return url
+
+
+def _has_a_program(command: list[str]) -> list[str]:
+    if command and not command[0].strip():
+        raise ValueError("the first element must name a program")
+    return command
+
+
+MOST_HOURS = 10 * 365 * 24.0
+"""Ten years, which no folder of rows reaches back; the times of some longer spans cannot be written."""
+
+
+class MonitorConfig(Section):
+    """`journeyman monitor`: what it shows of recorded traffic, and when it raises an alert."""
+
+    folder: str = Field(
+        "monitoring", description="where the state of alerts goes, relative to the config file's folder"
+    )
+    hours: float = Field(
+        24.0, gt=0, le=MOST_HOURS, description="what is shown, back from now; `journeyman monitor --since`"
+    )
+    prices: dict[str, ModelPrice] = Field(
+        default_factory=dict,
+        description="model's name, with * and ? → its price; the first that matches counts. Without a price, nothing "
+        "is said about costs",
+    )
+    teachers: dict[str, str] = Field(
+        default_factory=dict,
+        description="role → the model that would have answered; otherwise the one that answered most of its requests",
+    )
+    sample: int = Field(
+        2000, ge=50, le=20_000, description="conversations of each role whose prompts are compared with the training's"
+    )
+    alpha: float = Field(0.01, gt=0, lt=0.5, description="probability that a look finds drift in a role that has none")
+    fallback_share: float = Field(
+        0.1, gt=0, lt=1, description="share of requests to the student that the teacher may answer in its place"
+    )
+    success: float | None = Field(
+        None,
+        gt=0,
+        le=1,
+        description="success that a student must have; unset: what its canary allowed, if there was one",
+    )
+    failed_rows: int = Field(
+        200, ge=1, description="new answers of the teacher where the student failed that are worth another training"
+    )
+    alerts: list[AlertKind] = Field(
+        ["rolled_back", "promoted", "not_recording", "fallback_share", "drift", "train_again"],
+        description="what `journeyman monitor --alert` tells",
+    )
+    webhook: Annotated[str, AfterValidator(_is_a_webhook)] = Field(
+        "", description="URL that gets each alert as JSON in a POST; it is never shown"
+    )
+    webhook_key_env: _Variable = Field("", description="environment variable with a bearer token for the webhook")
+    command: Annotated[list[str], AfterValidator(_has_a_program)] = Field(
+        default_factory=list, description="program and arguments, without a shell; gets each alert as JSON on stdin"
+    )
+    timeout_s: float = Field(10.0, gt=0, le=300, description="seconds that the webhook or the command may take")
+    every_s: float = Field(60.0, ge=1, le=86_400, description="seconds between two looks with --watch")
+    drift_every_s: float = Field(3600.0, ge=1, description="seconds between two looks for drift with --watch")
+
+
 class ClusterConfig(Section):
     """The Ray cluster that does the work, in place of this machine alone. It changes no result."""
 
@@ -669,10 +923,15 @@ class Config(Section):
     curate: CurateConfig = CurateConfig()
     roles: dict[str, RoleConfig] = Field(default_factory=dict)
     train: TrainConfig = TrainConfig()
+    plan: PlanConfig = PlanConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
     decide: DecideConfig = DecideConfig()
     serve: ServeConfig = ServeConfig()
     record: RecordConfig = RecordConfig()
+    route: RouteConfig = RouteConfig()
+    monitor: MonitorConfig = MonitorConfig()
+    ask_again: AskAgainConfig = AskAgainConfig()
+    search: SearchConfig = SearchConfig()
     cluster: ClusterConfig = ClusterConfig()
 
     @field_validator("roles")
@@ -720,6 +979,16 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
     for override in overrides:
         _apply_override(data, override)
     return parse_config(data, str(path))
+
+
+def config_in(folder: Path) -> Config:
+    """The settings that apply in a folder; the defaults if it has no config file.
+
+    Raises:
+        UsageError: the config file is not valid.
+    """
+    path = folder / CONFIG_NAME
+    return load_config(path) if path.is_file() else Config()
 
 
 def parse_config(data: dict[str, Any], where: str) -> Config:

@@ -4,8 +4,10 @@ JourneymanError
 ├── UsageError            exit 2    usage               a wrong flag, an unknown key, a missing file
 ├── InputError            exit 1    input               logs, weights or artifacts that cannot be used as they are
 │   ├── InputChanged                input_changed       a file that was written while it was read
+│   ├── ChangedMeanwhile            changed_meanwhile   what the user saw when they decided is no longer so
 │   ├── StaleArtifact               stale_artifact      an artifact made from other inputs or settings
-│   └── ChangedArtifact             changed_artifact    an artifact that was changed after its stage made it
+│   ├── ChangedArtifact             changed_artifact    an artifact that was changed after its stage made it
+│   └── OutOfMemory                 out_of_memory       a GPU or the machine has too little memory
 ├── DiskError             exit 1    disk                a file could not be written or read
 │   ├── DiskFull                    disk_full           no space is left, or a quota is used up
 │   └── Unwritable                  unwritable          permissions, the path or a read-only disk prevent it
@@ -67,6 +69,12 @@ class InputChanged(InputError):
     code = "input_changed"
 
 
+class ChangedMeanwhile(InputError):
+    """What the user saw when they decided is no longer so."""
+
+    code = "changed_meanwhile"
+
+
 class StaleArtifact(InputError):
     """An artifact exists but was made from other inputs or settings."""
 
@@ -77,6 +85,12 @@ class ChangedArtifact(InputError):
     """A file of a run was changed after its stage made it, or its manifest cannot be used."""
 
     code = "changed_artifact"
+
+
+class OutOfMemory(InputError):
+    """A GPU, or the machine, has less memory than the work needs."""
+
+    code = "out_of_memory"
 
 
 class DiskError(JourneymanError):

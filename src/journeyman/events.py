@@ -37,6 +37,14 @@ class StageFinished:
 
 
 @dataclass(frozen=True)
+class Expected:
+    """How many seconds the next task of this name will take, as the plan predicts."""
+
+    task: str
+    seconds: float
+
+
+@dataclass(frozen=True)
 class WorkBegan:
     """A task of `total` units starts within a stage; the previous task is over."""
 
@@ -79,7 +87,7 @@ class RunEnded:
     words: str = ""
 
 
-Event = StageStarted | StageFinished | WorkBegan | Advanced | Said | Warned | RunEnded
+Event = StageStarted | StageFinished | Expected | WorkBegan | Advanced | Said | Warned | RunEnded
 Listener = Callable[[Event], None]
 
 

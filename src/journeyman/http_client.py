@@ -129,6 +129,11 @@ def client(headers: Mapping[str, str], timeout_s: float) -> httpx.Client:
     return httpx.Client(headers=dict(headers), timeout=_timeout(timeout_s), mounts=_DIRECT)
 
 
+def async_client(headers: Mapping[str, str], timeout_s: float) -> httpx.AsyncClient:
+    """The same for coroutines, whose time can be limited as a whole: httpx's timeouts are for single reads."""
+    return httpx.AsyncClient(headers=dict(headers), timeout=_timeout(timeout_s), mounts=dict.fromkeys(_DIRECT))
+
+
 _DIRECT: dict[str, httpx.BaseTransport | None] = {f"all://{host}": None for host in ("localhost", "127.0.0.1", "[::1]")}
 _ONE_SHOT = httpx.Limits(max_keepalive_connections=0)
 """One connection per request: the engine's server closes idle ones, and a request could hit one that is closing."""

@@ -8,6 +8,7 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TextIO
 
 from journeyman.artifacts import disk_error
 from journeyman.errors import UsageError
@@ -64,15 +65,34 @@ def locked(root: Path) -> Iterator[None]:
 
 
 def is_at_work(root: Path) -> bool:
-    """True while a journeyman is running in the folder; a process that has died no longer holds the lock."""
+    """True while a journeyman is running in the folder; a process that has died no longer holds the lock.
+
+    Raises:
+        DiskError: the lock cannot be read, for example that of another user.
+        UsageError: the file system has no locks.
+    """
+    path = root / LOCK
     try:
-        with (root / LOCK).open() as lock:
-            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        with open(path, opener=_without_waiting) as lock:
+            return _is_held(lock, path)
     except FileNotFoundError:
         return False
+    except OSError as error:
+        raise disk_error(error, path) from error
+
+
+def _is_held(lock: TextIO, path: Path) -> bool:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
+    except OSError as error:
+        raise _without_locks(str(path), error) from error
     return False
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK)  # a pipe in its place would wait for a writer
 
 
 def worker_in(root: Path) -> tuple[str, int] | None:

@@ -5,6 +5,9 @@ An estimate that could not be made is None, never 0.
 
 from __future__ import annotations
 
+import json
+import shlex
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -254,6 +257,136 @@ class PlannedFile(Manifest):
     made_by: str = Field("", description="what converted it from the base's folder; '' if it was given")
 
 
+class RulePower(Manifest):
+    """What the held-out rows can show about one rule of the decision, with a chance of 80 %: see stats.power."""
+
+    rule: Literal["success", "teacher", "regression"]
+    of: str = Field(description="the role, 'all' roles, or a part of the regression suite")
+    rows: float = Field(description="independent rows that the rows count as, or questions")
+    shown: float | None = Field(
+        description="success: the smallest true rate that is shown to be enough; teacher: the smallest margin; "
+        "regression: the smallest loss that is found. None: nothing is shown by so few rows"
+    )
+    refuted: float | None = Field(None, description="success: the largest true rate that is shown to be too low")
+    rows_needed: int | None = Field(
+        None, description="success: rows that a true rate of power_rate needs; None: more than were tried"
+    )
+
+
+class DiskPlan(Manifest):
+    """What the run writes from here on, in bytes at most, and what was free when the plan was made."""
+
+    needs: dict[str, int]
+    there: dict[str, int] = Field({}, description="what is on the disk already")
+    free: int
+
+
+class TrainTime(Manifest):
+    """Seconds of training on the plan's device, as the machine was when the plan was made. Early stopping may end it
+    sooner."""
+
+    source: Literal["measured", "formula"] = Field(
+        description="measured: extrapolated from steps that were tried; formula: from the rate of matrix products"
+    )
+    why: ReasonRecord | None = Field(None, description="why no steps were tried")
+    seconds: float = Field(description="of computing: steps and validations, without loading and checkpoints")
+    low: float
+    high: float
+    epochs: list[float] = Field(description="`seconds` by epoch")
+    validation_s: float = Field(description="the part of `seconds` that validations take")
+    load_s: float | None = Field(None, description="before the first step: loading the base and rendering the rows")
+    checkpoint_s: float | None = Field(None, description="to save one checkpoint")
+    measured_s: float | None = Field(None, description="how long steps were tried")
+    groups: int = Field(0, description="different groups of packs that were tried")
+    repetitions: int = Field(0, description="of all groups")
+    spread: float | None = Field(None, description="relative standard deviation of repetitions")
+    residual: float | None = Field(None, description="relative error with which groups are predicted from the others")
+    others: float | None = Field(None, description="share of the cores that other processes used before")
+    waiting: float | None = Field(None, description="share of that time in which some task waited for a core")
+    stolen: float | None = Field(None, description="share of processor time that the host took meanwhile")
+
+
+class StageTime(Manifest):
+    """Predicted seconds of a stage after training."""
+
+    seconds: float | None = Field(None, description="None: not known")
+    low: float | None = None
+    high: float | None = None
+    why: ReasonRecord | None = Field(None, description="why it is not known")
+    without: ReasonRecord | None = Field(None, description="what `seconds` leaves out, because it is not known")
+    parts: dict[str, float] = Field({}, description="`seconds` by what takes them: arms, loading")
+    start_s: float | None = Field(None, description="measured: to start the engine and load the file")
+    prompt_tokens_per_s: float | None = Field(None, description="measured, one request at a time")
+    tokens_per_s: float | None = Field(None, description="measured after the first token, one request at a time")
+    tokens_per_s_loaded: float | None = Field(None, description="measured, of `load` concurrent requests together")
+    load: int | None = None
+
+
+class MemoryFree(Manifest):
+    """What was free when the plan was made, in 10^9 bytes, without swap."""
+
+    limit_gb: float = Field(description="what training may use")
+    limit_from: Literal["max_memory_gb", "free"]
+    free_gb: float = Field(description="of the GPU with least, or what this process may use")
+    total_gb: float = Field(description="of the GPU, or of the machine")
+    group_limit_gb: float | None = Field(None, description="of the container or control group; None: there is none")
+    group_used_gb: float | None = None
+
+
+def as_set(value: Any) -> str:
+    """A value as `--set` takes it."""
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def set_flags(overrides: Iterable[str]) -> str:
+    """Overrides as on a shell's command line."""
+    return " ".join(f"--set {shlex.quote(one)}" for one in overrides)
+
+
+class FittedSetting(Manifest):
+    """A setting that `--fit` changed; values as --set takes them."""
+
+    key: str
+    value: str
+    instead_of: str
+
+    def override(self) -> str:
+        """What follows --set."""
+        return f"{self.key}={self.value}"
+
+
+class PlannedRecipe(Manifest):
+    """The settings of training that the plan's page shows."""
+
+    adapters: Literal["shared", "per-role"]
+    preset: str
+    rank: int
+    alpha: float
+    targets: list[str]
+    rows_per_step: int
+    retention_share: float
+    retention_max_tokens: int
+
+
+class NearestConfiguration(Manifest):
+    """Settings with which what does not fit into memory does."""
+
+    of: Literal["training", "serving"]
+    settings: dict[str, str] = Field(description="config key → value, as --set takes it; none: see costs")
+    memory_gb: float
+    train_s: float | None = Field(description="None: not known, or not different")
+    costs: list[ReasonRecord]
+    needs_other_model: bool
+
+    def overrides(self) -> list[str]:
+        """What follows each --set."""
+        return [f"{key}={value}" for key, value in self.settings.items()]
+
+    def flags(self) -> str:
+        """The settings as on a shell's command line."""
+        return set_flags(self.overrides())
+
+
 class PlanManifest(Manifest):
     base_path: str = Field(description="what is trained on: a file, or a Hugging Face folder")
     base_sha256: str
@@ -263,6 +396,12 @@ class PlanManifest(Manifest):
     total_steps: int
     tokens_per_epoch: int
     total_tokens: int
+    general_rows: int = Field(
+        0,
+        description="of the base's own answers, in each epoch: see train.retention; counted in steps, and in tokens "
+        "as if each were as long as it may be",
+    )
+    general_prompts: int = Field(0, description="that the base answers for them")
     device: str | None = Field(None, description="cuda: a GPU trains; None: the processor")
     device_name: str | None = Field(None, description="the GPUs, with their memory when the plan was made")
     sharded: bool = Field(False, description="each of several GPUs keeps a part of the base only")
@@ -273,7 +412,17 @@ class PlanManifest(Manifest):
     pack_tokens: int = Field(description="tokens computed at once")
     group_tokens: int = Field(description="tokens whose gradients are computed at once")
     estimated_train_s: float
+    train_time: TrainTime | None = Field(None, description="None: made by an older version")
+    general_time: StageTime | None = Field(
+        None, description="of the base's answers to general prompts, before the first step; None: it is not asked"
+    )
+    evaluate_time: StageTime | None = Field(None, description="None: made by an older version; as the next two")
+    bisect_time: StageTime | None = None
+    export_time: StageTime | None = None
     estimated_train_memory_gb: float
+    measured_train_memory_gb: float | None = Field(
+        None, description="peak of the steps that were tried, with the largest pack; None: not measured"
+    )
     estimated_serve_memory_gb: float | None = Field(description="of this machine's engine; None if it serves nothing")
     rules: Rules
     power: dict[str, float] = Field(
@@ -281,6 +430,31 @@ class PlanManifest(Manifest):
     )
     power_rate: float
     warnings: list[ReasonRecord]
+    errors: list[ReasonRecord] = Field([], description="lints with which training is not started: see plan.allow")
+    rule_power: list[RulePower] = Field([], description="what the held-out rows can show, by rule")
+    disk: DiskPlan | None = Field(None, description="None: made by an older version")
+    train_memory_parts: dict[str, float] = Field({}, description="what the computed peak consists of, in 10^9 bytes")
+    memory_free: MemoryFree | None = Field(None, description="None: made by an older version")
+    nearest: list[NearestConfiguration] = Field([], description="that fit, if this one does not; see --fit")
+    fitted: list[FittedSetting] = Field([], description="what --fit changed; other commands need the same settings")
+    recipe: PlannedRecipe | None = Field(None, description="None: made by an older version")
+    teachers: dict[str, int] = Field({}, description="teacher → its rows in the logs")
+    rows: dict[str, SplitCounts] = Field({}, description="role → rows of each split")
+    license: str | None = Field(None, description="what the base says of itself")
+    serving: str = Field("", description="which program will serve it")
+    looked_at: dict[str, str] = Field({}, description="settings of later stages that lints looked at → their values")
+
+    @property
+    def countable_train_memory_gb(self) -> float:
+        """The estimate without what AdapterManifest.peak_memory_gb does not count: on a GPU, its context and kernels,
+        because torch counts only what it has allocated itself."""
+        apart = self.train_memory_parts.get("runtime", 0.0) if self.device is not None else 0.0
+        return self.estimated_train_memory_gb - apart
+
+    @property
+    def is_go(self) -> bool:
+        """Whether training may start."""
+        return not self.errors
 
 
 class ValidationPoint(Manifest):
@@ -312,7 +486,12 @@ class AdapterManifest(Manifest):
     adapters: dict[str, TrainedAdapter] = Field(description="'all', or one for each role")
     precision: str
     engine: str = Field("", description="what trained it; '' in versions up to 0.6.0")
-    peak_memory_gb: float | None = Field(description="of the GPU's memory if a GPU trained")
+    peak_memory_gb: float | None = Field(
+        description="if a GPU trained, what torch allocated of its memory, which its context and kernels add to"
+    )
+    at_once: int = Field(
+        1, description="how many adapters were trained at the same time at most; their seconds are counted apart"
+    )
 
     @property
     def train_s(self) -> float:

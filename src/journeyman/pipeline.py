@@ -18,7 +18,7 @@ from typing import Any, Literal
 from pydantic import BaseModel
 
 import journeyman
-from journeyman import evidence, stage_calls, stage_settings
+from journeyman import evidence, stage_calls, stage_settings, time_history
 from journeyman.artifacts import (
     MANIFEST,
     disk_error,
@@ -41,7 +41,8 @@ from journeyman.lineage import (
     write_manifest,
 )
 from journeyman.locking import is_at_work, locked, worker_in
-from journeyman.manifests import Stamp
+from journeyman.manifests import Stamp, set_flags
+from journeyman.older_runs import NO_SHARE, SHARE, with_retention
 from journeyman.protocols import Reporter
 from journeyman.renamed import current_inputs
 from journeyman.runs import PLACES, SEALED, STDIN, STDIN_FILE, Run, beside, read_result, typed_result
@@ -61,6 +62,7 @@ class Stage:
         resumable: works in its final folder and can resume there after an interruption.
         costly: unfinished work is never discarded without the user's consent, even if it is stale.
         guard: may refuse before anything is moved or made; called if the stage is not fresh.
+        discards: whether a result is never kept, but made anew by the next run.
     """
 
     name: str
@@ -71,6 +73,7 @@ class Stage:
     resumable: bool = False
     costly: bool = False
     guard: Callable[[Run], None] = lambda run: None
+    discards: Callable[[Run, BaseModel], bool] = lambda run, result: False
     parts: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     @property
@@ -80,13 +83,13 @@ class Stage:
 
 STAGES: Sequence[Stage] = (
     Stage("ingest", 3, (), stage_settings.of_ingest, stage_calls.run_ingest, resumable=True),
-    Stage("curate", 4, ("ingest",), stage_settings.of_curate, stage_calls.run_curate, resumable=True),
-    Stage("plan", 4, ("curate",), stage_settings.of_plan, stage_calls.run_plan),
+    Stage("curate", 5, ("ingest",), stage_settings.of_curate, stage_calls.run_curate, resumable=True),
+    Stage("plan", 4, ("curate",), stage_settings.of_plan, stage_calls.run_plan, discards=stage_calls.is_no_plan),
     Stage(
         "train", 3, ("curate", "plan"),
         stage_settings.of_train, stage_calls.run_train, resumable=True, costly=True,
         # Neither rules nor measurements of the plan: a new check must not cost hours of training.
-        parts={"plan": stage_settings.PLAN_OF_TRAINING},
+        parts={"plan": stage_settings.PLAN_OF_TRAINING}, guard=stage_calls.refuse_no_go,
     ),
     Stage(
         "evaluate", 5, ("curate", "plan", "train"),
@@ -114,16 +117,24 @@ class StageOutcome:
     result: BaseModel
 
 
-def run_pipeline(run: Run, until: str, reporter: Reporter, *, redo: bool = False) -> Iterator[StageOutcome]:
+def run_pipeline(
+    run: Run, until: str, reporter: Reporter, *, redo: bool = False, redo_from: str | None = None,
+    measured_anew: bool = False,
+) -> Iterator[StageOutcome]:  # fmt: skip
     """Brings all stages through `until` up to date, in order.
 
     Args:
         redo: rerun stale stages; their old folders move to superseded/.
+        redo_from: the same, for this stage and later ones only.
+        measured_anew: make a fresh plan again, because the machine may be quieter or have more memory now, unless
+            something is trained by it.
 
     Raises:
-        StaleArtifact: a stage was made from other inputs or settings, and `redo` is not set.
+        StaleArtifact: a stage that may not be rerun was made from other inputs or settings.
     """
     last = STAGES.index(stage_named(until))
+    first_redone = 0 if redo else len(STAGES) if redo_from is None else STAGES.index(stage_named(redo_from))
+    redo = redo or redo_from is not None
     if last:
         run.fetch_base(reporter)
         run.refuse_unservable()  # a base that cannot be used should fail now, not after the logs have been read
@@ -134,11 +145,13 @@ def run_pipeline(run: Run, until: str, reporter: Reporter, *, redo: bool = False
     with locked(run.root):
         for place in (run.root, run.root / evidence.FOLDER):
             remove_leftovers(place, below=False)
-        for stage in STAGES[: last + 1]:
-            yield _bring_up_to_date(stage, run, reporter, redo)
+        for number, stage in enumerate(STAGES[: last + 1]):
+            anew = stage.name == "plan" and measured_anew and not run.folder("train").exists()
+            yield _bring_up_to_date(stage, run, reporter, number >= first_redone, anew=anew)
 
 
-def _bring_up_to_date(stage: Stage, run: Run, reporter: Reporter, redo: bool) -> StageOutcome:
+def _bring_up_to_date(stage: Stage, run: Run, reporter: Reporter, redo: bool, *, anew: bool = False) -> StageOutcome:
+    """`anew`: make a fresh stage again."""
     folder, start = run.root / stage.folder, time.perf_counter()
     inputs = inputs_of(stage, run)
     action: Literal["made", "resumed"] = "made"
@@ -148,29 +161,45 @@ def _bring_up_to_date(stage: Stage, run: Run, reporter: Reporter, redo: bool) ->
     refuse_link(folder)
     if (folder / MANIFEST).is_file():
         stamp, made = read_result(run.root, stage.name)
-        recorded = recorded_inputs(stage, run, stamp.inputs)
-        if recorded == inputs:
+        recorded = recorded_inputs(stage, run, stamp.inputs, inputs)
+        if stage.discards(run, made) or (anew and recorded == inputs):
+            shutil.rmtree(folder)
+        elif recorded == inputs:
             reporter.tell(StageFinished(stage.name, "fresh", 0.0))
             return StageOutcome(stage.name, "fresh", 0.0, made)
-        stage.guard(run)
-        set_aside_or_refuse(folder, recorded, inputs, redo)
+        else:
+            stage.guard(run)
+            set_aside_or_refuse(folder, recorded, inputs, redo, lambda: _restoring(run, recorded, inputs))
     elif stage.resumable and (folder / UNFINISHED).is_file():
         unfinished = _unfinished_inputs(folder)
-        old = recorded_inputs(stage, run, unfinished)
+        old = recorded_inputs(stage, run, unfinished, inputs)
         if old != inputs and not stage.costly:
             shutil.rmtree(folder)
         elif old != inputs:
-            set_aside_or_refuse(folder, old, inputs, redo)
+            set_aside_or_refuse(folder, old, inputs, redo, lambda: _restoring(run, old, inputs))
         else:
             action, begun = "resumed", unfinished
     if reporter.stop_requested:
         raise Interrupted(f"stopped before the stage {stage.name}", "Run it again to resume")
     stage.guard(run)
     reporter.tell(StageStarted(stage.name, action))
-    result = _work(stage, run, inputs, begun, reporter)
+    key = hash_of(inputs if begun is None else begun)
+    with time_history.timed(run.root, stage.name, key):
+        result = _work(stage, run, inputs, begun, reporter)
+    time_history.compare(run.root, stage.name, key, result)
     seconds = time.perf_counter() - start
     reporter.tell(StageFinished(stage.name, action, seconds))
     return StageOutcome(stage.name, action, seconds, result)
+
+
+def _restoring(run: Run, recorded: Mapping[str, str], inputs: Mapping[str, str]) -> str:
+    """With which flags the stages that are there can be gone on with, if some are known; otherwise ""."""
+    said = []
+    if fitted := stage_settings.settings_of_plan(run):
+        said.append(f"The plan was made with --fit, so add {set_flags(fitted)} to go on with it")
+    if recorded.get(SHARE) == NO_SHARE != inputs.get(SHARE):
+        said.append(f"It was made without general rows, so add {set_flags([f'{SHARE}=0'])} to go on with it")
+    return ". ".join(said)
 
 
 def _set_aside_if_changed(stage: Stage, run: Run, reporter: Reporter) -> None:
@@ -267,9 +296,10 @@ def inputs_of(stage: Stage, run: Run) -> dict[str, str]:
     return {key: value if isinstance(value, str) else repr(value) for key, value in values.items()}
 
 
-def recorded_inputs(stage: Stage, run: Run, recorded: Mapping[str, str]) -> dict[str, str]:
-    """Recorded inputs in today's terms: renamed keys, and parts of results that older versions hashed as a whole."""
-    found = current_inputs(recorded)
+def recorded_inputs(stage: Stage, run: Run, recorded: Mapping[str, str], now: Mapping[str, str]) -> dict[str, str]:
+    """Recorded inputs in today's terms: renamed keys, settings that older versions did not have, and parts of results
+    that they hashed as a whole. `now`: the inputs today."""
+    found = with_retention(run, current_inputs(recorded), now)
     for name, parts in stage.parts.items():
         folder = run.folder(name)
         data = manifest_data(folder / MANIFEST, name)

@@ -9,6 +9,7 @@ import shutil
 import socket
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -30,7 +31,7 @@ from journeyman.bundles import (
     refuse_without_base,
     served_settings,
 )
-from journeyman.errors import ChangedArtifact, InputError, NotDeployable, UsageError
+from journeyman.errors import ChangedArtifact, ChangedMeanwhile, InputError, NotDeployable, UsageError
 from journeyman.foreign import named, plain
 from journeyman.lineage import files_below
 from journeyman.locking import locked
@@ -39,22 +40,43 @@ from journeyman.releases import RECORD, Release, kept, listing, place_of_release
 from journeyman.verifying import verify
 
 
-def promote(source: Path, folder: Path, why: str = "", override: str | None = None) -> Release:
+@dataclass(frozen=True)
+class Seen:
+    """What the user saw when they decided. If it is no longer so, nothing is changed.
+
+    Attributes:
+        current: number of the current release; None: nothing was promoted.
+        sha256: of the bundle to promote; see OpenedBundle.sha256.
+    """
+
+    current: int | None
+    sha256: str = ""
+
+
+def promote(
+    source: Path, folder: Path, why: str = "", override: str | None = None, seen: Seen | None = None
+) -> Release:
     """Keeps a bundle as a release, if it is not kept yet, and makes it the current one.
 
     Args:
         source: a run's folder, or a bundle's.
         why: for the history.
         override: the user's reason to promote it without a deploy verdict.
+        seen: compared with the bundle, and with the current release while no other process can change it.
 
     Raises:
         ChangedArtifact: a file of the bundle has changed.
+        ChangedMeanwhile: the bundle or the current release is another than `seen`.
         DiskError: the disk is full or the folder cannot be written to; the pointer is as before.
         InputError: there is no bundle, it cannot be served, or the record is damaged.
         NotDeployable: it has no deploy verdict, and there is no override; or merged weights that may not be served.
         UsageError: another process is promoting.
     """
     opened = open_bundle(source)
+    if seen is not None:
+        if opened.sha256 != seen.sha256:
+            raise ChangedMeanwhile(f"{source}: the bundle is another one now", "Look at it again before you promote it")
+        _refuse_other(record_of(folder), folder, seen)  # already here, because the comparison of files takes long
     refuse_unevaluated(opened)
     refuse_without_base(opened)
     served_settings(opened)
@@ -69,20 +91,23 @@ def promote(source: Path, folder: Path, why: str = "", override: str | None = No
         )
     with _at_work(folder):
         record = record_of(folder)
+        _refuse_other(record, folder, seen)
         number = _kept_as(folder, opened.sha256) or _keep(folder, record, opened)
         event = _event("promote", number, record, opened, why, override if refused else None)
         return _pointed(folder, record, event)
 
 
-def rollback(folder: Path, to: int | None = None, why: str = "") -> Release:
+def rollback(folder: Path, to: int | None = None, why: str = "", seen: Seen | None = None) -> Release:
     """Makes an earlier release the current one again.
 
     Args:
         to: its number; None: the one that was current before, of those that are still there. A second rollback goes
             back one more.
+        seen: its current release is compared while no other process can change it.
 
     Raises:
         ChangedArtifact: a file of that release has changed; the pointer is as before.
+        ChangedMeanwhile: the current release is another than `seen`.
         DiskError: the disk is full or the folder cannot be written to.
         InputError: there is no such release, or the record is damaged.
         UsageError: there is nothing to go back to, or another process is promoting.
@@ -92,6 +117,7 @@ def rollback(folder: Path, to: int | None = None, why: str = "") -> Release:
     see = f"See: {listing(folder)}"
     with _at_work(folder):
         record = record_of(folder)
+        _refuse_other(record, folder, seen)
         number = _before(record, kept(folder)) if to is None else to
         if number is None:
             raise UsageError(f"{folder}: there is no earlier release", see)
@@ -124,6 +150,12 @@ def _at_work(folder: Path) -> Iterator[None]:
             yield
     except OSError as error:
         raise disk_error(error, folder) from error
+
+
+def _refuse_other(record: ReleaseRecord, folder: Path, seen: Seen | None) -> None:
+    if seen is not None and record.current != seen.current:
+        now = "no release is" if record.current is None else f"release {record.current} is"
+        raise ChangedMeanwhile(f"{folder}: {now} current now", "Look again before you change it")
 
 
 def _refuse_changed(place: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -21,6 +21,7 @@ from journeyman.manifests import (
     DatasetManifest,
     DecisionManifest,
     EvaluationManifest,
+    FittedSetting,
     IngestManifest,
     PlanManifest,
     Stamp,
@@ -63,12 +64,17 @@ PLACES: Mapping[str, Place] = {
 
 @dataclass
 class Run:
-    """A run's folder and config; gives stages their typed inputs."""
+    """A run's folder and config; gives stages their typed inputs.
+
+    Attributes:
+        fitted: what --fit changed in the config; the plan records it.
+    """
 
     root: Path
     config: Config
     override: str | None = None
     allow_other_engine: bool = False
+    fitted: Sequence[FittedSetting] = ()
 
     def __post_init__(self) -> None:
         from journeyman.scoring.check_names import check_name

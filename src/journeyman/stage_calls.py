@@ -6,7 +6,9 @@ manifest. Stages are imported in the calls, so that a command loads only what it
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,9 +16,14 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel
 
 from journeyman import look_history
-from journeyman.artifacts import ADAPTER_FILE, MANIFEST
+from journeyman.artifacts import ADAPTER_FILE, MANIFEST, read_rows
 from journeyman.cluster.machines import machines_of
-from journeyman.errors import InputError
+from journeyman.config import Config, TrainRowsConfig
+from journeyman.errors import InputError, NoGo, OutOfMemory
+from journeyman.events import Expected
+from journeyman.foreign import plain
+from journeyman.free_memory import free_memory
+from journeyman.general_rows import expected_rows, general_file, load_of
 from journeyman.lineage import manifest_data, result_hash
 from journeyman.manifests import (
     AdapterManifest,
@@ -31,9 +38,13 @@ from journeyman.manifests import (
     merged_name,
 )
 from journeyman.model_files import find_by_hash
+from journeyman.older_runs import trained_recipe
+from journeyman.peak_memory import peak_resident_bytes
 from journeyman.protocols import Reporter
-from journeyman.records import EVERY_ROLE
+from journeyman.records import EVERY_ROLE, Example
 from journeyman.runs import SEALED, STDIN, Run, beside, made_so_far
+from journeyman.training.allocation import in_memory
+from journeyman.training.row_rules import trained_rows
 
 if TYPE_CHECKING:
     from journeyman.bundling.results import Results
@@ -70,6 +81,7 @@ def run_plan(run: Run, out: Path, fingerprint: str, reporter: Reporter) -> BaseM
     from journeyman.inference.servable import planned_files
     from journeyman.models.opening import bytes_on_gpu, sizes_of
     from journeyman.stages.plan import plan
+    from journeyman.stages.plan_time import TrialInputs
 
     if run.config.evaluate.merged:
         from journeyman.training.merge import refuse_unwritable
@@ -79,7 +91,50 @@ def run_plan(run: Run, out: Path, fingerprint: str, reporter: Reporter) -> BaseM
     dataset, rows = run.result("curate", DatasetManifest), run.file("curate", "train.jsonl")
     served = planned_files(run.base, run.served, rows, run.renderer, run.config.evaluate, run.root, reporter)
     sizes, stored = sizes_of(run.base), bytes_on_gpu(run.base)
-    return plan(dataset, run.config, run.base.path, served, run.base_sha256, sizes, out, reporter, stored)
+    general = expected_rows(run, run.config.train, _training_rows(run))
+    trial = TrialInputs(run.base, run.factors, run.renderer, run.file("curate", "val.jsonl"), general)
+    return plan(
+        dataset, run.config, run.base.path, served, run.base_sha256, sizes, out, reporter, stored, rows=rows,
+        general=load_of(general), trial=trial, fitted=run.fitted,
+    )  # fmt: skip
+
+
+def outdated_lints(plan: PlanManifest, config: Config) -> str:
+    """What to say of a plan whose lints looked at settings that have changed since; mostly ""."""
+    from journeyman.stages.plan_facts import looked_at
+
+    now = looked_at(config)
+    changed = [f"{key} (then {old}, now {now[key]})" for key, old in plan.looked_at.items() if now.get(key, old) != old]
+    return f"note: the plan's lints are of other settings: {', '.join(changed)}" if changed else ""
+
+
+def is_no_plan(run: Run, result: BaseModel) -> bool:
+    """Whether a plan is made anew in any case: it has errors, so nothing is built on it, or nothing is built on it yet
+    and its lints are of other settings, or --fit replaces it because something does not fit."""
+    if not isinstance(result, PlanManifest):
+        return False
+    replaced = bool(result.nearest and run.fitted) and list(run.fitted) != result.fitted
+    outdated = replaced or bool(outdated_lints(result, run.config))
+    return not result.is_go or (outdated and not run.folder("train").exists())
+
+
+def refuse_no_go(run: Run) -> None:
+    """Refuses to train by a plan with errors.
+
+    Raises:
+        NoGo: the plan has errors that plan.allow does not accept.
+    """
+    plan = run.result("plan", PlanManifest)
+    if not plan.is_go:
+        raise no_go(plan)
+
+
+def no_go(plan: PlanManifest) -> NoGo:
+    """The refusal that a plan with errors ends in."""
+    first, more = plan.errors[0], len(plan.errors) - 1
+    others = f" (and {more} more: see 03-plan/plan.md)" if more else ""
+    remedy = f"{first.what_to_do()}{others}. What it means: journeyman plan --explain {first.code}"
+    return NoGo(first.reason(), remedy)
 
 
 def run_train(run: Run, out: Path, fingerprint: str, reporter: Reporter) -> BaseModel:
@@ -87,11 +142,47 @@ def run_train(run: Run, out: Path, fingerprint: str, reporter: Reporter) -> Base
 
     rows, held_out = run.file("curate", "train.jsonl"), run.file("curate", "val.jsonl")
     plan, served = run.result("plan", PlanManifest), next(iter(run.served), None)
+    reporter.tell(Expected("train", plan.estimated_train_s))
     with machines_of(run.config.cluster, reporter.say) as machines:
-        return train(
-            rows, held_out, plan, run.config.train, run.base, run.factors, fingerprint, out, reporter, served,
-            backend_of=partial(machines.backend_of, reporter=reporter),
-        )  # fmt: skip
+        general = general_file(
+            run,
+            run.config.train,
+            _training_rows(run),
+            out,
+            reporter,
+            partial(machines.running_engine, reporter=reporter),
+        )
+        with _memory_for_training():
+            call = partial(train, backend_of=partial(machines.backend_of, reporter=reporter))
+            return in_memory(
+                lambda: call(
+                    rows, held_out, plan, run.config.train, run.base, run.factors, fingerprint, out, reporter, served,
+                    general,
+                )
+            )  # fmt: skip
+
+
+@contextmanager
+def _memory_for_training() -> Iterator[None]:
+    """Turns running out of this machine's memory into OutOfMemory; devices.memory_of_gpu does so for a card's."""
+    try:
+        yield
+    except MemoryError as error:
+        peak = (peak_resident_bytes() or 0) / 1e9
+        raise OutOfMemory(
+            f"out of memory while training: {plain(str(error)) or 'an allocation failed'}; this process had {peak:.1f} "
+            f"GB, and {free_memory().bytes / 1e9:.1f} GB are free now",
+            "Close other programs and repeat the command, which resumes, or plan with less: journeyman plan --redo "
+            f"--fit --set train.max_memory_gb={max(0.1, 0.9 * peak):.1f}",
+        ) from error
+
+
+def _training_rows(run: Run) -> dict[str, int]:
+    """Role → its training rows."""
+    if run.config.train.rows != TrainRowsConfig():
+        kept = trained_rows(read_rows(run.file("curate", "train.jsonl"), Example), run.config.train.rows)
+        return Counter(row.role for row in kept)
+    return {role: split.train for role, split in run.result("curate", DatasetManifest).splits.items()}
 
 
 def run_evaluate(run: Run, out: Path, fingerprint: str, reporter: Reporter) -> BaseModel:
@@ -110,6 +201,8 @@ def run_evaluate(run: Run, out: Path, fingerprint: str, reporter: Reporter) -> B
         **_server_inputs(run, trained),
     )
     plan, renderer = run.result("plan", PlanManifest), run.renderer
+    if plan.evaluate_time is not None and plan.evaluate_time.seconds is not None:
+        reporter.tell(Expected("evaluate", plan.evaluate_time.seconds))
     with machines_of(run.config.cluster, reporter.say) as machines:
         running_engine = partial(machines.running_engine, reporter=reporter)
         return evaluate(inputs, plan, run.config.evaluate, renderer, out, reporter, running_engine)
@@ -172,7 +265,7 @@ def run_decide(run: Run, out: Path, fingerprint: str, reporter: Reporter) -> Bas
     dataset, logs = run.result("curate", DatasetManifest), run.result("ingest", IngestManifest)
     evaluation = run.result("evaluate", EvaluationManifest)
     teacher = {**logs.by_role, EVERY_ROLE: logs.total}
-    decision = decide(plan, dataset, adapter, evaluation, run.config.train, teacher, out)
+    decision = decide(plan, dataset, adapter, evaluation, trained_recipe(run), teacher, out)
     evidence = Evidence(plan, adapter, evaluation, decision, made_so_far(run.root))
     evaluated, trained = run.checked_folder("evaluate"), run.checked_folder("train")
     write_report(evidence, evaluated, trained, run.file("curate", SEALED), out)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from typing import Any
 
 from journeyman.artifacts import MANIFEST, hash_of, hash_of_file
-from journeyman.config import TeacherTermsConfig, TrainConfig
+from journeyman.config import Config, TeacherTermsConfig, TrainConfig
+from journeyman.manifests import PlanManifest, as_set
 from journeyman.model_files import hash_of_model
+from journeyman.older_runs import SHARE
+from journeyman.retention import shipped_prompts
 from journeyman.runs import SOURCE, Run, read_result
 
 Settings = Mapping[str, Any]
@@ -26,6 +30,22 @@ PLAN_OF_TRAINING = (
 
 _SAFE_TO_CHANGE = {"checkpoint_s", "checkpoint_steps", "gpus"}
 """Keys of [train] that do not change its result: a run may resume with other values."""
+
+
+def setting_of(config: Config, key: str) -> str:
+    """The value of a key, section.key, as --set takes it."""
+    value: Any = config
+    for name in key.split("."):
+        value = getattr(value, name)
+    return as_set(value)
+
+
+def settings_of_plan(run: Run) -> list[str]:
+    """What --fit changed for the plan that is there and the config of the run does not have, as --set takes it."""
+    if not (run.folder("plan") / MANIFEST).is_file():
+        return []
+    fitted = run.result("plan", PlanManifest).fitted
+    return [one.override() for one in fitted if setting_of(run.config, one.key) != one.value]
 
 
 def of_ingest(run: Run) -> Settings:
@@ -50,19 +70,36 @@ def of_curate(run: Run) -> Settings:
 def of_plan(run: Run) -> Settings:
     return {
         "base": run.base_sha256,
-        **_train(run),
+        **_recipe(run),
         **_flat("decide", run.config.decide.model_dump()),
-        **_role_settings(run, "checks", "weights", "pass_at"),
-        **_own_checks(run),
+        **of_judging(run),
         **_files_that_may_ship(run),
         **_merged(run),
         **_rotary_factors(run),
         **_server(run),
+        **_planned(run),
     }
 
 
 def of_train(run: Run) -> Settings:
-    return {"base": run.base_sha256, **_train(run), **_rotary_factors(run)}
+    return {"base": run.base_sha256, **_recipe(run), **_rotary_factors(run)}
+
+
+def of_trials(run: Run) -> Settings:
+    """What trials depend on besides their own settings and rows, the plan's rules, and [evaluate] with its engine."""
+    return {
+        "base": run.base_sha256,
+        **_general_prompts(run),
+        **_template(run),
+        **_own_checks(run),
+        **_files_that_may_ship(run),
+        **_rotary_factors(run),
+    }
+
+
+def of_judging(run: Run) -> Settings:
+    """Which answers pass, whoever gave them."""
+    return {**_role_settings(run, "checks", "weights", "pass_at"), **_own_checks(run)}
 
 
 def of_evaluate(run: Run) -> Settings:
@@ -88,16 +125,40 @@ def _curate(run: Run) -> Settings:
     return _flat("curate", settings.model_dump(exclude=without))
 
 
+def _recipe(run: Run) -> Settings:
+    """[train]. That no general rows are trained is recorded too, which tells such a run from older ones."""
+    return {SHARE: 0.0, **_train(run)}
+
+
 def _train(run: Run) -> Settings:
     """[train], without keys that earlier versions did not have, if they have their defaults."""
     train = run.config.train
     unset = {
-        name for name in ("device", "deterministic") if getattr(train, name) == TrainConfig.model_fields[name].default
+        name
+        for name in ("device", "deterministic", "rows")
+        if getattr(train, name) == TrainConfig.model_fields[name].default
     }
+    if not _trains_general_rows(run):
+        unset.add("retention")  # what is not trained changes nothing
     values = train.model_dump(exclude=_SAFE_TO_CHANGE | unset)
     if "device" in values:
         values["device"] = train.device.partition(":")[0]  # another GPU of the machine makes nothing stale
-    return _flat("train", values)
+    return {**_flat("train", values), **_general_prompts(run)}
+
+
+def _trains_general_rows(run: Run) -> bool:
+    """Whether there is a share of them, and a file with which the engine can answer: see general_rows."""
+    return bool(run.config.train.retention.share and run.served)
+
+
+def _general_prompts(run: Run) -> Settings:
+    """The hash of the prompts that are trained beside the rows, if any are."""
+    if not _trains_general_rows(run):
+        return {}
+    retention = run.config.train.retention
+    own = run.root / retention.prompts if retention.prompts else None
+    shipped = hashlib.sha256(shipped_prompts().encode()).hexdigest()
+    return {"general prompts": shipped if own is None else hash_of_file(own) if own.is_file() else "missing"}
 
 
 def _evaluate(run: Run) -> Settings:
@@ -107,6 +168,12 @@ def _evaluate(run: Run) -> Settings:
     settings = run.config.evaluate
     without = {"llama_server"} | ({"server"} if settings.server is None else set())
     return _flat("evaluate", settings.model_dump(exclude=without | (set() if settings.merged else {"merged"})))
+
+
+def _planned(run: Run) -> Settings:
+    """[plan], if anything is set there: earlier versions had no such section."""
+    plan = run.config.plan
+    return {**({"plan.allow": plan.allow} if plan.allow else {}), **_flat("plan.expect", plan.expect.stated())}
 
 
 def _merged(run: Run) -> Settings:

@@ -32,8 +32,10 @@ class StageState:
     created: str = ""
 
 
-def states_of(run: Run) -> dict[str, StageState]:
-    """Stage → its state, in order. Files are hashed, the base included; files of stages are not: see verify.
+def states_of(run: Run, until: str = "export") -> dict[str, StageState]:
+    """Stage → its state, in order, as far as `until`.
+
+    Files are hashed, the base included; files of stages are not: see verify.
 
     Raises:
         ChangedArtifact: a manifest is damaged.
@@ -41,6 +43,8 @@ def states_of(run: Run) -> dict[str, StageState]:
     found: dict[str, StageState] = {}
     for stage in STAGES:
         found[stage.name] = _state(stage, run, found)
+        if stage.name == until:
+            break
     return found
 
 
@@ -48,16 +52,17 @@ def _state(stage: Stage, run: Run, before: Mapping[str, StageState]) -> StageSta
     folder = run.folder(stage.name)
     if not (folder / MANIFEST).is_file():
         return StageState(stage.name, "unfinished" if folder.is_dir() else "missing")
-    stamp, _ = read_result(run.root, stage.name)
+    stamp, made = read_result(run.root, stage.name)
     state = StageState(stage.name, "stale", created=stamp.created)
     behind = tuple(run.folder(name).name for name in stage.needs if before[name].state != "fresh")
     if behind:
         return replace(state, changed=behind)
-    recorded = recorded_inputs(stage, run, stamp.inputs)
-    override = recorded.get("override")  # no setting of the config: what was overridden stays so
+    if stage.discards(run, made):
+        return replace(state, changed=("its lints",))
+    override = stamp.inputs.get("override")  # no setting of the config: what was overridden stays so
     try:
         now = inputs_of(stage, replace(run, override=None if override == repr(None) else override))
     except JourneymanError as error:
         return replace(state, changed=(error.what,))
-    changed = tuple(changed_keys(recorded, now))
+    changed = tuple(changed_keys(recorded_inputs(stage, run, stamp.inputs, now), now))
     return replace(state, changed=changed) if changed else replace(state, state="fresh")

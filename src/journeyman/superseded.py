@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -27,8 +27,13 @@ def refuse_changed(before: Mapping[str, str], after: Mapping[str, str], stage: s
         )
 
 
-def set_aside_or_refuse(folder: Path, old: Mapping[str, str], new: Mapping[str, str], redo: bool) -> None:
+def set_aside_or_refuse(
+    folder: Path, old: Mapping[str, str], new: Mapping[str, str], redo: bool, restoring: Callable[[], str] = lambda: ""
+) -> None:
     """Moves a stage's folder to superseded/ if `redo` is set.
+
+    Args:
+        restoring: what to do to go on with what is there, if something is known; otherwise "".
 
     Raises:
         StaleArtifact: `redo` is not set; the message names what differs.
@@ -36,10 +41,13 @@ def set_aside_or_refuse(folder: Path, old: Mapping[str, str], new: Mapping[str, 
     if not redo:
         changed = changed_keys(old, new)
         shown = "; ".join(f"{key}: {_short(old.get(key))}, now {_short(new.get(key))}" for key in changed[:3])
-        raise StaleArtifact(
-            f"{folder}: made from other inputs ({shown})",
+        keeping = restoring()
+        remedy = (
             "To rerun it and the later stages (old results move to superseded/): journeyman run --redo; "
-            "or restore the old setting, or use another folder",
+            "or restore the old setting, or use another folder"
+        )
+        raise StaleArtifact(
+            f"{folder}: made from other inputs ({shown})", f"{keeping}. {remedy}" if keeping else remedy
         )
     set_aside(folder)
 

@@ -37,6 +37,7 @@ from journeyman.manifests import EvidenceFile, Stamp
 from journeyman.model_files import hash_of_model, is_complete
 from journeyman.pipeline import STAGES, Stage
 from journeyman.runs import PLACES, SOURCE, TARGETS_FOLDER, Run, beside, place_of
+from journeyman.time_history import TIMES, damaged_lines
 
 _CHECK = "check "
 _REDO = "journeyman run --redo --dir"
@@ -123,6 +124,8 @@ def _verify_run(root: Path, found: Verified) -> None:
         _verify_responses(root, made, found)
     with found.reading(root / LOOKS):
         _verify_looks(root, found)
+    with found.reading(root / TIMES):
+        _verify_times(root, found)
     found.not_covered = [f"{name} ({why})" for name, why in NOT_COVERED.items() if (root / name).exists()]
 
 
@@ -292,6 +295,17 @@ def _verify_responses(root: Path, made: Mapping[str, dict[str, Any]], found: Ver
         found.differs(path, f"{damaged + unsealed + torn} of its lines changed after evaluate wrote them")
     elif record is not None and (why := evidence.difference(root, record)):
         found.differs(path, why)
+
+
+def _verify_times(root: Path, found: Verified) -> None:
+    if not (path := root / TIMES).exists():
+        return
+    found.files += 1
+    if damaged := damaged_lines(root):
+        found.differs(
+            path,
+            f"{damaged} of its lines changed after they were written, or are cut short; `show plan` leaves them out",
+        )
 
 
 def _verify_looks(root: Path, found: Verified) -> None:

@@ -22,6 +22,7 @@ pytestmark = pytest.mark.slow  # whole runs
 
 MakeRun = Callable[..., Path]
 ENDLESS = ["--set", "train.epochs=100000", "--set", "train.patience=99999", "--set", "train.checkpoint_s=0.2"]
+ENDLESS += ["--set", "plan.measure_s=0"]
 
 
 def journeyman(*arguments: object) -> subprocess.CompletedProcess[str]:
@@ -81,7 +82,7 @@ def test_detached_training_is_seen_and_stopped_and_goes_on(make_run: MakeRun) ->
 def test_a_killed_process_is_reported_as_dead_with_its_last_words(make_run: MakeRun) -> None:
     folder = make_run()
     assert journeyman("train", "--detach", "--dir", folder, *ENDLESS).returncode == 0
-    wait_for(lambda: "validation loss" in (folder / LOG).read_text())
+    wait_for(lambda: "after step 0 of" in (folder / LOG).read_text())
     os.kill(read_json(folder / PROGRESS)["pid"], signal.SIGKILL)
     wait_for(lambda: "dead: process" in journeyman("status", "--dir", folder).stdout)
     seen = journeyman("status", "--watch", "--dir", folder).stdout
@@ -107,7 +108,7 @@ def test_a_failure_is_told_by_status(
         main()
     assert left.value.code == 3
     assert "does not fit in 0.1 GB" in capsys.readouterr().err
-    assert "failed: NoGo: training does not fit" in journeyman("status", "--dir", folder).stdout
+    assert "no go: 1 error, training does not fit" in journeyman("status", "--dir", folder).stdout
 
 
 def test_what_is_left_is_told_from_the_pace_of_this_run() -> None:

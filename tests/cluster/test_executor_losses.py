@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 from threading import Condition
 from types import SimpleNamespace
 from typing import Any
@@ -13,8 +12,9 @@ pytest.importorskip("ray")
 
 from ray.exceptions import ActorDiedError
 
-from journeyman.cluster import ray_executor
-from journeyman.cluster.ray_executor import _Pool
+from journeyman.cluster import ray_errors, ray_pool
+from journeyman.cluster.messages import packed, unpacked
+from journeyman.cluster.ray_pool import Pool
 from journeyman.cluster.replicas import Replicas
 
 
@@ -35,7 +35,7 @@ class _Ray:
     def _worker(self) -> Any:
         self.made += 1
         name = f"worker {self.made}"
-        call = SimpleNamespace(remote=lambda batch: f"{name}: {batch}")
+        call = SimpleNamespace(remote=lambda pieces: [f"{name}: {unpacked([pieces])}", "the rest"])
         return _Worker(name, SimpleNamespace(remote=lambda *_: f"{name}: start"), call)
 
     def put(self, what: Any) -> Any:
@@ -49,7 +49,9 @@ class _Ray:
     def wait(self, references: list[str], num_returns: int, timeout: float) -> tuple[list[str], list[str]]:
         return [one for one in references if one in self.answers][:num_returns], []
 
-    def get(self, reference: str) -> Any:
+    def get(self, reference: str | list[str]) -> Any:
+        if isinstance(reference, list):
+            return [self.get(reference[0]), b""]
         answer = self.answers[reference]
         if isinstance(answer, Exception):
             raise answer
@@ -62,15 +64,18 @@ class _Worker:
 
 
 @pytest.fixture
-def pool(monkeypatch: pytest.MonkeyPatch) -> tuple[_Pool, _Ray]:
+def pool(monkeypatch: pytest.MonkeyPatch) -> tuple[Pool, _Ray]:
     fake = _Ray(cpus=16)
-    monkeypatch.setattr(ray_executor, "ray", fake)
+    for module in (ray_pool, ray_errors):
+        monkeypatch.setattr(module, "ray", fake)
     head = SimpleNamespace(check=lambda: None, wait=lambda: None, answered=True)
-    monkeypatch.setattr(ray_executor, "Head", lambda: head)
-    return _Pool(len, list, None), fake
+    monkeypatch.setattr(ray_pool, "Head", lambda: head)
+    made = Pool(None)
+    made.begin(len, list)
+    return made, fake
 
 
-def test_a_result_that_arrived_before_its_worker_was_lost_is_taken(pool: tuple[_Pool, _Ray]) -> None:
+def test_a_result_that_arrived_before_its_worker_was_lost_is_taken(pool: tuple[Pool, _Ray]) -> None:
     pool_, fake = pool
     fake.answers = {"worker 1: start": None}
     pool_.results(lambda: False)
@@ -78,13 +83,13 @@ def test_a_result_that_arrived_before_its_worker_was_lost_is_taken(pool: tuple[_
         pool_.add(number, name, name)
     pool_._send()
     assert set(pool_._running) == {"worker 1: A", "worker 1: B"}
-    fake.answers |= {"worker 1: A": ActorDiedError(), "worker 1: B": pickle.dumps("made")}
+    fake.answers |= {"worker 1: A": ActorDiedError(), "worker 1: B": packed("made")[0]}
     assert pool_.results(lambda: False) == {}
     assert pool_.results(lambda: False) == {1: "made"}
     assert [job.name for job in pool_._queue] == ["A"]
 
 
-def test_a_node_lost_while_all_its_workers_start_counts_once(pool: tuple[_Pool, _Ray]) -> None:
+def test_a_node_lost_while_all_its_workers_start_counts_once(pool: tuple[Pool, _Ray]) -> None:
     pool_, fake = pool
     fake.answers = {f"worker {n}: start": ActorDiedError() for n in range(1, 17)}
     for _ in range(16):

@@ -124,6 +124,36 @@ def test_who_asks_to_stop_does_not_wait_for_a_slow_batch(cluster: Cluster) -> No
     assert time.monotonic() - start < 50
 
 
+def with_process(state: int, batch: int) -> tuple[int, int]:
+    time.sleep(0.05)
+    return batch * state, os.getpid()
+
+
+def test_in_a_context_workers_live_on_with_the_next_work(cluster: Cluster) -> None:
+    with RayExecutor(2) as executor:
+        first = list(executor.map_batches(with_process, two, range(40)))
+        again = list(executor.map_batches(with_process, partial(int, 3), range(40)))
+        assert [value for value, _ in again] == [3 * number for number in range(40)]
+        assert {process for _, process in again} <= {process for _, process in first}
+        for process in {process for _, process in first}:
+            os.kill(process, signal.SIGKILL)
+        last = list(executor.map_batches(with_process, two, range(40)))
+        assert [value for value, _ in last] == [2 * number for number in range(40)]
+        assert not {process for _, process in last} & {process for _, process in first}
+
+
+def test_after_an_error_or_an_abandoned_call_others_take_up_the_work(cluster: Cluster) -> None:
+    with RayExecutor(1) as executor:
+        ((_, before),) = executor.map_batches(with_process, two, [1])
+        with pytest.raises(InputError):
+            list(executor.map_batches(refuses, two, range(5)))
+        ((_, after),) = executor.map_batches(with_process, two, [1])
+        assert after != before
+        left = executor.map_batches(slow, partial(float, 60), range(100))
+        left.close()  # type: ignore[attr-defined]
+        assert [value for value, _ in executor.map_batches(with_process, two, [1])] == [2]
+
+
 class _NotThere:
     """Cannot be unpickled by a worker."""
 
@@ -149,15 +179,16 @@ def test_arrays_may_be_changed_as_if_they_came_from_a_local_worker(cluster: Clus
         made[0] = 1
 
 
-def megabyte(_: int, batch: bytes) -> bytes:
+def reversed_(_: int, batch: bytes) -> bytes:
     return batch[::-1]
 
 
 def test_the_object_store_holds_only_what_is_under_way(cluster: Cluster) -> None:
-    """Four times the size of each node's store goes through, both ways, and none of it has to go to the disk."""
-    batches = (bytes([number % 256]) * (1 << 20) for number in range(4 * STORE >> 20))
-    results = [made[0] for made in RayExecutor().map_batches(megabyte, two, batches)]
-    assert results == [number % 256 for number in range(4 * STORE >> 20)]
+    """Four times the size of each node's store goes through, both ways, in batches too large for a call, and none of it
+    has to go to the disk."""
+    batches = (bytes([number % 256]) * (2 << 20) for number in range(4 * STORE >> 21))
+    results = [made[0] for made in RayExecutor().map_batches(reversed_, two, batches)]
+    assert results == [number % 256 for number in range(4 * STORE >> 21)]
     assert "Spilled" not in memory_summary(cluster.address, stats_only=True)
 
 

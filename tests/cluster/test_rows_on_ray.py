@@ -45,10 +45,18 @@ def cluster() -> Iterator[Cluster]:
 
 @pytest.fixture(autouse=True)
 def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    smaller_batches(monkeypatch)
+
+
+def smaller_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     """Some dozens of batches, all for workers."""
     for stage in ("journeyman.stages.ingest", "journeyman.curation.passes"):
         monkeypatch.setattr(f"{stage}._WORTH_WORKERS", 0)
-        monkeypatch.setattr(f"{stage}._BATCH_BYTES", 20_000)
+    for name in ("stages.ingest._BATCH_BYTES", "curation.row_batches.BATCH_BYTES"):
+        monkeypatch.setattr(f"journeyman.{name}", 20_000)
+    monkeypatch.setattr("journeyman.curation.comparing._WORTH_WORKERS", 0)
+    monkeypatch.setattr("journeyman.curation.near_duplicates._MOST_PAIRS", 20)
+    monkeypatch.setattr("journeyman.curation.duplicates._CHUNK", 500)
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +99,13 @@ def run(
 
 
 @pytest.fixture(scope="module")
-def local(log: Path, tiny_gguf: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+def local(log: Path, tiny_gguf: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    with pytest.MonkeyPatch.context() as patch:  # the bytes of compressed rows depend on where batches end
+        smaller_batches(patch)
+        yield reference(log, tiny_gguf, tmp_path_factory)
+
+
+def reference(log: Path, tiny_gguf: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     made = file_hashes(run(log, tmp_path_factory.mktemp("local"), tiny_gguf, HERE))
     assert {"ingest/rejected.jsonl", "curate/train.jsonl", "curate/sealed/test.jsonl", "curate/dropped.jsonl"} <= set(
         made
@@ -102,7 +116,8 @@ def local(log: Path, tiny_gguf: Path, tmp_path_factory: pytest.TempPathFactory) 
 def test_the_cluster_makes_the_same_files(
     cluster: Cluster, log: Path, local: dict[str, str], tiny_gguf: Path, tmp_path: Path
 ) -> None:
-    assert file_hashes(run(log, tmp_path, tiny_gguf, RayExecutor())) == local
+    with RayExecutor() as executor:
+        assert file_hashes(run(log, tmp_path, tiny_gguf, executor)) == local
 
 
 class KillsANode(SilentReporter):
@@ -121,7 +136,8 @@ def test_a_node_that_is_lost_in_the_middle_changes_nothing(
     cluster: Cluster, log: Path, local: dict[str, str], tiny_gguf: Path, tmp_path: Path
 ) -> None:
     kills = KillsANode(cluster, add_node(cluster)), KillsANode(cluster, add_node(cluster))
-    assert file_hashes(run(log, tmp_path, tiny_gguf, RayExecutor(), kills)) == local
+    with RayExecutor() as executor:
+        assert file_hashes(run(log, tmp_path, tiny_gguf, executor, kills)) == local
     assert [one.left <= 0 for one in kills] == [True, True]
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import torch
 
@@ -19,7 +20,7 @@ from ray.cluster_utils import Cluster
 
 import training_ranks
 from conftest import write_tiny_gguf
-from journeyman.cluster import head, ray_training, training_group
+from journeyman.cluster import head, ray_training, shares, training_group
 from journeyman.cluster.nodes import software_here
 from journeyman.cluster.ray_training import backend_of
 from journeyman.cluster.shipping import Shipment
@@ -35,6 +36,7 @@ from journeyman.training.devices import Gpu
 from journeyman.training.engine import KeyedPack
 from journeyman.training.loop import TrainingJob
 from journeyman.training.persisting import train_to_the_end
+from journeyman.training.side_by_side import train_each
 from ray_cluster import add_node, ray_cluster
 from training_ranks import rows
 
@@ -63,7 +65,12 @@ class Nodes:
             self.alive.append(add_node(self._cluster, env_vars={"XDG_CACHE_HOME": str(cache)}))
 
     def kill_one(self) -> None:
-        self._cluster.remove_node(self.alive.pop(), allow_graceful=False)
+        node = self.alive.pop()
+        workers = psutil.Process(node.all_processes["raylet"][0].process.pid).children()
+        self._cluster.remove_node(node, allow_graceful=False)
+        for one in workers:  # they would notice a little later, perhaps after the last step
+            with suppress(psutil.NoSuchProcess):
+                one.kill()
 
 
 @pytest.fixture(scope="module")
@@ -106,6 +113,13 @@ class _Reporter(SilentReporter):
                 self.stop_requested = True
             else:
                 self._then()
+
+
+class _ReporterOfAll(_Reporter):
+    """The progress is that of all adapters."""
+
+    def begin(self, task: str, total: float, unit: str) -> None:
+        self._most = self._share * total
 
 
 def _config(dropout: float = 0.0) -> TrainConfig:
@@ -227,7 +241,7 @@ def test_stopping_is_heard_while_nodes_are_waited_for(nodes: Nodes, base: Path) 
 
 def test_too_few_nodes_end_the_run_with_the_remedy(nodes: Nodes, base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ray_training, "_NO_NODE_S", -1.0)
-    monkeypatch.setattr(ray_training, "_nodes", list)
+    monkeypatch.setattr(shares.Shares, "nodes", lambda _: [])
     with closing(_on_ray(base, _Reporter())) as backend, pytest.raises(WorkerDied, match=r"no node.*ray status"):
         backend.engine()
 
@@ -237,7 +251,7 @@ def test_a_plan_for_other_devices_is_refused(nodes: Nodes, base: Path, monkeypat
     gpus = Gpus([Gpu(0, "H200", 1 << 30, 1 << 30, (9, 0))])
     with pytest.raises(InputError, match="no node of the cluster has one"):
         backend_of(opened, config, "keep", None, gpus, _Reporter())
-    monkeypatch.setattr(ray_training, "_nodes", lambda: [ray_training._Node("n", "n", 1, 4)])
+    monkeypatch.setattr(ray_training, "nodes_now", lambda: [shares.Node("n", "n", 1, 4)])
     with pytest.raises(InputError, match="the cluster has 4"):
         backend_of(opened, config, "keep", None, None, _Reporter())
     on_processors = config.model_copy(update={"device": "cpu"})
@@ -258,3 +272,81 @@ def test_a_lost_head_ends_training(nodes: Nodes, base: Path, monkeypatch: pytest
         monkeypatch.setattr(head, "_EVERY_S", 0.0)
         with pytest.raises(WorkerDied, match="head of the Ray cluster"):
             engine.adapter()
+
+
+class TestSideBySide:
+    """Adapters of two roles, each on one of two nodes."""
+
+    def _train(self, base: Path, folder: Path, reporter: _Reporter, *roles: str) -> dict[str, Any]:
+        """One job for each role."""
+        jobs = {
+            role: TrainingJob(rows(30, seed=number), rows(7, 9), _config(), "f", folder / role / "checkpoints", 50, 60)
+            for number, role in enumerate(roles)
+        }
+
+        def one(backend: Backend, role: str, voice: Any) -> dict[str, torch.Tensor]:
+            return train_to_the_end(backend, jobs[role], voice)[0].best
+
+        with closing(_on_ray(base, reporter)) as backend:
+            return train_each(backend, jobs, 1e6, reporter, one)
+
+    def test_they_have_the_bits_of_the_sequential_run_with_as_many_ranks(
+        self, nodes: Nodes, base: Path, tmp_path: Path, reporter: _Reporter
+    ) -> None:
+        nodes.grow_to(2)
+        made = self._train(base, tmp_path / "both", reporter, "coder", "planner")
+        said = "\n".join(reporter.said)
+        assert "2 adapters are trained, 2 at the same time" in said
+        for role in ("coder", "planner"):
+            assert f"{role}: training on 1 processors" in said
+        with pytest.MonkeyPatch.context() as patch:  # on one node only, so that each has one rank there, too
+            alive = shares.nodes_now
+            patch.setattr(shares.Shares, "nodes", lambda _: [one for one in alive() if one.cpus][-1:])
+            alone = self._train(base, tmp_path / "alone", _Reporter(), "coder", "planner")
+        assert made.keys() == alone.keys()
+        for role, adapter in alone.items():
+            assert all(torch.equal(made[role][name], value) for name, value in adapter.items())
+        here = {}
+        for number, role in enumerate(("coder", "planner")):
+            job = TrainingJob(rows(30, seed=number), rows(7, 9), _config(), "f", tmp_path / "l" / role / "c", 50, 60)
+            here[role] = train_to_the_end(_here(base), job, _Reporter())[0].best
+        for role, adapter in here.items():
+            for name, value in adapter.items():
+                assert (made[role][name] - value).norm() <= 1e-3 * value.norm()
+
+    def test_stopping_keeps_both_checkpoints_and_a_resumed_run_finishes_both(
+        self, nodes: Nodes, base: Path, tmp_path: Path, reporter: _Reporter
+    ) -> None:
+        nodes.grow_to(2)
+        expected = self._train(base, tmp_path / "whole", _Reporter(), "coder", "planner")
+        with pytest.raises(Interrupted):
+            self._train(base, tmp_path / "parts", _ReporterOfAll(0.4), "coder", "planner")
+        for role in ("coder", "planner"):
+            state, _ = load_checkpoint(tmp_path / "parts" / role / "checkpoints") or (None, None)
+            assert state is not None
+            assert not state.finished
+        made = self._train(base, tmp_path / "parts", reporter, "coder", "planner")
+        assert sum("resumed after step" in line for line in reporter.said) == 2
+        for role, adapter in expected.items():
+            assert all(torch.equal(made[role][name], value) for name, value in adapter.items())
+
+    def test_the_adapter_of_a_lost_node_is_trained_on_what_is_left(
+        self, nodes: Nodes, base: Path, tmp_path: Path
+    ) -> None:
+        nodes.grow_to(2)
+        expected = self._train(base, tmp_path / "whole", _Reporter(), "coder", "planner")
+        kept: list[str] = []
+
+        def lose() -> None:  # nodes begin at different times, so one may have no checkpoint yet
+            kept.extend(path.parts[-3] for path in (tmp_path / "lossy").glob("*/checkpoints/step-*"))
+            nodes.kill_one()
+
+        reporter = _ReporterOfAll(0.4, lose)
+        made = self._train(base, tmp_path / "lossy", reporter, "coder", "planner")
+        lost = {line.partition(":")[0] for line in reporter.said if "was lost" in line}
+        assert lost
+        for role in lost.intersection(kept):
+            assert any(line.startswith(f"{role}: resumed after step") for line in reporter.said)
+        for role, adapter in expected.items():
+            for name, value in adapter.items():
+                assert (made[role][name] - value).norm() <= 1e-3 * value.norm()

@@ -14,16 +14,10 @@ import pytest
 from conftest import REAL_LOG, log_row
 from journeyman.artifacts import read_rows
 from journeyman.config import Config, load_config
-from journeyman.curation.duplicates import (
-    Clusters,
-    Words,
-    bands_of,
-    jaccard,
-    join_near,
-    near_neighbours,
-    trigrams,
-    words_of,
-)
+from journeyman.curation.clusters import Clusters
+from journeyman.curation.duplicates import Words, bands_of, jaccard, trigrams, words_of
+from journeyman.curation.near_duplicates import join_near
+from journeyman.curation.near_neighbours import near_neighbours
 from journeyman.curation.rules import RULES, Candidate
 from journeyman.curation.split import TEST, VAL, leaked_groups, random_split_leak, split_rows
 from journeyman.errors import InputError
@@ -211,9 +205,8 @@ def test_near_repeats_equal_brute_force(tmp_path: Path) -> None:
     sets = [trigrams(words_of(text)) for text in texts]
     near = {(i, j) for j in range(len(sets)) for i in range(j) if jaccard(sets[i], sets[j]) >= 0.7}
     expected, found = Clusters(len(texts)), Clusters(len(texts))
-    for i, j in near:
-        expected.join(i, j)
-    join_near(found, np.arange(len(texts)), bands, words, 0.7)
+    expected.join(*np.array(sorted(near)).T)
+    join_near(found, np.ones(len(texts), dtype=bool), bands, words, 0.7)
     assert len(near) > 20 and (found.roots() == expected.roots()).all()
     tested = np.arange(0, len(texts), 3)
     others = np.setdiff1d(np.arange(len(texts)), tested)

@@ -63,9 +63,8 @@ def test_it_is_shown_and_planned_from(make_run: MakeRun, capsys: pytest.CaptureF
 
     capsys.readouterr()
     assert call("show", "plan", "--dir", folder) == 0
-    assert json.loads(capsys.readouterr().out.split("\n", 1)[1])["warnings"] == [
-        one.sentence() for one in plan.warnings
-    ]
+    shown = " ".join(capsys.readouterr().out.split())
+    assert plan.warnings and all(" ".join(one.sentence().split()) in shown for one in plan.warnings)
     assert call("show", "plan", "--json", "--dir", folder) == 0
     codes = [one["code"] for one in json.loads(capsys.readouterr().out)["result"]["warnings"]]
     assert codes == [one.code for one in plan.warnings] and "too_few_test_rows" in codes

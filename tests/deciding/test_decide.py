@@ -37,6 +37,7 @@ from journeyman.reasons import Reason
 from journeyman.reasons.advice import (
     FasterBase,
     FewShotIsBetter,
+    GentlerTuning,
     HigherLearningRate,
     HigherRank,
     LookAtTeacher,
@@ -59,7 +60,8 @@ from journeyman.scoring.regressions import compared
 from journeyman.stages.decide import decide, decide_role
 from journeyman.stages.plan import role_confidence
 from journeyman.stats.groups import effective_rows
-from journeyman.stats.rates import power, wilson
+from journeyman.stats.power import power
+from journeyman.stats.rates import wilson
 
 RULES = Rules(
     max_mean_latency_s=12, min_success=0.98, max_memory_gb=10, stretch_mean_latency_s=10, stretch_success=0.99,
@@ -201,6 +203,13 @@ def test_a_regression_does_not_abort_a_role_without_rows() -> None:
     lost = compared([(True, False)] * 9 + [(True, True)] * 31)
     made = decided(summary(0, 0, latency=None, wins=0), regressions={"general": lost})
     assert made.verdict == "insufficient" and made.next_steps[-1].code == "gentler_tuning"
+
+
+def test_what_was_forgotten_is_kept_by_general_rows_first_and_then_by_more_of_them() -> None:
+    without, with_some = GentlerTuning(1e-3, 1).sentence(), GentlerTuning(1e-3, 3, 0.5).sentence()
+    assert without.startswith("general rows with the base's own answers (train.retention.share = 0.1)")
+    assert with_some.startswith("more general rows than now (train.retention.share is 0.5)")
+    assert "fewer epochs than 3" in with_some and "epochs" not in without
 
 
 def test_a_skipped_part_of_the_suite_is_not_a_rule() -> None:

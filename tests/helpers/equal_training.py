@@ -60,8 +60,12 @@ def train(
     job = TrainingJob(rows(), [], config, "", folder / "checkpoints", pack_tokens)
     engine = CpuEngine(decoder, config, recompute=recompute)
     Trainer(job, engine, SilentReporter()).run()
-    lines = (folder / "metrics.jsonl").read_text().splitlines()
-    return [json.loads(line)["loss"] for line in lines], engine.adapter()
+    return losses_in(folder), engine.adapter()
+
+
+def losses_in(folder: Path) -> list[float]:
+    """Of every step, from the metrics of a run without validation rows."""
+    return [json.loads(line)["loss"] for line in (folder / "metrics.jsonl").read_text().splitlines()]
 
 
 def peft_losses(

@@ -22,7 +22,8 @@ _SUBREAPER = 36  # PR_SET_CHILD_SUBREAPER: orphans become this process's childre
 _HURRIED = (
     "import journeyman.append_log as outputs; outputs._COMMIT_EVERY_S = 0.0; "
     "import journeyman.stages.ingest as ingest, journeyman.curation.passes as passes; "
-    "ingest._BATCH_BYTES = passes._BATCH_BYTES = 1 << 15; "
+    "import journeyman.curation.row_batches as row_batches; "
+    "ingest._BATCH_BYTES = row_batches.BATCH_BYTES = 1 << 15; "
     "{workers}from journeyman.cli.app import main; main()"
 )
 _WORKERS = "ingest._WORTH_WORKERS = passes._WORTH_WORKERS = 0; "

@@ -21,7 +21,8 @@ from typing import Any
 from faults import ENV
 from journeyman.api.recording import checked
 from journeyman.gateway.row_files import lines_of, row_files
-from scripted_upstream import Script, Seen, chunks, scripted, sse
+from scripted_upstream import ABORT, Script, Seen, chunks, scripted, sse
+from scripted_upstream import http as answer_of
 
 _CHILD = Path(__file__).with_name("recorder_child.py")
 _PIECE = re.compile(r'"content": "([^"]*)"')
@@ -65,8 +66,25 @@ class Client:
             self.got[number] = ("".join(_PIECE.findall(data.decode())), whole)
 
 
-def killed(folder: Path, kills: int, *, clients: int = 4, maker: str = "here", seed: int = 0) -> dict[str, Any]:
-    """Kills a recorder at random moments, starts it again each time, and compares what clients got with the rows."""
+def _student(seen: Seen) -> Script:
+    """Answers as the teacher does, refuses every third request, and breaks off every seventh answer."""
+    if seen.path == "/ready":
+        return [answer_of(b'{"status": "ok", "bundle": "one"}')]
+    dice = random.Random(json.loads(seen.body)["messages"][0]["content"])
+    if dice.random() < 1 / 3:
+        return [answer_of(b'{"error": {"message": "full"}}', status="503 Service Unavailable")]
+    script = list(_answer(seen))
+    return [*script[: len(script) // 2], ABORT] if dice.random() < 1 / 7 else script
+
+
+def killed(
+    folder: Path, kills: int, *, clients: int = 4, maker: str = "here", seed: int = 0, student: bool = False
+) -> dict[str, Any]:
+    """Kills a recorder at random moments, starts it again each time, and compares what clients got with the rows.
+
+    Args:
+        student: one answers beside the teacher, which answers where it fails.
+    """
     dice, asking, up = random.Random(seed), Client(), threading.Event()
     stop = threading.Event()
     (folder / "journeyman.toml").write_text("[record]\nrows_mib = 1\nshutdown_s = 5.0\n")
@@ -81,7 +99,11 @@ def killed(folder: Path, kills: int, *, clients: int = 4, maker: str = "here", s
                 place += 1
                 asking.ask(port, f"c{name}n{place}")
 
-    with scripted(_answer) as upstream:
+    with scripted(_answer) as upstream, scripted(_student) as beside:
+        if student:
+            route = f'[route]\nstudent = "{beside.url}"\n[route.roles.m]\nmode = "fallback"\n'
+            with (folder / "journeyman.toml").open("a") as config:
+                config.write(route)
         child = subprocess.Popen(
             [sys.executable, str(_CHILD), str(folder), upstream.url, str(port), maker],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=ENV,

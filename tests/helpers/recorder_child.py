@@ -18,7 +18,7 @@ def main(folder: str, upstream: str, port: str, maker: str) -> None:
             child = os.fork()
             if child == 0:
                 make = MakerApart if maker == "apart" else MakerHere
-                with recording(Path(folder), upstream, int(port), maker=make) as recorder:
+                with recording(Path(folder), upstream, int(port), maker=make, assess=False) as recorder:
                     recorder.run()
                 os._exit(0)
             print("started", flush=True)

@@ -202,14 +202,14 @@ def test_the_embedded_models_engine_answers_again_after_a_kill() -> None:
 def test_health_and_requests_say_that_there_is_no_engine(long_gguf: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from starlette.testclient import TestClient
 
-    from journeyman.serving.app import make_app
+    from journeyman.serving.app import identity_of, make_app
 
     monkeypatch.setattr(kept_module, "_WAITS_S", (60.0,))
     with (
         running_engine(EngineSettings(long_gguf, {}, 512, 1, 0.0)) as engine,
         TestClient(make_app(tiny_bundle(), engine, config=ServeConfig(restart_s=0.1))) as client,
     ):
-        assert client.get("/ready").json() == {"status": "ok"}
+        assert client.get("/ready").json() == {"status": "ok", "bundle": identity_of(tiny_bundle())}
         engine.kill()
         engine._process.wait()
         assert client.get("/ready").status_code == 503

@@ -15,7 +15,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from conftest import REAL_LOG, StopsAfter, log_row
-from journeyman.artifacts import read_rows, write_rows
+from file_hashes import file_hashes
+from journeyman.artifacts import hash_of, read_rows, row_bytes, write_rows
 from journeyman.config import DataConfig, RedactConfig
 from journeyman.errors import InputError, Interrupted, UsageError
 from journeyman.manifests import IngestManifest
@@ -27,7 +28,8 @@ from journeyman.reasons.sources import FieldMissing
 from journeyman.records import Interaction, Rejected
 from journeyman.sources.files import log_files, read_file, sources_of
 from journeyman.sources.reader import Reader
-from journeyman.stages.ingest import _key, _restored, _Seen, ingest
+from journeyman.stages.ingest import ingest
+from journeyman.stages.ingest_tally import Seen, restored
 
 
 def _ingest(sources: list[Path], out: Path) -> IngestManifest:
@@ -164,8 +166,8 @@ def test_an_interrupted_ingest_goes_on_and_ends_the_same(tmp_path: Path, monkeyp
             with (parts / "rejected.jsonl").open("a") as file:
                 file.write("torn by a kill")
     assert stops >= 3 and found == expected
-    for name, kind in (("interactions.jsonl.zst", Interaction), ("rejected.jsonl", Rejected)):
-        assert list(read_rows(parts / name, kind)) == list(read_rows(whole / name, kind))
+    for name in ("interactions.jsonl.zst", "rejected.jsonl"):
+        assert (parts / name).read_bytes() == (whole / name).read_bytes()
     assert sorted(p.name for p in parts.iterdir()) == sorted(p.name for p in whole.iterdir())
 
 
@@ -186,7 +188,8 @@ def test_parallel_reading_gives_the_same(tmp_path: Path, monkeypatch: pytest.Mon
 def test_rejected_rows_that_are_alike_are_counted_and_not_all_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("journeyman.stages.ingest._REASONS", 5)
+    for module in ("ingest", "ingest_tally"):
+        monkeypatch.setattr(f"journeyman.stages.{module}.MOST_REASONS", 5)
     bomb = tmp_path / "bomb.jsonl.zst"
     many = b"{broken\n" * 30_000 + b"".join(b'{"a%d": 1}\n' % n for n in range(5_000)) + b"[1]\n"
     bomb.write_bytes(zstandard.ZstdCompressor(level=19).compress(many))
@@ -233,8 +236,10 @@ def test_what_an_older_version_wrote_of_rejected_rows_is_read(tmp_path: Path) ->
     found = IngestManifest.model_validate(written)
     assert [(one.sentence(), one.rows) for one in found.reasons] == [("no {output}", 4), ("not JSON", 1)]
     assert found.rejected_by == {} and found.notes[0].rows == 2
-    begun = _restored(tmp_path, {"rejected": 5, "reasons": {"no {output}": 4, "not JSON": 1}})
-    begun.add(_Seen(reason=_key(NotJson("x").record()), code=NotJson.code))
+    begun = restored(tmp_path / "interactions.jsonl.zst", {"rejected": 5, "reasons": {"no {output}": 4, "not JSON": 1}})
+    more = Seen()
+    more.add(Rejected(source="log.jsonl", line=3, reason=NotJson("x").record(), text="x"))
+    begun.add(more)
     found = begun.manifest(7, {})
     assert (found.rejected, found.rejected_by) == (6, {"text": 5, "not_json": 1})
     assert {one.sentence() for one in found.reasons} == {"no {output}", "not JSON", "not JSON: x"}
@@ -317,6 +322,28 @@ def test_what_is_no_file_is_refused_by_name(tmp_path: Path) -> None:
                 list(read_file(tmp_path / name))
     with pytest.raises(UsageError, match="/dev/zero: a device"):
         log_files(tmp_path, "/dev/zero")
+
+
+def test_an_ingest_that_an_older_version_began_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which wrote one long frame for each commit, without its size."""
+    monkeypatch.setattr("journeyman.stages.ingest._BATCH_BYTES", 3_000)
+    source = tmp_path / "log.jsonl"
+    source.write_text("".join(json.dumps(log_row(n)) + "\n" for n in range(40)))
+    whole, older = tmp_path / "whole", tmp_path / "older"
+    for out in (whole, older):
+        out.mkdir()
+    expected = ingest(sources_of([source]), DataConfig(), RedactConfig(), whole, SilentReporter())
+    with pytest.raises(Interrupted):
+        ingest(sources_of([source]), DataConfig(), RedactConfig(), older, StopsAfter(3))
+    rows, progress = older / "interactions.jsonl.zst", older / ".progress.json"
+    begun = b"".join(row_bytes(row) for row in read_rows(rows, Interaction))
+    packer = zstandard.ZstdCompressor(level=1).compressobj()
+    rows.write_bytes(packer.compress(begun) + packer.flush() + b"what followed the commit")
+    saved = json.loads(progress.read_text())
+    sizes = saved["sizes"] | {rows.name: rows.stat().st_size - len(b"what followed the commit")}
+    progress.write_text(json.dumps(saved | {"sizes": sizes, "sha256": hash_of([saved["state"], sizes])}))
+    assert ingest(sources_of([source]), DataConfig(), RedactConfig(), older, SilentReporter()) == expected
+    assert begun and file_hashes(older) == file_hashes(whole)
 
 
 def test_a_damaged_record_of_progress_costs_the_progress_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

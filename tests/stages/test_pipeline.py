@@ -339,14 +339,15 @@ def test_the_attention_preset_is_the_documented_recipe(make_run: MakeRun) -> Non
 
 def test_the_plan_counts_exactly_and_warns_of_a_warm_up_that_never_ends(make_run: MakeRun) -> None:
     folder = make_run(toml="")
-    assert call("plan", "--dir", folder, "--set", "train.warmup_steps=50") == 0
+    assert call("plan", "--dir", folder, "--set", "train.warmup_steps=50") == 3
     made = typed_result(folder, "plan", PlanManifest)
     plan = made.model_dump()
     # 2 layers, rank 4: q 32+32, k and v 16+32, o 32+32, gate and up 64+32, down 32+64
     assert plan["trainable_parameters"] == 2 * 4 * (64 + 2 * 48 + 64 + 3 * 96)
     assert plan["total_steps"] == 2 * 8
     warnings = [warning.reason() for warning in made.warnings]
-    (warmup,) = [one for one in warnings if isinstance(one, WarmupNeverEnds)]
+    (warmup,) = [one.reason() for one in made.errors]
+    assert isinstance(warmup, WarmupNeverEnds)
     assert (warmup.warmup_steps, warmup.steps) == (50, 16)
     (coder,) = [one for one in warnings if isinstance(one, TooFewTestRows) and one.role == "coder"]
     assert (coder.rows, coder.needed) == (4, 189)

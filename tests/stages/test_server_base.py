@@ -74,7 +74,7 @@ def test_the_server_is_the_only_arm_that_may_ship(evaluated: Path, vllm: FakeVll
     plan, evaluation = _result(evaluated, "03-plan"), _result(evaluated, "05-evaluation")
     assert plan["rules"]["files"] == [f"server {vllm.http.url}"]
     assert plan["served"] == [] and plan["estimated_serve_memory_gb"] is None
-    assert "not known to serve" in (evaluated / "03-plan" / "plan.md").read_text()
+    assert "estimated memory to serve: not known" in (evaluated / "03-plan" / "plan.md").read_text()
     assert list(evaluation["files"]) == ["tuned"]
     assert list(evaluation["roles"]["all"]["arms"]) == ["teacher", "base", "few-shot", "tuned"]
     found = evaluation["files"]["tuned"]

@@ -21,12 +21,14 @@ from journeyman.inference.sequential_testing import count_look
 from journeyman.lineage import own_hash, result_hash
 from journeyman.look_history import fewer_looks
 from journeyman.pipeline import STAGES, Run, read_result
+from journeyman.time_history import TIMES
 from journeyman.verifying import NOT_COVERED, verify
 from test_pipeline import call
 
 TOML = (
     "[base]\nmodel = 'tiny.gguf'\n[data]\nsources = ['*.jsonl']\n[train]\nepochs = 1\nthreads = 1\n"
-    "[train.lora]\nrank = 4\n[evaluate]\nmax_new_tokens = 4\ncontext = 512\nthreads = 1\nparallel = 1\nprobes = false\n"
+    "retention = { share = 0 }\n[train.lora]\nrank = 4\n[evaluate]\nmax_new_tokens = 4\ncontext = 512\n"
+    "threads = 1\nparallel = 1\nprobes = false\n"
 )
 
 
@@ -375,6 +377,7 @@ def _as_an_older_version_left_it(run: Path) -> None:
         path.write_text(json.dumps(data, indent=2, ensure_ascii=False) + "\n")
     for new, old in ((LOOKS, ".looks"), (RESPONSES, ".answers")):
         (run / new).rename(run / old)
+    (run / TIMES).unlink()
     (run / "evidence").rmdir()
 
 

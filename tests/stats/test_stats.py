@@ -10,8 +10,9 @@ from journeyman.records import Prediction, Score
 from journeyman.scoring.agreement import judge_agreement
 from journeyman.scoring.summary import Results
 from journeyman.stats.describe import bootstrap_mean, mean, median, percentile
-from journeyman.stats.groups import effective_rows, one_sided_mcnemar, sign_flip
-from journeyman.stats.rates import kappa, mcnemar, paired_difference, power, rows_needed, wilson
+from journeyman.stats.groups import effective_rows, one_sided_mcnemar, sign_flip, sign_flip_of_losses
+from journeyman.stats.power import power
+from journeyman.stats.rates import kappa, mcnemar, paired_difference, rows_needed, wilson
 
 
 @pytest.mark.parametrize(("passed", "n"), [(0, 1), (0, 27), (20, 27), (31, 31), (298, 302)])
@@ -124,7 +125,12 @@ def test_a_one_sided_test_of_losses_equals_scipy() -> None:
     for wins, losses in ((0, 6), (3, 9), (5, 5)):
         expected = stats.binomtest(losses, wins + losses, alternative="greater").pvalue
         assert one_sided_mcnemar(wins, losses) == pytest.approx(expected)
-    assert one_sided_mcnemar(0, 0) is None
+        singles = {f"w{i}": 1 for i in range(wins)} | {f"l{i}": -1 for i in range(losses)}
+        assert sign_flip_of_losses(singles) == pytest.approx(expected)
+    assert one_sided_mcnemar(0, 0) is None and sign_flip_of_losses({"a": 0}) is None
+    assert sign_flip_of_losses({"a": -5}) == 0.5, "one group shows nothing"
+    many = {str(i): 1 if i < 12 else -1 for i in range(42)}
+    assert sign_flip_of_losses(many) == pytest.approx(one_sided_mcnemar(12, 30), abs=0.003)
 
 
 def test_kappa_by_hand() -> None:

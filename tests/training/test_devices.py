@@ -182,6 +182,9 @@ def test_several_gpus_are_those_with_most_free_memory(monkeypatch: pytest.Monkey
     assert together.memory.pack_tokens == 5600, "each has half of the 16 rows"
     seconds = [one.seconds(_work(), _config(), 10**7, 1000) for one in (alone, together)]
     assert seconds[1] == pytest.approx(seconds[0] / 2, rel=0.02)
+    _on(monkeypatch)
+    with pytest.raises(InputError, match=r"train.gpus = 2, but no NVIDIA GPU was found. Set train.gpus = 1"):
+        place(_work(), _config(gpus=2))
     with pytest.raises(InputError, match=r"train.gpus = 2, but train.device = 'cpu'"):
         place(_work(), _config(gpus=2, device="cpu"))
 
@@ -192,10 +195,9 @@ def test_a_base_that_fits_on_no_card_is_shared(monkeypatch: pytest.MonkeyPatch) 
     _on(monkeypatch, card, replace(card, index=1))
     found = place(_work(sizes=wide), _config(gpus=2))
     assert found.sharded and found.memory.way == "recompute" and found.memory.group_tokens > found.memory.pack_tokens
-    with pytest.raises(NoGo):
-        place(_work(sizes=wide), _config(device="cuda"))
-    with pytest.raises(NoGo):
-        place(_work(sizes=wide), _config(device="cuda", gpus=2, memory="keep"))
+    for settings in ({}, {"gpus": 2, "memory": "keep"}):
+        found = place(_work(sizes=wide), _config(device="cuda", **settings))
+        assert found.misfit is not None and found.memory == found.misfit.least and found.gpus
 
 
 def test_with_dropout_a_step_has_a_pack_for_each_gpu(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,7 @@ In bfloat16, whose numbers have three digits, the loss may part by 5e-3 of the f
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,25 @@ import torch
 from gguf import GGMLQuantizationType
 
 from conftest import write_tiny_gguf
-from equal_training import assert_equal_training, largest_difference, rows, train, train_config, train_with_peft
+from equal_training import (
+    Trained,
+    assert_equal_training,
+    largest_difference,
+    losses_in,
+    rows,
+    train,
+    train_config,
+    train_with_peft,
+)
+from journeyman.config import LoraConfig
 from journeyman.models.gguf_file import GgufFile
 from journeyman.models.weights import load_decoder
+from journeyman.protocols import Reporter, SilentReporter
+from journeyman.training.backends import Backend, DecoderBackend
 from journeyman.training.batches import pack
+from journeyman.training.joint_choice import Together, Way
+from journeyman.training.joint_training import train_together
+from journeyman.training.loop import Trainer, TrainingJob
 from quantized import KINDS
 from scaled import SCALINGS
 from twin import transformers_twin
@@ -41,6 +57,30 @@ def _compare(
 def test_loss_of_each_architecture_with_and_without_packing(architecture: str, tmp_path: Path) -> None:
     name = "llama" if architecture == "mistral" else architecture  # GGUF files have the same name for both
     _compare(write_tiny_gguf(tmp_path / "m.gguf", name), architecture, [16, 2048], tmp_path)
+
+
+@pytest.mark.parametrize("way", ["batch", "cores"])
+def test_loss_of_adapters_that_are_trained_at_the_same_time(way: Way, tmp_path: Path) -> None:
+    """Beside another adapter with dropout and other modules, each has the curve of transformers and peft."""
+    file = GgufFile(write_tiny_gguf(tmp_path / "m.gguf", "qwen2"))
+    decoder, config = load_decoder(file, torch.float32), train_config()
+    other = config.model_copy(update={"seed": 3, "learning_rate": 1e-3, "lora": LoraConfig(rank=3, targets=["v_proj"])})
+    noise = config.model_copy(update={"epochs": 2, "lora": LoraConfig(rank=8, dropout=0.3, targets=["o_proj"])})
+    configs = {"plain": config, "other": other, "noise": noise}
+    jobs = {
+        name: TrainingJob(rows(), [], one, "", tmp_path / name / "checkpoints", 128) for name, one in configs.items()
+    }
+
+    def trained(backend: Backend, name: str, reporter: Reporter) -> Trained:
+        with closing(backend.engine()) as engine:
+            Trainer(jobs[name], engine, reporter).run()
+            return losses_in(tmp_path / name), engine.adapter()
+
+    backend = DecoderBackend(file, config, "keep", None)
+    made = train_together(backend, jobs, Together(3, way, 1000, 1.0, 0), SilentReporter(), trained)
+    for name in ("plain", "other"):
+        theirs = train_with_peft(transformers_twin(decoder, "qwen2"), decoder.geometry, configs[name])
+        assert_equal_training(made[name], theirs, name)
 
 
 @pytest.mark.parametrize(("scaling", "architecture"), [("llama3", "llama"), ("yarn", "qwen2")])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -16,6 +16,7 @@ from journeyman.models.decoder import Decoder
 from journeyman.models.gguf_file import GgufFile
 from journeyman.models.weights import load_decoder
 from journeyman.protocols import SilentReporter
+from journeyman.training.backends import Backend
 from journeyman.training.cpu import CpuEngine
 from journeyman.training.engine import TrainingEngine, WorkersLost
 from journeyman.training.loop import TrainingJob
@@ -50,6 +51,9 @@ class _Backend:
     def write(self, adapter: Mapping[str, Tensor], folder: Path) -> None: ...
 
     def peak_memory_bytes(self) -> None: ...
+
+    def parts(self, *_: object) -> Sequence[Backend]:
+        return ()
 
     def close(self) -> None: ...
 

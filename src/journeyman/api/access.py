@@ -38,8 +38,11 @@ def config_of(folder: Path, releases: Path | None, told: Callable[[str], None]) 
     return ServeConfig()
 
 
-def key_of(name: str) -> str | None:
+def key_of(name: str, setting: str = "serve.key_env (--key-env)") -> str | None:
     """The key in the environment variable of this name; None if no name is given. Neither is ever shown.
+
+    Args:
+        setting: that gives the name.
 
     Raises:
         UsageError: there is no such variable, or its value is short or not plain ASCII.
@@ -49,7 +52,7 @@ def key_of(name: str) -> str | None:
     key = os.environ.get(name, "")
     if len(key) < _LEAST_KEY or not key.isascii() or not key.isprintable() or key != key.strip():
         raise UsageError(
-            f"serve.key_env (--key-env) names no environment variable with {_LEAST_KEY} or more plain characters",
+            f"{setting} names no environment variable with {_LEAST_KEY} or more plain characters",
             "Set one: export JOURNEYMAN_KEY=$(openssl rand -hex 32), then: journeyman serve --key-env JOURNEYMAN_KEY",
         )
     return key

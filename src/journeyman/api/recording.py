@@ -7,20 +7,22 @@ import logging
 import signal
 import socket
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 
 from aiohttp import web
 
 from journeyman.api.access import keys_of
 from journeyman.api.hosting import address_of, open_listener, take_connections
-from journeyman.config import CONFIG_NAME, Config, load_config
+from journeyman.api.routing import Routing, opened
+from journeyman.config import Config, config_in
 from journeyman.errors import UsageError
 from journeyman.gateway.checking import Count, count
-from journeyman.gateway.forwarding import Target, forwarder, target_of
+from journeyman.gateway.forwarding import Forwarder, Target, forwarder, target_of
 from journeyman.gateway.ledger import Ledger, MakerApart, MakerHere, RowMaker
 from journeyman.gateway.page import Page
+from journeyman.gateway.plans import Router, ToUpstream
 from journeyman.gateway.recorder import Recorder, Request
 from journeyman.gateway.rows import RowSettings
 from journeyman.locking import is_at_work, locked
@@ -30,16 +32,6 @@ _SERVER = {
     "handler_cancellation": True, "auto_decompress": False, "access_log": None, "keepalive_timeout": 75.0,
     "max_line_size": 1 << 16, "max_field_size": 1 << 16, "lingering_time": 2.0,
 }  # fmt: skip
-
-
-def record_config(folder: Path) -> Config:
-    """The settings that apply in a folder; the defaults if it has no config file.
-
-    Raises:
-        UsageError: the config file is not valid.
-    """
-    path = folder / CONFIG_NAME
-    return load_config(path) if path.is_file() else Config()
 
 
 def rows_folder(folder: Path, config: Config) -> Path:
@@ -56,11 +48,11 @@ class Recording:
 
     def __init__(
         self, ledger: Ledger, listener: socket.socket, target: Target, config: Config, page: Page, keys: Keys,
-        hosts: Sequence[str],
+        hosts: Sequence[str], routing: Routing | None = None,
     ) -> None:  # fmt: skip
         self.ledger, self.address = ledger, address_of(config.record.host, listener.getsockname()[1])
         self._listener, self._target, self._config, self._page = listener, target, config, page
-        self._keys, self._hosts = keys, hosts
+        self._keys, self._hosts, self._routing = keys, hosts, routing
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop: asyncio.Event | None = None
         self._stopped = threading.Event()
@@ -87,10 +79,8 @@ class Recording:
         quiet = logging.getLogger("journeyman.gateway")
         quiet.addHandler(logging.NullHandler())
         quiet.propagate = False
-        async with forwarder(record.silent_s) as forward:
-            recorder = Recorder(
-                self.ledger, forward, lambda request, body: self._target, record, self._page, self._hosts, self._keys
-            )  # fmt: skip
+        async with forwarder(record.silent_s) as forward, self._router(forward) as router:
+            recorder = Recorder(self.ledger, forward, router, record, self._page, self._hosts, self._keys)
             server = web.Server(recorder, request_factory=_request, logger=quiet, **_SERVER)  # type: ignore[arg-type]
             listening = await self._loop.create_server(server, sock=self._listener, backlog=1024)
             await self._stop.wait()
@@ -102,6 +92,14 @@ class Recording:
                         await asyncio.sleep(0.02)
             recorder.stopping = True
             await server.shutdown(1.0)
+
+    @asynccontextmanager
+    async def _router(self, forward: Forwarder) -> AsyncIterator[Router]:
+        if self._routing is None:
+            yield ToUpstream(forward, self._target)
+            return
+        async with self._routing.router(forward) as router:
+            yield router
 
 
 def _request(message, payload, protocol, writer, task):  # type: ignore[no-untyped-def]
@@ -116,6 +114,7 @@ def recording(
     *,
     told: Callable[[str], None] = lambda text: None,
     maker: Callable[[RowSettings], RowMaker] = MakerApart,
+    assess: bool = True,
 ) -> Iterator[Recording]:
     """A recorder; its rows are written at the end.
 
@@ -124,12 +123,13 @@ def recording(
         upstream, port: replace those of the config file.
         told: hears warnings.
         maker: of rows.
+        assess: if [route] names a student: judge the answers and decide about canaries, in a process of its own.
 
     Raises:
         UsageError: no upstream is named, the port is taken, or another recorder is at work in the folder.
         DiskError: the folder cannot be written.
     """
-    config = record_config(folder)
+    config = config_in(folder)
     record = config.record
     if not (upstream or record.upstream):
         raise UsageError(
@@ -156,7 +156,16 @@ def recording(
             if ledger.recovered:
                 told(f"{ledger.recovered} exchanges of a recorder that was killed become rows")
             take_connections(listener, record.host)
-            yield Recording(ledger, listener, target, config, page, keys, [record.host, *record.allow_hosts])
+            hosts = [record.host, *record.allow_hosts]
+            if not config.route.student:
+                yield Recording(ledger, listener, target, config, page, keys, hosts)
+                return
+            own = address_of(record.host, listener.getsockname()[1])
+            with opened(folder, config, rows, target, told, maker, own, assess=assess) as routing:
+                try:
+                    yield Recording(ledger, listener, target, config, page, keys, hosts, routing)
+                finally:
+                    ledger.close()  # its last rows are judged too
         finally:
             ledger.close()
 
@@ -168,7 +177,7 @@ def checked(folder: Path, told: Callable[[str], None] = lambda text: None) -> Co
         UsageError: nothing was recorded there.
         DiskError: the rows of a killed recorder cannot be written.
     """
-    config = record_config(folder)
+    config = config_in(folder)
     rows = rows_folder(folder, config)
     if not rows.is_dir():
         raise UsageError(

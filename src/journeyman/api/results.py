@@ -98,6 +98,11 @@ class Plan(Result[PlanManifest]):
         """What may go wrong, by code."""
         return _typed(self.manifest.warnings)
 
+    @property
+    def errors(self) -> list[Reason]:
+        """What is wrong, by code: with an error, `train` raises NoGo."""
+        return _typed(self.manifest.errors)
+
     def facts(self) -> Mapping[str, Any]:
         plan = self.manifest
         return {
@@ -105,6 +110,7 @@ class Plan(Result[PlanManifest]):
             "tokens": plan.total_tokens,
             "estimated seconds": round(plan.estimated_train_s),
             "estimated GB": round(plan.estimated_train_memory_gb, 1),
+            "go": plan.is_go,
         }
 
 

@@ -24,7 +24,10 @@ from journeyman.runs import Run as RunFolder
 from journeyman.stage_states import states_of
 
 if TYPE_CHECKING:
+    from journeyman.api.searching import SearchResult
     from journeyman.api.serving import Server
+    from journeyman.iterating.loop import Ended
+    from journeyman.trials.cross_validation import CrossValidation
 
 Stage = Literal["ingest", "curate", "plan", "train", "evaluate", "decide", "export"]
 
@@ -158,6 +161,74 @@ class Run:
         return Server(
             self.folder, port, allow_hosts=allow_hosts, key_env=key_env, allow_other_engine=allow_other_engine
         )
+
+    def cross_validate(self, folds: int = 5, *, on_event: Listener | None = None) -> CrossValidation:
+        """Trains and scores the recipe on folds of the training rows: evidence about the recipe, not about a file.
+
+        Raises:
+            UsageError: there are fewer groups of related rows than folds.
+            NoGo: the plan has errors, or a fold does not fit in memory.
+            Interrupted, JourneymanError: as `run`.
+        """
+        from journeyman.api.cross_validating import CrossValidate
+
+        command = shlex.join(["journeyman", "cross-validate", "--dir", str(self.folder), "--folds", str(folds)])
+        with session(self.folder, command, on_event) as events:
+            self._events = events
+            try:
+                return CrossValidate(self.folder, folds, self._overrides).run(events)[0]
+            finally:
+                self._events = None
+
+    def iterate(self, budget: str = "2h", looks: int = 2, *, on_event: Listener | None = None) -> Ended:
+        """Carries out what an "iterate" verdict advises: on validation rows first, then in the run if it is better.
+
+        The run's folder is then made with `settings` of the result, which the config file does not have: until they
+        are in it, other stages raise StaleArtifact.
+
+        Args:
+            budget: time, such as "30m" or "1h30m".
+            looks: further looks at the held-out rows, at most; each has half the error of the one before.
+
+        Raises:
+            UsageError: the budget is no time.
+            Interrupted, JourneymanError: as `run`.
+        """
+        from journeyman.api.iterating import Iterate
+
+        command = ["journeyman", "iterate", "--dir", str(self.folder), "--budget", budget, "--looks", str(looks)]
+        with session(self.folder, shlex.join(command), on_event) as events:
+            self._events = events
+            try:
+                return Iterate(self.folder, budget, looks, self._overrides).run(events)
+            finally:
+                self._events = None
+
+    def search(
+        self, budget: str | None = None, *, seed: int | None = None, on_event: Listener | None = None
+    ) -> SearchResult:
+        """Tries other settings of [train] within a budget and scores them on validation rows, not on the held-out ones.
+
+        Args:
+            budget: computing time, such as "30m"; None: search.budget. What was interrupted resumes, and a larger
+                budget goes on from what is known.
+            seed: of the candidates; None: search.seed.
+            on_event: see `run`.
+
+        Raises:
+            UsageError: the budget is too small for the default and one other recipe; the error says what would do.
+            Interrupted, JourneymanError: as `run`.
+        """
+        from journeyman.api.searching import run_search
+
+        given = {("search", "budget"): budget, ("search", "seed"): seed}
+        more = as_overrides({key: value for key, value in given.items() if value is not None})
+        with session(self.folder, shlex.join(["journeyman", "search", "--dir", str(self.folder)]), on_event) as events:
+            self._events = events
+            try:
+                return run_search(self.folder, [*self._overrides, *more], events)
+            finally:
+                self._events = None
 
     def stop(self) -> None:
         """Asks the work that another thread does with this object to save its state and end; returns at once."""

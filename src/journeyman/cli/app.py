@@ -16,7 +16,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 import journeyman
+from journeyman.cli.deployed_app import deployed
 from journeyman.cli.keys import keys
+from journeyman.cli.options import HERE, Detach, Fit, Folder, OtherEngine, Override, Ray, Redo, Settings
 from journeyman.cli.say import prepare_streams, say, say_json, say_lines
 from journeyman.errors import JourneymanError
 
@@ -31,25 +33,6 @@ app = typer.Typer(
 )
 
 app.add_typer(keys, name="keys")
-
-Folder = Annotated[Path, typer.Option("--dir", "-d", help="the run folder, which contains journeyman.toml")]
-Settings = Annotated[
-    list[str] | None, typer.Option("--set", help="override a config key, e.g. --set train.lora.rank=16")
-]
-Redo = Annotated[bool, typer.Option("--redo", help="rerun stale stages; the old results move to superseded/")]
-Override = Annotated[str | None, typer.Option("--override", help="export despite the verdict; the reason is recorded")]
-OtherEngine = Annotated[
-    bool,
-    typer.Option("--allow-other-engine", help="export even if the installed engine is not the one that was evaluated"),
-]
-Detach = Annotated[bool, typer.Option("--detach", help="run in the background; see status and stop")]
-Ray = Annotated[
-    bool,
-    typer.Option(
-        "--ray", help="work on the Ray cluster that runs here or that RAY_ADDRESS names (cluster.address = 'auto')"
-    ),
-]
-HERE = Path()
 
 
 @app.callback(invoke_without_command=True)
@@ -105,9 +88,24 @@ def run(
     other_engine: OtherEngine = False,
     detached: Detach = False,
     ray: Ray = False,
+    from_recorded: Annotated[
+        bool, typer.Option("--from-recorded", help="train on what was recorded in this folder, besides data.sources")
+    ] = False,
+    from_asked_again: Annotated[
+        bool, typer.Option("--from-asked-again", help="train on the answers of ask-again too, besides data.sources")
+    ] = False,
+    fit: Fit = False,
 ) -> None:
     """Run all stages; fresh ones are skipped, an interrupted one is resumed."""
-    _run(until, folder, settings, redo, detached, override=override, other_engine=other_engine, ray=ray)
+    if from_recorded:
+        from journeyman.cli.record import gathered_source
+
+        settings = [*(settings or []), gathered_source(folder)]
+    if from_asked_again:
+        from journeyman.cli.ask_again import asked_again_source
+
+        settings = [*(settings or []), asked_again_source(folder, settings or [])]
+    _run(until, folder, settings, redo, detached, override=override, other_engine=other_engine, ray=ray, fit=fit)
 
 
 def _run(
@@ -122,6 +120,7 @@ def _run(
     bisect: bool = False,
     targets: TargetFlags | None = None,
     ray: bool = False,
+    fit: bool = False,
 ) -> None:
     from journeyman.cli.flags import check_run_flags
     from journeyman.cli.running import Invocation, detach_stages, print_results, run_bisect, run_stages, run_targets
@@ -130,22 +129,28 @@ def _run(
     if targets is not None:
         targets.check()
     settings = [*["cluster.address=auto"] * ray, *(settings or [])]
-    again = Invocation(folder, until, settings, override, other_engine, bisect)
+    again = Invocation(folder, until, settings, override, other_engine, bisect, fit)
     if detached:
         detach_stages(again, redo=redo)
         return
+    from dataclasses import replace
+
     from journeyman.errors import NoGo, NotDeployable
     from journeyman.manifests import DecisionManifest
     from journeyman.runs import typed_result
 
+    if fit:
+        from journeyman.cli.fitting import fitted
+
+        again = fitted(again, redo=redo)
     try:
-        run_stages(again, redo=redo)
+        run_stages(again, redo=redo, measured_anew=redo and until == "plan" and not fit)
     except NoGo:
         raise
     except NotDeployable:
-        print_results(folder, "decide")
+        print_results(replace(again, until="decide"))
         raise
-    print_results(folder, until)
+    print_results(again)
     if bisect:
         run_bisect(again)
     if targets is not None and targets.names:
@@ -194,7 +199,55 @@ def ingest(
 
 
 _stage_command("curate", "Filter, deduplicate, render and split the rows; runs earlier stages if needed.")
-_stage_command("plan", "Estimate steps, memory and time, and fix the decision rules.")
+
+
+@app.command()
+def plan(
+    folder: Folder = HERE,
+    settings: Settings = None,
+    redo: Redo = False,
+    detached: Detach = False,
+    ray: Ray = False,
+    explain: Annotated[
+        str | None, typer.Option(metavar="CODE", help="say what an error or a warning of the plan means")
+    ] = None,
+    recipe: Annotated[
+        Path | None,
+        typer.Option(help="check the settings of another trainer in this TOML file, and what you expect of them"),
+    ] = None,
+    fit: Fit = False,
+    probe: Annotated[
+        bool,
+        typer.Option("--probe", help="then measure, on validation rows, whether to tune at all: see probe/probe.md"),
+    ] = False,
+    probe_budget: Annotated[
+        str | None, typer.Option(metavar="TIME", help="with --probe: for tuning on parts of the rows; default: 10m")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="with --probe: print its record as JSON")] = False,
+) -> None:
+    """Say what training will cost, what its rows can show and what is wrong, and fix the decision rules."""
+    from journeyman.cli.flags import check_probe_flags, refuse_ignored
+
+    check_probe_flags(probe, probe_budget, as_json, {"--detach": detached, "--ray": ray, "--fit": fit})
+    if explain is None and recipe is None:
+        if probe:
+            from journeyman.cli.probe import plan_and_probe
+
+            plan_and_probe(folder, settings or [], probe_budget, redo=redo, as_json=as_json)
+        else:
+            _run("plan", folder, settings, redo, detached, ray=ray, fit=fit)
+        return
+    given = {"--set": settings, "--redo": redo, "--detach": detached, "--ray": ray, "--fit": fit, "--probe": probe}
+    refuse_ignored(given, "with --explain and --recipe, which run nothing", "Leave it out")
+    from journeyman.cli.plan import check_recipe, print_explained
+
+    if explain is not None:
+        refuse_ignored({"--recipe": recipe}, "with --explain", "Run them one after the other")
+        print_explained(explain)
+    elif recipe is not None:
+        check_recipe(recipe)
+
+
 _stage_command("train", "Train the adapter; resumes where it was interrupted.")
 
 
@@ -213,7 +266,42 @@ def evaluate(
     _run("evaluate", folder, settings, redo, detached, bisect=bisect, ray=ray)
 
 
+@app.command("cross-validate")
+def cross_validate(
+    folder: Folder = HERE,
+    settings: Settings = None,
+    folds: Annotated[
+        int, typer.Option(help="parts of the training rows; each is scored by adapters of the others")
+    ] = 5,
+    as_json: Annotated[bool, typer.Option("--json", help="print the result as JSON")] = False,
+) -> None:
+    """Train and score the recipe on folds of the training rows, for small logs; the held-out rows stay unread."""
+    from journeyman.cli.cross_validate import run as run_folds
+
+    run_folds(folder, folds, settings or [], as_json=as_json)
+
+
 _stage_command("decide", "Apply the plan's rules to each role: deploy, iterate, abort or insufficient.")
+
+
+@app.command()
+def iterate(
+    folder: Folder = HERE,
+    settings: Settings = None,
+    budget: Annotated[str, typer.Option(help="time for all of it, such as 30m or 2h")] = "2h",
+    looks: Annotated[int, typer.Option(help="further looks at the held-out rows, each with half the error")] = 2,
+    applies: Annotated[bool, typer.Option("--apply", help="write the settings found into journeyman.toml")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="print how it ended as JSON")] = False,
+) -> None:
+    """Carry out what an iterate verdict advises: on validation rows first, then in the run if it is better there.
+
+    The run's results are then replaced by those with the settings found; the old ones move to superseded/. The config
+    file keeps its settings unless --apply is given, and until then export refuses the run as stale. The exit code is 3
+    unless the verdict is deploy.
+    """
+    from journeyman.cli.iterate import run as run_iterations
+
+    run_iterations(folder, settings or [], budget=budget, looks=looks, applies=applies, as_json=as_json)
 
 
 @app.command()
@@ -246,6 +334,25 @@ def export(
 
 
 @app.command()
+def search(
+    folder: Folder = HERE,
+    settings: Settings = None,
+    budget: Annotated[
+        str | None, typer.Option(help="computing time, such as 90s, 30m or 1h30m; overrides search.budget")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="of the candidates; overrides search.seed")] = None,
+    apply: Annotated[
+        bool, typer.Option("--apply", help="write what is recommended into journeyman.toml, also after the search")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="print trials and result as JSON")] = False,
+) -> None:
+    """Try other training settings within a budget, score them on validation rows, and say if one is better."""
+    from journeyman.cli.search import Flags, run
+
+    run(folder, settings or [], Flags(budget, seed, apply, as_json))
+
+
+@app.command()
 def status(
     folder: Folder = HERE,
     watching: Annotated[bool, typer.Option("--watch", help="keep updating until the run ends")] = False,
@@ -269,9 +376,15 @@ def stop(folder: Folder = HERE) -> None:
 
 @app.command()
 def show(
-    stage: Annotated[str, typer.Argument(help="ingest, curate (or dataset), plan, train, evaluate, decide or export")],
+    stage: Annotated[
+        str,
+        typer.Argument(
+            help="ingest, curate (or dataset), plan, probe, search, train, evaluate, decide, export, "
+            "cross-validation or iterations"
+        ),
+    ],
     folder: Folder = HERE,
-    as_json: Annotated[bool, typer.Option("--json", help="print the manifest as JSON")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="print as JSON: a stage's manifest, or the record")] = False,
     row: Annotated[
         int | None, typer.Option(help="with dataset: show which tokens of this row are trained, counted from 1")
     ] = None,
@@ -280,6 +393,11 @@ def show(
     """Show a stage's result; `show dataset --row N` shows each token of a row and whether it is trained."""
     from journeyman.cli.flags import refuse_ignored
 
+    if stage == "probe" and row is None and split is None:
+        from journeyman.cli.probe import show_probe
+
+        show_probe(folder, as_json=as_json)
+        return
     stage = "curate" if stage == "dataset" else stage
     if row is not None:
         refuse_ignored({"--json": as_json}, "with --row", "For the row as JSON, see 02-dataset/train.jsonl")
@@ -288,6 +406,11 @@ def show(
         print_row(folder, stage, split or "train", row)
         return
     refuse_ignored({"--split": split}, "without --row", "Run: journeyman show dataset --row 1 --split val")
+    if stage == "search":
+        from journeyman.cli.search import show as show_search
+
+        show_search(folder, as_json)
+        return
     from journeyman.cli.show import print_stage
 
     print_stage(folder, stage, as_json)
@@ -302,112 +425,7 @@ def verify(folder: Annotated[Path, typer.Argument(help="the folder of a run or o
         raise typer.Exit(1)
 
 
-@app.command()
-def serve(
-    folder: Folder = HERE,
-    port: Annotated[int | None, typer.Option(help="overrides serve.port; 0 picks a free one")] = None,
-    allow_host: Annotated[
-        list[str] | None, typer.Option(help="a Host name to accept in addition to loopback and serve.allow_hosts")
-    ] = None,
-    key_env: Annotated[
-        str | None,
-        typer.Option(help="environment variable with the key that clients must send; overrides serve.key_env"),
-    ] = None,
-    allow_other_engine: Annotated[
-        bool, typer.Option("--allow-other-engine", help="serve even if the engine is not the one that was evaluated")
-    ] = False,
-    releases: Annotated[
-        Path | None,
-        typer.Option(
-            help="a folder with releases: serve the current one, and each that is promoted from then on, with the "
-            "settings and keys of --dir"
-        ),
-    ] = None,
-    engine_url: Annotated[
-        str | None,
-        typer.Option(help="a llama-server or an OpenAI-compatible server that answers; overrides serve.engine_url"),
-    ] = None,
-    llama_server: Annotated[
-        str | None,
-        typer.Option(help="your own llama-server, which is started to answer; overrides serve.llama_server"),
-    ] = None,
-) -> None:
-    """Serve the bundle on a port that speaks OpenAI's and Anthropic's APIs; clients send the role as the model name."""
-    from journeyman.cli.serve import serve_bundle
-
-    serve_bundle(
-        folder, port, allow_host or [], key_env,
-        allow_other_engine=allow_other_engine, engine_url=engine_url, llama_server=llama_server, releases=releases,
-    )  # fmt: skip
-
-
-@app.command()
-def record(
-    folder: Folder = HERE,
-    upstream: Annotated[
-        str | None, typer.Option(help="base URL of the API that answers; overrides record.upstream")
-    ] = None,
-    port: Annotated[int | None, typer.Option(help="overrides record.port; 0 picks a free one")] = None,
-    check: Annotated[
-        bool, typer.Option("--check", help="count requests, answers and rows, and name what is missing")
-    ] = False,
-    learn: Annotated[bool, typer.Option("--learn", help="print rules for roles, from what was recorded")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="with --check: print JSON")] = False,
-) -> None:
-    """Record a teacher: a port in front of its API, which writes every exchange as a row that ingest reads."""
-    from journeyman.cli.record import run
-
-    run(folder, upstream, port, check=check, learn=learn, as_json=as_json)
-
-
-Releases = Annotated[
-    Path | None, typer.Option("--releases", help="the folder with the releases; default: releases/ in or beside SOURCE")
-]
-Why = Annotated[str, typer.Option(help="for the history")]
-
-
-@app.command()
-def promote(
-    source: Annotated[Path, typer.Argument(help="the folder of a run or of a bundle")] = HERE,
-    releases: Releases = None,
-    why: Why = "",
-    override: Annotated[
-        str | None, typer.Option(help="promote it without a deploy verdict; the reason is recorded")
-    ] = None,
-) -> None:
-    """Keep a verified copy of a bundle under a number, and make it the one that is served."""
-    from journeyman.cli.releases import promote_bundle
-
-    promote_bundle(source, releases, why, override)
-
-
-@app.command()
-def rollback(
-    source: Annotated[
-        Path, typer.Argument(help="the folder that contains releases/, or a run or bundle beside it")
-    ] = HERE,
-    releases: Releases = None,
-    to: Annotated[int | None, typer.Option(help="the release's number; default: the one before")] = None,
-    why: Why = "",
-) -> None:
-    """Serve an earlier release again."""
-    from journeyman.cli.releases import roll_back
-
-    roll_back(source, releases, to, why)
-
-
-@app.command(name="releases")
-def show_releases(
-    source: Annotated[
-        Path, typer.Argument(help="the folder that contains releases/, or a run or bundle beside it")
-    ] = HERE,
-    releases: Releases = None,
-    as_json: Annotated[bool, typer.Option("--json", help="print the record as JSON")] = False,
-) -> None:
-    """List the releases, which one is current, and who promoted what and why."""
-    from journeyman.cli.releases import print_releases
-
-    print_releases(source, releases, as_json)
+app.add_typer(deployed)
 
 
 @app.command()

@@ -47,7 +47,7 @@ def run_demo(folder: Path, base: str | None = None, chat_template: str | None = 
         raise
     except NotDeployable as verdict:
         say(f"no bundle: {verdict.what}", err=True)
-    print_results(folder, "export")
+    print_results(Invocation(folder, "export"))
     if (folder / place_of("export").folder).is_dir():
         say(f"serve it: journeyman serve --dir {shlex.quote(str(folder))}")
     say(f"{time.perf_counter() - start:.0f} s in total. Settings to try: {folder}/journeyman.toml")

@@ -60,3 +60,21 @@ def check_target_flags(names: Sequence[str], out: Path | None, quantization: str
         )
     if allowed is not None and not allowed.strip():
         raise UsageError("--allow-unevaluated: the reason is empty", 'Give one: --allow-unevaluated "a demo"')
+
+
+def check_probe_flags(probe: bool, budget: str | None, as_json: bool, others: Mapping[str, object]) -> None:
+    """Checks the flags of plan that are about the probe.
+
+    Args:
+        others: flags that have no effect with it → their values.
+
+    Raises:
+        UsageError: a flag would have no effect.
+    """
+    if probe:
+        refuse_ignored(
+            others, "with --probe, which works in this terminal with the settings as they are", "Leave it out"
+        )
+    else:
+        given = {"--probe-budget": budget, "--json": as_json}
+        refuse_ignored(given, "without --probe", "Run: journeyman plan --probe, or journeyman show plan --json")

@@ -12,7 +12,7 @@ from datetime import timedelta
 from pathlib import Path
 from types import FrameType
 
-from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 
 from journeyman.cli.say import progress_console, say_on
 from journeyman.events import Advanced, Event, Events, Said, Warned, WorkBegan
@@ -28,19 +28,20 @@ class Display:
 
     Args:
         silent: print no messages, because stderr is the log, to which another listener writes them.
+        left_s: seconds until the task is done; None: not known.
     """
 
-    def __init__(self, *, silent: bool = False) -> None:
+    def __init__(self, *, silent: bool = False, left_s: Callable[[], float | None] = lambda: None) -> None:
         self.console = progress_console()
         self.live = self.console.is_terminal
-        self._silent = silent
+        self._silent, self._left_s = silent, left_s
         self._progress = Progress(
             SpinnerColumn(),
             TextColumn("{task.description:<16}", markup=False),
             BarColumn(bar_width=28),
             TextColumn("{task.completed:,.0f}/{task.total:,.0f} {task.fields[unit]}", markup=False),
             TimeElapsedColumn(),
-            TimeRemainingColumn(),
+            TextColumn("{task.fields[left]}", markup=False),
             TextColumn("{task.fields[note]}", markup=False),
             console=self.console,
             transient=True,
@@ -52,9 +53,9 @@ class Display:
             case WorkBegan(task, total, unit) if self.live:
                 if self._task is not None:
                     self._progress.remove_task(self._task)
-                self._task = self._progress.add_task(plain(task), total=total, unit=plain(unit), note="")
+                self._task = self._progress.add_task(plain(task), total=total, unit=plain(unit), note="", left="")
             case Advanced(done, note) if self._task is not None:
-                self._progress.update(self._task, completed=done, note=plain(note))
+                self._progress.update(self._task, completed=done, note=plain(note), left=_left(self._left_s()))
             case Said(text):
                 self._say(text)
             case Warned(reason):
@@ -100,8 +101,8 @@ class PlainProgress:
             case Advanced(done, note) if time.monotonic() - self._last >= self._every_s:
                 self._last = time.monotonic()
                 now = self._events.heartbeat.progress
-                to_go = f", about {timedelta(seconds=round(now.left_s))} left" if now.left_s else ""
-                self._events.say(f"{now.task}: {done:,.0f}/{now.total:,.0f} {now.unit} {note}{to_go}")
+                said = " ".join(part for part in (f"{done:,.0f}/{now.total:,.0f}", now.unit, note) if part)
+                self._events.say(", ".join(part for part in (f"{now.task}: {said}", _left(now.left_s)) if part))
             case _:
                 pass
 
@@ -117,9 +118,9 @@ def terminal_reporter(folder: Path, command: str) -> Iterator[Events]:
         command: what the user types to resume.
     """
     in_log = _stderr_is(folder / LOG)
-    display = Display(silent=in_log)
     asked = [one for one in _STOP if one != signal.SIGHUP or signal.getsignal(one) is not signal.SIG_IGN]
     events = SupervisedEvents(folder, command)
+    display = Display(silent=in_log, left_s=lambda: events.heartbeat.progress.left_s)
     before = {number: signal.signal(number, _stopper(events)) for number in asked}
     events.subscribe(display)
     if not display.live:
@@ -133,6 +134,10 @@ def terminal_reporter(folder: Path, command: str) -> Iterator[Events]:
         with suppress(OSError):
             if sys.stderr is not None:
                 sys.stderr.flush()
+
+
+def _left(seconds: float | None) -> str:
+    return f"about {timedelta(seconds=round(seconds))} left" if seconds else ""
 
 
 def _stopper(events: Events) -> Callable[[int, FrameType | None], None]:

@@ -6,8 +6,10 @@ from pathlib import Path
 
 import typer
 
-from journeyman.api.recording import checked, record_config, recording, rows_folder
+from journeyman.api.recording import checked, recording, rows_folder
+from journeyman.api.routing import GATHERED, gathered
 from journeyman.cli.say import say, say_json
+from journeyman.config import config_in
 from journeyman.errors import UsageError
 from journeyman.foreign import plain
 from journeyman.gateway.checking import named
@@ -58,7 +60,7 @@ def print_rules(folder: Path) -> None:
     """
     from journeyman.proposing.toml import toml_string
 
-    config = record_config(folder)
+    config = config_in(folder)
     found = groups(rows_folder(folder, config), config.record.roles)
     if not found:
         raise UsageError(f"{rows_folder(folder, config)}: no requests to a model were recorded", "Record some first")
@@ -73,6 +75,43 @@ def print_rules(folder: Path) -> None:
     without = sum(group.rows for group in found if not group.beginning)
     if without:
         say(f"# {without} requests have no system prompt; give them a role by path, header, key or model")
+
+
+def gathered_source(folder: Path) -> str:
+    """Copies what was recorded, says what that was, and returns the setting that trains on it.
+
+    Sources of the config file that match nothing are left out: many have nothing but what was recorded.
+
+    Raises:
+        UsageError: nothing was recorded.
+        DiskError: the copy cannot be written.
+    """
+    from journeyman.proposing.toml import toml_string
+    from journeyman.sources.files import require_logs
+
+    config = config_in(folder)
+    found = gathered(folder, config)
+    marked = ", ".join(f"{count} in {mode}" for mode, count in sorted(found.marked.items()))
+    told(
+        f"{found.rows} recorded rows"
+        + (f"; the student failed with {found.marked.total()} ({marked})" if marked else "")
+    )
+    if found.student:
+        told(f"left out: {found.student} rows that the student answered")
+    if found.disliked:
+        told(f"{found.disliked} rows count as failed, because of their feedback")
+    for place in found.unreadable:
+        told(f"warning: not read: {plain(place)}")
+    others = []
+    for one in config.data.sources:
+        try:
+            require_logs(folder, [one])
+        except UsageError as error:
+            told(f"left out: {plain(error.what)}")
+            continue
+        others.append(one)
+    names = dict.fromkeys([*others, f"{GATHERED}/"])
+    return f"data.sources=[{', '.join(map(toml_string, names))}]"
 
 
 def run(

@@ -14,9 +14,11 @@ from journeyman.cli.background import detach
 from journeyman.cli.progress import terminal_reporter
 from journeyman.cli.say import result_console, say_on
 from journeyman.cli.tables import (
+    plan_lines,
     print_bisect,
     print_lint_table,
     print_log_table,
+    print_plan,
     print_verdict_table,
     summary_line,
 )
@@ -29,15 +31,18 @@ from journeyman.manifests import (
     DatasetManifest,
     DecisionManifest,
     EvaluationManifest,
+    FittedSetting,
     IngestManifest,
+    PlanManifest,
 )
 from journeyman.pipeline import run_pipeline, stage_named
 from journeyman.runs import SEALED, STDIN, STDIN_FILE, TARGETS_FOLDER, Run, typed_result
+from journeyman.stage_calls import no_go, outdated_lints
 
 
 @dataclass(frozen=True)
 class Invocation:
-    """What a command does, and the command line that repeats it."""
+    """What a command does, and the command line that repeats it. `fitted`: those of the settings that --fit chose."""
 
     folder: Path
     until: str
@@ -45,6 +50,8 @@ class Invocation:
     override: str | None = None
     other_engine: bool = False
     bisect: bool = False
+    fit: bool = False
+    fitted: Sequence[FittedSetting] = ()
 
     def arguments(self) -> list[str]:
         """What follows `journeyman`."""
@@ -58,6 +65,7 @@ class Invocation:
             *settings,
             *override,
             *["--allow-other-engine"] * self.other_engine,
+            *["--fit"] * self.fit,
         ]
 
     def line(self) -> str:
@@ -87,25 +95,33 @@ class TargetFlags:
         check_target_flags(self.names, self.out, self.quantization, self.allowed)
 
 
-def run_stages(what: Invocation, *, redo: bool = False, command: str = "") -> None:
+def run_stages(what: Invocation, *, redo: bool = False, command: str = "", measured_anew: bool = False) -> None:
     """Runs the pipeline in a folder up to a stage, with progress on stderr.
 
     Args:
+        measured_anew: see run_pipeline.
         command: the command that resumes after an interruption, if it is not the one that `what` gives.
     """
     folder, until = what.folder, what.until
     config = load_config(folder / CONFIG_NAME, list(what.settings))
-    run = Run(folder, config, what.override, what.other_engine)
+    run = Run(folder, config, what.override, what.other_engine, what.fitted)
     keep_piped(folder, run.config)
     again = command or what.line()
     with terminal_reporter(folder, again) as reporter:
         for warning in config.warnings:
             reporter.say(f"warning: {warning}")
         try:
-            for outcome in run_pipeline(run, until, reporter, redo=redo):
+            for outcome in run_pipeline(run, until, reporter, redo=redo, measured_anew=measured_anew):
                 number = stage_named(outcome.stage).folder[:2]
                 took = "unchanged" if outcome.action == "fresh" else f"{outcome.action} in {outcome.seconds:.1f} s"
                 reporter.say(f"{number} {outcome.stage:<9} {took}: {summary_line(outcome.result)}")
+                if isinstance(outcome.result, PlanManifest) and (note := outdated_lints(outcome.result, config)):
+                    reporter.say(note)
+                if isinstance(outcome.result, PlanManifest) and (until == "plan" or outcome.action != "fresh"):
+                    # The page contains the warnings; the command `plan` prints it at its end.
+                    for line in plan_lines(outcome.result, config) if until != "plan" else ():
+                        reporter.say(line)
+                    continue
                 for warning in getattr(outcome.result, "warnings", []):
                     reporter.tell(Warned(warning.reason()))
             if what.other_engine:
@@ -210,9 +226,20 @@ def keep_stdin(folder: Path) -> None:
         raise UsageError("data.sources names -, but nothing was piped in", "journeyman ingest < log.jsonl")
 
 
-def print_results(folder: Path, until: str) -> None:
-    """Prints to stdout: the logs' statistics after ingest, findings after curate, verdicts after decide and export."""
-    console = result_console()
+def print_results(what: Invocation) -> None:
+    """Prints to stdout: the logs' statistics after ingest, findings after curate, the page after plan, verdicts after
+    decide and export.
+
+    Raises:
+        NoGo: the plan has errors.
+    """
+    folder, until, console = what.folder, what.until, result_console()
+    if until == "plan":
+        plan = typed_result(folder, "plan", PlanManifest)
+        print_plan(console, plan, load_config(folder / CONFIG_NAME, list(what.settings)))
+        say_on(console, f"this page: {folder / stage_named('plan').folder / 'plan.md'}")
+        if not plan.is_go:
+            raise no_go(plan)
     if until == "ingest":
         print_log_table(console, typed_result(folder, "ingest", IngestManifest))
     if until == "curate":

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from pydantic import BaseModel
 from rich.text import Text
 
 from journeyman.cli.grid import Column, print_grid
 from journeyman.cli.say import PlainConsole, say_on
+from journeyman.config import Config
 from journeyman.foreign import named, plain
 from journeyman.manifests import (
     AdapterManifest,
@@ -24,6 +25,7 @@ from journeyman.manifests import (
 )
 from journeyman.records import EVERY_ROLE
 from journeyman.reporting.html import gigabytes_text, rate_text, seconds_text
+from journeyman.stages.plan_page import outcome, sections_of
 
 VERDICT_STYLE = {"deploy": "bold green", "iterate": "yellow", "insufficient": "yellow", "abort": "red"}
 
@@ -41,7 +43,8 @@ def summary_line(result: BaseModel) -> str:
             return (
                 f"{result.total_steps} steps, {result.total_tokens:,} tokens, {result.trainable_parameters:,} "
                 f"trainable parameters, about {result.estimated_train_s:.0f} s "
-                f"and {result.estimated_train_memory_gb:.1f} GB"
+                f"and {result.estimated_train_memory_gb:.1f} GB; {outcome(result)}"
+                f"{''.join(f', {one.reason().sentence()}' for one in result.errors[:1])}"
             )
         case AdapterManifest():
             return "; ".join(_adapter_line(name, one) for name, one in result.adapters.items())
@@ -60,6 +63,22 @@ def _adapter_line(name: str, adapter: TrainedAdapter) -> str:
     best = f"validation loss {loss:.4f}" if loss is not None else "no validation rows"
     whose = "" if name == EVERY_ROLE else f"{named(name)}: "
     return f"{whose}{adapter.steps} steps in {adapter.train_s:.0f} s, best step {adapter.best_step}, {best}"
+
+
+def print_plan(console: PlainConsole, plan: PlanManifest, config: Config) -> None:
+    """Prints the plan's page, and whether it is a go."""
+    for line in plan_lines(plan, config):
+        say_on(console, line)
+
+
+def plan_lines(plan: PlanManifest, config: Config) -> Iterator[str]:
+    """The lines of the plan's page, and whether it is a go."""
+    for section in sections_of(plan, config):
+        yield ""
+        yield section.title.upper()
+        yield from (f"  {line}" for line in ([section.about] if section.about else []) + list(section.lines))
+    yield ""
+    yield outcome(plan)
 
 
 def print_bisect(console: PlainConsole, result: BisectResult) -> None:

@@ -41,6 +41,7 @@ def connected(address: str, told: Callable[[str], None] = lambda text: None) -> 
 
     from journeyman.cluster.last_words import said_if_killed
     from journeyman.cluster.nodes import check_nodes, summary
+    from journeyman.cluster.ray_executor import RayExecutor
     from journeyman.cluster.ray_machines import RayMachines
 
     # Ray prints every lost worker to stdout, which belongs to the command, and has no switch for it.
@@ -55,8 +56,8 @@ def connected(address: str, told: Callable[[str], None] = lambda text: None) -> 
             ) from error
     try:
         told(summary(check_nodes()))
-        with said_if_killed():
-            yield RayMachines()
+        with said_if_killed(), RayExecutor() as executor:
+            yield RayMachines(executor)
     except ConnectionError as error:
         if not address.startswith("ray://"):
             raise

@@ -43,10 +43,10 @@ class Head:
             time.sleep(_EVERY_S)
             self.check()
 
-    def check(self) -> None:
-        """Asks again, at most once a second; raises as `wait` does."""
+    def check(self, *, at_once: bool = False) -> None:
+        """Asks again, at most once a second, or at once before Ray itself is asked; raises as `wait` does."""
         now = time.monotonic()
-        if self._address is None or now - self._asked < _EVERY_S:
+        if self._address is None or (now - self._asked < _EVERY_S and not at_once):
             return
         self.answered = answers(self._address, _WITHIN_S)
         self._asked = time.monotonic()

@@ -24,9 +24,10 @@ from journeyman.errors import UsageError
 _ANSWER_S = 120.0
 _PACKAGES = (
     "torch", "numpy", "tokenizers", "xllamacpp", "gguf", "safetensors", "transformers", "peft",
-    "rensa", "kingfisher-secret-scanner", "jinja2", "jsonschema", "pydantic",
+    "rensa", "kingfisher-secret-scanner", "jinja2", "jsonschema", "pydantic", "zstandard",
 )  # fmt: skip
-"""Packages that compute what is in results: the model, and what rules, redaction and rendering find in rows."""
+"""Packages that compute what is in results: the model, what rules, redaction and rendering find in rows, the bytes of
+compressed rows."""
 _LEAST_DISK, _LEAST_MEMORY = 1 << 30, 1 << 30
 
 

@@ -6,7 +6,6 @@ from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
 from journeyman.cluster.ray_engines import running_on_ray
-from journeyman.cluster.ray_executor import RayExecutor
 from journeyman.parallel import Executor
 from journeyman.protocols import EngineSettings, EvaluatedEngine, Reporter
 
@@ -19,9 +18,14 @@ if TYPE_CHECKING:
 
 
 class RayMachines:
-    """Rows are processed, adapters trained and questions answered on the nodes."""
+    """Rows are processed, adapters trained and questions answered on the nodes.
 
-    executor: Executor = RayExecutor()
+    Args:
+        executor: a RayExecutor.
+    """
+
+    def __init__(self, executor: Executor) -> None:
+        self.executor = executor
 
     def running_engine(
         self, settings: EngineSettings, *, reporter: Reporter

@@ -5,48 +5,42 @@ rank: it may be a laptop, and every rank may be lost without losing the loop. Ra
 for each node's processor. A call of the loop goes to all of them through Ray, which also tells at once if one is gone;
 what they compute they add up among themselves, with NCCL or gloo (training.data_parallel).
 
-If a worker is lost, all are ended, and the next engine is made on the nodes that are there then.
+If a worker is lost, all are ended, and the next engine is made on the nodes that are there then. Adapters that are
+trained at the same time have a backend each, with its own workers on a part of the cluster.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-import ray
 import torch
-from ray.exceptions import RayError, RayTaskError
-from safetensors.torch import load
 from torch import Tensor
 
 from journeyman.cluster.head import Head
-from journeyman.cluster.nodes import living_nodes, name_of, on_node, software_here
+from journeyman.cluster.nodes import software_here
+from journeyman.cluster.remote_engine import RemoteEngine
+from journeyman.cluster.shares import Needs, Place, Shares, divided, nodes_now
 from journeyman.cluster.shipping import Shipment
-from journeyman.cluster.training_group import Group, Worker
-from journeyman.cluster.training_worker import TrainingWorker
+from journeyman.cluster.training_group import Group
+from journeyman.cluster.training_start import Starting
 from journeyman.config import TrainConfig
-from journeyman.errors import InputError, Interrupted, JourneymanError, WorkerDied
-from journeyman.foreign import plain
+from journeyman.errors import InputError, Interrupted, WorkerDied
 from journeyman.models.base import Base
-from journeyman.models.geometry import Factors, Geometry
+from journeyman.models.geometry import Factors
 from journeyman.models.opening import sizes_of
 from journeyman.models.sizes import ModelSizes
 from journeyman.protocols import Reporter
 from journeyman.sizing.memory import MemoryWay
 from journeyman.training import backends
 from journeyman.training.backends import Backend, Gpus, write_adapter
-from journeyman.training.batches import Pack
-from journeyman.training.calls import Call
 from journeyman.training.devices import AUTO
-from journeyman.training.engine import Heard, KeyedPack, LossSum, TrainingEngine, WorkersLost
+from journeyman.training.engine import TrainingEngine, WorkersLost
 from journeyman.training.hardware import compute_dtype, gpu_dtype
 from journeyman.training.replica import Replica
 
-_START_S = 60.0
-"""How long a node may take to start its worker; others may be using it."""
 _NO_NODE_S = 300.0
 _NONE = "no node of the cluster can train"
 
@@ -65,7 +59,7 @@ def backend_of(
     if isinstance(sizes_of(base), ModelSizes):
         reporter.say("transformers trains this base: on this machine alone")
         return backends.backend_of(base, config, memory, factors, gpus)
-    cards = sum(one.cards for one in _nodes())
+    cards = sum(one.cards for one in nodes_now())
     if gpus is None and cards and config.device == AUTO:
         raise InputError(
             f"the plan is to train on the processor, because this machine has no GPU, and the cluster has {cards}",
@@ -82,32 +76,37 @@ def backend_of(
         recompute=memory != "keep", blocks=memory == "stream", processor=gpus is None,
         shard=gpus is not None and gpus.sharded,
     )  # fmt: skip
-    return RayBackend(base, replica, reporter, least=len(gpus.each) if gpus is not None and gpus.sharded else 1)
-
-
-@dataclass(frozen=True)
-class _Node:
-    """A node that is alive."""
-
-    id: str
-    name: str
-    cpus: int
-    cards: int
+    needs = Needs(replica.processor, threads=config.threads or 1)
+    if gpus is not None:
+        card = min(one.free_bytes for one in gpus.each)
+        needs = Needs(False, least=len(gpus.each) if gpus.sharded else 1, card=card)
+    return RayBackend(base, Starting(replica, Shipment(base.path), software_here()), needs, reporter)
 
 
 class RayBackend:
     """A backends.Backend.
 
     Args:
-        replica: what each worker makes.
-        least: so many workers are needed.
+        starting: starts its workers.
+        needs: what one adapter needs.
+        shares: what each part of the cluster has; None: this is the only part.
     """
 
-    def __init__(self, base: Base, replica: Replica, reporter: Reporter, least: int = 1) -> None:
-        self._base, self._replica, self._reporter, self._least = base, replica, reporter, least
-        self._geometry = base.geometry.with_factors(replica.factors)
-        self._shipment, self._software, self._head = Shipment(base.path), software_here(), Head()
-        self._problem = _NONE
+    def __init__(
+        self,
+        base: Base,
+        starting: Starting,
+        needs: Needs,
+        reporter: Reporter,
+        shares: Shares | None = None,
+        part: int = 0,
+    ) -> None:
+        self._base, self._starting, self._needs, self._reporter = base, starting, needs, reporter
+        self._shares, self._part = shares or Shares(needs), part
+        self._replica = starting.replica
+        self._geometry = base.geometry.with_factors(self._replica.factors)
+        self._head = Head()
+        self._problem, self._told = _NONE, False
         self._group: Group | None = None
 
     @property
@@ -123,10 +122,12 @@ class RayBackend:
                 if self._group is None or self._group.is_closed:
                     self._group = self._connected()
                 if self._group is not None:
-                    return _RayEngine(self._group, self._geometry)
+                    return RemoteEngine(self._group, self._geometry)
             except WorkersLost as error:
                 self._problem = error.what
                 self._reporter.say(f"{error.what}: the workers are started again")
+            if self._shares.waits(self._part):
+                until = time.monotonic() + _NO_NODE_S
             if time.monotonic() > until:
                 raise WorkerDied(
                     f"{self._problem}, for {_NO_NODE_S / 60:.0f} minutes",
@@ -143,9 +144,21 @@ class RayBackend:
         except WorkersLost:
             return None
 
+    def parts(self, sizes: Sequence[int], memory_bytes: float, reporters: Sequence[Reporter]) -> Sequence[Backend]:
+        needs = replace(self._needs, memory=memory_bytes)
+        division = divided(sizes, self._shares.nodes(), needs)
+        if division is None:
+            return ()
+        shares = Shares(needs, division)
+        return [
+            RayBackend(self._base, self._starting, needs, reporter, shares, part)
+            for part, reporter in enumerate(reporters[: len(division.sizes)])
+        ]
+
     def close(self) -> None:
         if self._group is not None:
             self._group.close()
+        self._shares.leave(self._part)
 
     def _check(self) -> None:
         self._head.wait()
@@ -153,20 +166,21 @@ class RayBackend:
             raise Interrupted("stopped before the cluster's nodes could train", "Run it again to resume")
 
     def _connected(self) -> Group | None:
-        """Workers on all nodes that have them, connected and with the base; None: there are not enough.
+        """Workers on all nodes that this part has, connected and with the base; None: there are not enough.
 
         Raises:
             WorkersLost: one ended meanwhile.
         """
-        nodes = [one for one in _nodes() if (one.cpus if self._replica.processor else one.cards)]
-        sent = self._shipment.deliver([one.id for one in nodes], self._check)
-        for node in nodes:
-            if sent.get(node.id):
-                self._reporter.say(f"the base was sent to node {node.name}: {sent[node.id] / 1e9:.2f} GB")
-        workers = self._started([one for one in nodes if one.id in sent])
-        group = Group(workers, self._head)
+        have = self._starting.send_base(self._shares.nodes(), self._check, self._reporter)
+        places = [one for one in self._shares.take(self._part) if one.node.id in have]
+        if not places and self._shares.waits(self._part) and not self._told:
+            self._reporter.say("waits until a part of the cluster is free")
+            self._told = True
+        workers, problem = self._starting.workers(places, self._check, self._reporter)
+        self._problem = problem or self._problem
+        group = Group(workers, self._head, self._reporter.say)
         try:
-            if len(workers) < self._least:
+            if len(workers) < self._needs.least:
                 group.close()
                 return None
             group.connect(self._check)
@@ -175,95 +189,11 @@ class RayBackend:
             raise
         kind = "processors" if self._replica.processor else "GPUs"
         names = ", ".join(dict.fromkeys(one.node for one in workers))
-        self._reporter.say(f"training on {len(workers)} {kind} of the cluster: {names}")
+        self._reporter.say(f"training on {_how_many(places, len(workers))} {kind} of the cluster: {names}")
         return group
 
-    def _started(self, nodes: Sequence[_Node]) -> list[Worker]:
-        """Workers on some nodes, without those that do not start because their node is busy or gone."""
-        starting: dict[Any, Worker] = {}
-        for node in nodes:
-            for _ in range(1 if self._replica.processor else node.cards):
-                actor = self._worker(node)
-                starting[actor.hello.remote(self._software)] = Worker(actor, node.name)
-        workers, until = [], time.monotonic() + _START_S
-        while starting and time.monotonic() < until:
-            arrived, _ = ray.wait(list(starting), num_returns=1, timeout=1.0)
-            for reference in arrived:
-                worker = starting.pop(reference)
-                try:
-                    ray.get(reference)
-                    workers.append(worker)
-                except RayError as error:
-                    if isinstance(error, RayTaskError) and isinstance(error.cause, JourneymanError):
-                        raise error.cause from None
-                    line = plain((str(error).splitlines() or [""])[0], 200)
-                    self._problem = f"the training worker on node {worker.node} does not start ({line})"
-            self._check()
-        for worker in starting.values():
-            ray.kill(worker.actor)
-            self._reporter.say(f"node {worker.node} has started no training worker: it is left out")
-        return workers
 
-    def _worker(self, node: _Node) -> Any:
-        uses: dict[str, Any] = {"num_cpus": node.cpus} if self._replica.processor else {"num_cpus": 0, "num_gpus": 1}
-        kind = ray.remote(
-            max_restarts=0, max_task_retries=0, concurrency_groups={"aside": 1},
-            scheduling_strategy=on_node(node.id), **uses,
-        )(TrainingWorker)  # fmt: skip
-        threads = max(1, node.cpus // max(1, 1 if self._replica.processor else node.cards))
-        return kind.remote(self._replica, self._shipment, threads)
-
-
-class _RayEngine:
-    """An engine.TrainingEngine: the one that the training loop has."""
-
-    def __init__(self, group: Group, geometry: Geometry) -> None:
-        self._group, self._geometry = group, geometry
-        self._identity: str = group.all("engine")[0]
-
-    @property
-    def sizes(self) -> Geometry:
-        return self._geometry
-
-    def identity(self) -> str:
-        return self._identity
-
-    def accumulate(self, packs: Sequence[KeyedPack], divisor: float, heard: Heard) -> LossSum:
-        heard(0.0)  # not at the end: once the workers have the gradients, the call must count
-        made: LossSum = self._group.call(Call("accumulate", packs, divisor), heard)
-        return made
-
-    def clip(self, most: float) -> float:
-        norm: float = self._group.call(Call("clip", number=most))
-        return norm
-
-    def step(self, learning_rate: float) -> None:
-        self._group.call(Call("step", number=learning_rate))
-
-    def evaluate(self, packs: Sequence[Pack], heard: Heard) -> LossSum:
-        heard(0.0)
-        made: LossSum = self._group.call(Call("evaluate", [KeyedPack(one, "") for one in packs]), heard)
-        return made
-
-    def adapter(self) -> dict[str, Tensor]:
-        return load(self._group.call(Call("adapter")))
-
-    def state(self) -> dict[str, Tensor]:
-        return load(self._group.call(Call("state")))
-
-    def load_state(self, tensors: Mapping[str, Tensor]) -> None:
-        self._group.call(Call("load_state", tensors=tensors))
-
-    def memory_bytes(self) -> int:
-        return self._group.memory
-
-    def close(self) -> None:
-        """The workers stay for the next engine."""
-
-
-def _nodes() -> list[_Node]:
-    found = []
-    for one in living_nodes():
-        has: Callable[[str, float], float] = one["Resources"].get
-        found.append(_Node(one["NodeID"], name_of(one), int(has("CPU", 0)), int(has("GPU", 0))))
-    return sorted(found, key=lambda one: one.id)
+def _how_many(places: Sequence[Place], workers: int) -> str:
+    """The number of processors or GPUs for the user, such as "2", or "1/2"."""
+    others = round(1 / places[0].portion)
+    return f"{workers}" if others == 1 else f"{workers}/{others}"

@@ -18,6 +18,8 @@ from journeyman.training.engine import Heard, WorkersLost
 from journeyman.training.ranks import CHECKPOINT_KEPT, LostContact
 
 _LOOK_EVERY_S = 1.0
+_INLINE = 100_000
+"""Bytes of a call from which on it goes through the object store, which takes longer."""
 _SETTLE_S = 45.0
 """After an error on one worker: how long to wait for the others, or until Ray knows which one is gone."""
 
@@ -37,6 +39,9 @@ class Worker:
 class Group:
     """Some workers; the number of each is its rank.
 
+    Args:
+        say: hears what they want to tell the user.
+
     Attributes:
         memory: the bytes in use on rank 0 after the last call.
 
@@ -45,8 +50,8 @@ class Group:
         WorkerDied: the head of the cluster is lost.
     """
 
-    def __init__(self, workers: Sequence[Worker], head: Head) -> None:
-        self.workers, self._head = list(workers), head
+    def __init__(self, workers: Sequence[Worker], head: Head, say: Callable[[str], None]) -> None:
+        self.workers, self._head, self._say = list(workers), head, say
         self.memory = 0
         self._calls = 0
         self._closed = False
@@ -87,7 +92,8 @@ class Group:
                 have stopped. If they have finished by then, the call counts.
         """
         self._calls += 1
-        number, blob = self._calls, ray.put(call.encoded())
+        number, encoded = self._calls, call.encoded()
+        blob = ray.put(encoded) if len(encoded) > _INLINE else encoded
         listening = _Listening(self.workers[0].actor, number, heard)
         try:
             made = self.all("call", listening, each=lambda _: (number, blob))[0]
@@ -96,6 +102,8 @@ class Group:
             raise listening.raised from None
         assert isinstance(made, Made)
         self.memory = made.memory
+        for line in made.notes:
+            self._say(line)
         return made.result
 
     def close(self) -> None:
@@ -108,7 +116,7 @@ class Group:
         answers, errors = {}, {}
         waiting, failed_at = list(asked), None
         while waiting:
-            arrived, waiting = ray.wait(waiting, num_returns=1, timeout=_LOOK_EVERY_S)
+            arrived, waiting = ray.wait(waiting, num_returns=len(waiting), timeout=_LOOK_EVERY_S)
             for reference in arrived:
                 try:
                     answers[reference] = ray.get(reference)
@@ -151,10 +159,12 @@ class _Listening:
     def __init__(self, first: Any, number: int, heard: Heard | None) -> None:
         self._first, self._number, self._heard = first, number, heard
         self._asked: Any = None
+        self._from = time.monotonic() + _LOOK_EVERY_S
         self.raised: BaseException | None = None
 
     def __call__(self) -> None:
-        if self._heard is None or self.raised is not None:
+        """Called often; asks for nothing in a short call, which that would make longer."""
+        if self._heard is None or self.raised is not None or time.monotonic() < self._from:
             return
         if self._asked is None:
             self._asked = self._first.tokens_done.remote()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -53,10 +53,12 @@ class Made:
     Attributes:
         result: tensors as safetensors.
         memory: see engine.TrainingEngine.memory_bytes.
+        notes: lines for the user, such as that a GPU goes on with less memory.
     """
 
     result: LossSum | float | bytes | None
     memory: int
+    notes: Sequence[str] = ()
 
 
 class TrainingWorker:
@@ -73,6 +75,7 @@ class TrainingWorker:
         self._make: MakeEngine | None = None
         self._engine: DataParallelEngine | None = None
         self._rank, self._call, self._stopped, self._tokens = 0, 0, 0, 0.0
+        self._notes: list[str] = []
 
     def hello(self, software: Software) -> None:
         """Answers once the process has started.
@@ -108,7 +111,7 @@ class TrainingWorker:
         connect(store, rank, count, one_host=False, limit=_JOIN)
         self._rank = rank
         ranks = Ranks(torch.device("cpu" if self._replica.processor else self._card()), LIMIT)
-        self._make = self._replica.model_copy(update={"base": self._shipment.path()}).load(ranks)
+        self._make = self._replica.model_copy(update={"base": self._shipment.path()}).load(ranks, self._notes.append)
 
     def engine(self) -> str:
         """Makes an engine, in place of the one before; returns its identity."""
@@ -134,9 +137,11 @@ class TrainingWorker:
         if call.name == "state" and self._rank:
             call = Call("gather_gradient")
         made = call.of(self._engine, self._heard)
+        notes = tuple(self._notes)
+        self._notes.clear()
         if self._rank:
             return None
-        return Made(_as_bytes(made) if isinstance(made, dict) else made, self._engine.memory_bytes())
+        return Made(_as_bytes(made) if isinstance(made, dict) else made, self._engine.memory_bytes(), notes)
 
     @_aside
     def tokens_done(self) -> float:

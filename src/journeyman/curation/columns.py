@@ -1,4 +1,4 @@
-"""The columns that curate keeps in memory: about a hundred bytes per row, however long the row is.
+"""The columns by which curate compares rows: about a hundred bytes per row, however long the row is.
 
 Texts stay on disk. The columns are in a memory-mapped file, so the system can drop their pages.
 """
@@ -32,7 +32,9 @@ Rows = NDArray[Any]
 U4 = NDArray[np.uint32]
 U8 = NDArray[np.uint64]
 Flags = NDArray[np.bool_]
-Indices = NDArray[np.int64]
+Indices = NDArray[np.signedinteger[Any]]
+_STEP = 1 << 20
+_LEAST_PART, _MOST_PARTS = 1 << 21, 16
 
 
 def hash_text(text: str) -> int:
@@ -47,13 +49,70 @@ def mapped_array(path: Path, kind: Any) -> NDArray[Any]:
     return np.asarray(np.memmap(path, dtype=kind, mode="r"))
 
 
+def row_numbers(chosen: Flags) -> Indices:
+    """The indices of the rows that are chosen, in four bytes each if that is enough."""
+    return np.flatnonzero(chosen).astype(np.int32 if len(chosen) < 1 << 31 else np.int64)
+
+
+def values_at(values: NDArray[Any], rows: Indices) -> NDArray[Any]:
+    """`values[rows]`, a step at a time: numpy converts row numbers of four bytes to eight first."""
+    found = np.empty(len(rows), dtype=values.dtype)
+    for start in range(0, len(rows), _STEP):
+        found[start : start + _STEP] = values[rows[start : start + _STEP]]
+    return found
+
+
+def parts_for(count: int) -> int:
+    """In how many parts so many keys are sorted: sorting takes several times the memory of what is sorted."""
+    return min(max(1, -(-count // _LEAST_PART)), _MOST_PARTS)
+
+
+def parts_of(keys: U8) -> Iterator[Indices]:
+    """Divides the indices of hashes into `parts_for` parts, with equal keys in the same part, in ascending order."""
+    parts = parts_for(len(keys))
+    for part in range(parts):
+        found = [
+            start + np.flatnonzero(keys[start : start + _STEP] % np.uint64(parts) == part)
+            for start in range(0, len(keys), _STEP)
+        ]
+        yield np.concatenate([np.empty(0, dtype=np.int64), *found])
+
+
+def sorted_parts(keys: U8) -> Iterator[tuple[Indices, Flags]]:
+    """Yields the indices in the order of their keys, a part at a time, and which of them have a new key.
+
+    Indices of equal keys ascend.
+    """
+    for part in parts_of(keys):
+        mine = keys[part]
+        order = np.argsort(mine, kind="stable")
+        mine = mine[order]
+        new = np.ones(len(order), dtype=bool)
+        new[1:] = mine[1:] != mine[:-1]
+        yield part[order], new
+
+
 def equal_runs(keys: U8) -> Iterator[Indices]:
     """Yields the indices of equal keys, for every key that occurs more than once."""
-    order = np.argsort(keys, kind="stable")
-    cuts = np.flatnonzero(keys[order[1:]] != keys[order[:-1]]) + 1
-    bounds = np.concatenate([[0], cuts, [len(keys)]])
-    for run in np.flatnonzero(np.diff(bounds) > 1).tolist():
-        yield order[bounds[run] : bounds[run + 1]]
+    for order, new in sorted_parts(keys):
+        bounds = np.append(np.flatnonzero(new), len(order))
+        for run in np.flatnonzero(np.diff(bounds) > 1).tolist():
+            yield order[bounds[run] : bounds[run + 1]]
+
+
+def count_distinct(keys: U8) -> int:
+    """How many different keys there are."""
+    return sum(int(new.sum()) for _, new in sorted_parts(keys))
+
+
+def numbered(keys: U8) -> Indices:
+    """The number of each key, from 0; equal keys have the same one, others another."""
+    numbers: Indices = np.empty(len(keys), dtype=np.int32 if len(keys) < 1 << 31 else np.int64)
+    used = 0
+    for order, new in sorted_parts(keys):
+        numbers[order] = np.cumsum(new) - 1 + used
+        used += int(new.sum())
+    return numbers
 
 
 class Names:

@@ -16,6 +16,8 @@ Weights = NDArray[np.float64]
 
 def credited(columns: Rows, roles: Sequence[str], rules: Sequence[CreditConfig]) -> tuple[Weights, list[CreditFunnel]]:
     """Returns the weight of every row (1 if no rule applies to it), and the funnel of each rule."""
+    if not rules:
+        return np.broadcast_to(1.0, len(columns)), []
     weights = np.ones(len(columns))
     funnels, bit = [], 0
     order = _order(columns)

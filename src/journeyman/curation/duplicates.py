@@ -1,26 +1,28 @@
-"""Finds duplicate tasks: word trigrams, MinHash signatures (rensa), bands, then the exact Jaccard similarity.
+"""What near-duplicates are recognized by: the words of a task, their trigrams, and MinHash signatures (rensa) in bands.
 
 32 bands of 4 hashes find a pair of similarity 0.7 with probability 0.9998 (Broder 1997; Leskovec, Rajaraman and
-Ullman, Mining of Massive Datasets, chapter 3). Only one band is in memory at a time.
+Ullman, Mining of Massive Datasets, chapter 3).
 """
 
 from __future__ import annotations
 
 import re
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 from rensa import RMinHash
 
-from journeyman.curation.columns import U4, U8, Flags, Indices, mapped_array
+from journeyman.curation.columns import U4, U8, Indices, mapped_array
 
 BANDS, _ROWS_A_BAND = 32, 4
 _MOST_WORDS = 2048
-_LOOK_BACK = 3
-_CHUNK = 20_000
 _MOST_HASHES = 500_000
+_CHUNK = 1 << 19
+_BLOCK = 1 << 16
+"""Rows whose words are counted from the same place: they have less than 2³² words together."""
 
 
 def words_of(text: str) -> U4:
@@ -48,11 +50,31 @@ def trigrams(words: U4) -> U8:
     """Hashes of word trigrams; fewer than three words count as one trigram."""
     wide = words.astype(np.uint64)
     if len(wide) < 3:
-        wide = np.array([int(wide.sum()) + 7], dtype=np.uint64)
-    else:
-        wide = wide[:-2] * np.uint64(0x9E3779B97F4A7C15) + wide[1:-1] * np.uint64(0xC2B2AE3D27D4EB4F) + wide[2:]
+        return _mixed(np.array([int(wide.sum()) + 7], dtype=np.uint64))
+    return _mixed(wide[:-2] * np.uint64(0x9E3779B97F4A7C15) + wide[1:-1] * np.uint64(0xC2B2AE3D27D4EB4F) + wide[2:])
+
+
+def _mixed(wide: U8) -> U8:
     wide = (wide ^ (wide >> np.uint64(31))) * np.uint64(0xD6E8FEB86659FD93)
     return wide ^ (wide >> np.uint64(32))
+
+
+def trigrams_of_many(flat: U4, counts: Indices) -> tuple[U8, Indices]:
+    """The trigrams of texts whose words are stored end to end, and how many each text has.
+
+    Args:
+        counts: how many words each text has.
+    """
+    made = np.maximum(counts - 2, 1)
+    starts = np.cumsum(counts) - counts
+    places = np.arange(made.sum()) - np.repeat(np.cumsum(made) - made - starts, made)
+    short = np.flatnonzero(counts < 3)
+    ends = np.cumsum(made)
+    places[ends[short] - 1] = 0
+    grams = trigrams(flat)[places] if len(flat) > 2 else np.empty(len(places), dtype=np.uint64)
+    for text in short.tolist():
+        grams[ends[text] - 1] = trigrams(flat[starts[text] : starts[text] + counts[text]])[0]
+    return grams, made
 
 
 def jaccard(left: U8, right: U8) -> float:
@@ -62,136 +84,68 @@ def jaccard(left: U8, right: U8) -> float:
     return shared / (len(a) + len(b) - shared)
 
 
-def bands_of(words: Sequence[U4]) -> U4:
-    """Returns [texts, BANDS]: texts that agree in any band are candidates."""
+def signatures(words: Sequence[U4]) -> U8:
+    """Returns [texts, 128]: MinHash signatures. The share of places in which two are equal estimates the Jaccard
+    similarity of their trigrams, with a standard error of at most 0.045."""
     grams = [trigrams(one) for one in words]
     offsets = np.cumsum([0, *map(len, grams)], dtype=np.uint64)
     flat = np.concatenate(grams) if grams else np.empty(0, np.uint64)
     matrix = RMinHash.digest_matrix_from_flat_token_hashes(flat, offsets, BANDS * _ROWS_A_BAND, 0)
-    digests = np.array(matrix.to_rows(), dtype=np.uint64).reshape(len(grams), BANDS, _ROWS_A_BAND)
+    return np.array(matrix.to_rows(), dtype=np.uint64).reshape(len(grams), BANDS * _ROWS_A_BAND)
+
+
+def bands_of(words: Sequence[U4]) -> U4:
+    """Returns [texts, BANDS]: texts that agree in any band are candidates."""
+    digests = signatures(words).reshape(len(words), BANDS, _ROWS_A_BAND)
     factors = np.array([0x9E3779B1, 0x85EBCA77, 0xC2B2AE3D, 0x27D4EB2F], dtype=np.uint64)
     mixed = (digests * factors).sum(axis=2, dtype=np.uint64)
     return np.asarray((mixed ^ (mixed >> np.uint64(29))) & np.uint64(0xFFFFFFFF), dtype=np.uint32)
 
 
 class Words:
-    """The words of every row, on disk."""
+    """The words of every row, on disk; where a row's words end takes four bytes of memory.
+
+    Args:
+        path: the rows' words end to end.
+        counts: how many words each row has.
+    """
 
     def __init__(self, path: Path, counts: U4) -> None:
         self._flat = mapped_array(path, np.uint32)
-        self._ends = np.cumsum(counts, dtype=np.int64)
         self._counts = counts
+        self._ends = np.empty(len(counts), dtype=np.uint32)
+        """Relative to the start of the block of rows."""
+        self._blocks = [0]
+        for start in range(0, len(counts), _BLOCK):
+            ends = np.cumsum(counts[start : start + _BLOCK], dtype=np.int64)
+            assert ends[-1] < 1 << 32
+            self._ends[start : start + _BLOCK] = ends
+            self._blocks.append(self._blocks[-1] + int(ends[-1]))
+        self._starts = np.array(self._blocks, dtype=np.int64)
 
     def __getitem__(self, row: int) -> U4:
-        end = self._ends[row]
-        return np.asarray(self._flat[end - self._counts[row] : end])
+        end = self._blocks[row // _BLOCK] + int(self._ends[row])
+        return np.asarray(self._flat[end - int(self._counts[row]) : end])
+
+    def counts(self, rows: Indices) -> Indices:
+        """How many words the rows have."""
+        return self._counts[rows].astype(np.int64)
+
+    def chunks(self, rows: Indices) -> Iterator[slice]:
+        """Divides `rows`, in their order, into slices with about _CHUNK words each."""
+        for start in range(0, len(rows), _BLOCK):
+            number = np.cumsum(self.counts(rows[start : start + _BLOCK])) // _CHUNK
+            bounds = [0, *(np.flatnonzero(np.diff(number)) + 1).tolist(), len(number)]
+            yield from (slice(start + a, start + b) for a, b in pairwise(bounds))
+
+    def of(self, rows: Indices) -> tuple[U4, Indices]:
+        """The words of the rows end to end, and how many each has."""
+        counts = self.counts(rows)
+        starts = self._starts[rows // _BLOCK] + self._ends[rows] - counts
+        within = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
+        return np.asarray(self._flat)[np.repeat(starts, counts) + within], counts
 
     def many(self, rows: Indices) -> tuple[U4, Indices]:
         """The words of the rows end to end, and for each word the index of its row in `rows`."""
-        counts = self._counts[rows].astype(np.int64)
-        starts = self._ends[rows] - counts
-        within = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
-        return np.asarray(self._flat)[np.repeat(starts, counts) + within], np.repeat(np.arange(len(rows)), counts)
-
-
-class Clusters:
-    """Sets of items that are linked directly or through others (union-find)."""
-
-    def __init__(self, count: int) -> None:
-        self._parent = np.arange(count, dtype=np.int64)
-
-    def join(self, left: int, right: int) -> None:
-        a, b = self.find(left), self.find(right)
-        self._parent[max(a, b)] = min(a, b)
-
-    def find(self, item: int) -> int:
-        parent = self._parent
-        while parent[item] != item:
-            parent[item] = parent[parent[item]]
-            item = int(parent[item])
-        return item
-
-    def join_equal(self, keys: U8, rows: Indices) -> None:
-        """Links the rows whose keys are equal; a key of 0 means none."""
-        rows = rows[keys[rows] != 0]
-        order = rows[np.argsort(keys[rows], kind="stable")]
-        same = np.flatnonzero(keys[order[1:]] == keys[order[:-1]])
-        for left, right in zip(order[same].tolist(), order[same + 1].tolist(), strict=True):
-            self.join(left, right)
-
-    def roots(self) -> Indices:
-        """The smallest item of each item's cluster."""
-        parent = self._parent
-        while True:
-            above = parent[parent]
-            if np.array_equal(above, parent):
-                return parent.copy()
-            parent = self._parent = above
-
-
-def join_near(
-    clusters: Clusters, rows: Indices, bands: Sequence[Path], words: Words, threshold: float, own: U8 | None = None
-) -> None:
-    """Links rows whose trigram similarity reaches `threshold`; `rows` are distinct texts.
-
-    Args:
-        own: hash of the prompt if a row keeps its own; the same text with different prompts is two tasks.
-    """
-    unlike: set[tuple[int, int]] = set()
-    for path in bands:
-        keys = np.asarray(mapped_array(path, np.uint32)[rows])
-        order = np.argsort(keys, kind="stable")
-        for back in range(1, _LOOK_BACK + 1):
-            same = np.flatnonzero(keys[order[back:]] == keys[order[:-back]])
-            pairs = zip(rows[order[same]].tolist(), rows[order[same + back]].tolist(), strict=True)
-            for left, right in pairs:
-                if (
-                    (own is not None and own[left] != own[right])
-                    or (left, right) in unlike
-                    or clusters.find(left) == clusters.find(right)
-                ):
-                    continue
-                if jaccard(trigrams(words[left]), trigrams(words[right])) >= threshold:
-                    clusters.join(left, right)
-                elif len(unlike) < 2_000_000:
-                    unlike.add((left, right))
-
-
-def near_neighbours(tested: Indices, others: Indices, words: Words, threshold: float) -> list[tuple[int, int]]:
-    """Finds every pair (tested, other) that reaches `threshold`, exactly, by prefix filtering (Chaudhuri 2006).
-
-    Two sets of similarity t share at least one of the first |a| - ceil(t|a|) + 1 elements of a, in any fixed order;
-    the order here is rarest first among the tested rows. Texts of fewer than three words are either equal or not, and
-    equal ones are already in one group.
-    """
-    sets = {int(row): np.unique(trigrams(words[row])) for row in tested}
-    values, counts = np.unique(np.concatenate([*sets.values(), np.empty(0, np.uint64)]), return_counts=True)
-    holders: dict[int, list[int]] = {}
-    for row, grams in sets.items():
-        rarest = grams[np.argsort(counts[np.searchsorted(values, grams)], kind="stable")]
-        for gram in rarest[: len(rarest) - int(np.ceil(threshold * len(rarest) - 1e-9)) + 1].tolist():
-            holders.setdefault(gram, []).append(row)
-    prefixes = np.sort(np.fromiter(holders, dtype=np.uint64, count=len(holders)))
-    found = []
-    for start in range(0, len(others) if len(prefixes) else 0, _CHUNK):
-        part = others[start : start + _CHUNK]
-        grams, owner = _trigrams_of_many(*words.many(part))
-        place = np.minimum(np.searchsorted(prefixes, grams), len(prefixes) - 1)
-        hits: Flags = prefixes[place] == grams
-        candidates = {
-            (row, int(part[o]))
-            for gram, o in zip(grams[hits].tolist(), owner[hits], strict=True)
-            for row in holders[gram]
-        }
-        found += [
-            (row, other) for row, other in sorted(candidates) if jaccard(sets[row], trigrams(words[other])) >= threshold
-        ]
-    return found
-
-
-def _trigrams_of_many(flat: U4, owner: Indices) -> tuple[U8, Indices]:
-    """The trigrams of texts that are stored end to end, and the text of each. Texts under three words have none."""
-    if len(flat) < 3:
-        return np.empty(0, np.uint64), np.empty(0, np.int64)
-    inside = owner[:-2] == owner[2:]
-    return trigrams(flat)[inside], owner[:-2][inside]
+        flat, counts = self.of(rows)
+        return flat, np.repeat(np.arange(len(rows)), counts)

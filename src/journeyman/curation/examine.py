@@ -16,6 +16,7 @@ from journeyman.artifacts import row_bytes
 from journeyman.config import CurateConfig
 from journeyman.curation.columns import ROW, U4, Names, Rows, hash_text
 from journeyman.curation.duplicates import bands_of, words_of
+from journeyman.curation.row_batches import RowBatch
 from journeyman.curation.rules import RULES, Candidate, CheckFault, bad_check
 from journeyman.errors import InputError
 from journeyman.models.base import Vocabulary
@@ -103,8 +104,9 @@ class Examiner:
         )
 
 
-def examine(worker: Examiner, lines: list[bytes]) -> Examined:
+def examine(worker: Examiner, batch: RowBatch) -> Examined:
     """Applies the rules for single rows and fills the columns."""
+    lines = batch.lines()
     rows = np.zeros(len(lines), dtype=ROW)
     roles, teachers, files = Names(), Names(), Names()
     words: list[U4] = []

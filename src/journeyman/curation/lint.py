@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from journeyman.config import Config
+from journeyman.curation.columns import Indices, count_distinct, numbered
 from journeyman.curation.log import Log
 from journeyman.curation.passes import Counts
 from journeyman.curation.rules import rule_numbers
@@ -148,11 +149,24 @@ def _successes(log: Log) -> NDArray[np.bool_]:
     return ~np.isin(log.rows["rule"], _FAILED)
 
 
+class _Some:
+    """Some rows of a log, of which a column is copied when it is asked for."""
+
+    def __init__(self, log: Log, rows: Indices) -> None:
+        self._log, self.rows = log, rows
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, column: str) -> NDArray[Any]:
+        return np.asarray(self._log.rows[column][self.rows])
+
+
 def _teachers(log: Log, names: list[str]) -> dict[str, TeacherQuality]:
-    rows, teachers = log.rows, {}
+    teachers = {}
     truncated = rule_numbers("truncated")
     for code, name in enumerate(names):
-        mine = rows[rows["teacher"] == code]
+        mine = _Some(log, np.flatnonzero(log.rows["teacher"] == code))
         teachers[name] = TeacherQuality(
             rows=len(mine),
             failed=int(np.isin(mine["rule"], _FAILED).sum()),
@@ -166,7 +180,7 @@ def _teachers(log: Log, names: list[str]) -> dict[str, TeacherQuality]:
 
 
 def _lengths(log: Log, config: Config) -> Lengths | None:
-    rows = log.rows[_successes(log)]
+    rows = _Some(log, np.flatnonzero(_successes(log)))
     if not len(rows):
         return None
     total = rows["prompt_tokens"].astype(np.int64) + rows["output_tokens"]
@@ -182,13 +196,13 @@ def _lengths(log: Log, config: Config) -> Lengths | None:
 
 
 def _repetition(log: Log, config: Config) -> Repetition:
-    rows = log.rows[_successes(log)]
-    _, tasks = np.unique(log.tasks[_successes(log)], return_inverse=True)
-    mean, worst, tests = random_split_leak(tasks.astype(np.int64), config.curate.val_share, config.curate.test_share)
+    rows = _Some(log, np.flatnonzero(_successes(log)))
+    tasks = numbered(log.task_keys(rows.rows))
+    mean, worst, tests = random_split_leak(tasks, config.curate.val_share, config.curate.test_share)
     return Repetition(
         rows=len(rows),
         distinct_tasks=int(tasks.max()) + 1 if len(tasks) else 0,
-        distinct_ids=len(np.unique(rows["id"])),
+        distinct_ids=count_distinct(rows["id"]),
         random_split_leaks=mean,
         worst_random_split_leaks=worst,
         random_split_tests=tests,
@@ -283,10 +297,10 @@ def _endless(cut: NDArray[np.bool_], config: Config) -> list[Reason]:
 
 def _limit_notes(log: Log) -> list[Reason]:
     """Notes on limits that truncate many answers of the log."""
-    rows = log.rows[_successes(log)]
+    rows = _Some(log, np.flatnonzero(_successes(log)))
     notes: list[Reason] = []
     for limit in np.unique(rows["limit"][rows["limit"] > 0]).tolist():
-        mine = rows[rows["limit"] == limit]
+        mine = _Some(log, rows.rows[rows["limit"] == limit])
         cut = np.isin(mine["rule"], rule_numbers("truncated", "unclosed_reasoning")) | mine["cut"]
         if cut.mean() > 0.2:
             notes.append(dataset.LimitCuts(limit, int(cut.sum()), len(mine), int(mine["fence"].sum())))

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from journeyman.curation.columns import U8, Rows
+from journeyman.curation.columns import U8, Indices, Rows, values_at
 from journeyman.curation.duplicates import Words
 
 
@@ -24,10 +24,12 @@ class Log:
         self.rows, self.words, self.roles, self.files, self.prompts = rows, words, roles, files, prompts
         self.own: U8 = np.zeros(len(rows), dtype=np.uint64)
 
-    @property
-    def tasks(self) -> U8:
+    def task_keys(self, rows: Indices) -> U8:
         """A key of each row's task and own prompt: the same question about two documents is two tasks."""
-        return np.asarray(self.rows["task"] ^ (self.own * np.uint64(0x9E3779B97F4A7C15)))
+        keys, own = values_at(self.rows["task"], rows), values_at(self.own, rows)
+        own *= np.uint64(0x9E3779B97F4A7C15)
+        keys ^= own
+        return keys
 
     def where(self, row: int) -> str:
         return f"{self.files[self.rows['file'][row]]}:{self.rows['line'][row]}"

@@ -5,15 +5,13 @@ Each pass resumes after its last commit. Between the passes, selection.py decide
 
 from __future__ import annotations
 
-import io
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from functools import partial
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import zstandard
+import numpy as np
 
 from journeyman.append_log import AppendLogs
 from journeyman.config import CurateConfig
@@ -21,7 +19,8 @@ from journeyman.curation.columns import Names
 from journeyman.curation.duplicates import BANDS
 from journeyman.curation.examine import Examined, Examiner, examine
 from journeyman.curation.log import Log
-from journeyman.curation.render import Chosen, RenderWorker, render
+from journeyman.curation.render import KEPT, ChosenBatch, RenderWorker, render
+from journeyman.curation.row_batches import RowBatches
 from journeyman.curation.rules import CheckFault
 from journeyman.curation.selection import DECISIONS, Choice, Ruling, ruling
 from journeyman.errors import Interrupted
@@ -31,7 +30,6 @@ from journeyman.parallel import HERE, LOCAL, Executor
 from journeyman.protocols import Reporter
 
 BAND_FILES = [f"band-{number:02}.u4" for number in range(BANDS)]
-_BATCH_BYTES = 1 << 20
 _WORTH_WORKERS = 8 << 20
 """Compressed bytes of interactions from which worker processes are worth starting."""
 _MOST_PROMPTS, _MOST_VERSIONS, _MOST_IDS = 2_000, 50, 200
@@ -69,7 +67,7 @@ def first_pass(
             return state
         tables = {name: Names(state[name]) for name in ("roles", "teachers", "files")}
         noted = Counter({(rule, role): n for rule, role, n in state["noted"]})
-        batches = _Batches(interactions, state["rows"])
+        batches = RowBatches(interactions, state["rows"])
         setup = partial(Examiner, base, config, check_fault)
         workers = executor if size > _WORTH_WORKERS else HERE
         for made in workers.map_batches(examine, setup, batches, stopping=lambda: reporter.stop_requested):
@@ -90,23 +88,6 @@ def first_pass(
 
 def _listed(counts: Counter[tuple[str, str]]) -> list[tuple[str, str, int]]:
     return [(rule, role, count) for (rule, role), count in counts.items()]
-
-
-class _Batches:
-    """Lines of the interactions, about a megabyte at a time; `read` is the number of file bytes read so far."""
-
-    def __init__(self, path: Path, skip: int) -> None:
-        self._path, self._skip, self.read = path, skip, 0
-
-    def __iter__(self) -> Iterator[list[bytes]]:
-        with self._path.open("rb") as file:
-            stream = zstandard.ZstdDecompressor().stream_reader(file, read_across_frames=True)
-            lines = io.BufferedReader(stream, _BATCH_BYTES)
-            for _ in islice(lines, self._skip):
-                pass
-            while batch := lines.readlines(_BATCH_BYTES):
-                self.read = file.tell()
-                yield batch
 
 
 def _store(made: Examined, tables: Mapping[str, Names], outputs: AppendLogs) -> None:
@@ -166,7 +147,7 @@ def second_pass(
     with AppendLogs(scratch, names, ".second.json") as outputs:
         state = outputs.state or {"rows": 0, "dropped": [], "noted": []}
         counts: Counts = {k: Counter({(a, b): n for a, b, n in state[k]}) for k in ("dropped", "noted")}
-        batches = _Batches(interactions, state["rows"])
+        batches = RowBatches(interactions, state["rows"])
         done = _Done(state["rows"])
         setup = partial(RenderWorker, base, config, prompts, tools)
         workers = executor if size > _WORTH_WORKERS else HERE
@@ -188,8 +169,8 @@ def second_pass(
     return counts
 
 
-def _place(batch: Sequence[Chosen]) -> str:
-    return f"rows {batch[0].row + 1} to {batch[-1].row + 1} of the interactions" if batch else ""
+def _place(batch: ChosenBatch) -> str:
+    return f"rows {batch.first + 1} to {batch.first + batch.count} of the interactions"
 
 
 class _Done:
@@ -200,31 +181,27 @@ class _Done:
         self.ends: list[int] = []
 
 
-def _chosen(batches: _Batches, log: Log, choice: Choice, done: _Done) -> Iterator[list[Chosen]]:
+def _chosen(batches: RowBatches, log: Log, choice: Choice, done: _Done) -> Iterator[ChosenBatch]:
     """The rows of each batch that the first pass kept, with the decisions about them."""
     for batch in batches:
-        here = slice(done.row, done.row + len(batch))
-        columns = (log.rows[name][here].tolist() for name in ("rule", "cut", "output_tokens"))
-        decided = (values[here].tolist() for values in (choice.groups, choice.weights))
-        chosen = [
-            Chosen(
-                row, line, _decision(log, choice, row), _remarks(log, choice, row), group, weight, not cut, tokens - 1
-            )
-            for row, (line, rule, cut, tokens, group, weight) in enumerate(
-                zip(batch, *columns, *decided, strict=True), start=done.row
-            )
-            if rule == 0
-        ]
-        done.row += len(batch)
+        first, count = done.row, batch.count()
+        here = slice(first, first + count)
+        assert here.stop <= len(log.rows), "the interactions have more rows than the first pass saw"
+        rows = first + np.flatnonzero(log.rows["rule"][here] == 0)
+        kept = np.empty(len(rows), dtype=KEPT)
+        kept["row"], kept["group"], kept["weight"] = rows, choice.groups[rows], choice.weights[rows]
+        kept["ends"], kept["output_tokens"] = (
+            ~log.rows["cut"][rows],
+            log.rows["output_tokens"][rows].astype(np.int64) - 1,
+        )
+        dropped = {
+            row: ruling(DECISIONS[choice.rule[row]], log, int(choice.about[row]))
+            for row in rows[choice.rule[rows] != 0].tolist()
+        }
+        noted: dict[int, list[Ruling]] = {}
+        for rule, about in choice.noted.items():
+            for row in rows[about[rows] >= 0].tolist():
+                noted.setdefault(row, []).append(ruling(rule, log, int(about[row])))
+        done.row += count
         done.ends.append(done.row)
-        yield chosen
-
-
-def _decision(log: Log, choice: Choice, row: int) -> Ruling | None:
-    rule = DECISIONS[choice.rule[row]]
-    return ruling(rule, log, int(choice.about[row])) if rule else None
-
-
-def _remarks(log: Log, choice: Choice, row: int) -> list[Ruling]:
-    about = {rule: int(values[row]) for rule, values in choice.noted.items()}
-    return [ruling(rule, log, value) for rule, value in about.items() if value >= 0]
+        yield ChosenBatch(batch, first, count, kept, dropped, noted)

@@ -63,8 +63,8 @@ def _document_counts(rows: Indices, words: Words) -> dict[int, int]:
     """word → number of rows that contain it, for rare words."""
     table: dict[int, int] = {}
     ceiling = _ELSEWHERE * max(_FEWEST, _MOST_SHARE * len(rows))
-    for start in range(0, len(rows), 50_000):
-        flat, owner = words.many(rows[start : start + 50_000])
+    for chunk in words.chunks(rows):
+        flat, owner = words.many(rows[chunk])
         pairs = np.unique(owner.astype(np.uint64) << np.uint64(32) | flat)
         values, counts = np.unique((pairs & np.uint64(0xFFFFFFFF)), return_counts=True)
         for value, count in zip(values.tolist(), counts.tolist(), strict=True):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
@@ -17,6 +17,7 @@ from journeyman import reasoning
 from journeyman.artifacts import row_bytes
 from journeyman.config import CurateConfig
 from journeyman.curation.examine import finding_of
+from journeyman.curation.row_batches import RowBatch
 from journeyman.curation.selection import Ruling, Trigger
 from journeyman.errors import InputError
 from journeyman.manifests import RolePrompt
@@ -36,6 +37,7 @@ from journeyman.records import (
 from journeyman.rendering.renderer import Renderer
 
 EXAMPLE = np.dtype([("row", "u4"), ("tokens", "u4")])
+KEPT = np.dtype([("row", "u4"), ("group", "i8"), ("weight", "f8"), ("ends", "?"), ("output_tokens", "i8")])
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,32 @@ class Chosen:
     weight: float
     ends: bool
     output_tokens: int
+
+
+@dataclass(frozen=True)
+class ChosenBatch:
+    """The rows of a batch that the first pass kept, with the decisions about them.
+
+    Attributes:
+        rows: all rows of the batch.
+        first, count: number of the first row of the batch, and how many it has.
+        kept: what `Chosen` says of each row that is kept, in the order of the rows.
+        dropped, noted: number of a row → the rulings about it.
+    """
+
+    rows: RowBatch
+    first: int
+    count: int
+    kept: NDArray[Any]
+    dropped: dict[int, Ruling]
+    noted: dict[int, list[Ruling]]
+
+    def chosen(self) -> Iterator[Chosen]:
+        lines = self.rows.lines()
+        assert len(lines) == self.count, f"{len(lines)} rows where {self.count} were counted"
+        for row, group, weight, ends, tokens in self.kept.tolist():
+            line, ruling = lines[row - self.first], self.dropped.get(row)
+            yield Chosen(row, line, ruling, self.noted.get(row, ()), group, weight, ends, tokens)
 
 
 @dataclass
@@ -81,13 +109,13 @@ class _Dropped(Exception):
         self.rule, self.reason = rule, reason
 
 
-def render(worker: RenderWorker, batch: list[Chosen]) -> RenderedBatch:
+def render(worker: RenderWorker, batch: ChosenBatch) -> RenderedBatch:
     """Renders the remaining rows as examples, and records findings about the others."""
     examples: list[bytes] = []
     columns: list[tuple[int, int]] = []
     dropped: list[Finding] = []
     noted: list[Finding] = []
-    for chosen in batch:
+    for chosen in batch.chosen():
         row = Interaction.model_validate_json(chosen.line)
         noted += [finding_of(row, rule, "noted", _reason(found, row)) for rule, found in chosen.noted]
         try:

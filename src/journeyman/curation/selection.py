@@ -17,14 +17,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from journeyman.config import CurateConfig, RulesConfig
-from journeyman.curation.columns import U8, Indices, Rows, equal_runs
+from journeyman.curation.clusters import Clusters
+from journeyman.curation.columns import U4, U8, Indices, Rows, equal_runs, row_numbers, sorted_parts, values_at
 from journeyman.curation.credit import credited
-from journeyman.curation.duplicates import Clusters, join_near, words_of
+from journeyman.curation.duplicates import words_of
 from journeyman.curation.log import Log
+from journeyman.curation.near_duplicates import join_near
 from journeyman.curation.poison import planted
 from journeyman.curation.routing import Routing, check_routing
 from journeyman.curation.rules import rule_numbers
 from journeyman.manifests import CreditFunnel
+from journeyman.parallel import HERE, Executor
+from journeyman.protocols import Reporter
 from journeyman.reasons import Reason
 from journeyman.reasons import curation as why
 from journeyman.records import Interaction
@@ -86,7 +90,7 @@ class Choice:
     groups: Indices
     weights: NDArray[np.float64]
     rule: NDArray[np.uint8]
-    about: Indices
+    about: U4
     noted: dict[str, Indices] = field(default_factory=dict)
     funnels: list[CreditFunnel] = field(default_factory=list)
     routing: Routing | None = None
@@ -99,20 +103,33 @@ class Choice:
         if action == "drop":
             new = self.rule[rows] == 0
             self.rule[rows[new]], self.about[rows[new]] = DECISIONS.index(rule), about[new]
-        elif action == "note":
+        elif action == "note" and len(rows):
             self.noted.setdefault(rule, np.full(len(self.rule), -1, dtype=np.int64))[rows] = about
 
 
-def choose(log: Log, bands: Sequence[Path], config: CurateConfig) -> Choice:
-    """Decides from the columns. Rows dropped by a rule for single rows are ignored."""
+def choose(
+    log: Log,
+    bands: Sequence[Path],
+    config: CurateConfig,
+    executor: Executor = HERE,
+    reporter: Reporter | None = None,
+) -> Choice:
+    """Decides from the columns. Rows dropped by a rule for single rows are ignored.
+
+    Args:
+        bands: the files of bands, each with a hash for every row.
+        executor: compares similar tasks.
+        reporter: hears how many bands are done.
+    """
     rows, rules = log.rows, config.rules
-    alive = np.flatnonzero(rows["rule"] == 0)
-    tasks = _clusters(log, alive, bands, config)
+    alive = row_numbers(rows["rule"] == 0)
+    clusters = _clusters(log, alive, bands, config, executor, reporter)
+    tasks = clusters.roots()
     weights, funnels = credited(rows, log.roles, config.credit)
     nothing = np.zeros(len(rows), dtype=np.uint8)
-    about = np.zeros(len(rows), dtype=np.int64)
-    choice = Choice(rules, _groups(rows, tasks, alive), weights, nothing, about, funnels=funnels)
-    uncredited = alive[weights[alive] == 0]
+    about = np.zeros(len(rows), dtype=np.uint32)
+    choice = Choice(rules, _groups(rows, clusters, alive), weights, nothing, about, funnels=funnels)
+    uncredited = alive[values_at(weights == 0, alive)]
     choice.found("credit", uncredited, np.zeros_like(uncredited))
     _foreign(log, alive, choice)
     _contradictions(rows, _left(alive, choice), choice)
@@ -129,32 +146,40 @@ def choose(log: Log, bands: Sequence[Path], config: CurateConfig) -> Choice:
 
 
 def _left(rows: Indices, choice: Choice) -> Indices:
-    return np.asarray(rows[choice.rule[rows] == 0])
+    return np.asarray(rows[values_at(choice.rule, rows) == 0])
 
 
-def _clusters(log: Log, alive: Indices, bands: Sequence[Path], config: CurateConfig) -> Indices:
-    """The first row of the cluster of each row's task."""
+def _clusters(
+    log: Log,
+    alive: Indices,
+    bands: Sequence[Path],
+    config: CurateConfig,
+    executor: Executor,
+    reporter: Reporter | None,
+) -> Clusters:
+    """Rows with the same task, or nearly."""
     clusters = Clusters(len(log.rows))
-    keys = log.tasks
-    clusters.join_equal(keys, alive)
-    distinct = alive[np.unique(keys[alive], return_index=True)[1]] if len(alive) else alive
-    distinct = np.sort(distinct)
-    join_near(clusters, distinct, bands, log.words, config.near_duplicate, log.own)
-    return clusters.roots()
+    clusters.join_equal(log.task_keys(alive), alive)
+    distinct = np.zeros(len(log.rows), dtype=bool)
+    distinct[alive] = True
+    distinct &= clusters.smallest()
+    join_near(clusters, distinct, bands, log.words, config.near_duplicate, log.own, executor, reporter)
+    return clusters
 
 
-def _groups(rows: Rows, tasks: Indices, alive: Indices) -> Indices:
+def _groups(rows: Rows, tasks: Clusters, alive: Indices) -> Indices:
     """Joins rows that share a task, a session or the configured key."""
-    clusters = Clusters(len(rows))
-    clusters.join_equal(tasks.astype(np.uint64) + np.uint64(1), alive)
-    clusters.join_equal(rows["session"], alive)
-    clusters.join_equal(rows["key"], alive)
-    return clusters.roots()
+    tasks.join_equal(values_at(rows["session"], alive), alive)
+    tasks.join_equal(values_at(rows["key"], alive), alive)
+    return tasks.roots()
 
 
 def _repeats(log: Log, alive: Indices, tasks: Indices, choice: Choice) -> None:
     """Keeps the best of a role's rows with the same task and number of turns: credited, complete, ended, then first."""
     rows = log.rows
+    with_others = np.zeros(len(rows), dtype=bool)
+    with_others[tasks[alive[tasks[alive] != alive]]] = True
+    alive = alive[with_others[tasks[alive]]]
     quality = choice.weights[alive] * 4 + ~rows["cut"][alive] * 2 + rows["done"][alive]
     ordered = alive[np.lexsort((alive, -quality, rows["turns"][alive], rows["role"][alive], tasks[alive]))]
     keys = np.stack([tasks[ordered], rows["role"][ordered].astype(np.int64), rows["turns"][ordered].astype(np.int64)])
@@ -162,7 +187,7 @@ def _repeats(log: Log, alive: Indices, tasks: Indices, choice: Choice) -> None:
     new[1:] = (keys[:, 1:] != keys[:, :-1]).any(axis=0)
     best = ordered[np.maximum.accumulate(np.where(new, np.arange(len(ordered)), 0))]
     repeats, kept = ordered[~new], best[~new]
-    exact = log.tasks[repeats] == log.tasks[kept]
+    exact = log.task_keys(repeats) == log.task_keys(kept)
     # Two turns of one conversation resemble each other but are not duplicates.
     same_session = (rows["session"][repeats] != 0) & (rows["session"][repeats] == rows["session"][kept])
     near = ~exact & ~same_session
@@ -171,9 +196,12 @@ def _repeats(log: Log, alive: Indices, tasks: Indices, choice: Choice) -> None:
 
 
 def _contradictions(rows: Rows, alive: Indices, choice: Choice) -> None:
-    """Inputs whose short answers disagree: the majority stays; without a majority, no row does."""
-    comparable = alive[rows["verdict"][alive] != 0]
-    keys = _asked_of(rows[comparable]) ^ rows["system"][comparable]
+    """Inputs whose short answers disagree: the majority stays; without a majority, no row does.
+
+    An answer that was cut off is not compared: its end is not known, and it may have a complete one beside it.
+    """
+    comparable = alive[(rows["verdict"][alive] != 0) & ~rows["cut"][alive]]
+    keys = _asked_of(rows, comparable) ^ rows["system"][comparable]
     for run in equal_runs(keys):
         group = comparable[run]
         verdicts = rows["verdict"][group]
@@ -219,20 +247,27 @@ def _prompt_words(log: Log, prompt: int) -> frozenset[int]:
 def _misrouted(log: Log, unique: Indices, choice: Choice) -> None:
     """Compares all answered tasks, but reports only the remaining rows."""
     rows = log.rows
-    keys = _asked_of(rows)
-    answered = np.flatnonzero((rows["words"] > 0) & ~np.isin(rows["rule"], _UNANSWERED))
-    known, first = np.unique(keys[answered], return_index=True)
-    asked = answered[first]
+    answered = row_numbers((rows["words"] > 0) & ~np.isin(rows["rule"], _UNANSWERED))
+    first = np.full(len(rows), -1, dtype=answered.dtype)
+    """For answered rows, the first one with the same task and role."""
+    for order, new in sorted_parts(_asked_of(rows, answered)):
+        ordered = answered[order]
+        first[ordered] = ordered[np.maximum.accumulate(np.where(new, np.arange(len(order)), 0))]
+    asked = answered[first[answered] == answered]
     prompts = [_main_prompt(log, code) for code in range(len(log.roles))]
-    choice.routing = routing = check_routing(rows["role"][asked].astype(np.int64), asked, log.words, prompts)
-    place = np.minimum(np.searchsorted(known, keys[unique]), max(0, len(known) - 1))
-    flagged = routing.flagged[place] & (known[place] == keys[unique]) if len(known) else np.zeros(len(unique), bool)
-    choice.found("misrouted", unique[flagged], routing.looks_like[place[flagged]])
+    choice.routing = routing = check_routing(rows["role"][asked], asked, log.words, prompts)
+    compared = unique[first[unique] >= 0]
+    place = np.searchsorted(asked, first[compared])
+    flagged = routing.flagged[place]
+    choice.found("misrouted", compared[flagged], routing.looks_like[place[flagged]])
 
 
-def _asked_of(rows: Rows) -> U8:
-    """A key for each pair of task and role."""
-    return np.asarray(rows["task"] ^ (rows["role"].astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)))
+def _asked_of(rows: Rows, some: Indices) -> U8:
+    """A key of the task and role of each of `some` rows."""
+    keys, roles = values_at(rows["task"], some), values_at(rows["role"], some).astype(np.uint64)
+    roles *= np.uint64(0x9E3779B97F4A7C15)
+    keys ^= roles
+    return keys
 
 
 def _main_prompt(log: Log, role: int) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from array import array
 from collections.abc import Sequence
 from typing import Any
 
@@ -48,14 +49,13 @@ def split_rows(
         np.maximum.at(latest, group, np.nan_to_num(times, nan=-np.inf))
     for code in sorted(range(len(names)), key=lambda code: names[code]):
         sizes = np.bincount(group[roles == code], minlength=len(numbers))
-        mine = np.flatnonzero((sizes > 0) & allowed).tolist()
-        random.Random(f"{seed}/{names[code]}").shuffle(mine)
+        mine = _shuffled(np.flatnonzero((sizes > 0) & allowed), f"{seed}/{names[code]}")
         if times is not None:
-            mine.sort(key=lambda one: -latest[one])
+            mine = mine[np.argsort(-latest[mine], kind="stable")]
         total = int(sizes.sum())
         for split, share in ((TEST, shares[1]), (VAL, shares[0])):
             room = round(total * share) - int(sizes[assigned == split].sum())
-            for one in mine:
+            for one in map(int, mine):
                 # A group that is larger than the remaining room stays in train as a whole.
                 if assigned[one] == TRAIN and sizes[one] <= room:
                     assigned[one] = split
@@ -65,15 +65,27 @@ def split_rows(
     return np.asarray(assigned[group], dtype=np.int8)
 
 
+def _shuffled(items: NDArray[Any], seed: str | int) -> NDArray[Any]:
+    """As `random.shuffle` orders a list of them, in a tenth of a list's memory."""
+    kind, code = (np.int32, "i") if items.dtype == np.int32 else (np.int64, "q")
+    order = array(code)
+    order.frombytes(items.astype(kind, copy=False).tobytes())
+    random.Random(seed).shuffle(order)
+    return np.frombuffer(order, dtype=kind)
+
+
 def leaked_groups(splits: Splits, groups: Indices) -> set[int]:
     """Groups that are in more than one split; empty if the split is sound."""
-    pairs = np.unique(np.stack([groups, splits.astype(np.int64)]), axis=1)
-    numbers, counts = np.unique(pairs[0], return_counts=True)
-    return set(numbers[counts > 1].tolist())
+    seen = np.zeros((len(NAMES), int(groups.max(initial=-1)) + 1), dtype=bool)
+    seen[splits, groups] = True
+    return set(np.flatnonzero(seen.sum(axis=0) > 1).tolist())
 
 
 def random_split_leak(tasks: Indices, val_share: float, test_share: float) -> tuple[float, int, int]:
     """Measures how many tasks leak when these rows are split at random, over several seeds.
+
+    Args:
+        tasks: the number of each row's task, from 0.
 
     Returns:
         The mean and the maximum number of test rows whose task is also in train, and the number of test rows.
@@ -82,8 +94,8 @@ def random_split_leak(tasks: Indices, val_share: float, test_share: float) -> tu
     tests = len(tasks) - trained - int(len(tasks) * val_share + 1e-9)
     leaks = []
     for seed in range(100 if len(tasks) <= 1_000 else 3):
-        order = tasks.tolist()
-        random.Random(seed).shuffle(order)
-        train = set(order[:trained])
-        leaks.append(sum(task in train for task in order[len(order) - tests :]))
+        order = _shuffled(tasks, seed)
+        train = np.zeros(int(tasks.max(initial=-1)) + 1, dtype=bool)
+        train[order[:trained]] = True
+        leaks.append(int(train[order[len(order) - tests :]].sum()))
     return sum(leaks) / len(leaks), max(leaks), tests

@@ -142,4 +142,5 @@ def _of_latency(case: Case) -> list[Reason]:
 
 def _of_regressions(case: Case) -> list[Reason]:
     lost = any(one.outcome == "fail" and one.reason.code == RegressionSeen.code for one in case.results)
-    return [do.GentlerTuning(case.recipe.learning_rate, case.recipe.epochs)] if lost else []
+    recipe = case.recipe
+    return [do.GentlerTuning(recipe.learning_rate, recipe.epochs, recipe.retention.share)] if lost else []

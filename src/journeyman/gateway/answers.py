@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from journeyman.gateway.bodies import Body
 from journeyman.sources.fields import mapping
 
 
@@ -35,3 +36,19 @@ def calls_in(answer: Mapping[str, Any]) -> int:
         calls = mapping(mapping(choice).get("message")).get("tool_calls")
         count += len(calls) if isinstance(calls, list) else 0
     return count
+
+
+def whole_answer(response: Body) -> Any:
+    """The answer; of a stream also what is not part of one."""
+    stream = response.stream
+    if stream is None or not (stream.other or stream.errors):
+        return response.value
+    beside = {"events": stream.other} if stream.other else {}
+    error = {"stream_errors": stream.errors} if stream.errors else {}
+    return {**mapping(response.value), **beside, **error}
+
+
+def stream_errors(response: Body) -> list[str]:
+    """The errors that came in a stream."""
+    errors: Sequence[Any] = response.stream.errors if response.stream else ()
+    return [str(mapping(one).get("message") or one) for one in errors]

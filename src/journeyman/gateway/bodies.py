@@ -34,19 +34,28 @@ class Body:
     rest: str = ""
 
 
-def body_of(data: bytes, kind: str, coding: str) -> Body:
+def body_of(data: bytes, kind: str, coding: str, most: int = MOST_BYTES) -> Body:
     """Decodes a body.
 
     Args:
         kind: its content type; empty: JSON, if it is.
         coding: its content coding.
+        most: bytes that it may become.
     """
     if not data:
         return Body()
     try:
-        plain = decompressed(data, coding)
+        return text_of(decompressed(data, coding, most), kind)
     except (ValueError, zlib.error, zstandard.ZstdError) as error:
         return Body(unread=f"content coding {coding[:40]!r}: {error}")
+
+
+def text_of(plain: bytes, kind: str, *, yields: bool = False) -> Body:
+    """Decodes a body that has no content coding (any more).
+
+    Args:
+        yields: let other threads run at each object and number: without that, the JSON parser lets none run at all.
+    """
     streamed = kind.partition(";")[0].strip().lower() == "text/event-stream"
     try:
         text = plain.decode("utf-8", "replace" if streamed else "strict")
@@ -57,15 +66,26 @@ def body_of(data: bytes, kind: str, coding: str) -> Body:
         joined = join(events)
         return Body(joined.answer, stream=joined, rest=rest)
     try:
-        return Body(json.loads(text))
+        return Body(json.loads(text, object_hook=_same, parse_int=_whole_number) if yields else json.loads(text))
     except RecursionError:
         return Body(unread="nested too deeply")
     except ValueError:
         return Body(text)
 
 
-def decompressed(data: bytes, coding: str) -> bytes:
+def _same(value: dict[str, Any]) -> dict[str, Any]:
+    return value
+
+
+def _whole_number(digits: str) -> int:
+    return int(digits)
+
+
+def decompressed(data: bytes, coding: str, most: int = MOST_BYTES) -> bytes:
     """The body without its content codings; an incomplete one gives what can be read.
+
+    Args:
+        most: bytes that it may become.
 
     Raises:
         ValueError: the coding is unknown, or the body becomes too large.
@@ -75,10 +95,10 @@ def decompressed(data: bytes, coding: str) -> bytes:
         if one == "identity":
             continue
         if one == "zstd":
-            data = _unpacked_zstd(data)
+            data = _unpacked_zstd(data, most)
         elif one in ("gzip", "x-gzip", "deflate"):
             unpacker = zlib.decompressobj(47 if one != "deflate" or data[:1] == b"\x78" else -15)
-            data = unpacker.decompress(data, MOST_BYTES)
+            data = unpacker.decompress(data, most)
             if unpacker.unconsumed_tail:
                 raise ValueError("too large")
         else:
@@ -86,12 +106,12 @@ def decompressed(data: bytes, coding: str) -> bytes:
     return data
 
 
-def _unpacked_zstd(data: bytes) -> bytes:
+def _unpacked_zstd(data: bytes, most: int) -> bytes:
     unpacker, pieces, size = zstandard.ZstdDecompressor().decompressobj(), [], 0
     for start in range(0, len(data), _STEP):  # few bytes can become very many
         pieces.append(unpacker.decompress(data[start : start + _STEP]))
         size += len(pieces[-1])
-        if size > MOST_BYTES:
+        if size > most:
             raise ValueError("too large")
         if unpacker.eof:
             break

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ import zstandard
 
 from journeyman.checksum_lines import read_line
 from journeyman.gateway import journal
-from journeyman.gateway.row_files import lines_of, numbers_of, row_files
+from journeyman.gateway.row_files import lines_now, numbers_of, row_files
 
 _MOST_NAMED = 20
 
@@ -79,7 +78,7 @@ def _counted(folder: Path, asked_journal: str) -> Count:
     waiting = journal.numbers(journal.place_of(folder, asked_journal).folder)
     for path in row_files(folder):
         try:
-            for number, line in enumerate(_lines_now(path), start=1):
+            for number, line in enumerate(lines_now(path), start=1):
                 _take(found, seen, line, f"{path.name}:{number}")
         except (EOFError, zstandard.ZstdError, FileNotFoundError) as error:
             found.damaged.append(f"{path.name}: {error}")
@@ -93,14 +92,6 @@ def _counted(folder: Path, asked_journal: str) -> Count:
     ]
     found.double = [number for number, times in enumerate(seen) if times > 1]
     return found
-
-
-def _lines_now(path: Path) -> Iterator[bytes]:
-    """The lines of a file, which may have been compressed since it was listed."""
-    try:
-        yield from lines_of(path)
-    except FileNotFoundError:
-        yield from lines_of(path.with_name(path.name + ".zst"))
 
 
 def _take(found: Count, seen: bytearray, line: bytes, place: str) -> None:

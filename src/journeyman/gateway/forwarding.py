@@ -43,20 +43,27 @@ class Target:
         return URL(self.base + path, encoded=True)
 
 
-def target_of(upstream: str) -> Target:
-    """Reads record.upstream.
+def target_of(
+    upstream: str,
+    setting: str = "record.upstream (--upstream)",
+    remedy: str = "For example: journeyman record --upstream https://api.openai.com",
+) -> Target:
+    """Reads the base URL of an upstream.
+
+    Args:
+        setting: that names it.
+        remedy: how to set it right.
 
     Raises:
         UsageError: it is not a base URL.
     """
-    remedy = "For example: journeyman record --upstream https://api.openai.com"
     try:
         parts = urlsplit(upstream)
         wrong = parts.scheme not in ("http", "https") or not parts.hostname or (parts.port or 1) < 1
     except ValueError:
         wrong = True
     if wrong or "@" in parts.netloc or parts.query or parts.fragment or not upstream.isascii():
-        raise UsageError(f"record.upstream (--upstream) {plain(upstream, 80)!r} is not a base URL", remedy)
+        raise UsageError(f"{setting} {plain(upstream, 80)!r} is not a base URL", remedy)
     base = upstream.rstrip("/")
     return Target(base.removesuffix("/v1"), parts.netloc.lower())
 

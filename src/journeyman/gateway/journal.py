@@ -23,8 +23,8 @@ from typing import Any, Literal
 
 from journeyman.errors import UsageError
 
-Kind = Literal["head", "body", "status", "piece", "end"]
-KINDS: tuple[Kind, ...] = ("head", "body", "status", "piece", "end")
+Kind = Literal["head", "body", "status", "piece", "end", "reference"]
+KINDS: tuple[Kind, ...] = ("head", "body", "status", "piece", "end", "reference")
 _FRAME = struct.Struct("<BII")
 _MEMORY = ("tmpfs", "ramfs")
 _MOST_MS = (1 << 32) - 1

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter
 from collections.abc import Iterator
@@ -13,7 +12,7 @@ from typing import Any
 from journeyman.config import RoleRule
 from journeyman.foreign import file_part
 from journeyman.gateway.roles import Facts, role_of
-from journeyman.gateway.row_files import lines_of, row_files
+from journeyman.gateway.row_files import lines_of, row_files, row_in
 from journeyman.sources.fields import mapping
 
 _BEGINNING = 60
@@ -69,10 +68,7 @@ def _rows(folder: Path) -> Iterator[dict[str, Any]]:
             number += 1
             if number > _MOST_ROWS:
                 return
-            try:
-                yield mapping(json.loads(line))
-            except (ValueError, RecursionError):
-                continue
+            yield row_in(line)
 
 
 def _beginning(system: str) -> str:

@@ -175,7 +175,9 @@ class Ledger:
         self._queue.put((task, size))
 
     def close(self) -> None:
-        """Writes what can be written, and ends. What cannot is in the journal, for the next start."""
+        """Writes what can be written, and ends. What cannot is in the journal, for the next start. Twice is once."""
+        if self._closing.is_set():
+            return
         self._closing.set()
         self._queue.put(None)
         self._thread.join()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import socket
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from aiohttp import web
 
@@ -46,23 +48,30 @@ class Page:
             self._prompt.add(role, by=row.prompt_tokens)
             self._answer.add(role, by=row.answer_tokens)
 
-    def answer(self, path: str, open_: int) -> web.Response:
-        """The page at a path."""
+    def answer(self, path: str, open_: int, shadow: Mapping[str, int] | None) -> web.Response:
+        """The page at a path.
+
+        Args:
+            open_: exchanges in progress.
+            shadow: `waiting` and `left_out`, requests that the student gets afterwards; None: there is no student.
+        """
         name = path.rpartition("/")[2]
         if name == "health":
-            return self._health(open_)
+            return self._health(open_, shadow)
         if name == "metrics":
-            response = web.Response(body=self._metrics(open_).encode())
+            response = web.Response(body=self._metrics(open_, shadow).encode())
             response.headers["Content-Type"] = CONTENT_TYPE
             return response
         return web.Response(status=404, text="journeyman record has /journeyman/health and /journeyman/metrics\n")
 
-    def _health(self, open_: int) -> web.Response:
+    def _health(self, open_: int, shadow: Mapping[str, int] | None) -> web.Response:
         assert self.ledger is not None
         counts = self.ledger.counts
         well = not counts.trouble and not counts.lost
         fields = {
             "status": "ok" if well else "not recording" if counts.trouble else "exchanges were lost",
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
             "upstream": self._upstream,
             "requests": counts.requests,
             "rows_written": counts.rows,
@@ -71,12 +80,13 @@ class Page:
             "lost": counts.lost,
             "trouble": counts.trouble or None,
             "journal_in_memory": self.ledger.in_memory,
+            **({} if shadow is None else {"shadow": shadow}),
         }
         return web.Response(
             status=503 if counts.trouble else 200, text=json_text(fields), content_type="application/json"
         )
 
-    def _metrics(self, open_: int) -> str:
+    def _metrics(self, open_: int, shadow: Mapping[str, int] | None) -> str:
         assert self.ledger is not None
         counts = self.ledger.counts
         gauges = [
@@ -85,6 +95,11 @@ class Page:
             Gauge("journeyman_recorder_waiting", "Ended exchanges that are not rows on disk yet", counts.waiting),
             Gauge("journeyman_recorder_lost_total", "Exchanges not recorded completely", counts.lost, "counter"),
         ]
+        if shadow is not None:
+            gauges += [
+                Gauge("journeyman_shadow_waiting", "Requests that the student gets afterwards", shadow["waiting"]),
+                Gauge("journeyman_shadow_left_out_total", "Of these, not compared", shadow["left_out"], "counter"),
+            ]
         with self._lock:
             counted: list[Counter | Histogram | Gauge] = [
                 self._exchanges,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from datetime import UTC, datetime
 from typing import Any
 
@@ -14,32 +14,26 @@ from starlette.datastructures import Headers
 from journeyman.config import RecordConfig
 from journeyman.foreign import json_text
 from journeyman.gateway import headers as head
-from journeyman.gateway.forwarding import Forwarder, Target, Unanswered, names
+from journeyman.gateway.feedback import feedback_fault
+from journeyman.gateway.forwarding import Forwarder, Unanswered, names
 from journeyman.gateway.journal import ExchangeJournal
 from journeyman.gateway.ledger import Ledger
 from journeyman.gateway.page import Page
+from journeyman.gateway.passing import PassedOn, passed_on
+from journeyman.gateway.plans import Asked, Router
+from journeyman.gateway.roles import FEEDBACK
 from journeyman.serving.errors import RequestError, error_body
 from journeyman.serving.keyring import Keys
 from journeyman.serving.origin import asked_host, names_of, refuse_other_pages
 
 OWN = "/journeyman/"
 _HOST_REMEDY = "record.allow_hosts adds one"
-_UPSTREAM_WRITTEN = frozenset(("content-type", "content-encoding", "retry-after", "request-id", "x-request-id"))
+_MOST_FEEDBACK = 256 << 10
 _STATUS = {"upstream_silent": 504}
 
 
 class _CutOff(ConnectionError):
     """Ends the connection to a client after what was sent, without the end of an answer."""
-
-
-class PassedOn(web.StreamResponse):
-    """An answer of the upstream.
-
-    Attributes:
-        names: of its headers, in lower case.
-    """
-
-    names: frozenset[str] = frozenset()
 
 
 class Request(web.BaseRequest):
@@ -56,7 +50,7 @@ class Recorder:
     """Answers requests.
 
     Args:
-        choose: which upstream answers a request. The journal has the request before it is called.
+        router: says who answers a request. The journal has the request before it is asked.
         hosts: names to answer to in addition to the loopback ones.
         keys: of the port; clients send one as Journeyman-Key, if they are required.
     """
@@ -65,13 +59,13 @@ class Recorder:
         self,
         ledger: Ledger,
         forward: Forwarder,
-        choose: Callable[[web.BaseRequest, bytes], Target],
+        router: Router,
         config: RecordConfig,
         page: Page,
         hosts: Collection[str] = (),
         keys: Keys | None = None,
     ) -> None:
-        self._ledger, self._forward, self._choose, self._config = ledger, forward, choose, config
+        self._ledger, self._forward, self._router, self._config = ledger, forward, router, config
         self._page, self._hosts, self._keys = page, names_of(hosts), keys or Keys()
         self._written = head.written(config.roles)
         self.stopping = False
@@ -84,13 +78,17 @@ class Recorder:
         self.open += 1
         outcome, why, keys = "failed", "recorder_error", self._keys_of(request)
         try:
-            refusal = self._noted(exchange, request, keys)
+            seen, refusal = self._noted(exchange, request, keys)
             if refusal is not None:
                 raise refusal
             body = await self._body(request)
             exchange.add("body", body)
-            target = self._choose(request, body)
-            response = await self._passed_on(exchange, request, body, target)
+            if seen["path"] == FEEDBACK and request.method == "POST":
+                response: web.StreamResponse = self._thanks(exchange, body)
+            else:
+                headers = head.for_upstream(request.raw_headers)
+                asked = Asked(exchange.number, request.method, request.raw_path, headers, body, seen, keys)
+                response = await passed_on(exchange, request, await self._router.plan(asked), self._forward)
             outcome, why = "complete", ""
         except RequestError as refused:
             outcome, why = "refused", str(refused.param or refused.status)
@@ -114,14 +112,16 @@ class Recorder:
     def _keys_of(request: web.BaseRequest) -> tuple[str, ...]:
         return head.keys_in(request.headers, request.raw_path.partition("?")[2])
 
-    def _noted(self, exchange: ExchangeJournal, request: web.BaseRequest, keys: tuple[str, ...]) -> RequestError | None:
-        """Writes the beginning of the journal; returns why the request is refused, if it is."""
+    def _noted(
+        self, exchange: ExchangeJournal, request: web.BaseRequest, keys: tuple[str, ...]
+    ) -> tuple[dict[str, Any], RequestError | None]:
+        """Writes the beginning of the journal; returns that, and why the request is refused, if it is."""
         refused, key = None, ""
         try:
             key = self._admitted(request)
         except RequestError as error:
             refused = error
-        exchange.note("head", {
+        seen = {
             "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
             "method": request.method,
             "path": request.raw_path.partition("?")[0],
@@ -130,8 +130,9 @@ class Recorder:
             "key": key,
             "key_hash": head.key_hash(request.headers),
             "keys": keys if self._ledger.in_memory else (),
-        })  # fmt: skip
-        return refused
+        }
+        exchange.note("head", seen)
+        return seen, refused
 
     def _admitted(self, request: web.BaseRequest) -> str:
         """The name of the key that the client sent.
@@ -191,31 +192,20 @@ class Recorder:
             raise RequestError(408, "the request did not arrive within record.body_s", "body") from error
         return b"".join(pieces)
 
-    async def _passed_on(
-        self, exchange: ExchangeJournal, request: web.BaseRequest, body: bytes, target: Target
-    ) -> web.StreamResponse:
-        exchange.note("status", {"upstream": target.name})
-        headers = head.for_upstream(request.raw_headers)
-        got = await self._forward.send(target, request.method, request.raw_path, headers, body)
-        try:
-            passed = head.for_client(got.raw_headers)
-            exchange.note("status", {
-                "status": got.status, "headers": names(got.headers, _UPSTREAM_WRITTEN),
-                "coding": got.headers.get("Content-Encoding", ""),
-            })  # fmt: skip
-            response = PassedOn(status=got.status, reason=got.reason, headers=passed)
-            response.names = frozenset(name.lower() for name in passed)
-            exchange.answered = True
-            await response.prepare(request)
-            async for piece in self._forward.pieces(got):
-                exchange.add("piece", piece)
-                await response.write(piece)
-            await response.write_eof()
-        except BaseException:
-            got.close()  # the upstream stops working on an answer that nobody reads
-            raise
-        got.release()
-        return response
+    @staticmethod
+    def _thanks(exchange: ExchangeJournal, body: bytes) -> web.Response:
+        """Accepts feedback, of which the row is what remains.
+
+        Raises:
+            RequestError: it does not say about what, or how it went.
+        """
+        if len(body) > _MOST_FEEDBACK:
+            raise RequestError(413, f"feedback is at most {_MOST_FEEDBACK >> 10} KiB", "size")
+        if fault := feedback_fault(body):
+            raise RequestError(400, fault, "body")
+        exchange.note("status", {"status": 200, "upstream": "journeyman"})
+        exchange.answered = True
+        return web.json_response({"status": "ok", "exchange": exchange.number})
 
     def _own(self, request: web.BaseRequest) -> web.Response:
         """The recorder's own pages, which are not passed on."""
@@ -224,7 +214,7 @@ class Recorder:
             self._refuse_others(request, headers)
         except RequestError as refused:
             return _error(request, refused.status, refused.message, refused.param)
-        return self._page.answer(request.raw_path.partition("?")[0], self.open)
+        return self._page.answer(request.raw_path.partition("?")[0], self.open, self._router.shadow)
 
 
 def _error(request: web.BaseRequest, status: int, message: str, param: str | None = None) -> web.Response:

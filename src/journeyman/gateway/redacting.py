@@ -6,6 +6,7 @@ numbers of its own (redaction/redactor.py).
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections import Counter
 from collections.abc import Sequence
@@ -36,6 +37,13 @@ def without_keys(value: Any, keys: Sequence[str]) -> Any:
     return value
 
 
+def conversation_without_keys(conversation: str, keys: Sequence[str]) -> str:
+    """A conversation's id, or its hash if it is a key, as a session's cookie may be both: it stays one of its own."""
+    if without_keys(conversation, keys) == conversation:
+        return conversation
+    return "key-" + hashlib.sha256(conversation.encode("utf-8", "surrogatepass")).hexdigest()[:24]
+
+
 class Redacted:
     """One exchange.
 
@@ -63,6 +71,10 @@ class Redacted:
             if value is not None:
                 self._seen.reserve(json.dumps(value, ensure_ascii=False))
         return self._request(request), self._value(response)
+
+    def value(self, value: Any) -> Any:
+        """Another value of the exchange, with the same placeholders."""
+        return self._value(value)
 
     def _request(self, request: Any) -> Any:
         if not isinstance(request, dict):

@@ -13,6 +13,8 @@ from journeyman.config import RoleRule
 from journeyman.sources.fields import mapping
 
 UNKNOWN = "agent"
+FEEDBACK = "/v1/feedback"
+"""Where clients say how an exchange or a conversation ended; such a request is recorded and not passed on."""
 CONVERSATION_HEADERS = (
     "journeyman-conversation", "x-claude-code-session-id", "x-session-id", "x-litellm-session-id",
 )  # fmt: skip
@@ -97,7 +99,13 @@ def _header_matches(sent: str | None, wanted: str) -> bool:
 
 
 def conversation_of(facts: Facts) -> str:
-    """The conversation's id: from the first header that names it, else a hash of its beginning, else ""."""
+    """The conversation's id: from the first header that names it, else a hash of its beginning, else "".
+
+    Feedback names the one that it is about in its body.
+    """
+    if facts.path == FEEDBACK:
+        named = facts.request.get("conversation")
+        return named if isinstance(named, str) else ""
     for name in CONVERSATION_HEADERS:
         if facts.headers.get(name):
             return facts.headers[name]

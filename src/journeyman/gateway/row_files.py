@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import re
 import shutil
@@ -16,6 +17,7 @@ import zstandard
 
 from journeyman.artifacts import complete_or_absent, disk_error, remove_leftovers, remove_quietly, sync
 from journeyman.errors import DiskError
+from journeyman.sources.fields import mapping
 from journeyman.zst import ZstdFile
 
 _NAME = re.compile(r"rows-(\d{6,})-\d{4}-\d\d-\d\d\.jsonl(\.zst)?")
@@ -49,6 +51,22 @@ def lines_of(path: Path) -> Iterator[bytes]:
         for line in stream:
             if line.endswith(b"\n"):
                 yield line
+
+
+def lines_now(path: Path) -> Iterator[bytes]:
+    """The lines of a file, which may have been compressed since it was listed. Raises as `lines_of` does."""
+    try:
+        yield from lines_of(path)
+    except FileNotFoundError:
+        yield from lines_of(path.with_name(path.name + ".zst"))
+
+
+def row_in(line: bytes) -> dict[str, Any]:
+    """The JSON object in a line; empty if there is none, which `record --check` names."""
+    try:
+        return mapping(json.loads(line))
+    except (ValueError, RecursionError):
+        return {}
 
 
 class RowFiles:

@@ -9,10 +9,10 @@ from typing import Any
 
 from journeyman.checksum_lines import sealed
 from journeyman.config import RecordConfig, RedactConfig
-from journeyman.gateway.answers import calls_in, finish_of, tokens_of
+from journeyman.gateway.answers import calls_in, finish_of, stream_errors, tokens_of, whole_answer
 from journeyman.gateway.bodies import Body, body_of
 from journeyman.gateway.journal import Frame, frames
-from journeyman.gateway.redacting import Redacted, without_keys
+from journeyman.gateway.redacting import Redacted, conversation_without_keys, without_keys
 from journeyman.gateway.roles import Facts, conversation_of, role_of
 from journeyman.redaction.redactor import Redactor
 from journeyman.sources.fields import mapping
@@ -21,7 +21,9 @@ from journeyman.sources.streams import Joined
 
 OUTCOMES = ("complete", "cut", "cancelled", "failed", "refused")
 ENDED, UNFINISHED, UNBUILT, FULL = "recorder_ended", "stream_unfinished", "not_readable", "journal_full"
-_OWN = frozenset(("recorded", "seq", "assigned", "outcome", "why", "time", "key_hash", "bytes", "redacted"))
+_OWN = frozenset(
+    ("recorded", "seq", "assigned", "outcome", "why", "time", "key_hash", "bytes", "redacted", "of", "route")
+)
 """Fields whose values are the recorder's."""
 _LONGEST_ERROR = 300
 
@@ -116,6 +118,7 @@ class _Exchange:
         self._end: dict[str, Any] = {}
         self._request = b""
         self._pieces: list[bytes] = []
+        self._reference = b""
         self._first_ms: int | None = None
         self._last_ms = 0
         for frame in frames(task.path):
@@ -136,6 +139,8 @@ class _Exchange:
                 self._first_ms = frame.ms if self._first_ms is None else self._first_ms
             case "end":
                 self._end = frame.fields
+            case "reference":
+                self._reference = frame.data
 
     def row(self) -> Row:
         task, head, status = self._task, self._head, self._status
@@ -152,12 +157,13 @@ class _Exchange:
         )  # fmt: skip
         kept = Redacted(self._settings.redactor())
         contents = kept.exchange(
-            without_keys(request.value, self._keys), without_keys(_answer(response), self._keys)
+            without_keys(request.value, self._keys), without_keys(whole_answer(response), self._keys)
         )  # fmt: skip
+        beside = self._beside()
         answer = mapping(response.value)
         usage = mapping(answer.get("usage"))
         errors = [f"{outcome}: {why}"] if outcome != "complete" else []
-        errors += [kept.text(without_keys(one, self._keys)[:_LONGEST_ERROR]) for one in _stream_errors(response)]
+        errors += [kept.text(without_keys(one, self._keys)[:_LONGEST_ERROR]) for one in stream_errors(response)]
         row: dict[str, Any] = {
             "recorded": VERSION,
             "seq": task.number,
@@ -165,16 +171,18 @@ class _Exchange:
             "outcome": outcome,
             "why": why or None,
             "time": head["time"],
+            "of": head.get("of"),
+            "route": self._route(kept),
             "role": kept.text(role_of(facts, self._settings.record.roles)),
-            "conversation": kept.name(conversation_of(facts)),
+            "conversation": kept.name(conversation_without_keys(conversation_of(facts), self._keys)),
             "provider": status.get("upstream"),
             "model": kept.text(str(answer.get("model") or facts.model)) or None,
             "method": head["method"],
             "path": kept.text(head["path"]),
             "status": status.get("status"),
             "streamed": response.stream is not None or None,
-            "first_ms": self._first_ms,
-            "duration_ms": self._end.get("ms", self._last_ms),
+            "first_ms": None if "of" in head else self._first_ms,
+            "duration_ms": status.get("took_ms", self._end.get("ms", self._last_ms)),
             "tokens": {name: value for name, value in tokens_of(usage).items() if value} or None,
             "finish_reason": kept.text(without_keys(finish_of(answer) or "", self._keys)),
             "tool_calls": calls_in(answer) or None,
@@ -184,6 +192,7 @@ class _Exchange:
             "headers": {name: kept.text(value) for name, value in sent.items()},
             "request": contents[0],
             "response": contents[1],
+            "reference": None if beside is None else kept.value(without_keys(whole_answer(beside), self._keys)),
             "rest": kept.text(without_keys(response.rest, self._keys)) or None,
             "unread": {
                 name: f"{len(raw)} bytes, {kept.text(body.unread)}"
@@ -205,6 +214,17 @@ class _Exchange:
             row.get("duration_ms", 0), tokens["prompt"], tokens["answer"], task.incomplete,
         )  # fmt: skip
 
+    def _route(self, kept: Redacted) -> dict[str, Any]:
+        """The route; why the student failed is in its own words, which may repeat anything."""
+        route = mapping(self._status.get("route"))
+        why = route.get("why")
+        return {**route, "why": kept.text(without_keys(why, self._keys))} if isinstance(why, str) else route
+
+    def _beside(self) -> Body | None:
+        """The teacher's answer, in the row of an answer of the student that was only compared."""
+        told = mapping(self._status.get("reference"))
+        return body_of(self._reference, told.get("content-type", ""), told.get("coding", "")) if told else None
+
     def _outcome(self, response: Body) -> tuple[str, str]:
         task = self._task
         outcome, why = task.outcome or self._end.get("outcome", "cut"), task.why or self._end.get("why", "")
@@ -225,18 +245,3 @@ class _Exchange:
         status = self._status.get("status")
         good = isinstance(status, int) and status < 400
         return good and stream is not None and stream.closed and stream.answer is not None and not self._task.incomplete
-
-
-def _answer(response: Body) -> Any:
-    """The answer; of a stream also what is not part of one."""
-    stream = response.stream
-    if stream is None or not (stream.other or stream.errors):
-        return response.value
-    beside = {"events": stream.other} if stream.other else {}
-    error = {"stream_errors": stream.errors} if stream.errors else {}
-    return {**mapping(response.value), **beside, **error}
-
-
-def _stream_errors(response: Body) -> list[str]:
-    errors: Sequence[Any] = response.stream.errors if response.stream else ()
-    return [str(mapping(one).get("message") or one) for one in errors]

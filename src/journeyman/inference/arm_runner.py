@@ -113,13 +113,10 @@ class ArmRunner:
         self._shown = shown = few_shot_turns(inputs.train_rows, rows, config, renderer) if config.few_shot else {}
         self._refuse_control_tokens()
         self._timed = timed_rows(rows, config.timed_rows)
-        self._suite = self._askable_suite() if config.regression_suite else {}
+        self._suite = askable_suite(self._renderer) if config.regression_suite else {}
         self._answers = ResponseCache(inputs.folder)
-        if self._answers.damaged:
-            reporter.say(
-                f"{self._answers.damaged} entries of the response cache were damaged or edited: their questions are "
-                "asked again"
-            )
+        if told := self._answers.damage():
+            reporter.say(told)
         self._reporter = reporter
         ships = len(inputs.bases) + len(inputs.merged) + (inputs.server is not None)
         arms = len(arms_of_base(shown)) + ships - 1
@@ -225,19 +222,6 @@ class ArmRunner:
     def _put(self, asked: Sequence[Question], engine: Generator, load: int, replicas: int | None = None) -> Asked:
         return dispatch(asked, engine, self._answers, load, self._progress, replicas=replicas)
 
-    def _askable_suite(self) -> dict[str, tuple[list[SuiteQuestion], Reason | None]]:
-        """kind → the questions that the base's chat template supports, and the reason if it supports none."""
-        askable: dict[str, tuple[list[SuiteQuestion], Reason | None]] = {}
-        for kind in KINDS:
-            questions = read_suite(kind)
-            try:
-                for one in questions:
-                    self._renderer.prompt_text(one.messages, one.tools)
-                askable[kind] = (questions, None)
-            except InputError:
-                askable[kind] = ([], TemplateWithoutTools())
-        return askable
-
     def _ask_suite(self, engine: Generator) -> dict[str, dict[str, SuiteRun]]:
         """adapter → kind → the answers. The base's answers are shared by all adapters."""
 
@@ -258,3 +242,17 @@ class ArmRunner:
             for adapter in self._inputs.adapters
             if self._suite
         }
+
+
+def askable_suite(renderer: Renderer) -> dict[str, tuple[list[SuiteQuestion], Reason | None]]:
+    """kind → the questions that the base's chat template supports, and the reason if it supports none."""
+    askable: dict[str, tuple[list[SuiteQuestion], Reason | None]] = {}
+    for kind in KINDS:
+        questions = read_suite(kind)
+        try:
+            for one in questions:
+                renderer.prompt_text(one.messages, one.tools)
+            askable[kind] = (questions, None)
+        except InputError:
+            askable[kind] = ([], TemplateWithoutTools())
+    return askable

@@ -6,9 +6,10 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from queue import Empty, SimpleQueue
+from typing import Protocol
 
 from journeyman.errors import Interrupted
-from journeyman.inference.response_cache import CachedResponse, ResponseCache
+from journeyman.inference.response_cache import CachedResponse
 from journeyman.protocols import Generator, Question, Reporter
 from journeyman.records import Prediction
 
@@ -21,6 +22,19 @@ class Asked:
 
     predictions: list[Prediction] = field(default_factory=list)
     peak_memory_bytes: int | None = None
+
+
+class Answers(Protocol):
+    """Where answers are kept as they arrive: the response cache of an evaluation, or another record."""
+
+    def key(self, question: Question, generator: Generator) -> str:
+        """Under what the answer to a question is kept."""
+
+    def find(self, key: str, question: Question) -> CachedResponse | None:
+        """The answer that is kept; None: the question is to be put."""
+
+    def add(self, key: str, kept: CachedResponse) -> None:
+        """Keeps an answer."""
 
 
 class DispatchProgress:
@@ -51,7 +65,7 @@ class DispatchProgress:
 
 
 def dispatch(
-    questions: Sequence[Question], generator: Generator, answers: ResponseCache, load: int, progress: DispatchProgress,
+    questions: Sequence[Question], generator: Generator, answers: Answers, load: int, progress: DispatchProgress,
     *, replicas: int | None = None,
 ) -> Asked:  # fmt: skip
     """Puts `load` questions at a time to each of the generator's replicas, or to as many as `replicas` says.

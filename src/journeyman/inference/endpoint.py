@@ -64,14 +64,13 @@ class Endpoint:
 
         try:
             return posted(self._http, self._url, body, read, self._retry, look)
-        except (Refused, BrokenAnswer) as error:
-            why = str(error)
         except httpx.HTTPError as error:
-            why = f"{type(error).__name__}: {error}"
-        raise EngineError(
-            f"the endpoint {self._name} ({self._url}, model {body['model']!r}): {self.said(why)}",
-            f"Fix the endpoint or {self.setting}, then run the same command again: answers are cached",
-        )
+            known = isinstance(error, Refused | BrokenAnswer)
+            why = str(error) if known else f"{type(error).__name__}: {error}"
+            raise EngineError(
+                f"the endpoint {self._name} ({self._url}, model {body['model']!r}): {self.said(why)}",
+                f"Fix the endpoint or {self.setting}, then run the same command again: answers are cached",
+            ) from error
 
     def identity(self, question: Question) -> dict[str, Any]:
         return {"url": self._url, "model": self._model(question), "temperature": self._temperature}

@@ -21,10 +21,9 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 from journeyman.child_process import die_with_parent
 from journeyman.inference.llama_server import LlamaServer, server_identity
+from journeyman.processors import default_threads
 
 _HTTP_THREADS = 64
 """Each waiting request and each stalled reader occupies one; waiting threads cost nothing."""
@@ -109,7 +108,7 @@ def _answering(settings: dict[str, Any]) -> Any:
     # Mapped weights stay resident next to the copies repacked for this processor: 7.8 GB for a 4.7 GB file.
     params.load_mode = xllamacpp.llama_load_mode.LLAMA_LOAD_MODE_NONE
     params.cache_ram_mib = 0  # no cache of past prompts: it could take gigabytes that the measurement does not show
-    threads = settings["threads"] or psutil.cpu_count(logical=False) or 1
+    threads = settings["threads"] or default_threads()
     params.cpuparams.n_threads = threads
     params.cpuparams_batch.n_threads = threads
     return params

@@ -26,6 +26,7 @@ from journeyman.errors import EngineError
 from journeyman.http_client import ENGINE_DROPS, engine_client, with_retries
 from journeyman.inference.chat import conversation, events_of, read_answer, request_body
 from journeyman.model_files import hash_of_model, parts_of
+from journeyman.peak_memory import peak_resident_bytes
 from journeyman.protocols import EngineSettings, Pulse, Question
 from journeyman.records import Message, Prediction
 
@@ -129,12 +130,7 @@ class LlamaEngine:
 
     def peak_memory_bytes(self) -> int | None:
         """Highest resident memory of the engine process; None if the system does not report it."""
-        try:
-            status = Path(f"/proc/{self.pid}/status").read_text()
-        except OSError:
-            return None
-        match = re.search(r"VmHWM:\s+(\d+) kB", status)
-        return int(match[1]) * 1024 if match else None
+        return peak_resident_bytes(self.pid)
 
     @property
     def alive(self) -> bool:

@@ -23,6 +23,7 @@ import psutil
 
 from journeyman.artifacts import sha256_of
 from journeyman.child_process import die_with_parent
+from journeyman.processors import default_threads
 
 NAME = "llama-server"
 _ANSWER_S, _LISTENS_S, _LOOK_EVERY_S = 60.0, 300.0, 0.05
@@ -80,7 +81,7 @@ class LlamaServer:
 
 def command(settings: dict[str, Any]) -> list[str]:
     """The program and its arguments; the key is not among them, as `ps` shows them to everybody."""
-    parallel, threads = settings["parallel"], settings["threads"] or psutil.cpu_count(logical=False) or 1
+    parallel, threads = settings["parallel"], settings["threads"] or default_threads()
     words = [settings["llama_server"], "--host", "127.0.0.1", "--port", "0", "--model", settings["base"]]
     for adapter in settings["adapters"]:
         words += ["--lora", _in_list(adapter)]

@@ -18,10 +18,11 @@ from typing import Any
 from pydantic import ValidationError
 
 from journeyman.artifacts import disk_error, hash_of, write_atomic
-from journeyman.checksum_lines import Line, read_lines, sealed
-from journeyman.evidence import RESPONSES, left_over, place_to_write
+from journeyman.checksum_lines import Line, read_line, read_lines, sealed
+from journeyman.evidence import RESPONSES, left_over, place_to_read, place_to_write
 from journeyman.protocols import Generator, Question
 from journeyman.records import Prediction
+from journeyman.retention import ROLE
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,11 @@ class ResponseCache:
         if old:
             old.unlink()
 
+    def damage(self) -> str:
+        """For the user: that there was some; "" if not."""
+        said = f"{self.damaged} entries of the response cache were damaged or edited: their questions are asked again"
+        return said if self.damaged else ""
+
     def key(self, question: Question, generator: Generator) -> str:
         return hash_of(
             {
@@ -86,6 +92,23 @@ class ResponseCache:
                 file.write(sealed(line))
         except OSError as error:
             raise disk_error(error, self._path) from error
+
+
+def may_spare_answers(folder: Path) -> bool:
+    """Whether an evaluation of the run may find answers in the cache; which ones, depends on the held-out rows.
+
+    The base's answers to general prompts, which training has cached, are none of them.
+    """
+    place = place_to_read(folder, RESPONSES)
+    if not place.is_file():
+        return False
+    with place.open("rb") as file:
+        return any(not _is_general(read_line(line.removesuffix(b"\n"))) for line in file)
+
+
+def _is_general(line: Line) -> bool:
+    answer = (line.content or {}).get("answer")
+    return isinstance(answer, dict) and answer.get("role") == ROLE
 
 
 def _is_answer(line: Line) -> bool:

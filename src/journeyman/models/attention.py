@@ -55,12 +55,13 @@ class Packing:
 
     Attributes:
         position_T: the position of each token in its row; a segment with a prefix starts where the prefix ends.
-        fields: groups that are computed together: first the segments without a prefix, then those of each prefix.
+        fields: groups that are computed together: the segments without a prefix, and those of each prefix.
 
     Args:
         lengths: tokens of each segment, in order.
-        prefixes: for each segment, the number of the segment that it continues, or -1. Segments with the same prefix
-            are adjacent, after all segments without one.
+        prefixes: for each segment, the number of the segment that it continues, or a negative number. Segments with
+            the same number are adjacent, and those without a prefix come before those that continue them. Segments
+            with different negative numbers are computed apart.
     """
 
     def __init__(

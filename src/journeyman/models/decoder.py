@@ -26,6 +26,8 @@ from journeyman.models.rotary import alternate_tables, rotary_tables
 
 LayerLora = Mapping[str, Any]
 """module name ("q_proj", …) → its update in the form that the operations take (linear.LoraPair), for one layer."""
+AT_ALL_TOKENS = frozenset({"q_proj", "k_proj", "v_proj", "qkv_proj"})
+"""The modules that read all tokens in the last layer, too; the others read those that are wanted there."""
 
 
 @dataclass

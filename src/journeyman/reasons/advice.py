@@ -6,6 +6,9 @@ from dataclasses import dataclass
 
 from journeyman.reasons.base import Reason
 
+FIRST_SHARE = 0.1
+"""Of general rows, where there were none."""
+
 # --- more rows, other checks ---
 
 
@@ -186,12 +189,18 @@ class SmallerInMemory(Reason, code="smaller_in_memory"):
 
 @dataclass(frozen=True)
 class GentlerTuning(Reason, code="gentler_tuning"):
+    """`share`: train.retention.share of the run."""
+
     rate: float
     epochs: int
+    share: float = 0.0
 
     def sentence(self) -> str:
         fewer = f"fewer epochs than {self.epochs}, " if self.epochs > 1 else ""
+        beside = f"general rows with the base's own answers (train.retention.share = {FIRST_SHARE:g})"
+        if self.share:
+            beside = f"more general rows than now (train.retention.share is {self.share:g})"
         return (
-            f"gentler tuning: a lower learning rate than {self.rate:g}, {fewer}fewer train.lora.targets, or other "
-            "kinds of rows among the training data: too many answers of the regression suite got worse"
+            f"{beside}; if that does not suffice, a lower learning rate than {self.rate:g}, {fewer}or fewer "
+            "train.lora.targets: too many answers of the regression suite got worse"
         )

@@ -34,6 +34,8 @@ class Reason:
     code: ClassVar[str]
     says: ClassVar[str]
     """The sentence, a format string over the details; override `sentence` if a format string is not enough."""
+    fix: ClassVar[str] = ""
+    """What to do about it, a format string over the details; override `what_to_do` if that is not enough."""
 
     def __init_subclass__(cls, code: str = "", **options: Any) -> None:
         super().__init_subclass__(**options)
@@ -50,6 +52,10 @@ class Reason:
     def sentence(self) -> str:
         """The text for the user: one clause without a final period."""
         return self.says.format_map(self.details)
+
+    def what_to_do(self) -> str:
+        """What to do about it: one clause without a final period; "" if the sentence says it, or nothing is wrong."""
+        return self.fix.format_map(self.details)
 
     def record(self) -> ReasonRecord:
         """The form that is written to disk."""
@@ -83,6 +89,13 @@ class ReasonRecord(BaseModel):
             return self.reason().sentence()
         except (ValueError, TypeError, AttributeError):
             return _unknown(self.code, self.details)
+
+    def what_to_do(self) -> str:
+        """What to do about it; "" if that is not known."""
+        try:
+            return self.reason().what_to_do()
+        except (ValueError, TypeError, AttributeError):
+            return ""
 
 
 @dataclass(frozen=True)

@@ -50,6 +50,7 @@ class ToolChanged(Reason, code="tool_changed"):
 
 @dataclass(frozen=True)
 class FewTrainingRows(OfRole, code="few_training_rows"):
+    fix = "Log more rows of this role before it is trained, or leave it to the teacher"
     says = "{role}: few training rows ({rows}): with fewer than {least} a role learns little"
     rows: int
     least: int

@@ -8,22 +8,39 @@ from journeyman.foreign import named
 from journeyman.reasons.base import Reason
 from journeyman.reasons.of_role import OfRole
 
+_OTHER_SETTINGS = "Run it again with {settings}; --fit does that"
+_LESS_AT_A_TIME = "Set train.memory or a lower train.pack_tokens, so that less is in memory at once, or a smaller base"
+
 
 @dataclass(frozen=True)
 class WarmupNeverEnds(Reason, code="warmup_never_ends"):
-    says = (
-        "train.warmup_steps = {warmup_steps} is not below the run's {steps} steps: the learning rate never decays from "
-        "its peak of {learning_rate:g}"
-    )
+    """`steps`: of the run; `adapter`: whose run it is, if each role has its own."""
+
+    fix = "Set warmup_steps to {tenth}, a tenth of the run"
     warmup_steps: int
     steps: int
     learning_rate: float
+    adapter: str = ""
+
+    def what_to_do(self) -> str:
+        return self.fix.format(tenth=max(1, self.steps // 10))
+
+    def sentence(self) -> str:
+        whose = f"{named(self.adapter)}: " if self.adapter else ""
+        reached = min(1.0, self.steps / self.warmup_steps) if self.warmup_steps else 1.0
+        peak = f"its peak of {self.learning_rate:g}"
+        arrives = f"only reaches {reached:.0%} of {peak}" if reached < 1 else f"reaches {peak} in the last step"
+        return (
+            f"{whose}warmup_steps = {self.warmup_steps} is not below the run's {self.steps} steps: the learning rate "
+            f"{arrives}, and never decays"
+        )
 
 
 @dataclass(frozen=True)
 class RoleWithoutRows(OfRole, code="role_without_rows"):
     """`known`: the roles of the rows, separated by commas."""
 
+    fix = "Correct the name, or remove the section"
     says = "[roles.{role}] names a role that no row has; the roles are: {known}"
     known: str
 
@@ -32,6 +49,7 @@ class RoleWithoutRows(OfRole, code="role_without_rows"):
 class OverContext(Reason, code="over_context"):
     """`context`: the context length of the base, in tokens."""
 
+    fix = "Lower curate.max_length to {context}, or use a base with a longer context"
     says = "rows of {tokens} tokens exceed the base's context length of {context}"
     tokens: int
     context: int
@@ -94,6 +112,7 @@ class TooFewTestRows(OfRole, code="too_few_test_rows"):
     a share; `needed`: independent rows that would be enough; None if no number that was tried is.
     """
 
+    fix = "Log more rows of this role, raise curate.test_share, or lower decide.min_success before any result is seen"
     rows: int
     effective_rows: float
     min_success: float
@@ -160,15 +179,113 @@ class BaseNotOnGpu(Reason, code="base_not_on_gpu"):
 
 
 @dataclass(frozen=True)
-class TrainingDoesNotFit(Reason, code="training_does_not_fit"):
-    """Gigabytes (10^9 bytes): the limit, and what each memory mode needs; None if the mode was not tried."""
+class AdaptersAtOnce(Reason, code="adapters_at_once"):
+    """`memory_gb`: 10^9 bytes that they need together."""
 
+    says = (
+        "the {adapters} adapters are trained {at_once} at a time if that much memory is still free then: in less than "
+        "the estimated time, which is that of one after another, and in up to {memory_gb:.1f} GB"
+    )
+    adapters: int
+    at_once: int
+    memory_gb: float
+
+
+@dataclass(frozen=True)
+class TrainingDoesNotFit(Reason, code="training_does_not_fit"):
+    """Gigabytes (10^9 bytes): the limit, and what each memory mode needs; None if the mode was not tried.
+
+    `settings`: the nearest ones that fit, as on the command line; "": none was found, or none was looked for.
+    `bare_gb`: what Python with torch, or CUDA, needs without any base.
+    """
+
+    fix = _OTHER_SETTINGS
     limit_gb: float
     keep_gb: float | None
     recompute_gb: float | None
     stream_gb: float | None
+    settings: str = ""
+    bare_gb: float = 0.0
+
+    def what_to_do(self) -> str:
+        if self.settings:
+            return super().what_to_do()
+        if self.limit_gb < self.bare_gb:
+            return "Free memory, raise the container's limit, or raise train.max_memory_gb if more is free"
+        return "Use a smaller base, a machine with more memory, or a higher train.max_memory_gb if more is free"
 
     def sentence(self) -> str:
         tried = {"keep": self.keep_gb, "recompute": self.recompute_gb, "stream": self.stream_gb}
         shown = ", ".join(f"{mode} {needed:.1f}" for mode, needed in tried.items() if needed is not None)
-        return f"training does not fit in {self.limit_gb:.1f} GB (GB needed: {shown})"
+        said = f"training does not fit in {self.limit_gb:.1f} GB (GB needed: {shown})"
+        if self.limit_gb < self.bare_gb:
+            said += f", which is less than the {self.bare_gb:.1f} GB that training needs without any base"
+        return said
+
+
+@dataclass(frozen=True)
+class MeasuredPeakDoesNotFit(Reason, code="measured_peak_does_not_fit"):
+    """Gigabytes (10^9 bytes): what the steps that were tried needed, what is expected of the whole run, the limit."""
+
+    fix = _OTHER_SETTINGS
+    measured_gb: float
+    peak_gb: float
+    limit_gb: float
+    settings: str = ""
+
+    def what_to_do(self) -> str:
+        if self.settings:
+            return super().what_to_do()
+        return f"{_LESS_AT_A_TIME}, or raise train.max_memory_gb if more is free"
+
+    def sentence(self) -> str:
+        said = f"the steps of training that were tried needed {self.measured_gb:.2f} GB"
+        if self.measured_gb > self.limit_gb:
+            return f"{said}, and training may use {self.limit_gb:.2f} GB"
+        return f"{said}, so training will need about {self.peak_gb:.2f} GB, and may use {self.limit_gb:.2f} GB"
+
+
+@dataclass(frozen=True)
+class TrialOutOfMemory(Reason, code="trial_out_of_memory"):
+    """`certain`: the process said so itself; otherwise it was killed, as the system does when memory runs out."""
+
+    fix = _OTHER_SETTINGS
+    why: str
+    certain: bool
+    settings: str = ""
+
+    def what_to_do(self) -> str:
+        return super().what_to_do() if self.settings else f"{_LESS_AT_A_TIME}, or free memory"
+
+    def sentence(self) -> str:
+        if self.certain:
+            return f"the process that tried some steps of training ran out of memory: {self.why}"
+        return (
+            f"the process that tried some steps of training was killed, as the system does when memory runs out: "
+            f"{self.why}"
+        )
+
+
+@dataclass(frozen=True)
+class ServingDoesNotFit(Reason, code="serving_does_not_fit"):
+    """Gigabytes (10^9 bytes); `name`: the file that needs least of those that may ship; `settings`: as above."""
+
+    fix = _OTHER_SETTINGS
+    name: str
+    needed_gb: float
+    limit_gb: float
+    context: int
+    parallel: int
+    settings: str = ""
+
+    def what_to_do(self) -> str:
+        if self.settings:
+            return super().what_to_do()
+        return "Raise decide.max_memory_gb, if the machine that will serve has more, or use a smaller base"
+
+    def sentence(self) -> str:
+        return (
+            f"serving {named(self.name)} with {self.parallel} requests of {self.context:,} tokens at the same time "
+            f"needs about {self.needed_gb:.2f} GB, above decide.max_memory_gb = {self.limit_gb:g}: no role could be "
+            "deployed"
+        )

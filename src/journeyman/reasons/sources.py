@@ -157,6 +157,11 @@ class NotAModelCall(SourceReason, code="not_a_model_call"):
 
 
 @dataclass(frozen=True)
+class AnsweredByStudent(SourceReason, code="answered_by_student"):
+    says = "answered by the student, whose own answers are not learned from"
+
+
+@dataclass(frozen=True)
 class MarkedNotToTrain(SourceReason, code="marked_not_to_train"):
     """Attributes: fields: those that say so; every_turn: each assistant turn is marked, rather than the row."""
 

@@ -1,21 +1,66 @@
-"""Scores answers one after the other in a separate thread, so that a stop takes effect while a check is running."""
+"""Scores answers by their roles' checks, one after the other in a separate thread, so that a stop takes effect while a
+check is running."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import TypeVar
 
+from journeyman.config import EvaluateConfig
 from journeyman.errors import Interrupted
 from journeyman.foreign import plain
+from journeyman.manifests import CheckRule
 from journeyman.protocols import Reporter
-from journeyman.records import Score
+from journeyman.records import Example, Prediction, Score
+from journeyman.scoring.checks import Checks, judge
+from journeyman.scoring.contracts import Answer, Limits
 
 _T = TypeVar("_T")
 _R = TypeVar("_R")
 _LOOK_EVERY_S = 0.2
 _MOST_LINES = 5
+_DEFAULT_RULE = CheckRule(checks=["answered"])
+
+
+def judge_rows(
+    rows: Sequence[Example],
+    predictions: Sequence[Prediction],
+    rules: Mapping[str, CheckRule],
+    config: EvaluateConfig,
+    folder: Path,
+    reporter: Reporter,
+) -> list[Score]:
+    """One score for each answer, in order; the reporter hears which checks left answers unscored.
+
+    Args:
+        rows: what was asked; their ids are those of the answers.
+        rules: role → its checks; a role without any is asked for an answer only.
+        folder: where the user's own checks are.
+
+    Raises:
+        Interrupted: a stop was requested.
+    """
+    by_id = {row.id: row for row in rows}
+    limits, checks = Limits(unsafe=config.unsafe_exec), Checks(folder, config.judge, config.check_timeout_s)
+
+    def judged(p: Prediction) -> Score:
+        row = by_id[p.id]
+        asked = "\n\n".join(turn.content for turn in row.messages if turn.role != "system")
+        answer = Answer(p.text, p.finish_reason, row.check, limits, p.calls, row.answer, row.answer_calls, asked)
+        made = judge(answer, rules.get(p.role, _DEFAULT_RULE), checks)
+        return Score(
+            id=p.id, role=p.role, arm=p.arm, outcome=made.finding.outcome, check=made.check,
+            reason=made.finding.reason and made.finding.reason.record(), checks=dict(made.outcomes),
+        )  # fmt: skip
+
+    reporter.begin("judge", len(predictions), "answers")
+    scores = each_judged(judged, predictions, reporter)
+    for line in unscored_lines(scores):
+        reporter.say(line)
+    return scores
 
 
 def each_judged(judged: Callable[[_T], _R], answers: Sequence[_T], reporter: Reporter) -> list[_R]:

@@ -19,6 +19,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from journeyman.artifacts import hash_of
 from journeyman.config import ServeConfig
 from journeyman.foreign import named
 from journeyman.manifests import BundleManifest
@@ -142,9 +143,14 @@ def make_app(
     ]
     handlers: Any = {RequestError: _refused, HTTPException: _no_route, Exception: _failed}
     app = Starlette(routes=routes, lifespan=lifespan, exception_handlers=handlers)
-    app.state.metrics = metrics or Metrics()
+    app.state.metrics, app.state.bundle = metrics or Metrics(), identity_of(bundle)
     app.router.redirect_slashes = False  # a redirect would name a host and contain no error object
     return app
+
+
+def identity_of(bundle: BundleManifest) -> str:
+    """A hash of what a bundle says of itself, with the hashes of its base and adapters: the same for every copy."""
+    return hash_of(bundle.model_dump(mode="json"))[:16]
 
 
 def served_base(settings: EngineSettings) -> Base:

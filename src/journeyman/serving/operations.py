@@ -13,7 +13,7 @@ from journeyman.serving.metrics import CONTENT_TYPE, Gauge, Metrics
 
 
 def operation_routes() -> list[Route]:
-    """The routes; they read `kept`, `answering` and `metrics` of the application's state."""
+    """The routes; they read `kept`, `answering`, `metrics` and `bundle` of the application's state."""
     return [Route("/health", _health), Route("/ready", _ready), Route("/metrics", _metrics)]
 
 
@@ -23,11 +23,11 @@ async def _health(request: Request) -> Response:
 
 
 async def _ready(request: Request) -> Response:
-    """Whether requests are answered now."""
+    """Whether requests are answered now, and by which bundle."""
     kept: KeptEngine = request.app.state.kept
     if kept.ready() is None:
         return JSONResponse({"status": "unavailable", **error_object(kept.why_not())}, status_code=503)
-    return JSONResponse({"status": "ok"})
+    return JSONResponse({"status": "ok", "bundle": request.app.state.bundle})
 
 
 async def _metrics(request: Request) -> Response:

@@ -10,11 +10,11 @@ from collections.abc import Sequence
 
 from journeyman.models.geometry import Geometry
 from journeyman.models.gpu.limits import LONG_ROW, loss_rows
-from journeyman.sizing.memory import MemoryWay, TrainingSize
+from journeyman.sizing.memory import MemoryWay, Part, TrainingSize
 
 _ADAPTER_BYTES = 32
 """Per parameter: float32 value, gradient, its copy and two moments; copies in the compute type, with gaps of zeros."""
-_RUNTIME_BYTES = 400 << 20
+GPU_RUNTIME_BYTES = 400 << 20
 """Kernels and the workspaces of cuBLAS, loaded after the memory that is free was read."""
 MOST_CAPTURED = 1_200_000_000
 """Parameters in matrix products up to which passes are replayed as graphs (training.captured): above it, a GPU takes
@@ -31,7 +31,23 @@ def gpu_training_bytes(
     stored_bytes: int = 0,
     shards: int = 1,
 ) -> int:
-    """Peak of a training step on a GPU.
+    """Peak of a training step on a GPU: the sum of gpu_training_parts."""
+    return sum(gpu_training_parts(
+        size, way, pack_tokens, group_tokens, targets, stored_bytes=stored_bytes, shards=shards
+    ).values())  # fmt: skip
+
+
+def gpu_training_parts(
+    size: TrainingSize,
+    way: MemoryWay,
+    pack_tokens: int,
+    group_tokens: int,
+    targets: Sequence[str],
+    *,
+    stored_bytes: int = 0,
+    shards: int = 1,
+) -> dict[Part, int]:
+    """What the peak of a training step on a GPU consists of, in bytes.
 
     Args:
         targets: train.lora.targets.
@@ -59,7 +75,14 @@ def gpu_training_bytes(
         weights -= (in_layers - in_layers // shards - 2 * geometry.layer_parameters) * c
     if way == "stream":
         weights = stored_bytes
-    return _RUNTIME_BYTES + weights + size.trainable * _ADAPTER_BYTES + entering + copies * (kept + max(passing, loss))
+    return {
+        "runtime": GPU_RUNTIME_BYTES,
+        "weights": weights,
+        "adapter": size.trainable * _ADAPTER_BYTES,
+        "activations": copies * kept,
+        "entering": entering,
+        "passing": copies * max(passing, loss),
+    }
 
 
 def gpu_layer_bytes_per_token(geometry: Geometry, compute_bytes: int, targets: Sequence[str]) -> int:

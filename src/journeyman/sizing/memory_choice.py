@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import get_args
 
 from journeyman.errors import InputError, NoGo
-from journeyman.reasons import planning
+from journeyman.reasons import Reason, planning
 from journeyman.sizing.memory import MemoryWay
 
 Estimate = Callable[[MemoryWay, int, int], int]
@@ -41,16 +41,32 @@ class Candidates:
     most_group: int
 
 
-def choose_memory(candidates: Candidates, estimate: Estimate, asked: str, remedy: str) -> MemoryChoice:
+class DoesNotFit(NoGo):
+    """Training does not fit in memory.
+
+    Attributes:
+        least: what needs least memory of all that was tried.
+        limit: bytes that may be used.
+    """
+
+    def __init__(self, reason: Reason, remedy: str, least: MemoryChoice, limit: int) -> None:
+        super().__init__(reason, remedy)
+        self.least, self.limit = least, limit
+
+
+def choose_memory(
+    candidates: Candidates, estimate: Estimate, asked: str, remedy: str, bare_bytes: int = 0
+) -> MemoryChoice:
     """The first mode, with the first number of tokens, that fits.
 
     Args:
         asked: train.memory.
         remedy: what else to do if nothing fits.
+        bare_bytes: that are needed without any base.
 
     Raises:
         InputError: the mode that is asked for is not available.
-        NoGo: none fits; training would run out of memory.
+        DoesNotFit: none fits; training would run out of memory.
     """
     ways = candidates.ways if asked == "auto" else [way for way in candidates.ways if way == asked]
     if not ways:
@@ -60,10 +76,12 @@ def choose_memory(candidates: Candidates, estimate: Estimate, asked: str, remedy
             "Set train.memory = 'auto'",
         )
     needed: dict[MemoryWay, int] = {}
+    tried: list[MemoryChoice] = []
     for way in ways:
         for pack in candidates.packs:
             group = pack
             needed[way] = estimate(way, pack, group)
+            tried.append(MemoryChoice(way, pack, group, needed[way]))
             if needed[way] > candidates.limit:
                 continue
             while way == "stream" and group < candidates.most_group:
@@ -71,5 +89,6 @@ def choose_memory(candidates: Candidates, estimate: Estimate, asked: str, remedy
                     break
                 group += pack
             return MemoryChoice(way, pack, group, estimate(way, pack, group))
-    tried = {f"{way}_gb": needed[way] / 1e9 if way in needed else None for way in get_args(MemoryWay)}
-    raise NoGo(planning.TrainingDoesNotFit(candidates.limit / 1e9, **tried), remedy)
+    keep, recompute, stream = (needed[way] / 1e9 if way in needed else None for way in get_args(MemoryWay))
+    reason = planning.TrainingDoesNotFit(candidates.limit / 1e9, keep, recompute, stream, bare_gb=bare_bytes / 1e9)
+    raise DoesNotFit(reason, remedy, min(tried, key=lambda one: one.bytes), candidates.limit)

@@ -1,8 +1,8 @@
 """Rows of `journeyman record`: an exchange with a teacher's API, its role, conversation and outcome.
 
 Request and response are in the form of chat completions, Responses or Anthropic's Messages, and are read as such; the
-recorder has joined streamed answers. An exchange that is not complete has no answer to learn from: what came of it is
-kept in `extra`.
+recorder has joined streamed answers. Answers of a student beside the teacher are rejected. An exchange that is not
+complete has no answer to learn from: what came of it is kept in `extra`.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from journeyman.sources.place import Place
 
 VERSION = 1
 COMPLETE = "complete"
+_DISLIKED = "the feedback about it was bad"
 _READ = (
     "recorded", "seq", "assigned", "time", "role", "conversation", "provider", "model", "request", "response",
     "duration_ms", "status", "errors", "outcome", "why",
@@ -32,6 +33,9 @@ def claims(row: Mapping[str, Any]) -> bool:
 def interactions(row: Mapping[str, Any], place: Place) -> Iterator[Interaction | NotAnInteraction]:
     if row.get("recorded") != VERSION:
         raise NotAnInteraction(why.UnknownType("the row is of version", plain(str(row.get("recorded")), 20)))
+    route = mapping(row.get("route"))
+    if row.get("of") or (route.get("arm") == "student" and not route.get("fallback")):
+        raise NotAnInteraction(why.AnsweredByStudent())
     if row.get("lost"):
         raise NotAnInteraction(why.NotLogged("the contents were not recorded", plain(str(row.get("why")), 80)))
     request, response = mapping(row.get("request")), mapping(row.get("response"))
@@ -43,13 +47,15 @@ def interactions(row: Mapping[str, Any], place: Place) -> Iterator[Interaction |
     answered = response if _is_answer(response) else {"error": response.get("error") or _failure(row)}
     if complete and answered is not response and isinstance(status, int) and status < 400:
         raise NotAnInteraction(why.NotAModelCall("a request", plain(str(row.get("path")), 80)))
+    score = number(row.get("feedback"))
+    disliked = score is not None and score < 0.5
     failed = not complete or answered is not response
     pair = {
         "id": f"recorded-{row.get('seq')}",
         "request": request,
         "response": answered,
         "status": None if failed else status,
-        "errors": row.get("errors") or ([_failure(row)] if failed else None),
+        "errors": row.get("errors") or ([_failure(row)] if failed else [_DISLIKED] if disliked else None),
         "timestamp": row.get("time"),
         "duration_ms": number(row.get("duration_ms")),
         "provider": text_or_none(row.get("provider")),
@@ -62,6 +68,8 @@ def interactions(row: Mapping[str, Any], place: Place) -> Iterator[Interaction |
             "model": first(one.model, text_or_none(row.get("model"))),
             "extra": {**one.extra, **without(row, *_READ), "outcome": outcome},
         }
+        if disliked:
+            changes["succeeded"] = False
         if failed:
             part = {"output": one.output, "calls": [call.model_dump() for call in one.output_calls]}
             changes |= {"output": None, "output_calls": [], "reasoning": None, "succeeded": False}

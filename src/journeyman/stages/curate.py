@@ -1,7 +1,7 @@
 """curate: interactions → training, validation and test rows; every dropped row is recorded with the rule that did it.
 
-Two resumable passes over the rows in worker processes; between them, rows are compared by columns in memory, which
-grow by about a hundred bytes per row, regardless of the rows' length.
+Two resumable passes over the rows in worker processes; between them, rows are compared by columns, which take a few
+dozen bytes of memory per row beside mapped files, regardless of the rows' length.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def curate(
     """Filters, deduplicates, renders and splits the rows.
 
     Args:
-        executor: where the rows of a large log are examined and rendered.
+        executor: where the rows of a large log are examined, compared and rendered.
 
     Raises:
         InputError: no training rows remain, a test task is found among them, or curate.teacher_terms refuses teachers
@@ -59,12 +59,12 @@ def curate(
     rows = mapped_array(scratch / "rows", ROW)
     teachers = np.asarray(rows["teacher"][rows["rule"] == 0]).astype(np.int64)
     refuse_unknown(state["teachers"], teachers, config.curate.teacher_terms)
-    words = Words(scratch / "words.u4", np.asarray(rows["words"]))
+    words = Words(scratch / "words.u4", rows["words"])
     log = Log(rows, words, state["roles"], state["files"], {int(k): v for k, v in state["prompts"].items()})
-    reporter.begin("compare rows", 1, "log")
+    reporter.begin("compare rows", len(BAND_FILES), "bands")
     prompts = role_prompts(log, np.flatnonzero(rows["rule"] == 0), config)
     log.own = own_prompts(log, prompts)
-    choice = choose(log, [scratch / name for name in BAND_FILES], config.curate)
+    choice = choose(log, [scratch / name for name in BAND_FILES], config.curate, executor, reporter)
     left = role_prompts(log, np.flatnonzero((rows["rule"] == 0) & (choice.rule == 0)), config)
     # A fixed prompt is the version that most of the kept rows have; which kind a prompt is stays decided.
     prompts |= {role: made for role, made in left.items() if made.kind == prompts[role].kind}
@@ -74,12 +74,19 @@ def curate(
     )
     examples = mapped_array(scratch / "examples", EXAMPLE)
     if not len(examples):
-        counted = ", ".join(f"{rule} {n}" for rule, n in _dropped(log, counts).most_common())
+        dropped = _dropped(log, counts)
+        counted = ", ".join(f"{rule} {n}" for rule, n in dropped.most_common())
+        if dropped.most_common(1)[0][0] == "too_long":
+            raise InputError(
+                f"{interactions}: none of {len(rows)} interactions remain to train on ({counted}): most are longer "
+                f"than curate.max_length = {config.curate.max_length} tokens",
+                "Raise curate.max_length, or set curate.rules.too_long = 'cut'",
+            )
         raise InputError(
             f"{interactions}: none of {len(rows)} interactions remain to train on ({counted})",
             "Relax [curate.rules] in journeyman.toml, or log more interactions",
         )
-    split, leak_check = separate(log, choice, examples["row"].astype(np.int64), config.curate)
+    split, leak_check = separate(log, choice, examples["row"].astype(np.int64), config.curate, executor, reporter)
     if not (split == TRAIN).any():
         raise InputError(
             f"{interactions}: all {len(examples)} rows are in test or validation", "Lower curate.test_share"

@@ -21,19 +21,18 @@ from journeyman.evidence import LOOKS, RESPONSES, recorded
 from journeyman.inference.arm_runner import ArmRunner, Inputs, RunningEngine
 from journeyman.inference.engines import running_engine
 from journeyman.inference.sequential_testing import confidence_of_look, count_look
-from journeyman.manifests import CheckRule, EvaluationManifest, PlanManifest, Sandbox
+from journeyman.manifests import EvaluationManifest, PlanManifest, Sandbox
 from journeyman.protocols import Reporter
-from journeyman.records import EVERY_ROLE, TUNED, Example, Prediction, RegressionAnswer, Score
+from journeyman.records import EVERY_ROLE, TUNED, Example, RegressionAnswer, Score
 from journeyman.rendering.renderer import Renderer
 from journeyman.scoring.agreement import judge_agreement
-from journeyman.scoring.checks import RUNS_CODE, Checks, judge, own_files
-from journeyman.scoring.contracts import Answer, Limits
-from journeyman.scoring.judging import each_judged, unscored_lines
+from journeyman.scoring.checks import RUNS_CODE, own_files
+from journeyman.scoring.contracts import Limits
+from journeyman.scoring.judging import judge_rows
 from journeyman.scoring.regressions import regression_answers, regression_results
 from journeyman.scoring.sandbox import sandbox_of
 from journeyman.scoring.summary import Results
 
-_DEFAULT_RULE = CheckRule(checks=["answered"])
 _WHAT_DECIDES = {
     "temperature", "max_new_tokens", "context", "quantizations", "server", "endpoints", "judge", "check_timeout_s",
     "unsafe_exec",
@@ -59,7 +58,7 @@ def evaluate(
     gathered = ArmRunner(inputs, rows, config, renderer, reporter, running_engine).ask()
     write_rows(out / "predictions.jsonl", gathered.predictions)
     write_rows(out / "timings.jsonl", gathered.timed)
-    scores = _score(rows, gathered.predictions, plan, config, inputs.folder, reporter)
+    scores = judge_rows(rows, gathered.predictions, plan.rules.checks, config, inputs.folder, reporter)
     judged = {"adapters": hashes, **_judged(plan, config, inputs.folder, scores)}
     test_sha256 = hash_of_file(inputs.sealed)
     look = count_look(inputs.folder, test_sha256, judged)  # before anybody can see the scores
@@ -114,34 +113,6 @@ def _judged(plan: PlanManifest, config: EvaluateConfig, folder: Path, scores: Se
 
 def _roles(rows: Sequence[Example], plan: PlanManifest) -> list[str]:
     return [EVERY_ROLE, *sorted({row.role for row in rows} | set(plan.rules.checks))]
-
-
-def _score(
-    rows: Sequence[Example],
-    predictions: Sequence[Prediction],
-    plan: PlanManifest,
-    config: EvaluateConfig,
-    folder: Path,
-    reporter: Reporter,
-) -> list[Score]:
-    by_id = {row.id: row for row in rows}
-    limits, checks = Limits(unsafe=config.unsafe_exec), Checks(folder, config.judge, config.check_timeout_s)
-
-    def judged(p: Prediction) -> Score:
-        row = by_id[p.id]
-        asked = "\n\n".join(turn.content for turn in row.messages if turn.role != "system")
-        answer = Answer(p.text, p.finish_reason, row.check, limits, p.calls, row.answer, row.answer_calls, asked)
-        made = judge(answer, plan.rules.checks.get(p.role, _DEFAULT_RULE), checks)
-        return Score(
-            id=p.id, role=p.role, arm=p.arm, outcome=made.finding.outcome, check=made.check,
-            reason=made.finding.reason and made.finding.reason.record(), checks=dict(made.outcomes),
-        )  # fmt: skip
-
-    reporter.begin("judge", len(predictions), "answers")
-    scores = each_judged(judged, predictions, reporter)
-    for line in unscored_lines(scores):
-        reporter.say(line)
-    return scores
 
 
 def _sandbox(plan: PlanManifest, config: EvaluateConfig) -> Sandbox | None:

@@ -6,36 +6,31 @@ commit.
 
 from __future__ import annotations
 
-import json
-import random
-from array import array
-from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from journeyman.append_log import AppendLogs
-from journeyman.artifacts import read_rows, row_bytes
+from journeyman.append_log import AppendLogs, compressed
+from journeyman.artifacts import row_bytes
 from journeyman.config import DataConfig, RedactConfig
 from journeyman.errors import InputChanged, InputError, Interrupted, JourneymanError
 from journeyman.foreign import plain
-from journeyman.manifests import CountedReason, Durations, IngestManifest, LogGroup
+from journeyman.manifests import IngestManifest
 from journeyman.parallel import HERE, LOCAL, Executor
 from journeyman.protocols import Reporter
-from journeyman.reasons import Detail, ReasonRecord, Text
+from journeyman.reasons import ReasonRecord
 from journeyman.reasons.files import OtherReasons
-from journeyman.records import Interaction, Rejected
+from journeyman.records import Rejected
 from journeyman.redaction.redactor import Redactor
 from journeyman.sources.batches import Batches
 from journeyman.sources.files import Row, Source, read_file
 from journeyman.sources.reader import Reader
-from journeyman.stats.describe import mean, median, percentile
+from journeyman.sources.rows import Packed
+from journeyman.stages.ingest_tally import MOST_REASONS, Seen, Tally, key_of, reason_of, restored
 
 _ROWS, _REJECTED = "interactions.jsonl.zst", "rejected.jsonl"
-_RESERVOIR = 200_000
-_REASONS = 100
 _MOST_ALIKE = 2_000
 """Rejected rows of one source and reason that are stored; a compressed file of kilobytes can contain millions."""
 _MOST_DETAIL = 300
@@ -74,7 +69,7 @@ def ingest(
     with AppendLogs(out, (_ROWS, _REJECTED)) as outputs:
         start = outputs.state or {"source": 0, "rows": 0, "read": 0, "refused": {}}
         refused = _Refused(start["source"], start["refused"])
-        tally = _restored(out, start) if outputs.state else _Tally()
+        tally = restored(out / _ROWS, start) if outputs.state else Tally()
         read = _Count(start["read"])
         batches = _batches(sources, start["source"], start["rows"], data.encoding, read)
         handled = start["read"]
@@ -85,8 +80,7 @@ def ingest(
         ):
             outputs.write(_ROWS, made.kept)
             outputs.write(_REJECTED, refused.written(made.source, made.rejected))
-            for seen in made.seen:
-                tally.add(seen)
+            tally.add(made.seen)
             handled += made.handled
             reporter.advance(sum(sizes[: made.source]) + made.bytes_read)
             if outputs.commit_due or reporter.stop_requested:
@@ -116,7 +110,7 @@ class _Batch:
 
     source: int
     name: str
-    content: list[Row]
+    content: list[Packed]
     rows: int
     bytes_read: int
 
@@ -124,32 +118,26 @@ class _Batch:
         return f"{self.name}, rows {self.rows - len(self.content) + 1} to {self.rows}"
 
 
-_NoteKey = tuple[str, tuple[tuple[str, Detail], ...]]
-"""Code and details of a note."""
+class _Turned(NamedTuple):
+    """A rejected row: the key of its reason, its place, and the row to store."""
 
-
-class _Seen(NamedTuple):
-    """What the tally needs of a record; `reason` is the key of the reason if it was rejected."""
-
-    role: str = ""
-    teacher: str = ""
-    succeeded: bool | None = None
-    duration_ms: float | None = None
-    redacted: dict[str, int] | None = None
-    notes: tuple[_NoteKey, ...] = ()
-    reason: str | None = None
-    code: str = ""
+    reason: str
+    line: int
+    source: str
+    row: bytes
 
 
 @dataclass(frozen=True)
 class _Made:
+    """Of a batch; `kept` is compressed."""
+
     source: int
     rows: int
     handled: int
     bytes_read: int
     kept: bytes
-    rejected: list[Rejected]
-    seen: list[_Seen]
+    rejected: list[_Turned]
+    seen: Seen
 
 
 class _Count:
@@ -163,12 +151,12 @@ def _batches(sources: Sequence[Source], first: int, skip: int, encoding: str, re
     batches = Batches([source.path for source in sources], encoding)
     for number in range(first, len(sources)):
         skipped = skip if number == first else 0
-        content: list[Row] = []
+        content: list[Packed] = []
         rows, size, done = skipped, 0, 0
         unchanged = _Unchanged(sources[number].path)
         found = batches.joined(number, read_file(sources[number].path, skipped, encoding))
         for row, done in unchanged.checked(found):
-            content.append(row)
+            content.append(row.packed())
             rows += 1
             read.rows += 1
             size += len(row.raw or "") or _TYPICAL_ROW
@@ -221,20 +209,20 @@ class _Worker:
 
 
 def _read_batch(worker: _Worker, batch: _Batch) -> _Made:
-    kept, rejected, seen = [], [], []
+    kept, rejected, seen = [], [], Seen()
     handled = 0
-    for row in batch.content:
+    for row in map(Row.unpacked, batch.content):
         records = worker.reader.records(row, batch.name)
         handled += bool(records)
         for record in records:
             if isinstance(record, Rejected):
                 record = _without_secrets(record, worker.redactor)
-                rejected.append(record)
+                rejected.append(_Turned(key_of(record.reason), record.line, record.source, row_bytes(record)))
             else:
                 record = worker.redactor.interaction(record)
                 kept.append(row_bytes(record))
-            seen.append(_seen(record))
-    return _Made(batch.source, batch.rows, handled, batch.bytes_read, b"".join(kept), rejected, seen)
+            seen.add(record)
+    return _Made(batch.source, batch.rows, handled, batch.bytes_read, compressed(b"".join(kept)), rejected, seen)
 
 
 def _without_secrets(record: Rejected, redactor: Redactor) -> Rejected:
@@ -247,22 +235,7 @@ def _without_secrets(record: Rejected, redactor: Redactor) -> Rejected:
     return record.model_copy(update={"reason": reason, "text": found.text(record.text)})
 
 
-def _key(reason: ReasonRecord) -> str:
-    """The key by which reasons are counted: code and details, without the position in the row or file."""
-    details = {name: value for name, value in reason.details.items() if name != "at"}
-    return json.dumps([reason.code, details], ensure_ascii=False)
-
-
-def _of_key(key: str) -> ReasonRecord:
-    """The reason of a key; in a run that an older version started, keys are sentences."""
-    try:
-        code, details = json.loads(key)
-        return ReasonRecord(code=code, details=details)
-    except ValueError:
-        return Text(key).record()
-
-
-_OTHERS = _key(OtherReasons().record())
+_OTHERS = key_of(OtherReasons().record())
 
 
 class _Refused:
@@ -275,18 +248,18 @@ class _Refused:
     def __init__(self, source: int, state: dict[str, Any]) -> None:
         self._source, self.state = source, state
 
-    def written(self, source: int, rejected: Sequence[Rejected]) -> bytes:
+    def written(self, source: int, rejected: Sequence[_Turned]) -> bytes:
         done = b"" if source == self._source else self.counted()
         self._source = source
         lines = []
         for record in rejected:
-            reason = _key(record.reason)
-            if reason not in self.state and len(self.state) >= _REASONS:
+            reason = record.reason
+            if reason not in self.state and len(self.state) >= MOST_REASONS:
                 reason = _OTHERS
             rows = self.state.get(reason, [0])[0] + 1
             self.state[reason] = [rows, record.line, record.source]
             if rows <= _MOST_ALIKE:
-                lines.append(row_bytes(record))
+                lines.append(record.row)
         return done + b"".join(lines)
 
     def counted(self) -> bytes:
@@ -295,111 +268,7 @@ class _Refused:
         for reason, (rows, line, source) in self.state.items():
             if (more := rows - _MOST_ALIKE) > 0:
                 text = f"{more:,} more rows; this is the last one"
-                one = Rejected(source=source, line=line, reason=_of_key(reason), text=text, rows=more)
+                one = Rejected(source=source, line=line, reason=reason_of(reason), text=text, rows=more)
                 lines.append(row_bytes(one))
         self.state = {}
         return b"".join(lines)
-
-
-def _seen(record: Interaction | Rejected) -> _Seen:
-    if isinstance(record, Rejected):
-        return _Seen(reason=_key(record.reason), code=record.reason.code)
-    notes = tuple((note.code, tuple(note.details.items())) for note in record.notes)
-    return _Seen(record.role, record.teacher, record.succeeded, record.duration_ms, record.redacted or None, notes)
-
-
-class _Group:
-    """Counts and durations of one role or teacher; of more than 200,000 durations, a uniform sample is kept."""
-
-    def __init__(self) -> None:
-        self.rows = self.successes = self.failures = self.n = 0
-        self.sum_s = 0.0
-        self.sample_s = array("d")
-        self._random = random.Random(0)
-
-    def add(self, row: _Seen) -> None:
-        self.rows += 1
-        self.successes += row.succeeded is True
-        self.failures += row.succeeded is False
-        if row.succeeded is False or row.duration_ms is None:
-            return
-        seconds = row.duration_ms / 1000
-        self.n += 1
-        self.sum_s += seconds
-        if len(self.sample_s) < _RESERVOIR:
-            self.sample_s.append(seconds)
-        elif (place := self._random.randrange(self.n)) < _RESERVOIR:
-            self.sample_s[place] = seconds
-
-    def manifest(self) -> LogGroup:
-        sample = list(self.sample_s)
-        average = mean(sample) if self.n == len(sample) else self.sum_s / self.n
-        durations = Durations(n=self.n, mean_s=average, median_s=median(sample), p95_s=percentile(sample, 0.95))
-        return LogGroup(rows=self.rows, successes=self.successes, failures=self.failures, durations=durations)
-
-
-class _Tally:
-    def __init__(self) -> None:
-        self.total = _Group()
-        self.by_role: dict[str, _Group] = defaultdict(_Group)
-        self.by_teacher: dict[str, _Group] = defaultdict(_Group)
-        self.redacted: Counter[str] = Counter()
-        self.reasons: Counter[str] = Counter()
-        self.rejected_by: Counter[str] = Counter()
-        self.notes: Counter[_NoteKey] = Counter()
-        self.rejected = 0
-
-    def add(self, seen: _Seen) -> None:
-        if seen.reason is not None:
-            self.rejected += 1
-            self.rejected_by[seen.code] += 1
-            if seen.reason in self.reasons or len(self.reasons) < _REASONS:
-                self.reasons[seen.reason] += 1
-            return
-        for group in (self.total, self.by_role[seen.role], self.by_teacher[seen.teacher]):
-            group.add(seen)
-        self.redacted.update(seen.redacted or {})
-        for note in seen.notes:
-            if note in self.notes or len(self.notes) < _REASONS:
-                self.notes[note] += 1
-
-    @property
-    def refused(self) -> dict[str, Any]:
-        """The counts that a commit must save, because not all rejected rows are stored."""
-        return {"rejected": self.rejected, "reasons": self.reasons, "rejected_by": self.rejected_by}
-
-    def first_reasons(self) -> str:
-        return "".join(f"; {one.rows} × {one.sentence()}" for one in self._reasons(2))
-
-    def _reasons(self, most: int) -> list[CountedReason]:
-        found = ((_of_key(key), rows) for key, rows in self.reasons.most_common(most))
-        return [CountedReason(code=one.code, details=one.details, rows=rows) for one, rows in found]
-
-    def manifest(self, read: int, skipped: dict[str, int]) -> IngestManifest:
-        return IngestManifest(
-            read=read,
-            skipped=skipped,
-            kept=self.total.rows,
-            rejected=self.rejected,
-            rejected_by=dict(self.rejected_by.most_common()),
-            reasons=self._reasons(20),
-            notes=[
-                CountedReason(code=code, details=dict(details), rows=rows)
-                for (code, details), rows in self.notes.most_common(20)
-            ],
-            redacted=dict(self.redacted.most_common()),
-            total=self.total.manifest(),
-            by_role={role: group.manifest() for role, group in sorted(self.by_role.items())},
-            by_teacher={teacher: group.manifest() for teacher, group in sorted(self.by_teacher.items())},
-        )
-
-
-def _restored(out: Path, state: Mapping[str, Any]) -> _Tally:
-    """The tally of what an interrupted run has already stored."""
-    tally = _Tally()
-    for row in read_rows(out / _ROWS, Interaction):
-        tally.add(_seen(row))
-    tally.rejected, tally.reasons = state["rejected"], Counter(state["reasons"])
-    older = Counter({Text.code: tally.rejected})  # whose reasons had no codes
-    tally.rejected_by = Counter(state["rejected_by"]) if "rejected_by" in state else older
-    return tally

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
 
 import numpy as np
+import numpy.typing as npt
 
 _EXACT_GROUPS, _DRAWS = 16, 20_000
 
@@ -32,15 +33,28 @@ def sign_flip(differences: Mapping[str, int]) -> float | None:
     are tried for up to 16 groups, otherwise 20,000 random ones (with a fixed seed, plus the observed one). With groups
     of one row each, it is the exact McNemar test. None if no group distinguishes the arms.
     """
+    flipped = _flipped(differences)
+    return None if flipped is None else float((abs(flipped) >= abs(flipped[0])).mean())
+
+
+def sign_flip_of_losses(differences: Mapping[str, int]) -> float | None:
+    """The chance of at least as many losses more than wins, if both arms are equally good: one-sided, see sign_flip."""
+    flipped = _flipped(differences)
+    return None if flipped is None else float((flipped <= flipped[0]).mean())
+
+
+def _flipped(differences: Mapping[str, int]) -> npt.NDArray[np.int64] | None:
+    """The sums of the groups' differences with flipped signs, the observed one first."""
     moved = np.array([value for value in differences.values() if value], dtype=np.int64)
     if not len(moved):
         return None
-    seen = abs(int(moved.sum()))
     if len(moved) <= _EXACT_GROUPS:
         signs = 1 - 2 * ((np.arange(2 ** len(moved))[:, None] >> np.arange(len(moved))) & 1)
-        return float((abs(signs @ moved) >= seen).mean())
-    signs = np.random.default_rng(0).choice(np.array([-1, 1]), (_DRAWS, len(moved)))
-    return (1 + int((abs(signs @ moved) >= seen).sum())) / (1 + _DRAWS)
+    else:
+        drawn = np.random.default_rng(0).choice(np.array([-1, 1]), (_DRAWS, len(moved)))
+        signs = np.concatenate([np.ones((1, len(moved)), dtype=np.int64), drawn])
+    sums: npt.NDArray[np.int64] = signs @ moved
+    return sums
 
 
 def one_sided_mcnemar(wins: int, losses: int) -> float | None:

@@ -21,14 +21,6 @@ def wilson(passed: float, n: float, confidence: float) -> tuple[float, float]:
     return max(0.0, centre - half), min(1.0, centre + half)
 
 
-def power(n: int, rate: float, threshold: float, confidence: float) -> float:
-    """The chance that the whole Wilson interval of n rows is at or above `threshold`, if the true rate is `rate`."""
-    least = next((passed for passed in range(n + 1) if n and wilson(passed, n, confidence)[0] >= threshold), None)
-    if least is None:
-        return 0.0
-    return sum(math.comb(n, k) * rate**k * (1 - rate) ** (n - k) for k in range(least, n + 1))
-
-
 def paired_difference(wins: float, losses: float, n: float, confidence: float) -> tuple[float, float]:
     """The interval of the difference of two rates measured on the same n rows (Bonett & Price, 2012).
 

@@ -17,10 +17,21 @@ from pydantic import BaseModel
 
 from journeyman.artifacts import read_model, write_model
 from journeyman.errors import DiskError, InputError
-from journeyman.events import Advanced, Event, RunEnded, Said, StageFinished, StageStarted, Warned, WorkBegan
+from journeyman.events import (
+    Advanced,
+    Event,
+    Expected,
+    RunEnded,
+    Said,
+    StageFinished,
+    StageStarted,
+    Warned,
+    WorkBegan,
+)
 
 PROGRESS = ".progress.json"
 _BEAT_S = 2.0
+_TRUSTED = 0.1
 
 
 class Progress(BaseModel):
@@ -40,14 +51,26 @@ class Progress(BaseModel):
     note: str = ""
     begun: float = 0.0
     begun_done: float | None = None
+    expected_s: float | None = None
     moved: float = 0.0
     beat: float = 0.0
 
     @property
     def left_s(self) -> float | None:
-        """Seconds until the task is done at its pace so far; None if there is no pace yet."""
+        """Seconds until the task is done; None: not known yet.
+
+        By its pace so far, and at its beginning also by what the plan expected, which counts less and less until a
+        tenth of the task is done.
+        """
         gained, took = self.done - (self.begun_done or 0.0), self.moved - self.begun
-        return (self.total - self.done) * took / gained if gained > 0 and took > 0 else None
+        paced = (self.total - self.done) * took / gained if gained > 0 and took > 0 else None
+        if self.expected_s is None or not self.total:
+            return paced
+        planned = self.expected_s * (1 - self.done / self.total)
+        if paced is None:
+            return planned
+        trust = min(1.0, gained / (_TRUSTED * self.total))
+        return trust * paced + (1 - trust) * planned
 
 
 class Heartbeat:
@@ -60,6 +83,7 @@ class Heartbeat:
     def __init__(self, folder: Path, command: str) -> None:
         self._folder = folder
         self._over = threading.Event()
+        self._expected: dict[str, float] = {}
         self._thread: threading.Thread | None = None
         me = psutil.Process()
         self.progress = Progress(
@@ -74,6 +98,8 @@ class Heartbeat:
                 self.progress.stage = stage
             case StageFinished():
                 self.progress.stage = ""
+            case Expected(task, seconds):
+                self._expected[task] = seconds
             case WorkBegan():
                 self._begin(event)
             case Advanced(done, note):
@@ -87,7 +113,15 @@ class Heartbeat:
 
     def _begin(self, work: WorkBegan) -> None:
         now = time.time()
-        fresh = {"task": work.task, "total": work.total, "unit": work.unit, "done": 0.0, "note": ""}
+        expected = self._expected.get(work.task)
+        fresh = {
+            "expected_s": expected,
+            "task": work.task,
+            "total": work.total,
+            "unit": work.unit,
+            "done": 0.0,
+            "note": "",
+        }
         self.progress = self.progress.model_copy(update={**fresh, "begun": now, "moved": now, "begun_done": None})
 
     def _advance(self, done: float, note: str) -> None:

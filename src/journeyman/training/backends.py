@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, Self
 
 import torch
 from torch import Tensor
@@ -16,12 +17,14 @@ from journeyman.config import TrainConfig
 from journeyman.errors import InputError
 from journeyman.models.adapter_conversion import convert_adapter, elements_of_b
 from journeyman.models.base import Base
+from journeyman.models.decoder import Decoder
 from journeyman.models.geometry import Factors, Geometry
 from journeyman.models.gpu.loading import load_on_gpu
 from journeyman.models.opening import sizes_of
 from journeyman.models.sizes import ModelSizes
 from journeyman.models.targets import adapted_names
 from journeyman.models.weights import load_decoder
+from journeyman.protocols import Reporter
 from journeyman.sizing.memory import MemoryWay
 from journeyman.training.cpu import CpuEngine
 from journeyman.training.devices import Gpu, memory_of_gpu, peak_gpu_bytes
@@ -57,6 +60,17 @@ class Backend(Protocol):
         Raises:
             DiskError: the disk is full.
             InputError: the adapter cannot be converted to GGUF.
+        """
+
+    def parts(self, sizes: Sequence[int], memory_bytes: float, reporters: Sequence[Reporter]) -> Sequence[Backend]:
+        """Backends for parts of the machines, to train several adapters at the same time; empty: one after another.
+
+        While there are parts, only they are used. Each is closed by its user, in any thread.
+
+        Args:
+            sizes: the tokens of each adapter's training, largest first.
+            memory_bytes: that one adapter needs on one device.
+            reporters: as many as adapters; each part has one of them, in this order.
         """
 
     def close(self) -> None:
@@ -101,15 +115,52 @@ def backend_of(
     return GpuBackend(base, config, memory, factors, gpus)
 
 
-class DecoderBackend:
-    """Our own decoder on the processor, with dequantized or streamed weights."""
+class OneMachine:
+    """What the backends of this machine have in common: adapters are trained one after another."""
 
     machines = 1
+    _config: TrainConfig
+
+    def with_config(self, config: TrainConfig) -> Self:
+        """The backend for adapters of this recipe, with the same base in memory; only one of the two is closed.
+
+        Raises:
+            InputError: the recipe computes in another precision, or several GPUs train, whose processes have theirs.
+        """
+        if config == self._config:
+            return self
+        if config.precision != self._config.precision:
+            raise InputError(
+                f"adapters in {self._config.precision} and in {config.precision} cannot share a base in memory",
+                "Set the same train.precision for all",
+            )
+        other = copy.copy(self)
+        other._config = config
+        return other
+
+    def parts(self, sizes: Sequence[int], memory_bytes: float, reporters: Sequence[Reporter]) -> Sequence[Backend]:
+        return ()
+
+
+class DecoderBackend(OneMachine):
+    """Our own decoder on the processor, with dequantized or streamed weights."""
 
     def __init__(self, base: Base, config: TrainConfig, memory: MemoryWay, factors: Factors | None) -> None:
         dtype = compute_dtype(config.precision)
         self._decoder = load_decoder(base, dtype, stream=memory == "stream", factors=factors)
         self._base, self._config, self._memory = base, config, memory
+
+    @property
+    def decoder(self) -> Decoder:
+        return self._decoder
+
+    @property
+    def memory(self) -> MemoryWay:
+        return self._memory
+
+    @property
+    def config(self) -> TrainConfig:
+        return self._config
 
     def engine(self) -> TrainingEngine:
         return CpuEngine(self._decoder, self._config, recompute=self._memory != "keep")
@@ -123,10 +174,8 @@ class DecoderBackend:
     def close(self) -> None: ...
 
 
-class GpuBackend:
+class GpuBackend(OneMachine):
     """Our own decoder on one GPU, or on several of this machine that each compute some of the rows."""
-
-    machines = 1
 
     def __init__(self, base: Base, config: TrainConfig, memory: MemoryWay, factors: Factors | None, gpus: Gpus) -> None:
         self._base, self._config, self._say = base, config, gpus.say
@@ -148,6 +197,11 @@ class GpuBackend:
                 factors=factors, recompute=self._recompute, blocks=blocks, shard=gpus.sharded,
             )  # fmt: skip
             self._leader = on_several_devices(replica, [str(one.device) for one in gpus.each], gpus.say)
+
+    def with_config(self, config: TrainConfig) -> Self:
+        if self._leader is not None and config != self._config:
+            raise InputError("several GPUs train adapters of one recipe only", "Set train.gpus = 1")
+        return super().with_config(config)
 
     def engine(self) -> TrainingEngine:
         if self._leader is not None:
@@ -175,15 +229,18 @@ def write_adapter(
     write_gguf(made, folder / ADAPTER_FILE)
 
 
-class TransformersBackend:
+class TransformersBackend(OneMachine):
     """`transformers` and `peft`; `rehearse` finds out whether what is trained can be served."""
-
-    machines = 1
 
     def __init__(self, base: Base, sizes: ModelSizes, config: TrainConfig, memory: MemoryWay) -> None:
         self._folder, self._peft = base.path, base.peft
         self._sizes, self._config, self._memory = sizes, config, memory
         self._names = adapted_names(list(sizes.linear), config.lora.targets)
+
+    def with_config(self, config: TrainConfig) -> Self:
+        other = super().with_config(config)
+        other._names = adapted_names(list(self._sizes.linear), config.lora.targets)
+        return other
 
     def engine(self) -> TransformersEngine:
         dtype = compute_dtype(self._config.precision)

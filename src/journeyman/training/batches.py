@@ -110,6 +110,15 @@ def pack(rows: Sequence[Rendered], pack_tokens: int) -> list[Pack]:
     return [_lay_out(families) for families in packs]
 
 
+def group_size(packs: Sequence[Pack], group_tokens: int) -> int:
+    """How many of the first packs the engine gets at once: as many as fit in group_tokens, but at least one."""
+    size, room = 1, group_tokens - len(packs[0].ids_T)
+    while size < len(packs) and len(packs[size].ids_T) <= room:
+        room -= len(packs[size].ids_T)
+        size += 1
+    return size
+
+
 def _families(rows: Sequence[Rendered]) -> list[_Family]:
     """Groups rows by common beginnings: in token order, a row joins the last family as long as that saves more."""
     families: list[_Family] = []

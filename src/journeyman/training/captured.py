@@ -130,6 +130,12 @@ def padded(pack: Pack) -> Pack:
     )
 
 
+def size_class(pack: Pack) -> tuple[int, int, int]:
+    """Packs of the same class are replayed by the same graph: tokens, labels, and 64 segments, rounded up."""
+    made = padded(pack)
+    return len(made.ids_T), len(made.labels_L), -(-len(made.lengths) // 64)
+
+
 def rounded_up(count: int, sizes: int) -> int:
     """The next size: so many of them between a power of two and the next."""
     step = max(_LEAST, (1 << max(0, (count - 1).bit_length() - 1)) // sizes)

@@ -10,6 +10,7 @@ from torch import Tensor
 from journeyman.config import TrainConfig
 from journeyman.models.decoder import Decoder
 from journeyman.models.geometry import Geometry
+from journeyman.training.allocation import in_memory
 from journeyman.training.batches import Pack
 from journeyman.training.engine import Heard, KeyedPack, LossSum
 from journeyman.training.gradients import AdaptedPack, keep, loss_only, recompute
@@ -19,6 +20,8 @@ from journeyman.training.optimizer import AdapterOptimizer
 
 class CpuEngine:
     """An engine.TrainingEngine; the numbers are bit-identical whether activations are kept or recomputed.
+
+    Computing raises MemoryError if memory runs out.
 
     Args:
         recompute: recompute each layer in the backward pass instead of keeping its activations.
@@ -40,18 +43,22 @@ class CpuEngine:
     def accumulate(self, packs: Sequence[KeyedPack], divisor: float, heard: Heard) -> LossSum:
         parts = [AdaptedPack(one.pack, self._adapter.layers(one.key)) for one in packs]
         with self._optimizer.unchanged_on_error():
-            loss = (recompute if self._recompute else keep)(self._decoder, parts, divisor, heard)
+            loss = in_memory(lambda: self.gradients(parts, divisor, heard))
         return LossSum(loss, sum(one.pack.label_weight for one in packs))
 
+    def gradients(self, parts: Sequence[AdaptedPack], divisor: float, heard: Heard) -> float:
+        """Adds the gradients of the packs' loss, divided by `divisor`, to the adapter's; returns that loss."""
+        return (recompute if self._recompute else keep)(self._decoder, parts, divisor, heard)
+
     def clip(self, most: float) -> float:
-        return self._optimizer.clip(most)
+        return in_memory(lambda: self._optimizer.clip(most))
 
     def step(self, learning_rate: float) -> None:
-        self._optimizer.step(learning_rate)
+        in_memory(lambda: self._optimizer.step(learning_rate))
 
     def evaluate(self, packs: Sequence[Pack], heard: Heard) -> LossSum:
         lora = self._adapter.layers()
-        loss = loss_only(self._decoder, [AdaptedPack(one, lora) for one in packs], heard)
+        loss = in_memory(lambda: loss_only(self._decoder, [AdaptedPack(one, lora) for one in packs], heard))
         return LossSum(loss, sum(one.label_weight for one in packs))
 
     def adapter(self) -> dict[str, Tensor]:

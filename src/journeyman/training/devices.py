@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from journeyman.errors import InputError
+from journeyman.errors import InputError, OutOfMemory
 from journeyman.foreign import plain
 
 CPU, AUTO, CUDA = "cpu", "auto", "cuda"
@@ -133,12 +133,12 @@ def chosen_gpu(device: str, precision: str = AUTO) -> Gpu | None:
 
 @contextmanager
 def memory_of_gpu(doing: str, gpu: Gpu) -> Iterator[None]:
-    """Turns running out of the card's memory into an InputError that says what was being done."""
+    """Turns running out of the card's memory into OutOfMemory, which says what was being done."""
     try:
         yield
     except torch.OutOfMemoryError as error:
         free, total = torch.cuda.mem_get_info(gpu.index)
-        raise InputError(
+        raise OutOfMemory(
             f"out of GPU memory while {doing}: {plain(gpu.name, 60)} has {free / 1e9:.1f} of {total / 1e9:.1f} GB free",
             "nvidia-smi lists the processes that use it; then make a new plan: journeyman plan --redo",
         ) from error

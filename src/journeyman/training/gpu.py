@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from journeyman.config import TrainConfig
-from journeyman.errors import InputError
+from journeyman.errors import OutOfMemory
 from journeyman.models.decoder import Decoder
 from journeyman.models.geometry import Geometry
 from journeyman.models.gpu.blocks import Blocks
@@ -166,7 +166,7 @@ class GpuEngine:
             self._most_tokens = max(longest, now // 2)
             self._say(f"out of GPU memory ({needed}): from here on, packs have at most {self._most_tokens} tokens")
         else:
-            raise InputError(
+            raise OutOfMemory(
                 f"out of GPU memory for one row of {longest} tokens ({needed})",
                 "Free memory of the card (nvidia-smi lists its processes), lower curate.max_length, use a smaller "
                 "base, or set train.device = 'cpu'",

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -26,6 +27,10 @@ class AdaptedPack:
     pack: Pack
     lora: Sequence[LayerLora]
 
+    def loss(self, decoder: Decoder, hidden_LD: Tensor, head_VD: Any) -> Tensor:
+        """The summed, weighted loss of the labels, which final normalized hidden states predict."""
+        return decoder.label_loss(hidden_LD, head_VD, self.pack.labels_L, self.pack.weights_L)
+
 
 def keep(decoder: Decoder, parts: Sequence[AdaptedPack], labels: float, heard: Heard) -> float:
     """Adds the gradients of the summed loss divided by `labels` to the adapter, and returns that loss."""
@@ -36,7 +41,7 @@ def keep(decoder: Decoder, parts: Sequence[AdaptedPack], labels: float, heard: H
         def moved(share: float, start: int = before, tokens: int = tokens) -> None:
             heard(start + share * tokens)
 
-        loss = pack_loss(decoder, part.pack, part.lora, moved) / labels
+        loss = pack_loss(decoder, part, moved) / labels
         loss.backward()  # type: ignore[no-untyped-call]
         losses.append(loss.detach())
         before += tokens
@@ -67,8 +72,7 @@ def recompute(decoder: Decoder, parts: Sequence[AdaptedPack], labels: float, hea
     gradients, losses, head_VD = [], [], decoder.weights.head_VD
     for part, x in zip(parts, states, strict=True):
         x.requires_grad_()
-        one = part.pack
-        loss = decoder.label_loss(decoder.final_norm(x), head_VD, one.labels_L, one.weights_L) / labels
+        loss = part.loss(decoder, decoder.final_norm(x), head_VD) / labels
         loss.backward()  # type: ignore[no-untyped-call]
         gradients.append(x.grad)
         losses.append(loss.detach())
@@ -99,11 +103,7 @@ def loss_only(decoder: Decoder, parts: Sequence[AdaptedPack], heard: Heard) -> f
             done += part.pack.row_tokens / len(layers)
             heard(done)
     head_VD = decoder.weights.head_VD
-    packs = [part.pack for part in parts]
-    return _sum(
-        decoder.label_loss(decoder.final_norm(x), head_VD, one.labels_L, one.weights_L)
-        for one, x in zip(packs, states, strict=True)
-    )
+    return _sum(part.loss(decoder, decoder.final_norm(x), head_VD) for part, x in zip(parts, states, strict=True))
 
 
 def _sum(losses: Iterable[Tensor]) -> float:
@@ -111,7 +111,8 @@ def _sum(losses: Iterable[Tensor]) -> float:
     return sum(loss.item() for loss in list(losses))
 
 
-def pack_loss(decoder: Decoder, one: Pack, lora: Sequence[LayerLora], on_progress: Heard | None = None) -> Tensor:
+def pack_loss(decoder: Decoder, part: AdaptedPack, on_progress: Heard | None = None) -> Tensor:
     """The summed, weighted loss of a pack's labels."""
-    hidden_LD = decoder.hidden_states(one.ids_T, one.lengths, lora, on_progress, one.source_L, one.prefixes)
-    return decoder.label_loss(hidden_LD, decoder.weights.head_VD, one.labels_L, one.weights_L)
+    one = part.pack
+    hidden_LD = decoder.hidden_states(one.ids_T, one.lengths, part.lora, on_progress, one.source_L, one.prefixes)
+    return part.loss(decoder, hidden_LD, decoder.weights.head_VD)

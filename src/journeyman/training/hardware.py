@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import resource
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 
-import psutil
 import torch
 
+from journeyman import peak_memory
+from journeyman.free_memory import free_memory
+from journeyman.processors import default_threads
+
+PREPARED_PRODUCTS = 128
+"""Enough for two packs of different lengths; preparing the products of a pack takes a tenth of a second."""
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
 
 
@@ -30,25 +35,41 @@ def keep_freed_memory() -> bool:
 
 
 def free_memory_bytes() -> int:
-    """Free memory of the machine, or of the control group if that is less."""
-    free = psutil.virtual_memory().available
-    group = Path("/sys/fs/cgroup")
-    try:
-        limit, used = ((group / name).read_text().strip() for name in ("memory.max", "memory.current"))
-        cached = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
-        return free if limit == "max" else min(free, int(limit) - int(used) + int(cached.get("inactive_file", 0)))
-    except (OSError, ValueError):
-        return free
+    """Memory that this process may still use: see free_memory."""
+    return free_memory().bytes
 
 
 def peak_resident_bytes() -> int:
-    """The most memory that this process has had."""
+    """The most memory that this process has had: see peak_memory. Where the system tells no more, what came before its
+    program counts too."""
+    found = peak_memory.peak_resident_bytes()
+    if found is not None:
+        return found
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
+def forget_peaks() -> None:
+    """Lets the peaks of this process, of memory and of each GPU's, begin again: what came before does not count."""
+    peak_memory.forget_peak()
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        for index in range(torch.cuda.device_count()):
+            torch.cuda.reset_peak_memory_stats(index)
+
+
+def bound_product_caches() -> None:
+    """Bounds what torch keeps of matrix products that it has prepared; to be called before the first product.
+
+    For each shape of a bfloat16 product, oneDNN makes machine code and keeps it, 0.6 MB, and torch keeps it once more,
+    both for 1,024 shapes. Packs have ever new lengths: without the bound, memory grows by 45 MB with each of them.
+    """
+    for name in ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY"):
+        os.environ.setdefault(name, str(PREPARED_PRODUCTS))
+
+
 def use_threads(threads: int | None) -> int:
-    """Sets torch's number of threads: as configured, or one for each physical core."""
-    count = threads or psutil.cpu_count(logical=False) or 1
+    """Sets torch's number of threads: as configured, or one for each physical core that may be used."""
+    bound_product_caches()
+    count = threads or default_threads()
     torch.set_num_threads(count)
     return count
 
@@ -56,7 +77,7 @@ def use_threads(threads: int | None) -> int:
 def compute_dtype(precision: str) -> torch.dtype:
     """bfloat16 if the processor multiplies it natively; otherwise float32, because emulated bfloat16 is very slow."""
     if precision == "auto":
-        return torch.bfloat16 if _has_native_bfloat16() else torch.float32
+        return torch.bfloat16 if has_native_bfloat16() else torch.float32
     return {"float32": torch.float32, "bfloat16": torch.bfloat16}[precision]
 
 
@@ -65,7 +86,8 @@ def gpu_dtype(precision: str) -> torch.dtype:
     return torch.float32 if precision == "float32" else torch.bfloat16
 
 
-def _has_native_bfloat16() -> bool:
+def has_native_bfloat16() -> bool:
+    """Whether the processor multiplies bfloat16 itself."""
     supported = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
     amx = getattr(torch.cpu, "_is_amx_tile_supported", None)
     return bool(supported and supported()) or bool(amx and amx())

@@ -21,13 +21,23 @@ from journeyman.errors import Interrupted, StaleArtifact, TrainingDiverged
 from journeyman.manifests import ValidationPoint
 from journeyman.protocols import Reporter
 from journeyman.rendering.renderer import Rendered
-from journeyman.training.batches import PACK_TOKENS, Pack, PacksAhead, pack, rows_of_step, steps_per_epoch
+from journeyman.training.batches import (
+    PACK_TOKENS,
+    Pack,
+    PacksAhead,
+    group_size,
+    pack,
+    rows_of_step,
+    steps_per_epoch,
+)
 from journeyman.training.checkpoint import TrainingState, load_checkpoint, save_checkpoint
 from journeyman.training.engine import Heard, KeyedPack, TrainingEngine
 from journeyman.training.metrics import Metrics
 
 _VALIDATIONS_PER_EPOCH = 2
 _BEST = "best/"
+TRAIN = "train"
+"""The task whose progress is that of the whole job."""
 _DIVERGED, _WINDOW = 2.0, 5
 """Nats by which the median loss of the last `_WINDOW` steps may exceed that of the first ones."""
 
@@ -40,6 +50,7 @@ class TrainingJob:
         pack_tokens: the most computed tokens of a pack.
         group_tokens: tokens that the engine gets at once; a checkpoint is possible between two groups.
         matrix_gflops: the device's measured rate, for the share of peak in the metrics.
+        names: what the training rows are called in errors; empty: their numbers.
     """
 
     train: Sequence[Rendered]
@@ -50,6 +61,7 @@ class TrainingJob:
     pack_tokens: int = PACK_TOKENS
     group_tokens: int = 0
     matrix_gflops: float | None = None
+    names: Sequence[str] = ()
 
 
 class Trainer:
@@ -105,7 +117,7 @@ class Trainer:
         return statistics.median(self.state.losses[-_WINDOW:]) if self.state.losses else None
 
     def _begin(self) -> None:
-        self.reporter.begin("train", self.total_tokens, "tokens")
+        self.reporter.begin(TRAIN, self.total_tokens, "tokens")
         self.reporter.advance(self.state.tokens)
 
     def _step(self) -> None:
@@ -114,7 +126,8 @@ class Trainer:
         labels = sum(p.label_weight for p in packs)
         before = sum(p.row_tokens for p in packs[: state.packs_done])
         while state.packs_done < len(packs):
-            group = packs[state.packs_done : state.packs_done + self._group_size(packs[state.packs_done :])]
+            left = packs[state.packs_done :]
+            group = left[: group_size(left, self.job.group_tokens)]
             start = time.perf_counter()
             keyed = [KeyedPack(one, f"{state.step}/{state.packs_done + number}") for number, one in enumerate(group)]
             made = self.engine.accumulate(keyed, labels, self._heard(state.tokens + before))
@@ -169,7 +182,7 @@ class Trainer:
         at = f"step {self.state.step + 1}"
         remedy = "Lower train.learning_rate, or set train.precision = 'float32', then: journeyman run --redo"
         if not math.isfinite(loss) or not math.isfinite(norm):
-            raise TrainingDiverged(f"{at}: loss {loss}, gradient norm {norm}, rows {chosen} of train.jsonl", remedy)
+            raise TrainingDiverged(f"{at}: loss {loss}, gradient norm {norm}, {self._named(chosen)}", remedy)
         losses = self.state.losses
         losses.append(loss)
         del losses[_WINDOW:-_WINDOW]
@@ -177,9 +190,14 @@ class Trainer:
         if len(losses) >= 2 * _WINDOW and last > first + _DIVERGED:
             raise TrainingDiverged(
                 f"{at}: the loss exploded, from {first:.2f} in the first {_WINDOW} steps to {last:.2f} in the last "
-                f"{_WINDOW}; rows {chosen} of train.jsonl",
+                f"{_WINDOW}; {self._named(chosen)}",
                 remedy,
             )
+
+    def _named(self, chosen: Sequence[int]) -> str:
+        """Rows for an error."""
+        names = self.job.names
+        return f"rows {', '.join(names[number] for number in chosen) if names else list(chosen)}"
 
     def _operations(self, packs: Sequence[Pack]) -> int:
         """Operations of the frozen matrices: forward and input gradient; of the head, at labels only."""
@@ -187,14 +205,6 @@ class Trainer:
         head = sizes.vocab * sizes.hidden
         tokens, labels = sum(len(p.ids_T) for p in packs), sum(len(p.labels_L) for p in packs)
         return 4 * ((sizes.linear_parameters - head) * tokens + head * labels)
-
-    def _group_size(self, packs: Sequence[Pack]) -> int:
-        """The number of packs in the next group: as many as fit in group_tokens, but at least one."""
-        size, room = 1, self.job.group_tokens - len(packs[0].ids_T)
-        while size < len(packs) and len(packs[size].ids_T) <= room:
-            room -= len(packs[size].ids_T)
-            size += 1
-        return size
 
     def _heard(self, before: float) -> Heard:
         """Reports progress within a step, and stops the work if the user asked for it."""
@@ -209,8 +219,7 @@ class Trainer:
         return heard
 
     def _validation_due(self) -> bool:
-        every = max(1, math.ceil(self.steps_per_epoch / _VALIDATIONS_PER_EPOCH))
-        due = self.state.step % every == 0 or self.state.step == self.total_steps
+        due = self.state.step % validation_interval(self.steps_per_epoch) == 0 or self.state.step == self.total_steps
         return due and self.state.packs_done == 0 and self.state.validated_step < self.state.step
 
     def _validate(self) -> None:
@@ -261,11 +270,28 @@ class Trainer:
                 f"{self.job.folder}: the checkpoint was made by the engine '{state.engine}', this one is '{mine}'",
                 "Resume on a machine with that engine, or train again: journeyman run --redo",
             )
+        if state.step > self.total_steps:
+            raise StaleArtifact(
+                f"{self.job.folder}: the checkpoint is of step {state.step}, and training has {self.total_steps} steps",
+                "Train again: journeyman run --redo",
+            )
         self.state = state.model_copy(update={"engine": mine})
         self.best = {name.removeprefix(_BEST): value for name, value in tensors.items() if name.startswith(_BEST)}
         self.engine.load_state({name: value for name, value in tensors.items() if not name.startswith(_BEST)})
         self._saved_step = state.step
         self.reporter.say(f"resumed after step {state.step} of {self.total_steps}")
+
+
+def validations_of_epoch(epoch: int, epochs: int, steps_per_epoch: int) -> int:
+    """Validations in an epoch (from 0): the first epoch has the one before all steps, the last the one after them."""
+    every, total = validation_interval(steps_per_epoch), steps_per_epoch * epochs
+    first, end = epoch * steps_per_epoch, (epoch + 1) * steps_per_epoch
+    return end // every - first // every + (end == total and total % every > 0) + (epoch == 0)
+
+
+def validation_interval(steps_per_epoch: int) -> int:
+    """Steps between validations; one is made after the last step as well."""
+    return max(1, math.ceil(steps_per_epoch / _VALIDATIONS_PER_EPOCH))
 
 
 def learning_rate(step: int, total_steps: int, config: TrainConfig) -> float:

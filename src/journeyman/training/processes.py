@@ -18,6 +18,7 @@ from torch._C._distributed_c10d import TCPStore
 
 from journeyman.errors import UsageError, WorkerDied
 from journeyman.foreign import plain
+from journeyman.processors import usable_cores
 from journeyman.training.meeting import Assignment, disconnect, lead, started_by_torchrun, store_of_environment
 from journeyman.training.mirror import Watch
 from journeyman.training.ranks import CHECKPOINT_KEPT, LIMIT, LostContact, Ranks
@@ -50,7 +51,7 @@ class Workers:
         self._processes: dict[int, subprocess.Popen[bytes]] = {}
         count = len(ranks) + 1
         common = {"MASTER_ADDR": _HOST, "MASTER_PORT": str(port), "WORLD_SIZE": str(count), PARENT: str(os.getpid())}
-        threads = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // count))}
+        threads = {"OMP_NUM_THREADS": str(max(1, usable_cores() // count))}
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, _HANDLED_BY_FIRST)  # a child inherits it
         try:
             for rank in ranks:
