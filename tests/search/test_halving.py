@@ -10,10 +10,12 @@ from journeyman.search.halving import (
     Rung,
     Schedule,
     counts,
+    later_seconds,
     rung_seconds,
     schedule,
     shares_for,
     that_fit,
+    wave,
 )
 
 COSTS = Costs(token_s=0.01, trial_s=2.0, answer_s=0.5, engine_s=3.0)
@@ -86,6 +88,20 @@ class TestSchedule:
 def test_trials_that_fit_leave_time_for_the_last_rung() -> None:
     epochs = [3.0] * 5
     whole = rung_seconds(RUNGS[0], epochs, COSTS)
-    assert that_fit(RUNGS[0], epochs, COSTS, whole, 0) == 5
-    assert that_fit(RUNGS[0], epochs, COSTS, whole, 50) < 5
-    assert that_fit(RUNGS[0], epochs, COSTS, 1, 0) == 0
+    assert that_fit(RUNGS[0], epochs, COSTS, whole, lambda _: 0) == 5
+    assert that_fit(RUNGS[0], epochs, COSTS, whole, lambda _: 50) < 5
+    assert that_fit(RUNGS[0], epochs, COSTS, 1, lambda _: 0) == 0
+
+
+def test_later_rungs_are_reckoned_for_as_many_as_go_on() -> None:
+    kept = later_seconds(RUNGS[1:], 8, 3.0, 6.0, COSTS)
+    assert counts(8, 3) == [8, 4, 2]
+    assert kept == sum(
+        rung_seconds(rung, [3.0, *[6.0] * number], COSTS) for rung, number in zip(RUNGS[1:], (4, 2), strict=True)
+    )
+    assert later_seconds([], 8, 3.0, 6.0, COSTS) == 0
+
+
+@pytest.mark.parametrize(("fitting", "made"), [(0, 0), (1, 1), (2, 2), (3, 2), (9, 5), (20, 10)])
+def test_a_wave_is_half_of_what_fits(fitting: int, made: int) -> None:
+    assert wave(fitting) == made

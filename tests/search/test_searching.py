@@ -452,6 +452,24 @@ def test_a_budget_that_ends_before_the_last_rung_recommends_nothing_and_says_how
     assert lab.search(run, budget=f"{state.least_s + 60:.0f}s").found is not None
 
 
+@pytest.mark.parametrize("factor", [1.5, 2.0])
+def test_a_machine_that_becomes_slower_still_ends_with_a_comparison(run: Run, lab: Lab, factor: float) -> None:
+    real, before = lab.good, [0.0]
+
+    def slower(config: TrainConfig) -> bool:
+        """What was done since the last answers takes longer, after the two trials that are measured."""
+        if len(lab.trained) > 2:
+            lab.now += (factor - 1) * (lab.now - before[0])
+        before[0] = lab.now
+        return real(config)
+
+    lab.good = slower
+    state = lab.search(run, budget="3m")
+    assert state.found is not None
+    assert state.rungs[0].planned > len(state.rungs[0].trials) - 1 >= 2
+    assert Ledger(run.root / FOLDER).spent_s(state.inputs) < 1.1 * 180
+
+
 def test_a_default_that_cannot_be_trained_ends_the_search_with_the_reason(run: Run, lab: Lab) -> None:
     lab.fails = lambda config: TrainingDiverged("the loss is NaN")
     with pytest.raises(InputError, match=r"the loss is NaN.*Change \[train\]"):

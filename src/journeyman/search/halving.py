@@ -140,10 +140,35 @@ def schedule(
     return Schedule(best, seconds(best) if best else 0.0, seconds([Step(rungs[-1], 1)]))
 
 
-def that_fit(rung: Rung, epochs: Sequence[float], costs: Costs, left_s: float, later_s: float) -> int:
-    """How many of these trials fit into what is left, in this order, if `later_s` is kept for later rungs."""
+def that_fit(rung: Rung, epochs: Sequence[float], costs: Costs, left_s: float, later_s: Callable[[int], float]) -> int:
+    """How many of these trials fit into what is left, in this order.
+
+    Args:
+        later_s: trials → seconds that are kept for later rungs if so many are made now.
+    """
     fitting = 0
     for number in range(1, len(epochs) + 1):
-        if rung_seconds(rung, epochs[:number], costs) <= left_s - later_s:
+        if rung_seconds(rung, epochs[:number], costs) <= left_s - later_s(number):
             fitting = number
     return fitting
+
+
+def wave(fitting: int) -> int:
+    """How many of the trials that fit are made before costs are measured again.
+
+    Half of them: even if they take twice as long as expected, the time that is kept for later rungs is still there.
+    """
+    return fitting if fitting <= FINALISTS else -(-fitting // 2)
+
+
+def later_seconds(later: Sequence[Rung], candidates: int, default_epochs: float, epochs: float, costs: Costs) -> float:
+    """Seconds for the rungs after one with so many candidates.
+
+    Args:
+        epochs: of a candidate that goes on, expected.
+    """
+    numbers = counts(candidates, len(later) + 1)[1:]
+    return sum(
+        rung_seconds(rung, [default_epochs, *[epochs] * number], costs)
+        for rung, number in zip(later, numbers, strict=True)
+    )

@@ -168,10 +168,8 @@ class _Search:
         nobody_left = False
         for place, of in enumerate(state.rungs):
             rung, last = self._rung(of.share), place == len(state.rungs) - 1
-            kept = (
-                0.0 if last else halving.rung_seconds(self._rungs[-1], self._epochs([0, *going_on[:1]]), self._costs())
-            )
-            tried = self._tried(rung, [0, *going_on[: of.planned]], kept)
+            later = [self._rung(one.share) for one in state.rungs[place + 1 :]]
+            tried = self._tried(rung, [0, *going_on[: of.planned]], later)
             state.rungs[place] = of.model_copy(update={"trials": [one.key for one in tried.values()]})
             state.write(self._folder)
             if len(tried) > 1:
@@ -195,14 +193,25 @@ class _Search:
         state.write(self._folder)
         return state
 
-    def _tried(self, rung: Rung, numbers: Sequence[int], kept_s: float = 0.0) -> dict[int, Trial]:
-        """The trials of a rung, from the ledger or made now; those that the budget does not allow are left out."""
+    def _tried(self, rung: Rung, numbers: Sequence[int], later: Sequence[Rung] = ()) -> dict[int, Trial]:
+        """The trials of a rung, from the ledger or made now; those that the budget does not allow are left out.
+
+        Args:
+            later: rungs for which time is kept. Then trials are made in waves, and after each the costs are measured
+                again: a machine on which other work has begun would else spend the whole budget on the first rung.
+        """
         found = {number: trial for number in numbers if (trial := self._recorded(rung, number)) is not None}
-        missing = [number for number in numbers if number not in found]
-        if missing and self._has_costs():
-            missing = self._affordable(rung, missing, kept_s)
-        if not missing:
-            return dict(sorted(found.items()))
+        while missing := [number for number in numbers if number not in found]:
+            fitting = self._fitting(rung, missing, found, later) if self._has_costs() else len(missing)
+            if not fitting:
+                self._reporter.say(f"{len(missing)} trials are left out: the budget does not allow them any more")
+                break
+            wave = missing[: halving.wave(fitting) if later else fitting]
+            found |= self._made_now(rung, wave, (len(found), len(numbers)))
+            self._require_default(rung, found.get(0))
+        return dict(sorted(found.items()))
+
+    def _made_now(self, rung: Rung, missing: Sequence[int], numbered: tuple[int, int]) -> dict[int, Trial]:
         rows = self._rows_of(rung)
         entrants = []
         for number in missing:
@@ -210,17 +219,23 @@ class _Search:
             config = at_share(applied(self._run.config.train, changes), rung.share)
             entrants.append(Entrant(number, changes, config, trial_key(self._run, config, rows)))
         self._made.update(one.key for one in entrants)
-        for trial in try_rung(self._work, entrants, rung.share, rows, self._inputs, self._ledger):
-            found[trial.number] = trial
-        self._require_default(rung, found.get(0))
-        return dict(sorted(found.items()))
+        made = try_rung(self._work, entrants, rung.share, rows, self._inputs, self._ledger, numbered)
+        return {trial.number: trial for trial in made}
 
-    def _affordable(self, rung: Rung, missing: Sequence[int], kept_s: float) -> list[int]:
+    def _fitting(self, rung: Rung, missing: Sequence[int], found: Mapping[int, Trial], later: Sequence[Rung]) -> int:
+        """How many of the missing trials fit, with later rungs for as many as would go on."""
+        costs, known = self._costs(), sum(number != 0 for number in found)
+        best = choosing.promoted([_scored(one) for one in found.values()], halving.FINALISTS)
+        likely = self._epochs(best or [number for number in (*found, *missing) if number])
+        mean = sum(likely) / max(1, len(likely))
+        (default,) = self._epochs([0])
+
+        def later_s(number: int) -> float:
+            candidates = known + sum(one != 0 for one in missing[:number])
+            return halving.later_seconds(later, max(1, candidates), default, mean, costs)
+
         left = self._left_s() * halving.MARGIN  # the plan has that margin already
-        count = halving.that_fit(rung, self._epochs(missing), self._costs(), left, kept_s)
-        if count < len(missing):
-            self._reporter.say(f"{len(missing) - count} trials are left out: the budget does not allow them any more")
-        return list(missing[:count])
+        return halving.that_fit(rung, self._epochs(missing), costs, left, later_s)
 
     def _recorded(self, rung: Rung, number: int) -> Trial | None:
         """The trial of this search, or the same one of another search, in which it may have had another number."""

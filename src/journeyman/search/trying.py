@@ -109,9 +109,18 @@ def _with_step_s(trained: Sequence[_Trained]) -> list[_Trained]:
 
 
 def try_rung(
-    work: Work, entrants: Sequence[Entrant], share: float, rows: TrialRows, search: str, ledger: Ledger
+    work: Work,
+    entrants: Sequence[Entrant],
+    share: float,
+    rows: TrialRows,
+    search: str,
+    ledger: Ledger,
+    numbered: tuple[int, int] | None = None,
 ) -> Iterator[Trial]:
     """Trains these candidates, scores them, and records each. A trial that fails is recorded and has no outcomes.
+
+    Args:
+        numbered: trials of the rung that were made before, and all of the rung, as they are told.
 
     Raises:
         Interrupted, DiskError: as training and scoring do.
@@ -119,10 +128,11 @@ def try_rung(
         EngineError: the engine fails for every trial.
     """
     work.begin()
+    earlier, in_all = numbered or (0, len(entrants))
     for place, entrant in enumerate(entrants):
         rule = trained_rows(rows.train, entrant.config.rows)
         work.reporter.say(
-            f"trial {place + 1} of {len(entrants)} on {len(rule)} training rows: {described(entrant.changes)}"
+            f"trial {earlier + place + 1} of {in_all} on {len(rule)} training rows: {described(entrant.changes)}"
         )
     passes = sum(entrant.config.epochs for entrant in entrants)
     parts = {one.key: one.config.epochs / passes for one in entrants}  # they may be trained at the same time
