@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import gc
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -19,7 +22,7 @@ from journeyman.models.gpu.loading import load_on_gpu
 from journeyman.models.weights import load_decoder
 from journeyman.rendering.renderer import Rendered
 from journeyman.training.batches import pack
-from journeyman.training.captured import padded, rounded_up
+from journeyman.training.captured import CapturedPasses, padded, rounded_up
 from journeyman.training.cpu import CpuEngine
 from journeyman.training.engine import KeyedPack, TrainingEngine
 from journeyman.training.gpu import GpuEngine
@@ -67,6 +70,20 @@ def test_training_equals_that_on_the_cpu(
     for name, value in gpu.adapter().items():
         assert torch.allclose(value, theirs[name], rtol=1e-3, atol=2e-5), name
     assert gpu.evaluate(packs, lambda _: None).loss == pytest.approx(cpu.evaluate(packs, lambda _: None).loss, rel=1e-5)
+
+
+def test_no_garbage_is_collected_while_a_pass_is_captured(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Graphs of an earlier engine may be in it; CUDA ends the capture if one is destroyed."""
+    seen = list[bool]()
+    captured = CapturedPasses.__new__(CapturedPasses)
+    captured._pool = None
+    monkeypatch.setattr(captured, "_compute", lambda inputs: seen.append(gc.isenabled()))
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", lambda: SimpleNamespace(pool=lambda: 1))
+    monkeypatch.setattr(torch.cuda, "graph", lambda graph, pool: nullcontext())
+    for name in ("empty_cache", "synchronize"):
+        monkeypatch.setattr(torch.cuda, name, lambda: None)
+    captured._capture(None)  # type: ignore[arg-type]
+    assert seen == [False] and gc.isenabled()
 
 
 def test_it_has_what_the_training_loop_needs() -> None:

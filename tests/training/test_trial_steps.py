@@ -23,6 +23,7 @@ from journeyman.sizing.memory_choice import MemoryChoice
 from journeyman.training import trial_steps
 from journeyman.training.batches import Pack, pack
 from journeyman.training.cpu import CpuEngine
+from journeyman.training.devices import Gpu
 from journeyman.training.engine import KeyedPack, LossSum
 from journeyman.training.loop import Trainer, TrainingJob
 from journeyman.training.placement import Placement
@@ -210,6 +211,30 @@ def test_a_long_trial_reaches_a_process_that_starts_slowly(monkeypatch: pytest.M
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(helpers), os.environ.get("PYTHONPATH", "")]))
     monkeypatch.setattr(trial_steps, "MODULE", "late_reader")
     assert trial_steps.run_child(trial, 60.0, SilentReporter()).groups == [[len(trial.model_dump_json())]]
+
+
+def test_a_trial_that_only_compiled_kernels_is_made_again(tiny_gguf: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are cached by then, as they will be when training begins."""
+    budgets = list[float]()
+
+    def child(trial: Trial, limit_s: float, reporter: object) -> Measured:
+        budgets.append(trial.budget_s)
+        times = [12.0] if len(budgets) == 1 else [0.12, 0.11, 0.1, 0.1]
+        groups = [times, *[[] if len(budgets) == 1 else times] * (len(trial.groups) - 1)]
+        return Measured(
+            groups=groups, validation=[[] for _ in trial.validation], updates=[0.01], warm_ups=[2] * len(groups),
+            measured_s=1.0, measured_peak_bytes=10**9,
+        )  # fmt: skip
+
+    monkeypatch.setattr(trial_steps, "run_child", child)
+    base = GgufFile(tiny_gguf)
+    placed = replace(_placed(), gpus=(Gpu(0, "card", 10**10, 10**10, (9, 0)),))
+    schedules = _schedules(base, _rows(23), [], placed)
+    made = try_steps(base, None, base.geometry, placed, CONFIG, schedules, 5.0, SilentReporter())
+    assert budgets == [5.0, 5.0]
+    assert made.groups > 1 and made.measured_peak_bytes == 10**9
+    calls = sum(len(groups_of([one])) for one in schedules)
+    assert made.time.seconds < 3 * calls
 
 
 @pytest.mark.parametrize(("tried", "largest"), [(1, False), (3, True)])

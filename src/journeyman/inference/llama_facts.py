@@ -21,6 +21,8 @@ from journeyman.errors import EngineError
 from journeyman.inference.engine import IDENTITY, REFUSAL
 from journeyman.inference.llama import MODULE, START_TIMEOUT_S
 
+_ASKED = 5
+
 
 def llama_identity(
     context: int, parallel: int, threads: int | None, llama_server: Path | None = None
@@ -49,19 +51,28 @@ def llama_knows(architecture: str) -> bool:
     """Whether the engine has an architecture (`general.architecture`).
 
     It is asked to load a file without tensors: one that names the architecture, and one whose name no architecture has.
-    If it says the same of both, it does not know the architecture.
+    If its first error is the same for both, it does not know the architecture.
 
     Raises:
         EngineError: the engine says nothing.
     """
-    mine, unknown = (_said_of(name) for name in (architecture, "no-such-architecture"))
-    if not unknown:
-        raise EngineError("the engine does not say which architectures it has", "Run: journeyman doctor")
-    return mine != unknown
+    return _error_of(architecture) != _error_of("no-such-architecture")
+
+
+def _error_of(architecture: str) -> str:
+    """The engine's first error about a file with nothing but this architecture's name.
+
+    A thread of its own prints what the engine says, and the process can end before that: so silence is not an answer.
+    """
+    for _ in range(_ASKED):
+        for line in _said_of(architecture):
+            if line.startswith("E "):
+                return line
+    raise EngineError("the engine does not say which architectures it has", "Run: journeyman doctor")
 
 
 def _said_of(architecture: str) -> list[str]:
-    """What the engine prints about a file with nothing but this architecture's name, which becomes an empty string."""
+    """What the engine prints about such a file, with an empty string for the name."""
     with tempfile.TemporaryDirectory(prefix="journeyman-engine-") as folder:
         path = Path(folder) / "empty.gguf"
         writer = gguf.GGUFWriter(path, architecture)
@@ -74,4 +85,4 @@ def _said_of(architecture: str) -> list[str]:
         asked = json.dumps(job).encode() + b"\n"
         ended = subprocess.run(command, input=asked, capture_output=True, timeout=START_TIMEOUT_S, check=False)
         text = ended.stderr.decode(errors="replace").replace(f"'{architecture}'", "''").replace(folder, "")
-    return [line for line in re.sub(r"(?m)^[\d.]+ ", "", text).splitlines() if "''" in line]
+    return re.sub(r"(?m)^[\d.]+ ", "", text).splitlines()

@@ -41,6 +41,8 @@ _PASSING_VALIDATED = 3.2
 """What a validation's larger pack needs besides, as a multiple of what a layer would keep of it."""
 _UNTRIED_BYTES, _UNTRIED_SHARE = 30_000_000, 0.025
 """See peak_of."""
+_SEGMENT_BYTES = 20 << 20
+"""That torch's allocator of a GPU reserves at a time for tensors of 1 to 10 MB."""
 _ROW_SLACK = 1.6
 """The same for transformers, whose packs are rows."""
 
@@ -141,12 +143,13 @@ def peak_of(computed: Mapping[Part, int], measured: int | None, *, on_gpu: bool)
 
     The steps that are tried include the largest pack, a step of the optimizer and a checkpoint. What they lack: on a
     processor, the gaps that more lengths leave, for which the computed sum is the better guess unless the steps have
-    needed more; on a GPU, what torch doesn't count: its context and kernels.
+    needed more; on a GPU, what torch doesn't count: its context and kernels, and one segment more of its allocator,
+    whose number depends on the order of the steps.
     """
     if measured is None:
         return sum(computed.values())
     if on_gpu:
-        return measured + computed["runtime"]
+        return measured + _SEGMENT_BYTES + computed["runtime"]
     return max(sum(computed.values()), measured + max(_UNTRIED_BYTES, int(_UNTRIED_SHARE * measured)))
 
 

@@ -8,7 +8,9 @@ captured, and from then on the graph is replayed. All three give the same bits, 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import gc
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -90,7 +92,7 @@ class CapturedPasses:
         torch.cuda.empty_cache()  # the graph has memory of its own
         graph = torch.cuda.CUDAGraph()
         torch.cuda.synchronize()
-        with torch.cuda.graph(graph, pool=self._pool):
+        with _no_collection(), torch.cuda.graph(graph, pool=self._pool):
             loss = self._compute(inputs)
         self._pool = self._pool or graph.pool()  # only one graph runs at a time, so that all can use the same memory
         return _Captured(graph, inputs, loss)
@@ -102,6 +104,18 @@ class CapturedPasses:
         loss = decoder.label_loss(hidden_LD, decoder.weights.head_VD, inputs.labels_L, inputs.weights_L)
         loss.backward()  # type: ignore[no-untyped-call]
         return loss.detach()
+
+
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """Without garbage collection, which could destroy graphs of an earlier engine: CUDA then ends the capture."""
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collects:
+            gc.enable()
 
 
 def padded(pack: Pack) -> Pack:

@@ -241,6 +241,7 @@ class GpuEngine:
         return int(torch.cuda.memory_allocated(self._device)) if self._device.type == "cuda" else 0
 
     def close(self) -> None:
+        self._captured = None  # with the memory of its graphs
         if self._device.type == "cuda":
             torch.cuda.empty_cache()
 

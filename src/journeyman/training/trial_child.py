@@ -29,6 +29,8 @@ from journeyman.training.trial_messages import OUT_OF_MEMORY, Measured, Trial, T
 _AGREE, _ENOUGH = 0.02, 3
 """Groups are measured until three repetitions of each agree within 2 %, or the time is up."""
 _MOST = 12
+_COMPILES = 2
+"""Repetitions of a group on a GPU in which kernels are compiled and passes captured, which can take ten seconds."""
 _LEAST_S = 0.5
 _OVERRUN = 1.5
 
@@ -89,7 +91,7 @@ def warm_ups(groups: int, *, cuda: bool) -> list[int]:
     On a GPU kernels are compiled for new sizes, and passes of small models are captured (training.captured). On a
     processor memory is touched for the first time, which the shortest and the longest, the first two, do for all.
     """
-    return [2] * groups if cuda else [1, 1, *[0] * groups][:groups]
+    return [_COMPILES] * groups if cuda else [1, 1, *[0] * groups][:groups]
 
 
 def measure(watch: Stopwatch, trial: Trial, warm: list[int], told: Callable[[Measured], None]) -> Measured:
@@ -110,10 +112,14 @@ def measure(watch: Stopwatch, trial: Trial, warm: list[int], told: Callable[[Mea
             groups=found, validation=evaluated, updates=watch.updates, warm_ups=warm, measured_s=passed
         )  # fmt: skip
 
+    least = _COMPILES if max(warm, default=0) >= _COMPILES else 1  # repetitions that say what another takes
+
     def expected(one: TrialGroup, times: Sequence[float]) -> float:
         """Seconds of another repetition, from the fastest rate of training so far; validation takes less."""
-        rates = [min(times) / group.size for group, times in zip(groups, found, strict=True) if times]
-        return times[-1] if times else one.size * min(rates, default=0.0)
+        if len(times) >= least:
+            return times[-1]
+        rates = [min(known) / group.size for group, known in zip(groups, found, strict=True) if len(known) >= least]
+        return one.size * min(rates, default=0.0)
 
     def repeat(place: int) -> bool:
         if expected(groups[place], found[place]) > watch.left_s:

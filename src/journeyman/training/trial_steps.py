@@ -133,6 +133,9 @@ def try_steps(
     begun = time.monotonic()
     trial = trial.model_copy(update={"adapter_folder": "" if adapter_folder is None else str(adapter_folder)})
     made = run_child(trial, _LIMIT * budget_s + _STARTS_S, reporter)
+    cached = bool(placed.gpus) and not _repeated(made)
+    if cached:  # compiling kernels took all the time; now they are cached
+        made = run_child(trial, _LIMIT * budget_s + _STARTS_S, reporter)
     if not any(made.groups):
         raise TrialFailed("no step could be made in that time")
     tried = {id(group) for group, times in zip(chosen, made.groups, strict=True) if times}
@@ -141,7 +144,7 @@ def try_steps(
     runs = [_run_work(one, whole=whole) for one in schedules]
     classes = len(frozenset().union(*(one.classes for one in schedules)))
     first_s = _first_times(made, classes)
-    if placed.gpus and first_s > _WORTH_IT * extrapolate(runs, rates).seconds:
+    if placed.gpus and not cached and first_s > _WORTH_IT * extrapolate(runs, rates).seconds:
         # The kernels are compiled and cached now, as they will be when training begins.
         again = trial.model_copy(
             update={"groups": trial.groups[:_AGAIN], "validation": [], "budget_s": made.load_s + _AGAIN_S,
@@ -159,6 +162,11 @@ def try_steps(
         measured_peak_bytes=made.measured_peak_bytes if all_tried else None,
         said=[plain(one) for one in made.said],
     )
+
+
+def _repeated(made: Measured) -> bool:
+    """Whether any group was repeated after its warm-up."""
+    return any(len(times) > skipped for times, skipped in zip(made.groups, made.warm_ups, strict=True))
 
 
 def run_child(trial: Trial, limit_s: float, reporter: Reporter) -> Measured:
