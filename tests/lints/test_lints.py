@@ -30,6 +30,7 @@ from journeyman.reasons import lints as why
 from journeyman.reasons.dataset import FewTrainingRows
 from journeyman.reasons.expectations import ExpectedSteps
 from journeyman.reasons.planning import (
+    ComputedPeakDoesNotFit,
     MeasuredPeakDoesNotFit,
     OverContext,
     RoleWithoutRows,
@@ -121,6 +122,7 @@ CASES: Sequence[tuple[Facts, type[Reason], str]] = [
     (changed("disk", free=10**9 + 10**7), machine.DiskNearlyFull, "less than a tenth"),
     (replace(GOOD, memory=_memory(measured_gb=2.05, peak_gb=2.2)), MeasuredPeakDoesNotFit, "2.05 GB, and training may"),
     (replace(GOOD, memory=_memory(measured_gb=0.99, peak_gb=1.04)), MeasuredPeakDoesNotFit, "need about 1.04 GB"),
+    (replace(GOOD, memory=_memory(peak_gb=1.04)), ComputedPeakDoesNotFit, "need about 1.04 GB by its packs"),
     (replace(GOOD, memory=_memory(trial=TrialOutOfMemory("it ended", certain=True))), TrialOutOfMemory, "it ended"),
     (replace(GOOD, expected={"steps": 240}, figures={"steps": 45}), ExpectedSteps, "240 expected, 45 is right"),
 ]  # fmt: skip
@@ -138,7 +140,8 @@ def test_what_was_tried_prevails_over_what_was_computed() -> None:
     def levels(**more: Any) -> list[bool]:
         return [one.is_error for one in findings(replace(GOOD, memory=_memory(**more)))]
 
-    assert levels(measured_gb=0.9, peak_gb=0.95) == [] == levels(measured_gb=None, peak_gb=2.0)
+    assert levels(measured_gb=0.9, peak_gb=0.95) == []
+    assert levels(measured_gb=None, peak_gb=2.0) == [False]
     assert levels(measured_gb=0.99, peak_gb=1.04) == [False], (
         "only what is expected of the whole run is above the limit"
     )

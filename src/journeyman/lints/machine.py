@@ -14,7 +14,12 @@ from journeyman.reasons.machine import (
     DiskTooSmall,
     MoreThreadsThanCores,
 )
-from journeyman.reasons.planning import MeasuredPeakDoesNotFit, ServingDoesNotFit, TrainingDoesNotFit
+from journeyman.reasons.planning import (
+    ComputedPeakDoesNotFit,
+    MeasuredPeakDoesNotFit,
+    ServingDoesNotFit,
+    TrainingDoesNotFit,
+)
 
 _BUSY_SHARE = 0.15
 _LEFT_SHARE = 0.1
@@ -54,6 +59,8 @@ def memory(facts: Facts) -> Iterator[Found]:
             MeasuredPeakDoesNotFit(memory.measured_gb, memory.peak_gb, memory.limit_gb, settings),
             is_error=memory.measured_gb > memory.limit_gb,
         )
+    elif memory.misfit is None and memory.trial is None and memory.peak_gb > memory.limit_gb:
+        yield Found(ComputedPeakDoesNotFit(memory.peak_gb, memory.limit_gb))
     if memory.trial is not None:
         yield Found(replace(memory.trial, settings=settings), is_error=memory.trial.certain)
     if memory.serve_gb is not None and memory.serve_gb > memory.serve_limit_gb:

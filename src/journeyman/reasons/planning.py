@@ -246,6 +246,18 @@ class MeasuredPeakDoesNotFit(Reason, code="measured_peak_does_not_fit"):
 
 
 @dataclass(frozen=True)
+class ComputedPeakDoesNotFit(Reason, code="computed_peak_does_not_fit"):
+    """Gigabytes (10^9 bytes): what is computed for the packs of these rows, and the limit. No steps were measured."""
+
+    fix = f"{_LESS_AT_A_TIME}, or raise train.max_memory_gb if more is free"
+    peak_gb: float
+    limit_gb: float
+
+    def sentence(self) -> str:
+        return f"training will need about {self.peak_gb:.2f} GB by its packs, and may use {self.limit_gb:.2f} GB"
+
+
+@dataclass(frozen=True)
 class TrialOutOfMemory(Reason, code="trial_out_of_memory"):
     """`certain`: the process said so itself; otherwise it was killed, as the system does when memory runs out."""
 
