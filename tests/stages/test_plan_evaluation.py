@@ -6,7 +6,8 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, ClassVar
+from types import SimpleNamespace
+from typing import Any, ClassVar, cast
 
 import pytest
 
@@ -15,15 +16,18 @@ from journeyman.config import Config, PlanConfig, parse_config
 from journeyman.errors import InputError
 from journeyman.inference.answer_trial import SUITE, Answering, measure_answers
 from journeyman.manifests import DatasetManifest, PlanManifest, PlannedFile, SplitCounts, StageTime, TrainTime
+from journeyman.models.gguf_file import GgufFile
 from journeyman.models.known import known_base
 from journeyman.protocols import EngineSettings, Question
 from journeyman.reasons import timing
 from journeyman.records import BASE, TUNED, Message, Prediction
 from journeyman.regression_suite import read_suite
+from journeyman.rendering.renderer import Renderer
 from journeyman.retention import NO_LOAD, GeneralLoad
 from journeyman.sizing.answer_time import TimedAnswer
 from journeyman.stages import plan_evaluation
 from journeyman.stages.plan_evaluation import AnswerTimes, answer_times, bisect_time, export_time, held_out
+from journeyman.stages.plan_facts import suite_of
 from journeyman.stages.plan_time_text import time_lines
 
 _KNOWN = known_base("Qwen/Qwen2.5-0.5B-Instruct")
@@ -226,3 +230,13 @@ def test_answers_to_general_prompts_are_predicted_and_said(monkeypatch: pytest.M
         device=None, device_name=None, precision="float32", train_time=time, general_prompts=8, general_time=general
     )
     assert any("the base answers 8 general prompts, about" in line for line in time_lines(plan))
+
+
+def test_questions_with_tools_count_only_if_the_template_has_tools(tiny_gguf: Path) -> None:
+    general, tools = (len(read_suite(kind)) for kind in ("general", "tools"))
+    config = parse_config({}, "journeyman.toml")
+    every = {"general": general, "tools": tools, "stopping": general + tools}
+    with_tools = cast(Renderer, SimpleNamespace(prompt_text=lambda messages, tools: ""))
+    assert suite_of(config, None) == every == suite_of(config, with_tools)
+    assert suite_of(config, Renderer(GgufFile(tiny_gguf))) == {"general": general, "stopping": general}
+    assert suite_of(_config(), None) == {}

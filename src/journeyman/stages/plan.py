@@ -113,7 +113,7 @@ def plan(
         serving_bytes(round(one.size_gb * 1e9), sizes, trainable, config.evaluate.context * config.evaluate.parallel)
         for one in served
     ]
-    rules = _rules(dataset, config, served)
+    rules, suite = _rules(dataset, config, served), facts_of_run.suite_of(config, renderer)
     precision = str(placed.dtype).removeprefix("torch.")
     made = PlanManifest(
         base_path=str(base),
@@ -153,8 +153,8 @@ def plan(
         },
         power_rate=power_rate(rules),
         warnings=[],
-        rule_power=rule_powers(rules, dataset.splits, facts_of_run.suite_of(config)),
-        disk=facts_of_run.disk_of(dataset, config, sizes, trainable, base, served, out),
+        rule_power=rule_powers(rules, dataset.splits, suite),
+        disk=facts_of_run.disk_of(dataset, config, sizes, trainable, base, served, suite, out),
         teachers={name: one.rows for name, one in dataset.teachers.items()},
         rows=dataset.splits,
         license=license_of(base),

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from journeyman.artifacts import read_rows
 from journeyman.config import EMBEDDED, Config, TrainConfig, TrainRowsConfig
+from journeyman.inference.arm_runner import askable_suite
 from journeyman.lints.facts import (
     AdapterRun,
     BaseFacts,
@@ -28,6 +29,7 @@ from journeyman.processors import cores_used_by_others, usable_cores
 from journeyman.records import Example
 from journeyman.regression_suite import KINDS, read_suite
 from journeyman.rendering.named import NAMED
+from journeyman.rendering.renderer import Renderer
 from journeyman.retention import NO_LOAD, GeneralLoad
 from journeyman.sizing.disk import Written, disk_needs
 from journeyman.training.batches import steps_per_epoch
@@ -192,29 +194,35 @@ def judging_of(rules: Rules) -> Judging:
     return Judging(rules.min_success, rules.confidence, rules.role_confidence)
 
 
-def suite_of(config: Config) -> dict[str, int]:
-    """Part of the regression suite → its questions."""
+def suite_of(config: Config, renderer: Renderer | None) -> dict[str, int]:
+    """Part of the regression suite → the questions that will be asked.
+
+    Args:
+        renderer: of the base, whose chat template may support no tools; None: not known, so all are counted.
+    """
     if not config.evaluate.regression_suite:
         return {}
-    sizes = {name: len(read_suite(name)) for name in KINDS}
+    if renderer is None:
+        sizes = {kind: len(read_suite(kind)) for kind in KINDS}
+    else:
+        sizes = {kind: len(questions) for kind, (questions, _) in askable_suite(renderer).items() if questions}
     return {**sizes, "stopping": sum(sizes.values())}
 
 
 def disk_of(
     dataset: DatasetManifest, config: Config, sizes: Sizes, trainable: int, base: Path,
-    served: Sequence[PlannedFile], out: Path,
+    served: Sequence[PlannedFile], suite: Mapping[str, int], out: Path,
 ) -> DiskPlan:  # fmt: skip
-    """What the run will write to the disk of its folder."""
+    """What the run will write to the disk of its folder; `suite`: see suite_of."""
     evaluate = config.evaluate
     arms = 2 + (evaluate.few_shot > 0) + len(served) + len(evaluate.merged) + len(evaluate.endpoints)
-    questions = sum(suite_of(config).values())
     run = Written(
         trainable=trainable,
         adapters=1 if config.train.adapters == "shared" else len(dataset.splits),
         parameters=sizes.parameters,
         merged=evaluate.merged,
         ships=max((round(one.size_gb * 1e9) for one in served), default=0),
-        rows=sum(split.test for split in dataset.splits.values()) + questions,
+        rows=sum(split.test for split in dataset.splits.values()) + sum(suite.values()),
         arms=arms,
         answer_tokens=evaluate.max_new_tokens,
     )
