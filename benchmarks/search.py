@@ -86,7 +86,7 @@ def one(given: argparse.Namespace, task: str, seed: int) -> dict[str, Any]:
         make(folder, task, given.recipe)
     settings = [f"curate.seed={seed}", f"train.seed={seed}", f"search.seed={seed}", f'search.budget="{given.budget}"']
     settings += [f'train.device="{given.device}"', f"evaluate.threads={given.threads}"]
-    settings += [f"train.threads={given.threads}"] if given.device == "cpu" else []
+    settings += [f"train.threads={given.threads}"]
     settings += [f"base.model={json.dumps(given.base)}"] if given.base else []
     settings += given.set
     begun, reporter = time.monotonic(), Printing()

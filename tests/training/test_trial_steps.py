@@ -194,6 +194,8 @@ def test_first_steps_cost_once_and_captured_passes_once_for_each_size() -> None:
     found = _measured([[5.0, 2.0, 1.0, 1.0], [2.5, 2.5, 2.0, 2.0], [3.5, 3.5, 3.0, 3.0]], [2, 2, 2])
     assert trial_steps._first_times(found, 0) == pytest.approx(5.0 + 1.0 + 1.0)
     assert trial_steps._first_times(found, 11) == pytest.approx(5.0 + 10 * 1.0)
+    loads = _measured([[5.0, 2.0, 1.0], [0.2, 0.2, 0.1], [3.2, 0.2, 0.1], [0.2, 0.2, 0.1]], [2] * 4)
+    assert trial_steps._first_times(loads, 11) == pytest.approx(5.0 + 3.0 + 10 * 0.2)  # kernels are loaded once
     assert trial_steps._first_times(_measured([[5.0, 2.0]], [2]), 3) == 0.0  # not repeated: not known
     assert trial_steps._first_times(_measured([[0.9, 1.0, 1.0]], [1]), 0) == 0.0
 

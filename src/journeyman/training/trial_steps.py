@@ -305,8 +305,9 @@ def _timed(
 def _first_times(made: Measured, classes: int) -> float:
     """The seconds that first repetitions take longer than later ones, in the whole run.
 
-    The first group of all also touches memory, and starts libraries. Where passes are captured, each
-    further size class pays what the other groups of the trial paid on average.
+    The first group of all also touches memory, and starts libraries. Where passes are captured, each further size class
+    pays what the other groups of the trial typically paid; what one of them paid above that, such as for loading
+    kernels that others use too, is paid once.
     """
     more = []
     for times, skipped in zip(made.groups, made.warm_ups, strict=True):
@@ -317,8 +318,9 @@ def _first_times(made: Measured, classes: int) -> float:
         return 0.0
     if not classes:
         return max(0.0, sum(more))
-    others = statistics.fmean(more[1:]) if len(more) > 1 else 0.0
-    return max(0.0, more[0]) + max(0.0, others) * (classes - 1)
+    typical = max(0.0, statistics.median(more[1:])) if len(more) > 1 else 0.0
+    once = sum(max(0.0, one - typical) for one in more[1:])
+    return max(0.0, more[0]) + once + typical * (classes - 1)
 
 
 def free_gpu_cache() -> None:
