@@ -16,8 +16,8 @@ from journeyman.manifests import PlanManifest
 from journeyman.protocols import Reporter
 from journeyman.runs import Run
 from journeyman.search import choosing, halving
+from journeyman.search.budget import Budget
 from journeyman.search.choosing import Scored
-from journeyman.search.costs import costs_of
 from journeyman.search.halving import Costs, Rung
 from journeyman.search.keys import inputs_of, trial_key
 from journeyman.search.ledger import Ledger, Trial
@@ -59,7 +59,6 @@ class _Search:
         self._folder = run.root / FOLDER
         self._rows, self._config = rows_of(run), run.config.search
         self._require_rows()
-        self._budget_s = seconds_of(self._config.budget)
         self._ledger = Ledger(self._folder, repair=True)
         self._made: set[str] = set()
         default = run.config.train
@@ -69,8 +68,12 @@ class _Search:
         drops = any(one.key == "rows.cut_answers" for one in found)
         shares = [one for one in halving.shares_for(len(self._rows.train)) if self._usable(one, drop_cut=drops)]
         self._rungs = [self._rung(share) for share in shares]
+        self._budget = Budget(
+            seconds_of(self._config.budget), self._ledger, self._inputs, self._rungs, self._candidates,
+            lambda changes: applied(default, changes).epochs,
+        )  # fmt: skip
         self._state = SearchState(
-            inputs=self._inputs, state="running", budget_s=self._budget_s, seed=self._config.seed,
+            inputs=self._inputs, state="running", budget_s=self._budget.seconds, seed=self._config.seed,
             most=self._config.most, default=default,
             searched=[one.key for one in found], left_out=not_searched(found),
             validation_rows=len(self._rows.val),
@@ -109,26 +112,18 @@ class _Search:
         """The state with a schedule: the recorded one if nothing has changed, else one from measured costs."""
         before = read_state(self._run.root)
         if before is not None and before.inputs == self._inputs and before.rungs:
-            told, self._budget_s = spelled(before.budget_s), max(before.budget_s, self._budget_s)
-            if before.most == self._config.most and before.budget_s == self._budget_s:
+            told, self._budget.seconds = spelled(before.budget_s), max(before.budget_s, self._budget.seconds)
+            if before.most == self._config.most and before.budget_s == self._budget.seconds:
                 self._reporter.say(f"resuming a search of {told}")
                 return before.model_copy(update={"state": "running", "found": None})
-            self._reporter.say(f"a search of {told} goes on with {spelled(self._budget_s)}, and is planned anew")
-            self._state = self._state.model_copy(update={"budget_s": self._budget_s})
+            self._reporter.say(f"a search of {told} goes on with {spelled(self._budget.seconds)}, and is planned anew")
+            self._state = self._state.model_copy(update={"budget_s": self._budget.seconds})
         self._state.write(self._folder)
         self._measure()
-        costs = self._costs()
-        known = {one.share: 0.0 for one in self._rungs}
-        for trial in self._ledger.of(self._inputs):
-            if self._stands(trial):
-                known[trial.share] = known.get(trial.share, 0.0) + trial.seconds
-        schedule = halving.schedule(
-            self._rungs, self._epochs(range(len(self._candidates))), costs,
-            max(0.0, self._left_s()), lambda rung: known[rung.share],
-        )  # fmt: skip
+        costs, schedule = self._budget.costs(), self._budget.schedule(self._stands)
         state = planned(self._state, schedule, costs)
         if not schedule.steps:
-            least = self._ledger.spent_s(self._inputs) + schedule.least_s
+            least = self._budget.spent_s + schedule.least_s
             state = state.model_copy(update={"state": "out_of_budget", "least_s": least})
             state.write(self._folder)
             raise self._too_small(least)
@@ -145,9 +140,8 @@ class _Search:
         self._tried(rung, [0, 1][: len(self._candidates)])
         default = self._recorded(rung, 0)
         if default is None:  # it failed in an earlier call, and the budget does not allow it again
-            more = halving.rung_seconds(self._rungs[-1], self._epochs(range(2)), self._costs())
-            raise self._too_small(self._ledger.spent_s(self._inputs) + halving.MARGIN * more)
-        if not any(one.state == "scored" for one in self._ledger.of(self._inputs)):
+            raise self._too_small(self._budget.least_s([1]))
+        if not self._budget.is_measured:
             raise InputError(
                 f"the first trials failed, so nothing can be planned: {default.why}",
                 "Change [train] so that it can be trained, and search again",
@@ -159,7 +153,7 @@ class _Search:
         if planned is None:
             return
         of_rung, whole = rung.tokens / max(1, self._rungs[-1].tokens), 2 * planned.seconds
-        if planned.low * of_rung > self._budget_s:
+        if planned.low * of_rung > self._budget.seconds:
             raise self._too_small(whole, "by the plan's estimate, without answers, ")
 
     def _carried_out(self, state: SearchState) -> SearchState:
@@ -182,8 +176,7 @@ class _Search:
         if nobody_left:
             state = state.model_copy(update={"state": "nobody_left"})
         elif 0 not in trials or len(trials) < 2 or trials[0].share < 1:
-            more = halving.rung_seconds(self._rungs[-1], self._epochs([0, *going_on[:1]]), self._costs())
-            least = self._ledger.spent_s(self._inputs) + halving.MARGIN * more
+            least = self._budget.least_s(going_on[:1])
             state = state.model_copy(update={"state": "out_of_budget", "least_s": least})
         else:
             choice = choosing.chosen(
@@ -202,7 +195,10 @@ class _Search:
         """
         found = {number: trial for number in numbers if (trial := self._recorded(rung, number)) is not None}
         while missing := [number for number in numbers if number not in found]:
-            fitting = self._fitting(rung, missing, found, later) if self._has_costs() else len(missing)
+            fitting = len(missing)
+            if self._budget.is_measured:
+                scored = {number: _scored(trial) for number, trial in found.items()}
+                fitting = self._budget.fitting(rung, missing, scored, later)
             if not fitting:
                 self._reporter.say(f"{len(missing)} trials are left out: the budget does not allow them any more")
                 break
@@ -221,21 +217,6 @@ class _Search:
         self._made.update(one.key for one in entrants)
         made = try_rung(self._work, entrants, rung.share, rows, self._inputs, self._ledger, numbered)
         return {trial.number: trial for trial in made}
-
-    def _fitting(self, rung: Rung, missing: Sequence[int], found: Mapping[int, Trial], later: Sequence[Rung]) -> int:
-        """How many of the missing trials fit, with later rungs for as many as would go on."""
-        costs, known = self._costs(), sum(number != 0 for number in found)
-        best = choosing.promoted([_scored(one) for one in found.values()], halving.FINALISTS)
-        likely = self._epochs(best or [number for number in (*found, *missing) if number])
-        mean = sum(likely) / max(1, len(likely))
-        (default,) = self._epochs([0])
-
-        def later_s(number: int) -> float:
-            candidates = known + sum(one != 0 for one in missing[:number])
-            return halving.later_seconds(later, max(1, candidates), default, mean, costs)
-
-        left = self._left_s() * halving.MARGIN  # the plan has that margin already
-        return halving.that_fit(rung, self._epochs(missing), costs, left, later_s)
 
     def _recorded(self, rung: Rung, number: int) -> Trial | None:
         """The trial of this search, or the same one of another search, in which it may have had another number."""
@@ -265,22 +246,6 @@ class _Search:
     def _rung(self, share: float) -> Rung:
         return rung_of(rows_at(self._rows, share, self._config.seed), share)
 
-    def _epochs(self, numbers: Sequence[int] | range) -> list[float]:
-        return [float(applied(self._run.config.train, self._candidates[number]).epochs) for number in numbers]
-
-    def _left_s(self) -> float:
-        return self._budget_s - self._ledger.spent_s(self._inputs)
-
-    def _has_costs(self) -> bool:
-        return any(one.state == "scored" for one in self._ledger.of(self._inputs))
-
-    def _costs(self) -> Costs:
-        tokens = {rung.share: rung.tokens for rung in self._rungs}
-        return costs_of(
-            list(self._ledger.of(self._inputs)),
-            lambda one: tokens[one.share] * applied(self._run.config.train, one.changes).epochs,
-        )
-
     def _too_small(self, least_s: float, by: str = "") -> UsageError:
         return UsageError(
             f"search.budget = {self._config.budget} is too small: the default and one other recipe on all "
@@ -294,7 +259,7 @@ class _Search:
         )
         self._reporter.say(
             f"plan: {steps}, scored on {', '.join(str(one.answered) for one in state.rungs)} rows: about "
-            f"{spelled(state.seconds)} of the {spelled(self._left_s())} that are left"
+            f"{spelled(state.seconds)} of the {spelled(self._budget.left_s)} that are left"
         )
         self._reporter.say(
             f"measured: {1000 * costs.token_s:.2f} ms of training for a token, {costs.trial_s:.1f} s for each trial "
