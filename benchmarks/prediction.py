@@ -67,7 +67,7 @@ from journeyman.training.trial_steps import (
 RESULTS = Path(__file__).parent / "results"
 ATTENTION = ["q_proj", "k_proj", "v_proj", "o_proj"]
 ALL = [*ATTENTION, "gate_proj", "up_proj", "down_proj"]
-TOKENS_MORE_ON_GPU = 25
+TOKENS_MORE_ON_GPU = 100
 MEASURE_S = {"cpu": 20.0, "cuda": 8.0}
 
 
