@@ -183,7 +183,7 @@ def test_ctrl_c_in_training_saves_and_the_same_command_goes_on(make_run: MakeRun
     folder = make_run()
     command = [sys.executable, "-m", "journeyman", "train", "--set", "train.epochs=400", "--set", "train.patience=999"]
     child = subprocess.Popen([*command, "--dir", str(folder)], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL)
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 300
     metrics = folder / "04-adapter" / "metrics.jsonl"
     while not (metrics.is_file() and metrics.read_text().count("\n") > 3) and time.monotonic() < deadline:
         time.sleep(0.05)
