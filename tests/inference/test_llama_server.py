@@ -6,7 +6,8 @@ import os
 import shutil
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -72,6 +73,13 @@ def test_the_bundles_template_and_its_variables_are_used(settings: EngineSetting
     )  # fmt: skip
     with running_engine(changed) as engine:
         assert engine.prompt_text(TURNS) == '[so "so"] hi'
+
+
+def _children() -> Iterator[tuple[psutil.Process, list[str]]]:
+    """The programs that this process has started, with their command lines; one that is just ending is left out."""
+    for one in psutil.Process().children(recursive=True):
+        with suppress(psutil.NoSuchProcess):
+            yield one, one.cmdline()
 
 
 def _ended(process: psutil.Process) -> Callable[[], bool]:
@@ -151,8 +159,8 @@ def test_it_is_restarted_unless_the_program_was_replaced(tmp_path: Path, monkeyp
         wait_until(lambda: any("is running again" in line for line in server.warnings))
         assert server.chat("coder", ASK["messages"], max_tokens=8).text == first
         write_llama_server(program, version="7778")
-        for one in psutil.Process().children(recursive=True):
-            if any(word.endswith("/llama-server") for word in one.cmdline()):
+        for one, words in _children():
+            if any(word.endswith("/llama-server") for word in words):
                 one.kill()
         wait_until(lambda: any("replaced while" in line and "7778" in line for line in server.warnings))
 
@@ -166,8 +174,7 @@ def test_a_release_is_served_by_it_too(tmp_path: Path) -> None:
         promote(_bundle(tmp_path / "two", 2), tmp_path / "releases")
         wait_until(lambda: server.chat("coder", ASK["messages"], max_tokens=8).text != first)
         assert server._host is not None and server._host.engine.engine_identity.name == "llama-server"
-        programs = [one.cmdline() for one in psutil.Process().children(recursive=True)]
-        assert any(str(tmp_path / "releases" / "0002" / "base.gguf") in words for words in programs)
+        assert any(str(tmp_path / "releases" / "0002" / "base.gguf") in words for _, words in _children())
 
 
 def test_doctor_says_what_was_found(
