@@ -8,6 +8,7 @@ training and the search: curates, searches within the budget, and then trains th
 best other recipe, recommended or not, on all training rows. Only then, and only here, the held-out test rows are asked
 to all of them, through the engine that serves. Prints a Markdown table; results: benchmarks/results/search.json.
 
+On two cores a seed takes the budget and about ten minutes; 15 minutes allow one or two candidates there, 35 about ten.
 Finished seeds in the folder are not repeated, and an interrupted one resumes. `--recipe default` has [train] unset;
 `--recipe demo` takes the demo's own [train], which a person had tuned.
 """
