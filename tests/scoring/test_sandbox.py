@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import psutil
 import pytest
 
 from journeyman.manifests import Sandbox
@@ -184,13 +185,18 @@ def test_the_machine_is_out_of_reach(name: str, bubblewrapped: bool) -> None:
 
 
 def inside() -> list[str]:
-    """Sandbox processes of this checkout that are still running."""
+    """Sandbox processes of this checkout that are still running, except those of tests in other workers."""
+    others: set[int] = set()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        others = {one.pid for one in psutil.Process(os.getppid()).children()} - {os.getpid()}
     found = []
     for process in Path("/proc").iterdir():
         try:
-            if process.name.isdigit() and str(sandbox._JAIL).encode() in (process / "cmdline").read_bytes():
+            if not process.name.isdigit() or str(sandbox._JAIL).encode() not in (process / "cmdline").read_bytes():
+                continue
+            if not others & {one.pid for one in psutil.Process(int(process.name)).parents()}:
                 found.append(process.name)
-        except OSError:
+        except (OSError, psutil.Error):
             continue
     return found
 
