@@ -25,23 +25,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import gguf
-import numpy as np
+from random_base import Shape, write_base
 
 EMBEDDED = "embedded"
 MOST_GB = 1000.0
-
-
-@dataclass(frozen=True)
-class Shape:
-    """A decoder of the Llama family: layers, width, heads, key/value heads, feed-forward, vocabulary."""
-
-    layers: int
-    hidden: int
-    heads: int
-    kv_heads: int
-    ffn: int
-    vocab: int
 
 
 SHAPES = {
@@ -89,54 +76,6 @@ CASES = [
     Case("50m", (900, 1000), {"memory": "keep", "pack_tokens": 4096}, prefix=800),
     Case(EMBEDDED, (50, 200), {"memory": "keep", "pack_tokens": 512}),
 ]
-
-
-def write_base(shape: Shape, path: Path) -> None:
-    """A GGUF file with random values in Q8_0."""
-    rng, size = np.random.default_rng(0), shape.hidden // shape.heads
-    writer = gguf.GGUFWriter(path, "llama")
-    writer.add_context_length(8192)
-    writer.add_embedding_length(shape.hidden)
-    writer.add_block_count(shape.layers)
-    writer.add_feed_forward_length(shape.ffn)
-    writer.add_head_count(shape.heads)
-    writer.add_head_count_kv(shape.kv_heads)
-    writer.add_key_length(size)
-    writer.add_value_length(size)
-    writer.add_rope_dimension_count(size)
-    writer.add_rope_freq_base(10000.0)
-    writer.add_layer_norm_rms_eps(1e-5)
-    writer.add_vocab_size(shape.vocab)
-    writer.add_tokenizer_model("gpt2")
-    writer.add_tokenizer_pre("gpt-2")
-    writer.add_token_list([f"t{number}" for number in range(shape.vocab)])
-    writer.add_token_types([1] * shape.vocab)
-    writer.add_token_merges([])
-    writer.add_bos_token_id(0)
-    writer.add_eos_token_id(1)
-
-    def matrix(name: str, rows: int, columns: int) -> None:
-        values = (rng.standard_normal((rows, columns), dtype=np.float32)) / columns**0.5
-        blocks = gguf.quants.quantize(values, gguf.GGMLQuantizationType.Q8_0)
-        writer.add_tensor(name, blocks, raw_dtype=gguf.GGMLQuantizationType.Q8_0)
-
-    matrix("token_embd.weight", shape.vocab, shape.hidden)
-    writer.add_tensor("output_norm.weight", np.ones(shape.hidden, np.float32))
-    for layer in range(shape.layers):
-        block = f"blk.{layer}."
-        writer.add_tensor(block + "attn_norm.weight", np.ones(shape.hidden, np.float32))
-        writer.add_tensor(block + "ffn_norm.weight", np.ones(shape.hidden, np.float32))
-        matrix(block + "attn_q.weight", shape.heads * size, shape.hidden)
-        matrix(block + "attn_k.weight", shape.kv_heads * size, shape.hidden)
-        matrix(block + "attn_v.weight", shape.kv_heads * size, shape.hidden)
-        matrix(block + "attn_output.weight", shape.hidden, shape.heads * size)
-        matrix(block + "ffn_gate.weight", shape.ffn, shape.hidden)
-        matrix(block + "ffn_up.weight", shape.ffn, shape.hidden)
-        matrix(block + "ffn_down.weight", shape.hidden, shape.ffn)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
 
 
 class _Given(list[Any]):
@@ -234,7 +173,7 @@ def measured(case: Case, folder: Path, device: str, steps: int, trial_s: float) 
     if case.base != EMBEDDED:
         path = str(folder / f"{case.base}.gguf")
         if not Path(path).exists():
-            write_base(SHAPES[case.base], Path(path))
+            write_base(Path(path), SHAPES[case.base])
     command = [sys.executable, __file__, "--child", json.dumps([path, asdict(case), device, steps, trial_s])]
     done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": "src"})
     if done.returncode:

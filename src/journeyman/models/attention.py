@@ -25,7 +25,8 @@ from journeyman.models.causal_blocks import attend_in_blocks
 
 LONGEST_ON_GRID = 1024
 """Tokens of a segment; for longer ones, the grid's scores are not worth their memory."""
-_LONGEST_WITH_PREFIX = 2048
+LONGEST_WITH_SCORES = 2048
+"""Tokens of a row with the beginning that it shares; longer ones use an attention that does not store scores."""
 
 
 @dataclass(frozen=True)
@@ -112,7 +113,7 @@ class _Field:
 
     @property
     def on_grid(self) -> bool:
-        return self.longest <= LONGEST_ON_GRID and self.row_tokens <= _LONGEST_WITH_PREFIX
+        return self.longest <= LONGEST_ON_GRID and self.row_tokens <= LONGEST_WITH_SCORES
 
 
 def packed_attention(

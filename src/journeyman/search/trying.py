@@ -115,7 +115,7 @@ def try_rung(
     rows: TrialRows,
     search: str,
     ledger: Ledger,
-    numbered: tuple[int, int] | None = None,
+    numbered: tuple[int, int],
 ) -> Iterator[Trial]:
     """Trains these candidates, scores them, and records each. A trial that fails is recorded and has no outcomes.
 
@@ -128,7 +128,7 @@ def try_rung(
         EngineError: the engine fails for every trial.
     """
     work.begin()
-    earlier, in_all = numbered or (0, len(entrants))
+    earlier, in_all = numbered
     for place, entrant in enumerate(entrants):
         rule = trained_rows(rows.train, entrant.config.rows)
         work.reporter.say(

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from journeyman.models.attention import LONGEST_ON_GRID
+from journeyman.models.attention import LONGEST_ON_GRID, LONGEST_WITH_SCORES
 from journeyman.models.geometry import Geometry
 from journeyman.models.loss import chunk_rows
 from journeyman.models.sizes import ModelSizes, Sizes
@@ -27,7 +27,6 @@ float32, MKL keeps its workspaces only."""
 _LIBRARY_BYTES = 900 << 20
 """The same with transformers and peft."""
 _ADAPTER_BYTES = 24  # per parameter: float32 master, gradient and its copy, two moments, and the best so far
-_LONGEST_WITH_SCORES = 2048  # longer rows use an attention that does not store scores
 _SHORTEST_BLOCK, _LONGEST_BLOCK, _MOST_BLOCKS = 64, 256, 8
 """Queries whose scores exist at a time, and the most blocks of them: see models.causal_blocks."""
 _PASSING_KEPT, _PASSING_RECOMPUTED = 6.3, 4.3
@@ -77,7 +76,7 @@ def size_of_pack(
     cells = scores = 0
     for prefix, own in fields.items():
         common, longest, tokens = lengths[prefix] if prefix >= 0 else 0, max(own), sum(own)
-        if longest <= LONGEST_ON_GRID and common + longest <= _LONGEST_WITH_SCORES:
+        if longest <= LONGEST_ON_GRID and common + longest <= LONGEST_WITH_SCORES:
             cells += len(own) * longest
             scores += len(own) * longest * (common + _scores_on_grid(longest))
             continue
@@ -208,7 +207,7 @@ def layer_bytes_per_token(size: TrainingSize) -> int:
 
 def _scores_per_query(longest: int) -> int:
     """Keys whose scores are kept for a query of a row, on average; 0 if they are computed again."""
-    if longest > _LONGEST_WITH_SCORES:
+    if longest > LONGEST_WITH_SCORES:
         return 0
     if longest > LONGEST_ON_GRID:  # with a common prefix, whose keys all precede
         return longest
