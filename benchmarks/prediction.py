@@ -336,11 +336,12 @@ def main() -> None:
             }
         )  # fmt: skip
         print(row_text(found[-1]), flush=True)
+        # After each, so that a run that is cut off keeps what it has.
+        record = {"machine": machine, "torch": torch.__version__, "quick": options.quick, "found": found}
+        RESULTS.mkdir(exist_ok=True)
+        (RESULTS / f"prediction-{options.device}.json").write_text(json.dumps(record, indent=1))
     if found:
         print(summary(found), f"; {time.monotonic() - begun:.0f} s in all", sep="", flush=True)
-    RESULTS.mkdir(exist_ok=True)
-    record = {"machine": machine, "torch": torch.__version__, "quick": options.quick, "found": found}
-    (RESULTS / f"prediction-{options.device}.json").write_text(json.dumps(record, indent=1))
 
 
 EVALUATIONS: dict[str, dict[str, Any]] = {

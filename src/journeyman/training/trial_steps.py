@@ -133,8 +133,8 @@ def try_steps(
     begun = time.monotonic()
     trial = trial.model_copy(update={"adapter_folder": "" if adapter_folder is None else str(adapter_folder)})
     made = run_child(trial, _LIMIT * budget_s + _STARTS_S, reporter)
-    cached = bool(placed.gpus) and not _repeated(made)
-    if cached:  # compiling kernels took all the time; now they are cached
+    cached = bool(placed.gpus) and _compiled_too_long(made)
+    if cached:  # now the kernels are cached
         made = run_child(trial, _LIMIT * budget_s + _STARTS_S, reporter)
     if not any(made.groups):
         raise TrialFailed("no step could be made in that time")
@@ -164,9 +164,11 @@ def try_steps(
     )
 
 
-def _repeated(made: Measured) -> bool:
-    """Whether any group was repeated after its warm-up."""
-    return any(len(times) > skipped for times, skipped in zip(made.groups, made.warm_ups, strict=True))
+def _compiled_too_long(made: Measured) -> bool:
+    """Whether compiling kernels left no time to repeat a group, or took most of the time and left some out."""
+    repeated = [len(times) > skipped for times, skipped in zip(made.groups, made.warm_ups, strict=True)]
+    slower_s = sum(one - min(times) for times in made.groups for one in times)
+    return not any(repeated) or (not all(repeated) and slower_s > made.measured_s / 2)
 
 
 def run_child(trial: Trial, limit_s: float, reporter: Reporter) -> Measured:
