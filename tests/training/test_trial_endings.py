@@ -12,7 +12,7 @@ from journeyman.config import TrainConfig
 from journeyman.errors import OutOfMemory
 from journeyman.protocols import SilentReporter
 from journeyman.training import trial_child, trial_messages, trial_steps
-from journeyman.training.trial_messages import Trial
+from journeyman.training.trial_messages import Measured, Trial
 from journeyman.training.trial_steps import TrialFailed, TrialOutOfMemory
 
 
@@ -44,3 +44,19 @@ def test_the_process_says_that_it_ran_out_of_memory(monkeypatch: pytest.MonkeyPa
     with pytest.raises(SystemExit) as caught:
         trial_child.run(None)  # type: ignore[arg-type]
     assert caught.value.code == trial_messages.OUT_OF_MEMORY
+
+
+@pytest.mark.parametrize(
+    ("groups", "measured_s", "too_long"),
+    [
+        ([[4.0], []], 8.0, True),  # nothing is known after the warm-up
+        ([[4.0, 1.0, 0.2], [2.0, 0.2], []], 8.0, True),  # most of the time went into first repetitions
+        ([[0.3, 0.3, 0.2], [2.0, 2.0], []], 8.0, False),  # steps are long, and not all groups fit into the time
+        ([[4.0, 2.0, 0.2], [1.0, 0.5, 0.2]], 8.0, False),  # compiling took long, but all groups were repeated
+    ],
+)
+def test_a_trial_in_which_compiling_took_the_time_is_made_again(
+    groups: list[list[float]], measured_s: float, too_long: bool
+) -> None:
+    made = Measured(groups=groups, validation=[], updates=[], warm_ups=[2] * len(groups), measured_s=measured_s)
+    assert trial_steps._compiled_too_long(made) is too_long
