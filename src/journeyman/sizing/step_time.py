@@ -24,7 +24,7 @@ _ATTENTION_WEIGHT = 2.0
 _BETTER = 0.8
 """A model with more terms must predict left-out groups with at most this share of the simpler one's error."""
 _LEAST_WIDTH, _UNREPEATED, _ALONE = 0.1, 0.05, 0.15
-"""Relative: half the width of an interval at least, as the rate drifts in a long run (by up to 8 % on a GPU, see
+"""Relative: half the width of an interval at least, as a run's rate differs from a trial's (by up to 8 % on a GPU, see
 benchmarks/README.md); the spread that is assumed if nothing was measured twice; and the residual if only one group was
 measured."""
 
